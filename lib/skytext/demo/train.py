@@ -1,0 +1,485 @@
+"""The recipe of the demonstration checkpoint: ``python -m skytext.demo.train --out DIR``.
+
+A LLaVA is trained from scratch on scenes that are drawn as they are needed: no image is seen
+twice. Training seeds lie below ``HELD_OUT_SEED``, the seeds it is scored on above, so the two never
+meet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import typer
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+
+from skytext.demo.checkpoint import (
+    BOS,
+    EOS,
+    IMAGE,
+    IMAGE_MEAN,
+    IMAGE_PX,
+    IMAGE_STD,
+    NUM_IMAGE_TOKENS,
+    PAD,
+    LlavaForConditionalGeneration,
+    ModelShape,
+    build_config,
+    prompt_text,
+    save_checkpoint,
+    train_tokenizer,
+)
+from skytext.demo.land_covers import LAND_COVERS, SIDE_VECTORS
+from skytext.demo.linear_features import LINEAR_KINDS, ORIENTATIONS
+from skytext.demo.object_kinds import OBJECT_KINDS
+from skytext.demo.scenes import HELD_OUT_SEED, POSITIONS, Scene, make_scene, render
+from skytext.demo.score import ScoreSummary, score_description, summarise
+from skytext.demo.truth_captions import FIELDS, describe, target_text
+
+logger = logging.getLogger(__name__)
+
+_WARMUP_STEPS = 100
+_AUXILIARY_WEIGHT = 0.5
+_MAX_NEW_TOKENS = 220
+_COVERS, _SIDES = list(LAND_COVERS), list(SIDE_VECTORS)
+_KINDS, _LINES = list(OBJECT_KINDS), list(LINEAR_KINDS)
+_NUM_COUNTS = 7
+_CELL_CLASSES = (len(_KINDS) + 1, _NUM_COUNTS, 3)
+_LINE_SLOTS = len(ORIENTATIONS) * 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one training run does; the same values and one thread give the same run.
+
+    Attributes:
+        seed: Of the weights and of the first scene.
+        batch_size: Scenes a step.
+        learning_rate: Peak, after the warm-up.
+        steps: Length of the schedule in steps, or None to plan by ``minutes``.
+        minutes: Length of the schedule in minutes of training, where ``steps`` is None.
+        shape: Sizes of the network.
+        num_tokenizer_scenes: Scenes whose descriptions the tokenizer is learned from.
+        num_scored: Held-out scenes of one scoring.
+        score_every: Steps between scorings.
+        save_every: Steps between checkpoints.
+    """
+
+    seed: int = 0
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    steps: int | None = None
+    minutes: float = 60.0
+    shape: ModelShape = ModelShape()
+    num_tokenizer_scenes: int = 20_000
+    num_scored: int = 64
+    score_every: int = 500
+    save_every: int = 250
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of scenes.
+
+    Attributes:
+        pixels: float32 (B, 3, 112, 112), normalised.
+        targets: int64 (B, T), the target text and the end token, padded.
+        is_target: bool (B, T), False on the padding.
+        cells: int64 (B, 9, 3): object kind (0 for none), count and size of each position.
+        covers: int64 (B,), index of the land cover.
+        sides: int64 (B,), index of the water side, or one past the last for none.
+        lines: float32 (B, kinds × orientations × 3): which linear features cross, and where.
+    """
+
+    pixels: torch.Tensor
+    targets: torch.Tensor
+    is_target: torch.Tensor
+    cells: torch.Tensor
+    covers: torch.Tensor
+    sides: torch.Tensor
+    lines: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
+
+
+class AuxiliaryHead(nn.Module):
+    """Reads the facts straight from the projected image tokens; dropped after training.
+
+    It teaches the vision tower what is where long before the text model asks for it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cells = nn.Linear(width, sum(_CELL_CLASSES))
+        self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1 + len(_LINES) * _LINE_SLOTS)
+
+    def loss(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss over the facts.
+
+        Args:
+            tokens: float (B, 64, width), the projected image tokens, row by row.
+            batch: The truth.
+        """
+        tokens = tokens.float()
+        side = math.isqrt(tokens.shape[1])
+        grid = tokens.transpose(1, 2).unflatten(2, (side, side))
+        pooled = functional.adaptive_avg_pool2d(grid, 3).flatten(2).transpose(1, 2)
+        total = torch.zeros((), device=tokens.device)
+        for index, scores in enumerate(self.cells(pooled).split(_CELL_CLASSES, dim=-1)):
+            total = total + functional.cross_entropy(
+                scores.flatten(0, 1), batch.cells[..., index].flatten()
+            )
+        sizes = (len(_COVERS), len(_SIDES) + 1, len(_LINES) * _LINE_SLOTS)
+        cover, water, lines = self.whole(tokens.mean(dim=1)).split(sizes, dim=-1)
+        total = total + functional.cross_entropy(cover, batch.covers)
+        total = total + functional.cross_entropy(water, batch.sides)
+        return total + 10.0 * functional.binary_cross_entropy_with_logits(lines, batch.lines)
+
+
+def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
+    """Return an image as the model sees it: float32 (3, 112, 112), resized and normalised.
+
+    The square tiles of this package need no crop; otherwise this is the checkpoint's own
+    ``CLIPImageProcessor``.
+    """
+    if image.size != (IMAGE_PX, IMAGE_PX):
+        image = image.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)
+    values = np.asarray(image, dtype=np.float32) / np.float32(255.0)
+    mean, std = np.asarray(IMAGE_MEAN, np.float32), np.asarray(IMAGE_STD, np.float32)
+    return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
+
+
+def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.Image:
+    """Return a scene as a shard holds it: drawn at ``size_px`` and compressed as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(render(scene, size_px)).save(buffer, format="JPEG", quality=quality)
+    buffer.seek(0)
+    return Image.open(buffer).convert("RGB")
+
+
+def make_batch(seeds: range, tokenizer: Tokenizer) -> Batch:
+    """Draw and describe the scenes of some seeds."""
+    scenes = [make_scene(seed) for seed in seeds]
+    # A quarter takes the way of a shipped image, so that JPEG and the resize are nothing new.
+    pixels = [
+        model_pixels(
+            shipped_image(scene)
+            if index % 4 == 0
+            else Image.fromarray(render(scene, IMAGE_PX))
+        )
+        for index, scene in enumerate(scenes)
+    ]
+    texts = [
+        target_text(describe(scene, np.random.default_rng((scene.seed, 5)))) for scene in scenes
+    ]
+    end, padding = tokenizer.token_to_id(EOS), tokenizer.token_to_id(PAD)
+    ids = [[*tokenizer.encode(text, add_special_tokens=False).ids, end] for text in texts]
+    longest = max(len(row) for row in ids)
+    targets = torch.full((len(ids), longest), padding)
+    for index, row in enumerate(ids):
+        targets[index, : len(row)] = torch.tensor(row)
+    facts = [_facts(scene) for scene in scenes]
+    return Batch(
+        pixels=torch.from_numpy(np.stack(pixels)),
+        targets=targets,
+        is_target=targets != padding,
+        cells=torch.from_numpy(np.stack([fact[0] for fact in facts])),
+        covers=torch.tensor([_COVERS.index(scene.land_cover) for scene in scenes]),
+        sides=torch.tensor(
+            [
+                _SIDES.index(scene.water_side) if scene.water_side else len(_SIDES)
+                for scene in scenes
+            ]
+        ),
+        lines=torch.from_numpy(np.stack([fact[1] for fact in facts])),
+    )
+
+
+def _facts(scene: Scene) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    cells = np.zeros((len(POSITIONS), 3), dtype=np.int64)
+    for group in scene.objects:
+        column, row = POSITIONS[group.position]
+        size = 1 if group.size == "small" else 2
+        cells[row * 3 + column] = (_KINDS.index(group.kind) + 1, group.count, size)
+    lines = np.zeros((len(_LINES), len(ORIENTATIONS), 3), dtype=np.float32)
+    for line in scene.linear_features:
+        passing = 1 if line.position == "centre" else 0 if line.offset < 0 else 2
+        lines[_LINES.index(line.kind), list(ORIENTATIONS).index(line.orientation), passing] = 1.0
+    return cells, lines.reshape(-1)
+
+
+def prompt_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the token ids of the training prompt, the image token repeated 64 times."""
+    image = tokenizer.token_to_id(IMAGE)
+    ids: list[int] = tokenizer.encode(prompt_text(), add_special_tokens=False).ids
+    at = ids.index(image)
+    if ids[0] != tokenizer.token_to_id(BOS):
+        raise ValueError("the prompt must begin with the begin-of-sequence token")
+    return [*ids[:at], *[image] * NUM_IMAGE_TOKENS, *ids[at + 1 :]]
+
+
+def text_and_fact_loss(
+    model: LlavaForConditionalGeneration,
+    head: AuxiliaryHead,
+    prompt: torch.Tensor,
+    image_at: int,
+    batch: Batch,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss on the target tokens alone, and the loss of the auxiliary head.
+
+    The prompt is the same for the whole batch, so the image tokens go straight to their place; and
+    padding stands on the right, where a causal model does not look, so no mask is needed.
+    """
+    inner = model.model
+    vision = inner.vision_tower(batch.pixels, output_hidden_states=True)
+    image = inner.multi_modal_projector(vision.hidden_states[-2][:, 1:])
+    embed = inner.language_model.embed_tokens
+    words = embed(prompt).expand(len(batch.pixels), -1, -1)
+    inputs = torch.cat(
+        [
+            words[:, :image_at],
+            image.to(words.dtype),
+            words[:, image_at + NUM_IMAGE_TOKENS :],
+            embed(batch.targets[:, :-1]),
+        ],
+        dim=1,
+    )
+    hidden = inner.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+    # The last token of the prompt predicts the first of the target.
+    wanted = hidden[:, prompt.shape[1] - 1 :][batch.is_target]
+    text = functional.cross_entropy(model.lm_head(wanted).float(), batch.targets[batch.is_target])
+    return text, head.loss(image, batch)
+
+
+def score_held_out(
+    model: LlavaForConditionalGeneration,
+    tokenizer: Tokenizer,
+    *,
+    num_scenes: int,
+    device: str = "cpu",
+    first_seed: int = HELD_OUT_SEED,
+    batch_size: int = 32,
+) -> ScoreSummary:
+    """Describe held-out scenes by greedy generation and score the descriptions."""
+    prompt = torch.tensor([prompt_ids(tokenizer)], device=device)
+    scores, num_invalid = [], 0
+    model.eval()
+    for start in range(0, num_scenes, batch_size):
+        scenes = [
+            make_scene(first_seed + index)
+            for index in range(start, min(start + batch_size, num_scenes))
+        ]
+        pixels = np.stack([model_pixels(shipped_image(scene)) for scene in scenes])
+        ids = prompt.expand(len(scenes), -1)
+        with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16):
+            written = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=torch.from_numpy(pixels).to(device),
+                max_new_tokens=_MAX_NEW_TOKENS,
+                do_sample=False,
+            )
+        for scene, row in zip(scenes, written[:, ids.shape[1] :].tolist(), strict=True):
+            description = parse_description(tokenizer.decode(row, skip_special_tokens=True))
+            if description is None:
+                num_invalid += 1
+            else:
+                scores.append(score_description(scene, description))
+    model.train()
+    return summarise(scores, num_invalid=num_invalid)
+
+
+def parse_description(text: str) -> dict[str, str] | None:
+    """Return the description that a text holds, or None where it is not exactly one."""
+    try:
+        value: Any = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(value, dict) or tuple(value) != FIELDS:
+        return None
+    if not all(isinstance(part, str) for part in value.values()):
+        return None
+    return value
+
+
+class Trainer:
+    """One training run in one folder: ``state.pt``, ``log.jsonl`` and ``checkpoint/``."""
+
+    def __init__(self, out: Path, recipe: Recipe, *, device: str = "cpu") -> None:
+        self.out = out
+        self.recipe = recipe
+        self.device = device
+        out.mkdir(parents=True, exist_ok=True)
+        stored = out / "tokenizer.json"
+        if stored.exists():
+            self.tokenizer = Tokenizer.from_file(str(stored))
+        else:
+            self.tokenizer = train_tokenizer(recipe.num_tokenizer_scenes)
+            self.tokenizer.save(str(stored))
+        torch.manual_seed(recipe.seed)
+        self.model = LlavaForConditionalGeneration(build_config(recipe.shape, self.tokenizer))
+        self.model.generation_config.eos_token_id = self.tokenizer.token_to_id(EOS)
+        self.model.generation_config.pad_token_id = self.tokenizer.token_to_id(PAD)
+        self.head = AuxiliaryHead(recipe.shape.text_width)
+        self.model.to(device).train()
+        self.head.to(device)
+        parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.step = 0
+        self.trained_s = 0.0
+
+    def resume(self) -> bool:
+        """Go on from ``state.pt`` where there is one, and say whether there was."""
+        path = self.out / "state.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.trained_s = state["step"], state["trained_s"]
+        return True
+
+    def save(self) -> None:
+        """Write the state to go on from, and the checkpoint as it is now."""
+        state = {
+            "model": self.model.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "trained_s": self.trained_s,
+        }
+        torch.save(state, self.out / "state.pt.part")
+        os.replace(self.out / "state.pt.part", self.out / "state.pt")
+        save_checkpoint(self.out / "checkpoint", self.model, self.tokenizer)
+
+    def progress(self) -> float:
+        """Return the share of the schedule that is done, 0 to 1."""
+        if self.recipe.steps is not None:
+            return min(self.step / self.recipe.steps, 1.0)
+        return min(self.trained_s / (60.0 * self.recipe.minutes), 1.0)
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next step.
+
+        The warm-up goes by steps whatever the plan is: a plan by minutes repeats its first steps
+        exactly too.
+        """
+        if self.step < _WARMUP_STEPS:
+            return self.recipe.learning_rate * (self.step + 1) / _WARMUP_STEPS
+        cosine = 0.5 * (1.0 + math.cos(math.pi * self.progress()))
+        return self.recipe.learning_rate * (0.02 + 0.98 * cosine)
+
+    def train(self) -> list[float]:
+        """Train to the end of the schedule and return the text loss of every step taken."""
+        prompt = torch.tensor([prompt_ids(self.tokenizer)], device=self.device)
+        image_at = prompt[0].tolist().index(self.tokenizer.token_to_id(IMAGE))
+        losses: list[float] = []
+        while self.progress() < 1.0:
+            began_s = time.monotonic()
+            losses.append(self._one_step(prompt, image_at))
+            self.step += 1
+            self.trained_s += time.monotonic() - began_s
+            if self.step % self.recipe.save_every == 0:
+                self.save()
+            if self.step % self.recipe.score_every == 0:
+                self.score()
+        self.save()
+        self.score()
+        return losses
+
+    def score(self) -> ScoreSummary:
+        """Score on held-out scenes and log it."""
+        summary = score_held_out(
+            self.model, self.tokenizer, num_scenes=self.recipe.num_scored, device=self.device
+        )
+        self._log({"scores": dataclasses.asdict(summary)})
+        return summary
+
+    def _one_step(self, prompt: torch.Tensor, image_at: int) -> float:
+        size = self.recipe.batch_size
+        # Runs of different seeds start far apart; all stay below the held-out seeds.
+        first = (self.recipe.seed * 10_000_019 + self.step * size) % (HELD_OUT_SEED - size)
+        batch = make_batch(range(first, first + size), self.tokenizer).to(self.device)
+        drawn_s = time.monotonic()
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            text, facts = text_and_fact_loss(self.model, self.head, prompt, image_at, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        (text + _AUXILIARY_WEIGHT * facts).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        loss = float(text.detach())
+        self._log(
+            {
+                "loss": loss,
+                "facts_loss": round(float(facts.detach()), 5),
+                "learning_rate": round(rate, 8),
+                "model_s": round(time.monotonic() - drawn_s, 4),
+            }
+        )
+        return loss
+
+    def _log(self, values: dict[str, Any]) -> None:
+        record = {"step": self.step, "trained_s": round(self.trained_s, 2), **values}
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        if "scores" in values or self.step % 50 == 0:
+            logger.info("%s", json.dumps(record))
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the run: state, log and checkpoint.")],
+    minutes: Annotated[float, typer.Option(help="Train this long; --steps overrides it.")] = 60.0,
+    steps: Annotated[int | None, typer.Option(help="Train this many steps.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 1 repeats exactly.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the weights and the training scenes.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Scenes a step.")] = 64,
+    resume: Annotated[bool, typer.Option(help="Go on where the folder's run stopped.")] = False,
+) -> None:
+    """Train the demonstration checkpoint from scratch on generated scenes."""
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"--device must be cpu or cuda, not {device!r}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(threads)
+    recipe = Recipe(seed=seed, steps=steps, minutes=minutes, batch_size=batch_size)
+    if (out / "state.pt").exists() and not resume:
+        raise typer.BadParameter(f"{out} holds a run: add --resume, or name another folder")
+    trainer = Trainer(out, recipe, device=device)
+    if resume and trainer.resume():
+        typer.echo(f"goes on after step {trainer.step}")
+    num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    typer.echo(f"{num_parameters:,} parameters")
+    trainer.train()
+    typer.echo(f"{trainer.step} steps; the checkpoint is in {out / 'checkpoint'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,126 @@
+"""The one exception tree of skytext.
+
+* SkytextError
+  + CallError              the call is wrong: said before any work starts, exit status 2
+    - ConfigError          a setting, or a combination of settings, that cannot work
+    - SourceError          a source that is missing, empty, refused or of an unknown format
+    - ModelError           a checkpoint or model that cannot be used
+    - TableError           a table that is missing, or made by another schema or model
+    - CapacityError        the plan does not fit the machine or the cluster
+  + SampleError            one image cannot be done: becomes a ``failed`` row, the job goes on
+  + JobError               the work itself failed, exit status 1
+    - TableHeldError       another run holds the table
+    - CommitConflictError  another writer changed the table under this run
+    - IncompleteRunError   the run cannot prove that every image became one row
+
+Every message says what is wrong, names the value, and says what to do next.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """The stage of the pipeline in which an image failed."""
+
+    READ = "read"
+    DECODE = "decode"
+    CAPTION = "caption"
+    EMBED = "embed"
+
+
+class Reason(StrEnum):
+    """Why an image failed: the enumerated code of ``failure.reason``."""
+
+    SHARD_UNREADABLE = "shard_unreadable"
+    SHARD_TRUNCATED = "shard_truncated"
+    SHARD_COMPRESSED = "shard_compressed"
+    MEMBER_TOO_LARGE = "member_too_large"
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not_an_image"
+    UNSUPPORTED_IMAGE = "unsupported_image"
+    TRUNCATED_IMAGE = "truncated_image"
+    CORRUPT_IMAGE = "corrupt_image"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_SMALL = "too_small"
+    NO_GOOD_VARIANT = "no_good_variant"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    ENGINE_REFUSED = "engine_refused"
+    EMBEDDING_FAILED = "embedding_failed"
+
+
+class SkytextError(Exception):
+    """Base of every error that skytext raises on purpose."""
+
+    exit_status = 1
+
+
+class CallError(SkytextError):
+    """The call is wrong; nothing was started."""
+
+    exit_status = 2
+
+
+class ConfigError(CallError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class SourceError(CallError):
+    """A source that is missing, empty, refused or of an unknown format."""
+
+
+class ModelError(CallError):
+    """A checkpoint or model that cannot be used."""
+
+
+class TableError(CallError):
+    """A table that is missing, or made by another schema or model."""
+
+
+class CapacityError(CallError):
+    """The plan does not fit the machine or the cluster."""
+
+
+class JobError(SkytextError):
+    """The work itself failed."""
+
+
+class TableHeldError(JobError):
+    """Another run holds the table."""
+
+
+class CommitConflictError(JobError):
+    """Another writer changed the table under this run."""
+
+
+class IncompleteRunError(JobError):
+    """The run cannot prove that every image met became exactly one row."""
+
+
+class SampleError(SkytextError):
+    """One image cannot be done; it becomes a ``failed`` row and the job goes on.
+
+    Attributes:
+        stage: the stage that gave the image up.
+        reason: the enumerated code that is stored and counted.
+        detail: one sentence for people, without newlines, at most 500 characters.
+        attempts: how many times the work was tried, at least 1.
+    """
+
+    MAX_DETAIL_CHARS = 500
+
+    def __init__(self, stage: Stage, reason: Reason, detail: str, *, attempts: int = 1) -> None:
+        self.stage = stage
+        self.reason = reason
+        self.detail = " ".join(detail.split())[: self.MAX_DETAIL_CHARS]
+        self.attempts = attempts
+        super().__init__(f"{stage.value}: {reason.value}: {self.detail}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by the arguments: Ray carries these between processes."""
+        return (_rebuild, (self.stage, self.reason, self.detail, self.attempts))
+
+
+def _rebuild(stage: Stage, reason: Reason, detail: str, attempts: int) -> SampleError:
+    return SampleError(stage, reason, detail, attempts=attempts)

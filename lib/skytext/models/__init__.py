@@ -1,0 +1,1 @@
+"""Captioners (vLLM), embedders (sentence-transformers), and fakes of both for tests."""

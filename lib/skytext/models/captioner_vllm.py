@@ -1,0 +1,229 @@
+"""The vLLM engine: any vision-language model that vLLM serves, over vLLM's public classes.
+
+Works with vLLM 0.26 to 0.33, CPU and GPU builds. ``ray.data.llm`` is bound to one vLLM version
+per Ray; ``AsyncLLM`` in an actor of our own is not, and lets requests of many Ray blocks share the
+engine's batch, so that it never drains between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from skytext.captions import Limits, guide_pattern
+from skytext.config import CaptionConfig
+from skytext.errors import ConfigError, ModelError, Reason, SampleError, Stage
+from skytext.models.captioner import Answer, Ask, EngineInfo, Generation
+from skytext.models.engine_plugin import PARENT_VARIABLE
+from skytext.models.identity import ModelIdentity
+from skytext.models.torchvision_ops import declare_missing_ops
+from skytext.prompts import Prompt
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+logger = logging.getLogger(__name__)
+
+# A block must be no longer than the part of the prompt that variants share, or nothing is shared;
+# vLLM's own default on CPUs is 128 tokens, longer than a small model's whole prompt.
+_CPU_BLOCK_SIZE = 32
+
+
+class VllmEngine:
+    """One vLLM engine in this process; its computing core is a child process.
+
+    Args:
+        config: what to run and how.
+        model: the checkpoint.
+        prompt: what is asked.
+
+    Raises:
+        ModelError: the checkpoint cannot be served, or does not fit the device.
+    """
+
+    def __init__(self, config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> None:
+        _set_environment(config, model)
+        declare_missing_ops()
+        import vllm
+        from vllm.platforms import current_platform
+
+        self._config = config
+        self._prompt_by_objects: dict[int, str] = {}
+        self._render = _Renderer(config, model, prompt)
+        self._requests = itertools.count()
+        self._engine = _start(config, model, device=current_platform.device_type)
+        precision = str(self._engine.model_config.dtype).removeprefix("torch.")
+        self.info = EngineInfo(
+            engine_version=f"vllm {vllm.__version__}",
+            device=_device_name(current_platform),
+            precision=precision,
+        )
+
+    async def generate(self, image: Image.Image, ask: Ask) -> Generation:
+        """Answer one request; the image and the prompt are computed once for all its samples.
+
+        Raises:
+            SampleError: vLLM refused this request.
+        """
+        prompt = {
+            "prompt": self._prompt(ask.objects_per_answer),
+            "multi_modal_data": {"image": image},
+        }
+        request_id = f"{os.getpid()}-{next(self._requests)}"
+        output = None
+        try:
+            stream = self._engine.generate(prompt, self._sampling(ask), request_id)
+            async for output in stream:
+                pass
+        except ValueError as error:
+            # vLLM's validation errors are ValueErrors: this prompt, not the engine, is at fault.
+            reason = Reason.PROMPT_TOO_LONG if "longer than" in str(error) else Reason.ENGINE_REFUSED
+            raise SampleError(Stage.CAPTION, reason, str(error)) from error
+        if output is None:
+            raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine gave no output")
+        return Generation(
+            answers=[Answer(item.text, item.finish_reason) for item in output.outputs],
+            num_prompt_tokens=len(output.prompt_token_ids or ()),
+            num_cached_tokens=output.num_cached_tokens or 0,
+            num_output_tokens=sum(len(item.token_ids) for item in output.outputs),
+        )
+
+    def close(self) -> None:
+        """Stop the engine and its processes."""
+        self._engine.shutdown()
+
+    def _prompt(self, num_objects: int) -> str:
+        if num_objects not in self._prompt_by_objects:
+            self._prompt_by_objects[num_objects] = self._render(num_objects)
+        return self._prompt_by_objects[num_objects]
+
+    def _sampling(self, ask: Ask) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        guide = None
+        if self._config.structured_output:
+            guide = StructuredOutputsParams(
+                regex=guide_pattern(ask.objects_per_answer, Limits())
+            )
+        return SamplingParams(
+            n=ask.num_samples,
+            temperature=ask.temperature,
+            top_p=self._config.top_p,
+            max_tokens=ask.max_tokens,
+            seed=ask.seed,
+            structured_outputs=guide,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+class _Renderer:
+    """Renders the request through the checkpoint's own chat template, image first."""
+
+    def __init__(self, config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> None:
+        from transformers import AutoProcessor
+
+        self._prompt = prompt
+        self._num_variants = config.num_variants
+        revision = None if model.is_local else model.revision
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(model.source, revision=revision)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"model {model.name!r} has no processor that transformers can load: {error}"
+            ) from error
+        self._template = None
+        if config.chat_template is not None:
+            try:
+                self._template = Path(config.chat_template).read_text(encoding="utf-8")
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot read the chat template {config.chat_template}: {error.strerror}"
+                ) from error
+
+    def __call__(self, num_objects: int) -> str:
+        text = self._prompt.one if num_objects == 1 else self._prompt.all_text(num_objects)
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": False}
+        if self._template is not None:
+            options["chat_template"] = self._template
+        try:
+            rendered = self._processor.apply_chat_template(
+                [{"role": "user", "content": content}], **options
+            )
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"the checkpoint's chat template cannot be used ({error}): name one that takes an "
+                "image with --chat-template FILE"
+            ) from error
+        return str(rendered)
+
+
+def _set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
+    # vLLM reads these when it is first used; the actor's process is its own.
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.engine.cpu_kv_cache_gib))
+    if config.engine.cpu_cores is not None:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = config.engine.cpu_cores
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # The child watches this process and ends with it (vllm#55510).
+    os.environ[PARENT_VARIABLE] = str(os.getpid())
+    if model.is_local:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _start(config: CaptionConfig, model: ModelIdentity, *, device: str) -> Any:
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    engine = config.engine
+    options: dict[str, Any] = {
+        "model": model.source,
+        "revision": None if model.is_local else model.revision,
+        "dtype": engine.dtype,
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "limit_mm_per_prompt": {"image": 1},
+        "enable_prefix_caching": True,
+        # Archives do not repeat images, so a cache of preprocessed ones would only fill memory.
+        "mm_processor_cache_gb": 0,
+        "disable_log_stats": True,
+    }
+    if device == "cpu":
+        options["block_size"] = _CPU_BLOCK_SIZE
+    else:
+        options["gpu_memory_utilization"] = engine.gpu_memory_utilization
+    options |= engine.options
+    try:
+        args = AsyncEngineArgs(**options)
+    except TypeError as error:
+        raise ConfigError(
+            f"caption.engine.options: {error}; these must be fields of vLLM's AsyncEngineArgs"
+        ) from error
+    try:
+        return AsyncLLM.from_engine_args(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ModelError(_start_failure(model, error)) from error
+
+
+def _start_failure(model: ModelIdentity, error: Exception) -> str:
+    message = " ".join(str(error).split())[:400]
+    advice = "see the engine's own lines above"
+    if "memory" in message.lower():
+        advice = (
+            "lower caption.engine.gpu_memory_utilization, max_model_len or max_num_seqs "
+            "(cpu_kv_cache_gib on a CPU), or raise tensor_parallel_size"
+        )
+    return f"vLLM cannot serve {model.name!r}: {message} ({advice})"
+
+
+def _device_name(platform: Any) -> str:
+    if platform.device_type == "cpu":
+        return "cpu"
+    return str(platform.get_device_name(0))

@@ -1,0 +1,94 @@
+"""Versioned prompt files: YAML with ``id``, ``one`` (one description) and ``all`` (all variants).
+
+A prompt that was used is never edited; a new wording gets a new file and a new ``id``. The id
+stands in every row, the content's hash in the caption fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from skytext.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is asked.
+
+    Attributes:
+        prompt_id: the name that every row carries.
+        one: the request for one description.
+        all: the request for all variants at once; ``{num_variants}`` is filled in, or None.
+        sha256: of the file's bytes, hexadecimal.
+    """
+
+    prompt_id: str
+    one: str
+    all: str | None
+    sha256: str
+
+    def all_text(self, num_variants: int) -> str:
+        """Return the request for ``num_variants`` descriptions in one answer.
+
+        Raises:
+            ConfigError: the prompt file has no ``all`` wording.
+        """
+        if self.all is None:
+            raise ConfigError(
+                f"prompt {self.prompt_id!r} has no 'all' wording: add one to the file, or set "
+                "caption.variants_by to 'samples'"
+            )
+        return self.all.format(num_variants=num_variants)
+
+
+def available() -> list[str]:
+    """Return the ids of the prompts that come with the package, sorted."""
+    files = resources.files(__name__).iterdir()
+    return sorted(file.name[: -len(".yaml")] for file in files if file.name.endswith(".yaml"))
+
+
+def load_prompt(name: str) -> Prompt:
+    """Load a prompt that comes with the package by its id, or any YAML file by its path.
+
+    Raises:
+        ConfigError: there is no such prompt or file, or it is not of the form.
+    """
+    if name in available():
+        content = (resources.files(__name__) / f"{name}.yaml").read_bytes()
+    else:
+        try:
+            content = Path(name).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"prompt {name!r} is neither one of {', '.join(available())} nor a readable file "
+                f"({error.strerror}): name one of these, or the path of your own prompt file"
+            ) from error
+    return _parse(name, content)
+
+
+def _parse(name: str, content: bytes) -> Prompt:
+    try:
+        fields = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompt file {name!r} is not YAML: {error}") from error
+    known = {"id", "one", "all"}
+    if (
+        not isinstance(fields, dict)
+        or not all(isinstance(fields.get(key), str) and fields[key] for key in ("id", "one"))
+        or not isinstance(fields.get("all", ""), str)
+        or set(fields) - known
+    ):
+        raise ConfigError(
+            f"prompt file {name!r} needs the texts 'id' and 'one', may have 'all', nothing else"
+        )
+    return Prompt(
+        prompt_id=fields["id"],
+        one=fields["one"],
+        all=fields.get("all"),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )

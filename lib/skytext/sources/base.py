@@ -1,0 +1,161 @@
+"""The records of a source: a shard, and a sample on its way out of it.
+
+An image's id must survive a move of the archive and a change of the way it is named on the
+command line. It is therefore made of the archive's name, the shard's path relative to the
+source's root, the member's name and its occurrence number, and of nothing else:
+
+========================  ===============  ==================
+source                    archive          path of the shard
+========================  ===============  ==================
+``/data/aerial``          ``aerial``       ``a.tar``
+``/data/aerial/*.tar``    ``aerial``       ``a.tar``
+``/data/aerial/a.tar``    ``aerial``       ``a.tar``
+``s3://maps/aerial/``     ``aerial``       ``a.tar``
+========================  ===============  ==================
+
+The root of a pattern is the deepest folder before its first wildcard, the root of a single file
+the folder that holds it. A shard in a *sub-folder* (``/data/aerial/north/b.tar``) therefore has
+other ids when it is named from inside that folder (archive ``north``, path ``b.tar``) than when
+it is found from ``/data/aerial`` (archive ``aerial``, path ``north/b.tar``): name such archives
+from their root, always.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from skytext.errors import SampleError
+
+BBox = tuple[float, float, float, float]
+"""West, south, east, north in degrees, EPSG:4326; west > east crosses the antimeridian."""
+
+SHARD_SUFFIXES = (".tar",)
+"""Lower-case suffixes of the shard formats that can be read."""
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """How much of a shard may be held in memory.
+
+    Attributes:
+        max_member_bytes: a larger image becomes a failure and its bytes are skipped.
+        max_group_bytes: images under one key wait for a sidecar that may follow them; once
+            they hold more than this together, they go on without waiting. It bounds shards
+            whose names all begin alike (``scene.0001.jpg``, ``scene.0002.jpg``, …).
+        max_sidecar_bytes: a larger sidecar is not read.
+    """
+
+    max_member_bytes: int = 256 << 20
+    max_group_bytes: int = 256 << 20
+    max_sidecar_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of many images.
+
+    Attributes:
+        archive: the archive's name.
+        uri: where the shard is now.
+        path: the shard's path relative to the source's root, '/'-separated.
+        size_bytes: its size in bytes.
+        etag: changes when the shard's content does.
+    """
+
+    archive: str
+    uri: str
+    path: str
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a source says of an image; None where it says nothing.
+
+    Attributes:
+        datetime: when it was taken, aware, UTC.
+        bbox: its footprint.
+        gsd: ground sample distance in metres, positive and finite.
+        collection: the STAC collection it belongs to.
+        metadata: everything else, as the text of a JSON object with sorted keys.
+    """
+
+    datetime: datetime | None = None
+    bbox: BBox | None = None
+    gsd: float | None = None
+    collection: str | None = None
+    metadata: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample(Metadata):
+    """One image on its way through, or the reason why there is none.
+
+    Attributes:
+        image_id: see :func:`image_id`.
+        archive: the archive's name.
+        shard: the shard's path relative to the source's root.
+        member: the member's name in the shard; empty for the failure of a whole shard or of its
+            unreadable tail.
+        uri: ``{shard uri}#{member}``; the shard's own uri where ``member`` is empty.
+        shard_etag: the etag of the shard that was read.
+        byte_offset: where the image's bytes begin in the shard; None where they are not stored
+            in one piece (a sparse member) or where there are none.
+        byte_length: how many bytes they are.
+        data: the encoded image; None exactly where ``failure`` is set.
+        failure: why the image could not be read.
+    """
+
+    image_id: str = field(kw_only=True)
+    archive: str = field(kw_only=True)
+    shard: str = field(kw_only=True)
+    member: str = field(kw_only=True)
+    uri: str = field(kw_only=True)
+    shard_etag: str = field(kw_only=True)
+    byte_offset: int | None = field(kw_only=True)
+    byte_length: int | None = field(kw_only=True)
+    data: bytes | None = field(kw_only=True, repr=False)
+    failure: SampleError | None = field(kw_only=True, default=None)
+
+
+@dataclass
+class ShardCounts:
+    """What was met in a shard; filled while it is read.
+
+    Attributes:
+        num_ok: images that went on.
+        num_failed: failed samples.
+        num_sidecars: sidecars that belong to an image.
+        num_ignored: regular files that are neither an image nor the sidecar of one.
+        num_skipped: folders, links, devices and file-system debris (``._*``, ``__MACOSX``).
+    """
+
+    num_ok: int = 0
+    num_failed: int = 0
+    num_sidecars: int = 0
+    num_ignored: int = 0
+    num_skipped: int = 0
+
+
+def image_id(archive: str, shard_path: str, member: str, occurrence: int) -> str:
+    """The id of an image: the first 32 hex digits of a SHA-256.
+
+    Hashed is the UTF-8 of each of the four values (the number in decimal), each preceded by its
+    length in bytes as eight big-endian bytes, so that no two lists of values look the same.
+
+    Args:
+        archive: the archive's name.
+        shard_path: the shard's path relative to the source's root.
+        member: the member's name in the shard.
+        occurrence: how many members of this name came before it in the shard.
+    """
+    digest = hashlib.sha256()
+    for value in (archive, shard_path, member, str(occurrence)):
+        # surrogateescape: a local file name need not be valid UTF-8.
+        encoded = value.encode("utf-8", "surrogateescape")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""The operators of the job, one a file. The only modules, with the pipeline, that know Ray."""

@@ -1,0 +1,112 @@
+"""Start or join Ray, and check that a plan fits it before anything is started."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from skytext.config import Config
+from skytext.errors import CapacityError, JobError
+
+_DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
+
+# Read by every process of a local Ray: quiet libraries, and no way out to the network.
+_WORKER_ENVIRONMENT = {
+    # "No existing dataset, it will be created" is no warning for the first unit of a new table.
+    "LANCE_LOG": "error",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a cluster offers, or a plan asks for."""
+
+    num_cpus: float
+    num_gpus: float
+
+
+@contextmanager
+def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
+    """Join the cluster at ``address`` (or ``RAY_ADDRESS``); without one, start a local Ray.
+
+    A Ray that is already initialised in this process is used as it is and left running. A local
+    Ray ends with the block.
+
+    Raises:
+        JobError: the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield cluster_resources()
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            for name, value in _WORKER_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=config.job.object_store_bytes or _DEFAULT_OBJECT_STORE_BYTES,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"the Ray cluster at {address}" if address else "a local Ray"
+        message = " ".join(str(error).split())[:300]
+        raise JobError(f"cannot use {where}: {message}") from error
+    try:
+        yield cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def cluster_resources() -> Resources:
+    """Return what the cluster that this process is connected to offers in all."""
+    total = ray.cluster_resources()
+    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)))
+
+
+def gpus_per_engine(config: Config, available: Resources) -> float:
+    """Return the GPUs that each engine asks for."""
+    engine = config.caption.engine
+    if engine.num_gpus_per_engine is not None:
+        return engine.num_gpus_per_engine
+    return float(engine.tensor_parallel_size) if available.num_gpus > 0 else 0.0
+
+
+def check_capacity(config: Config, available: Resources) -> None:
+    """Refuse a plan that the cluster can never run; Ray would wait for ever, silently.
+
+    Actors hold their resources for good; beside them one reading and one writing task must fit.
+
+    Raises:
+        CapacityError: says what is asked for, what there is, and which settings to lower.
+    """
+    engine, embed, job = config.caption.engine, config.embed, config.job
+    cpus = (
+        engine.num_engines * engine.num_cpus_per_engine
+        + embed.num_actors * embed.num_cpus_per_actor
+        + job.read_cpus
+        + job.write_cpus
+    )
+    gpus = (
+        engine.num_engines * gpus_per_engine(config, available)
+        + embed.num_actors * embed.num_gpus_per_actor
+    )
+    if cpus > available.num_cpus or gpus > available.num_gpus:
+        raise CapacityError(
+            f"the plan needs {cpus:g} CPUs and {gpus:g} GPUs, the cluster has "
+            f"{available.num_cpus:g} and {available.num_gpus:g}: lower caption.engine.num_engines "
+            f"({engine.num_engines}), caption.engine.num_cpus_per_engine "
+            f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine or embed.num_actors "
+            f"({embed.num_actors}), or use a larger cluster (--ray-address)"
+        )

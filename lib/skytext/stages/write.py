@@ -1,0 +1,119 @@
+"""Stage the rows of a unit as Lance fragments; the driver commits them.
+
+INPUT    units of `skytext.schema.embedded` rows.
+OUTPUT   one row a unit: its head, its counts, and the record by which it is committed.
+FAN-OUT  one unit to one record.
+ON ERROR a store that refuses ends the job: nothing of this unit is visible, a re-run does it again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skytext.schema import STATUS_FAILED, STATUS_OK, TIMESTAMP
+from skytext.stages.caption import ENGINE_COLUMN
+from skytext.stages.units import UnitHead, unpack
+from skytext.table.location import TableLocation
+from skytext.table.staging import StagedUnit, stage_rows, to_images_table, vector_dim
+
+_SUMMED = (
+    "num_variants",
+    "num_prompt_tokens",
+    "num_cached_tokens",
+    "num_output_tokens",
+    "num_truncated_variants",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """What the driver learns of a unit.
+
+    Attributes:
+        head: its counts as read.
+        staged: what to commit; None for a unit without rows.
+        num_ok: rows that are done.
+        num_failed: rows that failed.
+        failures: ``stage/reason`` to the number of rows.
+        sums: token and variant counts over the rows.
+        engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
+    """
+
+    head: UnitHead
+    staged: StagedUnit | None
+    num_ok: int = 0
+    num_failed: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    sums: Mapping[str, int] = field(default_factory=dict)
+    engine_clock: Mapping[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """Return the record as a JSON text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> UnitRecord:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        fields["head"] = UnitHead(**fields["head"])
+        if fields["staged"] is not None:
+            staged = fields["staged"]
+            fields["staged"] = StagedUnit(**staged | {"fragments": tuple(staged["fragments"])})
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitWriter:
+    """Writes units to one table on behalf of one run.
+
+    Attributes:
+        location: the table.
+        run_id: stands in every row.
+    """
+
+    location: TableLocation
+    run_id: str
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Stage the unit; return its record as a table of one JSON text."""
+        head, samples = unpack(batch)
+        clock = batch.column(ENGINE_COLUMN)[0].as_py()
+        record = self._write(head, samples, None if clock is None else json.loads(clock))
+        return pa.table({"record": [record.to_json()]})
+
+    def _write(
+        self, head: UnitHead, samples: pa.Table, clock: Mapping[str, Any] | None
+    ) -> UnitRecord:
+        if samples.num_rows == 0:
+            return UnitRecord(head, None)
+        now = pa.scalar(dt.datetime.now(dt.UTC), TIMESTAMP)
+        rows = samples.append_column("run_id", pa.repeat(self.run_id, samples.num_rows))
+        rows = rows.append_column("created_at", pa.repeat(now, samples.num_rows))
+        dim = vector_dim(samples.schema)
+        staged = stage_rows(self.location, head.unit_id, to_images_table(rows, dim))
+        status = samples.column("status").to_pylist()
+        return UnitRecord(
+            head=head,
+            staged=staged,
+            num_ok=status.count(STATUS_OK),
+            num_failed=status.count(STATUS_FAILED),
+            failures=_failures(samples),
+            sums={name: pc.sum(samples.column(name)).as_py() or 0 for name in _SUMMED},
+            engine_clock=clock,
+        )
+
+
+def _failures(samples: pa.Table) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for failure in samples.column("failure").to_pylist():
+        if failure is not None:
+            key = f"{failure['stage']}/{failure['reason']}"
+            counts[key] = counts.get(key, 0) + 1
+    return counts
