@@ -39,15 +39,6 @@ class Variant:
         return (_fold(self.one_sentence), _fold(self.feature), _fold(self.caption))
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Longest text of each field, in characters; the guide keeps the model below them."""
-
-    one_sentence: int = 400
-    feature: int = 800
-    caption: int = 1600
-
-
 # A JSON string's characters without control characters, which the engines' own JSON grammars
 # let through and JSON forbids, and without escapes other than those of quote and backslash:
 # a weak model otherwise wanders in \\u sequences. The first character is no space, so that an
@@ -56,24 +47,22 @@ _FIRST = r'[^"\\\x00-\x20\x7f]'
 _CHAR = r'([^"\\\x00-\x1f\x7f]|\\["\\])'
 
 
-def _object_pattern(limits: Limits) -> str:
-    parts = [
-        rf'"{name}": "{_FIRST}{_CHAR}{{1,{getattr(limits, name) - 1}}}"' for name in FIELDS
-    ]
-    return r"\{" + ", ".join(parts) + r"\}"
+# No upper bounds: {1,400} instead of * makes xgrammar 0.2 spend 5 ms instead of 3 us a token, more
+# than a small model's forward pass. A runaway is cut by the token limit and asked again.
+_OBJECT = (
+    r"\{" + ", ".join(rf'"{name}": "{_FIRST}{_CHAR}*"' for name in FIELDS) + r"\}"
+)
 
 
-def guide_pattern(num_objects: int, limits: Limits) -> str:
+def guide_pattern(num_objects: int) -> str:
     """Return the regular expression that an answer matches as a whole.
 
     Args:
         num_objects: 1 for a bare object; more for ``{"variants": [...]}`` with exactly that many.
-        limits: longest texts.
     """
     if num_objects == 1:
-        return _object_pattern(limits)
-    one = _object_pattern(limits)
-    return r'\{"variants": \[' + ", ".join([one] * num_objects) + r"\]\}"
+        return _OBJECT
+    return r'\{"variants": \[' + ", ".join([_OBJECT] * num_objects) + r"\]\}"
 
 
 def parse_answer(text: str, finish_reason: str | None) -> list[Variant]:

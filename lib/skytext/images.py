@@ -107,6 +107,10 @@ _TRANSPOSE = {
 }
 _TURNED = frozenset({5, 6, 7, 8})
 
+# Photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK, YCbCr (as
+# JPEG), colour filter array, raw. Not among them: the L*a*b* and logarithmic ones.
+_TIFF_COLOURS = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
+
 _STRETCH_PERCENTILES = (2.0, 98.0)
 _MAX_PERCENTILE_SAMPLES = 1 << 20
 # Room for three 16-bit bands and a mask. A cube of hundreds of bands has few pixels and many bytes.
@@ -199,10 +203,12 @@ def decode_rgb(data: bytes) -> Image.Image:
     Raises:
         SampleError: of stage decode.
     """
-    # Not under the lock of _boundary: several threads may prepare images for one engine.
     image_format = _sniff(data)
     try:
-        return _PLUGINS[image_format](io.BytesIO(data)).convert("RGB")
+        # The header alone under the lock: several threads may prepare images for one engine.
+        with _quiet():
+            image = _PLUGINS[image_format](io.BytesIO(data))
+        return image.convert("RGB")
     except _DECODER_ERRORS as err:
         raise _failure(data, image_format, err) from err
 
@@ -270,6 +276,7 @@ class _Source:
             return self._tiff_rgb(max_side_px), False
         image = cast(ImageFile.ImageFile, self._image)
         if self._format == _PNG and self._data[24:25] == b"\x10":
+            image.load()  # checks every chunk, which the other decoder leaves to stderr
             upright = _turn(_deep_png_rgb(self._data, max_side_px), self._orientation)
             return upright, False
         if self._format == _JPEG and max(image.size) > max_side_px:
@@ -285,16 +292,16 @@ class _Source:
         return upright, plain and self._orientation not in _TRANSPOSE
 
     def _tiff_rgb(self, max_side_px: int) -> Image.Image:
+        from tifffile import COMPRESSION, PHOTOMETRIC
+
         page = self._tiff.pages[0]
         _check_tiff_segments(page, len(self._data))
-        if _is_plain_tiff(page):
-            try:
-                # Pillow applies the orientation of a TIFF itself.
-                return TiffImageFile(io.BytesIO(self._data)).convert("RGB")
-            except _DECODER_ERRORS:
-                # Planar, oddly compressed or with holes: tifffile reads what Pillow does not,
-                # and its error is the one to report where neither does.
-                pass
+        jpeg = page.compression == COMPRESSION.JPEG
+        if page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not jpeg:
+            # The one kind that tifffile does not convert. Not for the others: libtiff under
+            # Pillow writes its complaints to the process's stderr.
+            # Pillow applies the orientation of a TIFF itself.
+            return TiffImageFile(io.BytesIO(self._data)).convert("RGB")
         return _turn(_tiff_array_rgb(page, max_side_px), self._orientation)
 
 
@@ -303,17 +310,24 @@ class _Source:
 
 @contextmanager
 def _boundary(data: bytes) -> Iterator[str]:
-    """Sniff the format; silence the decoders and turn their errors into a SampleError."""
+    """Sniff the format; silence its decoders and turn their errors into a SampleError."""
     image_format = _sniff(data)
-    logger = logging.getLogger("tifffile")
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # tifffile logs what it finds odd in a header; thousands of lines where nobody asked.
-        disabled, logger.disabled = logger.disabled, True
+    with _quiet():
         try:
             yield image_format
         except _DECODER_ERRORS as err:
             raise _failure(data, image_format, err) from err
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what decoders find odd in a header to themselves: thousands of lines, nobody asked."""
+    logger = logging.getLogger("tifffile")
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        disabled, logger.disabled = logger.disabled, True
+        try:
+            yield
         finally:
             logger.disabled = disabled
 
@@ -458,46 +472,37 @@ def _check_tiff_segments(page: Any, num_bytes: int) -> None:
         raise EOFError(f"pixels lie up to byte {max(ends)} of {num_bytes}")
 
 
-def _is_plain_tiff(page: Any) -> bool:
-    """Whether Pillow reads the page to the right 8-bit pixels."""
-    from tifffile import PHOTOMETRIC
-
-    kinds = {
-        1: (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE),
-        3: (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR),
-        4: (PHOTOMETRIC.RGB, PHOTOMETRIC.SEPARATED),
-    }
-    if page.photometric not in kinds.get(page.samplesperpixel, ()):
-        return False
-    return page.bitspersample in (1, 8) and page.sampleformat == 1
-
-
 def _tiff_array_rgb(page: Any, max_side_px: int) -> Image.Image:
-    """Decode a page of any depth, number of bands and layout through tifffile."""
+    """Decode a page of any depth, number of bands and layout."""
     from tifffile import PHOTOMETRIC
 
-    axes = page.axes
+    axes, photometric = page.axes, page.photometric
     if axes not in {"YX", "YXS", "SYX"}:
         raise NotImplementedError(f"the axes {axes} are no flat image")
+    if photometric not in _TIFF_COLOURS:
+        raise NotImplementedError(f"the colour space {photometric!r} is not taken")
+    depth = page.bitspersample
+    if not isinstance(depth, int):
+        raise NotImplementedError(f"bands of the different depths {depth} are not taken")
     array = page.asarray()
     if axes == "SYX":
         array = np.moveaxis(array, 0, -1)
     elif axes == "YX":
         array = array[..., np.newaxis]
-    if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        return Image.fromarray(
-            (page.colormap[:, array[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
-        )
-    if page.photometric == PHOTOMETRIC.SEPARATED and array.shape[2] >= 4:
-        ink = array[..., :4]
-        scaled = ink >> (8 * (ink.dtype.itemsize - 1)) if ink.dtype.kind == "u" else ink
-        return Image.fromarray(np.ascontiguousarray(scaled.astype(np.uint8)), "CMYK").convert("RGB")
+    if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
+        colours = (page.colormap >> 8).astype(np.uint8).transpose()
+        return Image.fromarray(colours[array[..., 0]])
+    if photometric == PHOTOMETRIC.SEPARATED and array.shape[2] >= 4:
+        inks = array[..., :4] >> (8 * (array.dtype.itemsize - 1))
+        return Image.fromarray(inks.astype(np.uint8), "CMYK").convert("RGB")
+    if page.sampleformat == 1 and depth < 8:
+        array = (array.astype(np.uint16) * 255 // (2**depth - 1)).astype(np.uint8)
     return _bands_to_rgb(
         array,
         max_side_px,
-        plain=page.bitspersample == 8 and page.sampleformat == 1,
+        plain=page.sampleformat == 1 and depth <= 8,
         nodata=_nodata(page),
-        inverted=page.photometric == PHOTOMETRIC.MINISWHITE,
+        inverted=photometric == PHOTOMETRIC.MINISWHITE,
     )
 
 
@@ -530,17 +535,15 @@ def _bands_to_rgb(
         inverted: white is 0.
     """
     step = max(1, max(array.shape[:2]) // (2 * max_side_px))
-    array = array[::step, ::step, : 3 if array.shape[2] >= 3 else 1]
+    array = array[::step, ::step]
     if valid is not None:
         valid = valid[::step, ::step]
-    out = np.empty(array.shape, np.uint8)
-    for index in range(array.shape[2]):
-        band = array[..., index]
-        if plain:
-            out[..., index] = 255 - band if inverted else band
-        else:
-            out[..., index] = _stretch(band, nodata, valid, inverted)
-    return Image.fromarray(out if out.shape[2] == 3 else np.repeat(out, 3, axis=2))
+    bands = [array[..., index] for index in range(3 if array.shape[2] >= 3 else 1)]
+    if plain:
+        done = [255 - band if inverted else band for band in bands]
+    else:
+        done = [_stretch(band, nodata, valid, inverted) for band in bands]
+    return Image.fromarray(np.stack(done if len(done) == 3 else done * 3, axis=-1))
 
 
 def _stretch(

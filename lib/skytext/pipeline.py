@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -39,7 +39,7 @@ from skytext.stages.caption import CaptionUnits
 from skytext.stages.cluster import check_capacity, gpus_per_engine, ray_cluster
 from skytext.stages.decode import ImageDecoder
 from skytext.stages.embed import EmbedUnits
-from skytext.stages.read import SHARD_ROW, ShardReader, shard_row
+from skytext.stages.read import ShardReader, shard_row
 from skytext.stages.write import UnitRecord, UnitWriter
 from skytext.table.commit import Committer, check_identity
 from skytext.table.images import ImagesTable, TableIdentity
@@ -89,6 +89,10 @@ class Progress:
     sums: Counter[str] = field(default_factory=Counter)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
     listed_by_shard: Counter[tuple[str, str]] = field(default_factory=Counter)
+    example: tuple[str, str] | None = None
+    _first_s: float | None = None
+    _first_images: int = 0
+    images_per_s: float = 0.0
 
     def add(self, record: UnitRecord) -> None:
         """Count a unit."""
@@ -101,9 +105,19 @@ class Progress:
         self.failures.update(record.failures)
         self.sums.update(record.sums)
         self.listed_by_shard[(head.archive, head.shard)] += head.num_listed
+        self.example = record.example
+        self._measure_rate()
         clock = record.engine_clock
         if clock is not None and clock["span_s"] >= self._span(clock["engine"]):
             self.engines[clock["engine"]] = dict(clock)
+
+    def _measure_rate(self) -> None:
+        # From the first unit on: the start of Ray and of the engine says nothing of the rate.
+        now, done = time.monotonic(), self.num_ok + self.num_failed
+        if self._first_s is None:
+            self._first_s, self._first_images = now, done
+        elif now > self._first_s:
+            self.images_per_s = (done - self._first_images) / (now - self._first_s)
 
     def _span(self, engine: str) -> float:
         return float(self.engines.get(engine, {"span_s": 0.0})["span_s"])
@@ -223,7 +237,7 @@ def build_dataset(plan: CaptionPlan, run_id: str, gpus_per_engine: float) -> ray
             max_side_px=config.images.max_side_px,
         )
     )
-    rows = [{name: value for name, value in shard_row(shard).items()} for shard in plan.shards]
+    rows = [shard_row(shard) for shard in plan.shards]
     units = ray.data.from_items(rows, override_num_blocks=len(rows))
     arrow: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
     read = {"num_cpus": job.read_cpus, "compute": TaskPoolStrategy(size=job.readers)}
@@ -401,9 +415,3 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def with_sources_done(plan: CaptionPlan) -> CaptionPlan:
-    """Return the plan as it stands now: from the table's latest version."""
-    table = ImagesTable.find(plan.location)
-    return replace(plan, table_version=None if table is None else table.version)

@@ -197,7 +197,8 @@ class Canvas:
         ) * np.float32(light.brightness * (1.0 - light.haze))
         veil = np.asarray([200.0, 208.0, 220.0], dtype=np.float32) * np.float32(light.haze)
         grain = rng.integers(-5, 6, size=pixels.shape, dtype=np.int8)
-        return np.clip(pixels * tint + veil + grain, 0, 255).astype(np.uint8)
+        tile: npt.NDArray[np.uint8] = np.clip(pixels * tint + veil + grain, 0, 255).astype(np.uint8)
+        return tile
 
 
 def _rgb(colour: Colour) -> tuple[int, int, int]:

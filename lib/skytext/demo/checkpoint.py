@@ -24,10 +24,9 @@ from skytext.models.torchvision_ops import watch_imports
 # transformers imports torchvision and torchaudio, whose PyPI builds need help beside a CPU torch.
 watch_imports()
 
+from transformers import LlavaConfig, PreTrainedTokenizerFast  # noqa: E402
 from transformers import (  # noqa: E402
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
+    LlavaForConditionalGeneration as LlavaForConditionalGeneration,
 )
 
 IMAGE_PX = 112
@@ -45,6 +44,19 @@ MAX_TOKENS = 512
 BOS, EOS, PAD, UNK, IMAGE = "<s>", "</s>", "<pad>", "<unk>", "<image>"
 _SPECIAL_TOKENS = (UNK, BOS, EOS, PAD, IMAGE)
 _VOCABULARY = 1024
+
+# Defaults of every transformers configuration that say nothing about this model.
+_NOISE = (
+    "_name_or_path",
+    "chunk_size_feed_forward",
+    "id2label",
+    "is_encoder_decoder",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+)
 
 # The words of llava-1.5-hf. Text is put out as it came in: no trimming, no case change.
 CHAT_TEMPLATE = (
@@ -99,6 +111,18 @@ def training_texts(seeds: Iterable[int]) -> Iterator[str]:
         yield target_text(describe(make_scene(seed), np.random.default_rng((seed, 5))))
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Return the id of a token of the vocabulary.
+
+    Raises:
+        KeyError: If the vocabulary does not hold it.
+    """
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise KeyError(f"the tokenizer has no token {token!r}")
+    return found
+
+
 def train_tokenizer(num_scenes: int = 20_000) -> Tokenizer:
     """Return a byte-level BPE tokenizer learned from the descriptions of the first scenes."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNK))
@@ -133,7 +157,7 @@ def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 def build_config(shape: ModelShape, tokenizer: Tokenizer) -> LlavaConfig:
     """Return the configuration of an untrained checkpoint."""
-    ids = {token: tokenizer.token_to_id(token) for token in _SPECIAL_TOKENS}
+    ids = {token: token_id(tokenizer, token) for token in _SPECIAL_TOKENS}
     return LlavaConfig(
         vision_config={
             "model_type": "clip_vision_model",
@@ -200,13 +224,25 @@ def save_checkpoint(
         for name, tensor in model.state_dict().items()
         if not name.endswith("position_ids")
     }
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    weights = directory / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    # safetensors writes for the owner's eyes only; a package is read by others too.
+    weights.chmod(0o644)
     wrap_tokenizer(tokenizer).save_pretrained(directory)
+    settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    # The names that transformers 4 knows too, where transformers 5 writes "TokenizersBackend".
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "processor_class": "LlavaProcessor"}
+    settings.pop("backend", None)
+    _write_json(directory / "tokenizer_config.json", settings)
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     config = model.config.to_dict()
     config |= {"architectures": ["LlavaForConditionalGeneration"], "dtype": "bfloat16"}
     for part in (config, config["text_config"], config["vision_config"]):
-        part.pop("_name_or_path", None)
+        for key in _NOISE:
+            part.pop(key, None)
+    for part in (config["text_config"], config["vision_config"]):
+        part |= {"dtype": "bfloat16"}
+        part.pop("architectures", None)
     _write_json(directory / "config.json", config)
     _write_json(
         directory / "generation_config.json",

@@ -52,8 +52,9 @@ class LandCover:
     @property
     def words(self) -> tuple[str, ...]:
         """The names without their articles."""
-        return tuple(name.removeprefix("the ").removeprefix("an ").removeprefix("a ")
-                     for name in self.names)
+        return tuple(
+            name.removeprefix("the ").removeprefix("an ").removeprefix("a ") for name in self.names
+        )
 
 
 def _choose(rng: Rng, colours: tuple[Colour, ...]) -> Colour:
@@ -77,8 +78,9 @@ def _modulate(pixels: Field, amount: Field) -> Field:
 def _farmland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     u, v = canvas.turned(float(rng.uniform(-0.6, 0.6)))
     num_columns, num_rows = int(rng.integers(3, 6)), int(rng.integers(3, 7))
-    cuts_u = np.sort(np.linspace(-0.72, 0.72, num_columns + 1) + rng.uniform(-0.07, 0.07, 
-                     num_columns + 1)).astype(np.float32)
+    cuts_u = np.sort(
+        np.linspace(-0.72, 0.72, num_columns + 1) + rng.uniform(-0.07, 0.07, num_columns + 1)
+    ).astype(np.float32)
     column = np.searchsorted(cuts_u, u.ravel()).reshape(u.shape)
     jitter = rng.uniform(-0.12, 0.12, num_columns + 2).astype(np.float32)
     rows_at = v * np.float32(num_rows / 1.1) + np.float32(10.0) + jitter[column] * num_rows
@@ -86,9 +88,13 @@ def _farmland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     parcel = (column * 31 + row * 17) % 23
     lush = canvas.light.greenness
     crops: tuple[Colour, ...] = (
-        mix((168, 150, 96), (104, 150, 66), lush), mix((150, 128, 88), (74, 122, 52), lush),
-        mix((186, 168, 112), (142, 168, 84), lush), (196, 176, 108), (134, 104, 72),
-        (160, 130, 92), mix((170, 156, 110), (124, 158, 92), lush),
+        mix((168, 150, 96), (104, 150, 66), lush),
+        mix((150, 128, 88), (74, 122, 52), lush),
+        mix((186, 168, 112), (142, 168, 84), lush),
+        (196, 176, 108),
+        (134, 104, 72),
+        (160, 130, 92),
+        mix((170, 156, 110), (124, 158, 92), lush),
     )
     palette = np.asarray([_choose(rng, crops) for _ in range(23)], dtype=np.float32)
     palette += rng.uniform(-10, 10, palette.shape).astype(np.float32)
@@ -124,7 +130,7 @@ def _desert(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     waves = float(rng.uniform(30.0, 62.0))
     phase = u * np.float32(waves) + canvas.noise(rng, 4, 8) * np.float32(3.4)
     crest = np.sin(phase)
-    dune = crest + 0.35 * np.cos(2.0 * phase)
+    dune = crest + np.float32(0.35) * np.cos(phase * np.float32(2.0))
     colour = _choose(rng, ((214, 178, 122), (222, 192, 140), (206, 154, 96), (226, 202, 160)))
     pixels = _modulate(_flat(canvas, colour), 0.05 * canvas.noise(rng, 4, 48))
     canvas.paint(_modulate(pixels, 0.14 * dune + 0.02))
@@ -163,8 +169,11 @@ def _beach(canvas: Canvas, rng: Rng, side: str | None) -> None:
     along = x * np.float32(along_x) + y * np.float32(along_y)
     reach = x * np.float32(towards_x) + y * np.float32(towards_y)
     bend = np.sin(along * np.float32(rng.uniform(3.0, 7.0)) + np.float32(rng.uniform(0.0, 6.0)))
-    depth = reach + 0.035 * bend + 0.012 * canvas.noise(rng, 5, 12) + np.float32(
-        rng.uniform(-0.02, 0.06)
+    depth = (
+        reach
+        + 0.035 * bend
+        + 0.012 * canvas.noise(rng, 5, 12)
+        + np.float32(rng.uniform(-0.02, 0.06))
     )
     sand = _choose(rng, ((226, 206, 164), (214, 194, 154), (232, 216, 182)))
     pixels = _modulate(_flat(canvas, sand), 0.05 * canvas.noise(rng, 8, 60))
@@ -207,8 +216,14 @@ def _residential(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     angle = float(rng.uniform(-0.5, 0.5))
     cos, sin = math.cos(angle), math.sin(angle)
     pitch, depth = float(rng.uniform(0.1, 0.125)), float(rng.uniform(0.105, 0.125))
-    roofs: tuple[Colour, ...] = ((176, 92, 66), (152, 84, 70), (128, 122, 120), (196, 128, 92),
-                                 (110, 98, 96), (170, 150, 136))
+    roofs: tuple[Colour, ...] = (
+        (176, 92, 66),
+        (152, 84, 70),
+        (128, 122, 120),
+        (196, 128, 92),
+        (110, 98, 96),
+        (170, 150, 136),
+    )
     choice = [_choose(rng, roofs) for _ in range(3)]
     jitter = rng.random((16, 16, 5)).tolist()
     for row in range(-7, 8):
@@ -225,12 +240,22 @@ def _residential(canvas: Canvas, rng: Rng, _side: str | None) -> None:
             x, y = 0.5 + u * cos - v * sin, 0.5 + u * sin + v * cos
             if keep < 0.08 or not (-0.06 < x < 1.06 and -0.06 < y < 1.06):
                 continue
-            _house(canvas, (x, y), 0.027 + 0.011 * width, 0.021 + 0.009 * height, angle,
-                   choice[int(tone * 2.999)])
+            _house(
+                canvas,
+                (x, y),
+                0.027 + 0.011 * width,
+                0.021 + 0.009 * height,
+                angle,
+                choice[int(tone * 2.999)],
+            )
 
 
 def _house(
-    canvas: Canvas, at: tuple[float, float], width: float, height: float, angle: float,
+    canvas: Canvas,
+    at: tuple[float, float],
+    width: float,
+    height: float,
+    angle: float,
     roof: Colour,
 ) -> None:
     x, y = at
@@ -238,8 +263,12 @@ def _house(
     canvas.shadow_of(corners, 0.017)
     canvas.polygon(corners, roof)
     # The half of a gable roof that faces away from the sun is darker.
-    ridge = [corners[0], corners[1], _middle(corners[1], corners[2]),
-             _middle(corners[3], corners[0])]
+    ridge = [
+        corners[0],
+        corners[1],
+        _middle(corners[1], corners[2]),
+        _middle(corners[3], corners[0]),
+    ]
     canvas.polygon(ridge, mix(roof, (255, 255, 255), 0.16))
 
 
@@ -252,13 +281,21 @@ def _industrial(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     canvas.paint(_modulate(_flat(canvas, yard), 0.07 * canvas.noise(rng, 5, 30)))
     angle = float(rng.uniform(-0.4, 0.4))
     cos, sin = math.cos(angle), math.sin(angle)
-    roofs: tuple[Colour, ...] = ((214, 216, 218), (232, 230, 226), (120, 146, 178),
-                                 (176, 178, 180), (104, 106, 112), (170, 120, 100))
+    roofs: tuple[Colour, ...] = (
+        (214, 216, 218),
+        (232, 230, 226),
+        (120, 146, 178),
+        (176, 178, 180),
+        (104, 106, 112),
+        (170, 120, 100),
+    )
     step = 0.31
     for row in range(-2, 3):
         for column in range(-2, 3):
-            width, height, roof = rng.uniform(0.095, 0.135), rng.uniform(0.08, 0.125), _choose(
-                rng, roofs
+            width, height, roof = (
+                rng.uniform(0.095, 0.135),
+                rng.uniform(0.08, 0.125),
+                _choose(rng, roofs),
             )
             u, v = column * step, row * step
             x, y = 0.5 + u * cos - v * sin, 0.5 + u * sin + v * cos
@@ -273,9 +310,7 @@ def _industrial(canvas: Canvas, rng: Rng, _side: str | None) -> None:
                 canvas.line([top, bottom], 0.006, mix(roof, (40, 40, 50), 0.2))
 
 
-def mix_point(
-    a: tuple[float, float], b: tuple[float, float], share: float
-) -> tuple[float, float]:
+def mix_point(a: tuple[float, float], b: tuple[float, float], share: float) -> tuple[float, float]:
     """Return the point ``share`` (0 to 1) of the way from ``a`` to ``b``."""
     return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
@@ -291,12 +326,12 @@ def _wetland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
 
 def _mountains(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     rough = 1.0 - np.abs(canvas.noise(rng, 4)) * 1.6
-    height = rough + 0.45 * (1.0 - np.abs(canvas.noise(rng, 9)) * 2.0) + 0.16 * canvas.noise(
-        rng, 20, 40
+    height = (
+        rough + 0.45 * (1.0 - np.abs(canvas.noise(rng, 9)) * 2.0) + 0.16 * canvas.noise(rng, 20, 40)
     )
     rock = _choose(rng, ((128, 116, 104), (112, 106, 104), (138, 118, 98)))
     pixels = _flat(canvas, rock)
-    low = np.clip(-height * 1.4 + 0.6, 0.0, 0.85)
+    low: Field = np.clip(-height * 1.4 + 0.6, 0.0, 0.85)
     pixels = canvas.blend(_green(canvas, (84, 100, 66), (116, 104, 78)), low, pixels)
     canvas.paint(_modulate(pixels, 0.62 * canvas.shade(height, 0.13)))
 
@@ -320,80 +355,93 @@ LAND_COVERS: Mapping[str, LandCover] = MappingProxyType(
         "farmland": LandCover(
             ("farmland", "cropland", "cultivated land"),
             ("divided into rectangular fields", "with a patchwork of green and brown parcels"),
-            _farmland, (600.0, 4000.0),
+            _farmland,
+            (600.0, 4000.0),
             ((-100.0, 36.0, -90.0, 46.0), (0.0, 44.0, 24.0, 52.0), (75.0, 24.0, 84.0, 30.0)),
         ),
         "forest": LandCover(
             ("a forest", "woodland"),
             ("with dense tree crowns", "with a closed dark green canopy"),
-            _forest, (200.0, 3000.0),
+            _forest,
+            (200.0, 3000.0),
             ((-124.0, 44.0, -118.0, 56.0), (10.0, 48.0, 30.0, 62.0), (-70.0, -10.0, -56.0, 2.0)),
         ),
         "desert": LandCover(
             ("a desert", "a sandy desert"),
             ("with rippled sand", "with long wavy ridges of sand"),
-            _desert, (300.0, 5000.0),
+            _desert,
+            (300.0, 5000.0),
             ((-8.0, 20.0, 28.0, 29.0), (44.0, 18.0, 54.0, 27.0), (124.0, -30.0, 134.0, -23.0)),
         ),
         "bare_land": LandCover(
             ("bare land", "bare soil"),
             ("with rough brown earth", "with mottled brown ground and faint tracks"),
-            _bare_land, (150.0, 2500.0),
+            _bare_land,
+            (150.0, 2500.0),
             ((-112.0, 32.0, -104.0, 38.0), (30.0, 36.0, 44.0, 40.0), (-70.0, -34.0, -66.0, -24.0)),
         ),
         "sea": LandCover(
             ("the open sea", "the ocean", "open water"),
             ("with small waves", "with a dark blue rippled surface"),
-            _sea, (400.0, 5000.0),
+            _sea,
+            (400.0, 5000.0),
             ((-60.0, 20.0, -20.0, 45.0), (60.0, -30.0, 90.0, 0.0), (-170.0, -20.0, -130.0, 20.0)),
         ),
         "beach": LandCover(
             ("a sandy beach", "a sandy coast"),
             ("with white surf along the waterline", "with breaking waves and pale sand"),
-            _beach, (150.0, 1500.0),
+            _beach,
+            (150.0, 1500.0),
             ((-9.0, 36.0, -8.0, 42.0), (114.0, -34.0, 116.0, -28.0), (-81.0, 26.0, -79.0, 32.0)),
             sided=True,
         ),
         "snow": LandCover(
             ("a snowfield", "snow-covered land"),
             ("with soft white drifts", "with bluish shadows on smooth white ground"),
-            _snow, (400.0, 5000.0),
+            _snow,
+            (400.0, 5000.0),
             ((-50.0, 64.0, -40.0, 76.0), (14.0, 66.0, 26.0, 70.0), (90.0, 66.0, 120.0, 74.0)),
         ),
         "grassland": LandCover(
             ("grassland", "a meadow"),
             ("with scattered shrubs", "with a smooth green surface and a few bushes"),
-            _grassland, (150.0, 2500.0),
+            _grassland,
+            (150.0, 2500.0),
             ((-106.0, 40.0, -98.0, 48.0), (60.0, 48.0, 80.0, 53.0), (-62.0, -38.0, -58.0, -32.0)),
         ),
         "residential": LandCover(
             ("a residential area", "a housing estate"),
             ("with rows of small houses", "with many little roofs and gardens"),
-            _residential, (150.0, 400.0),
+            _residential,
+            (150.0, 400.0),
             ((-84.0, 33.0, -83.0, 35.0), (-3.0, 51.0, 0.0, 54.0), (139.0, 35.0, 140.5, 36.5)),
         ),
         "industrial": LandCover(
             ("an industrial area", "an industrial zone"),
             ("with large flat roofs", "with wide halls on paved ground"),
-            _industrial, (250.0, 900.0),
+            _industrial,
+            (250.0, 900.0),
             ((6.0, 50.5, 9.0, 52.0), (-88.5, 41.0, -87.0, 42.5), (120.0, 30.0, 122.0, 32.5)),
         ),
         "wetland": LandCover(
             ("a wetland", "a marsh"),
             ("with dark pools between reeds", "with winding patches of dark water"),
-            _wetland, (200.0, 3000.0),
+            _wetland,
+            (200.0, 3000.0),
             ((22.0, -20.0, 24.0, -18.5), (-81.5, 25.2, -80.5, 26.5), (28.5, 44.5, 29.8, 45.5)),
         ),
         "mountains": LandCover(
             ("mountains", "mountainous terrain"),
             ("with rocky ridges and shaded valleys", "with steep bare slopes"),
-            _mountains, (1000.0, 8000.0),
+            _mountains,
+            (1000.0, 8000.0),
             ((6.0, 45.0, 13.0, 47.0), (78.0, 30.0, 90.0, 34.0), (-72.0, -20.0, -68.0, -12.0)),
         ),
         "orchard": LandCover(
             ("an orchard", "a tree plantation"),
             ("with trees in regular rows", "with evenly spaced trees on pale soil"),
-            _orchard, (150.0, 500.0),
+            _orchard,
+            (150.0, 500.0),
             ((-6.0, 37.0, -3.0, 39.0), (-120.5, 35.5, -118.8, 37.5), (15.0, 40.5, 18.0, 41.8)),
         ),
     }

@@ -141,31 +141,55 @@ LINEAR_KINDS: Mapping[str, LinearKind] = MappingProxyType(
     {
         "river": LinearKind(
             ("river", "winding river"),
-            frozenset({"farmland", "grassland", "forest", "bare_land", "residential", "mountains",
-                       "wetland", "snow"}),
-            (0.035, 0.055), _river,
+            frozenset(
+                {
+                    "farmland",
+                    "grassland",
+                    "forest",
+                    "bare_land",
+                    "residential",
+                    "mountains",
+                    "wetland",
+                    "snow",
+                }
+            ),
+            (0.035, 0.055),
+            _river,
         ),
         "canal": LinearKind(
             ("canal", "straight canal"),
-            frozenset({"farmland", "grassland", "bare_land", "desert", "residential", "industrial",
-                       "orchard"}),
-            (0.0, 0.0), _canal,
+            frozenset(
+                {
+                    "farmland",
+                    "grassland",
+                    "bare_land",
+                    "desert",
+                    "residential",
+                    "industrial",
+                    "orchard",
+                }
+            ),
+            (0.0, 0.0),
+            _canal,
         ),
         "road": LinearKind(
             ("road", "paved road"),
-            _OPEN | {"forest", "residential", "industrial", "snow", "mountains", "orchard",
-                     "wetland"},
-            (0.003, 0.018), _road,
+            _OPEN
+            | {"forest", "residential", "industrial", "snow", "mountains", "orchard", "wetland"},
+            (0.003, 0.018),
+            _road,
         ),
         "railway": LinearKind(
             ("railway", "railway line"),
             _OPEN | {"forest", "residential", "industrial", "snow", "wetland"},
-            (0.0, 0.008), _railway,
+            (0.0, 0.008),
+            _railway,
         ),
         "runway": LinearKind(
             ("runway", "paved runway"),
             frozenset({"grassland", "bare_land", "desert", "farmland"}),
-            (0.0, 0.0), _runway,
+            (0.0, 0.0),
+            _runway,
         ),
     }
 )

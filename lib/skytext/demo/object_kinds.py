@@ -85,8 +85,13 @@ def _ship(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: fl
 
     wake = [place(-1.0, 0.2), place(-2.1, 0.5), place(-2.1, -0.5), place(-1.0, -0.2)]
     canvas.polygon(wake, (150, 178, 196))
-    hull = [place(-1.15, 0.3), place(0.65, 0.32), place(1.25, 0.0), place(0.65, -0.32),
-            place(-1.15, -0.3)]
+    hull = [
+        place(-1.15, 0.3),
+        place(0.65, 0.32),
+        place(1.25, 0.0),
+        place(0.65, -0.32),
+        place(-1.15, -0.3),
+    ]
     canvas.shadow_of(hull, 0.012)
     hulls: tuple[Colour, ...] = ((168, 70, 56), (96, 92, 96), (188, 120, 72))
     canvas.polygon(hull, hulls[int(rng.integers(len(hulls)))])
@@ -102,12 +107,30 @@ def _aircraft(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angl
     def place(u: float, v: float) -> Point:
         return x + radius * (u * cos - v * sin), y + radius * (u * sin + v * cos)
 
-    wings = [place(0.35, 0.0), place(-0.35, 1.15), place(-0.55, 1.1), place(-0.15, 0.0),
-             place(-0.55, -1.1), place(-0.35, -1.15)]
-    body = [place(1.2, 0.0), place(0.95, 0.16), place(-1.0, 0.12), place(-1.1, 0.0),
-            place(-1.0, -0.12), place(0.95, -0.16)]
-    tail = [place(-0.7, 0.0), place(-1.1, 0.48), place(-1.2, 0.4), place(-1.05, 0.0),
-            place(-1.2, -0.4), place(-1.1, -0.48)]
+    wings = [
+        place(0.35, 0.0),
+        place(-0.35, 1.15),
+        place(-0.55, 1.1),
+        place(-0.15, 0.0),
+        place(-0.55, -1.1),
+        place(-0.35, -1.15),
+    ]
+    body = [
+        place(1.2, 0.0),
+        place(0.95, 0.16),
+        place(-1.0, 0.12),
+        place(-1.1, 0.0),
+        place(-1.0, -0.12),
+        place(0.95, -0.16),
+    ]
+    tail = [
+        place(-0.7, 0.0),
+        place(-1.1, 0.48),
+        place(-1.2, 0.4),
+        place(-1.05, 0.0),
+        place(-1.2, -0.4),
+        place(-1.1, -0.48),
+    ]
     white = (246.0, 246.0, 248.0)
     for part in (wings, body, tail):
         shift = (canvas.light.shadow_x * 0.016, canvas.light.shadow_y * 0.016)
@@ -130,8 +153,9 @@ def _solar_farm(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _a:
 
 def _pool(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
     ratio = float(rng.uniform(0.55, 0.75))
-    canvas.polygon(rotated_rectangle(x, y, radius * 1.3, radius * (ratio + 0.35), angle),
-                   (226, 218, 204))
+    canvas.polygon(
+        rotated_rectangle(x, y, radius * 1.3, radius * (ratio + 0.35), angle), (226, 218, 204)
+    )
     canvas.polygon(rotated_rectangle(x, y, radius, radius * ratio, angle), (64, 190, 222))
 
 
@@ -139,28 +163,42 @@ def _baseball(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angl
     def fan(reach: float) -> list[Point]:
         arc = [angle - math.pi / 4 + math.pi / 2 * step / 10 for step in range(11)]
         home = (x - radius * math.cos(angle), y - radius * math.sin(angle))
-        return [home, *((home[0] + reach * math.cos(a), home[1] + reach * math.sin(a))
-                        for a in arc)]
+        return [
+            home,
+            *((home[0] + reach * math.cos(a), home[1] + reach * math.sin(a)) for a in arc),
+        ]
 
     canvas.polygon(fan(radius * 2.05), (206, 176, 130))
     canvas.polygon(fan(radius * 1.9), (84, 148, 70))
     canvas.polygon(fan(radius * 1.1), (196, 132, 88))
     home_x, home_y = x - radius * math.cos(angle), y - radius * math.sin(angle)
     infield = rotated_rectangle(
-        home_x + radius * 0.52 * math.cos(angle), home_y + radius * 0.52 * math.sin(angle),
-        radius * 0.33, radius * 0.33, angle + math.pi / 4,
+        home_x + radius * 0.52 * math.cos(angle),
+        home_y + radius * 0.52 * math.sin(angle),
+        radius * 0.33,
+        radius * 0.33,
+        angle + math.pi / 4,
     )
     canvas.polygon(infield, (92, 158, 76))
 
 
 def _stadium(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle: float) -> None:
     wide, tall = (1.0, 0.78) if rng.random() < 0.5 else (0.78, 1.0)
-    canvas.ellipse(x + canvas.light.shadow_x * 0.03, y + canvas.light.shadow_y * 0.03,
-                   radius * wide, (60, 60, 64), radius_y=radius * tall)
+    canvas.ellipse(
+        x + canvas.light.shadow_x * 0.03,
+        y + canvas.light.shadow_y * 0.03,
+        radius * wide,
+        (60, 60, 64),
+        radius_y=radius * tall,
+    )
     stands: tuple[Colour, ...] = ((226, 226, 230), (198, 202, 214), (224, 206, 196))
     tone = stands[int(rng.integers(len(stands)))]
-    for scale, colour in ((1.0, tone), (0.86, mix(tone, (60, 60, 80), 0.35)),
-                          (0.68, (184, 84, 66)), (0.56, (72, 152, 66))):
+    for scale, colour in (
+        (1.0, tone),
+        (0.86, mix(tone, (60, 60, 80), 0.35)),
+        (0.68, (184, 84, 66)),
+        (0.56, (72, 152, 66)),
+    ):
         canvas.ellipse(x, y, radius * wide * scale, colour, radius_y=radius * tall * scale)
 
 
@@ -168,8 +206,13 @@ def _parking(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle:
     canvas.polygon(rotated_rectangle(x, y, radius, radius * 0.8, angle), (82, 82, 88))
     cos, sin = math.cos(angle), math.sin(angle)
     columns, rows = max(4, round(radius / 0.015)), 4 if radius > 0.1 else 3
-    cars: tuple[Colour, ...] = ((232, 232, 236), (176, 44, 40), (40, 70, 140), (200, 204, 210),
-                                (236, 236, 232))
+    cars: tuple[Colour, ...] = (
+        (232, 232, 236),
+        (176, 44, 40),
+        (40, 70, 140),
+        (200, 204, 210),
+        (236, 236, 232),
+    )
     picks = rng.random((rows, columns)).tolist()
     for row in range(rows):
         for column in range(columns):
@@ -180,8 +223,9 @@ def _parking(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle:
             v = (row - (rows - 1) / 2) * (1.45 * radius / rows)
             at = x + u * cos - v * sin, y + u * sin + v * cos
             colour = cars[int(pick / 0.8 * 4.999)]
-            canvas.polygon(rotated_rectangle(*at, 0.58 * radius / columns,
-                                             0.46 * radius / rows, angle), colour)
+            canvas.polygon(
+                rotated_rectangle(*at, 0.58 * radius / columns, 0.46 * radius / rows, angle), colour
+            )
 
 
 def _roundabout(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, _a: float) -> None:
@@ -225,8 +269,10 @@ def _pond(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle: f
     phase = rng.uniform(0.0, 6.28, 2)
     reach = 1.0 + 0.13 * np.sin(2 * turns + phase[0]) + 0.08 * np.sin(3 * turns + phase[1])
     for scale, colour in ((1.0, (150, 150, 112)), (0.88, (36, 74, 96))):
-        outline = [(x + radius * scale * r * math.cos(t), y + radius * scale * r * math.sin(t))
-                   for r, t in zip(reach.tolist(), turns.tolist(), strict=True)]
+        outline = [
+            (x + radius * scale * r * math.cos(t), y + radius * scale * r * math.sin(t))
+            for r, t in zip(reach.tolist(), turns.tolist(), strict=True)
+        ]
         canvas.polygon(outline, colour)
 
 
@@ -237,8 +283,11 @@ def _barn(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: fl
     canvas.shadow_of(corners, 0.03)
     canvas.polygon(corners, roof)
     upper = rotated_rectangle(
-        x + radius * 0.3 * math.sin(angle), y - radius * 0.3 * math.cos(angle),
-        radius, radius * 0.3, angle,
+        x + radius * 0.3 * math.sin(angle),
+        y - radius * 0.3 * math.cos(angle),
+        radius,
+        radius * 0.3,
+        angle,
     )
     canvas.polygon(upper, mix(roof, (255, 255, 255), 0.22))
 
@@ -274,13 +323,17 @@ def _island(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle:
     phase = rng.uniform(0.0, 6.28, 2)
     reach = 1.0 + 0.16 * np.sin(2 * turns + phase[0]) + 0.1 * np.sin(5 * turns + phase[1])
     layers: tuple[tuple[float, Colour], ...] = (
-        (1.05, (62, 140, 156)), (0.88, (226, 208, 166)), (0.72, (70, 106, 54)),
+        (1.05, (62, 140, 156)),
+        (0.88, (226, 208, 166)),
+        (0.72, (70, 106, 54)),
         (0.4, (56, 90, 46)),
     )
     for scale, colour in layers:
         canvas.polygon(
-            [(x + radius * scale * r * math.cos(t), y + radius * scale * r * math.sin(t))
-             for r, t in zip(reach.tolist(), turns.tolist(), strict=True)],
+            [
+                (x + radius * scale * r * math.cos(t), y + radius * scale * r * math.sin(t))
+                for r, t in zip(reach.tolist(), turns.tolist(), strict=True)
+            ],
             colour,
         )
 
@@ -301,84 +354,172 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
     {
         "storage_tank": ObjectKind(
             (("storage tank", "storage tanks"), ("fuel tank", "fuel tanks")),
-            _DRY | {"industrial", "grassland"}, (1, 6), 0.043, 0.066, (250.0, 1200.0), _tank,
+            _DRY | {"industrial", "grassland"},
+            (1, 6),
+            0.043,
+            0.066,
+            (250.0, 1200.0),
+            _tank,
             pad=(168, 160, 146),
         ),
         "ship": ObjectKind(
             (("ship", "ships"), ("vessel", "vessels")),
-            frozenset({"sea", "beach"}), (1, 5), 0.043, 0.066, (400.0, 2500.0), _ship, on="water",
+            frozenset({"sea", "beach"}),
+            (1, 5),
+            0.043,
+            0.066,
+            (400.0, 2500.0),
+            _ship,
+            on="water",
         ),
         "aircraft": ObjectKind(
             (("airplane", "airplanes"), ("aircraft", "aircraft")),
-            frozenset({"grassland", "bare_land", "desert", "farmland"}), (1, 4), 0.05, 0.07,
-            (300.0, 1500.0), _aircraft, beside="runway", pad=(128, 128, 130), weight=12.0,
+            frozenset({"grassland", "bare_land", "desert", "farmland"}),
+            (1, 4),
+            0.05,
+            0.07,
+            (300.0, 1500.0),
+            _aircraft,
+            beside="runway",
+            pad=(128, 128, 130),
+            weight=12.0,
         ),
         "solar_farm": ObjectKind(
             (("solar farm", "solar farms"), ("solar park", "solar parks")),
-            _DRY | _GREEN, (1, 1), 0.085, 0.14, (400.0, 3000.0), _solar_farm,
+            _DRY | _GREEN,
+            (1, 1),
+            0.085,
+            0.14,
+            (400.0, 3000.0),
+            _solar_farm,
         ),
         "swimming_pool": ObjectKind(
             (("swimming pool", "swimming pools"), ("blue pool", "blue pools")),
-            frozenset({"residential"}), (1, 2), 0.045, 0.066, (150.0, 400.0), _pool,
-            pad=(134, 154, 100), weight=4.0,
+            frozenset({"residential"}),
+            (1, 2),
+            0.045,
+            0.066,
+            (150.0, 400.0),
+            _pool,
+            pad=(134, 154, 100),
+            weight=4.0,
         ),
         "baseball_field": ObjectKind(
             (("baseball field", "baseball fields"), ("baseball diamond", "baseball diamonds")),
-            frozenset({"residential", "grassland"}), (1, 1), 0.085, 0.14, (200.0, 900.0),
-            _baseball, weight=2.0,
+            frozenset({"residential", "grassland"}),
+            (1, 1),
+            0.085,
+            0.14,
+            (200.0, 900.0),
+            _baseball,
+            weight=2.0,
         ),
         "stadium": ObjectKind(
             (("stadium", "stadiums"), ("sports stadium", "sports stadiums")),
-            frozenset({"residential", "industrial", "grassland", "bare_land"}), (1, 1), 0.085,
-            0.145, (300.0, 1500.0), _stadium,
+            frozenset({"residential", "industrial", "grassland", "bare_land"}),
+            (1, 1),
+            0.085,
+            0.145,
+            (300.0, 1500.0),
+            _stadium,
         ),
         "parking_lot": ObjectKind(
             (("parking lot", "parking lots"), ("car park", "car parks")),
-            frozenset({"industrial", "residential", "beach"}), (1, 1), 0.085, 0.145,
-            (150.0, 700.0), _parking,
+            frozenset({"industrial", "residential", "beach"}),
+            (1, 1),
+            0.085,
+            0.145,
+            (150.0, 700.0),
+            _parking,
         ),
         "roundabout": ObjectKind(
             (("roundabout", "roundabouts"), ("traffic circle", "traffic circles")),
-            frozenset({"grassland", "farmland", "residential", "bare_land", "forest"}), (1, 1),
-            0.075, 0.12, (150.0, 800.0), _roundabout, on="road", beside="road", weight=4.0,
+            frozenset({"grassland", "farmland", "residential", "bare_land", "forest"}),
+            (1, 1),
+            0.075,
+            0.12,
+            (150.0, 800.0),
+            _roundabout,
+            on="road",
+            beside="road",
+            weight=4.0,
         ),
         "irrigated_circle": ObjectKind(
-            (("circular irrigated field", "circular irrigated fields"),
-             ("center pivot field", "center pivot fields")),
-            _DRY | {"farmland"}, (1, 1), 0.095, 0.15, (1500.0, 5000.0), _pivot,
+            (
+                ("circular irrigated field", "circular irrigated fields"),
+                ("center pivot field", "center pivot fields"),
+            ),
+            _DRY | {"farmland"},
+            (1, 1),
+            0.095,
+            0.15,
+            (1500.0, 5000.0),
+            _pivot,
         ),
         "wind_turbine": ObjectKind(
             (("wind turbine", "wind turbines"),),
-            _GREEN | {"desert", "sea", "mountains", "snow"}, (1, 4), 0.05, 0.07, (600.0, 3000.0),
+            _GREEN | {"desert", "sea", "mountains", "snow"},
+            (1, 4),
+            0.05,
+            0.07,
+            (600.0, 3000.0),
             _turbine,
         ),
         "pond": ObjectKind(
             (("pond", "ponds"), ("lake", "lakes")),
-            _GREEN | {"forest", "orchard", "residential", "mountains"}, (1, 1), 0.08, 0.14,
-            (150.0, 3000.0), _pond,
+            _GREEN | {"forest", "orchard", "residential", "mountains"},
+            (1, 1),
+            0.08,
+            0.14,
+            (150.0, 3000.0),
+            _pond,
         ),
         "barn": ObjectKind(
             (("red barn", "red barns"), ("farm building", "farm buildings")),
-            _GREEN | {"orchard", "snow"}, (1, 4), 0.045, 0.068, (150.0, 1500.0), _barn,
+            _GREEN | {"orchard", "snow"},
+            (1, 4),
+            0.045,
+            0.068,
+            (150.0, 1500.0),
+            _barn,
         ),
         "tennis_court": ObjectKind(
             (("tennis court", "tennis courts"),),
-            frozenset({"residential", "grassland"}), (1, 4), 0.05, 0.07, (150.0, 500.0), _tennis,
+            frozenset({"residential", "grassland"}),
+            (1, 4),
+            0.05,
+            0.07,
+            (150.0, 500.0),
+            _tennis,
             weight=2.5,
         ),
         "greenhouse": ObjectKind(
             (("greenhouse", "greenhouses"), ("glasshouse", "glasshouses")),
-            frozenset({"farmland", "bare_land", "orchard"}), (1, 1), 0.08, 0.135, (150.0, 2000.0),
+            frozenset({"farmland", "bare_land", "orchard"}),
+            (1, 1),
+            0.08,
+            0.135,
+            (150.0, 2000.0),
             _greenhouse,
         ),
         "island": ObjectKind(
             (("island", "islands"), ("green island", "green islands")),
-            frozenset({"sea"}), (1, 1), 0.07, 0.13, (400.0, 5000.0), _island,
+            frozenset({"sea"}),
+            (1, 1),
+            0.07,
+            0.13,
+            (400.0, 5000.0),
+            _island,
             weight=2.0,
         ),
         "clearing": ObjectKind(
             (("clearing", "clearings"), ("logged patch", "logged patches")),
-            frozenset({"forest"}), (1, 1), 0.085, 0.14, (200.0, 3000.0), _clearing,
+            frozenset({"forest"}),
+            (1, 1),
+            0.085,
+            0.14,
+            (200.0, 3000.0),
+            _clearing,
         ),
     }
 )

@@ -40,9 +40,15 @@ Size = Literal["small", "large"]
 
 POSITIONS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
-        "northwest": (0, 0), "north": (1, 0), "northeast": (2, 0),
-        "west": (0, 1), "centre": (1, 1), "east": (2, 1),
-        "southwest": (0, 2), "south": (1, 2), "southeast": (2, 2),
+        "northwest": (0, 0),
+        "north": (1, 0),
+        "northeast": (2, 0),
+        "west": (0, 1),
+        "centre": (1, 1),
+        "east": (2, 1),
+        "southwest": (0, 2),
+        "south": (1, 2),
+        "southeast": (2, 2),
     }
 )
 """Column and row of each of the nine positions; the top of a tile is north."""

@@ -15,7 +15,7 @@ from skytext.demo.scenes import Scene
 from skytext.demo.truth_captions import FIELDS
 
 _DIRECTION = re.compile(r"\bfrom (\w+) to (\w+)\b")
-_POSITION = re.compile(r"\b(?:(north|south)?(east|west)?(?:ern)?|(centre|center|central))\b")
+_POSITION = re.compile(r"\b(?:(north|south)?(east|west)?(?:ern)?|(centre|central))\b")
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,7 @@ def score_description(
         num_objects_named=len(facts.objects),
         num_objects_right=len(objects.keys() & facts.objects.keys()),
         num_positions_right=sum(
-            facts.objects.get(kind, frozenset()) == {position}
-            for kind, position in objects.items()
+            facts.objects.get(kind, frozenset()) == {position} for kind, position in objects.items()
         ),
         num_lines=len(lines),
         num_lines_named=len(facts.linear_features),

@@ -2,8 +2,8 @@
 
 They are what the demonstration checkpoint is trained to write. Only what is visible is named:
 land cover, texture, linear features with orientation and position, objects with number, size and
-position. The top of a tile is north. Each clause names one thing only, so that ``skytext.demo.score``
-can read a description back.
+position. The top of a tile is north. Each clause names one thing only, so that
+``skytext.demo.score`` can read a description back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ _ADJECTIVES: Mapping[str, str] = MappingProxyType(
     | {
         name: f"{name}ern"
         for name in (
-            "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest"
+            "north",
+            "northeast",
+            "east",
+            "southeast",
+            "south",
+            "southwest",
+            "west",
+            "northwest",
         )
     }
 )
@@ -87,9 +94,7 @@ def _sentence(text: str) -> str:
 def _place(position: str, rng: Rng) -> str:
     if position == "centre":
         return _pick(rng, ("in the centre", "in the central part"))
-    return _pick(
-        rng, (f"in the {position}", f"in the {_ADJECTIVES[position]} part")
-    )
+    return _pick(rng, (f"in the {position}", f"in the {_ADJECTIVES[position]} part"))
 
 
 def _direction(line: LinearFeature) -> str:

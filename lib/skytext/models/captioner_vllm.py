@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from skytext.captions import Limits, guide_pattern
+from skytext.captions import guide_pattern
 from skytext.config import CaptionConfig
 from skytext.errors import ConfigError, ModelError, Reason, SampleError, Stage
 from skytext.models.captioner import Answer, Ask, EngineInfo, Generation
@@ -108,9 +108,7 @@ class VllmEngine:
 
         guide = None
         if self._config.structured_output:
-            guide = StructuredOutputsParams(
-                regex=guide_pattern(ask.objects_per_answer, Limits())
-            )
+            guide = StructuredOutputsParams(regex=guide_pattern(ask.objects_per_answer))
         return SamplingParams(
             n=ask.num_samples,
             temperature=ask.temperature,

@@ -22,6 +22,7 @@ from skytext.config import (
     ImageConfig,
 )
 from skytext.errors import ModelError
+from skytext.images import PIXELS_VERSION
 from skytext.prompts import Prompt, load_prompt
 
 # By path, not by import: the demo package stands above the models.
@@ -120,7 +121,7 @@ def caption_fingerprint(
                     "seed",
                 },
             ),
-            "pixels": images.model_dump(mode="json", include={"max_side_px"}),
+            "pixels": [PIXELS_VERSION, images.max_side_px],
         }
     )
 

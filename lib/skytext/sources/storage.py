@@ -22,9 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
-import boto3
-import smart_open.s3
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -329,6 +326,8 @@ def _s3_objects(root: Location, prefix: str) -> Iterator[tuple[str, StoredFile]]
 
 
 def _open_s3(location: Location, etag: str, *, smart_open_args: dict[str, Any]) -> BinaryIO:
+    import smart_open.s3
+
     # smart_open.s3.open, not smart_open.open: the latter reads '@' and '?versionId=' in a key as
     # parts of the address, and unpacks .gz by name.
     if_match = {"S3.Client.get_object": {"IfMatch": f'"{etag}"'}} if etag else {}
@@ -351,6 +350,10 @@ def _client() -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _make_client(settings: tuple[tuple[str, str], ...]) -> Any:
+    # Here, not above: boto3 takes 0.3 s to import, in every process, and local files need none.
+    import boto3
+    from botocore.config import Config
+
     names = dict(settings)
     retries: dict[str, Any] = {"mode": names.get("AWS_RETRY_MODE", "standard")}
     if "AWS_MAX_ATTEMPTS" not in names:

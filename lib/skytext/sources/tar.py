@@ -32,6 +32,7 @@ _SIDECAR_SUFFIXES = frozenset({"json", "txt"})
 
 _READ_BYTES = 64 << 10
 _MAX_HEADER_BYTES = 1 << 20
+_MEMBER_OVERHEAD_BYTES = 512  # about what Python needs to remember a member of no bytes
 _ZEROS = bytes(_READ_BYTES)
 # Writers pad with zeros to a record, 10 KiB by default. A copy that was broken off in a file of
 # the full size looks the same, but for the amount.
@@ -163,6 +164,7 @@ class _Group:
 
     key: str | None = None
     images: list[_Image] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     sidecars: dict[tuple[str, str], bytes | str] = field(default_factory=dict)
     used: set[tuple[str, str]] = field(default_factory=set)
     num_bytes: int = 0
@@ -213,7 +215,7 @@ class _Reader:
         with contextlib.closing(tar):
             while (header := self._next(tar)) is not None:
                 yield from self._take(tar, header)
-            self._check_end(tar, stream)
+            self._check_end(tar)
 
     def _next(self, tar: _Tar) -> tarfile.TarInfo | None:
         try:
@@ -227,7 +229,7 @@ class _Reader:
             self._offset = header.offset
         return header
 
-    def _check_end(self, tar: _Tar, stream: BinaryIO) -> None:
+    def _check_end(self, tar: _Tar) -> None:
         """Tell an end-of-archive marker with nothing behind it from any other end."""
         if not isinstance(tar.end, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
             raise self._truncated(f"no end-of-archive marker ({tar.end})")
@@ -256,7 +258,8 @@ class _Reader:
             self._counts.num_skipped += 1
             return
         key = name[: len(name) - len(base)] + base.partition(".")[0]
-        if key != self._group.key:
+        if key != self._group.key or name in self._group.names:
+            # A name that comes again begins another sample of the same key.
             yield from self._flush()
             self._group.key = key
         stem, _, suffix = base.rpartition(".")
@@ -264,7 +267,7 @@ class _Reader:
         if suffix.lower() in IMAGE_SUFFIXES:
             yield from self._take_image(tar, header, stem)
         elif suffix.lower() in _SIDECAR_SUFFIXES:
-            self._take_sidecar(tar, header, stem, suffix.lower())
+            yield from self._take_sidecar(tar, header, stem, suffix.lower())
         else:
             self._counts.num_ignored += 1
 
@@ -273,24 +276,30 @@ class _Reader:
         self._occurrences[header.name] += 1
         data = None
         if header.size <= self._limits.max_member_bytes:
-            if self._group.num_bytes + header.size > self._limits.max_group_bytes:
-                yield from self._flush(key_goes_on=True)
+            yield from self._make_room(header.size)
             data = self._data(tar, header)
-            self._group.num_bytes += len(data)
         offset = None if header.issparse() else header.offset_data
         self._group.images.append(_Image(header.name, stem, occurrence, offset, header.size, data))
+        self._group.names.add(header.name)
 
-    def _take_sidecar(self, tar: _Tar, header: tarfile.TarInfo, stem: str, suffix: str) -> None:
+    def _take_sidecar(
+        self, tar: _Tar, header: tarfile.TarInfo, stem: str, suffix: str
+    ) -> Iterator[Sample]:
         content: bytes | str
         if header.size > self._limits.max_sidecar_bytes:
             content = f"{header.name} is larger than {self._limits.max_sidecar_bytes} bytes"
         else:
+            yield from self._make_room(header.size)
             content = self._data(tar, header)
-        if (stem, suffix) in self._group.sidecars:
-            self._counts.num_ignored += 1  # a second one of the same name: the first one counts
-            return
         self._group.sidecars[stem, suffix] = content
-        self._group.num_bytes += len(content)
+        self._group.names.add(header.name)
+
+    def _make_room(self, num_bytes: int) -> Iterator[Sample]:
+        """Let the images that wait go on where the group would become too large."""
+        num_bytes += _MEMBER_OVERHEAD_BYTES
+        if self._group.num_bytes + num_bytes > self._limits.max_group_bytes:
+            yield from self._flush(key_goes_on=True)
+        self._group.num_bytes += num_bytes
 
     def _data(self, tar: _Tar, header: tarfile.TarInfo) -> bytes:
         try:
@@ -314,15 +323,21 @@ class _Reader:
                 for place, content in group.sidecars.items()
                 if place[0] == group.key or place[0] not in done
             }
-            num_bytes = sum(len(content) for content in kept.values())
-            if num_bytes > self._limits.max_group_bytes:
+            num_bytes = sum(_MEMBER_OVERHEAD_BYTES + len(content) for content in kept.values())
+            if num_bytes > self._limits.max_group_bytes // 2:
+                # Sidecars without an image, too many to wait for one any longer.
                 kept, num_bytes = {}, 0
         else:
             kept, num_bytes = {}, 0
         gone = group.sidecars.keys() - kept.keys()
         self._counts.num_sidecars += len(gone & group.used)
         self._counts.num_ignored += len(gone - group.used)
-        self._group = _Group(group.key, [], kept, group.used & kept.keys(), num_bytes)
+        self._group = _Group(
+            key=group.key,
+            sidecars=kept,
+            used=group.used & kept.keys(),
+            num_bytes=num_bytes,
+        )
 
     def _metadata(self, image: _Image) -> Metadata:
         found: dict[str, bytes] = {}

@@ -44,6 +44,7 @@ class UnitRecord:
         failures: ``stage/reason`` to the number of rows.
         sums: token and variant counts over the rows.
         engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
+        example: a member's name and what was seen in it, for people to watch; None without one.
     """
 
     head: UnitHead
@@ -53,6 +54,7 @@ class UnitRecord:
     failures: Mapping[str, int] = field(default_factory=dict)
     sums: Mapping[str, int] = field(default_factory=dict)
     engine_clock: Mapping[str, Any] | None = None
+    example: tuple[str, str] | None = None
 
     def to_json(self) -> str:
         """Return the record as a JSON text."""
@@ -66,6 +68,8 @@ class UnitRecord:
         if fields["staged"] is not None:
             staged = fields["staged"]
             fields["staged"] = StagedUnit(**staged | {"fragments": tuple(staged["fragments"])})
+        if fields["example"] is not None:
+            fields["example"] = tuple(fields["example"])
         return cls(**fields)
 
 
@@ -107,6 +111,7 @@ class UnitWriter:
             failures=_failures(samples),
             sums={name: pc.sum(samples.column(name)).as_py() or 0 for name in _SUMMED},
             engine_clock=clock,
+            example=_example(samples),
         )
 
 
@@ -117,3 +122,11 @@ def _failures(samples: pa.Table) -> dict[str, int]:
             key = f"{failure['stage']}/{failure['reason']}"
             counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def _example(samples: pa.Table) -> tuple[str, str] | None:
+    members = samples.column("member")
+    for i, variants in enumerate(samples.column("captions").to_pylist()):
+        if variants:
+            return members[i].as_py(), variants[0]["one_sentence"]
+    return None

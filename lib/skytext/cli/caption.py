@@ -1,0 +1,153 @@
+"""``skytext caption``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    EmbeddingModel,
+    RayAddress,
+    Settings,
+    TableOption,
+    make_config,
+)
+
+if TYPE_CHECKING:
+    from skytext.pipeline import CaptionPlan, RunSummary
+
+
+def caption(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Folders, globs, .tar shards or s3:// addresses.", metavar="SOURCE…"),
+    ],
+    table: TableOption,
+    archive: Annotated[
+        str | None, typer.Option(help="The archive's name; default: the source's last part.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A vision-language model that vLLM serves, by hub name or folder, e.g. "
+            "llava-hf/llava-1.5-7b-hf; default: the small demonstration checkpoint."
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="A packaged prompt's id, or your own prompt file.")
+    ] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(help="A Jinja file, where the checkpoint has none.")
+    ] = None,
+    num_variants: Annotated[int | None, typer.Option(help="Descriptions an image (5).")] = None,
+    num_engines: Annotated[int | None, typer.Option(help="vLLM engines (1).")] = None,
+    gpus_per_engine: Annotated[float | None, typer.Option(help="GPUs an engine.")] = None,
+    tensor_parallel_size: Annotated[
+        int | None, typer.Option(help="GPUs that share one copy of the model (1).")
+    ] = None,
+    embedding_model: EmbeddingModel = None,
+    commit_images: Annotated[
+        int | None, typer.Option(help="Commit after this many images (1000) …")
+    ] = None,
+    commit_interval_s: Annotated[
+        float | None, typer.Option(help="… or this many seconds (60).")
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    ray_address: RayAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe and embed every new image of the sources into a table.
+
+    Run it again at any time: what has a row is left alone.
+    """
+    from skytext.cli.output import job_progress, print_json
+
+    options = {
+        "archive": archive,
+        "caption.model": model,
+        "caption.revision": revision,
+        "caption.prompt": prompt,
+        "caption.chat_template": None if chat_template is None else str(chat_template),
+        "caption.num_variants": num_variants,
+        "caption.engine.num_engines": num_engines,
+        "caption.engine.num_gpus_per_engine": gpus_per_engine,
+        "caption.engine.tensor_parallel_size": tensor_parallel_size,
+        "embed.model": embedding_model,
+        "job.commit_images": commit_images,
+        "job.commit_interval_s": commit_interval_s,
+    }
+    resolved = make_config(config, settings, options)
+    # Imported behind the cheap checks: Ray takes seconds.
+    from skytext.pipeline import plan_caption, run_caption
+
+    plan = plan_caption(sources, table, resolved)
+    announce(plan)
+    with job_progress() as on_progress:
+        summary = run_caption(plan, ray_address=ray_address, on_progress=on_progress)
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        show_summary(plan, summary)
+
+
+def announce(plan: CaptionPlan) -> None:
+    """Say what is about to be done, and the defaults that matter."""
+    from rich.filesize import decimal
+
+    from skytext.cli.output import note, plural
+    from skytext.config import DEMO_MODEL
+
+    note(
+        f"{plural(len(plan.shards), 'shard')}, {decimal(plan.total_bytes)} → {plan.location.uri}  "
+        f"(model {plan.caption_model.name}, prompt {plan.prompt.prompt_id}, "
+        f"embeddings {plan.embed_model.name})"
+    )
+    if plan.caption_model.name == DEMO_MODEL:
+        note(
+            "note: no --model was named: using the small demonstration checkpoint, which knows "
+            "generated scenes only; for real images name a real one, "
+            "e.g. --model llava-hf/llava-1.5-7b-hf on a GPU machine"
+        )
+
+
+def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
+    """Print what a run did, for people."""
+    from skytext.cli.output import answers, plural
+
+    lines = [
+        f"listed {summary.num_listed:,} = {summary.num_ok:,} ok + {summary.num_failed:,} failed "
+        f"(table version {summary.table_version})",
+        f"this run: {plural(summary.num_captioned, 'image')} described, "
+        f"{summary.num_newly_failed:,} failed, {summary.num_skipped:,} had a row already; "
+        f"{summary.duration_s:.1f} s, {summary.images_per_s:.2f} images/s",
+    ]
+    lines += [f"  failed: {count:,} × {key}" for key, count in sorted(summary.failures.items())]
+    if summary.engine_span_s:
+        lines.append(
+            f"engine: {summary.output_tokens_per_s:,.0f} tokens/s over {summary.engine_span_s:.1f} s, "
+            f"idle {100 * summary.engine_idle_s / summary.engine_span_s:.1f} %; "
+            f"{summary.num_variants:,} variants, {_share_cached(summary)} of the prompts from cache"
+        )
+    if summary.num_truncated_variants:
+        lines.append(
+            f"embedding: the model's token limit cut off {summary.num_truncated_variants:,} of "
+            f"{summary.num_variants:,} variants"
+        )
+    if summary.num_stale:
+        lines.append(f"{plural(summary.num_stale, 'row')} made with other settings left as they are")
+    if summary.num_captioned:
+        lines.append(f"next: skytext index {plan.location.uri}")
+    for line in lines:
+        answers.print(line, markup=False, soft_wrap=True)
+
+
+def _share_cached(summary: RunSummary) -> str:
+    if not summary.num_prompt_tokens:
+        return "0 %"
+    return f"{100 * summary.num_cached_tokens / summary.num_prompt_tokens:.0f} %"

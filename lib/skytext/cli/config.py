@@ -1,0 +1,40 @@
+"""``skytext config``: show and check settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skytext.cli.options import AsJson, ConfigFile, Settings, make_config
+
+app = typer.Typer(help="Show and check settings.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("show")
+def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Print every setting as it holds, as a YAML file that --config takes."""
+    from skytext.cli.output import print_json
+    from skytext.config import dump_yaml
+
+    resolved = make_config(config, settings)
+    if as_json:
+        print_json(resolved.model_dump(mode="json"))
+    else:
+        typer.echo(dump_yaml(resolved), nl=False)
+
+
+@app.command("validate")
+def validate(
+    file: Annotated[Path, typer.Argument(help="A YAML file of settings.", metavar="FILE")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a file of settings."""
+    from skytext.cli.output import print_json
+
+    make_config(file, None)
+    if as_json:
+        print_json({"file": str(file), "valid": True})
+    else:
+        typer.echo(f"{file}: every setting is known and in range")

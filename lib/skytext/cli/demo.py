@@ -1,0 +1,148 @@
+"""``skytext demo``: the whole product on a generated archive in a fresh table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skytext.cli.options import AsJson, ConfigFile, Settings, make_config
+from skytext.errors import ConfigError
+
+if TYPE_CHECKING:
+    from skytext.search import Hit, Searcher
+
+_MARKER = ".skytext-demo"
+_NUM_IMAGES = 160
+_IMAGES_PER_SHARD = 40
+_NUM_HITS = 3
+_QUERIES = (
+    "storage tanks on an industrial site",
+    "ships on open water",
+    "a river running through farmland",
+    "a baseball field in a residential area",
+    "snow crossed by a railway",
+)
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where the archive and the table go; replaced each time.")
+    ] = Path("skytext-demo"),
+    num_images: Annotated[int, typer.Option(min=1, help="Scenes to generate.")] = _NUM_IMAGES,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Generate an archive, describe it with a small LLaVA, index it, and search it.
+
+    Nothing is downloaded: the model and the generator come with the package.
+    """
+    from skytext.cli.caption import show_summary
+    from skytext.cli.output import job_progress, note, print_json
+
+    started = time.monotonic()
+    resolved = make_config(config, settings)
+    archive, table = _fresh(directory)
+    note(f"1. generating {num_images} scenes → {archive}")
+    _generate(archive, num_images)
+    from skytext.pipeline import plan_caption, run_caption
+
+    plan = plan_caption([str(archive)], str(table), resolved)
+    note(
+        f"2. describing each in {resolved.caption.num_variants} variants with LLaVA in vLLM, "
+        f"embedding with {plan.embed_model.name} → {table} (the engine takes half a minute to start)"
+    )
+    with job_progress() as on_progress:
+        summary = run_caption(plan, on_progress=on_progress)
+    if not as_json:
+        show_summary(plan, summary)
+    note("3. building the vector index")
+    searcher = _index_and_open(table, resolved)
+    note("4. searching it in words")
+    truth = _read_truth(archive)
+    searches = []
+    for query in _QUERIES:
+        hits = searcher.search(query, _NUM_HITS).hits
+        searches.append({"query": query, "hits": [hit.to_json() for hit in hits]})
+        if not as_json:
+            _show(query, hits, truth)
+    duration_s = time.monotonic() - started
+    if as_json:
+        print_json({**summary.to_json(), "searches": searches, "demo_s": round(duration_s, 1)})
+        return
+    note(f"done in {duration_s:.0f} s. Your own words:")
+    note(f'  skytext search {table} "a road beside a forest"')
+    note(f"  skytext status {table}")
+
+
+def _fresh(directory: Path) -> tuple[Path, Path]:
+    """Make the demo's folder, in place of an earlier demo's, never of anything else."""
+    if directory.exists():
+        if not (directory / _MARKER).is_file():
+            raise ConfigError(
+                f"{directory} exists and was not made by skytext demo: name another with --dir"
+            )
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    (directory / _MARKER).touch()
+    return directory / "archive", directory / "table"
+
+
+def _generate(archive: Path, num_images: int) -> None:
+    from skytext.demo.scenes import HELD_OUT_SEED
+    from skytext.demo.shards import write_shards
+
+    write_shards(
+        archive,
+        num_images=num_images,
+        images_per_shard=_IMAGES_PER_SHARD,
+        # Scenes that the checkpoint was never trained on.
+        seed=HELD_OUT_SEED,
+    )
+
+
+def _index_and_open(table: Path, config: Any) -> Searcher:
+    from skytext.search import Searcher
+    from skytext.table.images import ImagesTable
+    from skytext.table.index import build_indexes
+    from skytext.table.location import TableLocation
+
+    # A table this small would be searched exactly; the demo shows an index all the same.
+    index = config.index.model_copy(update={"vector": "always"})
+    build_indexes(ImagesTable.open(TableLocation.parse(str(table))), index)
+    return Searcher.open(str(table), index=index)
+
+
+def _read_truth(archive: Path) -> dict[str, str]:
+    """Return, by shard and member, a one-line account of what the generator put there."""
+    from skytext.demo.shards import TRUTH_NAME
+
+    truth = {}
+    for line in (archive / TRUTH_NAME).read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        truth[f"{record['shard']}#{record['member']}"] = _account(record["truth"])
+    return truth
+
+
+def _account(scene: dict[str, Any]) -> str:
+    parts = [scene["land_cover"]]
+    parts += [line["kind"] for line in scene["linear_features"]]
+    parts += [
+        f"{thing['count']} {thing['kind']} ({thing['position']})" for thing in scene["objects"]
+    ]
+    return ", ".join(part.replace("_", " ") for part in parts)
+
+
+def _show(query: str, hits: tuple[Hit, ...], truth: dict[str, str]) -> None:
+    from skytext.cli.output import answers
+
+    answers.print(f"\n“{query}”", style="bold", markup=False)
+    for rank, hit in enumerate(hits, start=1):
+        name = Path(hit.uri).name
+        answers.print(f"  {rank}. {hit.score:.3f}  {name}  {hit.one_sentence}", markup=False)
+        answers.print(f"            in truth: {truth.get(name, 'unknown')}", style="dim", markup=False)

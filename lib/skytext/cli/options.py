@@ -1,0 +1,74 @@
+"""Options that several commands share, and the configuration made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skytext.errors import ConfigError
+
+if TYPE_CHECKING:
+    from skytext.config import Config
+
+Table = Annotated[str, typer.Argument(help="The table: a folder, s3://… or gs://…", metavar="TABLE")]
+TableOption = Annotated[
+    str, typer.Option("--table", help="The table: a folder, s3://… or gs://…; made when missing.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="A YAML file of settings; skytext config show prints one."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any setting, e.g. --set caption.engine.max_num_seqs=64; may be repeated.",
+        metavar="NAME=VALUE",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="A Ray cluster; without it, and without RAY_ADDRESS, a local Ray."),
+]
+EmbeddingModel = Annotated[
+    str | None, typer.Option(help="A sentence-transformers model by hub name or folder.")
+]
+
+
+def make_config(
+    path: Path | None, settings: list[str] | None, options: Mapping[str, Any] | None = None
+) -> Config:
+    """Return defaults < file < ``--set`` < the command's own options.
+
+    Raises:
+        ConfigError: a setting that does not exist or is out of range.
+    """
+    from skytext.config import load_config
+
+    overrides: dict[str, Any] = parse_settings(settings or [])
+    overrides |= {name: value for name, value in (options or {}).items() if value is not None}
+    return load_config(path, overrides)
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` pairs; a value is YAML, so numbers, true and lists come as such.
+
+    Raises:
+        ConfigError: no equals sign, or a value that is not YAML.
+    """
+    import yaml
+
+    parsed = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set {setting!r} must be NAME=VALUE, e.g. caption.temperature=0.5")
+        try:
+            parsed[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
+    return parsed

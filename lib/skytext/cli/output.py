@@ -1,0 +1,101 @@
+"""What the commands show: notes, tables and progress for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from skytext.pipeline import Progress as JobProgress
+
+notes = Console(stderr=True, highlight=False)
+"""Everything that is no answer: notes, warnings, progress."""
+answers = Console(highlight=False)
+"""The answer, where it is for people."""
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def note(text: str) -> None:
+    """Say something on stderr, on one line, without markup."""
+    notes.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def job_progress() -> Iterator[Callable[[JobProgress], None]]:
+    """Show a captioning run: share, images, rate, time left, and what was just seen.
+
+    On a terminal a live line; elsewhere (a log) nothing but the summary that follows.
+    """
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[images]} images  {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+    )
+    with bar:
+        # Progress is measured in the shards' bytes: what is listed is not known beforehand.
+        task = bar.add_task("starting the engine", total=None, images=0, rate="")
+
+        def update(progress: JobProgress) -> None:
+            done = progress.num_ok + progress.num_failed
+            rate = f"{progress.images_per_s:.1f}/s" if progress.images_per_s else ""
+            bar.update(
+                task,
+                description="captioning",
+                total=progress.total_bytes,
+                completed=progress.bytes_done,
+                images=done,
+                rate=rate,
+            )
+            if progress.example is not None and bar.live.is_started:
+                member, sentence = progress.example
+                bar.console.print(f"  {member}: {sentence}", style="dim", markup=False)
+
+        yield update
+
+
+@contextmanager
+def count_progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar of something counted; the yielded function takes how many are done."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 image``, ``2 images``, ``1,000 images``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

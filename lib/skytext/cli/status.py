@@ -1,0 +1,82 @@
+"""``skytext status``: what a table holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skytext.cli.options import AsJson, Table
+
+_NUM_RUNS = 5
+
+
+def status(table: Table, as_json: AsJson = False) -> None:
+    """Show rows, failures by reason, versions, what is live, index freshness, the last runs."""
+    from skytext.cli.output import answers, print_json
+
+    report = table_report(table)
+    if as_json:
+        print_json(report)
+        return
+    rows = report["rows"]
+    live = report["live_version"]
+    lines = [
+        f"{report['table']}  version {report['version']}, "
+        + (f"live {live}" if live is not None else "nothing live (skytext index promotes)"),
+        f"rows: {rows['ok']:,} ok, {rows['failed']:,} failed",
+        f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
+    ]
+    lines += [f"  failed: {f['rows']:,} × {f['stage']}/{f['reason']}" for f in report["failures"]]
+    stale = report["num_unindexed_rows"]
+    lines.append(
+        "vector index: none, searches are exact"
+        if stale is None
+        else f"vector index: {stale:,} rows not covered yet"
+    )
+    for run in report["runs"]:
+        lines.append(
+            f"run {run['run_id'][:8]}  {run['started_at'][:19]}  {run['num_captioned']:,} described, "
+            f"{run['num_newly_failed']:,} failed, {run['duration_s']:.0f} s"
+        )
+    for line in lines:
+        answers.print(line, markup=False, soft_wrap=True)
+
+
+def table_report(table: str) -> dict[str, Any]:
+    """Return what ``status --json`` prints.
+
+    Raises:
+        TableError: there is no such table.
+    """
+    from skytext.table.images import ImagesTable
+    from skytext.table.index import num_unindexed_rows
+    from skytext.table.location import TableLocation
+    from skytext.table.runs import last_runs
+
+    location = TableLocation.parse(table)
+    images = ImagesTable.open(location)
+    return {
+        "table": location.uri,
+        "version": images.version,
+        "live_version": images.live_version(),
+        "rows": images.status_counts(),
+        "failures": [
+            {"stage": stage, "reason": reason, "rows": count}
+            for (stage, reason), count in images.failure_counts().items()
+        ],
+        "embedding_model": images.identity.embedding_model,
+        "dim": images.identity.dim,
+        "num_unindexed_rows": num_unindexed_rows(images),
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "command": run.command,
+                "state": run.state,
+                "started_at": run.started_at.isoformat(),
+                "num_captioned": run.counts["num_captioned"],
+                "num_newly_failed": run.counts["num_newly_failed"],
+                "duration_s": run.timings_s["duration_s"],
+                "table_version": run.table_version,
+            }
+            for run in last_runs(location, _NUM_RUNS)
+        ],
+    }

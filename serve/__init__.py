@@ -1,0 +1,1 @@
+"""Entry points for ``serve run`` and ``serve deploy``; not part of the wheel."""

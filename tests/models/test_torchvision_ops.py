@@ -1,0 +1,112 @@
+"""Each case runs in an interpreter of its own: what is imported once stays imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LIB = Path(__file__).parents[2] / "lib"
+
+
+def run_python(code: str, *, flags: tuple[str, ...] = ()) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(LIB)}
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_torchvision_imports_without_being_asked_to() -> None:
+    """The environment's .pth file does it, in every interpreter."""
+    assert run_python("from torchvision.transforms import v2; print(v2.Resize((2, 2)).size)") == (
+        "[2, 2]"
+    )
+
+
+def test_declaring_twice_and_after_the_import_changes_nothing() -> None:
+    code = """
+from skytext.models import torchvision_ops
+torchvision_ops.declare_missing_ops()
+declared = list(torchvision_ops._declared)
+torchvision_ops.declare_missing_ops()
+import torchvision
+torchvision_ops.declare_missing_ops()
+print(torchvision_ops._declared == declared)
+"""
+    assert run_python(code) == "True"
+
+
+def test_compiled_operators_that_load_are_left_alone() -> None:
+    """Operators that are there already, as torchvision+cpu has them, get no second schema."""
+    code = """
+import torch
+library = torch.library.Library("torchvision", "DEF")
+for name in ("nms", "qnms"):
+    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from skytext.models import torchvision_ops
+torchvision_ops.declare_missing_ops()
+print(torchvision_ops._declared)
+"""
+    assert run_python(code) == "[]"
+
+
+def test_without_torch_nothing_is_said_or_done() -> None:
+    # -S: no site-packages, so neither torch nor torchvision is there.
+    code = """
+from skytext.models.torchvision_ops import declare_missing_ops, watch_imports
+watch_imports()
+declare_missing_ops()
+try:
+    import torchvision
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert run_python(code, flags=("-S",)) == "No module named 'torchvision'"
+
+
+def test_watching_is_cheap_and_done_once() -> None:
+    code = """
+import sys
+before = set(sys.modules)
+from skytext.models.torchvision_ops import watch_imports
+finders = len(sys.meta_path)
+watch_imports()
+watch_imports()
+print(len(sys.meta_path) - finders, sorted({"torch", "pathlib", "typing"} & set(sys.modules)))
+"""
+    assert run_python(code, flags=("-S",)) == "1 []"
+
+
+def test_what_vllm_imports_beside_torchvision_imports_too() -> None:
+    code = """
+import torchaudio
+try:
+    import torchcodec.decoders
+except (ImportError, RuntimeError):  # What vLLM and sentence-transformers allow for.
+    pass
+import transformers.image_utils
+print("ok")
+"""
+    assert run_python(code) == "ok"
+
+
+def test_an_engine_process_of_vllm_imports() -> None:
+    """A spawned child imports vllm.v1.engine.core before vLLM loads any plugin."""
+    code = """
+import multiprocessing, importlib
+child = multiprocessing.get_context("spawn").Process(
+    target=importlib.import_module, args=("vllm.v1.engine.core",)
+)
+child.start()
+child.join(240)
+print(child.exitcode)
+"""
+    assert run_python(code).endswith("0")

