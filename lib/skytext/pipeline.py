@@ -324,9 +324,7 @@ def _commit(pending: Sequence[UnitRecord], committer: Committer, progress: Progr
     progress.num_committed += sum(record.num_ok + record.num_failed for record in pending)
 
 
-def _summarise(
-    plan: CaptionPlan, run_id: str, progress: Progress, duration_s: float
-) -> RunSummary:
+def _summarise(plan: CaptionPlan, run_id: str, progress: Progress, duration_s: float) -> RunSummary:
     table = ImagesTable.find(plan.location)
     totals = _prove(table, progress)
     span_s = sum(engine["span_s"] for engine in progress.engines.values())

@@ -130,7 +130,8 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     lines += [f"  failed: {count:,} × {key}" for key, count in sorted(summary.failures.items())]
     if summary.engine_span_s:
         lines.append(
-            f"engine: {summary.output_tokens_per_s:,.0f} tokens/s over {summary.engine_span_s:.1f} s, "
+            f"engine: {summary.output_tokens_per_s:,.0f} tokens/s over "
+            f"{summary.engine_span_s:.1f} s, "
             f"idle {100 * summary.engine_idle_s / summary.engine_span_s:.1f} %; "
             f"{summary.num_variants:,} variants, {_share_cached(summary)} of the prompts from cache"
         )
@@ -140,7 +141,9 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
             f"{summary.num_variants:,} variants"
         )
     if summary.num_stale:
-        lines.append(f"{plural(summary.num_stale, 'row')} made with other settings left as they are")
+        lines.append(
+            f"{plural(summary.num_stale, 'row')} made with other settings left as they are"
+        )
     if summary.num_captioned:
         lines.append(f"next: skytext index {plan.location.uri}")
     for line in lines:

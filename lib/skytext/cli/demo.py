@@ -55,7 +55,7 @@ def demo(
     plan = plan_caption([str(archive)], str(table), resolved)
     note(
         f"2. describing each in {resolved.caption.num_variants} variants with LLaVA in vLLM, "
-        f"embedding with {plan.embed_model.name} → {table} (the engine takes half a minute to start)"
+        f"embedding with {plan.embed_model.name} → {table}"
     )
     with job_progress() as on_progress:
         summary = run_caption(plan, on_progress=on_progress)
@@ -145,4 +145,6 @@ def _show(query: str, hits: tuple[Hit, ...], truth: dict[str, str]) -> None:
     for rank, hit in enumerate(hits, start=1):
         name = Path(hit.uri).name
         answers.print(f"  {rank}. {hit.score:.3f}  {name}  {hit.one_sentence}", markup=False)
-        answers.print(f"            in truth: {truth.get(name, 'unknown')}", style="dim", markup=False)
+        answers.print(
+            f"            in truth: {truth.get(name, 'unknown')}", style="dim", markup=False
+        )

@@ -8,11 +8,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skytext.cli.options import AsJson, EmbeddingModel, make_config
+
+if TYPE_CHECKING:
+    from skytext.config import CaptionConfig, EmbedConfig
+    from skytext.models.identity import ModelIdentity
 
 _MIN_MEMORY_GIB = 6
 _MIN_DISK_GIB = 2
@@ -143,19 +147,19 @@ def _checked(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, False, "cannot be used", str(error))
 
 
-def _caption_model(config: object) -> str:
-    from skytext.config import CaptionConfig
+def _caption_model(config: CaptionConfig) -> str:
     from skytext.models.identity import caption_model
 
-    model = caption_model(CaptionConfig.model_validate(config))
-    return model.name if model.is_local else f"{model.name} (hub name: not looked up)"
+    return _found(caption_model(config))
 
 
-def _embed_model(config: object) -> str:
-    from skytext.config import EmbedConfig
+def _embed_model(config: EmbedConfig) -> str:
     from skytext.models.identity import embed_model
 
-    model = embed_model(EmbedConfig.model_validate(config))
+    return _found(embed_model(config))
+
+
+def _found(model: ModelIdentity) -> str:
     return model.name if model.is_local else f"{model.name} (hub name: not looked up)"
 
 

@@ -13,7 +13,9 @@ from skytext.errors import ConfigError
 if TYPE_CHECKING:
     from skytext.config import Config
 
-Table = Annotated[str, typer.Argument(help="The table: a folder, s3://… or gs://…", metavar="TABLE")]
+Table = Annotated[
+    str, typer.Argument(help="The table: a folder, s3://… or gs://…", metavar="TABLE")
+]
 TableOption = Annotated[
     str, typer.Option("--table", help="The table: a folder, s3://… or gs://…; made when missing.")
 ]

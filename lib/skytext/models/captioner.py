@@ -195,4 +195,3 @@ class BusyClock:
     def __exit__(self, *_: object) -> None:
         self._in_flight -= 1
         self._ended = time.monotonic()
-

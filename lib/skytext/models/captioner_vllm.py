@@ -75,17 +75,18 @@ class VllmEngine:
             "multi_modal_data": {"image": image},
         }
         request_id = f"{os.getpid()}-{next(self._requests)}"
-        output = None
         try:
             stream = self._engine.generate(prompt, self._sampling(ask), request_id)
-            async for output in stream:
-                pass
+            outputs = [output async for output in stream]
         except ValueError as error:
             # vLLM's validation errors are ValueErrors: this prompt, not the engine, is at fault.
-            reason = Reason.PROMPT_TOO_LONG if "longer than" in str(error) else Reason.ENGINE_REFUSED
+            reason = (
+                Reason.PROMPT_TOO_LONG if "longer than" in str(error) else Reason.ENGINE_REFUSED
+            )
             raise SampleError(Stage.CAPTION, reason, str(error)) from error
-        if output is None:
+        if not outputs:
             raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine gave no output")
+        output = outputs[-1]
         return Generation(
             answers=[Answer(item.text, item.finish_reason) for item in output.outputs],
             num_prompt_tokens=len(output.prompt_token_ids or ()),

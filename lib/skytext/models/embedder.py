@@ -62,7 +62,10 @@ class SentenceEmbedder:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
         declare_missing_ops()
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
 
+        # A bar for a hundred small tensors, in the middle of an answer, helps nobody.
+        transformers_logging.disable_progress_bar()
         device, dtype = _device(config.num_gpus_per_actor), config.dtype
         precision = _native_precision(device) if dtype == "auto" else dtype
         try:

@@ -22,10 +22,28 @@ from skytext.errors import ConfigError, Reason, SampleError, Stage
 from skytext.models.captioner import Answer, Ask, EngineInfo, Generation
 from skytext.models.embedder import EmbedderInfo, Embeddings
 
-_WORDS = (
-    "river forest road field harbour runway storage tank bridge village lake desert snow beach "
-    "stadium factory railway canal orchard solar"
-).split()
+_WORDS = [
+    "river",
+    "forest",
+    "road",
+    "field",
+    "harbour",
+    "runway",
+    "storage",
+    "tank",
+    "bridge",
+    "village",
+    "lake",
+    "desert",
+    "snow",
+    "beach",
+    "stadium",
+    "factory",
+    "railway",
+    "canal",
+    "orchard",
+    "solar",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,9 @@ def _resolve(name: str, revision: str | None, markers: tuple[str, ...]) -> Model
     if path.is_dir():
         return _local(name, path.absolute(), markers)
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"model {name!r} is not a folder: name a checkpoint's folder or a hub name")
+        raise ModelError(
+            f"model {name!r} is not a folder: name a checkpoint's folder or a hub name"
+        )
     return ModelIdentity(name, name, revision or "main", is_local=False)
 
 

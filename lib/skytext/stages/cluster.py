@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,19 +47,14 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         yield cluster_resources()
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             for name, value in _WORKER_ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=config.job.object_store_bytes or _DEFAULT_OBJECT_STORE_BYTES,
-            )
+            _start_local(config)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         message = " ".join(str(error).split())[:300]
@@ -67,6 +63,19 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         yield cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _start_local(config: Config) -> None:
+    with warnings.catch_warnings():
+        # Ray forks only to execute its own programs right away, which Lance survives.
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=config.job.object_store_bytes or _DEFAULT_OBJECT_STORE_BYTES,
+        )
 
 
 def cluster_resources() -> Resources:

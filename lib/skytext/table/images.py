@@ -167,8 +167,10 @@ class ImagesTable:
         """Return, for each ``(archive, shard)``, the number of rows by status."""
         counts: dict[tuple[str, str], Counter[str]] = {}
         for batch in self._scan(["archive", "shard", "status"]):
-            groups = pa.table(batch).group_by(["archive", "shard", "status"]).aggregate(
-                [([], "count_all")]
+            groups = (
+                pa.table(batch)
+                .group_by(["archive", "shard", "status"])
+                .aggregate([([], "count_all")])
             )
             for row in groups.to_pylist():
                 counter = counts.setdefault((row["archive"], row["shard"]), Counter())
