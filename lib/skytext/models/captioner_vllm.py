@@ -19,7 +19,7 @@ from skytext.captions import guide_pattern
 from skytext.config import CaptionConfig
 from skytext.errors import ConfigError, ModelError, Reason, SampleError, Stage
 from skytext.models.captioner import Answer, Ask, EngineInfo, Generation
-from skytext.models.engine_plugin import PARENT_VARIABLE
+from skytext.models.engine_plugin import CORES_VARIABLE, PARENT_VARIABLE
 from skytext.models.identity import ModelIdentity
 from skytext.models.torchvision_ops import declare_missing_ops
 from skytext.prompts import Prompt
@@ -168,12 +168,31 @@ def _set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.engine.cpu_kv_cache_gib))
     if config.engine.cpu_cores is not None:
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = config.engine.cpu_cores
+        os.environ[CORES_VARIABLE] = ",".join(map(str, parse_cores(config.engine.cpu_cores)))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     # The child watches this process and ends with it (vllm#55510).
     os.environ[PARENT_VARIABLE] = str(os.getpid())
     if model.is_local:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def parse_cores(text: str) -> list[int]:
+    """Read a list of cores in vLLM's form: ``0-3,8``, ranks of tensor parallelism split by ``|``.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    cores: set[int] = set()
+    try:
+        for part in text.replace("|", ",").split(","):
+            first, _, last = part.partition("-")
+            cores.update(range(int(first), int(last or first) + 1))
+    except ValueError as error:
+        raise ConfigError(
+            f"caption.engine.cpu_cores {text!r} must list cores, e.g. '0-3' or '0,2'"
+        ) from error
+    return sorted(cores)
 
 
 def _start(config: CaptionConfig, model: ModelIdentity, *, device: str) -> Any:

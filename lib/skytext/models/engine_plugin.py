@@ -15,6 +15,22 @@ PARENT_VARIABLE = "SKYTEXT_ENGINE_PARENT_PID"
 _POLL_S = 1.0
 
 
+CORES_VARIABLE = "SKYTEXT_ENGINE_CORES"
+"""Environment variable: the cores that an engine's children keep to, such as ``0,1``."""
+
+
+def prepare_process() -> None:
+    """Tie a child process of an engine to its cores and to its parent's life."""
+    if _foreign_parent() is None:
+        return
+    cores = os.environ.get(CORES_VARIABLE)
+    if cores:
+        # VLLM_CPU_OMP_THREADS_BIND binds the computing threads alone; the scheduler's process
+        # belongs to the engine too, and must not take turns with reading and embedding.
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    watch_parent()
+
+
 def watch_parent() -> None:
     """End this process when the one that started the engine is gone.
 
@@ -22,13 +38,19 @@ def watch_parent() -> None:
     killed actor's process group only. A thread that polls does not depend on which thread started
     the child, as PR_SET_PDEATHSIG would.
     """
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is None or int(parent) == os.getpid():
+    parent = _foreign_parent()
+    if parent is None:
         return
     watcher = threading.Thread(
-        target=_exit_with, args=(int(parent),), name="skytext-parent-watch", daemon=True
+        target=_exit_with, args=(parent,), name="skytext-parent-watch", daemon=True
     )
     watcher.start()
+
+
+def _foreign_parent() -> int | None:
+    """Return the process that started the engine, or None where this is that process."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    return None if parent is None or int(parent) == os.getpid() else int(parent)
 
 
 def _exit_with(parent: int) -> None:

@@ -1,0 +1,53 @@
+"""One run of the bare engine: all requests at once. See `bench.throughput`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from skytext.cli.options import parse_settings
+from skytext.config import Config, load_config
+from skytext.images import decode_rgb, normalise
+from skytext.models.captioner import Ask
+from skytext.models.factory import make_captioner
+from skytext.models.identity import caption_model, prompt_of
+from skytext.sources import discover, read_shard
+
+
+def read_images(archive: Path) -> list[Image.Image]:
+    """Return every image of an archive, decoded."""
+    shards = discover([str(archive)])
+    samples = (sample for shard in shards for sample in read_shard(shard))
+    return [decode_rgb(normalise(sample.data).data) for sample in samples if sample.data]
+
+
+async def measure(config: Config, images: list[Image.Image]) -> dict[str, float]:
+    """Return tokens/s of the engine with every request in its hands at once."""
+    caption = config.caption
+    captioner = make_captioner(caption, caption_model(caption), prompt_of(caption))
+    engine = captioner.engine
+    ask = Ask(caption.num_variants, 1, caption.temperature, caption.max_tokens, caption.seed)
+    await engine.generate(images[0], ask)
+    started = time.monotonic()
+    generations = await asyncio.gather(*(engine.generate(image, ask) for image in images))
+    span_s = time.monotonic() - started
+    engine.close()
+    tokens = sum(generation.num_output_tokens for generation in generations)
+    return {
+        "num_images": len(images),
+        "num_tokens": tokens,
+        "span_s": round(span_s, 2),
+        "tokens_per_s": round(tokens / span_s, 1),
+    }
+
+
+if __name__ == "__main__":
+    found = asyncio.run(
+        measure(load_config(None, parse_settings(sys.argv[3:])), read_images(Path(sys.argv[1])))
+    )
+    print(json.dumps(found))
