@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 
 # Before anything imports transformers, vLLM, Ray or boto3, which read these once; the processes
 # that tests start inherit them.
@@ -14,3 +20,72 @@ os.environ["VLLM_NO_USAGE_STATS"] = "1"
 # No test reaches the cluster or the account that the shell happens to name.
 for _name in ("RAY_ADDRESS", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
     os.environ.pop(_name, None)
+# Lance says "No existing dataset, it will be created" for the first fragment of every new table.
+os.environ.setdefault("LANCE_LOG", "error")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of an S3 that honours conditional puts, which table commits rely on."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_settings(s3_endpoint: str) -> dict[str, str]:
+    """The variables that lead every AWS client to that S3, and to nothing of this machine's."""
+    return {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+@pytest.fixture
+def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client for that S3, which this process's sources and tables use too."""
+    import boto3
+
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_settings.items():
+        monkeypatch.setenv(name, value)
+    return boto3.session.Session().client("s3")
+
+
+@pytest.fixture(scope="session")
+def local_ray(s3_settings: dict[str, str]) -> Iterator[None]:
+    """One local Ray of two CPUs for the whole session; its workers know the S3 above."""
+    import ray
+    import ray.data
+
+    # It tells every step of its scheduler, thousands of records that pytest would keep.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers inherit what is set when Ray starts.
+        for name, value in s3_settings.items():
+            patch.setenv(name, value)
+        with warnings.catch_warnings():
+            # Ray forks only to execute its own programs right away, which Lance survives.
+            warnings.filterwarnings("ignore", message="lance is not fork-safe")
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=100 * 2**20,
+            )
+    yield
+    ray.shutdown()

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from skytext.config import Config
 from skytext.errors import IncompleteRunError, JobError, SkytextError
@@ -221,7 +221,7 @@ def build_dataset(plan: CaptionPlan, run_id: str, gpus_per_engine: float) -> ray
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # An error of ours crosses processes as itself, not wrapped in a traceback of Ray's.
+    # What an operator raises is the task's cause itself, not a wrapper around it.
     context.raise_original_map_exception = True
     reader = ShardReader(
         unit_images=job.unit_images,
@@ -280,17 +280,23 @@ def _stream(plan: CaptionPlan, run_id: str, gpus: float) -> Iterator[UnitRecord]
         ):
             for text in batch.column("record").to_pylist():
                 yield UnitRecord.from_json(text)
-    except SkytextError:
-        raise
+    except RayTaskError as error:
+        # Ray hands an exception of ours back as itself and a traceback of its own in one.
+        if isinstance(error.cause, SkytextError):
+            # Our messages are one line; what follows was added by Ray.
+            raise type(error.cause)(str(error.cause).partition("\n")[0]) from None
+        raise JobError(_explain(error)) from error
     except RayError as error:
         raise JobError(_explain(error)) from error
 
 
 def _explain(error: RayError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return (
-        f"the job stopped: {lines[-1] if lines else type(error).__name__} (what is committed "
-        "stays; run the same command again to go on; Ray's logs say more)"
+        f"the job stopped: {type(cause).__name__}: {lines[-1] if lines else ''} (what is committed "
+        "stays; run the same command again to go on; the logs under /tmp/ray/session_latest say "
+        "more)"
     )
 
 

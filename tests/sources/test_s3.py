@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import botocore.response
 import pytest
 import smart_open.s3
 from botocore.exceptions import ReadTimeoutError
-from moto.server import ThreadedMotoServer
 
 from skytext.errors import Reason, SourceError
 from skytext.sources import Shard, discover, open_stream, read_range, read_shard
@@ -20,40 +17,15 @@ ENTRIES = [("a.jpg", b"a" * 3000), ("b.jpg", b"b" * 200_000), ("b.json", {"gsd":
 SHARDS = ("aerial/a.tar", "aerial/b.tar", "aerial/north/c.tar", "top.tar")
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(autouse=True)
-def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def store(s3: Any) -> Any:
     """An S3 with the bucket ``maps``; gives a client for it."""
-    settings = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_MAX_ATTEMPTS": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.session.Session().client("s3")
-    client.create_bucket(Bucket="maps")
+    s3.create_bucket(Bucket="maps")
     for key in SHARDS:
-        client.put_object(Bucket="maps", Key=key, Body=make_tar(ENTRIES))
-    client.put_object(Bucket="maps", Key="aerial/README.md", Body=b"hello")
-    client.put_object(Bucket="maps", Key="aerial/", Body=b"")
-    return client
+        s3.put_object(Bucket="maps", Key=key, Body=make_tar(ENTRIES))
+    s3.put_object(Bucket="maps", Key="aerial/README.md", Body=b"hello")
+    s3.put_object(Bucket="maps", Key="aerial/", Body=b"")
+    return s3
 
 
 def places(shards: list[Shard]) -> list[tuple[str, str]]:

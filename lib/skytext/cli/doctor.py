@@ -160,7 +160,7 @@ def _embed_model(config: EmbedConfig) -> str:
 
 
 def _found(model: ModelIdentity) -> str:
-    return model.name if model.is_local else f"{model.name} (hub name: not looked up)"
+    return model.name if model.is_local else f"{model.name} at {model.revision[:12]}"
 
 
 def _table(table: str) -> str:

@@ -180,14 +180,27 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
     cover = LAND_COVERS[scene.land_cover]
     cover.paint(canvas, np.random.default_rng((scene.seed, 1)), scene.water_side)
     paths: dict[str, Path] = {}
-    for index, line in enumerate(scene.linear_features):
-        rng = np.random.default_rng((scene.seed, 2, index))
-        line_kind = LINEAR_KINDS[line.kind]
-        paths[line.kind] = make_path(rng, line.orientation, line.offset, line_kind.wiggle)
-        line_kind.paint(canvas, rng, paths[line.kind])
+    for index, (line, path) in enumerate(
+        zip(scene.linear_features, line_paths(scene), strict=True)
+    ):
+        paths[line.kind] = path
+        LINEAR_KINDS[line.kind].paint(canvas, np.random.default_rng((scene.seed, 5, index)), path)
     for index, group in enumerate(scene.objects):
         _paint_group(canvas, np.random.default_rng((scene.seed, 3, index)), group, paths)
     return canvas.finish(np.random.default_rng((scene.seed, 4)))
+
+
+def line_paths(scene: Scene) -> list[Path]:
+    """Return the middle line of each linear feature: (n, 2), unit coordinates, may leave 0 to 1."""
+    return [
+        make_path(
+            np.random.default_rng((scene.seed, 2, index)),
+            line.orientation,
+            line.offset,
+            LINEAR_KINDS[line.kind].wiggle,
+        )
+        for index, line in enumerate(scene.linear_features)
+    ]
 
 
 def _paint_group(canvas: Canvas, rng: Rng, group: SceneObject, paths: dict[str, Path]) -> None:

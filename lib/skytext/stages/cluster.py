@@ -47,7 +47,7 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         yield cluster_resources()
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    _quiet_ray_data()
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -63,6 +63,15 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         yield cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _quiet_ray_data() -> None:
+    """Keep Ray Data's own account of a failure in its log files: the command says it in one line."""
+    import ray.data  # noqa: F401  (installs the handlers)
+
+    for handler in logging.getLogger("ray.data").handlers:
+        if type(handler).__name__ != "SessionFileHandler":
+            handler.setLevel(logging.CRITICAL)
 
 
 def _start_local(config: Config) -> None:

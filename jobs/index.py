@@ -1,0 +1,13 @@
+"""Build a table's indexes on a cluster: ``ray job submit -- python -m jobs.index TABLE``.
+
+Takes what ``skytext index`` takes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from skytext.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(["index", *sys.argv[1:]]))

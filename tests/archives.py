@@ -1,0 +1,69 @@
+"""Small archives for tests: tar shards of tiny noise JPEGs, a few of them broken."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from tests.sources.tars import Entry, make_tar
+
+
+def jpeg(seed: int, size: tuple[int, int] = (48, 32)) -> bytes:
+    """Noise: another seed is another image."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def tiff16(seed: int) -> bytes:
+    """A 16-bit grey TIFF of 40 x 24 pixels, as a sensor makes it."""
+    pixels = np.random.default_rng(seed).integers(300, 5000, (24, 40)).astype(np.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels)
+    return buffer.getvalue()
+
+
+def images(first: int, count: int) -> list[Entry]:
+    """``count`` good images; ``first`` is the seed of the first."""
+    return [(f"{seed:04d}.jpg", jpeg(seed)) for seed in range(first, first + count)]
+
+
+def bad_images() -> dict[str, tuple[bytes, str]]:
+    """Members that cannot be decoded, each with the reason that its row must give."""
+    return {
+        "empty.jpg": (b"", "empty"),
+        "cut.jpg": (jpeg(9001)[:200], "truncated_image"),
+        "text.png": (b"a page about ships\n" * 9, "not_an_image"),
+    }
+
+
+def cut_tar(entries: Sequence[Entry]) -> bytes:
+    """A shard that ends in the middle of its last member."""
+    whole = make_tar(entries)
+    return whole[: whole.rindex(b"\xff\xd9") - 100]
+
+
+def bad_shards(first: int) -> dict[str, tuple[bytes, str, int]]:
+    """Shards that cannot be read to the end: bytes, reason, and images before the bad part."""
+    return {
+        "cut.tar": (cut_tar(images(first, 3)), "shard_truncated", 2),
+        "squeezed.tar": (gzip.compress(make_tar(images(first, 3))), "shard_compressed", 0),
+        "zero.tar": (b"", "shard_unreadable", 0),
+        "prose.tar": (b"this is no tar. " * 200, "shard_unreadable", 0),
+    }
+
+
+def write_archive(root: Path, shards: Mapping[str, Sequence[Entry] | bytes]) -> Path:
+    """Write shards, given as entries or as the bytes of the whole file; return ``root``."""
+    for name, content in shards.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else make_tar(content))
+    return root

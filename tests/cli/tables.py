@@ -1,0 +1,41 @@
+"""Tables that the fake embedder made, for the searches and the command line's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from skytext.config import EmbedConfig
+from skytext.models.fakes import FakeEmbedder
+from skytext.models.identity import embed_model, embedding_fingerprint
+from skytext.table.commit import Committer
+from skytext.table.images import ImagesTable
+from tests.table.rows import failed_row, good_row, identity, location, stage
+
+DESCRIBED = {
+    "river.jpg": ["a brown river", "water in fields"],
+    "airport.jpg": ["planes on a runway", "an airport", "runway beside terminals"],
+    "forest.jpg": ["dense forest"],
+    "harbour.jpg": ["ships in a harbour", "a harbour with cranes"],
+}
+FAILED = {"empty.jpg": "empty", "cut.jpg": "truncated_image", "cut2.jpg": "truncated_image"}
+
+
+def described_row(member: str, texts: list[str], **more: Any) -> dict[str, Any]:
+    """A row that is done, its variants embedded by the fake embedder."""
+    row = good_row(member, vectors=FakeEmbedder().embed_documents(texts).vectors, **more)
+    for caption, text in zip(row["captions"], texts, strict=True):
+        caption |= {"one_sentence": text, "feature": f"F {text}", "caption": f"C {text}"}
+    return row
+
+
+def make_described_table(folder: Path) -> ImagesTable:
+    """A table of four images that are done and three that failed, in two commits."""
+    where = location(folder)
+    fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
+    committer = Committer(where, identity("fake", fingerprint))
+    good = [described_row(member, texts) for member, texts in DESCRIBED.items()]
+    failed = [failed_row(member, reason=reason) for member, reason in FAILED.items()]
+    committer.commit([stage(where, [*good[:2], *failed])])
+    committer.commit([stage(where, good[2:])])
+    return ImagesTable.open(where)

@@ -1,0 +1,92 @@
+"""``skytext caption`` as a person and as a program call it, on the session's Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from skytext.cli import run
+from tests.archives import bad_images, images, write_archive
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+DESIGNED = {
+    "num_listed",
+    "num_ok",
+    "num_failed",
+    "num_captioned",
+    "table_version",
+    "duration_s",
+    "images_per_s",
+}
+FAKES = ["--model", "fake", "--embedding-model", "fake"]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    bad = [(name, data) for name, (data, _) in bad_images().items()]
+    return write_archive(tmp_path / "aerial", {"a.tar": images(0, 5), "b.tar": bad})
+
+
+def test_a_run_for_programs_and_again_for_people(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["caption", str(archive), "--table", str(tmp_path / "table"), *FAKES]
+    assert run([*call, "--json"]) == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert summary.keys() >= DESIGNED
+    assert (summary["num_listed"], summary["num_ok"], summary["num_failed"]) == (8, 5, 3)
+    assert summary["num_captioned"] == 5
+    assert summary["table_version"] == 1
+    assert summary["duration_s"] > 0
+    assert summary["images_per_s"] > 0
+    assert "2 shards" in err
+    assert "model fake" in err
+
+    assert run(call) == 0
+    out, err = capsys.readouterr()
+    assert "listed 8 = 5 ok + 3 failed (table version 1)" in out
+    assert "0 images described" in out
+    assert "8 had a row already" in out
+    assert "Traceback" not in err
+
+    assert run([*call, "--archive", "other", "--set", "job.unit_images=2"]) == 0
+    out, _ = capsys.readouterr()
+    assert "listed 8 = 5 ok + 3 failed (table version 2)" in out
+    assert "failed: 1 × decode/not_an_image" in out
+    assert f"next: skytext index {tmp_path / 'table'}" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--num-engines", "50"], "the plan needs 50.85 CPUs"),
+        (["--embedding-model", "./missing"], "is not a folder"),
+        (["--set", "job.nothing=1"], "there is no such setting"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_status_2(
+    archive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    call = ["caption", str(archive), "--table", str(tmp_path / "table"), *FAKES, *options]
+    assert run([*call, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("skytext: ")
+    assert message in last
+    assert not (tmp_path / "table").exists()
+
+
+def test_a_missing_source_is_a_wrong_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["caption", str(tmp_path / "no"), "--table", str(tmp_path / "t"), *FAKES]) == 2
+    assert "does not exist" in capsys.readouterr().err

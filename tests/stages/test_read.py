@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from skytext.schema import SAMPLE
+from skytext.sources import ReadLimits, Shard, discover
+from skytext.stages.read import ShardReader, shard_row
+from skytext.stages.units import UnitHead, unpack
+from skytext.table.location import TableLocation
+from tests.archives import bad_shards, images, jpeg, write_archive
+from tests.sources.tars import write_shard
+from tests.table.rows import good_row, make_table
+
+MANY = 10**9
+Unit = tuple[UnitHead, list[dict[str, Any]]]
+
+
+def read(
+    shard: Shard,
+    *,
+    unit_images: int = 4096,
+    unit_bytes: int = MANY,
+    table: TableLocation | None = None,
+    version: int | None = None,
+    limits: ReadLimits | None = None,
+) -> list[Unit]:
+    where = table or TableLocation.parse("nowhere")
+    reader = ShardReader(unit_images, unit_bytes, limits or ReadLimits(), where, version)
+    units = []
+    for batch in reader(pa.Table.from_pylist([shard_row(shard)])):
+        head, samples = unpack(batch)
+        assert samples.schema.equals(SAMPLE)
+        units.append((head, samples.to_pylist()))
+    # What holds however a shard is cut.
+    assert len({head.unit_id for head, _ in units}) == len(units)
+    assert {(head.archive, head.shard) for head, _ in units} == {(shard.archive, shard.path)}
+    assert sum(head.shard_bytes_read for head, _ in units) == shard.size_bytes
+    assert all(head.shard_bytes_read >= 0 for head, _ in units)
+    for head, rows in units:
+        assert head.num_listed == head.num_skipped + len(rows)
+    return units
+
+
+def sizes(units: list[Unit]) -> list[int]:
+    return [len(rows) for _, rows in units]
+
+
+@pytest.mark.parametrize(
+    ("count", "unit_images", "expected"),
+    [(10, 4, [4, 4, 2]), (8, 4, [4, 4, 0]), (3, 4, [3]), (3, 1, [1, 1, 1, 0])],
+)
+def test_a_unit_holds_so_many_images(
+    tmp_path: Path, count: int, unit_images: int, expected: list[int]
+) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, count))
+    units = read(shard, unit_images=unit_images)
+    assert sizes(units) == expected
+    members = [row["member"] for _, rows in units for row in rows]
+    assert members == [f"{i:04d}.jpg" for i in range(count)]
+
+
+def test_a_unit_holds_so_many_bytes(tmp_path: Path) -> None:
+    entries = [(f"{i}.jpg", b"x" * size) for i, size in enumerate([600, 500, 2000, 10, 10])]
+    units = read(write_shard(tmp_path / "a.tar", entries), unit_bytes=1000)
+    assert sizes(units) == [2, 1, 2]
+    assert [head.num_listed for head, _ in units] == [2, 1, 2]
+
+
+def test_a_row_says_what_the_source_says(tmp_path: Path) -> None:
+    sidecar = {"bbox": [1, 2, 3, 4], "gsd": 10, "datetime": "2026-01-01T00:00:00Z", "note": "x"}
+    shard = write_shard(tmp_path / "a.tar", [("a.jpg", jpeg(1)), ("a.json", sidecar)])
+    ((_, (row,)),) = read(shard)
+    assert row["bbox"] == {"west": 1.0, "south": 2.0, "east": 3.0, "north": 4.0}
+    assert row["gsd"] == 10.0
+    assert row["datetime"].isoformat() == "2026-01-01T00:00:00+00:00"
+    assert row["metadata"] == '{"note": "x"}'
+    assert (row["data"], row["failure"]) == (jpeg(1), None)
+    assert (row["byte_length"], row["shard_etag"]) == (len(jpeg(1)), shard.etag)
+
+
+def test_what_has_a_row_is_left_out(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 10))
+    where = TableLocation.parse(str(tmp_path / "table"))
+    done = [good_row(f"{i:04d}.jpg") for i in (0, 1, 2, 3, 7)]
+    # Another shard with a member of the same name says nothing of this one.
+    table = make_table(where, [*done, good_row("0005.jpg", shard="b.tar")])
+    units = read(shard, unit_images=4, table=where, version=table.version)
+    members = [row["member"] for _, rows in units for row in rows]
+    assert members == [f"{i:04d}.jpg" for i in (4, 5, 6, 8, 9)]
+    assert sum(head.num_listed for head, _ in units) == 10
+    assert sum(head.num_skipped for head, _ in units) == 5
+
+
+def test_a_shard_that_is_done_still_reports_what_it_lists(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 5))
+    where = TableLocation.parse(str(tmp_path / "table"))
+    table = make_table(where, [good_row(f"{i:04d}.jpg") for i in range(5)])
+    ((head, rows),) = read(shard, unit_images=2, table=where, version=table.version)
+    assert (head.num_listed, head.num_skipped, rows) == (5, 5, [])
+
+
+def test_a_run_sees_the_version_that_it_started_from(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
+    where = TableLocation.parse(str(tmp_path / "table"))
+    table = make_table(where, [good_row("0000.jpg")], [good_row("0001.jpg")])
+    ((head, rows),) = read(shard, table=where, version=table.version - 1)
+    assert [row["member"] for row in rows] == ["0001.jpg"]
+    assert head.num_skipped == 1
+
+
+@pytest.mark.parametrize("name", bad_shards(0))
+def test_a_shard_that_cannot_be_read_ends_in_one_failed_sample(tmp_path: Path, name: str) -> None:
+    content, reason, num_before = bad_shards(0)[name]
+    (shard,) = discover([str(write_archive(tmp_path / "aerial", {name: content}))])
+    rows = [row for _, rows in read(shard, unit_images=2) for row in rows]
+    assert [row["failure"] is None for row in rows] == [True] * num_before + [False]
+    failed = rows[-1]
+    assert (failed["failure"]["stage"], failed["failure"]["reason"]) == ("read", reason)
+    assert (failed["member"], failed["data"], failed["shard"]) == ("", None, name)
+
+
+def test_a_member_that_is_too_large_fails_alone(tmp_path: Path) -> None:
+    entries = [("a.jpg", b"x" * 100), ("b.jpg", b"x" * 5000), ("c.jpg", b"x" * 100)]
+    shard = write_shard(tmp_path / "a.tar", entries)
+    ((_, rows),) = read(shard, limits=ReadLimits(max_member_bytes=1000))
+    assert [row["failure"] and row["failure"]["reason"] for row in rows] == [
+        None,
+        "member_too_large",
+        None,
+    ]
+
+
+def test_a_shard_without_images_reports_nothing_listed(tmp_path: Path) -> None:
+    ((head, rows),) = read(write_shard(tmp_path / "a.tar", [("notes.md", b"hello")]))
+    assert (head.num_listed, head.num_skipped, rows) == (0, 0, [])
+
+
+def test_a_batch_may_hold_several_shards(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2), "b.tar": images(2, 1)})
+    reader = ShardReader(9, MANY, ReadLimits(), TableLocation.parse("nowhere"), None)
+    batch = pa.Table.from_pylist([shard_row(shard) for shard in discover([str(root)])])
+    units = [unpack(unit) for unit in reader(batch)]
+    assert [(head.shard, samples.num_rows) for head, samples in units] == [
+        ("a.tar", 2),
+        ("b.tar", 1),
+    ]

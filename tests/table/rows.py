@@ -1,0 +1,108 @@
+"""Rows and units of the ``images`` table, made up without a pipeline."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from skytext.schema import images_schema
+from skytext.sources.base import image_id
+from skytext.table.commit import Committer
+from skytext.table.images import ImagesTable, TableIdentity
+from skytext.table.location import TableLocation
+from skytext.table.staging import StagedUnit, stage_rows, to_images_table
+
+DIM = 16
+
+
+def identity(model: str = "fake", fingerprint: str = "f" * 32) -> TableIdentity:
+    return TableIdentity(
+        embedding_fingerprint=fingerprint,
+        embedding_model=model,
+        embedding_revision="",
+        embedding_dtype="auto",
+        dim=0,
+    )
+
+
+def location(folder: Path) -> TableLocation:
+    return TableLocation.parse(str(folder))
+
+
+def unit_vectors(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    vectors = rng.normal(size=shape)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def good_row(
+    member: str, *, shard: str = "a.tar", archive: str = "aerial", vectors: Any = None, **more: Any
+) -> dict[str, Any]:
+    if vectors is None:
+        vectors = unit_vectors(np.random.default_rng(len(member)), (2, DIM))
+    return {
+        "image_id": image_id(archive, shard, member, 0),
+        "archive": archive,
+        "shard": shard,
+        "member": member,
+        "uri": f"file:///x/{shard}#{member}",
+        "status": "ok",
+        "captions": [
+            {
+                "one_sentence": f"{member} variant {i}",
+                "feature": "river",
+                "caption": "a river",
+                "finish_reason": "stop",
+            }
+            for i in range(len(vectors))
+        ],
+        "num_variants": len(vectors),
+        "text": f"{member} shows a river",
+        "vectors": [vector.tolist() for vector in vectors],
+        "caption_fingerprint": "c" * 32,
+        "run_id": "run",
+        "created_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        **more,
+    }
+
+
+def failed_row(
+    member: str, *, stage: str = "decode", reason: str = "empty", **more: Any
+) -> dict[str, Any]:
+    failure = {"stage": stage, "reason": reason, "detail": "nothing in it", "attempts": 1}
+    empty = {"captions": None, "num_variants": None, "text": None, "vectors": None}
+    return good_row(member, **more) | empty | {"status": "failed", "failure": failure}
+
+
+def to_table(rows: Sequence[dict[str, Any]], dim: int = DIM) -> pa.Table:
+    """Rows in the types that workers hand to `to_images_table`."""
+    fields = [
+        pa.field("metadata", pa.string()) if field.name == "metadata" else field
+        for field in images_schema(dim)
+    ]
+    full = [{field.name: row.get(field.name) for field in fields} for row in rows]
+    return to_images_table(pa.Table.from_pylist(full, schema=pa.schema(fields)), dim)
+
+
+def stage(
+    where: TableLocation, rows: Sequence[dict[str, Any]] | pa.Table, dim: int = DIM
+) -> StagedUnit:
+    table = rows if isinstance(rows, pa.Table) else to_table(rows, dim)
+    return stage_rows(where, uuid.uuid4().hex, table)
+
+
+def good_rows(first: int, count: int, **more: Any) -> list[dict[str, Any]]:
+    return [good_row(f"{i:05d}.jpg", **more) for i in range(first, first + count)]
+
+
+def make_table(where: TableLocation, *groups: Sequence[dict[str, Any]]) -> ImagesTable:
+    """A table with one commit for each group."""
+    committer = Committer(where, identity())
+    for group in groups:
+        committer.commit([stage(where, group)])
+    return ImagesTable.open(where)

@@ -1,0 +1,365 @@
+"""The whole job on a real Ray of two CPUs, with the package's fakes for its models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config import Config, load_config
+from skytext.errors import CapacityError, ConfigError, ModelError, SourceError, TableError
+from skytext.pipeline import CaptionPlan, Progress, RunSummary, plan_caption, run_caption
+from skytext.table.commit import Committer
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.runs import last_runs
+from tests.archives import bad_images, bad_shards, images, jpeg, write_archive
+from tests.sources.tars import make_tar
+from tests.table.rows import good_rows, identity, location, stage
+
+LEAKED = "someone elses words about a zeppelin"
+
+
+def config(**settings: Any) -> Config:
+    """Fakes, and small units; names are written with ``__`` for a dot."""
+    small = {
+        "caption.model": "fake",
+        "embed.model": "fake",
+        "job.unit_images": 4,
+        "job.commit_images": 8,
+    }
+    given = {name.replace("__", "."): value for name, value in settings.items()}
+    return load_config(None, small | given)
+
+
+def caption(
+    source: Path | str, table: Path | str, **settings: Any
+) -> tuple[RunSummary, list[tuple[str, int]]]:
+    """Run the job; return the summary, and the engines seen with the commits after each unit."""
+    seen = []
+
+    def watch(progress: Progress) -> None:
+        seen.append((",".join(progress.engines), progress.num_committed))
+
+    plan = plan_caption([str(source)], str(table), config(**settings))
+    return run_caption(plan, on_progress=watch), seen
+
+
+def open_table(table: Path | str) -> ImagesTable:
+    return ImagesTable.open(TableLocation.parse(str(table)))
+
+
+def rows(table: Path | str, *columns: str) -> list[dict[str, Any]]:
+    return list(open_table(table).dataset.to_table(columns=list(columns)).to_pylist())
+
+
+def check_one_row_an_image(table: Path | str, summary: RunSummary) -> None:
+    ids = [row["image_id"] for row in rows(table, "image_id")]
+    assert len(ids) == len(set(ids))
+    assert summary.num_listed == summary.num_ok + summary.num_failed == len(ids)
+    counts = open_table(table).status_counts()
+    assert counts == {"ok": summary.num_ok, "failed": summary.num_failed}
+
+
+def check_nothing_to_do(again: RunSummary, seen: list[tuple[str, int]], before: RunSummary) -> None:
+    assert (again.num_captioned, again.num_newly_failed) == (0, 0)
+    assert again.num_skipped == again.num_listed == before.num_listed
+    assert (again.num_ok, again.num_failed) == (before.num_ok, before.num_failed)
+    assert again.table_version == before.table_version
+    assert again.engine_span_s == 0
+    assert {engines for engines, _ in seen} <= {""}
+
+
+# Ray starts where it is first needed; everything below `ray` wants it.
+ray = pytest.mark.ray
+with_ray = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good images, sidecars with captions of others, and everything that goes wrong in a shard."""
+    mixed = [*images(0, 6)]
+    mixed += [(name, data) for name, (data, _) in bad_images().items()]
+    mixed += [
+        ("said.jpg", jpeg(100)),
+        ("said.json", {"caption": LEAKED, "captions": [LEAKED], "text": LEAKED, "gsd": 3}),
+        ("said.txt", LEAKED),
+        ("last.jpg", jpeg(101)),
+    ]
+    shards: dict[str, Any] = {"mixed.tar": mixed, "north/plain.tar": images(10, 9)}
+    shards |= {name: content for name, (content, _, _) in bad_shards(20).items()}
+    return write_archive(tmp_path_factory.mktemp("pipeline") / "aerial", shards)
+
+
+NUM_OK, NUM_FAILED = 6 + 2 + 9 + 2, 3 + 4
+
+
+@pytest.fixture(scope="module")
+def done(archive: Path, local_ray: None) -> tuple[Path, CaptionPlan, RunSummary]:
+    """A table of the archive, as one run left it."""
+    table = archive.parent / "table"
+    plan = plan_caption([str(archive)], str(table), config())
+    return table, plan, run_caption(plan)
+
+
+@ray
+def test_every_image_ends_as_one_row(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
+    table, plan, summary = done
+    assert (summary.num_ok, summary.num_failed) == (NUM_OK, NUM_FAILED)
+    assert (summary.num_captioned, summary.num_newly_failed) == (NUM_OK, NUM_FAILED)
+    assert (summary.num_skipped, summary.num_stale) == (0, 0)
+    assert summary.num_variants == 5 * NUM_OK
+    assert summary.num_output_tokens == 5 * 90 * NUM_OK
+    assert summary.engine_span_s > 0
+    check_one_row_an_image(table, summary)
+    opened = open_table(table)
+    assert summary.table_version == opened.version
+    assert opened.identity.dim == 16
+    for row in rows(table, "status", "captions", "vectors", "caption_fingerprint", "run_id"):
+        assert row["run_id"] == summary.run_id
+        if row["status"] == "ok":
+            assert len(row["vectors"]) == len(row["captions"]) == 5
+            assert row["caption_fingerprint"] == plan.caption_fingerprint
+        else:
+            assert (row["vectors"], row["captions"]) == (None, None)
+
+
+@ray
+def test_every_failure_says_why(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
+    table, _, summary = done
+    failed = {
+        (row["shard"], row["member"]): row["failure"]
+        for row in rows(table, "shard", "member", "failure")
+        if row["failure"] is not None
+    }
+    expected = {("mixed.tar", n): ("decode", why) for n, (_, why) in bad_images().items()}
+    expected |= {(n, ""): ("read", why) for n, (_, why, _) in bad_shards(20).items()}
+    assert {place: (why["stage"], why["reason"]) for place, why in failed.items()} == expected
+    assert all(why["detail"] and why["attempts"] == 1 for why in failed.values())
+    assert summary.failures == {
+        "decode/empty": 1,
+        "decode/truncated_image": 1,
+        "decode/not_an_image": 1,
+        "read/shard_truncated": 1,
+        "read/shard_compressed": 1,
+        "read/shard_unreadable": 2,
+    }
+
+
+@ray
+def test_captions_of_others_never_become_ours(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
+    table, _, _ = done
+    found = rows(table, "member", "text", "captions", "metadata", "gsd")
+    (said,) = [row for row in found if row["member"] == "said.jpg"]
+    assert LEAKED in said["metadata"]
+    assert said["gsd"] == 3
+    assert "zeppelin" not in json.dumps([(row["text"], row["captions"]) for row in found])
+
+
+@ray
+def test_a_run_is_recorded(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
+    table, plan, summary = done
+    (run,) = last_runs(TableLocation.parse(str(table)), 9)
+    assert (run.run_id, run.command, run.state) == (summary.run_id, "caption", "done")
+    assert run.table_version == summary.table_version
+    assert run.counts["num_listed"] == summary.num_listed
+    assert run.counts["failures"] == summary.failures
+    assert run.timings_s["duration_s"] == summary.duration_s
+    assert load_config(None, run.config) == plan.config
+    assert {"python", "ray", "pylance", "torch"} <= set(run.versions)
+    assert run.ended_at is not None
+    assert run.ended_at > run.started_at
+
+
+@ray
+def test_a_finished_run_run_again_starts_no_engine(
+    archive: Path, done: tuple[Path, CaptionPlan, RunSummary]
+) -> None:
+    table, _, first = done
+    again, seen = caption(archive, table)
+    check_nothing_to_do(again, seen, first)
+    # Nothing was done, so nothing is recorded.
+    assert len(last_runs(TableLocation.parse(str(table)), 9)) == 1
+
+
+@ray
+def test_a_second_source_costs_only_itself(
+    archive: Path, done: tuple[Path, CaptionPlan, RunSummary], tmp_path: Path
+) -> None:
+    table, _, first = done
+    shutil.copytree(table, tmp_path / "table")
+    more = write_archive(tmp_path / "orbital", {"a.tar": images(200, 5)})
+    plan = plan_caption(
+        [str(archive), str(more)], str(tmp_path / "table"), config(caption__num_variants=2)
+    )
+    summary = run_caption(plan)
+    assert (summary.num_captioned, summary.num_newly_failed) == (5, 0)
+    assert summary.num_skipped == first.num_listed
+    assert summary.num_variants == 10
+    # The rows of before were made with five variants: told, and left as they are.
+    assert summary.num_stale == first.num_ok
+    check_one_row_an_image(tmp_path / "table", summary)
+    assert len(last_runs(plan.location, 9)) == 2
+
+
+@ray
+def test_a_shard_that_grew_costs_only_what_is_new(
+    done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
+) -> None:
+    table, _, first = done
+    shutil.copytree(table, tmp_path / "table")
+    shutil.copytree(archive, tmp_path / "aerial")
+    write_archive(tmp_path / "aerial", {"north/plain.tar": images(10, 12)})
+    summary, _ = caption(tmp_path / "aerial", tmp_path / "table")
+    assert (summary.num_captioned, summary.num_skipped) == (3, first.num_listed)
+    check_one_row_an_image(tmp_path / "table", summary)
+
+
+@ray
+@with_ray
+def test_the_proof_holds_whatever_the_engine_does(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 20) for i in range(3)})
+    model = "fake:fail=0.2,empty=0.2,repeat=0.1,truncate=0.3"
+    summary, _ = caption(root, tmp_path / "table", caption__model=model, caption__max_attempts=1)
+    assert summary.num_listed == 60
+    check_one_row_an_image(tmp_path / "table", summary)
+    assert 0 < summary.failures["caption/engine_refused"] < 60
+    assert 0 < summary.failures["caption/no_good_variant"] < 60
+    assert summary.num_ok > 0
+    assert summary.num_variants < 5 * summary.num_ok
+    sums = rows(tmp_path / "table", "num_variants", "captions")
+    assert summary.num_variants == sum(row["num_variants"] or 0 for row in sums)
+    assert all(len(row["captions"] or ()) == (row["num_variants"] or 0) for row in sums)
+
+
+@ray
+@with_ray
+def test_an_archive_and_a_table_in_a_store(s3: Any) -> None:
+    s3.create_bucket(Bucket="earth")
+    for i in range(2):
+        s3.put_object(Bucket="earth", Key=f"aerial/{i}.tar", Body=make_tar(images(10 * i, 5)))
+    s3.put_object(Bucket="earth", Key="aerial/bad.tar", Body=b"")
+    table = f"s3://earth/tables/{uuid.uuid4().hex}"
+    summary, _ = caption("s3://earth/aerial", table)
+    assert (summary.num_ok, summary.num_failed) == (10, 1)
+    check_one_row_an_image(table, summary)
+    uris = {row["uri"] for row in rows(table, "uri")}
+    assert "s3://earth/aerial/0.tar#0000.jpg" in uris
+    again, seen = caption("s3://earth/aerial/", table)
+    check_nothing_to_do(again, seen, summary)
+
+
+@ray
+@with_ray
+def test_a_commit_takes_so_many_images(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12), "b.tar": images(12, 12)})
+    fine, seen = caption(root, tmp_path / "fine", job__commit_images=4)
+    assert len(open_table(tmp_path / "fine").dataset.versions()) == 6
+    assert sorted({committed for _, committed in seen}) == [4, 8, 12, 16, 20, 24]
+    coarse, seen = caption(root, tmp_path / "coarse", job__commit_images=1000)
+    assert len(open_table(tmp_path / "coarse").dataset.versions()) == 1
+    assert {committed for _, committed in seen} == {0, 24}
+    assert (fine.num_ok, coarse.num_ok) == (24, 24)
+    assert open_table(tmp_path / "fine").num_rows() == 24
+
+
+class StopAfter:
+    """Ends a run from within, after so many units."""
+
+    class Stopped(Exception):
+        pass
+
+    def __init__(self, num_units: int) -> None:
+        self.left = num_units
+
+    def __call__(self, progress: Progress) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise self.Stopped
+
+
+@ray
+@with_ray
+def test_a_run_that_was_cut_off_goes_on_from_its_last_commit(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 20) for i in range(2)})
+    call = ([str(root)], str(tmp_path / "table"), config())
+    with pytest.raises(StopAfter.Stopped):
+        run_caption(plan_caption(*call), on_progress=StopAfter(5))
+    committed = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
+    assert 16 <= len(committed) < 40
+    summary = run_caption(plan_caption(*call))
+    assert summary.num_skipped == len(committed)
+    assert summary.num_captioned == 40 - len(committed)
+    check_one_row_an_image(tmp_path / "table", summary)
+    after = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
+    assert all(after[image] == row for image, row in committed.items())
+
+
+@ray
+@with_ray
+def test_a_plan_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
+    plan = plan_caption(
+        [str(root)], str(tmp_path / "table"), config(caption__engine__num_engines=50)
+    )
+    started = time.monotonic()
+    with pytest.raises(CapacityError, match=r"needs 50\.85 CPUs .* the cluster has 2 .*\(50\)"):
+        run_caption(plan)
+    assert time.monotonic() - started < 5
+    assert not (tmp_path / "table").exists()
+
+
+@ray
+@with_ray
+def test_shards_without_images_are_no_failure(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": [("notes.md", b"hello")], "b.tar": []})
+    summary, _ = caption(root, tmp_path / "table")
+    assert (summary.num_listed, summary.num_ok, summary.num_failed) == (0, 0, 0)
+    assert summary.table_version is None
+
+
+def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    Committer(where, identity("another", "0" * 32)).commit([stage(where, good_rows(0, 1))])
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
+    with pytest.raises(TableError, match=r"embedded with 'another'.*would use 'fake'"):
+        plan_caption([str(root)], where.uri, config())
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"caption__model": "./missing"}, ModelError, "is not a folder"),
+        ({"embed__model": "a/b/c"}, ModelError, "is not a folder"),
+        ({"caption__prompt": "nothing-9"}, ConfigError, "nothing-9"),
+    ],
+)
+def test_what_cannot_be_used_is_said_by_the_plan(
+    tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
+    with pytest.raises(error, match=message):
+        plan_caption([str(root)], str(tmp_path / "table"), config(**settings))
+    assert not (tmp_path / "table").exists()
+
+
+def test_a_compressed_tar_in_a_folder_is_refused_by_the_plan(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1), "b.tar.gz": b"\x1f\x8b"})
+    with pytest.raises(SourceError, match=r"b\.tar\.gz is a compressed tar"):
+        plan_caption([str(root)], str(tmp_path / "table"), config())
+
+
+def test_a_plan_tells_what_it_found(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1), "b.tar": images(1, 1)})
+    plan = plan_caption([str(root)], str(tmp_path / "table"), config())
+    assert [shard.path for shard in plan.shards] == ["a.tar", "b.tar"]
+    assert plan.total_bytes == sum((root / name).stat().st_size for name in ("a.tar", "b.tar"))
+    assert plan.table_version is None
+    assert (plan.prompt.prompt_id, plan.caption_model.name) == ("rsrt-1", "fake")
+    other = plan_caption([str(root)], str(tmp_path / "t"), config(caption__temperature=0.5))
+    assert other.caption_fingerprint != plan.caption_fingerprint
