@@ -38,9 +38,7 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         for size in runs:
             archive = Path(scratch) / f"archive-{size}"
-            write_shards(
-                archive, num_images=size, images_per_shard=500, seed=0, image_px=_IMAGE_PX
-            )
+            write_shards(archive, num_images=size, images_per_shard=500, seed=0, image_px=_IMAGE_PX)
         for repeat in range(repeats):
             for size in runs:
                 table = Path(scratch) / f"table-{size}-{repeat}"

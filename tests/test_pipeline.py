@@ -334,8 +334,8 @@ def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"caption__model": "./missing"}, ModelError, "is not a folder"),
-        ({"embed__model": "a/b/c"}, ModelError, "is not a folder"),
+        ({"caption__model": "./missing"}, ModelError, "model './missing' is no"),
+        ({"embed__model": "a/b/c"}, ModelError, "model 'a/b/c' is no"),
         ({"caption__prompt": "nothing-9"}, ConfigError, "nothing-9"),
     ],
 )

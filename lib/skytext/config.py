@@ -7,6 +7,7 @@ configuration is stored with each run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -244,6 +245,32 @@ def load_config(
 def dump_yaml(config: Config) -> str:
     """Return the settings as YAML that `load_config` reads back to the same."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def reference() -> str:
+    """Return every setting with its default and its reason, as Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "Defaults < YAML file (`--config`) < command line (`--set NAME=VALUE`). "
+        "`skytext config reference` prints this page.",
+        "",
+        "| setting | default | what, and why |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*lines, *_reference_rows(Config, "")]) + "\n"
+
+
+def _reference_rows(section: type[BaseModel], prefix: str) -> list[str]:
+    rows = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            rows += _reference_rows(inner, f"{prefix}{name}.")
+        else:
+            default = json.dumps(info.get_default(call_default_factory=True))
+            rows.append(f"| `{prefix}{name}` | `{default}` | {info.description} |")
+    return rows
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

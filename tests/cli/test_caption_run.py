@@ -64,7 +64,7 @@ def test_a_run_for_programs_and_again_for_people(
     ("options", "message"),
     [
         (["--num-engines", "50"], "the plan needs 50.85 CPUs"),
-        (["--embedding-model", "./missing"], "is not a folder"),
+        (["--embedding-model", "./missing"], "model './missing' is no"),
         (["--set", "job.nothing=1"], "there is no such setting"),
     ],
 )

@@ -38,9 +38,7 @@ def processes() -> Iterator[list[Process]]:
         process.communicate()
 
 
-def start(
-    processes: list[Process], code: str, variables: dict[str, str] | None = None
-) -> Process:
+def start(processes: list[Process], code: str, variables: dict[str, str] | None = None) -> Process:
     environment = {**os.environ, "PYTHONPATH": str(LIB), **(variables or {})}
     process = subprocess.Popen(
         [sys.executable, "-c", code],

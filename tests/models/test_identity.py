@@ -148,9 +148,7 @@ def test_a_hub_name_leads_to_a_commit(hub: Path, revision: str | None, commit: s
     ("name", "revision"),
     [("llava-hf/nothing", None), (HUB_NAME, "v3"), ("nowhere", None), ("no spaces/here", None)],
 )
-def test_a_hub_name_that_leads_nowhere_is_named(
-    hub: Path, name: str, revision: str | None
-) -> None:
+def test_a_hub_name_that_leads_nowhere_is_named(hub: Path, name: str, revision: str | None) -> None:
     for resolve in (
         lambda: caption_model(CaptionConfig(model=name, revision=revision)),
         lambda: embed_model(EmbedConfig(model=name, revision=revision)),

