@@ -316,6 +316,21 @@ def test_a_plan_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
 
 @ray
 @with_ray
+def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(i, 1) for i in range(2)})
+    # The fake's options are read where its engine starts: in an actor, as a checkpoint is.
+    plan = plan_caption(
+        [str(root)], str(tmp_path / "table"), config(caption__model="fake:nonsense=1")
+    )
+    with pytest.raises(ConfigError, match="a fake is written") as caught:
+        run_caption(plan)
+    assert type(caught.value) is ConfigError
+    assert "\n" not in str(caught.value)
+    assert ImagesTable.find(plan.location) is None
+
+
+@ray
+@with_ray
 def test_shards_without_images_are_no_failure(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": [("notes.md", b"hello")], "b.tar": []})
     summary, _ = caption(root, tmp_path / "table")

@@ -292,9 +292,9 @@ def _stream(plan: CaptionPlan, run_id: str, gpus: float) -> Iterator[UnitRecord]
 
 def _explain(error: RayError) -> str:
     cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    text = str(cause.args[0]) if cause.args else ""
     return (
-        f"the job stopped: {type(cause).__name__}: {lines[-1] if lines else ''} (what is committed "
+        f"the job stopped: {type(cause).__name__}: {text.partition(chr(10))[0]} (what is committed "
         "stays; run the same command again to go on; the logs under /tmp/ray/session_latest say "
         "more)"
     )
@@ -310,19 +310,23 @@ def _commit_groups(
     job = plan.config.job
     pending: list[UnitRecord] = []
     last_commit = time.monotonic()
-    for record in records:
-        progress.add(record)
-        if record.staged is not None:
-            pending.append(record)
-        num_pending = sum(r.num_ok + r.num_failed for r in pending)
-        due = time.monotonic() - last_commit >= job.commit_interval_s
-        if num_pending >= job.commit_images or (due and pending):
+    try:
+        for record in records:
+            progress.add(record)
+            if record.staged is not None:
+                pending.append(record)
+            num_pending = sum(unit.num_ok + unit.num_failed for unit in pending)
+            due = time.monotonic() - last_commit >= job.commit_interval_s
+            if num_pending >= job.commit_images or (due and pending):
+                group, pending = pending, []
+                _commit(group, committer, progress)
+                last_commit = time.monotonic()
+            on_progress(progress)
+    finally:
+        # Whatever ends the run, an interrupt or a dead engine, what is done is kept.
+        if pending:
             _commit(pending, committer, progress)
-            pending, last_commit = [], time.monotonic()
-        on_progress(progress)
-    if pending:
-        _commit(pending, committer, progress)
-        on_progress(progress)
+    on_progress(progress)
 
 
 def _commit(pending: Sequence[UnitRecord], committer: Committer, progress: Progress) -> None:

