@@ -14,7 +14,7 @@ from skytext.prompts import Prompt, available, load_prompt
 # Another wording gets another file, another id, and another line here.
 SHA256 = {
     "demo-1": "9c51c4798a66dd1e5f389b4f8995cb46c851a6d94c669805e6a5ba27ca43a51d",
-    "rsrt-1": "9db5220e96599d3007285d2e78b86dc2185f4eaeac0e08587272dfc90fc967dd",
+    "rsrt-1": "3e98ac0fc96db2b446fb6dcb732e926a4a07666fe790fac685ad8c468fd13ac9",
 }
 
 

@@ -75,7 +75,7 @@ def parse_answer(text: str, finish_reason: str | None) -> list[Variant]:
     try:
         # strict=False: a raw control character inside a string is a blemish, not a failure.
         answer = json.loads(_strip_fence(text), strict=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     objects = answer.get("variants", [answer]) if isinstance(answer, dict) else answer
     if not isinstance(objects, list):
@@ -91,6 +91,8 @@ def _variant(item: Any, finish_reason: str) -> Variant | None:
     if not all(isinstance(text, str) and text.strip() for text in texts):
         return None
     one_sentence, feature, caption = (" ".join(str(text).split()) for text in texts)
+    if any(_has_surrogate(text) for text in (one_sentence, feature, caption)):
+        return None
     return Variant(one_sentence, feature, caption, finish_reason)
 
 
@@ -124,6 +126,11 @@ def search_text(variants: Iterable[Variant]) -> str:
     return "\n\n".join(
         f"{variant.one_sentence}\n{variant.feature}\n{variant.caption}" for variant in variants
     )
+
+
+def _has_surrogate(text: str) -> bool:
+    """Return whether ``\\ud800`` and the like are in a text, which UTF-8 cannot hold."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _fold(text: str) -> str:

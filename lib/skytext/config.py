@@ -30,7 +30,9 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class ImageConfig(_Section):
@@ -227,15 +229,14 @@ def load_config(
 
     Args:
         path: a YAML file of the form of `Config`; None for none.
-        overrides: dotted names (``caption.model``) to values; values of None are left out.
+        overrides: dotted names (``caption.model``) to values.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or out of range.
     """
     settings = _read_yaml(Path(path)) if path is not None else {}
     for name, value in (overrides or {}).items():
-        if value is not None:
-            _set_dotted(settings, name, value)
+        _set_dotted(settings, name, value)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:

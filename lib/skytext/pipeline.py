@@ -24,6 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 from skytext.config import Config
 from skytext.errors import IncompleteRunError, JobError, SkytextError
 from skytext.images import ImageLimits
+from skytext.models.fakes import FakeOptions
 from skytext.models.identity import (
     ModelIdentity,
     caption_fingerprint,
@@ -37,6 +38,7 @@ from skytext.schema import STATUS_FAILED, STATUS_OK
 from skytext.sources import ReadLimits, Shard, discover
 from skytext.stages.caption import CaptionUnits
 from skytext.stages.cluster import check_capacity, gpus_per_engine, ray_cluster
+from skytext.stages.count import TableCounts, count_table
 from skytext.stages.decode import ImageDecoder
 from skytext.stages.embed import EmbedUnits
 from skytext.stages.read import ShardReader, shard_row
@@ -88,7 +90,8 @@ class Progress:
     failures: Counter[str] = field(default_factory=Counter)
     sums: Counter[str] = field(default_factory=Counter)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
-    listed_by_shard: Counter[tuple[str, str]] = field(default_factory=Counter)
+    num_gone: Counter[str] = field(default_factory=Counter)
+    expected_by_shard: Counter[tuple[str, str]] = field(default_factory=Counter)
     example: tuple[str, str] | None = None
     _first_s: float | None = None
     _first_images: int = 0
@@ -104,7 +107,10 @@ class Progress:
         self.num_failed += record.num_failed
         self.failures.update(record.failures)
         self.sums.update(record.sums)
-        self.listed_by_shard[(head.archive, head.shard)] += head.num_listed
+        self.num_gone[STATUS_OK] += head.num_gone_ok
+        self.num_gone[STATUS_FAILED] += head.num_gone_failed
+        rows = head.num_listed + head.num_gone_ok + head.num_gone_failed
+        self.expected_by_shard[(head.archive, head.shard)] += rows
         self.example = record.example
         self._measure_rate()
         clock = record.engine_clock
@@ -135,6 +141,7 @@ class RunSummary:
     num_newly_failed: int
     num_skipped: int
     num_stale: int
+    num_gone: int
     failures: dict[str, int]
     num_variants: int
     num_prompt_tokens: int
@@ -163,6 +170,9 @@ def plan_caption(sources: Sequence[str], table: str, config: Config) -> CaptionP
     shards = discover(sources, archive=config.archive)
     model, embedder = caption_model(config.caption), embed_model(config.embed)
     prompt = prompt_of(config.caption)
+    if model.is_fake:
+        FakeOptions.parse(model.name)
+    caption_fingerprint(config.caption, config.images, model, prompt)
     if config.caption.variants_by == "one_request":
         prompt.all_text(config.caption.num_variants)
     existing = ImagesTable.find(location)
@@ -198,7 +208,9 @@ def run_caption(
         IncompleteRunError: the table does not hold one row for every image met.
     """
     started, run_id = dt.datetime.now(dt.UTC), uuid.uuid4().hex
-    committer = Committer(plan.location, _identity(plan.config, plan.embed_model))
+    committer = Committer(
+        plan.location, _identity(plan.config, plan.embed_model), plan.table_version
+    )
     progress = Progress(plan.total_bytes)
     clock = time.monotonic()
     with ray_cluster(ray_address, plan.config) as available:
@@ -206,8 +218,12 @@ def run_caption(
         gpus = gpus_per_engine(plan.config, available)
         records = _stream(plan, run_id, gpus)
         _commit_groups(records, committer, plan, progress, on_progress)
-    duration_s = time.monotonic() - clock
-    summary = _summarise(plan, run_id, progress, duration_s)
+        counts = count_table(
+            plan.location, committer.version, plan.caption_fingerprint, plan.config.job.read_cpus
+        )
+        duration_s = time.monotonic() - clock
+    totals = _prove(counts, progress)
+    summary = _summarise(run_id, progress, totals, counts.num_stale, committer.version, duration_s)
     if progress.num_ok + progress.num_failed:
         record_run(plan.location, _run_record(plan, started, summary))
     return summary
@@ -240,7 +256,10 @@ def build_dataset(plan: CaptionPlan, run_id: str, gpus_per_engine: float) -> ray
     rows = [shard_row(shard) for shard in plan.shards]
     units = ray.data.from_items(rows, override_num_blocks=len(rows))
     arrow: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
-    read = {"num_cpus": job.read_cpus, "compute": TaskPoolStrategy(size=job.readers)}
+    read = {
+        "num_cpus": job.read_cpus,
+        "compute": TaskPoolStrategy(size=min(job.readers, len(rows))),
+    }
     units = units.map_batches(reader.__call__, **read, **arrow)
     units = units.map_batches(decoder.__call__, **read, **arrow)
     units = units.map_batches(
@@ -334,9 +353,14 @@ def _commit(pending: Sequence[UnitRecord], committer: Committer, progress: Progr
     progress.num_committed += sum(record.num_ok + record.num_failed for record in pending)
 
 
-def _summarise(plan: CaptionPlan, run_id: str, progress: Progress, duration_s: float) -> RunSummary:
-    table = ImagesTable.find(plan.location)
-    totals = _prove(table, progress)
+def _summarise(
+    run_id: str,
+    progress: Progress,
+    totals: Counter[str],
+    num_stale: int,
+    table_version: int | None,
+    duration_s: float,
+) -> RunSummary:
     span_s = sum(engine["span_s"] for engine in progress.engines.values())
     sums = progress.sums
     return RunSummary(
@@ -347,14 +371,15 @@ def _summarise(plan: CaptionPlan, run_id: str, progress: Progress, duration_s: f
         num_captioned=progress.num_ok,
         num_newly_failed=progress.num_failed,
         num_skipped=progress.num_skipped,
-        num_stale=0 if table is None else table.num_stale(plan.caption_fingerprint),
+        num_stale=num_stale,
+        num_gone=progress.num_gone.total(),
         failures=dict(progress.failures),
         num_variants=sums["num_variants"],
         num_prompt_tokens=sums["num_prompt_tokens"],
         num_cached_tokens=sums["num_cached_tokens"],
         num_output_tokens=sums["num_output_tokens"],
         num_truncated_variants=sums["num_truncated_variants"],
-        table_version=None if table is None else table.version,
+        table_version=table_version,
         duration_s=round(duration_s, 3),
         images_per_s=round(progress.num_ok / duration_s, 3) if duration_s else 0.0,
         engine_span_s=round(span_s, 3),
@@ -363,24 +388,25 @@ def _summarise(plan: CaptionPlan, run_id: str, progress: Progress, duration_s: f
     )
 
 
-def _prove(table: ImagesTable | None, progress: Progress) -> Counter[str]:
+def _prove(table: TableCounts, progress: Progress) -> Counter[str]:
     """Compare what was listed with what the table holds, shard by shard.
 
     Raises:
         IncompleteRunError: they differ.
     """
-    by_shard = {} if table is None else table.counts_by_shard()
     totals: Counter[str] = Counter()
     wrong = []
-    for shard, num_listed in progress.listed_by_shard.items():
-        counts = by_shard.get(shard, Counter())
+    for shard, num_expected in progress.expected_by_shard.items():
+        counts = table.by_shard.get(shard, Counter())
         totals.update(counts)
-        if counts.total() != num_listed:
-            wrong.append(f"{shard[1]} ({num_listed} listed, {counts.total()} rows)")
-    if wrong:
+        if counts.total() != num_expected:
+            wrong.append(f"{shard[1]} ({num_expected} expected, {counts.total()} found)")
+    # Rows of images that are gone from the source are reported and left: they are not listed.
+    totals.subtract(progress.num_gone)
+    if wrong or totals.total() != progress.num_listed:
         raise IncompleteRunError(
-            f"{len(wrong)} of {len(progress.listed_by_shard)} shards do not have one row for every "
-            f"image: {', '.join(wrong[:3])}; run the same command again"
+            f"{len(wrong)} of {len(progress.expected_by_shard)} shards do not have one row for "
+            f"every image: {', '.join(wrong[:3])}; run the same command again"
         )
     return totals
 

@@ -110,6 +110,7 @@ class Searcher:
         table: str,
         *,
         version: int | None = None,
+        embedding_model: str | None = None,
         embed: EmbedConfig | None = None,
         index: IndexConfig | None = None,
     ) -> Searcher:
@@ -118,7 +119,8 @@ class Searcher:
         Args:
             table: folder or URI.
             version: None for the promoted version, or the latest where none is promoted.
-            embed: where the model runs, and, where its name no longer leads to it, its name.
+            embedding_model: where the table's model is now, if its name no longer leads to it.
+            embed: how the model runs; which one it is, the table says.
             index: probes and refinement.
 
         Raises:
@@ -132,9 +134,11 @@ class Searcher:
             else ImagesTable.open(location, version)
         )
         identity = opened.identity
-        config = embed or EmbedConfig(
-            model=identity.embedding_model,
-            revision=identity.embedding_revision or None,
+        config = (embed or EmbedConfig()).model_copy(
+            update={
+                "model": embedding_model or identity.embedding_model,
+                "revision": identity.embedding_revision or None,
+            }
         )
         model = embed_model(config)
         if embedding_fingerprint(model) != identity.embedding_fingerprint:

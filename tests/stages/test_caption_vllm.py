@@ -16,7 +16,6 @@ from PIL import Image
 from skytext.captions import FIELDS, parse_answer
 from skytext.config import CaptionConfig
 from skytext.demo.scenes import HELD_OUT_SEED, make_scene, render
-from skytext.errors import SampleError
 from skytext.models.captioner import Ask, Captioner, Description, Generation
 from skytext.models.identity import DEMO_CHECKPOINT, caption_model, prompt_of
 
@@ -153,16 +152,13 @@ def test_one_answer_can_hold_several_variants(running: Running, scenes: list[Ima
         assert len(parse_answer(answer.text, answer.finish_reason)) == 2, answer.text
 
 
-def test_a_request_that_asks_for_too_much_fails_alone(
+def test_an_answer_may_be_as_long_as_the_context(
     running: Running, scenes: list[Image.Image]
 ) -> None:
-    # More than the model's context: either it is cut to what fits or refused, never the engine.
-    try:
-        generation = running.generate(scenes[0], num_samples=1, max_tokens=10_000_000)
-    except SampleError as error:
-        assert error.reason in ("prompt_too_long", "engine_refused")
-    else:
-        assert generation.answers[0].finish_reason in ("stop", "length")
+    # Many variants in one answer ask for more tokens than the model has room for.
+    generation = running.generate(scenes[0], num_samples=1, max_tokens=10_000_000)
+    assert generation.answers[0].finish_reason in ("stop", "length")
+    assert generation.num_prompt_tokens + generation.num_output_tokens <= 4096
     assert running.generate(scenes[0], num_samples=1).answers[0].text
 
 

@@ -63,9 +63,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SkytextError as error:
         typer.echo(f"skytext: {error}", err=True)
         return error.exit_status
-    except KeyboardInterrupt:
-        typer.echo("skytext: interrupted; run the same command again to go on", err=True)
-        return EXIT_INTERRUPTED
     except SystemExit as done:
+        # typer makes an exit of Ctrl-C, too.
+        if done.code == EXIT_INTERRUPTED:
+            typer.echo("skytext: interrupted; run the same command again to go on", err=True)
         return done.code if isinstance(done.code, int) else 1
     return 0

@@ -144,6 +144,9 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
         lines.append(
             f"{plural(summary.num_stale, 'row')} made with other settings left as they are"
         )
+    if summary.num_gone:
+        rows = plural(summary.num_gone, "row")
+        lines.append(f"{rows} of images that are gone from the source left as they are")
     if summary.num_captioned:
         lines.append(f"next: skytext index {plan.location.uri}")
     for line in lines:

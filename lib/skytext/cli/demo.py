@@ -14,6 +14,7 @@ from skytext.cli.options import AsJson, ConfigFile, Settings, make_config
 from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
+    from skytext.config import Config
     from skytext.search import Hit, Searcher
 
 _MARKER = ".skytext-demo"
@@ -47,6 +48,7 @@ def demo(
 
     started = time.monotonic()
     resolved = make_config(config, settings)
+    _check_models(resolved)
     archive, table = _fresh(directory)
     note(f"1. generating {num_images} scenes → {archive}")
     _generate(archive, num_images)
@@ -80,6 +82,15 @@ def demo(
     note(f"  skytext status {table}")
 
 
+def _check_models(config: Config) -> None:
+    """Refuse models that cannot be used before an earlier demo's folder is replaced."""
+    from skytext.models.identity import caption_model, embed_model, prompt_of
+
+    caption_model(config.caption)
+    embed_model(config.embed)
+    prompt_of(config.caption)
+
+
 def _fresh(directory: Path) -> tuple[Path, Path]:
     """Make the demo's folder, in place of an earlier demo's, never of anything else."""
     if directory.exists():
@@ -106,7 +117,7 @@ def _generate(archive: Path, num_images: int) -> None:
     )
 
 
-def _index_and_open(table: Path, config: Any) -> Searcher:
+def _index_and_open(table: Path, config: Config) -> Searcher:
     from skytext.search import Searcher
     from skytext.table.images import ImagesTable
     from skytext.table.index import build_indexes

@@ -32,10 +32,13 @@ def search(
     resolved = make_config(config, settings)
     from skytext.search import Searcher
 
-    embed = None
-    if embedding_model is not None:
-        embed = resolved.embed.model_copy(update={"model": embedding_model})
-    searcher = Searcher.open(table, version=version, embed=embed, index=resolved.index)
+    searcher = Searcher.open(
+        table,
+        version=version,
+        embedding_model=embedding_model,
+        embed=resolved.embed,
+        index=resolved.index,
+    )
     result = searcher.search(text, k, exact=exact)
     if as_json:
         print_json(result.to_json())

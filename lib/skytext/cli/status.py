@@ -73,9 +73,9 @@ def table_report(table: str) -> dict[str, Any]:
                 "command": run.command,
                 "state": run.state,
                 "started_at": run.started_at.isoformat(),
-                "num_captioned": run.counts["num_captioned"],
-                "num_newly_failed": run.counts["num_newly_failed"],
-                "duration_s": run.timings_s["duration_s"],
+                "num_captioned": run.counts.get("num_captioned", 0),
+                "num_newly_failed": run.counts.get("num_newly_failed", 0),
+                "duration_s": run.timings_s.get("duration_s", 0.0),
                 "table_version": run.table_version,
             }
             for run in last_runs(location, _NUM_RUNS)

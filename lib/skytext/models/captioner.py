@@ -150,9 +150,9 @@ class Captioner:
         return Ask(
             num_samples=1 if one_request else missing,
             objects_per_answer=missing if one_request else 1,
-            temperature=min(config.temperature + attempt * _WARMER, _MAX_TEMPERATURE)
-            if attempt
-            else config.temperature,
+            temperature=min(
+                config.temperature + attempt * _WARMER, max(config.temperature, _MAX_TEMPERATURE)
+            ),
             max_tokens=max_tokens * (missing if one_request else 1),
             seed=_seed(config.seed, key, attempt),
         )

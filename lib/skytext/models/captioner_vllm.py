@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -20,7 +19,7 @@ from skytext.config import CaptionConfig
 from skytext.errors import ConfigError, ModelError, Reason, SampleError, Stage
 from skytext.models.captioner import Answer, Ask, EngineInfo, Generation
 from skytext.models.engine_plugin import CORES_VARIABLE, PARENT_VARIABLE
-from skytext.models.identity import ModelIdentity
+from skytext.models.identity import ModelIdentity, read_template
 from skytext.models.torchvision_ops import declare_missing_ops
 from skytext.prompts import Prompt
 
@@ -97,6 +96,8 @@ class VllmEngine:
     def close(self) -> None:
         """Stop the engine and its processes."""
         self._engine.shutdown()
+        # Collected now; at the interpreter's exit its __del__ finds its modules gone, and says so.
+        del self._engine
 
     def _prompt(self, num_objects: int) -> str:
         if num_objects not in self._prompt_by_objects:
@@ -138,12 +139,7 @@ class _Renderer:
             ) from error
         self._template = None
         if config.chat_template is not None:
-            try:
-                self._template = Path(config.chat_template).read_text(encoding="utf-8")
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot read the chat template {config.chat_template}: {error.strerror}"
-                ) from error
+            self._template = read_template(config.chat_template)
 
     def __call__(self, num_objects: int) -> str:
         text = self._prompt.one if num_objects == 1 else self._prompt.all_text(num_objects)

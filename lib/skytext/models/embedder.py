@@ -75,7 +75,7 @@ class SentenceEmbedder:
                 revision=None if model.is_local else model.revision,
                 model_kwargs={"dtype": precision},
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             message = " ".join(str(error).split())[:300]
             raise ModelError(
                 f"cannot load the embedding model {model.name!r}: {message}"
@@ -86,12 +86,19 @@ class SentenceEmbedder:
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
         """Embed descriptions, and tell which the model's token limit cuts off."""
+        if not texts:
+            return Embeddings(self._no_vectors(), np.zeros(0, dtype=np.bool_))
         vectors = self._model.encode_document(list(texts), **self._options())
         return Embeddings(_unit(vectors), self._truncated(texts))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed queries: float32, shape (texts, dim), unit length."""
+        if not texts:
+            return self._no_vectors()
         return _unit(self._model.encode_query(list(texts), **self._options()))
+
+    def _no_vectors(self) -> NDArray[np.float32]:
+        return np.zeros((0, self.dim), dtype=np.float32)
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -74,7 +74,13 @@ class FakeOptions:
         _, _, text = name.partition(":")
         try:
             pairs = dict(part.split("=", 1) for part in text.split(",") if part)
-            return cls(**{key: float(value) for key, value in pairs.items()})
+            options = cls(**{key: float(value) for key, value in pairs.items()})
+            if options.delay_s < 0 or any(
+                not 0 <= getattr(options, name) <= 1
+                for name in ("fail", "empty", "repeat", "truncate")
+            ):
+                raise ValueError("out of range")
+            return options
         except (TypeError, ValueError) as error:
             known = ", ".join(cls.__dataclass_fields__)
             raise ConfigError(
@@ -147,13 +153,14 @@ class FakeEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed queries: float32, shape (texts, dim), unit length."""
-        vectors = np.stack([self._sum_of_words(text) for text in texts])
+        vectors = np.array([self._sum_of_words(text) for text in texts]).reshape(-1, self.dim)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit: NDArray[np.float32] = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
         return unit
 
     def _sum_of_words(self, text: str) -> NDArray[np.float64]:
-        total = np.zeros(self.dim)
+        # A text without words has a direction, too: a zero vector is not of unit length.
+        total = np.full(self.dim, 1e-6)
         for word in text.lower().split()[: self.max_words]:
             seed = int(hashlib.sha256(word.strip(".,:;").encode()).hexdigest()[:8], 16)
             total += np.random.default_rng(seed).normal(size=self.dim)

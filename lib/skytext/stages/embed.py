@@ -53,14 +53,12 @@ class EmbedUnits:
     def _embed(self, embedder: Embedder, head: UnitHead, samples: pa.Table) -> pa.Table:
         captions = samples.column("captions").to_pylist()
         texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
-        if texts:
-            embeddings = embedder.embed_documents(texts)
-            vectors, truncated = embeddings.vectors, embeddings.truncated
-        else:
-            vectors, truncated = np.zeros((0, embedder.dim), np.float32), np.zeros(0, np.bool_)
+        embeddings = embedder.embed_documents(texts)
         columns = {name: samples.column(name) for name in samples.column_names}
-        columns["vectors"] = _vector_lists(vectors, captions, embedder.dim)
-        columns["num_truncated_variants"] = pa.array(_by_image(truncated, captions), pa.int32())
+        columns["vectors"] = _vector_lists(embeddings.vectors, captions, embedder.dim)
+        columns["num_truncated_variants"] = pa.array(
+            _by_image(embeddings.truncated, captions), pa.int32()
+        )
         made_by = self._lineage | {
             "embedding_device": embedder.info.device,
             "embedding_precision": embedder.info.precision,

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from skytext.errors import SampleError
-from skytext.schema import SAMPLE
+from skytext.schema import SAMPLE, STATUS_FAILED, STATUS_OK
 from skytext.sources import ReadLimits, Sample, Shard, image_id, read_shard
 from skytext.stages.units import UnitHead, pack
 from skytext.table.images import ImagesTable
@@ -72,22 +72,23 @@ class ShardReader:
                 pa.Table.from_pylist(rows, schema=SAMPLE),
             )
 
-    def _done(self, shard: Shard) -> set[str]:
+    def _done(self, shard: Shard) -> dict[str, str]:
         if self.table_version is None:
-            return set()
+            return {}
         table = ImagesTable.open(self.location, self.table_version)
-        return table.ids_of_shard(shard.archive, shard.path)
+        return table.rows_of_shard(shard.archive, shard.path)
 
     def _cut(
-        self, shard: Shard, samples: Iterable[Sample], done: set[str]
-    ) -> Iterator[tuple[tuple[int, int, int], list[dict[str, Any]]]]:
+        self, shard: Shard, samples: Iterable[Sample], done: dict[str, str]
+    ) -> Iterator[tuple[tuple[int, ...], list[dict[str, Any]]]]:
         rows: list[dict[str, Any]] = []
         listed = skipped = held = position = 0
         cut_at = 0
         for sample in samples:
             listed += 1
             position = max(position, (sample.byte_offset or 0) + (sample.byte_length or 0))
-            if sample.image_id in done:
+            # What is left of ``done`` at the end is gone from the shard.
+            if done.pop(sample.image_id, None) is not None:
                 skipped += 1
                 continue
             rows.append(sample_row(sample))
@@ -95,7 +96,9 @@ class ShardReader:
             if len(rows) >= self.unit_images or held >= self.unit_bytes:
                 yield (listed, skipped, position - cut_at), rows
                 rows, listed, skipped, held, cut_at = [], 0, 0, 0, position
-        yield (listed, skipped, max(shard.size_bytes - cut_at, 0)), rows
+        gone = list(done.values())
+        counts = (gone.count(STATUS_OK), gone.count(STATUS_FAILED))
+        yield (listed, skipped, max(shard.size_bytes - cut_at, 0), *counts), rows
 
 
 def sample_row(sample: Sample) -> dict[str, Any]:

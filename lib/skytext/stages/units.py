@@ -27,6 +27,8 @@ class UnitHead:
         num_listed: images met in the shard since the unit before.
         num_skipped: those of them that have a row already.
         shard_bytes_read: bytes of the shard that these images take.
+        num_gone_ok: done rows of images that the shard no longer holds; said by its last unit.
+        num_gone_failed: failed rows of such.
     """
 
     unit_id: str
@@ -35,6 +37,8 @@ class UnitHead:
     num_listed: int
     num_skipped: int
     shard_bytes_read: int
+    num_gone_ok: int = 0
+    num_gone_failed: int = 0
 
     def as_row(self) -> dict[str, Any]:
         """Return the head's columns and values."""
@@ -46,7 +50,7 @@ def pack(head: UnitHead, samples: pa.Table) -> pa.Table:
     schema = unit_schema(samples.schema)
     fields = list(samples.schema)
     structs = pa.StructArray.from_arrays(
-        [_one_chunk(samples.column(i), field.type) for i, field in enumerate(fields)],
+        [_one_chunk(column) for column in samples.columns],
         fields=fields,
     )
     lists = pa.ListArray.from_arrays(pa.array([0, samples.num_rows], pa.int32()), structs)
@@ -65,14 +69,12 @@ def unpack(batch: pa.Table) -> tuple[UnitHead, pa.Table]:
     if batch.num_rows != 1:
         raise ValueError(f"a batch must hold one unit, not {batch.num_rows}: use batch_size=1")
     head = UnitHead(**{name: batch.column(name)[0].as_py() for name in UnitHead.__slots__})
-    structs = batch.column("samples").combine_chunks().flatten()
-    if isinstance(structs, pa.ChunkedArray):
-        structs = structs.combine_chunks()
+    structs = _one_chunk(batch.column("samples")).flatten()
     return head, pa.Table.from_batches([pa.RecordBatch.from_struct_array(structs)])
 
 
-def _one_chunk(column: pa.ChunkedArray, type: pa.DataType) -> pa.Array:
-    combined = column.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):
-        combined = pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], type)
-    return combined
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array; ``combine_chunks`` would copy even a single chunk."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -155,13 +155,14 @@ class ImagesTable:
                 counts[(failure["stage"], failure["reason"])] += 1
         return dict(counts.most_common())
 
-    def ids_of_shard(self, archive: str, shard: str) -> set[str]:
-        """Return the ids of a shard's images that have a row, done or failed."""
+    def rows_of_shard(self, archive: str, shard: str) -> dict[str, str]:
+        """Return the ids of a shard's images that have a row, with their status."""
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
-        ids: set[str] = set()
-        for batch in self._scan(["image_id"], filter=condition):
-            ids.update(batch.column("image_id").to_pylist())
-        return ids
+        found: dict[str, str] = {}
+        for batch in self._scan(["image_id", "status"], filter=condition):
+            ids, states = batch.column("image_id"), batch.column("status")
+            found.update(zip(ids.to_pylist(), states.to_pylist(), strict=True))
+        return found
 
     def counts_by_shard(self) -> dict[tuple[str, str], Counter[str]]:
         """Return, for each ``(archive, shard)``, the number of rows by status."""

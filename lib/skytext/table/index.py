@@ -10,7 +10,7 @@ from typing import Any
 import lance
 
 from skytext.config import IndexConfig
-from skytext.errors import TableError
+from skytext.errors import CommitConflictError, TableError
 from skytext.schema import STATUS_OK
 from skytext.table.images import ImagesTable
 
@@ -66,8 +66,9 @@ def build_indexes(table: ImagesTable, config: IndexConfig) -> IndexReport:
 
     Raises:
         TableError: the table has no row that is done.
+        CommitConflictError: a captioning run got in between.
     """
-    dataset = table.dataset
+    dataset = ImagesTable.open(table.location).dataset
     num_ok = dataset.count_rows(filter=f"status = '{STATUS_OK}'")
     if num_ok == 0:
         raise TableError(
@@ -109,8 +110,16 @@ def num_unindexed_rows(table: ImagesTable) -> int | None:
 
 
 def _merge_fragments(dataset: lance.LanceDataset) -> None:
-    if len(dataset.get_fragments()) >= _MERGE_FROM_FRAGMENTS:
+    if len(dataset.get_fragments()) < _MERGE_FROM_FRAGMENTS:
+        return
+    try:
         dataset.optimize.compact_files(target_rows_per_fragment=_ROWS_PER_FRAGMENT)
+    except OSError as error:
+        if "conflict" not in str(error).lower():
+            raise
+        raise CommitConflictError(
+            "a run committed to the table while its fragments were merged: run skytext index again"
+        ) from error
 
 
 def _build_vector_index(
