@@ -189,6 +189,9 @@ class JobConfig(_Section):
         description="Shards read at once: enough to be ahead of the engines, few enough that "
         "memory stays flat.",
     )
+    writers: PositiveInt = Field(
+        2, description="Units written at once: writing is quick, and every task is a process."
+    )
     object_store_bytes: PositiveInt | None = Field(
         None, description="Object store of a local Ray; null: 512 MiB or Ray's minimum."
     )

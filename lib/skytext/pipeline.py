@@ -279,7 +279,12 @@ def build_dataset(plan: CaptionPlan, run_id: str, gpus_per_engine: float) -> ray
         **arrow,
     )
     writer = UnitWriter(plan.location, run_id)
-    return units.map_batches(writer.__call__, num_cpus=job.write_cpus, **arrow)
+    return units.map_batches(
+        writer.__call__,
+        num_cpus=job.write_cpus,
+        compute=TaskPoolStrategy(size=job.writers),
+        **arrow,
+    )
 
 
 def _pool(size: int, concurrency: int) -> ActorPoolStrategy:
