@@ -14,13 +14,12 @@ import pytest
 from skytext.config import Config, load_config
 from skytext.errors import CapacityError, ConfigError, ModelError, SourceError, TableError
 from skytext.pipeline import CaptionPlan, Progress, RunSummary, plan_caption, run_caption
-from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs import last_runs
 from tests.archives import bad_images, bad_shards, images, jpeg, write_archive
 from tests.sources.tars import make_tar
-from tests.table.rows import good_rows, identity, location, stage
+from tests.table.rows import committer, good_rows, identity, location, stage
 
 LEAKED = "someone elses words about a zeppelin"
 
@@ -340,7 +339,7 @@ def test_shards_without_images_are_no_failure(tmp_path: Path) -> None:
 
 def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
-    Committer(where, identity("another", "0" * 32)).commit([stage(where, good_rows(0, 1))])
+    committer(where, identity("another", "0" * 32)).commit([stage(where, good_rows(0, 1))])
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
     with pytest.raises(TableError, match=r"embedded with 'another'.*would use 'fake'"):
         plan_caption([str(root)], where.uri, config())

@@ -8,9 +8,8 @@ from typing import Any
 from skytext.config import EmbedConfig
 from skytext.models.fakes import FakeEmbedder
 from skytext.models.identity import embed_model, embedding_fingerprint
-from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
-from tests.table.rows import failed_row, good_row, identity, location, stage
+from tests.table.rows import committer, failed_row, good_row, identity, location, stage
 
 DESCRIBED = {
     "river.jpg": ["a brown river", "water in fields"],
@@ -33,9 +32,9 @@ def make_described_table(folder: Path) -> ImagesTable:
     """A table of four images that are done and three that failed, in two commits."""
     where = location(folder)
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
-    committer = Committer(where, identity("fake", fingerprint))
+    writer = committer(where, identity("fake", fingerprint))
     good = [described_row(member, texts) for member, texts in DESCRIBED.items()]
     failed = [failed_row(member, reason=reason) for member, reason in FAILED.items()]
-    committer.commit([stage(where, [*good[:2], *failed])])
-    committer.commit([stage(where, good[2:])])
+    writer.commit([stage(where, [*good[:2], *failed])])
+    writer.commit([stage(where, good[2:])])
     return ImagesTable.open(where)

@@ -8,12 +8,11 @@ import pytest
 
 from skytext.stages.units import UnitHead
 from skytext.stages.write import UnitRecord, UnitWriter
-from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.staging import StagedUnit
 from tests.stages.samples import HEAD, bad, caption, embedder, good, sample, unit
-from tests.table.rows import identity
+from tests.table.rows import committer
 
 
 @pytest.fixture
@@ -54,13 +53,13 @@ def test_what_is_staged_is_seen_only_once_it_is_committed(where: TableLocation) 
     assert record.staged is not None
     assert ImagesTable.find(where) is None
     assert (where.is_local, len(list(Path(where.uri).rglob("*.lance/data/*")))) == (True, 1)
-    committer = Committer(where, identity())
-    committer.commit([record.staged])
+    writer = committer(where)
+    writer.commit([record.staged])
     again = write(where, good(2, 40))
     table = ImagesTable.open(where)
     assert table.num_rows() == 4
     assert again.staged is not None
-    committer.commit([again.staged])
+    writer.commit([again.staged])
     assert ImagesTable.open(where).num_rows() == 6
 
 
@@ -93,7 +92,7 @@ def test_a_unit_of_failures_is_written_too(where: TableLocation) -> None:
     assert record.failures == {"decode/empty": 1, "caption/engine_refused": 1}
     assert (record.num_ok, record.num_failed, record.example) == (0, 2, None)
     assert record.staged is not None
-    Committer(where, identity()).commit([record.staged])
+    committer(where).commit([record.staged])
     assert ImagesTable.open(where).status_counts() == {"ok": 0, "failed": 2}
 
 
@@ -107,7 +106,7 @@ def test_a_row_holds_all_of_it(where: TableLocation) -> None:
     )
     record = write(where, [row])
     assert record.staged is not None
-    Committer(where, identity()).commit([record.staged])
+    committer(where).commit([record.staged])
     (kept,) = ImagesTable.open(where).dataset.to_table().to_pylist()
     same = ("image_id", "archive", "shard", "member", "uri", "bbox", "collection")
     assert {name: kept[name] for name in same} == {name: row[name] for name in same}

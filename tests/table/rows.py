@@ -100,9 +100,16 @@ def good_rows(first: int, count: int, **more: Any) -> list[dict[str, Any]]:
     return [good_row(f"{i:05d}.jpg", **more) for i in range(first, first + count)]
 
 
+def committer(where: TableLocation, ours: TableIdentity | None = None) -> Committer:
+    """A writer that goes on from the latest version, as one that has just made its plan."""
+    table = ImagesTable.find(where)
+    version = None if table is None else table.version
+    return Committer(where, identity() if ours is None else ours, version)
+
+
 def make_table(where: TableLocation, *groups: Sequence[dict[str, Any]]) -> ImagesTable:
     """A table with one commit for each group."""
-    committer = Committer(where, identity())
+    writer = committer(where)
     for group in groups:
-        committer.commit([stage(where, group)])
+        writer.commit([stage(where, group)])
     return ImagesTable.open(where)

@@ -14,7 +14,16 @@ from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
 from skytext.table.index import VECTOR_INDEX, build_indexes, index_names, num_unindexed_rows
 from skytext.table.location import IMAGES, TableLocation
-from tests.table.rows import DIM, good_row, good_rows, identity, location, make_table, stage
+from tests.table.rows import (
+    DIM,
+    committer,
+    good_row,
+    good_rows,
+    identity,
+    location,
+    make_table,
+    stage,
+)
 
 
 @pytest.fixture
@@ -28,11 +37,11 @@ def members(where: TableLocation) -> list[str]:
 
 
 def test_the_first_commit_makes_a_whole_table(where: TableLocation) -> None:
-    committer = Committer(where, identity())
-    assert committer.version is None
+    writer = committer(where)
+    assert writer.version is None
     units = [stage(where, good_rows(0, 3)), stage(where, good_rows(3, 2))]
     assert ImagesTable.find(where) is None
-    version = committer.commit(units)
+    version = writer.commit(units)
     table = ImagesTable.open(where)
     assert (table.version, table.num_rows()) == (version, 5)
     assert table.identity == dataclasses.replace(identity(), dim=DIM)
@@ -56,19 +65,19 @@ def test_a_table_keeps_the_schema_and_the_values(where: TableLocation) -> None:
 
 
 def test_every_further_commit_is_one_version(where: TableLocation) -> None:
-    committer = Committer(where, identity())
-    first = committer.commit([stage(where, good_rows(0, 3))])
-    second = committer.commit([stage(where, good_rows(3, 2)), stage(where, good_rows(5, 1))])
-    assert second == first + 1 == committer.version
+    writer = committer(where)
+    first = writer.commit([stage(where, good_rows(0, 3))])
+    second = writer.commit([stage(where, good_rows(3, 2)), stage(where, good_rows(5, 1))])
+    assert second == first + 1 == writer.version
     assert members(where) == [f"{i:05d}.jpg" for i in range(6)]
-    third = Committer(where, identity()).commit([stage(where, good_rows(6, 1))])
+    third = committer(where).commit([stage(where, good_rows(6, 1))])
     assert third == second + 1
     assert ImagesTable.open(where).num_rows() == 7
 
 
 def test_of_two_writers_the_stale_one_commits_nothing(where: TableLocation) -> None:
     make_table(where, good_rows(0, 2))
-    one, two = Committer(where, identity()), Committer(where, identity())
+    one, two = committer(where), committer(where)
     one.commit([stage(where, good_rows(2, 2))])
     version = one.commit([stage(where, good_rows(4, 1))])
     late = stage(where, good_rows(2, 2))
@@ -78,17 +87,17 @@ def test_of_two_writers_the_stale_one_commits_nothing(where: TableLocation) -> N
     assert ImagesTable.open(where).version == version
     assert members(where) == [f"{i:05d}.jpg" for i in range(5)]
     # Who looks again goes on.
-    Committer(where, identity()).commit([stage(where, good_rows(5, 1))])
+    committer(where).commit([stage(where, good_rows(5, 1))])
     assert ImagesTable.open(where).num_rows() == 6
 
 
 def test_an_index_built_in_between_neither_conflicts_nor_is_lost(where: TableLocation) -> None:
-    committer = Committer(where, identity())
-    committer.commit([stage(where, good_rows(0, 300))])
+    writer = committer(where)
+    writer.commit([stage(where, good_rows(0, 300))])
     report = build_indexes(ImagesTable.open(where), IndexConfig(vector="always"))
     assert report.vector is not None
     names = index_names(ImagesTable.open(where).dataset)
-    committer.commit([stage(where, good_rows(300, 7))])
+    writer.commit([stage(where, good_rows(300, 7))])
     table = ImagesTable.open(where)
     assert table.num_rows() == 307
     assert index_names(table.dataset) == names
@@ -102,16 +111,16 @@ def test_an_index_built_in_between_neither_conflicts_nor_is_lost(where: TableLoc
 def test_another_embedder_is_refused(where: TableLocation) -> None:
     make_table(where, good_rows(0, 1))
     with pytest.raises(TableError, match=r"embedded with 'fake'.*would use 'other'") as caught:
-        Committer(where, identity("other", "0" * 32))
+        committer(where, identity("other", "0" * 32))
     assert "--embedding-model fake" in str(caught.value)
     # The name alone decides nothing: a folder may be named in two ways.
-    Committer(where, identity("the same, elsewhere"))
+    committer(where, identity("the same, elsewhere"))
 
 
 def test_a_record_that_disagrees_with_its_fragments_is_refused(where: TableLocation) -> None:
     unit = dataclasses.replace(stage(where, good_rows(0, 3)), num_rows=4)
     with pytest.raises(JobError, match="disagree"):
-        Committer(where, identity()).commit([unit])
+        committer(where).commit([unit])
     assert ImagesTable.find(where) is None
 
 
@@ -126,5 +135,7 @@ def test_vectors_of_another_length_never_enter(where: TableLocation) -> None:
 def test_data_of_somebody_else_is_left_alone(where: TableLocation) -> None:
     lance.write_dataset(pa.table({"image_id": ["x"]}), where.dataset_uri(IMAGES))
     with pytest.raises(TableError, match="not made by skytext"):
-        Committer(where, identity())
+        ImagesTable.find(where)
+    with pytest.raises(TableError, match="not made by skytext"):
+        Committer(where, identity(), 1)
     assert lance.dataset(where.dataset_uri(IMAGES)).count_rows() == 1

@@ -121,10 +121,10 @@ def test_no_name_of_a_shard_reaches_beyond_its_own_rows(where: TableLocation) ->
     rows = [good_row("x.jpg", shard=name) for name in ODD_NAMES]
     table = make_table(where, [*rows, *good_rows(0, 3)])
     for row in rows:
-        assert table.ids_of_shard("aerial", row["shard"]) == {row["image_id"]}
-        assert table.ids_of_shard(row["shard"], "a.tar") == set()
-    assert len(table.ids_of_shard("aerial", "a.tar")) == 3
-    assert table.ids_of_shard("aerial", "b.tar") == set()
+        assert table.rows_of_shard("aerial", row["shard"]) == {row["image_id"]: "ok"}
+        assert table.rows_of_shard(row["shard"], "a.tar") == {}
+    assert len(table.rows_of_shard("aerial", "a.tar")) == 3
+    assert table.rows_of_shard("aerial", "b.tar") == {}
     assert table.num_rows() == len(ODD_NAMES) + 3
 
 

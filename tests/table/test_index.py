@@ -8,17 +8,16 @@ import pytest
 
 from skytext.config import IndexConfig
 from skytext.errors import TableError
-from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
 from skytext.table.index import VECTOR_INDEX, build_indexes, choose_partitions, index_names
 from skytext.table.location import TableLocation
 from skytext.table.query import has_vector_index, nearest
 from tests.table.rows import (
     DIM,
+    committer,
     failed_row,
     good_row,
     good_rows,
-    identity,
     location,
     make_table,
     stage,
@@ -71,7 +70,7 @@ def test_the_first_index_promotes_and_no_later_one_does(where: TableLocation) ->
     first = build_indexes(table, IndexConfig())
     assert first.promoted
     assert ImagesTable.open(where).live_version() == first.table_version
-    Committer(where, identity()).commit([stage(where, good_rows(5, 1))])
+    committer(where).commit([stage(where, good_rows(5, 1))])
     second = build_indexes(ImagesTable.open(where), IndexConfig())
     assert not second.promoted
     assert second.table_version > first.table_version
@@ -79,8 +78,8 @@ def test_the_first_index_promotes_and_no_later_one_does(where: TableLocation) ->
 
 
 def test_small_fragments_are_merged(where: TableLocation) -> None:
-    committer = Committer(where, identity())
-    committer.commit([stage(where, good_rows(3 * i, 3)) for i in range(12)])
+    writer = committer(where)
+    writer.commit([stage(where, good_rows(3 * i, 3)) for i in range(12)])
     table = ImagesTable.open(where)
     assert len(table.dataset.get_fragments()) == 12
     before = sorted(table.dataset.to_table(columns=["image_id"]).column(0).to_pylist())
@@ -90,7 +89,7 @@ def test_small_fragments_are_merged(where: TableLocation) -> None:
     after = sorted(merged.dataset.to_table(columns=["image_id"]).column(0).to_pylist())
     assert after == before
     # And the table takes further commits.
-    Committer(where, identity()).commit([stage(where, good_rows(90, 1))])
+    committer(where).commit([stage(where, good_rows(90, 1))])
     assert ImagesTable.open(where).num_rows() == 37
 
 

@@ -8,12 +8,11 @@ import pytest
 
 from skytext.config import IndexConfig
 from skytext.errors import CommitConflictError, TableError
-from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.runs import RunRecord, last_runs, record_run
-from tests.table.rows import good_rows, identity, stage
+from tests.table.rows import committer, good_rows, identity, stage
 
 
 @pytest.fixture
@@ -24,22 +23,22 @@ def where(s3: Any) -> TableLocation:
 
 def test_a_table_in_a_store_is_written_read_and_fenced(where: TableLocation) -> None:
     assert ImagesTable.find(where) is None
-    one = Committer(where, identity())
+    one = committer(where)
     unit = stage(where, good_rows(0, 3))
     assert ImagesTable.find(where) is None
     one.commit([unit])
-    two = Committer(where, identity())
+    two = committer(where)
     one.commit([stage(where, good_rows(3, 2))])
     with pytest.raises(CommitConflictError):
         two.commit([stage(where, good_rows(3, 2))])
     table = ImagesTable.open(where)
     assert table.num_rows() == 5
-    assert len(table.ids_of_shard("aerial", "a.tar")) == 5
+    assert len(table.rows_of_shard("aerial", "a.tar")) == 5
     assert ImagesTable.open(where, table.version - 1).num_rows() == 3
 
 
 def test_a_table_in_a_store_is_indexed_and_promoted(where: TableLocation) -> None:
-    Committer(where, identity()).commit([stage(where, good_rows(0, 10))])
+    committer(where).commit([stage(where, good_rows(0, 10))])
     assert build_indexes(ImagesTable.open(where), IndexConfig()).promoted
     served = ImagesTable.open_served(where)
     assert served.live_version() == served.version
@@ -50,4 +49,4 @@ def test_a_table_in_a_store_is_indexed_and_promoted(where: TableLocation) -> Non
 
 def test_a_bucket_that_is_not_there_is_a_wrong_call(where: TableLocation) -> None:
     with pytest.raises(TableError):
-        Committer(TableLocation.parse("s3://nobucket/t"), identity())
+        ImagesTable.find(TableLocation.parse("s3://nobucket/t"))

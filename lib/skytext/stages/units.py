@@ -54,9 +54,8 @@ def pack(head: UnitHead, samples: pa.Table) -> pa.Table:
         fields=fields,
     )
     lists = pa.ListArray.from_arrays(pa.array([0, samples.num_rows], pa.int32()), structs)
-    columns = [
-        pa.array([value], type=schema.field(name).type) for name, value in head.as_row().items()
-    ]
+    values = head.as_row()
+    columns = [pa.array([values[field.name]], field.type) for field in list(schema)[:-1]]
     return pa.Table.from_arrays([*columns, lists.cast(schema.field("samples").type)], schema=schema)
 
 
