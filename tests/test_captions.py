@@ -161,7 +161,11 @@ def test_an_answer_that_was_cut_off_gives_nothing(reason: str | None) -> None:
         '{"variants": "a"}',
         '{"variants": {"one_sentence": "a", "feature": "b", "caption": "c"}}',
         "9" * 5000,
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"variants": ' + "[" * 100_000,
     ],
+    ids=lambda text: text[:30],
 )
 def test_garbage_gives_nothing(text: str) -> None:
     assert parse_answer(text, "stop") == []
@@ -185,6 +189,23 @@ def test_a_missing_field_drops_the_object(name: str) -> None:
 def test_raw_control_characters_become_one_space(raw: str) -> None:
     text = json.dumps(one(caption="two@words")).replace("@", raw)
     assert parse_answer(text, "stop") == [Variant("a", "b", "two words")]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("half", ["\\ud83d", "\\ude80", "\\ude80\\ud83d", "\ud83d"])
+def test_half_a_character_drops_the_object(name: str, half: str) -> None:
+    """UTF-8, and so Arrow, cannot hold a lone surrogate."""
+    objects = [one(one_sentence=text) for text in "abc"]
+    objects[1][name] = "in HERE here"
+    text = json.dumps({"variants": objects}).replace("HERE", half)
+    variants = parse_answer(text, "stop")
+    assert [variant.one_sentence for variant in variants] == ["a", "c"]
+
+
+def test_a_character_in_two_halves_is_kept() -> None:
+    text = json.dumps(one(one_sentence="a 🚀 rises"))
+    assert "\\ud83d\\ude80" in text
+    assert parse_answer(text, "stop")[0].one_sentence == "a 🚀 rises"
 
 
 def test_duplicates_are_found_through_case_and_space() -> None:

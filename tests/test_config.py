@@ -117,6 +117,10 @@ def test_an_unknown_setting_is_named(name: str) -> None:
         ("job.units_in_flight", 1),
         ("job.commit_images", 0),
         ("job.commit_interval_s", 0),
+        ("job.commit_interval_s", float("inf")),
+        ("caption.engine.num_cpus_per_engine", float("inf")),
+        ("caption.engine.start_timeout_s", float("nan")),
+        ("embed.num_gpus_per_actor", float("inf")),
         ("job.read_cpus", 2),
         ("job.readers", 0),
         ("index.vector", "sometimes"),
@@ -162,6 +166,23 @@ def test_defaults_give_way_to_the_file_and_the_file_to_the_call(file: Path) -> N
     assert config.caption.max_tokens == CaptionConfig().max_tokens
     assert config.archive == "fields"
     assert config.job.readers == 7
+
+
+def test_an_explicit_null_is_a_value(file: Path) -> None:
+    file.write_text("archive: fields\ncaption: {seed: 7, prompt: demo-1, num_variants: 3}\n")
+    config = load_config(file, {"archive": None, "caption.seed": None, "caption.prompt": None})
+    assert (config.archive, config.caption.seed, config.caption.prompt) == (None, None, None)
+    assert config.caption.num_variants == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("caption.modle", "no such setting"), ("job.readers", "given: None"), ("job", "given: None")],
+)
+def test_a_null_is_checked_like_any_value(name: str, words: str) -> None:
+    message = refused({name: None})
+    assert message.startswith(f"wrong setting: {name}: ")
+    assert words in message
 
 
 def test_no_file_and_no_overrides_are_the_defaults(file: Path) -> None:

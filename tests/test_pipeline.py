@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+import logging
 import shutil
 import time
 import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skytext.config import Config, load_config
-from skytext.errors import CapacityError, ConfigError, ModelError, SourceError, TableError
+from skytext import pipeline
+from skytext.config import Config, IndexConfig, load_config
+from skytext.errors import (
+    CapacityError,
+    CommitConflictError,
+    ConfigError,
+    IncompleteRunError,
+    JobError,
+    ModelError,
+    SourceError,
+    TableError,
+)
 from skytext.pipeline import CaptionPlan, Progress, RunSummary, plan_caption, run_caption
+from skytext.stages.count import TableCounts, count_table
+from skytext.stages.units import UnitHead
+from skytext.stages.write import UnitRecord
 from skytext.table.images import ImagesTable
+from skytext.table.index import IndexReport, build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.runs import last_runs
 from tests.archives import bad_images, bad_shards, images, jpeg, write_archive
@@ -207,16 +226,159 @@ def test_a_second_source_costs_only_itself(
 
 
 @ray
-def test_a_shard_that_grew_costs_only_what_is_new(
+def test_a_source_that_changed_costs_only_what_is_new(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
+    """Two images gone and three new, three failures gone, and a cut-off shard whole again."""
     table, _, first = done
     shutil.copytree(table, tmp_path / "table")
     shutil.copytree(archive, tmp_path / "aerial")
-    write_archive(tmp_path / "aerial", {"north/plain.tar": images(10, 12)})
+    mixed = [*images(0, 6), ("said.jpg", jpeg(100)), ("last.jpg", jpeg(101))]
+    changed: dict[str, Any] = {"mixed.tar": mixed, "north/plain.tar": images(12, 10)}
+    changed |= {"cut.tar": images(20, 3)}
+    write_archive(tmp_path / "aerial", changed)
+    before = {row["image_id"] for row in rows(tmp_path / "table", "image_id")}
     summary, _ = caption(tmp_path / "aerial", tmp_path / "table")
-    assert (summary.num_captioned, summary.num_skipped) == (3, first.num_listed)
+    assert (summary.num_captioned, summary.num_newly_failed) == (3 + 1, 0)
+    # plain.tar's first two, mixed.tar's three that failed, and where cut.tar was cut off.
+    assert summary.num_gone == 2 + 3 + 1
+    assert summary.num_skipped == first.num_listed - summary.num_gone
+    assert summary.num_listed == summary.num_ok + summary.num_failed == 8 + 10 + 3 + 3
+    after = [row["image_id"] for row in rows(tmp_path / "table", "image_id")]
+    assert len(after) == len(set(after)) == summary.num_listed + summary.num_gone
+    # What is gone is reported and left.
+    assert before < set(after)
+    (run, _) = last_runs(TableLocation.parse(str(tmp_path / "table")), 9)
+    assert run.counts["num_gone"] == summary.num_gone
+
+    again, seen = caption(tmp_path / "aerial", tmp_path / "table")
+    check_nothing_to_do(again, seen, summary)
+    assert again.num_gone == summary.num_gone
+
+
+@ray
+def test_of_two_plans_for_the_same_images_the_second_commits_nothing(
+    done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
+) -> None:
+    table, first_plan, first = done
+    shutil.copytree(table, tmp_path / "table")
+    copy = TableLocation.parse(str(tmp_path / "table"))
+    # Made when there was no table.
+    with pytest.raises(CommitConflictError, match="another run committed"):
+        run_caption(dataclasses.replace(first_plan, location=copy))
+    assert open_table(tmp_path / "table").version == first.table_version
+
+    more = write_archive(tmp_path / "orbital", {"a.tar": images(200, 6)})
+    call = ([str(archive), str(more)], copy.uri, config())
+    one, two = plan_caption(*call), plan_caption(*call)
+    summary = run_caption(one)
+    assert summary.num_captioned == 6
+    with pytest.raises(CommitConflictError, match="run the same command again") as caught:
+        run_caption(two)
+    assert "\n" not in str(caught.value)
     check_one_row_an_image(tmp_path / "table", summary)
+    assert len(last_runs(copy, 9)) == 2
+    # A plan of now finds nothing left to do.
+    again = run_caption(plan_caption(*call))
+    check_nothing_to_do(again, [], summary)
+    check_one_row_an_image(tmp_path / "table", again)
+
+
+@ray
+@with_ray
+def test_an_index_may_be_built_while_a_run_goes_on(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 15) for i in range(2)})
+    small = config(job__unit_images=1, job__commit_images=10)
+    plan = plan_caption([str(root)], str(tmp_path / "table"), small)
+    reports: list[IndexReport] = []
+
+    def index(progress: Progress) -> None:
+        if progress.num_committed and not reports:
+            table = open_table(tmp_path / "table")
+            assert len(table.dataset.get_fragments()) >= 8
+            reports.append(build_indexes(table, IndexConfig(vector="always")))
+
+    summary = run_caption(plan, on_progress=index)
+    (report,) = reports
+    assert report.num_fragments == 1
+    assert 10 <= report.num_rows < 30
+    assert summary.num_captioned == 30
+    check_one_row_an_image(tmp_path / "table", summary)
+    table = open_table(tmp_path / "table")
+    assert summary.table_version == table.version
+    assert num_unindexed_rows(table) == 30 - report.num_rows
+    again = build_indexes(table, IndexConfig(vector="always"))
+    assert num_unindexed_rows(ImagesTable.open(plan.location, again.table_version)) == 0
+    assert all(len(row["vectors"]) == 5 for row in rows(tmp_path / "table", "vectors"))
+
+
+@ray
+def test_the_table_is_counted_on_a_worker(
+    done: tuple[Path, CaptionPlan, RunSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that read the table would grow with it."""
+    _, plan, summary = done
+
+    def refuse(*_: object) -> None:
+        pytest.fail("the driver read the table")
+
+    monkeypatch.setattr(ImagesTable, "counts_by_shard", refuse)
+    monkeypatch.setattr(ImagesTable, "num_stale", refuse)
+    version = summary.table_version
+    counts = count_table(plan.location, version, plan.caption_fingerprint, 0.25)
+    totals = sum(counts.by_shard.values(), Counter())
+    assert totals == {"ok": NUM_OK, "failed": NUM_FAILED}
+    assert counts.by_shard["aerial", "north/plain.tar"] == {"ok": 9}
+    assert counts.num_stale == 0
+    assert count_table(plan.location, version, "another", 0.25).num_stale == NUM_OK
+
+
+def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
+    counts = count_table(TableLocation.parse(str(tmp_path / "table")), None, "c", 0.25)
+    assert counts == TableCounts({}, 0)
+
+
+@ray
+def test_a_run_that_lost_rows_says_so(
+    done: tuple[Path, CaptionPlan, RunSummary],
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, _, first = done
+    shutil.copytree(table, tmp_path / "table")
+
+    def lose_and_count(where: TableLocation, _: int | None, *more: Any) -> TableCounts:
+        ImagesTable.open(where).dataset.delete("member IN ('0003.jpg', '0012.jpg')")
+        return count_table(where, ImagesTable.open(where).version, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skytext.pipeline.count_table", lose_and_count)
+        with pytest.raises(IncompleteRunError) as caught:
+            caption(archive, tmp_path / "table")
+    assert "2 of 6 shards do not have one row for every image" in str(caught.value)
+    assert "north/plain.tar (9 expected, 8 found)" in str(caught.value)
+    assert "mixed.tar (11 expected, 10 found)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    # Nothing was done, so no run is recorded; and the next one makes up for what was lost.
+    assert len(last_runs(TableLocation.parse(str(tmp_path / "table")), 9)) == 1
+    summary, _ = caption(archive, tmp_path / "table")
+    assert summary.num_captioned == 2
+    assert summary.num_listed == first.num_listed
+    check_one_row_an_image(tmp_path / "table", summary)
+
+
+def test_a_row_too_many_is_no_proof(tmp_path: Path) -> None:
+    progress = Progress(100)
+    progress.add(UnitRecord(UnitHead("u", "aerial", "a.tar", 3, 0, 100, 1, 0), None, num_ok=3))
+    shard = ("aerial", "a.tar")
+    assert pipeline._prove(TableCounts({shard: Counter(ok=4)}), progress) == {"ok": 3, "failed": 0}
+    for found in (Counter(ok=5), Counter(ok=3), Counter()):
+        with pytest.raises(IncompleteRunError, match=rf"4 expected, {found.total()} found"):
+            pipeline._prove(TableCounts({shard: found}), progress)
+    # Another archive's rows under the same name count for nothing.
+    with pytest.raises(IncompleteRunError, match="4 expected, 0 found"):
+        pipeline._prove(TableCounts({("orbital", "a.tar"): Counter(ok=4)}), progress)
 
 
 @ray
@@ -275,25 +437,48 @@ class StopAfter:
 
     def __init__(self, num_units: int) -> None:
         self.left = num_units
+        self.progress = Progress(0)
 
     def __call__(self, progress: Progress) -> None:
+        self.progress = progress
         self.left -= 1
         if self.left == 0:
             raise self.Stopped
 
 
+def engine_dies_after(num_units: int) -> Callable[..., Iterator[UnitRecord]]:
+    """The job's stream, with an end of another kind."""
+    stream = pipeline._stream
+
+    def cut_off(*arguments: Any) -> Iterator[UnitRecord]:
+        yield from itertools.islice(stream(*arguments), num_units)
+        raise JobError("the engine died")
+
+    return cut_off
+
+
 @ray
 @with_ray
-def test_a_run_that_was_cut_off_goes_on_from_its_last_commit(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 20) for i in range(2)})
-    call = ([str(root)], str(tmp_path / "table"), config())
-    with pytest.raises(StopAfter.Stopped):
-        run_caption(plan_caption(*call), on_progress=StopAfter(5))
+@pytest.mark.parametrize("end", ["interrupt", "engine"])
+def test_a_run_that_was_cut_off_goes_on_from_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 14) for i in range(2)})
+    # Nothing is due for a commit before the end.
+    call = ([str(root)], str(tmp_path / "table"), config(job__commit_images=1000))
+    stop = StopAfter(5 if end == "interrupt" else 1000)
+    with monkeypatch.context() as patch:
+        if end == "engine":
+            patch.setattr(pipeline, "_stream", engine_dies_after(5))
+        with pytest.raises(StopAfter.Stopped if end == "interrupt" else JobError):
+            run_caption(plan_caption(*call), on_progress=stop)
     committed = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
-    assert 16 <= len(committed) < 40
+    # Every unit that had come in was kept.
+    assert len(committed) == stop.progress.num_ok == stop.progress.num_committed
+    assert 14 <= len(committed) < 28
     summary = run_caption(plan_caption(*call))
     assert summary.num_skipped == len(committed)
-    assert summary.num_captioned == 40 - len(committed)
+    assert summary.num_captioned == 28 - len(committed)
     check_one_row_an_image(tmp_path / "table", summary)
     after = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
     assert all(after[image] == row for image, row in committed.items())
@@ -317,15 +502,36 @@ def test_a_plan_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
 @with_ray
 def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(i, 1) for i in range(2)})
-    # The fake's options are read where its engine starts: in an actor, as a checkpoint is.
-    plan = plan_caption(
-        [str(root)], str(tmp_path / "table"), config(caption__model="fake:nonsense=1")
-    )
+    plan = plan_caption([str(root)], str(tmp_path / "table"), config())
+    # Past the plan, as a checkpoint that changed since: read where its engine starts, in an actor.
+    broken = dataclasses.replace(plan.caption_model, name="fake:nonsense=1")
     with pytest.raises(ConfigError, match="a fake is written") as caught:
-        run_caption(plan)
+        run_caption(dataclasses.replace(plan, caption_model=broken))
     assert type(caught.value) is ConfigError
     assert "\n" not in str(caught.value)
     assert ImagesTable.find(plan.location) is None
+
+
+@ray
+@with_ray
+def test_a_source_of_one_shard_runs_without_a_word(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = told.append  # type: ignore[method-assign]
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "py.warnings")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.WARNING)
+    try:
+        summary, _ = caption(root, tmp_path / "table")
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+    assert summary.num_captioned == 3
+    assert [record.getMessage() for record in told] == []
 
 
 @ray
@@ -351,6 +557,14 @@ def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
         ({"caption__model": "./missing"}, ModelError, "model './missing' is no"),
         ({"embed__model": "a/b/c"}, ModelError, "model 'a/b/c' is no"),
         ({"caption__prompt": "nothing-9"}, ConfigError, "nothing-9"),
+        ({"caption__model": "fake:bogus=1"}, ConfigError, "model 'fake:bogus=1': a fake is"),
+        ({"caption__model": "fake:fail=2"}, ConfigError, "model 'fake:fail=2': a fake is"),
+        ({"caption__chat_template": "no.jinja"}, ConfigError, "cannot read the chat template no"),
+        (
+            {"caption__model": "demo", "caption__revision": "v2"},
+            ConfigError,
+            "revision 'v2' was given for 'demo'",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_said_by_the_plan(

@@ -133,3 +133,28 @@ def test_a_prompt_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     path.write_text("id: [a\none: b\n")
     with pytest.raises(ConfigError, match=r"mine.yaml' is not YAML"):
         load_prompt(str(path))
+
+
+def test_a_bad_prompt_file_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for content in (b"id: [a\none: b\n", b"id: a\n  one: b\n\t- c\n", b"\xff\xfe\x00"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match="is not YAML") as caught:
+            load_prompt(str(path))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wording",
+    [
+        'Answer with {"variants": [...]} of {num_variants} objects.',
+        "{num_variants} of {anything} {} {0} {{twice}} {num_variants!r} } {",
+        "No number at all.",
+    ],
+)
+def test_braces_in_a_wording_are_plain_text(tmp_path: Path, wording: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"id: mine\none: Describe {{it}}.\nall: |-\n  {wording}\n")
+    prompt = load_prompt(str(path))
+    assert prompt.one == "Describe {it}."
+    assert prompt.all_text(3) == wording.replace("{num_variants}", "3")

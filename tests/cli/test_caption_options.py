@@ -27,6 +27,7 @@ SUMMARY = {
     "num_newly_failed": 1,
     "num_skipped": 199,
     "num_stale": 1,
+    "num_gone": 2,
     "failures": {"decode/empty": 1},
     "num_variants": 5000,
     "num_prompt_tokens": 1000,
@@ -133,6 +134,7 @@ def test_people_get_the_summary(
         "cache",
         "embedding: the model's token limit cut off 3 of 5,000 variants",
         "1 row made with other settings left as they are",
+        "2 rows of images that are gone from the source left as they are",
         f"next: skytext index {tmp_path / 'new'}",
     ]
 

@@ -87,3 +87,16 @@ def test_a_settings_value_is_yaml(setting: str, value: object) -> None:
 def test_a_setting_without_a_name_or_a_value_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match="must be NAME=VALUE"):
         parse_settings([setting])
+
+
+def test_a_null_on_the_command_line_takes_back_what_the_file_says(
+    skytext: Skytext, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("archive: fields\ncaption: {seed: 7}\n")
+    nulls = ["--set", "caption.seed=null", "--set", "archive="]
+    shown = json.loads(skytext("config", "show", "--json", "--config", file, *nulls).out)
+    assert (shown["archive"], shown["caption"]["seed"]) == (None, None)
+    called = skytext("config", "show", "--set", "caption.sead=null")
+    assert (called.status, called.out) == (2, "")
+    assert "caption.sead: there is no such setting" in called.err

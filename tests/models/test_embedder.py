@@ -50,6 +50,15 @@ def test_queries_become_unit_vectors(embedder: Embedder, texts: list[str]) -> No
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
+def test_no_texts_give_no_vectors_of_the_right_length(embedder: Embedder) -> None:
+    documents = embedder.embed_documents([])
+    for found in (documents.vectors, embedder.embed_queries([])):
+        assert found.shape == (0, 384)
+        assert found.dtype == np.float32
+    assert documents.truncated.shape == (0,)
+    assert documents.truncated.dtype == np.bool_
+
+
 def test_vectors_do_not_depend_on_their_batch(embedder: Embedder) -> None:
     together = embedder.embed_documents(DOCUMENTS).vectors
     alone = np.concatenate([embedder.embed_documents([text]).vectors for text in DOCUMENTS])
@@ -114,6 +123,13 @@ def test_auto_is_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPa
         {"config.json": '{"model_type": "bert"}'},
         {"config.json": '{"model_type": "nosuch"}'},
         {"modules.json": "[]"},
+        {"modules.json": "{}"},
+        {"modules.json": "3"},
+        {"modules.json": "null"},
+        {"modules.json": '{"a": 1}'},
+        {"modules.json": "[3]"},
+        {"modules.json": "[{}]"},
+        {"modules.json": "{"},
     ],
     ids=str,
 )

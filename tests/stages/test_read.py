@@ -11,9 +11,9 @@ from skytext.sources import ReadLimits, Shard, discover
 from skytext.stages.read import ShardReader, shard_row
 from skytext.stages.units import UnitHead, unpack
 from skytext.table.location import TableLocation
-from tests.archives import bad_shards, images, jpeg, write_archive
+from tests.archives import bad_shards, cut_tar, images, jpeg, write_archive
 from tests.sources.tars import write_shard
-from tests.table.rows import good_row, make_table
+from tests.table.rows import failed_row, good_row, make_table
 
 MANY = 10**9
 Unit = tuple[UnitHead, list[dict[str, Any]]]
@@ -110,6 +110,55 @@ def test_a_run_sees_the_version_that_it_started_from(tmp_path: Path) -> None:
     ((head, rows),) = read(shard, table=where, version=table.version - 1)
     assert [row["member"] for row in rows] == ["0001.jpg"]
     assert head.num_skipped == 1
+
+
+def gone(units: list[Unit]) -> list[tuple[int, int]]:
+    return [(head.num_gone_ok, head.num_gone_failed) for head, _ in units]
+
+
+def test_what_is_gone_from_a_shard_is_counted_at_its_end(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 6))
+    where = TableLocation.parse(str(tmp_path / "table"))
+    rows = [good_row("0000.jpg"), good_row("x.jpg"), good_row("y.jpg"), failed_row("z.jpg")]
+    table = make_table(where, [*rows, good_row("w.jpg", shard="b.tar")])
+    units = read(shard, unit_images=2, table=where, version=table.version)
+    assert sizes(units) == [2, 2, 1]
+    assert gone(units) == [(0, 0), (0, 0), (2, 1)]
+    assert sum(head.num_skipped for head, _ in units) == 1
+    # Nothing is gone where there was no table.
+    assert gone(read(shard)) == [(0, 0)]
+
+
+def test_a_shard_whose_images_are_all_gone_says_so(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", [("notes.md", b"hello")])
+    where = TableLocation.parse(str(tmp_path / "table"))
+    table = make_table(where, [good_row("x.jpg"), failed_row("z.jpg")])
+    units = read(shard, table=where, version=table.version)
+    assert (sizes(units), gone(units)) == ([0], [(1, 1)])
+
+
+def test_the_failure_of_a_repaired_shard_is_gone(tmp_path: Path) -> None:
+    """The row that says where a cut-off shard ended stands for no image of the whole one."""
+    root = write_archive(tmp_path / "aerial", {"a.tar": cut_tar(images(0, 4))})
+    (shard,) = discover([str(root)])
+    rows = [row for _, unit in read(shard) for row in unit]
+    where = TableLocation.parse(str(tmp_path / "table"))
+    table = make_table(
+        where,
+        [
+            (good_row if row["failure"] is None else failed_row)(
+                row["member"], image_id=row["image_id"]
+            )
+            for row in rows
+        ],
+    )
+    again = read(shard, table=where, version=table.version)
+    assert (sizes(again), gone(again)) == ([0], [(0, 0)])
+    write_archive(root, {"a.tar": images(0, 4)})
+    (whole,) = discover([str(root)])
+    units = read(whole, table=where, version=table.version)
+    assert [row["member"] for _, unit in units for row in unit] == ["0003.jpg"]
+    assert gone(units) == [(0, 1)]
 
 
 @pytest.mark.parametrize("name", bad_shards(0))

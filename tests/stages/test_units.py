@@ -67,7 +67,7 @@ def test_samples_in_several_chunks_become_one_unit() -> None:
 
 
 def test_a_unit_cut_out_of_many_holds_its_own_samples_only() -> None:
-    heads = [UnitHead(f"u{i}", "aerial", "a.tar", i, 0, i) for i in range(3)]
+    heads = [UnitHead(f"u{i}", "aerial", "a.tar", i, 0, i, i + 1, i + 2) for i in range(3)]
     units = [
         pack(head, pa.Table.from_pylist(good(i, 10 * i), schema=SAMPLE))
         for i, head in enumerate(heads)
@@ -77,6 +77,29 @@ def test_a_unit_cut_out_of_many_holds_its_own_samples_only() -> None:
         found, samples = unpack(together.slice(i, 1))
         assert found == head
         assert samples.column("member").to_pylist() == [f"{10 * i + j}.jpg" for j in range(i)]
+
+
+def addresses(samples: pa.Table) -> dict[str, list[int | None]]:
+    """Where each column's bytes lie."""
+    found = {}
+    for name in samples.column_names:
+        (chunk,) = samples.column(name).chunks
+        found[name] = [b and b.address for b in chunk.buffers() if b is None or b.size]
+    return found
+
+
+@pytest.mark.parametrize("schema", [SAMPLE, CAPTIONED], ids=["sample", "captioned"])
+def test_samples_are_not_copied(schema: pa.Schema) -> None:
+    blank = dict.fromkeys(schema.names)
+    rows = [blank | row for row in (full_row(), *good(3), bad())]
+    samples = pa.Table.from_pylist(
+        [row | {"status": "ok"} if "status" in blank else row for row in rows], schema=schema
+    )
+    unit = pack(HEAD, samples)
+    _, again = unpack(unit)
+    assert addresses(again) == addresses(samples)
+    # Neither does a stage that hands a unit on.
+    assert addresses(unpack(pack(HEAD, again))[1]) == addresses(samples)
 
 
 @pytest.mark.parametrize("num_units", [0, 2])

@@ -108,6 +108,90 @@ def test_an_index_built_in_between_neither_conflicts_nor_is_lost(where: TableLoc
     assert row == {"member": "00306.jpg"}
 
 
+def test_of_two_that_found_no_table_one_makes_it(where: TableLocation) -> None:
+    one, two = Committer(where, identity(), None), Committer(where, identity(), None)
+    units = [stage(where, good_rows(0, 2)), stage(where, good_rows(0, 3))]
+    version = one.commit(units[:1])
+    for _ in range(2):
+        with pytest.raises(CommitConflictError, match="another run committed"):
+            two.commit(units[1:])
+    assert ImagesTable.open(where).version == version
+    assert members(where) == ["00000.jpg", "00001.jpg"]
+
+
+def test_a_plan_from_before_the_rows_of_others_commits_nothing(where: TableLocation) -> None:
+    """What a writer knows is what its plan saw, not what is there when it starts."""
+    planned = make_table(where, good_rows(0, 2)).version
+    committer(where).commit([stage(where, good_rows(2, 2))])
+    late = Committer(where, identity(), planned)
+    assert late.version == planned
+    with pytest.raises(CommitConflictError, match="run the same command again"):
+        late.commit([stage(where, good_rows(2, 2))])
+    assert members(where) == [f"{i:05d}.jpg" for i in range(4)]
+
+
+def test_fragments_merged_in_between_stop_no_writer(where: TableLocation) -> None:
+    writer = committer(where)
+    writer.commit([stage(where, good_rows(30 * i, 30)) for i in range(10)])
+    first = writer.version
+    report = build_indexes(ImagesTable.open(where), IndexConfig(vector="always"))
+    assert report.num_fragments == 1
+    version = writer.commit([stage(where, good_rows(300, 7))])
+    assert first is not None
+    assert version == writer.version == ImagesTable.open(where).version > report.table_version
+    # And again, from the version that it went on from.
+    writer.commit([stage(where, good_rows(307, 3))])
+    table = ImagesTable.open(where)
+    assert members(where) == [f"{i:05d}.jpg" for i in range(310)]
+    assert table.num_rows() == 310
+    assert VECTOR_INDEX in index_names(table.dataset)
+    assert num_unindexed_rows(table) == 10
+    for i in (0, 299, 300, 309):
+        row = good_row(f"{i:05d}.jpg")
+        (found,) = table.rows([row["image_id"]], ["member", "vectors"])
+        assert found["member"] == row["member"]
+        assert found["vectors"] == [pytest.approx(vector) for vector in row["vectors"]]
+    again = build_indexes(table, IndexConfig(vector="always"))
+    assert num_unindexed_rows(ImagesTable.open(where, again.table_version)) == 0
+
+
+def test_rows_of_others_conflict_whatever_maintenance_came_with_them(where: TableLocation) -> None:
+    one = committer(where)
+    one.commit([stage(where, good_rows(3 * i, 3)) for i in range(10)])
+    before, after = committer(where), committer(where)
+    build_indexes(ImagesTable.open(where), IndexConfig())
+    committer(where).commit([stage(where, good_rows(30, 1))])
+    with pytest.raises(CommitConflictError):
+        before.commit([stage(where, good_rows(31, 1))])
+    build_indexes(ImagesTable.open(where), IndexConfig())
+    with pytest.raises(CommitConflictError):
+        after.commit([stage(where, good_rows(31, 1))])
+    assert members(where) == [f"{i:05d}.jpg" for i in range(31)]
+
+
+def test_a_deleted_row_is_no_maintenance(where: TableLocation) -> None:
+    """A plan that skipped it would leave it out for good."""
+    writer = committer(where)
+    writer.commit([stage(where, good_rows(0, 3))])
+    ImagesTable.open(where).dataset.delete("member = '00001.jpg'")
+    with pytest.raises(CommitConflictError):
+        writer.commit([stage(where, good_rows(3, 1))])
+    assert members(where) == ["00000.jpg", "00002.jpg"]
+
+
+def test_a_change_that_nobody_can_read_any_more_is_not_vouched_for(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = committer(where)
+    writer.commit([stage(where, good_rows(3 * i, 3)) for i in range(10)])
+    build_indexes(ImagesTable.open(where), IndexConfig())
+    # As a clean-up leaves it.
+    monkeypatch.setattr(lance.LanceDataset, "read_transaction", lambda *_: None)
+    with pytest.raises(CommitConflictError):
+        writer.commit([stage(where, good_rows(30, 1))])
+    assert len(members(where)) == 30
+
+
 def test_another_embedder_is_refused(where: TableLocation) -> None:
     make_table(where, good_rows(0, 1))
     with pytest.raises(TableError, match=r"embedded with 'fake'.*would use 'other'") as caught:

@@ -3,13 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lance
 import numpy as np
 import pytest
 
 from skytext.config import IndexConfig
-from skytext.errors import TableError
+from skytext.errors import CommitConflictError, TableError
 from skytext.table.images import ImagesTable
-from skytext.table.index import VECTOR_INDEX, build_indexes, choose_partitions, index_names
+from skytext.table.index import (
+    VECTOR_INDEX,
+    build_indexes,
+    choose_partitions,
+    index_names,
+    num_unindexed_rows,
+)
 from skytext.table.location import TableLocation
 from skytext.table.query import has_vector_index, nearest
 from tests.table.rows import (
@@ -91,6 +98,38 @@ def test_small_fragments_are_merged(where: TableLocation) -> None:
     # And the table takes further commits.
     committer(where).commit([stage(where, good_rows(90, 1))])
     assert ImagesTable.open(where).num_rows() == 37
+
+
+def test_an_index_is_of_the_latest_version_whatever_its_caller_saw(where: TableLocation) -> None:
+    stale = make_table(where, *[good_rows(30 * i, 30) for i in range(9)])
+    committer(where).commit([stage(where, good_rows(270, 30))])
+    report = build_indexes(stale, IndexConfig(vector="always"))
+    assert report.num_rows == 300
+    assert report.num_fragments == 1
+    latest = ImagesTable.open(where)
+    assert latest.version == report.table_version
+    assert latest.num_rows() == 300
+    assert num_unindexed_rows(latest) == 0
+
+
+def test_a_commit_while_fragments_are_merged_is_told(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_table(where, *[good_rows(3 * i, 3) for i in range(9)])
+    count_rows = lance.LanceDataset.count_rows
+    late = [good_rows(27, 1)]
+
+    def commit_and_count(dataset: lance.LanceDataset, *args: Any, **more: Any) -> int:
+        while late:
+            committer(where).commit([stage(where, late.pop())])
+        return int(count_rows(dataset, *args, **more))
+
+    monkeypatch.setattr(lance.LanceDataset, "count_rows", commit_and_count)
+    with pytest.raises(CommitConflictError, match="run skytext index again") as caught:
+        build_indexes(table, IndexConfig())
+    assert "\n" not in str(caught.value)
+    assert build_indexes(table, IndexConfig()).num_fragments == 1
+    assert ImagesTable.open(where).num_rows() == 28
 
 
 def test_a_table_of_failures_has_nothing_to_index(where: TableLocation) -> None:

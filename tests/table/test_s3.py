@@ -8,6 +8,7 @@ import pytest
 
 from skytext.config import IndexConfig
 from skytext.errors import CommitConflictError, TableError
+from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
 from skytext.table.location import TableLocation
@@ -37,6 +38,27 @@ def test_a_table_in_a_store_is_written_read_and_fenced(where: TableLocation) -> 
     assert ImagesTable.open(where, table.version - 1).num_rows() == 3
 
 
+def test_of_two_that_found_no_table_in_a_store_one_makes_it(where: TableLocation) -> None:
+    one, two = Committer(where, identity(), None), Committer(where, identity(), None)
+    units = [stage(where, good_rows(0, 2)), stage(where, good_rows(0, 3))]
+    version = one.commit(units[:1])
+    with pytest.raises(CommitConflictError, match="another run committed"):
+        two.commit(units[1:])
+    table = ImagesTable.open(where)
+    assert (table.version, table.num_rows()) == (version, 2)
+
+
+def test_fragments_merged_in_a_store_stop_no_writer(where: TableLocation) -> None:
+    writer = committer(where)
+    writer.commit([stage(where, good_rows(2 * i, 2)) for i in range(9)])
+    late = committer(where)
+    assert build_indexes(ImagesTable.open(where), IndexConfig()).num_fragments == 1
+    writer.commit([stage(where, good_rows(18, 1))])
+    assert ImagesTable.open(where).num_rows() == 19
+    with pytest.raises(CommitConflictError):
+        late.commit([stage(where, good_rows(18, 1))])
+
+
 def test_a_table_in_a_store_is_indexed_and_promoted(where: TableLocation) -> None:
     committer(where).commit([stage(where, good_rows(0, 10))])
     assert build_indexes(ImagesTable.open(where), IndexConfig()).promoted
@@ -47,6 +69,6 @@ def test_a_table_in_a_store_is_indexed_and_promoted(where: TableLocation) -> Non
     assert last_runs(where, 1) == [run]
 
 
-def test_a_bucket_that_is_not_there_is_a_wrong_call(where: TableLocation) -> None:
+def test_a_bucket_that_is_not_there_is_a_wrong_call(s3: Any) -> None:
     with pytest.raises(TableError):
         ImagesTable.find(TableLocation.parse("s3://nobucket/t"))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +15,10 @@ from dataclasses import dataclass
 import ray
 
 from skytext.config import Config
-from skytext.errors import CapacityError, JobError
+from skytext.errors import CapacityError, ConfigError, JobError
 
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
+_CONNECT_TIMEOUT_S = 10.0
 
 # Read by every process of a local Ray: quiet libraries, and no way out to the network.
 _WORKER_ENVIRONMENT = {
@@ -41,12 +45,15 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
     Ray ends with the block.
 
     Raises:
-        JobError: the cluster cannot be reached.
+        ConfigError: nobody answers at the address.
+        JobError: the cluster refuses, or a local Ray cannot start.
     """
     if ray.is_initialized():
         yield cluster_resources()
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _check_reachable(address)
     _quiet_ray_data()
     try:
         if address:
@@ -65,6 +72,24 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself would go on trying for many minutes.
+
+    Raises:
+        ConfigError: nobody answers.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and the like: Ray knows where to look, or says at once that it does not.
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address} ({error}): check --ray-address and RAY_ADDRESS, "
+            "or leave both out for a local Ray"
+        ) from error
+
+
 def _quiet_ray_data() -> None:
     """Keep Ray Data's account of a failure in its log files: the command says it in one line."""
     import ray.data  # noqa: F401  (installs the handlers)
@@ -74,8 +99,29 @@ def _quiet_ray_data() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Hold back what Ray's C++ side says while it starts; show it where the start fails.
+
+    Told by RAY_BACKEND_LOG_LEVEL to be quiet, it first announces that it was told.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def _start_local(config: Config) -> None:
-    with warnings.catch_warnings():
+    with _held_back_stderr(), warnings.catch_warnings():
         # Ray forks only to execute its own programs right away, which Lance survives.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         ray.init(
