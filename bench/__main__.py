@@ -1,0 +1,43 @@
+"""All measurements of `docs/benchmarks.md`, one after the other: ``python -m bench``.
+
+Each can be run alone, with its options: ``python -m bench.throughput --help``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_MEASUREMENTS = {
+    "throughput-pinned": ["bench.throughput", "--pinned"],
+    "throughput": ["bench.throughput"],
+    "driver-memory": ["bench.driver_memory", "compare"],
+}
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(_MEASUREMENTS)}; may be repeated.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of each; medians are reported.")] = 3,
+    output: Annotated[Path, typer.Option(help="Folder of the JSON results.")] = Path("bench/out"),
+) -> None:
+    """Run the measurements, and leave a JSON file of each."""
+    names = only or list(_MEASUREMENTS)
+    unknown = sorted(set(names) - set(_MEASUREMENTS))
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(_MEASUREMENTS)}")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        module, *arguments = _MEASUREMENTS[name]
+        command = [sys.executable, "-m", module, *arguments, "--repeats", str(repeats)]
+        typer.echo(f"== {name}", err=True)
+        subprocess.run([*command, "--output", str(output / f"{name}.json")], check=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

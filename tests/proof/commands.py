@@ -1,0 +1,85 @@
+"""``skytext`` as processes of its own, and all that they start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+_MARK = "SKYTEXT_PROOF"
+
+
+class Command:
+    """A running ``skytext`` command, known by a mark in the environment of all its processes."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        self.mark = uuid.uuid4().hex
+        self._out, self._err = folder / f"{self.mark}.out", folder / f"{self.mark}.err"
+        program = "from skytext.cli import main; main()"
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program, *map(str, arguments)],
+                env={**os.environ, _MARK: self.mark},
+                cwd=folder,
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def out(self) -> str:
+        """What it has written to stdout so far."""
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        """What it has written to stderr so far."""
+        return self._err.read_text()
+
+    def finish(self, timeout_s: float) -> int:
+        """Wait for its end; return the exit status."""
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """End it at once, as the kernel does when memory runs out."""
+        self.process.kill()
+        self.process.wait()
+
+    def left(self) -> list[psutil.Process]:
+        """Return the processes that it started, at whatever remove, and that still run."""
+        found = []
+        for process in psutil.process_iter():
+            # Another user's, or one that has ended meanwhile.
+            with contextlib.suppress(psutil.Error):
+                if (
+                    process.environ().get(_MARK) == self.mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    found.append(process)
+        return found
+
+    def wait_for_the_rest(self, timeout_s: float) -> list[psutil.Process]:
+        """Wait until nothing of it runs; return what does not end on its own."""
+        deadline = time.monotonic() + timeout_s
+        while (left := self.left()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
+
+
+@contextlib.contextmanager
+def command(folder: Path, *arguments: object) -> Iterator[Command]:
+    """Run ``skytext``; whatever of it is left at the end of the block is ended."""
+    started = Command(folder, *arguments)
+    try:
+        yield started
+    finally:
+        for process in started.left():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        started.process.wait()

@@ -1,0 +1,45 @@
+"""The packaged checkpoint describes scenes that it was never shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from skytext.captions import FIELDS
+from skytext.demo.score import score_description, summarise
+from skytext.demo.shards import TRUTH_NAME
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from tests.proof.commands import command
+
+LIMIT_S = 300
+
+
+@pytest.mark.proof
+@pytest.mark.vllm
+def test_the_demo_describes_its_scenes(tmp_path: Path) -> None:
+    with command(tmp_path, "demo", "--json", "--dir", "demo") as running:
+        assert running.finish(LIMIT_S) == 0, running.err
+        told = json.loads(running.out)
+        assert running.wait_for_the_rest(30) == []
+    lines = (tmp_path / "demo" / "archive" / TRUTH_NAME).read_text().splitlines()
+    truth = {(line["shard"], line["member"]): line["truth"] for line in map(json.loads, lines)}
+    assert told["num_listed"] == told["num_ok"] == told["num_captioned"] == len(truth) > 0
+    assert (told["num_failed"], told["failures"]) == (0, {})
+    assert told["demo_s"] <= LIMIT_S
+    assert all(len(search["hits"]) > 0 for search in told["searches"])
+
+    table = ImagesTable.open(TableLocation.parse(str(tmp_path / "demo" / "table")))
+    rows = table.dataset.to_table(columns=["shard", "member", "captions"]).to_pylist()
+    assert {(row["shard"], row["member"]) for row in rows} == truth.keys()
+    scores = summarise(
+        score_description(
+            truth[row["shard"], row["member"]], {name: variant[name] for name in FIELDS}
+        )
+        for row in rows
+        for variant in row["captions"]
+    )
+    assert scores.num_descriptions == told["num_variants"] >= 4 * len(truth)
+    assert scores.land_cover >= 0.8, scores
