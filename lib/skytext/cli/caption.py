@@ -21,42 +21,54 @@ if TYPE_CHECKING:
     from skytext.pipeline import CaptionPlan, RunSummary
 
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(help="Folders, globs, .tar shards or s3:// addresses.", metavar="SOURCE…"),
+]
+Archive = Annotated[
+    str | None, typer.Option(help="The archive's name; default: the source's last part.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A vision-language model that vLLM serves, by hub name or folder, e.g. "
+        "llava-hf/llava-1.5-7b-hf; default: the small demonstration checkpoint."
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")]
+PromptName = Annotated[
+    str | None, typer.Option(help="A packaged prompt's id, or your own prompt file.")
+]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="A Jinja file, where the checkpoint has none.")
+]
+NumVariants = Annotated[int | None, typer.Option(help="Descriptions an image (5).")]
+NumEngines = Annotated[int | None, typer.Option(help="vLLM engines (1).")]
+GpusPerEngine = Annotated[float | None, typer.Option(help="GPUs an engine.")]
+TensorParallelSize = Annotated[
+    int | None, typer.Option(help="GPUs that share one copy of the model (1).")
+]
+CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000) …")]
+CommitInterval = Annotated[
+    float | None, typer.Option("--commit-interval-s", help="… or this many seconds (60).")
+]
+
+
 def caption(
-    sources: Annotated[
-        list[str],
-        typer.Argument(help="Folders, globs, .tar shards or s3:// addresses.", metavar="SOURCE…"),
-    ],
+    sources: Sources,
     table: TableOption,
-    archive: Annotated[
-        str | None, typer.Option(help="The archive's name; default: the source's last part.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A vision-language model that vLLM serves, by hub name or folder, e.g. "
-            "llava-hf/llava-1.5-7b-hf; default: the small demonstration checkpoint."
-        ),
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="A packaged prompt's id, or your own prompt file.")
-    ] = None,
-    chat_template: Annotated[
-        Path | None, typer.Option(help="A Jinja file, where the checkpoint has none.")
-    ] = None,
-    num_variants: Annotated[int | None, typer.Option(help="Descriptions an image (5).")] = None,
-    num_engines: Annotated[int | None, typer.Option(help="vLLM engines (1).")] = None,
-    gpus_per_engine: Annotated[float | None, typer.Option(help="GPUs an engine.")] = None,
-    tensor_parallel_size: Annotated[
-        int | None, typer.Option(help="GPUs that share one copy of the model (1).")
-    ] = None,
+    archive: Archive = None,
+    model: Model = None,
+    revision: Revision = None,
+    prompt: PromptName = None,
+    chat_template: ChatTemplate = None,
+    num_variants: NumVariants = None,
+    num_engines: NumEngines = None,
+    gpus_per_engine: GpusPerEngine = None,
+    tensor_parallel_size: TensorParallelSize = None,
     embedding_model: EmbeddingModel = None,
-    commit_images: Annotated[
-        int | None, typer.Option(help="Commit after this many images (1000) …")
-    ] = None,
-    commit_interval_s: Annotated[
-        float | None, typer.Option(help="… or this many seconds (60).")
-    ] = None,
+    commit_images: CommitImages = None,
+    commit_interval_s: CommitInterval = None,
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,

@@ -109,13 +109,14 @@ def _held_back_stderr() -> Iterator[None]:
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
+        started = False
         try:
             yield
-        except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
+            started = True
         finally:
+            if not started:
+                held.seek(0)
+                os.write(stderr, held.read())
             os.dup2(stderr, 2)
             os.close(stderr)
 
