@@ -156,7 +156,14 @@ class _Renderer:
                 f"the checkpoint's chat template cannot be used ({error}): name one that takes an "
                 "image with --chat-template FILE"
             ) from error
-        return str(rendered)
+        return self._without_second_bos(str(rendered))
+
+    def _without_second_bos(self, rendered: str) -> str:
+        """Drop a beginning-of-sequence token that the tokenizer will add itself (Llama 3 does)."""
+        tokenizer = self._processor.tokenizer
+        bos = tokenizer.bos_token
+        adds_bos = bos and tokenizer("").get("input_ids", [])[:1] == [tokenizer.bos_token_id]
+        return rendered.removeprefix(bos) if adds_bos else rendered
 
 
 def _set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
