@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +83,10 @@ def running() -> Iterator[Running]:
         assert core, "the engine has no process of its own: the check below would say nothing"
         yield Running(captioner, runner)
         captioner.engine.close()
+        with warnings.catch_warnings():
+            # vLLM leaves the closing of its sockets' context to the collector.
+            warnings.filterwarnings("ignore", "Unclosed context", ResourceWarning)
+            gc.collect()
         _, alive = psutil.wait_procs(core, timeout=20)
     left = [child for child in children() if child not in before and is_engine(child)]
     assert alive == []
