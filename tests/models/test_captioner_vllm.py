@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,8 @@ from skytext.models.identity import DEMO_CHECKPOINT, caption_model, prompt_of
 
 pytestmark = [
     pytest.mark.vllm,
+    # vLLM leaves the closing of its sockets' context to the collector.
+    pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning"),
     pytest.mark.skipif(
         not (DEMO_CHECKPOINT / "model.safetensors").is_file(),
         reason="the demonstration checkpoint has no weights yet",
@@ -83,11 +84,8 @@ def running() -> Iterator[Running]:
         assert core, "the engine has no process of its own: the check below would say nothing"
         yield Running(captioner, runner)
         captioner.engine.close()
-        with warnings.catch_warnings():
-            # vLLM leaves the closing of its sockets' context to the collector.
-            warnings.filterwarnings("ignore", "Unclosed context", ResourceWarning)
-            gc.collect()
         _, alive = psutil.wait_procs(core, timeout=20)
+    gc.collect()
     left = [child for child in children() if child not in before and is_engine(child)]
     assert alive == []
     assert left == []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 from typing import Any
 
@@ -60,6 +61,7 @@ class CaptionUnits:
             "prompt_id": prompt.prompt_id,
         }
         self._captioner: Captioner | None = None
+        self._admitted = asyncio.Semaphore(max_images_in_flight(config))
         self._starting = threading.Lock()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
@@ -76,8 +78,9 @@ class CaptionUnits:
             return row | {"status": STATUS_FAILED, "failure": failure}
         captioner = self._start()
         try:
-            image = await asyncio.to_thread(decode_rgb, data)
-            description = await captioner.describe(image, row["image_id"])
+            async with self._admitted:
+                image = await asyncio.to_thread(decode_rgb, data)
+                description = await captioner.describe(image, row["image_id"])
         except SampleError as error:
             return row | self._made_by() | {"status": STATUS_FAILED, "failure": failure_row(error)}
         return row | self._made_by() | _caption_columns(description)
@@ -103,6 +106,16 @@ class CaptionUnits:
         clock = self._captioner.clock
         actor = ray.get_runtime_context().get_actor_id()
         return json.dumps({"engine": actor, "span_s": clock.span_s, "idle_s": clock.idle_s})
+
+
+def max_images_in_flight(config: CaptionConfig) -> int:
+    """Return how many images are decoded and in the engine's hands at once.
+
+    Twice what its batch holds: it always finds the next one waiting, and the rest of the units in
+    work waits encoded, a fiftieth of the size.
+    """
+    samples = config.num_variants if config.variants_by == "samples" else 1
+    return max(1, math.ceil(2 * config.engine.max_num_seqs / samples))
 
 
 def _caption_columns(description: Description) -> dict[str, Any]:
