@@ -168,13 +168,7 @@ def plan_caption(sources: Sequence[str], table: str, config: Config) -> CaptionP
     """
     location = TableLocation.parse(table)
     shards = discover(sources, archive=config.archive)
-    model, embedder = caption_model(config.caption), embed_model(config.embed)
-    prompt = prompt_of(config.caption)
-    if model.is_fake:
-        FakeOptions.parse(model.name)
-    caption_fingerprint(config.caption, config.images, model, prompt)
-    if config.caption.variants_by == "one_request":
-        prompt.all_text(config.caption.num_variants)
+    model, prompt, embedder = check_models(config)
     existing = ImagesTable.find(location)
     if existing is not None:
         check_identity(location, existing.identity, _identity(config, embedder))
@@ -187,6 +181,23 @@ def plan_caption(sources: Sequence[str], table: str, config: Config) -> CaptionP
         embed_model=embedder,
         table_version=None if existing is None else existing.version,
     )
+
+
+def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
+    """Return the caption model, its prompt and the embedding model, checked as far as is cheap.
+
+    Raises:
+        CallError: a model, prompt, chat template or setting that cannot be used.
+    """
+    model, embedder = caption_model(config.caption), embed_model(config.embed)
+    prompt = prompt_of(config.caption)
+    if model.is_fake:
+        FakeOptions.parse(model.name)
+    # Reads what it hashes, a chat template's file included.
+    caption_fingerprint(config.caption, config.images, model, prompt)
+    if config.caption.variants_by == "one_request":
+        prompt.all_text(config.caption.num_variants)
+    return model, prompt, embedder
 
 
 def run_caption(
@@ -282,7 +293,8 @@ def build_dataset(plan: CaptionPlan, run_id: str, gpus_per_engine: float) -> ray
     return units.map_batches(
         writer.__call__,
         num_cpus=job.write_cpus,
-        compute=TaskPoolStrategy(size=job.writers),
+        # Every shard gives at least one unit; Ray warns of places that stay empty.
+        compute=TaskPoolStrategy(size=min(job.writers, len(rows))),
         **arrow,
     )
 

@@ -137,7 +137,8 @@ class Searcher:
         config = (embed or EmbedConfig()).model_copy(
             update={
                 "model": embedding_model or identity.embedding_model,
-                "revision": identity.embedding_revision or None,
+                # A model that was named is taken as it is; the fingerprint tells whether it fits.
+                "revision": None if embedding_model else identity.embedding_revision or None,
             }
         )
         model = embed_model(config)

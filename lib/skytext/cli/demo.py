@@ -48,12 +48,13 @@ def demo(
 
     started = time.monotonic()
     resolved = make_config(config, settings)
-    _check_models(resolved)
+    from skytext.pipeline import check_models, plan_caption, run_caption
+
+    # Before an earlier demo's folder is replaced.
+    check_models(resolved)
     archive, table = _fresh(directory)
     note(f"1. generating {num_images} scenes → {archive}")
     _generate(archive, num_images)
-    from skytext.pipeline import plan_caption, run_caption
-
     plan = plan_caption([str(archive)], str(table), resolved)
     note(
         f"2. describing each in {resolved.caption.num_variants} variants with LLaVA in vLLM, "
@@ -80,15 +81,6 @@ def demo(
     note(f"done in {duration_s:.0f} s. Your own words:")
     note(f'  skytext search {table} "a road beside a forest"')
     note(f"  skytext status {table}")
-
-
-def _check_models(config: Config) -> None:
-    """Refuse models that cannot be used before an earlier demo's folder is replaced."""
-    from skytext.models.identity import caption_model, embed_model, prompt_of
-
-    caption_model(config.caption)
-    embed_model(config.embed)
-    prompt_of(config.caption)
 
 
 def _fresh(directory: Path) -> tuple[Path, Path]:

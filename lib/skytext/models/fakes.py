@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,7 +76,7 @@ class FakeOptions:
         try:
             pairs = dict(part.split("=", 1) for part in text.split(",") if part)
             options = cls(**{key: float(value) for key, value in pairs.items()})
-            if options.delay_s < 0 or any(
+            if not 0 <= options.delay_s < math.inf or any(
                 not 0 <= getattr(options, name) <= 1
                 for name in ("fail", "empty", "repeat", "truncate")
             ):
