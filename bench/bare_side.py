@@ -32,7 +32,7 @@ async def measure(config: Config, images: list[Image.Image]) -> dict[str, float]
     captioner = make_captioner(caption, caption_model(caption), prompt_of(caption))
     engine = captioner.engine
     ask = Ask(caption.num_variants, 1, caption.temperature, caption.max_tokens, caption.seed)
-    await engine.generate(images[0], ask)
+    await engine.check()
     started = time.monotonic()
     generations = await asyncio.gather(*(engine.generate(image, ask) for image in images))
     span_s = time.monotonic() - started

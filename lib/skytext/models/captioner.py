@@ -86,6 +86,13 @@ class Engine(Protocol):
             SampleError: this image cannot be asked about; others can.
         """
 
+    async def check(self) -> None:
+        """Try one small request before the first image.
+
+        Raises:
+            ModelError: the engine cannot answer: its prompt, template or settings are wrong.
+        """
+
     def close(self) -> None:
         """Stop the engine and its processes."""
 

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # A block must be no longer than the part of the prompt that variants share, or nothing is shared;
 # vLLM's own default on CPUs is 128 tokens, longer than a small model's whole prompt.
 _CPU_BLOCK_SIZE = 32
+_CHECK_PX = 224
+_CHECK_TOKENS = 4
 
 
 class VllmEngine:
@@ -96,6 +98,26 @@ class VllmEngine:
             num_cached_tokens=output.num_cached_tokens or 0,
             num_output_tokens=sum(len(item.token_ids) for item in output.outputs),
         )
+
+    async def check(self) -> None:
+        """Try one small request before the first image.
+
+        A prompt that is too long, or a template without a place for the image, would otherwise
+        fail every image of the archive, one by one.
+
+        Raises:
+            ModelError: the engine refuses it.
+        """
+        blank = Image.new("RGB", (_CHECK_PX, _CHECK_PX))
+        objects = self._config.num_variants if self._config.variants_by == "one_request" else 1
+        ask = Ask(1, objects, self._config.temperature, _CHECK_TOKENS, None)
+        try:
+            await self.generate(blank, ask)
+        except SampleError as error:
+            raise ModelError(
+                f"the engine refuses even a blank image ({error.detail}): check --prompt, "
+                "--chat-template and caption.engine.max_model_len"
+            ) from error
 
     def close(self) -> None:
         """Stop the engine and its processes."""

@@ -115,6 +115,9 @@ class FakeEngine:
         answers = [self._answer(digest.hexdigest(), luck, i, ask) for i in range(ask.num_samples)]
         return Generation(answers, 100, 0, 90 * ask.num_samples * ask.objects_per_answer)
 
+    async def check(self) -> None:
+        """Nothing to try."""
+
     def close(self) -> None:
         """Nothing to stop."""
 

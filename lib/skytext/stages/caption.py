@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import threading
 from typing import Any
 
 import pyarrow as pa
@@ -62,7 +61,7 @@ class CaptionUnits:
         }
         self._captioner: Captioner | None = None
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
-        self._starting = threading.Lock()
+        self._starting = asyncio.Lock()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images described."""
@@ -76,24 +75,27 @@ class CaptionUnits:
         failure = row.pop("failure")
         if failure is not None:
             return row | {"status": STATUS_FAILED, "failure": failure}
-        captioner = self._start()
+        captioner = await self._start()
         try:
             async with self._admitted:
                 image = await asyncio.to_thread(decode_rgb, data)
                 description = await captioner.describe(image, row["image_id"])
         except SampleError as error:
-            return row | self._made_by() | {"status": STATUS_FAILED, "failure": failure_row(error)}
-        return row | self._made_by() | _caption_columns(description)
+            failed = {"status": STATUS_FAILED, "failure": failure_row(error)}
+            return row | self._made_by(captioner) | failed
+        return row | self._made_by(captioner) | _caption_columns(description)
 
-    def _start(self) -> Captioner:
-        # Blocks the loop on purpose: until the engine is there, no unit can go on anyway.
-        with self._starting:
+    async def _start(self) -> Captioner:
+        async with self._starting:
             if self._captioner is None:
-                self._captioner = make_captioner(self._config, self._model, self._prompt)
+                # Blocks the loop on purpose: until the engine is there, no unit can go on anyway.
+                captioner = make_captioner(self._config, self._model, self._prompt)
+                await captioner.engine.check()
+                self._captioner = captioner
             return self._captioner
 
-    def _made_by(self) -> dict[str, Any]:
-        info = self._start().engine.info
+    def _made_by(self, captioner: Captioner) -> dict[str, Any]:
+        info = captioner.engine.info
         return self._lineage | {
             "engine_version": info.engine_version,
             "caption_device": info.device,

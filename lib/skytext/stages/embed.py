@@ -24,7 +24,7 @@ from skytext.models.identity import ModelIdentity, embedding_fingerprint
 from skytext.schema import embedded
 from skytext.stages.units import UnitHead, pack, unpack
 
-_NICENESS = 10
+_NICENESS = 19
 
 
 class EmbedUnits:

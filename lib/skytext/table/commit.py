@@ -43,8 +43,8 @@ class Committer:
         identity: what the rows are made with, the vector length left open (``dim`` 0) until the
             first unit tells it.
         version: the version that the caller decided by what there is to do; None where there was
-            no table. Rows that another `Committer` added since make every commit a conflict; a plain
-            append by another tool cannot be noticed by Lance, and is not.
+            no table. Rows that another `Committer` added since make every commit a conflict; those
+            of a plain append by another tool do not.
     """
 
     def __init__(
