@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from typing import Any
 
 import psutil
@@ -14,9 +13,9 @@ from skytext.config import load_config
 from skytext.pipeline import Progress, plan_caption, run_caption
 
 
-def cpu_seconds() -> Counter[str]:
+def cpu_seconds() -> dict[str, float]:
     """Return the processor time so far of this process and those below it, by what they are."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:
         try:
@@ -24,21 +23,21 @@ def cpu_seconds() -> Counter[str]:
             times = process.cpu_times()
         except (psutil.Error, IndexError):
             continue
-        found[name] += round(times.user + times.system, 2)
+        found[name] = found.get(name, 0.0) + times.user + times.system
     return found
 
 
 def measure(archive: str, table: str, settings: list[str]) -> dict[str, Any]:
     """Return the engine's tokens/s in a whole run, and the processor time behind the first unit."""
     plan = plan_caption([archive], table, load_config(None, parse_settings(settings)))
-    samples: list[Counter[str]] = []
+    samples: list[dict[str, float]] = []
 
     def note(_: Progress) -> None:
         # The first unit ends start-up; only the latest sample behind it counts.
         samples[1:] = [cpu_seconds()]
 
     summary = run_caption(plan, on_progress=note)
-    spent = samples[-1] - samples[0]
+    spent = {name: value - samples[0].get(name, 0.0) for name, value in samples[-1].items()}
     return {
         "num_images": summary.num_ok,
         "num_failed": summary.num_failed,
@@ -47,7 +46,7 @@ def measure(archive: str, table: str, settings: list[str]) -> dict[str, Any]:
         "idle_s": summary.engine_idle_s,
         "duration_s": summary.duration_s,
         "tokens_per_s": summary.output_tokens_per_s,
-        "cpu_s_behind_first_unit": {k: round(v, 1) for k, v in spent.most_common() if v >= 0.1},
+        "cpu_s_behind_first_unit": {k: round(v, 1) for k, v in spent.items() if v >= 0.1},
     }
 
 
