@@ -85,7 +85,7 @@ class EngineConfig(_Section):
         default_factory=dict, description="Further fields of vLLM's AsyncEngineArgs, as they are."
     )
     start_timeout_s: PositiveFloat = Field(
-        1800.0, description="A 70B checkpoint from a cold disk takes minutes; none takes longer."
+        900.0, description="An engine that is not up by then is ended, and the job says so."
     )
 
 

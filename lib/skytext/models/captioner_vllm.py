@@ -7,12 +7,15 @@ engine's batch, so that it never drains between them.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from PIL import Image
 
 from skytext.captions import guide_pattern
@@ -251,6 +254,9 @@ def _start(config: CaptionConfig, model: ModelIdentity, *, device: str) -> Any:
     }
     if device == "cpu":
         options["block_size"] = _CPU_BLOCK_SIZE
+        # Compiled, the model starts later, needs a C++ compiler on every machine, and torch 2.13's
+        # fails where the environment's path holds a space.
+        options["enforce_eager"] = True
     else:
         options["gpu_memory_utilization"] = engine.gpu_memory_utilization
     options |= engine.options
@@ -260,10 +266,24 @@ def _start(config: CaptionConfig, model: ModelIdentity, *, device: str) -> Any:
         raise ConfigError(
             f"caption.engine.options: {error}; these must be fields of vLLM's AsyncEngineArgs"
         ) from error
+    watchdog = threading.Timer(engine.start_timeout_s, _end_children)
+    watchdog.daemon = True
+    watchdog.start()
     try:
         return AsyncLLM.from_engine_args(args)
     except (ValueError, OSError, RuntimeError) as error:
         raise ModelError(_start_failure(model, error)) from error
+    finally:
+        watchdog.cancel()
+
+
+def _end_children() -> None:
+    """End an engine that does not come up: vLLM waits for its core, and a core whose start failed
+    may wait for its own worker for ever.
+    """
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _start_failure(model: ModelIdentity, error: Exception) -> str:
