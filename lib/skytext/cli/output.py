@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskProgressColumn,
@@ -78,22 +77,6 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
                 bar.console.print(f"  {member}: {sentence}", style="dim", markup=False)
 
         yield update
-
-
-@contextmanager
-def count_progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of something counted; the yielded function takes how many are done."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        console=notes,
-        transient=True,
-        disable=not notes.is_terminal,
-    )
-    with bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def plural(count: int, noun: str) -> str:
