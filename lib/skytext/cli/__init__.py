@@ -6,27 +6,16 @@ what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from skytext.cli import caption, config, demo, doctor, index, search, status
+from skytext.environment import quiet_libraries
 from skytext.errors import SkytextError
 
 EXIT_INTERRUPTED = 130
-
-# Read by C++ and Rust libraries when they are loaded: their notes are not for this terminal.
-_QUIET = {
-    "LANCE_LOG": "error",
-    "LANCE_INCLUDE_VECTOR_CENTROIDS": "false",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 app = typer.Typer(
     name="skytext",
@@ -56,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_libraries()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="skytext")
     except SkytextError as error:

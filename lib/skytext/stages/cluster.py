@@ -11,22 +11,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.exceptions import RayError, RayTaskError
 
 from skytext.config import Config
-from skytext.errors import CapacityError, ConfigError, JobError
+from skytext.environment import quiet_libraries
+from skytext.errors import CapacityError, ConfigError, JobError, SkytextError
 
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
 _CONNECT_TIMEOUT_S = 10.0
-
-# Read by every process of a local Ray: quiet libraries, and no way out to the network.
-_WORKER_ENVIRONMENT = {
-    # "No existing dataset, it will be created" is no warning for the first unit of a new table.
-    "LANCE_LOG": "error",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +49,12 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         _check_reachable(address)
+    quiet_libraries()
     _quiet_ray_data()
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            for name, value in _WORKER_ENVIRONMENT.items():
-                os.environ.setdefault(name, value)
             _start_local(config)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
@@ -175,3 +169,32 @@ def check_capacity(config: Config, available: Resources) -> None:
             f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine or embed.num_actors "
             f"({embed.num_actors}), or use a larger cluster (--ray-address)"
         )
+
+
+def result_of(reference: Any) -> Any:
+    """Wait for a task of ours and return what it returned.
+
+    Raises:
+        SkytextError: the one that the task raised, as it was, or a `JobError` that says what the
+            cluster met.
+    """
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        raise job_error(error) from error
+
+
+def job_error(error: RayError) -> SkytextError:
+    """Return what a failure of the cluster, or of our code on it, means to the caller."""
+    cause = getattr(error, "cause", None)
+    # Ray hands an exception of ours back as itself and a traceback of its own in one.
+    if isinstance(error, RayTaskError) and isinstance(cause, SkytextError):
+        # Our messages are one line; what follows was added by Ray.
+        return type(cause)(str(cause).partition("\n")[0])
+    cause = cause or error
+    text = str(cause.args[0]) if cause.args else ""
+    return JobError(
+        f"the job stopped: {type(cause).__name__}: {text.partition(chr(10))[0]} (what is committed "
+        "stays; run the same command again to go on; the logs under /tmp/ray/session_latest say "
+        "more)"
+    )

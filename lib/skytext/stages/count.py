@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import ray
 
+from skytext.stages.cluster import result_of
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 
@@ -40,7 +41,7 @@ def count_table(
     if version is None:
         return TableCounts()
     task = ray.remote(num_cpus=num_cpus)(_count)
-    counts: TableCounts = ray.get(task.remote(location, version, caption_fingerprint))
+    counts: TableCounts = result_of(task.remote(location, version, caption_fingerprint))
     return counts
 
 

@@ -1,0 +1,26 @@
+"""What the libraries below us read from the environment, once and for all processes.
+
+Imports nothing: it must be set before Lance or Ray is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Read by C++ and Rust libraries when they are loaded, and handed on to every process started.
+_QUIET = {
+    # "No existing dataset, it will be created" is no warning for the first unit of a new table.
+    "LANCE_LOG": "error",
+    "LANCE_INCLUDE_VECTOR_CENTROIDS": "false",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def quiet_libraries() -> None:
+    """Keep libraries' notes off the terminal, and Ray from reporting usage; a user's own wins."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
