@@ -27,6 +27,8 @@ PARENTS = {
     "JobError": "SkytextError",
     "TableHeldError": "JobError",
     "CommitConflictError": "JobError",
+    "FailureRateError": "JobError",
+    "InterruptedRunError": "JobError",
     "IncompleteRunError": "JobError",
 }
 
@@ -43,10 +45,11 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("name", PARENTS)
-def test_a_wrong_call_exits_2_and_failed_work_1(name: str) -> None:
+def test_a_wrong_call_exits_2_failed_work_1_and_an_interrupt_130(name: str) -> None:
     cls = classes()[name]
     assert issubclass(cls, SkytextError)
-    assert cls.exit_status == (2 if issubclass(cls, CallError) else 1)
+    expected = 2 if issubclass(cls, CallError) else 1
+    assert cls.exit_status == (130 if name == "InterruptedRunError" else expected)
 
 
 @pytest.mark.parametrize("name", sorted(set(PARENTS) - {"SampleError"}))

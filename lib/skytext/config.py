@@ -7,6 +7,7 @@ configuration is stored with each run.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,6 +87,19 @@ class EngineConfig(_Section):
     )
     start_timeout_s: PositiveFloat = Field(
         900.0, description="An engine that is not up by then is ended, and the job says so."
+    )
+    hang_timeout_s: PositiveFloat = Field(
+        300.0,
+        description="An engine that gives no token for this long, with images in work, is ended "
+        "and started again. Kernels compiled on first use take minutes, and a slow processor takes "
+        "them for a long prompt.",
+    )
+    max_restarts: int = Field(
+        20,
+        ge=0,
+        description="Restarts in a row without one image described: the job ends. To find an image "
+        "that ends the engine, halving takes one restart for each doubling of the images in work, "
+        "7 for a hundred, and one or two for each further such image.",
     )
 
 
@@ -180,6 +194,33 @@ class JobConfig(_Section):
     )
     commit_images: PositiveInt = Field(1000, description="Commit after this many images …")
     commit_interval_s: PositiveFloat = Field(60.0, description="… or this long, whichever first.")
+    cost_per_engine_hour: float | None = Field(
+        None, ge=0, description="What an engine's machine costs an hour: `plan` then says a price."
+    )
+    max_attempts: PositiveInt = Field(
+        3, description="`retry-failed` leaves an image alone that failed this often."
+    )
+    max_failure_rate: float = Field(
+        0.5, gt=0, le=1, description="A larger share of failed images ends the run; 1: none does."
+    )
+    failure_rate_after: PositiveInt = Field(
+        500, description="Images after which the share of failures is judged."
+    )
+    stall_timeout_s: PositiveFloat = Field(
+        7200.0,
+        description="A run in which no unit is finished for so long ends; longer than it takes an "
+        "engine to start, or to find the one image in its batch that hangs it.",
+    )
+    drain_s: PositiveFloat = Field(
+        60.0,
+        description="After SIGINT or SIGTERM, how long what is in flight may take to finish; a "
+        "second signal gives it up at once.",
+    )
+    lease_s: PositiveFloat = Field(
+        30.0,
+        description="A run on another machine that shows no sign of life for so long has lost "
+        "its table; the same for all runs on a table.",
+    )
     read_cpus: Fraction = Field(
         0.25, description="CPUs a reading task asks for: a whole one starves small machines."
     )
@@ -212,12 +253,22 @@ class IndexConfig(_Section):
     refine_factor: PositiveInt = Field(5, description="Candidates re-scored exactly, times k.")
 
 
+class SourcesConfig(_Section):
+    """How shards are read."""
+
+    image_column: str | None = Field(
+        None,
+        description="Parquet column that holds the images; null: the one that looks like it.",
+    )
+
+
 class Config(_Section):
     """All settings."""
 
     archive: str | None = Field(
         None, description="The archive's name, part of every image's id; null: from the source."
     )
+    sources: SourcesConfig = SourcesConfig()
     images: ImageConfig = ImageConfig()
     caption: CaptionConfig = CaptionConfig()
     embed: EmbedConfig = EmbedConfig()
@@ -226,18 +277,23 @@ class Config(_Section):
 
 
 def load_config(
-    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Return the settings: defaults, then the YAML file, then ``overrides``.
+    """Return the settings: defaults, then ``base``, then the YAML file, then ``overrides``.
 
     Args:
         path: a YAML file of the form of `Config`; None for none.
         overrides: dotted names (``caption.model``) to values.
+        base: settings of the form of `Config`, as `Config.model_dump` gives them.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or out of range.
     """
-    settings = _read_yaml(Path(path)) if path is not None else {}
+    settings = copy.deepcopy(dict(base or {}))
+    if path is not None:
+        _merge(settings, _read_yaml(Path(path)))
     for name, value in (overrides or {}).items():
         _set_dotted(settings, name, value)
     try:
@@ -289,6 +345,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} must hold sections such as 'caption:', not a bare value")
     return settings
+
+
+def _merge(settings: dict[str, Any], others: Mapping[str, Any]) -> None:
+    for name, value in others.items():
+        inner = settings.get(name)
+        if isinstance(inner, dict) and isinstance(value, Mapping):
+            _merge(inner, value)
+        else:
+            settings[name] = value
 
 
 def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:

@@ -11,6 +11,8 @@
   + JobError               the work itself failed, exit status 1
     - TableHeldError       another run holds the table
     - CommitConflictError  another writer changed the table under this run
+    - FailureRateError     too large a part of the images failed
+    - InterruptedRunError  a signal asked for the end, exit status 130
     - IncompleteRunError   the run cannot prove that every image became one row
 
 Every message says what is wrong, names the value, and says what to do next.
@@ -47,6 +49,8 @@ class Reason(StrEnum):
     NO_GOOD_VARIANT = "no_good_variant"
     PROMPT_TOO_LONG = "prompt_too_long"
     ENGINE_REFUSED = "engine_refused"
+    ENGINE_DIED = "engine_died"
+    ENGINE_HUNG = "engine_hung"
     EMBEDDING_FAILED = "embedding_failed"
 
 
@@ -92,6 +96,16 @@ class TableHeldError(JobError):
 
 class CommitConflictError(JobError):
     """Another writer changed the table under this run."""
+
+
+class FailureRateError(JobError):
+    """Too large a part of the images failed: the job is failing as a whole."""
+
+
+class InterruptedRunError(JobError):
+    """A signal asked for the end; what was done is committed."""
+
+    exit_status = 130
 
 
 class IncompleteRunError(JobError):

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import logging
+import re
 import struct
 import threading
 import warnings
@@ -111,8 +113,25 @@ _TURNED = frozenset({5, 6, 7, 8})
 # JPEG), colour filter array, raw. Not among them: the L*a*b* and logarithmic ones.
 _TIFF_COLOURS = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
 
+# How many pixels come out of a segment of these: no more than the page has room for (none, the fax
+# codes, LZW, deflate, PackBits, LZMA, zstd), or what a header of the segment's own says.
+_TIFF_BOUNDED = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000, 50013})
+_TIFF_JPEG = frozenset({6, 7, 33007, 34892})
+_TIFF_JPEG_2000 = frozenset({33003, 33004, 33005, 34712})
+_TIFF_LERC, _TIFF_PNG = 34887, 34933
+_TIFF_WEBP = frozenset({34927, 50001})
+
+# Writers make about ten. Each is one more pass over all pixels, for a hundred bytes if it is empty.
+_MAX_JPEG_SCANS = 100
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_TAKEN = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_JPEG_LS = 0xF7
+_JPEG_SCAN, _JPEG_START, _JPEG_END = 0xDA, 0xD8, 0xD9
+
 _STRETCH_PERCENTILES = (2.0, 98.0)
 _MAX_PERCENTILE_SAMPLES = 1 << 20
+_ROWS_AT_ONCE = 512
 # Room for three 16-bit bands and a mask. A cube of hundreds of bands has few pixels and many bytes.
 _MAX_BYTES_PER_PIXEL = 8
 
@@ -279,11 +298,15 @@ class _Source:
             image.load()  # checks every chunk, which the other decoder leaves to stderr
             upright = _turn(_deep_png_rgb(self._data, max_side_px), self._orientation)
             return upright, False
+        if self._format == _JPEG:
+            _check_jpeg_scans(self._data)
         if self._format == _JPEG and max(image.size) > max_side_px:
             # The DCT scales by 2, 4 or 8 for free; stay at twice the target, for Lanczos.
             width, height = _fit(image.size, max_side_px)
             image.draft(None, (2 * width, 2 * height))
         image.load()
+        if self._format == _JPEG:
+            _check_jpeg_end(self._data)
         if image.mode == "CMYK" and "adobe" not in image.info:
             # Pillow inverts every CMYK JPEG, as Adobe's are; one without Adobe's marker is not.
             image = cast(ImageFile.ImageFile, ImageChops.invert(image))
@@ -295,7 +318,7 @@ class _Source:
         from tifffile import COMPRESSION, PHOTOMETRIC
 
         page = self._tiff.pages[0]
-        _check_tiff_segments(page, len(self._data))
+        _check_tiff_segments(page, self._data)
         jpeg = page.compression == COMPRESSION.JPEG
         if page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not jpeg:
             # The one kind that tifffile does not convert. Not for the others: libtiff under
@@ -361,6 +384,8 @@ def _failure(data: bytes, image_format: str, err: BaseException) -> SampleError:
         return _error(Reason.TOO_MANY_PIXELS, f"{image_format}: does not fit into memory")
     if isinstance(err, NotImplementedError):
         return _error(Reason.UNSUPPORTED_IMAGE, f"{image_format}: {err}")
+    if image_format == _JPEG and (coding := _jpeg_coding(data)) is not None:
+        return _error(Reason.UNSUPPORTED_IMAGE, f"{coding} is not taken: {_TAKEN}")
     cut = isinstance(err, EOFError) or "truncated" in str(err).lower()
     if image_format == _PNG:
         cut = cut or b"IEND" not in data
@@ -393,6 +418,48 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
 
 
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of a JPEG up to its end, each with its place, as libjpeg finds them."""
+    place = 0
+    while (found := _JPEG_MARKER.search(data, place)) is not None:
+        marker, place = found[1][0], found.end()
+        yield marker, place - 1
+        if marker == _JPEG_END:
+            return
+        if marker != _JPEG_START:
+            place += int.from_bytes(data[place : place + 2], "big")
+
+
+def _check_jpeg_scans(data: bytes) -> None:
+    if data.count(b"\xff\xda") <= _MAX_JPEG_SCANS:
+        return
+    # Counted again, without those of thumbnails and of what else lies beside the image.
+    num_scans = sum(marker == _JPEG_SCAN for marker, _ in _jpeg_markers(data))
+    if num_scans > _MAX_JPEG_SCANS:
+        raise ValueError(f"{num_scans} scans are more than the limit of {_MAX_JPEG_SCANS}")
+
+
+def _check_jpeg_end(data: bytes) -> None:
+    """Refuse a JPEG without its end: where zeros stand for it, they were decoded as grey."""
+    if data.endswith(b"\xff\xd9"):
+        return
+    if all(marker != _JPEG_END for marker, _ in _jpeg_markers(data)):
+        raise EOFError("there is no end mark")
+
+
+def _jpeg_coding(data: bytes) -> str | None:
+    """The name of a coding that no decoder here takes; None where it is a common one."""
+    for marker, place in _jpeg_markers(data):
+        if marker == _JPEG_LS:
+            return "JPEG-LS"
+        if marker in _JPEG_SIZES:
+            depth = data[place + 3] if place + 3 < len(data) else 8
+            if marker not in _JPEG_TAKEN:
+                return f"lossless or hierarchical JPEG (SOF{marker - 0xC0})"
+            return f"JPEG of {depth} bits" if depth != 8 else None
+    return None
+
+
 def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is damaged."""
     # Pillow decodes a whole PNG to look for a block behind the pixels: only where there is one.
@@ -408,10 +475,17 @@ def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
 
 def _flatten(image: Image.Image) -> Image.Image:
     """Convert to RGB, transparency composited on black."""
-    if image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
-    return image.convert("RGB")
+    transparent = image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info
+    if not transparent:
+        return image.convert("RGB")
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, _ROWS_AT_ONCE):
+        # A large image would be held four times over.
+        box = (0, top, image.width, min(top + _ROWS_AT_ONCE, image.height))
+        rgba = image.crop(box).convert("RGBA")
+        black = Image.new("RGBA", rgba.size, "black")
+        result.paste(Image.alpha_composite(black, rgba).convert("RGB"), box)
+    return result
 
 
 def _turn(image: Image.Image, orientation: int) -> Image.Image:
@@ -460,16 +534,70 @@ def _open_tiff(data: bytes) -> Any:
     first = int.from_bytes(data[8:16] if big else data[4:8], order)
     if len(data) < (16 if big else 8) or first + 2 > len(data):
         raise EOFError(f"the first directory lies at byte {first} of {len(data)}")
+    if first < (16 if big else 8):
+        raise ValueError(f"the first directory lies in the header, at byte {first}")
+    num_tags = int.from_bytes(data[first : first + (8 if big else 2)], order)
+    end = first + (8 + 20 * num_tags if big else 2 + 12 * num_tags)
+    if end > len(data):
+        raise EOFError(f"the first directory ends at byte {end} of {len(data)}")
     return tifffile.TiffFile(io.BytesIO(data))
 
 
-def _check_tiff_segments(page: Any, num_bytes: int) -> None:
-    """Refuse a page whose pixels lie beyond the end: tifffile would fill them with zeros."""
-    ends = [sum(pair) for pair in zip(page.dataoffsets, page.databytecounts, strict=False)]
-    if not ends:
+def _check_tiff_segments(page: Any, data: bytes) -> None:
+    """Refuse a page whose pixels cannot all be there, or are more than it says.
+
+    tifffile would fill with zeros what lies beyond the end, and decode a segment that is an image
+    of its own (JPEG, WebP, …) whatever its size, before it compares that with the page's.
+    """
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if not segments:
         raise EOFError("the page has no pixel data")
-    if max(ends) > num_bytes:
-        raise EOFError(f"pixels lie up to byte {max(ends)} of {num_bytes}")
+    end = max(sum(segment) for segment in segments)
+    if end > len(data):
+        raise EOFError(f"pixels lie up to byte {end} of {len(data)}")
+    width = page.tilewidth if page.is_tiled else page.imagewidth
+    height = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+    if page.is_tiled and width * height > 4 * max(page.imagewidth * page.imagelength, 1 << 20):
+        raise ValueError(f"tiles of {width} x {height} pixels for a much smaller page")
+    if page.compression in _TIFF_BOUNDED:
+        return
+    if page.jpegheader is not None:
+        raise NotImplementedError("the segments of NDPI are not taken")
+    room = width * height * page.samplesperpixel
+    heads = [page.jpegtables] if page.jpegtables else []
+    for head in itertools.chain(heads, (data[start : start + n] for start, n in segments)):
+        num_values = _segment_values(page.compression, head)
+        if num_values > room:
+            raise ValueError(
+                f"a segment holds {num_values} values, {room} at the most belong there"
+            )
+
+
+def _segment_values(compression: int, segment: bytes) -> int:
+    """How many values a segment with a header of its own decodes to, at the least."""
+    if compression in _TIFF_JPEG:
+        found = [place for marker, place in _jpeg_markers(segment) if marker in _JPEG_SIZES]
+        sizes = [struct.unpack_from(">HHB", segment, place + 4) for place in found[:1]]
+        return max((height * width * bands for height, width, bands in sizes), default=0)
+    if not segment:
+        return 0
+    if compression == _TIFF_PNG:
+        width, height = struct.unpack_from(">II", segment, 16)
+        return int(width * height)
+    if compression in _TIFF_WEBP:
+        width, height = _webp_size(segment)
+        return width * height
+    if compression in _TIFF_JPEG_2000:
+        places = [match.end() for match in re.finditer(rb"\xff\x4f\xff\x51", segment)]
+        corners = [struct.unpack_from(">IIII", segment, place + 4) for place in places]
+        return max(((x - left) * (y - top) for x, y, left, top in corners), default=0)
+    if compression == _TIFF_LERC and segment.startswith(b"Lerc2 "):
+        version = int.from_bytes(segment[6:10], "little")
+        shape = struct.unpack_from("<iii", segment, 14 if version >= 3 else 10)
+        # One after another where there are several bands.
+        height, width, bands = shape[0], shape[1], shape[2] if version >= 4 else 1
+        return int(height * width * bands) * segment.count(b"Lerc2 ")
+    raise NotImplementedError(f"segments of the compression {compression!r} are not taken")
 
 
 def _tiff_array_rgb(page: Any, max_side_px: int) -> Image.Image:
@@ -493,8 +621,7 @@ def _tiff_array_rgb(page: Any, max_side_px: int) -> Image.Image:
         colours = (page.colormap >> 8).astype(np.uint8).transpose()
         return Image.fromarray(colours[array[..., 0]])
     if photometric == PHOTOMETRIC.SEPARATED and array.shape[2] >= 4:
-        inks = array[..., :4] >> (8 * (array.dtype.itemsize - 1))
-        return Image.fromarray(inks.astype(np.uint8), "CMYK").convert("RGB")
+        return _inks_to_rgb(array[..., :4])
     if page.sampleformat == 1 and depth < 8:
         array = (array.astype(np.uint16) * 255 // (2**depth - 1)).astype(np.uint8)
     return _bands_to_rgb(
@@ -504,6 +631,16 @@ def _tiff_array_rgb(page: Any, max_side_px: int) -> Image.Image:
         nodata=_nodata(page),
         inverted=photometric == PHOTOMETRIC.MINISWHITE,
     )
+
+
+def _inks_to_rgb(inks: npt.NDArray[Any]) -> Image.Image:
+    """Convert CMYK of any depth; row by row, as the copies of a large image would be too many."""
+    height, width = inks.shape[:2]
+    result = Image.new("RGB", (width, height))
+    for top in range(0, height, _ROWS_AT_ONCE):
+        rows = inks[top : top + _ROWS_AT_ONCE] >> (8 * (inks.dtype.itemsize - 1))
+        result.paste(Image.fromarray(rows.astype(np.uint8), "CMYK").convert("RGB"), (0, top))
+    return result
 
 
 def _nodata(page: Any) -> float | None:
@@ -570,8 +707,11 @@ def _stretch(
         low, high = float(known.min()), float(known.max())
     if high <= low:
         return np.zeros(band.shape, np.uint8)
-    # Clipped before it is subtracted: the distance of two large floats may overflow.
-    scaled = (np.clip(values, low, high) - low) / (high - low) * 255
-    scaled = 255 - scaled if inverted else scaled
-    result: npt.NDArray[np.uint8] = np.where(use, np.rint(scaled), 0).astype(np.uint8)
+    result = np.empty(band.shape, np.uint8)
+    for top in range(0, band.shape[0], _ROWS_AT_ONCE):
+        rows = slice(top, top + _ROWS_AT_ONCE)
+        # Clipped before it is subtracted: the distance of two large floats may overflow.
+        scaled = (np.clip(values[rows], low, high) - low) / (high - low) * 255
+        scaled = 255 - scaled if inverted else scaled
+        result[rows] = np.where(use[rows], np.rint(scaled), 0).astype(np.uint8)
     return result

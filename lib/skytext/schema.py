@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the table format; stored in the table's metadata as ``skytext.format_version``."""
 
 STATUS_OK = "ok"
@@ -59,6 +59,9 @@ SOURCE_FIELDS: list[pa.Field] = [
     pa.field("uri", pa.string(), nullable=False),
     pa.field("byte_offset", pa.int64()),
     pa.field("byte_length", pa.int64()),
+    # Where the shard is a Parquet file, instead of the offset.
+    pa.field("row_group", pa.int64()),
+    pa.field("row", pa.int64()),
     pa.field("shard_etag", pa.string()),
     pa.field("datetime", TIMESTAMP),
     pa.field("bbox", BBOX),
@@ -103,7 +106,16 @@ EMBEDDING_FIELDS: list[pa.Field] = [
     pa.field("num_truncated_variants", pa.int32()),
 ]
 
+# What is known of an image that has a row already, which this one is to replace; both null where
+# it has none.
+REPLACE_FIELDS: list[pa.Field] = [
+    pa.field("replaces_unit", pa.string()),
+    pa.field("earlier_attempts", pa.int32()),
+]
+
 RUN_FIELDS: list[pa.Field] = [
+    # Names the commit's smallest piece, of all runs: what makes a commit idempotent is in the data.
+    pa.field("unit_id", pa.string(), nullable=False),
     pa.field("run_id", pa.string(), nullable=False),
     pa.field("created_at", TIMESTAMP, nullable=False),
 ]
@@ -114,6 +126,7 @@ SAMPLE = pa.schema(
         *SOURCE_FIELDS,
         pa.field("metadata", pa.string()),
         *PIXEL_FIELDS,
+        *REPLACE_FIELDS,
         pa.field("data", pa.large_binary()),
         pa.field("failure", FAILURE),
     ]
@@ -121,7 +134,13 @@ SAMPLE = pa.schema(
 """One image between the reader and the captioner. ``data`` is null once ``failure`` is not."""
 
 CAPTIONED = pa.schema(
-    [*SOURCE_FIELDS, pa.field("metadata", pa.string()), *PIXEL_FIELDS, *CAPTION_FIELDS]
+    [
+        *SOURCE_FIELDS,
+        pa.field("metadata", pa.string()),
+        *PIXEL_FIELDS,
+        *REPLACE_FIELDS,
+        *CAPTION_FIELDS,
+    ]
 )
 """One image behind the captioner: the bytes are gone, the captions are there."""
 
@@ -149,6 +168,7 @@ def unit_schema(samples: pa.Schema) -> pa.Schema:
             pa.field("num_skipped", pa.int64(), nullable=False),
             pa.field("num_gone_ok", pa.int64(), nullable=False),
             pa.field("num_gone_failed", pa.int64(), nullable=False),
+            pa.field("removes", pa.list_(pa.string()), nullable=False),
             pa.field("shard_bytes_read", pa.int64(), nullable=False),
             pa.field("samples", pa.list_(pa.struct(list(samples))), nullable=False),
         ]

@@ -48,6 +48,7 @@ class ScriptedEngine:
     script: Sequence[Sequence[Answer] | SampleError]
     asks: list[Ask] = field(default_factory=list)
     info: EngineInfo = INFO
+    num_signs: int = 0
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
         assert image is IMAGE

@@ -11,7 +11,7 @@ from PIL import Image
 from skytext.captions import guide_pattern, parse_answer
 from skytext.config import CaptionConfig, EmbedConfig
 from skytext.errors import ConfigError, Reason, SampleError, Stage
-from skytext.models.captioner import Answer, Ask, Captioner
+from skytext.models.captioner import Answer, Ask, Captioner, Description
 from skytext.models.factory import make_captioner, make_embedder
 from skytext.models.fakes import FakeEmbedder, FakeEngine, FakeOptions
 from skytext.models.identity import caption_model, embed_model
@@ -27,11 +27,18 @@ def image(number: int) -> Image.Image:
 
 def answers(name: str, number: int = 0, ask: Ask = ASK) -> list[Answer]:
     engine = FakeEngine(FakeOptions.parse(name))
-    return list(asyncio.run(engine.generate(image(number), ask)).answers)
+    try:
+        return list(asyncio.run(engine.generate(image(number), ask)).answers)
+    finally:
+        engine.close()
 
 
-def captions_of(name: str) -> Captioner:
-    return Captioner(FakeEngine(FakeOptions.parse(name)), CaptionConfig())
+def describe(name: str, number: int = 0) -> Description:
+    engine = FakeEngine(FakeOptions.parse(name))
+    try:
+        return asyncio.run(Captioner(engine, CaptionConfig()).describe(image(number), "id"))
+    finally:
+        engine.close()
 
 
 def test_the_same_pixels_give_the_same_answers() -> None:
@@ -68,9 +75,11 @@ def test_tokens_and_requests_are_counted() -> None:
     engine.close()
 
 
-async def _refused(captioner: Captioner) -> int:
+async def _refused(name: str) -> int:
+    captioner = Captioner(FakeEngine(FakeOptions.parse(name)), CaptionConfig())
     calls = [captioner.describe(image(i), str(i)) for i in range(NUM_IMAGES)]
     done = await asyncio.gather(*calls, return_exceptions=True)
+    captioner.engine.close()
     errors = [error for error in done if isinstance(error, BaseException)]
     assert all(isinstance(e, SampleError) and e.stage is Stage.CAPTION for e in errors)
     assert {e.reason for e in errors if isinstance(e, SampleError)} <= {Reason.ENGINE_REFUSED}
@@ -79,7 +88,7 @@ async def _refused(captioner: Captioner) -> int:
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.3, 35, 90), (1.0, 200, 200)])
 def test_fail_refuses_its_share_of_the_images(share: float, least: int, most: int) -> None:
-    assert least <= asyncio.run(_refused(captions_of(f"fake:fail={share}"))) <= most
+    assert least <= asyncio.run(_refused(f"fake:fail={share}")) <= most
 
 
 def test_empty_leaves_fields_empty() -> None:
@@ -87,20 +96,20 @@ def test_empty_leaves_fields_empty() -> None:
     empty = sum(not parse_answer(answer.text, answer.finish_reason) for answer in found)
     assert 30 <= empty <= 90
     with pytest.raises(SampleError) as caught:
-        asyncio.run(captions_of("fake:empty=1").describe(image(0), "id"))
+        describe("fake:empty=1")
     assert caught.value.reason is Reason.NO_GOOD_VARIANT
 
 
 def test_repeat_makes_all_answers_equal() -> None:
     assert len({answer.text for answer in answers("fake:repeat=1")}) == 1
-    description = asyncio.run(captions_of("fake:repeat=1").describe(image(0), "id"))
+    description = describe("fake:repeat=1")
     assert len(description.variants) == 1
     assert description.attempts == 3
 
 
 def test_truncate_cuts_the_first_answers_off_and_more_room_helps() -> None:
     assert {answer.finish_reason for answer in answers("fake:truncate=1")} == {"length"}
-    description = asyncio.run(captions_of("fake:truncate=1").describe(image(0), "id"))
+    description = describe("fake:truncate=1")
     assert len(description.variants) == 5
     assert description.attempts == 2
 
@@ -114,6 +123,8 @@ def test_delay_takes_its_time() -> None:
 def test_options_are_read_from_the_name() -> None:
     assert FakeOptions.parse("fake") == FakeOptions.parse("fake:") == FakeOptions()
     assert FakeOptions.parse("fake:fail=0.1,delay_s=2") == FakeOptions(fail=0.1, delay_s=2.0)
+    found = FakeOptions.parse("fake:die_on=12+00ff,hang_on=7,start_s=0.5")
+    assert found == FakeOptions(die_on="12+00ff", hang_on="7", start_s=0.5)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +132,8 @@ def test_options_are_read_from_the_name() -> None:
     [
         *("fake:bogus=1", "fake:fail", "fake:fail=lots", "fake:fail=", "fake:=1", "fake:fail:1"),
         *("fake:fail=2", "fake:empty=1.01", "fake:repeat=-0.1", "fake:truncate=inf"),
-        *("fake:fail=nan", "fake:delay_s=-1"),
+        *("fake:fail=nan", "fake:delay_s=-1", "fake:die=2", "fake:start_s=inf"),
+        *("fake:die_on=", "fake:die_on=xyz", "fake:hang_on=12+", "fake:hang_on=FF"),
     ],
 )
 def test_an_option_that_is_none_is_told_what_there_is(name: str) -> None:
@@ -138,6 +150,7 @@ def test_the_factory_makes_fakes_by_name() -> None:
     assert captioner.engine.info.device == "cpu"
     with pytest.raises(SampleError):
         asyncio.run(captioner.describe(image(0), "id"))
+    captioner.engine.close()
     assert isinstance(make_embedder(embed, embed_model(embed)), FakeEmbedder)
 
 

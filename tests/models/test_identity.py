@@ -104,6 +104,13 @@ def test_fakes_are_models(name: str) -> None:
     assert embed_model(EmbedConfig(model=name)).is_fake
 
 
+def test_a_fake_has_no_revisions() -> None:
+    with pytest.raises(ConfigError, match="revision 'main' was given for 'fake'"):
+        caption_model(CaptionConfig(model="fake", revision="main"))
+    with pytest.raises(ConfigError, match="leave it out"):
+        embed_model(EmbedConfig(model="fake:", revision="v2"))
+
+
 @pytest.mark.parametrize("name", ["faker", "fakes/llava", "llava-hf/fake", "demo"])
 def test_other_names_are_no_fakes(name: str) -> None:
     assert not is_fake(name)

@@ -19,10 +19,10 @@ _MARK = "SKYTEXT_PROOF"
 class Command:
     """A running ``skytext`` command, known by a mark in the environment of all its processes."""
 
-    def __init__(self, folder: Path, *arguments: object) -> None:
+    def __init__(self, folder: Path, *arguments: object, prelude: str = "") -> None:
         self.mark = uuid.uuid4().hex
         self._out, self._err = folder / f"{self.mark}.out", folder / f"{self.mark}.err"
-        program = "from skytext.cli import main; main()"
+        program = f"{prelude}\nfrom skytext.cli import main; main()"
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, *map(str, arguments)],
@@ -73,9 +73,15 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(folder: Path, *arguments: object) -> Iterator[Command]:
-    """Run ``skytext``; whatever of it is left at the end of the block is ended."""
-    started = Command(folder, *arguments)
+def command(folder: Path, *arguments: object, prelude: str = "") -> Iterator[Command]:
+    """Run ``skytext``; whatever of it is left at the end of the block is ended.
+
+    Args:
+        folder: where it runs, and where its output goes.
+        arguments: of the command.
+        prelude: Python that its process runs first.
+    """
+    started = Command(folder, *arguments, prelude=prelude)
     try:
         yield started
     finally:

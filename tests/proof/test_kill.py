@@ -14,6 +14,7 @@ from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import bad_images, images, write_archive
 from tests.proof.commands import Command, command
+from tests.sources.tars import Entry
 
 NUM_KILLS = 5
 NUM_SHARDS, IMAGES_PER_SHARD = 4, 100
@@ -46,7 +47,7 @@ def wait_for_a_commit(running: Command, where: TableLocation, before: int) -> No
 @pytest.mark.timeout(1200)
 def test_a_killed_driver_costs_only_what_was_not_committed(tmp_path: Path) -> None:
     luck = random.Random(1)
-    bad = [(name, data) for name, (data, _) in bad_images().items()]
+    bad: list[Entry] = [(name, data) for name, (data, _) in bad_images().items()]
     shards = {
         f"{i}.tar": images(1000 * i, IMAGES_PER_SHARD) + (bad if i == 1 else [])
         for i in range(NUM_SHARDS)

@@ -195,7 +195,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, store: Any, code: str) -> None:
     """Make the store answer every request with this error."""
     from botocore.exceptions import ClientError
 
-    from skytext.sources import storage
+    from skytext.sources import s3 as storage
 
     def answer(*_: Any, **__: Any) -> Any:
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "ListObjectsV2")

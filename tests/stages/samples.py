@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ def sample(member: str, data: bytes | None, **more: Any) -> dict[str, Any]:
         "shard": "a.tar",
         "member": member,
         "uri": f"file:///x/a.tar#{member}",
+        "content_sha256": None if data is None else hashlib.sha256(data).hexdigest(),
         "data": data,
     }
     return row | more

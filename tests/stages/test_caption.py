@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import threading
 from typing import Any
 
+import psutil
 import pytest
 
 from skytext.captions import Variant, search_text
 from skytext.config import CaptionConfig, ImageConfig
-from skytext.errors import ConfigError
+from skytext.errors import ConfigError, JobError
+from skytext.images import decode_rgb
+from skytext.models.fake_engine_process import PROCESS_TITLE
+from skytext.models.fakes import pixel_digest
 from skytext.models.identity import caption_fingerprint, caption_model, prompt_of
 from skytext.schema import CAPTIONED
 from skytext.stages.caption import ENGINE_COLUMN
@@ -154,3 +160,102 @@ def test_units_share_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_cannot_start_ends_the_job() -> None:
     with pytest.raises(ConfigError, match="with options delay_s, fail"):
         caption(unit([sample("a.jpg", good(1)[0]["data"])]), "fake:nonsense=1")
+
+
+def engines() -> list[psutil.Process]:
+    """Return the engines that this process has."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE and PROCESS_TITLE in child.cmdline()
+    ]
+
+
+def on(row: dict[str, Any]) -> str:
+    return pixel_digest(decode_rgb(row["data"]))[:16]
+
+
+def test_images_that_end_or_hang_the_engine_fail_alone() -> None:
+    images = good(40)
+    deadly, hanging = (3, 4, 30), 17
+    model = (
+        f"fake:delay_s=0.01,die_on={'+'.join(on(images[i]) for i in deadly)},"
+        f"hang_on={on(images[hanging])}"
+    )
+    batch = caption(unit(images), model, engine={"hang_timeout_s": 0.5})
+    rows = rows_of(batch)
+    reasons = {i: row["failure"] and row["failure"]["reason"] for i, row in enumerate(rows)}
+    expected = dict.fromkeys(deadly, "engine_died") | {hanging: "engine_hung"}
+    assert {i: reason for i, reason in reasons.items() if reason} == expected
+    assert all(rows[i]["failure"]["stage"] == "caption" for i in expected)
+    assert all(rows[i]["failure"]["attempts"] >= 2 for i in expected)
+    assert all(rows[i]["engine_version"] == "fake 1" for i in expected)
+    clock = clock_of(batch)
+    assert clock is not None
+    assert clock["restarts"] >= 4
+    # The others got what they get from an engine that never died.
+    plain = rows_of(caption(unit(images)))
+    for i in set(range(40)) - set(expected):
+        assert (rows[i]["captions"], rows[i]["text"]) == (plain[i]["captions"], plain[i]["text"])
+
+
+def test_a_killed_engine_is_replaced_and_nobody_is_blamed() -> None:
+    stage = captioner("fake:delay_s=0.3")
+
+    async def work() -> Any:
+        unit_work = asyncio.create_task(stage(unit(good(10))))
+        while not (found := engines()):
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+        found[0].kill()
+        return await unit_work
+
+    batch = asyncio.run(work())
+    assert {row["status"] for row in rows_of(batch)} == {"ok"}
+    clock = clock_of(batch)
+    assert clock is not None
+    assert clock["restarts"] == 1
+    assert len(engines()) == 1
+    stage.close()
+    assert engines() == []
+
+
+def test_no_engine_outlives_its_stage() -> None:
+    stage = captioner()
+    asyncio.run(stage(unit(good(2))))
+    assert len(engines()) == 1
+    del stage
+    gc.collect()
+    assert engines() == []
+
+
+def test_no_engine_is_left_by_a_job_that_fails() -> None:
+    stage = captioner("fake:die=1", engine={"max_restarts": 2})
+    with pytest.raises(
+        JobError, match=r"ended 3 times in a row .*process \d+ was ended by signal 9"
+    ):
+        asyncio.run(stage(unit(good(9))))
+    assert engines() == []
+
+
+def test_an_engine_that_does_not_come_up_ends_the_job() -> None:
+    with pytest.raises(JobError, match=r"not up within caption.engine.start_timeout_s \(0.3 s\)"):
+        caption(unit(good(3)), "fake:start_s=1000", engine={"start_timeout_s": 0.3})
+    assert engines() == []
+
+
+@pytest.mark.parametrize("model", ["fake:hang=1", "fake:start_s=1000", "fake:delay_s=1000"])
+def test_a_stage_can_be_stopped_at_any_time(model: str) -> None:
+    stage = captioner(model)
+
+    def stop() -> None:
+        while not engines():
+            pass
+        stage.close()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(JobError):
+        asyncio.run(stage(unit(good(3))))
+    thread.join()
+    assert engines() == []

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from skytext.schema import SAMPLE
-from skytext.sources import ReadLimits, Shard, discover
+from skytext.sources import ReadLimits, Shard, discover, image_id
 from skytext.stages.read import ShardReader, shard_row
 from skytext.stages.units import UnitHead, unpack
 from skytext.table.location import TableLocation
@@ -19,6 +19,13 @@ MANY = 10**9
 Unit = tuple[UnitHead, list[dict[str, Any]]]
 
 
+@pytest.fixture(autouse=True)
+def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TableLocation:
+    """A table's place; who reads a shard keeps its manifest there, table or not."""
+    monkeypatch.chdir(tmp_path)
+    return TableLocation.parse(str(tmp_path / "table"))
+
+
 def read(
     shard: Shard,
     *,
@@ -27,11 +34,13 @@ def read(
     table: TableLocation | None = None,
     version: int | None = None,
     limits: ReadLimits | None = None,
+    has_rows: bool = True,
+    **more: Any,
 ) -> list[Unit]:
-    where = table or TableLocation.parse("nowhere")
-    reader = ShardReader(unit_images, unit_bytes, limits or ReadLimits(), where, version)
+    where = table or TableLocation.parse("table")
+    reader = ShardReader(unit_images, unit_bytes, limits or ReadLimits(), where, version, **more)
     units = []
-    for batch in reader(pa.Table.from_pylist([shard_row(shard)])):
+    for batch in reader(pa.Table.from_pylist([shard_row(shard, has_rows=has_rows)])):
         head, samples = unpack(batch)
         assert samples.schema.equals(SAMPLE)
         units.append((head, samples.to_pylist()))
@@ -82,9 +91,10 @@ def test_a_row_says_what_the_source_says(tmp_path: Path) -> None:
     assert (row["byte_length"], row["shard_etag"]) == (len(jpeg(1)), shard.etag)
 
 
-def test_what_has_a_row_is_left_out(tmp_path: Path) -> None:
+def test_what_has_a_row_is_left_out(
+    tmp_path: Path, where: TableLocation
+) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 10))
-    where = TableLocation.parse(str(tmp_path / "table"))
     done = [good_row(f"{i:04d}.jpg") for i in (0, 1, 2, 3, 7)]
     # Another shard with a member of the same name says nothing of this one.
     table = make_table(where, [*done, good_row("0005.jpg", shard="b.tar")])
@@ -95,30 +105,40 @@ def test_what_has_a_row_is_left_out(tmp_path: Path) -> None:
     assert sum(head.num_skipped for head, _ in units) == 5
 
 
-def test_a_shard_that_is_done_still_reports_what_it_lists(tmp_path: Path) -> None:
+def test_a_shard_that_is_done_still_reports_what_it_lists(
+    tmp_path: Path, where: TableLocation
+) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 5))
-    where = TableLocation.parse(str(tmp_path / "table"))
     table = make_table(where, [good_row(f"{i:04d}.jpg") for i in range(5)])
     ((head, rows),) = read(shard, unit_images=2, table=where, version=table.version)
     assert (head.num_listed, head.num_skipped, rows) == (5, 5, [])
 
 
-def test_a_run_sees_the_version_that_it_started_from(tmp_path: Path) -> None:
+def test_a_run_sees_the_version_that_it_started_from(
+    tmp_path: Path, where: TableLocation
+) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
-    where = TableLocation.parse(str(tmp_path / "table"))
     table = make_table(where, [good_row("0000.jpg")], [good_row("0001.jpg")])
     ((head, rows),) = read(shard, table=where, version=table.version - 1)
     assert [row["member"] for row in rows] == ["0001.jpg"]
     assert head.num_skipped == 1
 
 
+def table_row(row: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The row that a sample, as read, becomes in the table."""
+    make = good_row if row["failure"] is None else failed_row
+    same = {name: row[name] for name in ("image_id", "content_sha256", "shard_etag")}
+    return make(row["member"], **same, **more)
+
+
 def gone(units: list[Unit]) -> list[tuple[int, int]]:
     return [(head.num_gone_ok, head.num_gone_failed) for head, _ in units]
 
 
-def test_what_is_gone_from_a_shard_is_counted_at_its_end(tmp_path: Path) -> None:
+def test_what_is_gone_from_a_shard_is_counted_at_its_end(
+    tmp_path: Path, where: TableLocation
+) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 6))
-    where = TableLocation.parse(str(tmp_path / "table"))
     rows = [good_row("0000.jpg"), good_row("x.jpg"), good_row("y.jpg"), failed_row("z.jpg")]
     table = make_table(where, [*rows, good_row("w.jpg", shard="b.tar")])
     units = read(shard, unit_images=2, table=where, version=table.version)
@@ -129,36 +149,31 @@ def test_what_is_gone_from_a_shard_is_counted_at_its_end(tmp_path: Path) -> None
     assert gone(read(shard)) == [(0, 0)]
 
 
-def test_a_shard_whose_images_are_all_gone_says_so(tmp_path: Path) -> None:
+def test_a_shard_whose_images_are_all_gone_says_so(
+    tmp_path: Path, where: TableLocation
+) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", [("notes.md", b"hello")])
-    where = TableLocation.parse(str(tmp_path / "table"))
     table = make_table(where, [good_row("x.jpg"), failed_row("z.jpg")])
     units = read(shard, table=where, version=table.version)
     assert (sizes(units), gone(units)) == ([0], [(1, 1)])
 
 
-def test_the_failure_of_a_repaired_shard_is_gone(tmp_path: Path) -> None:
+def test_the_failure_of_a_repaired_shard_goes(tmp_path: Path, where: TableLocation) -> None:
     """The row that says where a cut-off shard ended stands for no image of the whole one."""
     root = write_archive(tmp_path / "aerial", {"a.tar": cut_tar(images(0, 4))})
     (shard,) = discover([str(root)])
     rows = [row for _, unit in read(shard) for row in unit]
-    where = TableLocation.parse(str(tmp_path / "table"))
-    table = make_table(
-        where,
-        [
-            (good_row if row["failure"] is None else failed_row)(
-                row["member"], image_id=row["image_id"]
-            )
-            for row in rows
-        ],
-    )
+    table = make_table(where, [table_row(row) for row in rows])
     again = read(shard, table=where, version=table.version)
-    assert (sizes(again), gone(again)) == ([0], [(0, 0)])
+    assert (sizes(again), gone(again), again[0][0].removes) == ([0], [(0, 0)], ())
     write_archive(root, {"a.tar": images(0, 4)})
     (whole,) = discover([str(root)])
     units = read(whole, table=where, version=table.version)
     assert [row["member"] for _, unit in units for row in unit] == ["0003.jpg"]
-    assert gone(units) == [(0, 1)]
+    (marker,) = [row["image_id"] for row in rows if row["member"] == ""]
+    assert [head.removes for head, _ in units] == [(marker,)]
+    # It is told to go, so it is none of those that are reported and left.
+    assert gone(units) == [(0, 0)]
 
 
 @pytest.mark.parametrize("name", bad_shards(0))
@@ -190,8 +205,9 @@ def test_a_shard_without_images_reports_nothing_listed(tmp_path: Path) -> None:
 
 def test_a_batch_may_hold_several_shards(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2), "b.tar": images(2, 1)})
-    reader = ShardReader(9, MANY, ReadLimits(), TableLocation.parse("nowhere"), None)
-    batch = pa.Table.from_pylist([shard_row(shard) for shard in discover([str(root)])])
+    reader = ShardReader(9, MANY, ReadLimits(), TableLocation.parse("table"), None)
+    shards = discover([str(root)])
+    batch = pa.Table.from_pylist([shard_row(shard, has_rows=False) for shard in shards])
     units = [unpack(unit) for unit in reader(batch)]
     assert [(head.shard, samples.num_rows) for head, samples in units] == [
         ("a.tar", 2),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -33,6 +34,11 @@ def test_a_unit_gives_back_what_was_packed() -> None:
     assert head == HEAD
     assert again.schema.equals(samples.schema)
     assert again.to_pylist() == samples.to_pylist()
+
+
+def test_a_unit_says_which_rows_are_to_go() -> None:
+    head = dataclasses.replace(HEAD, removes=("a" * 32, "b" * 32))
+    assert unpack(pack(head, SAMPLE.empty_table()))[0] == head
 
 
 @SCHEMAS

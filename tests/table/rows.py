@@ -65,6 +65,7 @@ def good_row(
         "text": f"{member} shows a river",
         "vectors": [vector.tolist() for vector in vectors],
         "caption_fingerprint": "c" * 32,
+        "unit_id": "unit",
         "run_id": "run",
         "created_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
         **more,
@@ -90,10 +91,20 @@ def to_table(rows: Sequence[dict[str, Any]], dim: int = DIM) -> pa.Table:
 
 
 def stage(
-    where: TableLocation, rows: Sequence[dict[str, Any]] | pa.Table, dim: int = DIM
+    where: TableLocation,
+    rows: Sequence[dict[str, Any]] | pa.Table,
+    dim: int = DIM,
+    *,
+    unit_id: str = "",
+    **more: Any,
 ) -> StagedUnit:
+    """Stage rows as one unit, which stands in each of them; ``more`` is `stage_rows`' own."""
     table = rows if isinstance(rows, pa.Table) else to_table(rows, dim)
-    return stage_rows(where, uuid.uuid4().hex, table)
+    unit_id = unit_id or uuid.uuid4().hex
+    names = pa.repeat(pa.scalar(unit_id), table.num_rows)
+    place = table.schema.get_field_index("unit_id")
+    table = table.set_column(place, table.schema.field(place), names)
+    return stage_rows(where, unit_id, table, **more)
 
 
 def good_rows(first: int, count: int, **more: Any) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from skytext.cli import caption, config, demo, doctor, index, search, status
+from skytext.cli import caption, config, demo, doctor, failures, index, plan, search, status
 from skytext.environment import quiet_libraries
 from skytext.errors import SkytextError
 
@@ -26,10 +26,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
+app.command("plan")(plan.plan)
 app.command("caption")(caption.caption)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("status")(status.status)
+app.command("failures")(failures.failures)
+app.command("retry-failed")(failures.retry_failed)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 
@@ -48,6 +51,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     quiet_libraries()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="skytext")
+    except KeyboardInterrupt:
+        typer.echo("skytext: interrupted; run the same command again to go on", err=True)
+        return EXIT_INTERRUPTED
     except SkytextError as error:
         typer.echo(f"skytext: {error}", err=True)
         return error.exit_status

@@ -49,6 +49,9 @@ TensorParallelSize = Annotated[
     int | None, typer.Option(help="GPUs that share one copy of the model (1).")
 ]
 CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000) …")]
+MaxFailureRate = Annotated[
+    float | None, typer.Option(help="A larger share of failed images ends the run (0.5).")
+]
 CommitInterval = Annotated[
     float | None, typer.Option("--commit-interval-s", help="… or this many seconds (60).")
 ]
@@ -69,6 +72,7 @@ def caption(
     embedding_model: EmbeddingModel = None,
     commit_images: CommitImages = None,
     commit_interval_s: CommitInterval = None,
+    max_failure_rate: MaxFailureRate = None,
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,
@@ -78,8 +82,6 @@ def caption(
 
     Run it again at any time: what has a row is left alone.
     """
-    from skytext.cli.output import job_progress, print_json
-
     options = {
         "archive": archive,
         "caption.model": model,
@@ -93,12 +95,20 @@ def caption(
         "embed.model": embedding_model,
         "job.commit_images": commit_images,
         "job.commit_interval_s": commit_interval_s,
+        "job.max_failure_rate": max_failure_rate,
     }
     resolved = make_config(config, settings, options)
     # Imported behind the cheap checks: Ray takes seconds.
-    from skytext.pipeline import plan_caption, run_caption
+    from skytext.pipeline import plan_caption
 
-    plan = plan_caption(sources, table, resolved)
+    run_and_show(plan_caption(sources, table, resolved), ray_address, as_json)
+
+
+def run_and_show(plan: CaptionPlan, ray_address: str | None, as_json: bool) -> None:
+    """Run a plan with its progress on stderr, and print what it did."""
+    from skytext.cli.output import job_progress, print_json
+    from skytext.pipeline import run_caption
+
     announce(plan)
     with job_progress() as on_progress:
         summary = run_caption(plan, ray_address=ray_address, on_progress=on_progress)
@@ -152,6 +162,9 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
             f"embedding: the model's token limit cut off {summary.num_truncated_variants:,} of "
             f"{summary.num_variants:,} variants"
         )
+    if summary.num_adopted:
+        images = plural(summary.num_adopted, "image")
+        lines.append(f"{images} staged by a run that ended early committed, not described again")
     if summary.num_stale:
         lines.append(
             f"{plural(summary.num_stale, 'row')} made with other settings left as they are"
@@ -159,6 +172,8 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     if summary.num_gone:
         rows = plural(summary.num_gone, "row")
         lines.append(f"{rows} of images that are gone from the source left as they are")
+    if summary.num_failed:
+        lines.append(f"see: skytext failures {plan.location.uri}")
     if summary.num_captioned:
         lines.append(f"next: skytext index {plan.location.uri}")
     for line in lines:

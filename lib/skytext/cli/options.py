@@ -42,9 +42,12 @@ EmbeddingModel = Annotated[
 
 
 def make_config(
-    path: Path | None, settings: list[str] | None, options: Mapping[str, Any] | None = None
+    path: Path | None,
+    settings: list[str] | None,
+    options: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Return defaults < file < ``--set`` < the command's own options.
+    """Return defaults < ``base`` < file < ``--set`` < the command's own options.
 
     Raises:
         ConfigError: a setting that does not exist or is out of range.
@@ -53,7 +56,7 @@ def make_config(
 
     overrides: dict[str, Any] = parse_settings(settings or [])
     overrides |= {name: value for name, value in (options or {}).items() if value is not None}
-    return load_config(path, overrides)
+    return load_config(path, overrides, base)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

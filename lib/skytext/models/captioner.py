@@ -16,7 +16,7 @@ from PIL import Image
 
 from skytext.captions import Variant, merge_distinct, parse_answer
 from skytext.config import CaptionConfig
-from skytext.errors import Reason, SampleError, Stage
+from skytext.errors import JobError, Reason, SampleError, Stage
 
 # Each further attempt is this much warmer: a model that repeats itself needs it, and a bounded
 # ladder of temperatures is what olmocr found to rescue most pages.
@@ -74,16 +74,27 @@ class EngineInfo:
     precision: str
 
 
+class EngineDiedError(JobError):
+    """The engine is gone, and with it what it was at; another may be started in its place."""
+
+
 class Engine(Protocol):
-    """Generates text for an image and a fixed prompt."""
+    """Generates text for an image and a fixed prompt.
+
+    Attributes:
+        info: what it runs on.
+        num_signs: signs of life so far: grows with every answer, and every few tokens of one.
+    """
 
     info: EngineInfo
+    num_signs: int
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
         """Answer one request.
 
         Raises:
             SampleError: this image cannot be asked about; others can.
+            EngineDiedError: the engine is gone.
         """
 
     async def check(self) -> None:
@@ -91,10 +102,15 @@ class Engine(Protocol):
 
         Raises:
             ModelError: the engine cannot answer: its prompt, template or settings are wrong.
+            EngineDiedError: the engine is gone.
         """
 
     def close(self) -> None:
-        """Stop the engine and its processes."""
+        """Stop the engine, a dead or hung one too, and wait until its processes are gone.
+
+        Raises:
+            JobError: one of them does not end.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,7 @@ class Captioner:
 
         Raises:
             SampleError: no good variant came within the attempts, or the engine refused the image.
+            EngineDiedError: the engine is gone.
         """
         with self.clock:
             return await self._climb(image, key)

@@ -7,36 +7,38 @@ engine's batch, so that it never drains between them.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
-import threading
 from collections.abc import Sequence
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from PIL import Image
 
 from skytext.captions import guide_pattern
 from skytext.config import CaptionConfig
 from skytext.errors import ConfigError, ModelError, Reason, SampleError, Stage
-from skytext.models.captioner import Answer, Ask, EngineInfo, Generation
+from skytext.models.captioner import Answer, Ask, EngineDiedError, EngineInfo, Generation
 from skytext.models.engine_plugin import CORES_VARIABLE, PARENT_VARIABLE
 from skytext.models.identity import ModelIdentity, read_template
+from skytext.models.processes import EngineProcesses, start_limit
 from skytext.models.torchvision_ops import declare_missing_ops
 from skytext.prompts import Prompt
 
 if TYPE_CHECKING:
-    from vllm import SamplingParams
+    from vllm import RequestOutput, SamplingParams
 
 logger = logging.getLogger(__name__)
 
 # A block must be no longer than the part of the prompt that variants share, or nothing is shared;
 # vLLM's own default on CPUs is 128 tokens, longer than a small model's whole prompt.
 _CPU_BLOCK_SIZE = 32
+# An answer is heard of once in so many tokens: a sign of life that costs next to nothing.
+_TOKENS_PER_SIGN = 32
 _CHECK_PX = 224
 _CHECK_TOKENS = 4
+_GONE = "the process of vLLM's engine is gone (its own lines, in the logs, may say why)"
 
 
 class VllmEngine:
@@ -46,12 +48,20 @@ class VllmEngine:
         config: what to run and how.
         model: the checkpoint.
         prompt: what is asked.
+        processes: where to note its processes.
 
     Raises:
         ModelError: the checkpoint cannot be served, or does not fit the device.
+        JobError: it was not up in time.
     """
 
-    def __init__(self, config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> None:
+    def __init__(
+        self,
+        config: CaptionConfig,
+        model: ModelIdentity,
+        prompt: Prompt,
+        processes: EngineProcesses | None = None,
+    ) -> None:
         _set_environment(config, model)
         declare_missing_ops()
         import vllm
@@ -61,7 +71,12 @@ class VllmEngine:
         self._prompt_by_objects: dict[int, str] = {}
         self._render = _Renderer(config, model, prompt)
         self._requests = itertools.count()
-        self._engine = _start(config, model, device=current_platform.device_type)
+        self.num_signs = 0
+        self._processes = processes or EngineProcesses()
+        # It serves this process, and must not end with an engine.
+        resource_tracker.ensure_running()
+        self._processes.leave_out_running()
+        self._engine = _start(config, model, self._processes, device=current_platform.device_type)
         precision = str(self._engine.model_config.dtype).removeprefix("torch.")
         self.info = EngineInfo(
             engine_version=f"vllm {vllm.__version__}",
@@ -74,32 +89,47 @@ class VllmEngine:
 
         Raises:
             SampleError: vLLM refused this request.
+            EngineDiedError: its core is gone.
         """
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
         prompt = {
             "prompt": self._prompt(ask.objects_per_answer),
             "multi_modal_data": {"image": image},
         }
         request_id = f"{os.getpid()}-{next(self._requests)}"
+        samples = _Samples()
         try:
-            stream = self._engine.generate(prompt, self._sampling(ask), request_id)
-            outputs = [output async for output in stream]
+            async for output in self._engine.generate(prompt, self._sampling(ask), request_id):
+                self.num_signs += 1
+                samples.add(output)
+        except EngineDeadError as error:
+            raise EngineDiedError(_GONE) from error
         except ValueError as error:
             # vLLM's validation errors are ValueErrors: this prompt, not the engine, is at fault.
             reason = (
                 Reason.PROMPT_TOO_LONG if "longer than" in str(error) else Reason.ENGINE_REFUSED
             )
             raise SampleError(Stage.CAPTION, reason, str(error)) from error
-        if not outputs:
+        except EngineGenerateError as error:
+            if self._engine.errored:
+                raise EngineDiedError(_GONE) from error
+            cause = error.__cause__ or error
+            raise SampleError(
+                Stage.CAPTION,
+                Reason.ENGINE_REFUSED,
+                f"vLLM could not take it: {type(cause).__name__}: {cause}",
+            ) from error
+        if not samples.token_ids:
             raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine gave no output")
-        output = outputs[-1]
         return Generation(
             answers=[
-                Answer(self._render.decode(item.token_ids), item.finish_reason)
-                for item in output.outputs
+                Answer(self._render.decode(samples.token_ids[i]), samples.finish_reasons.get(i))
+                for i in sorted(samples.token_ids)
             ],
-            num_prompt_tokens=len(output.prompt_token_ids or ()),
-            num_cached_tokens=output.num_cached_tokens or 0,
-            num_output_tokens=sum(len(item.token_ids) for item in output.outputs),
+            num_prompt_tokens=samples.num_prompt_tokens,
+            num_cached_tokens=samples.num_cached_tokens,
+            num_output_tokens=sum(map(len, samples.token_ids.values())),
         )
 
     async def check(self) -> None:
@@ -110,6 +140,7 @@ class VllmEngine:
 
         Raises:
             ModelError: the engine refuses it.
+            EngineDiedError: its core is gone.
         """
         blank = Image.new("RGB", (_CHECK_PX, _CHECK_PX))
         objects = self._config.num_variants if self._config.variants_by == "one_request" else 1
@@ -123,10 +154,17 @@ class VllmEngine:
             ) from error
 
     def close(self) -> None:
-        """Stop the engine and its processes."""
-        self._engine.shutdown()
+        """Stop the engine, a dead or hung one too, and wait until its processes are gone.
+
+        Raises:
+            JobError: one of them does not end.
+        """
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.shutdown()
         # Collected now; at the interpreter's exit its __del__ finds its modules gone, and says so.
-        del self._engine
+        del engine
+        self._processes.end()
 
     def _prompt(self, num_objects: int) -> str:
         if num_objects not in self._prompt_by_objects:
@@ -147,11 +185,29 @@ class VllmEngine:
             max_tokens=ask.max_tokens,
             seed=ask.seed,
             structured_outputs=guide,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.DELTA,
             # Token by token, in step with the engine, text costs the front end far more than
             # decoding each whole answer once.
             detokenize=False,
         )
+
+
+class _Samples:
+    """The answers to one request, put together from what vLLM tells of them on the way."""
+
+    def __init__(self) -> None:
+        self.token_ids: dict[int, list[int]] = {}
+        self.finish_reasons: dict[int, str | None] = {}
+        self.num_prompt_tokens = 0
+        self.num_cached_tokens = 0
+
+    def add(self, output: RequestOutput) -> None:
+        """Add what is new since the last output."""
+        self.num_prompt_tokens = len(output.prompt_token_ids or ())
+        self.num_cached_tokens = output.num_cached_tokens or 0
+        for item in output.outputs:
+            self.token_ids.setdefault(item.index, []).extend(item.token_ids)
+            self.finish_reasons[item.index] = item.finish_reason
 
 
 class _Renderer:
@@ -234,7 +290,9 @@ def parse_cores(text: str) -> list[int]:
     return sorted(cores)
 
 
-def _start(config: CaptionConfig, model: ModelIdentity, *, device: str) -> Any:
+def _start(
+    config: CaptionConfig, model: ModelIdentity, processes: EngineProcesses, *, device: str
+) -> Any:
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -251,6 +309,7 @@ def _start(config: CaptionConfig, model: ModelIdentity, *, device: str) -> Any:
         # Archives do not repeat images, so a cache of preprocessed ones would only fill memory.
         "mm_processor_cache_gb": 0,
         "disable_log_stats": True,
+        "stream_interval": _TOKENS_PER_SIGN,
     }
     if device == "cpu":
         options["block_size"] = _CPU_BLOCK_SIZE
@@ -266,24 +325,17 @@ def _start(config: CaptionConfig, model: ModelIdentity, *, device: str) -> Any:
         raise ConfigError(
             f"caption.engine.options: {error}; these must be fields of vLLM's AsyncEngineArgs"
         ) from error
-    watchdog = threading.Timer(engine.start_timeout_s, _end_children)
-    watchdog.daemon = True
-    watchdog.start()
     try:
-        return AsyncLLM.from_engine_args(args)
+        with start_limit(processes, engine.start_timeout_s):
+            started = AsyncLLM.from_engine_args(args)
     except (ValueError, OSError, RuntimeError) as error:
+        processes.end()
         raise ModelError(_start_failure(model, error)) from error
-    finally:
-        watchdog.cancel()
-
-
-def _end_children() -> None:
-    """End an engine that does not come up: vLLM waits for its core, and a core whose start failed
-    may wait for its own worker for ever.
-    """
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+    except BaseException:
+        processes.end()
+        raise
+    processes.settle()
+    return started
 
 
 def _start_failure(model: ModelIdentity, error: Exception) -> str:

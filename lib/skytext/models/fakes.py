@@ -1,15 +1,15 @@
 """Fakes of the engine and the embedder: fast, deterministic, and able to fail on demand.
 
 They ship with the package so that users can test their own jobs without a model. They are named
-as models: ``fake`` or ``fake:delay_s=0.01,fail=0.02,empty=0.1``.
+as models: ``fake`` or ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
 """
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import hashlib
-import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,34 +22,18 @@ from skytext.config import FAKE_MODEL_PREFIX
 from skytext.errors import ConfigError, Reason, SampleError, Stage
 from skytext.models.captioner import Answer, Ask, EngineInfo, Generation
 from skytext.models.embedder import EmbedderInfo, Embeddings
+from skytext.models.fake_engine_client import FakeProcess
+from skytext.models.processes import EngineProcesses, start_limit
 
-_WORDS = [
-    "river",
-    "forest",
-    "road",
-    "field",
-    "harbour",
-    "runway",
-    "storage",
-    "tank",
-    "bridge",
-    "village",
-    "lake",
-    "desert",
-    "snow",
-    "beach",
-    "stadium",
-    "factory",
-    "railway",
-    "canal",
-    "orchard",
-    "solar",
-]
+_SHARES = ("fail", "empty", "repeat", "truncate", "die", "hang")
+_PREFIXES = ("die_on", "hang_on")
+_DIGESTS = re.compile(r"[0-9a-f]{1,64}(\+[0-9a-f]{1,64})*")
+_PROMPT_TOKENS, _ANSWER_TOKENS = 100, 90
 
 
 @dataclass(frozen=True, slots=True)
 class FakeOptions:
-    """What a fake engine does wrong, each as a share of the images, decided by their pixels.
+    """What a fake engine does wrong, mostly as shares of the images, decided by their pixels.
 
     Attributes:
         delay_s: seconds an answer takes.
@@ -57,6 +41,12 @@ class FakeOptions:
         empty: share of answers that hold an empty field.
         repeat: share of images all of whose answers are equal.
         truncate: share of images whose first answers are cut off.
+        die: share of images that end the engine's process.
+        hang: share of images at which the engine's process stops answering.
+        die_on: digests of pixels (`pixel_digest`), or their first digits, joined by ``+``: these
+            images end the engine's process.
+        hang_on: such digests of images at which it stops answering.
+        start_s: seconds the engine takes to come up.
     """
 
     delay_s: float = 0.0
@@ -64,81 +54,110 @@ class FakeOptions:
     empty: float = 0.0
     repeat: float = 0.0
     truncate: float = 0.0
+    die: float = 0.0
+    hang: float = 0.0
+    die_on: str = ""
+    hang_on: str = ""
+    start_s: float = 0.0
 
     @classmethod
     def parse(cls, name: str) -> FakeOptions:
         """Read a fake model's name.
 
         Raises:
-            ConfigError: an unknown option, or a value that is no number.
+            ConfigError: an unknown option, or a value that it cannot have.
         """
         _, _, text = name.partition(":")
         try:
             pairs = dict(part.split("=", 1) for part in text.split(",") if part)
-            options = cls(**{key: float(value) for key, value in pairs.items()})
-            if not 0 <= options.delay_s < math.inf or any(
-                not 0 <= getattr(options, name) <= 1
-                for name in ("fail", "empty", "repeat", "truncate")
+            texts = {key: value for key, value in pairs.items() if key in _PREFIXES}
+            numbers = {key: float(value) for key, value in pairs.items() if key not in texts}
+            options = cls(**numbers, **texts)  # type: ignore[arg-type]
+            if (
+                not all(0 <= seconds < math.inf for seconds in (options.delay_s, options.start_s))
+                or not all(0 <= getattr(options, share) <= 1 for share in _SHARES)
+                or not all(_DIGESTS.fullmatch(prefixes) for prefixes in texts.values())
             ):
                 raise ValueError("out of range")
             return options
         except (TypeError, ValueError) as error:
             known = ", ".join(cls.__dataclass_fields__)
             raise ConfigError(
-                f"model {name!r}: a fake is written {FAKE_MODEL_PREFIX}:OPTION=NUMBER,… with "
-                f"options {known}"
+                f"model {name!r}: a fake is written {FAKE_MODEL_PREFIX}:OPTION=VALUE,… with "
+                f"options {known}; die_on and hang_on take hexadecimal digits, the others numbers"
             ) from error
 
 
+def pixel_digest(image: Image.Image) -> str:
+    """Return the SHA-256 of an image's pixels, hexadecimal: what a fake engine goes by."""
+    return hashlib.sha256(image.tobytes()).hexdigest()
+
+
 class FakeEngine:
-    """Answers from the image's pixels alone."""
+    """Answers from the image's pixels alone, in a process of its own as a real engine does.
+
+    Args:
+        options: what it does wrong.
+        processes: where to note its process.
+        start_timeout_s: longest start, in seconds.
+
+    Raises:
+        JobError: the start takes longer.
+    """
 
     info = EngineInfo(engine_version="fake 1", device="cpu", precision="none")
 
-    def __init__(self, options: FakeOptions) -> None:
-        self._options = options
+    def __init__(
+        self,
+        options: FakeOptions,
+        processes: EngineProcesses | None = None,
+        start_timeout_s: float = 60.0,
+    ) -> None:
         self.num_requests = 0
+        self.num_signs = 0
+        self._processes = processes or EngineProcesses()
+        self._process = FakeProcess(dataclasses.asdict(options), FIELDS)
+        try:
+            with start_limit(self._processes, start_timeout_s):
+                self._process.wait_until_ready()
+            self._processes.settle()
+        except BaseException:
+            self.close()
+            raise
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
         """Answer one request.
 
         Raises:
             SampleError: for the share of images that `FakeOptions.fail` names.
+            EngineDiedError: its process is gone.
         """
         self.num_requests += 1
-        if self._options.delay_s:
-            await asyncio.sleep(self._options.delay_s)
-        digest = hashlib.sha256(image.tobytes())
-        luck = int.from_bytes(digest.digest()[:4], "big") / 2**32
-        if luck < self._options.fail:
-            raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the fake was told to refuse")
-        answers = [self._answer(digest.hexdigest(), luck, i, ask) for i in range(ask.num_samples)]
-        return Generation(answers, 100, 0, 90 * ask.num_samples * ask.objects_per_answer)
+        reply = await self._process.ask({"digest": pixel_digest(image), **_asked(ask)})
+        self.num_signs += 1
+        if "refused" in reply:
+            raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, reply["refused"])
+        answers = [Answer(text, finish_reason) for text, finish_reason in reply["answers"]]
+        num_tokens = _ANSWER_TOKENS * ask.num_samples * ask.objects_per_answer
+        return Generation(answers, _PROMPT_TOKENS, 0, num_tokens)
 
     async def check(self) -> None:
         """Nothing to try."""
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """End its process, whatever it does, and wait until it is gone."""
+        self._processes.kill()
+        self._process.close()
+        self._processes.end()
 
-    def _answer(self, seed: str, luck: float, sample: int, ask: Ask) -> Answer:
-        objects = [
-            self._object(seed, luck, sample * ask.objects_per_answer + i, ask)
-            for i in range(ask.objects_per_answer)
-        ]
-        text = json.dumps(objects[0] if len(objects) == 1 else {"variants": objects})
-        if luck < self._options.truncate and ask.max_tokens <= 512 * ask.objects_per_answer:
-            return Answer(text[: len(text) // 2], "length")
-        return Answer(text, "stop")
 
-    def _object(self, seed: str, luck: float, variant: int, ask: Ask) -> dict[str, str]:
-        repeat = luck < self._options.repeat
-        key = seed if repeat else f"{seed}{variant}{ask.temperature:.2f}"
-        rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
-        found = {name: " ".join(rng.choice(_WORDS, size=6)) for name in FIELDS}
-        if rng.random() < self._options.empty:
-            found["feature"] = " "
-        return found
+def _asked(ask: Ask) -> dict[str, float]:
+    return {
+        "num_samples": ask.num_samples,
+        "objects_per_answer": ask.objects_per_answer,
+        "temperature": ask.temperature,
+        "max_tokens": ask.max_tokens,
+    }
 
 
 class FakeEmbedder:

@@ -256,6 +256,7 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
 
 def _hub_or_fake(name: str, revision: str | None) -> ModelIdentity:
     if is_fake(name):
+        _no_revision(revision, name)
         return ModelIdentity(name, name, "fake-1", is_local=False)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

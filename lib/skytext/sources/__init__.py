@@ -3,29 +3,36 @@
 from skytext.sources.base import (
     SHARD_SUFFIXES,
     BBox,
+    Member,
     Metadata,
     ReadLimits,
+    ReadOptions,
     Sample,
     Shard,
     ShardCounts,
     image_id,
 )
 from skytext.sources.discover import discover
+from skytext.sources.fetch import fetch_image
+from skytext.sources.members import list_members, read_shard
 from skytext.sources.sidecar import parse_bbox, parse_datetime, parse_sidecar
 from skytext.sources.storage import READ_ERRORS, open_stream, read_range
-from skytext.sources.tar import read_shard
 
 __all__ = [
     "READ_ERRORS",
     "SHARD_SUFFIXES",
     "BBox",
+    "Member",
     "Metadata",
     "ReadLimits",
+    "ReadOptions",
     "Sample",
     "Shard",
     "ShardCounts",
     "discover",
+    "fetch_image",
     "image_id",
+    "list_members",
     "open_stream",
     "parse_bbox",
     "parse_datetime",

@@ -31,8 +31,14 @@ from skytext.errors import SampleError
 BBox = tuple[float, float, float, float]
 """West, south, east, north in degrees, EPSG:4326; west > east crosses the antimeridian."""
 
-SHARD_SUFFIXES = (".tar",)
-"""Lower-case suffixes of the shard formats that can be read."""
+SHARD_SUFFIXES = (".tar", ".parquet")
+"""Lower-case suffixes of the files that hold many images."""
+
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff"})
+"""Lower-case suffixes, without their dot, of image files and of members that are images."""
+
+SIDECAR_SUFFIXES = frozenset({"json", "txt"})
+"""Lower-case suffixes, without their dot, of what may stand beside an image."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,29 @@ class ReadLimits:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """What a person chose about the way shards are read.
+
+    Attributes:
+        image_column: the Parquet column that holds the images; None: the one that looks like it,
+            see :mod:`skytext.sources.columns`.
+    """
+
+    image_column: str | None = None
+
+
+@dataclass(frozen=True)
 class Shard:
-    """One file of many images.
+    """One file of many images, or one folder of image files.
 
     Attributes:
         archive: the archive's name.
-        uri: where the shard is now.
-        path: the shard's path relative to the source's root, '/'-separated.
-        size_bytes: its size in bytes.
-        etag: changes when the shard's content does.
+        uri: where the shard is now; a folder's ends with a slash.
+        path: the shard's path relative to the source's root, '/'-separated; a folder's ends
+            with a slash, and is ``./`` for the root itself.
+        size_bytes: its size in bytes; of a folder, that of its images.
+        etag: changes when the shard's content does; a folder's, when any image or sidecar
+            directly in it is added, taken away or changed.
     """
 
     archive: str
@@ -100,11 +120,15 @@ class Sample(Metadata):
         shard: the shard's path relative to the source's root.
         member: the member's name in the shard; empty for the failure of a whole shard or of its
             unreadable tail.
-        uri: ``{shard uri}#{member}``; the shard's own uri where ``member`` is empty.
-        shard_etag: the etag of the shard that was read.
-        byte_offset: where the image's bytes begin in the shard; None where they are not stored
-            in one piece (a sparse member) or where there are none.
-        byte_length: how many bytes they are.
+        uri: ``{shard uri}#{member}``, for a file in a folder its own uri; the shard's own uri
+            where ``member`` is empty.
+        shard_etag: the etag of the file that holds the bytes: the shard's, and for a file in a
+            folder its own.
+        byte_offset: where the image's bytes begin in that file; None where they are not stored
+            in one piece (a Parquet row, a sparse member) or where there are none.
+        byte_length: how many bytes they are; None where ``byte_offset`` is.
+        row_group: of a Parquet row: its row group, from 0; else None.
+        row: of a Parquet row: its number in the row group, from 0; else None.
         data: the encoded image; None exactly where ``failure`` is set.
         failure: why the image could not be read.
     """
@@ -117,8 +141,85 @@ class Sample(Metadata):
     shard_etag: str = field(kw_only=True)
     byte_offset: int | None = field(kw_only=True)
     byte_length: int | None = field(kw_only=True)
+    row_group: int | None = field(kw_only=True, default=None)
+    row: int | None = field(kw_only=True, default=None)
     data: bytes | None = field(kw_only=True, repr=False)
     failure: SampleError | None = field(kw_only=True, default=None)
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of an image, or of an unreadable shard, without reading the image.
+
+    Attributes:
+        image_id: that of the sample.
+        member: its name in the shard; empty for an unreadable shard or tail.
+        uri: that of the sample.
+        etag: the sample's ``shard_etag``: of a file in a folder its own, else the shard's.
+        byte_offset: as in the sample.
+        byte_length: as in the sample.
+        row_group: as in the sample.
+        row: as in the sample.
+        failure: why it cannot be read, as far as headers tell. None promises nothing: a Parquet
+            cell may be empty, and a file may vanish.
+    """
+
+    image_id: str
+    member: str
+    uri: str
+    etag: str
+    byte_offset: int | None = None
+    byte_length: int | None = None
+    row_group: int | None = None
+    row: int | None = None
+    failure: SampleError | None = None
+
+    @classmethod
+    def of(cls, sample: Sample) -> Member:
+        """Return what the walk says of a sample."""
+        return cls(
+            image_id=sample.image_id,
+            member=sample.member,
+            uri=sample.uri,
+            etag=sample.shard_etag,
+            byte_offset=sample.byte_offset,
+            byte_length=sample.byte_length,
+            row_group=sample.row_group,
+            row=sample.row,
+            failure=sample.failure,
+        )
+
+    def sample(
+        self,
+        shard: Shard,
+        said: Metadata,
+        data: bytes | None,
+        failure: SampleError | None = None,
+    ) -> Sample:
+        """Return the sample of this member.
+
+        Args:
+            shard: the shard it was met in.
+            said: what the source says of it.
+            data: its bytes; left out where there is a failure.
+            failure: why it could not be read; the member's own where None.
+        """
+        failure = failure or self.failure
+        return Sample(
+            **vars(said),
+            image_id=self.image_id,
+            archive=shard.archive,
+            shard=shard.path,
+            member=self.member,
+            uri=self.uri,
+            shard_etag=self.etag,
+            byte_offset=self.byte_offset,
+            byte_length=self.byte_length,
+            row_group=self.row_group,
+            row=self.row,
+            data=None if failure else data,
+            failure=failure,
+        )
 
 
 @dataclass

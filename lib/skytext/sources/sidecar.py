@@ -52,6 +52,41 @@ def parse_sidecar(
     return Metadata(**fields, metadata=_dump(rest) if rest else None)
 
 
+_ITEM_KEYS = ("stac_item", "stac", "json")
+
+
+def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadata:
+    """Read an object of JSON's values, such as the columns of a row; never raises.
+
+    A STAC Item, or an object with keys of the same names, under ``stac_item``, ``stac`` or
+    ``json`` (or its JSON text) fills the fields that the object's own keys leave open.
+
+    Args:
+        item: the object; it is not changed.
+        max_bytes: where what is left as ``metadata`` is longer, it is not kept.
+    """
+    fields, rest = _typed_fields(item)
+    for key in _ITEM_KEYS:
+        inner = _inner_item(rest.get(key))
+        if inner is not None:
+            more, inner_rest = _typed_fields(inner)
+            rest[key] = inner_rest if not more.keys() & fields.keys() else inner
+            fields = {**more, **fields}
+    kept = _dump(rest) if rest else None
+    if kept is not None and max_bytes is not None and len(kept.encode()) > max_bytes:
+        kept = _dump({"_sidecar_error": f"the other columns hold more than {max_bytes} bytes"})
+    return Metadata(**fields, metadata=kept)
+
+
+def _inner_item(value: object) -> dict[str, Any] | None:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return _parse_object(value.encode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
 def _parse_object(data: bytes) -> dict[str, Any]:
     # NaN, Infinity and 1e999 are no JSON numbers; kept as the words they were written in.
     item = json.loads(data, parse_constant=str, parse_float=_float_or_text)

@@ -5,8 +5,9 @@ OUTPUT   units of `skytext.schema.CAPTIONED` rows, without the images' bytes.
 FAN-OUT  one unit to one unit. Several units are in work at once (the actor is asynchronous and
          concurrent), so requests of many units share the engine's batch and it does not drain
          between them.
-ON ERROR an image without a good variant, or that the engine refuses, becomes a failed row; an
-         engine that cannot start or dies ends the job.
+ON ERROR an image without a good variant, that the engine refuses, or that ends the engine becomes
+         a failed row. An engine that dies or hangs is replaced; one that cannot start, or that
+         lives too short to describe a single image, ends the job.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import weakref
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -23,79 +26,114 @@ from skytext.captions import Variant, search_text
 from skytext.config import CaptionConfig, ImageConfig
 from skytext.errors import SampleError
 from skytext.images import decode_rgb
-from skytext.models.captioner import Captioner, Description
+from skytext.models.captioner import Captioner, Description, EngineInfo
 from skytext.models.factory import make_captioner
 from skytext.models.identity import ModelIdentity, caption_fingerprint
+from skytext.models.processes import EngineProcesses
 from skytext.prompts import Prompt
 from skytext.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
+from skytext.stages.duplicates import Duplicates
+from skytext.stages.engine_supervisor import EngineSupervisor
 from skytext.stages.read import failure_row
+from skytext.stages.stop import StopFlag
 from skytext.stages.units import pack, unpack
+from skytext.table.location import TableLocation
 
 ENGINE_COLUMN = "engine_clock"
-"""Beside a unit: the engine's id, span and idle seconds so far, as JSON."""
+"""Beside a unit: the engine's id, span and idle seconds, and restarts so far, as JSON."""
+
+
+class _StoppedError(Exception):
+    """The run stops: an image that waited for the engine is not described any more."""
 
 
 class CaptionUnits:
     """One engine, shared by all the units that its actor works on.
 
-    The engine starts with the first image: a run that finds nothing to do starts none.
+    The engine starts with the first image: a run that finds nothing to do starts none. Its
+    processes end with this object, or at `close`.
 
     Args:
         config: what to run and how.
         images: pixel settings, part of the fingerprint.
         model: the checkpoint.
         prompt: what is asked.
+        stop: once it is raised, images that the engine does not have yet are left out of their
+            units: they stay without a row, for the next run.
+        location: the table, where earlier descriptions of identical bytes are found.
+        described: see `skytext.stages.prepare.Prepared`; None for nothing described yet.
     """
 
     def __init__(
-        self, config: CaptionConfig, images: ImageConfig, model: ModelIdentity, prompt: Prompt
+        self,
+        config: CaptionConfig,
+        images: ImageConfig,
+        model: ModelIdentity,
+        prompt: Prompt,
+        stop: StopFlag | None = None,
+        location: TableLocation | None = None,
+        described: Any = None,
     ) -> None:
-        self._config = config
-        self._model = model
-        self._prompt = prompt
+        self._stop = stop
         self._lineage = {
             "caption_fingerprint": caption_fingerprint(config, images, model, prompt),
             "caption_model": model.name,
             "caption_model_revision": model.revision,
             "prompt_id": prompt.prompt_id,
         }
-        self._captioner: Captioner | None = None
+        known = None if described is None else ray.get(described)
+        fingerprint = self._lineage["caption_fingerprint"]
+        self._duplicates = Duplicates(location, fingerprint, known)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
-        self._starting = asyncio.Lock()
+        self._engine = EngineSupervisor(partial(_start, config, model, prompt), config.engine)
+        # Ray lets go of this object when the actor ends in peace; of an actor that is killed, the
+        # engine's processes notice it themselves.
+        weakref.finalize(self, self._engine.close)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images described."""
         head, samples = unpack(batch)
-        rows = await asyncio.gather(*(self._row(row) for row in samples.to_pylist()))
-        unit = pack(head, pa.Table.from_pylist(list(rows), schema=CAPTIONED))
+        found = await asyncio.gather(*(self._row(row) for row in samples.to_pylist()))
+        rows = [row for row in found if row is not None]
+        unit = pack(head, pa.Table.from_pylist(rows, schema=CAPTIONED))
         return unit.append_column(ENGINE_COLUMN, pa.array([self._clock()], pa.string()))
 
-    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    def close(self) -> None:
+        """End the engine's processes and wait until they are gone; from any thread, at any time.
+
+        Units still in work fail with a JobError.
+        """
+        self._engine.close()
+
+    async def _row(self, row: dict[str, Any]) -> dict[str, Any] | None:
         data = row.pop("data")
         failure = row.pop("failure")
         if failure is not None:
             return row | {"status": STATUS_FAILED, "failure": failure}
-        captioner = await self._start()
+        if await self._is_stopping():
+            return None
+        info = await self._engine.start()
         try:
-            async with self._admitted:
-                image = await asyncio.to_thread(decode_rgb, data)
-                description = await captioner.describe(image, row["image_id"])
+            describe = partial(self._describe, data, row["image_id"])
+            description = await self._duplicates.describe(row["content_sha256"], describe)
+        except _StoppedError:
+            return None
         except SampleError as error:
             failed = {"status": STATUS_FAILED, "failure": failure_row(error)}
-            return row | self._made_by(captioner) | failed
-        return row | self._made_by(captioner) | _caption_columns(description)
+            return row | self._made_by(info) | failed
+        return row | self._made_by(info) | _caption_columns(description)
 
-    async def _start(self) -> Captioner:
-        async with self._starting:
-            if self._captioner is None:
-                # Blocks the loop on purpose: until the engine is there, no unit can go on anyway.
-                captioner = make_captioner(self._config, self._model, self._prompt)
-                await captioner.engine.check()
-                self._captioner = captioner
-            return self._captioner
+    async def _describe(self, data: bytes, image_id: str) -> Description:
+        async with self._admitted:
+            if await self._is_stopping():
+                raise _StoppedError
+            image = await asyncio.to_thread(decode_rgb, data)
+            return await self._engine.describe(image, image_id)
 
-    def _made_by(self, captioner: Captioner) -> dict[str, Any]:
-        info = captioner.engine.info
+    async def _is_stopping(self) -> bool:
+        return self._stop is not None and await asyncio.to_thread(self._stop.is_raised)
+
+    def _made_by(self, info: EngineInfo) -> dict[str, Any]:
         return self._lineage | {
             "engine_version": info.engine_version,
             "caption_device": info.device,
@@ -103,11 +141,23 @@ class CaptionUnits:
         }
 
     def _clock(self) -> str | None:
-        if self._captioner is None:
+        if not self._engine.was_started:
             return None
-        clock = self._captioner.clock
-        actor = ray.get_runtime_context().get_actor_id()
-        return json.dumps({"engine": actor, "span_s": clock.span_s, "idle_s": clock.idle_s})
+        clock = self._engine.clock
+        return json.dumps(
+            {
+                "engine": ray.get_runtime_context().get_actor_id(),
+                "span_s": clock.span_s,
+                "idle_s": clock.idle_s,
+                "restarts": self._engine.num_restarts,
+            }
+        )
+
+
+def _start(
+    config: CaptionConfig, model: ModelIdentity, prompt: Prompt, processes: EngineProcesses
+) -> Captioner:
+    return make_captioner(config, model, prompt, processes)
 
 
 def max_images_in_flight(config: CaptionConfig) -> int:

@@ -28,10 +28,12 @@ class TableCounts:
     Attributes:
         by_shard: ``(archive, shard)`` to the number of rows by status.
         num_stale: rows made with another caption fingerprint.
+        num_double: images with more than one row.
     """
 
     by_shard: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     num_stale: int = 0
+    num_double: int = 0
 
 
 def count_table(
@@ -47,4 +49,6 @@ def count_table(
 
 def _count(location: TableLocation, version: int, caption_fingerprint: str) -> TableCounts:
     table = ImagesTable.open(location, version)
-    return TableCounts(table.counts_by_shard(), table.num_stale(caption_fingerprint))
+    return TableCounts(
+        table.counts_by_shard(), table.num_stale(caption_fingerprint), table.num_double()
+    )

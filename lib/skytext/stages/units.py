@@ -29,6 +29,8 @@ class UnitHead:
         shard_bytes_read: bytes of the shard that these images take.
         num_gone_ok: done rows of images that the shard no longer holds; said by its last unit.
         num_gone_failed: failed rows of such.
+        removes: rows that are to go with this unit, by image: they say that the shard could not be
+            read, and now it can.
     """
 
     unit_id: str
@@ -39,6 +41,11 @@ class UnitHead:
     shard_bytes_read: int
     num_gone_ok: int = 0
     num_gone_failed: int = 0
+    removes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # From Arrow and from JSON it comes as a list.
+        object.__setattr__(self, "removes", tuple(self.removes))
 
     def as_row(self) -> dict[str, Any]:
         """Return the head's columns and values."""

@@ -17,11 +17,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skytext.schema import STATUS_FAILED, STATUS_OK, TIMESTAMP
+from skytext.schema import FAILURE, STATUS_FAILED, STATUS_OK, TIMESTAMP
 from skytext.stages.caption import ENGINE_COLUMN
 from skytext.stages.units import UnitHead, unpack
 from skytext.table.location import TableLocation
-from skytext.table.staging import StagedUnit, stage_rows, to_images_table, vector_dim
+from skytext.table.staging import stage_rows, to_images_table, vector_dim
 
 _SUMMED = (
     "num_variants",
@@ -38,7 +38,7 @@ class UnitRecord:
 
     Attributes:
         head: its counts as read.
-        staged: what to commit; None for a unit without rows.
+        num_rows: what is to be committed of it; None where there is nothing.
         num_ok: rows that are done.
         num_failed: rows that failed.
         failures: ``stage/reason`` to the number of rows.
@@ -48,7 +48,7 @@ class UnitRecord:
     """
 
     head: UnitHead
-    staged: StagedUnit | None
+    num_rows: int | None
     num_ok: int = 0
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -65,9 +65,6 @@ class UnitRecord:
         """Read what `to_json` wrote."""
         fields = json.loads(text)
         fields["head"] = UnitHead(**fields["head"])
-        if fields["staged"] is not None:
-            staged = fields["staged"]
-            fields["staged"] = StagedUnit(**staged | {"fragments": tuple(staged["fragments"])})
         if fields["example"] is not None:
             fields["example"] = tuple(fields["example"])
         return cls(**fields)
@@ -80,10 +77,15 @@ class UnitWriter:
     Attributes:
         location: the table.
         run_id: stands in every row.
+        caption_fingerprint: stands in every record: what was staged with other settings is not
+            adopted by a later run.
+        embedding_fingerprint: likewise.
     """
 
     location: TableLocation
     run_id: str
+    caption_fingerprint: str = ""
+    embedding_fingerprint: str = ""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Stage the unit; return its record as a table of one JSON text."""
@@ -95,17 +97,28 @@ class UnitWriter:
     def _write(
         self, head: UnitHead, samples: pa.Table, clock: Mapping[str, Any] | None
     ) -> UnitRecord:
-        if samples.num_rows == 0:
+        if samples.num_rows == 0 and not head.removes:
             return UnitRecord(head, None)
         now = pa.scalar(dt.datetime.now(dt.UTC), TIMESTAMP)
-        rows = samples.append_column("run_id", pa.repeat(self.run_id, samples.num_rows))
-        rows = rows.append_column("created_at", pa.repeat(now, samples.num_rows))
-        dim = vector_dim(samples.schema)
-        staged = stage_rows(self.location, head.unit_id, to_images_table(rows, dim))
+        said = {"unit_id": pa.scalar(head.unit_id), "run_id": pa.scalar(self.run_id)}
+        rows = samples.set_column(
+            samples.column_names.index("failure"), "failure", _with_earlier_attempts(samples)
+        )
+        for name, value in (said | {"created_at": now}).items():
+            rows = rows.append_column(name, pa.repeat(value, samples.num_rows))
+        staged = stage_rows(
+            self.location,
+            head.unit_id,
+            to_images_table(rows, vector_dim(samples.schema)),
+            caption_fingerprint=self.caption_fingerprint,
+            embedding_fingerprint=self.embedding_fingerprint,
+            replaces=_replaces(samples),
+            removes=head.removes,
+        )
         status = samples.column("status").to_pylist()
         return UnitRecord(
             head=head,
-            staged=staged,
+            num_rows=staged.num_rows,
             num_ok=status.count(STATUS_OK),
             num_failed=status.count(STATUS_FAILED),
             failures=_failures(samples),
@@ -113,6 +126,25 @@ class UnitWriter:
             engine_clock=clock,
             example=_example(samples),
         )
+
+
+def _replaces(samples: pa.Table) -> dict[str, str]:
+    pairs = zip(
+        samples.column("image_id").to_pylist(),
+        samples.column("replaces_unit").to_pylist(),
+        strict=True,
+    )
+    return {image_id: unit for image_id, unit in pairs if unit is not None}
+
+
+def _with_earlier_attempts(samples: pa.Table) -> pa.Array:
+    """Return the failures; an attempt is one run's, and those of the replaced rows count."""
+    failures = samples.column("failure").to_pylist()
+    earlier = samples.column("earlier_attempts").to_pylist()
+    for failure, attempts in zip(failures, earlier, strict=True):
+        if failure is not None:
+            failure["attempts"] = (attempts or 0) + 1
+    return pa.array(failures, FAILURE)
 
 
 def _failures(samples: pa.Table) -> dict[str, int]:

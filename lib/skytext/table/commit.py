@@ -2,8 +2,9 @@
 
 A plain Lance append cannot be fenced: two appends from the same stale version both land. An
 ``Update`` that names an existing fragment, unchanged, beside the new ones does conflict with
-any other commit of that kind, leaves indexes valid and does not conflict with an index build. So
-every commit but the one that creates the data set is such an update, from the version that this
+any other update that names the same one, leaves indexes valid and does not conflict with an index
+build. So every commit but the one that creates the data set is an update that names the first
+fragment, whatever else it changes, from the version that this
 writer saw last: a second writer gets `CommitConflictError`, never a double row. Only maintenance
 (merged fragments, indexes) in between lets it go on from the newer version.
 """
@@ -18,7 +19,7 @@ from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, TableError
 from skytext.schema import images_schema
-from skytext.table.images import ImagesTable, TableIdentity
+from skytext.table.images import ImagesTable, TableIdentity, sql_text
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.staging import StagedUnit, fragments_of
 
@@ -68,21 +69,26 @@ class Committer:
 
         Raises:
             CommitConflictError: somebody else committed since this writer last looked.
-            JobError: a record and its fragments disagree.
+            JobError: a record and its fragments disagree, or the store refuses.
         """
-        fragments = []
-        for unit in units:
-            staged = fragments_of(unit)
-            if sum(fragment.physical_rows for fragment in staged) != unit.num_rows:
-                raise JobError(f"unit {unit.unit_id}: its record and its fragments disagree")
-            fragments.extend(staged)
         if self._dataset is None:
-            self._dataset = self._create(fragments, units[0].dim)
+            self._dataset = self._create(units)
         else:
-            self._dataset = self._extend_past_maintenance(self._dataset, fragments)
+            self._dataset = self._extend_past_maintenance(self._dataset, units)
         return int(self._dataset.version)
 
-    def _create(self, fragments: list[lance.FragmentMetadata], dim: int) -> lance.LanceDataset:
+    def raise_fence(self) -> int | None:
+        """Make every commit that was prepared before this one a conflict; return the new version.
+
+        Without a data set there is nothing to fence: of two that create it one fails.
+        """
+        if self._dataset is not None:
+            self._dataset = self._extend_past_maintenance(self._dataset, ())
+        return self.version
+
+    def _create(self, units: Sequence[StagedUnit]) -> lance.LanceDataset:
+        fragments = _checked_fragments(units)
+        dim = max(unit.dim for unit in units)
         identity = dataclasses.replace(self._identity, dim=dim)
         # The identity is part of the schema, so that it is there from the first version on.
         # read_version 0 makes Lance fail where another writer created the data set meanwhile.
@@ -98,18 +104,26 @@ class Committer:
             )
         except (LanceConflict, OSError) as error:
             # Lance 14 says it in several ways; that the table is there now is what tells.
-            if ImagesTable.find(self._location) is None:
+            table = ImagesTable.find(self._location)
+            if table is None:
                 raise JobError(f"cannot create {self._location.uri}: {error}") from error
+            if _holds_all(table.dataset, units):
+                return table.dataset
             raise self._conflict() from error
 
     def _extend_past_maintenance(
-        self, dataset: lance.LanceDataset, fragments: list[lance.FragmentMetadata]
+        self, dataset: lance.LanceDataset, units: Sequence[StagedUnit]
     ) -> lance.LanceDataset:
         for _ in range(_MAINTENANCE_RETRIES):
             try:
-                return self._extend(dataset, fragments)
-            except LanceConflict as error:
+                return self._extend(dataset, units)
+            except (LanceConflict, OSError) as error:
                 latest = ImagesTable.open(self._location).dataset
+                if _holds_all(latest, units):
+                    # It landed, and only the answer was lost.
+                    return latest
+                if not isinstance(error, LanceConflict):
+                    raise JobError(f"cannot commit to {self._location.uri}: {error}") from error
                 if _rows_changed(dataset.version, latest):
                     raise self._conflict() from error
                 dataset = latest
@@ -122,15 +136,22 @@ class Committer:
         )
 
     def _extend(
-        self, dataset: lance.LanceDataset, fragments: list[lance.FragmentMetadata]
+        self, dataset: lance.LanceDataset, units: Sequence[StagedUnit]
     ) -> lance.LanceDataset:
-        anchor = dataset.get_fragments()[0].metadata
-        operation = lance.LanceOperation.Update(
-            updated_fragments=[anchor],
-            new_fragments=fragments,
-            removed_fragment_ids=[],
-            fields_modified=[],
-        )
+        present = dataset.get_fragments()
+        fragments = _checked_fragments(units)
+        if present:
+            outdated = [image_id for unit in units for image_id in unit.outdated_ids]
+            updated, removed = _without_rows(dataset, outdated)
+            operation = lance.LanceOperation.Update(
+                updated_fragments=_with_anchor(present, updated, removed),
+                new_fragments=fragments,
+                removed_fragment_ids=removed,
+                fields_modified=[],
+            )
+        else:
+            # No fragment to name; an overwrite conflicts with whatever came between.
+            operation = lance.LanceOperation.Overwrite(dataset.schema, fragments)
         return lance.LanceDataset.commit(
             dataset.uri,
             operation,
@@ -138,6 +159,72 @@ class Committer:
             max_retries=0,
             storage_options=self._location.storage_options(),
         )
+
+
+def _with_anchor(
+    present: Sequence[lance.LanceFragment],
+    updated: list[lance.FragmentMetadata],
+    removed: Sequence[int],
+) -> list[lance.FragmentMetadata]:
+    """Return the updated fragments, the first one that is kept always among them.
+
+    Two updates conflict only where they name the same fragment.
+    """
+    kept = [fragment for fragment in present if fragment.fragment_id not in set(removed)]
+    anchor = min(kept, key=lambda fragment: fragment.fragment_id, default=None)
+    if anchor is None or any(fragment.id == anchor.fragment_id for fragment in updated):
+        return updated
+    return [anchor.metadata, *updated]
+
+
+def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetadata]:
+    """Return all fragments of the units.
+
+    Raises:
+        JobError: a record and its fragments disagree.
+    """
+    fragments: list[lance.FragmentMetadata] = []
+    for unit in units:
+        staged = fragments_of(unit)
+        if sum(fragment.physical_rows for fragment in staged) != unit.num_rows:
+            raise JobError(f"unit {unit.unit_id}: its record and its fragments disagree")
+        fragments.extend(staged)
+    return fragments
+
+
+def _without_rows(
+    dataset: lance.LanceDataset, image_ids: Sequence[str]
+) -> tuple[list[lance.FragmentMetadata], list[int]]:
+    """Return the fragments as they are without these rows, and the ids of those left empty.
+
+    Writes deletion files; nothing is visible before a commit names them.
+    """
+    if not image_ids:
+        return [], []
+    condition = f"image_id IN ({', '.join(sql_text(image_id) for image_id in image_ids)})"
+    addresses = dataset.to_table(columns=[], filter=condition, with_row_address=True)
+    touched = {address >> 32 for address in addresses.column("_rowaddr").to_pylist()}
+    updated, removed = [], []
+    for fragment_id in sorted(touched):
+        rest = dataset.get_fragment(fragment_id).delete(condition)
+        if rest is None:
+            removed.append(fragment_id)
+        else:
+            updated.append(rest)
+    return updated, removed
+
+
+def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool:
+    """Return whether the rows of all these units are in the data set.
+
+    Some of them, without the rest, were committed by somebody else: a commit is all or none.
+    """
+    unit_ids = {unit.unit_id for unit in units if unit.num_rows}
+    if not unit_ids:
+        return False
+    condition = f"unit_id IN ({', '.join(sql_text(unit_id) for unit_id in sorted(unit_ids))})"
+    found = dataset.to_table(columns=["unit_id"], filter=condition).column("unit_id")
+    return set(found.unique().to_pylist()) == unit_ids
 
 
 def _rows_changed(since: int, latest: lance.LanceDataset) -> bool:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import lance
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from skytext.errors import TableError
 from skytext.schema import FORMAT_VERSION, STATUS_FAILED, STATUS_OK, images_schema
 from skytext.table.location import IMAGES, TableLocation
 
 _PREFIX = "skytext."
+_ROWS_AT_ONCE = 10_000_000
 LIVE_TAG = "live"
 
 
@@ -72,6 +75,38 @@ class TableIdentity:
             embedding_dtype=metadata[f"{_PREFIX}embedding_dtype"],
             dim=int(metadata[f"{_PREFIX}dim"]),
         )
+
+
+class RowState(NamedTuple):
+    """What a row says of its image, as far as it decides what a run does.
+
+    Attributes:
+        unit_id: the unit that wrote it.
+        status: ``ok`` or ``failed``.
+        attempts: of a failed one, at least 1.
+        content_sha256: of the encoded image; None where it could not be read.
+        is_shard: it stands for an unreadable shard, or the unreadable tail of one.
+    """
+
+    unit_id: str
+    status: str
+    attempts: int
+    content_sha256: str | None
+    is_shard: bool
+
+
+class RowBatch(NamedTuple):
+    """Some rows as columns, as far as they decide what a run does; see `RowState`."""
+
+    image_id: pa.Array
+    archive: pa.Array
+    shard: pa.Array
+    shard_etag: pa.Array
+    content_sha256: pa.Array
+    attempts: pa.Array
+    is_ok: pa.Array
+    is_stale: pa.Array
+    is_shard: pa.Array
 
 
 class ImagesTable:
@@ -155,14 +190,84 @@ class ImagesTable:
                 counts[(failure["stage"], failure["reason"])] += 1
         return dict(counts.most_common())
 
-    def rows_of_shard(self, archive: str, shard: str) -> dict[str, str]:
-        """Return the ids of a shard's images that have a row, with their status."""
+    def described(
+        self, content_sha256: str, caption_fingerprint: str
+    ) -> list[dict[str, Any]] | None:
+        """Return the variants of some image of this content, or None where there is none.
+
+        Args:
+            content_sha256: of the encoded image.
+            caption_fingerprint: how it must have been described.
+        """
+        condition = (
+            f"content_sha256 = {sql_text(content_sha256)} AND status = '{STATUS_OK}' "
+            f"AND caption_fingerprint = {sql_text(caption_fingerprint)}"
+        )
+        scanner = self.dataset.scanner(columns=["captions"], filter=condition, limit=1)
+        rows = scanner.to_table().column("captions").to_pylist()
+        return rows[0] if rows else None
+
+    def failure_samples(self, num_samples: int) -> list[dict[str, Any]]:
+        """Return the failures by stage and reason, most first, each with some of its rows."""
+        groups: dict[tuple[str, str], dict[str, Any]] = {}
+        for batch in self._scan(["uri", "failure"], filter=f"status = '{STATUS_FAILED}'"):
+            for row in batch.to_pylist():
+                failure = row["failure"]
+                key = failure["stage"], failure["reason"]
+                empty = {"stage": key[0], "reason": key[1], "rows": 0, "samples": []}
+                group = groups.setdefault(key, empty)
+                group["rows"] += 1
+                if len(group["samples"]) < num_samples:
+                    told = {"attempts": failure["attempts"], "detail": failure["detail"]}
+                    group["samples"].append({"uri": row["uri"], **told})
+        return sorted(groups.values(), key=lambda group: -group["rows"])
+
+    def rows_of_shard(self, archive: str, shard: str) -> dict[str, RowState]:
+        """Return what there is of a shard's images, by id."""
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
-        found: dict[str, str] = {}
-        for batch in self._scan(["image_id", "status"], filter=condition):
-            ids, states = batch.column("image_id"), batch.column("status")
-            found.update(zip(ids.to_pylist(), states.to_pylist(), strict=True))
+        found: dict[str, RowState] = {}
+        columns = ["image_id", "unit_id", "status", "failure", "content_sha256", "member"]
+        for batch in self._scan(columns, filter=condition):
+            for row in batch.to_pylist():
+                failure = row["failure"]
+                found[row["image_id"]] = RowState(
+                    row["unit_id"],
+                    row["status"],
+                    0 if failure is None else failure["attempts"],
+                    row["content_sha256"],
+                    row["member"] == "",
+                )
         return found
+
+    def units_of(self, image_ids: Collection[str]) -> dict[str, str]:
+        """Return the unit of each image's row; ids without a row are left out."""
+        wanted = pa.array(image_ids, pa.string())
+        found: dict[str, str] = {}
+        for batch in self._scan(["image_id", "unit_id"]):
+            some = batch.filter(pc.is_in(batch.column("image_id"), wanted))
+            ids, units = some.column("image_id"), some.column("unit_id")
+            found.update(zip(ids.to_pylist(), units.to_pylist(), strict=True))
+        return found
+
+    def row_batches(self, caption_fingerprint: str) -> Iterator[RowBatch]:
+        """Yield, for all rows, what decides what a run does.
+
+        Args:
+            caption_fingerprint: rows done with another one are stale.
+        """
+        columns = {
+            "image_id": "image_id",
+            "archive": "archive",
+            "shard": "shard",
+            "shard_etag": "shard_etag",
+            "content_sha256": "content_sha256",
+            "attempts": "failure.attempts",
+            "is_ok": f"status = '{STATUS_OK}'",
+            "is_stale": f"caption_fingerprint != {sql_text(caption_fingerprint)}",
+            "is_shard": "member = ''",
+        }
+        for batch in self.dataset.scanner(columns=columns).to_batches():
+            yield RowBatch(*(batch.column(name) for name in RowBatch._fields))
 
     def counts_by_shard(self) -> dict[tuple[str, str], Counter[str]]:
         """Return, for each ``(archive, shard)``, the number of rows by status."""
@@ -184,6 +289,24 @@ class ImagesTable:
             f"status = '{STATUS_OK}' AND caption_fingerprint != {sql_text(caption_fingerprint)}"
         )
         return int(self.dataset.count_rows(filter=condition))
+
+    def num_double(self) -> int:
+        """Return the number of images with more than one row.
+
+        By the first 64 bits of the id, sixteenth by sixteenth of a large table: 8 bytes a row of
+        one part in memory.
+        """
+        digits = "0123456789abcdef" if self.num_rows() > _ROWS_AT_ONCE else " "
+        return sum(self._num_double_in(digit.strip()) for digit in digits)
+
+    def _num_double_in(self, first_digit: str) -> int:
+        condition = f"starts_with(image_id, '{first_digit}')" if first_digit else None
+        parts = [np.empty(0, np.uint64)]
+        for batch in self._scan(["image_id"], filter=condition):
+            heads = "".join(image_id[:16] for image_id in batch.column("image_id").to_pylist())
+            parts.append(np.frombuffer(bytes.fromhex(heads), ">u8").astype(np.uint64))
+        _, counts = np.unique(np.concatenate(parts), return_counts=True)
+        return int((counts > 1).sum())
 
     def rows(self, image_ids: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return rows by id, in no particular order; ids without a row are left out."""

@@ -10,9 +10,10 @@ from typing import Any
 import lance
 
 from skytext.config import IndexConfig
-from skytext.errors import CommitConflictError, TableError
+from skytext.errors import TableError
 from skytext.schema import STATUS_OK
 from skytext.table.images import ImagesTable
+from skytext.table.maintenance import merge_fragments
 
 VECTOR_INDEX = "vectors_idx"
 TEXT_INDEX = "text_idx"
@@ -29,9 +30,6 @@ _VECTOR_KIND = "IVF_RQ"
 _NUM_BITS = 5
 # k-means on 64 vectors a partition instead of 256: a quarter of the time, the same recall.
 _SAMPLE_RATE = 64
-# A commit group leaves one fragment a unit; merged fragments this large keep scans fast.
-_ROWS_PER_FRAGMENT = 100_000
-_MERGE_FROM_FRAGMENTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def build_indexes(table: ImagesTable, config: IndexConfig) -> IndexReport:
             f"{table.location.uri} has no image that is done: skytext status "
             f"{table.location.uri} says what failed"
         )
-    _merge_fragments(dataset)
+    merge_fragments(dataset)
     num_partitions = _build_vector_index(dataset, config, num_ok)
     with warnings.catch_warnings():
         # Lance asks to use its newer SDK for full-text options that are not used here.
@@ -107,19 +105,6 @@ def num_unindexed_rows(table: ImagesTable) -> int | None:
     if VECTOR_INDEX not in index_names(table.dataset):
         return None
     return int(table.dataset.stats.index_stats(VECTOR_INDEX)["num_unindexed_rows"])
-
-
-def _merge_fragments(dataset: lance.LanceDataset) -> None:
-    if len(dataset.get_fragments()) < _MERGE_FROM_FRAGMENTS:
-        return
-    try:
-        dataset.optimize.compact_files(target_rows_per_fragment=_ROWS_PER_FRAGMENT)
-    except OSError as error:
-        if "conflict" not in str(error).lower():
-            raise
-        raise CommitConflictError(
-            "a run committed to the table while its fragments were merged: run skytext index again"
-        ) from error
 
 
 def _build_vector_index(

@@ -47,12 +47,17 @@ def record_run(location: TableLocation, run: RunRecord) -> None:
 
 
 def last_runs(location: TableLocation, limit: int) -> list[RunRecord]:
-    """Return the latest runs, the last one first."""
+    """Return the latest runs, the last one first.
+
+    A run is recorded when it starts and when it is done; of one that did not get there, the state
+    is ``started``.
+    """
     dataset = open_dataset(location, RUNS)
     if dataset is None:
         return []
-    rows = dataset.to_table().sort_by([("started_at", "descending")]).slice(0, limit).to_pylist()
-    return [
-        RunRecord(**{**row, **{name: json.loads(row[name]) for name in _JSON_FIELDS}})
-        for row in rows
-    ]
+    found: dict[str, RunRecord] = {}
+    for row in dataset.to_table().to_pylist():
+        run = RunRecord(**{**row, **{name: json.loads(row[name]) for name in _JSON_FIELDS}})
+        if run.run_id not in found or run.ended_at is not None:
+            found[run.run_id] = run
+    return sorted(found.values(), key=lambda run: run.started_at, reverse=True)[:limit]

@@ -1,0 +1,81 @@
+"""``skytext failures`` and ``skytext retry-failed``: see what failed, and do it again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from skytext.cli.options import AsJson, ConfigFile, RayAddress, Settings, Table, make_config
+
+Samples = Annotated[
+    int, typer.Option("--samples", min=0, max=1000, help="Images to show of each reason.")
+]
+
+
+def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> None:
+    """Count the images that failed, by stage and reason, with samples."""
+    from skytext.cli.output import answers, plural, print_json
+    from skytext.table.images import ImagesTable
+    from skytext.table.location import TableLocation
+
+    images = ImagesTable.open(TableLocation.parse(table))
+    groups = images.failure_samples(samples)
+    if as_json:
+        print_json({"failures": groups})
+        return
+    lines = [f"{plural(sum(group['rows'] for group in groups), 'failed row')}"]
+    for group in groups:
+        lines.append(f"{group['rows']:,} × {group['stage']}/{group['reason']}")
+        for sample in group["samples"]:
+            times = plural(sample["attempts"], "attempt")
+            lines.append(f"    {sample['uri']}  ({times}): {sample['detail']}")
+    if groups:
+        lines.append(f"next: skytext retry-failed {table}")
+    for line in lines:
+        answers.print(line, markup=False, soft_wrap=True)
+
+
+def retry_failed(
+    table: Table,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Where the images are; default: as in earlier runs.", metavar="SOURCE…"
+        ),
+    ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(min=1, help="Leave alone what failed this often (3).")
+    ] = None,
+    max_failure_rate: Annotated[
+        float | None, typer.Option(help="A larger share of failures ends the run (0.5).")
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    ray_address: RayAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try the images that failed again, with the settings of the last run, and nothing else.
+
+    A row turns to `ok` in one commit.
+    """
+    from skytext.cli.caption import run_and_show
+
+    options: dict[str, Any] = {
+        "job.max_attempts": max_attempts,
+        "job.max_failure_rate": max_failure_rate,
+    }
+    resolved = make_config(config, settings, options, base=_last_settings(table))
+    from skytext.pipeline import plan_retry
+
+    run_and_show(plan_retry(sources or [], table, resolved), ray_address, as_json)
+
+
+def _last_settings(table: str) -> dict[str, Any]:
+    """Return the settings of the table's last captioning run; none where there was no run."""
+    from skytext.table.location import TableLocation
+    from skytext.table.runs import last_runs
+
+    for run in last_runs(TableLocation.parse(table), 1):
+        return {name: value for name, value in run.config.items() if name != "sources"}
+    return {}

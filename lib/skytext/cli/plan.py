@@ -1,0 +1,116 @@
+"""``skytext plan``: what a run would do, and what it would cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skytext.cli.caption import Archive, Model, PromptName, Revision, Sources
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    EmbeddingModel,
+    Settings,
+    TableOption,
+    make_config,
+)
+from skytext.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from skytext.pipeline import Preview
+    from skytext.sources import Shard
+
+_WORDS = {
+    "new": "new: would be described",
+    "changed": "changed: would be described again, in place of their row",
+    "unsure": "in a shard that has changed: decided when it is read",
+    "stale": "described with other settings: left as they are",
+    "failed": "failed before: left to skytext retry-failed",
+    "done": "done",
+}
+
+
+def plan(
+    sources: Sources,
+    table: TableOption,
+    archive: Archive = None,
+    model: Model = None,
+    revision: Revision = None,
+    prompt: PromptName = None,
+    embedding_model: EmbeddingModel = None,
+    list_images: Annotated[
+        bool, typer.Option("--list", help="One line an image first: what, tab, where.")
+    ] = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what `skytext caption` would do with every image, and change nothing.
+
+    Only headers of shards that are new or have changed are read. Time and cost come from what
+    earlier runs of the same model measured.
+    """
+    from skytext.cli.output import print_json
+
+    if list_images and as_json:
+        raise ConfigError("--list prints lines, --json one object: name one of the two")
+    options = {
+        "archive": archive,
+        "caption.model": model,
+        "caption.revision": revision,
+        "caption.prompt": prompt,
+        "embed.model": embedding_model,
+    }
+    resolved = make_config(config, settings, options)
+    from skytext.pipeline import plan_caption, preview
+
+    planned = plan_caption(sources, table, resolved)
+    found = preview(planned, _print_members if list_images else None)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _show(found, planned.config.caption.engine.num_engines)
+
+
+def _print_members(shard: Shard, members: pa.Table, verdicts: NDArray[np.uint8]) -> None:
+    from skytext.stages.plan import Verdict
+
+    names = members.column("member").to_pylist()
+    for name, verdict in zip(names, verdicts.tolist(), strict=True):
+        typer.echo(f"{Verdict(verdict).name.lower()}\t{shard.uri}#{name}")
+
+
+def _show(found: Preview, num_engines: int) -> None:
+    from skytext.cli.output import answers, plural
+
+    num_images = plural(sum(found.num_images.values()), "image")
+    num_shards = plural(found.num_shards, "shard")
+    lines = [f"{num_images} in {num_shards}, {found.num_shards_to_read:,} to be read"]
+    lines += [f"  {found.num_images[key]:>12,}  {words}" for key, words in _WORDS.items()]
+    if found.num_gone:
+        lines.append(f"  {found.num_gone:>12,}  gone from their shard: their rows are left")
+    if found.num_staged_units:
+        units = plural(found.num_staged_units, "unit")
+        lines.append(f"{units} staged by a run that ended early would be committed first")
+    if found.time_s is not None:
+        cost = "" if found.cost is None else f", cost {found.cost:,.2f}"
+        lines.append(
+            f"about {_duration(found.time_s)} with {plural(num_engines, 'engine')} "
+            f"({found.engine_hours:,.2f} engine hours at {found.images_per_engine_s:.2f} images/s "
+            f"an engine, as measured by earlier runs{cost})"
+        )
+    elif found.num_to_describe:
+        lines.append("no earlier run of this model tells how long that takes")
+    for line in lines:
+        answers.print(line, markup=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,148 @@
+"""The job as a lazy Ray data set of unit records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.exceptions import RayError
+
+from skytext.images import ImageLimits
+from skytext.pipeline.plan import CaptionPlan
+from skytext.stages.caption import CaptionUnits
+from skytext.stages.cluster import job_error
+from skytext.stages.decode import ImageDecoder
+from skytext.stages.embed import EmbedUnits
+from skytext.stages.prepare import Prepared
+from skytext.stages.read import ShardReader, shard_row
+from skytext.stages.stop import StopFlag
+from skytext.stages.write import UnitRecord, UnitWriter
+
+
+def build_dataset(
+    plan: CaptionPlan,
+    prepared: Prepared,
+    run_id: str,
+    gpus_per_engine: float,
+) -> ray.data.Dataset:
+    """Return the job as a lazy Ray data set of unit records.
+
+    Args:
+        plan: from `plan_caption`.
+        prepared: the table and its shards; at least one of these must be read.
+        run_id: the run.
+        gpus_per_engine: GPUs an engine asks for.
+    """
+    config, job = plan.config, plan.config.job
+    _configure_ray_data()
+    stop = StopFlag(plan.location, run_id)
+    to_read = (shard for shard in prepared.shards if shard.must_read)
+    rows = [shard_row(shard.shard, has_rows=shard.has_rows) for shard in to_read]
+    units = ray.data.from_items(rows, override_num_blocks=len(rows))
+    arrow: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
+    read = {
+        "num_cpus": job.read_cpus,
+        "compute": TaskPoolStrategy(size=min(job.readers, len(rows))),
+    }
+    reader = _reader(plan, run_id, prepared.version, stop)
+    units = units.map_batches(reader.__call__, **read, **arrow)
+    units = units.map_batches(_decoder(plan).__call__, **read, **arrow)
+    units = units.map_batches(
+        CaptionUnits,
+        fn_constructor_args=(config.caption, config.images, plan.caption_model, plan.prompt),
+        fn_constructor_kwargs={
+            "stop": stop,
+            "location": plan.location,
+            "described": prepared.described,
+        },
+        compute=_pool(config.caption.engine.num_engines, job.units_in_flight),
+        num_cpus=config.caption.engine.num_cpus_per_engine,
+        num_gpus=gpus_per_engine,
+        **arrow,
+    )
+    units = units.map_batches(
+        EmbedUnits,
+        fn_constructor_args=(config.embed, plan.embed_model),
+        compute=_pool(config.embed.num_actors, 1),
+        num_cpus=config.embed.num_cpus_per_actor,
+        num_gpus=config.embed.num_gpus_per_actor,
+        **arrow,
+    )
+    writer = UnitWriter(
+        plan.location, run_id, plan.caption_fingerprint, plan.identity.embedding_fingerprint
+    )
+    return units.map_batches(
+        writer.__call__,
+        num_cpus=job.write_cpus,
+        # Every shard gives at least one unit; Ray warns of places that stay empty.
+        compute=TaskPoolStrategy(size=min(job.writers, len(rows))),
+        **arrow,
+    )
+
+
+def stream(dataset: ray.data.Dataset) -> Iterator[UnitRecord]:
+    """Run the job and yield the record of every unit, as it is staged.
+
+    Raises:
+        SkytextError: what an operator raised.
+        JobError: the cluster failed.
+    """
+    try:
+        for batch in dataset.iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
+        ):
+            for text in batch.column("record").to_pylist():
+                yield UnitRecord.from_json(text)
+    except RayError as error:
+        raise job_error(error) from error
+
+
+def _configure_ray_data() -> None:
+    context = DataContext.get_current()
+    # Every unit is a row, and every row a block: see `skytext.stages.units`.
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # What an operator raises is the task's cause itself, not a wrapper around it.
+    context.raise_original_map_exception = True
+
+
+def _reader(
+    plan: CaptionPlan, run_id: str, table_version: int | None, stop: StopFlag
+) -> ShardReader:
+    job = plan.config.job
+    return ShardReader(
+        unit_images=job.unit_images,
+        unit_bytes=job.unit_bytes,
+        limits=plan.limits,
+        location=plan.location,
+        table_version=table_version,
+        run_id=run_id,
+        select="failed" if plan.retry_failed else "new",
+        max_attempts=job.max_attempts,
+        reading=plan.reading,
+        stop=stop,
+    )
+
+
+def _decoder(plan: CaptionPlan) -> ImageDecoder:
+    images = plan.config.images
+    return ImageDecoder(
+        ImageLimits(
+            max_pixels=images.max_pixels,
+            min_side_px=images.min_side_px,
+            max_side_px=images.max_side_px,
+        )
+    )
+
+
+def _pool(size: int, concurrency: int) -> ActorPoolStrategy:
+    return ActorPoolStrategy(
+        size=size,
+        # Two more than run: the next unit is in the actor's hands before one ends.
+        max_tasks_in_flight_per_actor=concurrency + 2,
+        max_concurrent_calls_per_actor=concurrency,
+    )

@@ -1,0 +1,93 @@
+"""End a run before its end: on a signal, or because nothing moves any more.
+
+SIGINT and SIGTERM ask the stages to stop; what is in the engines' hands is finished within a time
+limit, and committed. A second signal, or the limit, gives up what is in flight. One timer serves
+both the limit and the watchdog.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from skytext.errors import JobError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopping:
+    """Watches over one run; made by `watch`.
+
+    Attributes:
+        is_asked: whether a signal asked for the end.
+    """
+
+    def __init__(self, stall_timeout_s: float, drain_s: float, enabled: bool) -> None:
+        self._stall_timeout_s = stall_timeout_s
+        self._drain_s = drain_s
+        self._enabled = enabled
+        self._ask: Callable[[], None] | None = None
+        self.is_asked = False
+
+    def drain_by(self, ask: Callable[[], None]) -> None:
+        """From now on a first signal calls ``ask`` and lets the run go on to its early end."""
+        self._ask = ask
+        self.progressed()
+
+    def progressed(self) -> None:
+        """Wind up the watchdog: something was finished."""
+        if self._enabled and not self.is_asked:
+            signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s)
+
+    def settle(self) -> None:
+        """Let what follows run undisturbed: the commit of what is done."""
+        self._ask = None
+        if self._enabled:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Ask for the end, or give up at once where that was asked before."""
+        if self._ask is None or self.is_asked:
+            self.is_asked = True
+            raise KeyboardInterrupt
+        self.is_asked = True
+        signal.setitimer(signal.ITIMER_REAL, self._drain_s)
+        self._ask()
+
+    def on_timer(self, number: int, frame: FrameType | None) -> None:
+        """End the wait, for whichever reason the timer was set."""
+        if self.is_asked:
+            raise KeyboardInterrupt
+        raise JobError(
+            f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s): what is "
+            "done is committed; look at the logs under /tmp/ray/session_latest, then run the same "
+            "command again"
+        )
+
+
+@contextmanager
+def watch(stall_timeout_s: float, drain_s: float) -> Iterator[Stopping]:
+    """Handle signals and stalls for the time of the block.
+
+    Outside a program's main thread Python delivers no signals: there nothing is handled.
+
+    Args:
+        stall_timeout_s: how long nothing may be finished.
+        drain_s: how long what is in flight may take once the end was asked for.
+    """
+    enabled = threading.current_thread() is threading.main_thread()
+    stopping = Stopping(stall_timeout_s, drain_s, enabled)
+    if not enabled:
+        yield stopping
+        return
+    before = {number: signal.signal(number, stopping.on_signal) for number in _SIGNALS}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stopping.on_timer)
+    try:
+        yield stopping
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""Which column of a Parquet file holds the images, and which ones say something of them.
+
+An image column is binary, or a struct with a binary field ``bytes`` and perhaps a text field
+``path``, as Hugging Face's datasets store images. It is, in this order:
+
+1. the one that was chosen (``image_column``);
+2. the only one that the file's Hugging Face features declare an ``Image``;
+3. the only struct of that form;
+4. the only binary column, or the only one of those with a name that images go by.
+
+Several of one rank that the next rule cannot tell apart are an error that names them.
+
+Every other column becomes metadata, but for binary ones (geometries, masks, thumbnails) and
+lists of floats (embeddings), which are not read. ``bbox`` is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from skytext.errors import SourceError
+
+_IMAGE_NAMES = frozenset(
+    {
+        *("image", "images", "img", "picture", "chip", "tile"),
+        *("image_bytes", "img_bytes", "image_data", "image_content", "bytes", "content", "data"),
+        *("jpg", "jpeg", "png", "webp", "tif", "tiff"),
+    }
+)
+_GEOMETRY_NAMES = frozenset({"geometry", "geom", "wkb", "wkb_geometry", "footprint"})
+_BBOX = "bbox"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where things are in a Parquet file.
+
+    Attributes:
+        image: the column of the images.
+        is_struct: whether it is a struct of ``bytes`` and ``path``, not plain binary.
+        has_path: whether that struct has a ``path``.
+        said: the columns that become metadata.
+    """
+
+    image: str
+    is_struct: bool
+    has_path: bool
+    said: tuple[str, ...]
+
+    @property
+    def data_path(self) -> str:
+        """Where the bytes are, as Parquet names it."""
+        return f"{self.image}.bytes" if self.is_struct else self.image
+
+    @property
+    def name_path(self) -> str | None:
+        """Where the names are, as Parquet names it; None where there are none."""
+        return f"{self.image}.path" if self.has_path else None
+
+
+class NoImageColumnError(SourceError):
+    """A file has no column that could hold images."""
+
+
+def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
+    """Find the image column of a file, and those that say something of the images.
+
+    Raises:
+        NoImageColumnError: there is none.
+        SourceError: there are several, or the one that was chosen is none.
+    """
+    name = _chosen(schema, image_column) if image_column else _found(schema)
+    field = schema.field(name)
+    is_struct = pa.types.is_struct(field.type)
+    has_path = is_struct and any(
+        inner.name == "path" and _is_text(inner.type) for inner in field.type
+    )
+    said = tuple(
+        field.name for field in schema if field.name != name and _is_said(field.name, field.type)
+    )
+    return Columns(name, is_struct, has_path, said)
+
+
+def _chosen(schema: pa.Schema, name: str) -> str:
+    places = schema.get_all_field_indices(name)
+    if len(places) != 1:
+        what = "there is no column" if not places else "there are several columns"
+        raise SourceError(f"{what} {name!r}: its columns are {_names(schema.names)}")
+    if not _holds_images(schema.field(name).type):
+        raise SourceError(
+            f"column {name!r} is of type {schema.field(name).type}, and images are binary or a "
+            f"struct with binary 'bytes': its columns are {_names(schema.names)}"
+        )
+    return name
+
+
+def _found(schema: pa.Schema) -> str:
+    able = [field.name for field in schema if _holds_images(field.type)]
+    declared = [name for name in _declared(schema) if name in able]
+    structs = [name for name in able if pa.types.is_struct(schema.field(name).type)]
+    geometry = _GEOMETRY_NAMES | set(_geo_columns(schema))
+    plain = [name for name in able if name not in structs and name.lower() not in geometry]
+    for candidates in (declared, structs, plain):
+        if not candidates:
+            continue
+        if len(candidates) == 1:
+            return candidates[0]
+        named = [name for name in candidates if name.lower() in _IMAGE_NAMES]
+        if len(named) == 1:
+            return named[0]
+        raise SourceError(
+            f"columns {_names(candidates)} could each hold the images: choose one with "
+            "sources.image_column"
+        )
+    raise NoImageColumnError(
+        f"it has no image column (binary, or a struct with 'bytes'): its columns are "
+        f"{_names(schema.names)}"
+    )
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(inner.name == "bytes" and _is_binary(inner.type) for inner in kind)
+    return _is_binary(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _is_said(name: str, kind: pa.DataType) -> bool:
+    if _holds_images(kind) or pa.types.is_fixed_size_binary(kind):
+        return False
+    is_list = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    return name == _BBOX or not (is_list and pa.types.is_floating(kind.value_type))
+
+
+def _declared(schema: pa.Schema) -> list[str]:
+    """Return the columns that Hugging Face's features call images."""
+    features = _json(schema, b"huggingface").get("info", {})
+    features = features.get("features", {}) if isinstance(features, dict) else {}
+    if not isinstance(features, dict):
+        return []
+    return [
+        name
+        for name, kind in features.items()
+        if isinstance(kind, dict) and kind.get("_type") == "Image"
+    ]
+
+
+def _geo_columns(schema: pa.Schema) -> Iterable[str]:
+    """Return the columns that GeoParquet calls geometries, in lower case."""
+    columns = _json(schema, b"geo").get("columns", {})
+    return [name.lower() for name in columns] if isinstance(columns, dict) else []
+
+
+def _json(schema: pa.Schema, key: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads((schema.metadata or {}).get(key, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _names(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")

@@ -1,0 +1,128 @@
+"""A stored file read by ranges: seek as you like, and only what is looked at is fetched.
+
+The window grows while reading goes straight on and shrinks after a jump. So headers that lie far
+apart cost a few kilobytes each, and a file of small members, whose headers lie close together,
+is simply read through.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+
+FIRST_WINDOW_BYTES = 4 << 10
+"""What is fetched after a jump: a header with its extension, of any format."""
+MAX_WINDOW_BYTES = 4 << 20
+"""The most that is fetched beyond what was asked for."""
+NEAR_BYTES = 64 << 10
+"""A jump forward that is no longer than this counts as reading on."""
+
+
+class RangedFile(io.RawIOBase):
+    """A read-only, seekable file over a function that fetches ranges.
+
+    Attributes:
+        fault: the error of the last range that could not be fetched. Libraries that read through
+            this file may raise it as an error of their own, like one of a damaged file; here it
+            can be told apart.
+        num_fetched_bytes: what was fetched in all.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[int, int], bytes],
+        size_bytes: int,
+        *,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        """Wrap ``fetch(offset, length)``, which returns exactly that many bytes or raises.
+
+        Args:
+            fetch: called for ranges inside the file only.
+            size_bytes: the file's size.
+            on_close: called once, when the file is closed.
+        """
+        super().__init__()
+        self._fetch = fetch
+        self._size = size_bytes
+        self._on_close = on_close
+        self._position = 0
+        self._start = 0
+        self._buffer = b""
+        self._window = FIRST_WINDOW_BYTES
+        self.fault: Exception | None = None
+        self.num_fetched_bytes = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position; nothing is fetched."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"position {base + offset} is before the file's beginning")
+        self._position = base + offset
+        return self._position
+
+    def size(self) -> int:
+        """Return the file's size in bytes."""
+        return self._size
+
+    def readinto(self, buffer: object) -> int:
+        """Fill a buffer, as far as the file goes."""
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return ``size`` bytes, fewer only at the end of the file; all of the rest for -1."""
+        rest = max(self._size - self._position, 0)
+        size = rest if size is None or size < 0 else min(size, rest)
+        if size == 0:
+            return b""
+        begin = self._position - self._start
+        if not 0 <= begin <= len(self._buffer) - size:
+            self._fill(size)
+            begin = self._position - self._start
+        self._position += size
+        return self._buffer[begin : begin + size]
+
+    def close(self) -> None:
+        """Let the buffer and the file below go."""
+        if not self.closed:
+            self._buffer = b""
+            super().close()
+            if self._on_close is not None:
+                self._on_close()
+
+    def _fill(self, size: int) -> None:
+        """Make the buffer begin at or before the position and hold ``size`` bytes from there."""
+        end = self._start + len(self._buffer)
+        kept = b""
+        if self._start <= self._position < end:
+            kept = self._buffer[self._position - self._start :]
+        gap = self._position + len(kept) - end
+        if self._buffer and 0 <= gap <= NEAR_BYTES:
+            self._window = min(self._window * 2, MAX_WINDOW_BYTES)
+        else:
+            self._window = FIRST_WINDOW_BYTES
+        offset = self._position + len(kept)
+        length = min(max(self._window, size - len(kept)), self._size - offset)
+        try:
+            data = self._fetch(offset, length)
+        except Exception as err:
+            self.fault = err
+            raise
+        self.num_fetched_bytes += len(data)
+        self._start, self._buffer = self._position, kept + data

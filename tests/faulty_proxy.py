@@ -1,0 +1,268 @@
+"""A proxy before an HTTP server that fails as stores do, by a schedule that a seed decides.
+
+    with faulty_proxy(endpoint, Faults(seed=1, reset=0.1, slow_down=0.05)) as proxy:
+        client = boto3.client("s3", endpoint_url=proxy.url)
+        ...
+        proxy.faults = Faults(slow_down=1.0)  # from now on
+        assert proxy.counts["reset"] > 0
+
+It changes nothing else of what passes, and never the order of one connection's answers.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+_PIECE_BYTES = 64 << 10
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "expect"})
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong, and how often: each rate is a share of the requests, 0 to 1.
+
+    A request meets one fault at the most; the rates together must not exceed 1.
+
+    Attributes:
+        seed: the same seed gives the same faults to the same sequence of requests.
+        delay: the answer waits ``delay_s``, and is right.
+        delay_s: for how long, in seconds.
+        reset: the connection is reset (RST) in the middle of the body.
+        truncate: the connection is closed (FIN) in the middle of the body.
+        server_error: 500 InternalError.
+        slow_down: 503 SlowDown.
+        expired: 400 ExpiredToken.
+        methods: the methods that meet faults; others pass.
+        pattern: a regular expression searched for in the path and query; others pass.
+        at_byte: where a body breaks; None: somewhere that the seed decides.
+        max_faults: after this many, everything passes; None: no end.
+    """
+
+    seed: int = 0
+    delay: float = 0.0
+    delay_s: float = 0.05
+    reset: float = 0.0
+    truncate: float = 0.0
+    server_error: float = 0.0
+    slow_down: float = 0.0
+    expired: float = 0.0
+    methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    pattern: str = ""
+    at_byte: int | None = None
+    max_faults: int | None = None
+
+    KINDS = ("delay", "reset", "truncate", "server_error", "slow_down", "expired")
+
+    def __post_init__(self) -> None:
+        if sum(self.rates.values()) > 1 + 1e-9:
+            raise ValueError(f"the rates exceed 1 together: {self.rates}")
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rate of each kind of fault."""
+        return {kind: getattr(self, kind) for kind in self.KINDS}
+
+
+_ANSWERS = {
+    "server_error": (500, "InternalError"),
+    "slow_down": (503, "SlowDown"),
+    "expired": (400, "ExpiredToken"),
+}
+
+
+class FaultyProxy:
+    """A running proxy.
+
+    Attributes:
+        url: its address.
+        counts: requests by what became of them: ``passed``, or the kind of fault.
+    """
+
+    def __init__(self, upstream: str, faults: Faults) -> None:
+        self.upstream = urlsplit(upstream)
+        self.url = ""
+        self.counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self.faults = faults
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong from now on; setting it starts its schedule."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        with self._lock:
+            self._faults = faults
+            self._random = random.Random(faults.seed)
+            self._num_faults = 0
+
+    @property
+    def num_faults(self) -> int:
+        """Requests that met a fault, all in all."""
+        with self._lock:
+            return sum(self.counts[kind] for kind in Faults.KINDS)
+
+    def draw(self, method: str, path: str) -> tuple[str, float, Faults]:
+        """Decide what becomes of a request: the kind of fault, and where its body breaks."""
+        with self._lock:
+            faults = self._faults
+            kind = "passed"
+            ended = faults.max_faults is not None and self._num_faults >= faults.max_faults
+            if method in faults.methods and re.search(faults.pattern, path) and not ended:
+                left = self._random.random()
+                for name, rate in faults.rates.items():
+                    if left < rate:
+                        kind = name
+                        self._num_faults += 1
+                        break
+                    left -= rate
+            self.counts[kind] += 1
+            return kind, self._random.random(), faults
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not beyond the proxy's end."""
+        self._stopping.wait(seconds)
+
+    def stop(self) -> None:
+        """End every wait."""
+        self._stopping.set()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy: FaultyProxy
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # of clients that had enough
+            super().handle()
+
+    def _serve(self) -> None:
+        body = self._body()
+        kind, where, faults = self.proxy.draw(self.command, self.path)
+        if kind in _ANSWERS:
+            self._refuse(*_ANSWERS[kind])
+            return
+        if kind == "delay":
+            self.proxy.wait(faults.delay_s)
+        upstream = self.proxy.upstream
+        connection = http.client.HTTPConnection(
+            upstream.hostname or "", upstream.port or 80, timeout=60
+        )
+        try:
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
+            connection.request(self.command, self.path, body, headers)
+            answer = connection.getresponse()
+            self._pass_on(answer, kind, where, faults)
+        finally:
+            connection.close()
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+
+    def _body(self) -> bytes | None:
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            pieces = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                pieces.append(self.rfile.read(size))
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return b"".join(pieces)
+        length = int(self.headers.get("Content-Length") or 0)
+        return self.rfile.read(length) if length else None
+
+    def _pass_on(
+        self, answer: http.client.HTTPResponse, kind: str, where: float, faults: Faults
+    ) -> None:
+        has_body = self.command != "HEAD" and answer.status not in (204, 304)
+        length = answer.length if has_body else 0
+        data = None
+        if length is None:
+            data = answer.read()
+            length = len(data)
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP_BY_HOP and not (data is not None and _is_length(name)):
+                self.send_header(name, value)
+        if data is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        left = length
+        if kind in ("reset", "truncate"):
+            left = min(int(where * length) if faults.at_byte is None else faults.at_byte, length)
+        while left and (piece := (data[:left] if data else answer.read(min(left, _PIECE_BYTES)))):
+            self.wfile.write(piece)
+            left -= len(piece)
+        if kind in ("reset", "truncate"):
+            self._break_off(reset=kind == "reset")
+
+    def _break_off(self, *, reset: bool) -> None:
+        self.wfile.flush()
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+        else:
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+        self.close_connection = True
+
+    def _refuse(self, status: int, code: str) -> None:
+        said = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
+        body = b"" if self.command == "HEAD" else said.encode()
+        self.send_response_only(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _is_length(name: str) -> bool:
+    return name.lower() == "content-length"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A broken connection is what this is for."""
+
+    def shutdown_request(self, request: Any) -> None:
+        # Already closed where it was reset: a second shutdown would send a FIN.
+        if request.fileno() != -1:
+            super().shutdown_request(request)
+
+
+@contextmanager
+def faulty_proxy(upstream: str, faults: Faults | None = None) -> Iterator[FaultyProxy]:
+    """Run a proxy before ``upstream`` (an ``http://host:port``) in threads of this process."""
+    proxy = FaultyProxy(upstream, faults or Faults())
+    handler = type("Handler", (_Handler,), {"proxy": proxy})
+    server = _Server(("127.0.0.1", 0), handler)
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,235 @@
+"""Kill a process of a running job, run the same command to its end, and compare the table.
+
+The job is the real command in processes of its own on a local Ray, with the package's fakes for
+its models (whose engine is a process as well) or with the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.staging import staged_unit_ids
+from tests.proof.commands import Command, command
+
+RUN_S, CLEAN_UP_S = 240, 60
+# What differs between two runs that did the same.
+_OF_THE_RUN = ("run_id", "unit_id", "created_at")
+_MODELS = ("captions", "vectors", "text", "num_variants", "num_truncated_variants")
+_COUNTS = ("num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts")
+
+WORKERS = {
+    "read worker": "ShardReader",
+    "caption actor": "CaptionUnits",
+    "embed actor": "EmbedUnits",
+    "writer": "UnitWriter",
+}
+ENGINES = ("skytext-fake-engine", "EngineCore")
+# The driver kills itself there: no clock hits the moment between staging and commit.
+_TRAP = """
+import os, signal
+from skytext.stages.commit import RemoteCommitter
+real, calls = RemoteCommitter.commit, []
+def trapped(self, unit_ids):
+    calls.append(1)
+    if len(calls) == {number} and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, unit_ids)
+    if len(calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+RemoteCommitter.commit = trapped
+"""
+TRAPS = {"driver, staged": True, "driver, committed": False}
+TARGETS = ("driver", *WORKERS, "engine", *TRAPS)
+
+
+@dataclass
+class Tally:
+    """What came of the kills of one kind."""
+
+    num_kills: int = 0
+    num_survived: int = 0
+    num_adopted: int = 0
+    num_committed: int = 0
+    num_again: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An archive, how to run the job on it, and what an undisturbed run made of it.
+
+    Attributes:
+        folder: for output files.
+        source: the archive.
+        options: of the command.
+        compare: columns that must be equal.
+        reference: the undisturbed run's rows by id.
+        run_s: how long an undisturbed run takes, seconds.
+    """
+
+    folder: Path
+    source: str
+    options: Sequence[str]
+    compare: Sequence[str]
+    reference: dict[str, dict[str, Any]]
+    run_s: float
+
+    def call(self, table: str) -> list[str]:
+        """Return the command's arguments for a table."""
+        return ["caption", self.source, "--table", table, "--json", *self.options]
+
+
+def make_scene(
+    folder: Path, source: str, options: Sequence[str], table: str, *, whole_rows: bool
+) -> Scene:
+    """Run the job undisturbed, on a table of its own."""
+    scene = Scene(folder, source, options, (), {}, 0.0)
+    started = time.monotonic()
+    run_to_its_end(scene, table)
+    run_s = time.monotonic() - started
+    names = ImagesTable.open(TableLocation.parse(table)).dataset.schema.names
+    left_out = _OF_THE_RUN if whole_rows else (*_OF_THE_RUN, *_MODELS, *_COUNTS)
+    compare = [name for name in names if name not in left_out]
+    reference = rows_of(table, compare)
+    return Scene(folder, source, options, compare, reference, run_s)
+
+
+def run_to_its_end(scene: Scene, table: str) -> dict[str, Any]:
+    """Run the command; return its summary."""
+    with command(scene.folder, *scene.call(table)) as running:
+        status = running.finish(RUN_S)
+        if status != 0:
+            raise AssertionError(f"exit status {status}: {running.err[-2000:]}")
+        summary: dict[str, Any] = json.loads(running.out)
+        return summary
+
+
+def rows_of(table: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return a table's rows by id; an image with two rows is an error."""
+    found = ImagesTable.find(TableLocation.parse(table))
+    if found is None:
+        return {}
+    rows = found.dataset.to_table(columns=list(dict.fromkeys(["image_id", *columns]))).to_pylist()
+    by_id = {row["image_id"]: row for row in rows}
+    if len(by_id) != len(rows):
+        raise AssertionError(f"{len(rows) - len(by_id)} double rows")
+    return by_id
+
+
+def kill_once(scene: Scene, table: str, target: str, luck: random.Random, tally: Tally) -> None:
+    """Start the job, kill ``target`` at a random moment, run the job to its end, and compare."""
+    before = rows_of(table, ["unit_id"])
+    trap = ""
+    if target in TRAPS:
+        trap = _TRAP.format(number=luck.randint(1, 3), before=TRAPS[target])
+    with command(scene.folder, *scene.call(table), prelude=trap) as running:
+        if target == "driver":
+            time.sleep(luck.uniform(0.2, scene.run_s))
+            running.kill()
+        elif target not in TRAPS:
+            victims = _wait_for(running, _finder(running, target), luck.uniform(0, scene.run_s / 3))
+            for victim in victims:
+                victim.kill()
+        status = running.finish(RUN_S)
+        left = running.wait_for_the_rest(CLEAN_UP_S)
+        if left:
+            tally.violations.append(f"{target}: {left} outlived the job")
+    tally.num_kills += 1
+    tally.num_survived += status == 0
+    committed = rows_of(table, ["unit_id"])
+    if not before.items() <= committed.items():
+        tally.violations.append(f"{target}: the killed run lost or changed rows")
+    num_staged = len(staged_unit_ids(TableLocation.parse(table)))
+    summary = run_to_its_end(scene, table)
+    after = rows_of(table, [*scene.compare, "unit_id"])
+    kept = {i: after[i]["unit_id"] for i in committed if i in after}
+    num_again = sum(kept.get(i) != row["unit_id"] for i, row in committed.items())
+    tally.num_again += num_again
+    tally.num_committed += len(committed) - len(before)
+    tally.num_adopted += summary["num_adopted"]
+    _compare(scene, after, f"{target} ({num_staged} units were staged)", tally)
+    new = summary["num_captioned"] + summary["num_newly_failed"] + summary["num_adopted"]
+    if new != len(scene.reference) - len(committed):
+        tally.violations.append(f"{target}: {new} rows made, not what was missing")
+
+
+def _compare(scene: Scene, after: dict[str, dict[str, Any]], what: str, tally: Tally) -> None:
+    if after.keys() != scene.reference.keys():
+        lost, more = scene.reference.keys() - after.keys(), after.keys() - scene.reference.keys()
+        tally.violations.append(f"{what}: {len(lost)} images lost, {len(more)} invented")
+    for image_id, row in scene.reference.items():
+        other = {name: after.get(image_id, {}).get(name) for name in row}
+        differing = [name for name in row if row[name] != other[name]]
+        if differing:
+            tally.violations.append(f"{what}: {image_id} differs in {differing}")
+            return
+
+
+def _finder(running: Command, target: str) -> Callable[[], list[psutil.Process]]:
+    words = ENGINES if target == "engine" else (WORKERS[target],)
+
+    def find() -> list[psutil.Process]:
+        return [
+            process
+            for process in running.left()
+            if any(word in _command_line(process) for word in words)
+        ]
+
+    return find
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join([process.name(), *process.cmdline()])
+    except psutil.Error:
+        return ""
+
+
+def _wait_for(
+    running: Command, find: Callable[[], list[psutil.Process]], delay_s: float
+) -> list[psutil.Process]:
+    """Wait until there are such processes, then ``delay_s`` more, then for them again."""
+    earliest = None
+    while running.process.poll() is None:
+        victims = find()
+        if victims and earliest is None:
+            earliest = time.monotonic() + delay_s
+        if victims and earliest is not None and time.monotonic() >= earliest:
+            return victims
+        time.sleep(0.02)
+    # It was faster: nothing was killed, which the tally shows as survived.
+    return []
+
+
+def targets_in_turn(num_kills: int, luck: random.Random) -> Iterator[str]:
+    """Yield as many targets, each kind about as often, in no order."""
+    turns = [TARGETS[i % len(TARGETS)] for i in range(num_kills)]
+    luck.shuffle(turns)
+    yield from turns
+
+
+def table_of(tallies: dict[tuple[str, str], Tally]) -> str:
+    """Return the tallies as text, a line a kind of kill and store."""
+    head = f"{'killed':18} {'where':8} kills survived committed adopted again violations"
+    lines = [head]
+    total: Counter[str] = Counter()
+    for (target, where), tally in sorted(tallies.items()):
+        lines.append(
+            f"{target:18} {where:8} {tally.num_kills:5} {tally.num_survived:8} "
+            f"{tally.num_committed:9} {tally.num_adopted:7} {tally.num_again:5} "
+            f"{len(tally.violations):10}"
+        )
+        total.update(kills=tally.num_kills, violations=len(tally.violations))
+    lines.append(f"{total['kills']} kills, {total['violations']} violations")
+    return "\n".join(lines)

@@ -1,0 +1,86 @@
+"""Whatever dies, at whatever moment: run the same command again, and every image is one row."""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.archives import bad_images, images, write_archive
+from tests.proof.kill_matrix import Scene, Tally, kill_once, make_scene, table_of, targets_in_turn
+from tests.sources.tars import Entry
+
+NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_KILLS", "100"))
+NUM_VLLM_KILLS = 10
+FAKES = ["--model", "fake:delay_s=0.1", "--embedding-model", "fake", "--commit-images", "24"]
+FAKES += ["--set", "job.unit_images=8", "--set", "job.units_in_flight=2"]
+NUM_SHARDS, IMAGES_PER_SHARD = 4, 60
+
+
+def archive(folder: Path) -> Path:
+    bad: list[Entry] = [(name, data) for name, (data, _) in bad_images().items()]
+    shards = {
+        f"{i}.tar": images(1000 * i, IMAGES_PER_SHARD) + (bad if i == 1 else [])
+        for i in range(NUM_SHARDS)
+    }
+    return write_archive(folder / "aerial", shards)
+
+
+def upload(root: Path, s3: Any, bucket: str) -> str:
+    s3.create_bucket(Bucket=bucket)
+    for path in sorted(root.rglob("*.tar")):
+        s3.upload_file(str(path), bucket, f"aerial/{path.relative_to(root)}")
+    return f"s3://{bucket}/aerial"
+
+
+def kill_and_compare(
+    scene: Scene, tables: str, where: str, num_kills: int, seed: int
+) -> dict[tuple[str, str], Tally]:
+    luck = random.Random(seed)
+    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for target in targets_in_turn(num_kills, luck):
+        table = f"{tables}/{uuid.uuid4().hex}"
+        kill_once(scene, table, target, luck, tallies[target, where])
+        print(table_of(tallies), flush=True)  # noqa: T201  (the proof is to be seen)
+    return tallies
+
+
+def violations(tallies: dict[tuple[str, str], Tally]) -> list[str]:
+    found = [violation for tally in tallies.values() for violation in tally.violations]
+    return found + ["committed images captioned again"] * sum(t.num_again for t in tallies.values())
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(7200)
+def test_whatever_dies_on_a_disk(tmp_path: Path) -> None:
+    scene = make_scene(
+        tmp_path, str(archive(tmp_path)), FAKES, str(tmp_path / "whole"), whole_rows=True
+    )
+    tallies = kill_and_compare(scene, str(tmp_path), "disk", NUM_KILLS // 2, seed=1)
+    assert violations(tallies) == []
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(7200)
+def test_whatever_dies_in_a_store(tmp_path: Path, s3: Any) -> None:
+    source = upload(archive(tmp_path), s3, "archive")
+    s3.create_bucket(Bucket="tables")
+    scene = make_scene(tmp_path, source, FAKES, "s3://tables/whole", whole_rows=True)
+    tallies = kill_and_compare(scene, "s3://tables", "s3", NUM_KILLS - NUM_KILLS // 2, seed=2)
+    assert violations(tallies) == []
+
+
+@pytest.mark.proof
+@pytest.mark.vllm
+@pytest.mark.timeout(3600)
+def test_whatever_dies_with_real_models(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 64), "1.tar": images(100, 64)})
+    options = ["--commit-images", "32", "--set", "job.unit_images=8", "--num-variants", "2"]
+    scene = make_scene(tmp_path, str(root), options, str(tmp_path / "whole"), whole_rows=False)
+    tallies = kill_and_compare(scene, str(tmp_path), "vllm", NUM_VLLM_KILLS, seed=3)
+    assert violations(tallies) == []
