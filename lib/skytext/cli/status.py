@@ -34,7 +34,7 @@ def status(table: Table, as_json: AsJson = False) -> None:
     )
     for run in report["runs"]:
         lines.append(
-            f"run {run['run_id'][:8]}  {run['started_at'][:19]}  "
+            f"run {run['run_id'][:8]}  {run['started_at'][:19]}  {run['command']} {run['state']}: "
             f"{run['num_captioned']:,} described, "
             f"{run['num_newly_failed']:,} failed, {run['duration_s']:.0f} s"
         )

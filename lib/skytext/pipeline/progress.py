@@ -31,7 +31,9 @@ class Progress:
     expected_by_shard: Counter[tuple[str, str]] = field(default_factory=Counter)
     example: tuple[str, str] | None = None
     is_stopping: bool = False
+    prepare_s: float = 0.0
     commit_s: float = 0.0
+    finish_s: float = 0.0
     _first_s: float | None = None
     _first_images: int = 0
     images_per_s: float = 0.0
@@ -85,7 +87,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a captioning run did; ``to_json`` is the command line's ``--json``."""
+    """What a captioning run did; ``to_json`` is the command line's ``--json``.
+
+    Of the seconds, ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof) are
+    spent while no engine works; ``commit_s`` (all commits) mostly while engines do.
+    """
 
     run_id: str
     num_listed: int
@@ -106,7 +112,9 @@ class RunSummary:
     num_engines: int
     table_version: int | None
     duration_s: float
+    prepare_s: float
     commit_s: float
+    finish_s: float
     images_per_s: float
     engine_span_s: float
     engine_idle_s: float
@@ -157,7 +165,9 @@ def summarise(
         num_engines=len(progress.engines),
         table_version=table_version,
         duration_s=round(duration_s, 3),
+        prepare_s=round(progress.prepare_s, 3),
         commit_s=round(progress.commit_s, 3),
+        finish_s=round(progress.finish_s, 3),
         images_per_s=round(progress.num_ok / duration_s, 3) if duration_s else 0.0,
         engine_span_s=round(span_s, 3),
         engine_idle_s=round(sum(e["idle_s"] for e in progress.engines.values()), 3),

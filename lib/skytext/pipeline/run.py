@@ -55,6 +55,7 @@ def run_caption(
         hold(plan.location, run.run_id, plan.command, lease_s=job.lease_s) as claim,
         ray_cluster(ray_address, plan.config) as available,
     ):
+        stopping.install()
         check_capacity(plan.config, available)
         gpus = gpus_per_engine(plan.config, available)
         return _run(plan, run, claim, gpus, stopping, on_progress)
@@ -70,22 +71,32 @@ def _run(
 ) -> RunSummary:
     started, progress = time.monotonic(), Progress(plan.total_bytes)
     prepared = prepare(claim, plan.identity, plan.shards, plan.options(), run)
+    progress.prepare_s = time.monotonic() - started
     progress.num_adopted = prepared.adoption.num_adopted
     must_read = _count_unread(plan, prepared, progress)
     committer = RemoteCommitter(claim, plan.identity, prepared.version)
     if must_read:
         dataset = build_dataset(plan, prepared, run.run_id, gpus)
         group = _Group(plan, committer, progress, stopping)
-        _commit_groups(stream(dataset), group, StopFlag(plan.location, run.run_id), on_progress)
+        stop = StopFlag(plan.location, run.run_id)
+        try:
+            _commit_groups(stream(dataset), group, stop, on_progress)
+        except (InterruptedRunError, FailureRateError) as error:
+            state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
+            summary = _summary_so_far(run, progress, committer, started)
+            record_run_remotely(plan.location, _ended(run, state, summary))
+            raise
+    proving = time.monotonic()
     counts = count_table(
         plan.location, committer.version, plan.caption_fingerprint, plan.config.job.read_cpus
     )
     totals = _prove(counts, progress)
+    progress.finish_s += time.monotonic() - proving
     duration_s = time.monotonic() - started
     version, num_stale = committer.version, counts.num_stale
     summary = summarise(run.run_id, progress, totals, num_stale, version, duration_s)
     if must_read:
-        record_run_remotely(plan.location, _ended(run, summary))
+        record_run_remotely(plan.location, _ended(run, "done", summary))
     return summary
 
 
@@ -177,7 +188,9 @@ def _commit_groups(
             raise
     else:
         stopping.settle()
+        before_s = group.progress.commit_s
         group.commit()
+        group.progress.finish_s = group.progress.commit_s - before_s
     finally:
         if stopping.is_asked:
             stop.lower()
@@ -233,14 +246,21 @@ def _run_record(plan: CaptionPlan, run_id: str) -> RunRecord:
     )
 
 
-def _ended(run: RunRecord, summary: RunSummary) -> RunRecord:
+def _summary_so_far(
+    run: RunRecord, progress: Progress, committer: RemoteCommitter, started: float
+) -> RunSummary:
+    duration_s = time.monotonic() - started
+    return summarise(run.run_id, progress, Counter(), 0, committer.version, duration_s)
+
+
+def _ended(run: RunRecord, state: str, summary: RunSummary) -> RunRecord:
     counts = summary.to_json()
     timings = {name: counts.pop(name) for name in list(counts) if name.endswith("_s")}
     for name in ("run_id", "table_version"):
         counts.pop(name)
     return dataclasses.replace(
         run,
-        state="done",
+        state=state,
         ended_at=dt.datetime.now(dt.UTC),
         counts=counts,
         timings_s=timings,

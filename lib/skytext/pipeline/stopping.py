@@ -32,6 +32,13 @@ class Stopping:
         self._ask: Callable[[], None] | None = None
         self.is_asked = False
 
+    def install(self) -> None:
+        """Handle the signals; once more after `ray.init`, which puts handlers of its own there."""
+        if self._enabled:
+            for number in _SIGNALS:
+                signal.signal(number, self.on_signal)
+            signal.signal(signal.SIGALRM, self.on_timer)
+
     def drain_by(self, ask: Callable[[], None]) -> None:
         """From now on a first signal calls ``ask`` and lets the run go on to its early end."""
         self._ask = ask
@@ -83,8 +90,8 @@ def watch(stall_timeout_s: float, drain_s: float) -> Iterator[Stopping]:
     if not enabled:
         yield stopping
         return
-    before = {number: signal.signal(number, stopping.on_signal) for number in _SIGNALS}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stopping.on_timer)
+    before = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGALRM)}
+    stopping.install()
     try:
         yield stopping
     finally:
