@@ -122,6 +122,14 @@ def test_an_unknown_setting_is_named(name: str) -> None:
         ("caption.engine.start_timeout_s", float("nan")),
         ("embed.num_gpus_per_actor", float("inf")),
         ("job.read_cpus", 2),
+        ("job.max_failure_rate", 0),
+        ("job.max_failure_rate", 1.01),
+        ("job.failure_rate_after", 0),
+        ("job.max_attempts", 0),
+        ("job.stall_timeout_s", 0),
+        ("job.drain_s", -1),
+        ("job.lease_s", 0),
+        ("job.cost_per_engine_hour", -0.5),
         ("job.readers", 0),
         ("index.vector", "sometimes"),
         ("index.exact_below_rows", -1),
@@ -166,6 +174,19 @@ def test_defaults_give_way_to_the_file_and_the_file_to_the_call(file: Path) -> N
     assert config.caption.max_tokens == CaptionConfig().max_tokens
     assert config.archive == "fields"
     assert config.job.readers == 7
+
+
+def test_settings_of_an_earlier_run_give_way_to_the_file_and_the_call(file: Path) -> None:
+    earlier = load_config(None, {"caption.num_variants": 3, "job.readers": 5, "archive": "fields"})
+    base = earlier.model_dump(mode="json")
+    assert load_config(None, None, base) == earlier
+    file.write_text("caption: {top_p: 0.5}\njob: {readers: 6}\n")
+    config = load_config(file, {"caption.seed": 7, "job.writers": 3}, base)
+    assert (config.archive, config.caption.num_variants) == ("fields", 3)
+    assert (config.caption.top_p, config.caption.seed) == (0.5, 7)
+    assert (config.job.readers, config.job.writers) == (6, 3)
+    # What the caller handed over stays as it was.
+    assert base == earlier.model_dump(mode="json")
 
 
 def test_an_explicit_null_is_a_value(file: Path) -> None:

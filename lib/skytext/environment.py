@@ -14,6 +14,8 @@ _QUIET = {
     "LANCE_INCLUDE_VECTOR_CENTROIDS": "false",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A thread of Ray Data that outlives `ray.shutdown` would otherwise start another Ray.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",

@@ -25,6 +25,7 @@ SUMMARY = {
     "num_failed": 1,
     "num_captioned": 1000,
     "num_newly_failed": 1,
+    "num_adopted": 0,
     "num_skipped": 199,
     "num_stale": 1,
     "num_gone": 2,
@@ -34,8 +35,10 @@ SUMMARY = {
     "num_cached_tokens": 250,
     "num_output_tokens": 9000,
     "num_truncated_variants": 3,
+    "num_engines": 1,
     "table_version": 7,
     "duration_s": 20.0,
+    "commit_s": 0.25,
     "images_per_s": 50.05,
     "engine_span_s": 10.0,
     "engine_idle_s": 0.5,
@@ -63,7 +66,6 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
     ("options", "section", "name", "value"),
     [
         (["--archive", "fields"], "", "archive", "fields"),
-        (["--revision", "abc"], "caption", "revision", "abc"),
         (["--prompt", "demo-1"], "caption", "prompt", "demo-1"),
         (["--chat-template", "image.jinja"], "caption", "chat_template", "image.jinja"),
         (["--num-variants", "3"], "caption", "num_variants", 3),
@@ -73,6 +75,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
         ([], "embed", "model", "fake"),
         (["--commit-images", "10"], "job", "commit_images", 10),
         (["--commit-interval-s", "1.5"], "job", "commit_interval_s", 1.5),
+        (["--max-failure-rate", "0.25"], "job", "max_failure_rate", 0.25),
         (["--set", "caption.engine.max_num_seqs=64"], "caption.engine", "max_num_seqs", 64),
         (["--set", "caption.num_variants=3"], "caption", "num_variants", 3),
         (["--set", "caption.num_variants=3", "--num-variants", "2"], "caption", "num_variants", 2),
@@ -135,6 +138,7 @@ def test_people_get_the_summary(
         "embedding: the model's token limit cut off 3 of 5,000 variants",
         "1 row made with other settings left as they are",
         "2 rows of images that are gone from the source left as they are",
+        f"see: skytext failures {tmp_path / 'new'}",
         f"next: skytext index {tmp_path / 'new'}",
     ]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from skytext.cli import run
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
 from tests.archives import bad_images, images, write_archive
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -82,7 +84,7 @@ def test_a_wrong_call_is_one_line_and_status_2(
     last = err.strip().splitlines()[-1]
     assert last.startswith("skytext: ")
     assert message in last
-    assert not (tmp_path / "table").exists()
+    assert ImagesTable.find(TableLocation.parse(str(tmp_path / "table"))) is None
 
 
 def test_a_missing_source_is_a_wrong_call(

@@ -267,10 +267,10 @@ def test_a_demo_that_cannot_run_leaves_the_last_one(
 
 def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None:
     table = make_described_table(tmp_path / "newer")
-    table.dataset.update_schema_metadata({"skytext.format_version": "2"})
+    table.dataset.update_schema_metadata({"skytext.format_version": "9"})
     called = skytext("status", tmp_path / "newer")
     assert called.status == 2
-    assert "has table format 2, this skytext reads format 1" in called.err
+    assert "has table format 9, this skytext reads format 2" in called.err
 
 
 def test_the_lines_for_hits_say_when_there_are_none() -> None:

@@ -41,7 +41,7 @@ REFUSED_MIB = 200
 """MiB for all kinds of bad images, one after another, their making included."""
 
 SIDE = 13_300  # 176,890,000 pixels; the default limit is 178,956,970
-SMALLER = 8_191  # the largest side that is not thinned out before it is stretched
+SMALLER = 8_100  # any side above 8191 is thinned out before it is stretched
 ADDRESS_SPACE_BYTES = 12 << 30
 
 
@@ -201,13 +201,12 @@ def test_the_largest_images_fit(name: str, tmp_path: Path) -> None:
 NUM_IMAGES, NUM_TARS, SLOWEST_S = 1500, 500, 20
 
 
-def damaged(data: bytes, luck: random.Random) -> bytes:
-    """Do one to three random things to some bytes."""
+def damaged(data: bytes, luck: random.Random, reaches: tuple[int, ...]) -> bytes:
+    """Do one to three random things to some bytes, not farther from the begin than a reach."""
     for _ in range(luck.randint(1, 3)):
-        # Headers are at the begin more often than not.
-        place = luck.randrange(min(len(data), luck.choice((64, 512, 1 << 20))) or 1)
+        place = luck.randrange(min(len(data), luck.choice(reaches)) or 1)
         length = luck.choice((1, 1, 2, 4, 16, 300))
-        what = luck.randrange(6)
+        what = luck.choice((0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5))
         if what == 0:
             data = data[:place] + luck.randbytes(length) + data[place + length :]
         elif what == 1:
@@ -237,7 +236,9 @@ def fuzz(folder: str) -> dict[str, Any]:
     tars = [data for data in tars if len(data) < 100_000]
     for number in range(NUM_IMAGES + NUM_TARS):
         image = number < NUM_IMAGES
-        data = damaged(luck.choice(pictures if image else tars), luck)
+        # The header of an image is at its begin more often than not.
+        reaches = (64, 512, 1 << 20) if image else (1 << 20,)
+        data = damaged(luck.choice(pictures if image else tars), luck, reaches)
         case.write_bytes(data)
         start = time.monotonic()
         if image:
@@ -255,7 +256,7 @@ def test_random_damage_is_only_ever_a_failed_image(tmp_path: Path) -> None:
     assert sum(said["found"][name] for name in said["found"] if "image:" in name) == NUM_IMAGES
     # Damage of every sort was done, and a good deal of it left the image whole.
     for result in ("jpeg", "png", "webp", "tiff", "truncated_image", "corrupt_image"):
-        assert said["found"][f"image: {result}"] > 20, said
+        assert said["found"][f"image: {result}"] > 5, said
     for result in ("shard_truncated", "shard_unreadable", "jpeg"):
-        assert said["found"][f"tar: {result}"] > 20, said
+        assert said["found"][f"tar: {result}"] > 5, said
     assert said["mib"] < LARGEST_MIB, said

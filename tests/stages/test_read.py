@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 from skytext.schema import SAMPLE
 from skytext.sources import ReadLimits, Shard, discover, image_id
 from skytext.stages.read import ShardReader, shard_row
+from skytext.stages.stop import StopFlag
 from skytext.stages.units import UnitHead, unpack
+from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.manifest import read_manifest
 from tests.archives import bad_shards, cut_tar, images, jpeg, write_archive
 from tests.sources.tars import write_shard
 from tests.table.rows import failed_row, good_row, make_table
@@ -91,9 +95,7 @@ def test_a_row_says_what_the_source_says(tmp_path: Path) -> None:
     assert (row["byte_length"], row["shard_etag"]) == (len(jpeg(1)), shard.etag)
 
 
-def test_what_has_a_row_is_left_out(
-    tmp_path: Path, where: TableLocation
-) -> None:
+def test_what_has_a_row_is_left_out(tmp_path: Path, where: TableLocation) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 10))
     done = [good_row(f"{i:04d}.jpg") for i in (0, 1, 2, 3, 7)]
     # Another shard with a member of the same name says nothing of this one.
@@ -114,9 +116,7 @@ def test_a_shard_that_is_done_still_reports_what_it_lists(
     assert (head.num_listed, head.num_skipped, rows) == (5, 5, [])
 
 
-def test_a_run_sees_the_version_that_it_started_from(
-    tmp_path: Path, where: TableLocation
-) -> None:
+def test_a_run_sees_the_version_that_it_started_from(tmp_path: Path, where: TableLocation) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
     table = make_table(where, [good_row("0000.jpg")], [good_row("0001.jpg")])
     ((head, rows),) = read(shard, table=where, version=table.version - 1)
@@ -149,9 +149,7 @@ def test_what_is_gone_from_a_shard_is_counted_at_its_end(
     assert gone(read(shard)) == [(0, 0)]
 
 
-def test_a_shard_whose_images_are_all_gone_says_so(
-    tmp_path: Path, where: TableLocation
-) -> None:
+def test_a_shard_whose_images_are_all_gone_says_so(tmp_path: Path, where: TableLocation) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", [("notes.md", b"hello")])
     table = make_table(where, [good_row("x.jpg"), failed_row("z.jpg")])
     units = read(shard, table=where, version=table.version)
@@ -213,3 +211,164 @@ def test_a_batch_may_hold_several_shards(tmp_path: Path) -> None:
         ("a.tar", 2),
         ("b.tar", 1),
     ]
+
+
+def rows_by_member(units: list[Unit]) -> dict[str, dict[str, Any]]:
+    return {row["member"]: row for _, rows in units for row in rows}
+
+
+def write_changed(
+    tmp_path: Path, where: TableLocation, **rows: dict[str, Any]
+) -> tuple[Shard, int]:
+    """A shard of four images, described, of which the second has other bytes by now."""
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
+    (shard,) = discover([str(root)])
+    samples = [row for _, unit in read(shard, table=where) for row in unit]
+    made = [table_row(row, unit_id="of-before") for row in samples]
+    for row in made:
+        row |= rows.get(row["member"].removesuffix(".jpg"), {})
+    version = make_table(where, made).version
+    entries = images(0, 4)
+    entries[1] = ("0001.jpg", jpeg(99))
+    write_archive(root, {"a.tar": entries})
+    (shard,) = discover([str(root)])
+    return shard, version
+
+
+def failure(attempts: int) -> dict[str, Any]:
+    why = {"stage": "caption", "reason": "no_good_variant", "detail": "", "attempts": attempts}
+    return {"status": "failed", "failure": why}
+
+
+def test_an_image_whose_bytes_changed_replaces_its_row(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    shard, version = write_changed(tmp_path, where)
+    units = read(shard, table=where, version=version)
+    assert [head.num_skipped for head, _ in units] == [3]
+    ((_, (row,)),) = units
+    old = ImagesTable.open(where).units_of([row["image_id"]])
+    assert row["member"] == "0001.jpg"
+    assert row["replaces_unit"] == old[row["image_id"]]
+    assert row["earlier_attempts"] == 0
+    assert row["content_sha256"] == hashlib.sha256(jpeg(99)).hexdigest()
+
+
+def test_a_new_image_replaces_nothing(tmp_path: Path, where: TableLocation) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 1))
+    ((_, (row,)),) = read(shard, table=where)
+    assert (row["replaces_unit"], row["earlier_attempts"]) == (None, None)
+    assert row["content_sha256"] == hashlib.sha256(jpeg(0)).hexdigest()
+
+
+def test_an_image_that_cannot_be_read_any_more_keeps_its_row(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    shard, version = write_changed(tmp_path, where)
+    units = read(shard, table=where, version=version, limits=ReadLimits(max_member_bytes=100))
+    assert [(head.num_listed, head.num_skipped) for head, _ in units] == [(4, 4)]
+    assert rows_by_member(units) == {}
+
+
+def test_what_failed_is_left_to_a_retry(tmp_path: Path, where: TableLocation) -> None:
+    shard, version = write_changed(tmp_path, where, **{"0002": failure(1)})
+    assert list(rows_by_member(read(shard, table=where, version=version))) == ["0001.jpg"]
+
+
+def test_a_retry_is_of_what_failed_and_of_nothing_else(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    tried = {"0001": failure(1), "0002": failure(2), "0003": failure(3)}
+    shard, version = write_changed(tmp_path, where, **tried)
+    root = tmp_path / "aerial"
+    write_archive(root, {"a.tar": [*images(0, 1), ("0001.jpg", jpeg(99)), *images(2, 3)]})
+    (shard,) = discover([str(root)])
+    units = read(shard, table=where, version=version, select="failed")
+    # 0004.jpg is new: it is not listed at all, and a later run does it.
+    assert [(head.num_listed, head.num_skipped) for head, _ in units] == [(4, 2)]
+    found = rows_by_member(units)
+    assert {name: row["earlier_attempts"] for name, row in found.items()} == {
+        # Other bytes have never been tried.
+        "0001.jpg": 0,
+        "0002.jpg": 2,
+    }
+    old = ImagesTable.open(where).units_of([row["image_id"] for row in found.values()])
+    assert all(row["replaces_unit"] == old[row["image_id"]] for row in found.values())
+    more = read(shard, table=where, version=version, select="failed", max_attempts=4)
+    assert list(rows_by_member(more)) == ["0001.jpg", "0002.jpg", "0003.jpg"]
+    # Of the third failure on, an image stays as it is.
+    less = read(shard, table=where, version=version, select="failed", max_attempts=1)
+    assert rows_by_member(less) == {}
+
+
+def test_a_retry_says_what_is_gone_and_what_is_whole_again(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
+    ((_, samples),) = read(shard, table=where)
+    rows = [table_row(row) for row in samples]
+    rows += [good_row("gone.jpg"), failed_row("lost.jpg"), failed_row("", image_id="0" * 32)]
+    version = make_table(where, rows).version
+    ((head, again),) = read(shard, table=where, version=version, select="failed")
+    assert (head.num_listed, head.num_skipped, again) == (2, 2, [])
+    assert (head.num_gone_ok, head.num_gone_failed, head.removes) == (1, 1, ("0" * 32,))
+
+
+def test_who_knows_that_there_are_no_rows_asks_for_none(
+    tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked(*_: object) -> None:
+        pytest.fail("the table was opened")
+
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
+    monkeypatch.setattr(ImagesTable, "open", looked)
+    assert sizes(read(shard, table=where, version=1, has_rows=False)) == [2]
+
+
+def test_who_has_read_a_shard_keeps_what_is_in_it(
+    tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skytext.stages.read._MEMBERS_A_TABLE", 2)
+    shard = write_shard(tmp_path / "aerial" / "a.tar", [*images(0, 4), ("bad.jpg", b"")])
+    units = read(shard, table=where, unit_images=2)
+    kept = read_manifest(where, shard.archive, shard.path, shard.etag)
+    assert kept is not None
+    names = ["member", "image_id", "content_sha256", "byte_offset", "byte_length"]
+    samples = [row for _, rows in units for row in rows]
+    assert kept.select(names).to_pylist() == [{n: row[n] for n in names} for row in samples]
+    # Before any of it is described: a run that dies now leaves no false word behind.
+    assert ImagesTable.find(where) is None
+
+
+def test_who_is_told_to_stop_reads_no_more_and_keeps_no_manifest(
+    tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skytext.stages.stop._LOOK_EVERY_S", 0)
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 9))
+    stop = StopFlag(where, "run")
+    reader = ShardReader(2, MANY, ReadLimits(), where, None, stop=stop)
+    units = reader.units(shard)
+    assert unpack(next(units))[1].num_rows == 2
+    StopFlag(where, "run").raise_()
+    # What was begun and is not full is left to the next run.
+    assert list(units) == []
+    assert read_manifest(where, shard.archive, shard.path, shard.etag) is None
+    stop.lower()
+    # Another run of the same table was not told.
+    other = ShardReader(2, MANY, ReadLimits(), where, None, stop=StopFlag(where, "other"))
+    assert sum(unpack(unit)[1].num_rows for unit in other.units(shard)) == 9
+
+
+def test_every_unit_of_every_run_has_its_own_name(tmp_path: Path, where: TableLocation) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "b.tar": images(4, 4)})
+    names: list[str] = []
+    for run in ("run1", "run2"):
+        for shard in discover([str(root)]):
+            units = read(shard, table=where, unit_images=2, run_id=run)
+            names += [head.unit_id for head, _ in units]
+    assert len(set(names)) == len(names) == 2 * 2 * 3
+    # And read again, as Ray does where a worker died, the same.
+    (first, _) = discover([str(root)])
+    again = read(first, table=where, unit_images=2, run_id="run1")
+    assert [head.unit_id for head, _ in again] == names[:3]
+    assert image_id("aerial", "a.tar", "", 0) in names[0]

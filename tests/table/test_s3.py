@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import uuid
 from typing import Any
 
 import pytest
 
 from skytext.config import IndexConfig
-from skytext.errors import CommitConflictError, TableError
+from skytext.errors import CommitConflictError, TableError, TableHeldError
+from skytext.table.adopt import adopt, collect_orphans
+from skytext.table.claim import hold
 from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.runs import RunRecord, last_runs, record_run
+from skytext.table.staging import has_all_files, staged_unit_ids
 from tests.table.rows import committer, good_rows, identity, stage
 
 
@@ -67,6 +71,46 @@ def test_a_table_in_a_store_is_indexed_and_promoted(where: TableLocation) -> Non
     run = RunRecord("run", "caption", "done", dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     record_run(where, run)
     assert last_runs(where, 1) == [run]
+
+
+def test_a_table_in_a_store_is_held_by_one(where: TableLocation) -> None:
+    with hold(where, "one", "caption", lease_s=2.0) as claim:
+        with (
+            pytest.raises(TableHeldError, match=f"is held by .* process {os.getpid()}, since"),
+            hold(where, "two", "caption", lease_s=60.0),
+        ):
+            pass
+        claim.check()
+    with hold(where, "three", "caption", lease_s=60.0) as after:
+        assert (after.number, after.took_over) == (claim.number + 1, False)
+        with pytest.raises(TableHeldError):
+            claim.check()
+
+
+def test_what_was_staged_in_a_store_is_adopted(where: TableLocation) -> None:
+    committer(where).commit([stage(where, good_rows(0, 2))])
+    fitting = {
+        "caption_fingerprint": "c",
+        "embedding_fingerprint": identity().embedding_fingerprint,
+    }
+    stage(where, good_rows(2, 3), **fitting)
+    other = stage(where, good_rows(5, 1), **fitting | {"caption_fingerprint": "other"})
+    found = adopt(where, identity(), ImagesTable.open(where).version, "c", lambda: None)
+    assert (found.num_adopted, found.num_discarded, found.num_records) == (3, 1, 3)
+    assert (staged_unit_ids(where), has_all_files(where, other)) == ([], False)
+    orphan = stage(where, good_rows(9, 1))
+    assert collect_orphans(where) > 0
+    assert not has_all_files(where, orphan)
+    table = ImagesTable.open(where)
+    assert len(table.dataset.to_table()) == table.num_rows() == 5
+
+
+def test_a_row_is_replaced_in_a_store(where: TableLocation) -> None:
+    committer(where).commit([stage(where, good_rows(0, 3))])
+    unit = stage(where, good_rows(1, 1), replaces={good_rows(1, 1)[0]["image_id"]: "unit"})
+    committer(where).commit([unit])
+    table = ImagesTable.open(where)
+    assert (table.num_rows(), table.num_double()) == (3, 0)
 
 
 def test_a_bucket_that_is_not_there_is_a_wrong_call(s3: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import ray
@@ -83,21 +83,27 @@ def build_dataset(
     )
 
 
-def stream(dataset: ray.data.Dataset) -> Iterator[UnitRecord]:
+def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
     """Run the job and yield the record of every unit, as it is staged.
 
     Raises:
         SkytextError: what an operator raised.
         JobError: the cluster failed.
     """
+    batches = iter(
+        dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    )
     try:
-        for batch in dataset.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
+        for batch in batches:
             for text in batch.column("record").to_pylist():
                 yield UnitRecord.from_json(text)
     except RayError as error:
         raise job_error(error) from error
+    finally:
+        # The execution ends with its iterator: before Ray does, whatever still refers to it.
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
 
 
 def _configure_ray_data() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import platform
@@ -80,7 +81,8 @@ def _run(
         group = _Group(plan, committer, progress, stopping)
         stop = StopFlag(plan.location, run.run_id)
         try:
-            _commit_groups(stream(dataset), group, stop, on_progress)
+            with contextlib.closing(stream(dataset)) as records:
+                _commit_groups(records, group, stop, on_progress)
         except (InterruptedRunError, FailureRateError) as error:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
             summary = _summary_so_far(run, progress, committer, started)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import ray
 
 from skytext.stages.cluster import result_of
+from skytext.table.again import again
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 
@@ -47,6 +48,7 @@ def count_table(
     return counts
 
 
+@again
 def _count(location: TableLocation, version: int, caption_fingerprint: str) -> TableCounts:
     table = ImagesTable.open(location, version)
     return TableCounts(

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skytext.sources import ReadLimits, ReadOptions, Shard, list_members
+from skytext.table.again import again
 from skytext.table.images import ImagesTable, RowBatch
 from skytext.table.location import TableLocation
 from skytext.table.manifest import MANIFEST, read_manifest
@@ -183,6 +184,7 @@ class RowIndex:
         return rows, code
 
 
+@again
 def open_index(
     location: TableLocation, version: int | None, shards: Sequence[Shard], options: PlanOptions
 ) -> RowIndex:

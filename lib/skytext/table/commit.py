@@ -19,6 +19,7 @@ from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, TableError
 from skytext.schema import images_schema
+from skytext.table.again import broke_off
 from skytext.table.images import ImagesTable, TableIdentity, sql_text
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.staging import StagedUnit, fragments_of
@@ -122,7 +123,7 @@ class Committer:
                 if _holds_all(latest, units):
                     # It landed, and only the answer was lost.
                     return latest
-                if not isinstance(error, LanceConflict):
+                if not isinstance(error, LanceConflict) and not broke_off(error):
                     raise JobError(f"cannot commit to {self._location.uri}: {error}") from error
                 if _rows_changed(dataset.version, latest):
                     raise self._conflict() from error

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from skytext.errors import TableError
 from skytext.schema import FORMAT_VERSION, STATUS_FAILED, STATUS_OK, images_schema
+from skytext.table.again import again
 from skytext.table.location import IMAGES, TableLocation
 
 _PREFIX = "skytext."
@@ -190,6 +191,7 @@ class ImagesTable:
                 counts[(failure["stage"], failure["reason"])] += 1
         return dict(counts.most_common())
 
+    @again
     def described(
         self, content_sha256: str, caption_fingerprint: str
     ) -> list[dict[str, Any]] | None:
@@ -222,6 +224,7 @@ class ImagesTable:
                     group["samples"].append({"uri": row["uri"], **told})
         return sorted(groups.values(), key=lambda group: -group["rows"])
 
+    @again
     def rows_of_shard(self, archive: str, shard: str) -> dict[str, RowState]:
         """Return what there is of a shard's images, by id."""
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
@@ -239,6 +242,7 @@ class ImagesTable:
                 )
         return found
 
+    @again
     def units_of(self, image_ids: Collection[str]) -> dict[str, str]:
         """Return the unit of each image's row; ids without a row are left out."""
         wanted = pa.array(image_ids, pa.string())
@@ -335,7 +339,9 @@ def open_dataset(
     """
     uri = location.dataset_uri(name)
     try:
-        return lance.dataset(uri, version=version, storage_options=location.storage_options())
+        return again(lance.dataset)(
+            uri, version=version, storage_options=location.storage_options()
+        )
     except ValueError as error:
         # Lance 14 raises ValueError for a data set that is not there, for a version that is not
         # there, and for much else: only the text tells.

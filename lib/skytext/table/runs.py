@@ -11,6 +11,7 @@ import lance
 import pyarrow as pa
 
 from skytext.schema import RUNS as RUNS_SCHEMA
+from skytext.table.again import again
 from skytext.table.images import open_dataset
 from skytext.table.location import RUNS, TableLocation
 
@@ -34,8 +35,9 @@ class RunRecord:
 _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 
+@again
 def record_run(location: TableLocation, run: RunRecord) -> None:
-    """Append a run's record."""
+    """Append a run's record; one that is there twice counts once."""
     row = {name: getattr(run, name) for name in RUNS_SCHEMA.names}
     row |= {name: json.dumps(row[name], sort_keys=True) for name in _JSON_FIELDS}
     lance.write_dataset(

@@ -23,6 +23,7 @@ from obstore.exceptions import BaseError
 
 from skytext.errors import JobError
 from skytext.schema import images_schema
+from skytext.table.again import again
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.state import StateStore, open_store
 
@@ -118,6 +119,7 @@ def stage_rows(
     return StagedUnit.from_json(first)
 
 
+@again
 def _write(location: TableLocation, rows: pa.Table) -> list[FragmentMetadata]:
     found: list[FragmentMetadata] = write_fragments(
         rows,

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from skytext.errors import JobError
+from skytext.table.again import again
 from skytext.table.location import TableLocation
 
 _STATE = "state"
@@ -45,17 +46,18 @@ class StateStore:
     location: TableLocation
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write an object that is not there yet; return False where there was one already.
+        """Write an object that is not there yet; return False where there was another already.
 
-        Of several that try at once exactly one gets True.
+        Of several that try at once exactly one gets True. The data must be unlike anybody else's:
+        an equal object is our own, of a request whose answer was lost and that was sent again.
 
         Raises:
             JobError: the store refuses.
         """
         try:
-            obstore.put(self._store(writing=True), path, data, mode="create", use_multipart=False)
+            _put(self._store(writing=True), path, data, mode="create")
         except AlreadyExistsError:
-            return False
+            return self.get(path) == data
         except (BaseError, OSError) as error:
             raise self._refused("write", path, error) from error
         return True
@@ -67,7 +69,7 @@ class StateStore:
             JobError: the store refuses.
         """
         try:
-            obstore.put(self._store(writing=True), path, data, use_multipart=False)
+            _put(self._store(writing=True), path, data, mode="overwrite")
         except (BaseError, OSError) as error:
             raise self._refused("write", path, error) from error
 
@@ -80,7 +82,7 @@ class StateStore:
         if self._is_missing():
             return None
         try:
-            return bytes(obstore.get(self._store(), path).bytes())
+            return _get(self._store(), path)
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
@@ -95,8 +97,7 @@ class StateStore:
         if self._is_missing():
             return
         try:
-            for page in obstore.list(self._store(), prefix):
-                yield from (entry["path"] for entry in page)
+            yield from _list(self._store(), prefix)
         except (BaseError, OSError) as error:
             raise self._refused("list", prefix, error) from error
 
@@ -109,7 +110,7 @@ class StateStore:
         for start in range(0, len(paths), _DELETE_AT_ONCE):
             some = list(paths[start : start + _DELETE_AT_ONCE])
             try:
-                obstore.delete(self._store(writing=True), some)
+                _delete(self._store(writing=True), some)
             except FileNotFoundError:
                 for path in some:
                     self._delete_one(path)
@@ -118,7 +119,7 @@ class StateStore:
 
     def _delete_one(self, path: str) -> None:
         try:
-            obstore.delete(self._store(), path)
+            _delete(self._store(), path)
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
@@ -138,6 +139,28 @@ class StateStore:
             f"cannot {verb} {self.location.uri}/{_STATE}/{path}: {what} (what is committed stays; "
             "run the same command again to go on)"
         )
+
+
+@again
+def _put(
+    store: ObjectStore, path: str, data: bytes, *, mode: Literal["create", "overwrite"]
+) -> None:
+    obstore.put(store, path, data, mode=mode, use_multipart=False)
+
+
+@again
+def _get(store: ObjectStore, path: str) -> bytes:
+    return bytes(obstore.get(store, path).bytes())
+
+
+@again
+def _list(store: ObjectStore, prefix: str) -> list[str]:
+    return [entry["path"] for page in obstore.list(store, prefix) for entry in page]
+
+
+@again
+def _delete(store: ObjectStore, paths: str | list[str]) -> None:
+    obstore.delete(store, paths)
 
 
 @functools.lru_cache(maxsize=8)

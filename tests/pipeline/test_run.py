@@ -16,11 +16,9 @@ from typing import Any
 
 import pytest
 
-from skytext import pipeline
-from skytext.config import Config, IndexConfig, load_config
+from skytext.config import IndexConfig, load_config
 from skytext.errors import (
     CapacityError,
-    CommitConflictError,
     ConfigError,
     IncompleteRunError,
     JobError,
@@ -29,6 +27,8 @@ from skytext.errors import (
     TableError,
 )
 from skytext.pipeline import CaptionPlan, Progress, RunSummary, plan_caption, run_caption
+from skytext.pipeline import run as pipeline
+from skytext.sources import image_id
 from skytext.stages.count import TableCounts, count_table
 from skytext.stages.units import UnitHead
 from skytext.stages.write import UnitRecord
@@ -37,65 +37,20 @@ from skytext.table.index import IndexReport, build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.runs import last_runs
 from tests.archives import bad_images, bad_shards, images, jpeg, write_archive
+from tests.pipeline.jobs import (
+    caption,
+    check_nothing_to_do,
+    check_one_row_an_image,
+    config,
+    open_table,
+    ray,
+    rows,
+    with_ray,
+)
 from tests.sources.tars import make_tar
 from tests.table.rows import committer, good_rows, identity, location, stage
 
 LEAKED = "someone elses words about a zeppelin"
-
-
-def config(**settings: Any) -> Config:
-    """Fakes, and small units; names are written with ``__`` for a dot."""
-    small = {
-        "caption.model": "fake",
-        "embed.model": "fake",
-        "job.unit_images": 4,
-        "job.commit_images": 8,
-    }
-    given = {name.replace("__", "."): value for name, value in settings.items()}
-    return load_config(None, small | given)
-
-
-def caption(
-    source: Path | str, table: Path | str, **settings: Any
-) -> tuple[RunSummary, list[tuple[str, int]]]:
-    """Run the job; return the summary, and the engines seen with the commits after each unit."""
-    seen = []
-
-    def watch(progress: Progress) -> None:
-        seen.append((",".join(progress.engines), progress.num_committed))
-
-    plan = plan_caption([str(source)], str(table), config(**settings))
-    return run_caption(plan, on_progress=watch), seen
-
-
-def open_table(table: Path | str) -> ImagesTable:
-    return ImagesTable.open(TableLocation.parse(str(table)))
-
-
-def rows(table: Path | str, *columns: str) -> list[dict[str, Any]]:
-    return list(open_table(table).dataset.to_table(columns=list(columns)).to_pylist())
-
-
-def check_one_row_an_image(table: Path | str, summary: RunSummary) -> None:
-    ids = [row["image_id"] for row in rows(table, "image_id")]
-    assert len(ids) == len(set(ids))
-    assert summary.num_listed == summary.num_ok + summary.num_failed == len(ids)
-    counts = open_table(table).status_counts()
-    assert counts == {"ok": summary.num_ok, "failed": summary.num_failed}
-
-
-def check_nothing_to_do(again: RunSummary, seen: list[tuple[str, int]], before: RunSummary) -> None:
-    assert (again.num_captioned, again.num_newly_failed) == (0, 0)
-    assert again.num_skipped == again.num_listed == before.num_listed
-    assert (again.num_ok, again.num_failed) == (before.num_ok, before.num_failed)
-    assert again.table_version == before.table_version
-    assert again.engine_span_s == 0
-    assert {engines for engines, _ in seen} <= {""}
-
-
-# Ray starts where it is first needed; everything below `ray` wants it.
-ray = pytest.mark.ray
-with_ray = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +143,7 @@ def test_a_run_is_recorded(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
     assert run.counts["num_listed"] == summary.num_listed
     assert run.counts["failures"] == summary.failures
     assert run.timings_s["duration_s"] == summary.duration_s
+    assert run.config.pop("sources") == list(plan.sources)
     assert load_config(None, run.config) == plan.config
     assert {"python", "ray", "pylance", "torch"} <= set(run.versions)
     assert run.ended_at is not None
@@ -240,14 +196,16 @@ def test_a_source_that_changed_costs_only_what_is_new(
     before = {row["image_id"] for row in rows(tmp_path / "table", "image_id")}
     summary, _ = caption(tmp_path / "aerial", tmp_path / "table")
     assert (summary.num_captioned, summary.num_newly_failed) == (3 + 1, 0)
-    # plain.tar's first two, mixed.tar's three that failed, and where cut.tar was cut off.
-    assert summary.num_gone == 2 + 3 + 1
-    assert summary.num_skipped == first.num_listed - summary.num_gone
+    # plain.tar's first two, and mixed.tar's three that failed.
+    assert summary.num_gone == 2 + 3
+    # Where cut.tar was cut off is no row any more.
+    assert summary.num_skipped == first.num_listed - summary.num_gone - 1
     assert summary.num_listed == summary.num_ok + summary.num_failed == 8 + 10 + 3 + 3
     after = [row["image_id"] for row in rows(tmp_path / "table", "image_id")]
     assert len(after) == len(set(after)) == summary.num_listed + summary.num_gone
-    # What is gone is reported and left.
-    assert before < set(after)
+    # What is gone is reported and left; that a shard was cut off is no longer true.
+    (marker,) = before - set(after)
+    assert marker == image_id("aerial", "cut.tar", "", 0)
     (run, _) = last_runs(TableLocation.parse(str(tmp_path / "table")), 9)
     assert run.counts["num_gone"] == summary.num_gone
 
@@ -257,31 +215,25 @@ def test_a_source_that_changed_costs_only_what_is_new(
 
 
 @ray
-def test_of_two_plans_for_the_same_images_the_second_commits_nothing(
+def test_a_plan_from_before_another_run_does_only_what_is_left(
     done: tuple[Path, CaptionPlan, RunSummary], archive: Path, tmp_path: Path
 ) -> None:
+    """What there is to do is decided once the table is held, not when the plan is made."""
     table, first_plan, first = done
     shutil.copytree(table, tmp_path / "table")
     copy = TableLocation.parse(str(tmp_path / "table"))
     # Made when there was no table.
-    with pytest.raises(CommitConflictError, match="another run committed"):
-        run_caption(dataclasses.replace(first_plan, location=copy))
-    assert open_table(tmp_path / "table").version == first.table_version
+    check_nothing_to_do(run_caption(dataclasses.replace(first_plan, location=copy)), [], first)
 
     more = write_archive(tmp_path / "orbital", {"a.tar": images(200, 6)})
     call = ([str(archive), str(more)], copy.uri, config())
     one, two = plan_caption(*call), plan_caption(*call)
     summary = run_caption(one)
     assert summary.num_captioned == 6
-    with pytest.raises(CommitConflictError, match="run the same command again") as caught:
-        run_caption(two)
-    assert "\n" not in str(caught.value)
-    check_one_row_an_image(tmp_path / "table", summary)
-    assert len(last_runs(copy, 9)) == 2
-    # A plan of now finds nothing left to do.
-    again = run_caption(plan_caption(*call))
+    again = run_caption(two)
     check_nothing_to_do(again, [], summary)
     check_one_row_an_image(tmp_path / "table", again)
+    assert len(last_runs(copy, 9)) == 2
 
 
 @ray
@@ -335,7 +287,7 @@ def test_the_table_is_counted_on_a_worker(
 
 def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
     counts = count_table(TableLocation.parse(str(tmp_path / "table")), None, "c", 0.25)
-    assert counts == TableCounts({}, 0)
+    assert counts == TableCounts({}, 0, 0)
 
 
 @ray
@@ -353,7 +305,7 @@ def test_a_run_that_lost_rows_says_so(
         return count_table(where, ImagesTable.open(where).version, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("skytext.pipeline.count_table", lose_and_count)
+        patch.setattr("skytext.pipeline.run.count_table", lose_and_count)
         with pytest.raises(IncompleteRunError) as caught:
             caption(archive, tmp_path / "table")
     assert "2 of 6 shards do not have one row for every image" in str(caught.value)
@@ -448,7 +400,7 @@ class StopAfter:
 
 def engine_dies_after(num_units: int) -> Callable[..., Iterator[UnitRecord]]:
     """The job's stream, with an end of another kind."""
-    stream = pipeline._stream
+    stream = pipeline.stream
 
     def cut_off(*arguments: Any) -> Iterator[UnitRecord]:
         yield from itertools.islice(stream(*arguments), num_units)
@@ -469,7 +421,7 @@ def test_a_run_that_was_cut_off_goes_on_from_where_it_was(
     stop = StopAfter(5 if end == "interrupt" else 1000)
     with monkeypatch.context() as patch:
         if end == "engine":
-            patch.setattr(pipeline, "_stream", engine_dies_after(5))
+            patch.setattr(pipeline, "stream", engine_dies_after(5))
         with pytest.raises(StopAfter.Stopped if end == "interrupt" else JobError):
             run_caption(plan_caption(*call), on_progress=stop)
     committed = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
@@ -477,8 +429,9 @@ def test_a_run_that_was_cut_off_goes_on_from_where_it_was(
     assert len(committed) == stop.progress.num_ok == stop.progress.num_committed
     assert 14 <= len(committed) < 28
     summary = run_caption(plan_caption(*call))
-    assert summary.num_skipped == len(committed)
-    assert summary.num_captioned == 28 - len(committed)
+    # What was staged and had not come in is committed, and not described again.
+    assert summary.num_skipped == len(committed) + summary.num_adopted
+    assert summary.num_captioned == 28 - summary.num_skipped
     check_one_row_an_image(tmp_path / "table", summary)
     after = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}
     assert all(after[image] == row for image, row in committed.items())
@@ -495,7 +448,8 @@ def test_a_plan_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(CapacityError, match=r"needs 50\.85 CPUs .* the cluster has 2 .*\(50\)"):
         run_caption(plan)
     assert time.monotonic() - started < 5
-    assert not (tmp_path / "table").exists()
+    assert ImagesTable.find(plan.location) is None
+    assert last_runs(plan.location, 9) == []
 
 
 @ray
@@ -587,7 +541,7 @@ def test_a_plan_tells_what_it_found(tmp_path: Path) -> None:
     plan = plan_caption([str(root)], str(tmp_path / "table"), config())
     assert [shard.path for shard in plan.shards] == ["a.tar", "b.tar"]
     assert plan.total_bytes == sum((root / name).stat().st_size for name in ("a.tar", "b.tar"))
-    assert plan.table_version is None
+    assert plan.sources == (str(root),)
     assert (plan.prompt.prompt_id, plan.caption_model.name) == ("rsrt-1", "fake")
     other = plan_caption([str(root)], str(tmp_path / "t"), config(caption__temperature=0.5))
     assert other.caption_fingerprint != plan.caption_fingerprint

@@ -1,0 +1,263 @@
+"""``plan``, ``failures`` and ``retry-failed``: what is left to do, and what failed, done again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config import load_config
+from skytext.pipeline import plan_caption
+from skytext.sources import ReadLimits, discover
+from skytext.stages.read import ShardReader
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.runs import RunRecord, record_run
+from skytext.table.staging import forget_records, staged_unit_ids
+from tests.archives import bad_images, images, jpeg, write_archive
+from tests.cli.conftest import Skytext
+from tests.table.rows import committer, failed_row, good_row, good_rows, location, stage
+
+FAKES = ["--model", "fake", "--embedding-model", "fake"]
+NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+SETTINGS = load_config(None, {"caption.model": "fake", "embed.model": "fake"})
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Everything in a folder: names, bytes and times."""
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Two shards of which there is a table, one as it was read and one changed since."""
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5), "b.tar": images(10, 2)})
+    where = location(tmp_path / "table")
+    plan = plan_caption([str(root)], where.uri, SETTINGS)
+    (a, b) = discover([str(root)])
+    list(ShardReader(9, 10**9, ReadLimits(), where, None).units(a))
+    rows = [
+        good_row(
+            name,
+            content_sha256=hashlib.sha256(data).hexdigest(),
+            shard_etag=a.etag,
+            caption_fingerprint=plan.caption_fingerprint,
+        )
+        for name, data in images(0, 5)
+        if isinstance(data, bytes)
+    ]
+    rows[1]["caption_fingerprint"] = "with other settings"
+    rows[2] |= failed_row(rows[2]["member"]) | {"content_sha256": rows[2]["content_sha256"]}
+    rows[3]["content_sha256"] = hashlib.sha256(b"as it was").hexdigest()
+    rows += [good_row("gone.jpg", shard="b.tar", shard_etag="before")]
+    rows += [good_row("0011.jpg", shard="b.tar", shard_etag="before", content_sha256="1" * 64)]
+    unit = stage(where, rows)
+    committer(where, plan.identity).commit([unit])
+    forget_records(where, [unit])
+    assert b.path == "b.tar"
+    return root
+
+
+def test_plan_says_what_would_become_of_every_image(
+    skytext: Skytext, archive: Path, tmp_path: Path
+) -> None:
+    before = contents(tmp_path)
+    called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
+    assert (called.status, called.err) == (0, "")
+    assert called.out.splitlines() == [
+        "7 images in 2 shards, 2 to be read",
+        "             1  new: would be described",
+        "             1  changed: would be described again, in place of their row",
+        "             1  in a shard that has changed: decided when it is read",
+        "             1  described with other settings: left as they are",
+        "             1  failed before: left to skytext retry-failed",
+        "             2  done",
+        "             1  gone from their shard: their rows are left",
+        "no earlier run of this model tells how long that takes",
+    ]
+    assert contents(tmp_path) == before
+
+
+def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    for model, images_, span_s in (("fake", 30, 10.0), ("fake", 10, 10.0), ("other", 500, 1.0)):
+        run = RunRecord(
+            run_id=f"{model}{images_}",
+            command="caption",
+            state="done",
+            started_at=NOON,
+            ended_at=NOON,
+            config={"caption": {"model": model}},
+            counts={"num_captioned": images_},
+            timings_s={"engine_span_s": span_s},
+        )
+        record_run(where, run)
+    stage(where, good_rows(90, 1))
+    before = contents(tmp_path)
+    settings = ["--set", "job.cost_per_engine_hour=3600", "--set", "caption.engine.num_engines=2"]
+    called = skytext("plan", archive, "--table", where.uri, *FAKES, *settings, "--json")
+    assert called.status == 0, called.err
+    assert called.out.count("\n") == 1
+    assert json.loads(called.out) == {
+        "num_shards": 2,
+        "num_shards_to_read": 2,
+        "num_images": {"new": 1, "changed": 1, "unsure": 1, "stale": 1, "failed": 1, "done": 2},
+        "num_gone": 1,
+        "num_staged_units": 1,
+        "num_to_describe": 3,
+        # 40 images in 20 s of one engine; another model's runs say nothing.
+        "images_per_engine_s": 2.0,
+        "time_s": 0.8,
+        "engine_hours": 0.0004,
+        "cost": 1.5,
+    }
+    told = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
+    assert told[-2:] == [
+        "1 unit staged by a run that ended early would be committed first",
+        "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s an engine, as measured by "
+        "earlier runs, cost 1.50)",
+    ]
+    assert contents(tmp_path) == before
+
+
+def test_plan_lists_every_image(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
+    called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES, "--list")
+    assert called.status == 0
+    shards = {shard.path: shard.uri for shard in discover([str(archive)])}
+    assert called.out.splitlines()[:7] == [
+        f"done\t{shards['a.tar']}#0000.jpg",
+        f"stale\t{shards['a.tar']}#0001.jpg",
+        f"failed\t{shards['a.tar']}#0002.jpg",
+        f"changed\t{shards['a.tar']}#0003.jpg",
+        f"done\t{shards['a.tar']}#0004.jpg",
+        f"new\t{shards['b.tar']}#0010.jpg",
+        f"unsure\t{shards['b.tar']}#0011.jpg",
+    ]
+    assert called.out.splitlines()[7] == "7 images in 2 shards, 2 to be read"
+
+
+def test_plan_of_a_new_table_makes_none(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    called = skytext("plan", archive, "--table", tmp_path / "new", *FAKES)
+    assert called.status == 0
+    assert called.out.splitlines()[1] == "             7  new: would be described"
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": [("[red] ü 1.jpg", jpeg(1))]})
+    called = skytext("plan", root, "--table", tmp_path / "new", *FAKES, "--list")
+    assert called.out.splitlines()[0].endswith("#[red] ü 1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "nowhere", "--table", "t", *FAKES], "does not exist"),
+        (["plan", "aerial", "--table", "t", *FAKES, "--list", "--json"], "--list prints lines"),
+        (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is no folder"),
+        (["failures", "nowhere"], "there is no table at"),
+        (["retry-failed", "nowhere"], "there is no table at"),
+        (["retry-failed", "table"], "name the sources, skytext retry-failed "),
+        (["failures", "table", "--samples", "-1"], "samples"),
+        (["retry-failed", "table", "--max-attempts", "0"], "max-attempts"),
+    ],
+)
+def test_a_wrong_call_is_told(
+    skytext: Skytext,
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    called = skytext(*arguments)
+    assert (called.status, called.out) == (2, "")
+    assert message in called.err
+    assert contents(tmp_path) == before
+
+
+def test_failures_are_told_by_reason_with_samples(skytext: Skytext, shared_table: Path) -> None:
+    called = skytext("failures", shared_table, "--samples", "1")
+    assert (called.status, called.err) == (0, "")
+    lines = called.out.splitlines()
+    assert lines[:2] == ["3 failed rows", "2 × decode/truncated_image"]
+    assert lines[2] == "    file:///x/a.tar#cut.jpg  (1 attempt): nothing in it"
+    assert lines[3] == "1 × decode/empty"
+    assert lines[5:] == [f"next: skytext retry-failed {shared_table}"]
+
+
+def test_failures_answer_programs(skytext: Skytext, shared_table: Path) -> None:
+    called = skytext("failures", shared_table, "--json")
+    assert called.status == 0
+    (truncated, empty) = json.loads(called.out)["failures"]
+    assert (truncated["stage"], truncated["reason"]) == ("decode", "truncated_image")
+    assert (truncated["rows"], len(truncated["samples"])) == (2, 2)
+    assert empty["samples"] == [
+        {"uri": "file:///x/a.tar#empty.jpg", "attempts": 1, "detail": "nothing in it"}
+    ]
+    none = json.loads(skytext("failures", shared_table, "--json", "--samples", "0").out)
+    assert [group["samples"] for group in none["failures"]] == [[], []]
+
+
+def test_a_table_without_failures_says_so(skytext: Skytext, tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    committer(where).commit([stage(where, good_rows(0, 2))])
+    assert skytext("failures", where.uri).out == "0 failed rows\n"
+    assert json.loads(skytext("failures", where.uri, "--json").out) == {"failures": []}
+
+
+def answer(skytext: Skytext, *arguments: object) -> dict[str, Any]:
+    called = skytext(*arguments, "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_a_retry_needs_nothing_but_the_table(skytext: Skytext, tmp_path: Path) -> None:
+    """Sources, models and settings are those of the run before."""
+    cut = bad_images()["cut.jpg"][0]
+    entries = [*images(0, 2), ("cut.jpg", cut), ("empty.jpg", b"")]
+    root = write_archive(tmp_path / "aerial", {"a.tar": entries})
+    table = tmp_path / "table"
+    called = skytext(
+        *("caption", root, "--table", table, *FAKES, "--num-variants", "3"),
+        *("--set", "job.failure_rate_after=4", "--max-failure-rate", "0.4"),
+    )
+    assert (called.status, called.out) == (1, "")
+    assert "2 of the first 4 images failed, mostly by " in called.err
+    assert "more than --max-failure-rate 0.4 allows" in called.err
+    # What is done is committed, as it says.
+    assert skytext("failures", table).out.splitlines()[0] == "2 failed rows"
+
+    write_archive(root, {"a.tar": [*images(0, 2), ("cut.jpg", jpeg(7)), ("empty.jpg", b"")]})
+    called = skytext("retry-failed", table, "--max-failure-rate", "1")
+    assert called.status == 0, called.err
+    assert "model fake" in called.err
+    assert "this run: 1 image described, 1 failed" in called.out
+    (group,) = answer(skytext, "failures", table)["failures"]
+    assert (group["reason"], group["rows"], group["samples"][0]["attempts"]) == ("empty", 1, 2)
+    rows = ImagesTable.open(TableLocation.parse(str(table))).dataset.to_table().to_pylist()
+    assert sorted((row["member"], row["num_variants"]) for row in rows) == [
+        ("0000.jpg", 3),
+        ("0001.jpg", 3),
+        ("cut.jpg", 3),
+        ("empty.jpg", None),
+    ]
+    done = answer(skytext, "retry-failed", table, root, "--max-attempts", "2")
+    assert (done["num_captioned"], done["num_newly_failed"]) == (0, 0)
+    assert staged_unit_ids(TableLocation.parse(str(table))) == []

@@ -1,0 +1,66 @@
+"""Two runs at once on one table, and a holder that sleeps through its lease."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.archives import images, write_archive
+from tests.proof.commands import command
+from tests.proof.kill_matrix import RUN_S, make_scene, rows_of, run_to_its_end
+
+NUM_PAIRS = int(os.environ.get("SKYTEXT_NUM_PAIRS", "50"))
+NUM_PAUSES = 5
+OPTIONS = ["--model", "fake:delay_s=0.05", "--embedding-model", "fake", "--commit-images", "16"]
+OPTIONS += ["--set", "job.unit_images=8", "--set", "job.lease_s=2"]
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(7200)
+def test_of_two_runs_at_once_one_does_the_work(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 30), "1.tar": images(100, 30)})
+    scene = make_scene(tmp_path, str(root), OPTIONS, str(tmp_path / "whole"), whole_rows=True)
+    luck = random.Random(4)
+    for pair in range(NUM_PAIRS):
+        call = scene.call(str(tmp_path / f"table-{pair}"))
+        with command(tmp_path, *call) as one:
+            # Often at the very same moment, sometimes when the other is already done.
+            time.sleep(luck.choice([0, 0, 0.05, luck.uniform(0, 1), luck.uniform(0, scene.run_s)]))
+            with command(tmp_path, *call) as two:
+                statuses = [one.finish(RUN_S), two.finish(RUN_S)]
+                said = one.err + two.err
+        assert sorted(statuses) in ([0, 0], [0, 1]), said
+        assert sorted(statuses) == [0, 0] or "is held by skytext caption" in said
+        after = rows_of(str(tmp_path / f"table-{pair}"), scene.compare)
+        assert after == scene.reference
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600)
+def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(100 * i, 60) for i in range(3)})
+    scene = make_scene(tmp_path, str(root), OPTIONS, str(tmp_path / "whole"), whole_rows=True)
+    luck = random.Random(5)
+    for pause in range(NUM_PAUSES):
+        table = str(tmp_path / f"table-{pause}")
+        with command(tmp_path, *scene.call(table)) as sleeper:
+            time.sleep(luck.uniform(0.5, scene.run_s * 0.8))
+            # The driver alone, as a debugger or a swapping machine stops it: its workers go on.
+            os.kill(sleeper.process.pid, signal.SIGSTOP)
+            done = sleeper.process.poll() is not None
+            run_to_its_end(scene, table)
+            after = rows_of(table, [*scene.compare, "unit_id"])
+            os.kill(sleeper.process.pid, signal.SIGCONT)
+            status = sleeper.finish(RUN_S)
+        assert status == (0 if done else 1), sleeper.err
+        assert done or "lost" in sleeper.err or "another run" in sleeper.err, sleeper.err
+        # Whatever it tried, every row is still the very row that its successor left.
+        assert rows_of(table, [*scene.compare, "unit_id"]) == after
+        assert {i: {n: row[n] for n in scene.compare} for i, row in after.items()} == {
+            i: {n: row[n] for n in scene.compare} for i, row in scene.reference.items()
+        }
