@@ -24,7 +24,16 @@ from skytext.table.runs import RunRecord, last_runs
 from skytext.table.staging import data_files, forget_records, read_records, staged_unit_ids
 from skytext.table.state import StateStore
 from tests.archives import images, write_archive
-from tests.table.rows import committer, good_row, good_rows, identity, location, make_table, stage
+from tests.table.rows import (
+    committer,
+    good_row,
+    good_rows,
+    identity,
+    location,
+    make_old,
+    make_table,
+    stage,
+)
 
 RUN = RunRecord("run", "caption", "started", dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
 OPTIONS = PlanOptions(caption_fingerprint="c" * 32)
@@ -113,6 +122,7 @@ def test_after_a_run_that_died_the_fence_is_raised_and_its_files_go(
     dead, late = committer(where), stage(where, good_rows(5, 1))
     orphan = stage(where, good_rows(7, 1))
     forget_records(where, [late, orphan])
+    make_old(where, late, orphan)
     taken = Claim(where, 1, took_over=True)
     StateStore(where).put("claim/00000001.json", b"{}")
     version = ImagesTable.open(where).version

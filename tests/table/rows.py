@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from skytext.sources.base import image_id
 from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
-from skytext.table.staging import StagedUnit, stage_rows, to_images_table
+from skytext.table.staging import StagedUnit, data_files, stage_rows, to_images_table
 
 DIM = 16
 
@@ -124,3 +126,11 @@ def make_table(where: TableLocation, *groups: Sequence[dict[str, Any]]) -> Image
     for group in groups:
         writer.commit([stage(where, group)])
     return ImagesTable.open(where)
+
+
+def make_old(where: TableLocation, *units: StagedUnit) -> None:
+    """Make units' files as old as those that Lance takes for orphans."""
+    week_ago = time.time() - 8 * 86400
+    for unit in units:
+        for name in data_files(unit):
+            os.utime(Path(where.uri, "images.lance", "data", name), (week_ago, week_ago))

@@ -97,7 +97,7 @@ def _run(
     duration_s = time.monotonic() - started
     version, num_stale = committer.version, counts.num_stale
     summary = summarise(run.run_id, progress, totals, num_stale, version, duration_s)
-    if must_read:
+    if must_read or progress.num_adopted:
         record_run_remotely(plan.location, _ended(run, "done", summary))
     return summary
 

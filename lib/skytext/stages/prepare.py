@@ -27,6 +27,7 @@ from skytext.table.claim import Claim
 from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable, TableIdentity
 from skytext.table.runs import RunRecord, record_run
+from skytext.table.staging import staged_unit_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def _prepare(
     table = ImagesTable.find(location)
     version = None if table is None else table.version
     claim.check()
-    if claim.took_over:
+    # A run that let go of its claim may have left a commit on its way, too.
+    if claim.took_over or staged_unit_ids(location):
         version = Committer(location, identity, version).raise_fence()
     adoption = adopt(location, identity, version, options.caption_fingerprint, claim.check)
     if claim.took_over or adoption.num_records:
@@ -96,6 +98,6 @@ def _prepare(
         collect_orphans(location)
     index = open_index(location, adoption.version, shards, options)
     plans = tuple(plan_shards(location, index, shards, options))
-    if any(plan.must_read for plan in plans):
+    if adoption.num_adopted or any(plan.must_read for plan in plans):
         record_run(location, run)
     return Prepared(adoption, plans), index.described

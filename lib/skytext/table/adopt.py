@@ -101,15 +101,15 @@ def adopt(
 
 
 def collect_orphans(location: TableLocation) -> int:
-    """Remove the files that no version refers to; return their bytes. The caller holds the claim.
+    """Remove old files that no version refers to; return their bytes. No version is touched.
 
-    They are what a writer left that died before its record. Versions are not touched.
+    They are what a writer left that died before its record. Lance spares those younger than seven
+    days: a merge or an index build, which need no claim, may be about to commit them.
     """
     table = ImagesTable.find(location)
     if table is None:
         return 0
-    # Unverified: files that Lance cannot tell from those of a write that is still under way.
-    removed = table.dataset.cleanup_old_versions(older_than=_NEVER, delete_unverified=True)
+    removed = table.dataset.cleanup_old_versions(older_than=_NEVER, delete_unverified=False)
     return int(removed.bytes_removed)
 
 

@@ -171,7 +171,11 @@ def data_files(unit: StagedUnit) -> list[str]:
 
 
 def has_all_files(location: TableLocation, unit: StagedUnit) -> bool:
-    """Return whether all files of a staged unit are still there."""
+    """Return whether all files of a staged unit are still there.
+
+    Raises:
+        JobError: the store does not say.
+    """
     paths = data_files(unit)
     if not paths:
         return True
@@ -179,8 +183,10 @@ def has_all_files(location: TableLocation, unit: StagedUnit) -> bool:
     try:
         for path in paths:
             obstore.head(store, path)
-    except (FileNotFoundError, BaseError):
+    except FileNotFoundError:
         return False
+    except BaseError as error:
+        raise JobError(f"cannot look for the files of unit {unit.unit_id}: {error}") from error
     return True
 
 
