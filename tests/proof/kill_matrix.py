@@ -55,13 +55,24 @@ TARGETS = ("driver", *WORKERS, "engine", *TRAPS)
 
 @dataclass
 class Tally:
-    """What came of the kills of one kind."""
+    """What came of the kills of one kind.
+
+    Attributes:
+        num_kills: how many there were.
+        num_survived: after how many the job went on to its end.
+        num_committed: rows that the killed runs had committed.
+        num_adopted: rows that they had staged, and the next run committed.
+        num_again: committed images that were described again.
+        max_repeated: answers of the model that one kill made necessary twice, at the most.
+        violations: what should never be.
+    """
 
     num_kills: int = 0
     num_survived: int = 0
     num_adopted: int = 0
     num_committed: int = 0
     num_again: int = 0
+    max_repeated: int = 0
     violations: list[str] = field(default_factory=list)
 
 
@@ -76,6 +87,7 @@ class Scene:
         compare: columns that must be equal.
         reference: the undisturbed run's rows by id.
         run_s: how long an undisturbed run takes, seconds.
+        journal: the file in which the fake engine counts its answers; None for real models.
     """
 
     folder: Path
@@ -84,6 +96,7 @@ class Scene:
     compare: Sequence[str]
     reference: dict[str, dict[str, Any]]
     run_s: float
+    journal: Path | None
 
     def call(self, table: str) -> list[str]:
         """Return the command's arguments for a table."""
@@ -94,7 +107,10 @@ def make_scene(
     folder: Path, source: str, options: Sequence[str], table: str, *, whole_rows: bool
 ) -> Scene:
     """Run the job undisturbed, on a table of its own."""
-    scene = Scene(folder, source, options, (), {}, 0.0)
+    journal = folder / "journal" if whole_rows else None
+    if journal is not None:
+        options = [f"{o},journal={journal}" if o.startswith("fake:") else o for o in options]
+    scene = Scene(folder, source, options, (), {}, 0.0, journal)
     started = time.monotonic()
     run_to_its_end(scene, table)
     run_s = time.monotonic() - started
@@ -102,7 +118,7 @@ def make_scene(
     left_out = _OF_THE_RUN if whole_rows else (*_OF_THE_RUN, *_MODELS, *_COUNTS)
     compare = [name for name in names if name not in left_out]
     reference = rows_of(table, compare)
-    return Scene(folder, source, options, compare, reference, run_s)
+    return Scene(folder, source, options, compare, reference, run_s, journal)
 
 
 def run_to_its_end(scene: Scene, table: str) -> dict[str, Any]:
@@ -130,6 +146,8 @@ def rows_of(table: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
 def kill_once(scene: Scene, table: str, target: str, luck: random.Random, tally: Tally) -> None:
     """Start the job, kill ``target`` at a random moment, run the job to its end, and compare."""
     before = rows_of(table, ["unit_id"])
+    if scene.journal is not None:
+        scene.journal.unlink(missing_ok=True)
     trap = ""
     if target in TRAPS:
         trap = _TRAP.format(number=luck.randint(1, 3), before=TRAPS[target])
@@ -159,6 +177,9 @@ def kill_once(scene: Scene, table: str, target: str, luck: random.Random, tally:
     tally.num_committed += len(committed) - len(before)
     tally.num_adopted += summary["num_adopted"]
     _compare(scene, after, f"{target} ({num_staged} units were staged)", tally)
+    if scene.journal is not None:
+        asked = scene.journal.read_text(encoding="ascii").splitlines()
+        tally.max_repeated = max(tally.max_repeated, len(asked) - len(set(asked)))
     new = summary["num_captioned"] + summary["num_newly_failed"] + summary["num_adopted"]
     if new != len(scene.reference) - len(committed):
         tally.violations.append(f"{target}: {new} rows made, not what was missing")
@@ -221,13 +242,14 @@ def targets_in_turn(num_kills: int, luck: random.Random) -> Iterator[str]:
 
 def table_of(tallies: dict[tuple[str, str], Tally]) -> str:
     """Return the tallies as text, a line a kind of kill and store."""
-    head = f"{'killed':18} {'where':8} kills survived committed adopted again violations"
+    head = f"{'killed':18} {'where':8} kills survived committed adopted again repeated violations"
     lines = [head]
     total: Counter[str] = Counter()
     for (target, where), tally in sorted(tallies.items()):
         lines.append(
             f"{target:18} {where:8} {tally.num_kills:5} {tally.num_survived:8} "
             f"{tally.num_committed:9} {tally.num_adopted:7} {tally.num_again:5} "
+            f"{tally.max_repeated:8} "
             f"{len(tally.violations):10}"
         )
         total.update(kills=tally.num_kills, violations=len(tally.violations))

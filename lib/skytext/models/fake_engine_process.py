@@ -71,6 +71,9 @@ class FakeModel:
             hang()
         if luck < self._options["fail"]:
             return {"id": request["id"], "refused": "the fake was told to refuse"}
+        if self._options["journal"]:
+            with open(self._options["journal"], "a", encoding="ascii") as journal:
+                journal.write(f"{digest}\n")
         answers = [self._sample(digest, luck, i, request) for i in range(request["num_samples"])]
         return {"id": request["id"], "answers": answers}
 

@@ -47,6 +47,8 @@ class FakeOptions:
             images end the engine's process.
         hang_on: such digests of images at which it stops answering.
         start_s: seconds the engine takes to come up.
+        journal: a file that gets a line, the digest of the pixels, for each request answered: how
+            often a model was asked, whatever became of the answers.
     """
 
     delay_s: float = 0.0
@@ -59,6 +61,7 @@ class FakeOptions:
     die_on: str = ""
     hang_on: str = ""
     start_s: float = 0.0
+    journal: str = ""
 
     @classmethod
     def parse(cls, name: str) -> FakeOptions:
@@ -70,13 +73,13 @@ class FakeOptions:
         _, _, text = name.partition(":")
         try:
             pairs = dict(part.split("=", 1) for part in text.split(",") if part)
-            texts = {key: value for key, value in pairs.items() if key in _PREFIXES}
+            texts = {key: value for key, value in pairs.items() if key in (*_PREFIXES, "journal")}
             numbers = {key: float(value) for key, value in pairs.items() if key not in texts}
             options = cls(**numbers, **texts)  # type: ignore[arg-type]
             if (
                 not all(0 <= seconds < math.inf for seconds in (options.delay_s, options.start_s))
                 or not all(0 <= getattr(options, share) <= 1 for share in _SHARES)
-                or not all(_DIGESTS.fullmatch(prefixes) for prefixes in texts.values())
+                or not all(_DIGESTS.fullmatch(texts[key]) for key in _PREFIXES if key in texts)
             ):
                 raise ValueError("out of range")
             return options
@@ -84,7 +87,8 @@ class FakeOptions:
             known = ", ".join(cls.__dataclass_fields__)
             raise ConfigError(
                 f"model {name!r}: a fake is written {FAKE_MODEL_PREFIX}:OPTION=VALUE,… with "
-                f"options {known}; die_on and hang_on take hexadecimal digits, the others numbers"
+                f"options {known}; die_on and hang_on take hexadecimal digits, journal a "
+                "file, the others numbers"
             ) from error
 
 

@@ -187,6 +187,8 @@ def _folder(name: str) -> Path | None:
     Raises:
         ModelError: it reads like a path, and there is no such folder.
     """
+    if is_fake(name):
+        return None
     path = Path(name).expanduser()
     if path.is_dir():
         return path.absolute()
