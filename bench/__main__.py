@@ -16,6 +16,8 @@ _MEASUREMENTS = {
     "throughput-pinned": ["bench.throughput", "--pinned"],
     "throughput": ["bench.throughput"],
     "driver-memory": ["bench.driver_memory", "compare"],
+    "planning": ["bench.planning"],
+    "protocol": ["bench.protocol"],
 }
 
 

@@ -66,7 +66,7 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
             rate = f"{progress.images_per_s:.1f}/s" if progress.images_per_s else ""
             bar.update(
                 task,
-                description="captioning",
+                description="stopping" if progress.is_stopping else "captioning",
                 total=progress.total_bytes,
                 completed=progress.bytes_done,
                 images=done,

@@ -1,0 +1,46 @@
+"""A store whose answers break off or are refused: asked again, and nothing is done twice."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from skytext.table.adopt import adopt
+from skytext.table.claim import hold
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.state import StateStore
+from tests.faulty_proxy import Faults, faulty_proxy
+from tests.table.rows import committer, good_rows, identity, stage
+
+FAULTS = Faults(
+    seed=3,
+    reset=0.05,
+    truncate=0.05,
+    server_error=0.05,
+    slow_down=0.05,
+    methods=frozenset({"GET", "HEAD", "PUT", "POST"}),
+)
+
+
+@pytest.mark.timeout(120)
+def test_a_stumbling_store_loses_and_doubles_nothing(
+    s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.create_bucket(Bucket="stumbling")
+    where = TableLocation.parse(f"s3://stumbling/{uuid.uuid4().hex}")
+    with faulty_proxy(s3_endpoint, FAULTS) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        with hold(where, "run", "caption") as claim:
+            for i in range(4):
+                committer(where).commit([stage(where, good_rows(10 * i, 10))])
+                claim.check()
+            version = ImagesTable.open(where).version
+            # Nothing that was committed is adopted once more.
+            assert adopt(where, identity(), version, "", claim.check).num_adopted == 0
+        assert proxy.num_faults >= 5, dict(proxy.counts)
+        table = ImagesTable.open(where)
+        assert (table.num_rows(), table.num_double()) == (40, 0)
+        assert list(StateStore(where).list("staged")) == []
