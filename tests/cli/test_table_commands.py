@@ -97,7 +97,9 @@ def test_status_shows_the_last_runs_the_last_one_first(skytext: Skytext, table: 
         "table_version": 2,
     }
     shown = skytext("status", table).out
-    assert "run 66666666  2026-01-01T18:00:00  6,000 described, 6 failed, 2 s" in shown
+    assert (
+        "run 66666666  2026-01-01T18:00:00  caption done: 6,000 described, 6 failed, 2 s" in shown
+    )
 
 
 @pytest.mark.parametrize(("state", "ended"), [("running", None), ("failed", NOON)])
@@ -109,7 +111,7 @@ def test_status_shows_a_run_that_counted_nothing(
     (told,) = answer(skytext("status", table, "--json"))["runs"]
     assert told["state"] == state
     assert (told["num_captioned"], told["num_newly_failed"], told["duration_s"]) == (0, 0, 0.0)
-    assert "run rrrrrrrr  2026-01-01T12:00:00  0 described, 0 failed, 0 s" in (
+    assert f"run rrrrrrrr  2026-01-01T12:00:00  caption {state}: 0 described, 0 failed, 0 s" in (
         skytext("status", table).out
     )
 

@@ -58,8 +58,8 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(60 * i, 60) for i in range(2)})
     table = tmp_path / "table"
     where = TableLocation.parse(str(table))
-    # 30 units, two at once, 0.3 s each: without the word it would take much longer than it may.
-    call = ["caption", root, "--table", table, "--model", "fake:delay_s=0.3", *OPTIONS]
+    # 30 units, two at once, a second each: without the word it would take much longer.
+    call = ["caption", root, "--table", table, "--model", "fake:delay_s=1", *OPTIONS]
     with command(tmp_path, *call, "--set", f"job.drain_s={DRAIN_S}") as running:
         wait_for_a_commit(running, table)
         running.process.send_signal(signal.SIGTERM)
@@ -80,7 +80,7 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
     assert run.state == "interrupted"
     before = {row["image_id"]: row for row in rows(table, "image_id", "unit_id")}
 
-    summary, _ = caption(root, table, caption__model="fake:delay_s=0.3")
+    summary, _ = caption(root, table, caption__model="fake:delay_s=1")
     assert summary.num_listed == summary.num_ok == 120
     # Nothing that was described is described again.
     assert summary.num_captioned + summary.num_adopted == 120 - left

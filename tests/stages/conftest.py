@@ -9,6 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def actor(monkeypatch: pytest.MonkeyPatch) -> str:
-    context = SimpleNamespace(get_actor_id=lambda: "actor-1")
+    # vLLM looks at the second, where a test before has started Ray.
+    context = SimpleNamespace(get_actor_id=lambda: "actor-1", runtime_env={})
     monkeypatch.setattr("skytext.stages.caption.ray.get_runtime_context", lambda: context)
     return "actor-1"

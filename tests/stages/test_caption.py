@@ -204,10 +204,11 @@ def test_a_killed_engine_is_replaced_and_nobody_is_blamed() -> None:
 
     async def work() -> Any:
         unit_work = asyncio.create_task(stage(unit(good(10))))
-        while not (found := engines()):
+        # Started, and at its first image: not in the middle of its start.
+        while not stage._engine.was_started:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)
-        found[0].kill()
+        engines()[0].kill()
         return await unit_work
 
     batch = asyncio.run(work())
