@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from skytext.config import EmbedConfig, IndexConfig
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.models.embedder import Embedder
-from skytext.models.factory import make_embedder
-from skytext.models.identity import embed_model, embedding_fingerprint
+from skytext.models.factory import make_table_embedder
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.query import has_vector_index, nearest
@@ -134,21 +133,15 @@ class Searcher:
             else ImagesTable.open(location, version)
         )
         identity = opened.identity
-        config = (embed or EmbedConfig()).model_copy(
-            update={
-                "model": embedding_model or identity.embedding_model,
-                # A model that was named is taken as it is; the fingerprint tells whether it fits.
-                "revision": None if embedding_model else identity.embedding_revision or None,
-            }
+        embedder = make_table_embedder(
+            location.uri,
+            model=identity.embedding_model,
+            revision=identity.embedding_revision,
+            fingerprint=identity.embedding_fingerprint,
+            embed=embed,
+            named=embedding_model,
         )
-        model = embed_model(config)
-        if embedding_fingerprint(model) != identity.embedding_fingerprint:
-            raise TableError(
-                f"{location.uri} was embedded with {identity.embedding_model!r}, and "
-                f"{config.model!r} is not that model: name its folder or revision with "
-                "--embedding-model"
-            )
-        return cls(opened, make_embedder(config, model), index)
+        return cls(opened, embedder, index)
 
     def search(self, text: str, k: int = 10, *, exact: bool = False) -> SearchResult:
         """Find the images that fit ``text`` best.

@@ -11,7 +11,19 @@ from collections.abc import Sequence
 
 import typer
 
-from skytext.cli import caption, config, demo, doctor, failures, index, plan, search, status
+from skytext.cli import (
+    caption,
+    config,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    failures,
+    index,
+    plan,
+    search,
+    status,
+)
 from skytext.environment import quiet_libraries
 from skytext.errors import SkytextError
 
@@ -30,6 +42,8 @@ app.command("plan")(plan.plan)
 app.command("caption")(caption.caption)
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("status")(status.status)
 app.command("failures")(failures.failures)
 app.command("retry-failed")(failures.retry_failed)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from skytext.config import CaptionConfig, EmbedConfig
+from skytext.errors import TableError
 from skytext.models.captioner import Captioner
 from skytext.models.embedder import Embedder, SentenceEmbedder
 from skytext.models.fakes import FakeEmbedder, FakeEngine, FakeOptions
-from skytext.models.identity import ModelIdentity
+from skytext.models.identity import ModelIdentity, embed_model, embedding_fingerprint
 from skytext.models.processes import EngineProcesses
 from skytext.prompts import Prompt
 
@@ -48,3 +49,42 @@ def make_embedder(config: EmbedConfig, model: ModelIdentity) -> Embedder:
     if model.is_fake:
         return FakeEmbedder()
     return SentenceEmbedder(config, model)
+
+
+def make_table_embedder(
+    table: str,
+    *,
+    model: str,
+    revision: str | None,
+    fingerprint: str,
+    embed: EmbedConfig | None = None,
+    named: str | None = None,
+) -> Embedder:
+    """Load the embedder that a table was embedded with, and no other.
+
+    Args:
+        table: its address, for people.
+        model: the model's name, as the table has it.
+        revision: the hub commit, as the table has it; None or empty for none.
+        fingerprint: as the table has it.
+        embed: how the model runs; which one it is, the table says.
+        named: where the table's model is now, if its name no longer leads to it.
+
+    Raises:
+        TableError: the model is another than the table's own.
+        ModelError: the model cannot be loaded.
+    """
+    config = (embed or EmbedConfig()).model_copy(
+        update={
+            "model": named or model,
+            # A model that was named is taken as it is; the fingerprint tells whether it fits.
+            "revision": None if named else revision or None,
+        }
+    )
+    found = embed_model(config)
+    if embedding_fingerprint(found) != fingerprint:
+        raise TableError(
+            f"{table} was embedded with {model!r}, and {config.model!r} is not that model: name "
+            "its folder or revision with --embedding-model"
+        )
+    return make_embedder(config, found)

@@ -11,6 +11,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from skytext.errors import TableError
 from skytext.schema import FORMAT_VERSION, STATUS_FAILED, STATUS_OK, images_schema
@@ -110,6 +111,22 @@ class RowBatch(NamedTuple):
     is_shard: pa.Array
 
 
+class DescribedImage(NamedTuple):
+    """An image that is done: where it lies in its shard, and what was made of it.
+
+    Attributes:
+        member: its path in the shard.
+        captions: the variants, ``{one_sentence, feature, caption, finish_reason}`` each.
+        vectors: one unit vector a variant; None where they were not asked for.
+        caption_model: who described it.
+    """
+
+    member: str
+    captions: list[dict[str, Any]]
+    vectors: NDArray[np.float32] | None
+    caption_model: str | None
+
+
 class ImagesTable:
     """One version of the ``images`` data set, open for reading."""
 
@@ -171,6 +188,35 @@ class ImagesTable:
             self.dataset.tags.create(LIVE_TAG, version)
         else:
             self.dataset.tags.update(LIVE_TAG, version)
+
+    def described_images(
+        self, file_names: Collection[str] | None = None, *, vectors: bool = True
+    ) -> Iterator[DescribedImage]:
+        """Yield the images that are done, a batch in memory at a time.
+
+        Args:
+            file_names: only images of these names (the last part of ``member``); None for all.
+            vectors: read the vectors too.
+        """
+        wanted = None if file_names is None else pa.array(list(file_names), pa.string())
+        columns = ["member", "captions", "caption_model", *(["vectors"] if vectors else [])]
+        for batch in self._scan(columns, filter=f"status = '{STATUS_OK}'"):
+            if wanted is not None:
+                names = pc.replace_substring_regex(batch.column("member"), r"(?s)^.*[/\\]", "")
+                batch = batch.filter(pc.is_in(names, wanted))
+            members, captions = batch.column("member"), batch.column("captions")
+            models = batch.column("caption_model")
+            of_rows: list[Any] = [None] * batch.num_rows
+            if vectors:
+                column = batch.column("vectors")
+                counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+                flat = column.flatten().flatten().to_numpy(zero_copy_only=False)
+                whole = flat.astype(np.float32).reshape(-1, self.identity.dim)
+                of_rows = np.split(whole, np.cumsum(counts)[:-1]) if len(counts) else []
+            for i in range(batch.num_rows):
+                yield DescribedImage(
+                    members[i].as_py(), captions[i].as_py(), of_rows[i], models[i].as_py()
+                )
 
     def num_rows(self) -> int:
         """Return the number of rows, ``ok`` and ``failed``."""

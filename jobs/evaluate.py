@@ -1,0 +1,13 @@
+"""Measure recall on a cluster: ``ray job submit -- python -m jobs.evaluate …``.
+
+Takes what ``skytext evaluate`` takes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from skytext.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(["evaluate", *sys.argv[1:]]))

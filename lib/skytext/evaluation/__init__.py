@@ -1,0 +1,1 @@
+"""How good is retrieval: recall on the field's benchmarks, and on one's own queries (no Ray)."""

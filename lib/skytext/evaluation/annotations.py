@@ -1,0 +1,275 @@
+"""Read the public benchmarks' annotation files, and a person's own queries.
+
+The forms, as they are found in public:
+
+* ``dataset_*.json``: ``{"dataset", "images": [{"filename", "sentences": [{"raw"}], "split"}]}``
+* ``*_caps.txt`` beside ``*_filename.txt``: one caption a line, the image's name repeated
+* a JSON list of ``{"filename" or "image", "captions" or "caption": text or list}``
+* CSV ``filename,title`` and the like: one caption a row
+* JSON lines of the same objects
+
+Images go by file name without folder: every copy of a benchmark keeps them in other folders.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skytext.errors import CallError
+
+ALL_SPLITS = "all"
+BENCHMARKS = ("rsitmd", "rsicd", "ucm", "sydney", "nwpu")
+_IMAGE_KEYS = ("filename", "image", "image_path", "file_name")
+_CAPTION_KEYS = ("captions", "caption", "sentences", "title", "query", "text")
+_CAPS, _FILENAME = "_caps.txt", "_filename.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """An image's name, without folder, and its captions in the file's order."""
+
+    name: str
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What some annotation files say.
+
+    Attributes:
+        benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu`` where the files name it.
+        split: the split taken; None where the files know none.
+        images: those with at least one caption, in the files' order.
+        num_empty_captions: captions without a word, which were left out.
+    """
+
+    benchmark: str | None
+    split: str | None
+    images: tuple[AnnotatedImage, ...]
+    num_empty_captions: int = 0
+
+    @property
+    def num_captions(self) -> int:
+        """How many captions there are."""
+        return sum(len(image.captions) for image in self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A text, and the images of which one should be found by it (names without folder)."""
+
+    text: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    image: str
+    captions: list[str]
+    split: str | None
+
+
+def file_name(path: str) -> str:
+    """Return the last part of an image's path, whichever way its slashes lean."""
+    return re.split(r"[/\\]", path.strip())[-1]
+
+
+def read_annotations(paths: Sequence[Path], split: str = "test") -> Annotations:
+    """Read annotation files as one benchmark.
+
+    Args:
+        paths: of a ``*_caps.txt`` / ``*_filename.txt`` pair either or both may be named.
+        split: which one of files that know splits; ``all`` for all of them.
+
+    Raises:
+        CallError: a missing file or one of another form, no image of the split, or two images of
+            one name.
+    """
+    entries: list[_Entry] = []
+    names = []
+    for path in dict.fromkeys(_caps_path(path) for path in paths):
+        dataset, found = _read(path)
+        names.append(dataset or path.name)
+        names.extend(path.parts[-3:-1])
+        entries.extend(_of_split(path, found, split))
+    images = _merged(entries)
+    kept = []
+    for name, captions in images.items():
+        full = tuple(caption for caption in captions if caption.strip())
+        if full:
+            kept.append(AnnotatedImage(name, full))
+    if not kept:
+        raise CallError(f"no captions in {', '.join(map(str, paths))}")
+    has_splits = any(entry.split is not None for entry in entries)
+    total = sum(map(len, images.values()))
+    return Annotations(
+        benchmark=_benchmark(names),
+        split=split if has_splits else None,
+        images=tuple(kept),
+        num_empty_captions=total - sum(len(image.captions) for image in kept),
+    )
+
+
+def read_queries(path: Path) -> tuple[Query, ...]:
+    """Read queries and the images expected: CSV, JSON or JSON lines.
+
+    Rows of one text are one query with several expected images; in JSON ``images`` may be a list.
+
+    Raises:
+        CallError: a missing file, one of another form, or a query without text or image.
+    """
+    expected: dict[str, dict[str, None]] = {}
+    for place, item in _items(path):
+        images = item.get("images", _first(item, _IMAGE_KEYS))
+        images = [images] if isinstance(images, str) else images
+        text = _first(item, ("query", "text", "caption", "title"))
+        if not isinstance(text, str) or not text.strip():
+            raise CallError(f"{place}: no query text (expected one of query, text, caption, title)")
+        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+            raise CallError(f"{place}: no image (expected one of image, images, filename)")
+        found = expected.setdefault(text.strip(), {})
+        found.update(dict.fromkeys(file_name(image) for image in images if image.strip()))
+    queries = tuple(Query(text, tuple(images)) for text, images in expected.items())
+    for query in queries:
+        if not query.images:
+            raise CallError(f"{path}: the query {query.text!r} expects no image")
+    if not queries:
+        raise CallError(f"no queries in {path}")
+    return queries
+
+
+def _caps_path(path: Path) -> Path:
+    if path.name.endswith(_FILENAME):
+        return path.with_name(path.name.removesuffix(_FILENAME) + _CAPS)
+    return path
+
+
+def _read(path: Path) -> tuple[str | None, list[_Entry]]:
+    if path.name.endswith(_CAPS):
+        return None, _read_caps(path)
+    if path.suffix.lower() == ".json":
+        value = _json(_text(path), str(path))
+        if isinstance(value, dict) and isinstance(value.get("images"), list):
+            named = value.get("dataset")
+            items = value["images"]
+            return named if isinstance(named, str) else None, [
+                _entry(f"{path}, image {i}", item) for i, item in enumerate(items)
+            ]
+    return None, [_entry(place, item) for place, item in _items(path)]
+
+
+def _read_caps(path: Path) -> list[_Entry]:
+    beside = path.with_name(path.name.removesuffix(_CAPS) + _FILENAME)
+    captions, names = _text(path).split("\n"), _text(beside).split("\n")
+    for lines in (captions, names):
+        if lines and not lines[-1].strip():
+            lines.pop()
+    # The last caption may be an empty one, which only the other file tells from the file's end.
+    captions += [""] * (len(names) - len(captions) if len(names) == len(captions) + 1 else 0)
+    if len(captions) != len(names):
+        raise CallError(
+            f"{path} has {len(captions):,} lines, {beside} has {len(names):,}: they must be a pair"
+        )
+    return [_Entry(name, [text], None) for name, text in zip(names, captions, strict=True)]
+
+
+def _items(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of a CSV, a JSON list or JSON lines, each with where it stands."""
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        rows: Iterable[Any] = csv.DictReader(_text(path).splitlines(keepends=True))
+    elif kind == ".json":
+        rows = _json(_text(path), str(path))
+        if not isinstance(rows, list):
+            raise CallError(f"{path}: neither a list nor an object with a list of images")
+    elif kind in (".jsonl", ".ndjson"):
+        lines = enumerate(_text(path).splitlines(), start=1)
+        rows = (_json(line, f"{path}, line {n}") for n, line in lines if line.strip())
+    else:
+        raise CallError(
+            f"{path}: unknown form; known are dataset_*.json, *_caps.txt with *_filename.txt, "
+            ".json, .jsonl and .csv"
+        )
+    for number, row in enumerate(rows, start=1):
+        place = f"{path}, entry {number}"
+        if not isinstance(row, dict):
+            raise CallError(f"{place} is no object")
+        yield place, row
+
+
+def _entry(place: str, item: Any) -> _Entry:
+    image = _first(item, _IMAGE_KEYS) if isinstance(item, dict) else None
+    if not isinstance(image, str) or not image.strip():
+        raise CallError(f"{place}: no image name (expected one of {', '.join(_IMAGE_KEYS)})")
+    captions = _first(item, _CAPTION_KEYS)
+    captions = [captions] if isinstance(captions, str) else captions
+    if not isinstance(captions, list):
+        raise CallError(f"{place}: no captions (expected one of {', '.join(_CAPTION_KEYS)})")
+    texts = [text.get("raw") if isinstance(text, dict) else text for text in captions]
+    words = [text for text in texts if isinstance(text, str)]
+    if len(words) != len(texts):
+        raise CallError(f"{place}: a caption is no text")
+    split = item.get("split")
+    return _Entry(image, words, split if isinstance(split, str) else None)
+
+
+def _of_split(path: Path, entries: list[_Entry], split: str) -> list[_Entry]:
+    splits = Counter(entry.split for entry in entries)
+    if set(splits) <= {None} or split == ALL_SPLITS:
+        return entries
+    kept = [entry for entry in entries if entry.split == split]
+    if not kept:
+        there = ", ".join(f"{name} ({count:,})" for name, count in splits.items())
+        raise CallError(f"{path} has no image of split {split!r}: --split one of {there}, or all")
+    return kept
+
+
+def _merged(entries: Iterable[_Entry]) -> dict[str, list[str]]:
+    """Gather captions by image: rows of one path belong together, two paths of one name do not."""
+    images: dict[str, list[str]] = {}
+    paths: dict[str, str] = {}
+    for entry in entries:
+        name = file_name(entry.image)
+        if not name:
+            raise CallError("an annotation names no image file")
+        before = paths.setdefault(name, entry.image)
+        if before != entry.image or (name in images and len(entry.captions) > 1):
+            raise CallError(
+                f"the annotations hold two images named {name!r} ({before}, {entry.image}): images "
+                "are matched by file name, so it cannot tell them apart"
+            )
+        images.setdefault(name, []).extend(entry.captions)
+    return images
+
+
+def _benchmark(names: Iterable[str]) -> str | None:
+    words = " ".join(names).lower()
+    found = [name for name in BENCHMARKS if re.search(rf"(?<![a-z]){name}(?![a-z])", words)]
+    return found[0] if len(found) == 1 else None
+
+
+def _first(item: dict[str, Any], keys: Sequence[str]) -> Any:
+    return next((item[key] for key in keys if item.get(key) is not None), None)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise CallError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallError(f"cannot read {path}: {error}") from error
+
+
+def _json(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CallError(f"{place} is not JSON: {error}") from error

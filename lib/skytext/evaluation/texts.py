@@ -1,0 +1,148 @@
+"""The images' texts that are searched: of a table, or of RSRT-style JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.captions import FIELDS, Variant, document_text
+from skytext.errors import CallError
+from skytext.evaluation.annotations import file_name
+from skytext.table.images import ImagesTable
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+_IMAGE_KEYS = ("image", "image_path", "filename")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An image's path, its variants, and their vectors where they are known."""
+
+    image: str
+    variants: tuple[Variant, ...]
+    vectors: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What is searched: images in the order of their paths, each with its variants' vectors.
+
+    Attributes:
+        names: file names without folder.
+        offsets: where each image's vectors start.
+        vectors: of all variants, those of one image together.
+    """
+
+    names: tuple[str, ...]
+    offsets: NDArray[np.intp]
+    vectors: NDArray[np.float32]
+
+
+def described_in_table(table: ImagesTable, names: Collection[str] | None) -> Iterator[Described]:
+    """Yield the images of a table that are done; with ``names``, those of these file names."""
+    for image in table.described_images(names, vectors=True):
+        variants = tuple(Variant(**{field: c[field] for field in FIELDS}) for c in image.captions)
+        yield Described(image.member, variants, image.vectors)
+
+
+def described_in_jsonl(path: Path) -> Iterator[Described]:
+    """Yield the images of RSRT-style JSON lines: ``{"image", "variants": [{one_sentence, …}]}``.
+
+    Raises:
+        CallError: a missing file, or a line of another form.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _described(f"{path}, line {number}", line)
+    except FileNotFoundError as error:
+        raise CallError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallError(f"cannot read {path}: {error}") from error
+
+
+def _described(place: str, line: str) -> Described:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise CallError(f"{place} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise CallError(f"{place} is no object")
+    image = next((record[key] for key in _IMAGE_KEYS if record.get(key)), None)
+    if not isinstance(image, str):
+        raise CallError(f"{place}: no image name (expected one of {', '.join(_IMAGE_KEYS)})")
+    variants = record.get("variants")
+    if not isinstance(variants, list) or not variants:
+        raise CallError(f"{place}: no list of variants, each {{{', '.join(FIELDS)}}}")
+    return Described(image, tuple(_variant(place, variant) for variant in variants), None)
+
+
+def _variant(place: str, value: Any) -> Variant:
+    texts = [value.get(name) for name in FIELDS] if isinstance(value, dict) else [None]
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        raise CallError(f"{place}: a variant lacks one of {', '.join(FIELDS)}")
+    return Variant(*(str(text) for text in texts))
+
+
+def make_gallery(
+    images: Iterable[Described],
+    expected: Collection[str],
+    embed: Embed,
+    *,
+    only_expected: bool,
+) -> Gallery:
+    """Gather what is searched, in memory: 7.5 KB an image of five variants of 384 numbers.
+
+    Args:
+        images: to choose from.
+        expected: file names that some query should find; each may stand for one image only.
+        embed: embeds the texts of images that come without vectors; each text once.
+        only_expected: leave out all other images, as the benchmarks do.
+
+    Raises:
+        CallError: an ambiguous name, or none of the expected images is there.
+    """
+    expected = set(expected)
+    kept: list[Described] = []
+    paths: dict[str, str] = {}
+    for image in images:
+        name = file_name(image.image)
+        if name in expected:
+            before = paths.setdefault(name, image.image)
+            if len(paths) and before is not image.image:
+                raise CallError(
+                    f"two images are named {name!r} ({before}, {image.image}): images are matched "
+                    "by file name, so it cannot tell them apart"
+                )
+        if image.variants and (name in expected or not only_expected):
+            kept.append(image)
+    if not paths:
+        raise CallError(
+            f"none of the {len(expected):,} annotated images is there, such as "
+            f"{min(expected)!r}: are these the captions of this archive?"
+        )
+    kept.sort(key=lambda image: image.image)
+    counts = [len(image.variants) for image in kept]
+    known = [image.vectors for image in kept if image.vectors is not None]
+    if len(known) == len(kept):
+        vectors = np.concatenate(known)
+    else:
+        texts = [document_text(variant) for image in kept for variant in image.variants]
+        vectors = embed_once(texts, embed)
+    offsets = np.cumsum([0, *counts[:-1]])
+    return Gallery(tuple(file_name(image.image) for image in kept), offsets, vectors)
+
+
+def embed_once(texts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
+    """Embed each distinct text once: repeats are exactly tied, and cost nothing."""
+    places: dict[str, int] = {}
+    for text in texts:
+        places.setdefault(text, len(places))
+    return embed(list(places))[[places[text] for text in texts]]
