@@ -169,7 +169,7 @@ def test_the_settings_of_a_search_reach_its_model_and_its_index(
         asked.append(config)
         return nearest(*arguments, config=config, **more)
 
-    monkeypatch.setattr("skytext.search.make_embedder", make)
+    monkeypatch.setattr("skytext.models.factory.make_embedder", make)
     monkeypatch.setattr("skytext.search.nearest", find)
     settings = ["embed.batch_size=3", "embed.dtype=float32", "index.nprobes=7"]
     options = [part for setting in settings for part in ("--set", setting)]

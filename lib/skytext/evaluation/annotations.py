@@ -243,7 +243,7 @@ def _merged(entries: Iterable[_Entry]) -> dict[str, list[str]]:
         if before != entry.image or (name in images and len(entry.captions) > 1):
             raise CallError(
                 f"the annotations hold two images named {name!r} ({before}, {entry.image}): images "
-                "are matched by file name, so it cannot tell them apart"
+                "are matched by file name, so they cannot be told apart"
             )
         images.setdefault(name, []).extend(entry.captions)
     return images

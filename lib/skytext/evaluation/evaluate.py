@@ -133,7 +133,7 @@ def evaluate_text_only(
             found = text_only(annotations, vectors, distinct=distinct, num_variants=count)
             repeats = "repeats removed" if distinct else "repeats kept"
             texts = "1 text an image" if count == 1 else f"up to {count} texts an image"
-            name = f"{repeats}, {texts}"
+            name = f"{repeats} ({found.num_images:,} images), {texts}"
             rows.append(measured(name, {"text_to_image": found.direction}, ties))
     return Evaluation(
         what="text only: each caption in turn searches, the others stand for the images",

@@ -17,6 +17,8 @@ _TIES: dict[Ties, str] = {
     "sort": "ties as numpy.argsort leaves them",
 }
 
+_SHORT: dict[Ties, str] = {"expected": "expected", "sort": "by sort"}
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -165,8 +167,11 @@ class Evaluation:
 
     def _notes(self) -> list[str]:
         sources = "; ".join(dict.fromkeys(row.source for row in self.references))
+        other = _OTHER[self.ties]
+        differ = any(row.other_ties is not None for row in self.rows)
         return [
             "± is half of the 95 % interval, by bootstrap over images",
+            *([f"{_SHORT[other]}: {_TIES[other]}"] if differ else []),
             *self.caveats(),
             *([f"sources: {sources}"] if sources else []),
         ]
@@ -182,7 +187,7 @@ class Evaluation:
             half = (row.mean_interval[1] - row.mean_interval[0]) / 2
             table[-1].append(f"{row.mean_recall:.2f} ± {half:.1f}")
             if row.other_ties is not None:
-                cells = [f"{row.name}, {_TIES[_OTHER[self.ties]]}", kind]
+                cells = [f"{row.name}, {_SHORT[_OTHER[self.ties]]}", kind]
                 cells += _values(row.other_ties, keys)
                 table.append([*cells, f"{_mean(row.other_ties):.2f}"])
         for published in self.references:

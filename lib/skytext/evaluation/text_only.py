@@ -2,8 +2,8 @@
 
 It shows what the text side alone can do, pooling and embedder, where nobody has described the
 images. Caption by caption: the first of every image asks and the rest stands for the image, then
-the second, and so on, so that all images always have equally many texts. An image without any
-other caption is searched all the same, by the one it has, and asks nothing.
+the second, and so on, so that all images always have equally many texts. An image of fewer than two
+captions takes no part; one that has run out of them stands there with all but its last.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ class TextOnly:
     Attributes:
         distinct: verbatim repeats within an image were removed first.
         num_variants: at most so many texts stood for an image; None for all.
+        num_images: those with at least two captions, which alone are searched.
         num_queries: captions that asked.
         direction: how they fared.
     """
 
     distinct: bool
     num_variants: int | None
+    num_images: int
     num_queries: int
     direction: Direction
 
@@ -65,12 +67,13 @@ def text_only(
     images = [list(image.captions) for image in annotations.images]
     if distinct:
         images = [list(dict.fromkeys(captions)) for captions in images]
+    images = [captions for captions in images if len(captions) > 1]
+    if not images:
+        raise CallError("text-only evaluation needs images with at least two captions")
     rounds: list[Placings] = []
     units: list[Indices] = []
     for turn in range(max(map(len, images))):
-        asking = [i for i, texts in enumerate(images) if len(texts) > max(turn, 1)]
-        if not asking:
-            continue
+        asking = [i for i, texts in enumerate(images) if len(texts) > turn]
         standing = [_without(texts, turn)[:num_variants] for texts in images]
         counts = [len(texts) for texts in standing]
         rounds.append(
@@ -82,14 +85,15 @@ def text_only(
             )
         )
         units.append(np.array(asking, dtype=np.intp))
-    if not rounds:
-        raise CallError("text-only evaluation needs images with at least two captions")
     unit = np.concatenate(units)
-    return TextOnly(distinct, num_variants, len(unit), Direction(_joined(rounds), unit))
+    return TextOnly(
+        distinct, num_variants, len(images), len(unit), Direction(_joined(rounds), unit)
+    )
 
 
 def _without(texts: Sequence[str], turn: int) -> list[str]:
-    return [text for i, text in enumerate(texts) if i != turn] or list(texts)
+    left_out = min(turn, len(texts) - 1)
+    return [text for i, text in enumerate(texts) if i != left_out]
 
 
 def _joined(rounds: Sequence[Placings]) -> Placings:

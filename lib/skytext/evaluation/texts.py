@@ -115,12 +115,12 @@ def make_gallery(
     for image in images:
         name = file_name(image.image)
         if name in expected:
-            before = paths.setdefault(name, image.image)
-            if len(paths) and before is not image.image:
+            if name in paths:
                 raise CallError(
-                    f"two images are named {name!r} ({before}, {image.image}): images are matched "
-                    "by file name, so it cannot tell them apart"
+                    f"two images are named {name!r} ({paths[name]}, {image.image}): images are "
+                    "matched by file name, so they cannot be told apart"
                 )
+            paths[name] = image.image
         if image.variants and (name in expected or not only_expected):
             kept.append(image)
     if not paths:

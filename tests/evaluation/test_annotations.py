@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.errors import CallError
+from skytext.evaluation.annotations import AnnotatedImage, Query, read_annotations, read_queries
+
+DATA = os.environ.get("SKYTEXT_TEST_DATA")
+needs_data = pytest.mark.skipif(
+    not DATA, reason="SKYTEXT_TEST_DATA names no folder of public annotations"
+)
+
+IMAGES = (
+    AnnotatedImage("a.tif", ("a river", "a brown river")),
+    AnnotatedImage("b.tif", ("an airport", "planes")),
+)
+
+
+def write(path: Path, value: Any) -> Path:
+    text = value if isinstance(value, str) else json.dumps(value)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def karpathy(split: str = "test") -> dict[str, Any]:
+    return {
+        "dataset": "RSICD",
+        "images": [
+            {
+                "filename": image.name,
+                "split": split,
+                "sentences": [{"raw": caption, "tokens": []} for caption in image.captions],
+            }
+            for image in IMAGES
+        ],
+    }
+
+
+FORMS: dict[str, Any] = {
+    "dataset_x.json": karpathy(),
+    "captions.json": [
+        {"filename": f"x/{image.name}", "captions": list(image.captions)} for image in IMAGES
+    ],
+    "label.json": [
+        {"image": f"val\\{image.name}", "caption": list(image.captions)} for image in IMAGES
+    ],
+    "nwpu.csv": "filename,title\n/x/a.tif,a river\n/x/a.tif,a brown river\n"
+    "/x/b.tif,an airport\n/x/b.tif,planes\n",
+    "lines.jsonl": "\n".join(
+        json.dumps({"image": image.name, "caption": caption})
+        for image in IMAGES
+        for caption in image.captions
+    ),
+    "val_caps.txt": "a river\na brown river\nan airport\nplanes\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_says_the_same(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, FORMS[name])
+    write(tmp_path / "val_filename.txt", "a.tif\na.tif\nb.tif\nb.tif\n")
+    found = read_annotations([path])
+    assert found.images == IMAGES
+    assert found.num_captions == 4
+    assert found.split == ("test" if name == "dataset_x.json" else None)
+    assert found.benchmark == ("rsicd" if name == "dataset_x.json" else found.benchmark)
+
+
+def test_either_file_of_a_pair_will_do(tmp_path: Path) -> None:
+    caps = write(tmp_path / "val_caps.txt", "a river\r\n")
+    names = write(tmp_path / "val_filename.txt", "a.tif\r\n")
+    assert read_annotations([names]) == read_annotations([caps]) == read_annotations([caps, names])
+
+
+def test_captions_without_a_word_are_left_out_and_counted(tmp_path: Path) -> None:
+    caps = write(tmp_path / "val_caps.txt", "a river\n\n\n\n")
+    write(tmp_path / "val_filename.txt", "a.tif\na.tif\nb.tif\nb.tif\n")
+    found = read_annotations([caps])
+    assert found.images == (AnnotatedImage("a.tif", ("a river",)),)
+    assert found.num_empty_captions == 3
+
+
+def test_a_split_is_chosen(tmp_path: Path) -> None:
+    path = write(tmp_path / "dataset_x.json", karpathy("val"))
+    assert read_annotations([path], "val").images == IMAGES
+    assert read_annotations([path], "all").images == IMAGES
+    with pytest.raises(CallError, match=r"no image of split 'test': --split one of val \(2\)"):
+        read_annotations([path])
+
+
+WRONG: dict[str, tuple[str, Any, str]] = {
+    "no JSON": ("a.json", "{", "not JSON"),
+    "no list": ("a.json", {"a": 1}, "neither a list nor an object"),
+    "no image": ("a.json", [{"caption": "x"}], "no image name"),
+    "no captions": ("a.json", [{"image": "a.jpg"}], "no captions"),
+    "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "a caption is no text"),
+    "unknown": ("a.xml", "<a/>", "unknown form"),
+    "empty": ("a.json", [], "no captions in"),
+    "same name": (
+        "a.csv",
+        "filename,title\nx/a.jpg,one\ny/a.jpg,two\n",
+        r"two images named 'a.jpg' \(x/a.jpg, y/a.jpg\)",
+    ),
+    "no pair": ("val_caps.txt", "a\nb\nc\n", "must be a pair"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_files_are_told(tmp_path: Path, case: str) -> None:
+    name, value, message = WRONG[case]
+    write(tmp_path / "val_filename.txt", "a.jpg\n")
+    with pytest.raises(CallError, match=message):
+        read_annotations([write(tmp_path / name, value)])
+
+
+def test_one_image_in_two_files_is_ambiguous(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.json", FORMS["captions.json"])
+    two = write(tmp_path / "dataset_x.json", karpathy())
+    with pytest.raises(CallError, match=r"two images named 'a\.tif'"):
+        read_annotations([one, two])
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CallError, match="there is no file"):
+        read_annotations([tmp_path / "nowhere.json"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("q.csv", "query,image\na river,x/a.tif\na river,b.tif\nplanes,b.tif\n"),
+        (
+            "q.jsonl",
+            '{"query": "a river", "images": ["a.tif", "b.tif"]}\n'
+            '{"query": "planes", "image": "b.tif"}',
+        ),
+    ],
+)
+def test_queries_expect_images(tmp_path: Path, name: str, value: str) -> None:
+    found = read_queries(write(tmp_path / name, value))
+    assert found == (Query("a river", ("a.tif", "b.tif")), Query("planes", ("b.tif",)))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('{"image": "a.tif"}', "no query text"),
+        ('{"query": "river"}', "no image"),
+        ('{"query": "river", "images": []}', "expects no image"),
+        ("", "no queries"),
+    ],
+)
+def test_wrong_queries_are_told(tmp_path: Path, value: str, message: str) -> None:
+    with pytest.raises(CallError, match=message):
+        read_queries(write(tmp_path / "q.jsonl", value))
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("path", "split", "benchmark", "num_images", "num_captions", "num_empty"),
+    [
+        ("rsicd/dataset_rsicd_val.json", "val", "rsicd", 1094, 5470, 0),
+        ("rsicd/precomp/val_caps.txt", "test", "rsicd", 1094, 5470, 0),
+        # One image of the 859 has five empty captions; the JSON forms are another split.
+        ("rsitmd/val_caps.txt", "test", "rsitmd", 858, 4290, 5),
+        ("rsitmd/val_captions_form.json", "test", "rsitmd", 856, 4280, 0),
+        ("rsitmd/val_label_form.json", "test", "rsitmd", 856, 4280, 0),
+        ("ucm/dataset_ucm.json", "all", "ucm", 2100, 10500, 0),
+        ("ucm/dataset_ucm.json", "test", "ucm", 210, 1050, 0),
+        ("sydney/dataset_sydney.json", "train", "sydney", 497, 2485, 0),
+        ("sydney/dataset_sydney.json", "test", "sydney", 58, 290, 0),
+        ("nwpu/nwpu_val.csv", "test", "nwpu", 2835, 14175, 0),
+    ],
+)
+def test_the_public_files_are_read(
+    path: str, split: str, benchmark: str, num_images: int, num_captions: int, num_empty: int
+) -> None:
+    found = read_annotations([Path(str(DATA), path)], split)
+    assert found.benchmark == benchmark
+    assert len(found.images) == num_images
+    assert found.num_captions == num_captions
+    assert found.num_empty_captions == num_empty

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise, permutations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skytext.evaluation.recall import (
+    KS,
+    Direction,
+    Placings,
+    bootstrap,
+    place,
+    place_captions,
+    place_images,
+)
+from tests.table.rows import unit_vectors
+
+# Four queries, five answers; the right ones are the first answer, then the second, …
+SCORES = np.array(
+    [
+        [0.9, 0.1, 0.2, 0.3, 0.4],  # first
+        [0.9, 0.1, 0.2, 0.3, 0.4],  # last of five
+        [0.5, 0.5, 0.5, 0.1, 0.0],  # one of three equals
+        [0.7, 0.6, 0.6, 0.6, 0.6],  # behind one, one of four equals
+    ],
+    dtype=np.float32,
+)
+
+
+def placed(scores: Any, relevant: list[list[int]], **more: Any) -> Placings:
+    scores = np.asarray(scores, dtype=np.float32)
+    rows = [np.array(right) for right in relevant]
+    return place(lambda first, last: scores[first:last], rows, **more)
+
+
+def test_golden_recall_with_one_right_answer() -> None:
+    placings = placed(SCORES, [[0], [1], [2], [3]])
+    assert placings.better.tolist() == [0, 4, 0, 1]
+    assert placings.tied.tolist() == [1, 1, 3, 4]
+    np.testing.assert_allclose(placings.hits(1), [1, 0, 1 / 3, 0])
+    np.testing.assert_allclose(placings.hits(2), [1, 0, 2 / 3, 1 / 4])
+    np.testing.assert_allclose(placings.hits(4), [1, 0, 1, 3 / 4])
+    np.testing.assert_allclose(placings.hits(5), [1, 1, 1, 1])
+
+
+def test_golden_recall_with_several_right_answers() -> None:
+    placings = placed(SCORES, [[3, 4], [1, 4], [1, 2], [2, 3]])
+    assert placings.own.tolist() == [1, 1, 2, 2]
+    # Two right ones of three equals: the first is right in two thirds of the orders.
+    np.testing.assert_allclose(placings.hits(1), [0, 0, 2 / 3, 0])
+    # Of four equals one more fits: 1/2; of two that fit, 1 - 1/6.
+    np.testing.assert_allclose(placings.hits(2), [1, 1, 1, 1 / 2])
+    np.testing.assert_allclose(placings.hits(3), [1, 1, 1, 5 / 6])
+
+
+def test_scores_that_differ_by_rounding_are_equal() -> None:
+    scores = np.array([[0.5, 0.5 + 3e-7, 0.5 + 1e-5]], dtype=np.float32)
+    np.testing.assert_allclose(placed(scores, [[0]]).hits(2), [1 / 2])
+
+
+@given(
+    scores=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    right=st.sets(st.integers(0, 5), min_size=1),
+    k=st.integers(1, 7),
+)
+@settings(max_examples=150, deadline=None)
+def test_ties_count_as_the_mean_over_all_orders(scores: list[int], right: set[int], k: int) -> None:
+    right = {i for i in right if i < len(scores)} or {0}
+    hits = orders = 0
+    for order in permutations(range(len(scores))):
+        if all(scores[a] >= scores[b] for a, b in pairwise(order)):
+            orders += 1
+            hits += not right.isdisjoint(order[:k])
+    found = placed([scores], [sorted(right)]).hits(k)[0]
+    assert found == pytest.approx(float(Fraction(hits, orders)), abs=1e-12)
+
+
+def made_up(seed: int, num_images: int) -> tuple[Any, Any, Any, Any]:
+    """Images of one to four variants, captions of five, with verbatim repeats in both."""
+    rng = np.random.default_rng(seed)
+    pool = unit_vectors(rng, (7, 4))
+    counts = rng.integers(1, 5, num_images)
+    documents = pool[rng.integers(0, 7, counts.sum())]
+    captions = pool[rng.integers(0, 7, 5 * num_images)]
+    return documents, counts, captions, np.repeat(np.arange(num_images), 5)
+
+
+def both(documents: Any, counts: Any, captions: Any, owner: Any) -> list[Placings]:
+    offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    own = [np.flatnonzero(owner == i) for i in range(len(counts))]
+    return [
+        place_images(captions, documents, offsets, list(owner.reshape(-1, 1))),
+        place_captions(documents, offsets, captions, own),
+    ]
+
+
+@given(seed=st.integers(0, 2**20), num_images=st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_the_images_changes_nothing(seed: int, num_images: int) -> None:
+    documents, counts, captions, owner = made_up(seed, num_images)
+    order = np.random.default_rng(seed + 1).permutation(num_images)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    moved = np.concatenate([documents[starts[i] : starts[i] + counts[i]] for i in order])
+    rank = np.argsort(order)
+    before = both(documents, counts, captions, owner)
+    after = both(moved, counts[order], captions, rank[owner])
+    for k in KS:
+        np.testing.assert_allclose(before[0].hits(k), after[0].hits(k), atol=1e-12)
+        np.testing.assert_allclose(before[1].hits(k)[order], after[1].hits(k), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recall_by_sort_is_that_of_a_plain_loop_over_argsort(seed: int) -> None:
+    """One query at a time, best variant, reversed argsort, a hit by image: as published."""
+    documents, counts, captions, owner = made_up(seed, 30)
+    image_of = np.repeat(np.arange(30), counts)
+    to_image, to_text = both(documents, counts, captions, owner)
+    for k in KS:
+        hits = []
+        for query, image in zip(captions, owner, strict=True):
+            scores = np.full(30, -1e9, dtype=np.float32)
+            np.maximum.at(scores, image_of, query @ documents.T)
+            hits.append(image in np.argsort(scores)[::-1][:k])
+        assert to_image.hits(k, "sort").tolist() == hits
+        found = []
+        for i in range(30):
+            scores = np.max([row @ captions.T for row in documents[image_of == i]], axis=0)
+            found.append(i in owner[np.argsort(scores)[::-1][:k]])
+        assert to_text.hits(k, "sort").tolist() == found
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 100])
+def test_blocks_change_nothing(rows_at_once: int) -> None:
+    placings = placed(SCORES, [[0], [1], [2], [3]], rows_at_once=rows_at_once)
+    assert placings.tied.tolist() == [1, 1, 3, 4]
+
+
+def test_the_bootstrap_draws_images_with_all_of_their_queries() -> None:
+    # Each image's five captions fare alike: 40 independent draws, not 200.
+    rng = np.random.default_rng(3)
+    scores = np.eye(40, dtype=np.float32)
+    good = rng.random(40) < 0.5
+    relevant = [[i if good[i] else (i + 1) % 40] for i in range(40) for _ in range(5)]
+    placings = placed(np.repeat(scores, 5, axis=0), relevant, tolerance=0.0)
+    unit = np.repeat(np.arange(40), 5)
+    [intervals], mean = bootstrap([Direction(placings, unit)], "sort", (1,), num_resamples=2000)
+    recall = Direction(placings, unit).recall("sort", (1,))[0]
+    half = 100 * 1.96 * np.sqrt(good.mean() * (1 - good.mean()) / 40)
+    assert intervals[0][0] == pytest.approx(recall - half, abs=4)
+    assert intervals[0][1] == pytest.approx(recall + half, abs=4)
+    assert mean == intervals[0]
+    again, _ = bootstrap([Direction(placings, unit)], "sort", (1,), num_resamples=2000)
+    assert again == [intervals]

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skytext.config import EmbedConfig
+from skytext.errors import CallError
+from skytext.evaluation.annotations import AnnotatedImage, Annotations, read_annotations
+from skytext.evaluation.evaluate import evaluate_text_only
+from skytext.evaluation.text_only import caption_vectors, text_only
+from skytext.models.factory import make_embedder
+from skytext.models.fakes import FakeEmbedder
+from skytext.models.identity import embed_model
+
+EXPECTED = [68.9, 79.9, 88.6, 70.2, 81.3, 89.8]
+DATA = os.environ.get("SKYTEXT_TEST_DATA")
+EMBED = FakeEmbedder().embed_queries
+
+
+def annotated(*captions: list[str]) -> Annotations:
+    images = [AnnotatedImage(f"{i}.jpg", tuple(texts)) for i, texts in enumerate(captions)]
+    return Annotations(None, None, tuple(images))
+
+
+def test_repeats_find_themselves_only_where_they_are_kept() -> None:
+    made = annotated(["a river"] * 3, ["an airport", "ships in a harbour"])
+    vectors = caption_vectors(made, EMBED)
+    kept = text_only(made, vectors, distinct=False)
+    assert (kept.num_images, kept.num_queries) == (2, 5)
+    assert kept.direction.placings.hits(1)[[0, 2, 4]].tolist() == [1, 1, 1]
+    removed = text_only(made, vectors, distinct=True)
+    assert (removed.num_images, removed.num_queries) == (1, 2)
+    assert removed.direction.unit.tolist() == [0, 0]
+
+
+def test_the_first_texts_stand_for_an_image() -> None:
+    made = annotated(["x", "a river", "x"], ["y", "dense forest", "planes"])
+    vectors = caption_vectors(made, EMBED)
+    one = text_only(made, vectors, distinct=False, num_variants=1).direction.placings
+    # In turn 0 "a river" stands for the first image, in turns 1 and 2 "x" does.
+    assert one.hits(1)[4] == 1
+    assert one.better[2] <= 1
+
+
+def test_images_of_one_caption_alone_are_refused() -> None:
+    made = annotated(["a river"], ["planes"])
+    with pytest.raises(CallError, match="at least two captions"):
+        text_only(made, caption_vectors(made, EMBED), distinct=True)
+
+
+@pytest.mark.skipif(not DATA, reason="SKYTEXT_TEST_DATA names no folder of public annotations")
+def test_rsitmd_by_its_own_captions() -> None:
+    """As many images as the test split has; the packaged model."""
+    read = read_annotations([Path(str(DATA), "rsitmd", "val_caps.txt")])
+    picked = np.sort(np.random.default_rng(0).choice(len(read.images), 452, replace=False))
+    config = EmbedConfig(dtype="float32")
+    embedder = make_embedder(config, embed_model(config))
+    some = replace(read, images=tuple(read.images[i] for i in picked))
+    result = evaluate_text_only(some, embedder.embed_queries)
+    found = [round(row.mean_recall, 1) for row in result.rows]
+    # One, two and four texts an image; repeats removed, then kept.
+    assert found == pytest.approx(EXPECTED, abs=0.3)
