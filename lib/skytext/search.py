@@ -16,13 +16,26 @@ from numpy.typing import NDArray
 
 from skytext.config import EmbedConfig, IndexConfig
 from skytext.errors import CallError, ConfigError, TableError
+from skytext.filters import Condition, Need
 from skytext.models.embedder import Embedder
 from skytext.models.factory import make_table_embedder
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import has_vector_index, nearest
+from skytext.table.query import (
+    has_any,
+    has_vector_index,
+    metadata_names,
+    nearest,
+    nearest_where,
+)
 
 MAX_K = 1000
+_KINDS = {
+    "number": "a number",
+    "text": "text (numbers stand without quotes)",
+    "boolean": "true or false",
+    "time": "a time",
+}
 _COLUMNS = ["image_id", "uri", "captions", "datetime", "bbox", "gsd", "collection"]
 
 
@@ -102,6 +115,7 @@ class Searcher:
         self.has_index = has_vector_index(table)
         self._embedder = embedder
         self._config = config or IndexConfig()
+        self._there: set[Need] = set()
 
     @classmethod
     def open(
@@ -143,16 +157,20 @@ class Searcher:
         )
         return cls(opened, embedder, index)
 
-    def search(self, text: str, k: int = 10, *, exact: bool = False) -> SearchResult:
+    def search(
+        self, text: str, k: int = 10, *, exact: bool = False, where: Condition | None = None
+    ) -> SearchResult:
         """Find the images that fit ``text`` best.
 
         Args:
             text: plain words.
             k: hits wanted, 1 to 1000.
             exact: score every row even where there is an index.
+            where: only images that it lets through are looked at; see `skytext.filters`. All of
+                them are found, if they are fewer than ``k``.
 
         Raises:
-            CallError: an empty text, or ``k`` out of range.
+            CallError: an empty text, ``k`` out of range, or a filter on what no image has.
         """
         if not text.strip():
             raise CallError("the query is empty: say in words what to look for")
@@ -160,11 +178,32 @@ class Searcher:
             raise ConfigError(f"k must be 1 to {MAX_K} (given: {k})")
         vector = self._embedder.embed_queries([text])[0]
         exact = exact or not self.has_index
-        rows = nearest(
-            self.table, vector, k, _COLUMNS, config=self._config, exact=exact
-        ).to_pylist()
-        hits = sorted((_hit(row, vector) for row in rows), key=lambda hit: -hit.score)
+        if where is None:
+            rows = nearest(self.table, vector, k, _COLUMNS, config=self._config, exact=exact)
+        else:
+            self._check_filter(where)
+            rows, exact = nearest_where(
+                self.table, vector, k, _COLUMNS, config=self._config, exact=exact, where=where
+            )
+        found = [_hit(row, vector) for row in rows.to_pylist()]
+        hits = sorted(found, key=lambda hit: -hit.score)
         return SearchResult(tuple(hits), self.table.version, exact)
+
+    def _check_filter(self, where: Condition) -> None:
+        """Refuse a filter on what no image has: its answer would say nothing of the images."""
+        for need in where.needs():
+            if need in self._there:
+                continue
+            if has_any(self.table, need):
+                self._there.add(need)
+                continue
+            kind = "" if need.kind is None else f" as {_KINDS[need.kind]}"
+            message = f"no image of {self.table.location.uri} has {need.name}{kind}"
+            if need.name.startswith("metadata."):
+                names = metadata_names(self.table)
+                there = ", ".join(names) if names else "nothing"
+                message += f" (the first images' metadata: {there})"
+            raise CallError(message)
 
 
 def _hit(row: dict[str, Any], query: NDArray[np.float32]) -> Hit:

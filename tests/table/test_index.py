@@ -32,7 +32,10 @@ from tests.table.rows import (
 )
 
 NUM_IMAGES, NUM_VARIANTS = 2000, 5
-SCALAR = {"text_idx", "image_id_idx", "shard_idx", "status_idx", "datetime_idx"}
+SCALAR = {
+    f"{column}_idx"
+    for column in ("text", "image_id", "shard", "status", "datetime", "collection", "gsd")
+}
 
 
 @pytest.fixture
