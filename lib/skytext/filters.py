@@ -188,7 +188,7 @@ class Compare(_Condition):
         if column.kind == "time":
             return _compare_time(column, op, str(self.value))
         if column.kind is not None:
-            return f"{column.sql} {op} {_literal(self.value)}"
+            return _guarded(column.sql, op, _literal(self.value))
         if isinstance(self.value, bool):
             wanted = self.value if op == "=" else not self.value
             return f"{column.sql} = '{str(wanted).lower()}'"
@@ -196,7 +196,7 @@ class Compare(_Condition):
             # Without the closing quote, which would come after the text's first blank.
             literal = _text(_json(self.value)[:-1])
             return f"({_has(column, 'text')} AND left({column.sql}, -1) {op} {literal})"
-        return f"{_number(column)} {op} {_literal(self.value)}"
+        return _guarded(_number(column), op, _literal(self.value))
 
     def needs(self) -> Iterator[Need]:  # noqa: D102
         yield _need(self.field, self.value)
@@ -220,12 +220,12 @@ class OneOf(_Condition):
         column = find_column(self.field)
         inside = "NOT IN" if negated else "IN"
         if column.kind is not None:
-            return f"{column.sql} {inside} ({', '.join(map(_literal, self.values))})"
+            return _guarded(column.sql, inside, f"({', '.join(map(_literal, self.values))})")
         if isinstance(self.values[0], (bool, str)):
             kind = _kind(self.values[0])
             texts = ", ".join(_text(_json(value)) for value in self.values)
             return f"({_has(column, kind)} AND {column.sql} {inside} ({texts}))"
-        return f"{_number(column)} {inside} ({', '.join(map(_literal, self.values))})"
+        return _guarded(_number(column), inside, f"({', '.join(map(_literal, self.values))})")
 
     def needs(self) -> Iterator[Need]:  # noqa: D102
         yield _need(self.field, self.values[0])
@@ -501,6 +501,15 @@ def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
         return zoned.astimezone(dt.UTC), None
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{_shown(text)} is no time: {error}") from error
+
+
+def _guarded(left: str, op: str, right: str) -> str:
+    """Return a comparison that no null passes, whatever an optimizer makes of it.
+
+    Lance 14 takes ``x NOT IN (1) OR x NOT IN (2)`` for true, of nulls too.
+    """
+    compared = f"{left} {op} {right}"
+    return f"({left} IS NOT NULL AND {compared})" if op in ("!=", "NOT IN") else compared
 
 
 def _compare_time(column: Column, op: CompareOp, text: str) -> str:

@@ -155,6 +155,50 @@ def test_search_takes_a_version(skytext: Skytext, shared_table: Path) -> None:
     assert len(found["hits"]) == 2
 
 
+@pytest.fixture(scope="module")
+def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four images: two collections, three days, both sides of the antimeridian."""
+    folder = tmp_path_factory.mktemp("placed") / "table"
+    table = make_described_table(folder)
+    said = [("naip", 0.6, 1, 5, 6), ("naip", 1.0, 2, 179, -179), ("s2", 10.0, 3, -175, -170)]
+    for member, (collection, gsd, day, west, east) in zip(DESCRIBED, said, strict=False):
+        values = {
+            "collection": f"'{collection}'",
+            "gsd": str(gsd),
+            "datetime": f"timestamp '2024-05-0{day}T12:00:00Z'",
+            "bbox": f"named_struct('west', cast({west} as double), 'south', cast(0 as double), "
+            f"'east', cast({east} as double), 'north', cast(1 as double))",
+        }
+        table.dataset.update(values, where=f"member = '{member}'")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "members"),
+    [
+        (["--where", "gsd < 1"], ["river"]),
+        (["--where", "collection = 'naip' and not gsd < 1"], ["airport"]),
+        (["--collection", "naip"], ["river", "airport"]),
+        (["--collection", "naip", "--collection", "s2"], ["river", "airport", "forest"]),
+        (["--gsd-min", "1", "--gsd-max", "10"], ["airport", "forest"]),
+        (["--after", "2024-05-02"], ["airport", "forest"]),
+        (["--after", "2024-05-02", "--before", "2024-05-03"], ["airport"]),
+        (["--before", "2024-05-01T12:00:00Z"], []),
+        (["--bbox", "170,-5,-172,5"], ["airport", "forest"]),
+        (["--bbox", "-180,-5,-160,5"], ["airport", "forest"]),
+        (["--bbox", "-179.5,-5,-179.2,5", "--gsd-max", "5"], ["airport"]),
+    ],
+)
+def test_filters_hold_before_the_search(
+    skytext: Skytext, placed_table: Path, options: list[str], members: list[str]
+) -> None:
+    hits = answer(skytext("search", placed_table, "a", *options, "--json"))["hits"]
+    found = {hit["uri"].rpartition("#")[2].removesuffix(".jpg") for hit in hits}
+    assert found == set(members)
+    if not members:
+        assert skytext("search", placed_table, "a", *options).out == "no image matches the filter\n"
+
+
 def test_the_settings_of_a_search_reach_its_model_and_its_index(
     skytext: Skytext, shared_table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,25 @@ ONE_LINE = {
     "search table river -k 0": r"k must be 1 to 1000 \(given: 0\)",
     "search table river -k 1001": r"k must be 1 to 1000 \(given: 1001\)",
     "search table river --version 99": "has no version 99",
+    # Filters; the shell's words are split at blanks here, so these have none.
+    "search table river --where gsd<": "the filter is wrong at column 5: expected a value",
+    "search table river --where sensor=1": "column 1: there is no column 'sensor' to filter on",
+    "search table river --where 1=1;drop": "column 1: expected a column, found 1",
+    "search table river --where gsd<nan": "column 5: expected a value .*, found nan",
+    "search table river --where=": "the filter is empty",
+    "search table river --where metadata.x=1": r"no image of .*/table has metadata\.x as a number",
+    "search table river --gsd-max 1": "no image of .*/table has gsd",
+    "search table river --gsd-min nan": r"finite numbers \(given: nan\)",
+    "search table river --gsd-min 2 --gsd-max 1": r"smallest gsd .* \(given: 2 and 1\)",
+    "search table river --bbox 1,2,3": "--bbox '1,2,3' must be W,S,E,N: four numbers",
+    "search table river --bbox 1,2,3,x": "must be W,S,E,N: four numbers",
+    "search table river --bbox 1,nan,3,4": "a bbox is made of finite numbers",
+    "search table river --bbox 0,10,5,-3": "south must not be above north .*south 10, north -3",
+    "search table river --bbox -10,-91,5,3": "latitudes must be -90 to 90",
+    "search table river --bbox 170,0,190,3": "longitudes must be -180 to 180",
+    "search table river --after soon": "'soon' is no time: write 2024-05-31",
+    "search table river --after 2024-02-30": "'2024-02-30' is no time: day",
+    "search table river --after 2025-01-01 --before 2024-01-01": "after must be earlier than",
 }
 
 
@@ -275,3 +294,4 @@ def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None
 
 def test_the_lines_for_hits_say_when_there_are_none() -> None:
     assert search_command.hit_lines([]) == ["no image in this table"]
+    assert search_command.hit_lines([], "nothing") == ["nothing"]
