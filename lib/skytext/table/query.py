@@ -92,6 +92,7 @@ def nearest_where(
     if len(ids) <= few:
         return Found(_nearest_of(table, vector, k, columns, ids), True)
     if not exact:
+        # By the root: recall stays what it is without a filter (docs/retrieval.md).
         part = table.dataset.count_rows(filter=condition) / table.dataset.count_rows()
         wider = config.model_copy(update={"nprobes": math.ceil(config.nprobes / math.sqrt(part))})
         rows = _nearest(table, vector, k, columns, wider, False, condition)
