@@ -177,11 +177,12 @@ class JobConfig(_Section):
     """How the work is cut up and kept."""
 
     unit_images: int = Field(
-        32,
+        48,
         ge=1,
         le=4096,
-        description="Images a unit: written, recorded and repeated together. 32 × 5 answers fill "
-        "half an engine's batch, so a few units in flight keep it full.",
+        description="Images a unit: written, recorded and repeated together. 48 × 5 answers nearly "
+        "fill an engine's batch, so a few units in flight keep it full; smaller ones cost the "
+        "driver memory, which keeps about 15 kB a task.",
     )
     unit_bytes: PositiveInt = Field(
         64 * 2**20, description="Encoded bytes a unit at the most: bounds memory on large images."
