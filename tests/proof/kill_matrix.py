@@ -150,7 +150,7 @@ def kill_once(scene: Scene, table: str, target: str, luck: random.Random, tally:
         scene.journal.unlink(missing_ok=True)
     trap = ""
     if target in TRAPS:
-        trap = _TRAP.format(number=luck.randint(1, 3), before=TRAPS[target])
+        trap = _TRAP.format(number=luck.randint(1, 2), before=TRAPS[target])
     with command(scene.folder, *scene.call(table), prelude=trap) as running:
         if target == "driver":
             time.sleep(luck.uniform(0.2, scene.run_s))
