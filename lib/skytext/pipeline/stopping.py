@@ -16,6 +16,9 @@ from types import FrameType
 from skytext.errors import JobError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What a handler raises is lost where it interrupts a destructor or a callback that swallows it:
+# once it has run out, the timer goes on ringing until it is switched off.
+_RING_AGAIN_S = 1.0
 
 
 class Stopping:
@@ -47,7 +50,7 @@ class Stopping:
     def progressed(self) -> None:
         """Wind up the watchdog: something was finished."""
         if self._enabled and not self.is_asked:
-            signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s)
+            signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s, _RING_AGAIN_S)
 
     def settle(self) -> None:
         """Let what follows run undisturbed: the commit of what is done."""
@@ -61,7 +64,7 @@ class Stopping:
             self.is_asked = True
             raise KeyboardInterrupt
         self.is_asked = True
-        signal.setitimer(signal.ITIMER_REAL, self._drain_s)
+        signal.setitimer(signal.ITIMER_REAL, self._drain_s, _RING_AGAIN_S)
         self._ask()
 
     def on_timer(self, number: int, frame: FrameType | None) -> None:
