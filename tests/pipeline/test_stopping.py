@@ -143,7 +143,7 @@ def test_a_run_in_which_nothing_moves_is_ended(tmp_path: Path) -> None:
     table = tmp_path / "table"
     started = time.monotonic()
     with pytest.raises(JobError, match=r"no image was finished for 1\.5 s \(job\.stall_timeout_s"):
-        caption(root, table, caption__model="fake:delay_s=300", job__stall_timeout_s=1.5)
+        caption(root, table, caption__model="fake:delay_s=10", job__stall_timeout_s=1.5)
     assert time.monotonic() - started < 60
     assert num_committed(table) == 0
     assert current_holder(TableLocation.parse(str(table))) is None
