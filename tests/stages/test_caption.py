@@ -162,6 +162,13 @@ def test_a_model_that_cannot_start_ends_the_job() -> None:
         caption(unit([sample("a.jpg", good(1)[0]["data"])]), "fake:nonsense=1")
 
 
+@pytest.fixture(autouse=True)
+def no_engine_of_another_test() -> None:
+    """Engines end with their stage; one in a reference cycle when the garbage is collected."""
+    gc.collect()
+    assert engines() == []
+
+
 def engines() -> list[psutil.Process]:
     """Return the engines that this process has."""
     return [

@@ -70,6 +70,9 @@ class Duplicates:
             raise
         except BaseException as error:
             future.set_exception(error)
+            # The error's traceback holds this frame: with the future in it they would hold each
+            # other, and the engine's owner with them, until the garbage is collected.
+            del future
             raise
         finally:
             del self._pending[content_sha256]
