@@ -214,8 +214,8 @@ class JobConfig(_Section):
     )
     drain_s: PositiveFloat = Field(
         60.0,
-        description="After SIGINT or SIGTERM, how long what is in flight may take to finish; a "
-        "second signal gives it up at once.",
+        description="After SIGINT, SIGTERM or a notice that the driver's node goes away, how long "
+        "what is in flight may take to finish; a second signal gives it up at once.",
     )
     lease_s: PositiveFloat = Field(
         30.0,

@@ -16,6 +16,7 @@ import pytest
 from skytext.errors import FailureRateError, JobError
 from skytext.pipeline import Progress, plan_caption, run_caption
 from skytext.pipeline.stopping import watch
+from skytext.stages.drain import seconds_left
 from skytext.table.claim import current_holder
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
@@ -172,6 +173,34 @@ def test_a_first_signal_asks_and_a_second_gives_up() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert asked == ["stop"]
+
+
+def test_a_notice_asks_once_and_leaves_time_to_commit() -> None:
+    asked: list[str] = []
+    with alarm_kept(), watch(stall_timeout_s=60.0, drain_s=60.0) as stopping:
+        stopping.drain_by(lambda: asked.append("stop"))
+        for _ in range(2):
+            notice = threading.Thread(target=stopping.on_notice, args=(8.0,))
+            notice.start()
+            notice.join()
+        # The signal is handled between two steps of this thread.
+        assert (asked, stopping.is_asked, stopping.is_node_leaving) == (["stop"], True, True)
+        assert 5.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 6.0
+
+
+def test_a_notice_without_a_time_gives_the_usual_one() -> None:
+    with alarm_kept(), watch(60.0, 30.0) as stopping:
+        stopping.drain_by(lambda: None)
+        stopping.on_notice(None)
+        assert 29.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 30.0
+
+
+@pytest.mark.parametrize(("left_s", "expected"), [(0, None), (30, 30.0), (-5, 0.0)])
+def test_the_time_that_a_node_has_left(left_s: int, expected: float | None) -> None:
+    deadline_ms = 0 if left_s == 0 else int((time.time() + left_s) * 1000)
+    assert seconds_left(deadline_ms) == (
+        None if expected is None else pytest.approx(expected, abs=1)
+    )
 
 
 def test_before_there_is_anything_to_drain_a_signal_ends_the_run() -> None:

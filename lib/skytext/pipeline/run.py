@@ -20,6 +20,7 @@ from skytext.pipeline.stopping import Stopping, watch
 from skytext.stages.cluster import check_capacity, gpus_per_engine, ray_cluster
 from skytext.stages.commit import RemoteCommitter, record_run_remotely
 from skytext.stages.count import TableCounts, count_table
+from skytext.stages.drain import watch_node
 from skytext.stages.prepare import Prepared, prepare
 from skytext.stages.stop import StopFlag
 from skytext.stages.write import UnitRecord
@@ -55,6 +56,7 @@ def run_caption(
         watch(job.stall_timeout_s, job.drain_s) as stopping,
         hold(plan.location, run.run_id, plan.command, lease_s=job.lease_s) as claim,
         ray_cluster(ray_address, plan.config) as available,
+        watch_node(stopping.on_notice),
     ):
         stopping.install()
         check_capacity(plan.config, available)
@@ -86,7 +88,8 @@ def _run(
         except (InterruptedRunError, FailureRateError) as error:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
             summary = _summary_so_far(run, progress, committer, started)
-            record_run_remotely(plan.location, _ended(run, state, summary))
+            ended = _ended(run, state, summary)
+            record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
             raise
     proving = time.monotonic()
     counts = count_table(
@@ -149,6 +152,7 @@ class _Group:
         self._last_commit = time.monotonic()
         if not self._unit_ids:
             return
+        self._committer.is_local = self.stopping.is_node_leaving
         unit_ids, num_images = self._unit_ids, self._num_images
         self._unit_ids, self._num_images = [], 0
         self._committer.commit(unit_ids)
@@ -197,8 +201,9 @@ def _commit_groups(
         if stopping.is_asked:
             stop.lower()
     if stopping.is_asked:
+        why = "the cluster takes this node away" if stopping.is_node_leaving else "stopped as asked"
         raise InterruptedRunError(
-            f"stopped as asked; {group.progress.num_committed:,} images of this run are committed: "
+            f"{why}; {group.progress.num_committed:,} images of this run are committed: "
             "run the same command again to go on"
         )
     on_progress(group.progress)

@@ -1,8 +1,8 @@
-"""End a run before its end: on a signal, or because nothing moves any more.
+"""End a run before its end: on a signal, on a cluster's notice, or because nothing moves any more.
 
 SIGINT and SIGTERM ask the stages to stop; what is in the engines' hands is finished within a time
-limit, and committed. A second signal, or the limit, gives up what is in flight. One timer serves
-both the limit and the watchdog.
+limit, and committed. A second signal, or the limit, gives up what is in flight. The notice that
+the driver's node is going away does the same. One timer serves both the limit and the watchdog.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from types import FrameType
 from skytext.errors import JobError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Of the time that a node has left, what the commit and the record of the run are given.
+_COMMIT_PART = 0.25
 # What a handler raises is lost where it interrupts a destructor or a callback that swallows it:
 # once it has run out, the timer goes on ringing until it is switched off.
 _RING_AGAIN_S = 1.0
@@ -26,6 +28,7 @@ class Stopping:
 
     Attributes:
         is_asked: whether a signal asked for the end.
+        is_node_leaving: whether it was asked for because the driver's node goes away.
     """
 
     def __init__(self, stall_timeout_s: float, drain_s: float, enabled: bool) -> None:
@@ -34,6 +37,7 @@ class Stopping:
         self._enabled = enabled
         self._ask: Callable[[], None] | None = None
         self.is_asked = False
+        self.is_node_leaving = False
 
     def install(self) -> None:
         """Handle the signals; once more after `ray.init`, which puts handlers of its own there."""
@@ -57,6 +61,19 @@ class Stopping:
         self._ask = None
         if self._enabled:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def on_notice(self, seconds_left: float | None) -> None:
+        """Ask for the end, from any thread: the driver's node goes away.
+
+        Args:
+            seconds_left: how long it stays; None where that is not known.
+        """
+        if not self._enabled or self.is_asked:
+            return
+        self.is_node_leaving = True
+        if seconds_left is not None:
+            self._drain_s = max(0.1, min(self._drain_s, seconds_left * (1 - _COMMIT_PART)))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Ask for the end, or give up at once where that was asked before."""

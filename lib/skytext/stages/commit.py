@@ -36,6 +36,10 @@ class RemoteCommitter:
         claim: of the run; without it nothing is committed.
         identity: what the rows are made with.
         version: the version that the run started from; None where there was no table.
+
+    Attributes:
+        version: the latest that this run made or saw.
+        is_local: commit in this process from now on: a node that goes away takes no new task.
     """
 
     def __init__(self, claim: Claim, identity: TableIdentity, version: int | None) -> None:
@@ -46,6 +50,7 @@ class RemoteCommitter:
         # No retry: a second attempt after a commit that landed would conflict with the first.
         self._commit = ray.remote(num_cpus=0, max_retries=0)(commit_units)
         self._merge = ray.remote(num_cpus=0, max_retries=0)(_merge)
+        self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
         """Make the units' rows visible, all of them or none.
@@ -57,6 +62,9 @@ class RemoteCommitter:
         """
         location, number = self._claim.location, self._claim.number
         arguments = (location, number, self._identity, self.version, tuple(unit_ids))
+        if self.is_local:
+            self.version = commit_units(*arguments)
+            return
         self.version = result_of(self._commit.remote(*arguments))
         self._num_commits += 1
         if self._num_commits % _COMMITS_A_MERGE == 0:
@@ -87,6 +95,9 @@ def _merge(location: TableLocation, claim_number: int) -> int:
     return merge_small_fragments(ImagesTable.open(location))
 
 
-def record_run_remotely(location: TableLocation, run: RunRecord) -> None:
-    """Append a run's record, on the cluster."""
+def record_run_remotely(location: TableLocation, run: RunRecord, *, is_local: bool = False) -> None:
+    """Append a run's record, on the cluster or in this process."""
+    if is_local:
+        record_run(location, run)
+        return
     result_of(ray.remote(num_cpus=0)(record_run).remote(location, run))
