@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 Field = npt.NDArray[np.float32]
 """A float32 array of one value a pixel, shape (height, width)."""
@@ -46,6 +46,24 @@ class Light:
     greenness: float
 
 
+@dataclass(frozen=True)
+class Sensor:
+    """What the camera adds to a scene.
+
+    Attributes:
+        noise: Greatest error of a pixel, levels of 255, 1 to 8; evenly spread.
+        blur: Radius of the optics' blur, as a share of the tile's side, 0 to 0.005.
+    """
+
+    noise: int
+    blur: float
+
+
+_CLEAR_SENSOR = Sensor(noise=1, blur=0.0)
+_LEAST_BLUR_PX = 0.2
+"""Less than this changes no pixel that anybody would see."""
+
+
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """Return the colour ``share`` (0 to 1) of the way from ``first`` to ``second``."""
     return (
@@ -73,15 +91,37 @@ def rotated_rectangle(
 class Canvas:
     """An RGB surface of ``size_px`` square, drawn at twice that size and averaged down."""
 
-    def __init__(self, size_px: int, light: Light) -> None:
+    def __init__(
+        self,
+        size_px: int,
+        light: Light,
+        sensor: Sensor = _CLEAR_SENSOR,
+        *,
+        extent_share: float = 0.5,
+    ) -> None:
+        """Make an empty surface.
+
+        Args:
+            size_px: Side, pixels.
+            light: How the scene is lit.
+            sensor: What the camera adds.
+            extent_share: 0 where the tile is the smallest plausible for its land cover, 1 where it
+                is the largest: the wider the tile, the finer its texture.
+        """
         self.size_px = size_px
         self.light = light
+        self.sensor = sensor
+        self.extent_share = extent_share
         self._big = size_px * _OVERSAMPLING
         self._image = Image.new("RGB", (self._big, self._big))
         self._draw = ImageDraw.Draw(self._image)
         axis = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px
         self.x: Field = np.broadcast_to(axis[None, :], (size_px, size_px))
         self.y: Field = np.broadcast_to(axis[:, None], (size_px, size_px))
+
+    def by_extent(self, close: float, wide: float) -> float:
+        """Return the value between ``close`` and ``wide`` that suits the extent of the tile."""
+        return close + (wide - close) * self.extent_share
 
     def noise(self, rng: np.random.Generator, *cells: int) -> Field:
         """Return smooth noise, the mean of one octave a cell count.
@@ -130,8 +170,10 @@ class Canvas:
 
     def blend(self, colour: Colour, amount: Field, base: Field) -> Field:
         """Return ``base`` (H, W, 3) moved towards ``colour`` by ``amount`` (H, W), 0 to 1."""
-        target = np.asarray(colour, dtype=np.float32)
-        return base + (target - base) * amount[..., None]
+        moved: Field = np.asarray(colour, dtype=np.float32) - base
+        moved *= amount[..., None]
+        moved += base
+        return moved
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:
         """Fill a polygon."""
@@ -189,15 +231,21 @@ class Canvas:
         return pixel[0] * factor, pixel[1] * factor, pixel[2] * factor + 6.0
 
     def finish(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        """Return the tile with light, haze and sensor noise: uint8, (size_px, size_px, 3)."""
-        light = self.light
-        pixels = np.asarray(self._image.reduce(_OVERSAMPLING), dtype=np.float32)
-        tint = np.asarray(
-            [1.0 + light.warmth, 1.0, 1.0 - light.warmth], dtype=np.float32
-        ) * np.float32(light.brightness * (1.0 - light.haze))
-        veil = np.asarray([200.0, 208.0, 220.0], dtype=np.float32) * np.float32(light.haze)
-        grain = rng.integers(-5, 6, size=pixels.shape, dtype=np.int8)
-        tile: npt.NDArray[np.uint8] = np.clip(pixels * tint + veil + grain, 0, 255).astype(np.uint8)
+        """Return the tile with light, haze, blur and noise: uint8, (size_px, size_px, 3)."""
+        light, noise = self.light, self.sensor.noise
+        image = self._image.reduce(_OVERSAMPLING)
+        blur_px = self.sensor.blur * self.size_px
+        if blur_px >= _LEAST_BLUR_PX:
+            image = image.filter(ImageFilter.BoxBlur(blur_px))
+        table: list[int] = []
+        for tint, veil in ((1 + light.warmth, 200.0), (1.0, 208.0), (1 - light.warmth, 220.0)):
+            factor = tint * light.brightness * (1.0 - light.haze)
+            # The levels that the noise needs are kept free at both ends, so that nothing overflows.
+            levels = np.arange(256) * factor + veil * light.haze
+            table += np.clip(levels, noise, 255 - noise).round().astype(int).tolist()
+        lit = np.asarray(image.point(table))
+        grain = rng.integers(0, 2 * noise + 1, size=lit.shape, dtype=np.uint8)
+        tile: npt.NDArray[np.uint8] = lit + grain - np.uint8(noise)
         return tile
 
 

@@ -72,12 +72,16 @@ def _green(canvas: Canvas, lush: Colour, dry: Colour) -> Colour:
 
 
 def _modulate(pixels: Field, amount: Field) -> Field:
-    return pixels * (1.0 + amount[..., None])
+    # In place: fresh arrays of this size cost more than the arithmetic.
+    pixels *= (1.0 + amount)[..., None]
+    return pixels
 
 
 def _farmland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
-    u, v = canvas.turned(float(rng.uniform(-0.6, 0.6)))
-    num_columns, num_rows = int(rng.integers(3, 6)), int(rng.integers(3, 7))
+    u, v = canvas.turned(float(rng.uniform(0.0, math.pi)))
+    # The wider the tile, the more parcels it holds.
+    num_columns = round(canvas.by_extent(2.6, 5.4) + float(rng.uniform(-0.4, 0.4)))
+    num_rows = round(canvas.by_extent(2.8, 6.2) + float(rng.uniform(-0.5, 0.5)))
     cuts_u = np.sort(
         np.linspace(-0.72, 0.72, num_columns + 1) + rng.uniform(-0.07, 0.07, num_columns + 1)
     ).astype(np.float32)
@@ -105,13 +109,14 @@ def _farmland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     furrows = rng.uniform(0.0, 0.07, 23).astype(np.float32)[parcel]
     pixels = _modulate(pixels, stripes * furrows + 0.05 * canvas.noise(rng, 8, 40))
     hedge = (rows_at - row < 0.045 * num_rows / 4).astype(np.float32)
-    near = np.abs(u[..., None] - cuts_u[None, None, 1:-1]).min(axis=-1)
-    hedge = np.maximum(hedge, (near < 0.011).astype(np.float32)) * np.float32(0.75)
+    for cut in cuts_u[1:-1].tolist():
+        hedge[np.abs(u - np.float32(cut)) < 0.011] = 1.0
+    hedge *= np.float32(0.75)
     canvas.paint(canvas.blend(_choose(rng, ((72, 84, 48), (176, 160, 124))), hedge, pixels))
 
 
 def _forest(canvas: Canvas, rng: Rng, _side: str | None) -> None:
-    crowns = canvas.noise(rng, 30, 52)
+    crowns = canvas.noise(rng, round(canvas.by_extent(24, 36)), round(canvas.by_extent(42, 60)))
     colour = _choose(
         rng,
         (
@@ -127,7 +132,7 @@ def _forest(canvas: Canvas, rng: Rng, _side: str | None) -> None:
 
 def _desert(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     u, _ = canvas.turned(float(rng.uniform(0.0, math.pi)))
-    waves = float(rng.uniform(30.0, 62.0))
+    waves = canvas.by_extent(30.0, 60.0) + float(rng.uniform(-4.0, 4.0))
     phase = u * np.float32(waves) + canvas.noise(rng, 4, 8) * np.float32(3.4)
     crest = np.sin(phase)
     dune = crest + np.float32(0.35) * np.cos(phase * np.float32(2.0))
@@ -213,9 +218,10 @@ def _grassland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
 def _residential(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     lawn = _green(canvas, (118, 146, 86), (150, 146, 102))
     canvas.paint(_modulate(_flat(canvas, lawn), 0.14 * canvas.noise(rng, 12, 40)))
-    angle = float(rng.uniform(-0.5, 0.5))
+    angle = float(rng.uniform(0.0, math.pi))
     cos, sin = math.cos(angle), math.sin(angle)
-    pitch, depth = float(rng.uniform(0.1, 0.125)), float(rng.uniform(0.105, 0.125))
+    pitch = canvas.by_extent(0.13, 0.1) + float(rng.uniform(-0.005, 0.005))
+    depth = canvas.by_extent(0.13, 0.105) + float(rng.uniform(-0.005, 0.005))
     roofs: tuple[Colour, ...] = (
         (176, 92, 66),
         (152, 84, 70),
@@ -279,7 +285,7 @@ def _middle(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, floa
 def _industrial(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     yard = _choose(rng, ((150, 148, 144), (138, 138, 138), (162, 156, 146)))
     canvas.paint(_modulate(_flat(canvas, yard), 0.07 * canvas.noise(rng, 5, 30)))
-    angle = float(rng.uniform(-0.4, 0.4))
+    angle = float(rng.uniform(0.0, math.pi))
     cos, sin = math.cos(angle), math.sin(angle)
     roofs: tuple[Colour, ...] = (
         (214, 216, 218),
@@ -315,6 +321,106 @@ def mix_point(a: tuple[float, float], b: tuple[float, float], share: float) -> t
     return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
 
+def _commercial(canvas: Canvas, rng: Rng, _side: str | None) -> None:
+    paving = _choose(rng, ((186, 182, 174), (174, 172, 168), (192, 184, 172)))
+    canvas.paint(_modulate(_flat(canvas, paving), 0.05 * canvas.noise(rng, 8, 40)))
+    angle = float(rng.uniform(0.0, math.pi))
+    cos, sin = math.cos(angle), math.sin(angle)
+    step = canvas.by_extent(0.3, 0.25)
+
+    def place(u: float, v: float) -> tuple[float, float]:
+        return 0.5 + u * cos - v * sin, 0.5 + u * sin + v * cos
+
+    for row in range(-3, 4):
+        across = (row + 0.5) * step
+        for ends in (
+            [place(-1.0, across), place(1.0, across)],
+            [place(across, -1.0), place(across, 1.0)],
+        ):
+            canvas.line(ends, 0.046, (86, 86, 92))
+            canvas.line(ends, 0.007, (226, 200, 120))
+    dice = rng.random((7, 7, 2, 2, 5)).tolist()
+    for row in range(-3, 4):
+        for column in range(-3, 4):
+            x, y = place(column * step, row * step)
+            if not (-0.2 < x < 1.2 and -0.2 < y < 1.2):
+                continue
+            for i, j in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
+                draw = dice[row + 3][column + 3][(i + 1) // 2][(j + 1) // 2]
+                at = place(column * step + i * 0.21 * step, row * step + j * 0.21 * step)
+                _tower(canvas, at, step, angle, draw)
+
+
+def _tower(
+    canvas: Canvas, at: tuple[float, float], step: float, angle: float, draw: list[float]
+) -> None:
+    """Draw one office block; ``draw`` holds width, depth, height, colour and use, each 0 to 1."""
+    x, y = at
+    if draw[4] < 0.1:
+        # A small green in place of a building.
+        canvas.ellipse(x, y, 0.13 * step, _green(canvas, (84, 124, 62), (112, 116, 70)))
+        return
+    tones: tuple[Colour, ...] = (
+        (96, 122, 150),
+        (206, 204, 200),
+        (150, 140, 130),
+        (120, 128, 136),
+        (188, 170, 150),
+        (70, 92, 116),
+    )
+    tone = tones[int(draw[3] * 5.999)]
+    width, depth = step * (0.12 + 0.07 * draw[0]), step * (0.12 + 0.07 * draw[1])
+    corners = rotated_rectangle(x, y, width, depth, angle)
+    canvas.shadow_of(corners, 0.03 + 0.06 * draw[2])
+    canvas.polygon(corners, mix(tone, (30, 34, 40), 0.3))
+    canvas.polygon(rotated_rectangle(x, y, width * 0.84, depth * 0.84, angle), tone)
+    plant = rotated_rectangle(x, y, width * 0.34, depth * 0.34, angle)
+    canvas.polygon(plant, mix(tone, (255, 255, 255), 0.5))
+
+
+def _harbour(canvas: Canvas, rng: Rng, side: str | None) -> None:
+    if side is None:
+        raise ValueError("a harbour has water on one side: water_side is missing")
+    towards_x, towards_y = SIDE_VECTORS[side]
+    edge = float(rng.uniform(-0.02, 0.03))
+    water = _water(canvas, rng, _choose(rng, ((38, 78, 92), (46, 88, 96), (30, 66, 88))))
+    canvas.paint(water)
+    # The quay is drawn in a frame whose u runs along it and whose v points to the water.
+    turn = float(rng.uniform(-0.05, 0.05))
+    base = math.atan2(towards_y, towards_x) - math.pi / 2 + turn
+    cos, sin = math.cos(base), math.sin(base)
+
+    def block(u: float, v: float, half_u: float, half_v: float, colour: Colour) -> None:
+        x, y = 0.5 + u * cos - v * sin, 0.5 + u * sin + v * cos
+        canvas.polygon(rotated_rectangle(x, y, half_u, half_v, base), colour)
+
+    concrete = _choose(rng, ((176, 174, 168), (188, 182, 172), (162, 164, 164)))
+    for jetty in range(int(rng.integers(2, 4))):
+        u = -0.36 + 0.36 * jetty + float(rng.uniform(-0.05, 0.05))
+        block(u, edge, 0.026, 0.13, mix(concrete, (60, 60, 60), 0.15))
+    block(0.0, edge - 0.5, 1.0, 0.5, concrete)
+    block(0.0, edge - 0.012, 1.0, 0.012, (112, 108, 100))
+    block(0.0, edge - 0.06, 1.0, 0.005, (222, 196, 92))
+    boxes: tuple[Colour, ...] = (
+        (176, 62, 50),
+        (52, 96, 152),
+        (206, 138, 58),
+        (72, 128, 98),
+        (214, 214, 212),
+        (120, 70, 60),
+    )
+    picks = rng.random((4, 24)).tolist()
+    for row in range(4):
+        v = edge - 0.125 - 0.115 * row
+        for column in range(24):
+            pick = picks[row][column]
+            if pick > 0.86:
+                continue
+            u = -0.69 + 0.06 * column
+            block(u + 0.006, v + 0.006, 0.026, 0.034, (84, 84, 84))
+            block(u, v, 0.026, 0.034, boxes[int(pick / 0.86 * 5.999)])
+
+
 def _wetland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     reeds = _green(canvas, (106, 120, 62), (142, 128, 76))
     pixels = _modulate(_flat(canvas, reeds), 0.16 * canvas.noise(rng, 10, 36))
@@ -340,8 +446,8 @@ def _orchard(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     soil = _choose(rng, ((184, 160, 124), (172, 150, 112), (196, 174, 140)))
     soil = mix(soil, (150, 164, 100), 0.5 * canvas.light.greenness * float(rng.random()))
     pixels = _modulate(_flat(canvas, soil), 0.06 * canvas.noise(rng, 6, 40))
-    u, v = canvas.turned(float(rng.uniform(-0.7, 0.7)))
-    rate = np.float32(rng.uniform(13.0, 17.0) * 2 * math.pi)
+    u, v = canvas.turned(float(rng.uniform(0.0, math.pi)))
+    rate = np.float32((canvas.by_extent(12.5, 17.0) + rng.uniform(-0.5, 0.5)) * 2 * math.pi)
     trees = np.cos(u * rate) + np.cos(v * rate)
     crown = np.clip((trees - 0.75) * 3.0, 0.0, 1.0)
     ring = np.clip((trees - 0.35) * 1.8, 0.0, 0.45)
@@ -356,42 +462,42 @@ LAND_COVERS: Mapping[str, LandCover] = MappingProxyType(
             ("farmland", "cropland", "cultivated land"),
             ("divided into rectangular fields", "with a patchwork of green and brown parcels"),
             _farmland,
-            (600.0, 4000.0),
+            (400.0, 2200.0),
             ((-100.0, 36.0, -90.0, 46.0), (0.0, 44.0, 24.0, 52.0), (75.0, 24.0, 84.0, 30.0)),
         ),
         "forest": LandCover(
             ("a forest", "woodland"),
             ("with dense tree crowns", "with a closed dark green canopy"),
             _forest,
-            (200.0, 3000.0),
+            (100.0, 2200.0),
             ((-124.0, 44.0, -118.0, 56.0), (10.0, 48.0, 30.0, 62.0), (-70.0, -10.0, -56.0, 2.0)),
         ),
         "desert": LandCover(
             ("a desert", "a sandy desert"),
             ("with rippled sand", "with long wavy ridges of sand"),
             _desert,
-            (300.0, 5000.0),
+            (200.0, 2200.0),
             ((-8.0, 20.0, 28.0, 29.0), (44.0, 18.0, 54.0, 27.0), (124.0, -30.0, 134.0, -23.0)),
         ),
         "bare_land": LandCover(
             ("bare land", "bare soil"),
             ("with rough brown earth", "with mottled brown ground and faint tracks"),
             _bare_land,
-            (150.0, 2500.0),
+            (80.0, 2000.0),
             ((-112.0, 32.0, -104.0, 38.0), (30.0, 36.0, 44.0, 40.0), (-70.0, -34.0, -66.0, -24.0)),
         ),
         "sea": LandCover(
             ("the open sea", "the ocean", "open water"),
             ("with small waves", "with a dark blue rippled surface"),
             _sea,
-            (400.0, 5000.0),
+            (200.0, 2200.0),
             ((-60.0, 20.0, -20.0, 45.0), (60.0, -30.0, 90.0, 0.0), (-170.0, -20.0, -130.0, 20.0)),
         ),
         "beach": LandCover(
             ("a sandy beach", "a sandy coast"),
             ("with white surf along the waterline", "with breaking waves and pale sand"),
             _beach,
-            (150.0, 1500.0),
+            (100.0, 1500.0),
             ((-9.0, 36.0, -8.0, 42.0), (114.0, -34.0, 116.0, -28.0), (-81.0, 26.0, -79.0, 32.0)),
             sided=True,
         ),
@@ -399,49 +505,67 @@ LAND_COVERS: Mapping[str, LandCover] = MappingProxyType(
             ("a snowfield", "snow-covered land"),
             ("with soft white drifts", "with bluish shadows on smooth white ground"),
             _snow,
-            (400.0, 5000.0),
+            (200.0, 2200.0),
             ((-50.0, 64.0, -40.0, 76.0), (14.0, 66.0, 26.0, 70.0), (90.0, 66.0, 120.0, 74.0)),
         ),
         "grassland": LandCover(
             ("grassland", "a meadow"),
             ("with scattered shrubs", "with a smooth green surface and a few bushes"),
             _grassland,
-            (150.0, 2500.0),
+            (80.0, 2000.0),
             ((-106.0, 40.0, -98.0, 48.0), (60.0, 48.0, 80.0, 53.0), (-62.0, -38.0, -58.0, -32.0)),
         ),
         "residential": LandCover(
             ("a residential area", "a housing estate"),
             ("with rows of small houses", "with many little roofs and gardens"),
             _residential,
-            (150.0, 400.0),
+            (80.0, 350.0),
             ((-84.0, 33.0, -83.0, 35.0), (-3.0, 51.0, 0.0, 54.0), (139.0, 35.0, 140.5, 36.5)),
         ),
         "industrial": LandCover(
             ("an industrial area", "an industrial zone"),
             ("with large flat roofs", "with wide halls on paved ground"),
             _industrial,
-            (250.0, 900.0),
+            (150.0, 900.0),
             ((6.0, 50.5, 9.0, 52.0), (-88.5, 41.0, -87.0, 42.5), (120.0, 30.0, 122.0, 32.5)),
+        ),
+        "commercial": LandCover(
+            ("a commercial district", "a business district", "a downtown area"),
+            ("with tall buildings along a street grid", "with office blocks and long shadows"),
+            _commercial,
+            (120.0, 500.0),
+            ((-74.05, 40.6, -73.9, 40.85), (139.6, 35.6, 139.85, 35.75), (8.5, 50.0, 8.8, 50.2)),
+        ),
+        "harbour": LandCover(
+            ("a harbour", "a port"),
+            (
+                "with stacked containers on a straight quay",
+                "with a concrete quay and short jetties",
+            ),
+            _harbour,
+            (200.0, 1200.0),
+            ((4.0, 51.9, 4.4, 52.0), (103.7, 1.2, 103.9, 1.3), (-118.3, 33.7, -118.2, 33.8)),
+            sided=True,
         ),
         "wetland": LandCover(
             ("a wetland", "a marsh"),
             ("with dark pools between reeds", "with winding patches of dark water"),
             _wetland,
-            (200.0, 3000.0),
+            (100.0, 2200.0),
             ((22.0, -20.0, 24.0, -18.5), (-81.5, 25.2, -80.5, 26.5), (28.5, 44.5, 29.8, 45.5)),
         ),
         "mountains": LandCover(
             ("mountains", "mountainous terrain"),
             ("with rocky ridges and shaded valleys", "with steep bare slopes"),
             _mountains,
-            (1000.0, 8000.0),
+            (800.0, 2200.0),
             ((6.0, 45.0, 13.0, 47.0), (78.0, 30.0, 90.0, 34.0), (-72.0, -20.0, -68.0, -12.0)),
         ),
         "orchard": LandCover(
             ("an orchard", "a tree plantation"),
             ("with trees in regular rows", "with evenly spaced trees on pale soil"),
             _orchard,
-            (150.0, 500.0),
+            (80.0, 500.0),
             ((-6.0, 37.0, -3.0, 39.0), (-120.5, 35.5, -118.8, 37.5), (15.0, 40.5, 18.0, 41.8)),
         ),
     }

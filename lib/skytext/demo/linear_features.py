@@ -1,4 +1,4 @@
-"""The linear features of a scene (river, road, railway, runway, canal): painters and names.
+"""The linear features of a scene, from rivers to power lines: painters and names.
 
 To add one, write a painter and an entry of ``LINEAR_KINDS``, and name it in the land covers where
 it may run.
@@ -135,6 +135,46 @@ def _runway(canvas: Canvas, rng: Rng, path: Path) -> None:
         canvas.line(_points(bar), 0.014, mix((238, 238, 238), (70, 70, 76), 0.1))
 
 
+def _motorway(canvas: Canvas, rng: Rng, path: Path) -> None:
+    width = float(rng.uniform(0.086, 0.096))
+    canvas.line(_points(path), width + 0.014, (150, 152, 136))
+    canvas.line(_points(path), width, (116, 116, 120))
+    normals = _normals(path) * width
+    canvas.line(_points(path), 0.017, (104, 138, 78))
+    for side in (-0.47, -0.13, 0.13, 0.47):
+        canvas.line(_points(path + side * normals), 0.006, (236, 236, 232))
+    for side in (-0.3, 0.3):
+        lane = path + side * normals
+        for start in range(0, len(path) - 1, 2):
+            canvas.line(_points(lane[start : start + 2]), 0.006, (226, 226, 222))
+    # A few vehicles, each in a lane.
+    vehicles: tuple[Colour, ...] = ((244, 244, 244), (180, 40, 36), (36, 56, 110))
+    for at, lane_at, tone in rng.random((8, 3)).tolist():
+        index = int(at * (len(path) - 2))
+        side = (-0.39, -0.215, 0.215, 0.39)[int(lane_at * 3.999)]
+        middle = path[index] + side * normals[index]
+        end = middle + 0.45 * (path[index + 1] - path[index])
+        canvas.line(_points(np.stack([middle, end])), 0.013, vehicles[int(tone * 2.999)])
+
+
+def _power_line(canvas: Canvas, rng: Rng, path: Path) -> None:
+    normals = _normals(path)
+    shift = np.asarray([canvas.light.shadow_x, canvas.light.shadow_y]) * 0.03
+    wires = (-0.026, 0.0, 0.026)
+    for side in wires:
+        # A light wire above its own dark shadow is seen on snow as well as on forest.
+        canvas.line(_points(path + side * normals + 0.25 * shift), 0.007, (58, 60, 58))
+        canvas.line(_points(path + side * normals), 0.007, (222, 222, 216))
+    for index in range(int(rng.integers(1, 7)), len(path), 7):
+        foot, reach = path[index], 0.042 * normals[index]
+        along = np.stack([-reach[1], reach[0]]) * 0.55
+        dark = canvas.ground(float(foot[0]), float(foot[1]), 0.4)
+        canvas.line(_points(np.stack([foot, foot + 2.2 * shift])), 0.018, dark)
+        body = np.stack([foot + 0.5 * reach, foot + along, foot - 0.5 * reach, foot - along])
+        canvas.polygon(_points(body), (70, 72, 76))
+        canvas.line(_points(np.stack([foot - reach, foot + reach])), 0.014, (238, 238, 234))
+
+
 _OPEN = frozenset({"farmland", "grassland", "bare_land", "desert"})
 
 LINEAR_KINDS: Mapping[str, LinearKind] = MappingProxyType(
@@ -166,6 +206,7 @@ LINEAR_KINDS: Mapping[str, LinearKind] = MappingProxyType(
                     "desert",
                     "residential",
                     "industrial",
+                    "commercial",
                     "orchard",
                 }
             ),
@@ -181,7 +222,7 @@ LINEAR_KINDS: Mapping[str, LinearKind] = MappingProxyType(
         ),
         "railway": LinearKind(
             ("railway", "railway line"),
-            _OPEN | {"forest", "residential", "industrial", "snow", "wetland"},
+            _OPEN | {"forest", "residential", "industrial", "commercial", "snow", "wetland"},
             (0.0, 0.008),
             _railway,
         ),
@@ -190,6 +231,18 @@ LINEAR_KINDS: Mapping[str, LinearKind] = MappingProxyType(
             frozenset({"grassland", "bare_land", "desert", "farmland"}),
             (0.0, 0.0),
             _runway,
+        ),
+        "motorway": LinearKind(
+            ("motorway", "freeway"),
+            _OPEN | {"forest", "residential", "industrial", "commercial"},
+            (0.0, 0.01),
+            _motorway,
+        ),
+        "power_line": LinearKind(
+            ("power line", "transmission line"),
+            _OPEN | {"forest", "snow", "mountains", "wetland", "orchard"},
+            (0.0, 0.0),
+            _power_line,
         ),
     }
 )

@@ -18,6 +18,25 @@ Rng = np.random.Generator
 Painter = Callable[[Canvas, Rng, float, float, float, float], None]
 """Paints one object: canvas, rng, x, y, radius (unit coordinates), angle (radians)."""
 
+ARRANGEMENTS = ("close", "row", "block", "scattered")
+"""How a group stands: one or two close, three in a row, four to six in a block; or scattered."""
+
+_IRREGULAR: Mapping[int, tuple[tuple[tuple[int, int], ...], ...]] = MappingProxyType(
+    {
+        # Column and row from the middle of a group.
+        3: (((-1, -1), (1, 0), (-1, 1)), ((-1, -1), (0, 1), (1, -1)), ((-1, -1), (1, 0), (0, 1))),
+        4: (((-1, -1), (1, -1), (0, 0), (-1, 1)), ((0, -1), (-1, 0), (1, 0), (1, 1))),
+        5: (
+            ((-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1)),
+            ((-1, -1), (0, -1), (1, 0), (-1, 1), (1, 1)),
+        ),
+        6: (
+            ((-1, -1), (1, -1), (0, 0), (1, 0), (-1, 1), (1, 1)),
+            ((-1, -1), (0, -1), (1, 0), (-1, 0), (0, 1), (1, 1)),
+        ),
+    }
+)
+
 
 @dataclass(frozen=True)
 class ObjectKind:
@@ -31,7 +50,8 @@ class ObjectKind:
         radius_large: Radius of a large one.
         extent_m: Least and greatest side of a tile that shows it at that size, metres.
         paint: The painter of one object.
-        on: Where it stands: on land, on water, or at the middle of a road.
+        on: Where it stands: on "land", on "water", or on the middle of a linear feature of that
+            kind, whose direction it takes.
         beside: A linear feature that must be in the scene, or None.
         pad: Colour of the ground cleared around it, or None.
         weight: How readily it is chosen among the kinds that fit; raised for kinds that few
@@ -51,10 +71,22 @@ class ObjectKind:
     weight: float = 1.0
 
 
-def group_slots(count: int, x: float, y: float) -> list[Point]:
-    """Return where the members of a group of 1 to 6 around (x, y) stand, unit coordinates."""
-    if count == 1:
-        return [(x, y)]
+def group_slots(arrangement: str, count: int, x: float, y: float, rng: Rng) -> list[Point]:
+    """Return where the members of a group around (x, y) stand, unit coordinates.
+
+    Args:
+        arrangement: One of ``ARRANGEMENTS``.
+        count: 1 to 6.
+        x: Middle of the group, eastward.
+        y: Middle of the group, southward.
+        rng: Turns rows and scatters; what it draws does not depend on the resolution.
+    """
+    if arrangement == "row":
+        upright = bool(rng.random() < 0.5)
+        steps = [(index - (count - 1) / 2) * 0.11 for index in range(count)]
+        return [(x, y + step) if upright else (x + step, y) for step in steps]
+    if arrangement == "scattered":
+        return _scattered(count, x, y, rng)
     columns = 3 if count > 4 else 2
     rows = math.ceil(count / columns)
     step_x = 0.105 if columns == 3 else 0.15
@@ -67,6 +99,22 @@ def group_slots(count: int, x: float, y: float) -> list[Point]:
             (x + (column - (in_row - 1) / 2) * step_x, y + (row - (rows - 1) / 2) * step_y)
         )
     return slots
+
+
+def _scattered(count: int, x: float, y: float, rng: Rng) -> list[Point]:
+    """Return ``count`` slots of a 3 × 3 grid that are in no row and no block, shaken a little."""
+    patterns = _IRREGULAR[count]
+    pattern = patterns[int(rng.integers(len(patterns)))]
+    # Any quarter turn of an irregular pattern is irregular too.
+    turns = int(rng.integers(4))
+    points = [((i, j), (-j, i), (-i, -j), (j, -i))[turns] for i, j in pattern]
+    mean_i = sum(i for i, _ in points) / count
+    mean_j = sum(j for _, j in points) / count
+    shakes = rng.uniform(-0.008, 0.008, (count, 2)).tolist()
+    return [
+        (x + (i - mean_i) * 0.112 + shake[0], y + (j - mean_j) * 0.112 + shake[1])
+        for (i, j), shake in zip(points, shakes, strict=True)
+    ]
 
 
 def _tank(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle: float) -> None:
@@ -139,8 +187,7 @@ def _aircraft(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angl
         canvas.polygon(part, white)
 
 
-def _solar_farm(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _a: float) -> None:
-    angle = float(rng.uniform(-0.15, 0.15))
+def _solar_farm(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
     canvas.polygon(rotated_rectangle(x, y, radius, radius * 0.85, angle), (150, 146, 132))
     rows = max(3, round(radius * 2 * 0.85 / 0.03))
     cos, sin = math.cos(angle), math.sin(angle)
@@ -203,6 +250,8 @@ def _stadium(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle
 
 
 def _parking(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
+    # A pale kerb sets the lot off from the streets around it.
+    canvas.polygon(rotated_rectangle(x, y, radius * 1.1, radius * 0.9, angle), (224, 218, 204))
     canvas.polygon(rotated_rectangle(x, y, radius, radius * 0.8, angle), (82, 82, 88))
     cos, sin = math.cos(angle), math.sin(angle)
     columns, rows = max(4, round(radius / 0.015)), 4 if radius > 0.1 else 3
@@ -292,19 +341,18 @@ def _barn(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: fl
     canvas.polygon(upper, mix(roof, (255, 255, 255), 0.22))
 
 
-def _tennis(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle: float) -> None:
+def _tennis(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
     outer = (54.0, 120.0, 84.0) if rng.random() < 0.6 else (176.0, 92.0, 66.0)
     inner = (60.0, 100.0, 170.0) if outer[0] < 100 else (204.0, 116.0, 82.0)
-    canvas.polygon(rotated_rectangle(x, y, radius * 0.75, radius, 0.0), outer)
-    canvas.polygon(rotated_rectangle(x, y, radius * 0.5, radius * 0.78, 0.0), (240, 240, 240))
+    canvas.polygon(rotated_rectangle(x, y, radius * 0.75, radius, angle), outer)
+    canvas.polygon(rotated_rectangle(x, y, radius * 0.5, radius * 0.78, angle), (240, 240, 240))
     for sign in (-1, 1):
-        canvas.polygon(
-            rotated_rectangle(x, y + sign * radius * 0.36, radius * 0.4, radius * 0.3, 0.0), inner
-        )
+        at_x = x - sign * radius * 0.36 * math.sin(angle)
+        at_y = y + sign * radius * 0.36 * math.cos(angle)
+        canvas.polygon(rotated_rectangle(at_x, at_y, radius * 0.4, radius * 0.3, angle), inner)
 
 
-def _greenhouse(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _a: float) -> None:
-    angle = 0.0 if rng.random() < 0.5 else math.pi / 2
+def _greenhouse(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
     corners = rotated_rectangle(x, y, radius, radius * 0.85, angle)
     canvas.shadow_of(corners, 0.014)
     canvas.polygon(corners, (150, 166, 168))
@@ -347,6 +395,100 @@ def _clearing(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle
         canvas.ellipse(x + part[0] * radius, y + part[1] * radius * 0.8, 0.008, (112, 92, 66))
 
 
+def _warehouse(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
+    cos, sin = math.cos(angle), math.sin(angle)
+
+    def block(u: float, v: float, half_u: float, half_v: float, colour: Colour) -> None:
+        at = x + radius * (u * cos - v * sin), y + radius * (u * sin + v * cos)
+        canvas.polygon(rotated_rectangle(*at, radius * half_u, radius * half_v, angle), colour)
+
+    block(0.0, 0.12, 1.12, 0.86, (118, 118, 122))
+    hall = rotated_rectangle(
+        x + radius * 0.2 * sin, y - radius * 0.2 * cos, radius, radius * 0.46, angle
+    )
+    canvas.shadow_of(hall, 0.03)
+    tones: tuple[Colour, ...] = ((240, 240, 238), (226, 232, 238), (236, 228, 214))
+    tone = tones[int(rng.integers(len(tones)))]
+    canvas.polygon(hall, tone)
+    block(0.0, -0.2, 0.94, 0.03, mix(tone, (60, 70, 84), 0.4))
+    for light in (-0.7, -0.35, 0.0, 0.35, 0.7):
+        block(light, -0.2, 0.05, 0.34, (126, 152, 176))
+    # Lorries at the loading docks, nose out.
+    for dock, pick in zip(
+        (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8), rng.random(6).tolist(), strict=True
+    ):
+        if pick < 0.8:
+            colours: tuple[Colour, ...] = ((200, 60, 48), (238, 238, 236), (56, 92, 158))
+            block(dock, 0.55, 0.09, 0.24, colours[int(pick / 0.8 * 2.999)])
+
+
+def _bridge(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
+    across = angle + math.pi / 2
+    deck = rotated_rectangle(x, y, radius * 1.25, radius * 0.3, across)
+    canvas.shadow_of(deck, 0.03)
+    canvas.polygon(deck, (222, 216, 204))
+    canvas.polygon(rotated_rectangle(x, y, radius * 1.25, radius * 0.2, across), (104, 104, 108))
+    cos, sin = math.cos(across), math.sin(across)
+    for part in (-1.0, -0.4, 0.2, 0.8):
+        first = x + radius * part * cos, y + radius * part * sin
+        second = x + radius * (part + 0.3) * cos, y + radius * (part + 0.3) * sin
+        canvas.line([first, second], 0.008, (244, 242, 230))
+    for end in (-1.25, 1.25):
+        middle = x + radius * end * cos, y + radius * end * sin
+        canvas.polygon(
+            rotated_rectangle(*middle, radius * 0.12, radius * 0.42, across), (170, 160, 142)
+        )
+
+
+def _quarry(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle: float) -> None:
+    light = canvas.light
+    turns = np.linspace(0.0, 2 * math.pi, 19)[:-1]
+    jag = 1.0 + rng.uniform(-0.1, 0.1, len(turns))
+    tones: tuple[Colour, ...] = ((214, 206, 190), (200, 198, 194), (222, 202, 170))
+    tone = tones[int(rng.integers(len(tones)))]
+
+    def outline(scale: float, shift: float) -> list[Point]:
+        # The benches face the sun on one side and are shaded on the other.
+        dx, dy = light.shadow_x * shift * radius, light.shadow_y * shift * radius
+        return [
+            (x + dx + radius * scale * r * math.cos(t), y + dy + radius * scale * r * math.sin(t))
+            for r, t in zip(jag.tolist(), turns.tolist(), strict=True)
+        ]
+
+    for step, scale in enumerate((1.05, 0.8, 0.56, 0.32)):
+        canvas.polygon(outline(scale, 0.0), mix(tone, (66, 60, 54), 0.62))
+        canvas.polygon(outline(scale - 0.05, 0.07), mix(tone, (120, 112, 104), 0.22 * step))
+
+
+def _interchange(
+    canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angle: float
+) -> None:
+    cos, sin = math.cos(angle), math.sin(angle)
+
+    def place(u: float, v: float) -> Point:
+        return x + radius * (u * cos - v * sin), y + radius * (u * sin + v * cos)
+
+    asphalt, verge = (108.0, 108.0, 114.0), (122.0, 162.0, 88.0)
+    for scale, colour in ((1.3, asphalt), (1.16, verge)):
+        # The outer slip roads: a diamond with its corners on the two roads.
+        corners = ((scale, 0.0), (0.0, scale), (-scale, 0.0), (0.0, -scale))
+        canvas.polygon([place(u, v) for u, v in corners], colour)
+    for i, j in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
+        loop = place(0.5 * i, 0.52 * j)
+        for scale, colour in ((0.44, (226, 222, 210)), (0.39, asphalt), (0.22, verge)):
+            canvas.ellipse(*loop, radius * scale, colour)
+    for half, colour in ((0.052, (150.0, 152.0, 136.0)), (0.044, asphalt)):
+        canvas.polygon(rotated_rectangle(x, y, radius * 1.3, half, angle), colour)
+    canvas.line([place(-1.3, 0.0), place(1.3, 0.0)], 0.016, verge)
+    over = rotated_rectangle(x, y, radius * 1.35, radius * 0.2, angle + math.pi / 2)
+    canvas.shadow_of(over, 0.012)
+    canvas.polygon(over, (232, 228, 216))
+    canvas.polygon(
+        rotated_rectangle(x, y, radius * 1.25, radius * 0.15, angle + math.pi / 2), (96, 96, 102)
+    )
+    canvas.line([place(0, -1.25), place(0, 1.25)], 0.008, (240, 236, 220))
+
+
 _DRY = frozenset({"desert", "bare_land"})
 _GREEN = frozenset({"grassland", "farmland"})
 
@@ -354,31 +496,31 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
     {
         "storage_tank": ObjectKind(
             (("storage tank", "storage tanks"), ("fuel tank", "fuel tanks")),
-            _DRY | {"industrial", "grassland"},
+            _DRY | {"industrial", "grassland", "harbour"},
             (1, 6),
             0.043,
             0.066,
-            (250.0, 1200.0),
+            (150.0, 900.0),
             _tank,
             pad=(168, 160, 146),
         ),
         "ship": ObjectKind(
             (("ship", "ships"), ("vessel", "vessels")),
-            frozenset({"sea", "beach"}),
-            (1, 5),
+            frozenset({"sea", "beach", "harbour"}),
+            (1, 6),
             0.043,
             0.066,
-            (400.0, 2500.0),
+            (200.0, 1500.0),
             _ship,
             on="water",
         ),
         "aircraft": ObjectKind(
             (("airplane", "airplanes"), ("aircraft", "aircraft")),
             frozenset({"grassland", "bare_land", "desert", "farmland"}),
-            (1, 4),
-            0.05,
+            (1, 6),
+            0.045,
             0.07,
-            (300.0, 1500.0),
+            (150.0, 1200.0),
             _aircraft,
             beside="runway",
             pad=(128, 128, 130),
@@ -390,7 +532,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.085,
             0.14,
-            (400.0, 3000.0),
+            (200.0, 2200.0),
             _solar_farm,
         ),
         "swimming_pool": ObjectKind(
@@ -399,7 +541,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 2),
             0.045,
             0.066,
-            (150.0, 400.0),
+            (80.0, 250.0),
             _pool,
             pad=(134, 154, 100),
             weight=4.0,
@@ -410,27 +552,75 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.085,
             0.14,
-            (200.0, 900.0),
+            (150.0, 700.0),
             _baseball,
             weight=2.0,
         ),
         "stadium": ObjectKind(
             (("stadium", "stadiums"), ("sports stadium", "sports stadiums")),
-            frozenset({"residential", "industrial", "grassland", "bare_land"}),
+            frozenset({"residential", "commercial", "grassland", "bare_land"}),
             (1, 1),
             0.085,
             0.145,
-            (300.0, 1500.0),
+            (200.0, 1200.0),
             _stadium,
         ),
         "parking_lot": ObjectKind(
             (("parking lot", "parking lots"), ("car park", "car parks")),
-            frozenset({"industrial", "residential", "beach"}),
+            frozenset({"industrial", "residential", "commercial", "beach"}),
             (1, 1),
             0.085,
             0.145,
-            (150.0, 700.0),
+            (100.0, 600.0),
             _parking,
+        ),
+        "warehouse": ObjectKind(
+            (("warehouse", "warehouses"), ("logistics hall", "logistics halls")),
+            _GREEN | {"bare_land", "commercial", "harbour", "snow"},
+            (1, 1),
+            0.085,
+            0.14,
+            (150.0, 1200.0),
+            _warehouse,
+        ),
+        "bridge": ObjectKind(
+            (("bridge", "bridges"), ("concrete bridge", "concrete bridges")),
+            frozenset(
+                {"grassland", "farmland", "forest", "bare_land", "residential", "mountains"}
+                | {"wetland", "snow"}
+            ),
+            (1, 1),
+            0.085,
+            0.125,
+            (100.0, 1500.0),
+            _bridge,
+            on="river",
+            beside="river",
+            weight=4.0,
+        ),
+        "interchange": ObjectKind(
+            (("interchange", "interchanges"), ("cloverleaf junction", "cloverleaf junctions")),
+            frozenset(
+                {"grassland", "farmland", "forest", "bare_land", "desert", "residential"}
+                | {"industrial", "commercial"}
+            ),
+            (1, 1),
+            0.105,
+            0.15,
+            (250.0, 2000.0),
+            _interchange,
+            on="motorway",
+            beside="motorway",
+            weight=6.0,
+        ),
+        "quarry": ObjectKind(
+            (("quarry", "quarries"), ("open pit", "open pits")),
+            frozenset({"forest", "grassland", "bare_land", "mountains", "desert", "farmland"}),
+            (1, 1),
+            0.085,
+            0.145,
+            (200.0, 2200.0),
+            _quarry,
         ),
         "roundabout": ObjectKind(
             (("roundabout", "roundabouts"), ("traffic circle", "traffic circles")),
@@ -438,7 +628,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.075,
             0.12,
-            (150.0, 800.0),
+            (80.0, 600.0),
             _roundabout,
             on="road",
             beside="road",
@@ -453,16 +643,16 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.095,
             0.15,
-            (1500.0, 5000.0),
+            (700.0, 2200.0),
             _pivot,
         ),
         "wind_turbine": ObjectKind(
             (("wind turbine", "wind turbines"),),
             _GREEN | {"desert", "sea", "mountains", "snow"},
-            (1, 4),
-            0.05,
-            0.07,
-            (600.0, 3000.0),
+            (1, 6),
+            0.045,
+            0.068,
+            (300.0, 2200.0),
             _turbine,
         ),
         "pond": ObjectKind(
@@ -471,7 +661,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.08,
             0.14,
-            (150.0, 3000.0),
+            (80.0, 2000.0),
             _pond,
         ),
         "barn": ObjectKind(
@@ -480,7 +670,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 4),
             0.045,
             0.068,
-            (150.0, 1500.0),
+            (80.0, 1200.0),
             _barn,
         ),
         "tennis_court": ObjectKind(
@@ -489,7 +679,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 4),
             0.05,
             0.07,
-            (150.0, 500.0),
+            (80.0, 400.0),
             _tennis,
             weight=2.5,
         ),
@@ -499,7 +689,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.08,
             0.135,
-            (150.0, 2000.0),
+            (80.0, 1500.0),
             _greenhouse,
         ),
         "island": ObjectKind(
@@ -508,7 +698,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.07,
             0.13,
-            (400.0, 5000.0),
+            (200.0, 2200.0),
             _island,
             weight=2.0,
         ),
@@ -518,7 +708,7 @@ OBJECT_KINDS: Mapping[str, ObjectKind] = MappingProxyType(
             (1, 1),
             0.085,
             0.14,
-            (200.0, 3000.0),
+            (100.0, 2200.0),
             _clearing,
         ),
     }

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from skytext.demo.canvas import Canvas, Light
+from skytext.demo.canvas import Canvas, Light, Point, Sensor
 from skytext.demo.land_covers import LAND_COVERS, SIDE_VECTORS, Box
 from skytext.demo.linear_features import (
     LINEAR_KINDS,
@@ -37,6 +37,7 @@ METRES_PER_DEGREE = 111_320.0
 
 Rng = np.random.Generator
 Size = Literal["small", "large"]
+Arrangement = Literal["close", "row", "block", "scattered"]
 
 POSITIONS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -92,12 +93,14 @@ class SceneObject:
         count: How many, 1 to 6.
         position: One of ``POSITIONS``.
         size: Size word.
+        arrangement: How its members stand, one of ``ARRANGEMENTS``.
     """
 
     kind: str
     count: int
     position: str
     size: Size
+    arrangement: Arrangement
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Scene:
         datetime: When the image was taken, UTC.
         bbox: West, south, east, north; degrees, EPSG:4326.
         light: Sun, haze and season.
+        sensor: What the camera adds.
     """
 
     seed: int
@@ -125,6 +129,7 @@ class Scene:
     datetime: dt.datetime
     bbox: Box
     light: Light
+    sensor: Sensor
 
     def gsd_at(self, size_px: int) -> float:
         """Return the ground sampling distance of a tile of ``size_px``, metres a pixel."""
@@ -162,6 +167,7 @@ def make_scene(seed: int) -> Scene:
         datetime=when,
         bbox=bbox,
         light=light,
+        sensor=Sensor(noise=int(rng.integers(1, 9)), blur=round(0.005 * float(rng.random()), 5)),
     )
 
 
@@ -175,18 +181,20 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
     Returns:
         uint8 of shape (size_px, size_px, 3), RGB, north at the top.
     """
-    canvas = Canvas(size_px, scene.light)
-    # One generator a layer: a change to one painter leaves the other layers as they were.
     cover = LAND_COVERS[scene.land_cover]
+    low, high = (math.log(extent_m) for extent_m in cover.extent_m)
+    share = (math.log(scene.gsd * REFERENCE_PX) - low) / (high - low)
+    canvas = Canvas(size_px, scene.light, scene.sensor, extent_share=min(max(share, 0.0), 1.0))
+    # One generator a layer: a change to one painter leaves the other layers as they were.
     cover.paint(canvas, np.random.default_rng((scene.seed, 1)), scene.water_side)
-    paths: dict[str, Path] = {}
     for index, (line, path) in enumerate(
         zip(scene.linear_features, line_paths(scene), strict=True)
     ):
-        paths[line.kind] = path
         LINEAR_KINDS[line.kind].paint(canvas, np.random.default_rng((scene.seed, 5, index)), path)
-    for index, group in enumerate(scene.objects):
-        _paint_group(canvas, np.random.default_rng((scene.seed, 3, index)), group, paths)
+    for index, (group, (points, angle)) in enumerate(
+        zip(scene.objects, group_places(scene), strict=True)
+    ):
+        _paint_group(canvas, np.random.default_rng((scene.seed, 3, index)), group, points, angle)
     return canvas.finish(np.random.default_rng((scene.seed, 4)))
 
 
@@ -203,25 +211,51 @@ def line_paths(scene: Scene) -> list[Path]:
     ]
 
 
-def _paint_group(canvas: Canvas, rng: Rng, group: SceneObject, paths: dict[str, Path]) -> None:
+def group_places(scene: Scene) -> list[tuple[list[Point], float]]:
+    """Return where the members of each group stand, unit coordinates, and how they are turned.
+
+    The turn is in radians from east, clockwise; on a linear feature it is that feature's.
+    """
+    paths = {
+        line.kind: path for line, path in zip(scene.linear_features, line_paths(scene), strict=True)
+    }
+    return [
+        _group_place(np.random.default_rng((scene.seed, 6, index)), group, paths)
+        for index, group in enumerate(scene.objects)
+    ]
+
+
+def _group_place(
+    rng: Rng, group: SceneObject, paths: Mapping[str, Path]
+) -> tuple[list[Point], float]:
     kind = OBJECT_KINDS[group.kind]
     x, y = cell_centre(group.position)
-    if kind.on == "road":
-        distance = np.hypot(paths["road"][:, 0] - x, paths["road"][:, 1] - y)
-        x, y = (float(part) for part in paths["road"][int(distance.argmin())])
+    if kind.on in paths:
+        path = paths[kind.on]
+        nearest = int(np.hypot(path[:, 0] - x, path[:, 1] - y).argmin())
+        x, y = (float(part) for part in path[nearest])
+        before, after = path[max(nearest - 1, 0)], path[min(nearest + 1, len(path) - 1)]
+        angle = math.atan2(float(after[1] - before[1]), float(after[0] - before[0]))
     else:
         x, y = x + float(rng.uniform(-0.012, 0.012)), y + float(rng.uniform(-0.012, 0.012))
+        angle = float(rng.uniform(0.0, 2.0 * math.pi))
+    return group_slots(group.arrangement, group.count, x, y, rng), angle
+
+
+def _paint_group(
+    canvas: Canvas, rng: Rng, group: SceneObject, slots: list[Point], angle: float
+) -> None:
+    kind = OBJECT_KINDS[group.kind]
     radius = kind.radius_small if group.size == "small" else kind.radius_large
-    angle = float(rng.uniform(0.0, 2.0 * math.pi))
-    slots = group_slots(group.count, x, y)
     if kind.pad is not None:
         reach = radius * 1.25
         west, east = min(p[0] for p in slots) - reach, max(p[0] for p in slots) + reach
         north, south = min(p[1] for p in slots) - reach, max(p[1] for p in slots) + reach
         canvas.polygon([(west, north), (east, north), (east, south), (west, south)], kind.pad)
-    for slot_x, slot_y in slots:
+    spread = 0.0 if kind.on in LINEAR_KINDS else 0.3
+    for x, y in slots:
         # Members of a group nearly agree in direction, as parked aircraft and moored ships do.
-        kind.paint(canvas, rng, slot_x, slot_y, radius, angle + float(rng.uniform(-0.3, 0.3)))
+        kind.paint(canvas, rng, x, y, radius, angle + spread * float(rng.uniform(-1.0, 1.0)))
 
 
 def cell_centre(position: str) -> tuple[float, float]:
@@ -286,11 +320,23 @@ def _choose_objects(
             continue
         low, high = max(low, kind.extent_m[0]), min(high, kind.extent_m[1])
         count = int(rng.integers(kind.counts[0], kind.counts[1] + 1))
-        # Five or six large ones do not fit a ninth of a tile.
-        size: Size = "large" if count <= 4 and rng.random() < 0.5 else "small"
-        groups.append(SceneObject(name, count, cells[int(rng.integers(len(cells)))], size))
+        arrangement = _choose_arrangement(rng, count)
+        # Five or six large ones do not fit a ninth of a tile, nor do three in a row.
+        roomy = count <= 4 and arrangement in ("close", "block")
+        size: Size = "large" if roomy and rng.random() < 0.5 else "small"
+        position = cells[int(rng.integers(len(cells)))]
+        groups.append(SceneObject(name, count, position, size, arrangement))
     extent_m = math.exp(float(rng.uniform(math.log(low), math.log(high))))
     return tuple(groups), extent_m
+
+
+def _choose_arrangement(rng: Rng, count: int) -> Arrangement:
+    if count <= 2:
+        return "close"
+    choices: tuple[Arrangement, ...] = (
+        ("row", "scattered") if count == 3 else ("block", "scattered")
+    )
+    return choices[int(rng.integers(2))]
 
 
 def _free_cells(
@@ -306,10 +352,10 @@ def _free_cells(
             reach = (x - 0.5) * towards[0] + (y - 0.5) * towards[1]
             if (reach < 0.1) if kind.on == "water" else (reach > -0.1):
                 continue
-        on_road = [line for line in lines if line.kind == "road" and kind.on == "road"]
-        if any(_distance(line, position) > 0.1 for line in on_road):
+        under = [line for line in lines if line.kind == kind.on]
+        if any(_distance(line, position) > 0.1 for line in under):
             continue
-        others = [line for line in lines if line not in on_road]
+        others = [line for line in lines if line not in under]
         if all(_distance(line, position) >= _OBJECT_CLEARANCE for line in others):
             free.append(position)
     return free

@@ -47,8 +47,16 @@ from skytext.demo.checkpoint import (
 )
 from skytext.demo.land_covers import LAND_COVERS, SIDE_VECTORS
 from skytext.demo.linear_features import LINEAR_KINDS, ORIENTATIONS
-from skytext.demo.object_kinds import OBJECT_KINDS
-from skytext.demo.scenes import HELD_OUT_SEED, POSITIONS, Scene, line_paths, make_scene, render
+from skytext.demo.object_kinds import ARRANGEMENTS, OBJECT_KINDS
+from skytext.demo.scenes import (
+    HELD_OUT_SEED,
+    POSITIONS,
+    Scene,
+    group_places,
+    line_paths,
+    make_scene,
+    render,
+)
 from skytext.demo.score import ScoreSummary, score_description, summarise
 from skytext.demo.truth_captions import FIELDS, describe, target_text
 
@@ -60,7 +68,7 @@ _MAX_NEW_TOKENS = 220
 _COVERS, _SIDES = list(LAND_COVERS), list(SIDE_VECTORS)
 _KINDS, _LINES = list(OBJECT_KINDS), list(LINEAR_KINDS)
 _NUM_COUNTS = 7
-_CELL_CLASSES = (len(_KINDS) + 1, _NUM_COUNTS, 3)
+_CELL_CLASSES = (len(_KINDS) + 1, _NUM_COUNTS, 3, len(ARRANGEMENTS) + 1)
 _LINE_SLOTS = len(ORIENTATIONS) * 3
 
 
@@ -79,6 +87,8 @@ class Recipe:
         num_scored: Held-out scenes of one scoring.
         score_every: Steps between scorings.
         save_every: Steps between checkpoints.
+        facts_share: Share of the schedule in which the vision tower learns the facts alone. A step
+            without text takes a third of the time, and seeing is what takes long to learn.
         compiled: Whether to compile the network first: a minute to begin with, then nearly twice
             the speed on a CPU.
     """
@@ -93,6 +103,7 @@ class Recipe:
     num_scored: int = 64
     score_every: int = 500
     save_every: int = 250
+    facts_share: float = 0.25
     compiled: bool = False
 
 
@@ -104,11 +115,13 @@ class Batch:
         pixels: float32 (B, 3, 112, 112), normalised.
         targets: int64 (B, T), the target text and the end token, padded.
         is_target: bool (B, T), False on the padding.
-        cells: int64 (B, 9, 3): object kind (0 for none), count and size of each position.
+        cells: int64 (B, 9, 4): object kind (0 for none), count, size and arrangement of each
+            position.
         covers: int64 (B,), index of the land cover.
         sides: int64 (B,), index of the water side, or one past the last for none.
         lines: float32 (B, kinds × orientations × 3): which linear features cross, and where.
-        line_patches: float32 (B, 64, kinds): which patches their middle lines pass.
+        patches: float32 (B, 64, line kinds + object kinds): which patches the middle lines of
+            linear features pass, and which hold the middle of an object.
     """
 
     pixels: torch.Tensor
@@ -118,7 +131,7 @@ class Batch:
     covers: torch.Tensor
     sides: torch.Tensor
     lines: torch.Tensor
-    line_patches: torch.Tensor
+    patches: torch.Tensor
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device."""
@@ -137,7 +150,7 @@ class AuxiliaryHead(nn.Module):
         self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1)
         # A mean over all tokens hides which way a line runs: that was tried, and learned nothing.
         self.lines = nn.Linear(len(POSITIONS) * width, len(_LINES) * _LINE_SLOTS)
-        self.patches = nn.Linear(width, len(_LINES))
+        self.patches = nn.Linear(width, len(_LINES) + len(_KINDS))
 
     def loss(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the mean loss over the facts.
@@ -162,11 +175,9 @@ class AuxiliaryHead(nn.Module):
         lines = functional.binary_cross_entropy_with_logits(
             self.lines(pooled.flatten(1)), batch.lines
         )
-        patches = functional.binary_cross_entropy_with_logits(
-            self.patches(tokens), batch.line_patches
-        )
+        patches = functional.binary_cross_entropy_with_logits(self.patches(tokens), batch.patches)
         # Nearly all of both are zeros, so their means are small.
-        return total + 10.0 * (lines + patches)
+        return total + 10.0 * lines + 20.0 * patches
 
 
 def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
@@ -223,16 +234,21 @@ def make_batch(seeds: range, tokenizer: Tokenizer) -> Batch:
             ]
         ),
         lines=torch.from_numpy(np.stack([fact[1] for fact in facts])),
-        line_patches=torch.from_numpy(np.stack([_line_patches(scene) for scene in scenes])),
+        patches=torch.from_numpy(np.stack([_patches(scene) for scene in scenes])),
     )
 
 
 def _facts(scene: Scene) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    cells = np.zeros((len(POSITIONS), 3), dtype=np.int64)
+    cells = np.zeros((len(POSITIONS), len(_CELL_CLASSES)), dtype=np.int64)
     for group in scene.objects:
         column, row = POSITIONS[group.position]
         size = 1 if group.size == "small" else 2
-        cells[row * 3 + column] = (_KINDS.index(group.kind) + 1, group.count, size)
+        cells[row * 3 + column] = (
+            _KINDS.index(group.kind) + 1,
+            group.count,
+            size,
+            ARRANGEMENTS.index(group.arrangement) + 1,
+        )
     lines = np.zeros((len(_LINES), len(ORIENTATIONS), 3), dtype=np.float32)
     for line in scene.linear_features:
         passing = 1 if line.position == "centre" else 0 if line.offset < 0 else 2
@@ -240,14 +256,18 @@ def _facts(scene: Scene) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]
     return cells, lines.reshape(-1)
 
 
-def _line_patches(scene: Scene) -> npt.NDArray[np.float32]:
+def _patches(scene: Scene) -> npt.NDArray[np.float32]:
     side = math.isqrt(NUM_IMAGE_TOKENS)
-    marked = np.zeros((side, side, len(_LINES)), dtype=np.float32)
+    marked = np.zeros((side, side, len(_LINES) + len(_KINDS)), dtype=np.float32)
     for line, path in zip(scene.linear_features, line_paths(scene), strict=True):
         inside = path[((path >= 0.0) & (path < 1.0)).all(axis=1)]
         columns, rows = (inside * side).astype(np.int64).T
         marked[rows, columns, _LINES.index(line.kind)] = 1.0
-    return marked.reshape(-1, len(_LINES))
+    for group, (points, _) in zip(scene.objects, group_places(scene), strict=True):
+        for x, y in points:
+            column, row = (min(max(int(part * side), 0), side - 1) for part in (x, y))
+            marked[row, column, len(_LINES) + _KINDS.index(group.kind)] = 1.0
+    return marked.reshape(NUM_IMAGE_TOKENS, -1)
 
 
 def prompt_ids(tokenizer: Tokenizer) -> list[int]:
@@ -258,6 +278,19 @@ def prompt_ids(tokenizer: Tokenizer) -> list[int]:
     if ids[0] != token_id(tokenizer, BOS):
         raise ValueError("the prompt must begin with the begin-of-sequence token")
     return [*ids[:at], *[image] * NUM_IMAGE_TOKENS, *ids[at + 1 :]]
+
+
+def fact_loss(
+    model: LlavaForConditionalGeneration,
+    head: AuxiliaryHead,
+    batch: Batch,
+    *,
+    vision_tower: Callable[..., Any] | None = None,
+) -> torch.Tensor:
+    """Return the loss of the auxiliary head alone; the text model takes no part."""
+    tower = model.model.vision_tower if vision_tower is None else vision_tower
+    vision = tower(batch.pixels, output_hidden_states=True)
+    return head.loss(model.model.multi_modal_projector(vision.hidden_states[-2][:, 1:]), batch)
 
 
 def text_and_fact_loss(
@@ -399,6 +432,8 @@ class Trainer:
             self._language_model = torch.compile(self._language_model, dynamic=True)
         self.step = 0
         self.trained_s = 0.0
+        # Step at which the text model came in; None while the facts are learned alone.
+        self.text_from: int | None = None
 
     def resume(self) -> bool:
         """Go on from ``state.pt`` where there is one, and say whether there was."""
@@ -410,6 +445,7 @@ class Trainer:
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.trained_s = state["step"], state["trained_s"]
+        self.text_from = state["text_from"]
         return True
 
     def save(self) -> None:
@@ -420,6 +456,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "trained_s": self.trained_s,
+            "text_from": self.text_from,
         }
         torch.save(state, self.out / "state.pt.part")
         os.replace(self.out / "state.pt.part", self.out / "state.pt")
@@ -437,23 +474,32 @@ class Trainer:
         The warm-up goes by steps whatever the plan is: a plan by minutes repeats its first steps
         exactly too.
         """
-        if self.step < _WARMUP_STEPS:
-            return self.recipe.learning_rate * (self.step + 1) / _WARMUP_STEPS
+        # The text model, untrained when it comes in, gets a warm-up of its own.
+        taken = self.step if self.text_from is None else self.step - self.text_from
+        warm = min(1.0, (taken + 1) / _WARMUP_STEPS)
         cosine = 0.5 * (1.0 + math.cos(math.pi * self.progress()))
-        return self.recipe.learning_rate * (0.02 + 0.98 * cosine)
+        if self.step < _WARMUP_STEPS:
+            cosine = 1.0
+        return self.recipe.learning_rate * warm * (0.02 + 0.98 * cosine)
 
     def train(self) -> list[float]:
-        """Train to the end of the schedule and return the text loss of every step taken."""
+        """Train to the end of the schedule and return the loss of every step taken.
+
+        The loss is that of the facts while they are learned alone, then that of the text.
+        """
         prompt = torch.tensor([prompt_ids(self.tokenizer)], device=self.device)
         losses: list[float] = []
         while self.progress() < 1.0:
             began_s = time.monotonic()
+            if self.text_from is None and self.progress() >= self.recipe.facts_share:
+                self.text_from = self.step
             losses.append(self._one_step(prompt))
             self.step += 1
             self.trained_s += time.monotonic() - began_s
             if self.step % self.recipe.save_every == 0:
                 self.save()
-            if self.step % self.recipe.score_every == 0:
+            # Before it is trained, a text model writes to the limit of length, and nothing true.
+            if self.text_from is not None and self.step % self.recipe.score_every == 0:
                 self.score()
         self.save()
         self.score()
@@ -477,28 +523,34 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device, dtype=torch.bfloat16):
-            text, facts = text_and_fact_loss(
-                self.model,
-                self.head,
-                prompt,
-                batch,
-                vision_tower=self._vision_tower,
-                language_model=self._language_model,
-            )
+            if self.text_from is None:
+                text = None
+                facts = fact_loss(self.model, self.head, batch, vision_tower=self._vision_tower)
+            else:
+                text, facts = text_and_fact_loss(
+                    self.model,
+                    self.head,
+                    prompt,
+                    batch,
+                    vision_tower=self._vision_tower,
+                    language_model=self._language_model,
+                )
+        whole = _AUXILIARY_WEIGHT * facts if text is None else text + _AUXILIARY_WEIGHT * facts
         self.optimizer.zero_grad(set_to_none=True)
-        (text + _AUXILIARY_WEIGHT * facts).backward()
+        whole.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        loss = float(text.detach())
+        losses = {"facts_loss": float(facts.detach())}
+        if text is not None:
+            losses["loss"] = float(text.detach())
         self._log(
             {
-                "loss": loss,
-                "facts_loss": round(float(facts.detach()), 5),
+                **losses,
                 "learning_rate": round(rate, 8),
                 "model_s": round(time.monotonic() - drawn_s, 4),
             }
         )
-        return loss
+        return losses.get("loss", losses["facts_loss"])
 
     def _log(self, values: dict[str, Any]) -> None:
         record = {"step": self.step, "trained_s": round(self.trained_s, 2), **values}

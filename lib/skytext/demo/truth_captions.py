@@ -1,8 +1,8 @@
 """Descriptions written from the truth of a scene, in several wordings.
 
 They are what the demonstration checkpoint is trained to write. Only what is visible is named:
-land cover, texture, linear features with orientation and position, objects with number, size and
-position. The top of a tile is north. Each clause names one thing only, so that
+land cover, texture, linear features with orientation and position, objects with number, size,
+arrangement and position. The top of a tile is north. Each clause names one thing only, so that
 ``skytext.demo.score`` can read a description back.
 """
 
@@ -45,6 +45,16 @@ _ADJECTIVES: Mapping[str, str] = MappingProxyType(
             "west",
             "northwest",
         )
+    }
+)
+
+
+_ARRANGEMENT_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "close": ("",),
+        "row": (" in a row", " in a line"),
+        "block": (" in a block", " in rows"),
+        "scattered": (" scattered", " loosely scattered"),
     }
 )
 
@@ -94,7 +104,15 @@ def _sentence(text: str) -> str:
 def _place(position: str, rng: Rng) -> str:
     if position == "centre":
         return _pick(rng, ("in the centre", "in the central part"))
-    return _pick(rng, (f"in the {position}", f"in the {_ADJECTIVES[position]} part"))
+    options = [f"in the {position}", f"in the {_ADJECTIVES[position]} part"]
+    if len(position) > len("north"):
+        options.append(f"in the {position} corner")
+    return _pick(rng, options)
+
+
+def _arranged(group: SceneObject, rng: Rng) -> str:
+    """Return how a group stands, as words that go behind its noun, or nothing."""
+    return _pick(rng, _ARRANGEMENT_WORDS[group.arrangement])
 
 
 def _direction(line: LinearFeature) -> str:
@@ -140,7 +158,7 @@ def _feature(scene: Scene, rng: Rng) -> str:
         clauses.append(f"{noun} runs {_direction(line)} {_place(line.position, rng)}")
     for group in scene.objects:
         noun = _object_noun(group, rng, sized=True)
-        clauses.append(f"{noun} {_place(group.position, rng)}")
+        clauses.append(f"{noun}{_arranged(group, rng)} {_place(group.position, rng)}")
     if scene.water_side is not None:
         clauses.insert(0, f"water on the {_ADJECTIVES[scene.water_side]} side")
     if not clauses:
@@ -149,17 +167,19 @@ def _feature(scene: Scene, rng: Rng) -> str:
 
 
 def _caption(scene: Scene, rng: Rng) -> str:
-    opening = _pick(rng, ("the image shows", "the scene shows", "this image shows"))
+    opening = _pick(
+        rng, ("the image shows", "the scene shows", "this image shows", "the picture shows")
+    )
     texture = _pick(rng, LAND_COVERS[scene.land_cover].textures)
     sentences = [f"{opening} {_cover_phrase(scene, rng)}, {texture}"]
     for line in scene.linear_features:
         noun = _line_noun(line, rng)
-        verb = _pick(rng, ("crosses", "passes through"))
+        verb = _pick(rng, ("crosses", "passes through", "runs through"))
         sentences.append(f"{noun} {verb} the {line.position} {_direction(line)}")
     for group in scene.objects:
         noun = _object_noun(group, rng, sized=bool(rng.random() < 0.5))
         verb = "is" if group.count == 1 else "are"
-        sentences.append(f"{noun} {verb} {_place(group.position, rng)}")
+        sentences.append(f"{noun} {verb}{_arranged(group, rng)} {_place(group.position, rng)}")
     if not scene.linear_features and not scene.objects:
         sentences.append(_pick(rng, ("nothing else stands out", "no objects are visible")))
     return " ".join(_sentence(sentence) for sentence in sentences)
