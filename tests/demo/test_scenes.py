@@ -10,9 +10,10 @@ import math
 import numpy as np
 import pytest
 
+from skytext.demo.canvas import Sensor
 from skytext.demo.land_covers import LAND_COVERS, SIDE_VECTORS
 from skytext.demo.linear_features import LINEAR_KINDS, ORIENTATIONS
-from skytext.demo.object_kinds import OBJECT_KINDS
+from skytext.demo.object_kinds import ARRANGEMENTS, OBJECT_KINDS
 from skytext.demo.scenes import (
     HELD_OUT_SEED,
     METRES_PER_DEGREE,
@@ -20,6 +21,8 @@ from skytext.demo.scenes import (
     REFERENCE_PX,
     Scene,
     cell_centre,
+    group_places,
+    line_paths,
     make_scene,
     render,
 )
@@ -86,7 +89,7 @@ def test_scenes_are_plausible() -> None:
             assert kind.extent_m[0] * 0.99 <= extent_m <= kind.extent_m[1] * 1.01
 
 
-def test_ships_lie_on_the_water_side_of_a_beach() -> None:
+def test_ships_lie_on_the_water_side() -> None:
     found = 0
     for scene in SCENES:
         for group in scene.objects:
@@ -149,7 +152,7 @@ def test_water_is_on_the_side_that_the_truth_says() -> None:
 def test_objects_change_their_own_part_of_the_tile_alone() -> None:
     checked = 0
     for scene in SCENES[:300]:
-        if len(scene.objects) != 1 or OBJECT_KINDS[scene.objects[0].kind].on == "road":
+        if len(scene.objects) != 1 or OBJECT_KINDS[scene.objects[0].kind].on in LINEAR_KINDS:
             continue
         without = dataclasses.replace(scene, objects=())
         changed = np.abs(render(scene, 90).astype(int) - render(without, 90)).sum(axis=2) > 60
@@ -180,6 +183,64 @@ def test_lines_run_where_the_truth_says() -> None:
             assert min(turn, math.pi - turn) < 0.35, scene
             checked += 1
     assert checked > 30
+
+
+def test_tiles_are_of_a_third_of_a_metre_to_ten_metres() -> None:
+    found = sorted(scene.gsd for scene in SCENES)
+    assert 0.3 <= found[0] < 0.5
+    assert 8.0 < found[-1] <= 10.0
+
+
+def test_sensors_differ() -> None:
+    scene = one("desert")
+    flat = dataclasses.replace(scene, sensor=Sensor(noise=1, blur=0.0))
+    noisy = dataclasses.replace(scene, sensor=Sensor(noise=8, blur=0.0))
+    blurred = dataclasses.replace(scene, sensor=Sensor(noise=1, blur=0.005))
+
+    def roughness(which: Scene) -> float:
+        return float(np.abs(np.diff(render(which, 112).astype(np.float32), axis=1)).mean())
+
+    assert roughness(blurred) < roughness(flat) < roughness(noisy)
+    assert {scene.sensor.noise for scene in SCENES} == set(range(1, 9))
+
+
+def test_groups_stand_as_the_truth_says() -> None:
+    seen = set()
+    for scene in SCENES:
+        for group, (points, _) in zip(scene.objects, group_places(scene), strict=True):
+            assert len(points) == group.count
+            assert group.arrangement in ARRANGEMENTS
+            assert (group.arrangement == "close") == (group.count <= 2)
+            seen.add(group.arrangement)
+            columns = {round(x, 3) for x, _ in points}
+            rows = {round(y, 3) for _, y in points}
+            if group.arrangement == "row":
+                assert 1 in (len(columns), len(rows))
+            if group.arrangement == "scattered":
+                assert min(len(columns), len(rows)) > 1
+            if group.arrangement == "block":
+                assert len(rows) == 2
+            middle = np.mean(points, axis=0)
+            if OBJECT_KINDS[group.kind].on in ("land", "water"):
+                assert np.abs(middle - cell_centre(group.position)).max() < 0.03
+    assert seen == set(ARRANGEMENTS)
+
+
+def test_what_stands_on_a_line_is_on_it_and_turned_with_it() -> None:
+    seen = set()
+    for scene in SCENES:
+        paths = dict(zip([n.kind for n in scene.linear_features], line_paths(scene), strict=True))
+        for group, (points, angle) in zip(scene.objects, group_places(scene), strict=True):
+            on = OBJECT_KINDS[group.kind].on
+            if on not in LINEAR_KINDS:
+                continue
+            distance = np.hypot(*(paths[on] - points[0]).T)
+            assert distance.min() < 1e-9
+            line = next(n for n in scene.linear_features if n.kind == on)
+            turn = abs((angle - ORIENTATIONS[line.orientation] + math.pi / 2) % math.pi)
+            assert abs(turn - math.pi / 2) < 0.7
+            seen.add(group.kind)
+    assert seen == {"roundabout", "bridge", "interchange"}
 
 
 def test_truth_is_json() -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from skytext.demo.checkpoint import NUM_IMAGE_TOKENS, ModelShape
+from skytext.demo.linear_features import LINEAR_KINDS
+from skytext.demo.object_kinds import OBJECT_KINDS
 from skytext.demo.scenes import HELD_OUT_SEED
 from skytext.demo.train import Recipe, Trainer, make_batch, parse_description, prompt_ids
+from skytext.demo.training_plot import read_curves
 from skytext.demo.truth_captions import PROMPT
 
 TINY = ModelShape(
@@ -75,9 +79,29 @@ def test_log_and_checkpoint_are_written(tmp_path: Path) -> None:
     trainer.train()
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [0, 1, 2]
-    assert {"loss", "facts_loss", "learning_rate"} <= set(records[0])
+    assert {"loss", "facts_loss", "learning_rate"} <= set(records[1])
     assert records[-1]["scores"]["num_descriptions"] == 2
     assert (tmp_path / "checkpoint" / "model.safetensors").exists()
+    with Image.open(tmp_path / "training.png") as plot:
+        assert plot.size[0] > 500
+
+
+def test_the_facts_come_before_the_text(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, tiny(steps=8))
+    before = trainer.model.lm_head.weight.detach().clone()
+    trainer.train()
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    steps = [record for record in records if "scores" not in record]
+    assert ["loss" in record for record in steps] == [False] * 2 + [True] * 6
+    assert trainer.text_from == 2
+    assert not torch.equal(before, trainer.model.lm_head.weight)
+
+
+def test_the_plot_reads_losses_and_scores(tmp_path: Path) -> None:
+    Trainer(tmp_path, tiny(steps=4)).train()
+    losses, scores = read_curves(tmp_path / "log.jsonl")
+    assert set(losses) == {"facts", "text"}
+    assert len(scores["land_cover"]) == 1
 
 
 def test_training_never_meets_the_held_out_seeds(
@@ -106,7 +130,8 @@ def test_batch_holds_images_targets_and_facts(tmp_path: Path) -> None:
     assert batch.pixels.shape == (5, 3, 112, 112)
     assert batch.pixels.dtype == torch.float32
     assert batch.targets.shape == batch.is_target.shape
-    assert batch.cells.shape == (5, 9, 3)
+    assert batch.cells.shape == (5, 9, 4)
+    assert batch.patches.shape == (5, NUM_IMAGE_TOKENS, len(LINEAR_KINDS) + len(OBJECT_KINDS))
     for row, counted in zip(batch.targets, batch.is_target, strict=True):
         text = tokenizer.decode(row[counted].tolist(), skip_special_tokens=True)
         assert parse_description(text) is not None

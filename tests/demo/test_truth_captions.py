@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import numpy as np
 
@@ -40,11 +41,41 @@ def test_a_true_description_scores_full_marks() -> None:
         summary.object_precision,
         summary.object_recall,
         summary.position,
+        summary.position_of_named,
+        summary.number,
         summary.line_precision,
         summary.line_recall,
         summary.orientation,
     )
-    assert shares == (1.0,) * 7
+    assert shares == (1.0,) * 9
+
+
+def test_a_wrong_number_is_a_wrong_number() -> None:
+    scene = next(s for s in map(make_scene, SEEDS) if [g.count for g in s.objects] == [2])
+    description = describe(scene, np.random.default_rng(0))
+    said = {
+        key: text.replace("Two", "Three").replace("two", "three")
+        for key, text in description.items()
+    }
+    score = score_description(scene, said)
+    assert (score.num_objects_right, score.num_numbers_right) == (1, 0)
+
+
+def test_what_stands_in_groups_is_said() -> None:
+    said = set()
+    for seed in SEEDS:
+        scene = make_scene(seed)
+        text = target_text(describe(scene, np.random.default_rng(seed)))
+        for group in scene.objects:
+            words = {
+                "row": r"in a (row|line)",
+                "block": r"in (a block|rows)",
+                "scattered": "scattered",
+            }
+            if group.arrangement in words:
+                assert re.search(words[group.arrangement], text)
+                said.add(group.arrangement)
+    assert said == {"row", "block", "scattered"}
 
 
 def test_scores_read_the_stored_truth_too() -> None:

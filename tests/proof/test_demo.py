@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from skytext.captions import FIELDS
 from skytext.demo.score import score_description, summarise
@@ -30,6 +31,8 @@ def test_the_demo_describes_its_scenes(tmp_path: Path) -> None:
     assert (told["num_failed"], told["failures"]) == (0, {})
     assert told["demo_s"] <= LIMIT_S
     assert all(len(search["hits"]) > 0 for search in told["searches"])
+    with Image.open(tmp_path / told["picture"]) as picture:
+        assert picture.format == "JPEG"
 
     table = ImagesTable.open(TableLocation.parse(str(tmp_path / "demo" / "table")))
     rows = table.dataset.to_table(columns=["shard", "member", "captions"]).to_pylist()
@@ -42,4 +45,5 @@ def test_the_demo_describes_its_scenes(tmp_path: Path) -> None:
         for variant in row["captions"]
     )
     assert scores.num_descriptions == told["num_variants"] >= 4 * len(truth)
-    assert scores.land_cover >= 0.8, scores
+    assert scores.land_cover >= 0.95, scores
+    assert min(scores.object_precision, scores.object_recall, scores.position) >= 0.85, scores

@@ -12,7 +12,7 @@ from skytext.demo.land_covers import LAND_COVERS
 from skytext.demo.linear_features import LINEAR_KINDS
 from skytext.demo.object_kinds import OBJECT_KINDS
 from skytext.demo.scenes import Scene
-from skytext.demo.truth_captions import FIELDS
+from skytext.demo.truth_captions import COUNT_WORDS, FIELDS
 
 _DIRECTION = re.compile(r"\bfrom (\w+) to (\w+)\b")
 _POSITION = re.compile(r"\b(?:(north|south)?(east|west)?(?:ern)?|(centre|central))\b")
@@ -26,11 +26,13 @@ class Facts:
         land_cover: The land cover named first, or None.
         objects: Kind of every object named, with the positions given for it.
         linear_features: Kind of every linear feature named, with the orientations given for it.
+        numbers: Kind of every object named, with the number words given for it; "a" is "one".
     """
 
     land_cover: str | None
     objects: Mapping[str, frozenset[str]]
     linear_features: Mapping[str, frozenset[str]]
+    numbers: Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class DescriptionScore:
         num_objects_named: Kinds of object that the description names.
         num_objects_right: Kinds of object in both.
         num_positions_right: True objects that are named in their true position.
+        num_numbers_right: True objects that are named in their true number and no other.
         num_lines: Linear features in the scene.
         num_lines_named: Linear features that the description names.
         num_lines_right: Linear features in both.
@@ -54,6 +57,7 @@ class DescriptionScore:
     num_objects_named: int
     num_objects_right: int
     num_positions_right: int
+    num_numbers_right: int
     num_lines: int
     num_lines_named: int
     num_lines_right: int
@@ -71,6 +75,8 @@ class ScoreSummary:
         object_precision: Kinds of object named that are there.
         object_recall: Kinds of object there that are named.
         position: Kinds of object there that are named in their position.
+        position_of_named: Of the kinds of object there that are named, those in their position.
+        number: Kinds of object there that are named in their number, five and six as "several".
         line_precision: Linear features named that are there.
         line_recall: Linear features there that are named.
         orientation: Linear features there that are named with their orientation.
@@ -82,6 +88,8 @@ class ScoreSummary:
     object_precision: float
     object_recall: float
     position: float
+    position_of_named: float
+    number: float
     line_precision: float
     line_recall: float
     orientation: float
@@ -92,6 +100,7 @@ def read_description(description: Mapping[str, str]) -> Facts:
     fields = [description.get(field, "") for field in FIELDS]
     objects: dict[str, set[str]] = {}
     lines: dict[str, set[str]] = {}
+    numbers: dict[str, set[str]] = {}
     for field in fields:
         for clause in re.split(r"[.;]", field.lower()):
             orientations = {f"{a}-{b}" for a, b in _DIRECTION.findall(clause)}
@@ -101,6 +110,8 @@ def read_description(description: Mapping[str, str]) -> Facts:
                 # Only these two fields hold one object a clause; the first lists them all.
                 if field is not fields[0]:
                     objects[kind] |= positions
+                numbers.setdefault(kind, set())
+                numbers[kind] |= _numbers(clause, kind)
             for kind in _named(clause, "line"):
                 lines.setdefault(kind, set())
                 lines[kind] |= orientations
@@ -109,6 +120,7 @@ def read_description(description: Mapping[str, str]) -> Facts:
         land_cover=covers[0] if covers else None,
         objects={kind: frozenset(found) for kind, found in objects.items()},
         linear_features={kind: frozenset(found) for kind, found in lines.items()},
+        numbers={kind: frozenset(found) for kind, found in numbers.items()},
     )
 
 
@@ -124,6 +136,7 @@ def score_description(
     truth = scene_truth.as_dict() if isinstance(scene_truth, Scene) else scene_truth
     facts = read_description(description)
     objects = {group["kind"]: group["position"] for group in truth["objects"]}
+    numbers = {group["kind"]: COUNT_WORDS[group["count"]] for group in truth["objects"]}
     lines = {line["kind"]: line["orientation"] for line in truth["linear_features"]}
     return DescriptionScore(
         land_cover_right=facts.land_cover == truth["land_cover"],
@@ -132,6 +145,9 @@ def score_description(
         num_objects_right=len(objects.keys() & facts.objects.keys()),
         num_positions_right=sum(
             facts.objects.get(kind, frozenset()) == {position} for kind, position in objects.items()
+        ),
+        num_numbers_right=sum(
+            facts.numbers.get(kind, frozenset()) == {number} for kind, number in numbers.items()
         ),
         num_lines=len(lines),
         num_lines_named=len(facts.linear_features),
@@ -154,8 +170,12 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
     total = len(counted) + num_invalid
 
     def share(right: str, of: str) -> float:
-        whole = sum(getattr(score, of) for score in counted)
-        return sum(getattr(score, right) for score in counted) / whole if whole else 1.0
+        whole: int = sum(getattr(score, of) for score in counted)
+        if not whole:
+            # Nothing to get wrong; unless there was, and nobody could read the answer.
+            return 0.0 if num_invalid else 1.0
+        found: int = sum(getattr(score, right) for score in counted)
+        return found / whole
 
     return ScoreSummary(
         num_descriptions=total,
@@ -164,10 +184,24 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
         object_precision=share("num_objects_right", "num_objects_named"),
         object_recall=share("num_objects_right", "num_objects"),
         position=share("num_positions_right", "num_objects"),
+        position_of_named=share("num_positions_right", "num_objects_right"),
+        number=share("num_numbers_right", "num_objects"),
         line_precision=share("num_lines_right", "num_lines_named"),
         line_recall=share("num_lines_right", "num_lines"),
         orientation=share("num_orientations_right", "num_lines"),
     )
+
+
+def _numbers(clause: str, kind: str) -> set[str]:
+    """Return the number words that stand before a kind's names in a clause."""
+    return {"one" if word in ("a", "an") else word for word in _counted(kind).findall(clause)}
+
+
+@functools.cache
+def _counted(kind: str) -> re.Pattern[str]:
+    words = "|".join(("a", "an", *sorted(set(COUNT_WORDS.values()))))
+    names = "|".join(word for pair in OBJECT_KINDS[kind].names for word in pair)
+    return re.compile(rf"\b({words})\s+(?:(?:small|large)\s+)?(?:{names})\b")
 
 
 def _positions(clause: str) -> set[str]:

@@ -58,6 +58,7 @@ from skytext.demo.scenes import (
     render,
 )
 from skytext.demo.score import ScoreSummary, score_description, summarise
+from skytext.demo.training_plot import write_plot
 from skytext.demo.truth_captions import FIELDS, describe, target_text
 
 logger = logging.getLogger(__name__)
@@ -391,7 +392,7 @@ def parse_description(text: str) -> dict[str, str] | None:
 
 
 class Trainer:
-    """One training run in one folder: ``state.pt``, ``log.jsonl`` and ``checkpoint/``."""
+    """One training run in one folder: state, log, plot, and the checkpoint so far."""
 
     def __init__(self, out: Path, recipe: Recipe, *, device: str = "cpu") -> None:
         self.out = out
@@ -506,11 +507,12 @@ class Trainer:
         return losses
 
     def score(self) -> ScoreSummary:
-        """Score on held-out scenes and log it."""
+        """Score on held-out scenes, log it, and draw the run so far."""
         summary = score_held_out(
             self.model, self.tokenizer, num_scenes=self.recipe.num_scored, device=self.device
         )
         self._log({"scores": dataclasses.asdict(summary)})
+        write_plot(self.out)
         return summary
 
     def _one_step(self, prompt: torch.Tensor) -> float:
@@ -561,7 +563,7 @@ class Trainer:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the run: state, log and checkpoint.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: state, log, plot and checkpoint.")],
     minutes: Annotated[float, typer.Option(help="Train this long; --steps overrides it.")] = 60.0,
     steps: Annotated[int | None, typer.Option(help="Train this many steps.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 1 repeats exactly.")] = 1,

@@ -1,0 +1,45 @@
+"""What the engine writes of an archive with no guide and no second try. See `bench.demo_marks`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from bench.bare_side import read_images
+from skytext.config import Config, load_config
+from skytext.models.captioner import Ask, Engine
+from skytext.models.factory import make_captioner
+from skytext.models.identity import caption_model, prompt_of
+
+
+async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str, Any]]:
+    """Return text and finish reason of every sample."""
+    found = (await engine.generate(image, ask)).answers
+    return [{"text": answer.text, "finish_reason": answer.finish_reason} for answer in found]
+
+
+async def collect(config: Config, images: list[Image.Image]) -> list[dict[str, Any]]:
+    """Return, an image in order, its greedy answer and its samples."""
+    caption = config.caption
+    engine = make_captioner(caption, caption_model(caption), prompt_of(caption)).engine
+    asks = {
+        "greedy": Ask(1, 1, 0.0, caption.max_tokens, None),
+        "sampled": Ask(caption.num_variants, 1, caption.temperature, caption.max_tokens, None),
+    }
+    await engine.check()
+    found: dict[str, list[Any]] = {}
+    for name, ask in asks.items():
+        found[name] = await asyncio.gather(*(answers(engine, image, ask) for image in images))
+    engine.close()
+    return [{name: found[name][index] for name in asks} for index in range(len(images))]
+
+
+if __name__ == "__main__":
+    settings = load_config(None, {"caption.structured_output": False})
+    collected = asyncio.run(collect(settings, read_images(Path(sys.argv[1]))))
+    Path(sys.argv[2]).write_text(json.dumps(collected), encoding="utf-8")

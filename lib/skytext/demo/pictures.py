@@ -1,0 +1,117 @@
+"""Pictures for people: a contact sheet of scenes, and what searches found.
+
+``python -m skytext.demo.pictures sheet.jpg`` draws the contact sheet of the documents.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import Image, ImageDraw, ImageFont
+
+from skytext.demo.scenes import HELD_OUT_SEED, Scene, make_scene, render
+
+_GAP, _LABEL = 6, 24
+_INK, _FAINT, _PAPER = (32, 34, 38), (110, 112, 118), (255, 255, 255)
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search to be shown.
+
+    Attributes:
+        query: What was asked.
+        hits: The images found, best first, each with its score.
+    """
+
+    query: str
+    hits: Sequence[tuple[Image.Image, float]]
+
+
+def contact_sheet(scenes: Sequence[Scene], *, columns: int, tile_px: int) -> Image.Image:
+    """Return the scenes side by side, row by row, with nothing between them."""
+    rows = -(-len(scenes) // columns)
+    sheet = Image.new("RGB", (columns * tile_px, rows * tile_px), _PAPER)
+    for index, scene in enumerate(scenes):
+        row, column = divmod(index, columns)
+        sheet.paste(Image.fromarray(render(scene, tile_px)), (column * tile_px, row * tile_px))
+    return sheet
+
+
+def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
+    """Return scenes that show every land cover, linear feature and kind of object early on.
+
+    Each is, of the scenes of 200 seeds, the one whose things were shown least so far.
+    """
+    shown: Counter[str] = Counter()
+    chosen: list[Scene] = []
+    for index in range(number):
+        seeds = range(first_seed + 200 * index, first_seed + 200 * (index + 1))
+        scene = min(map(make_scene, seeds), key=lambda each: _how_known(each, shown))
+        shown.update(_things(scene))
+        chosen.append(scene)
+    return chosen
+
+
+def searches_picture(
+    searches: Sequence[Search], *, columns: int = 2, tile_px: int = 148
+) -> Image.Image:
+    """Return the searches, each with its question above the images that it found."""
+    most = max((len(search.hits) for search in searches), default=1)
+    width, height = most * (tile_px + _GAP) + 2 * _GAP, tile_px + 2 * _LABEL + _GAP
+    rows = -(-len(searches) // columns)
+    picture = Image.new("RGB", (columns * width, rows * height + _GAP), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for index, search in enumerate(searches):
+        row, column = divmod(index, columns)
+        left, top = column * width + _GAP, row * height + _GAP
+        draw.text((left, top), f"“{search.query}”", fill=_INK, font=ImageFont.load_default(16))
+        for rank, (image, score) in enumerate(search.hits):
+            at = left + rank * (tile_px + _GAP)
+            tile = image.resize((tile_px, tile_px), Image.Resampling.LANCZOS)
+            picture.paste(tile, (at, top + _LABEL))
+            label = f"{rank + 1}. {score:.2f}"
+            place = (at, top + _LABEL + tile_px + 3)
+            draw.text(place, label, fill=_FAINT, font=ImageFont.load_default(12))
+    return picture
+
+
+def save_small(image: Image.Image, path: Path) -> None:
+    """Write a JPEG for a page or a repository."""
+    image.save(path, format="JPEG", quality=_QUALITY, optimize=True)
+
+
+def _things(scene: Scene) -> Iterable[str]:
+    yield scene.land_cover
+    for line in scene.linear_features:
+        yield line.kind
+    for group in scene.objects:
+        yield group.kind
+
+
+def _how_known(scene: Scene, shown: Counter[str]) -> float:
+    """Return how well the things of a scene have been shown; an empty scene says little."""
+    things = list(_things(scene))
+    return sum(shown[thing] for thing in things) / len(things) + 2.0 / len(things)
+
+
+def main(
+    path: Annotated[Path, typer.Argument(help="The JPEG to write.")],
+    number: Annotated[int, typer.Option(min=1, help="Scenes.")] = 60,
+    columns: Annotated[int, typer.Option(min=1, help="Scenes in a row.")] = 10,
+    tile_px: Annotated[int, typer.Option(min=16, help="Side of a scene, pixels.")] = 88,
+) -> None:
+    """Draw a contact sheet of held-out scenes."""
+    sheet = contact_sheet(varied_scenes(number), columns=columns, tile_px=tile_px)
+    save_small(sheet, path)
+    typer.echo(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    typer.run(main)
