@@ -18,6 +18,7 @@ _MEASUREMENTS = {
     "driver-memory": ["bench.driver_memory", "compare"],
     "planning": ["bench.planning"],
     "protocol": ["bench.protocol"],
+    "demo-marks": ["bench.demo_marks"],
 }
 
 
