@@ -70,6 +70,20 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     assert resumed.train() == whole[3:]
 
 
+def test_steps_that_are_taken_again_are_logged_once(tmp_path: Path) -> None:
+    Trainer(tmp_path, tiny(steps=4)).train()
+    lost = {"step": 4, "trained_s": 9.0, "loss": 1.0, "facts_loss": 1.0}
+    log = tmp_path / "log.jsonl"
+    log.write_text(log.read_text() + json.dumps(lost) + "\n")
+    resumed = Trainer(tmp_path, tiny(steps=6))
+    assert resumed.resume()
+    resumed.train()
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [record["step"] for record in records if "scores" not in record]
+    assert steps == [0, 1, 2, 3, 4, 5]
+    assert [record["step"] for record in records if "scores" in record] == [4, 6]
+
+
 def test_a_fresh_folder_has_nothing_to_resume(tmp_path: Path) -> None:
     assert not Trainer(tmp_path, tiny()).resume()
 

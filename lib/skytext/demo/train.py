@@ -378,6 +378,11 @@ def score_held_out(
     return summarise(scores, num_invalid=num_invalid)
 
 
+def _is_before(record: dict[str, Any], step: int) -> bool:
+    happened: int = record["step"]
+    return happened <= step if "scores" in record else happened < step
+
+
 def parse_description(text: str) -> dict[str, str] | None:
     """Return the description that a text holds, or None where it is not exactly one."""
     try:
@@ -447,7 +452,16 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.trained_s = state["step"], state["trained_s"]
         self.text_from = state["text_from"]
+        self._forget_lost_steps()
         return True
+
+    def _forget_lost_steps(self) -> None:
+        """Take the steps behind the stored state out of the log: they are taken again."""
+        log = self.out / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        # A score is of the state after the steps before it; a loss is of the step to be taken.
+        kept = [line for line in lines if _is_before(json.loads(line), self.step)]
+        log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def save(self) -> None:
         """Write the state to go on from, and the checkpoint as it is now."""
