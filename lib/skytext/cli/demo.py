@@ -26,10 +26,10 @@ _NUM_IMAGES = 240
 _IMAGES_PER_SHARD = 40
 _NUM_HITS = 4
 # Counted from the first held-out seed: from here on, 240 scenes hold what is asked for below.
-_FIRST_SCENE = 40_000
+_FIRST_SCENE = 8_880
 _PICTURE = "searches.jpg"
 _QUERIES = (
-    "storage tanks near a river",
+    "storage tanks in a port",
     "two ships in a harbour",
     "airplanes parked beside a runway",
     "a baseball field among houses",

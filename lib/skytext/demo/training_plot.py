@@ -114,7 +114,7 @@ def _panel(
     for part in range(5):
         x = at(end * part / 4, low)[0]
         draw.text((x, lower + 6), f"{end * part / 4:.0f}", fill=_INK, font=font, anchor="ma")
-    draw.text((right + 12, lower + 6), "minutes", fill=_INK, font=font)
+    draw.text((right + 24, lower + 6), "minutes", fill=_INK, font=font)
     for index, (name, curve) in enumerate(curves.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         points = [at(minutes, value) for minutes, value in curve]
