@@ -80,10 +80,29 @@ def test_plan_says_what_would_become_of_every_image(
         "             1  described with other settings: left as they are",
         "             1  failed before: left to skytext retry-failed",
         "             2  done",
-        "             1  gone from their shard: their rows are left",
+        "             1  gone: their rows are left",
         "no earlier run of this model tells how long that takes",
     ]
     assert contents(tmp_path) == before
+
+
+def test_plan_says_what_is_gone_with_its_shard(
+    skytext: Skytext, archive: Path, tmp_path: Path
+) -> None:
+    (archive / "a.tar").unlink()
+    called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
+    assert (
+        "             6  gone, 1 shard as a whole: their rows are left" in called.out.splitlines()
+    )
+    # One file of an archive says nothing of the others.
+    called = skytext(
+        "plan", archive / "b.tar", "--archive", "aerial", "--table", tmp_path / "table", *FAKES
+    )
+    assert "             1  gone: their rows are left" in called.out.splitlines()
+    # Nor does a folder of another archive.
+    other = write_archive(tmp_path / "orbital", {"a.tar": images(0, 1)})
+    called = skytext("plan", other, "--table", tmp_path / "table", *FAKES)
+    assert "gone" not in called.out
 
 
 def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
@@ -111,6 +130,7 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "num_shards_to_read": 2,
         "num_images": {"new": 1, "changed": 1, "unsure": 1, "stale": 1, "failed": 1, "done": 2},
         "num_gone": 1,
+        "num_shards_gone": 0,
         "num_staged_units": 1,
         "num_to_describe": 3,
         # 40 images in 20 s of one engine; another model's runs say nothing.

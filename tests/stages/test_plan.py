@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from skytext.schema import SAMPLE
-from skytext.sources import ReadLimits, Shard, discover
+from skytext.sources import ReadLimits, Shard, discover, survey
 from skytext.stages.plan import PlanOptions, ShardPlan, Verdict, open_index, plan_shards
 from skytext.stages.read import ShardReader
 from skytext.stages.units import unpack
@@ -310,6 +311,23 @@ def test_shards_of_one_name_in_two_archives_are_two(tmp_path: Path, where: Table
         ("aerial", {"new": 2}),
         ("orbital", {"done": 2}),
     ]
+
+
+def test_an_index_counts_the_rows_of_shards_that_are_gone(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
+    found = survey([str(tmp_path / "aerial")])
+    assert found.whole_archives == {"aerial"}
+    gone = [good_row(f"{i}.jpg", shard="gone.tar") for i in range(3)] + [failed_row("x", shard="b")]
+    rows = [*gone, good_row("0000.jpg"), good_row("y", archive="orbital", shard="gone.tar")]
+    version = make_table(where, rows).version
+    whole = replace(OPTIONS, whole_archives=found.whole_archives)
+    index = open_index(where, version, found.shards, whole)
+    assert index.gone_shards == {("aerial", "gone.tar"): 3, ("aerial", "b"): 1}
+    assert not open_index(where, version, found.shards, OPTIONS).gone_shards
+    assert not survey([str(tmp_path / "aerial" / "a.tar")]).whole_archives
+    assert not survey([str(tmp_path / "aerial" / "*.tar")]).whole_archives
 
 
 def test_an_index_knows_all_contents_that_are_described(

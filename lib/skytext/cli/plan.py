@@ -93,7 +93,9 @@ def _show(found: Preview, num_engines: int) -> None:
     lines = [f"{num_images} in {num_shards}, {found.num_shards_to_read:,} to be read"]
     lines += [f"  {found.num_images[key]:>12,}  {words}" for key, words in _WORDS.items()]
     if found.num_gone:
-        lines.append(f"  {found.num_gone:>12,}  gone from their shard: their rows are left")
+        shards = plural(found.num_shards_gone, "shard")
+        with_shards = f", {shards} as a whole" if found.num_shards_gone else ""
+        lines.append(f"  {found.num_gone:>12,}  gone{with_shards}: their rows are left")
     if found.num_staged_units:
         units = plural(found.num_staged_units, "unit")
         lines.append(f"{units} staged by a run that ended early would be committed first")

@@ -17,7 +17,7 @@ from skytext.models.identity import (
     prompt_of,
 )
 from skytext.prompts import Prompt
-from skytext.sources import ReadLimits, ReadOptions, Shard, discover
+from skytext.sources import ReadLimits, ReadOptions, Shard, survey
 from skytext.stages.plan import PlanOptions
 from skytext.table.commit import check_identity
 from skytext.table.images import ImagesTable, TableIdentity
@@ -36,6 +36,7 @@ class CaptionPlan:
         location: the table.
         sources: as they were named.
         shards: what the sources hold.
+        whole_archives: archives that the sources hold all of; see `skytext.sources.survey`.
         caption_model: the model.
         prompt: what it is asked.
         embed_model: the embedding model.
@@ -46,6 +47,7 @@ class CaptionPlan:
     location: TableLocation
     sources: tuple[str, ...]
     shards: tuple[Shard, ...]
+    whole_archives: frozenset[str]
     caption_model: ModelIdentity
     prompt: Prompt
     embed_model: ModelIdentity
@@ -96,6 +98,7 @@ class CaptionPlan:
             retry_failed=self.retry_failed,
             max_attempts=self.config.job.max_attempts,
             walk_headers=walk_headers,
+            whole_archives=self.whole_archives,
             limits=self.limits,
             reading=self.reading,
         )
@@ -142,13 +145,14 @@ def _plan(
     sources: Sequence[str], location: TableLocation, config: Config, *, retry_failed: bool
 ) -> CaptionPlan:
     reading = ReadOptions(image_column=config.sources.image_column)
-    shards = discover(sources, archive=config.archive, options=reading)
+    found = survey(sources, archive=config.archive, options=reading)
     model, prompt, embedder = check_models(config)
     plan = CaptionPlan(
         config=config,
         location=location,
         sources=tuple(sources),
-        shards=tuple(shards),
+        shards=found.shards,
+        whole_archives=found.whole_archives,
         caption_model=model,
         prompt=prompt,
         embed_model=embedder,

@@ -30,7 +30,9 @@ class Preview:
         num_shards: shards of the sources.
         num_shards_to_read: those in which there is something to do.
         num_images: images by what would become of them, keys the names of `Verdict` in lower case.
-        num_gone: rows of images that their shard no longer holds: reported and left.
+        num_gone: rows of images that are gone, from their shard or with it: reported and left.
+        num_shards_gone: shards of the table that the sources no longer hold, where they are the
+            folders of whole archives.
         num_staged_units: units that an earlier run staged and did not commit: adopted first.
         num_to_describe: images for the model, at the most.
         images_per_engine_s: measured by earlier runs of this model; None without one.
@@ -43,6 +45,7 @@ class Preview:
     num_shards_to_read: int
     num_images: dict[str, int]
     num_gone: int
+    num_shards_gone: int
     num_staged_units: int
     num_to_describe: int
     images_per_engine_s: float | None
@@ -77,6 +80,7 @@ def preview(
     num_to_read = num_gone = 0
     options = plan.options(walk_headers=True)
     index = open_index(plan.location, version, plan.shards, options)
+    num_gone += index.gone_shards.total()
     for shard in plan_shards(plan.location, index, plan.shards, options, on_members):
         images.update(dict(zip(Verdict, shard.counts, strict=True)))
         num_gone += shard.num_gone_ok + shard.num_gone_failed
@@ -90,6 +94,7 @@ def preview(
         num_shards_to_read=num_to_read,
         num_images={verdict.name.lower(): images[verdict] for verdict in Verdict},
         num_gone=num_gone,
+        num_shards_gone=len(index.gone_shards),
         num_staged_units=len(staged_unit_ids(plan.location)),
         num_to_describe=num_to_describe,
         images_per_engine_s=None if rate is None else round(rate, 4),

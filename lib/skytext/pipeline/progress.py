@@ -28,6 +28,7 @@ class Progress:
     sums: Counter[str] = field(default_factory=Counter)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
     num_gone: Counter[str] = field(default_factory=Counter)
+    num_gone_with_shard: int = 0
     expected_by_shard: Counter[tuple[str, str]] = field(default_factory=Counter)
     example: tuple[str, str] | None = None
     is_stopping: bool = False
@@ -155,7 +156,7 @@ def summarise(
         num_adopted=progress.num_adopted,
         num_skipped=progress.num_skipped,
         num_stale=num_stale,
-        num_gone=progress.num_gone.total(),
+        num_gone=progress.num_gone.total() + progress.num_gone_with_shard,
         failures=dict(progress.failures),
         num_variants=sums["num_variants"],
         num_prompt_tokens=sums["num_prompt_tokens"],

@@ -76,6 +76,7 @@ def _run(
     prepared = prepare(claim, plan.identity, plan.shards, plan.options(), run)
     progress.prepare_s = time.monotonic() - started
     progress.num_adopted = prepared.adoption.num_adopted
+    progress.num_gone_with_shard = prepared.num_gone_with_shard
     must_read = _count_unread(plan, prepared, progress)
     committer = RemoteCommitter(claim, plan.identity, prepared.version)
     if must_read:

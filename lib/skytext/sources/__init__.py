@@ -12,7 +12,7 @@ from skytext.sources.base import (
     ShardCounts,
     image_id,
 )
-from skytext.sources.discover import discover
+from skytext.sources.discover import discover, survey
 from skytext.sources.fetch import fetch_image
 from skytext.sources.members import list_members, read_shard
 from skytext.sources.sidecar import parse_bbox, parse_datetime, parse_sidecar
@@ -39,4 +39,5 @@ __all__ = [
     "parse_sidecar",
     "read_range",
     "read_shard",
+    "survey",
 ]

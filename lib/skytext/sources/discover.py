@@ -39,9 +39,23 @@ _SIDECAR_SUFFIXES = tuple(f".{name}" for name in sorted(SIDECAR_SUFFIXES))
 _SUFFIXES = SHARD_SUFFIXES + _COMPRESSED_SUFFIXES + _IMAGE_SUFFIXES + _SIDECAR_SUFFIXES
 
 
-def discover(
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What sources hold.
+
+    Attributes:
+        shards: sorted by archive and path, each once.
+        whole_archives: archives that a folder was named for: what is not among the shards is gone.
+            A file or a pattern says nothing of the others.
+    """
+
+    shards: tuple[Shard, ...]
+    whole_archives: frozenset[str]
+
+
+def survey(
     sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
-) -> list[Shard]:
+) -> Survey:
     """Expand sources into their shards, sorted by archive and path, each shard once.
 
     A shard that two sources reach counts for the one whose root lies further out, whatever
@@ -65,8 +79,11 @@ def discover(
     if archive is not None and (not archive or not archive.isprintable()):
         raise SourceError(f"--archive {archive!r} is no name: use printable characters")
     by_uri: dict[str, Shard] = {}
+    whole: set[str] = set()
     for source in sources:
-        for shard in _shards_of(source, archive, options or ReadOptions()):
+        found, is_whole = _shards_of(source, archive, options or ReadOptions())
+        whole.update(shard.archive for shard in found if is_whole)
+        for shard in found:
             other = by_uri.get(shard.uri)
             if other is None or shard.path.count("/") > other.path.count("/"):
                 by_uri[shard.uri] = shard
@@ -78,7 +95,14 @@ def discover(
                 f"{one.archive!r} and their images get the same ids: run them one after the "
                 "other, each with an --archive name of its own"
             )
-    return shards
+    return Survey(tuple(shards), frozenset(whole))
+
+
+def discover(
+    sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
+) -> list[Shard]:
+    """Return the shards of a `survey`."""
+    return list(survey(sources, archive=archive, options=options).shards)
 
 
 @dataclass
@@ -103,7 +127,8 @@ class _Folder:
         return f"{self.digest % (1 << 256):064x}"[:32]
 
 
-def _shards_of(source: str, archive: str | None, options: ReadOptions) -> list[Shard]:
+def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[list[Shard], bool]:
+    """Return a source's shards, and whether it is a folder with all that is in it."""
     listing = list_files(source, _SUFFIXES)
     name = archive or _printable(listing.root.name)
     if not name:
@@ -134,7 +159,7 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> list[S
     if not shards:
         raise _nothing_error(source, listing, folders)
     _check_parquet(source, shards, options)
-    return shards
+    return shards, listing.kind == "folder"
 
 
 def _folder_shard(archive: str, root: Location, path: str, folder: _Folder) -> Shard:

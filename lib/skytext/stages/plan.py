@@ -12,6 +12,7 @@ A shard whose manifest has the etag of today is judged by it and need not be ope
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -91,6 +92,7 @@ class PlanOptions:
         retry_failed: plan ``retry-failed`` instead of ``caption``.
         max_attempts: a row that failed this often is not tried again.
         walk_headers: whether to open shards that the manifest does not know.
+        whole_archives: archives all of whose shards are named.
         limits: of the reader.
         reading: options of the reader.
     """
@@ -99,6 +101,7 @@ class PlanOptions:
     retry_failed: bool = False
     max_attempts: int = 3
     walk_headers: bool = False
+    whole_archives: frozenset[str] = frozenset()
     limits: ReadLimits = field(default_factory=ReadLimits)
     reading: ReadOptions = field(default_factory=ReadOptions)
 
@@ -125,17 +128,25 @@ class RowIndex:
     Attributes:
         described: bytes (N,), sorted: the first 16 bytes of the content hashes of all images of
             the table, of whatever shard, that are described with this fingerprint.
+        gone_shards: rows by archive and shard, of the shards that are not there any more.
 
     Args:
         table: the version to look at; None where there is none.
         shards: the shards that matter.
         caption_fingerprint: rows with another one are stale.
+        whole_archives: archives all of whose shards are in ``shards``.
     """
 
     def __init__(
-        self, table: ImagesTable | None, shards: Sequence[Shard], caption_fingerprint: str
+        self,
+        table: ImagesTable | None,
+        shards: Sequence[Shard],
+        caption_fingerprint: str,
+        whole_archives: frozenset[str] = frozenset(),
     ) -> None:
         self._codes = {(shard.archive, shard.path): i for i, shard in enumerate(shards)}
+        self.gone_shards: Counter[tuple[str, str]] = Counter()
+        self._whole_archives = whole_archives
         parts: list[_Rows] = []
         codes: list[NDArray[np.int64]] = []
         described = [np.empty(0, f"S{_ID_BYTES}")]
@@ -171,7 +182,11 @@ class RowIndex:
             )
             for p in distinct
         ]
-        code = np.array([self._codes.get(name, -1) for name in names], np.int64)[inverse]
+        known = np.array([self._codes.get(name, -1) for name in names], np.int64)
+        for name, index, number in zip(names, known, np.bincount(inverse), strict=True):
+            if index < 0 and name[0] in self._whole_archives:
+                self.gone_shards[name] += int(number)
+        code = known[inverse]
         rows = _Rows(
             ids=_hex_bytes(batch.image_id),
             contents=_hex_bytes(batch.content_sha256),
@@ -190,7 +205,7 @@ def open_index(
 ) -> RowIndex:
     """Look at every row of a version of a table; None for no table."""
     table = None if version is None else ImagesTable.open(location, version)
-    return RowIndex(table, shards, options.caption_fingerprint)
+    return RowIndex(table, shards, options.caption_fingerprint, options.whole_archives)
 
 
 def plan_shards(

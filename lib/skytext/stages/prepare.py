@@ -37,12 +37,14 @@ class Prepared:
     Attributes:
         adoption: what became of the units that an earlier run had staged.
         shards: the plan of every shard.
+        num_gone_with_shard: rows of shards that the sources no longer hold.
         described: a reference to the contents that have a description: bytes (N,), sorted, the
             first 16 bytes of their hashes. Workers fetch it, the driver never does.
     """
 
     adoption: Adoption
     shards: tuple[ShardPlan, ...]
+    num_gone_with_shard: int = 0
     described: Any = None
 
     @property
@@ -100,4 +102,4 @@ def _prepare(
     plans = tuple(plan_shards(location, index, shards, options))
     if adoption.num_adopted or any(plan.must_read for plan in plans):
         record_run(location, run)
-    return Prepared(adoption, plans), index.described
+    return Prepared(adoption, plans, index.gone_shards.total()), index.described
