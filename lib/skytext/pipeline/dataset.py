@@ -27,6 +27,7 @@ def build_dataset(
     prepared: Prepared,
     run_id: str,
     gpus_per_engine: float,
+    lead: Any,
 ) -> ray.data.Dataset:
     """Return the job as a lazy Ray data set of unit records.
 
@@ -35,6 +36,7 @@ def build_dataset(
         prepared: the table and its shards; at least one of these must be read.
         run_id: the run.
         gpus_per_engine: GPUs an engine asks for.
+        lead: from `start_lead`.
     """
     config, job = plan.config, plan.config.job
     _configure_ray_data()
@@ -57,6 +59,7 @@ def build_dataset(
             "stop": stop,
             "location": plan.location,
             "described": prepared.described,
+            "lead": lead,
         },
         compute=_pool(config.caption.engine.num_engines, job.units_in_flight),
         num_cpus=config.caption.engine.num_cpus_per_engine,

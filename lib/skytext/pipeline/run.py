@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from typing import Any
 
 from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError, JobError
 from skytext.pipeline.dataset import build_dataset, stream
@@ -21,6 +22,7 @@ from skytext.stages.cluster import check_capacity, gpus_per_engine, ray_cluster
 from skytext.stages.commit import RemoteCommitter, record_run_remotely
 from skytext.stages.count import TableCounts, count_table
 from skytext.stages.drain import watch_node
+from skytext.stages.lead import start_lead
 from skytext.stages.prepare import Prepared, prepare
 from skytext.stages.stop import StopFlag
 from skytext.stages.write import UnitRecord
@@ -80,8 +82,9 @@ def _run(
     must_read = _count_unread(plan, prepared, progress)
     committer = RemoteCommitter(claim, plan.identity, prepared.version)
     if must_read:
-        dataset = build_dataset(plan, prepared, run.run_id, gpus)
-        group = _Group(plan, committer, progress, stopping)
+        lead = start_lead(plan.config)
+        dataset = build_dataset(plan, prepared, run.run_id, gpus, lead)
+        group = _Group(plan, committer, progress, stopping, lead)
         stop = StopFlag(plan.location, run.run_id)
         try:
             with contextlib.closing(stream(dataset)) as records:
@@ -124,7 +127,9 @@ class _Group:
         committer: RemoteCommitter,
         progress: Progress,
         stopping: Stopping,
+        lead: Any,
     ) -> None:
+        self._lead = lead
         self._job = plan.config.job
         self._committer = committer
         self._unit_ids: list[str] = []
@@ -139,6 +144,7 @@ class _Group:
         Raises:
             FailureRateError: too large a part of the images failed.
         """
+        self._lead.settle.remote(record.head.unit_id)
         self.progress.add(record)
         if record.num_rows is not None:
             self._unit_ids.append(record.head.unit_id)

@@ -62,6 +62,7 @@ class CaptionUnits:
             units: they stay without a row, for the next run.
         location: the table, where earlier descriptions of identical bytes are found.
         described: see `skytext.stages.prepare.Prepared`; None for nothing described yet.
+        lead: see `skytext.stages.lead`; None for no limit.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class CaptionUnits:
         stop: StopFlag | None = None,
         location: TableLocation | None = None,
         described: Any = None,
+        lead: Any = None,
     ) -> None:
         self._stop = stop
+        self._lead = lead
         self._lineage = {
             "caption_fingerprint": caption_fingerprint(config, images, model, prompt),
             "caption_model": model.name,
@@ -93,6 +96,8 @@ class CaptionUnits:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images described."""
         head, samples = unpack(batch)
+        if self._lead is not None:
+            await self._lead.admit.remote(head.unit_id, samples.num_rows)
         found = await asyncio.gather(*(self._row(row) for row in samples.to_pylist()))
         rows = [row for row in found if row is not None]
         unit = pack(head, pa.Table.from_pylist(rows, schema=CAPTIONED))

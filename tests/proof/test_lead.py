@@ -1,0 +1,56 @@
+"""An embedder that lags behind holds the engines back: what a dead driver loses has a limit."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.archives import images, write_archive
+from tests.proof.commands import Command, command
+from tests.proof.kill_matrix import RUN_S, rows_of
+from tests.proof.test_kill_matrix import COMMIT_IMAGES, FAKES
+
+QUIET_S = 10.0
+
+
+def embedder_of(running: Command) -> psutil.Process:
+    deadline = time.monotonic() + RUN_S
+    while time.monotonic() < deadline:
+        for process in running.left():
+            if "EmbedUnits" in " ".join([process.name(), *process.cmdline()]):
+                return process
+        assert running.process.poll() is None, running.err
+        time.sleep(0.05)
+    raise AssertionError("no embedder was started")
+
+
+def wait_until_quiet(journal: Path) -> int:
+    """Return the number of answers once no more are given."""
+    number, since = 0, time.monotonic()
+    while time.monotonic() - since < QUIET_S or not number:
+        found = len(journal.read_text().splitlines()) if journal.exists() else 0
+        if found != number:
+            number, since = found, time.monotonic()
+        time.sleep(0.2)
+    return number
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(600)
+def test_engines_are_so_far_ahead_and_no_further(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(100 * i, 100) for i in range(3)})
+    journal, table = tmp_path / "journal", str(tmp_path / "table")
+    options = [o.replace("delay_s=0.1", f"journal={journal}") for o in FAKES]
+    with command(tmp_path, "caption", root, "--table", table, *options) as running:
+        embedder = embedder_of(running)
+        embedder.send_signal(signal.SIGSTOP)
+        try:
+            assert wait_until_quiet(journal) <= COMMIT_IMAGES
+        finally:
+            embedder.send_signal(signal.SIGCONT)
+        assert running.finish(RUN_S) == 0, running.err
+    assert len(rows_of(table, ["status"])) == 300
