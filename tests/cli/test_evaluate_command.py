@@ -54,7 +54,7 @@ def test_a_table_and_its_export_measure_alike(
     assert called.status == 0, called.err
     of_table = json.loads(called.out)
     assert of_table["num_images"] == 4
-    assert "| skytext | training-free |" in (tmp_path / "table.md").read_text()
+    assert "| skytext: dense, max | training-free |" in (tmp_path / "table.md").read_text()
 
     out = tmp_path / "out.jsonl"
     called = skytext("export", table, "--format", "rsrt-jsonl", "--output", out)
@@ -96,7 +96,8 @@ def test_own_queries_and_text_only(
         "--json",
     )  # fmt: skip
     assert called.status == 0, called.err
-    assert len(json.loads(called.out)["results"]) == 4
+    # Repeats removed and kept; one and two texts an image; the paper's rule and that of searches.
+    assert len(json.loads(called.out)["results"]) == 8
 
 
 WRONG = {

@@ -10,7 +10,7 @@ import pytest
 from skytext.captions import Variant
 from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, Query
-from skytext.evaluation.evaluate import evaluate_benchmark, evaluate_queries
+from skytext.evaluation.evaluate import Embedders, Models, evaluate_benchmark, evaluate_queries
 from skytext.evaluation.texts import Described, described_in_jsonl, described_in_table
 from skytext.models.fakes import FakeEmbedder
 from skytext.table.images import ImagesTable
@@ -22,7 +22,7 @@ def documents(texts: Any) -> Any:
     return FakeEmbedder().embed_documents(texts).vectors
 
 
-QUERIES = FakeEmbedder().embed_queries
+MODELS: Models = {None: Embedders(documents, FakeEmbedder().embed_queries)}
 
 
 def variant(text: str) -> Variant:
@@ -42,9 +42,9 @@ ANNOTATIONS = Annotations(
 
 
 def test_both_directions_are_measured() -> None:
-    found = evaluate_benchmark(described(), ANNOTATIONS, documents, QUERIES)
+    found = evaluate_benchmark(described(), ANNOTATIONS, MODELS)
     assert (found.num_images, found.num_queries) == (4, 8)
-    [row] = found.rows
+    row = found.rows[0]
     assert set(row.recall) == {"image_to_text", "text_to_image"}
     values = [value for part in row.recall.values() for value in part]
     assert row.mean_recall == pytest.approx(sum(values) / 6)
@@ -54,9 +54,9 @@ def test_both_directions_are_measured() -> None:
 
 def test_images_beside_the_benchmark_are_not_searched() -> None:
     more = [*described(), Described("x.jpg", (variant("a brown river"),), None)]
-    assert evaluate_benchmark(more, ANNOTATIONS, documents, QUERIES).num_images == 4
+    assert evaluate_benchmark(more, ANNOTATIONS, MODELS).num_images == 4
     own = [Query("a brown river", ("river.jpg",))]
-    assert evaluate_queries(more, own, documents, QUERIES).num_images == 5
+    assert evaluate_queries(more, own, MODELS).num_images == 5
 
 
 def test_any_expected_image_is_a_hit_and_ties_are_shared() -> None:
@@ -65,8 +65,8 @@ def test_any_expected_image_is_a_hit_and_ties_are_shared() -> None:
         for i in range(6)
     ]
     own = [Query("a river", ("0.jpg", "2.jpg"))]
-    found = evaluate_queries(twins, own, documents, QUERIES)
-    [row] = found.rows
+    found = evaluate_queries(twins, own, MODELS)
+    row = found.rows[0]
     assert row.recall["text_to_image"][0] == pytest.approx(100 * 2 / 3)
     assert row.other_ties is not None
     assert row.other_ties["text_to_image"][0] in (0, 100)
@@ -76,8 +76,8 @@ def test_any_expected_image_is_a_hit_and_ties_are_shared() -> None:
 def test_missing_images_are_counted_and_allowed_only_on_request() -> None:
     some = list(described())[1:]
     with pytest.raises(CallError, match=r"1 of 4 annotated images .*river\.jpg.*--allow-missing"):
-        evaluate_benchmark(some, ANNOTATIONS, documents, QUERIES)
-    found = evaluate_benchmark(some, ANNOTATIONS, documents, QUERIES, allow_missing=True)
+        evaluate_benchmark(some, ANNOTATIONS, MODELS)
+    found = evaluate_benchmark(some, ANNOTATIONS, MODELS, allow_missing=True)
     assert (found.num_images, found.num_queries, found.num_missing) == (3, 6, 1)
     assert "1 annotated images are missing" in found.caveats()[0]
 
@@ -85,20 +85,20 @@ def test_missing_images_are_counted_and_allowed_only_on_request() -> None:
 def test_ambiguous_names_are_refused() -> None:
     twice = [*described(), Described("other/river.jpg", (variant("a river"),), None)]
     with pytest.raises(CallError, match=r"two images are named 'river.jpg' \(val/river.jpg, other"):
-        evaluate_benchmark(twice, ANNOTATIONS, documents, QUERIES)
+        evaluate_benchmark(twice, ANNOTATIONS, MODELS)
     # Names that nobody asks for may be as they like.
     asked = [Query("forest", ("forest.jpg",))]
-    assert evaluate_queries(twice, asked, documents, QUERIES).num_images == 5
+    assert evaluate_queries(twice, asked, MODELS).num_images == 5
 
 
 def test_a_table_of_other_images_is_refused() -> None:
     other = [Described("x.jpg", (variant("a river"),), None)]
     with pytest.raises(CallError, match="none of the 4 annotated images is there"):
-        evaluate_benchmark(other, ANNOTATIONS, documents, QUERIES)
+        evaluate_benchmark(other, ANNOTATIONS, MODELS)
 
 
 def test_the_published_rows_stand_beside_ours() -> None:
-    found = evaluate_benchmark(described(), ANNOTATIONS, documents, QUERIES)
+    found = evaluate_benchmark(described(), ANNOTATIONS, MODELS)
     text = found.markdown()
     assert "| TRSLLaVA | training-free | – | – | – | – | – | – | 42.62 |" in text
     assert "a perfect scene classifier" in text

@@ -13,11 +13,13 @@ from skytext.evaluation.recall import (
     KS,
     Direction,
     Placings,
-    bootstrap,
+    interval,
     place,
-    place_captions,
-    place_images,
+    resampled,
 )
+from skytext.evaluation.rules import PAPER_RULE, Rule
+from skytext.evaluation.scoring import Documents, WordScores, place_captions, place_images
+from skytext.ranking import FUSIONS, POOLINGS, fuse, mean_lengths, pool
 from tests.table.rows import unit_vectors
 
 # Four queries, five answers; the right ones are the first answer, then the second, …
@@ -90,12 +92,14 @@ def made_up(seed: int, num_images: int) -> tuple[Any, Any, Any, Any]:
     return documents, counts, captions, np.repeat(np.arange(num_images), 5)
 
 
-def both(documents: Any, counts: Any, captions: Any, owner: Any) -> list[Placings]:
-    offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
+def both(
+    documents: Any, counts: Any, captions: Any, owner: Any, rule: Rule = PAPER_RULE
+) -> list[Placings]:
+    searched = Documents(documents, np.concatenate([[0], np.cumsum(counts)[:-1]]))
     own = [np.flatnonzero(owner == i) for i in range(len(counts))]
     return [
-        place_images(captions, documents, offsets, list(owner.reshape(-1, 1))),
-        place_captions(documents, offsets, captions, own),
+        place_images(captions, searched, list(owner.reshape(-1, 1)), rule),
+        place_captions(searched, captions, own, rule),
     ]
 
 
@@ -148,11 +152,65 @@ def test_the_bootstrap_draws_images_with_all_of_their_queries() -> None:
     relevant = [[i if good[i] else (i + 1) % 40] for i in range(40) for _ in range(5)]
     placings = placed(np.repeat(scores, 5, axis=0), relevant, tolerance=0.0)
     unit = np.repeat(np.arange(40), 5)
-    [intervals], mean = bootstrap([Direction(placings, unit)], "sort", (1,), num_resamples=2000)
+    drawn = resampled([Direction(placings, unit)], "sort", (1,), num_resamples=2000)
+    low, high = interval(drawn)[:, 0]
     recall = Direction(placings, unit).recall("sort", (1,))[0]
     half = 100 * 1.96 * np.sqrt(good.mean() * (1 - good.mean()) / 40)
-    assert intervals[0][0] == pytest.approx(recall - half, abs=4)
-    assert intervals[0][1] == pytest.approx(recall + half, abs=4)
-    assert mean == intervals[0]
-    again, _ = bootstrap([Direction(placings, unit)], "sort", (1,), num_resamples=2000)
-    assert again == [intervals]
+    assert low == pytest.approx(recall - half, abs=4)
+    assert high == pytest.approx(recall + half, abs=4)
+    again = resampled([Direction(placings, unit)], "sort", (1,), num_resamples=2000)
+    assert again.tolist() == drawn.tolist()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("rows_of_blocks", [1, 64])
+def test_every_pooling_places_as_a_plain_loop_does(
+    pooling: Any, rows_of_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skytext.evaluation.scoring._rows_at_once", lambda _: rows_of_blocks)
+    documents, counts, captions, owner = made_up(11, 12)
+    offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    to_image, to_text = both(documents, counts, captions, owner, Rule("dense", pooling))
+    lengths = mean_lengths(documents, offsets)
+    for i, query in enumerate(captions):
+        scores = pool(documents @ query, offsets, pooling, lengths)
+        assert to_image.better[i] == np.count_nonzero(scores > scores[owner[i]] + 1e-6)
+    per_image = np.stack(
+        [
+            pool(documents @ caption, offsets, "max" if pooling == "max" else "mean", lengths)
+            for caption in captions
+        ],
+        axis=1,
+    )
+    best = np.stack([pool(documents @ caption, offsets, "max") for caption in captions], axis=1)
+    wanted = {
+        "max": best,
+        "mean": per_image,
+        "max+mean": (best + per_image) / 2,
+        "max+mean-z": fuse([best, per_image], "z"),
+    }[pooling]
+    for i, scores in enumerate(wanted):
+        right = scores[owner == i].max()
+        assert to_text.better[i] == np.count_nonzero(scores > right + 1e-6)
+
+
+TEXTS = ["a river and a bridge", "two planes on a runway", "an empty field", "rivers, rivers"]
+ASKED = ["a bridge over the river", "planes", "rivers in fields"]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_hybrid_places_by_both_rankings(fusion: Any) -> None:
+    vectors = unit_vectors(np.random.default_rng(1), (4, 8))
+    queries = unit_vectors(np.random.default_rng(2), (3, 8))
+    searched = Documents(vectors, np.arange(4))
+    words = WordScores(TEXTS, ASKED)
+    rule = Rule("hybrid", "max", fusion, 0.5)
+    right = [np.array([0]), np.array([1]), np.array([0])]
+    found = place_images(queries, searched, right, rule, words)
+    fused = fuse([queries @ vectors.T, words.rows(0, 3)], fusion, [1, 0.5], [-1, 0])
+    for i, scores in enumerate(fused):
+        assert found.better[i] == np.count_nonzero(scores > scores[right[i]] + 1e-6)
+    by_words = place_images(queries, searched, right, Rule("text"), words)
+    assert by_words.better.tolist() == [0, 0, 2]
+    with pytest.raises(ValueError, match="needs scores by words"):
+        place_images(queries, searched, right, rule)

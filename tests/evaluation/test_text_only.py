@@ -10,7 +10,8 @@ import pytest
 from skytext.config import EmbedConfig
 from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, read_annotations
-from skytext.evaluation.evaluate import evaluate_text_only
+from skytext.evaluation.evaluate import Embedders, evaluate_text_only
+from skytext.evaluation.rules import PAPER_RULE, Setup
 from skytext.evaluation.text_only import caption_vectors, text_only
 from skytext.models.factory import make_embedder
 from skytext.models.fakes import FakeEmbedder
@@ -30,17 +31,18 @@ def test_repeats_find_themselves_only_where_they_are_kept() -> None:
     made = annotated(["a river"] * 3, ["an airport", "ships in a harbour"])
     vectors = caption_vectors(made, EMBED)
     kept = text_only(made, vectors, distinct=False)
-    assert (kept.num_images, kept.num_queries) == (2, 5)
-    assert kept.direction.placings.hits(1)[[0, 2, 4]].tolist() == [1, 1, 1]
+    assert (kept.num_images, len(kept.directions[PAPER_RULE].unit)) == (2, 5)
+    assert kept.directions[PAPER_RULE].placings.hits(1)[[0, 2, 4]].tolist() == [1, 1, 1]
     removed = text_only(made, vectors, distinct=True)
-    assert (removed.num_images, removed.num_queries) == (1, 2)
-    assert removed.direction.unit.tolist() == [0, 0]
+    assert (removed.num_images, len(removed.directions[PAPER_RULE].unit)) == (1, 2)
+    assert removed.directions[PAPER_RULE].unit.tolist() == [0, 0]
 
 
 def test_the_first_texts_stand_for_an_image() -> None:
     made = annotated(["x", "a river", "x"], ["y", "dense forest", "planes"])
     vectors = caption_vectors(made, EMBED)
-    one = text_only(made, vectors, distinct=False, num_variants=1).direction.placings
+    one = text_only(made, vectors, distinct=False, num_variants=1)
+    one = one.directions[PAPER_RULE].placings
     # In turn 0 "a river" stands for the first image, in turns 1 and 2 "x" does.
     assert one.hits(1)[4] == 1
     assert one.better[2] <= 1
@@ -59,8 +61,13 @@ def test_rsitmd_by_its_own_captions() -> None:
     picked = np.sort(np.random.default_rng(0).choice(len(read.images), 452, replace=False))
     config = EmbedConfig(dtype="float32")
     embedder = make_embedder(config, embed_model(config))
+    models = {
+        None: Embedders(
+            lambda texts: embedder.embed_documents(texts).vectors, embedder.embed_queries
+        )
+    }
     some = replace(read, images=tuple(read.images[i] for i in picked))
-    result = evaluate_text_only(some, embedder.embed_queries)
+    result = evaluate_text_only(some, models, [Setup(PAPER_RULE)])
     found = [round(row.mean_recall, 1) for row in result.rows]
     # One, two and four texts an image; repeats removed, then kept.
     assert found == pytest.approx(EXPECTED, abs=0.3)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skytext.cli.options import AsJson, ConfigFile, EmbeddingModel, Settings, make_config
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    EmbeddingModel,
+    Settings,
+    make_config,
+    parse_settings,
+)
 from skytext.errors import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from skytext.config import EmbedConfig
-    from skytext.evaluation.recall import Ties
+    from skytext.cli.measuring import Call
+    from skytext.evaluation.golden import Verdict
     from skytext.evaluation.report import Evaluation
-    from skytext.evaluation.texts import Described
-    from skytext.models.embedder import Embedder
-    from skytext.table.images import ImagesTable
 
-_JSONL = (".jsonl", ".ndjson")
 _TIES = ("expected", "sort")
+_EXIT_FAILED = 1
 
 
 def evaluate(
@@ -50,6 +49,20 @@ def evaluate(
             metavar="FILE",
         ),
     ] = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option(
+            help="Golden queries instead: .yaml, .json or .jsonl; exit status 1 where they fail.",
+            metavar="FILE",
+        ),
+    ] = None,
+    at_least: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --golden: R@1, R@5, R@10 or mean_recall in percent; may be repeated.",
+            metavar="NAME=PERCENT",
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="Of annotations that know splits; all for all of them.")
     ] = "test",
@@ -57,6 +70,31 @@ def evaluate(
         bool,
         typer.Option("--text-only", help="No table: captions stand for images, captions search."),
     ] = False,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(help="dense, text or hybrid; may be repeated, like all ablations below."),
+    ] = None,
+    pooling: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an image's variants: max, mean, max+mean or max+mean-z."),
+    ] = None,
+    fusion: Annotated[
+        list[str] | None, typer.Option(help="Of dense and text: floor, z, minmax or rrf.")
+    ] = None,
+    text_weight: Annotated[
+        list[float] | None, typer.Option(help="Of text beside dense's 1, in hybrid.", min=0)
+    ] = None,
+    granularity: Annotated[
+        list[str] | None,
+        typer.Option(help="What of a variant is embedded: all, sentence, feature or paragraph."),
+    ] = None,
+    variants: Annotated[
+        list[int] | None, typer.Option(help="At most so many variants an image.", min=1)
+    ] = None,
+    embedder: Annotated[
+        list[str] | None,
+        typer.Option(help="Another embedding model, beside the one that is there."),
+    ] = None,
     ties: Annotated[
         str, typer.Option(help="Equal scores: expected (value over all orders) or sort (numpy's).")
     ] = "expected",
@@ -70,6 +108,10 @@ def evaluate(
     markdown: Annotated[
         Path | None, typer.Option(help="Write the table there as Markdown.", metavar="FILE")
     ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Draw recall by k and by variants as PNG there.", metavar="FOLDER"),
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -77,163 +119,91 @@ def evaluate(
     """Measure recall@1/5/10 and mean recall, beside the published rows.
 
     Images are matched by file name without folder. Of a benchmark its own images are searched, with
-    --queries all images.
+    --queries and --golden all images. Where no way to rank is named, the paper's rule (dense, max)
+    and the one that searches use are measured.
     """
-    _check(descriptions, annotations, queries, text_only, version, ties)
-    resolved = make_config(config, settings)
-    from skytext.cli.output import answers, print_json
+    if ties not in _TIES:
+        raise CallError(f"--ties must be expected or sort (given: {ties!r})")
+    _check(descriptions, annotations, queries, golden, text_only, version)
+    from skytext.cli.measuring import Call, make_rules, make_setups, measure
 
-    evaluation = (
-        _text_only(annotations or [], split, resolved.embed, embedding_model, ties)
-        if descriptions is None
-        else _retrieval(
-            descriptions,
-            annotations,
-            queries,
-            split,
-            resolved.embed,
-            embedding_model,
-            version,
-            ties,
-            allow_missing,
-        )
+    resolved = make_config(config, settings)
+    rules = make_rules(mode, pooling, fusion, text_weight)
+    if plots is not None:
+        from skytext.evaluation.plots import check_plots
+
+        check_plots()
+        if not plots.is_dir():
+            raise CallError(f"--plots: there is no folder {plots}")
+    call = Call(
+        descriptions=descriptions,
+        version=version,
+        annotations=tuple(annotations or ()),
+        split=split,
+        queries=queries,
+        golden=golden,
+        at_least=_thresholds(at_least, golden),
+        setups=make_setups(rules, granularity, variants, embedder, only_best=golden is not None),
+        ties="sort" if ties == "sort" else "expected",
+        allow_missing=allow_missing,
+        embed=resolved.embed,
+        embedding_model=embedding_model,
     )
+    if text_only and granularity:
+        raise CallError("--text-only has captions alone, which have no --granularity")
+    _show(call, *measure(call), markdown, plots, as_json)
+
+
+def _show(
+    call: Call,
+    evaluation: Evaluation,
+    verdict: Verdict | None,
+    markdown: Path | None,
+    plots: Path | None,
+    as_json: bool,
+) -> None:
+    from skytext.cli.output import answers, note, print_json
+
     if markdown is not None:
         from skytext.cli.files import write_atomically
 
         write_atomically(markdown, [evaluation.markdown()])
+    if plots is not None:
+        from skytext.evaluation.plots import write_plots
+
+        for path in write_plots(evaluation, plots):
+            note(f"drawn: {path}")
     if as_json:
-        print_json(evaluation.to_json())
-        return
-    for line in evaluation.lines():
-        answers.print(line, markup=False, soft_wrap=True)
+        golden = {} if verdict is None else {"golden": verdict.to_json()}
+        print_json(evaluation.to_json() | golden)
+    else:
+        for line in [*evaluation.lines(), *(verdict.lines() if verdict else ())]:
+            answers.print(line, markup=False, soft_wrap=True)
+    if verdict is not None and not verdict.passed:
+        raise typer.Exit(_EXIT_FAILED)
 
 
 def _check(
     descriptions: str | None,
     annotations: list[Path] | None,
     queries: Path | None,
+    golden: Path | None,
     text_only: bool,
     version: int | None,
-    ties: str,
 ) -> None:
-    if ties not in _TIES:
-        raise CallError(f"--ties must be expected or sort (given: {ties!r})")
-    if (annotations is None) == (queries is None):
-        raise CallError("name either --annotations FILE or --queries FILE")
-    if text_only and (descriptions is not None or queries is not None):
+    from skytext.cli.measuring import is_jsonl
+
+    if sum(given is not None for given in (annotations, queries, golden)) != 1:
+        raise CallError("name either --annotations FILE or --queries FILE or --golden FILE")
+    if text_only and (descriptions is not None or annotations is None):
         raise CallError("--text-only takes --annotations alone: no table, no --queries")
     if not text_only and descriptions is None:
         raise CallError("name a table or a .jsonl of descriptions, or use --text-only")
-    if version is not None and (text_only or _is_jsonl(descriptions)):
+    if version is not None and (text_only or is_jsonl(descriptions)):
         raise CallError("--version is for tables")
 
 
-def _is_jsonl(descriptions: str | None) -> bool:
-    return descriptions is not None and descriptions.lower().endswith(_JSONL)
-
-
-def _text_only(
-    annotations: list[Path], split: str, embed: EmbedConfig, model: str | None, ties: str
-) -> Evaluation:
-    from skytext.evaluation.annotations import read_annotations
-    from skytext.evaluation.evaluate import evaluate_text_only
-
-    read = read_annotations(annotations, split)
-    embedder = _embedder(embed, model)
-    return evaluate_text_only(
-        read, embedder.embed_queries, ties="sort" if ties == "sort" else "expected"
-    )
-
-
-def _retrieval(
-    descriptions: str,
-    annotations: list[Path] | None,
-    queries: Path | None,
-    split: str,
-    embed: EmbedConfig,
-    model: str | None,
-    version: int | None,
-    ties: str,
-    allow_missing: bool,
-) -> Evaluation:
-    from skytext.evaluation.annotations import read_annotations, read_queries
-    from skytext.evaluation.evaluate import evaluate_benchmark, evaluate_queries
-
-    # Read before a model is loaded: a wrong file is told at once.
-    read = None if annotations is None else read_annotations(annotations, split)
-    own = None if queries is None else read_queries(queries)
-    names = None if read is None else {image.name for image in read.images}
-    if _is_jsonl(descriptions):
-        from skytext.evaluation.texts import described_in_jsonl
-
-        path = Path(descriptions)
-        if not path.is_file():
-            raise CallError(f"there is no file {path}")
-        images, embedder = described_in_jsonl(path), _embedder(embed, model)
-    else:
-        images, embedder = _of_table(descriptions, version, names, embed, model)
-
-    def embed_documents(texts: Sequence[str]) -> NDArray[np.float32]:
-        return embedder.embed_documents(texts).vectors
-
-    chosen: Ties = "sort" if ties == "sort" else "expected"
-    if read is not None:
-        return evaluate_benchmark(
-            images,
-            read,
-            embed_documents,
-            embedder.embed_queries,
-            ties=chosen,
-            allow_missing=allow_missing,
-        )
-    return evaluate_queries(
-        images,
-        own or (),
-        embed_documents,
-        embedder.embed_queries,
-        ties=chosen,
-        allow_missing=allow_missing,
-    )
-
-
-def _of_table(
-    uri: str,
-    version: int | None,
-    names: Collection[str] | None,
-    embed: EmbedConfig,
-    model: str | None,
-) -> tuple[Iterator[Described], Embedder]:
-    from skytext.evaluation.texts import described_in_table
-    from skytext.models.factory import make_table_embedder
-
-    table = open_table(uri, version)
-    identity = table.identity
-    embedder = make_table_embedder(
-        table.location.uri,
-        model=identity.embedding_model,
-        revision=identity.embedding_revision,
-        fingerprint=identity.embedding_fingerprint,
-        embed=embed,
-        named=model,
-    )
-    return described_in_table(table, names), embedder
-
-
-def open_table(uri: str, version: int | None) -> ImagesTable:
-    """Open a table at a version, or (None) at the one that is served."""
-    from skytext.table.images import ImagesTable
-    from skytext.table.location import TableLocation
-
-    location = TableLocation.parse(uri)
-    if version is None:
-        return ImagesTable.open_served(location)
-    return ImagesTable.open(location, version)
-
-
-def _embedder(embed: EmbedConfig, model: str | None) -> Embedder:
-    from skytext.models.factory import make_embedder
-    from skytext.models.identity import embed_model
-
-    config = embed if model is None else embed.model_copy(update={"model": model, "revision": None})
-    return make_embedder(config, embed_model(config))
+def _thresholds(at_least: list[str] | None, golden: Path | None) -> dict[str, Any]:
+    if at_least and golden is None:
+        raise CallError("--at-least goes with --golden")
+    return parse_settings(at_least or [])

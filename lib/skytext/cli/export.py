@@ -30,8 +30,8 @@ def export(
     """Write the descriptions of a table's images, streaming."""
     if format not in _FORMATS:
         raise CallError(f"--format must be one of {', '.join(_FORMATS)} (given: {format!r})")
-    from skytext.cli.evaluate import open_table
     from skytext.cli.files import write_atomically
+    from skytext.cli.measuring import open_table
     from skytext.cli.output import note, plural
     from skytext.evaluation.rsrt import rsrt_lines
 

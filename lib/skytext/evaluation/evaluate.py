@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from skytext.errors import CallError
-from skytext.evaluation.annotations import Annotations, Query
-from skytext.evaluation.recall import Direction, Indices, Ties, place_captions, place_images
-from skytext.evaluation.report import Evaluation, measured
+from skytext.evaluation.annotations import Annotations, Query, file_name
+from skytext.evaluation.measured import Found, measure
+from skytext.evaluation.recall import Direction, Floats, Indices, Ties
+from skytext.evaluation.report import Evaluation
+from skytext.evaluation.rules import BEST_RULE, PAPER_RULE, Granularity, Rule, Setup
+from skytext.evaluation.scoring import WordScores, place_captions, place_images
 from skytext.evaluation.text_only import caption_vectors, text_only
-from skytext.evaluation.texts import Described, Embed, Gallery, embed_once, make_gallery
+from skytext.evaluation.texts import (
+    Described,
+    Embed,
+    Gallery,
+    embed_once,
+    make_gallery,
+    select_images,
+)
+
+SETUPS = (Setup(PAPER_RULE), Setup(BEST_RULE))
+"""What is measured where nothing is named: the paper's rule, and the one that searches use."""
+
+
+class Embedders(NamedTuple):
+    """The two sides of an embedding model."""
+
+    documents: Embed
+    queries: Embed
+
+
+Models = Mapping[str | None, Embedders]
+"""Embedders by `Setup.embedder`; None is the one that the descriptions came with."""
 
 
 def evaluate_benchmark(
     images: Iterable[Described],
     annotations: Annotations,
-    embed_documents: Embed,
-    embed_queries: Embed,
+    models: Models,
+    setups: Sequence[Setup] = SETUPS,
     *,
     ties: Ties = "expected",
     allow_missing: bool = False,
@@ -28,8 +55,8 @@ def evaluate_benchmark(
     Args:
         images: what is described.
         annotations: the benchmark.
-        embed_documents: embeds descriptions that come without vectors.
-        embed_queries: embeds captions.
+        models: one for every setup's embedder.
+        setups: what is measured, a row each.
         ties: what counts.
         allow_missing: leave annotated images that are not described out, with their captions.
 
@@ -37,12 +64,14 @@ def evaluate_benchmark(
         CallError: missing or ambiguous images.
     """
     wanted = [image.name for image in annotations.images]
-    gallery = make_gallery(images, wanted, embed_documents, only_expected=True)
-    missing = _missing(wanted, gallery, allow_missing)
-    place_of = {name: i for i, name in enumerate(gallery.names)}
+    selected = select_images(images, wanted, only_expected=True)
+    galleries = _Galleries(selected, models)
+    names = galleries.names
+    missing = _missing(wanted, names, allow_missing)
+    place_of = {name: i for i, name in enumerate(names)}
     captions: list[str] = []
     owners: list[int] = []
-    own: list[list[int]] = [[] for _ in gallery.names]
+    own: list[list[int]] = [[] for _ in names]
     for image in annotations.images:
         if image.name in missing:
             continue
@@ -50,39 +79,38 @@ def evaluate_benchmark(
             own[place_of[image.name]].append(len(captions))
             owners.append(place_of[image.name])
             captions.append(caption)
-    vectors = embed_once(captions, embed_queries)
     owner: Indices = np.array(owners, dtype=np.intp)
-    to_image = place_images(vectors, gallery.vectors, gallery.offsets, list(owner.reshape(-1, 1)))
-    to_text = place_captions(
-        gallery.vectors, gallery.offsets, vectors, [np.array(rows) for rows in own]
-    )
+    to_find = list(owner.reshape(-1, 1))
+    to_tell = [np.array(rows) for rows in own]
+    found = []
+    for setup in setups:
+        gallery, vectors = galleries.of(setup), galleries.queries(captions, setup)
+        asked, told = galleries.words(captions, setup), galleries.reversed_words(captions, setup)
+        to_image = place_images(vectors, gallery.documents, to_find, setup.rule, asked)
+        to_text = place_captions(gallery.documents, vectors, to_tell, setup.rule, told)
+        directions = {
+            "image_to_text": Direction(to_text, np.arange(len(own))),
+            "text_to_image": Direction(to_image, owner),
+        }
+        found.append(Found(f"skytext: {setup}", setup.to_json(), directions))
     return Evaluation(
         what="captions of the benchmark search its images, and the other way round",
         benchmark=annotations.benchmark,
         split=annotations.split,
-        num_images=len(gallery.names),
+        num_images=len(names),
         num_queries=len(captions),
         num_missing=len(missing),
         num_empty_captions=annotations.num_empty_captions,
         ties=ties,
-        rows=(
-            measured(
-                "skytext",
-                {
-                    "image_to_text": Direction(to_text, np.arange(len(own))),
-                    "text_to_image": Direction(to_image, owner),
-                },
-                ties,
-            ),
-        ),
+        rows=measure(found, ties),
     )
 
 
 def evaluate_queries(
     images: Iterable[Described],
     queries: Sequence[Query],
-    embed_documents: Embed,
-    embed_queries: Embed,
+    models: Models,
+    setups: Sequence[Setup] = SETUPS,
     *,
     ties: Ties = "expected",
     allow_missing: bool = False,
@@ -93,48 +121,83 @@ def evaluate_queries(
         CallError: missing or ambiguous images.
     """
     wanted = list(dict.fromkeys(name for query in queries for name in query.images))
-    gallery = make_gallery(images, wanted, embed_documents, only_expected=False)
-    missing = _missing(wanted, gallery, allow_missing)
-    place_of = {name: i for i, name in enumerate(gallery.names)}
+    galleries = _Galleries(select_images(images, wanted, only_expected=False), models)
+    missing = _missing(wanted, galleries.names, allow_missing)
+    place_of = {name: i for i, name in enumerate(galleries.names)}
     asked = [query for query in queries if not missing.issuperset(query.images)]
+    texts = [query.text for query in asked]
     relevant = [
         np.array([place_of[name] for name in query.images if name not in missing])
         for query in asked
     ]
-    vectors = embed_once([query.text for query in asked], embed_queries)
-    placings = place_images(vectors, gallery.vectors, gallery.offsets, relevant)
-    direction = Direction(placings, np.arange(len(asked)))
+    found = []
+    for setup in setups:
+        placings = place_images(
+            galleries.queries(texts, setup),
+            galleries.of(setup).documents,
+            relevant,
+            setup.rule,
+            galleries.words(texts, setup),
+        )
+        direction = Direction(placings, np.arange(len(asked)))
+        found.append(Found(f"skytext: {setup}", setup.to_json(), {"text_to_image": direction}))
     return Evaluation(
         what="own queries search all images",
         benchmark=None,
         split=None,
-        num_images=len(gallery.names),
+        num_images=len(galleries.names),
         num_queries=len(asked),
         num_missing=len(missing),
         num_empty_captions=0,
         ties=ties,
-        rows=(measured("skytext", {"text_to_image": direction}, ties),),
+        rows=measure(found, ties),
+        queries=tuple(asked),
     )
 
 
 def evaluate_text_only(
-    annotations: Annotations, embed_queries: Embed, *, ties: Ties = "expected"
+    annotations: Annotations,
+    models: Models,
+    setups: Sequence[Setup] = SETUPS,
+    *,
+    ties: Ties = "expected",
 ) -> Evaluation:
-    """Measure captions against captions: one, two and all of them for an image.
+    """Measure captions against captions, with repeats removed and kept.
+
+    A setup that says nothing of the number of variants is measured with one, two and all of them.
 
     Raises:
         CallError: no image has two captions.
     """
-    vectors = caption_vectors(annotations, embed_queries)
     most = max(len(image.captions) for image in annotations.images) - 1
-    rows = []
+    full = [
+        replace(setup, num_variants=count)
+        for setup in setups
+        for count in _counts(setup.num_variants, most)
+    ]
+    full = sorted(dict.fromkeys(full), key=lambda setup: setup.num_variants or 0)
+    groups: dict[tuple[int | None, str | None], list[Rule]] = {}
+    for setup in full:
+        groups.setdefault((setup.num_variants, setup.embedder), []).append(setup.rule)
+    vectors = {name: caption_vectors(annotations, models[name].queries) for _, name in groups}
+    found = []
     for distinct in (True, False):
-        for count in sorted({1, 2, most} & set(range(1, most + 1))):
-            found = text_only(annotations, vectors, distinct=distinct, num_variants=count)
-            repeats = "repeats removed" if distinct else "repeats kept"
+        results = {
+            (count, name): text_only(
+                annotations, vectors[name], distinct=distinct, num_variants=count, rules=rules
+            )
+            for (count, name), rules in groups.items()
+        }
+        for setup in full:
+            result = results[setup.num_variants, setup.embedder]
+            direction = result.directions[setup.rule]
+            regime = "repeats removed" if distinct else "repeats kept"
+            count = setup.num_variants
             texts = "1 text an image" if count == 1 else f"up to {count} texts an image"
-            name = f"{repeats} ({found.num_images:,} images), {texts}"
-            rows.append(measured(name, {"text_to_image": found.direction}, ties))
+            by = str(replace(setup, num_variants=None))
+            name = f"{regime} ({result.num_images:,} images), {texts}; {by}"
+            more = {"repeats_removed": distinct, "num_images": result.num_images}
+            found.append(Found(name, setup.to_json() | more, {"text_to_image": direction}))
     return Evaluation(
         what="text only: each caption in turn searches, the others stand for the images",
         benchmark=annotations.benchmark,
@@ -144,13 +207,66 @@ def evaluate_text_only(
         num_missing=0,
         num_empty_captions=annotations.num_empty_captions,
         ties=ties,
-        rows=tuple(rows),
+        rows=measure(found, ties),
         is_text_only=True,
     )
 
 
-def _missing(wanted: Collection[str], gallery: Gallery, allowed: bool) -> set[str]:
-    missing = set(wanted) - set(gallery.names)
+def _counts(asked: int | None, most: int) -> list[int]:
+    return (
+        [min(asked, most)] if asked is not None else sorted({1, 2, most} & set(range(1, most + 1)))
+    )
+
+
+class _Galleries:
+    """What several setups search, each made once.
+
+    Args:
+        images: in the order in which a sort shall see them.
+        models: one for every setup's embedder.
+    """
+
+    def __init__(self, images: Sequence[Described], models: Models) -> None:
+        self.names = [file_name(image.image) for image in images]
+        self._models = models
+        self._make = cache(lambda *which: self._gallery(images, *which))
+        self._embed = cache(lambda texts, name: embed_once(texts, models[name].queries))
+        self._words = cache(lambda of, queries: WordScores(of, queries))
+
+    def of(self, setup: Setup) -> Gallery:
+        """Return what a setup searches."""
+        return self._make(setup.granularity, setup.num_variants, setup.embedder)
+
+    def queries(self, texts: Sequence[str], setup: Setup) -> Floats:
+        """Return the vectors of what asks."""
+        return self._embed(tuple(texts), setup.embedder)
+
+    def words(self, texts: Sequence[str], setup: Setup) -> WordScores:
+        """Return how the images answer texts by words."""
+        return self._words(self.of(setup).texts, tuple(texts))
+
+    def reversed_words(self, texts: Sequence[str], setup: Setup) -> WordScores:
+        """Return how texts answer the images by words."""
+        return self._words(tuple(texts), self.of(setup).texts)
+
+    def _gallery(
+        self,
+        images: Sequence[Described],
+        granularity: Granularity,
+        num_variants: int | None,
+        embedder: str | None,
+    ) -> Gallery:
+        return make_gallery(
+            images,
+            self._models[embedder].documents,
+            granularity=granularity,
+            num_variants=num_variants,
+            keep_vectors=embedder is None,
+        )
+
+
+def _missing(wanted: Collection[str], names: Collection[str], allowed: bool) -> set[str]:
+    missing = set(wanted) - set(names)
     if missing and not allowed:
         some = ", ".join(sorted(missing)[:3])
         raise CallError(

@@ -20,7 +20,6 @@ Ties = Literal["expected", "sort"]
 KS = (1, 5, 10)
 TIE_TOLERANCE = 1e-6
 """Scores this near are equal: one text embedded in two batches differs by some 1e-7."""
-_BLOCK_BYTES = 64 * 2**20
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -95,64 +94,6 @@ def _position_in_sort(scores: Floats, right: Indices) -> int:
     return int(np.flatnonzero(np.isin(order, right))[0])
 
 
-def place_images(
-    queries: Floats, documents: Floats, offsets: Indices, relevant: Sequence[Indices]
-) -> Placings:
-    """Text to image: an image scores by the best of its variants.
-
-    Args:
-        queries: unit vectors, one a query.
-        documents: unit vectors of all variants, those of one image together.
-        offsets: where each image's variants start.
-        relevant: of each query, the images that it should find.
-    """
-
-    def score_rows(first: int, last: int) -> Floats:
-        return _max(queries[first:last] @ documents.T, offsets, axis=1)
-
-    def score_row(i: int) -> Floats:
-        return _max(queries[i] @ documents.T, offsets, axis=0)
-
-    rows_at_once = _rows_at_once(len(documents))
-    return place(score_rows, relevant, rows_at_once=rows_at_once, score_row=score_row)
-
-
-def place_captions(
-    documents: Floats, offsets: Indices, captions: Floats, relevant: Sequence[Indices]
-) -> Placings:
-    """Image to text: a caption scores by the best of the image's variants.
-
-    Args:
-        documents: unit vectors of all variants, those of one image together.
-        offsets: where each image's variants start.
-        captions: unit vectors.
-        relevant: of each image, its captions.
-    """
-    ends = np.append(offsets[1:], len(documents))
-
-    def score_rows(first: int, last: int) -> Floats:
-        some = documents[offsets[first] : ends[last - 1]]
-        return _max(some @ captions.T, offsets[first:last] - offsets[first], axis=0)
-
-    def score_row(i: int) -> Floats:
-        each: list[Floats] = [documents[j] @ captions.T for j in range(offsets[i], ends[i])]
-        best: Floats = np.max(each, axis=0)
-        return best
-
-    most = int((ends - offsets).max())
-    rows_at_once = _rows_at_once(len(captions) * most)
-    return place(score_rows, relevant, rows_at_once=rows_at_once, score_row=score_row)
-
-
-def _max(scores: Floats, offsets: Indices, axis: int) -> Floats:
-    best: Floats = np.maximum.reduceat(scores, offsets, axis=axis)
-    return best
-
-
-def _rows_at_once(row_length: int) -> int:
-    return int(np.clip(_BLOCK_BYTES // (4 * max(row_length, 1)), 1, 4096))
-
-
 @dataclass(frozen=True, slots=True)
 class Direction:
     """The queries of one direction.
@@ -170,19 +111,19 @@ class Direction:
         return [100.0 * float(self.placings.hits(k, ties).mean()) for k in ks]
 
 
-def bootstrap(
+def resampled(
     directions: Sequence[Direction],
     ties: Ties,
     ks: Sequence[int] = KS,
     *,
     num_resamples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
-) -> tuple[list[list[tuple[float, float]]], tuple[float, float]]:
-    """Return confidence intervals of every recall and of their mean, in percent.
+) -> NDArray[np.float64]:
+    """Return recalls of bootstrap samples, in percent: shape (samples, directions × ks).
 
     Images are drawn with replacement, each with all of its queries, for all directions together;
-    what they are searched among stays as it is. Percentiles of the resampled recalls.
+    what they are searched among stays as it is. Equal seeds draw equal images, so that two ways to
+    rank the same images are compared sample by sample.
     """
     num_units = 1 + max(int(direction.unit.max()) for direction in directions)
     sums = []
@@ -199,9 +140,10 @@ def bootstrap(
         weights = np.bincount(rng.integers(num_units, size=num_units), minlength=num_units)
         total = np.maximum(weights @ num_by_unit, 1.0)
         drawn[i] = 100.0 * (weights @ by_unit) / np.repeat(total, len(ks))
+    return drawn
+
+
+def interval(drawn: NDArray[np.float64], confidence: float = 0.95) -> NDArray[np.float64]:
+    """Return the percentiles between which a share ``confidence`` of the samples lies: (2, …)."""
     ends = [50.0 * (1 - confidence), 50.0 * (1 + confidence)]
-    low, high = np.percentile(drawn, ends, axis=0)
-    pairs = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-    mean = np.percentile(drawn.mean(axis=1), ends)
-    grouped = [pairs[i : i + len(ks)] for i in range(0, len(pairs), len(ks))]
-    return grouped, (float(mean[0]), float(mean[1]))
+    return np.asarray(np.percentile(drawn, ends, axis=0))

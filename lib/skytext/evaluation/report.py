@@ -6,72 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skytext.evaluation.recall import KS, TIE_TOLERANCE, Direction, Ties, bootstrap
+from skytext.evaluation.annotations import Query
+from skytext.evaluation.measured import Measured, by_k, mean_of, other_ties
+from skytext.evaluation.recall import KS, TIE_TOLERANCE, Ties
 from skytext.evaluation.references import NUM_TEST_IMAGES, REFERENCES, Reference
 
-Interval = tuple[float, float]
 _DIRECTIONS = {"image_to_text": "I2T", "text_to_image": "T2I"}
-_OTHER: dict[Ties, Ties] = {"expected": "sort", "sort": "expected"}
 _TIES: dict[Ties, str] = {
     "expected": "ties at their expected value",
     "sort": "ties as numpy.argsort leaves them",
 }
 
 _SHORT: dict[Ties, str] = {"expected": "expected", "sort": "by sort"}
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One row of ours, in percent.
-
-    Attributes:
-        name: what was measured.
-        recall: R@1/5/10 by direction.
-        mean_recall: the mean over all of them.
-        intervals: 95 % of each recall, by direction.
-        mean_interval: 95 % of the mean.
-        other_ties: recall with ties counted the other way, where it differs.
-    """
-
-    name: str
-    recall: Mapping[str, Sequence[float]]
-    mean_recall: float
-    intervals: Mapping[str, Sequence[Interval]]
-    mean_interval: Interval
-    other_ties: Mapping[str, Sequence[float]] | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the row as a JSON object."""
-        other = self.other_ties
-        return {
-            "name": self.name,
-            **{direction: _by_k(values) for direction, values in self.recall.items()},
-            "mean_recall": self.mean_recall,
-            "confidence_95": {
-                **{direction: _by_k(values) for direction, values in self.intervals.items()},
-                "mean_recall": self.mean_interval,
-            },
-            "other_ties": other
-            and {
-                **{direction: _by_k(values) for direction, values in other.items()},
-                "mean_recall": _mean(other),
-            },
-        }
-
-
-def measured(name: str, directions: Mapping[str, Direction], ties: Ties) -> Measured:
-    """Make a row of what was measured."""
-    recall = {key: direction.recall(ties) for key, direction in directions.items()}
-    other = {key: direction.recall(_OTHER[ties]) for key, direction in directions.items()}
-    intervals, mean_interval = bootstrap(list(directions.values()), ties)
-    return Measured(
-        name=name,
-        recall=recall,
-        mean_recall=_mean(recall),
-        intervals=dict(zip(directions, intervals, strict=True)),
-        mean_interval=mean_interval,
-        other_ties=other if _differ(recall, other) else None,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +34,7 @@ class Evaluation:
     ties: Ties
     rows: tuple[Measured, ...]
     is_text_only: bool = False
+    queries: tuple[Query, ...] = ()
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -129,8 +76,8 @@ class Evaluation:
                 {
                     "method": row.method,
                     "kind": row.kind,
-                    "image_to_text": row.image_to_text and _by_k(row.image_to_text),
-                    "text_to_image": row.text_to_image and _by_k(row.text_to_image),
+                    "image_to_text": row.image_to_text and by_k(row.image_to_text),
+                    "text_to_image": row.text_to_image and by_k(row.text_to_image),
                     "mean_recall": row.mean_recall,
                     "source": row.source,
                 }
@@ -142,7 +89,7 @@ class Evaluation:
         """Return the table for a terminal."""
         head, *body = self._cells()
         widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
-        lines = [self._headline(), ""]
+        lines = [self.headline(), ""]
         for row in [head, *body]:
             cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
             cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
@@ -155,9 +102,10 @@ class Evaluation:
         rule = ["---", "---", *["--:"] * (len(head) - 2)]
         table = "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *body])
         notes = "\n".join(f"- {note}" for note in self._notes())
-        return f"{self._headline()}\n\n{table}\n\n{notes}\n"
+        return f"{self.headline()}\n\n{table}\n\n{notes}\n"
 
-    def _headline(self) -> str:
+    def headline(self) -> str:
+        """Return in one line what was measured."""
         name = self.benchmark.upper() if self.benchmark else "own data"
         split = f", split {self.split}" if self.split else ""
         return (
@@ -167,10 +115,16 @@ class Evaluation:
 
     def _notes(self) -> list[str]:
         sources = "; ".join(dict.fromkeys(row.source for row in self.references))
-        other = _OTHER[self.ties]
+        other = other_ties(self.ties)
+        paired = any(row.difference is not None for row in self.rows)
         differ = any(row.other_ties is not None for row in self.rows)
         return [
             "± is half of the 95 % interval, by bootstrap over images",
+            *(
+                ["Δ is the mean recall less that of the first row of the same queries"]
+                if paired
+                else []
+            ),
             *([f"{_SHORT[other]}: {_TIES[other]}"] if differ else []),
             *self.caveats(),
             *([f"sources: {sources}"] if sources else []),
@@ -180,16 +134,20 @@ class Evaluation:
         keys = [key for key in _DIRECTIONS if key in self.rows[0].recall]
         head = ["method", "kind"]
         head += [f"{_DIRECTIONS[key]} R@{k}" for key in keys for k in KS]
-        table = [[*head, "mR"]]
+        paired = any(row.difference is not None for row in self.rows)
+        table = [[*head, "mR", *(["Δ"] if paired else [])]]
         kind = "captions" if self.is_text_only else "training-free"
         for row in self.rows:
             table.append([row.name, kind, *_values(row.recall, keys)])
             half = (row.mean_interval[1] - row.mean_interval[0]) / 2
             table[-1].append(f"{row.mean_recall:.2f} ± {half:.1f}")
+            if row.difference is not None:
+                less, (low, high) = row.difference
+                table[-1].append(f"{less:+.2f} ± {(high - low) / 2:.1f}")
             if row.other_ties is not None:
-                cells = [f"{row.name}, {_SHORT[_OTHER[self.ties]]}", kind]
+                cells = [f"{row.name}, {_SHORT[other_ties(self.ties)]}", kind]
                 cells += _values(row.other_ties, keys)
-                table.append([*cells, f"{_mean(row.other_ties):.2f}"])
+                table.append([*cells, f"{mean_of(row.other_ties):.2f}"])
         for published in self.references:
             both = {
                 "image_to_text": published.image_to_text,
@@ -200,21 +158,8 @@ class Evaluation:
                 values = both[key]
                 cells += [f"{value:.2f}" for value in values] if values else ["–"] * len(KS)
             table.append([*cells, f"{published.mean_recall:.2f}"])
-        return table
+        return [[*cells, *([""] * (len(table[0]) - len(cells)))] for cells in table]
 
 
 def _values(recall: Mapping[str, Sequence[float]], keys: Sequence[str]) -> list[str]:
     return [f"{value:.2f}" for key in keys for value in recall[key]]
-
-
-def _by_k(values: Sequence[Any]) -> dict[str, Any]:
-    return {f"R@{k}": value for k, value in zip(KS, values, strict=True)}
-
-
-def _mean(recall: Mapping[str, Sequence[float]]) -> float:
-    values = [value for part in recall.values() for value in part]
-    return sum(values) / len(values)
-
-
-def _differ(one: Mapping[str, Sequence[float]], two: Mapping[str, Sequence[float]]) -> bool:
-    return any(abs(a - b) > 1e-9 for key in one for a, b in zip(one[key], two[key], strict=True))

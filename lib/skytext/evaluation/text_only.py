@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Annotations
-from skytext.evaluation.recall import Direction, Indices, Placings, place_images
+from skytext.evaluation.recall import Direction, Indices, Placings
+from skytext.evaluation.rules import PAPER_RULE, Rule
+from skytext.evaluation.scoring import Documents, WordScores, place_images
 from skytext.evaluation.texts import Embed
 
 
@@ -25,18 +27,12 @@ class TextOnly:
     """Text to image, captions against captions.
 
     Attributes:
-        distinct: verbatim repeats within an image were removed first.
-        num_variants: at most so many texts stood for an image; None for all.
         num_images: those with at least two captions, which alone are searched.
-        num_queries: captions that asked.
-        direction: how they fared.
+        directions: how the captions that asked fared, by rule.
     """
 
-    distinct: bool
-    num_variants: int | None
     num_images: int
-    num_queries: int
-    direction: Direction
+    directions: dict[Rule, Direction]
 
 
 def caption_vectors(annotations: Annotations, embed: Embed) -> dict[str, NDArray[np.float32]]:
@@ -51,6 +47,7 @@ def text_only(
     *,
     distinct: bool,
     num_variants: int | None = None,
+    rules: Sequence[Rule] = (PAPER_RULE,),
 ) -> TextOnly:
     """Let each caption search for its image among the other captions.
 
@@ -60,6 +57,7 @@ def text_only(
         distinct: remove verbatim repeats within an image first; kept, many queries find their own
             words again.
         num_variants: how many captions at most stand for an image.
+        rules: how images are ranked, all on the same captions.
 
     Raises:
         CallError: no image has two captions.
@@ -70,25 +68,25 @@ def text_only(
     images = [captions for captions in images if len(captions) > 1]
     if not images:
         raise CallError("text-only evaluation needs images with at least two captions")
-    rounds: list[Placings] = []
+    rounds: dict[Rule, list[Placings]] = {rule: [] for rule in rules}
     units: list[Indices] = []
     for turn in range(max(map(len, images))):
         asking = [i for i, texts in enumerate(images) if len(texts) > turn]
+        queries = [images[i][turn] for i in asking]
         standing = [_without(texts, turn)[:num_variants] for texts in images]
-        counts = [len(texts) for texts in standing]
-        rounds.append(
-            place_images(
-                np.stack([vectors[images[i][turn]] for i in asking]),
-                np.stack([vectors[text] for texts in standing for text in texts]),
-                np.cumsum([0, *counts[:-1]]),
-                [np.array([i]) for i in asking],
-            )
+        documents = Documents(
+            np.stack([vectors[text] for texts in standing for text in texts]),
+            np.cumsum([0, *map(len, standing[:-1])]),
         )
+        words = WordScores(["\n\n".join(texts) for texts in standing], queries)
+        relevant = [np.array([i]) for i in asking]
+        asked = np.stack([vectors[query] for query in queries])
+        for rule in rules:
+            rounds[rule].append(place_images(asked, documents, relevant, rule, words))
         units.append(np.array(asking, dtype=np.intp))
     unit = np.concatenate(units)
-    return TextOnly(
-        distinct, num_variants, len(images), len(unit), Direction(_joined(rounds), unit)
-    )
+    directions = {rule: Direction(_joined(found), unit) for rule, found in rounds.items()}
+    return TextOnly(len(images), directions)
 
 
 def _without(texts: Sequence[str], turn: int) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytext.captions import FIELDS, Variant, document_text
+from skytext.captions import FIELDS, Variant
 from skytext.errors import CallError
 from skytext.evaluation.annotations import file_name
+from skytext.evaluation.rules import Granularity, variant_text, words_of
+from skytext.evaluation.scoring import Documents
 from skytext.table.images import ImagesTable
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -31,17 +33,17 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What is searched: images in the order of their paths, each with its variants' vectors.
+    """What is searched.
 
     Attributes:
-        names: file names without folder.
-        offsets: where each image's vectors start.
-        vectors: of all variants, those of one image together.
+        names: the images' file names without folder.
+        documents: their variants' vectors.
+        texts: their words, for the full-text index.
     """
 
     names: tuple[str, ...]
-    offsets: NDArray[np.intp]
-    vectors: NDArray[np.float32]
+    documents: Documents
+    texts: tuple[str, ...]
 
 
 def described_in_table(table: ImagesTable, names: Collection[str] | None) -> Iterator[Described]:
@@ -91,19 +93,14 @@ def _variant(place: str, value: Any) -> Variant:
     return Variant(*(str(text) for text in texts))
 
 
-def make_gallery(
-    images: Iterable[Described],
-    expected: Collection[str],
-    embed: Embed,
-    *,
-    only_expected: bool,
-) -> Gallery:
-    """Gather what is searched, in memory: 7.5 KB an image of five variants of 384 numbers.
+def select_images(
+    images: Iterable[Described], expected: Collection[str], *, only_expected: bool
+) -> list[Described]:
+    """Return the images that are searched, in the order of their paths.
 
     Args:
         images: to choose from.
         expected: file names that some query should find; each may stand for one image only.
-        embed: embeds the texts of images that come without vectors; each text once.
         only_expected: leave out all other images, as the benchmarks do.
 
     Raises:
@@ -128,16 +125,38 @@ def make_gallery(
             f"none of the {len(expected):,} annotated images is there, such as "
             f"{min(expected)!r}: are these the captions of this archive?"
         )
-    kept.sort(key=lambda image: image.image)
-    counts = [len(image.variants) for image in kept]
-    known = [image.vectors for image in kept if image.vectors is not None]
-    if len(known) == len(kept):
+    return sorted(kept, key=lambda image: image.image)
+
+
+def make_gallery(
+    images: Sequence[Described],
+    embed: Embed,
+    *,
+    granularity: Granularity = "all",
+    num_variants: int | None = None,
+    keep_vectors: bool = True,
+) -> Gallery:
+    """Embed what is searched, in memory: 7.5 KB an image of five variants of 384 numbers.
+
+    Args:
+        images: in the order in which a sort shall see them.
+        embed: embeds the texts of images that come without vectors; each text once.
+        granularity: which part of a variant stands for it.
+        num_variants: at most so many of an image's first ones.
+        keep_vectors: search by the vectors that images come with, where they are of these texts.
+    """
+    standing = [image.variants[:num_variants] for image in images]
+    known = [image.vectors[:num_variants] for image in images if image.vectors is not None]
+    if keep_vectors and granularity == "all" and len(known) == len(images):
         vectors = np.concatenate(known)
     else:
-        texts = [document_text(variant) for image in kept for variant in image.variants]
+        texts = [variant_text(one, granularity) for variants in standing for one in variants]
         vectors = embed_once(texts, embed)
-    offsets = np.cumsum([0, *counts[:-1]])
-    return Gallery(tuple(file_name(image.image) for image in kept), offsets, vectors)
+    return Gallery(
+        names=tuple(file_name(image.image) for image in images),
+        documents=Documents(vectors, np.cumsum([0, *map(len, standing[:-1])])),
+        texts=tuple(words_of(variants, granularity) for variants in standing),
+    )
 
 
 def embed_once(texts: Sequence[str], embed: Embed) -> NDArray[np.float32]:

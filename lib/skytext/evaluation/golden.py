@@ -1,0 +1,156 @@
+"""Golden queries: what a table must find, and how well, to be fit for service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from skytext.errors import CallError
+from skytext.evaluation.annotations import Query, file_name
+from skytext.evaluation.measured import Measured
+from skytext.evaluation.recall import KS
+
+Name = Literal["R@1", "R@5", "R@10", "mean_recall"]
+Percent = Annotated[float, Field(ge=0, le=100)]
+_MEAN = "mean_recall"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GoldenQuery(_Strict):
+    """A query, the images of which any should be found, and among how many hits at the latest."""
+
+    query: str = Field(min_length=1, pattern=r"\S")
+    images: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    within: int | None = Field(None, ge=1, le=1000)
+
+
+class Golden(_Strict):
+    """Queries, and the recall in percent that all of them together must reach."""
+
+    queries: tuple[GoldenQuery, ...] = Field(min_length=1)
+    thresholds: dict[Name, Percent] = {}
+
+    def to_queries(self) -> tuple[Query, ...]:
+        """Return the queries as `evaluate_queries` takes them."""
+        return tuple(
+            Query(one.query, tuple(dict.fromkeys(map(file_name, one.images))))
+            for one in self.queries
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold: a recall of at least, or a place of at most, ``wanted``."""
+
+    name: str
+    wanted: float
+    found: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What held and what did not."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it held."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as a JSON object."""
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+    def lines(self) -> list[str]:
+        """Return what did not hold, and how much did."""
+        failed = [check for check in self.checks if not check.passed]
+        said = [
+            f"FAILED {check.name}: {check.found:g}, wanted {check.wanted:g}" for check in failed
+        ]
+        return [
+            *said,
+            f"golden: {len(self.checks) - len(failed)} of {len(self.checks)} checks passed",
+        ]
+
+
+def read_golden(path: Path, at_least: Mapping[str, float] | None = None) -> Golden:
+    """Read golden queries: YAML or JSON with ``thresholds`` and ``queries``, or lines of queries.
+
+    Args:
+        path: the file.
+        at_least: thresholds in percent that go before the file's own.
+
+    Raises:
+        CallError: a missing file, one of another form, one query twice, or nothing to check.
+    """
+    value = _read(path)
+    if isinstance(value, dict):
+        value["thresholds"] = {**(value.get("thresholds") or {}), **(at_least or {})}
+    try:
+        golden = Golden.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CallError(f"{path}: {place}: {first['msg']}") from error
+    texts = [one.query for one in golden.queries]
+    twice = next((text for text in texts if texts.count(text) > 1), None)
+    if twice is not None:
+        raise CallError(f"{path} asks {twice!r} twice: name all of its images in one entry")
+    if not golden.thresholds and all(one.within is None for one in golden.queries):
+        raise CallError(
+            f"{path} has nothing to check: give it thresholds (such as R@10: 90) or queries with "
+            "within, or use --at-least R@10=90"
+        )
+    return golden
+
+
+def judge(golden: Golden, row: Measured, asked: tuple[Query, ...]) -> Verdict:
+    """Tell what holds of what was measured.
+
+    A query's place is the worst that its best expected image can get among equals.
+
+    Args:
+        golden: what must hold.
+        row: what was measured.
+        asked: the queries of ``row`` in its order; one that is not among them has failed.
+    """
+    recalls = dict(zip([f"R@{k}" for k in KS], row.recall["text_to_image"], strict=True))
+    recalls[_MEAN] = row.mean_recall
+    checks = [
+        Check(name, wanted, recalls[name], recalls[name] >= wanted)
+        for name, wanted in golden.thresholds.items()
+    ]
+    found = row.directions["text_to_image"].placings
+    worst = found.better + found.tied - found.own + 1
+    places = {query.text: int(place) for query, place in zip(asked, worst, strict=True)}
+    for one in golden.queries:
+        if one.within is not None:
+            place = float(places.get(one.query, float("inf")))
+            checks.append(Check(one.query, one.within, place, place <= one.within))
+    return Verdict(tuple(checks))
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise CallError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallError(f"cannot read {path}: {error}") from error
+    try:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            return {"queries": [json.loads(line) for line in text.splitlines() if line.strip()]}
+        return yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise CallError(f"{path} is neither YAML nor JSON lines: {error}") from error

@@ -1,0 +1,102 @@
+"""Draw recall against k and against the number of variants (matplotlib, the extra ``plots``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from skytext.errors import ConfigError
+from skytext.evaluation.measured import CURVE_KS, Measured
+from skytext.evaluation.report import Evaluation
+
+RECALL_AT_K = "recall_at_k.png"
+RECALL_BY_VARIANTS = "recall_by_variants.png"
+_TITLES = {"image_to_text": "image to text", "text_to_image": "text to image"}
+
+
+def check_plots() -> None:
+    """Raise ConfigError where matplotlib is missing, before any work is done."""
+    if find_spec("matplotlib") is None:
+        raise ConfigError(
+            "plots need matplotlib, which is not installed: pip install 'skytext[plots]'"
+        )
+
+
+def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Draw an evaluation as PNG files in ``folder``, and return their paths.
+
+    Recall against the number of variants is drawn where more than one number was measured.
+
+    Raises:
+        ConfigError: matplotlib is missing.
+    """
+    check_plots()
+    paths = [folder / RECALL_AT_K]
+    _draw_recall_at_k(evaluation, paths[0])
+    lines = lines_by_variants(evaluation.rows)
+    if lines:
+        paths.append(folder / RECALL_BY_VARIANTS)
+        _draw_by_variants(evaluation, lines, paths[1])
+    return paths
+
+
+def lines_by_variants(
+    rows: Sequence[Measured],
+) -> dict[str, list[tuple[int, float, float, float]]]:
+    """Return (variants, mean recall, its lower and upper end) of what differs in nothing else."""
+    lines: dict[str, list[tuple[int, float, float, float]]] = {}
+    for row in rows:
+        count = row.setup.get("num_variants")
+        if count is not None:
+            point = (int(count), row.mean_recall, *row.mean_interval)
+            lines.setdefault(_without_count(row.setup), []).append(point)
+    return {name: sorted(points) for name, points in lines.items() if len(points) > 1}
+
+
+def _without_count(setup: Mapping[str, Any]) -> str:
+    names = ("mode", "pooling", "fusion", "text_weight", "granularity", "embedder")
+    parts = [str(setup[name]) for name in names if setup.get(name) is not None]
+    if "repeats_removed" in setup:
+        parts.append("repeats removed" if setup["repeats_removed"] else "repeats kept")
+    return ", ".join(parts)
+
+
+def _draw_recall_at_k(evaluation: Evaluation, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    keys = [key for key in _TITLES if key in evaluation.rows[0].curves]
+    figure = Figure(figsize=(6.4 * len(keys), 4.8), layout="constrained")
+    for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
+        for row in evaluation.rows:
+            axes.plot(CURVE_KS, row.curves[key], marker=".", label=row.name)
+        axes.set_xscale("log")
+        axes.set_xticks(CURVE_KS, [str(k) for k in CURVE_KS], minor=False)
+        axes.minorticks_off()
+        axes.set(xlabel="k", ylabel="recall at k, percent", ylim=(0, 100), title=_TITLES[key])
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.suptitle(evaluation.headline(), fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def _draw_by_variants(
+    evaluation: Evaluation,
+    lines: Mapping[str, Sequence[tuple[int, float, float, float]]],
+    path: Path,
+) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for name, points in lines.items():
+        counts, means, lows, highs = zip(*points, strict=True)
+        [line] = axes.plot(counts, means, marker="o", label=name)
+        axes.fill_between(counts, lows, highs, alpha=0.15, color=line.get_color())
+    axes.set_xticks(sorted({point[0] for points in lines.values() for point in points}))
+    axes.set(xlabel="variants an image, at most", ylabel="mean recall, percent")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.suptitle(f"{evaluation.headline()}; shaded: 95 %", fontsize="small")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,44 @@
+"""A full-text index over texts at hand, which ranks as a table's own does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.query import MatchQuery
+from numpy.typing import NDArray
+
+from skytext.table.index import TEXT_INDEX
+
+
+class TextIndex:
+    """Lance's inverted index over some texts, in memory: BM25, English stems, no stop words.
+
+    Args:
+        texts: one a document.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.num_texts = len(texts)
+        places = pa.array(np.arange(len(texts), dtype=np.int64))
+        self._dataset = lance.write_dataset(
+            pa.table({"text": pa.array(texts, pa.string()), "place": places}), "memory://texts"
+        )
+        with warnings.catch_warnings():
+            # As where a table's index is built.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._dataset.create_scalar_index("text", "INVERTED", name=TEXT_INDEX)
+
+    def scores(self, query: str) -> NDArray[np.float32]:
+        """Return the BM25 score of every text: float32, shape (texts,), 0 without a common word."""
+        found = self._dataset.to_table(
+            columns=["place", "_score"],
+            full_text_query=MatchQuery(query, "text"),
+            limit=max(self.num_texts, 1),
+        )
+        scores = np.zeros(self.num_texts, dtype=np.float32)
+        scores[found["place"].to_numpy()] = found["_score"].to_numpy()
+        return scores
