@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from skytext.captions import Variant, document_text
-from skytext.cli.files import write_atomically
 from skytext.config import EmbedConfig
-from skytext.errors import CallError
 from skytext.models.fakes import FakeEmbedder
 from skytext.models.identity import embed_model, embedding_fingerprint
 from tests.cli.conftest import Skytext
@@ -130,30 +127,3 @@ def test_wrong_calls_are_told_in_one_line(
     assert called.out == ""
     assert WRONG[words] in called.err
     assert called.err.count("\n") == 1
-
-
-def test_a_failed_export_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "out.jsonl"
-    path.write_text("before")
-
-    def lines() -> Iterator[str]:
-        yield "one\n"
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, lines())
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-    assert write_atomically(path, ["one\n", "two\n"]) == 2
-    assert path.read_text() == "one\ntwo\n"
-    with pytest.raises(CallError, match="cannot write"):
-        write_atomically(tmp_path / "nowhere" / "x", ["one\n"])
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(CallError, match="it is a folder"):
-        write_atomically(tmp_path / "folder", ["one\n"])
-
-
-def test_exit_status_of_an_unknown_format(skytext: Skytext, shared_table: Path) -> None:
-    called = skytext("export", shared_table, "--format", "csv")
-    assert called.status == 2
-    assert "--format must be one of rsrt-jsonl (given: 'csv')" in called.err

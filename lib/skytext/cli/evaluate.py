@@ -165,9 +165,9 @@ def _show(
     from skytext.cli.output import answers, note, print_json
 
     if markdown is not None:
-        from skytext.cli.files import write_atomically
+        from skytext.cli.files import write_text
 
-        write_atomically(markdown, [evaluation.markdown()])
+        write_text(markdown, evaluation.markdown())
     if plots is not None:
         from skytext.evaluation.plots import write_plots
 

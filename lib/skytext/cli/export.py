@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from skytext.cli.options import Table
 from skytext.errors import CallError
 
-_FORMATS = ("rsrt-jsonl",)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skytext.table.images import ImagesTable
+
+_FORMATS = ("rsrt-jsonl", "webdataset", "geojson", "parquet")
+_BINARY = ("webdataset", "parquet")
+_STDOUT = Path("-")
 
 
 def export(
     table: Table,
     format: Annotated[
-        str, typer.Option("--format", help="rsrt-jsonl: one line an image, with its variants.")
+        str,
+        typer.Option(
+            "--format",
+            help="rsrt-jsonl: a line an image, with its variants. webdataset: a tar. geojson: a "
+            "feature an image. parquet: all columns.",
+        ),
     ],
     output: Annotated[
-        Path | None,
-        typer.Option(help="Default: stdout. A file is there whole or not at all.", metavar="FILE"),
-    ] = None,
+        Path,
+        typer.Option(help="- is stdout. A file is there whole or not at all.", metavar="FILE"),
+    ] = _STDOUT,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a file that is there.")
+    ] = False,
+    with_images: Annotated[
+        bool, typer.Option("--with-images", help="webdataset: fetch the images' bytes again.")
+    ] = False,
+    with_vectors: Annotated[
+        bool, typer.Option("--with-vectors", help="parquet: the embeddings, too.")
+    ] = False,
     version: Annotated[
         int | None, typer.Option(help="A table version; default: the live one, else the latest.")
     ] = None,
@@ -30,16 +52,43 @@ def export(
     """Write the descriptions of a table's images, streaming."""
     if format not in _FORMATS:
         raise CallError(f"--format must be one of {', '.join(_FORMATS)} (given: {format!r})")
-    from skytext.cli.files import write_atomically
-    from skytext.cli.measuring import open_table
+    if with_images and format != "webdataset":
+        raise CallError("--with-images is for --format webdataset")
+    if with_vectors and format != "parquet":
+        raise CallError("--with-vectors is for --format parquet")
+    to_stdout = output == _STDOUT
+    if to_stdout and format in _BINARY and sys.stdout.isatty():
+        raise CallError(f"{format} is no text for a terminal: name a file with --output")
+    from skytext.cli.files import open_atomically
     from skytext.cli.output import note, plural
-    from skytext.evaluation.rsrt import rsrt_lines
+    from skytext.cli.tables import open_table
 
     opened = open_table(table, version)
-    lines = rsrt_lines(opened)
-    if output is not None:
-        count = write_atomically(output, lines)
-        note(f"{plural(count, 'image')} of table version {opened.version} in {output}")
+    write = _writer(format, with_images, with_vectors)
+    if to_stdout:
+        write(opened, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
         return
-    for line in lines:
-        sys.stdout.write(line)
+    with open_atomically(output, replace=force) as out:
+        count = write(opened, out)
+    note(f"{plural(count, 'image')} of table version {opened.version} in {output}")
+
+
+def _writer(
+    format: str, with_images: bool, with_vectors: bool
+) -> Callable[[ImagesTable, BinaryIO], int]:
+    if format == "rsrt-jsonl":
+        from skytext.export.rsrt import write_rsrt_jsonl
+
+        return write_rsrt_jsonl
+    if format == "geojson":
+        from skytext.export.geojson import write_geojson
+
+        return write_geojson
+    if format == "parquet":
+        from skytext.export.parquet import write_parquet
+
+        return partial(write_parquet, with_vectors=with_vectors)
+    from skytext.export.webdataset import write_webdataset
+
+    return partial(write_webdataset, with_images=with_images)

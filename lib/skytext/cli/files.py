@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from skytext.errors import CallError
 
 
-def write_atomically(path: Path, lines: Iterable[str]) -> int:
-    """Write lines to ``path`` as they come, put in place at the end; return how many.
+@contextmanager
+def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
+    """Open a file to write, beside ``path`` and put in its place at the end.
 
-    An interrupted or failed call leaves what was there before, and nothing else.
+    An interrupted or failed block leaves what was there before, and nothing else.
+
+    Args:
+        path: the file.
+        replace: write over one that is there.
 
     Raises:
-        CallError: the folder is not there or cannot be written.
+        CallError: the folder is not there or cannot be written, or the file is there.
     """
+    if path.is_dir():
+        raise CallError(f"cannot write {path}: it is a folder")
+    if not replace and path.exists():
+        raise CallError(f"{path} is there already: --force writes over it")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise CallError(f"cannot write {path}: {error.strerror or error}") from error
     written = Path(name)
-    num_lines = 0
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            for line in lines:
-                out.write(line)
-                num_lines += 1
+        with os.fdopen(handle, "wb") as out:
+            yield out
             out.flush()
             os.fsync(out.fileno())
         # mkstemp makes files for nobody else.
@@ -36,9 +44,16 @@ def write_atomically(path: Path, lines: Iterable[str]) -> int:
         os.umask(umask)
         written.chmod(0o666 & ~umask)
         written.replace(path)
-    except BaseException as error:
+    except BaseException:
         written.unlink(missing_ok=True)
-        if isinstance(error, IsADirectoryError):
-            raise CallError(f"cannot write {path}: it is a folder") from error
         raise
-    return num_lines
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as a whole, over what was there.
+
+    Raises:
+        CallError: the folder is not there or cannot be written.
+    """
+    with open_atomically(path) as out:
+        out.write(text.encode())

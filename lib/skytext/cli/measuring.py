@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from skytext.cli.tables import open_table
 from skytext.config import EmbedConfig
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Query, read_annotations, read_queries
@@ -39,7 +40,6 @@ from skytext.models.factory import make_embedder, make_table_embedder
 from skytext.models.identity import embed_model
 from skytext.ranking import FUSIONS, POOLINGS
 from skytext.table.images import ImagesTable
-from skytext.table.location import TableLocation
 
 _JSONL = (".jsonl", ".ndjson")
 _Value = TypeVar("_Value", bound=str)
@@ -173,14 +173,6 @@ def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
     if golden is None:
         return evaluation, None
     return evaluation, judge(golden, evaluation.rows[0], evaluation.queries)
-
-
-def open_table(uri: str, version: int | None) -> ImagesTable:
-    """Open a table at a version, or (None) at the one that is served."""
-    location = TableLocation.parse(uri)
-    if version is None:
-        return ImagesTable.open_served(location)
-    return ImagesTable.open(location, version)
 
 
 def _own_queries(call: Call, golden: Golden | None) -> tuple[Query, ...]:

@@ -1,0 +1,18 @@
+"""Open the table that a command names."""
+
+from __future__ import annotations
+
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+
+
+def open_table(uri: str, version: int | None) -> ImagesTable:
+    """Open a table at a version, or (None) at the one that is served.
+
+    Raises:
+        TableError: there is no such table or version, or it is not one of ours.
+    """
+    location = TableLocation.parse(uri)
+    if version is None:
+        return ImagesTable.open_served(location)
+    return ImagesTable.open(location, version)

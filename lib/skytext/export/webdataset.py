@@ -1,0 +1,102 @@
+"""A WebDataset tar: files of one image stand together and share a name before the first dot."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from skytext.errors import JobError, SourceError
+from skytext.export.rows import COLUMNS, described, rows, to_line
+from skytext.sources.fetch import fetch_image
+from skytext.sources.prefetch import prefetch
+from skytext.sources.storage import READ_ERRORS
+from skytext.table.images import ImagesTable
+
+_PLACE = ("byte_offset", "byte_length", "row_group", "row", "shard_etag")
+_FETCHED_AT_ONCE = 8
+_AHEAD_BYTES = 64 * 2**20
+_NO_SUFFIX = "img"
+_FETCH_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
+
+Row = dict[str, Any]
+
+
+def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = False) -> int:
+    """Write ``ID.json`` (everything), ``ID.txt`` (the first variant's caption), and the image.
+
+    ``ID`` is the ``image_id``: unlike a path in a shard it is there once and has no dots.
+
+    Args:
+        table: the version to export.
+        out: where to write; it need not seek.
+        with_images: fetch every image's bytes again, by one ranged read, as ``ID.jpg`` and so on.
+
+    Raises:
+        JobError: an image cannot be fetched, or its shard changed since it was described.
+    """
+    count = 0
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for row, data in _with_bytes(table) if with_images else _without_bytes(table):
+            key = row["image_id"]
+            image = described(row)
+            _add(tar, f"{key}.json", to_line(image))
+            _add(tar, f"{key}.txt", image["captions"][0]["caption"].encode())
+            if data is not None:
+                _add(tar, f"{key}.{suffix(row['member'])}", data)
+            count += 1
+    return count
+
+
+def suffix(member: str) -> str:
+    """Return an image file's suffix without the dot, as WebDataset's decoders know it."""
+    match = re.search(r"[^/\\]\.([A-Za-z0-9]{1,8})$", member)
+    return match.group(1).lower() if match else _NO_SUFFIX
+
+
+def _without_bytes(table: ImagesTable) -> Iterator[tuple[Row, None]]:
+    return ((row, None) for row in rows(table, COLUMNS))
+
+
+def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
+    items = rows(table, (*COLUMNS, *_PLACE))
+    fetched = prefetch(
+        items,
+        _fetch,
+        lambda row: row["byte_length"] or 0,
+        num_threads=_FETCHED_AT_ONCE,
+        max_bytes=_AHEAD_BYTES,
+    )
+    for row, data in fetched:
+        if isinstance(data, Exception):
+            raise JobError(
+                f"cannot fetch {row['uri']} again: {data} (without --with-images the captions "
+                "are exported alone)"
+            ) from data
+        yield row, data
+
+
+def _fetch(row: Row) -> bytes | Exception:
+    try:
+        data: bytes = fetch_image(
+            row["uri"],
+            row["member"],
+            byte_offset=row["byte_offset"],
+            byte_length=row["byte_length"],
+            row_group=row["row_group"],
+            row=row["row"],
+            etag=row["shard_etag"] or "",
+        )
+    except _FETCH_ERRORS as error:
+        return error
+    return data
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    # Time 0 and no owner: the same table makes the same bytes.
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    tar.addfile(info, io.BytesIO(data))

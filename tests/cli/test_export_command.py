@@ -1,0 +1,123 @@
+"""`skytext export`: files that are there whole or not at all, streams, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from skytext.cli.files import open_atomically, write_text
+from skytext.errors import CallError
+from tests.cli.conftest import Skytext
+from tests.cli.tables import DESCRIBED
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    write_text(path, "before")
+
+    def write_half() -> None:
+        with open_atomically(path) as out:
+            out.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+    with open_atomically(path) as out:
+        out.write(b"after")
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+    with (
+        pytest.raises(CallError, match="there already: --force"),
+        open_atomically(path, replace=False),
+    ):
+        pass
+    with pytest.raises(CallError, match="cannot write"):
+        write_text(tmp_path / "nowhere" / "x", "one")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CallError, match="it is a folder"):
+        write_text(tmp_path / "folder", "one")
+
+
+@pytest.mark.parametrize("format", ["rsrt-jsonl", "webdataset", "geojson", "parquet"])
+def test_a_file_is_not_written_over_without_force(
+    skytext: Skytext, shared_table: Path, tmp_path: Path, format: str
+) -> None:
+    out = tmp_path / "out"
+    call = ["export", shared_table, "--format", format, "--output", out]
+    called = skytext(*call)
+    assert called.status == 0, called.err
+    assert "4 images of table version" in called.err
+    first = out.read_bytes()
+    called = skytext(*call)
+    assert called.status == 2
+    assert "--force writes over it" in called.err
+    out.write_bytes(b"something else")
+    assert skytext(*call, "--force").status == 0
+    assert out.read_bytes() == first
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("format", ["rsrt-jsonl", "webdataset"])
+def test_a_dash_is_stdout(shared_table: Path, tmp_path: Path, format: str) -> None:
+    code = "from skytext.cli import main; main()"
+    words = ["export", str(shared_table), "--format", format, "--output", "-"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True)
+    assert done.stderr == b""
+    if format == "rsrt-jsonl":
+        images = [json.loads(line)["image"] for line in done.stdout.splitlines()]
+        assert sorted(images) == sorted(DESCRIBED)
+        return
+    path = tmp_path / "x.tar"
+    path.write_bytes(done.stdout)
+    with tarfile.open(path) as tar:
+        assert len(tar.getnames()) == 2 * len(DESCRIBED)
+
+
+WRONG = {
+    "T --format csv": "--format must be one of rsrt-jsonl, webdataset, geojson, parquet (given",
+    "T --format geojson --with-images": "--with-images is for --format webdataset",
+    "T --format geojson --with-vectors": "--with-vectors is for --format parquet",
+    "nowhere --format geojson": "there is no table at",
+    "T --format geojson --output nowhere/x": "cannot write nowhere/x",
+    "T --format geojson --version 99": "has no version 99",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_calls_are_told_in_one_line(
+    skytext: Skytext,
+    shared_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    called = skytext("export", *(shared_table if word == "T" else word for word in words.split()))
+    assert called.status == 2
+    assert called.out == ""
+    assert WRONG[words] in called.err
+    assert called.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_are_gone_fail_the_export_and_leave_nothing(
+    skytext: Skytext, shared_table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.tar"
+    called = skytext(
+        "export", shared_table, "--format", "webdataset", "--with-images", "--output", out
+    )
+    assert called.status == 1
+    assert "cannot fetch file:///x/a.tar#" in called.err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,249 @@
+"""What the exports say of each image, and that they never hold many."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import tarfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lance
+import lancedb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from skytext.evaluation.texts import described_in_jsonl
+from skytext.export.geojson import geometry, write_geojson
+from skytext.export.parquet import write_parquet
+from skytext.export.rsrt import write_rsrt_jsonl
+from skytext.export.webdataset import suffix, write_webdataset
+from skytext.table import read
+from skytext.table.images import ImagesTable
+from tests.sources.tars import make_tar
+from tests.table.rows import DIM, failed_row, good_row, good_rows, location, make_table
+
+BOX = {"west": 10.0, "south": 40.0, "east": 11.0, "north": 41.0}
+TAKEN = dt.datetime(2024, 5, 31, 12, tzinfo=dt.UTC)
+SAID: dict[str, Any] = {
+    "datetime": TAKEN,
+    "bbox": BOX,
+    "gsd": 0.5,
+    "collection": "naip",
+    "metadata": '{"cloud": 3, "ü": ["ö"]}',
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> ImagesTable:
+    where = location(tmp_path_factory.mktemp("export") / "t")
+    west = BOX | {"west": 179.0, "east": -179.0}
+    odd = good_row("b.png", bbox=west, gsd=float("nan"))
+    rows = [good_row("x/a.JPG", **SAID), odd, good_row("c"), failed_row("d.jpg")]
+    return make_table(where, rows)
+
+
+def test_rsrt_lines_are_read_by_the_evaluation(table: ImagesTable, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    with path.open("wb") as out:
+        assert write_rsrt_jsonl(table, out) == 3
+    found = list(described_in_jsonl(path))
+    assert [image.image for image in found] == ["x/a.JPG", "b.png", "c"]
+    assert [one.one_sentence for one in found[0].variants] == [
+        "x/a.JPG variant 0",
+        "x/a.JPG variant 1",
+    ]
+
+
+def test_geojson_features(table: ImagesTable) -> None:
+    out = io.BytesIO()
+    assert write_geojson(table, out) == 3
+    collection = json.loads(out.getvalue())
+    assert collection["type"] == "FeatureCollection"
+    one, two, three = collection["features"]
+    assert one["bbox"] == [10, 40, 11, 41]
+    assert one["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [[[10, 40], [11, 40], [11, 41], [10, 41], [10, 40]]],
+    }
+    said = one["properties"]
+    assert said["datetime"] == "2024-05-31T12:00:00Z"
+    assert said["gsd"] == 0.5
+    assert said["metadata"] == {"cloud": 3, "ü": ["ö"]}
+    assert said["captions"][1]["one_sentence"] == "x/a.JPG variant 1"
+    assert two["geometry"]["type"] == "MultiPolygon"
+    assert two["bbox"] == [179, 40, -179, 41]
+    # NaN is no JSON.
+    assert two["properties"]["gsd"] is None
+    assert three["geometry"] is None
+    assert "bbox" not in three
+    assert len({feature["id"] for feature in collection["features"]}) == 3
+
+
+def test_an_empty_export_is_well_formed(tmp_path: Path) -> None:
+    table = make_table(location(tmp_path / "t"), [failed_row("d.jpg")])
+    out = io.BytesIO()
+    assert write_geojson(table, out) == 0
+    assert json.loads(out.getvalue())["features"] == []
+    out = io.BytesIO()
+    assert write_parquet(table, out) == 0
+    assert pq.read_table(io.BytesIO(out.getvalue())).num_rows == 0
+    out = io.BytesIO()
+    assert write_webdataset(table, out) == 0
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        assert tar.getnames() == []
+
+
+@pytest.mark.parametrize(
+    ("box", "kind", "spans"),
+    [
+        ((10, 0, 20, 5), "Polygon", [(10, 20)]),
+        ((170, 0, -170, 5), "MultiPolygon", [(170, 180), (-180, -170)]),
+        ((180, 0, -170, 5), "Polygon", [(-180, -170)]),
+        ((170, 0, -180, 5), "Polygon", [(170, 180)]),
+        ((-180, -90, 180, 90), "Polygon", [(-180, 180)]),
+        ((10, 5, 10, 5), "Point", None),
+    ],
+)
+def test_boxes_become_geometries(box: Any, kind: str, spans: Any) -> None:
+    made = geometry(*box)
+    assert made["type"] == kind
+    if spans is None:
+        assert made["coordinates"] == [10, 5]
+        return
+    polygons = made["coordinates"] if kind == "MultiPolygon" else [made["coordinates"]]
+    assert len(polygons) == len(spans)
+    for [ring], (west, east) in zip(polygons, spans, strict=True):
+        assert ring[0] == ring[-1]
+        longitudes = [x for x, _ in ring]
+        assert (min(longitudes), max(longitudes)) == (west, east)
+        assert {y for _, y in ring} == {box[1], box[3]}
+        doubled = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairwise(ring))
+        assert doubled > 0, "an exterior ring runs counter-clockwise"
+
+
+def test_parquet_columns(table: ImagesTable) -> None:
+    out = io.BytesIO()
+    assert write_parquet(table, out, with_vectors=True) == 3
+    found = pq.read_table(io.BytesIO(out.getvalue()))
+    first = found.slice(0, 1).to_pylist()[0]
+    assert first["datetime"] == TAKEN
+    assert first["bbox"] == BOX
+    assert json.loads(first["metadata"]) == {"cloud": 3, "ü": ["ö"]}
+    assert first["captions"][0]["one_sentence"] == "x/a.JPG variant 0"
+    assert np.shape(first["vectors"]) == (2, DIM)
+    out = io.BytesIO()
+    write_parquet(table, out)
+    assert "vectors" not in pq.read_schema(io.BytesIO(out.getvalue())).names
+
+
+def test_webdataset_pairs_captions_with_the_bytes_of_their_image(tmp_path: Path) -> None:
+    shard = tmp_path / "a.tar"
+    content = {"x/a.JPG": b"first image", "b.png": b"second"}
+    shard.write_bytes(make_tar(list(content.items())))
+    with tarfile.open(shard) as tar:
+        offsets = {info.name: info.offset_data for info in tar}
+    rows = [
+        good_row(
+            name,
+            uri=f"file://{shard}#{name}",
+            byte_offset=offsets[name],
+            byte_length=len(content[name]),
+        )
+        for name in content
+    ]
+    table = make_table(location(tmp_path / "t"), rows)
+    out = io.BytesIO()
+    assert write_webdataset(table, out, with_images=True) == 2
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        files = {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
+    for row, end in zip(rows, ("jpg", "png"), strict=True):
+        key = row["image_id"]
+        assert files[f"{key}.{end}"] == content[row["member"]]
+        assert files[f"{key}.txt"] == b"a river"
+        assert json.loads(files[f"{key}.json"])["member"] == row["member"]
+    # Files of one image stand together.
+    assert [name.split(".")[1] for name in files] == ["json", "txt", "jpg", "json", "txt", "png"]
+    again = io.BytesIO()
+    write_webdataset(table, again, with_images=True)
+    assert again.getvalue() == out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("member", "end"),
+    [("a.JPG", "jpg"), ("x.y/b", "img"), (".hidden", "img"), ("a.tar.tiff", "tiff"), ("", "img")],
+)
+def test_suffixes(member: str, end: str) -> None:
+    assert suffix(member) == end
+
+
+class _Counting(io.RawIOBase):
+    """What is written, forgotten, and how often."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.num_bytes += len(data)
+        return len(data)
+
+
+@pytest.mark.parametrize(
+    "write", [write_rsrt_jsonl, write_geojson, write_webdataset, write_parquet]
+)
+def test_rows_are_written_as_they_are_read(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind by one row group at most: what is in memory does not grow with the table."""
+    monkeypatch.setattr(read, "BATCH_ROWS", 10)
+    monkeypatch.setattr("skytext.export.parquet._GROUP_ROWS", 20)
+    table = make_table(location(tmp_path / "t"), good_rows(0, 40), good_rows(40, 60))
+    out = _Counting()
+    written: list[int] = []
+    sizes: list[int] = []
+    whole = read.done_batches
+
+    def watched(*arguments: Any) -> Any:
+        for batch in whole(*arguments):
+            sizes.append(batch.num_rows)
+            written.append(out.num_bytes)
+            yield batch
+
+    for name in ("rows", "parquet"):
+        monkeypatch.setattr(f"skytext.export.{name}.done_batches", watched)
+    assert write(table, out) == 100
+    assert max(sizes) <= 10
+    assert sum(sizes) == 100
+    # When the last batch is handed out, most of what comes before it is in the file; a tar is
+    # buffered in blocks of 10 KiB, and a Parquet file of so few rows is mostly its footer.
+    assert written[-1] >= 0.35 * out.num_bytes
+    assert sorted(written) == written
+
+
+def test_lancedb_and_plain_lance_open_the_table(tmp_path: Path) -> None:
+    """No code of ours: other tools read what a run writes."""
+    folder = tmp_path / "t"
+    make_table(location(folder), [good_row("a.jpg", **SAID), failed_row("b.jpg")])
+    opened = lancedb.connect(str(folder)).open_table("images")
+    assert opened.count_rows() == 2
+    assert opened.count_rows("status = 'ok' AND gsd < 1") == 1
+    plain = lance.dataset(str(folder / "images.lance"))
+    row = plain.to_table(columns=["captions", "vectors"], filter="status = 'ok'").to_pylist()[0]
+    assert row["captions"][0]["caption"] == "a river"
+    query = np.array(row["vectors"][1], dtype=np.float32)
+    [hit] = (
+        opened.search(query, vector_column_name="vectors")
+        .distance_type("cosine")
+        .where("status = 'ok'")
+        .limit(1)
+        .to_list()
+    )
+    assert hit["member"] == "a.jpg"
+    assert hit["_distance"] == pytest.approx(0, abs=1e-5)
