@@ -100,6 +100,17 @@ def test_own_queries_and_text_only(
 WRONG = {
     "": "name either --annotations FILE or --queries FILE",
     "T --annotations A --queries A": "name either --annotations",
+    "T --annotations A --golden A": "name either --annotations",
+    "T --annotations A --at-least R@1=5": "--at-least goes with --golden",
+    "T --golden A": "valid dictionary",
+    "T --golden nowhere.yaml": "there is no file nowhere.yaml",
+    "T --golden A --mode dense --mode text": "--golden judges one way to rank",
+    "T --annotations A --mode sparse": "--mode must be one of dense, text, hybrid (given",
+    "T --annotations A --pooling min": "--pooling must be one of max, mean, max+mean, max+mean-z",
+    "T --annotations A --fusion sum": "--fusion must be one of rrf, z, minmax, floor",
+    "T --annotations A --granularity word": "--granularity must be one of sentence",
+    "T --annotations A --plots nowhere": "--plots: there is no folder nowhere",
+    "--text-only --annotations A --granularity all": "which have no --granularity",
     "--annotations A": "name a table or a .jsonl",
     "T --text-only --annotations A": "--text-only takes --annotations alone",
     "T --annotations A --ties never": "--ties must be expected or sort",
@@ -127,3 +138,60 @@ def test_wrong_calls_are_told_in_one_line(
     assert called.out == ""
     assert WRONG[words] in called.err
     assert called.err.count("\n") == 1
+
+
+def test_ablations_are_rows(skytext: Skytext, tmp_path: Path, annotations: Path) -> None:
+    table = make_table(tmp_path / "table")
+    called = skytext(
+        "evaluate", table, "--annotations", annotations, "--json",
+        "--mode", "dense", "--mode", "hybrid", "--pooling", "max", "--pooling", "mean",
+        "--granularity", "all", "--granularity", "sentence", "--variants", 1, "--variants", 3,
+        "--embedder", "fake",
+    )  # fmt: skip
+    assert called.status == 0, called.err
+    rows = json.loads(called.out)["results"]
+    assert len({row["name"] for row in rows}) == len(rows) == 2 * 2 * 2 * 2 * 2
+    setups = [row["setup"] for row in rows]
+    assert {setup["granularity"] for setup in setups} == {"all", "sentence"}
+    assert {setup["embedder"] for setup in setups} == {None, "fake"}
+    by_name = {row["name"]: row for row in rows}
+    # The same model again is the same result, stored vectors or not.
+    assert (
+        by_name["skytext: dense, max; 1 variant"]["text_to_image"]
+        == by_name["skytext: dense, max; 1 variant; fake"]["text_to_image"]
+    )
+
+
+def test_the_paper_s_rule_and_that_of_searches_are_measured_by_default(
+    skytext: Skytext, tmp_path: Path, annotations: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    table = make_table(tmp_path / "table")
+    called = skytext("evaluate", table, "--annotations", annotations, "--plots", tmp_path)
+    assert called.status == 0, called.err
+    assert "skytext: dense, max " in called.out
+    assert "skytext: hybrid, max+mean, floor 0.2 " in called.out
+    assert f"drawn: {tmp_path}/recall_at_k.png" in called.err
+    assert (tmp_path / "recall_at_k.png").stat().st_size > 1000
+
+
+def test_golden_queries_pass_or_fail(skytext: Skytext, shared_table: Path, tmp_path: Path) -> None:
+    golden = tmp_path / "g.yaml"
+    golden.write_text(
+        "thresholds: {R@1: 90}\nqueries:\n"
+        "  - {query: a brown river, images: [river.jpg], within: 1}\n"
+        "  - {query: dense forest, images: [forest.jpg]}\n"
+    )
+    called = skytext("evaluate", shared_table, "--golden", golden)
+    assert called.status == 0, called.err
+    assert "golden: 2 of 2 checks passed" in called.out
+
+    golden.write_text(golden.read_text().replace("[forest.jpg]", "[river.jpg]"))
+    called = skytext("evaluate", shared_table, "--golden", golden, "--json")
+    assert called.status == 1
+    assert json.loads(called.out)["golden"]["passed"] is False
+    called = skytext("evaluate", shared_table, "--golden", golden, "--at-least", "R@1=50")
+    assert called.status == 0
+    called = skytext("evaluate", shared_table, "--golden", golden, "--mode", "text")
+    assert called.status == 1
+    assert "FAILED R@1: 50, wanted 90" in called.out

@@ -135,6 +135,11 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     [
         ("q.csv", "query,image\na river,x/a.tif\na river,b.tif\nplanes,b.tif\n"),
         (
+            "q.json",
+            '[{"text": "a river", "images": ["x/a.tif", "b.tif"]}, '
+            '{"text": "planes", "filename": "b.tif"}]',
+        ),
+        (
             "q.jsonl",
             '{"query": "a river", "images": ["a.tif", "b.tif"]}\n'
             '{"query": "planes", "image": "b.tif"}',

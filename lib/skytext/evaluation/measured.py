@@ -130,8 +130,11 @@ def _recall(found: Found, ties: Ties) -> dict[str, list[float]]:
 
 def _same_queries(one: Found, other: Found) -> bool:
     """Return whether two setups answered the same queries on the same images."""
-    images = [found.setup.get("num_images") for found in (one, other)]
-    return images[0] == images[1] and all(
+    regimes = [
+        (found.setup.get("repeats_removed"), found.setup.get("num_images"))
+        for found in (one, other)
+    ]
+    return regimes[0] == regimes[1] and all(
         np.array_equal(one.directions[key].unit, other.directions[key].unit)
         for key in one.directions
     )

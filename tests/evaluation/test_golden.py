@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skytext.captions import Variant
+from skytext.errors import CallError
+from skytext.evaluation.evaluate import Embedders, evaluate_queries
+from skytext.evaluation.golden import judge, read_golden
+from skytext.evaluation.rules import PAPER_RULE, Setup
+from skytext.evaluation.texts import Described
+
+GOOD = """
+thresholds: {R@1: 50, mean_recall: 80}
+queries:
+  - {query: ships in a harbour, images: [x/harbour.jpg]}
+  - {query: a river, images: [river.jpg, other/stream.jpg], within: 2}
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_both_forms_say_the_same(tmp_path: Path) -> None:
+    read = read_golden(write(tmp_path / "g.yaml", GOOD))
+    assert read.thresholds == {"R@1": 50, "mean_recall": 80}
+    assert [query.images for query in read.to_queries()] == [
+        ("harbour.jpg",),
+        ("river.jpg", "stream.jpg"),
+    ]
+    lines = (
+        '{"query": "ships in a harbour", "images": ["x/harbour.jpg"]}\n\n'
+        '{"query": "a river", "images": ["river.jpg", "other/stream.jpg"], "within": 2}\n'
+    )
+    path = write(tmp_path / "g.jsonl", lines)
+    assert read_golden(path, {"R@1": 50, "mean_recall": 80}) == read
+    assert read_golden(tmp_path / "g.yaml", {"R@1": 70}).thresholds["R@1"] == 70
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("queries: [", "neither YAML nor JSON"),
+        ("- a", "valid dictionary"),
+        ("queries: []", "queries: Tuple should have at least 1 item"),
+        ("queries: [{query: a, images: [x.jpg]}]", "nothing to check"),
+        ("queries: [{query: ' ', images: [x.jpg], within: 1}]", "queries.0.query"),
+        ("queries: [{query: a, images: [], within: 1}]", "queries.0.images"),
+        ("queries: [{query: a, images: [x.jpg], within: 0}]", "queries.0.within"),
+        ("queries: [{query: a, images: [x.jpg], wihtin: 1}]", "Extra inputs"),
+        ("{thresholds: {R@2: 5}, queries: [{query: a, images: [x.jpg]}]}", "thresholds.R@2"),
+        ("{thresholds: {R@1: 101}, queries: [{query: a, images: [x.jpg]}]}", "thresholds.R@1"),
+        (
+            "queries: [{query: a, images: [x.jpg], within: 1}, {query: a, images: [y.jpg]}]",
+            "asks 'a' twice",
+        ),
+    ],
+)
+def test_wrong_files_are_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(CallError, match=message):
+        read_golden(write(tmp_path / "g.yaml", text))
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CallError, match="there is no file"):
+        read_golden(tmp_path / "nowhere.yaml")
+
+
+def measured(order: dict[str, list[float]], golden: Any) -> Any:
+    """Judge images whose scores for each query are given."""
+    images = [Described(f"{i}.jpg", (Variant(f"{i}", "x", "y"),), None) for i in range(4)]
+
+    def documents(texts: Any) -> Any:
+        return np.eye(4, dtype=np.float32)
+
+    def queries(texts: Any) -> Any:
+        return np.array([order[text] for text in texts], dtype=np.float32)
+
+    found = evaluate_queries(
+        images, golden.to_queries(), {None: Embedders(documents, queries)}, [Setup(PAPER_RULE)]
+    )
+    return judge(golden, found.rows[0], found.queries)
+
+
+def test_what_must_hold_is_checked(tmp_path: Path) -> None:
+    text = """
+    thresholds: {R@1: 50, R@5: 100}
+    queries:
+      - {query: first, images: [0.jpg], within: 1}
+      - {query: third, images: [0.jpg], within: 2}
+    """
+    golden = read_golden(write(tmp_path / "g.yaml", text))
+    order = {"first": [0.9, 0.1, 0.2, 0.3], "third": [0.3, 0.9, 0.8, 0.1]}
+    verdict = measured(order, golden)
+    assert not verdict.passed
+    assert {check.name: (check.found, check.passed) for check in verdict.checks} == {
+        "R@1": (50, True),
+        "R@5": (100, True),
+        "first": (1, True),
+        "third": (3, False),
+    }
+    assert verdict.lines() == [
+        "FAILED third: 3, wanted 2",
+        "golden: 3 of 4 checks passed",
+    ]
+    better = measured(order | {"third": [0.85, 0.9, 0.8, 0.1]}, golden)
+    assert better.passed
+    assert better.to_json()["passed"] is True
+
+
+def test_an_image_that_only_a_sort_puts_first_has_not_passed(tmp_path: Path) -> None:
+    text = "queries: [{query: tied, images: [3.jpg], within: 1}]"
+    golden = read_golden(write(tmp_path / "g.yaml", text))
+    assert not measured({"tied": [0.1, 0.1, 0.9, 0.9]}, golden).passed
+    assert measured({"tied": [0.1, 0.1, 0.8, 0.9]}, golden).passed
