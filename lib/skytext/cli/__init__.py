@@ -19,6 +19,7 @@ from skytext.cli import (
     evaluate,
     export,
     failures,
+    import_,
     index,
     plan,
     search,
@@ -44,6 +45,7 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("import")(import_.import_)
 app.command("status")(status.status)
 app.command("failures")(failures.failures)
 app.command("retry-failed")(failures.retry_failed)

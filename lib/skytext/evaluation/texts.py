@@ -24,11 +24,12 @@ _IMAGE_KEYS = ("image", "image_path", "filename")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An image's path, its variants, and their vectors where they are known."""
+    """An image's path, its variants, their vectors and who wrote them, where that is known."""
 
     image: str
     variants: tuple[Variant, ...]
     vectors: NDArray[np.float32] | None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ def _described(place: str, line: str) -> Described:
     variants = record.get("variants")
     if not isinstance(variants, list) or not variants:
         raise CallError(f"{place}: no list of variants, each {{{', '.join(FIELDS)}}}")
-    return Described(image, tuple(_variant(place, variant) for variant in variants), None)
+    made = tuple(_variant(place, variant) for variant in variants)
+    model = record.get("model")
+    return Described(image, made, None, model if isinstance(model, str) else None)
 
 
 def _variant(place: str, value: Any) -> Variant:

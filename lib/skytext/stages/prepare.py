@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 from skytext.sources import Shard
 from skytext.stages.cluster import result_of
 from skytext.stages.plan import PlanOptions, ShardPlan, open_index, plan_shards
-from skytext.table.adopt import Adoption, adopt, collect_orphans
+from skytext.table.adopt import Adoption, settle
 from skytext.table.claim import Claim
-from skytext.table.commit import Committer
-from skytext.table.images import ImagesTable, TableIdentity
+from skytext.table.images import TableIdentity
 from skytext.table.runs import RunRecord, record_run
-from skytext.table.staging import staged_unit_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +86,7 @@ def _prepare(
     run: RunRecord,
 ) -> tuple[Prepared, NDArray[np.bytes_]]:
     location = claim.location
-    table = ImagesTable.find(location)
-    version = None if table is None else table.version
-    claim.check()
-    # A run that let go of its claim may have left a commit on its way, too.
-    if claim.took_over or staged_unit_ids(location):
-        version = Committer(location, identity, version).raise_fence()
-    adoption = adopt(location, identity, version, options.caption_fingerprint, claim.check)
-    if claim.took_over or adoption.num_records:
-        claim.check()
-        collect_orphans(location)
+    adoption = settle(claim, identity, options.caption_fingerprint)
     index = open_index(location, adoption.version, shards, options)
     plans = tuple(plan_shards(location, index, shards, options))
     if adoption.num_adopted or any(plan.must_read for plan in plans):

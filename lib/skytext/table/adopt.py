@@ -15,6 +15,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from skytext.table.claim import Claim
 from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
@@ -47,6 +48,25 @@ class Adoption:
     num_adopted: int = 0
     num_discarded: int = 0
     num_records: int = 0
+
+
+def settle(claim: Claim, identity: TableIdentity, caption_fingerprint: str) -> Adoption:
+    """Fence off a run that died, and adopt or remove what it had staged: how every writer begins.
+
+    Raises: as `adopt`, and TableError where the table is of another model.
+    """
+    location = claim.location
+    table = ImagesTable.find(location)
+    version = None if table is None else table.version
+    claim.check()
+    # A run that let go of its claim may have left a commit on its way, too.
+    if claim.took_over or staged_unit_ids(location):
+        version = Committer(location, identity, version).raise_fence()
+    adoption = adopt(location, identity, version, caption_fingerprint, claim.check)
+    if claim.took_over or adoption.num_records:
+        claim.check()
+        collect_orphans(location)
+    return adoption
 
 
 def adopt(

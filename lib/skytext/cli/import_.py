@@ -1,0 +1,58 @@
+"""``skytext import``: descriptions that are written already, without captioning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    EmbeddingModel,
+    Settings,
+    TableOption,
+    make_config,
+)
+
+
+def import_(
+    descriptions: Annotated[
+        Path,
+        typer.Argument(help="Descriptions, as skytext export writes them.", metavar="FILE.jsonl"),
+    ],
+    table: TableOption,
+    archive: Annotated[
+        str | None, typer.Option(help="The archive's name; default: the file's.", metavar="NAME")
+    ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(help="Folder or URI under which the images lie.", metavar="URI"),
+    ] = None,
+    embedding_model: EmbeddingModel = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed descriptions that are written already, and put them into a table.
+
+    New images get a row, changed ones a new row, and what is there already stays as it is.
+    """
+    resolved = make_config(config, settings, {"embed.model": embedding_model})
+    from skytext.cli.output import answers, plural, print_json
+    from skytext.importing import import_descriptions
+    from skytext.table.location import TableLocation
+
+    report = import_descriptions(
+        descriptions, TableLocation.parse(table), resolved.embed, archive=archive, root=root
+    )
+    if as_json:
+        print_json(report.to_json())
+        return
+    answers.print(
+        f"{plural(report.num_listed, 'image')}: {report.num_new:,} new, {report.num_changed:,} "
+        f"changed, {report.num_same:,} as they were",
+        soft_wrap=True,
+    )
+    answers.print(f"table version {report.table_version}; next: skytext index {table}")

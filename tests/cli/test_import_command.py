@@ -1,0 +1,156 @@
+"""`skytext import`: descriptions become a table without a captioner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext import importing
+from skytext.table.claim import hold
+from skytext.table.images import ImagesTable
+from skytext.table.runs import last_runs
+from skytext.table.staging import staged_unit_ids
+from tests.cli.conftest import Skytext
+from tests.cli.tables import DESCRIBED
+from tests.table.rows import location
+
+
+def line(image: str, *texts: str) -> str:
+    variants = [{"one_sentence": t, "feature": f"F {t}", "caption": f"C {t}"} for t in texts]
+    return json.dumps({"image": image, "variants": variants, "model": "someone"}) + "\n"
+
+
+@pytest.fixture
+def descriptions(tmp_path: Path) -> Path:
+    path = tmp_path / "described.jsonl"
+    path.write_text("".join(line(f"x/{name}", *texts) for name, texts in DESCRIBED.items()))
+    return path
+
+
+def run_import(skytext: Skytext, *words: object) -> dict[str, Any]:
+    called = skytext("import", *words, "--embedding-model", "fake", "--json")
+    assert called.status == 0, called.err
+    counts: dict[str, Any] = json.loads(called.out)
+    return counts
+
+
+def test_what_is_imported_is_searched_evaluated_and_exported(
+    skytext: Skytext, descriptions: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table"
+    counts = run_import(skytext, descriptions, "--table", table, "--root", "s3://b/images")
+    assert counts == {
+        "num_listed": 4, "num_new": 4, "num_changed": 0, "num_same": 0, "table_version": 1,
+    }  # fmt: skip
+    assert skytext("index", table).status == 0
+    called = skytext("search", table, "ships in a harbour", "--json")
+    assert called.status == 0, called.err
+    hit = json.loads(called.out)["hits"][0]
+    assert hit["uri"] == "s3://b/images/x/harbour.jpg"
+    assert hit["caption"] == "C ships in a harbour"
+    out = tmp_path / "again.jsonl"
+    assert skytext("export", table, "--format", "rsrt-jsonl", "--output", out).status == 0
+    assert out.read_text() == descriptions.read_text()
+    captions = tmp_path / "captions.json"
+    captions.write_text(
+        json.dumps([{"image": name, "caption": texts} for name, texts in DESCRIBED.items()])
+    )
+    results = [
+        json.loads(
+            skytext(
+                "evaluate", what, "--annotations", captions, "--embedding-model", "fake", "--json"
+            ).out
+        )
+        for what in (table, descriptions)
+    ]
+    assert results[0] == results[1]
+    [run] = last_runs(location(table), 5)
+    assert (run.command, run.state, run.counts["num_new"]) == ("import", "done", 4)
+
+
+def test_the_same_file_again_changes_nothing_and_a_corrected_one_what_it_must(
+    skytext: Skytext, descriptions: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table"
+    run_import(skytext, descriptions, "--table", table)
+    counts = run_import(skytext, descriptions, "--table", table)
+    assert (counts["num_same"], counts["num_new"], counts["table_version"]) == (4, 0, 1)
+
+    corrected = [line("x/new.jpg", "a dam"), line("x/river.jpg", "a dry river")]
+    descriptions.write_text(descriptions.read_text().split("\n", 1)[1] + "".join(corrected))
+    counts = run_import(skytext, descriptions, "--table", table)
+    assert (counts["num_new"], counts["num_changed"], counts["num_same"]) == (1, 1, 3)
+    opened = ImagesTable.open(location(table))
+    assert (opened.num_rows(), opened.num_double()) == (5, 0)
+    texts = {one.member: one.captions[0]["one_sentence"] for one in opened.described_images()}
+    assert texts["x/river.jpg"] == "a dry river"
+
+
+def test_an_import_that_died_is_taken_up(
+    skytext: Skytext, descriptions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_UNIT_ROWS", 1)
+    monkeypatch.setattr(importing, "_UNITS_A_COMMIT", 2)
+    commit = importing._Writer.commit
+    calls = []
+
+    def die(writer: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        commit(writer)
+
+    monkeypatch.setattr(importing._Writer, "commit", die)
+    table = tmp_path / "table"
+    called = skytext("import", descriptions, "--table", table, "--embedding-model", "fake")
+    assert called.status == 130
+    # Two rows are committed, two wait as staged units.
+    assert ImagesTable.open(location(table)).num_rows() == 2
+    assert len(staged_unit_ids(location(table))) == 2
+    monkeypatch.setattr(importing._Writer, "commit", commit)
+    counts = run_import(skytext, descriptions, "--table", table)
+    assert counts["num_same"] == 4
+    opened = ImagesTable.open(location(table))
+    assert (opened.num_rows(), opened.num_double()) == (4, 0)
+    assert staged_unit_ids(location(table)) == []
+
+
+def test_a_held_table_is_left_alone(skytext: Skytext, descriptions: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    with hold(location(table), "other", "caption"):
+        called = skytext("import", descriptions, "--table", table, "--embedding-model", "fake")
+    assert called.status == 1
+    assert "skytext caption of" in called.err
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        (None, 2, "there is no file"),
+        ("{\n", 2, "line 1 is not JSON"),
+        (line("a.jpg", "x") + line("a.jpg", "y"), 2, "'a.jpg' stands there twice"),
+        (json.dumps({"image": "a.jpg", "variants": []}) + "\n", 2, "no list of variants"),
+    ],
+)
+def test_wrong_files_are_told(
+    skytext: Skytext, tmp_path: Path, text: str | None, status: int, message: str
+) -> None:
+    path = tmp_path / "x.jsonl"
+    if text is not None:
+        path.write_text(text)
+    called = skytext("import", path, "--table", tmp_path / "t", "--embedding-model", "fake")
+    assert called.status == status
+    assert message in called.err
+    assert called.err.count("\n") == 1
+
+
+def test_a_table_of_another_model_is_refused(
+    skytext: Skytext, shared_table: Path, descriptions: Path
+) -> None:
+    called = skytext("import", descriptions, "--table", shared_table)
+    assert called.status == 2
+    assert "fake" in called.err
+    assert ImagesTable.open(location(shared_table)).num_rows() == 7
