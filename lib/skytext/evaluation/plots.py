@@ -13,6 +13,9 @@ from skytext.evaluation.report import Evaluation
 
 RECALL_AT_K = "recall_at_k.png"
 RECALL_BY_VARIANTS = "recall_by_variants.png"
+_STYLES = ("-", "--", ":", "-.")
+_NUM_COLOURS = 10
+"""Of matplotlib's own cycle: after so many lines the style changes instead."""
 _TITLES = {"image_to_text": "image to text", "text_to_image": "text to image"}
 
 
@@ -57,7 +60,7 @@ def lines_by_variants(
 
 def _without_count(setup: Mapping[str, Any]) -> str:
     names = ("mode", "pooling", "fusion", "text_weight", "granularity", "embedder")
-    parts = [str(setup[name]) for name in names if setup.get(name) is not None]
+    parts = [str(setup[name]) for name in names if setup.get(name) not in (None, "all")]
     if "repeats_removed" in setup:
         parts.append("repeats removed" if setup["repeats_removed"] else "repeats kept")
     return ", ".join(parts)
@@ -67,16 +70,19 @@ def _draw_recall_at_k(evaluation: Evaluation, path: Path) -> None:
     from matplotlib.figure import Figure
 
     keys = [key for key in _TITLES if key in evaluation.rows[0].curves]
-    figure = Figure(figsize=(6.4 * len(keys), 4.8), layout="constrained")
+    height = 4.4 + 0.22 * len(evaluation.rows)
+    figure = Figure(figsize=(6.4 * len(keys), height), layout="constrained")
     for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
-        for row in evaluation.rows:
-            axes.plot(CURVE_KS, row.curves[key], marker=".", label=row.name)
+        for i, row in enumerate(evaluation.rows):
+            style = _STYLES[i // _NUM_COLOURS % len(_STYLES)]
+            axes.plot(CURVE_KS, row.curves[key], style, marker=".", label=row.name)
         axes.set_xscale("log")
         axes.set_xticks(CURVE_KS, [str(k) for k in CURVE_KS], minor=False)
         axes.minorticks_off()
         axes.set(xlabel="k", ylabel="recall at k, percent", ylim=(0, 100), title=_TITLES[key])
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", fontsize="small")
     figure.suptitle(evaluation.headline(), fontsize="small")
     figure.savefig(path, dpi=120)
 
@@ -88,7 +94,7 @@ def _draw_by_variants(
 ) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.4 + 0.22 * len(lines)), layout="constrained")
     axes = figure.subplots()
     for name, points in lines.items():
         counts, means, lows, highs = zip(*points, strict=True)
@@ -97,6 +103,6 @@ def _draw_by_variants(
     axes.set_xticks(sorted({point[0] for points in lines.values() for point in points}))
     axes.set(xlabel="variants an image, at most", ylabel="mean recall, percent")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", fontsize="small")
     figure.suptitle(f"{evaluation.headline()}; shaded: 95 %", fontsize="small")
     figure.savefig(path, dpi=120)
