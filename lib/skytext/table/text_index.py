@@ -11,8 +11,6 @@ import pyarrow as pa
 from lance.query import MatchQuery
 from numpy.typing import NDArray
 
-from skytext.table.index import TEXT_INDEX
-
 
 class TextIndex:
     """Lance's inverted index over some texts, in memory: BM25, English stems, no stop words.
@@ -30,7 +28,7 @@ class TextIndex:
         with warnings.catch_warnings():
             # As where a table's index is built.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._dataset.create_scalar_index("text", "INVERTED", name=TEXT_INDEX)
+            self._dataset.create_scalar_index("text", "INVERTED")
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """Return the BM25 score of every text: float32, shape (texts,), 0 without a common word."""
