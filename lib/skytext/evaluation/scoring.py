@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from skytext.evaluation.recall import Floats, Indices, Placings, place
-from skytext.evaluation.rules import FLOORS, Rule
+from skytext.evaluation.rules import FLOORS, PAPER_RULE, Rule
 from skytext.ranking import Pooling, fuse, mean_lengths, pool
 from skytext.table.text_index import TextIndex
 
@@ -88,11 +88,15 @@ def place_images(
 
     def score_row(i: int) -> Floats:
         # By itself, as the published code multiplies: a block's products differ in the last digit.
-        row: Floats = _combined(rule, lambda: dense(queries[i])[np.newaxis], words, i, i + 1)[0]
-        return row
+        # That code knows the paper's rule alone; of others no sort is to be repeated that closely.
+        return dense(queries[i])
 
-    rows_at_once = _rows_at_once(len(documents.vectors))
-    return place(score_rows, relevant, rows_at_once=rows_at_once, score_row=score_row)
+    return place(
+        score_rows,
+        relevant,
+        rows_at_once=_rows_at_once(len(documents.vectors)),
+        score_row=score_row if rule == PAPER_RULE else None,
+    )
 
 
 def place_captions(
@@ -128,12 +132,16 @@ def place_captions(
         return _combined(rule, lambda: dense(first, last, False), words, first, last)
 
     def score_row(i: int) -> Floats:
-        row: Floats = _combined(rule, lambda: dense(i, i + 1, True), words, i, i + 1)[0]
+        row: Floats = dense(i, i + 1, True)[0]
         return row
 
     most = int((ends - offsets).max())
-    rows_at_once = _rows_at_once(len(captions) * most)
-    return place(score_rows, relevant, rows_at_once=rows_at_once, score_row=score_row)
+    return place(
+        score_rows,
+        relevant,
+        rows_at_once=_rows_at_once(len(captions) * most),
+        score_row=score_row if rule == PAPER_RULE else None,
+    )
 
 
 def _pooled_for_each(
