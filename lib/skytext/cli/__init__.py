@@ -16,6 +16,7 @@ from skytext.cli import (
     config,
     demo,
     doctor,
+    embed_images,
     evaluate,
     export,
     failures,
@@ -42,6 +43,7 @@ app.command("demo")(demo.demo)
 app.command("plan")(plan.plan)
 app.command("caption")(caption.caption)
 app.command("index")(index.index)
+app.command("embed-images")(embed_images.embed_images)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)

@@ -32,11 +32,21 @@ def status(table: Table, as_json: AsJson = False) -> None:
         if stale is None
         else f"vector index: {stale:,} rows not covered yet"
     )
+    images = report["image_vectors"]
+    if images is not None:
+        lines.append(
+            f"image vectors: {images['model']}, {images['dim']} numbers; "
+            f"{images['num_without']:,} of the ok rows have none"
+        )
     for run in report["runs"]:
+        did = (
+            f"{run['num_embedded']:,} images embedded"
+            if run["command"] == "embed-images"
+            else f"{run['num_captioned']:,} described, {run['num_newly_failed']:,} failed"
+        )
         lines.append(
             f"run {run['run_id'][:8]}  {run['started_at'][:19]}  {run['command']} {run['state']}: "
-            f"{run['num_captioned']:,} described, "
-            f"{run['num_newly_failed']:,} failed, {run['duration_s']:.0f} s"
+            f"{did}, {run['duration_s']:.0f} s"
         )
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
@@ -48,6 +58,7 @@ def table_report(table: str) -> dict[str, Any]:
     Raises:
         TableError: there is no such table.
     """
+    from skytext.table.image_column import image_report
     from skytext.table.images import ImagesTable
     from skytext.table.index import num_unindexed_rows
     from skytext.table.location import TableLocation
@@ -67,6 +78,7 @@ def table_report(table: str) -> dict[str, Any]:
         "embedding_model": images.identity.embedding_model,
         "dim": images.identity.dim,
         "num_unindexed_rows": num_unindexed_rows(images),
+        "image_vectors": image_report(images),
         "runs": [
             {
                 "run_id": run.run_id,
@@ -74,6 +86,7 @@ def table_report(table: str) -> dict[str, Any]:
                 "state": run.state,
                 "started_at": run.started_at.isoformat(),
                 "num_captioned": run.counts.get("num_captioned", 0),
+                "num_embedded": run.counts.get("num_embedded", 0),
                 "num_newly_failed": run.counts.get("num_newly_failed", 0),
                 "duration_s": run.timings_s.get("duration_s", 0.0),
                 "table_version": run.table_version,

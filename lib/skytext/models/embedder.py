@@ -58,44 +58,24 @@ class SentenceEmbedder:
     """
 
     def __init__(self, config: EmbedConfig, model: ModelIdentity) -> None:
-        if model.is_local:
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        declare_missing_ops()
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
-
-        # A bar for a hundred small tensors, in the middle of an answer, helps nobody.
-        transformers_logging.disable_progress_bar()
-        device, dtype = _device(config.num_gpus_per_actor), config.dtype
-        precision = _native_precision(device) if dtype == "auto" else dtype
-        try:
-            self._model: Any = SentenceTransformer(
-                model.source,
-                device=device,
-                revision=None if model.is_local else model.revision,
-                model_kwargs={"dtype": precision},
-            )
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            message = " ".join(str(error).split())[:300]
-            raise ModelError(
-                f"cannot load the embedding model {model.name!r}: {message}"
-            ) from error
+        self._model, self.info = load_sentence_transformer(
+            model, config.num_gpus_per_actor, config.dtype
+        )
         self._batch_size = config.batch_size
         self.dim = int(self._model.get_embedding_dimension())
-        self.info = EmbedderInfo(device=device, precision=precision)
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
         """Embed descriptions, and tell which the model's token limit cuts off."""
         if not texts:
             return Embeddings(self._no_vectors(), np.zeros(0, dtype=np.bool_))
         vectors = self._model.encode_document(list(texts), **self._options())
-        return Embeddings(_unit(vectors), self._truncated(texts))
+        return Embeddings(to_unit(vectors), self._truncated(texts))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed queries: float32, shape (texts, dim), unit length."""
         if not texts:
             return self._no_vectors()
-        return _unit(self._model.encode_query(list(texts), **self._options()))
+        return to_unit(self._model.encode_query(list(texts), **self._options()))
 
     def _no_vectors(self) -> NDArray[np.float32]:
         return np.zeros((0, self.dim), dtype=np.float32)
@@ -116,7 +96,44 @@ class SentenceEmbedder:
         return np.array([len(tokens) > limit for tokens in ids], dtype=np.bool_)
 
 
-def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+def load_sentence_transformer(
+    model: ModelIdentity, num_gpus: float, dtype: str
+) -> tuple[Any, EmbedderInfo]:
+    """Load whatever sentence-transformers loads; say what it runs on.
+
+    Args:
+        model: the model.
+        num_gpus: of the caller; without any it runs on the CPU.
+        dtype: ``auto``, or one of torch's floating types.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    if model.is_local:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    declare_missing_ops()
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    # A bar for a hundred small tensors, in the middle of an answer, helps nobody.
+    transformers_logging.disable_progress_bar()
+    device = _device(num_gpus)
+    precision = _native_precision(device) if dtype == "auto" else dtype
+    try:
+        loaded = SentenceTransformer(
+            model.source,
+            device=device,
+            revision=None if model.is_local else model.revision,
+            model_kwargs={"dtype": precision},
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        message = " ".join(str(error).split())[:300]
+        raise ModelError(f"cannot load the embedding model {model.name!r}: {message}") from error
+    return loaded, EmbedderInfo(device=device, precision=precision)
+
+
+def to_unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Return vectors as float32 of unit length, shape (N, dim)."""
     # Models in bfloat16 normalise in bfloat16; once more in float32 makes cosines exact.
     vectors = np.asarray(vectors, dtype=np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from skytext.config import CaptionConfig, EmbedConfig
+from skytext.config import CaptionConfig, EmbedConfig, ImageConfig, ImageEmbedConfig
 from skytext.errors import TableError
 from skytext.models.captioner import Captioner
 from skytext.models.embedder import Embedder, SentenceEmbedder
-from skytext.models.fakes import FakeEmbedder, FakeEngine, FakeOptions
-from skytext.models.identity import ModelIdentity, embed_model, embedding_fingerprint
+from skytext.models.fakes import FakeEmbedder, FakeEngine, FakeImageEmbedder, FakeOptions
+from skytext.models.identity import (
+    ModelIdentity,
+    embed_model,
+    embedding_fingerprint,
+    image_embedding_fingerprint,
+    image_model,
+)
+from skytext.models.image_embedder import ClipEmbedder, ImageEmbedder
 from skytext.models.processes import EngineProcesses
 from skytext.prompts import Prompt
 
@@ -49,6 +56,54 @@ def make_embedder(config: EmbedConfig, model: ModelIdentity) -> Embedder:
     if model.is_fake:
         return FakeEmbedder()
     return SentenceEmbedder(config, model)
+
+
+def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> ImageEmbedder:
+    """Load a model that embeds images.
+
+    Raises:
+        ModelError: the model cannot be loaded, or does not embed images and text.
+        ConfigError: options that the fake does not know.
+    """
+    if model.is_fake:
+        return FakeImageEmbedder(FakeOptions.parse(model.name))
+    return ClipEmbedder(config, model)
+
+
+def make_table_image_embedder(
+    table: str,
+    *,
+    model: str,
+    revision: str | None,
+    fingerprint: str,
+    config: ImageEmbedConfig | None = None,
+    images: ImageConfig | None = None,
+) -> ImageEmbedder:
+    """Load the model that a table's images were embedded with, and no other.
+
+    Args:
+        table: its address, for people.
+        model: the model's name, as the table has it.
+        revision: the hub commit, as the table has it; None or empty for none.
+        fingerprint: as the table has it.
+        config: how the model runs; ``model``, where set, is where the table's model is now.
+        images: the pixels that the model saw.
+
+    Raises:
+        TableError: the model is another than the table's own.
+        ModelError: the model cannot be loaded.
+    """
+    config = config or ImageEmbedConfig()
+    if config.model is None:
+        config = config.model_copy(update={"model": model, "revision": revision or None})
+    found = image_model(config)
+    if image_embedding_fingerprint(found, images or ImageConfig()) != fingerprint:
+        raise TableError(
+            f"the images of {table} were embedded with {model!r}, and {config.model!r} is not that "
+            "model, or images.max_side_px is another: name its folder or revision with --set "
+            "image_embed.model=…"
+        )
+    return make_image_embedder(config, found)
 
 
 def make_table_embedder(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from skytext.config import (
     CaptionConfig,
     EmbedConfig,
     ImageConfig,
+    ImageEmbedConfig,
 )
 from skytext.errors import ConfigError, ModelError
 from skytext.images import PIXELS_VERSION
@@ -104,6 +106,26 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
     return _hub_or_fake(config.model, config.revision)
 
 
+def image_model(config: ImageEmbedConfig) -> ModelIdentity:
+    """Resolve the model that embeds images.
+
+    Raises:
+        ModelError: a folder that is no model, or a hub name that cannot be looked up.
+        ConfigError: no model is named, or a revision of a model on this machine.
+    """
+    if config.model is None:
+        raise ConfigError(
+            "no model was named that embeds images: --model NAME, e.g. "
+            "sentence-transformers/clip-ViT-B-32, or the folder of one"
+        )
+    folder = _folder(config.model)
+    if folder is not None:
+        _no_revision(config.revision, config.model)
+        return _local_embedder(config.model, folder)
+    # The published CLIP models of sentence-transformers have their config.json in a sub-folder.
+    return _hub_or_fake(config.model, config.revision, ("config.json", "modules.json"))
+
+
 def prompt_of(config: CaptionConfig) -> Prompt:
     """Return the configured prompt, or the one that fits the model.
 
@@ -153,6 +175,16 @@ def embedding_fingerprint(model: ModelIdentity) -> str:
         {
             "model": model.revision if model.is_local else [model.source, model.revision],
             "layout": DOCUMENT_LAYOUT_ID,
+        }
+    )
+
+
+def image_embedding_fingerprint(model: ModelIdentity, images: ImageConfig) -> str:
+    """Hash what decides an image's own vector: the model, and the pixels it gets to see."""
+    return _fingerprint(
+        {
+            "model": model.revision if model.is_local else [model.source, model.revision],
+            "pixels": [PIXELS_VERSION, images.max_side_px],
         }
     )
 
@@ -256,16 +288,26 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
     return [] if files else [f"weights ({' or '.join(_WEIGHTS)})"]
 
 
-def _hub_or_fake(name: str, revision: str | None) -> ModelIdentity:
+def _hub_or_fake(
+    name: str, revision: str | None, files: Sequence[str] = ("config.json",)
+) -> ModelIdentity:
+    """Resolve a hub name by the first of some small files that it has."""
     if is_fake(name):
         _no_revision(revision, name)
         return ModelIdentity(name, name, "fake-1", is_local=False)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    *others, last = files
+    for file in others:
+        try:
+            found = hf_hub_download(name, file, revision=revision)
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+            continue
+        return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
     try:
         # From the local cache, or a few kilobytes from the hub; its folder names the commit.
-        config = hf_hub_download(name, "config.json", revision=revision)
+        found = hf_hub_download(name, last, revision=revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
         message = " ".join(str(error).split())[:200]
@@ -273,7 +315,7 @@ def _hub_or_fake(name: str, revision: str | None) -> ModelIdentity:
             f"model {name!r}{at} is neither a folder here nor to be had from the hub ({message}): "
             "check the name, or name the folder of a downloaded checkpoint"
         ) from error
-    return ModelIdentity(name, name, Path(config).parent.name, is_local=False)
+    return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
 
 
 def hash_folder(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
 from typing import Any
 
@@ -39,7 +40,7 @@ def build_dataset(
         lead: from `start_lead`.
     """
     config, job = plan.config, plan.config.job
-    _configure_ray_data()
+    configure_ray_data()
     stop = StopFlag(plan.location, run_id)
     to_read = (shard for shard in prepared.shards if shard.must_read)
     rows = [shard_row(shard.shard, has_rows=shard.has_rows) for shard in to_read]
@@ -61,7 +62,7 @@ def build_dataset(
             "described": prepared.described,
             "lead": lead,
         },
-        compute=_pool(config.caption.engine.num_engines, job.units_in_flight),
+        compute=actor_pool(config.caption.engine.num_engines, job.units_in_flight),
         num_cpus=config.caption.engine.num_cpus_per_engine,
         num_gpus=gpus_per_engine,
         **arrow,
@@ -69,7 +70,7 @@ def build_dataset(
     units = units.map_batches(
         EmbedUnits,
         fn_constructor_args=(config.embed, plan.embed_model),
-        compute=_pool(config.embed.num_actors, 1),
+        compute=actor_pool(config.embed.num_actors, 1),
         num_cpus=config.embed.num_cpus_per_actor,
         num_gpus=config.embed.num_gpus_per_actor,
         **arrow,
@@ -93,13 +94,24 @@ def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
         SkytextError: what an operator raised.
         JobError: the cluster failed.
     """
+    with contextlib.closing(stream_records(dataset)) as texts:
+        for text in texts:
+            yield UnitRecord.from_json(text)
+
+
+def stream_records(dataset: ray.data.Dataset) -> Generator[str, None, None]:
+    """Run a data set and yield what stands in its column ``record``, row by row.
+
+    Raises:
+        SkytextError: what an operator raised.
+        JobError: the cluster failed.
+    """
     batches = iter(
         dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     )
     try:
         for batch in batches:
-            for text in batch.column("record").to_pylist():
-                yield UnitRecord.from_json(text)
+            yield from batch.column("record").to_pylist()
     except RayError as error:
         raise job_error(error) from error
     finally:
@@ -109,7 +121,8 @@ def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
             close()
 
 
-def _configure_ray_data() -> None:
+def configure_ray_data() -> None:
+    """Make Ray Data treat a row as a block, print nothing, and pass errors on as they are."""
     context = DataContext.get_current()
     # Every unit is a row, and every row a block: see `skytext.stages.units`.
     context.target_max_block_size = 1
@@ -148,7 +161,8 @@ def _decoder(plan: CaptionPlan) -> ImageDecoder:
     )
 
 
-def _pool(size: int, concurrency: int) -> ActorPoolStrategy:
+def actor_pool(size: int, concurrency: int) -> ActorPoolStrategy:
+    """Return a pool of actors that each work on ``concurrency`` units at once."""
     return ActorPoolStrategy(
         size=size,
         # Two more than run: the next unit is in the actor's hands before one ends.

@@ -13,7 +13,7 @@ from skytext.sources.base import (
     image_id,
 )
 from skytext.sources.discover import discover, survey
-from skytext.sources.fetch import fetch_image
+from skytext.sources.fetch import Place, fetch_image, fetch_images
 from skytext.sources.members import list_members, read_shard
 from skytext.sources.sidecar import parse_bbox, parse_datetime, parse_sidecar
 from skytext.sources.storage import READ_ERRORS, open_stream, read_range
@@ -24,6 +24,7 @@ __all__ = [
     "BBox",
     "Member",
     "Metadata",
+    "Place",
     "ReadLimits",
     "ReadOptions",
     "Sample",
@@ -31,6 +32,7 @@ __all__ = [
     "ShardCounts",
     "discover",
     "fetch_image",
+    "fetch_images",
     "image_id",
     "list_members",
     "open_stream",

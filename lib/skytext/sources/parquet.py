@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,12 +100,17 @@ def list_parquet(shard: Shard, options: ReadOptions) -> Iterator[Member]:
         yield Member.of(failed_shard(shard, end))
 
 
-def fetch_cell(
-    uri: str, row_group: int, row: int, *, etag: str = "", options: ReadOptions | None = None
-) -> bytes:
-    """Read one image again.
+def fetch_cells(
+    uri: str,
+    row_group: int,
+    rows: Collection[int],
+    *,
+    etag: str = "",
+    options: ReadOptions | None = None,
+) -> Iterator[tuple[int, bytes | None]]:
+    """Read images of one row group again, in ascending order of their rows; None for none.
 
-    The file's footer is read, and the image column of the row group up to the row.
+    The file's footer is read, and the image column of the row group up to the last row.
 
     Raises:
         OSError: missing, refused, changed since ``etag``, damaged, or without such a row.
@@ -114,12 +119,9 @@ def fetch_cell(
     shard = Shard("", uri, uri, 0, etag)
     try:
         with contextlib.closing(_Shard(shard, options or ReadOptions(), stat=True)) as opened:
-            cell = opened.cell(row_group, row)
+            yield from opened.some_cells(row_group, rows)
     except ShardEndError as err:
         raise OSError(f"{uri} {err.detail}") from err
-    if not isinstance(cell, bytes):
-        raise OSError(f"{uri}: row {row} of row group {row_group} holds no image")
-    return cell
 
 
 def check_columns(source: str, shard: Shard, options: ReadOptions, *, alone: bool) -> None:
@@ -213,20 +215,29 @@ class _Shard:
         if left:
             yield from itertools.repeat(self._damaged(group, failure), left)
 
-    def cell(self, group: int, row: int) -> bytes | None:
-        """Return one image."""
-        if not (0 <= group < self.num_groups and 0 <= row < self._num_rows[group]):
-            raise ShardEndError(Reason.SHARD_UNREADABLE, f"has no row {row} in a row group {group}")
-        first = 0
+    def some_cells(self, group: int, rows: Collection[int]) -> Iterator[tuple[int, bytes | None]]:
+        """Yield some of a row group's images, in ascending order of their rows."""
+        wanted = sorted(set(rows))
+        num_rows = self._num_rows[group] if 0 <= group < self.num_groups else 0
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < num_rows:
+            detail = f"has no row {wanted[-1]} in a row group {group}"
+            raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
+        first, at = 0, 0
         try:
             for batch in self._batches(group, ()):
-                if row < first + len(batch):
-                    return self._images(batch.slice(row - first, 1))[0]
+                while at < len(wanted) and wanted[at] < first + len(batch):
+                    row = wanted[at]
+                    yield row, self._images(batch.slice(row - first, 1))[0]
+                    at += 1
+                if at == len(wanted):
+                    return
                 first += len(batch)
         except _DAMAGE as err:
             self._raise_fault(err)
             raise ShardEndError(Reason.SHARD_UNREADABLE, f"is damaged: {err}") from err
-        raise ShardEndError(Reason.SHARD_UNREADABLE, f"has no row {row} in row group {group}")
+        if at < len(wanted):
+            detail = f"has no row {wanted[at]} in row group {group}"
+            raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
 
     def _names(self, group: int) -> Iterator[tuple[str, SampleError | None]]:
         """Yield the paths of a row group, and endlessly none behind it."""

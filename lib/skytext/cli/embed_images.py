@@ -1,0 +1,110 @@
+"""``skytext embed-images``: vectors of the images themselves, beside their descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skytext.cli.options import AsJson, ConfigFile, RayAddress, Settings, Table, make_config
+
+if TYPE_CHECKING:
+    from skytext.pipeline import ImagePlan, ImageProgress, ImageSummary
+
+
+def embed_images(
+    table: Table,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A CLIP-like model by hub name or folder, e.g. "
+            "sentence-transformers/clip-ViT-B-32; default: the one that the table has."
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Throw the vectors of another model away.")
+    ] = False,
+    num_actors: Annotated[int | None, typer.Option(help="Copies of the model (1).")] = None,
+    gpus_per_actor: Annotated[float | None, typer.Option(help="GPUs a copy (0).")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    ray_address: RayAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed the images of a table with a CLIP-like model, into a column of its own.
+
+    Every image that is done and has no such vector is read again from its shard. Run it again at
+    any time, after every captioning run: what has a vector is left alone.
+    """
+    options = {
+        "image_embed.model": model,
+        "image_embed.revision": revision,
+        "image_embed.num_actors": num_actors,
+        "image_embed.num_gpus_per_actor": gpus_per_actor,
+    }
+    resolved = make_config(config, settings, options)
+    from skytext.cli.output import note, print_json
+    from skytext.pipeline import plan_images, run_images
+
+    plan = plan_images(table, resolved, replace=replace)
+    note(f"{plan.location.uri}  (images by {plan.model.name})")
+    with _progress() as on_progress:
+        summary = run_images(plan, ray_address=ray_address, on_progress=on_progress)
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        _show(plan, summary)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[ImageProgress], None]]:
+    """Show share, images, rate and time left on a terminal; nothing elsewhere."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from skytext.cli.output import notes
+
+    bar = Progress(
+        *Progress.get_default_columns()[:-1],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("starting", total=None)
+
+        def update(progress: ImageProgress) -> None:
+            bar.update(
+                task,
+                description="stopping" if progress.is_stopping else "embedding images",
+                total=progress.num_to_do,
+                completed=progress.num_embedded + progress.failures.total,
+            )
+
+        yield update
+
+
+def _show(plan: ImagePlan, summary: ImageSummary) -> None:
+    from skytext.cli.output import answers, plural
+
+    uri = plan.location.uri
+    lines = [
+        f"{summary.num_with_vector:,} of {plural(summary.num_ok, 'image')} that are done have a "
+        f"vector by {summary.model} (table version {summary.table_version})",
+        f"this run: {plural(summary.num_embedded, 'image')} embedded, {summary.num_failed:,} "
+        f"failed, {summary.num_skipped:,} had a vector already; {summary.duration_s:.1f} s, "
+        f"{summary.images_per_s:.2f} images/s",
+    ]
+    for key, count in sorted(summary.failures.items()):
+        lines.append(f"  failed: {count:,} × {key}, e.g. {summary.failure_samples[key]}")
+    if summary.num_adopted:
+        images = plural(summary.num_adopted, "image")
+        lines.append(f"{images} embedded by a run that ended early committed, not embedded again")
+    if summary.num_embedded or summary.num_adopted:
+        lines.append(f'next: skytext search {uri} "a river beside a town" --mode image')
+    for line in lines:
+        answers.print(line, markup=False, soft_wrap=True)

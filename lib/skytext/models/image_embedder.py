@@ -1,0 +1,79 @@
+"""Turn images, and the words that look for them, into unit vectors of one space.
+
+Any model with an image and a text tower: sentence-transformers loads its own CLIP models and those
+of transformers alike (CLIP, SigLIP and their kin: ``get_image_features``, ``get_text_features``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skytext.config import ImageEmbedConfig
+from skytext.errors import ModelError
+from skytext.models.embedder import EmbedderInfo, load_sentence_transformer, to_unit
+from skytext.models.identity import ModelIdentity
+
+_TOWERS = ("image", "text")
+
+
+class ImageEmbedder(Protocol):
+    """Embeds images, and queries into the same space."""
+
+    info: EmbedderInfo
+    dim: int
+
+    def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Embed RGB images: float32, shape (images, dim), unit length."""
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed queries: float32, shape (texts, dim), unit length."""
+
+
+class ClipEmbedder:
+    """A CLIP-like model in sentence-transformers, with its own preprocessing and query prompt.
+
+    Args:
+        config: how it runs.
+        model: the model.
+
+    Raises:
+        ModelError: the model cannot be loaded, or has not both towers.
+    """
+
+    def __init__(self, config: ImageEmbedConfig, model: ModelIdentity) -> None:
+        self._model, self.info = load_sentence_transformer(
+            model, config.num_gpus_per_actor, config.dtype
+        )
+        missing = [tower for tower in _TOWERS if tower not in self._model.modalities]
+        if missing:
+            raise ModelError(
+                f"the model {model.name!r} has no tower for {' and '.join(missing)}: name a "
+                "CLIP-like one, which embeds images and text into one space, e.g. "
+                "sentence-transformers/clip-ViT-B-32"
+            )
+        self._batch_size = config.batch_size
+        self.dim = int(self._model.get_embedding_dimension())
+
+    def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Embed RGB images: float32, shape (images, dim), unit length."""
+        if not images:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        return to_unit(self._model.encode(list(images), **self._options()))
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed queries, cut off at the text tower's limit: float32, shape (texts, dim)."""
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        return to_unit(self._model.encode_query(list(texts), **self._options()))
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self._batch_size,
+            "convert_to_numpy": True,
+            "show_progress_bar": False,
+        }

@@ -1,0 +1,373 @@
+"""Run an image plan: claim the table, adopt, stream the images, commit, and prove it.
+
+list → fetch (tasks) → embed and stage (model actors) → commit: one streaming Ray Data execution.
+What is staged is durable, so a run that dies loses what is in its actors' hands, no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import TaskPoolStrategy
+
+from skytext.errors import CapacityError, IncompleteRunError, InterruptedRunError, JobError
+from skytext.pipeline.dataset import actor_pool, configure_ray_data, stream_records
+from skytext.pipeline.image_plan import ImagePlan
+from skytext.pipeline.run import installed_versions
+from skytext.pipeline.stopping import Stopping, watch
+from skytext.stages.cluster import Resources, ray_cluster
+from skytext.stages.commit import record_run_remotely
+from skytext.stages.image_commit import (
+    PreparedImages,
+    RemoteVectorCommitter,
+    count_vectors,
+    prepare_images,
+)
+from skytext.stages.image_embed import EmbedImages, VectorRecord
+from skytext.stages.image_fetch import Failures, ImageFetcher
+from skytext.stages.image_list import VectorlessImages
+from skytext.stages.stop import StopFlag
+from skytext.table.claim import Claim, hold
+from skytext.table.runs import RunRecord
+
+COMMAND = "embed-images"
+
+
+@dataclass
+class ImageProgress:
+    """How far a run is; handed to the caller after every unit."""
+
+    num_to_do: int
+    num_embedded: int = 0
+    num_committed: int = 0
+    num_left: int = 0
+    failures: Failures = field(default_factory=Failures)
+    embed_s: float = 0.0
+    device: str | None = None
+    precision: str | None = None
+    is_stopping: bool = False
+
+    def add(self, record: VectorRecord) -> None:
+        """Count a unit."""
+        self.num_embedded += record.num_embedded
+        self.num_left += record.num_left
+        self.failures.update(Failures.from_json(record.failures))
+        self.embed_s += record.embed_s
+        self.device = record.device or self.device
+        self.precision = record.precision or self.precision
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSummary:
+    """What a run did; ``to_json`` is the command line's ``--json``.
+
+    Attributes:
+        run_id: the run.
+        num_ok: images that are done, all of the table.
+        num_with_vector: those of them that have an image vector now.
+        num_embedded: by this run.
+        num_adopted: embedded by an earlier run that ended early, committed now.
+        num_skipped: that had a vector already.
+        num_failed: that could not be embedded by this run; they have no vector.
+        failures: ``stage/reason`` to their number.
+        failure_samples: ``stage/reason`` to one of them in words.
+        model: the model.
+        device: that it ran on; None where it did not.
+        precision: that it ran in; None where it did not.
+        table_version: the last that it made or saw.
+        duration_s: in all.
+        embed_s: in the model, of all actors together.
+        images_per_s: embedded, over the whole run.
+    """
+
+    run_id: str
+    num_ok: int
+    num_with_vector: int
+    num_embedded: int
+    num_adopted: int
+    num_skipped: int
+    num_failed: int
+    failures: dict[str, int]
+    failure_samples: dict[str, str]
+    model: str
+    device: str | None
+    precision: str | None
+    table_version: int
+    duration_s: float
+    embed_s: float
+    images_per_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def run_images(
+    plan: ImagePlan,
+    *,
+    ray_address: str | None = None,
+    on_progress: Callable[[ImageProgress], None] = lambda _: None,
+) -> ImageSummary:
+    """Give every image of a table that is done a vector, and prove it from the table.
+
+    Args:
+        plan: from `plan_images`.
+        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        on_progress: called after every unit.
+
+    Raises:
+        TableHeldError: another run that lives holds the table.
+        CapacityError: the plan does not fit the cluster.
+        JobError: the work failed; what was staged or committed stays, a re-run goes on from there.
+        InterruptedRunError: a signal asked for the end; what was done is committed.
+        IncompleteRunError: an image has neither a vector nor a counted failure.
+    """
+    job, run = plan.config.job, _run_record(plan, uuid.uuid4().hex)
+    with (
+        watch(job.stall_timeout_s, job.drain_s) as stopping,
+        hold(plan.location, run.run_id, COMMAND, lease_s=job.lease_s) as claim,
+        ray_cluster(ray_address, plan.config) as available,
+    ):
+        stopping.install()
+        check_image_capacity(plan, available)
+        return _run(plan, run, claim, stopping, on_progress)
+
+
+def check_image_capacity(plan: ImagePlan, available: Resources) -> None:
+    """Refuse a plan that the cluster can never run; Ray would wait for ever, silently.
+
+    Raises:
+        CapacityError: says what is asked for, what there is, and which settings to lower.
+    """
+    embed, job = plan.config.image_embed, plan.config.job
+    cpus = embed.num_actors * embed.num_cpus_per_actor + job.read_cpus + job.write_cpus
+    gpus = embed.num_actors * embed.num_gpus_per_actor
+    if cpus > available.num_cpus or gpus > available.num_gpus:
+        raise CapacityError(
+            f"the plan needs {cpus:g} CPUs and {gpus:g} GPUs, the cluster has "
+            f"{available.num_cpus:g} and {available.num_gpus:g}: lower image_embed.num_actors "
+            f"({embed.num_actors}), image_embed.num_cpus_per_actor ({embed.num_cpus_per_actor:g}) "
+            "or image_embed.num_gpus_per_actor, or use a larger cluster (--ray-address)"
+        )
+
+
+def _run(
+    plan: ImagePlan,
+    run: RunRecord,
+    claim: Claim,
+    stopping: Stopping,
+    on_progress: Callable[[ImageProgress], None],
+) -> ImageSummary:
+    started = time.monotonic()
+    prepared = prepare_images(claim, plan.identity, replace=plan.replace)
+    progress = ImageProgress(prepared.num_ok - prepared.num_there)
+    committer = RemoteVectorCommitter(claim, prepared.version)
+    if prepared.groups:
+        record_run_remotely(plan.location, run)
+        group = _Group(plan, committer, progress)
+        stop = StopFlag(plan.location, run.run_id)
+        try:
+            records = stream_records(_dataset(plan, prepared, stop))
+            with contextlib.closing(_parsed(records)) as parsed:
+                _commit_groups(parsed, group, stop, stopping, on_progress)
+        except InterruptedRunError:
+            counts = prepared.num_ok, prepared.num_there + progress.num_committed
+            summary = _summary(plan, run, prepared, progress, committer, counts, started)
+            record_run_remotely(plan.location, _ended(run, "interrupted", summary))
+            raise
+    counts = count_vectors(plan.location, committer.version)
+    _prove(progress, counts)
+    summary = _summary(plan, run, prepared, progress, committer, counts, started)
+    if prepared.groups or prepared.num_adopted:
+        record_run_remotely(plan.location, _ended(run, "done", summary))
+    return summary
+
+
+def _dataset(plan: ImagePlan, prepared: PreparedImages, stop: StopFlag) -> ray.data.Dataset:
+    embed, job = plan.config.image_embed, plan.config.job
+    configure_ray_data()
+    groups = [{"fragment_ids": list(group)} for group in prepared.groups]
+    arrow: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
+    lister = VectorlessImages(
+        location=plan.location,
+        version=prepared.version,
+        fingerprint=plan.identity.fingerprint,
+        unit_images=embed.unit_images,
+        unit_bytes=embed.unit_bytes,
+        stop=stop,
+    )
+    fetcher = ImageFetcher(plan.limits, plan.reading, embed.read_threads, stop)
+    units = ray.data.from_items(groups, override_num_blocks=len(groups))
+    units = units.map_batches(
+        lister.__call__, num_cpus=job.write_cpus, compute=TaskPoolStrategy(size=1), **arrow
+    )
+    units = units.map_batches(
+        fetcher.__call__,
+        num_cpus=job.read_cpus,
+        compute=TaskPoolStrategy(size=job.readers),
+        **arrow,
+    )
+    return units.map_batches(
+        EmbedImages,
+        fn_constructor_args=(embed, plan.model, plan.identity.fingerprint, plan.location),
+        compute=actor_pool(embed.num_actors, 1),
+        num_cpus=embed.num_cpus_per_actor,
+        num_gpus=embed.num_gpus_per_actor,
+        **arrow,
+    )
+
+
+def _parsed(records: Generator[str, None, None]) -> Generator[VectorRecord, None, None]:
+    with contextlib.closing(records):
+        for text in records:
+            yield VectorRecord.from_json(text)
+
+
+class _Group:
+    """The units that are staged and not yet committed."""
+
+    def __init__(
+        self, plan: ImagePlan, committer: RemoteVectorCommitter, progress: ImageProgress
+    ) -> None:
+        self._config = plan.config.image_embed
+        self._committer = committer
+        self._unit_ids: list[str] = []
+        self._num_images = 0
+        self._last_commit = time.monotonic()
+        self.progress = progress
+
+    def add(self, record: VectorRecord) -> None:
+        """Take a unit in, and commit where it is time."""
+        self.progress.add(record)
+        if record.unit_id is not None:
+            self._unit_ids.append(record.unit_id)
+            self._num_images += record.num_embedded
+        due = time.monotonic() - self._last_commit >= self._config.commit_interval_s
+        if self._num_images >= self._config.commit_images or due:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what is pending."""
+        self._last_commit = time.monotonic()
+        if not self._unit_ids:
+            return
+        unit_ids, num_images = self._unit_ids, self._num_images
+        self._unit_ids, self._num_images = [], 0
+        self._committer.commit(unit_ids)
+        self.progress.num_committed += num_images
+
+
+def _commit_groups(
+    records: Iterator[VectorRecord],
+    group: _Group,
+    stop: StopFlag,
+    stopping: Stopping,
+    on_progress: Callable[[ImageProgress], None],
+) -> None:
+    progress = group.progress
+    stopping.drain_by(stop.raise_)
+    try:
+        for record in records:
+            stopping.progressed()
+            progress.is_stopping = stopping.is_asked
+            group.add(record)
+            on_progress(progress)
+    except BaseException as error:
+        stopping.settle()
+        # What cannot be committed now is staged, and waits for the next run.
+        with contextlib.suppress(JobError):
+            group.commit()
+        # Out of time, or asked twice: what was in flight is given up.
+        if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
+            raise
+    else:
+        stopping.settle()
+        group.commit()
+    finally:
+        if stopping.is_asked:
+            stop.lower()
+    if stopping.is_asked:
+        raise InterruptedRunError(
+            f"stopped as asked; the vectors of {progress.num_committed:,} images of this run are "
+            "committed: run the same command again to go on"
+        )
+    on_progress(progress)
+
+
+def _prove(progress: ImageProgress, counts: tuple[int, int]) -> None:
+    """Compare what was counted with what the table holds.
+
+    Raises:
+        IncompleteRunError: they differ.
+    """
+    num_ok, num_there = counts
+    if num_there + progress.failures.total != num_ok:
+        raise IncompleteRunError(
+            f"{num_ok:,} images are done, {num_there:,} have a vector and "
+            f"{progress.failures.total:,} failed: run the same command again"
+        )
+
+
+def _run_record(plan: ImagePlan, run_id: str) -> RunRecord:
+    return RunRecord(
+        run_id=run_id,
+        command=COMMAND,
+        state="started",
+        started_at=dt.datetime.now(dt.UTC),
+        config=plan.config.model_dump(mode="json"),
+        versions=installed_versions(),
+    )
+
+
+def _summary(
+    plan: ImagePlan,
+    run: RunRecord,
+    prepared: PreparedImages,
+    progress: ImageProgress,
+    committer: RemoteVectorCommitter,
+    counts: tuple[int, int],
+    started: float,
+) -> ImageSummary:
+    duration_s = time.monotonic() - started
+    return ImageSummary(
+        run_id=run.run_id,
+        num_ok=counts[0],
+        num_with_vector=counts[1],
+        num_embedded=progress.num_embedded,
+        num_adopted=prepared.num_adopted,
+        num_skipped=prepared.num_there - prepared.num_adopted,
+        num_failed=progress.failures.total,
+        failures=dict(progress.failures.counts),
+        failure_samples=dict(progress.failures.said),
+        model=plan.model.name,
+        device=progress.device,
+        precision=progress.precision,
+        table_version=committer.version,
+        duration_s=round(duration_s, 3),
+        embed_s=round(progress.embed_s, 3),
+        images_per_s=round(progress.num_embedded / duration_s, 3) if duration_s else 0.0,
+    )
+
+
+def _ended(run: RunRecord, state: str, summary: ImageSummary) -> RunRecord:
+    counts = summary.to_json()
+    timings = {name: counts.pop(name) for name in ("duration_s", "embed_s", "images_per_s")}
+    for name in ("run_id", "table_version"):
+        counts.pop(name)
+    return dataclasses.replace(
+        run,
+        state=state,
+        ended_at=dt.datetime.now(dt.UTC),
+        counts=counts,
+        timings_s=timings,
+        table_version=summary.table_version,
+    )
