@@ -13,7 +13,6 @@ from skytext.sources.base import ReadOptions
 from skytext.sources.parquet import fetch_cells
 from skytext.sources.storage import READ_ERRORS, read_range
 
-
 _ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
 
 

@@ -98,7 +98,7 @@ class EmbedImages:
         embedder, started = self._embedder, time.monotonic()
         vectors = self._embed(embedder, images.field("data"))
         embed_s = time.monotonic() - started
-        finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
         if not finite.all():
             lost = int((~finite).sum())
             failures.add("embed/embedding_failed", "the model gave no finite vector", lost)

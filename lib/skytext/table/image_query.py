@@ -1,0 +1,166 @@
+"""Ask one version of a table which images lie near a vector of their own column.
+
+Rows are named by their row id, which is theirs within one version. What people see of a row is
+fetched at the end, for the few that are shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from skytext.config import IndexConfig
+from skytext.filters import Condition
+from skytext.table.image_column import DONE, EMBEDDED, IMAGE_VECTOR, IMAGE_VECTOR_INDEX
+from skytext.table.images import ImagesTable
+
+# As for the descriptions' vectors: up to here an exact answer is worth what it costs more.
+_SCORED_WITHOUT_INDEX = 3_000
+
+RowIds = NDArray[np.uint64]
+Floats = NDArray[np.float32]
+
+
+class Nearest(NamedTuple):
+    """The rows nearest to a vector, best first, and whether every matching one was scored."""
+
+    ids: RowIds
+    exact: bool
+
+
+class Scores(NamedTuple):
+    """Cosines of some rows with two queries.
+
+    Attributes:
+        ids: row ids, shape (rows,).
+        image: with the image's own vector, float32, shape (rows,); NaN where it has none.
+        text: with the best of its variants, float32, shape (rows,).
+        variant: which variant that is, shape (rows,).
+    """
+
+    ids: RowIds
+    image: Floats
+    text: Floats
+    variant: NDArray[np.intp]
+
+
+def nearest_images(
+    table: ImagesTable,
+    vector: Floats,
+    k: int,
+    *,
+    config: IndexConfig,
+    exact: bool = False,
+    where: Condition | None = None,
+) -> Nearest:
+    """Return the ``k`` images whose own vectors are nearest; fewer only where fewer match.
+
+    An index looks into the partitions around the query, and what matches a filter may lie in
+    others: where few match, or the index finds too few, all that match are scored.
+
+    Args:
+        table: a version that has image vectors.
+        vector: of the query, float32, shape (dim,), unit length.
+        k: rows wanted, at least 1.
+        config: probes and refinement.
+        exact: score every row instead of asking the index.
+        where: only rows that it lets through are scored.
+    """
+    return _nearest(
+        table, IMAGE_VECTOR, IMAGE_VECTOR_INDEX, EMBEDDED, vector, k, config, exact, where
+    )
+
+
+def nearest_descriptions(
+    table: ImagesTable,
+    vector: Floats,
+    k: int,
+    *,
+    index: str,
+    config: IndexConfig,
+    exact: bool = False,
+    where: Condition | None = None,
+) -> Nearest:
+    """Return the ``k`` images the best of whose variants is nearest.
+
+    Args: as `nearest_images`, and
+        index: the name of the index on the variants' vectors.
+    """
+    return _nearest(table, "vectors", index, DONE, vector, k, config, exact, where)
+
+
+def score_rows(
+    table: ImagesTable, ids: RowIds, image_query: Floats, text_query: Floats | None
+) -> Scores:
+    """Score some rows exactly, by their own vectors and by the best of their variants.
+
+    Args:
+        table: a version that has image vectors.
+        ids: row ids, each once.
+        image_query: in the space of the images, unit length.
+        text_query: in the space of the descriptions, unit length; None: ``text`` is NaN and
+            ``variant`` 0.
+    """
+    columns = [IMAGE_VECTOR, *([] if text_query is None else ["vectors"])]
+    rows = _take(table, ids, columns)
+    own = rows.column(IMAGE_VECTOR).to_pylist()
+    nothing = np.full(len(image_query), np.nan, np.float32)
+    matrix = np.array([nothing if vector is None else vector for vector in own], np.float32)
+    image = matrix.reshape(-1, len(image_query)) @ image_query
+    text = np.full(len(image), np.nan, np.float32)
+    variant = np.zeros(len(image), np.intp)
+    if text_query is not None:
+        for i, vectors in enumerate(rows.column("vectors").to_pylist()):
+            cosines = np.asarray(vectors, np.float32) @ text_query
+            variant[i] = int(np.argmax(cosines))
+            text[i] = cosines[variant[i]]
+    found = rows.column("_rowid").to_numpy().astype(np.uint64)
+    return Scores(found, image.astype(np.float32), text, variant)
+
+
+def take_rows(table: ImagesTable, ids: RowIds, columns: list[str]) -> list[dict[str, Any]]:
+    """Return some rows, in the order of ``ids``."""
+    found = {row.pop("_rowid"): row for row in _take(table, ids, columns).to_pylist()}
+    return [found[row_id] for row_id in ids.tolist()]
+
+
+def _nearest(
+    table: ImagesTable,
+    column: str,
+    index: str,
+    there: str,
+    vector: Floats,
+    k: int,
+    config: IndexConfig,
+    exact: bool,
+    where: Condition | None,
+) -> Nearest:
+    dataset = table.dataset
+    condition = there if where is None else f"{there} AND {where.sql()}"
+    query: dict[str, Any] = {"column": column, "q": vector, "k": k, "metric": "cosine"}
+    exact = exact or index not in {one.name for one in dataset.describe_indices()}
+    if not exact and where is not None:
+        some = dataset.scanner(columns=[], with_row_id=True, filter=condition)
+        exact = some.count_rows() <= max(_SCORED_WITHOUT_INDEX, k)
+    if not exact:
+        probing = {"nprobes": config.nprobes, "refine_factor": config.refine_factor}
+        found = _ask(dataset, query | probing, condition)
+        if len(found) == k:
+            return Nearest(found, False)
+    return Nearest(_ask(dataset, query | {"use_index": False}, condition), True)
+
+
+def _ask(dataset: Any, query: dict[str, Any], condition: str) -> RowIds:
+    scanner = dataset.scanner(
+        columns=["_distance"], with_row_id=True, nearest=query, filter=condition, prefilter=True
+    )
+    found: RowIds = scanner.to_table().column("_rowid").to_numpy().astype(np.uint64)
+    return found
+
+
+def _take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
+    condition = f"_rowid IN ({', '.join(map(str, ids.tolist()))})" if len(ids) else "false"
+    return table.dataset.scanner(columns=columns, with_row_id=True, filter=condition).to_table()

@@ -1,0 +1,58 @@
+"""Image vectors for the tests' tables, made up without a model."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skytext.schema import STATUS_OK
+from skytext.table.image_column import IMAGE_VECTOR, ImageIdentity
+from skytext.table.image_commit import commit_vectors
+from skytext.table.image_staging import StagedVectors, read_vectors, stage_vectors
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from tests.table.rows import good_row, unit_vectors
+
+IMAGE_DIM = 8
+
+
+def image_identity(model: str = "fake", dim: int = IMAGE_DIM) -> ImageIdentity:
+    return ImageIdentity(fingerprint=model[:1] * 32, model=model, revision="", dim=dim)
+
+
+def image_vector(number: int, dim: int = IMAGE_DIM) -> Any:
+    return unit_vectors(np.random.default_rng(1000 + number), (dim,))
+
+
+def stage_numbers(
+    where: TableLocation,
+    numbers: Sequence[int],
+    *,
+    identity: ImageIdentity | None = None,
+    contents: Sequence[str | None] | None = None,
+) -> StagedVectors:
+    """Stage the vectors of ``good_rows`` of these numbers."""
+    ours = identity or image_identity()
+    unit_id = uuid.uuid4().hex
+    ids = [good_row(f"{i:05d}.jpg")["image_id"] for i in numbers]
+    vectors = np.array([image_vector(i, ours.dim) for i in numbers]).reshape(-1, ours.dim)
+    stage_vectors(where, unit_id, ours, ids, contents or [None] * len(ids), vectors)
+    return read_vectors(where, unit_id)
+
+
+def embed_numbers(where: TableLocation, *numbers: int, **more: Any) -> int:
+    """Commit image vectors of rows by number, on the latest version."""
+    version = ImagesTable.open(where).version
+    return commit_vectors(where, version, [stage_numbers(where, numbers, **more)])
+
+
+def vectors_by_number(where: TableLocation) -> dict[int, Any]:
+    """Read the image vectors back: number of the row to vector, or None."""
+    dataset = ImagesTable.open(where).dataset
+    table = dataset.to_table(columns=["member", IMAGE_VECTOR], filter=f"status = '{STATUS_OK}'")
+    rows = table.to_pylist()
+    assert len({row["member"] for row in rows}) == len(rows)
+    return {int(row["member"][:5]): row[IMAGE_VECTOR] for row in rows}
