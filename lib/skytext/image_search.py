@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from skytext.config import EmbedConfig, ImageConfig, ImageEmbedConfig, IndexConfig
+from skytext.config import EmbedConfig, ImageConfig, ImageEmbedConfig
 from skytext.errors import CallError, ConfigError
 from skytext.filters import Condition
 from skytext.models.embedder import Embedder
@@ -96,7 +96,6 @@ class ImageSearcher:
         table: the version; it has image vectors.
         images: of the model that they were made with.
         descriptions: of the model that the descriptions were embedded with; None: without fusion.
-        config: probes and refinement of indexed searches.
 
     Raises:
         TableError: the version has no image vectors.
@@ -107,13 +106,11 @@ class ImageSearcher:
         table: ImagesTable,
         images: ImageEmbedder,
         descriptions: Embedder | None = None,
-        config: IndexConfig | None = None,
     ) -> None:
         image_identity(table)
         self.table = table
         self._images = images
         self._descriptions = descriptions
-        self._config = config or IndexConfig()
 
     @classmethod
     def open(
@@ -126,7 +123,6 @@ class ImageSearcher:
         embed: EmbedConfig | None = None,
         image_embed: ImageEmbedConfig | None = None,
         images: ImageConfig | None = None,
-        index: IndexConfig | None = None,
     ) -> ImageSearcher:
         """Open a table and load the models that ``mode`` asks for.
 
@@ -139,7 +135,6 @@ class ImageSearcher:
             embed: how that model runs.
             image_embed: how the images' model runs; ``model``: where it is now.
             images: the pixels that it saw.
-            index: probes and refinement.
 
         Raises:
             TableError: there is no such table or version, it has no image vectors, or a model is
@@ -171,7 +166,7 @@ class ImageSearcher:
                 embed=embed,
                 named=embedding_model,
             )
-        return cls(opened, embedder, described, index)
+        return cls(opened, embedder, described)
 
     def search(
         self, text: str, k: int = 10, *, exact: bool = False, where: Condition | None = None
@@ -192,7 +187,7 @@ class ImageSearcher:
         if not 1 <= k <= MAX_K:
             raise ConfigError(f"k must be 1 to {MAX_K} (given: {k})")
         query = self._images.embed_queries([text])[0]
-        options: dict[str, Any] = {"config": self._config, "exact": exact, "where": where}
+        options: dict[str, Any] = {"exact": exact, "where": where}
         if self._descriptions is None:
             found = nearest_images(self.table, query, k, **options)
             scores = score_rows(self.table, found.ids, query, None)
@@ -202,6 +197,8 @@ class ImageSearcher:
         by_image = nearest_images(self.table, query, wanted, **options)
         by_text = nearest_descriptions(self.table, words, wanted, index=VECTOR_INDEX, **options)
         ids = np.union1d(by_image.ids, by_text.ids)
+        if not len(ids):
+            return ImageSearchResult((), self.table.version, exact=True)
         scores = score_rows(self.table, ids, query, words)
         fused = fuse([scores.image, scores.text], "rrf")
         return self._result(scores, fused, k, by_image.exact and by_text.exact)

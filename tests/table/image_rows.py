@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from skytext.schema import STATUS_OK
-from skytext.table.image_column import IMAGE_VECTOR, ImageIdentity
+from skytext.table.image_column import ImageIdentity
 from skytext.table.image_commit import commit_vectors
 from skytext.table.image_staging import StagedVectors, read_vectors, stage_vectors
-from skytext.table.images import ImagesTable
+from skytext.table.images import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from tests.table.rows import good_row, unit_vectors
 

@@ -11,7 +11,6 @@ from skytext.config import IndexConfig
 from skytext.errors import CommitConflictError, JobError, TableError
 from skytext.table.commit import Committer
 from skytext.table.image_column import (
-    IMAGE_VECTOR,
     check_same_model,
     find_image_identity,
     fragment_rows,
@@ -25,7 +24,7 @@ from skytext.table.image_staging import (
     read_vectors,
     staged_vector_units,
 )
-from skytext.table.images import ImagesTable
+from skytext.table.images import IMAGE_VECTOR, ImagesTable
 from skytext.table.index import VECTOR_INDEX, build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.maintenance import merge_small_fragments

@@ -95,6 +95,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Another embedding model, beside the one that is there."),
     ] = None,
+    image_vectors: Annotated[
+        bool,
+        typer.Option(
+            "--image-vectors",
+            help="Measure the images' own vectors too (skytext embed-images), alone and fused.",
+        ),
+    ] = False,
     ties: Annotated[
         str, typer.Option(help="Equal scores: expected (value over all orders) or sort (numpy's).")
     ] = "expected",
@@ -148,7 +155,12 @@ def evaluate(
         allow_missing=allow_missing,
         embed=resolved.embed,
         embedding_model=embedding_model,
+        image_vectors=image_vectors,
+        image_embed=resolved.image_embed,
+        images=resolved.images,
     )
+    if image_vectors and (text_only or golden is not None):
+        raise CallError("--image-vectors goes with a table, and --annotations or --queries")
     if text_only and granularity:
         raise CallError("--text-only has captions alone, which have no --granularity")
     _show(call, *measure(call), markdown, plots, as_json)

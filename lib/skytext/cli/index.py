@@ -24,14 +24,18 @@ def index(
     The first index of a table with nothing live promotes it.
     """
     from skytext.cli.output import answers, print_json
+    from skytext.table.image_index import build_image_index
     from skytext.table.images import ImagesTable
     from skytext.table.index import build_indexes
     from skytext.table.location import TableLocation
 
     resolved = make_config(config, settings, {"index.vector": vector})
-    report = build_indexes(ImagesTable.open(TableLocation.parse(table)), resolved.index)
+    images = ImagesTable.open(TableLocation.parse(table))
+    # Before the others: the first index promotes, and what it promotes has them all.
+    image_partitions = build_image_index(images, resolved.index)
+    report = build_indexes(images, resolved.index)
     if as_json:
-        print_json(report.to_json())
+        print_json(report.to_json() | {"image_vector_partitions": image_partitions})
         return
     kind = (
         f"{report.vector}, {report.num_partitions} partitions"
@@ -39,6 +43,8 @@ def index(
         else f"none: {report.num_rows:,} rows are searched exactly"
     )
     answers.print(f"vector index: {kind}; full text and scalar indexes built", soft_wrap=True)
+    if image_partitions is not None:
+        answers.print(f"image vectors: index of {image_partitions} partitions")
     state = "now live" if report.promoted else "not live: skytext status says which version is"
     answers.print(f"table version {report.table_version}, {state}")
     answers.print(f'next: skytext search {table} "a river beside a town"', soft_wrap=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytext.cli.tables import open_table
-from skytext.config import EmbedConfig
+from skytext.config import EmbedConfig, ImageConfig, ImageEmbedConfig
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Query, read_annotations, read_queries
 from skytext.evaluation.evaluate import (
@@ -23,6 +23,7 @@ from skytext.evaluation.evaluate import (
     evaluate_text_only,
 )
 from skytext.evaluation.golden import Golden, Verdict, judge, read_golden
+from skytext.evaluation.image_baseline import ImageModel
 from skytext.evaluation.recall import Ties
 from skytext.evaluation.report import Evaluation
 from skytext.evaluation.rules import (
@@ -36,9 +37,14 @@ from skytext.evaluation.rules import (
 )
 from skytext.evaluation.texts import Described, described_in_jsonl, described_in_table
 from skytext.models.embedder import Embedder
-from skytext.models.factory import make_embedder, make_table_embedder
+from skytext.models.factory import (
+    make_embedder,
+    make_table_embedder,
+    make_table_image_embedder,
+)
 from skytext.models.identity import embed_model
 from skytext.ranking import FUSIONS, POOLINGS
+from skytext.table.image_column import image_identity
 from skytext.table.images import ImagesTable
 
 _JSONL = (".jsonl", ".ndjson")
@@ -61,6 +67,9 @@ class Call:
     allow_missing: bool
     embed: EmbedConfig
     embedding_model: str | None
+    image_vectors: bool = False
+    image_embed: ImageEmbedConfig | None = None
+    images: ImageConfig | None = None
 
 
 def is_jsonl(descriptions: str | None) -> bool:
@@ -151,6 +160,7 @@ def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
         if read is None:
             raise CallError("text-only evaluation needs annotations")
         return evaluate_text_only(read, models, call.setups, ties=call.ties), None
+    image_model = _image_model(call, models)
     if read is not None:
         images = _images(call, models, {image.name for image in read.images})
         return evaluate_benchmark(
@@ -160,6 +170,7 @@ def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
             call.setups,
             ties=call.ties,
             allow_missing=call.allow_missing,
+            image_model=image_model,
         ), None
     own = _own_queries(call, golden)
     evaluation = evaluate_queries(
@@ -169,6 +180,7 @@ def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
         call.setups,
         ties=call.ties,
         allow_missing=call.allow_missing,
+        image_model=image_model,
     )
     if golden is None:
         return evaluation, None
@@ -226,7 +238,24 @@ def _images(call: Call, models: _Models, names: Collection[str] | None) -> Itera
     _ = models[None]
     if models.table is None:
         return described_in_jsonl(path)
-    return described_in_table(models.table, names)
+    return described_in_table(models.table, names, own_vectors=call.image_vectors)
+
+
+def _image_model(call: Call, models: _Models) -> ImageModel | None:
+    if not call.image_vectors:
+        return None
+    if models.table is None:
+        raise CallError("--image-vectors is for tables: a file of descriptions has none")
+    table, own = models.table, image_identity(models.table)
+    embedder = make_table_image_embedder(
+        table.location.uri,
+        model=own.model,
+        revision=own.revision,
+        fingerprint=own.fingerprint,
+        config=call.image_embed,
+        images=call.images,
+    )
+    return ImageModel(own.model, embedder.embed_queries)
 
 
 def _known(option: str, given: Sequence[str] | None, known: Sequence[_Value]) -> list[_Value]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skytext.cli.image_search import IMAGE_MODES, search_images
 from skytext.cli.options import AsJson, ConfigFile, EmbeddingModel, Settings, Table, make_config
 from skytext.errors import ConfigError
 
@@ -18,6 +19,13 @@ def search(
     table: Table,
     text: Annotated[str, typer.Argument(help="What to look for, in plain words.", metavar="WORDS")],
     k: Annotated[int, typer.Option("-k", help="Hits wanted, 1 to 1000.")] = 10,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="dense: by the descriptions; image: by the images' own vectors (skytext "
+            "embed-images); image+dense: by both."
+        ),
+    ] = "dense",
     version: Annotated[
         int | None, typer.Option(help="A table version; default: the live one, else the latest.")
     ] = None,
@@ -52,6 +60,9 @@ def search(
     """Find the images that fit the words best."""
     from skytext.cli.output import answers, note, print_json
 
+    if mode != "dense" and mode not in IMAGE_MODES:
+        modes = ", ".join(("dense", *IMAGE_MODES))
+        raise ConfigError(f"--mode must be one of {modes} (given: {mode!r})")
     resolved = make_config(config, settings)
     from skytext.filters import make_filter
 
@@ -64,6 +75,20 @@ def search(
         gsd_min=gsd_min,
         gsd_max=gsd_max,
     )
+    if mode in IMAGE_MODES:
+        search_images(
+            table,
+            text,
+            k,
+            mode=mode,
+            version=version,
+            where=condition,
+            exact=exact,
+            embedding_model=embedding_model,
+            config=resolved,
+            as_json=as_json,
+        )
+        return
     from skytext.search import Searcher
 
     searcher = Searcher.open(

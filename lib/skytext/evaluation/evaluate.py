@@ -11,6 +11,7 @@ import numpy as np
 
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Annotations, Query, file_name
+from skytext.evaluation.image_baseline import ImageModel, found_by_images
 from skytext.evaluation.measured import Found, measure
 from skytext.evaluation.recall import Direction, Floats, Indices, Ties
 from skytext.evaluation.report import Evaluation
@@ -49,6 +50,7 @@ def evaluate_benchmark(
     *,
     ties: Ties = "expected",
     allow_missing: bool = False,
+    image_model: ImageModel | None = None,
 ) -> Evaluation:
     """Measure both directions on a benchmark; only its own images are searched.
 
@@ -59,6 +61,8 @@ def evaluate_benchmark(
         setups: what is measured, a row each.
         ties: what counts.
         allow_missing: leave annotated images that are not described out, with their captions.
+        image_model: measure the images' own vectors too, alone and fused with the first setup; all
+            images must have one.
 
     Raises:
         CallError: missing or ambiguous images.
@@ -93,6 +97,16 @@ def evaluate_benchmark(
             "text_to_image": Direction(to_image, owner),
         }
         found.append(Found(f"skytext: {setup}", setup.to_json(), directions))
+    if image_model is not None:
+        found += found_by_images(
+            image_model,
+            [image.own_vector for image in selected],
+            galleries.of(setups[0]).documents,
+            captions,
+            galleries.queries(captions, setups[0]),
+            to_find,
+            to_tell,
+        )
     return Evaluation(
         what="captions of the benchmark search its images, and the other way round",
         benchmark=annotations.benchmark,
@@ -114,6 +128,7 @@ def evaluate_queries(
     *,
     ties: Ties = "expected",
     allow_missing: bool = False,
+    image_model: ImageModel | None = None,
 ) -> Evaluation:
     """Measure one's own queries; all images are searched, any expected one is a hit.
 
@@ -121,7 +136,8 @@ def evaluate_queries(
         CallError: missing or ambiguous images.
     """
     wanted = list(dict.fromkeys(name for query in queries for name in query.images))
-    galleries = _Galleries(select_images(images, wanted, only_expected=False), models)
+    selected = select_images(images, wanted, only_expected=False)
+    galleries = _Galleries(selected, models)
     missing = _missing(wanted, galleries.names, allow_missing)
     place_of = {name: i for i, name in enumerate(galleries.names)}
     asked = [query for query in queries if not missing.issuperset(query.images)]
@@ -141,6 +157,16 @@ def evaluate_queries(
         )
         direction = Direction(placings, np.arange(len(asked)))
         found.append(Found(f"skytext: {setup}", setup.to_json(), {"text_to_image": direction}))
+    if image_model is not None:
+        found += found_by_images(
+            image_model,
+            [image.own_vector for image in selected],
+            galleries.of(setups[0]).documents,
+            texts,
+            galleries.queries(texts, setups[0]),
+            relevant,
+            None,
+        )
     return Evaluation(
         what="own queries search all images",
         benchmark=None,

@@ -24,12 +24,13 @@ _IMAGE_KEYS = ("image", "image_path", "filename")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An image's path, its variants, their vectors and who wrote them, where that is known."""
+    """An image's path, its variants, and where known their vectors, author, and its own vector."""
 
     image: str
     variants: tuple[Variant, ...]
     vectors: NDArray[np.float32] | None
     model: str | None = None
+    own_vector: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,21 @@ class Gallery:
     texts: tuple[str, ...]
 
 
-def described_in_table(table: ImagesTable, names: Collection[str] | None) -> Iterator[Described]:
-    """Yield the images of a table that are done; with ``names``, those of these file names."""
-    for image in table.described_images(names, vectors=True):
+def described_in_table(
+    table: ImagesTable, names: Collection[str] | None, *, own_vectors: bool = False
+) -> Iterator[Described]:
+    """Yield the images of a table that are done.
+
+    Args:
+        table: a version.
+        names: only images of these file names; None for all.
+        own_vectors: only images that have a vector of their own, and with it.
+    """
+    for image in table.described_images(names, vectors=True, image_vectors=own_vectors):
+        if own_vectors and image.image_vector is None:
+            continue
         variants = tuple(Variant(**{field: c[field] for field in FIELDS}) for c in image.captions)
-        yield Described(image.member, variants, image.vectors)
+        yield Described(image.member, variants, image.vectors, image.image_vector)
 
 
 def described_in_jsonl(path: Path) -> Iterator[Described]:

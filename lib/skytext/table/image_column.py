@@ -18,10 +18,9 @@ from lance.commit import CommitConflictError as LanceConflict
 from skytext.errors import CommitConflictError, JobError, TableError
 from skytext.schema import PIXEL_FIELDS, SOURCE_FIELDS, STATUS_OK
 from skytext.table.again import again
-from skytext.table.images import ImagesTable
+from skytext.table.images import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 
-IMAGE_VECTOR = "image_vector"
 IMAGE_VECTOR_INDEX = "image_vector_idx"
 _PREFIX = "skytext.image_"
 _PLACE_COLUMNS = (

@@ -22,13 +22,9 @@ from lance.commit import CommitConflictError as LanceConflict
 from skytext.errors import CommitConflictError, JobError
 from skytext.table.again import broke_off
 from skytext.table.commit import rows_changed, with_anchor
-from skytext.table.image_column import (
-    IMAGE_VECTOR,
-    contents_by_fragment,
-    ensure_column,
-)
+from skytext.table.image_column import contents_by_fragment, ensure_column
 from skytext.table.image_staging import StagedVectors, join_rows
-from skytext.table.images import ImagesTable, sql_text
+from skytext.table.images import IMAGE_VECTOR, ImagesTable, sql_text
 from skytext.table.location import TableLocation
 
 _MAINTENANCE_RETRIES = 5

@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from skytext.config import IndexConfig
 from skytext.filters import Condition
-from skytext.table.image_column import DONE, EMBEDDED, IMAGE_VECTOR, IMAGE_VECTOR_INDEX
-from skytext.table.images import ImagesTable
+from skytext.table.image_column import DONE, EMBEDDED, IMAGE_VECTOR_INDEX
+from skytext.table.images import IMAGE_VECTOR, ImagesTable
 
 # As for the descriptions' vectors: up to here an exact answer is worth what it costs more.
 _SCORED_WITHOUT_INDEX = 3_000
+# A quarter of the partitions of a million image vectors; of five million vectors of descriptions
+# 40 gave recall@10 0.995 (docs/benchmarks.md).
+_PROBING = {"nprobes": 64, "refine_factor": 5}
 
 RowIds = NDArray[np.uint64]
 Floats = NDArray[np.float32]
@@ -52,7 +54,6 @@ def nearest_images(
     vector: Floats,
     k: int,
     *,
-    config: IndexConfig,
     exact: bool = False,
     where: Condition | None = None,
 ) -> Nearest:
@@ -65,13 +66,10 @@ def nearest_images(
         table: a version that has image vectors.
         vector: of the query, float32, shape (dim,), unit length.
         k: rows wanted, at least 1.
-        config: probes and refinement.
         exact: score every row instead of asking the index.
         where: only rows that it lets through are scored.
     """
-    return _nearest(
-        table, IMAGE_VECTOR, IMAGE_VECTOR_INDEX, EMBEDDED, vector, k, config, exact, where
-    )
+    return _nearest(table, IMAGE_VECTOR, IMAGE_VECTOR_INDEX, EMBEDDED, vector, k, exact, where)
 
 
 def nearest_descriptions(
@@ -80,7 +78,6 @@ def nearest_descriptions(
     k: int,
     *,
     index: str,
-    config: IndexConfig,
     exact: bool = False,
     where: Condition | None = None,
 ) -> Nearest:
@@ -89,7 +86,7 @@ def nearest_descriptions(
     Args: as `nearest_images`, and
         index: the name of the index on the variants' vectors.
     """
-    return _nearest(table, "vectors", index, DONE, vector, k, config, exact, where)
+    return _nearest(table, "vectors", index, DONE, vector, k, exact, where)
 
 
 def score_rows(
@@ -134,7 +131,6 @@ def _nearest(
     there: str,
     vector: Floats,
     k: int,
-    config: IndexConfig,
     exact: bool,
     where: Condition | None,
 ) -> Nearest:
@@ -146,8 +142,7 @@ def _nearest(
         some = dataset.scanner(columns=[], with_row_id=True, filter=condition)
         exact = some.count_rows() <= max(_SCORED_WITHOUT_INDEX, k)
     if not exact:
-        probing = {"nprobes": config.nprobes, "refine_factor": config.refine_factor}
-        found = _ask(dataset, query | probing, condition)
+        found = _ask(dataset, query | _PROBING, condition)
         if len(found) == k:
             return Nearest(found, False)
     return Nearest(_ask(dataset, query | {"use_index": False}, condition), True)

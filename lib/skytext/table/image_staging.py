@@ -17,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skytext.errors import JobError
-from skytext.table.image_column import IMAGE_VECTOR, ImageIdentity, vector_field
+from skytext.table.image_column import ImageIdentity, vector_field
+from skytext.table.images import IMAGE_VECTOR
 from skytext.table.location import TableLocation
 from skytext.table.state import StateStore
 

@@ -21,6 +21,8 @@ from skytext.table.location import IMAGES, TableLocation
 _PREFIX = "skytext."
 _ROWS_AT_ONCE = 10_000_000
 LIVE_TAG = "live"
+IMAGE_VECTOR = "image_vector"
+"""The column of the images' own vectors, where they were embedded: `skytext.table.image_column`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +121,14 @@ class DescribedImage(NamedTuple):
         captions: the variants, ``{one_sentence, feature, caption, finish_reason}`` each.
         vectors: one unit vector a variant; None where they were not asked for.
         caption_model: who described it.
+        image_vector: its own unit vector; None where it has none or it was not asked for.
     """
 
     member: str
     captions: list[dict[str, Any]]
     vectors: NDArray[np.float32] | None
     caption_model: str | None
+    image_vector: NDArray[np.float32] | None = None
 
 
 class ImagesTable:
@@ -190,16 +194,22 @@ class ImagesTable:
             self.dataset.tags.update(LIVE_TAG, version)
 
     def described_images(
-        self, file_names: Collection[str] | None = None, *, vectors: bool = True
+        self,
+        file_names: Collection[str] | None = None,
+        *,
+        vectors: bool = True,
+        image_vectors: bool = False,
     ) -> Iterator[DescribedImage]:
         """Yield the images that are done, a batch in memory at a time.
 
         Args:
             file_names: only images of these names (the last part of ``member``); None for all.
             vectors: read the vectors too.
+            image_vectors: read the images' own vectors too; the version must have some.
         """
         wanted = None if file_names is None else pa.array(list(file_names), pa.string())
         columns = ["member", "captions", "caption_model", *(["vectors"] if vectors else [])]
+        columns += [IMAGE_VECTOR] if image_vectors else []
         for batch in self._scan(columns, filter=f"status = '{STATUS_OK}'"):
             if wanted is not None:
                 names = pc.replace_substring_regex(batch.column("member"), r"(?s)^.*[/\\]", "")
@@ -213,9 +223,11 @@ class ImagesTable:
                 flat = column.flatten().flatten().to_numpy(zero_copy_only=False)
                 whole = flat.astype(np.float32).reshape(-1, self.identity.dim)
                 of_rows = np.split(whole, np.cumsum(counts)[:-1]) if len(counts) else []
+            own = batch.column(IMAGE_VECTOR).to_pylist() if image_vectors else []
             for i in range(batch.num_rows):
+                vector = np.array(own[i], np.float32) if own and own[i] is not None else None
                 yield DescribedImage(
-                    members[i].as_py(), captions[i].as_py(), of_rows[i], models[i].as_py()
+                    members[i].as_py(), captions[i].as_py(), of_rows[i], models[i].as_py(), vector
                 )
 
     def num_rows(self) -> int:
