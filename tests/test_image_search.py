@@ -134,6 +134,8 @@ def test_filters_hold_before_the_search(table: str, mode: Any) -> None:
 def test_what_cannot_be_meant_is_refused(table: str, text: str, k: int, message: str) -> None:
     with pytest.raises(CallError, match=message):
         ImageSearcher.open(table).search(text, k)
+    with pytest.raises(CallError, match=r"no image of .* has collection"):
+        ImageSearcher.open(table).search("red", where=parse_filter("collection = 'naip'"))
 
 
 def test_a_table_or_version_without_image_vectors_is_refused(tmp_path: Path, table: str) -> None:

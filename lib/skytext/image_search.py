@@ -31,6 +31,7 @@ from skytext.table.image_query import (
 from skytext.table.images import ImagesTable
 from skytext.table.index import VECTOR_INDEX
 from skytext.table.location import TableLocation
+from skytext.table.query import has_any
 
 ImageMode = Literal["image", "image+dense"]
 IMAGE_MODES: tuple[ImageMode, ...] = get_args(ImageMode)
@@ -180,12 +181,16 @@ class ImageSearcher:
             where: only images that it lets through are looked at; see `skytext.filters`.
 
         Raises:
-            CallError: an empty text, or ``k`` out of range.
+            CallError: an empty text, ``k`` out of range, or a filter on what no image has.
         """
         if not text.strip():
             raise CallError("the query is empty: say in words what to look for")
         if not 1 <= k <= MAX_K:
             raise ConfigError(f"k must be 1 to {MAX_K} (given: {k})")
+        for need in () if where is None else where.needs():
+            # Its answer would say nothing of the images.
+            if not has_any(self.table, need):
+                raise CallError(f"no image of {self.table.location.uri} has {need.name}")
         query = self._images.embed_queries([text])[0]
         options: dict[str, Any] = {"exact": exact, "where": where}
         if self._descriptions is None:

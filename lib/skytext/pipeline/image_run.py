@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import math
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -206,6 +207,7 @@ def _dataset(plan: ImagePlan, prepared: PreparedImages, stop: StopFlag) -> ray.d
         stop=stop,
     )
     fetcher = ImageFetcher(plan.limits, plan.reading, embed.read_threads, stop)
+    num_units = math.ceil((prepared.num_ok - prepared.num_there) / embed.unit_images)
     units = ray.data.from_items(groups, override_num_blocks=len(groups))
     units = units.map_batches(
         lister.__call__, num_cpus=job.write_cpus, compute=TaskPoolStrategy(size=1), **arrow
@@ -213,7 +215,8 @@ def _dataset(plan: ImagePlan, prepared: PreparedImages, stop: StopFlag) -> ray.d
     units = units.map_batches(
         fetcher.__call__,
         num_cpus=job.read_cpus,
-        compute=TaskPoolStrategy(size=job.readers),
+        # Ray warns of places that stay empty, and there are at least so many units.
+        compute=TaskPoolStrategy(size=min(job.readers, num_units)),
         **arrow,
     )
     return units.map_batches(
