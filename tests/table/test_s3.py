@@ -12,11 +12,14 @@ from skytext.errors import CommitConflictError, TableError, TableHeldError
 from skytext.table.adopt import adopt, collect_orphans
 from skytext.table.claim import hold
 from skytext.table.commit import Committer
+from skytext.table.image_commit import commit_vectors
+from skytext.table.image_staging import forget_vectors, staged_vector_units
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.runs import RunRecord, last_runs, record_run
 from skytext.table.staging import has_all_files, staged_unit_ids
+from tests.table.image_rows import embed_numbers, stage_numbers, vectors_by_number
 from tests.table.rows import committer, good_rows, identity, stage
 
 
@@ -116,3 +119,18 @@ def test_a_row_is_replaced_in_a_store(where: TableLocation) -> None:
 def test_a_bucket_that_is_not_there_is_a_wrong_call(s3: Any) -> None:
     with pytest.raises(TableError):
         ImagesTable.find(TableLocation.parse("s3://nobucket/t"))
+
+
+def test_image_vectors_in_a_store_are_written_read_and_fenced(where: TableLocation) -> None:
+    committer(where).commit([stage(where, good_rows(0, 3)), stage(where, good_rows(3, 2))])
+    embed_numbers(where, 0, 4)
+    version = ImagesTable.open(where).version
+    unit = stage_numbers(where, [1])
+    commit_vectors(where, version, [unit])
+    with pytest.raises(CommitConflictError):
+        commit_vectors(where, version, [stage_numbers(where, [2])])
+    found = vectors_by_number(where)
+    assert [number for number, vector in sorted(found.items()) if vector] == [0, 1, 4]
+    assert len(staged_vector_units(where)) == 3
+    forget_vectors(where, staged_vector_units(where))
+    assert staged_vector_units(where) == []

@@ -19,6 +19,7 @@ import ray
 
 from skytext.stages.cluster import result_of
 from skytext.stages.image_list import group_fragments
+from skytext.table.adopt import collect_orphans
 from skytext.table.claim import Claim, check_claim
 from skytext.table.commit import Committer
 from skytext.table.image_column import (
@@ -32,6 +33,7 @@ from skytext.table.image_commit import commit_vectors
 from skytext.table.image_staging import forget_vectors, read_vectors, staged_vector_units
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.staging import staged_unit_ids
 
 _ROWS_A_LISTING = 16_384
 _UNITS_A_COMMIT = 64
@@ -124,6 +126,10 @@ def _prepare(claim: Claim, ours: ImageIdentity, replace: bool) -> PreparedImages
     if claim.took_over or staged:
         version = Committer(location, table.identity, version).raise_fence() or version
     version, num_adopted = _adopt(claim, ours, version, staged)
+    # Files of rows that a captioning run has staged are for the next one of its kind to judge.
+    if claim.took_over and not staged_unit_ids(location):
+        claim.check()
+        collect_orphans(location)
     table = ImagesTable.open(location, version)
     there = find_image_identity(table)
     num_ok, num_there = num_with_vector(table)

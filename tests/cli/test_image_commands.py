@@ -1,0 +1,117 @@
+"""`embed-images`, and the commands that go by what it made, without a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Skytext
+from tests.cli.tables import make_described_table
+from tests.test_image_search import SHOWN, make_searched
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli-images") / "table"
+    make_searched(folder)
+    return folder
+
+
+def test_search_by_images_and_by_both(skytext: Skytext, searched: Path) -> None:
+    called = skytext("search", searched, "red", "--mode", "image", "--json", "-k", "2")
+    assert called.status == 0, called.err
+    answer = json.loads(called.out)
+    assert [hit["uri"].rpartition("#")[2] for hit in answer["hits"]] == ["a.jpg", "b.jpg"]
+    assert answer["exact"]
+    assert answer["hits"][0]["variant"] is None
+
+    called = skytext("search", searched, "red", "--mode", "image+dense")
+    assert "exact search, image+dense" in called.err
+    first, sentence, *rest = called.out.splitlines()
+    assert first.startswith("  1. image 0.9")
+    assert "a.jpg" in first
+    assert sentence.strip() == "a red roof"
+    assert len(rest) == 2 * (len(SHOWN) - 1)
+    assert "image – text" in called.out
+
+    called = skytext("search", searched, "red", "--mode", "image", "--where", "gsd > 90")
+    assert called.out == "no image with a vector of its own matches\n"
+
+
+def test_evaluate_prints_the_baseline_and_the_fusion(
+    skytext: Skytext, searched: Path, tmp_path: Path
+) -> None:
+    captions = tmp_path / "captions.json"
+    told = {name: text for name, (colour, text) in SHOWN.items() if colour}
+    captions.write_text(json.dumps([{"image": n, "caption": t} for n, t in told.items()]))
+    call = ["evaluate", searched, "--annotations", captions, "--image-vectors"]
+    called = skytext(*call, "--json")
+    assert called.status == 0, called.err
+    rows = json.loads(called.out)["results"]
+    names = [row["name"] for row in rows]
+    assert names[-2:] == ["images alone: fake", "images and descriptions: fake; rrf"]
+    # "red" is in the words of two images and in the pixels of others; the sea is not called blue.
+    alone = rows[-2]["text_to_image"]["R@1"]
+    assert 25 <= alone < 100
+    assert rows[0]["text_to_image"]["R@1"] == 100
+    assert set(rows[-1]) >= {"image_to_text", "text_to_image", "mean_recall", "confidence_95"}
+
+    # One image has no vector: it counts as missing, in every row.
+    captions.write_text(json.dumps([{"image": n, "caption": t} for n, (_, t) in SHOWN.items()]))
+    called = skytext(*call)
+    assert called.status == 2
+    assert "1 of 5 annotated images are not there or have failed (e.jpg)" in called.err
+    called = skytext(*call, "--allow-missing")
+    assert called.status == 0, called.err
+    assert "1 annotated images are missing and were left out" in called.out
+
+    queries = tmp_path / "q.csv"
+    queries.write_text("query,image\nred,a.jpg\n")
+    called = skytext("evaluate", searched, "--queries", queries, "--image-vectors", "--json")
+    assert json.loads(called.out)["results"][-2]["text_to_image"]["R@1"] == 100
+
+
+def test_status_and_index_know_of_image_vectors(skytext: Skytext, tmp_path: Path) -> None:
+    make_searched(tmp_path / "t")
+    called = skytext("status", tmp_path / "t")
+    assert "image vectors: fake, 8 numbers; 1 of the ok rows have none" in called.out
+    report = json.loads(skytext("status", tmp_path / "t", "--json").out)["image_vectors"]
+    assert (report["num_with"], report["num_without"]) == (4, 1)
+    called = skytext("index", tmp_path / "t", "--json")
+    assert called.status == 0, called.err
+    assert json.loads(called.out)["image_vector_partitions"] is None
+    called = skytext("search", tmp_path / "t", "red", "--mode", "image", "--json")
+    assert len(json.loads(called.out)["hits"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("search T red --mode image", "has no image vectors: skytext embed-images"),
+        ("search T red --mode sparse", "--mode must be one of dense, image, image+dense"),
+        ("embed-images T", "no model was named that embeds images: --model NAME"),
+        ("embed-images T --model ./nowhere", "is no folder"),
+        ("embed-images nowhere --model fake", "there is no table"),
+        ("embed-images T --model fake:nonsense=1", "a fake is written"),
+        ("evaluate T --annotations A --image-vectors", "has no image vectors"),
+        ("evaluate A.jsonl --annotations A --image-vectors", "--image-vectors is for tables"),
+        ("evaluate --text-only --annotations A --image-vectors", "--image-vectors goes with"),
+    ],
+)
+def test_wrong_calls_are_told_in_one_line(
+    skytext: Skytext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_described_table(tmp_path / "T")
+    Path("A.jsonl").write_text("{}")
+    captions = Path("captions.json")
+    captions.write_text(json.dumps([{"image": "river.jpg", "caption": "a river"}]))
+    places = {"A": captions, "T": tmp_path / "T"}
+    arguments = [places.get(word, word) for word in words.split()]
+    called = skytext(*arguments)
+    assert called.status == 2
+    assert called.out == ""
+    assert called.err.startswith("skytext: ")
+    assert message in called.err

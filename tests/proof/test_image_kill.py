@@ -1,0 +1,74 @@
+"""`embed-images` killed at any moment: it finishes, and embeds nothing again that was staged."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from skytext.table.image_staging import staged_vector_units
+from skytext.table.images import IMAGE_VECTOR, ImagesTable
+from skytext.table.location import TableLocation
+from tests.archives import images, write_archive
+from tests.proof.commands import command
+
+NUM_KILLS, NUM_IMAGES, UNIT_IMAGES = 6, 240, 4
+RUN_S, CLEAN_UP_S = 180, 60
+
+
+def vectors(where: TableLocation) -> dict[str, list[float]]:
+    """Return the vectors that are committed."""
+    dataset = ImagesTable.open(where).dataset
+    if IMAGE_VECTOR not in dataset.schema.names:
+        return {}
+    rows = dataset.to_table(columns=["image_id", IMAGE_VECTOR]).to_pylist()
+    return {row["image_id"]: row[IMAGE_VECTOR] for row in rows if row[IMAGE_VECTOR] is not None}
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1200)
+def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
+    luck = random.Random(2)
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, NUM_IMAGES)})
+    where = TableLocation.parse(str(tmp_path / "table"))
+    fakes = ["--model", "fake", "--embedding-model", "fake"]
+    with command(tmp_path, "caption", root, "--table", where.uri, *fakes) as running:
+        assert running.finish(RUN_S) == 0, running.err
+    journal = tmp_path / "journal"
+    call = ["embed-images", where.uri, "--json", "--model", f"fake:delay_s=0.15,journal={journal}"]
+    call += ["--set", f"image_embed.unit_images={UNIT_IMAGES}"]
+    call += ["--set", "image_embed.commit_images=20"]
+    before = vectors(where)
+    for kill in range(NUM_KILLS):
+        with command(tmp_path, *call) as running:
+            if kill % 2:
+                time.sleep(luck.uniform(0.5, 10))
+            else:
+                deadline = time.monotonic() + RUN_S
+                while len(vectors(where)) <= len(before):
+                    assert running.process.poll() is None, running.err
+                    assert time.monotonic() < deadline, "nothing was committed"
+                    time.sleep(0.05)
+                time.sleep(luck.uniform(0, 2))
+            assert running.process.poll() is None, running.err
+            running.kill()
+            assert running.wait_for_the_rest(CLEAN_UP_S) == []
+        after = vectors(where)
+        assert before.items() <= after.items()
+        before = after
+    assert 0 < len(before) < NUM_IMAGES
+    with command(tmp_path, *call) as running:
+        assert running.finish(RUN_S) == 0, running.err
+        summary = json.loads(running.out)
+    assert summary["num_with_vector"] == summary["num_ok"] == NUM_IMAGES
+    assert len(vectors(where)) == NUM_IMAGES
+    assert before.items() <= vectors(where).items()
+    assert staged_vector_units(where) == []
+    # A kill costs what its one actor had in its hands, no more.
+    asked = Counter(journal.read_text().split())
+    assert len(asked) == NUM_IMAGES
+    assert asked.total() <= NUM_IMAGES + NUM_KILLS * UNIT_IMAGES
