@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skytext.filters import Condition
-from skytext.table.image_column import DONE, EMBEDDED, IMAGE_VECTOR_INDEX
+from skytext.table.image_column import DONE, IMAGE_VECTOR_INDEX
 from skytext.table.images import IMAGE_VECTOR, ImagesTable
 
 # As for the descriptions' vectors: up to here an exact answer is worth what it costs more.
@@ -69,7 +69,7 @@ def nearest_images(
         exact: score every row instead of asking the index.
         where: only rows that it lets through are scored.
     """
-    return _nearest(table, IMAGE_VECTOR, IMAGE_VECTOR_INDEX, EMBEDDED, vector, k, exact, where)
+    return _nearest(table, IMAGE_VECTOR, IMAGE_VECTOR_INDEX, vector, k, exact, where)
 
 
 def nearest_descriptions(
@@ -86,7 +86,7 @@ def nearest_descriptions(
     Args: as `nearest_images`, and
         index: the name of the index on the variants' vectors.
     """
-    return _nearest(table, "vectors", index, DONE, vector, k, exact, where)
+    return _nearest(table, "vectors", index, vector, k, exact, where)
 
 
 def score_rows(
@@ -128,18 +128,19 @@ def _nearest(
     table: ImagesTable,
     column: str,
     index: str,
-    there: str,
     vector: Floats,
     k: int,
     exact: bool,
     where: Condition | None,
 ) -> Nearest:
+    # A search finds no row whose vector is null, and only rows that are done have one: to filter
+    # for that would read the whole column.
+    condition = None if where is None else where.sql()
     dataset = table.dataset
-    condition = there if where is None else f"{there} AND {where.sql()}"
     query: dict[str, Any] = {"column": column, "q": vector, "k": k, "metric": "cosine"}
     exact = exact or index not in {one.name for one in dataset.describe_indices()}
-    if not exact and where is not None:
-        some = dataset.scanner(columns=[], with_row_id=True, filter=condition)
+    if not exact and condition is not None:
+        some = dataset.scanner(columns=[], with_row_id=True, filter=f"{DONE} AND {condition}")
         exact = some.count_rows() <= max(_SCORED_WITHOUT_INDEX, k)
     if not exact:
         found = _ask(dataset, query | _PROBING, condition)
@@ -148,9 +149,13 @@ def _nearest(
     return Nearest(_ask(dataset, query | {"use_index": False}, condition), True)
 
 
-def _ask(dataset: Any, query: dict[str, Any], condition: str) -> RowIds:
+def _ask(dataset: Any, query: dict[str, Any], condition: str | None) -> RowIds:
     scanner = dataset.scanner(
-        columns=["_distance"], with_row_id=True, nearest=query, filter=condition, prefilter=True
+        columns=["_distance"],
+        with_row_id=True,
+        nearest=query,
+        filter=condition,
+        prefilter=condition is not None,
     )
     found: RowIds = scanner.to_table().column("_rowid").to_numpy().astype(np.uint64)
     return found
