@@ -62,7 +62,7 @@ def described_in_table(
         if own_vectors and image.image_vector is None:
             continue
         variants = tuple(Variant(**{field: c[field] for field in FIELDS}) for c in image.captions)
-        yield Described(image.member, variants, image.vectors, image.image_vector)
+        yield Described(image.member, variants, image.vectors, own_vector=image.image_vector)
 
 
 def described_in_jsonl(path: Path) -> Iterator[Described]:
