@@ -35,7 +35,7 @@ def described(own: Any = OWN) -> list[Described]:
             f"val/{name}",
             tuple(Variant(f"{words(n, i)} x", "f", "c") for i in range(2)),
             None,
-            None if own[n] is None else own[n],
+            own_vector=own[n],
         )
         for n, name in enumerate(NAMES)
     ]
