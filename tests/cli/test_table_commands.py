@@ -58,6 +58,7 @@ def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
         "embedding_model": "fake",
         "dim": DIM,
         "num_unindexed_rows": None,
+        "image_vectors": None,
         "runs": [],
     }
 
@@ -92,6 +93,7 @@ def test_status_shows_the_last_runs_the_last_one_first(skytext: Skytext, table: 
         "state": "done",
         "started_at": "2026-01-01T18:00:00+00:00",
         "num_captioned": 6000,
+        "num_embedded": 0,
         "num_newly_failed": 6,
         "duration_s": 1.5,
         "table_version": 2,
@@ -253,6 +255,7 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
         "num_rows": 4,
         "num_fragments": 2,
         "promoted": True,
+        "image_vector_partitions": None,
     }
     second = answer(skytext("index", table, "--json"))
     assert second["promoted"] is False
