@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from skytext.cli.failures import _last_settings
 from skytext.config import load_config
 from skytext.errors import (
     CapacityError,
@@ -23,6 +24,7 @@ from skytext.errors import (
 from skytext.images import decode_rgb
 from skytext.models.fakes import FakeImageEmbedder
 from skytext.pipeline import ImageProgress, ImageSummary, plan_images, run_images
+from skytext.pipeline.plan import earlier_sources
 from skytext.stages.image_commit import RemoteVectorCommitter
 from skytext.table.claim import hold
 from skytext.table.image_column import image_identity
@@ -100,6 +102,9 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(
     assert (asked.total(), max(asked.values())) == (24, 1)
     run = last_runs(TableLocation.parse(str(captioned)), 1)[0]
     assert (run.command, run.state, run.counts["num_embedded"]) == ("embed-images", "done", 3)
+    # Captioning goes on from the last run of its own kind.
+    assert earlier_sources(TableLocation.parse(str(captioned))) == [str(tmp_path / "aerial")]
+    assert _last_settings(str(captioned))["caption"]["model"] == "fake"
 
 
 def test_a_real_checkpoint_and_another_model_in_its_place(captioned: Path, tmp_path: Path) -> None:

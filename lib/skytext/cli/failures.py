@@ -8,6 +8,9 @@ import typer
 
 from skytext.cli.options import AsJson, ConfigFile, RayAddress, Settings, Table, make_config
 
+_CAPTIONING = ("caption", "retry-failed")
+_RUNS_LOOKED_AT = 1000
+
 Samples = Annotated[
     int, typer.Option("--samples", min=0, max=1000, help="Images to show of each reason.")
 ]
@@ -76,6 +79,7 @@ def _last_settings(table: str) -> dict[str, Any]:
     from skytext.table.location import TableLocation
     from skytext.table.runs import last_runs
 
-    for run in last_runs(TableLocation.parse(table), 1):
-        return {name: value for name, value in run.config.items() if name != "sources"}
+    for run in last_runs(TableLocation.parse(table), _RUNS_LOOKED_AT):
+        if run.command in _CAPTIONING:
+            return {name: value for name, value in run.config.items() if name != "sources"}
     return {}

@@ -326,7 +326,8 @@ def _run_record(plan: ImagePlan, run_id: str) -> RunRecord:
         command=COMMAND,
         state="started",
         started_at=dt.datetime.now(dt.UTC),
-        config=plan.config.model_dump(mode="json"),
+        # What it went by, and no more: of captioning it says nothing.
+        config=plan.config.model_dump(mode="json", include={"image_embed", "images", "job"}),
         versions=installed_versions(),
     )
 
