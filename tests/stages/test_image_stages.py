@@ -13,10 +13,10 @@ import pytest
 
 from skytext.config import ImageConfig, ImageEmbedConfig
 from skytext.errors import ModelError
-from skytext.images import ImageLimits, decode_rgb, normalise
+from skytext.images import ImageLimits, decode_rgb
 from skytext.models.fakes import FakeImageEmbedder
 from skytext.models.identity import image_embedding_fingerprint, image_model
-from skytext.sources import ReadOptions, discover, read_shard
+from skytext.sources import ReadOptions
 from skytext.stages.image_embed import EmbedImages, VectorRecord
 from skytext.stages.image_fetch import Failures, ImageFetcher
 from skytext.stages.image_list import VectorlessImages, group_fragments
@@ -26,34 +26,11 @@ from skytext.table.image_staging import read_vectors, staged_vector_units
 from skytext.table.images import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import bad_images, images, jpeg, tiff16, write_archive
+from tests.table.image_rows import rows_of
 from tests.table.rows import good_row, location, make_table
 
 MODEL = image_model(ImageEmbedConfig(model="fake"))
 FINGERPRINT = image_embedding_fingerprint(MODEL, ImageConfig())
-
-
-def rows_of(root: Path) -> list[dict[str, Any]]:
-    """Rows as a captioning run would have made them, whatever the images are."""
-    rows = []
-    for shard in discover([str(root)]):
-        for sample in read_shard(shard):
-            names = ("uri", "shard_etag", "byte_offset", "byte_length", "row_group", "row")
-            more = {name: getattr(sample, name) for name in names}
-            content = None
-            if sample.data and sample.member not in bad_images():
-                content = normalise(sample.data).info.content_sha256
-            rows.append(
-                good_row(
-                    sample.member,
-                    shard=sample.shard,
-                    archive=sample.archive,
-                    content_sha256=content,
-                    width_px=48,
-                    height_px=32,
-                    **more,
-                )
-            )
-    return rows
 
 
 def list_units(where: TableLocation, **more: Any) -> list[pa.Table]:

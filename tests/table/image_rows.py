@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from skytext.images import normalise
 from skytext.schema import STATUS_OK
+from skytext.sources import discover, read_shard
 from skytext.table.image_column import ImageIdentity
 from skytext.table.image_commit import commit_vectors
 from skytext.table.image_staging import StagedVectors, read_vectors, stage_vectors
 from skytext.table.images import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
+from tests.archives import bad_images
 from tests.table.rows import good_row, unit_vectors
 
 IMAGE_DIM = 8
@@ -56,3 +60,27 @@ def vectors_by_number(where: TableLocation) -> dict[int, Any]:
     rows = table.to_pylist()
     assert len({row["member"] for row in rows}) == len(rows)
     return {int(row["member"][:5]): row[IMAGE_VECTOR] for row in rows}
+
+
+def rows_of(root: Path) -> list[dict[str, Any]]:
+    """Rows as a captioning run would have made them, whatever the images are."""
+    rows = []
+    for shard in discover([str(root)]):
+        for sample in read_shard(shard):
+            names = ("uri", "shard_etag", "byte_offset", "byte_length", "row_group", "row")
+            more = {name: getattr(sample, name) for name in names}
+            content = None
+            if sample.data and sample.member not in bad_images():
+                content = normalise(sample.data).info.content_sha256
+            rows.append(
+                good_row(
+                    sample.member,
+                    shard=sample.shard,
+                    archive=sample.archive,
+                    content_sha256=content,
+                    width_px=48,
+                    height_px=32,
+                    **more,
+                )
+            )
+    return rows

@@ -57,6 +57,11 @@ class ModelIdentity:
         """Whether this is one of the package's fakes."""
         return is_fake(self.name)
 
+    @property
+    def hub_revision(self) -> str:
+        """The hub commit by which it is found again; empty for what lies here, and for fakes."""
+        return "" if self.is_local or self.is_fake else self.revision
+
 
 def is_fake(name: str) -> bool:
     """Return whether a model name means one of the package's fakes."""

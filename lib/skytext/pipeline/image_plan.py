@@ -36,7 +36,7 @@ class ImagePlan:
         return ImageIdentity(
             fingerprint=image_embedding_fingerprint(self.model, self.config.images),
             model=self.model.name,
-            revision="" if self.model.is_local else self.model.revision,
+            revision=self.model.hub_revision,
             dim=0,
         )
 

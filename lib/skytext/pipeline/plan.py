@@ -76,7 +76,7 @@ class CaptionPlan:
         return TableIdentity(
             embedding_fingerprint=embedding_fingerprint(self.embed_model),
             embedding_model=self.embed_model.name,
-            embedding_revision="" if self.embed_model.is_local else self.embed_model.revision,
+            embedding_revision=self.embed_model.hub_revision,
             embedding_dtype=self.config.embed.dtype,
             dim=0,
         )

@@ -139,7 +139,7 @@ class EmbedImages:
             ImageIdentity(
                 fingerprint=self._fingerprint,
                 model=self._model.name,
-                revision="" if self._model.is_local else self._model.revision,
+                revision=self._model.hub_revision,
                 dim=embedder.dim,
             ),
             kept.field("image_id").to_pylist(),
