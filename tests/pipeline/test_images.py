@@ -214,7 +214,6 @@ def test_two_runs_do_not_get_at_one_table(captioned: Path, monkeypatch: Any) -> 
         real(self, unit_ids)
 
     monkeypatch.setattr(RemoteVectorCommitter, "commit", late)
-    monkeypatch.setattr("tests.table.rows.identity", lambda: open_table(captioned).identity)
     with pytest.raises(CommitConflictError):
         embed(captioned, image_embed__model="fake", image_embed__commit_images=4)
 
