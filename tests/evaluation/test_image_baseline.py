@@ -125,7 +125,8 @@ def test_own_queries_search_by_images_too() -> None:
     found = evaluate_queries(described(), own, MODELS, [Setup()], image_model=MODEL)
     assert [set(row.recall) for row in found.rows] == [{"text_to_image"}] * 3
     assert found.rows[1].recall["text_to_image"][2] > 50
-    assert found.to_json()["results"][1]["setup"] == {"image_model": "some/clip", "mode": "image"}
+    assert found.to_json()["results"][1]["setup"]["mode"] == "image"
+    assert "| images alone: some/clip | zero-shot |" in found.markdown()
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,11 @@ def found_by_images(
         both["image_to_text"] = Direction(_fused(by_both, to_tell), units)
     setup = {"image_model": model.name}
     return [
-        Found(f"images alone: {model.name}", setup | {"mode": "image"}, _ordered(alone)),
+        Found(
+            f"images alone: {model.name}",
+            setup | {"mode": "image", "kind": "zero-shot"},
+            _ordered(alone),
+        ),
         Found(
             f"images and descriptions: {model.name}; rrf",
             setup | {"mode": "image+dense", "pooling": PAPER_RULE.pooling, "fusion": "rrf"},

@@ -136,8 +136,9 @@ class Evaluation:
         head += [f"{_DIRECTIONS[key]} R@{k}" for key in keys for k in KS]
         paired = any(row.difference is not None for row in self.rows)
         table = [[*head, "mR", *(["Δ"] if paired else [])]]
-        kind = "captions" if self.is_text_only else "training-free"
+        usual = "captions" if self.is_text_only else "training-free"
         for row in self.rows:
+            kind = str(row.setup.get("kind", usual))
             table.append([row.name, kind, *_values(row.recall, keys)])
             half = (row.mean_interval[1] - row.mean_interval[0]) / 2
             table[-1].append(f"{row.mean_recall:.2f} ± {half:.1f}")
