@@ -10,7 +10,8 @@ No stage waits for the one before it to end, and memory stays flat however large
 """
 
 from skytext.pipeline.image_plan import ImagePlan, plan_images
-from skytext.pipeline.image_run import ImageProgress, ImageSummary, run_images
+from skytext.pipeline.image_progress import ImageProgress, ImageSummary
+from skytext.pipeline.image_run import run_images
 from skytext.pipeline.plan import CaptionPlan, check_models, plan_caption, plan_retry
 from skytext.pipeline.preview import Preview, preview
 from skytext.pipeline.progress import Progress, RunSummary
