@@ -72,9 +72,22 @@ class EngineConfig(_Section):
         None, description="Longest prompt and answer, in tokens; null: what the checkpoint says."
     )
     max_num_seqs: PositiveInt = Field(
-        256, description="Answers generated at once; vLLM's own default on GPUs."
+        256,
+        description="Answers generated at once; vLLM's own on GPUs of less than 70 GiB, which runs "
+        "on the larger ones, too (vLLM takes 1024 there). Not measured on a GPU yet: "
+        "`python -m bench.gpu --only batch` does.",
     )
-    gpu_memory_utilization: Fraction = Field(0.9, description="As vLLM's.")
+    max_num_batched_tokens: PositiveInt | None = Field(
+        None,
+        description="Tokens of prompts and answers in a step, and of images that the vision tower "
+        "takes at once; null: vLLM's own for work off line, 8192 or (from 70 GiB on) 16384 on a "
+        "GPU. Not measured on a GPU yet: `python -m bench.gpu --only batch --only vision` does.",
+    )
+    gpu_memory_utilization: Fraction = Field(
+        0.92,
+        description="Share of a GPU's memory that the engine takes for weights, work and cache: "
+        "vLLM's own. Lower it where an embedder shares the GPU.",
+    )
     cpu_kv_cache_gib: PositiveInt = Field(
         1, description="KV cache of a CPU engine: vLLM's own guess takes half of the memory."
     )
@@ -83,7 +96,9 @@ class EngineConfig(_Section):
         description="Cores of a CPU engine, e.g. '0-3' (VLLM_CPU_OMP_THREADS_BIND); null: auto.",
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Further fields of vLLM's AsyncEngineArgs, as they are."
+        default_factory=dict,
+        description="Further fields of vLLM's AsyncEngineArgs, as they are: `quantization: fp8`, "
+        "`kv_cache_dtype: fp8`, `enforce_eager: true`, …; what is not named stays vLLM's own.",
     )
     start_timeout_s: PositiveFloat = Field(
         900.0, description="An engine that is not up by then is ended, and the job says so."

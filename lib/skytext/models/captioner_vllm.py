@@ -18,12 +18,12 @@ from PIL import Image
 
 from skytext.captions import guide_pattern
 from skytext.config import CaptionConfig
-from skytext.errors import ConfigError, ModelError, Reason, SampleError, Stage
+from skytext.errors import ModelError, Reason, SampleError, Stage
 from skytext.models.captioner import Answer, Ask, EngineDiedError, EngineInfo, Generation
-from skytext.models.engine_plugin import CORES_VARIABLE, PARENT_VARIABLE
 from skytext.models.identity import ModelIdentity, read_template
-from skytext.models.processes import EngineProcesses, start_limit
+from skytext.models.processes import EngineProcesses
 from skytext.models.torchvision_ops import declare_missing_ops
+from skytext.models.vllm_start import set_environment, start_engine
 from skytext.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -31,13 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A block must be no longer than the part of the prompt that variants share, or nothing is shared;
-# vLLM's own default on CPUs is 128 tokens, longer than a small model's whole prompt.
-_CPU_BLOCK_SIZE = 32
-# An answer is heard of once in so many tokens: a sign of life that costs next to nothing.
-_TOKENS_PER_SIGN = 32
 _CHECK_PX = 224
 _CHECK_TOKENS = 4
+# What vLLM says of a prompt that does not fit, from its input processor or its renderer.
+_TOO_LONG = ("longer than the maximum", "maximum context length")
 _GONE = "the process of vLLM's engine is gone (its own lines, in the logs, may say why)"
 
 
@@ -62,7 +59,7 @@ class VllmEngine:
         prompt: Prompt,
         processes: EngineProcesses | None = None,
     ) -> None:
-        _set_environment(config, model)
+        set_environment(config, model)
         declare_missing_ops()
         import vllm
         from vllm.platforms import current_platform
@@ -76,7 +73,9 @@ class VllmEngine:
         # It serves this process, and must not end with an engine.
         resource_tracker.ensure_running()
         self._processes.leave_out_running()
-        self._engine = _start(config, model, self._processes, device=current_platform.device_type)
+        self._engine = start_engine(
+            config, model, self._processes, device=current_platform.device_type
+        )
         precision = str(self._engine.model_config.dtype).removeprefix("torch.")
         self.info = EngineInfo(
             engine_version=f"vllm {vllm.__version__}",
@@ -91,7 +90,7 @@ class VllmEngine:
             SampleError: vLLM refused this request.
             EngineDiedError: its core is gone.
         """
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         prompt = {
             "prompt": self._prompt(ask.objects_per_answer),
@@ -100,26 +99,18 @@ class VllmEngine:
         request_id = f"{os.getpid()}-{next(self._requests)}"
         samples = _Samples()
         try:
-            async for output in self._engine.generate(prompt, self._sampling(ask), request_id):
+            async for output in self._engine.generate(prompt, self.sampling(ask), request_id):
                 self.num_signs += 1
                 samples.add(output)
         except EngineDeadError as error:
             raise EngineDiedError(_GONE) from error
-        except ValueError as error:
-            # vLLM's validation errors are ValueErrors: this prompt, not the engine, is at fault.
-            reason = (
-                Reason.PROMPT_TOO_LONG if "longer than" in str(error) else Reason.ENGINE_REFUSED
-            )
-            raise SampleError(Stage.CAPTION, reason, str(error)) from error
-        except EngineGenerateError as error:
+        except _refusals() as error:
+            raise _refused(str(error)) from error
+        except _failures() as error:
             if self._engine.errored:
                 raise EngineDiedError(_GONE) from error
             cause = error.__cause__ or error
-            raise SampleError(
-                Stage.CAPTION,
-                Reason.ENGINE_REFUSED,
-                f"vLLM could not take it: {type(cause).__name__}: {cause}",
-            ) from error
+            raise _refused(f"vLLM could not take it: {type(cause).__name__}: {cause}") from error
         if not samples.token_ids:
             raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine gave no output")
         return Generation(
@@ -171,7 +162,8 @@ class VllmEngine:
             self._prompt_by_objects[num_objects] = self._render(num_objects)
         return self._prompt_by_objects[num_objects]
 
-    def _sampling(self, ask: Ask) -> SamplingParams:
+    def sampling(self, ask: Ask) -> SamplingParams:
+        """Return an `Ask` in vLLM's terms; a subclass may sample in another way."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -258,95 +250,29 @@ class _Renderer:
         return rendered.removeprefix(bos) if adds_bos else rendered
 
 
-def _set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
-    # vLLM reads these when it is first used; the actor's process is its own.
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.engine.cpu_kv_cache_gib))
-    if config.engine.cpu_cores is not None:
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = config.engine.cpu_cores
-        os.environ[CORES_VARIABLE] = ",".join(map(str, parse_cores(config.engine.cpu_cores)))
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # The child watches this process and ends with it (vllm#55510).
-    os.environ[PARENT_VARIABLE] = str(os.getpid())
-    if model.is_local:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return vLLM's errors for a request that cannot be, whatever the engine's state.
 
-
-def parse_cores(text: str) -> list[int]:
-    """Read a list of cores in vLLM's form: ``0-3,8``, ranks of tensor parallelism split by ``|``.
-
-    Raises:
-        ConfigError: it is not of that form.
+    Validation errors were ValueErrors in vLLM 0.26; in later versions they are not.
     """
-    cores: set[int] = set()
-    try:
-        for part in text.replace("|", ",").split(","):
-            first, _, last = part.partition("-")
-            cores.update(range(int(first), int(last or first) + 1))
-    except ValueError as error:
-        raise ConfigError(
-            f"caption.engine.cpu_cores {text!r} must list cores, e.g. '0-3' or '0,2'"
-        ) from error
-    return sorted(cores)
+    from vllm import exceptions
+
+    return (ValueError, getattr(exceptions, "VLLMClientError", ValueError))
 
 
-def _start(
-    config: CaptionConfig, model: ModelIdentity, processes: EngineProcesses, *, device: str
-) -> Any:
-    from vllm import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
+def _failures() -> tuple[type[Exception], ...]:
+    """Return vLLM's errors for a request that failed in work; the engine may live."""
+    from vllm import exceptions
+    from vllm.v1.engine.exceptions import EngineGenerateError
 
-    engine = config.engine
-    options: dict[str, Any] = {
-        "model": model.source,
-        "revision": None if model.is_local else model.revision,
-        "dtype": engine.dtype,
-        "max_model_len": engine.max_model_len,
-        "max_num_seqs": engine.max_num_seqs,
-        "tensor_parallel_size": engine.tensor_parallel_size,
-        "limit_mm_per_prompt": {"image": 1},
-        "enable_prefix_caching": True,
-        # Archives do not repeat images, so a cache of preprocessed ones would only fill memory.
-        "mm_processor_cache_gb": 0,
-        "disable_log_stats": True,
-        "stream_interval": _TOKENS_PER_SIGN,
-    }
-    if device == "cpu":
-        options["block_size"] = _CPU_BLOCK_SIZE
-        # Compiled, the model starts later, needs a C++ compiler on every machine, and torch 2.13's
-        # fails where the environment's path holds a space.
-        options["enforce_eager"] = True
-    else:
-        options["gpu_memory_utilization"] = engine.gpu_memory_utilization
-    options |= engine.options
-    try:
-        args = AsyncEngineArgs(**options)
-    except TypeError as error:
-        raise ConfigError(
-            f"caption.engine.options: {error}; these must be fields of vLLM's AsyncEngineArgs"
-        ) from error
-    try:
-        with start_limit(processes, engine.start_timeout_s):
-            started = AsyncLLM.from_engine_args(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        processes.end()
-        raise ModelError(_start_failure(model, error)) from error
-    except BaseException:
-        processes.end()
-        raise
-    processes.settle()
-    return started
+    # vLLM 0.33 hands this one on as it is; before, inside an EngineGenerateError.
+    return (EngineGenerateError, getattr(exceptions, "GenerationError", EngineGenerateError))
 
 
-def _start_failure(model: ModelIdentity, error: Exception) -> str:
-    message = " ".join(str(error).split())[:400]
-    advice = "see the engine's own lines above"
-    if "memory" in message.lower():
-        advice = (
-            "lower caption.engine.gpu_memory_utilization, max_model_len or max_num_seqs "
-            "(cpu_kv_cache_gib on a CPU), or raise tensor_parallel_size"
-        )
-    return f"vLLM cannot serve {model.name!r}: {message} ({advice})"
+def _refused(detail: str) -> SampleError:
+    too_long = any(words in detail for words in _TOO_LONG)
+    reason = Reason.PROMPT_TOO_LONG if too_long else Reason.ENGINE_REFUSED
+    return SampleError(Stage.CAPTION, reason, detail)
 
 
 def _device_name(platform: Any) -> str:

@@ -5,6 +5,7 @@ vLLM loads the plugins of that group in its own child processes too, before it b
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -12,17 +13,24 @@ import time
 PARENT_VARIABLE = "SKYTEXT_ENGINE_PARENT_PID"
 """Environment variable: the process that an engine's children must not outlive."""
 
-_POLL_S = 1.0
-
-
 CORES_VARIABLE = "SKYTEXT_ENGINE_CORES"
 """Environment variable: the cores that an engine's children keep to, such as ``0,1``."""
 
+REPORT_VARIABLE = "SKYTEXT_ENGINE_REPORT"
+"""Environment variable: a file to which an engine's children add why they could not start."""
+
+_POLL_S = 1.0
+# vLLM's own words: "EngineCore failed to start.", "WorkerProc failed to start."
+_START_FAILED = "failed to start"
+
 
 def prepare_process() -> None:
-    """Tie a child process of an engine to its cores and to its parent's life."""
+    """Tie a child process of an engine to its cores and its parent's life; have it report."""
     if _foreign_parent() is None:
         return
+    report = os.environ.get(REPORT_VARIABLE)
+    if report:
+        logging.getLogger("vllm").addHandler(_StartReporter(report))
     cores = os.environ.get(CORES_VARIABLE)
     if cores:
         # VLLM_CPU_OMP_THREADS_BIND binds the computing threads alone; the scheduler's process
@@ -45,6 +53,29 @@ def watch_parent() -> None:
         target=_exit_with, args=(parent,), name="skytext-parent-watch", daemon=True
     )
     watcher.start()
+
+
+class _StartReporter(logging.Handler):
+    """Adds the error that ends a process at its start to a file, one line an error.
+
+    The process that started the engine learns from vLLM only that it failed ("see root cause
+    above"); the cause, too little memory in most cases, stands in the child's log alone.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(logging.ERROR)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a failed start; other errors stand in the log."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or _START_FAILED not in record.getMessage():
+            return
+        try:
+            with open(self._path, "a", encoding="utf-8") as report:
+                report.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
+        except OSError:
+            self.handleError(record)
 
 
 def _foreign_parent() -> int | None:
