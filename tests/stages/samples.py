@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from skytext.config import CaptionConfig, EmbedConfig, ImageConfig
+from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.identity import caption_model, embed_model, prompt_of
 from skytext.schema import SAMPLE
 from skytext.sources.base import image_id
@@ -51,9 +52,17 @@ def rows_of(batch: pa.Table) -> list[dict[str, Any]]:
     return list(batch.column("samples")[0].as_py())
 
 
-def captioner(model: str = "fake", **settings: Any) -> CaptionUnits:
+def captioner(
+    model: str = "fake", make_captioner: CaptionerFactory = make_captioner, **settings: Any
+) -> CaptionUnits:
     config = CaptionConfig(model=model, **settings)
-    return CaptionUnits(config, ImageConfig(), caption_model(config), prompt_of(config))
+    return CaptionUnits(
+        config,
+        ImageConfig(),
+        caption_model(config),
+        prompt_of(config),
+        make_captioner=make_captioner,
+    )
 
 
 def caption(batch: pa.Table, model: str = "fake", **settings: Any) -> pa.Table:

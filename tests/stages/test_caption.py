@@ -13,6 +13,7 @@ from skytext.captions import Variant, search_text
 from skytext.config import CaptionConfig, ImageConfig
 from skytext.errors import ConfigError, JobError
 from skytext.images import decode_rgb
+from skytext.models.factory import make_captioner
 from skytext.models.fake_engine_process import PROCESS_TITLE
 from skytext.models.fakes import pixel_digest
 from skytext.models.identity import caption_fingerprint, caption_model, prompt_of
@@ -74,14 +75,11 @@ def test_the_engine_tells_its_clock(actor: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [bad()]])
-def test_without_an_image_no_engine_starts(
-    rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
+def test_without_an_image_no_engine_starts(rows: list[dict[str, Any]]) -> None:
+    def refuse(*_: object) -> Any:
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr("skytext.stages.caption.make_captioner", refuse)
-    batch = caption(unit(rows))
+    batch = asyncio.run(captioner("fake", make_captioner=refuse)(unit(rows)))
     assert clock_of(batch) is None
     assert unpack(batch)[1].num_rows == len(rows)
 
@@ -133,17 +131,14 @@ def test_one_answer_may_hold_all_variants() -> None:
     assert row["num_output_tokens"] == 270
 
 
-def test_units_share_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from skytext.models import factory
-
+def test_units_share_one_engine() -> None:
     started = []
 
     def count(*arguments: Any) -> Any:
-        started.append(factory.make_captioner(*arguments))
+        started.append(make_captioner(*arguments))
         return started[-1]
 
-    monkeypatch.setattr("skytext.stages.caption.make_captioner", count)
-    stage = captioner("fake:delay_s=0.02")
+    stage = captioner("fake:delay_s=0.02", make_captioner=count)
 
     async def work() -> list[Any]:
         return await asyncio.gather(*(stage(unit(good(3, 10 * i))) for i in range(4)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -125,12 +125,25 @@ class Description:
 
 
 class Captioner:
-    """Describes images through an engine; any number of calls may run at once."""
+    """Describes images through an engine; any number of calls may run at once.
 
-    def __init__(self, engine: Engine, config: CaptionConfig) -> None:
+    Args:
+        engine: writes the answers.
+        config: what is asked for.
+        parse: reads the variants of one answer, given its text and finish reason; what it leaves
+            out is asked for again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: CaptionConfig,
+        parse: Callable[[str, str | None], Sequence[Variant]] = parse_answer,
+    ) -> None:
         self.engine = engine
         self.clock = BusyClock()
         self._config = config
+        self._parse = parse
 
     async def describe(self, image: Image.Image, key: str) -> Description:
         """Describe one image.
@@ -159,7 +172,7 @@ class Captioner:
             cached += generation.num_cached_tokens
             output += generation.num_output_tokens
             for answer in generation.answers:
-                new = parse_answer(answer.text, answer.finish_reason)
+                new = self._parse(answer.text, answer.finish_reason)
                 variants = merge_distinct(variants, new, self._config.num_variants)
                 last = f"finish_reason {answer.finish_reason}: {answer.text[:120]!r}"
         if not variants:

@@ -66,7 +66,7 @@ class VllmEngine:
 
         self._config = config
         self._prompt_by_objects: dict[int, str] = {}
-        self._render = _Renderer(config, model, prompt)
+        self._render = PromptRenderer(config, model, prompt)
         self._requests = itertools.count()
         self.num_signs = 0
         self._processes = processes or EngineProcesses()
@@ -202,8 +202,18 @@ class _Samples:
             self.finish_reasons[item.index] = item.finish_reason
 
 
-class _Renderer:
-    """Renders the request through the checkpoint's own chat template, image first."""
+class PromptRenderer:
+    """Renders the request through the checkpoint's own chat template, image first.
+
+    Args:
+        config: what is asked for.
+        model: the checkpoint.
+        prompt: what is asked.
+
+    Raises:
+        ModelError: the checkpoint has no processor.
+        ConfigError: the chat template's file cannot be read.
+    """
 
     def __init__(self, config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> None:
         from transformers import AutoProcessor
@@ -222,6 +232,11 @@ class _Renderer:
             self._template = read_template(config.chat_template)
 
     def __call__(self, num_objects: int) -> str:
+        """Return the prompt that asks for answers of so many variants each.
+
+        Raises:
+            ModelError: the chat template takes no image.
+        """
         text = self._prompt.one if num_objects == 1 else self._prompt.all_text(num_objects)
         content = [{"type": "image"}, {"type": "text", "text": text}]
         options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": False}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from skytext.config import CaptionConfig, EmbedConfig, ImageConfig, ImageEmbedConfig
 from skytext.errors import TableError
 from skytext.models.captioner import Captioner
@@ -17,6 +19,11 @@ from skytext.models.identity import (
 from skytext.models.image_embedder import ClipEmbedder, ImageEmbedder
 from skytext.models.processes import EngineProcesses
 from skytext.prompts import Prompt
+
+CaptionerFactory = Callable[
+    [CaptionConfig, ModelIdentity, Prompt, EngineProcesses | None], Captioner
+]
+"""Starts an engine and returns its captioner, as `make_captioner` does."""
 
 
 def make_captioner(

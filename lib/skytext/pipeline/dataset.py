@@ -61,6 +61,7 @@ def build_dataset(
             "location": plan.location,
             "described": prepared.described,
             "lead": lead,
+            "make_captioner": plan.make_captioner,
         },
         compute=actor_pool(config.caption.engine.num_engines, job.units_in_flight),
         num_cpus=config.caption.engine.num_cpus_per_engine,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from skytext.config import Config
 from skytext.errors import TableError
+from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.fakes import FakeOptions
 from skytext.models.identity import (
     ModelIdentity,
@@ -41,6 +42,8 @@ class CaptionPlan:
         prompt: what it is asked.
         embed_model: the embedding model.
         retry_failed: whether only rows that failed are done, again.
+        make_captioner: starts the engines; another one may speak with another kind of engine, and
+            must be importable on the workers.
     """
 
     config: Config
@@ -52,6 +55,7 @@ class CaptionPlan:
     prompt: Prompt
     embed_model: ModelIdentity
     retry_failed: bool = False
+    make_captioner: CaptionerFactory = make_captioner
 
     @property
     def command(self) -> str:

@@ -26,10 +26,9 @@ from skytext.captions import Variant, search_text
 from skytext.config import CaptionConfig, ImageConfig
 from skytext.errors import SampleError
 from skytext.images import decode_rgb
-from skytext.models.captioner import Captioner, Description, EngineInfo
-from skytext.models.factory import make_captioner
+from skytext.models.captioner import Description, EngineInfo
+from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.identity import ModelIdentity, caption_fingerprint
-from skytext.models.processes import EngineProcesses
 from skytext.prompts import Prompt
 from skytext.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
 from skytext.stages.duplicates import Duplicates
@@ -63,6 +62,7 @@ class CaptionUnits:
         location: the table, where earlier descriptions of identical bytes are found.
         described: see `skytext.stages.prepare.Prepared`; None for nothing described yet.
         lead: see `skytext.stages.lead`; None for no limit.
+        make_captioner: starts an engine.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class CaptionUnits:
         location: TableLocation | None = None,
         described: Any = None,
         lead: Any = None,
+        make_captioner: CaptionerFactory = make_captioner,
     ) -> None:
         self._stop = stop
         self._lead = lead
@@ -88,7 +89,9 @@ class CaptionUnits:
         fingerprint = self._lineage["caption_fingerprint"]
         self._duplicates = Duplicates(location, fingerprint, known)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
-        self._engine = EngineSupervisor(partial(_start, config, model, prompt), config.engine)
+        self._engine = EngineSupervisor(
+            partial(make_captioner, config, model, prompt), config.engine
+        )
         # Ray lets go of this object when the actor ends in peace; of an actor that is killed, the
         # engine's processes notice it themselves.
         weakref.finalize(self, self._engine.close)
@@ -157,12 +160,6 @@ class CaptionUnits:
                 "restarts": self._engine.num_restarts,
             }
         )
-
-
-def _start(
-    config: CaptionConfig, model: ModelIdentity, prompt: Prompt, processes: EngineProcesses
-) -> Captioner:
-    return make_captioner(config, model, prompt, processes)
 
 
 def max_images_in_flight(config: CaptionConfig) -> int:

@@ -1,0 +1,1 @@
+"""LLaVA at its true size on a CUDA machine, with dummy weights: see README.md beside this file."""

@@ -1,0 +1,129 @@
+"""LLaVA at its true size on this machine's GPU: ``python -m bench.gpu``; README.md says more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.gpu.cases import LIMIT_S, SECTIONS, Case
+from bench.gpu.report import machine, now, read_results, table, write_results
+from bench.gpu.watch import has_gpu
+
+_KEPT_OUTPUT_CHARS = 3000
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(SECTIONS)}; may be repeated.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="JSON file; sections measured before are kept in it.")
+    ] = Path("bench/out/gpu.json"),
+    small: Annotated[
+        bool, typer.Option(help="Tiny sizes and the demonstration checkpoint, for a CPU.")
+    ] = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="What the machine costs an hour, in any currency.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints and images, kept; else a new one.")
+    ] = None,
+    limit_s: Annotated[float, typer.Option(help="Longest section, seconds.")] = LIMIT_S,
+    only_table: Annotated[bool, typer.Option(help="Measure nothing, print the table.")] = False,
+) -> None:
+    """Measure section by section, keep every result at once, and print one table."""
+    names = only or list(SECTIONS)
+    unknown = sorted(set(names) - set(SECTIONS))
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    results = read_results(output)
+    ok = True
+    if not only_table:
+        if not small and not has_gpu():
+            raise typer.BadParameter("there is no CUDA GPU here: --small tries it on a CPU")
+        with tempfile.TemporaryDirectory(prefix="skytext-bench-") as scratch:
+            folder = work or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                ok &= _run_section(name, results, output, folder.absolute(), small, limit_s)
+    typer.echo(table(results, price_per_hour))
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _run_section(
+    name: str, results: dict[str, Any], output: Path, work: Path, small: bool, limit_s: float
+) -> bool:
+    """Run a section's cases one after the other; return whether none of them failed."""
+    cases: dict[str, Any] = {}
+    started = time.monotonic()
+    results["sections"][name] = {
+        "started_at": now(),
+        "scale": "small" if small else "full",
+        "machine": machine(),
+        "cases": cases,
+    }
+    for case in SECTIONS[name]:
+        typer.echo(f"== {name}: {case.name}", err=True)
+        left_s = limit_s - (time.monotonic() - started)
+        cases[case.name] = _run_case(name, case, work, small, left_s)
+        results["sections"][name]["duration_s"] = round(time.monotonic() - started, 1)
+        write_results(output, results)
+    return not any("error" in found for found in cases.values())
+
+
+def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) -> dict[str, Any]:
+    """Run a case; a failure is a result too: what follows is measured all the same."""
+    if case.needs_gpu and not has_gpu():
+        return {"skipped": "needs a CUDA GPU"}
+    if left_s <= 0:
+        return {"error": "no time was left in its section"}
+    result = work / "result.json"
+    result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "bench.gpu.run_case", section, case.name]
+    options = ["--work", str(work), "--output", str(result), *(["--small"] if small else [])]
+    log = work / "log.txt"
+    with log.open("wb") as out:
+        # A session of its own: at the limit the engine's processes and Ray's end with it.
+        process = subprocess.Popen(
+            [*command, *options], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status: int | str = process.wait(left_s)
+        except subprocess.TimeoutExpired:
+            _end_all(process)
+            status = f"ended after {left_s:.0f} s, the section's limit"
+        except BaseException:
+            _end_all(process)
+            raise
+    if status == 0 and result.is_file():
+        return dict(read_results(result))
+    said = log.read_text(encoding="utf-8", errors="replace")[-_KEPT_OUTPUT_CHARS:]
+    return {"error": f"{said}\n{case.name}: exit status {status}"}
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """End a case that runs, and all that it started: the next one needs the whole GPU."""
+    import psutil
+
+    # Before it ends: Ray's processes are in groups of their own, and lose their parent with it.
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=30)
+
+
+if __name__ == "__main__":
+    typer.run(main)

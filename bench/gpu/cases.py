@@ -1,0 +1,189 @@
+"""What is measured: sections of cases, each case one process that starts at most one engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["bare", "offline", "job", "embed", "correctness", "kill"]
+LLAVA, NEXT, DEMO = "llava-1.5-7b", "llava-next-7b", "demo"
+LIMIT_S = 480.0
+"""Longest section: a machine by the hour is not spent on one that hangs."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests handed to an engine at once.
+
+    Attributes:
+        name: of the row in the table.
+        share: of the scale's images; slow loads take fewer.
+        size_px: width and height of the images; None: the scale's square.
+        num_tokens: of an answer; None: the scale's.
+        variants_by: as in the configuration.
+        structured: hold answers to their form by a token mask.
+    """
+
+    name: str
+    share: float = 1.0
+    size_px: tuple[int, int] | None = None
+    num_tokens: int | None = None
+    variants_by: Literal["samples", "one_request"] = "samples"
+    structured: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One process.
+
+    Attributes:
+        name: within its section.
+        kind: ``bare``: the engine alone, through the product's own class; ``offline``: vLLM's
+            ``LLM`` on all requests; ``job``: read to commit; ``embed``: the embedder alone.
+        model: a shape of `bench.gpu.shapes`, or the demonstration checkpoint.
+        settings: of the configuration, by dotted names.
+        loads: what it is given, one after the other.
+        needs_gpu: what it asks for does not exist on a CPU.
+    """
+
+    name: str
+    kind: Kind = "bare"
+    model: str = LLAVA
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    loads: tuple[Load, ...] = (Load("5 samples"),)
+    needs_gpu: bool = False
+
+
+def _options(**options: Any) -> dict[str, Any]:
+    return {"caption.engine.options": options}
+
+
+_HALF = (Load("5 samples", share=0.5),)
+_ON_THE_GPU = {
+    "embed.num_gpus_per_actor": 0.1,
+    "caption.engine.num_gpus_per_engine": 0.9,
+    "caption.engine.gpu_memory_utilization": 0.85,
+}
+
+SECTIONS: dict[str, tuple[Case, ...]] = {
+    # The first row is what the others are compared with.
+    "job": (Case("bare engine"), Case("whole job", "job")),
+    "job-next": (Case("bare engine", model=NEXT), Case("whole job", "job", model=NEXT)),
+    "offline": (Case("bare engine"), Case("vllm.LLM", "offline")),
+    "variants": (
+        Case(
+            "prefix caching",
+            loads=(Load("5 samples"), Load("one request for all", variants_by="one_request")),
+        ),
+        Case("no prefix caching", settings=_options(enable_prefix_caching=False)),
+    ),
+    "structured": (
+        Case(
+            "token mask",
+            loads=(Load("off", share=0.5), Load("on", share=0.5, structured=True)),
+        ),
+    ),
+    "image-size": (
+        Case(
+            "LLaVA-1.5",
+            loads=tuple(
+                Load(f"{side} px", share=0.5, size_px=(side, side)) for side in (336, 224, 1024)
+            ),
+        ),
+        Case(
+            "LLaVA-NeXT",
+            model=NEXT,
+            loads=(
+                Load("336 px, two tiles", share=0.5, size_px=(336, 336)),
+                Load("672 px, four tiles", share=0.5, size_px=(672, 672)),
+                Load("1008 × 336 px, three tiles", share=0.5, size_px=(1008, 336)),
+            ),
+        ),
+    ),
+    "batch": (
+        Case("256 answers", loads=_HALF),
+        Case("128 answers", settings={"caption.engine.max_num_seqs": 128}, loads=_HALF),
+        Case("512 answers", settings={"caption.engine.max_num_seqs": 512}, loads=_HALF),
+        Case("1024 answers", settings={"caption.engine.max_num_seqs": 1024}, loads=_HALF),
+        Case("2048 tokens", settings={"caption.engine.max_num_batched_tokens": 2048}, loads=_HALF),
+    ),
+    "graphs": (
+        Case("CUDA graphs", loads=_HALF, needs_gpu=True),
+        Case("no graphs", settings=_options(enforce_eager=True), loads=_HALF),
+    ),
+    "fp8": (
+        Case("bfloat16", loads=_HALF),
+        Case("weights", settings=_options(quantization="fp8"), loads=_HALF, needs_gpu=True),
+        Case("KV cache", settings=_options(kv_cache_dtype="fp8"), loads=_HALF, needs_gpu=True),
+        Case(
+            "both",
+            settings=_options(quantization="fp8", kv_cache_dtype="fp8"),
+            loads=_HALF,
+            needs_gpu=True,
+        ),
+    ),
+    # One token an answer: next to nothing but the vision tower and the prompt is left.
+    "vision": tuple(
+        Case(
+            f"{tokens} tokens a step",
+            settings={"caption.engine.max_num_batched_tokens": tokens},
+            loads=(Load("1 token", num_tokens=1),),
+        )
+        for tokens in (16384, 2048, 8192, 32768)
+    ),
+    "embedding": (
+        Case("embedder alone, CPU", "embed"),
+        Case("embedder alone, GPU", "embed", needs_gpu=True),
+        Case("job, embedder on the CPU", "job", loads=_HALF),
+        Case(
+            "job, embedder on the GPU beside it",
+            "job",
+            settings=_ON_THE_GPU,
+            loads=_HALF,
+            needs_gpu=True,
+        ),
+    ),
+    "correctness": (Case("float32, greedy", "correctness", model=DEMO),),
+    "kill": (Case("the core is killed", "kill", model=DEMO),),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much.
+
+    Attributes:
+        num_images: of a load of share 1.
+        side_px: of an image.
+        num_tokens: of an answer.
+        settings: of the configuration, for every case.
+        models: shapes that take another's place.
+        num_texts: that an embedder alone is given.
+    """
+
+    num_images: int
+    side_px: int
+    num_tokens: int
+    settings: Mapping[str, Any]
+    models: Mapping[str, str]
+    num_texts: int
+
+
+# 5 × 130 tokens an image are what RSRT's descriptions take (arXiv 2512.10596).
+FULL = Scale(
+    num_images=512,
+    side_px=336,
+    num_tokens=130,
+    settings={"embed.num_cpus_per_actor": 4},
+    models={},
+    num_texts=20_000,
+)
+SMALL = Scale(
+    num_images=6,
+    side_px=112,
+    num_tokens=8,
+    settings={"caption.engine.max_num_seqs": 32},
+    models={LLAVA: DEMO, NEXT: "llava-next-tiny"},
+    num_texts=20,
+)

@@ -1,0 +1,124 @@
+"""Does the engine compute what transformers computes on the CPU?
+
+The demonstration checkpoint, float32, greedy. The reference reads the engine's own answer and says
+at every position which token it would have written, given those before. Up to the first
+difference this is what it would have written itself; there, the two tokens must be as good as
+equally likely: rounding decides between them, and nothing else may.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from bench.gpu.cases import Scale
+from bench.gpu.engines import OfflineEngine
+from skytext.config import Config
+from skytext.models.identity import DEMO_CHECKPOINT
+
+MAX_NATS = 0.05
+_NUM_TOKENS = 160
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where an answer first leaves the reference's.
+
+    Attributes:
+        position: of the token in the answer, from 0.
+        nats: how much more likely the reference holds its own token.
+    """
+
+    position: int
+    nats: float
+
+
+def run_correctness(config: Config, scale: Scale, images: Sequence[Image.Image]) -> dict[str, Any]:
+    """Compare the engine's answers with the reference's.
+
+    Raises:
+        RuntimeError: the prompts differ, or an answer leaves the reference's for a token that is
+            less likely by `MAX_NATS` or more.
+    """
+    started = time.monotonic()
+    engine = OfflineEngine(config)
+    outputs = engine.generate(images, temperature=0.0, max_tokens=_NUM_TOKENS)
+    reference = Reference()
+    found = [
+        reference.first_difference(
+            engine.prompt, image, output.prompt_token_ids, output.outputs[0].token_ids
+        )
+        for image, output in zip(images, outputs, strict=True)
+    ]
+    differences = [difference for difference in found if difference is not None]
+    worst = max((difference.nats for difference in differences), default=0.0)
+    if worst >= MAX_NATS:
+        raise RuntimeError(f"an answer leaves the reference's by {worst:.3f} nats: {differences}")
+    counts = {
+        "num_images": len(found),
+        "num_tokens": sum(len(output.outputs[0].token_ids) for output in outputs),
+        "num_equal": len(found) - len(differences),
+        "largest_difference_nats": round(worst, 5),
+    }
+    return {"start_s": 0.0, "loads": {"answers": counts | {"span_s": _since(started)}}}
+
+
+class Reference:
+    """The demonstration checkpoint in transformers, float32 on the CPU."""
+
+    def __init__(self) -> None:
+        import torch
+        from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+        self._processor: Any = AutoProcessor.from_pretrained(DEMO_CHECKPOINT)
+        self._model: Any = LlavaForConditionalGeneration.from_pretrained(
+            DEMO_CHECKPOINT, dtype=torch.float32
+        ).eval()
+
+    def first_difference(
+        self,
+        prompt: str,
+        image: Image.Image,
+        prompt_ids: Sequence[int],
+        answer_ids: Sequence[int],
+    ) -> Difference | None:
+        """Return where an answer leaves the reference's, or None where it never does.
+
+        Args:
+            prompt: as it was given to the engine.
+            image: RGB.
+            prompt_ids: the prompt's tokens as the engine saw them, one for each part of the image.
+            answer_ids: the engine's answer.
+
+        Raises:
+            RuntimeError: the prompt's tokens are not the reference's.
+        """
+        import torch
+
+        inputs = self._processor(images=image, text=prompt, return_tensors="pt")
+        ids = inputs["input_ids"][0].tolist()
+        if ids != list(prompt_ids):
+            raise RuntimeError(f"the engine saw the prompt {list(prompt_ids)}, not {ids}")
+        whole = torch.tensor([[*ids, *answer_ids]])
+        with torch.inference_mode():
+            logits = self._model(
+                input_ids=whole,
+                attention_mask=torch.ones_like(whole),
+                pixel_values=inputs["pixel_values"],
+            ).logits[0, len(ids) - 1 : -1]
+        log_probabilities = torch.log_softmax(logits.float(), dim=-1)
+        best, chosen = log_probabilities.max(dim=-1).values, torch.tensor(list(answer_ids))
+        behind = best - log_probabilities[torch.arange(len(chosen)), chosen]
+        wrong = torch.nonzero(log_probabilities.argmax(dim=-1) != chosen).flatten()
+        if len(wrong) == 0:
+            return None
+        position = int(wrong[0])
+        return Difference(position, float(behind[position]))
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)

@@ -1,0 +1,88 @@
+"""Answers of a fixed length, whatever they say: dummy weights write nonsense and never stop.
+
+Nothing of this can be switched on in the product. The bench gives the job its own engine class and
+its own parser through `CaptionPlan.make_captioner` and `Captioner`'s ``parse``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+from PIL import Image
+
+from skytext.captions import Variant
+from skytext.config import CaptionConfig
+from skytext.models.captioner import Ask, Captioner
+from skytext.models.captioner_vllm import VllmEngine
+from skytext.models.identity import ModelIdentity
+from skytext.models.processes import EngineProcesses
+from skytext.prompts import Prompt
+
+_WARM_UP_IMAGES = 16
+_WARM_UP_TOKENS = 16
+# What about 130 tokens of a description hold; random tokens make longer words, and a text that the
+# embedder has to cut off would cost it more than a real one.
+_WORDS_OF_A_VARIANT = 90
+
+
+class FixedLengthEngine(VllmEngine):
+    """Writes exactly ``max_tokens`` tokens an answer.
+
+    Attributes:
+        structured: hold answers to their form by a token mask instead; dummy weights hardly ever
+            close a text, so nearly all reach ``max_tokens`` then, too.
+    """
+
+    structured = False
+
+    def sampling(self, ask: Ask) -> Any:
+        """Return an `Ask` in vLLM's terms."""
+        params = super().sampling(ask)
+        if not self.structured:
+            params.structured_outputs = None
+            params.ignore_eos = True
+        return params
+
+    async def check(self) -> None:
+        """Try a blank image, then a few at once: kernels that compile on first use are no work."""
+        await super().check()
+        blank = Image.new("RGB", (336, 336))
+        ask = Ask(self._config.num_variants, 1, 1.0, _WARM_UP_TOKENS, None)
+        await asyncio.gather(*(self.generate(blank, ask) for _ in range(_WARM_UP_IMAGES)))
+
+
+class AcceptAnything:
+    """Takes any answer for good variants, each different from all others.
+
+    Args:
+        variants_per_answer: how many each answer counts for.
+    """
+
+    def __init__(self, variants_per_answer: int) -> None:
+        self._variants_per_answer = variants_per_answer
+        self._numbers = itertools.count()
+
+    def __call__(self, text: str, finish_reason: str | None) -> list[Variant]:
+        """Return variants made of the answer's first words."""
+        words = text.split()[:_WORDS_OF_A_VARIANT] or ["nothing"]
+        third = max(1, len(words) // 3)
+        parts = [" ".join(words[i : i + third]) or "nothing" for i in (0, third, 2 * third)]
+        return [
+            Variant(f"{next(self._numbers)} {parts[0]}", parts[1], parts[2], str(finish_reason))
+            for _ in range(self._variants_per_answer)
+        ]
+
+
+def make_fixed_captioner(
+    config: CaptionConfig,
+    model: ModelIdentity,
+    prompt: Prompt,
+    processes: EngineProcesses | None = None,
+) -> Captioner:
+    """Start an engine of fixed lengths; in the place of `skytext.models.factory.make_captioner`."""
+    engine = FixedLengthEngine(config, model, prompt, processes)
+    engine.structured = config.structured_output
+    per_answer = config.num_variants if config.variants_by == "one_request" else 1
+    return Captioner(engine, config, AcceptAnything(per_answer))

@@ -1,0 +1,87 @@
+"""The whole job, read to commit, on a local Ray; and the embedder alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.gpu.cases import Case, Scale
+from bench.gpu.engines import rates
+from bench.gpu.fixed import make_fixed_captioner
+from bench.gpu.watch import GpuWatch
+from skytext.captions import Variant, document_text
+from skytext.config import Config
+from skytext.demo.scenes import make_scene
+from skytext.demo.truth_captions import describe
+from skytext.models.factory import make_embedder
+from skytext.models.identity import embed_model
+from skytext.pipeline import Progress, plan_caption, run_caption
+
+
+def run_job(
+    config: Config, case: Case, scale: Scale, archive: Path, table: Path, num_images: int
+) -> dict[str, Any]:
+    """Return what the job came to: tokens over the time from the first request to the last answer.
+
+    The GPU is looked at between the first and the last unit that was written.
+    """
+    plan = plan_caption([str(archive)], str(table), config)
+    plan = dataclasses.replace(plan, make_captioner=make_fixed_captioner)
+    written: list[float] = []
+
+    def note(_: Progress) -> None:
+        written.append(time.monotonic())
+
+    with GpuWatch() as watch:
+        summary = run_caption(plan, on_progress=note)
+    (load,) = case.loads
+    expected = num_images * config.caption.num_variants * (load.num_tokens or scale.num_tokens)
+    if (summary.num_ok, summary.num_output_tokens) != (num_images, expected):
+        raise RuntimeError(
+            f"{summary.num_ok} images and {summary.num_output_tokens} tokens, not {num_images} "
+            f"and {expected}: {summary.failures}"
+        )
+    found = {
+        **rates(summary.num_ok, summary.num_output_tokens, summary.engine_span_s),
+        "num_prompt_tokens": summary.num_prompt_tokens,
+        "num_cached_tokens": summary.num_cached_tokens,
+        "engine_idle_s": summary.engine_idle_s,
+        "duration_s": summary.duration_s,
+        **watch.between(written[0], written[-1]),
+    }
+    return {
+        "start_s": round(summary.duration_s - summary.engine_span_s, 1),
+        "loads": {load.name: found},
+    }
+
+
+def run_embedder(config: Config, scale: Scale, *, on_gpu: bool) -> dict[str, Any]:
+    """Return how many descriptions of the usual length the embedder takes a second."""
+    settings = config.embed.model_copy(update={"num_gpus_per_actor": float(on_gpu)})
+    started = time.monotonic()
+    embedder = make_embedder(settings, embed_model(settings))
+    texts = _texts(scale.num_texts)
+    embedder.embed_documents(texts[: settings.batch_size])
+    start_s = time.monotonic() - started
+    with GpuWatch() as watch:
+        began = time.monotonic()
+        embedder.embed_documents(texts)
+        ended = time.monotonic()
+    found = {
+        "num_texts": len(texts),
+        "span_s": round(ended - began, 3),
+        "texts_per_s": round(len(texts) / (ended - began), 1),
+        "precision": embedder.info.precision,
+        **watch.between(began, ended),
+    }
+    return {"start_s": round(start_s, 1), "loads": {embedder.info.device: found}}
+
+
+def _texts(count: int) -> list[str]:
+    scenes = [make_scene(seed) for seed in range(min(count, 500))]
+    fields = [describe(scene, np.random.default_rng(scene.seed)) for scene in scenes]
+    return [document_text(Variant(**fields[i % len(fields)])) for i in range(count)]

@@ -1,0 +1,100 @@
+"""What a GPU does meanwhile, as NVIDIA's management library tells."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+_PERIOD_S = 0.1
+_GIB = 2**30
+
+
+class GpuWatch:
+    """Looks at GPU 0 ten times a second, in a thread, while the block runs.
+
+    On a machine without NVIDIA's driver or library it sees nothing, and says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float, float, float]] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> GpuWatch:
+        device = _device()
+        if device is not None:
+            self._thread = threading.Thread(target=self._look, args=(device,), daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def between(self, start: float, end: float) -> dict[str, float]:
+        """Return what was seen between two readings of ``time.monotonic``.
+
+        ``gpu_waited_share`` is the part of the time in which no kernel ran, ``gpu_memory_gib`` the
+        most memory in use by anybody, ``gpu_power_w`` the mean power drawn. Nothing without a GPU.
+        """
+        seen = [sample for sample in self._samples if start <= sample[0] <= end]
+        if not seen:
+            return {}
+        return {
+            "gpu_waited_share": round(1 - statistics.fmean(s[1] for s in seen) / 100, 4),
+            "gpu_memory_gib": round(max(s[2] for s in seen) / _GIB, 2),
+            "gpu_power_w": round(statistics.fmean(s[3] for s in seen), 1),
+        }
+
+    def _look(self, device: Any) -> None:
+        import pynvml
+
+        while not self._stop.wait(_PERIOD_S):
+            busy = float(pynvml.nvmlDeviceGetUtilizationRates(device).gpu)
+            memory = float(pynvml.nvmlDeviceGetMemoryInfo(device).used)
+            power = 0.0
+            with contextlib.suppress(pynvml.NVMLError):  # not every virtual machine shows it
+                power = pynvml.nvmlDeviceGetPowerUsage(device) / 1000
+            self._samples.append((time.monotonic(), busy, memory, power))
+
+
+def _device() -> Any:
+    """Return NVML's handle of GPU 0, or None where there is none."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByIndex(0)
+    except pynvml.NVMLError:
+        return None
+
+
+def has_gpu() -> bool:
+    """Return whether there is a CUDA GPU that vLLM's build here can use."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def gpu_name() -> str | None:
+    """Return the GPU's name, driver and memory, or None without one."""
+    device = _device()
+    if device is None:
+        return None
+    import pynvml
+
+    memory = pynvml.nvmlDeviceGetMemoryInfo(device).total / _GIB
+    driver = pynvml.nvmlSystemGetDriverVersion()
+    return f"{pynvml.nvmlDeviceGetName(device)}, {memory:.0f} GiB, driver {driver}"
