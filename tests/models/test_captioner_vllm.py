@@ -17,6 +17,7 @@ from PIL import Image
 from skytext.captions import FIELDS, parse_answer
 from skytext.config import CaptionConfig
 from skytext.demo.scenes import HELD_OUT_SEED, make_scene, render
+from skytext.errors import Reason, SampleError
 from skytext.models.captioner import Ask, Captioner, Description, Generation
 from skytext.models.identity import DEMO_CHECKPOINT, caption_model, prompt_of
 
@@ -163,6 +164,18 @@ def test_an_answer_may_be_as_long_as_the_context(
     generation = running.generate(scenes[0], num_samples=1, max_tokens=10_000_000)
     assert generation.answers[0].finish_reason in ("stop", "length")
     assert generation.num_prompt_tokens + generation.num_output_tokens <= 4096
+    assert running.generate(scenes[0], num_samples=1).answers[0].text
+
+
+def test_a_prompt_that_is_too_long_is_this_images_fault_alone(
+    running: Running, scenes: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = running.captioner.engine
+    long = "USER: <image>\n" + "river " * 2000 + "ASSISTANT:"
+    monkeypatch.setitem(engine._prompt_by_objects, 3, long)
+    with pytest.raises(SampleError) as caught:
+        running.generate(scenes[0], num_samples=1, objects_per_answer=3)
+    assert caught.value.reason is Reason.PROMPT_TOO_LONG
     assert running.generate(scenes[0], num_samples=1).answers[0].text
 
 

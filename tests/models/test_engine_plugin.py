@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skytext.models.engine_plugin import CORES_VARIABLE, PARENT_VARIABLE
+from skytext.models.engine_plugin import CORES_VARIABLE, PARENT_VARIABLE, REPORT_VARIABLE
 
 LIB = Path(__file__).parents[2] / "lib"
 LIMIT_S = 60
@@ -126,6 +126,39 @@ def test_a_child_keeps_to_its_cores(processes: list[Process]) -> None:
     child, said = start_child(processes, "prepare_process", variables)
     assert said == f"True [{core}]"
     child.communicate("", timeout=LIMIT_S)
+
+
+FAILING_CHILD = """
+import logging
+from skytext.models import engine_plugin
+engine_plugin.prepare_process()
+logger = logging.getLogger("vllm.v1.engine.core")
+for name in ("Somebody", "WorkerProc", "EngineCore"):
+    try:
+        raise ValueError(f"No memory\\nis left, says {name}")
+    except ValueError:
+        logger.exception("It is late." if name == "Somebody" else f"{name} failed to start.")
+logger.error("EngineCore failed to start.")
+"""
+
+
+def test_a_child_reports_why_it_could_not_start(processes: list[Process], tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    variables = {PARENT_VARIABLE: str(os.getpid()), REPORT_VARIABLE: str(report)}
+    child = start(processes, FAILING_CHILD, variables)
+    child.communicate("", timeout=LIMIT_S)
+    assert child.returncode == 0
+    assert report.read_text(encoding="utf-8").splitlines() == [
+        "ValueError: No memory is left, says WorkerProc",
+        "ValueError: No memory is left, says EngineCore",
+    ]
+
+
+def test_a_report_that_cannot_be_written_ends_nobody(processes: list[Process]) -> None:
+    variables = {PARENT_VARIABLE: str(os.getpid()), REPORT_VARIABLE: "/nonexistent/report"}
+    child = start(processes, FAILING_CHILD, variables)
+    child.communicate("", timeout=LIMIT_S)
+    assert child.returncode == 0
 
 
 def test_reading_the_module_loads_nothing_heavy() -> None:
