@@ -33,7 +33,7 @@ _COLUMNS = (
     "of the first",
     "GPU waited",
     "GPU memory, GiB",
-    "GPU hours a million images",
+    "hours a million images",
     "cost of a million",
 )
 

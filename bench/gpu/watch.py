@@ -16,7 +16,7 @@ _GIB = 2**30
 class GpuWatch:
     """Looks at GPU 0 ten times a second, in a thread, while the block runs.
 
-    On a machine without NVIDIA's driver or library it sees nothing, and says nothing.
+    On a machine without NVIDIA's driver it sees nothing, and says nothing.
     """
 
     def __init__(self) -> None:
@@ -25,9 +25,9 @@ class GpuWatch:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> GpuWatch:
-        device = _device()
-        if device is not None:
-            self._thread = threading.Thread(target=self._look, args=(device,), daemon=True)
+        found = _nvml()
+        if found is not None:
+            self._thread = threading.Thread(target=self._look, args=found, daemon=True)
             self._thread.start()
         return self
 
@@ -56,27 +56,24 @@ class GpuWatch:
             "gpu_power_w": round(statistics.fmean(s[3] for s in seen), 1),
         }
 
-    def _look(self, device: Any) -> None:
-        import pynvml
-
+    def _look(self, nvml: Any, device: Any) -> None:
         while not self._stop.wait(_PERIOD_S):
-            busy = float(pynvml.nvmlDeviceGetUtilizationRates(device).gpu)
-            memory = float(pynvml.nvmlDeviceGetMemoryInfo(device).used)
+            busy = float(nvml.nvmlDeviceGetUtilizationRates(device).gpu)
+            memory = float(nvml.nvmlDeviceGetMemoryInfo(device).used)
             power = 0.0
-            with contextlib.suppress(pynvml.NVMLError):  # not every virtual machine shows it
-                power = pynvml.nvmlDeviceGetPowerUsage(device) / 1000
+            with contextlib.suppress(nvml.NVMLError):  # not every virtual machine shows it
+                power = nvml.nvmlDeviceGetPowerUsage(device) / 1000
             self._samples.append((time.monotonic(), busy, memory, power))
 
 
-def _device() -> Any:
-    """Return NVML's handle of GPU 0, or None where there is none."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
+def _nvml() -> tuple[Any, Any] | None:
+    """Return NVIDIA's library and its handle of GPU 0, or None where there is none."""
+    # The copy that vLLM brings along: nvidia-ml-py is not among its requirements.
+    from vllm.third_party import pynvml
+
     try:
         pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetHandleByIndex(0)
+        return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
     except pynvml.NVMLError:
         return None
 
@@ -90,11 +87,10 @@ def has_gpu() -> bool:
 
 def gpu_name() -> str | None:
     """Return the GPU's name, driver and memory, or None without one."""
-    device = _device()
-    if device is None:
+    found = _nvml()
+    if found is None:
         return None
-    import pynvml
-
-    memory = pynvml.nvmlDeviceGetMemoryInfo(device).total / _GIB
-    driver = pynvml.nvmlSystemGetDriverVersion()
-    return f"{pynvml.nvmlDeviceGetName(device)}, {memory:.0f} GiB, driver {driver}"
+    nvml, device = found
+    memory = nvml.nvmlDeviceGetMemoryInfo(device).total / _GIB
+    driver = nvml.nvmlSystemGetDriverVersion()
+    return f"{nvml.nvmlDeviceGetName(device)}, {memory:.0f} GiB, driver {driver}"
