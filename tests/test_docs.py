@@ -49,6 +49,24 @@ def test_every_setting_of_the_readme_exists(name: str) -> None:
         settings = settings[part]
 
 
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        set(
+            re.findall(
+                r"`((?:caption|embed|job)\.[\w.]+)",
+                (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8"),
+            )
+        )
+    ),
+)
+def test_every_setting_of_the_gpu_page_exists(name: str) -> None:
+    settings = load_config().model_dump()
+    for part in name.split("."):
+        assert part in settings
+        settings = settings[part]
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make (\w+)", README, re.M))))
 def test_every_make_target_of_the_readme_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
