@@ -114,11 +114,13 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     ),
     "fp8": (
         Case("bfloat16", loads=_HALF),
-        Case("weights", settings=_options(quantization="fp8"), loads=_HALF, needs_gpu=True),
+        Case(
+            "weights", settings=_options(quantization="fp8_per_tensor"), loads=_HALF, needs_gpu=True
+        ),
         Case("KV cache", settings=_options(kv_cache_dtype="fp8"), loads=_HALF, needs_gpu=True),
         Case(
             "both",
-            settings=_options(quantization="fp8", kv_cache_dtype="fp8"),
+            settings=_options(quantization="fp8_per_tensor", kv_cache_dtype="fp8"),
             loads=_HALF,
             needs_gpu=True,
         ),

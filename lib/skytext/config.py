@@ -97,8 +97,9 @@ class EngineConfig(_Section):
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further fields of vLLM's AsyncEngineArgs, as they are: `quantization: fp8`, "
-        "`kv_cache_dtype: fp8`, `enforce_eager: true`, …; what is not named stays vLLM's own.",
+        description="Further fields of vLLM's AsyncEngineArgs, as they are: "
+        "`quantization: fp8_per_tensor`, `kv_cache_dtype: fp8`, `enforce_eager: true`, …; what is "
+        "not named stays vLLM's own.",
     )
     start_timeout_s: PositiveFloat = Field(
         900.0, description="An engine that is not up by then is ended, and the job says so."

@@ -12,7 +12,7 @@ import pytest
 from skytext.config import CaptionConfig, EngineConfig
 from skytext.errors import ConfigError, ModelError
 from skytext.models.engine_plugin import REPORT_VARIABLE
-from skytext.models.identity import ModelIdentity, caption_model
+from skytext.models.identity import ModelIdentity, caption_model, prompt_of
 from skytext.models.processes import EngineProcesses
 from skytext.models.vllm_start import engine_options, parse_cores, start_engine, start_failure
 from tests.models.test_engine_memory import HELD, NO_CACHE
@@ -41,9 +41,11 @@ def test_a_cpu_engine_runs_eagerly_in_small_blocks() -> None:
 
 
 def test_what_a_person_names_has_the_last_word() -> None:
-    config = EngineConfig(options={"quantization": "fp8", "enable_prefix_caching": False})
+    config = EngineConfig(
+        options={"quantization": "fp8_per_tensor", "enable_prefix_caching": False}
+    )
     options = engine_options(config, LOCAL, device="cuda")
-    assert (options["quantization"], options["enable_prefix_caching"]) == ("fp8", False)
+    assert (options["quantization"], options["enable_prefix_caching"]) == ("fp8_per_tensor", False)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +117,19 @@ def test_an_option_that_vllm_does_not_know_is_refused() -> None:
     config = CaptionConfig(engine=EngineConfig(options={"max_num_sequences": 1}))
     with pytest.raises(ConfigError, match="must be fields of vLLM's AsyncEngineArgs"):
         start_engine(config, caption_model(config), EngineProcesses(), device="cuda")
+
+
+@pytest.mark.proof
+@pytest.mark.vllm
+def test_a_real_engine_that_has_too_little_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vllm")
+    from skytext.models.factory import make_captioner
+
+    # A fork of this process would take the threads of other tests' servers half along.
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    engine = EngineConfig(options={"num_gpu_blocks_override": 4})
+    config, processes = CaptionConfig(engine=engine), EngineProcesses()
+    with pytest.raises(ModelError, match="larger than the available KV cache") as caught:
+        make_captioner(config, caption_model(config), prompt_of(config), processes)
+    assert "lower caption.engine.max_model_len (not set)" in str(caught.value)
+    assert processes.alive() == []

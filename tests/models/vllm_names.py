@@ -75,12 +75,15 @@ USED: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     "platforms/interface.py": {"Platform": ("device_type", "get_device_name(device_id)")},
 }
-# What skytext recognises in vLLM's own words, and where it says them.
+# What skytext recognises in vLLM's own words, or says to it, and where.
 SAID: Mapping[str, Sequence[str]] = {
     "v1/engine/core.py": ("failed to start",),
     "v1/executor/multiproc_executor.py": ("failed to start",),
     "v1/engine/input_processor.py": ("longer than the maximum",),
     "renderers/params.py": ("maximum context length",),
+    # As the documents and bench.gpu name them; "fp8" itself quantises nothing any more in 0.33.
+    "model_executor/layers/quantization/__init__.py": ('"fp8_per_tensor"',),
+    "config/cache.py": ('"fp8"',),
     "v1": (
         "less than desired GPU memory utilization",
         "No available memory for the cache blocks",

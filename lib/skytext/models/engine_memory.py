@@ -11,7 +11,7 @@ import re
 from skytext.config import EngineConfig
 
 _OPTIONS = "caption.engine.options"
-_FP8_WEIGHTS = f"weights in 8 bits ({_OPTIONS} quantization: fp8)"
+_FP8_WEIGHTS = f"weights in 8 bits ({_OPTIONS} quantization: fp8_per_tensor)"
 _FP8_CACHE = f"a cache in 8 bits ({_OPTIONS} kv_cache_dtype: fp8)"
 _MORE_GPUS = "raise caption.engine.tensor_parallel_size ({tensor_parallel_size})"
 _UTILIZATION = "caption.engine.gpu_memory_utilization ({gpu_memory_utilization:g})"
