@@ -15,12 +15,14 @@ from PIL import Image
 
 from bench.gpu.__main__ import _run_case
 from bench.gpu.cases import FULL, LIMIT_S, SECTIONS, SMALL, Case, Load
+from bench.gpu.correctness import MAX_NATS, Reference
 from bench.gpu.engines import ask_of, load_images
 from bench.gpu.fixed import AcceptAnything
 from bench.gpu.report import read_results, table, write_results
 from bench.gpu.run_case import make_config
 from bench.gpu.shapes import SHAPES, model_config, write_checkpoint
 from skytext.config import Config
+from skytext.demo.scenes import HELD_OUT_SEED, make_scene, render
 from skytext.models.captioner import Answer, Captioner, Generation
 from skytext.models.identity import caption_model
 from tests.models.vllm_names import installed
@@ -194,6 +196,26 @@ def run(folder: Path, *sections: str) -> dict[str, Any]:
     assert done.returncode == 0, json.dumps(results, indent=1)
     assert done.stdout.startswith("| section | case |")
     return results
+
+
+def test_the_reference_finds_the_first_token_that_it_would_not_have_written() -> None:
+    import torch
+
+    reference = Reference()
+    image = Image.fromarray(render(make_scene(HELD_OUT_SEED)))
+    prompt = "<s>USER: <image>\nDescribe this remote sensing image as JSON. ASSISTANT:"
+    inputs = reference._processor(images=image, text=prompt, return_tensors="pt")
+    prompt_ids = inputs["input_ids"][0].tolist()
+    with torch.inference_mode():
+        whole = reference._model.generate(**inputs, max_new_tokens=24, do_sample=False)
+    answer = whole[0, len(prompt_ids) :].tolist()
+    assert reference.first_difference(prompt, image, prompt_ids, answer) is None
+    found = reference.first_difference(prompt, image, prompt_ids, [*answer[:7], 5, *answer[8:]])
+    assert found is not None
+    assert found.position == 7
+    assert found.nats > MAX_NATS
+    with pytest.raises(RuntimeError, match="the engine saw the prompt"):
+        reference.first_difference(prompt, image, prompt_ids[1:], answer)
 
 
 @pytest.mark.vllm
