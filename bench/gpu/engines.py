@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from bench.gpu.cases import Case, Load, Scale
-from bench.gpu.fixed import FixedLengthEngine, make_fixed_captioner
+from bench.gpu.fixed import FixedLengthEngine
 from bench.gpu.watch import GpuWatch
 from skytext.config import Config
 from skytext.models.captioner import Ask
@@ -32,7 +32,7 @@ async def _run_bare(
 ) -> dict[str, Any]:
     caption = config.caption
     started = time.monotonic()
-    engine = make_fixed_captioner(caption, caption_model(caption), prompt_of(caption)).engine
+    engine = FixedLengthEngine(caption, caption_model(caption), prompt_of(caption))
     try:
         await engine.check()
         start_s = time.monotonic() - started

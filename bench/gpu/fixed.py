@@ -83,6 +83,5 @@ def make_fixed_captioner(
 ) -> Captioner:
     """Start an engine of fixed lengths; in the place of `skytext.models.factory.make_captioner`."""
     engine = FixedLengthEngine(config, model, prompt, processes)
-    engine.structured = config.structured_output
     per_answer = config.num_variants if config.variants_by == "one_request" else 1
     return Captioner(engine, config, AcceptAnything(per_answer))

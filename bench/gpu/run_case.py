@@ -72,7 +72,7 @@ def make_config(case: Case, scale: Scale, work: Path) -> Any:
         "caption.max_attempts": 1,
         "caption.structured_output": False,
     }
-    settings |= scale.settings | dict(case.settings)
+    settings |= {**scale.settings, **case.settings}
     if case.kind == "correctness":
         settings["caption.engine.dtype"] = "float32"
     options = dict(settings.get("caption.engine.options", {}))

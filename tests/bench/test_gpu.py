@@ -230,6 +230,7 @@ def test_the_engine_computes_what_the_reference_does(tmp_path: Path) -> None:
 
 @pytest.mark.proof
 @pytest.mark.vllm
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_section_goes_through_without_a_gpu(section: str, tmp_path: Path) -> None:
     found = run(tmp_path, section)[section]["cases"]
