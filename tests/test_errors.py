@@ -30,6 +30,7 @@ PARENTS = {
     "FailureRateError": "JobError",
     "InterruptedRunError": "JobError",
     "IncompleteRunError": "JobError",
+    "IndexRecallError": "JobError",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from skytext.config import IndexConfig
+from skytext.config import IndexConfig, SearchConfig
 from skytext.errors import CallError, ConfigError
 from skytext.filters import (
     COLUMNS,
@@ -31,16 +31,17 @@ from skytext.filters import (
     make_filter,
     parse_filter,
 )
-from skytext.search import Searcher
-from skytext.table import query
+from skytext.search import Searcher, ranker
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
-from skytext.table.query import Found, nearest, nearest_where
+from skytext.table.query import Found
+from skytext.table.vector_index import read_facts
+from tests.rankings import column, dense_question, rank
 from tests.table.rows import DIM, failed_row, good_row, location, make_table, unit_vectors
 from tests.test_search import GivenEmbedder, brute_force
 
 NUM_IMAGES = 300
-CONFIG = IndexConfig(vector="always", nprobes=1, refine_factor=2)
+CONFIG = IndexConfig(vector="always")
 NASTY = [
     "S2",
     "it's",
@@ -312,18 +313,21 @@ def test_a_filter_keeps_what_the_oracle_keeps(
 
 
 @PROPERTY
-@given(condition=CONDITIONS, number=st.integers(0, 7), k=st.sampled_from([1, 5, 1000]))
+@given(
+    condition=CONDITIONS,
+    number=st.integers(0, 7),
+    k=st.sampled_from([1, 5, 1000]),
+    exact=st.booleans(),
+)
 def test_the_best_of_what_matches_are_found_and_never_fewer(
-    table: ImagesTable, rows: Rows, condition: Condition, number: int, k: int
+    table: ImagesTable, rows: Rows, condition: Condition, number: int, k: int, exact: bool
 ) -> None:
     vector = GivenEmbedder.queries[number]
     kept = [row for row in rows if holds(condition, row) is True]
     expected = [best[0] for best in brute_force(kept, vector, k)]
-    found = nearest_where(
-        table, vector, k, ["image_id"], config=CONFIG, exact=False, where=condition
-    )
-    assert found.rows.column("image_id").to_pylist() == expected
-    assert found.exact
+    ranking = rank(table, dense_question(vector, where=condition, exact=exact), k)
+    assert column(table, ranking, "image_id") == expected
+    assert ranking.exact
 
 
 @pytest.mark.parametrize("few", [1, 10])
@@ -336,61 +340,37 @@ def test_where_the_index_answers_the_hits_are_as_many_as_match(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one partition looked at, the index alone is short of a selective filter."""
-    monkeypatch.setattr(query, "_SCORED_WITHOUT_INDEX", few)
+    monkeypatch.setattr(ranker, "_SCORED_WITHOUT_INDEX", few)
     condition = parse_filter(text)
     num_matches = len([row for row in rows if row["vectors"] and holds(condition, row)])
     for number in range(8):
         for k in (1, 5, 20, 1000):
-            found = nearest_where(
-                table,
-                GivenEmbedder.queries[number],
-                k,
-                ["member"],
-                config=CONFIG,
-                exact=False,
-                where=condition,
-            )
-            assert found.rows.num_rows == min(k, num_matches)
-            assert set(found.rows.column("member").to_pylist()) <= matching(condition, rows)
+            question = dense_question(GivenEmbedder.queries[number], where=condition)
+            ranking = rank(table, question, k, nprobes=1, refine_factor=2)
+            assert len(ranking.ids) == min(k, num_matches)
+            assert set(column(table, ranking)) <= matching(condition, rows)
 
 
 def test_a_short_answer_of_the_index_is_thrown_away(
     table: ImagesTable, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
-    real = query._nearest
+    asked: list[int] = []
+    real = ranker.nearest
 
-    def short(*arguments: Any) -> Any:
-        exact = arguments[5]
-        asked.append(exact)
-        found = real(*arguments)
-        return found if exact else found.slice(0, found.num_rows - 1)
+    def short(*arguments: Any, **more: Any) -> Found:
+        found = real(*arguments, **more)
+        asked.append(len(found.ids))
+        return Found(found.ids[:-1], found.scores[:-1])
 
-    monkeypatch.setattr(query, "_SCORED_WITHOUT_INDEX", 1)
-    monkeypatch.setattr(query, "_nearest", short)
+    monkeypatch.setattr(ranker, "_SCORED_WITHOUT_INDEX", 1)
+    monkeypatch.setattr(ranker, "nearest", short)
     condition = parse_filter("gsd > 0")
     vector = GivenEmbedder.queries[0]
-    found = nearest_where(
-        table, vector, 9, ["image_id"], config=CONFIG, exact=False, where=condition
-    )
-    assert asked == [False, True]
-    assert isinstance(found, Found)
-    assert found.exact
+    ranking = rank(table, dense_question(vector, where=condition), 9)
+    assert len(asked) == (1 if read_facts(table.dataset) else 0)
+    assert ranking.exact
     kept = [row for row in rows if holds(condition, row)]
-    expected = [best[0] for best in brute_force(kept, vector, 9)]
-    assert found.rows.column("image_id").to_pylist() == expected
-
-
-def test_scores_of_few_are_those_of_the_exact_search(table: ImagesTable) -> None:
-    condition = parse_filter("gsd < 1")
-    vector = GivenEmbedder.queries[3]
-    few = nearest_where(table, vector, 20, ["uri"], config=CONFIG, exact=True, where=condition)
-    flat = nearest(table, vector, 20, ["uri"], config=CONFIG, exact=True, where=condition)
-    assert few.rows.column_names == flat.column_names
-    assert few.rows.column("uri").to_pylist() == flat.column("uri").to_pylist()
-    for rows in (few.rows, flat):
-        assert rows.schema.field("_distance").type == "float"
-    np.testing.assert_allclose(few.rows["_distance"], flat["_distance"], atol=1e-6)
+    assert column(table, ranking, "image_id") == [best[0] for best in brute_force(kept, vector, 9)]
 
 
 # What people write.
@@ -643,7 +623,7 @@ def test_all_options_hold_at_once(table: ImagesTable, rows: Rows) -> None:
 
 
 def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, rows: Rows) -> None:
-    searcher = Searcher(table, GivenEmbedder(), CONFIG)
+    searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
     condition = parse_filter("metadata.sensor = 'S2' and gsd < 20")
     result = searcher.search("0", 1000, where=condition)
     kept = [row for row in rows if holds(condition, row)]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.config import EmbedConfig, IndexConfig
+from skytext.config import EmbedConfig, IndexConfig, SearchConfig
 from skytext.errors import CallError, ConfigError, ModelError, TableError
 from skytext.models.embedder import EmbedderInfo, Embeddings
 from skytext.models.fakes import FakeEmbedder
-from skytext.search import Searcher, best_variant
+from skytext.search import Searcher
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
 from tests.cli.tables import DESCRIBED, make_described_table
@@ -67,9 +67,8 @@ def searcher(table: ImagesTable) -> Searcher:
 @pytest.fixture(scope="module")
 def indexed(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     where = location(tmp_path_factory.mktemp("indexed") / "table")
-    config = IndexConfig(vector="always", nprobes=100, refine_factor=100)
-    build_indexes(make_table(where, rows), config)
-    return Searcher(ImagesTable.open(where), GivenEmbedder(), config)
+    build_indexes(make_table(where, rows), IndexConfig(vector="always"))
+    return Searcher(ImagesTable.open(where), GivenEmbedder(), search=SearchConfig(mode="dense"))
 
 
 def brute_force(rows: list[dict[str, Any]], query: Any, k: int) -> list[tuple[str, int, float]]:
@@ -185,6 +184,8 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
         "score": pytest.approx(1, abs=1e-6),
         "uri": row["uri"],
         "variant": 0,
+        "cosine": pytest.approx(1, abs=1e-6),
+        "bm25": None,
         "one_sentence": "a.jpg variant 0",
         "feature": "river",
         "caption": "a river",
@@ -192,14 +193,9 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
         "bbox": [179.0, -1.0, -179.0, 1.5],
         "gsd": 0.5,
         "collection": "s2",
+        "duplicates": [],
     }
     assert told["hits"][1]["datetime"] is None
-
-
-def test_the_best_variant_is_the_one_of_the_largest_cosine() -> None:
-    query = np.array([1, 0], np.float32)
-    assert best_variant(query, [[0, 1], [0.6, 0.8], [-1, 0]]) == (1, pytest.approx(0.6))
-    assert best_variant(query, [[-1, 0]]) == (0, -1.0)
 
 
 @pytest.fixture

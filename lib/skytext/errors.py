@@ -14,6 +14,7 @@
     - FailureRateError     too large a part of the images failed
     - InterruptedRunError  a signal asked for the end, exit status 130
     - IncompleteRunError   the run cannot prove that every image became one row
+    - IndexRecallError     a vector index finds too little of what it should
 
 Every message says what is wrong, names the value, and says what to do next.
 """
@@ -110,6 +111,10 @@ class InterruptedRunError(JobError):
 
 class IncompleteRunError(JobError):
     """The run cannot prove that every image met became exactly one row."""
+
+
+class IndexRecallError(JobError):
+    """A vector index finds too little of what exact search finds."""
 
 
 class SampleError(SkytextError):

@@ -29,9 +29,9 @@ from skytext.table.image_query import (
     take_rows,
 )
 from skytext.table.images import ImagesTable
-from skytext.table.index import VECTOR_INDEX
 from skytext.table.location import TableLocation
 from skytext.table.query import has_any
+from skytext.table.vector_index import VECTOR_INDEX
 
 ImageMode = Literal["image", "image+dense"]
 IMAGE_MODES: tuple[ImageMode, ...] = get_args(ImageMode)

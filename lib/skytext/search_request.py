@@ -44,12 +44,14 @@ class SearchRequest(BaseModel):
         text: what to look for, in plain words: data, never a query language.
         texts: further texts. Each one is a query of its own.
         like: ``image_id`` of images of the table. Each one is a query of its own, by the mean of
-            its variants' vectors, and is itself no hit.
+            its variants' vectors.
+        described: descriptions of an image that is not in the table, as
+            `skytext.captions.document_text` lays them out: one query, by their mean vector.
         combine: how several queries make one answer: ``max`` scores an image by the query that it
             fits best, ``mean`` by the mean vector of the queries (dense) or the sum of their words
             (text).
         positive: every query's vector moves towards these.
-        negative: and away from these.
+        negative: and away from these. Images that are named, here or in ``like``, are no hits.
         mode: ``dense`` compares vectors, ``text`` compares words (BM25), ``hybrid`` fuses both.
             None for the configured default.
         k: hits wanted, 1 to 1000.
@@ -67,6 +69,7 @@ class SearchRequest(BaseModel):
     text: str | None = None
     texts: tuple[str, ...] = ()
     like: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
     combine: Combine = "max"
     positive: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
@@ -83,9 +86,11 @@ class SearchRequest(BaseModel):
             raise ConfigError(f"k must be 1 to {MAX_K} (given: {self.k})")
         for text in self.all_texts:
             _check_text(text, "the query")
+        for text in self.described:
+            _check_text(text, "a description")
         for image_id in self.like:
             _check_text(image_id, "the image_id")
-        num_queries = len(self.all_texts) + len(self.like)
+        num_queries = len(self.all_texts) + len(self.like) + bool(self.described)
         if num_queries == 0 and not self.positive:
             only = "negative examples alone say what not to look for: " if self.negative else ""
             raise ConfigError(f"{only}name a text, an image or a positive example to look for")
@@ -102,13 +107,24 @@ class SearchRequest(BaseModel):
         """The texts, each a query of its own."""
         return (() if self.text is None else (self.text,)) + self.texts
 
+    @property
+    def has_images(self) -> bool:
+        """Whether an image is asked for, which has a vector and no words of its own."""
+        return bool(self.like or self.described)
+
+    @property
+    def named_images(self) -> tuple[str, ...]:
+        """``image_id`` of the images that are asked by; they are no hits."""
+        examples = (example.image_id for example in (*self.positive, *self.negative))
+        return tuple(dict.fromkeys([*self.like, *filter(None, examples)]))
+
     def check_words(self, mode: Mode) -> None:
         """Refuse what a search by words cannot look for.
 
         Raises:
             ConfigError: it asks for images, or names no text.
         """
-        if self.like or not self.all_texts:
+        if self.has_images or not self.all_texts:
             raise ConfigError(
                 f"{mode} search goes by words: name a text, and search like an image with mode "
                 "dense"

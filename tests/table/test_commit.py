@@ -12,8 +12,9 @@ from skytext.config import IndexConfig
 from skytext.errors import CommitConflictError, JobError, TableError
 from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
-from skytext.table.index import VECTOR_INDEX, build_indexes, index_names, num_unindexed_rows
+from skytext.table.index import build_indexes, num_unindexed_rows
 from skytext.table.location import IMAGES, TableLocation
+from skytext.table.vector_index import VECTOR_INDEX, index_names
 from tests.table.rows import (
     DIM,
     committer,

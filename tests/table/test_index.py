@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 
 from skytext.config import IndexConfig
-from skytext.errors import CommitConflictError, TableError
+from skytext.errors import CommitConflictError, IndexRecallError, TableError
 from skytext.table.images import ImagesTable
-from skytext.table.index import (
-    VECTOR_INDEX,
-    build_indexes,
-    choose_partitions,
-    index_names,
-    num_unindexed_rows,
-)
+from skytext.table.index import build_indexes, num_unindexed_rows
+from skytext.table.index_recall import QUERY_COSINE, exact_scores, sample_queries
 from skytext.table.location import TableLocation
-from skytext.table.query import has_vector_index, nearest
+from skytext.table.query import nearest, take_rows
+from skytext.table.vector_index import (
+    VECTOR_INDEX,
+    Probing,
+    VectorPlan,
+    choose_partitions,
+    choose_plan,
+    index_names,
+    read_facts,
+)
+from tests.rankings import column, dense_question, rank
 from tests.table.rows import (
     DIM,
     committer,
@@ -50,7 +55,7 @@ def test_a_small_table_is_searched_exactly(where: TableLocation) -> None:
     indexed = ImagesTable.open(where)
     assert report.table_version == indexed.version
     assert index_names(indexed.dataset) == SCALAR
-    assert not has_vector_index(indexed)
+    assert read_facts(indexed.dataset) is None
 
 
 def test_from_the_threshold_on_there_is_a_vector_index(where: TableLocation) -> None:
@@ -67,12 +72,12 @@ def test_from_the_threshold_on_there_is_a_vector_index(where: TableLocation) -> 
 def test_always_and_never_override_the_threshold(where: TableLocation) -> None:
     table = make_table(where, good_rows(0, 300))
     assert build_indexes(table, IndexConfig(vector="always")).vector == "IVF_RQ"
-    assert has_vector_index(ImagesTable.open(where))
+    assert read_facts(ImagesTable.open(where).dataset) is not None
     dropped = build_indexes(
         ImagesTable.open(where), IndexConfig(vector="never", exact_below_rows=0)
     )
     assert dropped.vector is None
-    assert not has_vector_index(ImagesTable.open(where))
+    assert read_facts(ImagesTable.open(where).dataset) is None
 
 
 def test_the_first_index_promotes_and_no_later_one_does(where: TableLocation) -> None:
@@ -169,30 +174,156 @@ def best(vectors: Any, query: Any, k: int) -> tuple[list[str], Any]:
 def test_exact_search_is_the_brute_force(clustered: tuple[ImagesTable, Any, Any]) -> None:
     table, vectors, queries = clustered
     for query in queries[:10]:
-        hits = nearest(table, query, 10, ["member"], config=IndexConfig(), exact=True)
+        ranking = rank(table, dense_question(query, exact=True), 10)
         members, scores = best(vectors, query, 10)
-        assert hits.column("member").to_pylist() == members
-        assert 1 - hits.column("_distance").to_numpy() == pytest.approx(scores, abs=1e-5)
+        assert ranking.exact
+        assert column(table, ranking) == members
+        assert ranking.scores == pytest.approx(scores, abs=1e-5)
 
 
 def test_the_index_finds_what_brute_force_finds(clustered: tuple[ImagesTable, Any, Any]) -> None:
     table, vectors, queries = clustered
     found = 0
-    # A narrow search, so that the index and not the number of partitions answers.
-    config = IndexConfig(nprobes=10)
     for query in queries:
-        hits = nearest(table, query, 10, ["member"], config=config, exact=False)
-        assert hits.num_rows == 10
-        found += len(set(hits.column("member").to_pylist()) & set(best(vectors, query, 10)[0]))
+        # A narrow search, so that the index and not the number of partitions answers.
+        ranking = rank(table, dense_question(query), 10, nprobes=10, refine_factor=5)
+        assert len(ranking.ids) == 10
+        assert not ranking.exact
+        found += len(set(column(table, ranking)) & set(best(vectors, query, 10)[0]))
     assert found / (10 * len(queries)) >= 0.95
+
+
+def test_an_index_tells_exact_scores(clustered: tuple[ImagesTable, Any, Any]) -> None:
+    """The measurement of its recall goes by them."""
+    table, vectors, queries = clustered
+    for query in queries[:20]:
+        found = nearest(table, query, 10, Probing(5, 2), covered=True)
+        places = [int(row["member"]) for row in take_rows(table, found.ids, ["member"])]
+        true = (vectors[places] @ query).max(axis=1)
+        assert found.scores == pytest.approx(true, abs=2e-6)
 
 
 def test_more_hits_than_rows_are_all_rows_that_are_done(
     clustered: tuple[ImagesTable, Any, Any],
 ) -> None:
     table, _, queries = clustered
-    hits = nearest(table, queries[0], 5000, ["status"], config=IndexConfig(), exact=True)
-    assert hits.column("status").to_pylist() == ["ok"] * NUM_IMAGES
+    for exact in (True, False):
+        ranking = rank(table, dense_question(queries[0], exact=exact), 5000)
+        assert column(table, ranking, "status") == ["ok"] * NUM_IMAGES
+        assert ranking.complete
+
+
+def test_the_recall_that_is_stored_is_that_of_other_queries(
+    clustered: tuple[ImagesTable, Any, Any],
+) -> None:
+    table, vectors, queries = clustered
+    facts = read_facts(table.dataset)
+    assert facts is not None
+    assert facts.recall_at_10 >= 0.98
+    assert (facts.num_rows, facts.num_queries) == (NUM_IMAGES, 128)
+    found = 0
+    for query in queries:
+        hits = column(table, rank(table, dense_question(query), 10))
+        found += len(set(hits) & set(best(vectors, query, 10)[0]))
+    assert found / (10 * len(queries)) == pytest.approx(facts.recall_at_10, abs=0.02)
+
+
+def test_sampled_queries_are_near_what_is_stored_and_no_copies(
+    clustered: tuple[ImagesTable, Any, Any],
+) -> None:
+    table, vectors, _ = clustered
+    queries = sample_queries(table, 50)
+    assert queries.shape == (50, DIM)
+    assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(50), abs=1e-5)
+    nearest_one = (vectors.reshape(-1, DIM) @ queries.T).max(axis=0)
+    assert nearest_one.min() >= QUERY_COSINE - 1e-4
+    assert np.median(nearest_one) < 0.99
+    np.testing.assert_array_equal(queries, sample_queries(table, 50))
+    scores = exact_scores(table, queries)
+    expected = np.sort((vectors @ queries.T).max(axis=1), axis=0)[-10:]
+    np.testing.assert_allclose(np.sort(scores, axis=1).T, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["IVF_PQ", "IVF_SQ", "IVF_FLAT", "IVF_HNSW_SQ"])
+def test_another_kind_can_be_named(where: TableLocation, kind: Any) -> None:
+    rng = np.random.default_rng(1)
+    rows = [good_row(f"{i}", vectors=unit_vectors(rng, (2, DIM))) for i in range(400)]
+    table = make_table(where, rows)
+    report = build_indexes(
+        table, IndexConfig(vector="always", kind=kind, num_partitions=3, recall_queries=20)
+    )
+    assert (report.vector, report.num_partitions, report.num_bits) == (kind, 3, None)
+    assert report.recall_at_10 is not None
+    assert report.recall_at_10 >= 0.98
+    facts = read_facts(ImagesTable.open(where).dataset)
+    assert facts is not None
+    assert facts.kind == kind
+
+
+def test_an_index_that_finds_too_little_is_dropped_and_nothing_changes_for_searches(
+    where: TableLocation,
+) -> None:
+    rng = np.random.default_rng(1)
+    rows = [good_row(f"{i}", vectors=unit_vectors(rng, (2, DIM))) for i in range(600)]
+    good = build_indexes(make_table(where, rows), IndexConfig(vector="always"))
+    poor = IndexConfig(vector="always", num_partitions=20, nprobes=1, refine_factor=1)
+    with pytest.raises(IndexRecallError, match=r"finds 0\.\d+ .* less than index.min_recall 0.98"):
+        build_indexes(ImagesTable.open(where), poor)
+    served, latest = ImagesTable.open_served(where), ImagesTable.open(where)
+    assert served.version == good.table_version
+    facts = read_facts(served.dataset)
+    assert facts is not None
+    assert facts.recall_at_10 == good.recall_at_10
+    assert VECTOR_INDEX not in index_names(latest.dataset)
+    assert read_facts(latest.dataset) is None
+    # As asked for, it is kept.
+    kept = build_indexes(latest, poor.model_copy(update={"min_recall": 0.0}))
+    assert kept.recall_at_10 is not None
+    assert kept.recall_at_10 < 0.98
+    assert (kept.nprobes, kept.refine_factor) == (1, 1)
+
+
+def test_an_index_that_was_not_measured_is_not_used(where: TableLocation) -> None:
+    """Whoever builds it is ended before it is measured."""
+
+    def build_and_die(table: ImagesTable, plan: VectorPlan) -> None:
+        options = plan.options()
+        table.dataset.create_index("vectors", plan.kind, VECTOR_INDEX, replace=True, **options)
+        raise KeyboardInterrupt
+
+    table = make_table(where, good_rows(0, 300))
+    build_indexes(table, IndexConfig(vector="always"))
+    with pytest.raises(KeyboardInterrupt):
+        build_indexes(table, IndexConfig(vector="always"), build_and_die)
+    latest = ImagesTable.open(where)
+    assert VECTOR_INDEX in index_names(latest.dataset)
+    assert read_facts(latest.dataset) is None
+    assert rank(latest, dense_question([1.0] + [0.0] * (DIM - 1)), 3).exact
+
+
+def test_equal_images_spoil_no_measurement(where: TableLocation) -> None:
+    vectors = unit_vectors(np.random.default_rng(3), (2, DIM))
+    rows = [good_row(f"{i}", vectors=vectors) for i in range(500)]
+    report = build_indexes(make_table(where, rows), IndexConfig(vector="always"))
+    assert report.recall_at_10 == 1.0
+
+
+def test_a_plan_goes_by_number_dimension_and_memory() -> None:
+    gib = 2**30
+    config = IndexConfig()
+    small = choose_plan(50_000, 384, config, 16 * gib)
+    assert (small.kind, small.num_partitions) == ("IVF_RQ", 56)
+    most_bits = small.num_bits
+    large = choose_plan(500_000_000, 384, config, 64 * gib)
+    assert large.num_partitions > 5000
+    assert large.num_bits is not None
+    assert most_bits is not None
+    assert large.num_bits < most_bits
+    assert choose_plan(50_000, 100, config, 16 * gib).kind == "IVF_SQ"
+    given = IndexConfig(kind="IVF_PQ", num_partitions=7)
+    assert choose_plan(50_000, 384, given, 16 * gib) == VectorPlan("IVF_PQ", 7, None, 96)
+    assert choose_plan(50_000, 101, given, 16 * gib).num_sub_vectors == 101
+    assert choose_plan(50_000, 384, IndexConfig(num_bits=7), gib).num_bits == 7
 
 
 @pytest.mark.parametrize(("vectors", "partitions"), [(1, 1), (100, 2), (10_000, 25), (5e6, 559)])

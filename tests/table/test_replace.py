@@ -14,16 +14,12 @@ from skytext.config import IndexConfig
 from skytext.errors import CommitConflictError, JobError
 from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable
-from skytext.table.index import (
-    VECTOR_INDEX,
-    build_indexes,
-    index_names,
-    num_unindexed_rows,
-)
+from skytext.table.index import build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.maintenance import merge_small_fragments
-from skytext.table.query import nearest
 from skytext.table.staging import StagedUnit
+from skytext.table.vector_index import VECTOR_INDEX, index_names
+from tests.rankings import column, dense_question, rank
 from tests.table.rows import (
     committer,
     failed_row,
@@ -136,13 +132,13 @@ def test_an_index_stays_good_while_rows_are_replaced(where: TableLocation) -> No
     assert table.rows(ids("00007.jpg"), ["text"]) == [{"text": "a lighthouse on a cliff"}]
     assert table.rows(ids("00008.jpg"), ["text"]) == []
     assert table.status_counts() == {"ok": 290, "failed": 9}
-    found = table.dataset.to_table(columns=["member"], full_text_query="lighthouse")
-    assert found.column("member").to_pylist() == ["00007.jpg"]
+    by_word = table.dataset.to_table(columns=["member"], full_text_query="lighthouse")
+    assert by_word.column("member").to_pylist() == ["00007.jpg"]
     for query, member in ((vector[0], "00007.jpg"), ([0.0] * 15 + [1.0], "bad3.jpg")):
         for exact in (False, True):
-            hits = nearest(table, array(query), 3, ["member"], config=IndexConfig(), exact=exact)
-            assert hits.column("member")[0].as_py() == member
-            assert "00008.jpg" not in hits.column("member").to_pylist()
+            found = column(table, rank(table, dense_question(query, exact=exact), 3))
+            assert found[0] == member
+            assert "00008.jpg" not in found
     report = build_indexes(table, IndexConfig(vector="always"))
     assert num_unindexed_rows(ImagesTable.open(where, report.table_version)) == 0
     assert statuses(where)["bad3.jpg"] == "ok"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skytext.cli.options import AsJson, ConfigFile, Settings, Table, make_config
+
+if TYPE_CHECKING:
+    from skytext.table.index import IndexReport
 
 
 def index(
@@ -15,13 +19,25 @@ def index(
         str | None,
         typer.Option(help="auto (from 10,000 rows on), always or never."),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="auto, IVF_RQ, IVF_PQ, IVF_SQ, IVF_FLAT or IVF_HNSW_SQ, _PQ, _FLAT."),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="A Ray cluster that builds the vector index; without it, and without RAY_ADDRESS, "
+            "this process does."
+        ),
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Build or refresh a table's indexes: vector, full text, scalar.
 
-    The first index of a table with nothing live promotes it.
+    The vector index is measured against exact search; one that finds less than index.min_recall
+    is dropped, and the command fails. The first index of a table with nothing live promotes it.
     """
     from skytext.cli.output import answers, print_json
     from skytext.table.image_index import build_image_index
@@ -29,22 +45,33 @@ def index(
     from skytext.table.index import build_indexes
     from skytext.table.location import TableLocation
 
-    resolved = make_config(config, settings, {"index.vector": vector})
+    resolved = make_config(config, settings, {"index.vector": vector, "index.kind": kind})
     images = ImagesTable.open(TableLocation.parse(table))
+    build_vector = None
+    if ray_address or os.environ.get("RAY_ADDRESS"):
+        from skytext.pipeline.index import vector_index_on_ray
+
+        build_vector = vector_index_on_ray(resolved, ray_address)
     # Before the others: the first index promotes, and what it promotes has them all.
     image_partitions = build_image_index(images, resolved.index)
-    report = build_indexes(images, resolved.index)
+    report = build_indexes(images, resolved.index, build_vector)
     if as_json:
         print_json(report.to_json() | {"image_vector_partitions": image_partitions})
         return
-    kind = (
-        f"{report.vector}, {report.num_partitions} partitions"
-        if report.vector
-        else f"none: {report.num_rows:,} rows are searched exactly"
+    answers.print(
+        f"vector index: {_described(report)}; full text and scalar indexes built", soft_wrap=True
     )
-    answers.print(f"vector index: {kind}; full text and scalar indexes built", soft_wrap=True)
     if image_partitions is not None:
         answers.print(f"image vectors: index of {image_partitions} partitions")
     state = "now live" if report.promoted else "not live: skytext status says which version is"
     answers.print(f"table version {report.table_version}, {state}")
     answers.print(f'next: skytext search {table} "a river beside a town"', soft_wrap=True)
+
+
+def _described(report: IndexReport) -> str:
+    if report.vector is None:
+        return f"none: {report.num_rows:,} rows are searched exactly"
+    return (
+        f"{report.vector}, {report.num_partitions} partitions, recall@10 "
+        f"{report.recall_at_10:.3f} looking into {report.nprobes} of them"
+    )

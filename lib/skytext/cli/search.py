@@ -1,9 +1,10 @@
-"""``skytext search``: find images in plain words."""
+"""``skytext search``: find images in plain words, or like an image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,22 +13,69 @@ from skytext.cli.options import AsJson, ConfigFile, EmbeddingModel, Settings, Ta
 from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
-    from skytext.search import Hit
+    from skytext.config import Config
+    from skytext.search import Hit, SearchResult
+    from skytext.table.images import ImagesTable
+
+_MODES = ("dense", "text", "hybrid")
+_MODEL_COLUMNS = ["caption_model", "caption_model_revision", "prompt_id", "caption_fingerprint"]
 
 
 def search(
     table: Table,
-    text: Annotated[str, typer.Argument(help="What to look for, in plain words.", metavar="WORDS")],
+    text: Annotated[
+        str | None, typer.Argument(help="What to look for, in plain words.", metavar="[WORDS]")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Hits wanted, 1 to 1000.")] = 10,
     mode: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="dense: by the descriptions; image: by the images' own vectors (skytext "
-            "embed-images); image+dense: by both."
+            help="dense: by the descriptions' vectors; text: by their words; hybrid: by both; image: "
+            "by the images' own vectors (skytext embed-images); image+dense. Default: search.mode."
         ),
-    ] = "dense",
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="Further words, a query of their own; may be repeated.", metavar="WORDS"),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="Like this image of the table; may be repeated.", metavar="IMAGE_ID"),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Like this image file, which the table's model describes first."),
+    ] = None,
+    combine: Annotated[
+        str | None,
+        typer.Option(help="Several queries: max (fits any of them) or mean (fits all of them)."),
+    ] = None,
+    positive: Annotated[
+        list[str] | None,
+        typer.Option(help="Move the query towards these words; may be repeated.", metavar="WORDS"),
+    ] = None,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option(help="Away from these words; may be repeated.", metavar="WORDS"),
+    ] = None,
+    positive_image: Annotated[
+        list[str] | None, typer.Option(help="Towards this image.", metavar="IMAGE_ID")
+    ] = None,
+    negative_image: Annotated[
+        list[str] | None, typer.Option(help="Away from this image.", metavar="IMAGE_ID")
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        typer.Option(help="next_cursor of the same search: go on behind its last hit."),
+    ] = None,
+    group_duplicates: Annotated[
+        bool, typer.Option("--group-duplicates", help="One hit for near-duplicates.")
+    ] = False,
     version: Annotated[
-        int | None, typer.Option(help="A table version; default: the live one, else the latest.")
+        int | None,
+        typer.Option(
+            help="A table version; default: the cursor's, else the live one, else the latest."
+        ),
     ] = None,
     where: Annotated[
         str | None,
@@ -58,13 +106,14 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the images that fit the words best."""
-    from skytext.cli.output import answers, note, print_json
+    from skytext.cli.output import print_json
 
-    if mode != "dense" and mode not in IMAGE_MODES:
-        modes = ", ".join(("dense", *IMAGE_MODES))
+    if mode is not None and mode not in (*_MODES, *IMAGE_MODES):
+        modes = ", ".join((*_MODES, *IMAGE_MODES))
         raise ConfigError(f"--mode must be one of {modes} (given: {mode!r})")
     resolved = make_config(config, settings)
     from skytext.filters import make_filter
+    from skytext.search_request import SearchRequest
 
     condition = make_filter(
         where=where,
@@ -75,12 +124,32 @@ def search(
         gsd_min=gsd_min,
         gsd_max=gsd_max,
     )
+    asked: dict[str, Any] = {
+        "text": text,
+        "texts": also or (),
+        "like": like or (),
+        "combine": combine or "max",
+        "positive": _examples(positive, positive_image),
+        "negative": _examples(negative, negative_image),
+        "mode": None if mode in IMAGE_MODES else mode,
+        "k": k,
+        "where": condition,
+        "cursor": cursor,
+        "group_duplicates": group_duplicates,
+        "exact": exact,
+    }
+    # Before a model is loaded: with an image, what it shows stands for what will be said of it.
+    checked = SearchRequest.from_json(
+        asked | ({} if image is None else {"described": ("an image",)})
+    )
     if mode in IMAGE_MODES:
+        if checked != SearchRequest(text=text, k=k, where=condition, exact=exact):
+            raise ConfigError(f"--mode {mode} takes words, a filter, -k and --exact alone")
         search_images(
             table,
-            text,
+            str(text),
             k,
-            mode=mode,
+            mode=str(mode),
             version=version,
             where=condition,
             exact=exact,
@@ -89,24 +158,72 @@ def search(
             as_json=as_json,
         )
         return
-    from skytext.search import Searcher
+    from skytext.search import Searcher, cursor_version
 
+    if cursor is not None and version is None:
+        version = cursor_version(cursor)
     searcher = Searcher.open(
         table,
         version=version,
         embedding_model=embedding_model,
         embed=resolved.embed,
         index=resolved.index,
+        search=resolved.search,
     )
-    result = searcher.search(text, k, exact=exact, where=condition)
+    if image is not None:
+        asked["described"] = _describe(
+            searcher.table, image, make_config(config, settings, base=_made_by(searcher.table))
+        )
+    result = searcher.search(SearchRequest.from_json(asked))
     if as_json:
         print_json(result.to_json())
-        return
+    else:
+        _show(result)
+
+
+def _show(result: SearchResult) -> None:
+    from skytext.cli.output import answers, note
+
     how = "exact search" if result.exact else "vector index"
-    note(f"table version {result.table_version}, {how}")
-    nothing = "no image in this table" if condition is None else "no image matches the filter"
-    for line in hit_lines(result.hits, nothing):
+    note(f"table version {result.table_version}, {result.mode}, {how}")
+    for line in hit_lines(result.hits, result.note or "no image in this table"):
         answers.print(line, markup=False, soft_wrap=True)
+    if result.next_cursor is not None:
+        note(f"more: the same search with --cursor {result.next_cursor}")
+
+
+def _examples(texts: list[str] | None, images: list[str] | None) -> list[dict[str, str]]:
+    found = [{"text": text} for text in texts or ()]
+    return found + [{"image_id": image_id} for image_id in images or ()]
+
+
+def _made_by(table: ImagesTable) -> dict[str, Any]:
+    """Return the settings by which a table's images were described, as far as its rows tell."""
+    from skytext.models.identity import is_local_model
+
+    row = table.some_row(_MODEL_COLUMNS)
+    if row is None or row["caption_model"] is None:
+        return {}
+    caption = {"model": row["caption_model"], "prompt": row["prompt_id"]}
+    if not is_local_model(row["caption_model"]):
+        caption["revision"] = row["caption_model_revision"]
+    return {"caption": {name: value for name, value in caption.items() if value}}
+
+
+def _describe(table: ImagesTable, image: Path, config: Config) -> tuple[str, ...]:
+    """Describe an image file with the model of the table, or the one that the settings name."""
+    from skytext.cli.output import note
+    from skytext.models.describe import describe_file, document_texts, fingerprint_of
+
+    row = table.some_row(_MODEL_COLUMNS)
+    if row is not None and row["caption_fingerprint"] != fingerprint_of(config):
+        note(
+            f"the table was described by {row['caption_model']} with other settings than these: "
+            "scores may be lower than they should"
+        )
+    variants = describe_file(image, config)
+    note(f"{image.name}: {variants[0].one_sentence}")
+    return document_texts(variants)
 
 
 def parse_box(text: str) -> list[float]:
@@ -132,4 +249,6 @@ def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> l
     for rank, hit in enumerate(hits, start=1):
         lines.append(f"{rank:3}. {hit.score:.3f}  {hit.uri}")
         lines.append(f"            {hit.one_sentence}")
+        if hit.duplicates:
+            lines.append(f"            and {len(hit.duplicates):,} near-duplicates")
     return lines or [nothing]

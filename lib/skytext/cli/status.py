@@ -26,12 +26,7 @@ def status(table: Table, as_json: AsJson = False) -> None:
         f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
     ]
     lines += [f"  failed: {f['rows']:,} × {f['stage']}/{f['reason']}" for f in report["failures"]]
-    stale = report["num_unindexed_rows"]
-    lines.append(
-        "vector index: none, searches are exact"
-        if stale is None
-        else f"vector index: {stale:,} rows not covered yet"
-    )
+    lines.append(f"vector index: {_index_line(report)}")
     images = report["image_vectors"]
     if images is not None:
         lines.append(
@@ -52,6 +47,19 @@ def status(table: Table, as_json: AsJson = False) -> None:
         answers.print(line, markup=False, soft_wrap=True)
 
 
+def _index_line(report: dict[str, Any]) -> str:
+    num_unindexed, facts = report["num_unindexed_rows"], report["vector_index"]
+    if num_unindexed is None:
+        return "none, searches are exact"
+    if facts is None:
+        return "not measured, so searches are exact: skytext index builds it anew"
+    return (
+        f"{facts['kind']}, {facts['num_partitions']} partitions, recall@10 "
+        f"{facts['recall_at_10']:.3f} looking into {facts['nprobes']} of them; "
+        f"{num_unindexed:,} rows not covered yet"
+    )
+
+
 def table_report(table: str) -> dict[str, Any]:
     """Return what ``status --json`` prints.
 
@@ -63,9 +71,11 @@ def table_report(table: str) -> dict[str, Any]:
     from skytext.table.index import num_unindexed_rows
     from skytext.table.location import TableLocation
     from skytext.table.runs import last_runs
+    from skytext.table.vector_index import read_facts
 
     location = TableLocation.parse(table)
     images = ImagesTable.open(location)
+    facts = read_facts(images.dataset)
     return {
         "table": location.uri,
         "version": images.version,
@@ -79,6 +89,7 @@ def table_report(table: str) -> dict[str, Any]:
         "dim": images.identity.dim,
         "num_unindexed_rows": num_unindexed_rows(images),
         "image_vectors": image_report(images),
+        "vector_index": None if facts is None else facts.to_json(),
         "runs": [
             {
                 "run_id": run.run_id,

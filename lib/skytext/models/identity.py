@@ -68,6 +68,11 @@ def is_fake(name: str) -> bool:
     return name == FAKE_MODEL_PREFIX or name.startswith(f"{FAKE_MODEL_PREFIX}:")
 
 
+def is_local_model(name: str) -> bool:
+    """Return whether a model's files lie on this machine, so that it has no revision to name."""
+    return name == DEMO_MODEL or is_fake(name) or _folder(name) is not None
+
+
 def caption_model(config: CaptionConfig) -> ModelIdentity:
     """Resolve the captioner's model.
 

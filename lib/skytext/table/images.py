@@ -370,6 +370,13 @@ class ImagesTable:
         _, counts = np.unique(np.concatenate(parts), return_counts=True)
         return int((counts > 1).sum())
 
+    def some_row(self, columns: Sequence[str]) -> dict[str, Any] | None:
+        """Return some image that is done, or None where there is none."""
+        condition = f"status = '{STATUS_OK}'"
+        scanner = self.dataset.scanner(columns=list(columns), filter=condition, limit=1)
+        found = scanner.to_table().to_pylist()
+        return found[0] if found else None
+
     def rows(self, image_ids: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return rows by id, in no particular order; ids without a row are left out."""
         if not image_ids:

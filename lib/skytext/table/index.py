@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import lance
 
 from skytext.config import IndexConfig
-from skytext.errors import TableError
+from skytext.errors import IndexRecallError, TableError
 from skytext.schema import STATUS_OK
 from skytext.table.images import ImagesTable
+from skytext.table.index_recall import measure_index
 from skytext.table.maintenance import merge_fragments
+from skytext.table.vector_index import (
+    TEXT_INDEX,
+    VECTOR_INDEX,
+    VectorIndexFacts,
+    VectorPlan,
+    choose_plan,
+    forget_facts,
+    index_names,
+    store_facts,
+)
 
-VECTOR_INDEX = "vectors_idx"
-TEXT_INDEX = "text_idx"
 # None for the bbox: on a million rows its four indexes made a search of a country three times as
 # slow as reading the numbers (80 against 30 ms), because each alone lets through too much.
 _SCALAR_INDEXES = (
@@ -28,12 +38,8 @@ _SCALAR_INDEXES = (
     ("gsd", "BTREE"),
 )
 
-# RaBitQ was by far the cheapest to build at equal recall (docs/benchmarks.md); lance-ray and
-# Lance differ in their default number of bits, so it is always said.
-_VECTOR_KIND = "IVF_RQ"
-_NUM_BITS = 5
-# k-means on 64 vectors a partition instead of 256: a quarter of the time, the same recall.
-_SAMPLE_RATE = 64
+BuildVectorIndex = Callable[[ImagesTable, VectorPlan], None]
+"""Builds `VECTOR_INDEX` on the column ``vectors`` of a table's latest version, and commits it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,10 @@ class IndexReport:
         table_version: the version that has the indexes.
         vector: the vector index's kind, or None where search is exact.
         num_partitions: of the vector index.
+        num_bits: of its codes, or None.
+        nprobes: partitions that a search looks into.
+        refine_factor: candidates that it scores exactly, times k.
+        recall_at_10: of the vector index against exact search.
         num_rows: rows with vectors.
         num_fragments: after merging.
         promoted: whether this version became the live one.
@@ -52,6 +62,10 @@ class IndexReport:
     table_version: int
     vector: str | None
     num_partitions: int | None
+    num_bits: int | None
+    nprobes: int | None
+    refine_factor: int | None
+    recall_at_10: float | None
     num_rows: int
     num_fragments: int
     promoted: bool
@@ -61,14 +75,22 @@ class IndexReport:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def build_indexes(table: ImagesTable, config: IndexConfig) -> IndexReport:
+def build_indexes(
+    table: ImagesTable, config: IndexConfig, build_vector: BuildVectorIndex | None = None
+) -> IndexReport:
     """Build or refresh the indexes of a table's latest version.
 
     The first index of a table with nothing live promotes it.
 
+    Args:
+        table: any version of it.
+        config: which indexes, and what the vector index must find.
+        build_vector: builds the vector index; None builds it in this process.
+
     Raises:
         TableError: the table has no row that is done.
         CommitConflictError: a captioning run got in between.
+        IndexRecallError: the vector index finds too little; it is dropped, nothing is promoted.
     """
     dataset = ImagesTable.open(table.location).dataset
     num_ok = dataset.count_rows(filter=f"status = '{STATUS_OK}'")
@@ -78,30 +100,35 @@ def build_indexes(table: ImagesTable, config: IndexConfig) -> IndexReport:
             f"{table.location.uri} says what failed"
         )
     merge_fragments(dataset)
-    num_partitions = _build_vector_index(dataset, config, num_ok)
     with warnings.catch_warnings():
         # Lance asks to use its newer SDK for full-text options that are not used here.
         warnings.simplefilter("ignore", DeprecationWarning)
         dataset.create_scalar_index("text", "INVERTED", name=TEXT_INDEX, replace=True)
         for column, kind in _SCALAR_INDEXES:
             dataset.create_scalar_index(column, kind, name=f"{column}_idx", replace=True)
+    facts = None
+    if config.vector == "always" or (config.vector == "auto" and num_ok >= config.exact_below_rows):
+        latest = ImagesTable.open(table.location)
+        facts = _build_vector_index(latest, config, num_ok, build_vector or _build_here)
+    elif VECTOR_INDEX in index_names(dataset):
+        forget_facts(dataset)
+        dataset.drop_index(VECTOR_INDEX)
     indexed = ImagesTable.open(table.location)
     promoted = indexed.live_version() is None
     if promoted:
         indexed.promote(indexed.version)
     return IndexReport(
         table_version=indexed.version,
-        vector=None if num_partitions is None else _VECTOR_KIND,
-        num_partitions=num_partitions,
+        vector=None if facts is None else facts.kind,
+        num_partitions=None if facts is None else facts.num_partitions,
+        num_bits=None if facts is None else facts.num_bits,
+        nprobes=None if facts is None else facts.nprobes,
+        refine_factor=None if facts is None else facts.refine_factor,
+        recall_at_10=None if facts is None else facts.recall_at_10,
         num_rows=num_ok,
         num_fragments=len(indexed.dataset.get_fragments()),
         promoted=promoted,
     )
-
-
-def index_names(dataset: lance.LanceDataset) -> set[str]:
-    """Return the names of a data set's indexes."""
-    return {index.name for index in dataset.describe_indices()}
 
 
 def num_unindexed_rows(table: ImagesTable) -> int | None:
@@ -112,36 +139,55 @@ def num_unindexed_rows(table: ImagesTable) -> int | None:
 
 
 def _build_vector_index(
-    dataset: lance.LanceDataset, config: IndexConfig, num_rows: int
-) -> int | None:
-    wanted = config.vector == "always" or (
-        config.vector == "auto" and num_rows >= config.exact_below_rows
+    table: ImagesTable, config: IndexConfig, num_rows: int, build: BuildVectorIndex
+) -> VectorIndexFacts:
+    plan = choose_plan(
+        round(num_rows * _mean_variants(table.dataset)),
+        table.identity.dim,
+        config,
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
-    if not wanted:
-        if VECTOR_INDEX in index_names(dataset):
-            dataset.drop_index(VECTOR_INDEX)
-        return None
+    forget_facts(table.dataset)
+    build(table, plan)
+    built = ImagesTable.open(table.location)
+    num_partitions = _num_partitions(built.dataset)
+    measured = measure_index(built, config, num_partitions)
+    if measured.recall < config.min_recall:
+        built.dataset.drop_index(VECTOR_INDEX)
+        raise IndexRecallError(
+            f"the vector index ({plan.kind}, {num_partitions} partitions) finds "
+            f"{measured.recall:.3f} of the ten nearest images with nprobes "
+            f"{measured.probing.nprobes} and refine_factor {measured.probing.refine_factor}, less "
+            f"than index.min_recall {config.min_recall:g}: it was dropped, nothing was promoted; "
+            "give it more bits or partitions, or another index.kind"
+        )
+    facts = VectorIndexFacts(
+        kind=plan.kind,
+        num_partitions=num_partitions,
+        num_bits=plan.num_bits,
+        nprobes=measured.probing.nprobes,
+        refine_factor=measured.probing.refine_factor,
+        recall_at_10=round(measured.recall, 4),
+        num_queries=measured.num_queries,
+        num_rows=num_rows,
+    )
+    store_facts(built.dataset, facts)
+    return facts
+
+
+def _build_here(table: ImagesTable, plan: VectorPlan) -> None:
+    table.dataset.create_index(
+        "vectors", plan.kind, name=VECTOR_INDEX, replace=True, **plan.options()
+    )
+
+
+def _num_partitions(dataset: lance.LanceDataset) -> int:
+    """Return how many there are: Lance makes fewer than were asked for where vectors are few."""
+    return int(dataset.stats.index_stats(VECTOR_INDEX)["indices"][0]["num_partitions"])
+
+
+def _mean_variants(dataset: lance.LanceDataset) -> float:
     variants = dataset.scanner(
         columns=["num_variants"], filter=f"status = '{STATUS_OK}'", limit=1000
     ).to_table()
-    mean_variants = sum(variants.column(0).to_pylist()) / variants.num_rows
-    num_partitions = choose_partitions(int(num_rows * mean_variants))
-    dataset.create_index(
-        "vectors",
-        _VECTOR_KIND,
-        name=VECTOR_INDEX,
-        metric="cosine",
-        num_partitions=num_partitions,
-        num_bits=_NUM_BITS,
-        sample_rate=_SAMPLE_RATE,
-        replace=True,
-    )
-    return num_partitions
-
-
-def choose_partitions(num_vectors: int) -> int:
-    """Return the number of partitions for this many vectors: a quarter of the square root.
-
-    512 partitions for five million vectors built in a third of the time of 2,048 at equal recall.
-    """
-    return max(1, round(math.sqrt(num_vectors) / 4))
+    return float(sum(variants.column(0).to_pylist()) / variants.num_rows)

@@ -1,109 +1,202 @@
-"""Ask a table: the nearest rows to a vector, by the paper's rule.
+"""Ask one version of a table: which rows match, lie near a vector, or have a query's words.
 
-A multivector column with the cosine metric scores a row by the best of its vectors.
+Rows are named by their row id, which is theirs within one version. Everything here gives row ids
+and numbers; what people see of a row is fetched at the end, for the few that are shown.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from skytext.config import IndexConfig
 from skytext.filters import Condition, Need
 from skytext.schema import STATUS_OK
 from skytext.table.images import ImagesTable
-from skytext.table.index import VECTOR_INDEX, index_names
+from skytext.table.vector_index import Probing
 
-# Fetching and scoring a thousand images of five vectors of 384 numbers takes about 20 ms, which is
-# what the index takes; up to here an exact answer is worth what it costs more.
-_SCORED_WITHOUT_INDEX = 3_000
-_DONE = f"status = '{STATUS_OK}'"
+DONE = f"status = '{STATUS_OK}'"
+_ROWS_A_BATCH = 4096
+
+RowIds = NDArray[np.uint64]
+Floats = NDArray[np.float32]
 
 
-def has_vector_index(table: ImagesTable) -> bool:
-    """Return whether searches of this version can use an index."""
-    return VECTOR_INDEX in index_names(table.dataset)
+class Variants(NamedTuple):
+    """The vectors of some images.
+
+    Attributes:
+        ids: row ids, shape (images,).
+        vectors: float32, shape (variants, dim), those of one image together.
+        offsets: shape (images,), where each image's variants start; each has one at least.
+    """
+
+    ids: RowIds
+    vectors: Floats
+    offsets: NDArray[np.intp]
+
+
+class Found(NamedTuple):
+    """Rows that an index found, best first.
+
+    Attributes:
+        ids: row ids, shape (rows,).
+        scores: float32, shape (rows,): the cosine of the best variant, or BM25 with the statistics
+            of the whole table.
+    """
+
+    ids: RowIds
+    scores: Floats
+
+
+def matching_ids(table: ImagesTable, where: Condition, limit: int) -> RowIds:
+    """Return the images that are done and match, at most ``limit`` of them."""
+    scanner = table.dataset.scanner(
+        columns=[], with_row_id=True, filter=_condition(where), limit=limit
+    )
+    return _ids(scanner.to_table())
+
+
+def count_matching(table: ImagesTable, where: Condition | None = None) -> int:
+    """Return the number of images that are done and match."""
+    return int(table.dataset.count_rows(filter=_condition(where)))
 
 
 def nearest(
     table: ImagesTable,
-    vector: NDArray[np.float32],
+    vector: Floats,
     k: int,
-    columns: list[str],
-    *,
-    config: IndexConfig,
-    exact: bool,
+    probing: Probing,
     where: Condition | None = None,
-) -> pa.Table:
-    """Return the ``k`` rows nearest to ``vector``, best first, ``vectors`` among the columns.
+    *,
+    covered: bool = False,
+) -> Found:
+    """Ask the vector index for the ``k`` images whose best variant lies nearest.
+
+    They may be fewer, although more match: an index looks only into the partitions around the
+    query.
 
     Args:
-        table: the version to search.
+        table: a version with a vector index.
         vector: float32, shape (dim,), unit length.
         k: rows wanted, at least 1.
-        columns: of the images schema.
-        config: probes and refinement.
-        exact: score every row instead of asking the index.
-        where: only rows that it lets through are scored.
+        probing: how far to look.
+        where: only rows that it lets through are found.
+        covered: the index covers every row. A row that is not done has no vector, so that the
+            index alone tells which are: 5 ms instead of 6 on 100,000 images.
     """
-    return _nearest(table, vector, k, columns, config, exact, _done(where))
+    condition = None if where is None and covered else _condition(where)
+    if where is not None and covered:
+        condition = where.sql()
+    query = {
+        "column": "vectors",
+        "q": vector,
+        "k": k,
+        "metric": "cosine",
+        "nprobes": probing.nprobes,
+        "refine_factor": probing.refine_factor,
+    }
+    scanner = table.dataset.scanner(
+        columns=["_distance"],
+        with_row_id=True,
+        nearest=query,
+        filter=condition,
+        prefilter=condition is not None,
+        fast_search=covered,
+    )
+    found = scanner.to_table()
+    # Exact, as the index's own estimates are refined.
+    distances = found.column("_distance").to_numpy(zero_copy_only=False)
+    return Found(_ids(found), np.asarray(1 - distances, np.float32))
 
 
-class Found(NamedTuple):
-    """What `nearest_where` found.
-
-    Attributes:
-        rows: as `nearest` returns them: ``k``, or as many as match if they are fewer.
-        exact: whether every matching row was scored.
-    """
-
-    rows: pa.Table
-    exact: bool
-
-
-def nearest_where(
+def word_scores(
     table: ImagesTable,
-    vector: NDArray[np.float32],
-    k: int,
-    columns: list[str],
+    words: str,
+    limit: int,
     *,
-    config: IndexConfig,
-    exact: bool,
-    where: Condition,
+    where: Condition | None = None,
+    ids: RowIds | None = None,
 ) -> Found:
-    """Return the nearest of the rows that match, ``k`` of them if there are so many.
+    """Ask the full-text index for the images with the best BM25 of some words.
 
-    An index looks into the partitions around the query, and what matches may lie in others. So
-    rows that match are found first, and where they are few all of them are scored. Where they are
-    many, the index looks the further the fewer of all rows they are; an answer that is short all
-    the same is thrown away, and every matching row is scored.
-
-    Args: as `nearest`.
+    Args:
+        table: a version with a full-text index.
+        words: data, never a query language: the index splits it into words as it did the texts.
+        limit: rows wanted, at least 1.
+        where: only rows that it lets through are found.
+        ids: only these rows are found, at least one. A score is what it is without.
     """
-    condition = _done(where)
-    few = max(_SCORED_WITHOUT_INDEX, k)
-    scanner = table.dataset.scanner(columns=[], with_row_id=True, filter=condition, limit=few + 1)
-    ids = scanner.to_table().column("_rowid")
-    if len(ids) <= few:
-        return Found(_nearest_of(table, vector, k, columns, ids), True)
-    if not exact:
-        # By the root: recall stays what it is without a filter (docs/retrieval.md).
-        part = table.dataset.count_rows(filter=condition) / table.dataset.count_rows()
-        wider = config.model_copy(update={"nprobes": math.ceil(config.nprobes / math.sqrt(part))})
-        rows = _nearest(table, vector, k, columns, wider, False, condition)
-        if rows.num_rows == k:
-            return Found(rows, False)
-    return Found(_nearest(table, vector, k, columns, config, True, condition), True)
+    from lance.query import MatchQuery
+
+    condition = None if where is None else where.sql()
+    if ids is not None:
+        chosen = _rows(ids)
+        condition = chosen if condition is None else f"{chosen} AND {condition}"
+    with warnings.catch_warnings():
+        # Lance asks to use its newer SDK for full-text options that are not used here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scanner = table.dataset.scanner(
+            columns=["_score"],
+            with_row_id=True,
+            full_text_query=MatchQuery(words, "text"),
+            limit=limit,
+            filter=condition,
+            prefilter=condition is not None,
+        )
+    found = scanner.to_table()
+    scores = found.column("_score").to_numpy(zero_copy_only=False).astype(np.float32)
+    return Found(_ids(found), scores)
+
+
+def take_variants(table: ImagesTable, ids: RowIds) -> Variants:
+    """Return the vectors of some rows, in no particular order; rows without any are left out."""
+    if not len(ids):
+        return _no_variants(table)
+    scanner = table.dataset.scanner(columns=["vectors"], with_row_id=True, filter=_rows(ids))
+    return variants_of(scanner.to_table(), table.identity.dim)
+
+
+def scan_variants(table: ImagesTable, where: Condition | None = None) -> Iterator[Variants]:
+    """Yield the vectors of all images that are done and match, a batch in memory at a time."""
+    scanner = table.dataset.scanner(
+        columns=["vectors"],
+        with_row_id=True,
+        filter=None if where is None else _condition(where),
+        batch_size=_ROWS_A_BATCH,
+    )
+    for batch in scanner.to_batches():
+        yield variants_of(pa.table(batch), table.identity.dim)
+
+
+def take_rows(table: ImagesTable, ids: RowIds, columns: list[str]) -> list[dict[str, Any]]:
+    """Return some rows, in the order of ``ids``."""
+    if not len(ids):
+        return []
+    scanner = table.dataset.scanner(columns=columns, with_row_id=True, filter=_rows(ids))
+    found = {row.pop("_rowid"): row for row in scanner.to_table().to_pylist()}
+    return [found[row_id] for row_id in ids.tolist()]
+
+
+def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
+    """Return the row ids of images that are done; others are left out."""
+    from skytext.table.images import sql_text
+
+    condition = f"{DONE} AND image_id IN ({', '.join(map(sql_text, image_ids))})"
+    scanner = table.dataset.scanner(columns=["image_id"], with_row_id=True, filter=condition)
+    found = scanner.to_table()
+    ids, rows = found.column("image_id").to_pylist(), found.column("_rowid").to_pylist()
+    return dict(zip(ids, rows, strict=True))
 
 
 def has_any(table: ImagesTable, need: Need) -> bool:
     """Return whether any image that is done has what a condition asks about."""
-    condition = f"{_DONE} AND {need.sql}"
+    condition = f"{DONE} AND {need.sql}"
     scanner = table.dataset.scanner(columns=[], with_row_id=True, filter=condition, limit=1)
     return int(scanner.to_table().num_rows) > 0
 
@@ -111,7 +204,7 @@ def has_any(table: ImagesTable, need: Need) -> bool:
 def metadata_names(table: ImagesTable, num_rows: int = 100) -> list[str]:
     """Return the top-level names in the metadata of the first images that have any."""
     scanner = table.dataset.scanner(
-        columns=["metadata"], filter=f"{_DONE} AND metadata IS NOT NULL", limit=num_rows
+        columns=["metadata"], filter=f"{DONE} AND metadata IS NOT NULL", limit=num_rows
     )
     names: set[str] = set()
     for text in scanner.to_table().column("metadata").to_pylist():
@@ -120,76 +213,33 @@ def metadata_names(table: ImagesTable, num_rows: int = 100) -> list[str]:
     return sorted(names)
 
 
-def _done(where: Condition | None) -> str:
-    return _DONE if where is None else f"{_DONE} AND {where.sql()}"
-
-
-def _nearest(
-    table: ImagesTable,
-    vector: NDArray[np.float32],
-    k: int,
-    columns: list[str],
-    config: IndexConfig,
-    exact: bool,
-    condition: str,
-) -> pa.Table:
-    query: dict[str, Any] = {
-        "column": "vectors",
-        "q": vector,
-        "k": k,
-        "metric": "cosine",
-        "use_index": not exact,
-    }
-    if not exact:
-        query |= {"nprobes": config.nprobes, "refine_factor": config.refine_factor}
-    wanted = list(dict.fromkeys([*columns, "vectors", "_distance"]))
-    return table.dataset.to_table(columns=wanted, nearest=query, filter=condition, prefilter=True)
-
-
-def _nearest_of(
-    table: ImagesTable,
-    vector: NDArray[np.float32],
-    k: int,
-    columns: list[str],
-    ids: pa.ChunkedArray,
-) -> pa.Table:
-    """Return the nearest of some rows by scoring all of them."""
-    found, scores = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
-    if len(ids):
-        scanner = table.dataset.scanner(columns=["vectors"], with_row_id=True, filter=_rows(ids))
-        for batch in scanner.to_batches():
-            here, best = _best_scores(batch, vector)
-            found.append(here)
-            scores.append(best)
-    score = np.concatenate(scores)
-    order = np.argsort(-score, kind="stable")[:k]
-    best_ids = np.concatenate(found)[order]
-    wanted = list(dict.fromkeys([*columns, "vectors"]))
-    rows = table.dataset.scanner(
-        columns=wanted,
-        with_row_id=True,
-        filter=_rows(best_ids) if len(best_ids) else "false",
-    ).to_table()
-    place = {int(row_id): place for place, row_id in enumerate(rows.column("_rowid").to_pylist())}
-    rows = rows.take(pa.array([place[int(row_id)] for row_id in best_ids], pa.int64()))
-    return rows.drop_columns(["_rowid"]).append_column("_distance", pa.array(1 - score[order]))
-
-
-def _best_scores(
-    batch: pa.RecordBatch, vector: NDArray[np.float32]
-) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-    """Return the rows of a batch that have vectors, and the best cosine of each."""
-    lists = batch.column("vectors")
+def variants_of(rows: pa.Table, dim: int) -> Variants:
+    """Read the columns ``_rowid`` and ``vectors``; rows without a vector are left out."""
+    lists = rows.column("vectors").combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else lists.type.empty_array()
     counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     some = counts > 0
-    ids = batch.column("_rowid").to_numpy(zero_copy_only=False)[some]
-    if not some.any():
-        return ids, np.empty(0, np.float32)
-    matrix = lists.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(vector))
-    starts = np.concatenate([[0], np.cumsum(counts[some])[:-1]])
-    return ids, np.maximum.reduceat(matrix @ vector, starts).astype(np.float32)
+    flat = lists.flatten().flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(-1, dim).astype(np.float32, copy=False)
+    starts = np.cumsum(counts[some]) - counts[some]
+    return Variants(_ids(rows)[some], vectors, starts.astype(np.intp))
 
 
-def _rows(ids: Any) -> str:
-    values = ids.to_pylist() if isinstance(ids, pa.ChunkedArray) else ids.tolist()
-    return f"_rowid IN ({', '.join(map(str, values))})"
+def _no_variants(table: ImagesTable) -> Variants:
+    return Variants(
+        np.empty(0, np.uint64), np.empty((0, table.identity.dim), np.float32), np.empty(0, np.intp)
+    )
+
+
+def _condition(where: Condition | None) -> str:
+    return DONE if where is None else f"{DONE} AND {where.sql()}"
+
+
+def _ids(rows: pa.Table) -> RowIds:
+    found: RowIds = rows.column("_rowid").to_numpy(zero_copy_only=False)
+    return found.astype(np.uint64, copy=False)
+
+
+def _rows(ids: RowIds) -> str:
+    return f"_rowid IN ({', '.join(map(str, ids.tolist()))})"

@@ -1,0 +1,54 @@
+"""Describe one image at once, outside of a job: what a search by a new image asks with."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from skytext.captions import Variant, document_text
+from skytext.config import Config
+from skytext.errors import CallError, SampleError
+from skytext.images import ImageLimits, decode_rgb, normalise
+from skytext.models.factory import make_captioner
+from skytext.models.identity import caption_fingerprint, caption_model, prompt_of
+
+
+def describe_file(path: Path, config: Config) -> tuple[Variant, ...]:
+    """Start an engine, describe an image file as a job would, and end the engine.
+
+    Args:
+        path: JPEG, PNG, WebP or TIFF.
+        config: the model and how it is asked.
+
+    Raises:
+        CallError: the file cannot be read or is no image, or the model cannot be used.
+        JobError: the engine died, or found nothing to say.
+    """
+    limits = ImageLimits(
+        max_pixels=config.images.max_pixels,
+        min_side_px=config.images.min_side_px,
+        max_side_px=config.images.max_side_px,
+    )
+    try:
+        image = decode_rgb(normalise(path.read_bytes(), limits).data)
+    except OSError as error:
+        raise CallError(f"cannot read the image {path}: {error.strerror}") from error
+    except SampleError as error:
+        raise CallError(f"cannot use the image {path}: {error.detail}") from error
+    model, prompt = caption_model(config.caption), prompt_of(config.caption)
+    captioner = make_captioner(config.caption, model, prompt)
+    try:
+        return asyncio.run(captioner.describe(image, path.name)).variants
+    finally:
+        captioner.engine.close()
+
+
+def document_texts(variants: tuple[Variant, ...]) -> tuple[str, ...]:
+    """Return the texts that are embedded: `SearchRequest.described`."""
+    return tuple(document_text(variant) for variant in variants)
+
+
+def fingerprint_of(config: Config) -> str:
+    """Return the caption fingerprint of a configuration."""
+    model, prompt = caption_model(config.caption), prompt_of(config.caption)
+    return caption_fingerprint(config.caption, config.images, model, prompt)

@@ -1,0 +1,86 @@
+"""What a search finds."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from skytext.search_request import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image that was found.
+
+    Attributes:
+        image_id: the image.
+        score: higher is better. Dense: cosine of the query and the best variant, -1 to 1 (of what
+            `SearchConfig.dense_pooling` says instead). Text: BM25. Hybrid: both fused, at most 1.
+        uri: where the image lies.
+        variant: index of the variant that is nearest to the query.
+        cosine: of that variant, whatever the mode.
+        bm25: of the image's text; None in dense searches, 0 where no word is in it.
+        one_sentence: of that variant.
+        feature: of that variant.
+        caption: of that variant.
+        datetime: when the image was taken, or None.
+        bbox: west, south, east, north in degrees, or None.
+        gsd: metres, or None.
+        collection: or None.
+        duplicates: image_id of near-duplicates that rank behind it, where they are grouped.
+    """
+
+    image_id: str
+    score: float
+    uri: str
+    variant: int
+    cosine: float
+    bm25: float | None
+    one_sentence: str
+    feature: str
+    caption: str
+    datetime: dt.datetime | None
+    bbox: tuple[float, float, float, float] | None
+    gsd: float | None
+    collection: str | None
+    duplicates: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the hit as a JSON object."""
+        row = asdict(self)
+        if self.datetime is not None:
+            row["datetime"] = self.datetime.isoformat()
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits, best first, and how they were found.
+
+    Attributes:
+        hits: at most k; fewer only where no more match.
+        table_version: that they are of.
+        mode: that was searched in.
+        exact: whether every matching row was scored; False where an index chose which.
+        next_cursor: for `SearchRequest.cursor`, to go on; None where nothing is left.
+        note: why there are no hits, or what else a person should know; None for nothing.
+    """
+
+    hits: tuple[Hit, ...]
+    table_version: int
+    mode: Mode
+    exact: bool
+    next_cursor: str | None = None
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the command line's ``search --json``."""
+        return {
+            "hits": [hit.to_json() for hit in self.hits],
+            "table_version": self.table_version,
+            "mode": self.mode,
+            "exact": self.exact,
+            "next_cursor": self.next_cursor,
+            "note": self.note,
+        }

@@ -1,0 +1,351 @@
+"""Rank the images of a table for one question, as deep as is wanted.
+
+Candidates come from the indexes; every candidate is then scored from its own vectors and words, so
+that a score does not depend on how the image was found. Where an index returns less than there is,
+its answer is thrown away and every matching row is scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.config import IndexConfig
+from skytext.filters import Condition
+from skytext.ranking import Pooling, best, fuse, mean_lengths, pool
+from skytext.search_request import Mode
+from skytext.table.images import ImagesTable
+from skytext.table.query import (
+    Floats,
+    Found,
+    RowIds,
+    Variants,
+    count_matching,
+    matching_ids,
+    nearest,
+    scan_variants,
+    take_variants,
+    word_scores,
+)
+from skytext.table.vector_index import (
+    TEXT_INDEX,
+    Probing,
+    VectorIndexFacts,
+    index_names,
+    num_unindexed_fragments,
+    read_facts,
+)
+
+# Fetching and scoring a thousand images of five vectors of 384 numbers takes about 20 ms, which is
+# what the index takes; up to here an exact answer is worth what it costs more.
+_SCORED_WITHOUT_INDEX = 3_000
+# Cosine and BM25 start here: hybrid scores are measured from the lower end of each scale.
+_FLOORS = (-1.0, 0.0)
+
+Tops = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version of a table, and what its indexes offer.
+
+    Attributes:
+        table: the version.
+        facts: of its vector index; None where searches are exact.
+        probing: how far a search by that index looks.
+        covered: the vector index covers every row.
+        has_text: there is a full-text index.
+        num_done: images that are done.
+    """
+
+    table: ImagesTable
+    facts: VectorIndexFacts | None
+    probing: Probing | None
+    covered: bool
+    has_text: bool
+    num_done: int
+
+    @classmethod
+    def of_table(cls, table: ImagesTable, config: IndexConfig) -> Served:
+        """Look at a version once: it never changes.
+
+        Args:
+            table: the version.
+            config: probes and refinement in place of those that were measured.
+        """
+        facts = read_facts(table.dataset)
+        probing = None
+        if facts is not None:
+            nprobes = config.nprobes or facts.nprobes
+            probing = Probing(nprobes, config.refine_factor or facts.refine_factor)
+        return cls(
+            table=table,
+            facts=facts,
+            probing=probing,
+            covered=facts is not None and num_unindexed_fragments(table.dataset) == 0,
+            has_text=TEXT_INDEX in index_names(table.dataset),
+            num_done=count_matching(table),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request whose texts and images have become vectors and words.
+
+    Attributes:
+        mode: which of them count.
+        vectors: float32, shape (queries, dim), unit length; an image has the score of the query
+            that it fits best.
+        words: of each query; empty in dense searches.
+        pooling: of a variant's cosines.
+        text_weight: what BM25 counts in hybrid searches; the vectors count 1.
+        num_candidates: of each list in hybrid searches, at least.
+        where: only rows that it lets through.
+        exact: score every row.
+    """
+
+    mode: Mode
+    vectors: Floats
+    words: tuple[str, ...]
+    pooling: Pooling
+    text_weight: float
+    num_candidates: int
+    where: Condition | None
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The first images, best first; equals by row id.
+
+    Attributes:
+        ids: row ids, shape (images,).
+        scores: float32, shape (images,).
+        bm25: float32, shape (images,); None in dense searches.
+        exact: every matching row was scored.
+        complete: nothing else matches.
+        tops: best cosine and best BM25 of each query, which hybrid scores are relative to.
+    """
+
+    ids: RowIds
+    scores: Floats
+    bm25: Floats | None
+    exact: bool
+    complete: bool
+    tops: Tops | None = None
+
+    def first(self, depth: int) -> Ranking:
+        """Return the first ``depth`` images in order."""
+        whole = self.complete and len(self.ids) <= depth
+        return replace(self.at(best(self.scores, self.ids, depth)), complete=whole)
+
+    def at(self, places: NDArray[np.intp]) -> Ranking:
+        """Return the images at some places."""
+        bm25 = None if self.bm25 is None else self.bm25[places]
+        return replace(self, ids=self.ids[places], scores=self.scores[places], bm25=bm25)
+
+
+class Ranker:
+    """Ranks the images of a table for one question."""
+
+    def __init__(self, served: Served, question: Question) -> None:
+        self._served = served
+        self._table = served.table
+        self._question = question
+
+    def rank(self, depth: int, tops: Tops | None = None) -> Ranking:
+        """Return the first ``depth`` images, or all that match.
+
+        Args:
+            depth: at least 1.
+            tops: of the ranking whose continuation this is: its scores keep their scale.
+        """
+        if self._question.mode == "dense":
+            return self._rank_dense(depth)
+        if self._question.mode == "text":
+            return self._rank_text(depth)
+        return self._rank_hybrid(depth, tops)
+
+    def _rank_dense(self, depth: int) -> Ranking:
+        wanted = depth if self._question.pooling == "max" else self._num_candidates(depth)
+        ids, exact, complete = self._dense_ids(wanted)
+        variants = take_variants(self._table, ids)
+        scores = self._pooled(variants).max(axis=0)
+        return Ranking(variants.ids, scores, None, exact, complete).first(depth)
+
+    def _rank_text(self, depth: int) -> Ranking:
+        lists = [self._text_list(words, depth) for words in self._question.words]
+        complete = all(len(found.ids) < depth for found in lists)
+        ids = np.unique(np.concatenate([found.ids for found in lists]))
+        scores = self._bm25(ids, lists, depth).max(axis=0)
+        return Ranking(ids, scores, scores, True, complete).first(depth)
+
+    def _rank_hybrid(self, depth: int, tops: Tops | None) -> Ranking:
+        num = self._num_candidates(depth)
+        while True:
+            ranking, unseen = self._rank_candidates(num, tops)
+            first = ranking.first(depth)
+            # An image on neither list has at most what the ends of both lists would have.
+            enough = len(first.ids) == depth and first.scores[-1] >= unseen
+            if not self._question.exact or ranking.complete or enough:
+                return first
+            num *= 4
+
+    def _rank_candidates(self, num: int, tops: Tops | None) -> tuple[Ranking, float]:
+        """Fuse ``num`` images of each list; return also the most that any other image may have."""
+        lists = [self._text_list(words, num) for words in self._question.words]
+        dense, exact, complete = self._dense_ids(num)
+        ids = np.unique(np.concatenate([dense, *(found.ids for found in lists)]))
+        variants = take_variants(self._table, ids)
+        cosines = self._pooled(variants)
+        bm25 = self._bm25(variants.ids, lists, num)
+        if tops is None:
+            tops = _row_maxima(cosines), _row_maxima(bm25)
+        last = np.array([[found.scores[-1] if len(found.ids) >= num else 0.0] for found in lists])
+        by_best = cosines.max(axis=0)[np.isin(variants.ids, dense)]
+        end = np.full((len(cosines), 1), by_best.min(initial=1.0))
+        fused = self._fuse(
+            np.concatenate([cosines, end], axis=1), np.concatenate([bm25, last], axis=1), tops
+        ).max(axis=0)
+        ranking = Ranking(variants.ids, fused[:-1], bm25.max(axis=0), exact, complete, tops)
+        return ranking, float(fused[-1])
+
+    def _fuse(
+        self, cosines: NDArray[np.floating], bm25: NDArray[np.floating], tops: Tops
+    ) -> Floats:
+        """Fuse scores on the scale of ``tops``, whichever images are among them."""
+        with_tops = [
+            np.concatenate([np.minimum(scores, np.array(top)[:, None]), np.array(top)[:, None]], 1)
+            for scores, top in zip((cosines, bm25), tops, strict=True)
+        ]
+        weights = (1.0, self._question.text_weight)
+        return fuse(with_tops, "floor", weights, _FLOORS)[:, :-1]
+
+    def _num_candidates(self, depth: int) -> int:
+        return max(self._question.num_candidates, 5 * depth)
+
+    def _pooled(self, variants: Variants) -> Floats:
+        """Return the scores of images for each query, shape (queries, images)."""
+        if not len(variants.ids):
+            return np.empty((len(self._question.vectors), 0), np.float32)
+        lengths = None
+        if self._question.pooling != "max":
+            lengths = mean_lengths(variants.vectors, variants.offsets)
+        scores = cosines_of(self._question.vectors, variants.vectors)
+        return pool(scores, variants.offsets, self._question.pooling, lengths)
+
+    def _dense_ids(self, num: int) -> tuple[RowIds, bool, bool]:
+        """Return the best ``num`` images of each query, whether all were scored, and are here."""
+        if self._few is not None:
+            return self._few, True, True
+        facts = self._served.facts
+        probing = self._served.probing
+        if facts is None or probing is None or self._question.exact:
+            return self._scan(num)
+        if self._question.where is not None:
+            probing = probing.widened(self._part, facts.num_partitions)
+        found = [
+            nearest(
+                self._table,
+                vector,
+                num,
+                probing,
+                self._question.where,
+                covered=self._served.covered,
+            ).ids
+            for vector in self._question.vectors
+        ]
+        shortest = min(map(len, found))
+        if shortest < num and shortest < self._num_matching:
+            return self._scan(num)
+        ids = np.unique(np.concatenate(found))
+        return ids, False, len(ids) >= self._num_matching
+
+    def _scan(self, num: int) -> tuple[RowIds, bool, bool]:
+        """Score every row; return the best ``num`` images by their best query."""
+        ids, scores = np.empty(0, np.uint64), np.empty(0, np.float32)
+        num_rows = 0
+        for batch in scan_variants(self._table, self._question.where):
+            num_rows += len(batch.ids)
+            if len(batch.ids):
+                ids = np.concatenate([ids, batch.ids])
+                scores = np.concatenate([scores, self._batch_scores(batch)])
+            if len(ids) > num:
+                order = best(scores, ids, num)
+                ids, scores = ids[order], scores[order]
+        return ids, True, num_rows <= num
+
+    def _batch_scores(self, batch: Variants) -> Floats:
+        lengths = None
+        if self._question.pooling != "max":
+            lengths = mean_lengths(batch.vectors, batch.offsets)
+        scores = self._question.vectors @ batch.vectors.T
+        of_queries = pool(scores, batch.offsets, self._question.pooling, lengths)
+        best_of_queries: Floats = of_queries.max(axis=0)
+        return best_of_queries
+
+    def _text_list(self, words: str, num: int) -> Found:
+        """Return the ``num`` images of the best BM25, and all that equal the last one."""
+        limit = num + 1
+        while True:
+            found = word_scores(self._table, words, limit, where=self._question.where)
+            if len(found.ids) < limit or found.scores[-1] < found.scores[num - 1]:
+                break
+            # Which of the equal ones come first is for us to say, so that it is always the same.
+            limit *= 4
+        kept = best(found.scores, found.ids, num)
+        return Found(found.ids[kept], found.scores[kept])
+
+    def _bm25(self, ids: RowIds, lists: list[Found], num: int) -> Floats:
+        """Return the BM25 of images for each query, shape (queries, images); 0 without a word."""
+        scores = np.zeros((len(lists), len(ids)), np.float32)
+        for row, words, found in zip(scores, self._question.words, lists, strict=True):
+            _put(row, ids, found)
+            missing = np.setdiff1d(ids, found.ids)
+            if len(found.ids) >= num and len(missing):
+                _put(row, ids, word_scores(self._table, words, len(missing), ids=missing))
+        return scores
+
+    @cached_property
+    def _few(self) -> RowIds | None:
+        """All rows that match the filter, where they are few; None where they are not."""
+        if self._question.where is None:
+            return None
+        ids = matching_ids(self._table, self._question.where, _SCORED_WITHOUT_INDEX + 1)
+        return ids if len(ids) <= _SCORED_WITHOUT_INDEX else None
+
+    @cached_property
+    def _num_matching(self) -> int:
+        where = self._question.where
+        return self._served.num_done if where is None else count_matching(self._table, where)
+
+    @property
+    def _part(self) -> float:
+        return self._num_matching / self._table.num_rows()
+
+
+def cosines_of(queries: Floats, vectors: Floats) -> Floats:
+    """Return cosines, shape (queries, vectors).
+
+    Not by a matrix product: there the last digits of one pair's cosine depend on how many others
+    are computed beside it, and so would the order of pages.
+    """
+    found: Floats = np.stack([np.einsum("vd,d->v", vectors, query) for query in queries])
+    return found
+
+
+def _put(row: Floats, ids: RowIds, found: Found) -> None:
+    if not len(ids):
+        return
+    order = np.argsort(ids)
+    places = np.searchsorted(ids, found.ids, sorter=order)
+    places = order[np.minimum(places, len(ids) - 1)]
+    here = ids[places] == found.ids
+    row[places[here]] = found.scores[here]
+
+
+def _row_maxima(scores: Floats) -> tuple[float, ...]:
+    return tuple(float(score) for score in scores.max(axis=1, initial=-1.0))

@@ -1,0 +1,343 @@
+"""Search one version of one table (no Ray)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from skytext.config import EmbedConfig, IndexConfig, SearchConfig
+from skytext.errors import CallError, ConfigError, TableError
+from skytext.filters import Condition, Need
+from skytext.models.embedder import Embedder
+from skytext.models.factory import make_table_embedder
+from skytext.search.cursor import Cursor
+from skytext.search.duplicates import group_duplicates
+from skytext.search.hits import Hit, SearchResult
+from skytext.search.question import Questioner, excluded_rows, find_named
+from skytext.search.ranker import Question, Ranker, Ranking, Served, cosines_of
+from skytext.search_request import Mode, SearchRequest
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.query import has_any, metadata_names, take_rows, take_variants
+from skytext.table.vector_index import prewarm
+
+MAX_DEPTH = 10_000
+"""Hits that pages lead to: each page costs as much as all before it."""
+_KINDS = {
+    "number": "a number",
+    "text": "text (numbers stand without quotes)",
+    "boolean": "true or false",
+    "time": "a time",
+}
+_COLUMNS = ["image_id", "uri", "captions", "datetime", "bbox", "gsd", "collection"]
+
+
+class Searcher:
+    """Searches one version of one table.
+
+    Args:
+        table: the version.
+        embedder: of the model that the table was embedded with.
+        index: probes and refinement, in place of those that were measured for the index.
+        search: how images are ranked.
+    """
+
+    def __init__(
+        self,
+        table: ImagesTable,
+        embedder: Embedder,
+        index: IndexConfig | None = None,
+        search: SearchConfig | None = None,
+    ) -> None:
+        if embedder.dim != table.identity.dim:
+            raise TableError(
+                f"{table.location.uri} holds vectors of {table.identity.dim} numbers, the embedder "
+                f"makes {embedder.dim}: search with the model that the table was embedded with"
+            )
+        self.table = table
+        self._config = search or SearchConfig()
+        self._served = Served.of_table(table, index or IndexConfig())
+        self._questioner = Questioner(table, embedder, self._config)
+        self._there: set[Need] = set()
+
+    @classmethod
+    def open(
+        cls,
+        table: str,
+        *,
+        version: int | None = None,
+        embedding_model: str | None = None,
+        embed: EmbedConfig | None = None,
+        index: IndexConfig | None = None,
+        search: SearchConfig | None = None,
+    ) -> Searcher:
+        """Open a table and load the model that it was embedded with.
+
+        Args:
+            table: folder or URI.
+            version: None for the promoted version, or the latest where none is promoted.
+            embedding_model: where the table's model is now, if its name no longer leads to it.
+            embed: how the model runs; which one it is, the table says.
+            index: probes and refinement, in place of those that were measured for the index.
+            search: how images are ranked.
+
+        Raises:
+            TableError: there is no such table or version, or the model is another than its own.
+            ModelError: the model cannot be loaded.
+        """
+        location = TableLocation.parse(table)
+        opened = (
+            ImagesTable.open_served(location)
+            if version is None
+            else ImagesTable.open(location, version)
+        )
+        identity = opened.identity
+        embedder = make_table_embedder(
+            location.uri,
+            model=identity.embedding_model,
+            revision=identity.embedding_revision,
+            fingerprint=identity.embedding_fingerprint,
+            embed=embed,
+            named=embedding_model,
+        )
+        return cls(opened, embedder, index, search)
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is a vector index whose recall was measured; others are not used."""
+        return self._served.facts is not None
+
+    def warm(self) -> None:
+        """Load the indexes into memory, so that the first search is as fast as the next."""
+        prewarm(self.table.dataset)
+
+    def search(
+        self,
+        asked: str | SearchRequest,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        where: Condition | None = None,
+        mode: Mode | None = None,
+    ) -> SearchResult:
+        """Find the images that fit best.
+
+        Args:
+            asked: plain words, or all that can be asked for; with the latter, the other arguments
+                stay away.
+            k: hits wanted, 1 to 1000.
+            exact: score every row even where there is an index.
+            where: only images that it lets through are looked at; see `skytext.filters`. All of
+                them are found, if they are fewer than ``k``.
+            mode: dense, text or hybrid; None for the configured default.
+
+        Raises:
+            CallError: nothing is asked for, ``k`` is out of range, a filter is on what no image
+                has, an image is named that is not there, or a cursor is of another search.
+            TableError: text search without a full-text index.
+        """
+        if isinstance(asked, SearchRequest):
+            if (k, exact, where, mode) != (10, False, None, None):
+                raise ConfigError("k, exact, where and mode stand in the SearchRequest itself")
+            request = asked
+        else:
+            request = SearchRequest(text=asked, k=k, exact=exact, where=where, mode=mode)
+        mode = self._mode(request)
+        question_id = self._question_id(request, mode)
+        cursor = Cursor.of_request(request, self.table.version, question_id)
+        if request.where is not None:
+            self._check_filter(request.where)
+        named = find_named(self.table, request)
+        question = self._questioner.ask(request, mode, named)
+        page = _Page(self._served, question, request, cursor, self._config, named)
+        ranking, places = page.find()
+        hits = self._hits(ranking, places[: request.k], question)
+        next_cursor = None
+        if len(places) > request.k:
+            last = places[request.k - 1][0]
+            next_cursor = Cursor(
+                version=self.table.version,
+                question=question_id,
+                offset=page.offset + request.k,
+                score=float(ranking.scores[last]),
+                row_id=int(ranking.ids[last]),
+                tops=ranking.tops,
+            ).encode()
+        return SearchResult(
+            hits=hits,
+            table_version=self.table.version,
+            mode=mode,
+            exact=ranking.exact,
+            next_cursor=next_cursor,
+            note=None if hits else _why_nothing(request, mode, cursor),
+        )
+
+    def _mode(self, request: SearchRequest) -> Mode:
+        """Return the mode to search in.
+
+        Raises:
+            TableError: words are asked for by name, and there is no full-text index.
+        """
+        if request.mode is None:
+            has_words = bool(request.all_texts) and not request.has_images
+            can_go_by_words = has_words and self._served.has_text
+            wanted = self._config.mode
+            if wanted == "text" and (request.positive or request.negative):
+                wanted = "dense"
+            return wanted if can_go_by_words else "dense"
+        if request.mode != "dense" and not self._served.has_text:
+            raise TableError(
+                f"version {self.table.version} of {self.table.location.uri} has no full-text "
+                f"index: skytext index {self.table.location.uri} builds it; search with mode dense"
+            )
+        return request.mode
+
+    def _question_id(self, request: SearchRequest, mode: Mode) -> str:
+        """Return what tells a search from others, the page apart."""
+        said = f"{request.fingerprint()} {mode} {self._config.model_dump_json()}"
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def _hits(
+        self, ranking: Ranking, places: list[tuple[int, list[int]]], question: Question
+    ) -> tuple[Hit, ...]:
+        if not places:
+            return ()
+        heads = [place for place, _ in places]
+        ids = ranking.ids[heads]
+        variants = take_variants(self.table, ids)
+        cosines = cosines_of(question.vectors, variants.vectors).max(axis=0)
+        ends = np.append(variants.offsets[1:], len(variants.vectors))
+        of_image = {
+            int(row_id): cosines[start:end]
+            for row_id, start, end in zip(variants.ids, variants.offsets, ends, strict=True)
+        }
+        behind = [place for _, others in places for place in others]
+        ids_behind = take_rows(self.table, ranking.ids[behind], ["image_id"])
+        names = {place: row["image_id"] for place, row in zip(behind, ids_behind, strict=True)}
+        rows = take_rows(self.table, ids, _COLUMNS)
+        return tuple(
+            _hit(
+                row,
+                of_image[int(ranking.ids[place])],
+                float(ranking.scores[place]),
+                None if ranking.bm25 is None else float(ranking.bm25[place]),
+                tuple(names[other] for other in others),
+            )
+            for row, (place, others) in zip(rows, places, strict=True)
+        )
+
+    def _check_filter(self, where: Condition) -> None:
+        """Refuse a filter on what no image has: its answer would say nothing of the images."""
+        for need in where.needs():
+            if need in self._there:
+                continue
+            if has_any(self.table, need):
+                self._there.add(need)
+                continue
+            kind = "" if need.kind is None else f" as {_KINDS[need.kind]}"
+            message = f"no image of {self.table.location.uri} has {need.name}{kind}"
+            if need.name.startswith("metadata."):
+                names = metadata_names(self.table)
+                there = ", ".join(names) if names else "nothing"
+                message += f" (the first images' metadata: {there})"
+            raise CallError(message)
+
+
+class _Page:
+    """Finds the images of one page: those behind the cursor."""
+
+    def __init__(
+        self,
+        served: Served,
+        question: Question,
+        request: SearchRequest,
+        cursor: Cursor | None,
+        config: SearchConfig,
+        named: dict[str, int],
+    ) -> None:
+        self.offset = 0 if cursor is None else cursor.offset
+        if self.offset + request.k > MAX_DEPTH:
+            raise CallError(
+                f"pages end at {MAX_DEPTH:,} hits (asked for: {self.offset + request.k:,}): narrow "
+                "the search with a filter"
+            )
+        self._served = served
+        self._ranker = Ranker(served, question)
+        self._request = request
+        self._cursor = cursor
+        self._config = config
+        self._excluded = excluded_rows(named)
+
+    def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
+        """Return a ranking, and the places in it of the page's images, each with its duplicates.
+
+        One place more than the page has says that there is a further page.
+        """
+        # One more than is wanted, so that whether there are more is known.
+        depth = self.offset + self._request.k + 1 + len(self._excluded)
+        tops = None if self._cursor is None else self._cursor.tops
+        while True:
+            ranking = self._without_named(self._ranker.rank(depth, tops))
+            places = [group for group in self._groups(ranking) if self._is_behind(ranking, group)]
+            if len(places) > self._request.k or ranking.complete:
+                return ranking, places[: self._request.k + 1]
+            depth *= 2
+
+    def _groups(self, ranking: Ranking) -> list[tuple[int, list[int]]]:
+        if not self._request.group_duplicates:
+            return [(place, []) for place in range(len(ranking.ids))]
+        cosine = self._config.duplicate_cosine
+        return list(group_duplicates(self._served.table, ranking, cosine))
+
+    def _is_behind(self, ranking: Ranking, group: tuple[int, list[int]]) -> bool:
+        if self._cursor is None:
+            return True
+        score, row_id = float(ranking.scores[group[0]]), int(ranking.ids[group[0]])
+        return (-score, row_id) > (-self._cursor.score, self._cursor.row_id)
+
+    def _without_named(self, ranking: Ranking) -> Ranking:
+        if not len(self._excluded):
+            return ranking
+        return ranking.at(np.flatnonzero(~np.isin(ranking.ids, self._excluded)))
+
+
+def _why_nothing(request: SearchRequest, mode: Mode, cursor: Cursor | None) -> str:
+    if cursor is not None:
+        return "no further image matches"
+    if mode == "text":
+        filtered = "" if request.where is None else " that the filter lets through"
+        return (
+            f"no image{filtered} has any of these words in its text (the commonest, such as 'the' "
+            "and 'of', are not looked for)"
+        )
+    return "no image in this table" if request.where is None else "no image matches the filter"
+
+
+def _hit(
+    row: dict[str, Any],
+    cosines: np.ndarray[Any, np.dtype[np.float32]],
+    score: float,
+    bm25: float | None,
+    duplicates: tuple[str, ...],
+) -> Hit:
+    variant = int(np.argmax(cosines))
+    caption = row["captions"][variant]
+    box = row["bbox"]
+    return Hit(
+        image_id=row["image_id"],
+        score=score,
+        uri=row["uri"],
+        variant=variant,
+        cosine=float(cosines[variant]),
+        bm25=bm25,
+        one_sentence=caption["one_sentence"],
+        feature=caption["feature"],
+        caption=caption["caption"],
+        datetime=row["datetime"],
+        bbox=None if box is None else (box["west"], box["south"], box["east"], box["north"]),
+        gsd=row["gsd"],
+        collection=row["collection"],
+        duplicates=duplicates,
+    )

@@ -1,0 +1,192 @@
+"""The vector index of a table: which kind, how far a search looks, and what it finds.
+
+The measurement is stored in the table's configuration, which travels with every version. It is
+taken away before an index is built and put back when that index has been measured: an index
+without it was never measured, and is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lance
+
+from skytext.config import IndexConfig, VectorIndexKind
+
+VECTOR_INDEX = "vectors_idx"
+TEXT_INDEX = "text_idx"
+_FACTS_KEY = "skytext.vector_index"
+
+# k-means on 64 vectors a partition instead of 256: a quarter of the time, the same recall.
+_SAMPLE_RATE = 64
+# RaBitQ was by far the cheapest to build at equal recall (docs/benchmarks.md); lance-ray and
+# Lance differ in their default number of bits, so it is always said.
+_RQ_BITS = (5, 3, 1)
+# A row id, and what RaBitQ keeps of a vector beside its bits.
+_BYTES_BESIDE_CODE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPlan:
+    """How a vector index is to be built.
+
+    Attributes:
+        kind: as Lance names it.
+        num_partitions: of the IVF part.
+        num_bits: of a code for a number of the vector; None where the kind has none.
+        num_sub_vectors: of product quantisation; None where the kind has none.
+    """
+
+    kind: str
+    num_partitions: int
+    num_bits: int | None = None
+    num_sub_vectors: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of ``create_index`` beside column, kind and name."""
+        options: dict[str, Any] = {
+            "metric": "cosine",
+            "num_partitions": self.num_partitions,
+            "sample_rate": _SAMPLE_RATE,
+        }
+        if self.num_bits is not None:
+            options["num_bits"] = self.num_bits
+        if self.num_sub_vectors is not None:
+            options["num_sub_vectors"] = self.num_sub_vectors
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """How far a search by an index looks.
+
+    Attributes:
+        nprobes: partitions.
+        refine_factor: candidates scored exactly, times k.
+    """
+
+    nprobes: int
+    refine_factor: int
+
+    def widened(self, part: float, num_partitions: int) -> Probing:
+        """Return it for a search among a part of the rows, over 0 to 1.
+
+        By the root: recall stays what it is without a filter (docs/retrieval.md).
+        """
+        nprobes = min(num_partitions, math.ceil(self.nprobes / math.sqrt(part)))
+        return Probing(max(nprobes, self.nprobes), self.refine_factor)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorIndexFacts:
+    """What is known of a table's vector index.
+
+    Attributes:
+        kind: as Lance names it.
+        num_partitions: of the IVF part.
+        num_bits: see `VectorPlan`.
+        nprobes: partitions that a search looks into.
+        refine_factor: candidates scored exactly, times k.
+        recall_at_10: part of the ten nearest images of a query that the index finds.
+        num_queries: on which that was measured.
+        num_rows: images that were in the index.
+    """
+
+    kind: str
+    num_partitions: int
+    num_bits: int | None
+    nprobes: int
+    refine_factor: int
+    recall_at_10: float
+    num_queries: int
+    num_rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return asdict(self)
+
+
+def choose_plan(num_vectors: int, dim: int, config: IndexConfig, memory_bytes: int) -> VectorPlan:
+    """Choose how to index vectors: by their number, their dimension and the memory there is.
+
+    RaBitQ, with as many bits as fit half of the memory; scalar quantisation where the dimension is
+    no multiple of 8, which RaBitQ needs. A setting that is given is taken as it is.
+
+    Args:
+        num_vectors: variants of all images.
+        dim: numbers a vector.
+        config: what is given.
+        memory_bytes: of the machine that searches.
+    """
+    kind: VectorIndexKind = config.kind
+    if kind == "auto":
+        kind = "IVF_RQ" if dim % 8 == 0 else "IVF_SQ"
+    num_bits = config.num_bits
+    if kind == "IVF_RQ" and num_bits is None:
+        sizes = {bits: index_bytes(num_vectors, dim, bits) for bits in _RQ_BITS}
+        num_bits = next((b for b in _RQ_BITS if sizes[b] <= memory_bytes / 2), _RQ_BITS[-1])
+    sub_vectors = None
+    if kind.endswith("PQ"):
+        sub_vectors = next(n for n in (dim // 4, dim // 2, dim) if n and dim % n == 0)
+    return VectorPlan(
+        kind=kind,
+        num_partitions=config.num_partitions or choose_partitions(num_vectors),
+        num_bits=num_bits if kind == "IVF_RQ" else None,
+        num_sub_vectors=sub_vectors,
+    )
+
+
+def index_bytes(num_vectors: int, dim: int, num_bits: int) -> int:
+    """Return about how large a RaBitQ index is in memory."""
+    return num_vectors * (dim * num_bits // 8 + _BYTES_BESIDE_CODE)
+
+
+def choose_partitions(num_vectors: int) -> int:
+    """Return the number of partitions for this many vectors: a quarter of the square root.
+
+    512 partitions for five million vectors built in a third of the time of 2,048 at equal recall.
+    """
+    return max(1, round(math.sqrt(num_vectors) / 4))
+
+
+def index_names(dataset: lance.LanceDataset) -> set[str]:
+    """Return the names of a data set's indexes."""
+    return {index.name for index in dataset.describe_indices()}
+
+
+def num_unindexed_fragments(dataset: lance.LanceDataset) -> int:
+    """Return the number of fragments that the vector index does not cover."""
+    covered: set[int] = set()
+    for index in dataset.describe_indices():
+        if index.name == VECTOR_INDEX:
+            for segment in index.segments:
+                covered |= set(segment.fragment_ids)
+    return sum(fragment.fragment_id not in covered for fragment in dataset.get_fragments())
+
+
+def read_facts(dataset: lance.LanceDataset) -> VectorIndexFacts | None:
+    """Return what is known of the vector index; None where there is none that was measured."""
+    stored = dataset.config().get(_FACTS_KEY)
+    if stored is None or VECTOR_INDEX not in index_names(dataset):
+        return None
+    return VectorIndexFacts(**json.loads(stored))
+
+
+def prewarm(dataset: lance.LanceDataset) -> None:
+    """Load the indexes that searches use into memory."""
+    for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX}:
+        dataset.prewarm_index(name)
+
+
+def store_facts(dataset: lance.LanceDataset, facts: VectorIndexFacts) -> None:
+    """Store what is known of the vector index: makes a version."""
+    dataset.update_config({_FACTS_KEY: json.dumps(facts.to_json())})
+
+
+def forget_facts(dataset: lance.LanceDataset) -> None:
+    """Take away what is known of a vector index that is about to be replaced or dropped."""
+    if _FACTS_KEY in dataset.config():
+        dataset.delete_config_keys([_FACTS_KEY])

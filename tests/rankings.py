@@ -1,0 +1,36 @@
+"""Ask a table as `Searcher` does, by a vector and without an embedder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skytext.config import IndexConfig
+from skytext.filters import Condition
+from skytext.search.ranker import Question, Ranker, Ranking, Served
+from skytext.table.images import ImagesTable
+from skytext.table.query import take_rows
+
+
+def dense_question(
+    *vectors: Any, where: Condition | None = None, exact: bool = False, **more: Any
+) -> Question:
+    """The paper's rule."""
+    settings: dict[str, Any] = {"pooling": "max", "text_weight": 0.2, "num_candidates": 50}
+    return Question(
+        mode="dense",
+        vectors=np.asarray(vectors, np.float32),
+        words=(),
+        where=where,
+        exact=exact,
+        **settings | more,
+    )
+
+
+def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Ranking:
+    return Ranker(Served.of_table(table, IndexConfig(**index)), question).rank(k)
+
+
+def column(table: ImagesTable, ranking: Ranking, name: str = "member") -> list[Any]:
+    return [row[name] for row in take_rows(table, ranking.ids, [name])]
