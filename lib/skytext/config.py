@@ -319,7 +319,7 @@ class IndexConfig(_Section):
         None,
         ge=1,
         le=9,
-        description="Bits of RaBitQ for each number of a vector; null: 5, or fewer where the index "
+        description="Bits of RaBitQ for each number of a vector; null: 3, or 1 where the index "
         "would take more than half of the memory.",
     )
     nprobes: PositiveInt | None = Field(

@@ -13,6 +13,8 @@ from skytext.cli.options import AsJson, ConfigFile, EmbeddingModel, Settings, Ta
 from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from skytext.config import Config
     from skytext.search import Hit, SearchResult
     from skytext.table.images import ImagesTable
@@ -158,6 +160,11 @@ def search(
             as_json=as_json,
         )
         return
+    pixels = None
+    if image is not None:
+        from skytext.models.describe import read_image
+
+        pixels = read_image(image, resolved.images)
     from skytext.search import Searcher, cursor_version
 
     if cursor is not None and version is None:
@@ -170,9 +177,9 @@ def search(
         index=resolved.index,
         search=resolved.search,
     )
-    if image is not None:
+    if pixels is not None:
         asked["described"] = _describe(
-            searcher.table, image, make_config(config, settings, base=_made_by(searcher.table))
+            searcher.table, pixels, make_config(config, settings, base=_made_by(searcher.table))
         )
     result = searcher.search(SearchRequest.from_json(asked))
     if as_json:
@@ -210,10 +217,10 @@ def _made_by(table: ImagesTable) -> dict[str, Any]:
     return {"caption": {name: value for name, value in caption.items() if value}}
 
 
-def _describe(table: ImagesTable, image: Path, config: Config) -> tuple[str, ...]:
-    """Describe an image file with the model of the table, or the one that the settings name."""
+def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[str, ...]:
+    """Describe an image with the model of the table, or the one that the settings name."""
     from skytext.cli.output import note
-    from skytext.models.describe import describe_file, document_texts, fingerprint_of
+    from skytext.models.describe import describe_image, document_texts, fingerprint_of
 
     row = table.some_row(_MODEL_COLUMNS)
     if row is not None and row["caption_fingerprint"] != fingerprint_of(config):
@@ -221,8 +228,8 @@ def _describe(table: ImagesTable, image: Path, config: Config) -> tuple[str, ...
             f"the table was described by {row['caption_model']} with other settings than these: "
             "scores may be lower than they should"
         )
-    variants = describe_file(image, config)
-    note(f"{image.name}: {variants[0].one_sentence}")
+    variants = describe_image(image, config)
+    note(f"the image: {variants[0].one_sentence}")
     return document_texts(variants)
 
 

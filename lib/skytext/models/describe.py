@@ -5,40 +5,55 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from PIL import Image
+
 from skytext.captions import Variant, document_text
-from skytext.config import Config
+from skytext.config import Config, ImageConfig
 from skytext.errors import CallError, SampleError
 from skytext.images import ImageLimits, decode_rgb, normalise
 from skytext.models.factory import make_captioner
 from skytext.models.identity import caption_fingerprint, caption_model, prompt_of
 
 
-def describe_file(path: Path, config: Config) -> tuple[Variant, ...]:
-    """Start an engine, describe an image file as a job would, and end the engine.
+def read_image(path: Path, images: ImageConfig) -> Image.Image:
+    """Read an image file as a job would.
 
     Args:
         path: JPEG, PNG, WebP or TIFF.
-        config: the model and how it is asked.
+        images: what is accepted.
 
     Raises:
-        CallError: the file cannot be read or is no image, or the model cannot be used.
-        JobError: the engine died, or found nothing to say.
+        CallError: it cannot be read, or is no image that is accepted.
     """
     limits = ImageLimits(
-        max_pixels=config.images.max_pixels,
-        min_side_px=config.images.min_side_px,
-        max_side_px=config.images.max_side_px,
+        max_pixels=images.max_pixels,
+        min_side_px=images.min_side_px,
+        max_side_px=images.max_side_px,
     )
     try:
-        image = decode_rgb(normalise(path.read_bytes(), limits).data)
+        return decode_rgb(normalise(path.read_bytes(), limits).data)
     except OSError as error:
         raise CallError(f"cannot read the image {path}: {error.strerror}") from error
     except SampleError as error:
         raise CallError(f"cannot use the image {path}: {error.detail}") from error
+
+
+def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
+    """Start an engine, describe one image, and end the engine.
+
+    Args:
+        image: RGB.
+        config: the model and how it is asked.
+
+    Raises:
+        CallError: the model cannot be used.
+        JobError: the engine died.
+        SampleError: it found nothing to say.
+    """
     model, prompt = caption_model(config.caption), prompt_of(config.caption)
     captioner = make_captioner(config.caption, model, prompt)
     try:
-        return asyncio.run(captioner.describe(image, path.name)).variants
+        return asyncio.run(captioner.describe(image, "query")).variants
     finally:
         captioner.engine.close()
 

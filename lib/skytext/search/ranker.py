@@ -32,16 +32,19 @@ from skytext.table.query import (
 )
 from skytext.table.vector_index import (
     TEXT_INDEX,
+    VECTOR_INDEX,
     Probing,
     VectorIndexFacts,
     index_names,
-    num_unindexed_fragments,
+    is_covered,
     read_facts,
 )
 
 # Fetching and scoring a thousand images of five vectors of 384 numbers takes about 20 ms, which is
 # what the index takes; up to here an exact answer is worth what it costs more.
 _SCORED_WITHOUT_INDEX = 3_000
+# A matrix product's last digits depend on its shape.
+_ROUNDING = 1e-5
 # Cosine and BM25 start here: hybrid scores are measured from the lower end of each scale.
 _FLOORS = (-1.0, 0.0)
 
@@ -58,6 +61,7 @@ class Served:
         probing: how far a search by that index looks.
         covered: the vector index covers every row.
         has_text: there is a full-text index.
+        text_covered: it covers every row.
         num_done: images that are done.
     """
 
@@ -66,6 +70,7 @@ class Served:
     probing: Probing | None
     covered: bool
     has_text: bool
+    text_covered: bool
     num_done: int
 
     @classmethod
@@ -85,8 +90,9 @@ class Served:
             table=table,
             facts=facts,
             probing=probing,
-            covered=facts is not None and num_unindexed_fragments(table.dataset) == 0,
+            covered=facts is not None and is_covered(table.dataset, VECTOR_INDEX),
             has_text=TEXT_INDEX in index_names(table.dataset),
+            text_covered=is_covered(table.dataset, TEXT_INDEX),
             num_done=count_matching(table),
         )
 
@@ -155,6 +161,7 @@ class Ranker:
         self._served = served
         self._table = served.table
         self._question = question
+        self._by_words: dict[str, Found] = {}
 
     def rank(self, depth: int, tops: Tops | None = None) -> Ranking:
         """Return the first ``depth`` images, or all that match.
@@ -178,7 +185,7 @@ class Ranker:
 
     def _rank_text(self, depth: int) -> Ranking:
         lists = [self._text_list(words, depth) for words in self._question.words]
-        complete = all(len(found.ids) < depth for found in lists)
+        complete = not self._served.text_covered or all(len(f.ids) < depth for f in lists)
         ids = np.unique(np.concatenate([found.ids for found in lists]))
         scores = self._bm25(ids, lists, depth).max(axis=0)
         return Ranking(ids, scores, scores, True, complete).first(depth)
@@ -265,7 +272,7 @@ class Ranker:
         return ids, False, len(ids) >= self._num_matching
 
     def _scan(self, num: int) -> tuple[RowIds, bool, bool]:
-        """Score every row; return the best ``num`` images by their best query."""
+        """Score every row; return the best ``num`` images by their best query, and equal ones."""
         ids, scores = np.empty(0, np.uint64), np.empty(0, np.float32)
         num_rows = 0
         for batch in scan_variants(self._table, self._question.where):
@@ -274,8 +281,10 @@ class Ranker:
                 ids = np.concatenate([ids, batch.ids])
                 scores = np.concatenate([scores, self._batch_scores(batch)])
             if len(ids) > num:
-                order = best(scores, ids, num)
-                ids, scores = ids[order], scores[order]
+                # What equals the last one stays: which comes first, the exact scores say.
+                last = np.partition(scores, len(scores) - num)[len(scores) - num]
+                kept = scores >= last - _ROUNDING
+                ids, scores = ids[kept], scores[kept]
         return ids, True, num_rows <= num
 
     def _batch_scores(self, batch: Variants) -> Floats:
@@ -288,7 +297,9 @@ class Ranker:
         return best_of_queries
 
     def _text_list(self, words: str, num: int) -> Found:
-        """Return the ``num`` images of the best BM25, and all that equal the last one."""
+        """Return the ``num`` images of the best BM25, or more."""
+        if not self._served.text_covered:
+            return self._every_word(words)
         limit = num + 1
         while True:
             found = word_scores(self._table, words, limit, where=self._question.where)
@@ -299,13 +310,30 @@ class Ranker:
         kept = best(found.scores, found.ids, num)
         return Found(found.ids[kept], found.scores[kept])
 
+    def _every_word(self, words: str) -> Found:
+        """Return all images that match and have one of the words.
+
+        Rows that the full-text index does not cover get their BM25 from statistics of the rows
+        that are asked for, so that only one question gives scores that compare: all rows.
+        """
+        if words not in self._by_words:
+            found = word_scores(self._table, words, self._table.num_rows())
+            where = self._question.where
+            if where is not None:
+                every = matching_ids(self._table, where, self._table.num_rows())
+                kept = np.isin(found.ids, every)
+                found = Found(found.ids[kept], found.scores[kept])
+            order = best(found.scores, found.ids, len(found.ids))
+            self._by_words[words] = Found(found.ids[order], found.scores[order])
+        return self._by_words[words]
+
     def _bm25(self, ids: RowIds, lists: list[Found], num: int) -> Floats:
         """Return the BM25 of images for each query, shape (queries, images); 0 without a word."""
         scores = np.zeros((len(lists), len(ids)), np.float32)
         for row, words, found in zip(scores, self._question.words, lists, strict=True):
             _put(row, ids, found)
             missing = np.setdiff1d(ids, found.ids)
-            if len(found.ids) >= num and len(missing):
+            if self._served.text_covered and len(found.ids) >= num and len(missing):
                 _put(row, ids, word_scores(self._table, words, len(missing), ids=missing))
         return scores
 
