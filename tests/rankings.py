@@ -10,7 +10,7 @@ from skytext.config import IndexConfig
 from skytext.filters import Condition
 from skytext.search.ranker import Question, Ranker, Ranking, Served
 from skytext.table.images import ImagesTable
-from skytext.table.query import take_rows
+from skytext.table.query import take
 
 
 def dense_question(
@@ -33,4 +33,4 @@ def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Rankin
 
 
 def column(table: ImagesTable, ranking: Ranking, name: str = "member") -> list[Any]:
-    return [row[name] for row in take_rows(table, ranking.ids, [name])]
+    return list(take(table, ranking.ids, [name]).column(name).to_pylist())

@@ -8,7 +8,7 @@ import numpy as np
 
 from skytext.search.ranker import Ranking
 from skytext.table.images import ImagesTable
-from skytext.table.query import Floats, RowIds, take_rows, take_variants
+from skytext.table.query import Floats, Variants, take, variants_of
 
 _AT_ONCE = 256
 
@@ -31,8 +31,9 @@ def group_duplicates(
     heads = np.empty((0, table.identity.dim), np.float32)
     for start in range(0, len(ranking.ids), _AT_ONCE):
         ids = ranking.ids[start : start + _AT_ONCE]
-        contents = [row["content_sha256"] for row in take_rows(table, ids, ["content_sha256"])]
-        for i, mean in enumerate(mean_vectors(table, ids)):
+        rows = take(table, ids, ["vectors", "content_sha256"])
+        contents = rows.column("content_sha256").to_pylist()
+        for i, mean in enumerate(mean_vectors(variants_of(rows, table.identity.dim))):
             content = contents[i]
             near = np.flatnonzero(heads @ mean >= cosine)
             found = of_bytes.get(content) if content else None
@@ -49,12 +50,9 @@ def group_duplicates(
     yield from groups
 
 
-def mean_vectors(table: ImagesTable, ids: RowIds) -> Floats:
-    """Return the unit mean vector of each image, float32, shape (images, dim), as ``ids`` go."""
-    variants = take_variants(table, ids)
+def mean_vectors(variants: Variants) -> Floats:
+    """Return the unit mean vector of each image, float32, shape (images, dim)."""
     sums = np.add.reduceat(variants.vectors, variants.offsets, axis=0)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    means = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
-    order = np.argsort(variants.ids)
-    found: Floats = means[order[np.searchsorted(variants.ids, ids, sorter=order)]]
-    return found
+    means: Floats = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return means

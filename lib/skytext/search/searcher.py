@@ -20,7 +20,7 @@ from skytext.search.ranker import Question, Ranker, Ranking, Served, cosines_of
 from skytext.search_request import Mode, SearchRequest
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import has_any, metadata_names, take_rows, take_variants
+from skytext.table.query import has_any, metadata_names, take, variants_of
 from skytext.table.vector_index import prewarm
 
 MAX_DEPTH = 10_000
@@ -204,28 +204,27 @@ class Searcher:
     ) -> tuple[Hit, ...]:
         if not places:
             return ()
-        heads = [place for place, _ in places]
-        ids = ranking.ids[heads]
-        variants = take_variants(self.table, ids)
-        cosines = cosines_of(question.vectors, variants.vectors).max(axis=0)
-        ends = np.append(variants.offsets[1:], len(variants.vectors))
-        of_image = {
-            int(row_id): cosines[start:end]
-            for row_id, start, end in zip(variants.ids, variants.offsets, ends, strict=True)
-        }
-        behind = [place for _, others in places for place in others]
-        ids_behind = take_rows(self.table, ranking.ids[behind], ["image_id"])
-        names = {place: row["image_id"] for place, row in zip(behind, ids_behind, strict=True)}
-        rows = take_rows(self.table, ids, _COLUMNS)
+        shown = take(
+            self.table, ranking.ids[[place for place, _ in places]], [*_COLUMNS, "vectors"]
+        )
+        variants = variants_of(shown, self.table.identity.dim)
+        cosines = np.split(
+            cosines_of(question.vectors, variants.vectors).max(axis=0), variants.offsets[1:]
+        )
+        behind = ranking.ids[[place for _, others in places for place in others]]
+        names = take(self.table, behind, ["image_id"])
+        name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
         return tuple(
             _hit(
                 row,
-                of_image[int(ranking.ids[place])],
+                of_image,
                 float(ranking.scores[place]),
                 None if ranking.bm25 is None else float(ranking.bm25[place]),
-                tuple(names[other] for other in others),
+                tuple(name_of[int(ranking.ids[other])] for other in others),
             )
-            for row, (place, others) in zip(rows, places, strict=True)
+            for row, of_image, (place, others) in zip(
+                shown.select(_COLUMNS).to_pylist(), cosines, places, strict=True
+            )
         )
 
     def _check_filter(self, where: Condition) -> None:
