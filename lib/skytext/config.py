@@ -313,7 +313,7 @@ class IndexConfig(_Section):
         "where the vectors' dimension is no multiple of 8.",
     )
     num_partitions: PositiveInt | None = Field(
-        None, description="null: a quarter of the root of the number of vectors."
+        None, description="null: half of the root of the number of vectors."
     )
     num_bits: int | None = Field(
         None,

@@ -28,12 +28,20 @@ def described_row(member: str, texts: list[str], **more: Any) -> dict[str, Any]:
     return row
 
 
-def make_described_table(folder: Path) -> ImagesTable:
-    """A table of four images that are done and three that failed, in two commits."""
+def make_described_table(folder: Path, **more: Any) -> ImagesTable:
+    """A table of four images that are done and three that failed, in two commits.
+
+    Args:
+        folder: where it goes.
+        more: columns of the images that are done.
+    """
     where = location(folder)
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
     writer = committer(where, identity("fake", fingerprint))
-    good = [described_row(member, texts) for member, texts in DESCRIBED.items()]
+    good = [
+        described_row(member, texts, text="\n\n".join(texts), **more)
+        for member, texts in DESCRIBED.items()
+    ]
     failed = [failed_row(member, reason=reason) for member, reason in FAILED.items()]
     writer.commit([stage(where, [*good[:2], *failed])])
     writer.commit([stage(where, good[2:])])

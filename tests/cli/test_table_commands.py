@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from skytext.config import EmbedConfig, IndexConfig, SearchConfig
 from skytext.models.factory import make_embedder
 from skytext.models.identity import ModelIdentity
 from skytext.search import Searcher
 from skytext.table.images import ImagesTable
+from skytext.table.index import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.runs import RunRecord, record_run
 from tests.cli.conftest import Called, Skytext
@@ -330,3 +332,75 @@ def test_a_model_that_changed_since_is_refused(skytext: Skytext, tmp_path: Path)
     called = skytext("search", tmp_path / "table", "a")
     assert (called.status, called.out) == (2, "")
     assert "is not that model" in called.err
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with its indexes, whose images the fake model described."""
+    folder = tmp_path_factory.mktemp("searched") / "table"
+    made_by = {"caption_model": "fake", "prompt_id": "rsrt-1"}
+    table = make_described_table(folder, **made_by)
+    build_indexes(table, IndexConfig())
+    return folder
+
+
+def test_the_modes_of_a_search(skytext: Skytext, searched: Path) -> None:
+    default = answer(skytext("search", searched, "harbour", "--json"))
+    assert default["mode"] == "hybrid"
+    assert default["hits"][0]["bm25"] > 0
+    words = answer(skytext("search", searched, "harbour", "--mode", "text", "--json"))
+    assert [hit["uri"].rpartition("#")[2] for hit in words["hits"]] == ["harbour.jpg"]
+    assert words["hits"][0]["score"] == words["hits"][0]["bm25"]
+    dense = answer(skytext("search", searched, "harbour", "--mode", "dense", "--json"))
+    assert dense["hits"][0]["score"] == dense["hits"][0]["cosine"]
+    assert dense["hits"][0]["bm25"] is None
+    nothing = skytext("search", searched, "the", "--mode", "text")
+    assert (nothing.status, nothing.out[:35]) == (0, "no image has any of these words in ")
+
+
+def test_pages_on_the_command_line(skytext: Skytext, searched: Path) -> None:
+    first = answer(skytext("search", searched, "a river", "-k", 3, "--json"))
+    on = ["--cursor", first["next_cursor"]]
+    second = answer(skytext("search", searched, "a river", "-k", 3, *on, "--json"))
+    assert second["next_cursor"] is None
+    found = [hit["image_id"] for hit in (*first["hits"], *second["hits"])]
+    assert len(set(found)) == len(found) == len(DESCRIBED)
+    people = skytext("search", searched, "a river", "-k", 3)
+    assert people.err.endswith(f"more: the same search with --cursor {first['next_cursor']}\n")
+    # The cursor's version is searched, whatever has become live.
+    ImagesTable.open(TableLocation.parse(str(searched))).dataset.update_config({"x": "y"})
+    assert (
+        answer(skytext("search", searched, "a river", *on, "--json"))["table_version"]
+        == (first["table_version"])
+    )
+    assert skytext("search", searched, "a forest", *on).status == 2
+
+
+def test_queries_examples_and_groups_on_the_command_line(skytext: Skytext, searched: Path) -> None:
+    hits = answer(skytext("search", searched, "a harbour with cranes", "--json"))["hits"]
+    harbour = hits[0]["image_id"]
+    for options in (
+        ["--like", harbour],
+        ["dense forest", "--also", "ships in a harbour", "--combine", "mean"],
+        ["forest", "--positive", "river", "--negative", "ships", "--group-duplicates"],
+        ["forest", "--positive-image", harbour],
+        ["forest", "--negative-image", harbour],
+    ):
+        found = answer(skytext("search", searched, *options, "--json"))
+        assert len(found["hits"]) == (3 if harbour in options else 4)
+        assert harbour not in {hit["image_id"] for hit in found["hits"]} or harbour not in options
+
+
+def test_a_new_image_is_described_by_the_tables_model(
+    skytext: Skytext, searched: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (32, 32), (10, 90, 30)).save(tmp_path / "new.png")
+    asked = ["search", searched, "--image", tmp_path / "new.png"]
+    called = skytext(*asked, "--json")
+    found = answer(called)
+    assert found["mode"] == "dense"
+    assert len(found["hits"]) == len(DESCRIBED)
+    # What it was made with differs from what made-up rows say of themselves.
+    assert "the table was described by fake with other settings than these" in called.err
+    assert "the image: " in called.err
+    assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1

@@ -158,7 +158,7 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImagesTable, An
     rows += [failed_row(f"bad{i}") for i in range(5)]
     where = location(tmp_path_factory.mktemp("clustered") / "table")
     report = build_indexes(make_table(where, rows), IndexConfig(vector="always"))
-    assert report.num_partitions == choose_partitions(NUM_IMAGES * NUM_VARIANTS) == 25
+    assert report.num_partitions == choose_partitions(NUM_IMAGES * NUM_VARIANTS) == 50
     queries = centres[rng.integers(100, size=100)] + 0.5 * unit_vectors(rng, (100, DIM))
     queries = (queries / np.linalg.norm(queries, axis=-1, keepdims=True)).astype(np.float32)
     return ImagesTable.open(where), vectors, queries
@@ -186,7 +186,7 @@ def test_the_index_finds_what_brute_force_finds(clustered: tuple[ImagesTable, An
     found = 0
     for query in queries:
         # A narrow search, so that the index and not the number of partitions answers.
-        ranking = rank(table, dense_question(query), 10, nprobes=10, refine_factor=5)
+        ranking = rank(table, dense_question(query), 10, nprobes=20, refine_factor=5)
         assert len(ranking.ids) == 10
         assert not ranking.exact
         found += len(set(column(table, ranking)) & set(best(vectors, query, 10)[0]))
@@ -198,7 +198,7 @@ def test_an_index_returns_more_to_look_at_and_rows_come_as_they_are_asked_for(
 ) -> None:
     table, vectors, queries = clustered
     for query in queries[:20]:
-        found = nearest(table, query, 10, Probing(25, 3), covered=True)
+        found = nearest(table, query, 10, Probing(50, 3), covered=True)
         assert len(found.ids) == len(set(found.ids.tolist())) == 30
         ids = np.random.default_rng(0).permutation(found.ids)
         members = [int(member) for member in take(table, ids, ["member"]).column(0).to_pylist()]
@@ -316,7 +316,7 @@ def test_a_plan_goes_by_number_dimension_and_memory() -> None:
     gib = 2**30
     config = IndexConfig()
     small = choose_plan(50_000, 384, config, 16 * gib)
-    assert (small.kind, small.num_partitions) == ("IVF_RQ", 56)
+    assert (small.kind, small.num_partitions) == ("IVF_RQ", 112)
     most_bits = small.num_bits
     large = choose_plan(500_000_000, 384, config, 64 * gib)
     assert large.num_partitions > 5000
@@ -330,6 +330,6 @@ def test_a_plan_goes_by_number_dimension_and_memory() -> None:
     assert choose_plan(50_000, 384, IndexConfig(num_bits=7), gib).num_bits == 7
 
 
-@pytest.mark.parametrize(("vectors", "partitions"), [(1, 1), (100, 2), (10_000, 25), (5e6, 559)])
+@pytest.mark.parametrize(("vectors", "partitions"), [(1, 1), (100, 5), (10_000, 50), (5e6, 1118)])
 def test_partitions_grow_with_the_root(vectors: float, partitions: int) -> None:
     assert choose_partitions(int(vectors)) == partitions

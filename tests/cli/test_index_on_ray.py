@@ -1,0 +1,101 @@
+"""The vector index built on Ray: found, measured, and one segment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skytext.config import Config, IndexConfig
+from skytext.errors import JobError
+from skytext.pipeline.index import vector_index_on_ray
+from skytext.stages import index as index_stage
+from skytext.table.images import ImagesTable
+from skytext.table.index import build_indexes, num_unindexed_rows
+from skytext.table.vector_index import VECTOR_INDEX, read_facts
+from tests.cli.conftest import Skytext
+from tests.rankings import column, dense_question, rank
+from tests.table.rows import DIM, committer, failed_row, good_row, location, stage, unit_vectors
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> tuple[ImagesTable, Any]:
+    """Three fragments of 200 images of two variants, and some that failed."""
+    where = location(tmp_path / "table")
+    vectors = unit_vectors(np.random.default_rng(2), (600, 2, DIM))
+    rows = [good_row(f"{i}", vectors=vectors[i]) for i in range(600)]
+    writer = committer(where)
+    for start in (0, 200, 400):
+        writer.commit([stage(where, [*rows[start : start + 200], failed_row(f"bad{start}")])])
+    return ImagesTable.open(where), vectors
+
+
+def num_segments(table: ImagesTable) -> int:
+    (index,) = [i for i in table.dataset.describe_indices() if i.name == VECTOR_INDEX]
+    return len(index.segments)
+
+
+@pytest.mark.parametrize("kind", ["auto", "IVF_PQ"])
+def test_tasks_build_one_index(table: tuple[ImagesTable, Any], kind: Any) -> None:
+    images, vectors = table
+    config = Config(index=IndexConfig(vector="always", kind=kind, num_workers=2))
+    report = build_indexes(images, config.index, vector_index_on_ray(config, None))
+    built = ImagesTable.open(images.location)
+    assert report.promoted
+    assert report.recall_at_10 is not None
+    assert report.recall_at_10 >= 0.98
+    assert num_segments(built) == 1
+    assert num_unindexed_rows(built) == 0
+    facts = read_facts(built.dataset)
+    assert facts is not None
+    assert facts.num_bits == (3 if kind == "auto" else None)
+    for i in (0, 250, 599):
+        ranking = rank(built, dense_question(vectors[i, 1]), 1)
+        assert not ranking.exact
+        assert column(built, ranking) == [str(i)]
+    # And again, in its place.
+    again = build_indexes(built, config.index, vector_index_on_ray(config, None))
+    assert again.recall_at_10 == pytest.approx(report.recall_at_10, abs=0.02)
+    assert num_segments(ImagesTable.open(images.location)) == 1
+
+
+def test_the_command_builds_where_it_is_told_to(
+    table: tuple[ImagesTable, Any], skytext: Skytext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = table
+    asked: list[str] = []
+    real = index_stage.lance_ray.create_index
+
+    def create(uri: str, *arguments: Any, **more: Any) -> Any:
+        asked.append(uri)
+        return real(uri, *arguments, **more)
+
+    monkeypatch.setattr(index_stage.lance_ray, "create_index", create)
+    options = ["--vector", "always", "--json", "--ray-address", "auto"]
+    called = skytext("index", images.location.uri, *options)
+    assert called.status == 0, called.err
+    assert json.loads(called.out)["recall_at_10"] >= 0.98
+    assert len(asked) == 1
+
+
+def test_a_task_that_fails_fails_the_build_and_what_was_live_stays(
+    table: tuple[ImagesTable, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = table
+    good = build_indexes(images, IndexConfig(vector="always"))
+
+    def fail(*arguments: Any, **more: Any) -> Any:
+        raise RuntimeError("Vector index building failed:\nno space left")
+
+    monkeypatch.setattr(index_stage.lance_ray, "create_index", fail)
+    config = Config(index=IndexConfig(vector="always"))
+    with pytest.raises(JobError, match=r"could not be built on Ray: .*: no space left"):
+        build_indexes(images, config.index, vector_index_on_ray(config, None))
+    served = ImagesTable.open_served(images.location)
+    assert served.version == good.table_version
+    assert read_facts(served.dataset) is not None
