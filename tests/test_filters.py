@@ -360,7 +360,7 @@ def test_a_short_answer_of_the_index_is_thrown_away(
     def short(*arguments: Any, **more: Any) -> Found:
         found = real(*arguments, **more)
         asked.append(len(found.ids))
-        return Found(found.ids[:-1], found.scores[:-1])
+        return Found(found.ids[:8], found.scores[:8])
 
     monkeypatch.setattr(ranker, "_SCORED_WITHOUT_INDEX", 1)
     monkeypatch.setattr(ranker, "nearest", short)

@@ -131,7 +131,7 @@ def _index_and_open(table: Path, config: Config) -> Searcher:
     # A table this small would be searched exactly; the demo shows an index all the same.
     index = config.index.model_copy(update={"vector": "always"})
     build_indexes(ImagesTable.open(TableLocation.parse(str(table))), index)
-    return Searcher.open(str(table), index=index)
+    return Searcher.open(str(table), index=index, search=config.search)
 
 
 def _draw(searches: list[tuple[str, tuple[Hit, ...]]], archive: Path, path: Path) -> Path:

@@ -7,7 +7,7 @@ its answer is thrown away and every matching row is scored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,7 @@ from skytext.table.vector_index import (
 # Fetching and scoring a thousand images of five vectors of 384 numbers takes about 20 ms, which is
 # what the index takes; up to here an exact answer is worth what it costs more.
 _SCORED_WITHOUT_INDEX = 3_000
+_FILTERS_KNOWN = 1_000
 # A matrix product's last digits depend on its shape.
 _ROUNDING = 1e-5
 # Cosine and BM25 start here: hybrid scores are measured from the lower end of each scale.
@@ -63,6 +64,8 @@ class Served:
         has_text: there is a full-text index.
         text_covered: it covers every row.
         num_done: images that are done.
+        num_matching: images that match a filter, by its text, for filters asked before: a version
+            never changes, and counting costs as much as the search itself.
     """
 
     table: ImagesTable
@@ -72,6 +75,7 @@ class Served:
     has_text: bool
     text_covered: bool
     num_done: int
+    num_matching: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_table(cls, table: ImagesTable, config: IndexConfig) -> Served:
@@ -340,15 +344,23 @@ class Ranker:
     @cached_property
     def _few(self) -> RowIds | None:
         """All rows that match the filter, where they are few; None where they are not."""
-        if self._question.where is None:
+        where = self._question.where
+        if where is None or self._served.num_matching.get(where.sql(), 0) > _SCORED_WITHOUT_INDEX:
             return None
-        ids = matching_ids(self._table, self._question.where, _SCORED_WITHOUT_INDEX + 1)
+        ids = matching_ids(self._table, where, _SCORED_WITHOUT_INDEX + 1)
         return ids if len(ids) <= _SCORED_WITHOUT_INDEX else None
 
     @cached_property
     def _num_matching(self) -> int:
-        where = self._question.where
-        return self._served.num_done if where is None else count_matching(self._table, where)
+        where, known = self._question.where, self._served.num_matching
+        if where is None:
+            return self._served.num_done
+        text = where.sql()
+        if text not in known:
+            if len(known) >= _FILTERS_KNOWN:
+                known.clear()
+            known[text] = count_matching(self._table, where)
+        return known[text]
 
     @property
     def _part(self) -> float:
