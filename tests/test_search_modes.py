@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -444,6 +445,13 @@ def test_one_result_is_the_same_every_time(searcher: Searcher) -> None:
         one = searcher.search("harbour forest", 50, mode=mode)  # type: ignore[arg-type]
         for _ in range(3):
             assert searcher.search("harbour forest", 50, mode=mode) == one  # type: ignore[arg-type]
+
+
+def test_many_may_search_at_once(searcher: Searcher) -> None:
+    texts = [f"{one} {other}" for one in WORDS[:4] for other in WORDS[4:8]]
+    alone = [searcher.search(text, 20) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda text: searcher.search(text, 20), texts)) == alone
 
 
 def test_a_request_takes_no_further_arguments(searcher: Searcher) -> None:

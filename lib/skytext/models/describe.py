@@ -11,6 +11,7 @@ from skytext.captions import Variant, document_text
 from skytext.config import Config, ImageConfig
 from skytext.errors import CallError, SampleError
 from skytext.images import ImageLimits, decode_rgb, normalise
+from skytext.models.captioner import Description
 from skytext.models.factory import make_captioner
 from skytext.models.identity import caption_fingerprint, caption_model, prompt_of
 
@@ -50,10 +51,15 @@ def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
         JobError: the engine died.
         SampleError: it found nothing to say.
     """
+    return asyncio.run(_describe(image, config)).variants
+
+
+async def _describe(image: Image.Image, config: Config) -> Description:
     model, prompt = caption_model(config.caption), prompt_of(config.caption)
+    # Within the loop that asks it: vLLM's engine belongs to one.
     captioner = make_captioner(config.caption, model, prompt)
     try:
-        return asyncio.run(captioner.describe(image, "query")).variants
+        return await captioner.describe(image, "query")
     finally:
         captioner.engine.close()
 
