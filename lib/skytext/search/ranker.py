@@ -138,6 +138,7 @@ class Ranking:
         exact: every matching row was scored.
         complete: nothing else matches.
         tops: best cosine and best BM25 of each query, which hybrid scores are relative to.
+        variants: the vectors that were scored, these images' among them; None in text searches.
     """
 
     ids: RowIds
@@ -146,6 +147,7 @@ class Ranking:
     exact: bool
     complete: bool
     tops: Tops | None = None
+    variants: Variants | None = None
 
     def first(self, depth: int) -> Ranking:
         """Return the first ``depth`` images in order."""
@@ -185,7 +187,8 @@ class Ranker:
         ids, exact, complete = self._dense_ids(wanted)
         variants = take_variants(self._table, ids)
         scores = self._pooled(variants).max(axis=0)
-        return Ranking(variants.ids, scores, None, exact, complete).first(depth)
+        ranking = Ranking(variants.ids, scores, None, exact, complete, variants=variants)
+        return ranking.first(depth)
 
     def _rank_text(self, depth: int) -> Ranking:
         lists = [self._text_list(words, depth) for words in self._question.words]
@@ -221,7 +224,9 @@ class Ranker:
         fused = self._fuse(
             np.concatenate([cosines, end], axis=1), np.concatenate([bm25, last], axis=1), tops
         ).max(axis=0)
-        ranking = Ranking(variants.ids, fused[:-1], bm25.max(axis=0), exact, complete, tops)
+        ranking = Ranking(
+            variants.ids, fused[:-1], bm25.max(axis=0), exact, complete, tops, variants
+        )
         return ranking, float(fused[-1])
 
     def _fuse(

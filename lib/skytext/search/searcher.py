@@ -20,7 +20,7 @@ from skytext.search.ranker import Question, Ranker, Ranking, Served, cosines_of
 from skytext.search_request import Mode, SearchRequest
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import has_any, metadata_names, take, variants_of
+from skytext.table.query import has_any, metadata_names, take, take_variants
 from skytext.table.vector_index import prewarm
 
 MAX_DEPTH = 10_000
@@ -204,13 +204,12 @@ class Searcher:
     ) -> tuple[Hit, ...]:
         if not places:
             return ()
-        shown = take(
-            self.table, ranking.ids[[place for place, _ in places]], [*_COLUMNS, "vectors"]
-        )
-        variants = variants_of(shown, self.table.identity.dim)
-        cosines = np.split(
-            cosines_of(question.vectors, variants.vectors).max(axis=0), variants.offsets[1:]
-        )
+        ids = ranking.ids[[place for place, _ in places]]
+        shown = take(self.table, ids, _COLUMNS)
+        scored = ranking.variants or take_variants(self.table, ids)
+        cosines = [
+            cosines_of(question.vectors, vectors).max(axis=0) for vectors in scored.of_rows(ids)
+        ]
         behind = ranking.ids[[place for _, others in places for place in others]]
         names = take(self.table, behind, ["image_id"])
         name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))

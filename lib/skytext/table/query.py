@@ -40,6 +40,13 @@ class Variants(NamedTuple):
     vectors: Floats
     offsets: NDArray[np.intp]
 
+    def of_rows(self, ids: RowIds) -> list[Floats]:
+        """Return the vectors of some of the images, each of shape (variants, dim)."""
+        order = np.argsort(self.ids)
+        places = order[np.searchsorted(self.ids, ids, sorter=order)]
+        ends = np.append(self.offsets[1:], len(self.vectors))
+        return [self.vectors[self.offsets[place] : ends[place]] for place in places]
+
 
 class Found(NamedTuple):
     """Rows that an index found, best first.
