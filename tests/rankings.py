@@ -8,7 +8,8 @@ import numpy as np
 
 from skytext.config import IndexConfig
 from skytext.filters import Condition
-from skytext.search.ranker import Question, Ranker, Ranking, Served
+from skytext.search.ranker import Ranker
+from skytext.search.subject import Question, Ranking, Served
 from skytext.table.images import ImagesTable
 from skytext.table.query import take
 

@@ -19,7 +19,7 @@ from skytext.errors import CallError, ConfigError, TableError
 from skytext.filters import Compare, Condition, parse_filter
 from skytext.models.fakes import FakeEmbedder
 from skytext.search import Example, Hit, Searcher, SearchRequest, ranker
-from skytext.search.searcher import MAX_DEPTH
+from skytext.search.page import MAX_DEPTH
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
 from tests.table.rows import (
@@ -379,7 +379,7 @@ def test_a_cursor_of_another_search_or_version_is_refused(
 
 
 def test_pages_end_somewhere(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skytext.search.searcher.MAX_DEPTH", 8)
+    monkeypatch.setattr("skytext.search.page.MAX_DEPTH", 8)
     assert MAX_DEPTH >= 1000
     cursor = searcher.search("harbour", 6).next_cursor
     with pytest.raises(CallError, match="pages end at 8 hits"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from skytext.search.ranker import Ranking
+from skytext.search.subject import Ranking
 from skytext.table.images import ImagesTable
 from skytext.table.query import Floats, Variants, take, variants_of
 

@@ -9,7 +9,7 @@ import numpy as np
 from skytext.config import SearchConfig
 from skytext.errors import CallError
 from skytext.models.embedder import Embedder
-from skytext.search.ranker import Question
+from skytext.search.subject import Question
 from skytext.search_request import Example, Mode, SearchRequest
 from skytext.table.images import ImagesTable
 from skytext.table.query import Floats, RowIds, ids_of_images, take_variants

@@ -13,18 +13,17 @@ from skytext.filters import Condition, Need
 from skytext.models.embedder import Embedder
 from skytext.models.factory import make_table_embedder
 from skytext.search.cursor import Cursor
-from skytext.search.duplicates import group_duplicates
 from skytext.search.hits import Hit, SearchResult
-from skytext.search.question import Questioner, excluded_rows, find_named
-from skytext.search.ranker import Question, Ranker, Ranking, Served, cosines_of
+from skytext.search.page import Page
+from skytext.search.question import Questioner, find_named
+from skytext.search.ranker import cosines_of
+from skytext.search.subject import Question, Ranking, Served
 from skytext.search_request import Mode, SearchRequest
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.query import has_any, metadata_names, take, take_variants
 from skytext.table.vector_index import prewarm
 
-MAX_DEPTH = 10_000
-"""Hits that pages lead to: each page costs as much as all before it."""
 _KINDS = {
     "number": "a number",
     "text": "text (numbers stand without quotes)",
@@ -151,7 +150,7 @@ class Searcher:
             self._check_filter(request.where)
         named = find_named(self.table, request)
         question = self._questioner.ask(request, mode, named)
-        page = _Page(self._served, question, request, cursor, self._config, named)
+        page = Page(self._served, question, request, cursor, self._config, named)
         ranking, places = page.find()
         hits = self._hits(ranking, places[: request.k], question)
         next_cursor = None
@@ -241,64 +240,6 @@ class Searcher:
                 there = ", ".join(names) if names else "nothing"
                 message += f" (the first images' metadata: {there})"
             raise CallError(message)
-
-
-class _Page:
-    """Finds the images of one page: those behind the cursor."""
-
-    def __init__(
-        self,
-        served: Served,
-        question: Question,
-        request: SearchRequest,
-        cursor: Cursor | None,
-        config: SearchConfig,
-        named: dict[str, int],
-    ) -> None:
-        self.offset = 0 if cursor is None else cursor.offset
-        if self.offset + request.k > MAX_DEPTH:
-            raise CallError(
-                f"pages end at {MAX_DEPTH:,} hits (asked for: {self.offset + request.k:,}): narrow "
-                "the search with a filter"
-            )
-        self._served = served
-        self._ranker = Ranker(served, question)
-        self._request = request
-        self._cursor = cursor
-        self._config = config
-        self._excluded = excluded_rows(named)
-
-    def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
-        """Return a ranking, and the places in it of the page's images, each with its duplicates.
-
-        One place more than the page has says that there is a further page.
-        """
-        # One more than is wanted, so that whether there are more is known.
-        depth = self.offset + self._request.k + 1 + len(self._excluded)
-        tops = None if self._cursor is None else self._cursor.tops
-        while True:
-            ranking = self._without_named(self._ranker.rank(depth, tops))
-            places = [group for group in self._groups(ranking) if self._is_behind(ranking, group)]
-            if len(places) > self._request.k or ranking.complete:
-                return ranking, places[: self._request.k + 1]
-            depth *= 2
-
-    def _groups(self, ranking: Ranking) -> list[tuple[int, list[int]]]:
-        if not self._request.group_duplicates:
-            return [(place, []) for place in range(len(ranking.ids))]
-        cosine = self._config.duplicate_cosine
-        return list(group_duplicates(self._served.table, ranking, cosine))
-
-    def _is_behind(self, ranking: Ranking, group: tuple[int, list[int]]) -> bool:
-        if self._cursor is None:
-            return True
-        score, row_id = float(ranking.scores[group[0]]), int(ranking.ids[group[0]])
-        return (-score, row_id) > (-self._cursor.score, self._cursor.row_id)
-
-    def _without_named(self, ranking: Ranking) -> Ranking:
-        if not len(self._excluded):
-            return ranking
-        return ranking.at(np.flatnonzero(~np.isin(ranking.ids, self._excluded)))
 
 
 def _why_nothing(request: SearchRequest, mode: Mode, cursor: Cursor | None) -> str:
