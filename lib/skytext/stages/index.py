@@ -33,6 +33,12 @@ def build_vector_index(
     Raises:
         JobError: a task failed.
     """
+    options = plan.options()
+    # lance-ray wants as many rows as it samples vectors, although a row has several; product
+    # quantisation trains 256 centroids.
+    num_trained = max(plan.num_partitions, 256 if plan.num_sub_vectors else 1)
+    fitting = table.dataset.count_rows() // num_trained
+    options["sample_rate"] = max(1, min(options["sample_rate"], fitting))
     num_tasks = num_workers or sum(node["Alive"] for node in ray.nodes())
     num_tasks = min(num_tasks, len(table.dataset.get_fragments()))
     try:
@@ -45,9 +51,9 @@ def build_vector_index(
             num_workers=num_tasks,
             num_segments=num_tasks,
             storage_options=table.location.storage_options(),
-            **plan.options(),
+            **options,
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         message = " ".join(str(error).split())[:500]
         raise JobError(f"the vector index could not be built on Ray: {message}") from error
     merge_segments(built)
