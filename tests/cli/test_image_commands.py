@@ -90,7 +90,7 @@ def test_status_and_index_know_of_image_vectors(skytext: Skytext, tmp_path: Path
     ("words", "message"),
     [
         ("search T red --mode image", "has no image vectors: skytext embed-images"),
-        ("search T red --mode sparse", "--mode must be one of dense, image, image+dense"),
+        ("search T red --mode sparse", "--mode must be one of dense, text, hybrid, image"),
         ("embed-images T", "no model was named that embeds images: --model NAME"),
         ("embed-images T --model ./nowhere", "is no folder"),
         ("embed-images nowhere --model fake", "there is no table"),

@@ -32,8 +32,9 @@ def search(
     mode: Annotated[
         str | None,
         typer.Option(
-            help="dense: by the descriptions' vectors; text: by their words; hybrid: by both; image: "
-            "by the images' own vectors (skytext embed-images); image+dense. Default: search.mode."
+            help="dense: by the descriptions' vectors; text: by their words; hybrid: by both; "
+            "image: by the images' own vectors (skytext embed-images); image+dense: by both. "
+            "Default: search.mode."
         ),
     ] = None,
     also: Annotated[
