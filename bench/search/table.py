@@ -1,0 +1,175 @@
+"""A table of drawn vectors, as skytext writes its own: schema, identity, metadata, captions.
+
+The captions are short and made of a few words; their vectors are not theirs. Everything but the
+text is as large as in a real table. Rows say where and when they were taken, so that filters have
+something to hold: `RARE_COLLECTION` is one image in a thousand, anywhere in the table.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from bench.search.vectors import CaptionStatistics, CaptionVectors, Floats
+from skytext.config import EmbedConfig
+from skytext.models.identity import embed_model, embedding_fingerprint
+from skytext.schema import BBOX, STATUS_OK, TIMESTAMP, VARIANT, images_schema
+from skytext.table.images import ImagesTable, TableIdentity
+from skytext.table.location import IMAGES, TableLocation
+
+NUM_VARIANTS = 5
+SEED = 11
+RARE_COLLECTION = "rare"
+RARE_ONE_IN = 1000
+_ROWS_PER_FRAGMENT = 100_000
+_FIRST_DAY = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
+_NUM_DAYS = 3650
+_IMAGES_PER_SHARD = 1_000
+_KINDS = ("farmland", "forest", "harbour", "airport", "river", "town", "beach", "stadium")
+_SIGHTS = ("a bridge", "a road", "parked cars", "ships", "trees", "white roofs", "a track", "sand")
+_PLACES = ("north", "south", "east", "west", "centre", "upper left", "lower right", "middle")
+
+
+def caption_vectors(num_images: int) -> CaptionVectors:
+    """Return the vectors of the archive of so many images."""
+    return CaptionVectors(num_images, NUM_VARIANTS, SEED, CaptionStatistics.load())
+
+
+def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
+    """Write a table without indexes; one block of vectors in memory at a time.
+
+    Raises:
+        OSError: there is a table already.
+    """
+    location = TableLocation.parse(str(folder))
+    dim = vectors.statistics.dim
+    model = embed_model(EmbedConfig())
+    identity = TableIdentity(
+        embedding_fingerprint=embedding_fingerprint(model),
+        embedding_model=model.name,
+        embedding_revision="",
+        embedding_dtype="auto",
+        dim=dim,
+    )
+    schema = images_schema(dim).with_metadata(identity.to_metadata())
+    reader = pa.RecordBatchReader.from_batches(schema, _batches(vectors, schema))
+    lance.write_dataset(
+        reader,
+        location.dataset_uri(IMAGES),
+        mode="create",
+        max_rows_per_file=_ROWS_PER_FRAGMENT,
+        max_bytes_per_file=1 << 40,
+    )
+    return ImagesTable.open(location)
+
+
+def stored_vectors(table: ImagesTable, rows_at_once: int = 10_000) -> Iterator[Floats]:
+    """Yield the vectors of a table in its order, shape (images, variants, dim)."""
+    dim = table.identity.dim
+    scanner = table.dataset.scanner(
+        columns=["vectors"], batch_size=rows_at_once, scan_in_order=True, batch_readahead=2
+    )
+    for batch in scanner.to_batches():
+        flat = batch.column("vectors").flatten().flatten().to_numpy(zero_copy_only=True)
+        yield flat.reshape(batch.num_rows, -1, dim)
+
+
+def _batches(vectors: CaptionVectors, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    first = 0
+    for block in vectors.blocks():
+        yield _batch(first, block, schema)
+        first += len(block)
+
+
+def _batch(first: int, block: Floats, schema: pa.Schema) -> pa.RecordBatch:
+    count, num_variants, dim = block.shape
+    numbers = np.arange(first, first + count)
+    rng = np.random.default_rng([SEED, first])
+    known = _source(numbers, rng) | _captions(numbers, num_variants, rng)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), dim)
+    offsets = np.arange(0, count * num_variants + 1, num_variants, dtype=np.int32)
+    known["vectors"] = pa.ListArray.from_arrays(offsets, lists)
+    arrays = [_column(field, known.get(field.name), count) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _column(field: pa.Field, values: Any, count: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(count, field.type)
+    if isinstance(values, pa.Array):
+        return values if values.type == field.type else values.cast(field.type)
+    if isinstance(field.type, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(field.type, pa.array(values, field.type.storage_type))
+    if isinstance(values, list):
+        return pa.array(values, field.type)
+    return pa.repeat(pa.scalar(values, field.type), count)
+
+
+def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
+    """What the source says of images: columns by name."""
+    count = len(numbers)
+    shards = [f"{number // _IMAGES_PER_SHARD:05d}.tar" for number in numbers]
+    members = [f"{number:09d}.jpg" for number in numbers]
+    rare = rng.random(count) < 1 / RARE_ONE_IN
+    common = rng.integers(0, 4, count)
+    seconds = rng.integers(0, _NUM_DAYS * 86_400, count)
+    west, south = rng.uniform(-180, 179, count), rng.uniform(-80, 79, count)
+    corners = [west, south, west + rng.uniform(0.01, 1, count), south + rng.uniform(0.01, 1, count)]
+    taken = np.datetime64(_FIRST_DAY.replace(tzinfo=None), "us") + seconds * np.timedelta64(1, "s")
+    return {
+        "image_id": [hashlib.sha256(member.encode()).hexdigest()[:32] for member in members],
+        "archive": "drawn",
+        "shard": shards,
+        "member": members,
+        "uri": [f"file:///drawn/{s}#{m}" for s, m in zip(shards, members, strict=True)],
+        "byte_offset": (numbers % _IMAGES_PER_SHARD * 20_480).tolist(),
+        "byte_length": 20_000,
+        "datetime": pa.array(taken).cast(pa.timestamp("us")).cast(TIMESTAMP),
+        "bbox": pa.StructArray.from_arrays([pa.array(c) for c in corners], fields=list(BBOX)),
+        "gsd": pa.array(rng.choice([0.3, 0.5, 1.0, 10.0], count)),
+        "collection": [
+            RARE_COLLECTION if is_rare else f"c{kind}"
+            for is_rare, kind in zip(rare, common, strict=True)
+        ],
+        "metadata": [f'{{"cloud": {value}}}' for value in rng.integers(0, 100, count)],
+        "content_sha256": [hashlib.sha256(member.encode()).hexdigest() for member in members],
+        "width_px": 224,
+        "height_px": 224,
+        "format": "JPEG",
+    }
+
+
+def _captions(numbers: Any, num_variants: int, rng: np.random.Generator) -> dict[str, Any]:
+    """How the images were described: columns by name."""
+    words = rng.integers(0, len(_KINDS), (len(numbers) * num_variants, 3))
+    sentences = [f"{_KINDS[k]} with {_SIGHTS[s]}" for k, s, _ in words]
+    features = [f"{_SIGHTS[s]} in the {_PLACES[p]}" for _, s, p in words]
+    captions = [f"{one}; {feature}" for one, feature in zip(sentences, features, strict=True)]
+    stop = pa.repeat("stop", len(sentences))
+    columns = [pa.array(sentences), pa.array(features), pa.array(captions), stop]
+    variants = pa.StructArray.from_arrays(columns, fields=list(VARIANT))
+    offsets = np.arange(0, len(sentences) + 1, num_variants, dtype=np.int32)
+    texts = [
+        "\n".join(captions[start : start + num_variants])
+        for start in range(0, len(captions), num_variants)
+    ]
+    return {
+        "status": STATUS_OK,
+        "captions": pa.ListArray.from_arrays(offsets, variants),
+        "num_variants": num_variants,
+        "text": texts,
+        "caption_fingerprint": "0" * 32,
+        "caption_model": "drawn",
+        "prompt_id": "drawn",
+        "embedding_model": "drawn",
+        "unit_id": [f"{number // 48:032x}" for number in numbers],
+        "run_id": "drawn",
+        "created_at": _FIRST_DAY,
+    }

@@ -1,0 +1,177 @@
+"""Vectors like those of captions: drawn, not stored, and the same again from the same seed.
+
+A caption's vector is the sum of four parts, scaled to unit length::
+
+    mean + scene + image + wording
+
+*scene* is shared by the images of one kind of place, *image* by the variants of one image, and
+*wording* is the variant's own. Each part is Gaussian; its variances along the principal axes of
+real captions' vectors, and how they spread, are in ``caption_statistics.json``, fitted by
+`bench.search.fit`. A random rotation mixes the axes, as a model's own are mixed.
+
+A query is one more wording of an image that is in the table, never one of its variants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+STATISTICS = Path(__file__).with_name("caption_statistics.json")
+BLOCK_IMAGES = 10_000
+"""Images drawn together: one block has a random stream of its own."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CaptionStatistics:
+    """What the vectors of real captions look like.
+
+    Attributes:
+        mean: of all captions, along the principal axes, shape (dim,).
+        scene: variance between kinds of places along the axes, shape (dim,).
+        image: variance between the images of one kind, shape (dim,).
+        wording: variance between the captions of one image, shape (dim,).
+        image_spread: standard deviation of the log of a scene's factor on its images' deviations.
+        wording_spread: the same of an image's factor on its captions' deviations.
+        caption_spread: the same of a caption's own factor.
+        num_scenes: kinds of places among ``num_images``.
+        num_images: that were looked at.
+    """
+
+    mean: Floats
+    scene: Floats
+    image: Floats
+    wording: Floats
+    image_spread: float
+    wording_spread: float
+    caption_spread: float
+    num_scenes: int
+    num_images: int
+
+    @classmethod
+    def load(cls, path: Path = STATISTICS) -> CaptionStatistics:
+        """Read what `save` wrote."""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("mean", "scene", "image", "wording"):
+            found[name] = np.array(found[name], dtype=np.float32)
+        return cls(**found)
+
+    def save(self, path: Path = STATISTICS) -> None:
+        """Write the statistics as JSON, five significant digits each."""
+        found = asdict(self)
+        for name, value in found.items():
+            if isinstance(value, np.ndarray):
+                found[name] = [float(f"{number:.5g}") for number in value]
+        lines = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in found.items())
+        path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.mean)
+
+    def scenes_among(self, num_images: int) -> int:
+        """Return how many kinds of places so many images show.
+
+        With the square root of their number, as words do in a growing text (Heaps' law).
+        """
+        return max(1, round(self.num_scenes * (num_images / self.num_images) ** 0.5))
+
+
+@dataclass(frozen=True)
+class CaptionVectors:
+    """The vectors of an archive, block by block.
+
+    Attributes:
+        num_images: of the archive.
+        num_variants: vectors an image.
+        seed: another seed is another archive.
+        statistics: what they are like.
+    """
+
+    num_images: int
+    num_variants: int
+    seed: int
+    statistics: CaptionStatistics
+
+    def blocks(self) -> Iterator[Floats]:
+        """Yield unit vectors, shape (images, variants, dim), at most `BLOCK_IMAGES` at a time."""
+        for block in range(self.num_blocks):
+            yield self._wordings(block, self.num_variants, "stored")
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.num_images // BLOCK_IMAGES)
+
+    def queries(self, num_queries: int) -> Floats:
+        """Return held-out wordings of evenly spaced images, shape (queries, dim)."""
+        wanted = np.linspace(0, self.num_images - 1, num_queries).astype(int)
+        found = np.empty((num_queries, self.statistics.dim), dtype=np.float32)
+        for block in np.unique(wanted // BLOCK_IMAGES):
+            here = wanted // BLOCK_IMAGES == block
+            held_out = self._wordings(int(block), 1, "asked")
+            found[here] = held_out[wanted[here] % BLOCK_IMAGES, 0]
+        return found
+
+    def _wordings(self, block: int, count: int, purpose: str) -> Floats:
+        """Draw ``count`` captions of each image of a block; the images are always the same."""
+        known = self.statistics
+        rng = self._rng("images", block)
+        size = min(BLOCK_IMAGES, self.num_images - block * BLOCK_IMAGES)
+        scene = rng.choice(len(self._scene_weights), size=size, p=self._scene_weights)
+        deviation = rng.standard_normal((size, known.dim), dtype=np.float32) * np.sqrt(known.image)
+        centre = self._scene_centres[scene] + deviation * self._scene_factors[scene, None]
+        image_factor = _factors(rng, known.wording_spread, size)
+        rng = self._rng(purpose, block)
+        factor = image_factor[:, None] * _factors(rng, known.caption_spread, (size, count))
+        vectors = rng.standard_normal((size, count, known.dim), dtype=np.float32)
+        vectors *= np.sqrt(known.wording)
+        vectors *= factor[:, :, None]
+        vectors += centre[:, None, :]
+        vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+        rotated: Floats = vectors.reshape(-1, known.dim) @ self._rotation
+        return rotated.reshape(size, count, known.dim)
+
+    def _rng(self, purpose: str, number: int = 0) -> np.random.Generator:
+        place = ("scenes", "rotation", "images", "stored", "asked").index(purpose)
+        return np.random.default_rng([self.seed, place, number])
+
+    @cached_property
+    def _scene_weights(self) -> NDArray[np.float64]:
+        # Zipf's law: few kinds of places are common.
+        ranks = np.arange(1, self.statistics.scenes_among(self.num_images) + 1)
+        weights = 1.0 / (ranks + 10.0)
+        return weights / weights.sum()
+
+    @cached_property
+    def _scene_centres(self) -> Floats:
+        known = self.statistics
+        shape = (len(self._scene_weights), known.dim)
+        drawn = self._rng("scenes").standard_normal(shape, dtype=np.float32)
+        centres: Floats = known.mean + drawn * np.sqrt(known.scene)
+        return centres
+
+    @cached_property
+    def _scene_factors(self) -> Floats:
+        spread = self.statistics.image_spread
+        return _factors(self._rng("scenes", 1), spread, len(self._scene_weights))
+
+    @cached_property
+    def _rotation(self) -> Floats:
+        dim = self.statistics.dim
+        drawn = self._rng("rotation").standard_normal((dim, dim))
+        return np.linalg.qr(drawn)[0].astype(np.float32)
+
+
+def _factors(rng: np.random.Generator, spread: float, shape: int | tuple[int, int]) -> Floats:
+    """Draw log-normal factors whose mean square is one."""
+    return np.exp(rng.normal(-(spread**2), spread, shape)).astype(np.float32)
