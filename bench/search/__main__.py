@@ -1,0 +1,80 @@
+"""Measure, section by section: ``python -m bench.search --only skytext``.
+
+Results of sections are merged into one JSON file, so that they can be measured one at a time; the
+whole of it is printed as Markdown. Tables, indexes and right answers stay in the work folder and are
+used again; ``--anew`` builds a section's indexes again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.search import embedding, report, sections
+from bench.search.sections import Bench
+
+SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    "table": sections.table,
+    "skytext": sections.large("skytext"),
+    "filtered": sections.filtered,
+    "exact": sections.large("exact", num_queries=20),
+    "faiss": sections.large("faiss-ivfpq"),
+    "lancedb": sections.large("lancedb"),
+    "hnsw": sections.hnsw,
+    "growth": sections.growth,
+    "embedding": embedding.measure,
+}
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(SECTIONS)}; may be repeated.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Folder of tables and indexes: 10 kB an image, and more.")
+    ] = Path("bench/out/search"),
+    num_images: Annotated[int, typer.Option(help="Images of the large table.")] = 1_000_000,
+    num_queries: Annotated[int, typer.Option(help="Queries of every measurement.")] = 1_000,
+    build_limit_s: Annotated[float, typer.Option(help="Give a build up after so long.")] = 1_800.0,
+    anew: Annotated[bool, typer.Option(help="Build again what is there already.")] = False,
+    repeats: Annotated[int, typer.Option(hidden=True)] = 1,
+    output: Annotated[Path | None, typer.Option(help="JSON file; sections are merged.")] = None,
+) -> None:
+    """Measure sections, one build each, and print all results so far as Markdown."""
+    names = only or list(SECTIONS)
+    unknown = sorted(set(names) - set(SECTIONS))
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(
+        work,
+        num_images=num_images,
+        num_queries=num_queries,
+        build_limit_s=build_limit_s,
+        anew=anew,
+    )
+    output = output or work / "search.json"
+    results = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    failed = []
+    for name in names:
+        typer.echo(f"== {name}", err=True)
+        try:
+            results[name] = SECTIONS[name](bench)
+        except subprocess.CalledProcessError as error:
+            # Its own message is on stderr already; the other sections do not depend on it.
+            failed.append(name)
+            typer.echo(f"{name}: {error}", err=True)
+            continue
+        output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    typer.echo(report.markdown(results))
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

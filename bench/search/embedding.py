@@ -1,0 +1,269 @@
+"""How fast texts become vectors, in every precision that a CPU may have, and what each costs.
+
+Speed: descriptions of generated scenes as the job embeds them, against a bare ``encode`` of the same
+model in float32; all ways take turns in one process. Quality: mean recall of captions that search
+for their image among its other captions (text to image, verbatim repeats removed), on the real
+captions under ``SKYTEXT_TEST_DATA``.
+
+    python -m bench.search.embedding
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.search.vectors import Floats
+from skytext.captions import Variant, document_text
+from skytext.config import EmbedConfig
+from skytext.models.embedder import SentenceEmbedder
+from skytext.models.identity import embed_model
+from skytext.models.torchvision_ops import declare_missing_ops
+
+if TYPE_CHECKING:
+    from bench.search.sections import Bench
+
+DATA = "SKYTEXT_TEST_DATA"
+LIMIT = 0.1
+"""Points of mean recall that a default may lose."""
+BARE = "bare encode, float32"
+_SETS = {
+    "RSITMD": "rsitmd/val_caps.txt",
+    "RSICD": "rsicd/dataset_rsicd_val.json",
+}
+_NUM_TEXTS = 512
+_REPEATS = 3
+_BATCH = 64
+
+Encode = Callable[[list[str]], Floats]
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Run in a process of its own, whose threads nobody else has used."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.search.embedding"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Print the result as one line of JSON."""
+    if DATA not in os.environ:
+        raise SystemExit(f"{DATA} names no folder of captions: see docs/benchmarks.md")
+    with tempfile.TemporaryDirectory() as scratch:
+        ways = make_ways(Path(scratch))
+        rates = speeds(ways, scene_texts(_NUM_TEXTS), _REPEATS)
+        recalls = {name: mean_recalls(encode) for name, encode in ways.items()}
+    print(json.dumps(summary(rates, recalls)))
+
+
+def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Compare with the bare ``encode``; the fastest that loses less than `LIMIT` is chosen."""
+    found: dict[str, Any] = {}
+    for name, rate in rates.items():
+        changes = {key: value - recalls[BARE][key] for key, value in recalls[name].items()}
+        found[name] = {
+            "texts_per_s": round(rate, 1),
+            "ratio": round(rate / rates[BARE], 3),
+            "mean_recall": {key: round(value, 3) for key, value in recalls[name].items()},
+            "mean_recall_change": {key: round(value, 3) for key, value in changes.items()},
+        }
+    good = [
+        name
+        for name, row in found.items()
+        if not name.startswith("bare") and min(row["mean_recall_change"].values()) > -LIMIT
+    ]
+    return {
+        "mean_recall_sets": list(_SETS),
+        "ways": found,
+        "chosen": max(good, key=lambda name: rates[name]),
+        "limit": LIMIT,
+    }
+
+
+def speeds(ways: dict[str, Encode], texts: list[str], repeats: int) -> dict[str, float]:
+    """Return texts/s, medians of turns."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for encode in ways.values():
+        encode(texts[:_BATCH])
+    for _ in range(repeats):
+        for name, encode in ways.items():
+            started = time.perf_counter()
+            encode(texts)
+            times[name].append(time.perf_counter() - started)
+    return {name: len(texts) / statistics.median(spans) for name, spans in times.items()}
+
+
+def scene_texts(count: int) -> list[str]:
+    """Return descriptions of generated scenes in the layout that the job embeds."""
+    from skytext.demo.scenes import HELD_OUT_SEED, make_scene
+    from skytext.demo.truth_captions import describe
+
+    rng = np.random.default_rng(0)
+    scenes = (make_scene(HELD_OUT_SEED + place) for place in range(count))
+    return [document_text(Variant(**describe(scene, rng))) for scene in scenes]
+
+
+def mean_recalls(encode: Encode) -> dict[str, float]:
+    """Return, of each set, the mean of text-to-image recall@1, 5 and 10 in percent."""
+    from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
+    from skytext.evaluation.text_only import caption_vectors, text_only
+
+    found = {}
+    for name, path in _SETS.items():
+        annotations = read_annotations([Path(os.environ[DATA]) / path], split=ALL_SPLITS)
+        vectors = caption_vectors(annotations, lambda texts: encode(list(texts)))
+        asked = text_only(annotations, vectors, distinct=True)
+        found[name] = float(np.mean(asked.direction.recall("expected")))
+    return found
+
+
+def make_ways(scratch: Path) -> dict[str, Encode]:
+    """Return every way to embed, by name."""
+    import torch
+
+    ways: dict[str, Encode] = {BARE: _bare(torch.float32), "bare encode, bfloat16": _bare("bfloat16")}
+    for dtype in ("float32", "bfloat16"):
+        ways[f"skytext, {dtype}"] = _skytext(dtype)
+    ways["torch, int8 weights"] = _torch_int8()
+    onnx = scratch / "model.onnx"
+    _export(onnx)
+    ways["ONNX, float32"] = _onnx(onnx)
+    ways["ONNX, int8"] = _onnx(_quantised(onnx))
+    return ways
+
+
+def _model(dtype: Any) -> Any:
+    declare_missing_ops()
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    source = embed_model(EmbedConfig()).source
+    return SentenceTransformer(source, device="cpu", model_kwargs={"dtype": dtype})
+
+
+def _encoder(model: Any) -> Encode:
+    def encode(texts: list[str]) -> Floats:
+        vectors = model.encode(
+            texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False
+        )
+        vectors = np.asarray(vectors, dtype=np.float32)
+        unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+    return encode
+
+
+def _bare(dtype: Any) -> Encode:
+    return _encoder(_model(dtype))
+
+
+def _skytext(dtype: str) -> Encode:
+    config = EmbedConfig.model_validate({"dtype": dtype, "batch_size": _BATCH})
+    embedder = SentenceEmbedder(config, embed_model(config))
+    return lambda texts: embedder.embed_documents(texts).vectors
+
+
+def _torch_int8() -> Encode:
+    import warnings
+
+    import torch
+
+    model = _model(torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.ao.quantization.quantize_dynamic(
+            model[0].model, {torch.nn.Linear}, dtype=torch.qint8
+        )
+    model[0].model = module
+    return _encoder(model)
+
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def _export(path: Path) -> None:
+    """Write the transformer, without pooling, as ONNX."""
+    import warnings
+
+    import torch
+
+    bert = _model(torch.float32)[0].model
+
+    class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert
+
+        def forward(self, *inputs: Any) -> Any:
+            return self.bert(**dict(zip(_INPUTS, inputs, strict=True))).last_hidden_state
+
+    sample = torch.ones((2, 8), dtype=torch.int64)
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The tracer's remarks on branches that every batch takes the same way.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Hidden().eval(),
+            (sample, sample, torch.zeros_like(sample)),
+            str(path),
+            input_names=list(_INPUTS),
+            output_names=["hidden"],
+            dynamic_axes={name: {0: "texts", 1: "tokens"} for name in (*_INPUTS, "hidden")},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+def _quantised(path: Path) -> Path:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target = path.with_name("int8.onnx")
+    quantize_dynamic(path, target, weight_type=QuantType.QInt8)
+    return target
+
+
+def _onnx(path: Path) -> Encode:
+    """Put an ONNX session in the place of the transformer; all else stays the same."""
+    import onnxruntime
+    import torch
+    from transformers.modeling_outputs import BaseModelOutput
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    model = _model(torch.float32)
+
+    class Session(torch.nn.Module):
+        def __init__(self, config: Any) -> None:
+            super().__init__()
+            self.config = config
+
+        def forward(self, **features: Any) -> Any:
+            given = {name: features[name].numpy() for name in _INPUTS if name in features}
+            if "token_type_ids" not in given:
+                given["token_type_ids"] = np.zeros_like(given["input_ids"])
+            (hidden,) = session.run(None, given)
+            return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden))
+
+    model[0].model = Session(model[0].model.config)
+    return _encoder(model)
+
+
+if __name__ == "__main__":
+    main()

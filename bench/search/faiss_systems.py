@@ -1,0 +1,97 @@
+"""faiss, as image search by captions uses it: one index over all vectors, grouped afterwards."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.search.measure import Search
+from bench.search.systems import OVER_FETCH, best_images
+from bench.search.table import NUM_VARIANTS, stored_vectors
+from bench.search.vectors import Floats
+from skytext.table.images import ImagesTable
+
+_FILE = "faiss.index"
+_PQ_BYTES = 96
+_SAMPLES_PER_PARTITION = 48
+_NPROBE = 64
+_EF_SEARCH = 128
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise SystemExit("faiss is not installed: pip install 'skytext[bench]'") from error
+    return faiss
+
+
+class FaissIvfPq:
+    """IVF-PQ with an HNSW over the partitions: the kind of index that autofaiss, and so
+    clip-retrieval, makes of millions of vectors.
+    """
+
+    def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
+        """Train on a part of the blocks, add all of them."""
+        faiss = _faiss()
+        dim = table.identity.dim
+        num_vectors = table.num_rows() * NUM_VARIANTS
+        num_partitions = 2 ** round(math.log2(2 * math.sqrt(num_vectors)))
+        key = f"IVF{num_partitions}_HNSW32,PQ{_PQ_BYTES}x8"
+        index = faiss.index_factory(dim, key, faiss.METRIC_INNER_PRODUCT)
+        index.train(_sample(table, min(num_vectors, num_partitions * _SAMPLES_PER_PARTITION)))
+        for block in stored_vectors(table):
+            index.add(np.ascontiguousarray(block.reshape(-1, dim)))
+        folder.mkdir(parents=True, exist_ok=True)
+        faiss.write_index(index, str(folder / _FILE))
+        return {"kind": key, "nprobe": _NPROBE, "over_fetch": OVER_FETCH}
+
+    def open(self, table: ImagesTable, folder: Path) -> Search:
+        """Read the index into memory."""
+        index = _faiss().read_index(str(folder / _FILE))
+        index.nprobe = _NPROBE
+        return _grouped(index)
+
+
+class FaissHnsw:
+    """A graph over whole vectors: for tables whose vectors fit in memory."""
+
+    def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
+        """Add all vectors to the graph."""
+        faiss = _faiss()
+        dim = table.identity.dim
+        index = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = 64
+        for block in stored_vectors(table):
+            index.add(np.ascontiguousarray(block.reshape(-1, dim)))
+        folder.mkdir(parents=True, exist_ok=True)
+        faiss.write_index(index, str(folder / _FILE))
+        return {"kind": "HNSW32", "ef_search": _EF_SEARCH, "over_fetch": OVER_FETCH}
+
+    def open(self, table: ImagesTable, folder: Path) -> Search:
+        """Read the graph into memory."""
+        index = _faiss().read_index(str(folder / _FILE))
+        index.hnsw.efSearch = max(_EF_SEARCH, OVER_FETCH)
+        return _grouped(index)
+
+
+def _grouped(index: Any) -> Search:
+    def search(query: Floats, k: int) -> NDArray[np.int64]:
+        _, vectors = index.search(query[None], OVER_FETCH)
+        return best_images(vectors[0], k)
+
+    return search
+
+
+def _sample(table: ImagesTable, num_vectors: int) -> Floats:
+    """Return vectors of randomly chosen images."""
+    num_images = -(-num_vectors // NUM_VARIANTS)
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(table.num_rows(), min(num_images, table.num_rows()), replace=False))
+    column = table.dataset.take(rows.tolist(), columns=["vectors"]).column("vectors")
+    flat = column.combine_chunks().flatten().flatten().to_numpy()
+    return flat.reshape(-1, table.identity.dim)

@@ -1,0 +1,167 @@
+"""The sections of the measurement: which systems, on how many images."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.search.measure import K, folder_bytes
+from bench.search.table import (
+    RARE_COLLECTION,
+    caption_vectors,
+    make_table,
+    stored_vectors,
+)
+from bench.search.truth import nearest_rows
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+
+_WRITTEN = 1
+"""The version that holds the rows and no index."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the measurements are made, and how large.
+
+    Attributes:
+        work: folder of tables, indexes and right answers; what is there is used again.
+        num_images: of the large table.
+        num_small: of the table that a graph in memory is compared on.
+        num_queries: of every measurement; fewer where a query takes long.
+        growth: sizes between which the growth of cost is told.
+        build_limit_s: a build that takes longer is given up, and said to be.
+        anew: build again what is there already.
+    """
+
+    work: Path
+    num_images: int = 1_000_000
+    num_small: int = 100_000
+    num_queries: int = 1_000
+    growth: tuple[int, ...] = (10_000, 100_000)
+    build_limit_s: float = 1_800.0
+    anew: bool = False
+
+    def table(self, num_images: int) -> Path:
+        """Return the folder of a table of so many images; it is made where it is missing."""
+        folder = self.work / f"table-{num_images}"
+        if not folder.exists():
+            make_table(folder, caption_vectors(num_images))
+        return folder
+
+    def questions(self, num_images: int, num_queries: int, *, rare: bool = False) -> Path:
+        """Return the file of queries and right answers; it is made where it is missing."""
+        name = f"questions-{num_images}-{num_queries}{'-rare' if rare else ''}.npz"
+        path = self.work / name
+        if not path.exists():
+            table = ImagesTable.open(
+                TableLocation.parse(str(self.table(num_images))), version=_WRITTEN
+            )
+            queries = caption_vectors(num_images).queries(num_queries)
+            keep = None
+            if rare:
+                collection = table.dataset.to_table(columns=["collection"]).column(0)
+                keep = np.array(collection.to_pylist()) == RARE_COLLECTION
+            truth = nearest_rows(queries, stored_vectors(table), K, keep)
+            np.savez(path, queries=queries, truth=truth)
+        return path
+
+
+def table(bench: Bench) -> dict[str, Any]:
+    """Make the large table and find the right answers."""
+    started = time.monotonic()
+    folder = bench.table(bench.num_images)
+    write_s = time.monotonic() - started
+    bench.questions(bench.num_images, bench.num_queries)
+    # Indexes that others made in the same folder are none of the table's.
+    size = folder_bytes(folder / "images.lance" / "data")
+    return {
+        "num_images": bench.num_images,
+        "write_s": round(write_s, 1),
+        "bytes_per_image": round(size / bench.num_images),
+    }
+
+
+def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[str, Any]]:
+    """Return the section of one system on the large table."""
+
+    def measure(bench: Bench) -> dict[str, Any]:
+        count = min(num_queries or bench.num_queries, bench.num_queries)
+        return system(bench, name, bench.num_images, count)
+
+    return measure
+
+
+def hnsw(bench: Bench) -> dict[str, Any]:
+    """Compare with a graph over whole vectors, which a million images leave no memory for."""
+    return {
+        name: system(bench, name, bench.num_small, bench.num_queries)
+        for name in ("skytext", "faiss-hnsw", "lancedb")
+    }
+
+
+def growth(bench: Bench) -> dict[str, Any]:
+    """Build and ask at several sizes; the large table has a section of its own."""
+    return {str(size): system(bench, "skytext", size, bench.num_queries) for size in bench.growth}
+
+
+def filtered(bench: Bench) -> dict[str, Any]:
+    """Ask for images of a collection that one in a thousand belongs to."""
+    questions = bench.questions(bench.num_images, bench.num_queries, rare=True)
+    found = {}
+    for name in ("skytext", "lancedb"):
+        built = _folder(bench, name, bench.num_images)
+        if (built / "built.json").exists():
+            side = f"{name}-filtered"
+            found[name] = _side(side, "serve", bench, bench.num_images, built, questions)
+    return found
+
+
+def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
+    """Build one system, unless it is there already, and ask it."""
+    folder = _folder(bench, name, num_images)
+    questions = bench.questions(num_images, num_queries)
+    record = folder / "built.json"
+    if record.exists() and not bench.anew:
+        built = json.loads(record.read_text(encoding="utf-8"))
+    else:
+        index = folder / "index"
+        built = _side(name, "build", bench, num_images, folder, questions)
+        index.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(built), encoding="utf-8")
+    if "given_up_after_s" in built:
+        return built
+    return built | _side(name, "serve", bench, num_images, folder, questions)
+
+
+def _folder(bench: Bench, name: str, num_images: int) -> Path:
+    return bench.work / f"{name}-{num_images}"
+
+
+def _side(
+    name: str, what: str, bench: Bench, num_images: int, folder: Path, questions: Path
+) -> dict[str, Any]:
+    arguments = [name, what, str(bench.table(num_images)), str(folder / "index"), str(questions)]
+    environment = os.environ | {"LANCE_LOG": "error", "HF_HUB_OFFLINE": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.search.side", *arguments],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            timeout=bench.build_limit_s,
+        )
+    except subprocess.TimeoutExpired:
+        return {"given_up_after_s": bench.build_limit_s}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found

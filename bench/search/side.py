@@ -1,0 +1,81 @@
+"""One system's building or serving, in a process of its own, so that its memory can be told.
+
+    python -m bench.search.side SYSTEM build|serve TABLE FOLDER QUERIES.npz
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.search.faiss_systems import FaissHnsw, FaissIvfPq
+from bench.search.measure import folder_bytes, peak_mib, served
+from bench.search.systems import ExactNumpy, LanceDb, Skytext, System
+from bench.search.table import RARE_COLLECTION
+from skytext.filters import make_filter
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+
+
+def _skytext_filtered() -> System:
+    return Skytext(where=make_filter(collection=[RARE_COLLECTION]))
+
+
+def _lancedb_filtered() -> System:
+    return LanceDb(where=f"collection = '{RARE_COLLECTION}'")
+
+
+SYSTEMS: dict[str, Callable[[], System]] = {
+    "skytext": Skytext,
+    "exact": ExactNumpy,
+    "faiss-ivfpq": FaissIvfPq,
+    "faiss-hnsw": FaissHnsw,
+    "lancedb": LanceDb,
+    "skytext-filtered": _skytext_filtered,
+    "lancedb-filtered": _lancedb_filtered,
+}
+
+
+def build(system: System, table: ImagesTable, folder: Path) -> dict[str, Any]:
+    """Build once; what it left behind counts, without the table itself."""
+    started = time.monotonic()
+    told = system.build(table, folder)
+    return {
+        "build_s": round(time.monotonic() - started, 1),
+        "build_cpu_s": round(time.process_time(), 1),
+        "build_peak_mib": peak_mib(),
+        "index_bytes": folder_bytes(folder) if folder.exists() else 0,
+        "told": told,
+    }
+
+
+def serve(system: System, table: ImagesTable, folder: Path, questions: Path) -> dict[str, Any]:
+    """Answer the queries."""
+    with np.load(questions) as known:
+        queries, truth = known["queries"], known["truth"]
+    started = time.monotonic()
+    search = system.open(table, folder)
+    open_s = time.monotonic() - started
+    found = served(search, queries, truth)
+    return found | {"open_s": round(open_s, 2), "serve_peak_mib": peak_mib()}
+
+
+def main(name: str, what: str, table: str, folder: str, questions: str) -> None:
+    """Print the result as one line of JSON."""
+    system = SYSTEMS[name]()
+    opened = ImagesTable.open(TableLocation.parse(table), 1)
+    if what == "build":
+        found = build(system, opened, Path(folder))
+    else:
+        found = serve(system, opened, Path(folder), Path(questions))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,183 @@
+"""The systems that are measured, each behind the same two calls: build it, open it.
+
+All of them find images by the best of their vectors. Those without rows of several vectors
+over-fetch: they ask for `OVER_FETCH` vectors and keep the best of each image.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lance
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from bench.search.measure import Search
+from bench.search.table import NUM_VARIANTS, stored_vectors
+from bench.search.vectors import Floats
+from skytext.config import IndexConfig
+from skytext.filters import Condition
+from skytext.models.embedder import EmbedderInfo, Embeddings
+from skytext.search import Searcher
+from skytext.table.images import ImagesTable
+from skytext.table.index import build_indexes
+from skytext.table.location import IMAGES, TableLocation
+
+OVER_FETCH = 200
+
+
+class System(Protocol):
+    """One way to search."""
+
+    def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
+        """Make what searches need under ``folder``; return what a reader should know of it."""
+
+    def open(self, table: ImagesTable, folder: Path) -> Search:
+        """Open what `build` made."""
+
+
+class Skytext:
+    """`Searcher`, all of it but the query's embedding.
+
+    Args:
+        where: searches are restricted to what this lets through.
+        config: index settings; None for the defaults.
+    """
+
+    def __init__(self, where: Condition | None = None, config: IndexConfig | None = None) -> None:
+        self._where = where
+        self._config = config or IndexConfig()
+
+    def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
+        """Build every index that ``skytext index`` builds."""
+        return build_indexes(_clone(table, folder), self._config).to_json()
+
+    def open(self, table: ImagesTable, folder: Path) -> Search:
+        """Open the table as a server does."""
+        given = GivenVectors(table.identity.dim)
+        searcher = Searcher(_open(folder), given, self._config)
+
+        def search(query: Floats, k: int) -> NDArray[np.int64]:
+            hits = searcher.search(given.name(query), k, where=self._where).hits
+            return image_numbers([hit.uri for hit in hits])
+
+        return search
+
+
+class GivenVectors:
+    """An embedder that was told the vector of every text before; threads may share it."""
+
+    info = EmbedderInfo(device="cpu", precision="float32")
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._known: dict[str, Floats] = {}
+
+    def name(self, vector: Floats) -> str:
+        """Return a text that is embedded as this vector."""
+        text = str(hash(vector.tobytes()))
+        self._known[text] = vector
+        return text
+
+    def embed_queries(self, texts: Sequence[str]) -> Floats:
+        """Return the vectors of known texts, shape (texts, dim)."""
+        return np.stack([self._known[text] for text in texts])
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        """Return the vectors of known texts, none cut off."""
+        return Embeddings(self.embed_queries(texts), np.zeros(len(texts), dtype=np.bool_))
+
+
+class LanceDb:
+    """LanceDB with nothing set but the column and the metric.
+
+    Args:
+        where: a condition in LanceDB's own language.
+    """
+
+    def __init__(self, where: str | None = None) -> None:
+        self._where = where
+
+    def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
+        """Build LanceDB's default vector index."""
+        import lancedb
+
+        _clone(table, folder)
+        images = lancedb.connect(folder).open_table(IMAGES)
+        images.create_index(metric="cosine", vector_column_name="vectors")
+        return {"kind": [index.index_type for index in images.list_indices()]}
+
+    def open(self, table: ImagesTable, folder: Path) -> Search:
+        """Open the table by name."""
+        import lancedb
+
+        images = lancedb.connect(folder).open_table(IMAGES)
+
+        def search(query: Floats, k: int) -> NDArray[np.int64]:
+            asked = images.search(query, vector_column_name="vectors").limit(k).select(["uri"])
+            if self._where is not None:
+                asked = asked.where(self._where, prefilter=True)
+            return image_numbers(asked.to_arrow().column("uri").to_pylist())
+
+        return search
+
+
+class ExactNumpy:
+    """Every vector in memory, one matrix product a query."""
+
+    def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
+        """Do nothing: the vectors are read when it is opened."""
+        return {}
+
+    def open(self, table: ImagesTable, folder: Path) -> Search:
+        """Read all vectors into memory.
+
+        Raises:
+            MemoryError: they do not fit.
+        """
+        dim, num_images = table.identity.dim, table.num_rows()
+        needed = 4 * num_images * NUM_VARIANTS * dim
+        if psutil.virtual_memory().available < 1.1 * needed:
+            raise MemoryError(f"exact search in memory needs {needed / 2**30:.1f} GiB")
+        matrix = np.empty((num_images * NUM_VARIANTS, dim), dtype=np.float32)
+        first = 0
+        for block in stored_vectors(table):
+            matrix[first : first + block.shape[0] * NUM_VARIANTS] = block.reshape(-1, dim)
+            first += block.shape[0] * NUM_VARIANTS
+
+        def search(query: Floats, k: int) -> NDArray[np.int64]:
+            scores = (matrix @ query).reshape(num_images, NUM_VARIANTS).max(axis=1)
+            top = np.argpartition(-scores, k)[:k]
+            return top[np.argsort(-scores[top])]
+
+        return search
+
+
+def best_images(vectors: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Return the images of the vectors found, best first, each once."""
+    images = vectors[vectors >= 0] // NUM_VARIANTS
+    _, firsts = np.unique(images, return_index=True)
+    return images[np.sort(firsts)][:k]
+
+
+def image_numbers(uris: Sequence[str]) -> NDArray[np.int64]:
+    """Return the numbers in drawn images' addresses (``…#000000123.jpg``)."""
+    return np.array([int(uri[-13:-4]) for uri in uris], dtype=np.int64)
+
+
+def _clone(table: ImagesTable, folder: Path) -> ImagesTable:
+    """Make a table of the same rows without indexes, which shares the data files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    location = TableLocation.parse(str(folder))
+    # Version 1 is the one that was written.
+    lance.dataset(table.dataset.uri, version=1).shallow_clone(location.dataset_uri(IMAGES), 1)
+    return ImagesTable.open(location)
+
+
+def _open(folder: Path) -> ImagesTable:
+    return ImagesTable.open(TableLocation.parse(str(folder)))
