@@ -19,6 +19,7 @@ _MEASUREMENTS = {
     "planning": ["bench.planning"],
     "protocol": ["bench.protocol"],
     "demo-marks": ["bench.demo_marks"],
+    "search": ["bench.search"],
 }
 
 

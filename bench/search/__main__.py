@@ -1,8 +1,8 @@
 """Measure, section by section: ``python -m bench.search --only skytext``.
 
 Results of sections are merged into one JSON file, so that they can be measured one at a time; the
-whole of it is printed as Markdown. Tables, indexes and right answers stay in the work folder and are
-used again; ``--anew`` builds a section's indexes again.
+whole of it is printed as Markdown. Tables, indexes and right answers stay in the work folder and
+are used again; ``--anew`` builds a section's indexes again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import typer
 from bench.search import embedding, report, sections
 from bench.search.sections import Bench
 
+app = typer.Typer()
+
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "table": sections.table,
     "skytext": sections.large("skytext"),
@@ -31,6 +33,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 }
 
 
+@app.command()
 def main(
     only: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(SECTIONS)}; may be repeated.")
@@ -42,7 +45,10 @@ def main(
     num_queries: Annotated[int, typer.Option(help="Queries of every measurement.")] = 1_000,
     build_limit_s: Annotated[float, typer.Option(help="Give a build up after so long.")] = 1_800.0,
     anew: Annotated[bool, typer.Option(help="Build again what is there already.")] = False,
-    repeats: Annotated[int, typer.Option(hidden=True)] = 1,
+    span_s: Annotated[float, typer.Option(help="Seconds that eight clients ask for.")] = 10.0,
+    repeats: Annotated[
+        int, typer.Option(help="For `python -m bench`; there is one build of each here.")
+    ] = 1,
     output: Annotated[Path | None, typer.Option(help="JSON file; sections are merged.")] = None,
 ) -> None:
     """Measure sections, one build each, and print all results so far as Markdown."""
@@ -57,6 +63,7 @@ def main(
         num_queries=num_queries,
         build_limit_s=build_limit_s,
         anew=anew,
+        span_s=span_s,
     )
     output = output or work / "search.json"
     results = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
@@ -77,4 +84,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,22 +1,25 @@
 """How fast texts become vectors, in every precision that a CPU may have, and what each costs.
 
-Speed: descriptions of generated scenes as the job embeds them, against a bare ``encode`` of the same
-model in float32; all ways take turns in one process. Quality: mean recall of captions that search
-for their image among its other captions (text to image, verbatim repeats removed), on the real
-captions under ``SKYTEXT_TEST_DATA``.
+Speed: descriptions of generated scenes as the job embeds them, against a bare ``encode`` of the
+same model in float32; all ways take turns in one process. Quality: mean recall of captions that
+search for their image among its other captions (text to image, verbatim repeats removed), on the
+real captions under ``SKYTEXT_TEST_DATA``.
 
     python -m bench.search.embedding
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,9 +138,7 @@ def mean_recalls(encode: Encode) -> dict[str, float]:
 
 def make_ways(scratch: Path) -> dict[str, Encode]:
     """Return every way to embed, by name."""
-    import torch
-
-    ways: dict[str, Encode] = {BARE: _bare(torch.float32), "bare encode, bfloat16": _bare("bfloat16")}
+    ways: dict[str, Encode] = {BARE: _bare("float32"), "bare encode, bfloat16": _bare("bfloat16")}
     for dtype in ("float32", "bfloat16"):
         ways[f"skytext, {dtype}"] = _skytext(dtype)
     ways["torch, int8 weights"] = _torch_int8()
@@ -181,11 +182,9 @@ def _skytext(dtype: str) -> Encode:
 
 
 def _torch_int8() -> Encode:
-    import warnings
-
     import torch
 
-    model = _model(torch.float32)
+    model = _model("float32")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.ao.quantization.quantize_dynamic(
@@ -198,13 +197,17 @@ def _torch_int8() -> Encode:
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
+def _require_onnx() -> None:
+    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
+        raise SystemExit("onnx and onnxruntime are not installed: pip install 'skytext[bench]'")
+
+
 def _export(path: Path) -> None:
     """Write the transformer, without pooling, as ONNX."""
-    import warnings
-
+    _require_onnx()
     import torch
 
-    bert = _model(torch.float32)[0].model
+    bert = _model("float32")[0].model
 
     class Hidden(torch.nn.Module):
         def __init__(self) -> None:
@@ -234,6 +237,7 @@ def _quantised(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = path.with_name("int8.onnx")
+    logging.getLogger().setLevel(logging.ERROR)  # it asks for a step that changes nothing here
     quantize_dynamic(path, target, weight_type=QuantType.QInt8)
     return target
 
@@ -247,7 +251,7 @@ def _onnx(path: Path) -> Encode:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    model = _model(torch.float32)
+    model = _model("float32")
 
     class Session(torch.nn.Module):
         def __init__(self, config: Any) -> None:

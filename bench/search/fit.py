@@ -125,9 +125,7 @@ def _split(images: list[Floats]) -> tuple[list[Floats], Floats]:
     return left, queries
 
 
-def _drawn_like(
-    images: list[Floats], statistics: CaptionStatistics, seed: int = 0
-) -> list[Floats]:
+def _drawn_like(images: list[Floats], statistics: CaptionStatistics, seed: int = 0) -> list[Floats]:
     counts = [len(vectors) for vectors in images]
     made = CaptionVectors(len(images), max(counts), seed, statistics)
     drawn = np.concatenate(list(made.blocks()))

@@ -60,10 +60,7 @@ def _systems(rows: dict[str, dict[str, Any]]) -> str:
         if "given_up_after_s" in found:
             lines.append(f"| {name} | not built after {found['given_up_after_s']:,.0f} s |")
             continue
-        cells = [
-            format(found[key], form) if key in found else "–"
-            for key, form in shown.values()
-        ]
+        cells = [format(found[key], form) if key in found else "–" for key, form in shown.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -41,6 +41,7 @@ class Bench:
         growth: sizes between which the growth of cost is told.
         build_limit_s: a build that takes longer is given up, and said to be.
         anew: build again what is there already.
+        span_s: seconds that several clients ask for.
     """
 
     work: Path
@@ -50,6 +51,7 @@ class Bench:
     growth: tuple[int, ...] = (10_000, 100_000)
     build_limit_s: float = 1_800.0
     anew: bool = False
+    span_s: float = 10.0
 
     def table(self, num_images: int) -> Path:
         """Return the folder of a table of so many images; it is made where it is missing."""
@@ -150,11 +152,11 @@ def _folder(bench: Bench, name: str, num_images: int) -> Path:
 def _side(
     name: str, what: str, bench: Bench, num_images: int, folder: Path, questions: Path
 ) -> dict[str, Any]:
-    arguments = [name, what, str(bench.table(num_images)), str(folder / "index"), str(questions)]
+    paths = [str(bench.table(num_images)), str(folder / "index"), str(questions)]
     environment = os.environ | {"LANCE_LOG": "error", "HF_HUB_OFFLINE": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "bench.search.side", *arguments],
+            [sys.executable, "-m", "bench.search.side", name, what, *paths, str(bench.span_s)],
             check=True,
             stdout=subprocess.PIPE,
             text=True,

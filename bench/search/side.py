@@ -1,6 +1,6 @@
 """One system's building or serving, in a process of its own, so that its memory can be told.
 
-    python -m bench.search.side SYSTEM build|serve TABLE FOLDER QUERIES.npz
+python -m bench.search.side SYSTEM build|serve TABLE FOLDER QUERIES.npz SPAN_S
 """
 
 from __future__ import annotations
@@ -55,25 +55,27 @@ def build(system: System, table: ImagesTable, folder: Path) -> dict[str, Any]:
     }
 
 
-def serve(system: System, table: ImagesTable, folder: Path, questions: Path) -> dict[str, Any]:
+def serve(
+    system: System, table: ImagesTable, folder: Path, questions: Path, span_s: float
+) -> dict[str, Any]:
     """Answer the queries."""
     with np.load(questions) as known:
         queries, truth = known["queries"], known["truth"]
     started = time.monotonic()
     search = system.open(table, folder)
     open_s = time.monotonic() - started
-    found = served(search, queries, truth)
+    found = served(search, queries, truth, span_s=span_s)
     return found | {"open_s": round(open_s, 2), "serve_peak_mib": peak_mib()}
 
 
-def main(name: str, what: str, table: str, folder: str, questions: str) -> None:
+def main(name: str, what: str, table: str, folder: str, questions: str, span_s: str) -> None:
     """Print the result as one line of JSON."""
     system = SYSTEMS[name]()
     opened = ImagesTable.open(TableLocation.parse(table), 1)
     if what == "build":
         found = build(system, opened, Path(folder))
     else:
-        found = serve(system, opened, Path(folder), Path(questions))
+        found = serve(system, opened, Path(folder), Path(questions), float(span_s))
     print(json.dumps(found))
 
 

@@ -54,7 +54,7 @@ class Skytext:
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Build every index that ``skytext index`` builds."""
-        return build_indexes(_clone(table, folder), self._config).to_json()
+        return build_indexes(clone_table(table, folder), self._config).to_json()
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
         """Open the table as a server does."""
@@ -105,10 +105,11 @@ class LanceDb:
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Build LanceDB's default vector index."""
         import lancedb
+        from lancedb.index import IvfPq
 
-        _clone(table, folder)
+        clone_table(table, folder)
         images = lancedb.connect(folder).open_table(IMAGES)
-        images.create_index(metric="cosine", vector_column_name="vectors")
+        images.create_index("vectors", config=IvfPq(distance_type="cosine"))
         return {"kind": [index.index_type for index in images.list_indices()]}
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
@@ -169,13 +170,13 @@ def image_numbers(uris: Sequence[str]) -> NDArray[np.int64]:
     return np.array([int(uri[-13:-4]) for uri in uris], dtype=np.int64)
 
 
-def _clone(table: ImagesTable, folder: Path) -> ImagesTable:
+def clone_table(table: ImagesTable, folder: Path) -> ImagesTable:
     """Make a table of the same rows without indexes, which shares the data files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     location = TableLocation.parse(str(folder))
     # Version 1 is the one that was written.
-    lance.dataset(table.dataset.uri, version=1).shallow_clone(location.dataset_uri(IMAGES), 1)
+    lance.dataset(table.dataset.uri, version=1).shallowclone_table(location.dataset_uri(IMAGES), 1)
     return ImagesTable.open(location)
 
 

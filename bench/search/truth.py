@@ -1,4 +1,4 @@
-"""The right answers, by scoring every vector: one pass over the vectors for all queries together."""
+"""The right answers, by scoring every vector: one pass for all queries together."""
 
 from __future__ import annotations
 
