@@ -16,7 +16,6 @@ from bench.search.vectors import Floats
 from skytext.table.images import ImagesTable
 
 _FILE = "faiss.index"
-_PQ_BYTES = 96
 _SAMPLES_PER_PARTITION = 48
 _NPROBE = 64
 _EF_SEARCH = 128
@@ -33,7 +32,13 @@ def _faiss() -> Any:
 class FaissIvfPq:
     """IVF-PQ with an HNSW over the partitions: the kind of index that autofaiss, and so
     clip-retrieval, makes of millions of vectors.
+
+    Args:
+        pq_bytes: a vector's code.
     """
+
+    def __init__(self, pq_bytes: int = 96) -> None:
+        self._pq_bytes = pq_bytes
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Train on a part of the blocks, add all of them."""
@@ -41,7 +46,7 @@ class FaissIvfPq:
         dim = table.identity.dim
         num_vectors = table.num_rows() * NUM_VARIANTS
         num_partitions = 2 ** round(math.log2(2 * math.sqrt(num_vectors)))
-        key = f"IVF{num_partitions}_HNSW32,PQ{_PQ_BYTES}x8"
+        key = f"IVF{num_partitions}_HNSW32,PQ{self._pq_bytes}x8"
         index = faiss.index_factory(dim, key, faiss.METRIC_INNER_PRODUCT)
         index.train(_sample(table, min(num_vectors, num_partitions * _SAMPLES_PER_PARTITION)))
         for block in stored_vectors(table):

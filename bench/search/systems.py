@@ -176,7 +176,7 @@ def clone_table(table: ImagesTable, folder: Path) -> ImagesTable:
     folder.mkdir(parents=True)
     location = TableLocation.parse(str(folder))
     # Version 1 is the one that was written.
-    lance.dataset(table.dataset.uri, version=1).shallowclone_table(location.dataset_uri(IMAGES), 1)
+    lance.dataset(table.dataset.uri, version=1).shallow_clone(location.dataset_uri(IMAGES), 1)
     return ImagesTable.open(location)
 
 

@@ -152,7 +152,7 @@ def test_faiss_finds_the_right_images(table: ImagesTable, folder: Path) -> None:
 
     queries = caption_vectors(NUM_IMAGES).queries(NUM_QUERIES)
     truth = nearest_rows(queries, stored_vectors(table), 10)
-    for system, least in ((FaissIvfPq(), 0.5), (FaissHnsw(), 0.95)):
+    for system, least in ((FaissIvfPq(pq_bytes=16), 0.3), (FaissHnsw(), 0.95)):
         place = folder / type(system).__name__
         system.build(table, place)
         search = system.open(table, place)
