@@ -40,6 +40,7 @@ DATA = "SKYTEXT_TEST_DATA"
 LIMIT = 0.1
 """Points of mean recall that a default may lose."""
 BARE = "bare encode, float32"
+REFERENCE = "skytext, float32"
 _SETS = {
     "RSITMD": "rsitmd/val_caps.txt",
     "RSICD": "rsicd/dataset_rsicd_val.json",
@@ -71,7 +72,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         ways = make_ways(Path(scratch))
         rates = speeds(ways, scene_texts(_NUM_TEXTS), _REPEATS)
-        recalls = {name: mean_recalls(encode) for name, encode in ways.items()}
+        # A bare `encode` makes the vectors that skytext makes of the same precision.
+        asked = {name: encode for name, encode in ways.items() if not name.startswith("bare")}
+        recalls = {name: mean_recalls(encode) for name, encode in asked.items()}
     print(json.dumps(summary(rates, recalls)))
 
 
@@ -79,18 +82,15 @@ def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> di
     """Compare with the bare ``encode``; the fastest that loses less than `LIMIT` is chosen."""
     found: dict[str, Any] = {}
     for name, rate in rates.items():
-        changes = {key: value - recalls[BARE][key] for key, value in recalls[name].items()}
-        found[name] = {
-            "texts_per_s": round(rate, 1),
-            "ratio": round(rate / rates[BARE], 3),
+        found[name] = {"texts_per_s": round(rate, 1), "ratio": round(rate / rates[BARE], 3)}
+        if name not in recalls:
+            continue
+        changes = {key: value - recalls[REFERENCE][key] for key, value in recalls[name].items()}
+        found[name] |= {
             "mean_recall": {key: round(value, 3) for key, value in recalls[name].items()},
             "mean_recall_change": {key: round(value, 3) for key, value in changes.items()},
         }
-    good = [
-        name
-        for name, row in found.items()
-        if not name.startswith("bare") and min(row["mean_recall_change"].values()) > -LIMIT
-    ]
+    good = [name for name in recalls if min(found[name]["mean_recall_change"].values()) > -LIMIT]
     return {
         "mean_recall_sets": list(_SETS),
         "ways": found,

@@ -35,10 +35,12 @@ class FaissIvfPq:
 
     Args:
         pq_bytes: a vector's code.
+        pq_iterations: steps of k-means for the codes, which take most of the training.
     """
 
-    def __init__(self, pq_bytes: int = 96) -> None:
+    def __init__(self, pq_bytes: int = 96, pq_iterations: int = 25) -> None:
         self._pq_bytes = pq_bytes
+        self._pq_iterations = pq_iterations
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Train on a part of the blocks, add all of them."""
@@ -48,6 +50,7 @@ class FaissIvfPq:
         num_partitions = 2 ** round(math.log2(2 * math.sqrt(num_vectors)))
         key = f"IVF{num_partitions}_HNSW32,PQ{self._pq_bytes}x8"
         index = faiss.index_factory(dim, key, faiss.METRIC_INNER_PRODUCT)
+        index.pq.cp.niter = self._pq_iterations
         index.train(_sample(table, min(num_vectors, num_partitions * _SAMPLES_PER_PARTITION)))
         for block in stored_vectors(table):
             index.add(np.ascontiguousarray(block.reshape(-1, dim)))

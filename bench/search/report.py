@@ -72,9 +72,11 @@ def _embedding(found: dict[str, Any]) -> str:
         "|---" * (len(sets) + 3) + "|",
     ]
     for name, row in found["ways"].items():
-        recalls = [
-            f"{row['mean_recall'][s]:.2f} ({row['mean_recall_change'][s]:+.2f})" for s in sets
-        ]
+        recalls = ["–"] * len(sets)
+        if "mean_recall" in row:
+            recalls = [
+                f"{row['mean_recall'][s]:.2f} ({row['mean_recall_change'][s]:+.2f})" for s in sets
+            ]
         lines.append(
             f"| {name} | {row['texts_per_s']:.0f} | {row['ratio']:.2f} | {' | '.join(recalls)} |"
         )

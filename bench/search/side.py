@@ -24,7 +24,7 @@ from skytext.table.location import TableLocation
 
 
 def _skytext_filtered() -> System:
-    return Skytext(where=make_filter(collection=[RARE_COLLECTION]))
+    return Skytext(where=make_filter(collections=[RARE_COLLECTION]))
 
 
 def _lancedb_filtered() -> System:

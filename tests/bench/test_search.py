@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.search import __main__ as command
-from bench.search import fit, report
+from bench.search import embedding, fit, report
 from bench.search.measure import served
 from bench.search.systems import (
     ExactNumpy,
@@ -152,7 +152,7 @@ def test_faiss_finds_the_right_images(table: ImagesTable, folder: Path) -> None:
 
     queries = caption_vectors(NUM_IMAGES).queries(NUM_QUERIES)
     truth = nearest_rows(queries, stored_vectors(table), 10)
-    for system, least in ((FaissIvfPq(pq_bytes=16), 0.3), (FaissHnsw(), 0.95)):
+    for system, least in ((FaissIvfPq(pq_bytes=8, pq_iterations=1), 0.2), (FaissHnsw(), 0.95)):
         place = folder / type(system).__name__
         system.build(table, place)
         search = system.open(table, place)
@@ -177,3 +177,15 @@ def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folde
     assert results["filtered"]["skytext"]["recall_at_10"] == 1
     assert results["filtered"]["skytext"]["mean_hits"] == collections.count(RARE_COLLECTION)
     assert report.markdown(results) in done.stdout
+
+
+def test_the_fastest_embedding_that_loses_little_is_chosen() -> None:
+    rates = {embedding.BARE: 50.0, embedding.REFERENCE: 49.0, "half": 200.0, "rough": 300.0}
+    lost = {embedding.REFERENCE: 0.0, "half": 0.05, "rough": 0.3}
+    recalls = {name: {"RSITMD": 90 - much, "RSICD": 25.0} for name, much in lost.items()}
+    found = embedding.summary(rates, recalls)
+    assert found["chosen"] == "half"
+    assert found["ways"]["half"]["ratio"] == 4
+    assert "| rough | 300 | 6.00 | 89.70 (-0.30) | 25.00 (+0.00) |" in report.markdown(
+        {"embedding": found | {"mean_recall_sets": ["RSITMD", "RSICD"]}}
+    )
