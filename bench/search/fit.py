@@ -41,14 +41,14 @@ def main(
 def real_vectors(paths: list[Path]) -> list[Floats]:
     """Return the vectors of each image's captions; texts that stand more than once are left out."""
     from skytext.config import EmbedConfig
-    from skytext.evaluation.annotations import read_annotations
+    from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
     from skytext.models.factory import make_embedder
     from skytext.models.identity import embed_model
 
     images = [
         list(dict.fromkeys(image.captions))
         for path in paths
-        for image in read_annotations(path).images
+        for image in read_annotations([path], split=ALL_SPLITS).images
     ]
     counts = Counter(text for texts in images for text in texts)
     images = [[text for text in texts if counts[text] == 1] for texts in images]
