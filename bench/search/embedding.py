@@ -41,7 +41,7 @@ LIMIT = 0.1
 """Points of mean recall that a default may lose."""
 BARE = "bare encode, float32"
 REFERENCE = "skytext, float32"
-_SETS = {
+SETS = {
     "RSITMD": "rsitmd/val_caps.txt",
     "RSICD": "rsicd/dataset_rsicd_val.json",
 }
@@ -92,7 +92,7 @@ def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> di
         }
     good = [name for name in recalls if min(found[name]["mean_recall_change"].values()) > -LIMIT]
     return {
-        "mean_recall_sets": list(_SETS),
+        "mean_recall_sets": list(SETS),
         "ways": found,
         "chosen": max(good, key=lambda name: rates[name]),
         "limit": LIMIT,
@@ -125,14 +125,15 @@ def scene_texts(count: int) -> list[str]:
 def mean_recalls(encode: Encode) -> dict[str, float]:
     """Return, of each set, the mean of text-to-image recall@1, 5 and 10 in percent."""
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
+    from skytext.evaluation.rules import PAPER_RULE
     from skytext.evaluation.text_only import caption_vectors, text_only
 
     found = {}
-    for name, path in _SETS.items():
+    for name, path in SETS.items():
         annotations = read_annotations([Path(os.environ[DATA]) / path], split=ALL_SPLITS)
         vectors = caption_vectors(annotations, lambda texts: encode(list(texts)))
         asked = text_only(annotations, vectors, distinct=True)
-        found[name] = float(np.mean(asked.direction.recall("expected")))
+        found[name] = float(np.mean(asked.directions[PAPER_RULE].recall("expected")))
     return found
 
 

@@ -189,3 +189,21 @@ def test_the_fastest_embedding_that_loses_little_is_chosen() -> None:
     assert "| rough | 300 | 6.00 | 89.70 (-0.30) | 25.00 (+0.00) |" in report.markdown(
         {"embedding": found | {"mean_recall_sets": ["RSITMD", "RSICD"]}}
     )
+
+
+def test_recall_is_measured_on_the_captions_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = {"a.jpg": ["a red ship", "red ship here"], "b.jpg": ["dry sand", "sand and dry"]}
+    made = [{"filename": name, "captions": texts} for name, texts in captions.items()]
+    (tmp_path / "made.json").write_text(json.dumps(made), encoding="utf-8")
+    monkeypatch.setenv(embedding.DATA, str(tmp_path))
+    monkeypatch.setattr(embedding, "SETS", {"made": "made.json"})
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return np.array([[1, 0] if "ship" in text else [0, 1] for text in texts], np.float32)
+
+    assert embedding.mean_recalls(encode) == {"made": 100.0}
+    # All texts alike: each of the two images is first in half of all orders, and always among five.
+    found = embedding.mean_recalls(lambda texts: np.ones((len(texts), 1), np.float32))
+    assert found["made"] == pytest.approx(100 * (0.5 + 1 + 1) / 3)
