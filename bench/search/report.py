@@ -27,8 +27,9 @@ def markdown(results: dict[str, Any]) -> str:
     parts = []
     if "table" in results:
         found = results["table"]
+        written = "there before" if found["write_s"] is None else f"{found['write_s']:,.0f} s"
         parts.append(
-            f"{found['num_images']:,} images × 5 × 384; written in {found['write_s']:,.0f} s, "
+            f"{found['num_images']:,} images × 5 × 384 (written: {written}), "
             f"{found['bytes_per_image']:,} bytes an image without indexes"
         )
     large = {label: results[name] for name, label in _LARGE.items() if name in results}

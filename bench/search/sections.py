@@ -80,15 +80,16 @@ class Bench:
 
 def table(bench: Bench) -> dict[str, Any]:
     """Make the large table and find the right answers."""
+    was_there = (bench.work / f"table-{bench.num_images}").exists()
     started = time.monotonic()
     folder = bench.table(bench.num_images)
-    write_s = time.monotonic() - started
+    write_s = None if was_there else round(time.monotonic() - started, 1)
     bench.questions(bench.num_images, bench.num_queries)
     # Indexes that others made in the same folder are none of the table's.
     size = folder_bytes(folder / "images.lance" / "data")
     return {
         "num_images": bench.num_images,
-        "write_s": round(write_s, 1),
+        "write_s": write_s,
         "bytes_per_image": round(size / bench.num_images),
     }
 

@@ -173,6 +173,7 @@ def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folde
     # Below 10,000 images skytext searches exactly.
     assert results["skytext"]["recall_at_10"] == 1
     assert results["skytext"]["build_peak_mib"] > 0
+    assert results["skytext"]["index_bytes_per_image"] > 0
     collections = table.dataset.to_table(columns=["collection"]).column(0).to_pylist()
     assert results["filtered"]["skytext"]["recall_at_10"] == 1
     assert results["filtered"]["skytext"]["mean_hits"] == collections.count(RARE_COLLECTION)
