@@ -60,9 +60,10 @@ class Skytext:
         """Open the table as a server does."""
         given = GivenVectors(table.identity.dim)
         searcher = Searcher(_open(folder), given, self._config)
+        searcher.warm()
 
         def search(query: Floats, k: int) -> NDArray[np.int64]:
-            hits = searcher.search(given.name(query), k, where=self._where).hits
+            hits = searcher.search(given.name(query), k, where=self._where, mode="dense").hits
             return image_numbers([hit.uri for hit in hits])
 
         return search
