@@ -16,6 +16,7 @@ from skytext.models.fakes import FakeEmbedder
 from skytext.search import Searcher
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
+from skytext.table.promotion import promote
 from tests.cli.tables import DESCRIBED, make_described_table
 from tests.table.rows import DIM, failed_row, good_row, location, make_table, unit_vectors
 
@@ -230,7 +231,7 @@ def test_the_promoted_version_is_searched_unless_another_is_named(described: Ima
     uri = described.location.uri
     first = described.version - 1
     assert Searcher.open(uri).table.version == described.version
-    described.promote(first)
+    promote(described.location, first)
     served = Searcher.open(uri).search("forest")
     assert served.table_version == first
     assert len(served.hits) == 2

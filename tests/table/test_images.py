@@ -13,6 +13,7 @@ from skytext.errors import TableError
 from skytext.schema import images_schema
 from skytext.table.images import ImagesTable, TableIdentity, sql_text
 from skytext.table.location import IMAGES, TableLocation
+from skytext.table.promotion import promote
 from tests.table.rows import (
     DIM,
     failed_row,
@@ -173,10 +174,10 @@ def test_the_promoted_version_is_served(where: TableLocation) -> None:
     table = make_table(where, good_rows(0, 2), good_rows(2, 3))
     assert table.live_version() is None
     assert ImagesTable.open_served(where).version == table.version
-    table.promote(table.version - 1)
+    promote(table.location, table.version - 1)
     assert ImagesTable.open_served(where).num_rows() == 2
     assert ImagesTable.open(where, "live").num_rows() == 2
-    table.promote(table.version)
+    promote(table.location, table.version)
     assert ImagesTable.open_served(where).num_rows() == 5
 
 

@@ -23,6 +23,7 @@ from skytext.cli import (
     import_,
     index,
     plan,
+    promote,
     search,
     status,
 )
@@ -51,6 +52,8 @@ app.command("import")(import_.import_)
 app.command("status")(status.status)
 app.command("failures")(failures.failures)
 app.command("retry-failed")(failures.retry_failed)
+app.command("promote")(promote.promote)
+app.command("rollback")(promote.rollback)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 

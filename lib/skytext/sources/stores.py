@@ -188,6 +188,10 @@ class ObjectStore(ABC):
             )
 
 
-def changed_error(name: str) -> OSError:
+class ChangedError(OSError):
+    """A file is not the one that was listed."""
+
+
+def changed_error(name: str) -> ChangedError:
     """Return the error of a file that is not the one that was listed."""
-    return OSError(f"{name} changed since it was listed: run again")
+    return ChangedError(f"{name} changed since it was listed: run again")

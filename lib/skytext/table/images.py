@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -141,13 +142,23 @@ class ImagesTable:
         _check_schema(location.uri, dataset.schema, self.identity.dim)
 
     @classmethod
-    def open(cls, location: TableLocation, version: int | str | None = None) -> ImagesTable:
+    def open(
+        cls,
+        location: TableLocation,
+        version: int | str | None = None,
+        session: lance.Session | None = None,
+    ) -> ImagesTable:
         """Open a table at a version number, a tag, or (None) its latest version.
+
+        Args:
+            location: the table.
+            version: which one.
+            session: caches to share with other versions of the table.
 
         Raises:
             TableError: there is no such table or version, or it is not one of ours.
         """
-        table = cls.find(location, version)
+        table = cls.find(location, version, session)
         if table is None:
             raise TableError(
                 f"there is no table at {location.uri}: make one with "
@@ -156,13 +167,18 @@ class ImagesTable:
         return table
 
     @classmethod
-    def find(cls, location: TableLocation, version: int | str | None = None) -> ImagesTable | None:
+    def find(
+        cls,
+        location: TableLocation,
+        version: int | str | None = None,
+        session: lance.Session | None = None,
+    ) -> ImagesTable | None:
         """Like `open`, but None where there is no table.
 
         Raises:
             TableError: the store refuses, there is no such version, or the table is not ours.
         """
-        dataset = open_dataset(location, IMAGES, version)
+        dataset = open_dataset(location, IMAGES, version, session)
         return None if dataset is None else cls(location, dataset)
 
     @classmethod
@@ -183,15 +199,31 @@ class ImagesTable:
 
     def live_version(self) -> int | None:
         """Return the promoted version, or None."""
-        tag = self.dataset.tags.list().get(LIVE_TAG)
-        return None if tag is None else int(tag["version"])
+        return self.tags().get(LIVE_TAG)
 
-    def promote(self, version: int) -> None:
-        """Make ``version`` the one that is served."""
-        if self.live_version() is None:
-            self.dataset.tags.create(LIVE_TAG, version)
+    def tags(self) -> dict[str, int]:
+        """Return the version of each tag, as they are now."""
+        return {name: int(tag["version"]) for name, tag in again(self.dataset.tags.list)().items()}
+
+    def set_tag(self, name: str, version: int) -> None:
+        """Point a tag at a version, whether it is there already or not."""
+        if name in self.tags():
+            self._tag(self.dataset.tags.update, name, version)
         else:
-            self.dataset.tags.update(LIVE_TAG, version)
+            self._tag(self.dataset.tags.create, name, version)
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag; one that is gone already is no error."""
+        self._tag(self.dataset.tags.delete, name)
+
+    @staticmethod
+    def _tag(change: Callable[..., None], *arguments: str | int) -> None:
+        try:
+            change(*arguments)
+        except (ValueError, OSError) as error:
+            # Made or deleted by somebody else meanwhile; who cares looks again.
+            if not re.search("already exists|does not exist|not found", str(error), re.IGNORECASE):
+                raise
 
     def described_images(
         self,
@@ -395,7 +427,10 @@ def sql_text(value: str) -> str:
 
 
 def open_dataset(
-    location: TableLocation, name: str, version: int | str | None = None
+    location: TableLocation,
+    name: str,
+    version: int | str | None = None,
+    session: lance.Session | None = None,
 ) -> lance.LanceDataset | None:
     """Open one data set of a table, or return None where there is none.
 
@@ -405,7 +440,7 @@ def open_dataset(
     uri = location.dataset_uri(name)
     try:
         return again(lance.dataset)(
-            uri, version=version, storage_options=location.storage_options()
+            uri, version=version, storage_options=location.storage_options(), session=session
         )
     except ValueError as error:
         # Lance 14 raises ValueError for a data set that is not there, for a version that is not

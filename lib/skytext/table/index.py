@@ -16,6 +16,7 @@ from skytext.schema import STATUS_OK
 from skytext.table.images import ImagesTable
 from skytext.table.index_recall import measure_index
 from skytext.table.maintenance import merge_fragments
+from skytext.table.promotion import promote
 from skytext.table.vector_index import (
     TEXT_INDEX,
     VECTOR_INDEX,
@@ -116,7 +117,7 @@ def build_indexes(
     indexed = ImagesTable.open(table.location)
     promoted = indexed.live_version() is None
     if promoted:
-        indexed.promote(indexed.version)
+        promote(indexed.location, indexed.version)
     return IndexReport(
         table_version=indexed.version,
         vector=None if facts is None else facts.kind,

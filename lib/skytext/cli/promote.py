@@ -1,0 +1,46 @@
+"""``skytext promote`` and ``skytext rollback``: choose the version that is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skytext.cli.options import AsJson, Table
+
+if TYPE_CHECKING:
+    from skytext.table.promotion import Promotion
+
+
+def promote(
+    table: Table,
+    version: Annotated[
+        int | None, typer.Argument(help="A table version; default: the latest.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the one that searches and services use; they follow within seconds."""
+    from skytext.table.location import TableLocation
+    from skytext.table.promotion import promote as promote_version
+
+    _show(table, promote_version(TableLocation.parse(table), version), as_json)
+
+
+def rollback(table: Table, as_json: AsJson = False) -> None:
+    """Go back to the version that was live before; again, and to the one before that."""
+    from skytext.table.location import TableLocation
+    from skytext.table.promotion import rollback as roll_back
+
+    _show(table, roll_back(TableLocation.parse(table)), as_json)
+
+
+def _show(table: str, now: Promotion, as_json: bool) -> None:
+    from skytext.cli.output import answers, print_json
+
+    if as_json:
+        print_json({"live_version": now.version, "previous_version": now.previous_version})
+        return
+    answers.print(f"version {now.version} is live", markup=False)
+    if now.previous_version is not None:
+        back = f"back to version {now.previous_version}: skytext rollback {table}"
+        answers.print(back, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The HTTP service: the API, its deployments on Ray Serve, and the page."""

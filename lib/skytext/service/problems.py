@@ -1,0 +1,168 @@
+"""Errors as RFC 9457 problem details: every answer that is no success has this one form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from skytext.errors import CallError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    """One thing that is wrong with what was sent.
+
+    Attributes:
+        field: where, e.g. ``body.k``.
+        message: what.
+    """
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:skytext:problem:bad-request",
+                "title": "Unprocessable Content",
+                "status": 422,
+                "detail": "k must be 1 to 1000 (given: 0)",
+                "instance": "/v1/search",
+                "request_id": "5f0c4ef23c1b4d0d9ad5d8a1b2f5a9ce",
+            }
+        }
+    )
+
+    type: str = Field(description="Names the kind of the problem; stays the same.")
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong here, and what to do about it.")
+    instance: str = Field(description="The path that was asked for.")
+    request_id: str = Field(description="Stands in the server's log too.")
+    errors: list[FieldProblem] = Field(default=[], description="Every wrong field, where known.")
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem.
+
+    Args:
+        status: HTTP status.
+        code: the last part of the problem's ``type``.
+        detail: what is wrong, and what to do.
+        headers: further headers, e.g. ``Retry-After``.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, code, detail, dict(headers or {}))
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the arguments: Ray carries these between processes."""
+        return ProblemError, (self.status, self.code, self.detail, self.headers)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.detail}"
+
+
+def too_busy(detail: str, retry_after_s: int) -> ProblemError:
+    """Return the 503 of a service that has enough to do."""
+    return ProblemError(503, "overloaded", detail, {"Retry-After": str(retry_after_s)})
+
+
+def problem_response(
+    scope: Scope,
+    error: ProblemError,
+    errors: list[FieldProblem] | None = None,
+) -> Response:
+    """Return a problem as a response to the request of ``scope``."""
+    problem = Problem(
+        type=f"urn:skytext:problem:{error.code}",
+        title=HTTPStatus(error.status).phrase,
+        status=error.status,
+        detail=error.detail,
+        instance=scope["path"],
+        request_id=scope.get("state", {}).get("request_id", ""),
+        errors=errors or [],
+    )
+    return Response(
+        json.dumps(problem.model_dump(exclude_defaults=True)).encode(),
+        status_code=error.status,
+        headers=error.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Make every error of an application a problem."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        if not isinstance(error, ProblemError):  # registered for nothing else
+            raise TypeError(type(error))
+        return problem_response(request.scope, error)
+
+    async def on_call_error(request: Request, error: Exception) -> Response:
+        return problem_response(request.scope, ProblemError(422, "bad-request", str(error)))
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            raise TypeError(type(error))
+        wrong = [_field_problem(item) for item in error.errors()]
+        said = "; ".join(f"{item.field}: {item.message}" for item in wrong[:3])
+        return problem_response(request.scope, ProblemError(422, "bad-request", said), wrong)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise TypeError(type(error))
+        return problem_response(request.scope, _from_http(request.scope, error))
+
+    app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(CallError, on_call_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+
+
+def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return ProblemError(404, "not-found", "there is nothing at this address", headers)
+    if error.status_code == 405:
+        said = f"{scope['method']} is not allowed here"
+        return ProblemError(405, "method-not-allowed", said, headers)
+    return ProblemError(error.status_code, "refused", str(error.detail), headers)
+
+
+def _field_problem(item: Mapping[str, Any]) -> FieldProblem:
+    where = ".".join(str(part) for part in item["loc"])
+    # What was given is left out: it may be long, or a secret in the wrong place.
+    return FieldProblem(field=where[:200], message=str(item["msg"])[:500])
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the ``responses`` of a route that may end with these statuses."""
+    return {
+        status: {
+            "model": Problem,
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }

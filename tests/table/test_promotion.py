@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from skytext.errors import TableError
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.promotion import (
+    MAX_KEPT,
+    promote,
+    promotions,
+    recent_versions,
+    rollback,
+)
+from tests.table.rows import good_row, location, make_table
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    """A table of four versions or more."""
+    return make_table(
+        location(tmp_path / "table"), *([good_row(f"{i}.jpg")] for i in range(4))
+    ).location
+
+
+def live(where: TableLocation) -> int | None:
+    return ImagesTable.open(where).live_version()
+
+
+def versions(where: TableLocation) -> list[int]:
+    latest = ImagesTable.open(where).version
+    return [latest - 2, latest - 1, latest]
+
+
+def test_a_promotion_is_what_readers_open(where: TableLocation) -> None:
+    first, second, _ = versions(where)
+    assert live(where) is None
+    assert promote(where, first).version == first
+    assert ImagesTable.open_served(where).version == first
+    done = promote(where, second)
+    assert (done.version, done.previous_version) == (second, first)
+    assert live(where) == second
+
+
+def test_without_a_version_the_latest_is_promoted(where: TableLocation) -> None:
+    assert promote(where).version == ImagesTable.open(where).version == live(where)
+
+
+def test_a_roll_back_can_be_repeated(where: TableLocation) -> None:
+    for version in versions(where):
+        promote(where, version)
+    first, second, _ = versions(where)
+    assert rollback(where).version == second == live(where)
+    assert rollback(where).version == first == live(where)
+    with pytest.raises(TableError, match=f"version {first} is live, and no version was live befo"):
+        rollback(where)
+    assert live(where) == first
+
+
+def test_after_a_roll_back_a_promotion_goes_on_from_there(where: TableLocation) -> None:
+    first, second, third = versions(where)
+    promote(where, first)
+    promote(where, second)
+    rollback(where)
+    assert promote(where, third).previous_version == first
+
+
+def test_there_is_nothing_to_go_back_to_before_the_first_promotion(where: TableLocation) -> None:
+    with pytest.raises(TableError, match="nothing is live"):
+        rollback(where)
+
+
+def test_promoting_what_is_live_changes_nothing(where: TableLocation) -> None:
+    first, second, _ = versions(where)
+    promote(where, first)
+    promote(where, second)
+    assert promote(where, second) == promotions(where)[0]
+    assert len(promotions(where)) == 2
+
+
+def test_a_version_that_is_not_there_is_refused(where: TableLocation) -> None:
+    promote(where)
+    now = live(where)
+    with pytest.raises(TableError, match="no version 999"):
+        promote(where, 999)
+    assert live(where) == now
+
+
+def test_a_tag_without_a_log_is_gone_back_to(where: TableLocation) -> None:
+    """Of a table that was promoted by other means."""
+    first, second, _ = versions(where)
+    ImagesTable.open(where).set_tag("live", first)
+    assert promote(where, second).previous_version == first
+    assert rollback(where).version == first == live(where)
+
+
+def test_the_versions_to_go_back_to_are_kept_from_clean_up(where: TableLocation) -> None:
+    first, second, third = versions(where)
+    for version in (first, second, third):
+        promote(where, version)
+    assert ImagesTable.open(where).tags() == {
+        f"kept-{first}": first,
+        f"kept-{second}": second,
+        "live": third,
+    }
+    rollback(where)
+    assert ImagesTable.open(where).tags() == {f"kept-{first}": first, "live": second}
+
+
+def test_only_so_many_versions_are_kept(where: TableLocation) -> None:
+    first, second, _ = versions(where)
+    for _ in range(MAX_KEPT):
+        promote(where, first)
+        promote(where, second)
+    assert len(promotions(where, 1)[0].versions) == MAX_KEPT
+
+
+def test_the_versions_that_were_live_last_are_known(where: TableLocation) -> None:
+    first, second, third = versions(where)
+    for version in (first, second, third):
+        promote(where, version)
+    rollback(where)
+    assert recent_versions(where, 10) == [second, third, first]
+    assert recent_versions(where, 2) == [second, third]
+
+
+def test_a_tag_that_lags_behind_the_log_is_set_by_the_next_promotion(where: TableLocation) -> None:
+    """Whoever wrote the log may have been killed before the tag."""
+    first, second, _ = versions(where)
+    promote(where, first)
+    promote(where, second)
+    ImagesTable.open(where).set_tag("live", first)
+    promote(where, second)
+    assert live(where) == second
+
+
+def test_promotions_at_the_same_time_all_count_and_the_last_one_is_live(
+    where: TableLocation,
+) -> None:
+    first, second, third = versions(where)
+    promote(where, third)
+
+    def work(version: int) -> None:
+        for _ in range(5):
+            promote(where, version)
+            promote(where, third)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, (first, second, first, second)))
+    log = promotions(where, 1000)
+    assert [record.number for record in log] == list(range(len(log), 0, -1))
+    assert live(where) == log[0].version
+    for later, earlier in itertools.pairwise(log):
+        assert later.versions == (*earlier.versions, later.version)[-MAX_KEPT:]
