@@ -142,7 +142,7 @@ OPTIONS = {
         "--json",
     ],
     "status": ["TABLE", "--json"],
-    "promote": ["TABLE", "[VERSION]", "--json"],
+    "promote": ["TABLE", "VERSION", "--json"],
     "rollback": ["TABLE", "--json"],
     "doctor": ["--table", "--model", "--embedding-model", "--json"],
     "config show": [*SETTINGS, "--json"],

@@ -9,6 +9,7 @@ import pytest
 
 from skytext.errors import Reason, SourceError
 from skytext.sources import (
+    ChangedError,
     ReadLimits,
     Shard,
     ShardCounts,
@@ -163,7 +164,7 @@ def test_a_folder_in_a_bucket(s3: Any) -> None:
     for shard in shards:
         assert_same(shard)
     s3.put_object(Bucket="loose", Key="x/a.jpg", Body=b"new")
-    with pytest.raises(OSError, match="PreconditionFailed"):
+    with pytest.raises(ChangedError, match="gone, or changed since"):
         fetch_image(
             samples[0].uri, "a.jpg", byte_offset=0, byte_length=3, etag=samples[0].shard_etag
         )

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def promote(
     table: Table,
     version: Annotated[
-        int | None, typer.Argument(help="A table version; default: the latest.", min=1)
+        int | None,
+        typer.Argument(help="A table version; default: the latest.", metavar="VERSION", min=1),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

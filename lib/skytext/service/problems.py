@@ -134,6 +134,12 @@ def add_problem_handlers(app: FastAPI) -> None:
             raise TypeError(type(error))
         return problem_response(request.scope, _from_http(request.scope, error))
 
+    async def on_failure(request: Request, error: Exception) -> Response:
+        # Raised on, too: the gate writes it to the log.
+        failed = ProblemError(500, "internal", "the service failed at this request")
+        return problem_response(request.scope, failed)
+
+    app.add_exception_handler(Exception, on_failure)
     app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(CallError, on_call_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
@@ -147,6 +153,8 @@ def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
     if error.status_code == 405:
         said = f"{scope['method']} is not allowed here"
         return ProblemError(405, "method-not-allowed", said, headers)
+    if error.status_code == 400:  # nested too deep, a broken form, …
+        return ProblemError(422, "bad-request", "the body cannot be read", headers)
     return ProblemError(error.status_code, "refused", str(error.detail), headers)
 
 

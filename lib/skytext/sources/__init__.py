@@ -17,11 +17,13 @@ from skytext.sources.fetch import Place, fetch_image, fetch_images
 from skytext.sources.members import list_members, read_shard
 from skytext.sources.sidecar import parse_bbox, parse_datetime, parse_sidecar
 from skytext.sources.storage import READ_ERRORS, open_stream, read_range
+from skytext.sources.stores import ChangedError
 
 __all__ = [
     "READ_ERRORS",
     "SHARD_SUFFIXES",
     "BBox",
+    "ChangedError",
     "Member",
     "Metadata",
     "Place",

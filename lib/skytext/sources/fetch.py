@@ -11,7 +11,9 @@ from itertools import groupby
 from skytext.errors import SourceError
 from skytext.sources.base import ReadOptions
 from skytext.sources.parquet import fetch_cells
+from skytext.sources.s3 import s3_changed
 from skytext.sources.storage import READ_ERRORS, read_range
+from skytext.sources.stores import ChangedError
 
 _ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
 
@@ -69,14 +71,17 @@ def fetch_image(
         options: as those it was read with.
 
     Raises:
-        OSError: missing, refused, changed since ``etag``, damaged, or an image with no place of
-            its own (a sparse member of a tar, a failed row).
+        ChangedError: the shard is gone, or changed since ``etag``.
+        OSError: refused, damaged, or an image with no place of its own (a sparse member of a tar,
+            a failed row).
         BotoCoreError: the store cannot be reached; see `READ_ERRORS`.
         ClientError: the store refuses.
         SourceError: the uri's scheme is not supported.
     """
     place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
     [found] = fetch_images([place], options=options, num_threads=1)
+    if isinstance(found, Exception) and (isinstance(found, FileNotFoundError) or s3_changed(found)):
+        raise ChangedError(f"{uri} is gone, or changed since it was read: run again") from found
     if isinstance(found, Exception):
         raise found
     return found

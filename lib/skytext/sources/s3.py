@@ -52,6 +52,7 @@ _REFUSED = frozenset(
     }
 )
 _CHANGED = frozenset({"412", "PreconditionFailed"})
+_GONE = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 class S3Store(ObjectStore):
@@ -198,6 +199,13 @@ def _make_client(settings: tuple[tuple[str, str], ...]) -> Any:
     )
     # A session of its own: boto3's default one is not safe to use from several threads.
     return boto3.session.Session().client("s3", config=config)
+
+
+def s3_changed(err: Exception) -> bool:
+    """Return whether an error says that an object is gone, or not the one with the etag given."""
+    # smart_open puts what the store said under an error of its own.
+    said = err if isinstance(err, ClientError) else getattr(err, "backend_error", err.__cause__)
+    return isinstance(said, ClientError) and _error_code(said) in _CHANGED | _GONE
 
 
 def _error_code(err: ClientError) -> str:

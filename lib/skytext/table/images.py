@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -196,6 +197,24 @@ class ImagesTable:
     def version(self) -> int:
         """The version that is open."""
         return int(self.dataset.version)
+
+    def latest_version(self) -> int:
+        """Return the table's latest version, as it is now."""
+        return int(again(lambda: self.dataset.latest_version)())
+
+    def committed_at(self) -> dt.datetime:
+        """Return when this version was committed, in UTC."""
+        versions = again(self.dataset.versions)()
+        (found,) = [version for version in versions if version["version"] == self.version]
+        moment: dt.datetime = found["timestamp"]
+        return moment.astimezone(dt.UTC)
+
+    def caption_models(self) -> list[str]:
+        """Return the models that described the images, sorted."""
+        found: set[str] = set()
+        for batch in self._scan(["caption_model"], filter=f"status = '{STATUS_OK}'"):
+            found.update(pc.unique(batch.column("caption_model")).drop_null().to_pylist())
+        return sorted(found)
 
     def live_version(self) -> int | None:
         """Return the promoted version, or None."""
@@ -424,6 +443,17 @@ class ImagesTable:
 def sql_text(value: str) -> str:
     """Return ``value`` as a text literal of Lance's filter language."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def open_session(index_cache_bytes: int | None = None) -> lance.Session:
+    """Return caches that versions of a table share.
+
+    Args:
+        index_cache_bytes: of opened indexes; None for Lance's own default.
+    """
+    if index_cache_bytes is None:
+        return lance.Session()
+    return lance.Session(index_cache_size_bytes=index_cache_bytes)
 
 
 def open_dataset(

@@ -1,0 +1,131 @@
+"""The HTTP application: FastAPI over a `Backend`, behind a `Gate`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Security
+from fastapi.responses import PlainTextResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+import skytext
+from skytext.config import Config
+from skytext.service.access import Guard, Keyring
+from skytext.service.backend import Backend
+from skytext.service.gate import Gate
+from skytext.service.images import Images
+from skytext.service.limits import Rates, Turns
+from skytext.service.metrics import Meter
+from skytext.service.models import HealthModel, ReadyModel
+from skytext.service.page import add_page, content_security_policy
+from skytext.service.problems import add_problem_handlers, problem_responses, too_busy
+from skytext.service.routes import make_routes
+
+_READY_TIMEOUT_S = 2.0
+_DESCRIPTION = """Search a remote-sensing archive in plain words.
+
+Every answer names the version of the table that it is of. Errors are problem details (RFC 9457).
+Give an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+"""
+
+
+def make_app(backend: Backend, config: Config, meter: Meter, keyring: Keyring | None) -> ASGIApp:
+    """Return the whole application.
+
+    Args:
+        backend: answers.
+        config: limits, access, archive roots.
+        meter: takes measurements.
+        keyring: the keys; None where none are asked for.
+    """
+    app = make_api(backend, config, meter, keyring)
+    limits = config.service.limits
+    rates = Rates(config.service.access, limits.retry_after_s, meter)
+    gate: ASGIApp = Gate(
+        app,
+        guard=Guard(config.service.access, keyring, rates),
+        searches=Turns("searches", limits.max_running, limits, meter),
+        images=Turns("images", limits.max_images_running, limits, meter),
+        limits=limits,
+        meter=meter,
+        page_policy=content_security_policy(config.service),
+    )
+    if config.service.access.cors_origins:
+        gate = CORSMiddleware(
+            gate,
+            allow_origins=config.service.access.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After", "ETag"],
+        )
+    return gate
+
+
+def make_api(backend: Backend, config: Config, meter: Meter, keyring: Keyring | None) -> FastAPI:
+    """Return the application without what stands before it: its routes and its OpenAPI document."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as held:
+            if keyring is not None:
+                await keyring.load()
+                task = asyncio.create_task(keyring.keep_fresh())
+                held.callback(task.cancel)
+            yield
+
+    app = FastAPI(
+        title="skytext",
+        version=skytext.__version__,
+        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        # Swagger's page would load its scripts from another host.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        dependencies=[
+            # For the document: who asks is known before the application is reached (`Gate`).
+            Security(HTTPBearer(auto_error=False, description="An API key.")),
+            Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
+        ],
+    )
+    add_problem_handlers(app)
+    app.include_router(make_routes(backend, Images(config, meter), config))
+    _add_health(app, backend)
+    add_page(app, config.service)
+    return app
+
+
+def _add_health(app: FastAPI, backend: Backend) -> None:
+    @app.get("/healthz", tags=["health"], summary="Is the process there")
+    async def healthz() -> HealthModel:
+        return HealthModel()
+
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        summary="Can it answer searches",
+        responses=problem_responses(500, 503),
+    )
+    async def readyz() -> ReadyModel:
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                return ReadyModel(table_version=await backend.searches.version())
+        except TimeoutError:
+            raise too_busy(f"no search replica answered within {_READY_TIMEOUT_S:g} s", 1) from None
+
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        summary="Prometheus metrics",
+        response_class=PlainTextResponse,
+        responses=problem_responses(401, 403, 429, 500, 503),
+    )
+    async def metrics() -> Any:
+        """Of all replicas of the cluster. Needs a key with the right to administer."""
+        text = await backend.metrics()
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,113 @@
+"""What the API asks for: the same whether the workers are here or on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.search_request import SearchRequest
+from skytext.service.problems import ProblemError
+from skytext.service.tracing import Carrier, carrier, span
+from skytext.service.workers import Query, texts_of
+from skytext.table.promotion import Promotion
+
+
+class SearchPort(Protocol):
+    """A search worker; see `skytext.service.workers.SearchWorker`."""
+
+    async def search(
+        self, queries: Sequence[Query], trace: Carrier | None = None
+    ) -> list[dict[str, Any]]:
+        """Answer searches."""
+
+    async def image(self, image_id: str) -> dict[str, Any] | None:
+        """Return a row."""
+
+    async def table(self) -> dict[str, Any]:
+        """Return what is served."""
+
+    async def version(self) -> int:
+        """Return the version that is served."""
+
+    async def promote(self, version: int | None) -> Promotion:
+        """Make a version live."""
+
+    async def rollback(self) -> Promotion:
+        """Go back to the version before."""
+
+
+Embed = Callable[[str], Awaitable[NDArray[np.float32]]]
+Describe = Callable[[bytes, str], Awaitable[list[str]]]
+
+
+class Backend:
+    """Answers what the API is asked.
+
+    Args:
+        embed: makes a text a unit vector.
+        searches: the search worker.
+        describe: makes an image texts; None where no captioner is configured.
+        metrics: returns all measurements in Prometheus' text format.
+    """
+
+    def __init__(
+        self,
+        embed: Embed,
+        searches: SearchPort,
+        describe: Describe | None,
+        metrics: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._embed = embed
+        self._describe = describe
+        self.searches = searches
+        self.metrics = metrics
+
+    async def search(self, requests: Sequence[SearchRequest]) -> list[dict[str, Any]]:
+        """Answer searches, all from one version but for those whose cursor names another.
+
+        Raises:
+            CallError: a search that cannot be meant.
+            ProblemError: 410, 503.
+        """
+        of_requests = [texts_of(request) for request in requests]
+        texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
+        with span("embed", num_texts=len(texts)):
+            vectors = dict(zip(texts, await _all([self._embed(t) for t in texts]), strict=True))
+        queries = [
+            Query(request, {text: vectors[text] for text in some})
+            for request, some in zip(requests, of_requests, strict=True)
+        ]
+        return await self.searches.search(queries, carrier() or None)
+
+    async def describe(self, data: bytes, key: str) -> list[str]:
+        """Return descriptions of an image, to search with.
+
+        Raises:
+            ProblemError: 422, 501.
+        """
+        if self._describe is None:
+            raise ProblemError(
+                501,
+                "no-captioner",
+                "searches by an uploaded image need a captioner, and none is configured "
+                "(service.captioner)",
+            )
+        return await self._describe(data, key)
+
+
+async def _all(calls: Sequence[Awaitable[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+    """Wait for all; the first that fails, or an end of this one, ends the others."""
+    if len(calls) == 1:  # nearly always, and without tasks
+        return [await calls[0]]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_awaited(call)) for call in calls]
+    return [task.result() for task in tasks]
+
+
+async def _awaited(call: Awaitable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return await call

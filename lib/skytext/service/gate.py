@@ -1,0 +1,291 @@
+"""What every request goes through before and after the application (ASGI).
+
+In this order: a request id, who asks, how often, the body (bounded in size and time, read before
+any work is begun, so that a slow client holds nothing), a turn, the application within a time
+limit. A client that goes away ends its request at any of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skytext.config_service import LimitsConfig
+from skytext.service.access import Guard
+from skytext.service.keys import Right
+from skytext.service.limits import Turns
+from skytext.service.metrics import Meter
+from skytext.service.problems import ProblemError, problem_response, too_busy
+from skytext.service.tracing import span
+
+IMAGE_SEARCH = "/v1/search/image"
+_OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_MULTIPART_BYTES = 64 * 2**10
+"""What a form adds to the file in it."""
+_CLIENT_GONE = 499
+"""What nginx logs for a client that did not wait."""
+_log = logging.getLogger("skytext.service.requests")
+
+
+class ClientGoneError(Exception):
+    """The client did not wait for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a path asks of those who come.
+
+    Attributes:
+        right: needed; None: open to all.
+        turns: whose turn to wait for; None: no turn is needed.
+        max_body_bytes: a larger body is refused.
+        timeout_s: longest answer.
+    """
+
+    right: Right | None
+    turns: Turns | None
+    max_body_bytes: int
+    timeout_s: float
+
+
+class _Answer:
+    """Sends an answer on, and remembers what it was."""
+
+    def __init__(self, send: Send, headers: Iterable[tuple[str, str]]) -> None:
+        self.status: int | None = None
+        self.is_done = False
+        self._send = send
+        self._headers = tuple(headers)
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            headers = MutableHeaders(scope=message)
+            for name, value in self._headers:
+                headers.setdefault(name, value)
+        elif message["type"] == "http.response.body":
+            self.is_done = not message.get("more_body", False)
+        await self._send(message)
+
+
+class Gate:
+    """Wraps the application; see the head of this file."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        searches: Turns,
+        images: Turns,
+        limits: LimitsConfig,
+        meter: Meter,
+        page_policy: str,
+    ) -> None:
+        self._app = app
+        self._guard = guard
+        self._limits = limits
+        self._meter = meter
+        self._searches = searches
+        self._images = images
+        self._page_policy = page_policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, self._headers(request_id))
+        started = time.perf_counter()
+        status = 500
+        try:
+            with span(f"{scope['method']} request", headers, is_server=True) as opened:
+                status = await self._answer(scope, headers, receive, answer)
+                opened.set_attribute("http.request.method", scope["method"])
+                opened.set_attribute("http.response.status_code", status)
+                opened.update_name(f"{scope['method']} {_route(scope)}")
+        except asyncio.CancelledError:
+            status = _CLIENT_GONE
+            raise
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+
+    async def _answer(
+        self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
+    ) -> int:
+        """Answer a request, whatever happens; return the status."""
+        try:
+            await self._go(scope, headers, receive, answer)
+            return answer.status or 500
+        except ClientGoneError:
+            return _CLIENT_GONE
+        except ProblemError as error:
+            problem = error
+        except Exception:  # noqa: BLE001  (the service goes on; the log says what it was)
+            _log.exception("a request failed", extra={"request_id": scope["state"]["request_id"]})
+            problem = ProblemError(500, "internal", "the service failed at this request")
+        if answer.status is None:
+            await problem_response(scope, problem)(scope, receive, answer)
+        elif not answer.is_done:
+            # Too late for a problem: an answer cut short must not look like a whole one.
+            raise problem
+        return answer.status or problem.status
+
+    async def _go(
+        self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
+    ) -> None:
+        policy = self._policy(scope["path"])
+        if policy.right is not None:
+            caller = await self._guard.admit(scope, headers, policy.right)
+            scope["state"]["caller"] = caller.who
+        elif scope["path"] not in _OPEN_TO_ALL:
+            self._guard.check_host(headers)
+        async with contextlib.AsyncExitStack() as held:
+            upload = scope["path"] == IMAGE_SEARCH
+            if upload:  # its body alone is worth a turn
+                await held.enter_async_context(self._images.turn())
+            body = await self._body(headers, receive, policy.max_body_bytes)
+            if policy.turns is not None:
+                await held.enter_async_context(policy.turns.turn())
+            await self._run(scope, body, receive, answer, policy.timeout_s)
+
+    def _policy(self, path: str) -> Policy:
+        limits = self._limits
+        if path == IMAGE_SEARCH:
+            size = limits.max_upload_bytes + _MULTIPART_BYTES
+            return Policy(Right.SEARCH, None, size, limits.caption_timeout_s)
+        if path.startswith("/v1/images/"):
+            right, turns = Right.SEARCH, self._images
+        elif path.startswith("/v1/admin/"):
+            return Policy(Right.ADMIN, None, limits.max_body_bytes, limits.caption_timeout_s)
+        elif path.startswith("/v1/"):
+            right, turns = Right.SEARCH, self._searches
+        else:
+            needed = Right.ADMIN if path == "/metrics" else None
+            return Policy(needed, None, limits.max_body_bytes, limits.request_timeout_s)
+        return Policy(right, turns, limits.max_body_bytes, limits.request_timeout_s)
+
+    async def _body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            ProblemError: 408 or 413.
+            ClientGoneError: it stopped in between.
+        """
+        said = headers.get("content-length", "")
+        if said.isascii() and said.isdigit() and int(said) > max_bytes:
+            raise self._too_large(max_bytes)
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGoneError
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > max_bytes:
+                        raise self._too_large(max_bytes)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            limit = self._limits.body_timeout_s
+            raise ProblemError(
+                408, "slow-body", f"the body was not there within {limit:g} s"
+            ) from None
+
+    def _too_large(self, max_bytes: int) -> ProblemError:
+        self._meter.count("skytext_refused_total", reason="size")
+        return ProblemError(413, "too-large", f"the body may have {max_bytes:,} bytes")
+
+    async def _run(
+        self, scope: Scope, body: bytes, receive: Receive, answer: _Answer, timeout_s: float
+    ) -> None:
+        """Run the application until it is done, the client is gone, or time is up."""
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if not given:
+                given = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await asyncio.Future()  # whoever asks for more waits for its own end
+
+        work = asyncio.ensure_future(self._app(scope, replay, answer))
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            done, _ = await asyncio.wait(
+                {work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if work in done:
+                work.result()
+            elif gone in done:
+                gone.result()
+                raise ClientGoneError
+            else:
+                self._meter.count("skytext_refused_total", reason="timeout")
+                raise too_busy(f"no answer within {timeout_s:g} s", self._limits.retry_after_s)
+        finally:
+            for task in (work, gone):
+                if not task.done():
+                    task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    def _headers(self, request_id: str) -> Iterable[tuple[str, str]]:
+        yield "X-Request-ID", request_id
+        yield "X-Content-Type-Options", "nosniff"
+        yield "X-Frame-Options", "DENY"
+        yield "Referrer-Policy", "no-referrer"
+        yield "Content-Security-Policy", self._page_policy
+        yield "Cache-Control", "no-store"
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route, method = _route(scope), scope["method"]
+        if method not in ("GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"):
+            method = "other"
+        self._meter.count("skytext_requests_total", method=method, route=route, status=str(status))
+        self._meter.observe("skytext_request_seconds", seconds, route=route)
+        if route in _OPEN_TO_ALL and status < 400:
+            return
+        state = scope["state"]
+        _log.info(
+            "request",
+            extra={
+                "request_id": state["request_id"],
+                "method": method,
+                "route": route,
+                "status": status,
+                "duration_ms": round(seconds * 1000, 1),
+                "caller": state.get("caller", ""),
+                **state.get("log", {}),
+            },
+        )
+
+
+def _route(scope: Scope) -> str:
+    """Return the route's pattern: paths themselves are of any number."""
+    return str(getattr(scope.get("route"), "path", "") or "other")
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,44 @@
+"""One JSON object a line: what happened, when, and to which request."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import sys
+
+LOGGER = "skytext.service"
+_PLAIN = frozenset(vars(logging.makeLogRecord({})))
+
+
+class JsonLines(logging.Formatter):
+    """A record as JSON: time, level, message, and whatever came as ``extra``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        moment = dt.datetime.fromtimestamp(record.created, dt.UTC)
+        row: dict[str, object] = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        row |= {
+            name: value
+            for name, value in vars(record).items()
+            if name not in _PLAIN and name != "taskName"
+        }
+        if record.exc_info:
+            row["exception"] = self.formatException(record.exc_info)
+        return json.dumps(row, ensure_ascii=False, default=str)
+
+
+def configure_logs() -> None:
+    """Write the service's records to stderr as JSON lines; on Ray: into the worker's log file."""
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonLines())
+        logger.addHandler(handler)

@@ -1,0 +1,148 @@
+"""What is counted and timed, and where it goes.
+
+On Ray every process reports to the agent of its node, which Prometheus scrapes as everything else
+of Ray's; a series a process, so that counters never jump between replicas. Without Ray (tests) a
+registry of this process takes it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+
+class Metric(NamedTuple):
+    """One thing that is measured.
+
+    Attributes:
+        kind: of Prometheus.
+        help: what it is.
+        labels: by what it is told apart; few values each.
+        buckets: of a histogram.
+    """
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = _SECONDS
+
+
+METRICS: Mapping[str, Metric] = {
+    "skytext_requests_total": Metric(
+        "counter", "Requests by route and status.", ("method", "route", "status")
+    ),
+    "skytext_request_seconds": Metric(
+        "histogram", "From the request's last byte to the answer's last.", ("route",)
+    ),
+    "skytext_refused_total": Metric(
+        "counter", "Requests refused before any work, by reason.", ("reason",)
+    ),
+    "skytext_wait_seconds": Metric("histogram", "Time that a request waited for its turn."),
+    "skytext_running": Metric("gauge", "Requests in work in this ingress replica.", ("what",)),
+    "skytext_stage_seconds": Metric(
+        "histogram", "Time in a stage: embed, search, image, read, thumbnail, caption.", ("stage",)
+    ),
+    "skytext_embed_batch_size": Metric(
+        "histogram", "Texts embedded in one forward pass.", (), _COUNTS
+    ),
+    "skytext_table_version": Metric("gauge", "The version that a search replica serves."),
+    "skytext_swaps_total": Metric("counter", "Changes of the served version, by result.", ("ok",)),
+    "skytext_swap_seconds": Metric("histogram", "Opening and warming a version."),
+}
+
+
+class Meter(Protocol):
+    """Takes measurements."""
+
+    def count(self, name: str, **labels: str) -> None:
+        """Add one to a counter."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add a value to a histogram."""
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+
+
+@contextmanager
+def timed(meter: Meter, stage: str) -> Iterator[None]:
+    """Measure a stage, whether it ends well or not."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        meter.observe("skytext_stage_seconds", time.perf_counter() - started, stage=stage)
+
+
+class LocalMeter:
+    """Keeps measurements in this process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._made: dict[str, Any] = {}
+        for name, metric in METRICS.items():
+            more: dict[str, Any] = {"registry": self._registry}
+            kind: Any = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}[metric.kind]
+            if metric.kind == "histogram":
+                more["buckets"] = metric.buckets
+            self._made[name] = kind(name, metric.help, metric.labels, **more)
+
+    def count(self, name: str, **labels: str) -> None:
+        """Add one to a counter."""
+        self._child(name, labels).inc()
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add a value to a histogram."""
+        self._child(name, labels).observe(value)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._child(name, labels).set(value)
+
+    def text(self) -> str:
+        """Return all in Prometheus' text format."""
+        return generate_latest(self._registry).decode()
+
+    def _child(self, name: str, labels: Mapping[str, str]) -> Any:
+        return self._made[name].labels(**labels) if labels else self._made[name]
+
+
+class RayMeter:
+    """Hands measurements to the agent of this node."""
+
+    def __init__(self) -> None:
+        from ray.util import metrics
+
+        self._made: dict[str, Any] = {}
+        for name, metric in METRICS.items():
+            more: dict[str, Any] = {"description": metric.help, "tag_keys": metric.labels}
+            if metric.kind == "histogram":
+                more["boundaries"] = list(metric.buckets)
+            kind = {
+                "counter": metrics.Counter,
+                "gauge": metrics.Gauge,
+                "histogram": metrics.Histogram,
+            }[metric.kind]
+            self._made[name] = kind(name, **more)
+
+    def count(self, name: str, **labels: str) -> None:
+        """Add one to a counter."""
+        self._made[name].inc(1, tags=labels)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add a value to a histogram."""
+        self._made[name].observe(value, tags=labels)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._made[name].set(value, tags=labels)

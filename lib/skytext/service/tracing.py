@@ -1,0 +1,76 @@
+"""OpenTelemetry traces, where an OTLP endpoint is configured by OpenTelemetry's own variables.
+
+``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) names the collector; without it the
+tracer does nothing. Spans of several processes belong together by the W3C ``traceparent`` that
+travels with each call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import Span, SpanKind
+
+_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+Carrier = dict[str, str]
+"""What carries a trace from process to process."""
+
+
+def is_configured() -> bool:
+    """Return whether traces go anywhere."""
+    return any(os.environ.get(name) for name in _VARIABLES)
+
+
+def start_tracing(process: str) -> None:
+    """Export this process's spans; does nothing where no endpoint is configured.
+
+    Args:
+        process: ``ingress``, ``embedding``, ``search`` or ``captioning``.
+    """
+    if not is_configured():
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    name = os.environ.get("OTEL_SERVICE_NAME", "skytext")
+    resource = Resource.create({"service.name": name, "service.instance.id": process})
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def carrier() -> Carrier:
+    """Return what the next process needs to go on with the trace; empty without one."""
+    found: Carrier = {}
+    propagate.inject(found)
+    return found
+
+
+@contextmanager
+def span(
+    name: str,
+    parent: Mapping[str, str] | None = None,
+    *,
+    is_server: bool = False,
+    **attributes: str | int | float,
+) -> Iterator[Span]:
+    """Trace a block.
+
+    Args:
+        name: of the span.
+        parent: headers, or a `Carrier`, of the span that it belongs to; None for the current one.
+        is_server: it answers a request of the outside.
+        attributes: of the span.
+    """
+    tracer = trace.get_tracer("skytext.service")
+    context = None if parent is None else propagate.extract(parent)
+    kind = SpanKind.SERVER if is_server else SpanKind.INTERNAL
+    with tracer.start_as_current_span(
+        name, context=context, kind=kind, attributes=attributes
+    ) as opened:
+        yield opened

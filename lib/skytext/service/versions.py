@@ -1,0 +1,144 @@
+"""The versions of a table that a search replica serves: one live, a few that cursors still need.
+
+A new version is opened and warmed while the old one goes on answering; then requests that come in
+take the new one, and those under way end on the one that they began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from skytext.config_service import ServiceConfig
+from skytext.errors import SkytextError, TableError
+from skytext.search import Searcher
+from skytext.service.metrics import Meter
+from skytext.service.problems import ProblemError
+from skytext.table.images import ImagesTable, open_session
+from skytext.table.location import TableLocation
+from skytext.table.promotion import recent_versions
+
+_log = logging.getLogger("skytext.service.versions")
+
+
+class Versions:
+    """Opens versions of one table, and keeps those that are needed.
+
+    Args:
+        location: the table.
+        config: which version, and how many.
+        make_searcher: opens a version for searches and warms it.
+        meter: takes what changes.
+
+    Raises:
+        TableError: there is no such table or version.
+    """
+
+    def __init__(
+        self,
+        location: TableLocation,
+        config: ServiceConfig,
+        make_searcher: Callable[[ImagesTable], Searcher],
+        meter: Meter,
+    ) -> None:
+        self._location = location
+        self._config = config
+        self._make_searcher = make_searcher
+        self._meter = meter
+        self._session = open_session(config.index_cache_bytes)
+        self._held: OrderedDict[int, Searcher] = OrderedDict()
+        self._opening = threading.Lock()
+        self._refused: int | None = None
+        self._live = self._open(self._served_version())
+        self._hold(self._live)
+
+    @property
+    def live(self) -> Searcher:
+        """The version that requests without a cursor get."""
+        return self._live
+
+    def refresh(self) -> bool:
+        """Follow a promotion or roll-back; return whether there was one.
+
+        Blocks while a new version is opened and warmed. A version that cannot be served is
+        reported once, and the old one goes on.
+        """
+        if self._config.version is not None:
+            return False
+        with self._opening:
+            live = self._live.table.live_version()
+            if live is None or live in (self._live.table.version, self._refused):
+                return False
+            started = time.perf_counter()
+            try:
+                searcher = self._held.get(live) or self._open(live)
+            except SkytextError as error:
+                self._refused = live
+                self._meter.count("skytext_swaps_total", ok="false")
+                _log.error(
+                    "the promoted version cannot be served",
+                    extra={
+                        "version": live,
+                        "serving": self._live.table.version,
+                        "error": str(error),
+                    },
+                )
+                return False
+            before, self._live, self._refused = self._live.table.version, searcher, None
+            self._hold(searcher)
+            seconds = time.perf_counter() - started
+            self._meter.count("skytext_swaps_total", ok="true")
+            self._meter.observe("skytext_swap_seconds", seconds)
+            _log.info(
+                "another version is live",
+                extra={"version": live, "before": before, "warmed_s": round(seconds, 3)},
+            )
+            return True
+
+    def at(self, version: int) -> Searcher:
+        """Return a version that a cursor names; opens it where it was live a short while ago.
+
+        Raises:
+            ProblemError: 410: it is no longer held.
+        """
+        held = self._held.get(version)
+        if held is not None:
+            return held
+        with self._opening:
+            if version in self._held:
+                return self._held[version]
+            # Only what was live: a cursor that somebody made up must open nothing.
+            if version in recent_versions(self._location, self._config.held_versions):
+                try:
+                    searcher = self._open(version)
+                except TableError as error:
+                    raise _gone(version) from error
+                self._hold(searcher)
+                return searcher
+        raise _gone(version)
+
+    def _served_version(self) -> int | None:
+        if self._config.version is not None:
+            return self._config.version
+        return ImagesTable.open_served(self._location).version
+
+    def _open(self, version: int | None) -> Searcher:
+        return self._make_searcher(ImagesTable.open(self._location, version, self._session))
+
+    def _hold(self, searcher: Searcher) -> None:
+        version = searcher.table.version
+        self._held[version] = searcher
+        self._held.move_to_end(version)
+        self._held.move_to_end(self._live.table.version)
+        while len(self._held) > self._config.held_versions:
+            self._held.popitem(last=False)
+        self._meter.gauge("skytext_table_version", self._live.table.version)
+
+
+def _gone(version: int) -> ProblemError:
+    return ProblemError(
+        410, "version-gone", f"version {version} is no longer held: search again without the cursor"
+    )

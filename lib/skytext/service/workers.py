@@ -1,0 +1,310 @@
+"""What runs behind the ingress: one embeds queries, one searches, one describes uploaded images.
+
+Plain classes, which Ray Serve deploys (`skytext.service.deployments`) and tests call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.captions import document_text
+from skytext.config import Config
+from skytext.errors import ConfigError, SampleError, TableError
+from skytext.images import ImageLimits, decode_rgb, normalise
+from skytext.models.embedder import Embedder, EmbedderInfo, Embeddings
+from skytext.models.factory import make_captioner, make_table_embedder
+from skytext.models.identity import caption_model, prompt_of
+from skytext.schema import images_schema
+from skytext.search import Searcher
+from skytext.search_request import SearchRequest
+from skytext.service.metrics import Meter, timed
+from skytext.service.problems import ProblemError
+from skytext.service.tracing import Carrier, span
+from skytext.service.versions import Versions
+from skytext.table.images import ImagesTable
+from skytext.table.index import num_unindexed_rows, warm
+from skytext.table.location import TableLocation
+from skytext.table.promotion import Promotion, promote, rollback
+
+Vectors = dict[str, NDArray[np.float32]]
+"""Unit vectors by the text that they are of."""
+
+
+class Query(NamedTuple):
+    """A search on its way to a search replica.
+
+    Attributes:
+        request: what is asked for.
+        vectors: of `texts_of` the request.
+    """
+
+    request: SearchRequest
+    vectors: Vectors
+
+
+def texts_of(request: SearchRequest) -> list[str]:
+    """Return the texts of a request, each once: all are embedded.
+
+    A search by words, too, says which variant is nearest to the query.
+    """
+    examples = (*request.positive, *request.negative)
+    texts = (*request.all_texts, *(e.text for e in examples if e.text is not None))
+    return list(dict.fromkeys(texts))
+
+
+class EmbeddingWorker:
+    """Embeds queries with the model of a table.
+
+    Raises:
+        SkytextError: there is no such table, or its model cannot be loaded.
+    """
+
+    def __init__(self, table: str, config: Config, meter: Meter) -> None:
+        location = TableLocation.parse(table)
+        version = config.service.version
+        opened = (
+            ImagesTable.open_served(location)
+            if version is None
+            else ImagesTable.open(location, version)
+        )
+        identity = opened.identity
+        self._embedder = make_table_embedder(
+            location.uri,
+            model=identity.embedding_model,
+            revision=identity.embedding_revision,
+            fingerprint=identity.embedding_fingerprint,
+            embed=config.embed,
+        )
+        self._meter = meter
+        # One thread: the model uses all cores that it may for one batch.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+
+    async def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vector of each text, float32, shape (dim,)."""
+        loop = asyncio.get_running_loop()
+        self._meter.observe("skytext_embed_batch_size", len(texts))
+        with timed(self._meter, "embed"):
+            vectors = await loop.run_in_executor(
+                self._thread, self._embedder.embed_queries, list(texts)
+            )
+        return list(vectors)
+
+
+_given: ContextVar[Vectors] = ContextVar("vectors")
+
+
+class _GivenVectors(Embedder):
+    """Stands where a searcher expects its embedder: the vectors came with the request."""
+
+    info = EmbedderInfo(device="none", precision="none")
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        raise NotImplementedError
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        given = _given.get()
+        return np.stack([given[text] for text in texts])
+
+
+class SearchWorker:
+    """Searches a table, looks its rows up, and follows its promotions.
+
+    Raises:
+        TableError: there is no such table or version.
+    """
+
+    def __init__(self, table: str, config: Config, meter: Meter) -> None:
+        self._location = TableLocation.parse(table)
+        self._config = config
+        self._meter = meter
+        self._identity: Any = None
+        self._threads = ThreadPoolExecutor(
+            config.service.search_threads, thread_name_prefix="search"
+        )
+        self._about: tuple[int, dict[str, Any]] | None = None
+        self.versions = Versions(self._location, config.service, self._searcher, meter)
+
+    def _searcher(self, table: ImagesTable) -> Searcher:
+        """Open a version for searches and read its index into memory.
+
+        Raises:
+            TableError: it was embedded with another model than the one that embeds the queries.
+        """
+        if self._identity not in (None, table.identity):
+            raise TableError(
+                f"version {table.version} of {table.location.uri} was embedded with "
+                f"{table.identity.embedding_model!r}: start the service anew to serve it"
+            )
+        searcher = Searcher(table, _GivenVectors(table.identity.dim), self._config.index)
+        warm(table)
+        self._identity = table.identity
+        return searcher
+
+    async def follow(self) -> None:
+        """Follow promotions for good."""
+        while True:
+            await asyncio.sleep(self._config.service.poll_interval_s)
+            await asyncio.to_thread(self.versions.refresh)
+
+    async def version(self) -> int:
+        """Return the version that is served."""
+        return self.versions.live.table.version
+
+    async def search(
+        self, queries: Sequence[Query], trace: Carrier | None = None
+    ) -> list[dict[str, Any]]:
+        """Answer searches, all from one version but for those whose cursor names another.
+
+        Returns:
+            For each search what `SearchResult.to_json` gives.
+
+        Raises:
+            CallError: a search that cannot be meant.
+            ProblemError: 410: a cursor of a version that is no longer held.
+        """
+        live = self.versions.live
+        with span("search", trace, num_queries=len(queries)):
+            return [await self._search(live, query) for query in queries]
+
+    async def _search(self, live: Searcher, query: Query) -> Any:
+        cursor = query.request.cursor
+        searcher = live
+        if cursor is not None:
+            searcher = await self._in_thread(self.versions.at, cursor_version(cursor))
+        with timed(self._meter, "search"):
+            return await self._in_thread(_answer, searcher, query)
+
+    async def image(self, image_id: str) -> dict[str, Any] | None:
+        """Return all that the table says of an image but its vectors, or None."""
+        table = self.versions.live.table
+        columns = [name for name in images_schema(0).names if name != "vectors"]
+        with timed(self._meter, "image"):
+            rows = await self._in_thread(table.rows, [image_id], columns)
+        if not rows:
+            return None
+        return {**rows[0], "metadata": _json(rows[0]["metadata"]), "table_version": table.version}
+
+    async def table(self) -> dict[str, Any]:
+        """Return what is served; the counts are made once a version."""
+        table = self.versions.live.table
+        if self._about is None or self._about[0] != table.version:
+            self._about = table.version, dict(await self._in_thread(_about, table))
+        latest = await self._in_thread(table.latest_version)
+        live = await self._in_thread(table.live_version)
+        return {
+            **self._about[1],
+            "live_version": live,
+            "latest_version": latest,
+            "pinned": self._config.service.version is not None,
+            "max_k": self._config.service.limits.max_k,
+            "has_captioner": self._config.service.captioner,
+        }
+
+    async def promote(self, version: int | None) -> Promotion:
+        """Make a version live, and serve it here before this returns.
+
+        Raises:
+            TableError: there is no such version.
+        """
+        done = await asyncio.to_thread(promote, self._location, version)
+        await asyncio.to_thread(self.versions.refresh)
+        return done
+
+    async def rollback(self) -> Promotion:
+        """Go back to the version that was live before.
+
+        Raises:
+            TableError: there is none.
+        """
+        done = await asyncio.to_thread(rollback, self._location)
+        await asyncio.to_thread(self.versions.refresh)
+        return done
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        """Run something blocking. One whose request ended before its turn came is never begun."""
+        context = copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, context.run, function, *arguments)
+
+
+def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
+    _given.set(query.vectors)
+    request = query.request
+    if not request.text or request.mode not in (None, "dense"):
+        raise ConfigError("only dense text")
+    return searcher.search(
+        request.text, request.k, exact=request.exact, where=request.where
+    ).to_json()
+
+
+def cursor_version(cursor: str) -> int:
+    """Return the version that a cursor is of."""
+    raise ConfigError("no cursors yet")
+
+
+def _about(table: ImagesTable) -> dict[str, Any]:
+    counts = table.status_counts()
+    return {
+        "table_version": table.version,
+        "created_at": table.committed_at(),
+        "num_ok": counts["ok"],
+        "num_failed": counts["failed"],
+        "num_unindexed": num_unindexed_rows(table),
+        "embedding_model": table.identity.embedding_model,
+        "caption_models": table.caption_models(),
+    }
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+class CaptionWorker:
+    """Describes uploaded images as those of the archive were described.
+
+    Raises:
+        SkytextError: the model cannot be served.
+    """
+
+    def __init__(self, config: Config, meter: Meter) -> None:
+        caption = config.caption
+        model = caption_model(caption)
+        self._captioner = make_captioner(caption, model, prompt_of(caption))
+        self._limits = ImageLimits(
+            config.images.max_pixels, config.images.min_side_px, config.images.max_side_px
+        )
+        self._meter = meter
+
+    async def describe(self, data: bytes, key: str) -> list[str]:
+        """Return the descriptions of an image, as texts to search with.
+
+        Args:
+            data: encoded.
+            key: names the image.
+
+        Raises:
+            ProblemError: 422: it cannot be described.
+        """
+        try:
+            with timed(self._meter, "caption"):
+                normalised = await asyncio.to_thread(normalise, data, self._limits)
+                image = await asyncio.to_thread(decode_rgb, normalised.data)
+                described = await self._captioner.describe(image, key)
+        except SampleError as error:
+            raise ProblemError(422, "not-describable", error.detail) from error
+        return [document_text(variant) for variant in described.variants]
+
+    def close(self) -> None:
+        """End the engine."""
+        self._captioner.engine.close()

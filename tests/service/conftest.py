@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skytext.table.location import TableLocation
+from tests.service.tables import make_served_table
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small table beside its archive (``../archive``), which tests only read."""
+    folder = tmp_path_factory.mktemp("service")
+    make_served_table(folder)
+    return folder / "table"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> TableLocation:
+    """The same, for one test alone."""
+    make_served_table(tmp_path)
+    return TableLocation.parse(str(tmp_path / "table"))

@@ -1,0 +1,85 @@
+"""A served table made by the fakes, with an archive that its images lie in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from skytext.config import EmbedConfig
+from skytext.models.identity import embed_model, embedding_fingerprint
+from skytext.sources import discover, read_shard
+from skytext.table.images import ImagesTable
+from tests.cli.tables import DESCRIBED, described_row
+from tests.table.rows import committer, failed_row, identity, location, stage
+
+BOXES = {
+    "river.jpg": (4.0, 51.0, 4.5, 51.5),
+    "airport.jpg": (170.0, -20.0, -170.0, -10.0),
+}
+
+
+def encoded(colour: str, size: tuple[int, int] = (96, 64)) -> bytes:
+    """A JPEG of one colour."""
+    data = io.BytesIO()
+    Image.new("RGB", size, colour).save(data, "JPEG")
+    return data.getvalue()
+
+
+def make_archive(folder: Path) -> Path:
+    """A tar of the images that the table describes."""
+    folder.mkdir()
+    path = folder / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        colours = ("brown", "grey", "green", "blue")
+        for member, colour in zip(DESCRIBED, colours, strict=True):
+            data = encoded(colour)
+            entry = tarfile.TarInfo(member)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def make_rows(archive: Path) -> dict[str, dict[str, Any]]:
+    """The rows of that archive by member, as a run would have written them."""
+    (shard,) = discover([str(archive)], archive="aerial")
+    rows = {}
+    for sample in read_shard(shard):
+        assert sample.data is not None
+        box = BOXES.get(sample.member)
+        sides = ("west", "south", "east", "north")
+        rows[sample.member] = described_row(
+            sample.member,
+            DESCRIBED[sample.member],
+            uri=sample.uri,
+            byte_offset=sample.byte_offset,
+            byte_length=sample.byte_length,
+            shard_etag=sample.shard_etag,
+            content_sha256=hashlib.sha256(sample.data).hexdigest(),
+            width_px=96,
+            height_px=64,
+            format="jpeg",
+            bbox=None if box is None else dict(zip(sides, box, strict=True)),
+            gsd=0.5 if box else None,
+            datetime=dt.datetime(2024, 5, 31, tzinfo=dt.UTC) if box else None,
+            metadata=json.dumps({"cloud": 10}),
+            caption_model="fake",
+        )
+    return rows
+
+
+def make_served_table(folder: Path) -> ImagesTable:
+    """A table of four images that are done and one that failed, in two commits."""
+    rows = list(make_rows(make_archive(folder / "archive")).values())
+    where = location(folder / "table")
+    fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
+    writer = committer(where, identity("fake", fingerprint))
+    writer.commit([stage(where, rows[:2])])
+    writer.commit([stage(where, [*rows[2:], failed_row("cut.jpg", content_sha256="0" * 64)])])
+    return ImagesTable.open(where)

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.sources.base import image_id
+from tests.service.app import client
+
+RIVER = image_id("aerial", "a.tar", "river.jpg", 0)
+
+
+@pytest.fixture(scope="module")
+def http(served: Path) -> Iterator[Any]:
+    with client(served) as opened:
+        yield opened
+
+
+def search(http: Any, **body: Any) -> Any:
+    answer = http.post("/v1/search", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_search_finds_images_and_names_the_version(http: Any) -> None:
+    found = search(http, text="a brown river", k=2)
+    assert found["hits"][0]["image_id"] == RIVER
+    assert len(found["hits"]) == 2
+    assert found["table_version"] == http.application.searches.versions.live.table.version
+    best = found["hits"][0]
+    assert best["one_sentence"] == "a brown river"
+    assert best["bbox"] == [4.0, 51.0, 4.5, 51.5]
+    assert best["score"] > found["hits"][1]["score"]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "gsd < 1 and bbox intersects (3, 50, 5, 52)",
+        {"op": "intersects", "bbox": [3, 50, 5, 52]},
+    ],
+)
+def test_a_filter_is_a_text_or_typed(http: Any, condition: Any) -> None:
+    found = search(http, text="planes", filter=condition)
+    assert [hit["image_id"] for hit in found["hits"]] == [RIVER]
+
+
+def test_a_link_searches_the_same(http: Any) -> None:
+    parameters = {"text": "planes", "k": 3, "bbox": "3,50,5,52", "after": "2024-01-01"}
+    answer = http.get("/v1/search", params=parameters)
+    assert answer.status_code == 200, answer.text
+    assert [hit["image_id"] for hit in answer.json()["hits"]] == [RIVER]
+
+
+def test_results_come_as_geojson(http: Any) -> None:
+    link = http.get("/v1/search", params={"text": "a river", "k": 4, "format": "geojson"})
+    assert link.headers["content-type"] == "application/geo+json"
+    asked = http.post(
+        "/v1/search", json={"text": "a river", "k": 4}, headers={"Accept": "application/geo+json"}
+    )
+    assert asked.json() == link.json()
+    found = link.json()
+    assert found["type"] == "FeatureCollection"
+    by_member = {f["properties"]["uri"].rpartition("#")[2]: f for f in found["features"]}
+    assert by_member["river.jpg"]["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [[[4.0, 51.0], [4.5, 51.0], [4.5, 51.5], [4.0, 51.5], [4.0, 51.0]]],
+    }
+    over_the_antimeridian = by_member["airport.jpg"]["geometry"]
+    assert over_the_antimeridian["type"] == "MultiPolygon"
+    lons = [[x for x, _ in ring[0]] for ring in over_the_antimeridian["coordinates"]]
+    assert [(min(some), max(some)) for some in lons] == [(170.0, 180.0), (-180.0, -170.0)]
+    assert by_member["forest.jpg"]["geometry"] is None
+    assert [f["properties"]["rank"] for f in found["features"]] == [1, 2, 3, 4]
+
+
+def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
+    texts = ["a brown river", "planes on a runway", "dense forest"]
+    answer = http.post("/v1/search/batch", json={"searches": [{"text": t, "k": 1} for t in texts]})
+    answers = answer.json()["answers"]
+    assert [a["hits"][0]["one_sentence"] for a in answers] == texts
+    assert len({a["table_version"] for a in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "name a text"),
+        ({"text": " "}, "empty"),
+        ({"text": "a", "k": 0}, "body.k"),
+        ({"text": "a", "k": 1001}, "body.k"),
+        ({"text": "a", "k": 10**30}, "body.k"),
+        ({"text": "a", "colour": "red"}, "body.colour"),
+        ({"text": "a", "filter": "1=1; drop"}, "wrong at column 1"),
+        ({"text": "a", "filter": "gsd < 1 or true"}, "wrong at column"),
+        ({"text": "a", "filter": {"op": "<", "field": "vectors", "value": 1}}, "no column"),
+        ({"text": "a", "filter": {"op": "sql", "text": "1=1"}}, "body.filter"),
+        ({"text": "a", "filter": "metadata.nothing = 1"}, "no image"),
+        ({"text": "a", "like": ["../../etc/passwd"]}, "body.like"),
+        ({"text": "\ud800"}, "text"),
+        ("text", "body"),
+        ([], "body"),
+    ],
+)
+def test_a_wrong_search_is_a_problem(http: Any, body: Any, said: str) -> None:
+    sent = json.dumps(body).encode()
+    answer = http.post("/v1/search", content=sent, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert said in problem["detail"]
+    assert problem["status"] == 422
+    assert problem["instance"] == "/v1/search"
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("sent", [b"{", b"\xff\xfe", b'{"text": NaN}', b"[" * 50_000, b""])
+def test_what_is_no_json_is_a_problem(http: Any, sent: bytes) -> None:
+    answer = http.post("/v1/search", content=sent, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "urn:skytext:problem:bad-request"
+
+
+def test_other_errors_are_problems_too(http: Any) -> None:
+    missing = http.get("/v1/nothing")
+    assert (missing.status_code, missing.json()["title"]) == (404, "Not Found")
+    wrong = http.delete("/v1/search")
+    assert (wrong.status_code, wrong.json()["title"]) == (405, "Method Not Allowed")
+    assert set(wrong.headers["allow"].split(", ")) & {"POST", "GET"}
+
+
+def test_limits_of_this_service(served: Path) -> None:
+    with client(served, limits__max_k=5, limits__max_batch=2, limits__max_body_bytes=500) as http:
+        assert http.post("/v1/search", json={"text": "a", "k": 6}).status_code == 422
+        assert http.post("/v1/search", json={"text": "a", "k": 5}).status_code == 200
+        many = http.post("/v1/search/batch", json={"searches": [{"text": "a"}] * 3})
+        assert many.status_code == 413
+        assert http.post("/v1/search", json={"text": "a" * 500}).status_code == 413
+
+
+def test_a_failure_of_ours_says_nothing_of_its_cause(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client(served) as http:
+
+        async def fail(*_: Any) -> Any:
+            raise RuntimeError("the secret of the house")
+
+        monkeypatch.setattr(http.application.searches, "search", fail)
+        answer = http.post("/v1/search", json={"text": "a"})
+        assert answer.status_code == 500
+        assert answer.json()["type"] == "urn:skytext:problem:internal"
+        assert "secret" not in answer.text
+
+
+def test_the_table_and_the_health_are_told(http: Any) -> None:
+    table = http.get("/v1/table").json()
+    assert (table["num_ok"], table["num_failed"]) == (4, 1)
+    assert table["live_version"] is None
+    assert table["latest_version"] == table["table_version"]
+    assert table["caption_models"] == ["fake"]
+    assert http.get("/healthz").json() == {"status": "ok"}
+    assert http.get("/readyz").json() == {"status": "ok", "table_version": table["table_version"]}
+    text = http.get("/metrics").text
+    assert 'skytext_requests_total{method="GET",route="/v1/table",status="200"} 1.0' in text
+
+
+def test_every_answer_carries_the_headers_that_keep_browsers_safe(http: Any) -> None:
+    for path in ("/healthz", "/v1/table", "/nowhere"):
+        headers = http.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+
+
+def test_a_request_id_is_taken_over_if_it_is_one(http: Any) -> None:
+    own = http.get("/healthz", headers={"X-Request-ID": "mine-1"})
+    assert own.headers["x-request-id"] == "mine-1"
+    forged = http.get("/healthz", headers={"X-Request-ID": "a b\x01"})
+    assert forged.headers["x-request-id"] != "a b\x01"
+
+
+def test_the_openapi_document_is_complete(http: Any) -> None:
+    document = http.get("/openapi.json").json()
+    for path in (
+        "/v1/search", "/v1/search/batch", "/v1/search/image", "/v1/images/{image_id}",
+        "/v1/images/{image_id}/bytes", "/v1/images/{image_id}/thumbnail", "/v1/table",
+        "/v1/admin/promote", "/v1/admin/rollback", "/healthz", "/readyz", "/metrics",
+    ):  # fmt: skip
+        for operation in document["paths"][path].values():
+            assert operation["summary"]
+            assert operation["responses"]["200"]
+    assert document["components"]["schemas"]["SearchBody"]["examples"]
+    assert "HTTPValidationError" not in json.dumps(document["paths"])
