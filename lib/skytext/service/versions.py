@@ -138,6 +138,32 @@ class Versions:
         self._meter.gauge("skytext_table_version", self._live.table.version)
 
 
+class Follower(threading.Thread):
+    """Follows promotions until it is stopped."""
+
+    def __init__(self, versions: Versions, interval_s: float) -> None:
+        super().__init__(name="follow-promotions", daemon=True)
+        self._versions = versions
+        self._interval_s = interval_s
+        self._stopped = threading.Event()
+        self._is_failing = False
+
+    def run(self) -> None:
+        """Look again and again; a store that does not answer is asked again, too."""
+        while not self._stopped.wait(self._interval_s):
+            try:
+                self._versions.refresh()
+                self._is_failing = False
+            except (SkytextError, OSError, ValueError) as error:
+                if not self._is_failing:
+                    _log.warning("cannot ask which version is live", extra={"error": str(error)})
+                self._is_failing = True
+
+    def stop(self) -> None:
+        """End at once."""
+        self._stopped.set()
+
+
 def _gone(version: int) -> ProblemError:
     return ProblemError(
         410, "version-gone", f"version {version} is no longer held: search again without the cursor"

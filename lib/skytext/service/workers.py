@@ -28,7 +28,7 @@ from skytext.search_request import SearchRequest
 from skytext.service.metrics import Meter, timed
 from skytext.service.problems import ProblemError
 from skytext.service.tracing import Carrier, span
-from skytext.service.versions import Versions
+from skytext.service.versions import Follower, Versions
 from skytext.table.images import ImagesTable
 from skytext.table.index import num_unindexed_rows, warm
 from skytext.table.location import TableLocation
@@ -134,6 +134,7 @@ class SearchWorker:
         )
         self._about: tuple[int, dict[str, Any]] | None = None
         self.versions = Versions(self._location, config.service, self._searcher, meter)
+        self.follower = Follower(self.versions, config.service.poll_interval_s)
 
     def _searcher(self, table: ImagesTable) -> Searcher:
         """Open a version for searches and read its index into memory.
@@ -150,12 +151,6 @@ class SearchWorker:
         warm(table)
         self._identity = table.identity
         return searcher
-
-    async def follow(self) -> None:
-        """Follow promotions for good."""
-        while True:
-            await asyncio.sleep(self._config.service.poll_interval_s)
-            await asyncio.to_thread(self.versions.refresh)
 
     async def version(self) -> int:
         """Return the version that is served."""

@@ -1,0 +1,167 @@
+"""The deployments on Ray Serve, and the application made of them.
+
+ingress ──► embedding (queries of many requests in one batch)
+        ──► search (one a node: the index cache is there once)
+        ──► captioning (only where searches by an uploaded image are wanted)
+
+Each takes a fraction of a CPU, so that all of it fits two; ``serve/config.yaml`` sets replicas,
+autoscaling and resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+from ray import serve
+from ray.serve.config import BackpressureConfig
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from skytext.config import Config
+from skytext.service.access import Keyring
+from skytext.service.api import make_app
+from skytext.service.backend import Backend
+from skytext.service.handles import DescribeHandle, EmbedHandle, SearchHandle
+from skytext.service.keys import KeyStore
+from skytext.service.logs import configure_logs
+from skytext.service.metrics import RayMeter
+from skytext.service.node_metrics import cluster_metrics
+from skytext.service.tracing import start_tracing
+from skytext.service.workers import CaptionWorker, EmbeddingWorker, SearchWorker
+from skytext.table.location import TableLocation
+
+INGRESS, EMBEDDING, SEARCH, CAPTIONING = "ingress", "embedding", "search", "captioning"
+APPLICATION = "skytext"
+
+_SHUTDOWN = {"graceful_shutdown_wait_loop_s": 0.2, "graceful_shutdown_timeout_s": 8.0}
+
+
+class Embedding(EmbeddingWorker):
+    """Embeds the queries of many requests in one forward pass."""
+
+    def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
+        config = _start(EMBEDDING, settings)
+        super().__init__(table, config, RayMeter())
+        self.embed_one.set_max_batch_size(config.service.embed_max_batch)
+        self.embed_one.set_batch_wait_timeout_s(config.service.embed_batch_wait_s)
+
+    @serve.batch
+    async def embed_one(self, texts: list[str]) -> list[NDArray[Any]]:
+        """Return the unit vector of a text; a batch of them where Serve calls it."""
+        return list(await self.embed(texts))
+
+
+class Search(SearchWorker):
+    """Searches one table, and follows its promotions."""
+
+    def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
+        super().__init__(table, _start(SEARCH, settings), RayMeter())
+        self.follower.start()
+
+    def check_health(self) -> None:
+        """Tell Serve whether this replica is to be replaced."""
+        if not self.follower.is_alive():
+            raise RuntimeError("promotions are no longer followed")
+
+
+class Captioning(CaptionWorker):
+    """Describes uploaded images."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(_start(CAPTIONING, settings), RayMeter())
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Ingress:
+    """The HTTP API."""
+
+    def __init__(
+        self,
+        table: str,
+        settings: Mapping[str, Any],
+        embedding: DeploymentHandle,
+        search: DeploymentHandle,
+        captioning: DeploymentHandle | None = None,
+    ) -> None:
+        self._config = _start(INGRESS, settings)
+        self._location = TableLocation.parse(table)
+        self._backend = Backend(
+            EmbedHandle(embedding),
+            SearchHandle(search),
+            None if captioning is None else DescribeHandle(captioning),
+            cluster_metrics,
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        access = self._config.service.access
+        keyring = None
+        if access.require_keys:
+            keyring = Keyring(KeyStore(self._location), access.refresh_s)
+        return make_app(self._backend, self._config, RayMeter(), keyring)
+
+
+def build_application(table: str, config: Config) -> serve.Application:
+    """Return the application that ``serve.run`` or ``serve deploy`` starts.
+
+    Args:
+        table: folder or URI, as the replicas see it.
+        config: all settings.
+    """
+    settings = config.model_dump(mode="json")
+    busy = BackpressureConfig(
+        status_code=503, retry_after_s=float(config.service.limits.retry_after_s)
+    )
+    limits = config.service.limits
+    in_work = limits.max_running + limits.max_waiting + 2 * limits.max_images_running
+    embedding = serve.deployment(
+        name=EMBEDDING,
+        ray_actor_options={"num_cpus": 0.5},
+        max_ongoing_requests=4 * config.service.embed_max_batch,
+        max_queued_requests=8 * config.service.embed_max_batch,
+        backpressure_config=busy,
+        **_SHUTDOWN,
+    )(Embedding).bind(table, settings)
+    search = serve.deployment(
+        name=SEARCH,
+        ray_actor_options={"num_cpus": 0.4},
+        max_replicas_per_node=1,
+        max_ongoing_requests=64,
+        max_queued_requests=256,
+        backpressure_config=busy,
+        **_SHUTDOWN,
+    )(Search).bind(table, settings)
+    behind: tuple[Any, ...] = (embedding, search)
+    if config.service.captioner:
+        engine = config.caption.engine
+        behind += (
+            serve.deployment(
+                name=CAPTIONING,
+                ray_actor_options={
+                    "num_cpus": engine.num_cpus_per_engine,
+                    "num_gpus": engine.num_gpus_per_engine or 0,
+                },
+                max_ongoing_requests=engine.max_num_seqs,
+                max_queued_requests=limits.max_images_running,
+                backpressure_config=busy,
+                **_SHUTDOWN,
+            )(Captioning).bind(settings),
+        )
+    return serve.deployment(
+        name=INGRESS,
+        ray_actor_options={"num_cpus": 0.2},
+        # Above what the ingress itself lets in: it refuses with a problem, and cheaply.
+        max_ongoing_requests=in_work + 256,
+        max_queued_requests=256,
+        backpressure_config=busy,
+        **_SHUTDOWN,
+    )(serve.ingress()(Ingress)).bind(table, settings, *behind)
+
+
+def _start(process: str, settings: Mapping[str, Any]) -> Config:
+    configure_logs()
+    start_tracing(process)
+    return Config.model_validate(settings)

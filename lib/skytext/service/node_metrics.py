@@ -1,0 +1,67 @@
+"""All measurements of a cluster, from the agents of its nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+import httpx
+
+_PREFIXES = ("ray_skytext_", "ray_serve_")
+_TIMEOUT_S = 2.0
+# Of the library in between; the same in every line.
+_NOISE = re.compile(r',?otel_scope_\w+="[^"]*"')
+
+
+async def cluster_metrics() -> str:
+    """Return the service's measurements of all nodes, in Prometheus' text format.
+
+    A node that does not answer is named by ``skytext_node_scraped 0``: the sums lack it.
+    """
+    nodes = await asyncio.to_thread(_nodes)
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+        texts = await asyncio.gather(*(_scrape(client, host, port) for host, port in nodes))
+    lines = merge(text for text in texts if text is not None)
+    lines.append("# HELP skytext_node_scraped Whether a node's agent told its measurements.")
+    lines.append("# TYPE skytext_node_scraped gauge")
+    for (host, _), text in zip(nodes, texts, strict=True):
+        lines.append(f'skytext_node_scraped{{node="{host}"}} {int(text is not None)}')
+    return "\n".join(lines) + "\n"
+
+
+def merge(texts: Iterable[str]) -> list[str]:
+    """Return the lines of our families, each family once however many nodes have it."""
+    heads: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = {}
+    for text in texts:
+        family = ""
+        for line in text.splitlines():
+            if line.startswith("# "):
+                _, kind, family = line.split(" ", 3)[:3]
+                if family.startswith(_PREFIXES) and kind in ("HELP", "TYPE"):
+                    head = heads.setdefault(family, [])
+                    if not any(known.split(" ")[1] == kind for known in head):
+                        head.append(line)
+            elif family.startswith(_PREFIXES):
+                samples.setdefault(family, []).append(_NOISE.sub("", line))
+    return [line for family, head in heads.items() for line in (*head, *samples.get(family, ()))]
+
+
+def _nodes() -> list[tuple[str, int]]:
+    import ray
+
+    return [
+        (node["NodeManagerAddress"], node["MetricsExportPort"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+async def _scrape(client: httpx.AsyncClient, host: str, port: int) -> str | None:
+    try:
+        answer = await client.get(f"http://{host}:{port}/metrics")
+        answer.raise_for_status()
+    except httpx.HTTPError:
+        return None
+    return answer.text

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.search import Searcher
+from skytext.service.metrics import LocalMeter
+from skytext.service.problems import ProblemError
+from skytext.service.versions import Follower, Versions
+from skytext.service.workers import SearchWorker
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.promotion import promote, rollback
+from tests.service.app import client, make_config
+
+
+def worker(where: TableLocation, **settings: Any) -> SearchWorker:
+    return SearchWorker(where.uri, make_config(where.uri, **settings), LocalMeter())
+
+
+def live(versions: Versions) -> int:
+    return versions.live.table.version
+
+
+def first_and_last(where: TableLocation) -> tuple[int, int]:
+    last = ImagesTable.open(where).version
+    return last - 1, last
+
+
+def test_a_promotion_and_a_roll_back_are_followed(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    versions = worker(own).versions
+    assert live(versions) == first
+    assert not versions.refresh()
+    promote(own, last)
+    assert versions.refresh()
+    assert live(versions) == last
+    rollback(own)
+    assert versions.refresh()
+    assert live(versions) == first
+
+
+def test_without_a_promotion_the_latest_is_served_and_stays(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    versions = worker(own).versions
+    assert live(versions) == last
+    assert not versions.refresh()
+    promote(own, first)
+    assert versions.refresh()
+    assert live(versions) == first
+
+
+def test_a_pinned_version_stays_whatever_is_promoted(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, last)
+    versions = worker(own, version=first).versions
+    promote(own, last)
+    assert not versions.refresh()
+    assert live(versions) == first
+
+
+def test_the_old_version_answers_until_the_new_one_is_warm(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    opening, go_on = threading.Event(), threading.Event()
+    make = made.versions._make_searcher
+
+    def slowly(table: ImagesTable) -> Searcher:
+        opening.set()
+        assert go_on.wait(30)
+        return make(table)
+
+    made.versions._make_searcher = slowly
+    promote(own, last)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(made.versions.refresh)
+        assert opening.wait(30)
+        assert live(made.versions) == first
+        go_on.set()
+        assert done.result(30)
+    assert live(made.versions) == last
+
+
+def test_versions_that_were_live_are_held_and_others_are_gone(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    promote(own, last)
+    versions = worker(own).versions
+    # By another replica's cursor: this one never served it.
+    assert versions.at(first).table.version == first
+    assert versions.at(last) is versions.live
+    for made_up in (0, 99, -1, 2**63):
+        with pytest.raises(ProblemError) as caught:
+            versions.at(made_up)
+        assert caught.value.status == 410
+
+
+def test_only_so_many_versions_are_held(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    promote(own, last)
+    versions = worker(own, held_versions=1).versions
+    with pytest.raises(ProblemError, match="no longer held"):
+        versions.at(first)
+
+
+def test_a_version_that_cannot_be_served_leaves_the_old_one(
+    own: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    made._identity = None
+    other = ImagesTable.open(own, first).identity
+    promote(own, last)
+    monkeypatch.setattr(made, "_identity", other.__class__(**{**vars_of(other), "dim": 5}))
+    assert not made.versions.refresh()
+    assert live(made.versions) == first
+    assert 'skytext_swaps_total{ok="false"} 1.0' in made._meter.text()  # type: ignore[attr-defined]
+
+
+def vars_of(identity: Any) -> dict[str, Any]:
+    return {name: getattr(identity, name) for name in identity.__slots__}
+
+
+def test_a_follower_follows_until_it_is_stopped(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    versions = worker(own).versions
+    followed = threading.Event()
+    refresh = versions.refresh
+
+    def watched() -> bool:
+        changed = refresh()
+        if changed:
+            followed.set()
+        return changed
+
+    versions.refresh = watched  # type: ignore[method-assign]
+    follower = Follower(versions, 0.01)
+    follower.start()
+    promote(own, last)
+    assert followed.wait(30)
+    follower.stop()
+    follower.join(30)
+    assert live(versions) == last
+
+
+def test_no_answer_fails_or_mixes_versions_while_versions_change(own: TableLocation) -> None:
+    """Twenty promotions and roll-backs under searches; `make proof` does a thousand."""
+    first, last = first_and_last(own)
+    promote(own, first)
+    counts = {first: 2, last: 4}
+    seen: set[int] = set()
+    with client(own.uri) as http, ThreadPoolExecutor(2) as pool:
+        done = threading.Event()
+
+        def change() -> None:
+            try:
+                for _ in range(10):
+                    promote(own, last)
+                    http.application.searches.versions.refresh()
+                    rollback(own)
+                    http.application.searches.versions.refresh()
+            finally:
+                done.set()
+
+        changing = pool.submit(change)
+        while not done.is_set():
+            two = {"searches": [{"text": "a river", "k": 9}, {"text": "ships", "k": 9}]}
+            answer = http.post("/v1/search/batch", json=two)
+            assert answer.status_code == 200, answer.text
+            answers = answer.json()["answers"]
+            (version,) = {a["table_version"] for a in answers}
+            assert [len(a["hits"]) for a in answers] == [counts[version]] * 2
+            seen.add(version)
+        changing.result()
+    assert seen == {first, last}
+
+
+def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:
+    from skytext.errors import TableError
+
+    with pytest.raises(TableError, match="there is no table"):
+        worker(TableLocation.parse(str(tmp_path / "none")))
