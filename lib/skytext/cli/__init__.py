@@ -25,6 +25,7 @@ from skytext.cli import (
     plan,
     promote,
     search,
+    serve,
     status,
 )
 from skytext.environment import quiet_libraries
@@ -52,10 +53,12 @@ app.command("import")(import_.import_)
 app.command("status")(status.status)
 app.command("failures")(failures.failures)
 app.command("retry-failed")(failures.retry_failed)
+app.command("serve")(serve.serve)
 app.command("promote")(promote.promote)
 app.command("rollback")(promote.rollback)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
+app.add_typer(serve.keys_app, name="keys")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

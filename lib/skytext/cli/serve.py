@@ -1,0 +1,109 @@
+"""``skytext serve``: the API and the page on this machine; ``skytext keys``: who may use them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from skytext.cli.options import AsJson, ConfigFile, Settings, Table, make_config
+
+keys_app = typer.Typer(
+    help="API keys of a table: make, list, revoke.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_KeyName = Annotated[str, typer.Argument(help="Whose key it is.", metavar="NAME")]
+
+
+def serve(
+    table: Table,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    version: Annotated[
+        int | None, typer.Option(help="Serve this version, whatever is promoted.")
+    ] = None,
+    archive_root: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder or prefix whose images may be shown; may be repeated."),
+    ] = None,
+    keys: Annotated[
+        bool | None,
+        typer.Option(
+            "--keys/--no-keys",
+            help="Ask for an API key; default: where the table has one, and off this machine.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Serve searches over HTTP, and the page, until Ctrl-C or SIGTERM.
+
+    Follows promotions within seconds. On a cluster: serve deploy serve/config.yaml.
+    """
+    from skytext.cli.output import note
+
+    options = {
+        "service.version": version,
+        "service.archive_roots": archive_root or None,
+    }
+    resolved = make_config(config, settings, options)
+    from skytext.service.local import decide_access, serve_here
+
+    resolved = decide_access(table, host, keys, resolved)
+    serve_here(table, host, port, resolved, note)
+
+
+@keys_app.command("add")
+def add(
+    table: Table,
+    name: _KeyName,
+    right: Annotated[
+        str, typer.Option(help="search; or admin: promote, roll back, metrics, too.")
+    ] = "search",
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, this once; only its hash is kept."""
+    from skytext.cli.output import note, print_json
+    from skytext.errors import CallError
+    from skytext.service.keys import KeyStore, Right
+    from skytext.table.location import TableLocation
+
+    if right not in list(Right):
+        raise CallError(f"--right must be one of {', '.join(Right)} (given: {right!r})")
+    key = KeyStore(TableLocation.parse(table)).add(name, Right(right))
+    if as_json:
+        print_json({"name": name, "right": right, "key": key})
+        return
+    typer.echo(key)
+    note("it is shown this once; services take it within seconds")
+
+
+@keys_app.command("list")
+def list_keys(table: Table, as_json: AsJson = False) -> None:
+    """Show whose keys there are, and what they may do."""
+    from skytext.cli.output import answers, print_json
+    from skytext.service.keys import KeyStore
+    from skytext.table.location import TableLocation
+
+    found = KeyStore(TableLocation.parse(table)).list()
+    rows = [{"name": k.name, "right": str(k.right), "created_at": k.created_at} for k in found]
+    if as_json:
+        print_json({"keys": rows})
+        return
+    for row in rows:
+        line = f"{row['name']}  {row['right']}  since {row['created_at']}"
+        answers.print(line, markup=False, soft_wrap=True)
+    if not rows:
+        answers.print("no keys", markup=False)
+
+
+@keys_app.command("revoke")
+def revoke(table: Table, name: _KeyName) -> None:
+    """Delete a key: services refuse it within seconds."""
+    from skytext.cli.output import note
+    from skytext.service.keys import KeyStore
+    from skytext.table.location import TableLocation
+
+    KeyStore(TableLocation.parse(table)).revoke(name)
+    note(f"the key {name!r} counts no more")

@@ -1,0 +1,197 @@
+"""``skytext serve``: the whole application on this machine, on a local Ray of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from skytext.config import Config
+from skytext.errors import CallError, ConfigError, JobError
+from skytext.service.keys import KeyStore
+from skytext.service.page import FOLDER
+from skytext.table.images import ImagesTable
+from skytext.table.location import TableLocation
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_EXIT_AFTER_S = 14.0
+"""After a signal the process is gone by then, whatever Ray does: orchestrators kill at 15 or 30."""
+_NUM_CPUS = 2
+"""What the deployments ask for fits this; a machine of one core is told to have two."""
+_OBJECT_STORE_BYTES = 128 * 2**20
+_KEEP_ALIVE_S = 75
+
+
+def decide_access(table: str, host: str, keys: bool | None, config: Config) -> Config:
+    """Return the settings with keys asked for or not.
+
+    Args:
+        table: whose keys count.
+        host: the address that is listened on.
+        keys: what was chosen; None: as soon as the table has a key, and off this machine always.
+        config: the settings.
+
+    Raises:
+        ConfigError: others could search without a key, or nobody could.
+    """
+    location = TableLocation.parse(table)
+    ImagesTable.open(location)
+    num_keys = len(KeyStore(location).list())
+    local = _is_loopback(host)
+    wanted = keys if keys is not None else (num_keys > 0 or not local)
+    if not wanted and not local:
+        raise ConfigError(
+            f"without API keys only this machine may search: listen on 127.0.0.1, not {host}, "
+            "or leave --no-keys out"
+        )
+    if wanted and num_keys == 0:
+        raise ConfigError(
+            f"{table} has no API key, so nobody could search: make one with "
+            f"skytext keys add {table} NAME"
+        )
+    access = config.service.access.model_copy(update={"require_keys": wanted})
+    service = config.service.model_copy(update={"access": access})
+    return config.model_copy(update={"service": service})
+
+
+def serve_here(
+    table: str, host: str, port: int, config: Config, say: Callable[[str], None]
+) -> None:
+    """Serve a table until a signal asks for the end.
+
+    Args:
+        table: folder or URI.
+        host: address to listen on.
+        port: to listen on.
+        config: settings; see `decide_access`.
+        say: tells a person what goes on.
+
+    Raises:
+        CallError: the address cannot be listened on.
+        JobError: Ray or a replica does not start.
+    """
+    _check_port(host, port)
+    with _ended_by_signal() as asked, _local_serve(host, port):
+        from ray import serve
+
+        from skytext.service.deployments import APPLICATION, build_application
+
+        try:
+            serve.run(
+                build_application(table, config),
+                name=APPLICATION,
+                route_prefix="/",
+                logging_config={"enable_access_log": False, "log_level": "WARNING"},
+            )
+        except RuntimeError as error:
+            message = " ".join(str(error).split())[:300]
+            raise JobError(
+                f"the service did not start: {message} (the logs under "
+                "/tmp/ray/session_latest/logs say more)"
+            ) from error
+        for line in _told(host, port, config):
+            say(line)
+        while not asked.wait(1.0):
+            pass
+        say("draining: what is under way is answered, nothing new is let in")
+        serve.delete(APPLICATION)
+
+
+def _told(host: str, port: int, config: Config) -> Iterator[str]:
+    shown = f"[{host}]" if ":" in host else host
+    yield f"serving http://{shown}:{port}/ (Ctrl-C ends it)"
+    if (FOLDER / "index.html").is_file():
+        yield f"the page: http://{shown}:{port}/"
+    yield f"the API:  http://{shown}:{port}/openapi.json"
+    if not config.service.access.require_keys:
+        yield "no API keys: whoever is on this machine may search, administer, and see the images"
+    if not config.service.archive_roots:
+        yield "no images: name the archive with --archive-root to show them"
+    yield "logs: /tmp/ray/session_latest/logs"
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event, and the process's end, 0, within 15 seconds."""
+    asked = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        if not asked.is_set():
+            timer = threading.Timer(_EXIT_AFTER_S, os._exit, (0,))
+            timer.daemon = True
+            timer.start()
+        asked.set()
+
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _local_serve(host: str, port: int) -> Iterator[None]:
+    """Start a local Ray with Serve, and end both."""
+    # Read when Ray and its workers start. The service writes its own line a request.
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    import ray
+    from ray import serve
+
+    from skytext.environment import quiet_libraries
+
+    quiet_libraries()
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(_NUM_CPUS, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        message = " ".join(str(error).split())[:300]
+        raise JobError(f"cannot start a local Ray: {message}") from error
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": host, "port": port, "keep_alive_timeout_s": _KEEP_ALIVE_S},
+        )
+        yield
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse an address that Serve could not listen on: it would say so in a log file only.
+
+    Raises:
+        CallError: it is in use, or none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CallError(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose others with --host "
+                "and --port"
+            ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
