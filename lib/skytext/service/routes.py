@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
 from pydantic_core import to_json
 
+from skytext import geojson
 from skytext.config import Config
 from skytext.errors import CallError, ConfigError, SampleError
 from skytext.filters import make_filter
 from skytext.images import ImageLimits, inspect_image
 from skytext.search_request import MAX_K, Mode, SearchRequest
-from skytext.service import geojson
 from skytext.service.backend import Backend
 from skytext.service.images import THUMBNAIL_SIZES, Encoded, Images
 from skytext.service.models import (

@@ -12,7 +12,7 @@ def feature_collection(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a search's answer as a FeatureCollection, best hit first.
 
     Args:
-        answer: of the form of `skytext.service.models.SearchAnswer`.
+        answer: with ``hits``, ``table_version`` and ``next_cursor``, as the service answers.
     """
     return {
         "type": "FeatureCollection",

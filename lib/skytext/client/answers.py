@@ -1,0 +1,128 @@
+"""What the service answers, as typed objects."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class _Answer(BaseModel):
+    """Frozen; a newer service may tell more than is known here."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Hit(_Answer):
+    """One image that was found.
+
+    Attributes:
+        image_id: the image.
+        score: higher is better.
+        uri: where the image lies.
+        variant: index of the description that matched.
+        one_sentence: of it.
+        feature: of it.
+        caption: of it.
+        datetime: when the image was taken, or None.
+        bbox: west, south, east, north in degrees, or None.
+        gsd: metres, or None.
+        collection: or None.
+    """
+
+    image_id: str
+    score: float
+    uri: str
+    variant: int
+    one_sentence: str
+    feature: str
+    caption: str
+    datetime: dt.datetime | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    gsd: float | None = None
+    collection: str | None = None
+
+
+class Found(_Answer):
+    """The hits of a search, best first.
+
+    Attributes:
+        hits: at most k.
+        table_version: that they are of.
+        next_cursor: to go on behind the last hit; None where nothing is left.
+        exact: whether every image that counts was scored.
+    """
+
+    hits: tuple[Hit, ...]
+    table_version: int
+    next_cursor: str | None = None
+    exact: bool
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, index: int) -> Hit:
+        return self.hits[index]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield each hit as a dictionary, with its rank from 1."""
+        for rank, hit in enumerate(self.hits, start=1):
+            yield {"rank": rank, **hit.model_dump()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the hits as a DataFrame, one row a hit; needs pandas."""
+        import pandas as pd
+
+        columns = ["rank", *Hit.model_fields]
+        return pd.DataFrame.from_records(list(self.rows()), columns=columns)
+
+    def to_geojson(self) -> dict[str, Any]:
+        """Return the hits as a GeoJSON FeatureCollection of the images' footprints."""
+        from skytext.geojson import feature_collection
+
+        return feature_collection(self.model_dump(mode="json"))
+
+
+class BatchAnswers(_Answer):
+    """One answer a search, in order."""
+
+    answers: tuple[Found, ...]
+
+
+class FoundImage(_Answer):
+    """All that the table says of one image but its vectors.
+
+    Attributes:
+        image_id: the image.
+        table_version: that it is of.
+        uri: where the image lies.
+        status: ``ok`` or ``failed``.
+        captions: all descriptions; None where it failed.
+        metadata: what its source said of it.
+    """
+
+    image_id: str
+    table_version: int
+    uri: str
+    status: str
+    captions: tuple[dict[str, Any], ...] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class TableInfo(_Answer):
+    """What is served."""
+
+    table_version: int
+    live_version: int | None
+    latest_version: int
+    created_at: dt.datetime
+    num_ok: int
+    num_failed: int
+    embedding_model: str
+    caption_models: tuple[str, ...]
+    has_captioner: bool

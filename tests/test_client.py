@@ -1,0 +1,236 @@
+"""The client against the real application, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from skytext import client as package
+from skytext.client import AsyncClient, Client, ClientError, ServiceError, TooBusyError
+from skytext.service.keys import KeyStore, Right
+from skytext.sources.base import image_id
+from skytext.table.location import TableLocation
+from tests.service.app import Application, make_config
+from tests.service.app import client as in_process
+from tests.service.tables import encoded, make_served_table
+
+
+class Through(httpx.BaseTransport):
+    """Hands requests to an application in this process; Starlette's own client is of httpx2."""
+
+    def __init__(self, http: Any) -> None:
+        self._http = http
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._http.request(
+            request.method,
+            request.url.raw_path.decode(),
+            content=request.read(),
+            headers=dict(request.headers),
+        )
+        headers = dict(answer.headers)
+        headers.pop("content-encoding", None)
+        return httpx.Response(answer.status_code, headers=headers, content=answer.content)
+
+
+RIVER = image_id("aerial", "a.tar", "river.jpg", 0)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("client")
+    make_served_table(folder)
+    return folder / "table"
+
+
+@pytest.fixture(scope="module")
+def archive(served: Path) -> Iterator[Client]:
+    with in_process(served) as http, Client("http://localhost", transport=Through(http)) as ours:
+        yield ours
+
+
+def test_a_search_is_typed(archive: Client) -> None:
+    found = archive.search("a brown river", k=3, filter="gsd < 1")
+    assert len(found) == 2
+    assert found[0].image_id == RIVER
+    assert found[0].bbox == (4.0, 51.0, 4.5, 51.5)
+    assert found[0].datetime is not None
+    assert found.table_version == archive.table().table_version
+
+
+def test_a_typed_condition_is_a_filter(archive: Client) -> None:
+    condition = {"op": "intersects", "bbox": [3, 50, 5, 52]}
+    assert [hit.image_id for hit in archive.search("planes", filter=condition).hits] == [RIVER]
+
+
+def test_hits_become_a_frame(archive: Client) -> None:
+    frame = archive.search("a river", k=4).to_frame()
+    assert list(frame["rank"]) == [1, 2, 3, 4]
+    assert frame["score"].is_monotonic_decreasing
+    nothing = archive.search("a river", filter="gsd > 100").to_frame()
+    assert len(nothing) == 0
+    assert list(nothing.columns) == list(frame.columns)
+
+
+def test_hits_become_geojson(archive: Client) -> None:
+    found = archive.search("a river", k=4).to_geojson()
+    assert [feature["properties"]["rank"] for feature in found["features"]] == [1, 2, 3, 4]
+
+
+def test_a_batch_is_one_answer_a_search(archive: Client) -> None:
+    answers = archive.search_batch(["a brown river", {"text": "dense forest", "k": 1}])
+    assert [answer[0].one_sentence for answer in answers] == ["a brown river", "dense forest"]
+
+
+def test_images_and_thumbnails(archive: Client) -> None:
+    hit = archive.search("a brown river", k=1)[0]
+    row = archive.image(hit)
+    assert row.captions is not None
+    assert len(row.captions) == 2
+    assert archive.read_image(hit) == encoded("brown")
+    assert archive.thumbnail(RIVER, 128).startswith(b"RIFF")
+
+
+def test_errors_say_what_the_service_said(archive: Client) -> None:
+    with pytest.raises(ServiceError, match="wrong at column") as caught:
+        archive.search("a", filter="1=1")
+    assert (caught.value.status, caught.value.code) == (422, "bad-request")
+    assert caught.value.request_id
+    with pytest.raises(ServiceError) as missing:
+        archive.image("../../v1/table")
+    assert missing.value.status in (404, 422)
+    with pytest.raises(ServiceError) as none:
+        archive.search_image(encoded("red"))
+    assert none.value.status == 501
+    with pytest.raises(ClientError, match="cannot read"):
+        archive.search_image("/nowhere.jpg")
+    with pytest.raises(ClientError, match="is no address"):
+        Client("search.example.org")
+
+
+def test_a_key_is_sent(tmp_path: Path) -> None:
+    make_served_table(tmp_path)
+    table = tmp_path / "table"
+    key = KeyStore(TableLocation.parse(str(table))).add("a", Right.ADMIN)
+    with in_process(table, access__require_keys=True) as http:
+        with Client("http://localhost", key=key, transport=Through(http)) as ours:
+            latest = ours.table().latest_version
+            assert ours.promote(latest - 1) == latest - 1
+            assert ours.promote() == latest
+            assert ours.rollback() == latest - 1
+            assert ours.search("a").table_version == latest - 1
+        with (
+            Client("http://localhost", transport=Through(http)) as nobody,
+            pytest.raises(ServiceError) as caught,
+        ):
+            nobody.search("a")
+        assert caught.value.status == 401
+
+
+class Busy(httpx.BaseTransport):
+    """Answers 503 some times, then with a search's answer."""
+
+    def __init__(self, times: int, status: int = 503) -> None:
+        self.left = times
+        self.asked = 0
+        self.status = status
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.left:
+            self.left -= 1
+            problem = {"type": "urn:skytext:problem:overloaded", "detail": "busy"}
+            return httpx.Response(self.status, headers={"Retry-After": "0"}, json=problem)
+        return httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
+
+
+def test_a_busy_service_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Busy(2, 429)
+    with Client("http://localhost", transport=busy) as ours:
+        assert ours.search("a").table_version == 1
+    assert busy.asked == 3
+    with (
+        Client("http://localhost", transport=Busy(9), retries=1) as impatient,
+        pytest.raises(TooBusyError) as caught,
+    ):
+        impatient.search("a")
+    assert caught.value.retry_after_s == 0
+
+
+def test_what_changes_something_is_not_repeated() -> None:
+    busy = Busy(1)
+    with Client("http://localhost", transport=busy) as ours, pytest.raises(TooBusyError):
+        ours.rollback()
+    assert busy.asked == 1
+
+
+def test_a_proxy_that_answers_in_between_is_said() -> None:
+    proxy = httpx.MockTransport(lambda request: httpx.Response(502, text="<html>Bad Gateway"))
+    with (
+        Client("http://localhost", transport=proxy) as ours,
+        pytest.raises(ServiceError, match="502 no-problem: <html>Bad Gateway"),
+    ):
+        ours.search("a")
+
+
+def test_a_service_that_is_not_there_is_said() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with (
+        Client("http://localhost:1", transport=httpx.MockTransport(refuse)) as ours,
+        pytest.raises(ClientError, match="cannot reach http://localhost:1: refused"),
+    ):
+        ours.search("a")
+
+
+def test_pages_follow_the_cursor() -> None:
+    pages = {None: "one", "one": "two", "two": None}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        import json
+
+        cursor = json.loads(request.content).get("cursor")
+        body = {"hits": [], "table_version": 1, "exact": True, "next_cursor": pages[cursor]}
+        return httpx.Response(200, json=body)
+
+    with Client("http://localhost", transport=httpx.MockTransport(answer)) as ours:
+        cursors = [page.next_cursor for page in ours.pages("a", k=5)]
+    assert cursors == ["one", "two", None]
+
+
+def test_the_asynchronous_client_does_the_same(served: Path) -> None:
+    async def go() -> list[Any]:
+        application = Application(served, make_config(served))
+        transport = httpx.ASGITransport(application.asgi, client=("127.0.0.1", 1))
+        async with AsyncClient("http://localhost", transport=transport) as ours:
+            found = await ours.search("a brown river", k=2)
+            return [
+                found[0].image_id,
+                [page.table_version async for page in ours.pages("a")],
+                (await ours.table()).num_ok,
+                (await ours.image(found[0])).image_id,
+                await ours.read_image(found[0]),
+                len(await ours.search_batch(["a", "b"])),
+            ]
+
+    found, pages, num_ok, row, data, num_answers = asyncio.run(go())
+    assert found == row == RIVER
+    assert len(pages) == 1
+    assert (num_ok, data, num_answers) == (4, encoded("brown"), 2)
+
+
+def test_both_clients_offer_the_same() -> None:
+    def names(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert names(Client) == names(AsyncClient)
+    assert set(package.__all__) == {
+        "AsyncClient", "BatchAnswers", "Client", "ClientError", "Found", "FoundImage", "Hit",
+        "ServiceError", "TableInfo", "TooBusyError",
+    }  # fmt: skip
