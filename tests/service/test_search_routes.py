@@ -196,3 +196,29 @@ def test_the_openapi_document_is_complete(http: Any) -> None:
             assert operation["responses"]["200"]
     assert document["components"]["schemas"]["SearchBody"]["examples"]
     assert "HTTPValidationError" not in json.dumps(document["paths"])
+
+
+def test_pages_go_on_behind_the_last_hit(http: Any) -> None:
+    whole = [hit["image_id"] for hit in search(http, text="a river", k=4)["hits"]]
+    seen, cursor = [], None
+    for _ in range(4):
+        page = search(http, text="a river", k=1, **({"cursor": cursor} if cursor else {}))
+        seen += [hit["image_id"] for hit in page["hits"]]
+        cursor = page["next_cursor"]
+    assert seen == whole
+    assert cursor is None
+
+
+def test_more_like_an_image(http: Any) -> None:
+    found = search(http, like=[RIVER], negative=[{"text": "planes on a runway"}], k=4)
+    assert RIVER not in [hit["image_id"] for hit in found["hits"]]
+    assert len(found["hits"]) == 3
+    missing = http.post("/v1/search", json={"like": ["f" * 32]})
+    assert missing.status_code == 422
+
+
+@pytest.mark.parametrize("cursor", ["x", "AAAA", "WzEsOTldCg", "é", "../..", "W" * 4096, "null"])
+def test_a_cursor_that_is_none_is_a_problem(http: Any, cursor: str) -> None:
+    answer = http.post("/v1/search", json={"text": "a", "cursor": cursor})
+    assert answer.status_code == 422
+    assert "cursor" in answer.json()["detail"]

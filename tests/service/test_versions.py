@@ -189,3 +189,23 @@ def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(TableError, match="there is no table"):
         worker(TableLocation.parse(str(tmp_path / "none")))
+
+
+def test_a_cursor_goes_on_in_its_own_version_or_is_gone(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    with client(own.uri, held_versions=2) as http:
+        page = http.post("/v1/search", json={"text": "a river", "k": 1}).json()
+        more = {"text": "a river", "k": 1, "cursor": page["next_cursor"]}
+        promote(own, last)
+        assert http.application.searches.versions.refresh()
+        assert http.post("/v1/search", json={"text": "a"}).json()["table_version"] == last
+        later = http.post("/v1/search", json=more)
+        assert later.json()["table_version"] == first
+        both = {"searches": [more, {"text": "a river"}]}
+        answers = http.post("/v1/search/batch", json=both).json()["answers"]
+        assert [answer["table_version"] for answer in answers] == [first, last]
+    with client(own.uri, held_versions=1) as http:
+        gone = http.post("/v1/search", json=more)
+        assert gone.status_code == 410
+        assert gone.json()["type"] == "urn:skytext:problem:version-gone"

@@ -33,6 +33,9 @@ class Hit(_Answer):
         bbox: west, south, east, north in degrees, or None.
         gsd: metres, or None.
         collection: or None.
+        cosine: of that description.
+        bm25: of the image's text; None in dense searches.
+        duplicates: image_id of near-duplicates, where they are grouped.
     """
 
     image_id: str
@@ -46,6 +49,9 @@ class Hit(_Answer):
     bbox: tuple[float, float, float, float] | None = None
     gsd: float | None = None
     collection: str | None = None
+    cosine: float | None = None
+    bm25: float | None = None
+    duplicates: tuple[str, ...] = ()
 
 
 class Found(_Answer):
@@ -55,12 +61,16 @@ class Found(_Answer):
         hits: at most k.
         table_version: that they are of.
         next_cursor: to go on behind the last hit; None where nothing is left.
+        mode: that was searched in.
+        note: why there are no hits, if there are none.
         exact: whether every image that counts was scored.
     """
 
     hits: tuple[Hit, ...]
     table_version: int
     next_cursor: str | None = None
+    mode: str | None = None
+    note: str | None = None
     exact: bool
 
     def __len__(self) -> int:

@@ -114,7 +114,9 @@ class HitModel(BaseModel):
     image_id: str
     score: float = Field(description="Higher is better; the cosine where the mode is dense.")
     uri: str
-    variant: int = Field(description="Index of the description that matched.")
+    variant: int = Field(description="Index of the description that is nearest to the query.")
+    cosine: float = Field(description="Of that description, whatever the mode.")
+    bm25: float | None = Field(None, description="Of the image's text; null in dense searches.")
     one_sentence: str
     feature: str
     caption: str
@@ -124,6 +126,7 @@ class HitModel(BaseModel):
     )
     gsd: float | None = None
     collection: str | None = None
+    duplicates: list[str] = Field(default=[], description="Near-duplicates, where grouped.")
 
 
 class SearchAnswer(BaseModel):
@@ -139,6 +142,8 @@ class SearchAnswer(BaseModel):
                         "score": 0.713,
                         "uri": "s3://archive/tiles/0007.tar#harbour_12.jpg",
                         "variant": 2,
+                        "cosine": 0.713,
+                        "bm25": None,
                         "one_sentence": "Ships lie at two quays of a harbour.",
                         "feature": "two quays; nine ships; a breakwater",
                         "caption": "A harbour basin with two quays, nine ships and a breakwater.",
@@ -149,7 +154,9 @@ class SearchAnswer(BaseModel):
                     }
                 ],
                 "table_version": 42,
+                "mode": "dense",
                 "next_cursor": None,
+                "note": None,
                 "exact": False,
             }
         },
@@ -157,7 +164,9 @@ class SearchAnswer(BaseModel):
 
     hits: list[HitModel]
     table_version: int
+    mode: Mode = Field(description="That was searched in.")
     next_cursor: str | None = None
+    note: str | None = Field(None, description="Why there are no hits, if there are none.")
     exact: bool = Field(description="Whether every image that counts was scored.")
 
 

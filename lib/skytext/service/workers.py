@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 
 from skytext.captions import document_text
 from skytext.config import Config
-from skytext.errors import ConfigError, SampleError, TableError
+from skytext.errors import SampleError, TableError
 from skytext.images import ImageLimits, decode_rgb, normalise
 from skytext.models.embedder import Embedder, EmbedderInfo, Embeddings
 from skytext.models.factory import make_captioner, make_table_embedder
 from skytext.models.identity import caption_model, prompt_of
 from skytext.schema import images_schema
-from skytext.search import Searcher
+from skytext.search import Searcher, cursor_version
 from skytext.search_request import SearchRequest
 from skytext.service.metrics import Meter, timed
 from skytext.service.problems import ProblemError
 from skytext.service.tracing import Carrier, span
 from skytext.service.versions import Follower, Versions
 from skytext.table.images import ImagesTable
-from skytext.table.index import num_unindexed_rows, warm
+from skytext.table.index import num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.promotion import Promotion, promote, rollback
 
@@ -114,7 +114,8 @@ class _GivenVectors(Embedder):
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         given = _given.get()
-        return np.stack([given[text] for text in texts])
+        rows = [given[text] for text in texts]
+        return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
 
 
 class SearchWorker:
@@ -147,8 +148,10 @@ class SearchWorker:
                 f"version {table.version} of {table.location.uri} was embedded with "
                 f"{table.identity.embedding_model!r}: start the service anew to serve it"
             )
-        searcher = Searcher(table, _GivenVectors(table.identity.dim), self._config.index)
-        warm(table)
+        searcher = Searcher(
+            table, _GivenVectors(table.identity.dim), self._config.index, self._config.search
+        )
+        searcher.warm()
         self._identity = table.identity
         return searcher
 
@@ -235,17 +238,7 @@ class SearchWorker:
 
 def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
     _given.set(query.vectors)
-    request = query.request
-    if not request.text or request.mode not in (None, "dense"):
-        raise ConfigError("only dense text")
-    return searcher.search(
-        request.text, request.k, exact=request.exact, where=request.where
-    ).to_json()
-
-
-def cursor_version(cursor: str) -> int:
-    """Return the version that a cursor is of."""
-    raise ConfigError("no cursors yet")
+    return searcher.search(query.request).to_json()
 
 
 def _about(table: ImagesTable) -> dict[str, Any]:

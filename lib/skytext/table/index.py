@@ -132,12 +132,6 @@ def build_indexes(
     )
 
 
-def warm(table: ImagesTable) -> None:
-    """Read a version's indexes into the memory of this process: its first searches are not slow."""
-    for name in sorted(index_names(table.dataset)):
-        table.dataset.prewarm_index(name)
-
-
 def num_unindexed_rows(table: ImagesTable) -> int | None:
     """Return the number of rows that the vector index does not cover; None without an index."""
     if VECTOR_INDEX not in index_names(table.dataset):
