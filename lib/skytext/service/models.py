@@ -226,7 +226,7 @@ class PromoteBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 42}]})
 
-    version: int | None = Field(None, ge=1, description="Default: the latest.")
+    version: int | None = Field(None, ge=1, le=2**63 - 1, description="Default: the latest.")
 
 
 class PromotionModel(BaseModel):

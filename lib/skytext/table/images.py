@@ -472,7 +472,7 @@ def open_dataset(
         return again(lance.dataset)(
             uri, version=version, storage_options=location.storage_options(), session=session
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         # Lance 14 raises ValueError for a data set that is not there, for a version that is not
         # there, and for much else: only the text tells.
         message = " ".join(str(error).split())

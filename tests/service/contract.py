@@ -1,0 +1,76 @@
+"""Cases made from the OpenAPI document, against the application in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import load_all_checks
+
+from tests.service.app import Application, make_config
+
+load_all_checks()
+# Who asks is checked in test_access.py; what a valid document may still not mean (a filter on a
+# column that is not there, an image_id of no image) is refused with good reason.
+_EXCLUDED = ("ignored_auth", "positive_data_acceptance", "use_after_free")
+
+
+async def _describe(data: bytes, key: str) -> list[str]:
+    return ["a brown river", "water in fields"]
+
+
+class FromHere:
+    """An application that takes every request for one of this machine's."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = [(k, v) for k, v in scope["headers"] if k != b"host"]
+            scope = {
+                **scope,
+                "client": ("127.0.0.1", 1),
+                "headers": [*headers, (b"host", b"localhost")],
+            }
+        await self._inner(scope, receive, send)
+
+
+def check_contract(table: Path, max_examples: int, seed_phases: bool = True) -> int:
+    """Try every operation with so many cases each; return how many were tried.
+
+    Raises:
+        FailureGroup: an answer broke the contract, or was a 5xx without being documented.
+    """
+    config = make_config(table, access__key_rate=None, limits__max_wait_s=30.0)
+    application = FromHere(Application(table, config, _describe).asgi)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", application)
+    checks = [
+        schemathesis.checks.CHECKS.get_one(name)
+        for name in schemathesis.checks.CHECKS.get_all_names()
+        if name not in _EXCLUDED
+    ]
+    tried = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @given(case=operation.as_strategy())
+        @settings(
+            max_examples=max_examples,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.explicit, Phase.generate),
+        )
+        def try_one(case: Any) -> None:
+            nonlocal tried
+            tried += 1
+            case.call_and_validate(checks=checks)
+
+        try_one()
+    asyncio.set_event_loop(None)
+    return tried
