@@ -21,7 +21,7 @@ class AccessConfig(Section):
         description="Ask for an API key (`skytext keys`); without, only this machine is answered.",
     )
     key_rate: Rate | None = Field(
-        "1200/minute",
+        "6000/minute",
         description="Requests of one key, or of one address where there are no keys; null: no "
         "limit.",
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skytext.errors import CallError, TableError
+from skytext.errors import CallError, JobError, TableError
 from skytext.service.keys import Keys, KeyStore, Right, digest
 from skytext.table.location import TableLocation
 from tests.service.app import client
@@ -178,3 +178,20 @@ def test_foreign_pages_may_not_read_answers_unless_allowed(served: Path) -> None
         assert http.options("/v1/search", headers=preflight).status_code == 200
         other = ask(http, headers={"Origin": "https://evil.example.org"})
         assert "access-control-allow-origin" not in other.headers
+
+
+def test_something_else_among_the_keys_leaves_those_that_are_known(own: TableLocation) -> None:
+    store = KeyStore(own)
+    key = store.add("a", Right.SEARCH)
+    with client(own.uri, access__require_keys=True, access__refresh_s=0.01) as http:
+        Path(own.uri, "state", "keys", "odd.json").write_text("{}")
+        with pytest.raises(JobError, match=r"state/keys/odd.json of the table is no API key"):
+            store.load()
+        for _ in range(20):
+            assert ask(http, headers=bearer(key)).status_code == 200
+        Path(own.uri, "state", "keys", "odd.json").unlink()
+        store.revoke("a")
+        for _ in range(500):
+            if ask(http, headers=bearer(key)).status_code == 401:
+                return
+    raise AssertionError("the keys are no longer read")

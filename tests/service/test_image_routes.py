@@ -47,6 +47,8 @@ def test_the_bytes_are_those_of_the_archive(http: Any) -> None:
     assert answer.headers["content-type"] == "image/jpeg"
     assert answer.headers["cache-control"] == "private, max-age=3600"
     assert "sandbox" in answer.headers["content-security-policy"]
+    version = http.get("/v1/table").json()["table_version"]
+    assert answer.headers["x-table-version"] == str(version)
 
 
 @pytest.mark.parametrize("path", ["bytes", "thumbnail", "thumbnail?size=128"])

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from skytext.errors import CallError
+from skytext.errors import CallError, JobError
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.state import StateStore
@@ -121,14 +121,17 @@ class KeyStore:
         return key
 
     def list(self) -> list[StoredKey]:
-        """Return all keys, the oldest first."""
+        """Return all keys, the oldest first.
+
+        Raises:
+            JobError: the store refuses, or holds something else where the keys are.
+        """
         state = StateStore(self.location)
         found = []
         for path in state.list(_FOLDER):
             data = state.get(path)
             if data is not None:  # revoked meanwhile
-                row = json.loads(data)
-                found.append(StoredKey(**{**row, "right": Right(row["right"])}))
+                found.append(_read(path, data))
         return sorted(found, key=lambda key: (key.created_at, key.name))
 
     def revoke(self, name: str) -> None:
@@ -147,3 +150,11 @@ class KeyStore:
     def load(self) -> Keys:
         """Return all keys, to be asked about."""
         return Keys(self.list())
+
+
+def _read(path: str, data: bytes) -> StoredKey:
+    try:
+        row = json.loads(data)
+        return StoredKey(**{**row, "right": Right(row["right"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise JobError(f"state/{path} of the table is no API key: delete it") from error

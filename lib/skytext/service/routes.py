@@ -232,8 +232,9 @@ def _add_images(router: APIRouter, backend: Backend, images: Images, config: Con
             return Response(status_code=304, headers=_cache_headers(etag, config))
         return None
 
-    def handed_out(image: Encoded) -> Response:
+    def handed_out(image: Encoded, version: int) -> Response:
         headers = _cache_headers(image.etag, config)
+        headers["X-Table-Version"] = str(version)
         # Whatever its bytes may be to a browser: never a page of ours.
         headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
         if not image.media_type.startswith("image/"):
@@ -277,7 +278,9 @@ def _add_images(router: APIRouter, backend: Backend, images: Images, config: Con
         """One ranged read of its shard; 410 where that has changed since."""
         row = await row_of(image_id)
         images.check(row)
-        return cached(request, images.etag(row)) or handed_out(await images.whole(row))
+        return cached(request, images.etag(row)) or handed_out(
+            await images.whole(row), row["table_version"]
+        )
 
     @router.get(
         "/images/{image_id}/thumbnail",
@@ -300,7 +303,7 @@ def _add_images(router: APIRouter, backend: Backend, images: Images, config: Con
         if size_px not in THUMBNAIL_SIZES:
             raise CallError(f"size must be one of {THUMBNAIL_SIZES}")
         hit = cached(request, images.etag(row, size_px))
-        return hit or handed_out(await images.thumbnail(row, size_px))
+        return hit or handed_out(await images.thumbnail(row, size_px), row["table_version"])
 
 
 def _binary(*media_types: str) -> dict[str, Any]:
