@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from skytext.table.location import TableLocation
+from tests.cli.conftest import Skytext
+from tests.service.tables import make_served_table
+from tests.service.test_deploy import free_port, until
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_keys_are_made_listed_and_revoked(skytext: Skytext, tmp_path: Path) -> None:
+    make_served_table(tmp_path)
+    table = tmp_path / "table"
+    assert skytext("keys", "list", table).out == "no keys\n"
+    made = skytext("keys", "add", table, "map team")
+    assert re.fullmatch(r"skytext_[0-9a-f]{12}_[\w-]{43}\n", made.out)
+    assert skytext("keys", "add", table, "ops", "--right", "admin").status == 0
+    listed = skytext("keys", "list", table).out.splitlines()
+    assert [line.split("  ")[:2] for line in listed] == [["map team", "search"], ["ops", "admin"]]
+    assert made.out.strip().rpartition("_")[2] not in "".join(listed)
+    assert skytext("keys", "revoke", table, "map team").status == 0
+    assert len(skytext("keys", "list", table).out.splitlines()) == 1
+    assert skytext("keys", "revoke", table, "map team").status == 2
+    assert skytext("keys", "add", table, "x", "--right", "all").status == 2
+
+
+def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) -> None:
+    make_served_table(tmp_path)
+    table = tmp_path / "table"
+    assert "there is no table" in skytext("serve", tmp_path / "none").err
+    assert "has no API key" in skytext("serve", table, "--host", "0.0.0.0").err
+    called = skytext("serve", table, "--host", "0.0.0.0", "--no-keys")
+    assert called.status == 2
+    assert "only this machine may search" in called.err
+    taken = skytext("serve", table, "--host", "203.0.113.1", "--keys")
+    assert taken.status == 2
+
+
+@pytest.mark.ray
+def test_serve_answers_and_ends_within_15_seconds_of_a_signal(tmp_path: Path) -> None:
+    make_served_table(tmp_path)
+    table = TableLocation.parse(str(tmp_path / "table")).uri
+    port = free_port()
+    command = [
+        *(sys.executable, "-c", "from skytext.cli import main; main()", "serve", table),
+        *("--port", str(port), "--archive-root", str(tmp_path / "archive")),
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}"}
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, env=environment, stderr=said, stdout=said)
+    http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, (tmp_path / "said").read_text()
+            try:
+                return http.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(ready, 180)
+        assert http.post("/v1/search", json={"text": "a river"}).status_code == 200
+        started = [process.pid, *(p.pid for p in psutil.Process(process.pid).children(True))]
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert time.monotonic() - asked < 15
+    finally:
+        process.kill()
+        process.wait()
+        http.close()
+    shown = (tmp_path / "said").read_text()
+    assert f"http://127.0.0.1:{port}/" in shown
+    assert "no API keys: whoever is on this machine" in shown
+    assert "draining" in shown
+    assert "Traceback" not in shown
+    until(lambda: not any(psutil.pid_exists(pid) for pid in started), 30)
