@@ -1,4 +1,4 @@
-"""A load generator: so many clients in closed loops, or an open stream of so many searches a second.
+"""A load generator: so many clients in closed loops, or an open stream of searches.
 
 Runs in a process of its own, so that what it costs is not counted with the service:
 ``python -m bench.service_load URL --clients 8 --seconds 30``.

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from serve.app import Arguments
 from skytext.cli import app
 from skytext.config import load_config
+from skytext.service.build import Arguments
 from skytext.service.deployments import CAPTIONING, EMBEDDING, INGRESS, SEARCH
 from skytext.service.metrics import METRICS
 from tests.service.app import client

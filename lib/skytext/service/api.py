@@ -34,7 +34,14 @@ Give an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 """
 
 
-def make_app(backend: Backend, config: Config, meter: Meter, keyring: Keyring | None) -> ASGIApp:
+def make_app(
+    backend: Backend,
+    config: Config,
+    meter: Meter,
+    keyring: Keyring | None,
+    *,
+    tells_request_id: bool = True,
+) -> ASGIApp:
     """Return the whole application.
 
     Args:
@@ -42,6 +49,7 @@ def make_app(backend: Backend, config: Config, meter: Meter, keyring: Keyring | 
         config: limits, access, archive roots.
         meter: takes measurements.
         keyring: the keys; None where none are asked for.
+        tells_request_id: put the request's id on the answer; Serve's own HTTP server does.
     """
     app = make_api(backend, config, meter, keyring)
     limits = config.service.limits
@@ -54,6 +62,7 @@ def make_app(backend: Backend, config: Config, meter: Meter, keyring: Keyring | 
         limits=limits,
         meter=meter,
         page_policy=content_security_policy(config.service),
+        tells_request_id=tells_request_id,
     )
     if config.service.access.cors_origins:
         gate = CORSMiddleware(

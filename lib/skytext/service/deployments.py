@@ -101,7 +101,7 @@ class Ingress:
         keyring = None
         if access.require_keys:
             keyring = Keyring(KeyStore(self._location), access.refresh_s)
-        return make_app(self._backend, self._config, RayMeter(), keyring)
+        return make_app(self._backend, self._config, RayMeter(), keyring, tells_request_id=False)
 
 
 def build_application(table: str, config: Config) -> serve.Application:

@@ -91,6 +91,7 @@ class Gate:
         limits: LimitsConfig,
         meter: Meter,
         page_policy: str,
+        tells_request_id: bool = True,
     ) -> None:
         self._app = app
         self._guard = guard
@@ -99,6 +100,7 @@ class Gate:
         self._searches = searches
         self._images = images
         self._page_policy = page_policy
+        self._tells_request_id = tells_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -250,7 +252,8 @@ class Gate:
             await asyncio.gather(work, gone, return_exceptions=True)
 
     def _headers(self, request_id: str) -> Iterable[tuple[str, str]]:
-        yield "X-Request-ID", request_id
+        if self._tells_request_id:
+            yield "X-Request-ID", request_id
         yield "X-Content-Type-Options", "nosniff"
         yield "X-Frame-Options", "DENY"
         yield "Referrer-Policy", "no-referrer"
