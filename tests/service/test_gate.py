@@ -270,3 +270,19 @@ def test_a_websocket_is_refused() -> None:
         assert client.sent == [{"type": "websocket.close", "code": 1008}]
 
     run(test)
+
+
+def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    from skytext.service.logs import LOGGER, configure_logs
+
+    logger = logging.getLogger(LOGGER)
+    before = list(logger.handlers), logger.propagate, logger.level
+    try:
+        configure_logs()
+        logging.getLogger(f"{LOGGER}.requests").info("a\nb", extra={"status": 200, "who": "é"})
+    finally:
+        logger.handlers[:], logger.propagate = before[0], before[1]
+        logger.setLevel(before[2])
+    (line,) = capsys.readouterr().err.splitlines()
+    row = json.loads(line)
+    assert (row["message"], row["status"], row["who"], row["level"]) == ("a\nb", 200, "é", "info")

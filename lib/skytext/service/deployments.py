@@ -10,6 +10,7 @@ autoscaling and resources.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -162,6 +163,7 @@ def build_application(table: str, config: Config) -> serve.Application:
 
 
 def _start(process: str, settings: Mapping[str, Any]) -> Config:
-    configure_logs()
+    # Serve's own files, with its own rotation: what Ray's tools look at.
+    configure_logs(logging.getLogger("ray.serve").handlers)
     start_tracing(process)
     return Config.model_validate(settings)

@@ -86,7 +86,11 @@ def serve_here(
                 build_application(table, config),
                 name=APPLICATION,
                 route_prefix="/",
-                logging_config={"enable_access_log": False, "log_level": "WARNING"},
+                logging_config={
+                    "encoding": "JSON",
+                    "enable_access_log": False,
+                    "log_level": "WARNING",
+                },
             )
         except RuntimeError as error:
             message = " ".join(str(error).split())[:300]
@@ -112,7 +116,7 @@ def _told(host: str, port: int, config: Config) -> Iterator[str]:
         yield "no API keys: whoever is on this machine may search, administer, and see the images"
     if not config.service.archive_roots:
         yield "no images: name the archive with --archive-root to show them"
-    yield "logs: /tmp/ray/session_latest/logs"
+    yield "logs: /tmp/ray/session_latest/logs/serve (replica_skytext_ingress_….log: the requests)"
 
 
 @contextmanager

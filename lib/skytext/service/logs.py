@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 import sys
+from collections.abc import Sequence
 
 LOGGER = "skytext.service"
 _PLAIN = frozenset(vars(logging.makeLogRecord({})))
@@ -33,12 +34,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(row, ensure_ascii=False, default=str)
 
 
-def configure_logs() -> None:
-    """Write the service's records to stderr as JSON lines; on Ray: into the worker's log file."""
+def configure_logs(handlers: Sequence[logging.Handler] = ()) -> None:
+    """Write the service's records.
+
+    Args:
+        handlers: those of Ray Serve in a replica, which write its log file; empty for JSON lines on
+            stderr.
+    """
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonLines())
+    logger.handlers.clear()
+    if not handlers:
+        lines = logging.StreamHandler(sys.stderr)
+        lines.setFormatter(JsonLines())
+        handlers = (lines,)
+    for handler in handlers:
         logger.addHandler(handler)
