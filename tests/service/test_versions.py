@@ -152,18 +152,23 @@ def test_a_follower_follows_until_it_is_stopped(own: TableLocation) -> None:
     assert live(versions) == last
 
 
-def test_no_answer_fails_or_mixes_versions_while_versions_change(own: TableLocation) -> None:
-    """Twenty promotions and roll-backs under searches; `make proof` does a thousand."""
+@pytest.mark.parametrize(
+    "num_changes", [10, pytest.param(500, marks=pytest.mark.proof, id="500 there and back")]
+)
+def test_no_answer_fails_or_mixes_versions_while_versions_change(
+    own: TableLocation, num_changes: int
+) -> None:
+    """Promotions and as many roll-backs, under searches."""
     first, last = first_and_last(own)
     promote(own, first)
     counts = {first: 2, last: 4}
     seen: set[int] = set()
-    with client(own.uri) as http, ThreadPoolExecutor(2) as pool:
+    with client(own.uri, access__key_rate=None) as http, ThreadPoolExecutor(2) as pool:
         done = threading.Event()
 
         def change() -> None:
             try:
-                for _ in range(10):
+                for _ in range(num_changes):
                     promote(own, last)
                     http.application.searches.versions.refresh()
                     rollback(own)

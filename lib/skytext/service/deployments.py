@@ -11,6 +11,7 @@ autoscaling and resources.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from skytext.config import Config
+from skytext.errors import ConfigError
 from skytext.service.access import Keyring
 from skytext.service.api import make_app
 from skytext.service.backend import Backend
@@ -89,6 +91,12 @@ class Ingress:
         captioning: DeploymentHandle | None = None,
     ) -> None:
         self._config = _start(INGRESS, settings)
+        has_proxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+        if has_proxy and not self._config.service.access.require_keys:
+            raise ConfigError(
+                "behind Serve's HAProxy every request seems to come from this machine: ask for "
+                "keys (service.access.require_keys), or unset RAY_SERVE_ENABLE_HA_PROXY"
+            )
         self._location = TableLocation.parse(table)
         self._backend = Backend(
             EmbedHandle(embedding),

@@ -1,0 +1,111 @@
+"""The deployments without a cluster: what they are built from, and how calls between them end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from skytext.errors import CallError, ConfigError
+from skytext.service import deployments
+from skytext.service.handles import call
+from skytext.service.problems import ProblemError
+from tests.service.app import make_config
+
+
+class Method:
+    """A deployment's method that ends as the test wants, one call after the other."""
+
+    def __init__(self, *ends: Any) -> None:
+        self.ends = list(ends)
+        self.cancelled = 0
+
+    def remote(self, *_: Any) -> Any:
+        return Response(self, self.ends.pop(0))
+
+
+class Response:
+    def __init__(self, method: Method, end: Any) -> None:
+        self._method = method
+        self._end = end
+
+    def cancel(self) -> None:
+        self._method.cancelled += 1
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
+
+    async def _answer(self) -> Any:
+        if isinstance(self._end, asyncio.Event):
+            await self._end.wait()
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+
+def task_error(cause: Exception) -> Exception:
+    return RayTaskError("f", "Traceback (most recent call last): …", cause).as_instanceof_cause()
+
+
+def test_a_call_outlives_the_death_of_a_replica() -> None:
+    method = Method(ActorDiedError(), ActorDiedError(), "found")
+    assert asyncio.run(call(method)) == "found"
+
+
+def test_a_call_that_no_replica_lives_for_is_a_503() -> None:
+    with pytest.raises(ProblemError) as caught:
+        asyncio.run(call(Method(*[ActorDiedError()] * 3)))
+    assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
+
+
+def test_a_full_queue_is_a_503() -> None:
+    full = BackPressureError(num_queued_requests=9, max_queued_requests=8)
+    with pytest.raises(ProblemError) as caught:
+        asyncio.run(call(Method(full), retry_after_s=3))
+    assert caught.value.headers == {"Retry-After": "3"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CallError("k is wrong"),
+        ConfigError("say it"),
+        ProblemError(410, "changed", "gone", {"a": "b"}),
+    ],
+)
+def test_what_a_replica_raises_comes_back_as_it_was(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        asyncio.run(call(Method(task_error(error))))
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+
+
+def test_a_fault_of_ours_stays_one() -> None:
+    with pytest.raises(RayTaskError):
+        asyncio.run(call(Method(task_error(ZeroDivisionError("ours")))))
+
+
+def test_the_end_of_a_caller_ends_the_call() -> None:
+    async def go() -> int:
+        method = Method(asyncio.Event())
+        task = asyncio.create_task(call(method))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        return method.cancelled
+
+    assert asyncio.run(go()) == 1
+
+
+def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every request would seem to come from here."""
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    settings = make_config(served).model_dump(mode="json")
+    with pytest.raises(ConfigError, match="HAProxy"):
+        deployments.Ingress(str(served), settings, None, None)  # type: ignore[arg-type]
