@@ -156,3 +156,14 @@ def test_promotions_at_the_same_time_all_count_and_the_last_one_is_live(
     assert live(where) == log[0].version
     for later, earlier in itertools.pairwise(log):
         assert later.versions == (*earlier.versions, later.version)[-MAX_KEPT:]
+
+
+def test_old_records_are_dropped(where: TableLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skytext.table.promotion._KEPT_RECORDS", 4)
+    first, second, _ = versions(where)
+    for _ in range(6):
+        promote(where, first)
+        promote(where, second)
+    numbers = [record.number for record in promotions(where, 100)]
+    assert numbers == [12, 11, 10, 9, 8]
+    assert rollback(where).version == first == live(where)

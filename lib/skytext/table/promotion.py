@@ -26,6 +26,8 @@ _KEPT_TAG = "kept-"
 MAX_KEPT = 10
 """Versions that can be gone back to, the live one included: each keeps its files on the disk."""
 _TRIES = 50
+_KEPT_RECORDS = 200
+"""Records that are kept at least; far more than are written while one promotion looks and writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +178,16 @@ def _append(
         by=socket.gethostname(),
         token=uuid.uuid4().hex,
     )
-    path = f"{_FOLDER}/{record.number:012d}.json"
-    written = state.create(path, json.dumps(record.to_json()).encode())
-    return record if written else None
+    if not state.create(_path(record.number), json.dumps(record.to_json()).encode()):
+        return None
+    if record.number % _KEPT_RECORDS == 0:
+        old = [path for path in state.list(_FOLDER) if path < _path(record.number - _KEPT_RECORDS)]
+        state.delete(old)
+    return record
+
+
+def _path(number: int) -> str:
+    return f"{_FOLDER}/{number:012d}.json"
 
 
 def _set_tags(location: TableLocation, state: StateStore) -> None:
