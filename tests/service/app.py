@@ -15,7 +15,8 @@ from skytext.service.api import make_app
 from skytext.service.backend import Backend, Describe
 from skytext.service.keys import KeyStore
 from skytext.service.metrics import LocalMeter
-from skytext.service.workers import EmbeddingWorker, SearchWorker
+from skytext.service.model_workers import EmbeddingWorker
+from skytext.service.search_worker import SearchWorker
 from skytext.table.location import TableLocation
 
 LOCAL = {"service.access.require_keys": False}

@@ -106,6 +106,7 @@ def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
 ) -> None:
     """Every request would seem to come from here."""
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    monkeypatch.setattr(deployments, "configure_logs", lambda handlers: None)
     settings = make_config(served).model_dump(mode="json")
     with pytest.raises(ConfigError, match="HAProxy"):
         deployments.Ingress(str(served), settings, None, None)  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ import pytest
 
 from skytext.config import load_config
 from skytext.service.metrics import LocalMeter
+from skytext.service.model_workers import CaptionWorker
 from skytext.service.problems import ProblemError
-from skytext.service.workers import CaptionWorker
 from tests.service.app import client
 from tests.service.tables import encoded
 

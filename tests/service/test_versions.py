@@ -10,8 +10,8 @@ import pytest
 from skytext.search import Searcher
 from skytext.service.metrics import LocalMeter
 from skytext.service.problems import ProblemError
+from skytext.service.search_worker import SearchWorker
 from skytext.service.versions import Follower, Versions
-from skytext.service.workers import SearchWorker
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promotion import promote, rollback

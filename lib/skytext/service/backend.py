@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from skytext.search_request import SearchRequest
 from skytext.service.problems import ProblemError
+from skytext.service.search_worker import Query, texts_of
 from skytext.service.tracing import Carrier, carrier, span
-from skytext.service.workers import Query, texts_of
 from skytext.table.promotion import Promotion
 
 
 class SearchPort(Protocol):
-    """A search worker; see `skytext.service.workers.SearchWorker`."""
+    """A search worker; see `skytext.service.search_worker.SearchWorker`."""
 
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None

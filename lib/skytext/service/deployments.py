@@ -30,9 +30,10 @@ from skytext.service.handles import DescribeHandle, EmbedHandle, SearchHandle
 from skytext.service.keys import KeyStore
 from skytext.service.logs import configure_logs
 from skytext.service.metrics import RayMeter
+from skytext.service.model_workers import CaptionWorker, EmbeddingWorker
 from skytext.service.node_metrics import cluster_metrics
+from skytext.service.search_worker import SearchWorker
 from skytext.service.tracing import start_tracing
-from skytext.service.workers import CaptionWorker, EmbeddingWorker, SearchWorker
 from skytext.table.location import TableLocation
 
 INGRESS, EMBEDDING, SEARCH, CAPTIONING = "ingress", "embedding", "search", "captioning"

@@ -13,8 +13,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from skytext.errors import SkytextError
 from skytext.service.problems import ProblemError, too_busy
+from skytext.service.search_worker import Query
 from skytext.service.tracing import Carrier
-from skytext.service.workers import Query
 from skytext.table.promotion import Promotion
 
 _TRIES = 3

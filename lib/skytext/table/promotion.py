@@ -27,7 +27,7 @@ MAX_KEPT = 10
 """Versions that can be gone back to, the live one included: each keeps its files on the disk."""
 _TRIES = 50
 _KEPT_RECORDS = 200
-"""Records that are kept at least; far more than are written while one promotion looks and writes."""
+"""Records kept at least: far more than are written while one promotion looks and writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""What runs behind the ingress: one embeds queries, one searches, one describes uploaded images.
-
-Plain classes, which Ray Serve deploys (`skytext.service.deployments`) and tests call.
-"""
+"""What searches, behind the ingress: a plain class, which Ray Serve deploys and tests call."""
 
 from __future__ import annotations
 
@@ -15,18 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skytext.captions import document_text
 from skytext.config import Config
-from skytext.errors import SampleError, TableError
-from skytext.images import ImageLimits, decode_rgb, normalise
+from skytext.errors import TableError
 from skytext.models.embedder import Embedder, EmbedderInfo, Embeddings
-from skytext.models.factory import make_captioner, make_table_embedder
-from skytext.models.identity import caption_model, prompt_of
 from skytext.schema import images_schema
 from skytext.search import Searcher, cursor_version
 from skytext.search_request import SearchRequest
 from skytext.service.metrics import Meter, timed
-from skytext.service.problems import ProblemError
 from skytext.service.tracing import Carrier, span
 from skytext.service.versions import Follower, Versions
 from skytext.table.images import ImagesTable
@@ -58,44 +50,6 @@ def texts_of(request: SearchRequest) -> list[str]:
     examples = (*request.positive, *request.negative)
     texts = (*request.all_texts, *(e.text for e in examples if e.text is not None))
     return list(dict.fromkeys(texts))
-
-
-class EmbeddingWorker:
-    """Embeds queries with the model of a table.
-
-    Raises:
-        SkytextError: there is no such table, or its model cannot be loaded.
-    """
-
-    def __init__(self, table: str, config: Config, meter: Meter) -> None:
-        location = TableLocation.parse(table)
-        version = config.service.version
-        opened = (
-            ImagesTable.open_served(location)
-            if version is None
-            else ImagesTable.open(location, version)
-        )
-        identity = opened.identity
-        self._embedder = make_table_embedder(
-            location.uri,
-            model=identity.embedding_model,
-            revision=identity.embedding_revision,
-            fingerprint=identity.embedding_fingerprint,
-            embed=config.embed,
-        )
-        self._meter = meter
-        # One thread: the model uses all cores that it may for one batch.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
-
-    async def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return the unit vector of each text, float32, shape (dim,)."""
-        loop = asyncio.get_running_loop()
-        self._meter.observe("skytext_embed_batch_size", len(texts))
-        with timed(self._meter, "embed"):
-            vectors = await loop.run_in_executor(
-                self._thread, self._embedder.embed_queries, list(texts)
-            )
-        return list(vectors)
 
 
 _given: ContextVar[Vectors] = ContextVar("vectors")
@@ -256,43 +210,3 @@ def _about(table: ImagesTable) -> dict[str, Any]:
 
 def _json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
-
-
-class CaptionWorker:
-    """Describes uploaded images as those of the archive were described.
-
-    Raises:
-        SkytextError: the model cannot be served.
-    """
-
-    def __init__(self, config: Config, meter: Meter) -> None:
-        caption = config.caption
-        model = caption_model(caption)
-        self._captioner = make_captioner(caption, model, prompt_of(caption))
-        self._limits = ImageLimits(
-            config.images.max_pixels, config.images.min_side_px, config.images.max_side_px
-        )
-        self._meter = meter
-
-    async def describe(self, data: bytes, key: str) -> list[str]:
-        """Return the descriptions of an image, as texts to search with.
-
-        Args:
-            data: encoded.
-            key: names the image.
-
-        Raises:
-            ProblemError: 422: it cannot be described.
-        """
-        try:
-            with timed(self._meter, "caption"):
-                normalised = await asyncio.to_thread(normalise, data, self._limits)
-                image = await asyncio.to_thread(decode_rgb, normalised.data)
-                described = await self._captioner.describe(image, key)
-        except SampleError as error:
-            raise ProblemError(422, "not-describable", error.detail) from error
-        return [document_text(variant) for variant in described.variants]
-
-    def close(self) -> None:
-        """End the engine."""
-        self._captioner.engine.close()

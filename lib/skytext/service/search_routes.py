@@ -1,0 +1,183 @@
+"""The routes of searches."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+
+from skytext import geojson
+from skytext.config import Config
+from skytext.errors import ConfigError, SampleError
+from skytext.filters import make_filter
+from skytext.images import ImageLimits, inspect_image
+from skytext.search_request import MAX_K, Mode, SearchRequest
+from skytext.service.backend import Backend
+from skytext.service.models import (
+    IMAGE_ID,
+    MAX_CURSOR_CHARS,
+    BatchAnswer,
+    BatchBody,
+    FeatureCollectionModel,
+    FilterText,
+    ImageSearchAnswer,
+    SearchAnswer,
+    SearchBody,
+)
+from skytext.service.models import Query as QueryText
+from skytext.service.problems import ProblemError, problem_responses
+from skytext.service.responses import ApiJson, GeoJson
+
+
+def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
+    """Add ``/search`` and what is below it."""
+    limits = config.service.limits
+
+    def checked(body: SearchBody) -> SearchRequest:
+        if body.k > limits.max_k:
+            raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {body.k})")
+        return body.to_request()
+
+    def note(request: Request, requests: list[SearchRequest], answers: list[Any]) -> None:
+        log: dict[str, Any] = {
+            "num_searches": len(answers),
+            "num_hits": sum(len(answer["hits"]) for answer in answers),
+            "table_version": answers[0]["table_version"],
+        }
+        if config.service.log_queries:
+            log["queries"] = [
+                r.model_dump(mode="json", exclude_defaults=True, exclude={"cursor"})
+                for r in requests
+            ]
+        request.state.log = log
+
+    async def answer(request: Request, bodies: list[SearchBody]) -> list[dict[str, Any]]:
+        requests = [checked(body) for body in bodies]
+        answers = await backend.search(requests)
+        note(request, requests, answers)
+        return answers
+
+    both = {
+        200: {
+            "content": {
+                geojson.MEDIA_TYPE: {
+                    "schema": FeatureCollectionModel.model_json_schema(
+                        ref_template="#/components/schemas/{model}"
+                    )
+                }
+            }
+        },
+        **problem_responses(410),
+    }
+
+    @router.post(
+        "/search",
+        response_model=SearchAnswer,
+        responses=both,
+        tags=["search"],
+        summary="Search in plain words",
+    )
+    async def search(body: SearchBody, request: Request) -> Response:
+        """Find the images that fit best.
+
+        With `Accept: application/geo+json` the answer is a GeoJSON FeatureCollection.
+        """
+        (found,) = await answer(request, [body])
+        if geojson.MEDIA_TYPE in request.headers.get("accept", ""):
+            return GeoJson(geojson.feature_collection(found))
+        return ApiJson(found)
+
+    @router.get(
+        "/search",
+        response_model=SearchAnswer,
+        responses=both,
+        tags=["search"],
+        summary="Search by a link",
+    )
+    async def search_by_link(
+        request: Request,
+        text: Annotated[QueryText | None, Query(description="What to look for.")] = None,
+        like: Annotated[
+            str | None, Query(pattern=IMAGE_ID, description="More like this image.")
+        ] = None,
+        mode: Annotated[Mode | None, Query()] = None,
+        k: Annotated[int, Query(ge=1, le=MAX_K)] = 10,
+        filter: Annotated[FilterText | None, Query(description="E.g. `gsd < 1`.")] = None,
+        bbox: Annotated[
+            str | None,
+            Query(description="West,south,east,north in degrees.", max_length=200),
+        ] = None,
+        after: Annotated[str | None, Query(description="From this day or time on.")] = None,
+        before: Annotated[str | None, Query(description="Before this day or time.")] = None,
+        cursor: Annotated[str | None, Query(min_length=1, max_length=MAX_CURSOR_CHARS)] = None,
+        format: Annotated[Literal["json", "geojson"], Query()] = "json",
+    ) -> Response:
+        """The same as a link, for QGIS (`format=geojson`), web maps and bookmarks."""
+        where = make_filter(where=filter, bbox=_box(bbox), after=after, before=before)
+        body = SearchBody(
+            text=text,
+            like=() if like is None else (like,),
+            mode=mode,
+            k=k,
+            filter=where,
+            cursor=cursor,
+        )
+        (found,) = await answer(request, [body])
+        return GeoJson(geojson.feature_collection(found)) if format == "geojson" else ApiJson(found)
+
+    @router.post(
+        "/search/batch",
+        response_model=BatchAnswer,
+        responses=problem_responses(410),
+        tags=["search"],
+        summary="Several searches at once",
+    )
+    async def search_batch(body: BatchBody, request: Request) -> Response:
+        """Answer several searches from one version of the table."""
+        if len(body.searches) > limits.max_batch:
+            raise ProblemError(
+                413,
+                "too-large",
+                f"a batch may have {limits.max_batch} searches (given: {len(body.searches)})",
+            )
+        return ApiJson({"answers": await answer(request, list(body.searches))})
+
+    @router.post(
+        "/search/image",
+        response_model=ImageSearchAnswer,
+        responses=problem_responses(410, 501),
+        tags=["search"],
+        summary="Search by an image",
+    )
+    async def search_image(
+        request: Request,
+        file: Annotated[UploadFile, File(description="JPEG, PNG, WebP or TIFF.")],
+        k: Annotated[int, Form(ge=1, le=MAX_K)] = 10,
+        filter: Annotated[FilterText | None, Form()] = None,
+    ) -> Response:
+        """Describe an uploaded image, and search for what its descriptions say.
+
+        Needs a captioner: 501 where none is configured.
+        """
+        data = await file.read()
+        try:
+            inspect_image(data, ImageLimits(config.images.max_pixels, config.images.min_side_px))
+        except SampleError as error:
+            raise ProblemError(422, "not-an-image", error.detail) from error
+        texts = await backend.describe(data, uuid.uuid4().hex)
+        body = SearchBody(texts=tuple(texts), k=k, filter=filter, mode="dense")
+        (found,) = await answer(request, [body])
+        return ApiJson({**found, "queries": texts})
+
+
+def _box(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4:
+        raise ConfigError("bbox must be west,south,east,north: four numbers with commas")
+    return numbers
