@@ -7,6 +7,7 @@ from typing import Any
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import load_all_checks
+from schemathesis.python import asgi
 
 from tests.service.app import Application, make_config
 
@@ -52,22 +53,29 @@ def check_contract(table: str, max_examples: int) -> int:
         if name not in _EXCLUDED
     ]
     tried = 0
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    # One client for all: to start one takes as long as a case.
+    with asgi.get_client(application) as session:
+        for found in schema.get_all_operations():
+            tried += _check_operation(found.ok(), session, max_examples, checks)
+    return tried
 
-        @given(case=operation.as_strategy())
-        @settings(
-            max_examples=max_examples,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.explicit, Phase.generate),
-        )
-        def try_one(case: Any) -> None:
-            nonlocal tried
-            tried += 1
-            case.call_and_validate(checks=checks)
 
-        try_one()
+def _check_operation(operation: Any, session: Any, max_examples: int, checks: list[Any]) -> int:
+    tried = 0
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=max_examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate),
+    )
+    def try_one(case: Any) -> None:
+        nonlocal tried
+        tried += 1
+        case.call_and_validate(session=session, checks=checks)
+
+    try_one()
     return tried

@@ -11,5 +11,6 @@ def test_the_application_keeps_its_contract(own: TableLocation) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(3600)
 def test_the_application_keeps_its_contract_in_20_000_cases(own: TableLocation) -> None:
     assert check_contract(own.uri, 2000) >= 20_000
