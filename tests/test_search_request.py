@@ -27,6 +27,7 @@ from skytext.search_request import MAX_QUERIES, Example, SearchRequest
         ({"text": "a", "positive": [{"text": "b"}], "mode": "text"}, "examples move a vector"),
         ({"text": "a", "positive": [{}]}, "either a text or an image_id"),
         ({"text": "a", "positive": [{"text": "b", "image_id": "c"}]}, "either a text or"),
+        ({"text": "a", "positive": [{"image_id": ""}]}, "the image_id of an example is empty"),
         ({"text": "a", "mode": "sparse"}, "the search is wrong at mode"),
         ({"text": "a", "colour": "red"}, "the search is wrong at colour: Extra inputs"),
         ({"text": "a", "where": {"op": "<", "field": "gsd", "value": "x"}}, "gsd is a number"),

@@ -34,6 +34,8 @@ class Example(BaseModel):
             raise ConfigError("an example is either a text or an image_id")
         if self.text is not None:
             _check_text(self.text, "an example")
+        if self.image_id is not None:
+            _check_text(self.image_id, "the image_id of an example")
         return self
 
 

@@ -29,6 +29,19 @@ def make_config(table: Path | str, **settings: Any) -> Config:
     return load_config(None, {**LOCAL, "service.archive_roots": [archive], **given})
 
 
+class Embed:
+    """The embedding worker as the ingress asks it."""
+
+    def __init__(self, worker: EmbeddingWorker) -> None:
+        self._worker = worker
+
+    async def query(self, text: str) -> Any:
+        return (await self._worker.embed([text]))[0]
+
+    async def documents(self, texts: Any) -> Any:
+        return await self._worker.embed_documents(texts)
+
+
 class Application:
     """An application with its parts."""
 
@@ -37,9 +50,6 @@ class Application:
         self.embedding = EmbeddingWorker(str(table), config, self.meter)
         self.searches = SearchWorker(str(table), config, self.meter)
 
-        async def embed(text: str) -> Any:
-            return (await self.embedding.embed([text]))[0]
-
         async def metrics() -> str:
             return self.meter.text()
 
@@ -47,7 +57,7 @@ class Application:
         if config.service.access.require_keys:
             store = KeyStore(TableLocation.parse(str(table)))
             keyring = Keyring(store, config.service.access.refresh_s)
-        self.backend = Backend(embed, self.searches, describe, metrics)
+        self.backend = Backend(Embed(self.embedding), self.searches, describe, metrics)
         self.asgi = make_app(self.backend, config, self.meter, keyring)
 
 

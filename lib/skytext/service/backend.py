@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skytext.search_request import SearchRequest
 from skytext.service.problems import ProblemError
-from skytext.service.search_worker import Query, texts_of
+from skytext.service.search_worker import Query, Vectors, texts_of
 from skytext.service.tracing import Carrier, carrier, span
 from skytext.table.promotion import Promotion
 
@@ -41,7 +41,16 @@ class SearchPort(Protocol):
         """Go back to the version before."""
 
 
-Embed = Callable[[str], Awaitable[NDArray[np.float32]]]
+class EmbedPort(Protocol):
+    """An embedding worker; see `skytext.service.model_workers.EmbeddingWorker`."""
+
+    async def query(self, text: str) -> NDArray[np.float32]:
+        """Return the unit vector of a query, float32, shape (dim,)."""
+
+    async def documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vectors of descriptions."""
+
+
 Describe = Callable[[bytes, str], Awaitable[list[str]]]
 
 
@@ -49,7 +58,7 @@ class Backend:
     """Answers what the API is asked.
 
     Args:
-        embed: makes a text a unit vector.
+        embed: the embedding worker.
         searches: the search worker.
         describe: makes an image texts; None where no captioner is configured.
         metrics: returns all measurements in Prometheus' text format.
@@ -57,7 +66,7 @@ class Backend:
 
     def __init__(
         self,
-        embed: Embed,
+        embed: EmbedPort,
         searches: SearchPort,
         describe: Describe | None,
         metrics: Callable[[], Awaitable[str]],
@@ -77,12 +86,20 @@ class Backend:
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
-            vectors = dict(zip(texts, await _all([self._embed(t) for t in texts]), strict=True))
+            vectors = dict(
+                zip(texts, await _all([self._embed.query(t) for t in texts]), strict=True)
+            )
         queries = [
-            Query(request, {text: vectors[text] for text in some})
+            Query(request, {text: vectors[text] for text in some}, await self._documents(request))
             for request, some in zip(requests, of_requests, strict=True)
         ]
         return await self.searches.search(queries, carrier() or None)
+
+    async def _documents(self, request: SearchRequest) -> Vectors:
+        if not request.described:
+            return {}
+        vectors = await self._embed.documents(request.described)
+        return dict(zip(request.described, vectors, strict=True))
 
     async def describe(self, data: bytes, key: str) -> list[str]:
         """Return descriptions of an image, to search with.

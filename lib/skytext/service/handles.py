@@ -94,15 +94,20 @@ class SearchHandle:
 
 
 class EmbedHandle:
-    """Makes a text a unit vector, somewhere on the cluster, in one batch with others."""
+    """A `skytext.service.backend.EmbedPort` that is somewhere on the cluster."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    async def __call__(self, text: str) -> NDArray[np.float32]:
-        """Return the vector, float32, shape (dim,)."""
+    async def query(self, text: str) -> NDArray[np.float32]:
+        """Return the unit vector of a query; it is made in one batch with others."""
         vector: NDArray[np.float32] = await call(self._handle.embed_one, text)
         return vector
+
+    async def documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vectors of descriptions."""
+        vectors: list[NDArray[np.float32]] = await call(self._handle.embed_documents, list(texts))
+        return vectors
 
 
 class DescribeHandle:

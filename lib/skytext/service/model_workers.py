@@ -58,6 +58,15 @@ class EmbeddingWorker:
             )
         return list(vectors)
 
+    async def embed_documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vector of each description, as those of the table were made."""
+        loop = asyncio.get_running_loop()
+        with timed(self._meter, "embed"):
+            embedded = await loop.run_in_executor(
+                self._thread, self._embedder.embed_documents, list(texts)
+            )
+        return list(embedded.vectors)
+
 
 class CaptionWorker:
     """Describes uploaded images as those of the archive were described.

@@ -10,7 +10,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from skytext import geojson
 from skytext.config import Config
 from skytext.errors import ConfigError, SampleError
-from skytext.filters import make_filter
+from skytext.filters import make_filter, parse_filter
 from skytext.images import ImageLimits, inspect_image
 from skytext.search_request import MAX_K, Mode, SearchRequest
 from skytext.service.backend import Backend
@@ -34,10 +34,9 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
     """Add ``/search`` and what is below it."""
     limits = config.service.limits
 
-    def checked(body: SearchBody) -> SearchRequest:
-        if body.k > limits.max_k:
-            raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {body.k})")
-        return body.to_request()
+    def check(request: SearchRequest) -> None:
+        if request.k > limits.max_k:
+            raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {request.k})")
 
     def note(request: Request, requests: list[SearchRequest], answers: list[Any]) -> None:
         log: dict[str, Any] = {
@@ -52,8 +51,9 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
             ]
         request.state.log = log
 
-    async def answer(request: Request, bodies: list[SearchBody]) -> list[dict[str, Any]]:
-        requests = [checked(body) for body in bodies]
+    async def answer(request: Request, requests: list[SearchRequest]) -> list[dict[str, Any]]:
+        for one in requests:
+            check(one)
         answers = await backend.search(requests)
         note(request, requests, answers)
         return answers
@@ -83,7 +83,7 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
 
         With `Accept: application/geo+json` the answer is a GeoJSON FeatureCollection.
         """
-        (found,) = await answer(request, [body])
+        (found,) = await answer(request, [body.to_request()])
         if geojson.MEDIA_TYPE in request.headers.get("accept", ""):
             return GeoJson(geojson.feature_collection(found))
         return ApiJson(found)
@@ -123,7 +123,7 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
             filter=where,
             cursor=cursor,
         )
-        (found,) = await answer(request, [body])
+        (found,) = await answer(request, [body.to_request()])
         return GeoJson(geojson.feature_collection(found)) if format == "geojson" else ApiJson(found)
 
     @router.post(
@@ -141,7 +141,9 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
                 "too-large",
                 f"a batch may have {limits.max_batch} searches (given: {len(body.searches)})",
             )
-        return ApiJson({"answers": await answer(request, list(body.searches))})
+        return ApiJson(
+            {"answers": await answer(request, [one.to_request() for one in body.searches])}
+        )
 
     @router.post(
         "/search/image",
@@ -166,8 +168,8 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
         except SampleError as error:
             raise ProblemError(422, "not-an-image", error.detail) from error
         texts = await backend.describe(data, uuid.uuid4().hex)
-        body = SearchBody(texts=tuple(texts), k=k, filter=filter, mode="dense")
-        (found,) = await answer(request, [body])
+        where = None if filter is None else parse_filter(filter)
+        (found,) = await answer(request, [SearchRequest(described=tuple(texts), k=k, where=where)])
         return ApiJson({**found, "queries": texts})
 
 

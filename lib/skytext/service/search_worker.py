@@ -35,11 +35,13 @@ class Query(NamedTuple):
 
     Attributes:
         request: what is asked for.
-        vectors: of `texts_of` the request.
+        vectors: of `texts_of` the request, embedded as queries.
+        documents: of `SearchRequest.described`, embedded as descriptions.
     """
 
     request: SearchRequest
     vectors: Vectors
+    documents: Vectors
 
 
 def texts_of(request: SearchRequest) -> list[str]:
@@ -52,7 +54,7 @@ def texts_of(request: SearchRequest) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-_given: ContextVar[Vectors] = ContextVar("vectors")
+_given: ContextVar[Query] = ContextVar("query")
 
 
 class _GivenVectors(Embedder):
@@ -64,10 +66,13 @@ class _GivenVectors(Embedder):
         self.dim = dim
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        raise NotImplementedError
+        vectors = self._stacked(_given.get().documents, texts)
+        return Embeddings(vectors, np.zeros(len(texts), np.bool_))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        given = _given.get()
+        return self._stacked(_given.get().vectors, texts)
+
+    def _stacked(self, given: Vectors, texts: Sequence[str]) -> NDArray[np.float32]:
         rows = [given[text] for text in texts]
         return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
 
@@ -191,7 +196,7 @@ class SearchWorker:
 
 
 def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
-    _given.set(query.vectors)
+    _given.set(query)
     return searcher.search(query.request).to_json()
 
 
