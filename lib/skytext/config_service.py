@@ -151,8 +151,12 @@ class ServiceConfig(Section):
     log_queries: bool = Field(
         False, description="Write what was searched for into the log: it may be personal."
     )
-    drain_s: PositiveFloat = Field(
-        8.0, description="After SIGINT or SIGTERM, how long running requests may take."
+    drain_s: float = Field(
+        8.0,
+        gt=0,
+        le=10,
+        description="After SIGINT or SIGTERM, how long running requests may take: the process is "
+        "gone within 15 s.",
     )
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -13,7 +13,7 @@ import pytest
 from skytext.config_service import AccessConfig, LimitsConfig
 from skytext.service.access import Guard
 from skytext.service.gate import Gate
-from skytext.service.limits import Rates, Turns
+from skytext.service.limits import Drain, Rates, Turns
 from skytext.service.metrics import LocalMeter
 
 Inner = Callable[[Any, Any, Any], Awaitable[None]]
@@ -286,3 +286,37 @@ def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
     (line,) = capsys.readouterr().err.splitlines()
     row = json.loads(line)
     assert (row["message"], row["status"], row["who"], row["level"]) == ("a\nb", 200, "é", "info")
+
+
+def test_what_is_under_way_is_answered_and_nothing_new_is_let_in() -> None:
+    async def test() -> None:
+        work, drain = Work(), Drain()
+        gate = make_gate(work)
+        gate._drain = drain
+        under_way = asyncio.create_task(Client().ask(gate))
+        await until(lambda: work.begun == 1)
+        draining = asyncio.create_task(drain.drain(30))
+        await until(lambda: drain.is_asked)
+        for path in ("/v1/search", "/v1/table", "/readyz", "/"):
+            late = Client(path)
+            assert await late.ask(gate) == 503
+            assert late.header("retry-after") == "1"
+        assert not draining.done()
+        work.let_go.set()
+        assert await under_way == 200
+        assert await draining == 0
+
+    run(test)
+
+
+def test_a_request_that_does_not_end_is_not_waited_for() -> None:
+    async def test() -> None:
+        work, drain = Work(), Drain()
+        gate = make_gate(work)
+        gate._drain = drain
+        task = asyncio.create_task(Client().ask(gate))
+        await until(lambda: work.begun == 1)
+        assert await drain.drain(0.01) == 1
+        task.cancel()
+
+    run(test)

@@ -19,7 +19,7 @@ from skytext.service.access import Guard, Keyring
 from skytext.service.backend import Backend
 from skytext.service.gate import Gate
 from skytext.service.images import Images
-from skytext.service.limits import Rates, Turns
+from skytext.service.limits import Drain, Rates, Turns
 from skytext.service.metrics import Meter
 from skytext.service.models import HealthModel, ReadyModel
 from skytext.service.page import add_page, content_security_policy
@@ -40,6 +40,7 @@ def make_app(
     meter: Meter,
     keyring: Keyring | None,
     *,
+    drain: Drain | None = None,
     tells_request_id: bool = True,
 ) -> ASGIApp:
     """Return the whole application.
@@ -49,6 +50,7 @@ def make_app(
         config: limits, access, archive roots.
         meter: takes measurements.
         keyring: the keys; None where none are asked for.
+        drain: ends it.
         tells_request_id: put the request's id on the answer; Serve's own HTTP server does.
     """
     app = make_api(backend, config, meter, keyring)
@@ -62,6 +64,7 @@ def make_app(
         limits=limits,
         meter=meter,
         page_policy=content_security_policy(config.service),
+        drain=drain,
         tells_request_id=tells_request_id,
     )
     if config.service.access.cors_origins:

@@ -28,6 +28,7 @@ from skytext.service.api import make_app
 from skytext.service.backend import Backend
 from skytext.service.handles import DescribeHandle, EmbedHandle, SearchHandle
 from skytext.service.keys import KeyStore
+from skytext.service.limits import Drain
 from skytext.service.logs import configure_logs
 from skytext.service.metrics import RayMeter
 from skytext.service.model_workers import CaptionWorker, EmbeddingWorker
@@ -38,8 +39,6 @@ from skytext.table.location import TableLocation
 
 INGRESS, EMBEDDING, SEARCH, CAPTIONING = "ingress", "embedding", "search", "captioning"
 APPLICATION = "skytext"
-
-_SHUTDOWN = {"graceful_shutdown_wait_loop_s": 0.2, "graceful_shutdown_timeout_s": 8.0}
 
 
 class Embedding(EmbeddingWorker):
@@ -99,6 +98,7 @@ class Ingress:
                 "keys (service.access.require_keys), or unset RAY_SERVE_ENABLE_HA_PROXY"
             )
         self._location = TableLocation.parse(table)
+        self._drain = Drain()
         self._backend = Backend(
             EmbedHandle(embedding),
             SearchHandle(search),
@@ -111,7 +111,18 @@ class Ingress:
         keyring = None
         if access.require_keys:
             keyring = Keyring(KeyStore(self._location), access.refresh_s)
-        return make_app(self._backend, self._config, RayMeter(), keyring, tells_request_id=False)
+        return make_app(
+            self._backend,
+            self._config,
+            RayMeter(),
+            keyring,
+            drain=self._drain,
+            tells_request_id=False,
+        )
+
+    async def drain(self, seconds: float) -> int:
+        """Let nothing new in, and wait for what is under way; return how much of it is left."""
+        return await self._drain.drain(seconds)
 
 
 def build_application(table: str, config: Config) -> serve.Application:
@@ -125,6 +136,10 @@ def build_application(table: str, config: Config) -> serve.Application:
     busy = BackpressureConfig(
         status_code=503, retry_after_s=float(config.service.limits.retry_after_s)
     )
+    shutdown: dict[str, Any] = {
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "graceful_shutdown_timeout_s": config.service.drain_s,
+    }
     limits = config.service.limits
     in_work = limits.max_running + limits.max_waiting + 2 * limits.max_images_running
     embedding = serve.deployment(
@@ -133,7 +148,7 @@ def build_application(table: str, config: Config) -> serve.Application:
         max_ongoing_requests=4 * config.service.embed_max_batch,
         max_queued_requests=8 * config.service.embed_max_batch,
         backpressure_config=busy,
-        **_SHUTDOWN,
+        **shutdown,
     )(Embedding).bind(table, settings)
     search = serve.deployment(
         name=SEARCH,
@@ -142,7 +157,7 @@ def build_application(table: str, config: Config) -> serve.Application:
         max_ongoing_requests=64,
         max_queued_requests=256,
         backpressure_config=busy,
-        **_SHUTDOWN,
+        **shutdown,
     )(Search).bind(table, settings)
     behind: tuple[Any, ...] = (embedding, search)
     if config.service.captioner:
@@ -157,7 +172,7 @@ def build_application(table: str, config: Config) -> serve.Application:
                 max_ongoing_requests=engine.max_num_seqs,
                 max_queued_requests=limits.max_images_running,
                 backpressure_config=busy,
-                **_SHUTDOWN,
+                **shutdown,
             )(Captioning).bind(settings),
         )
     return serve.deployment(
@@ -167,7 +182,7 @@ def build_application(table: str, config: Config) -> serve.Application:
         max_ongoing_requests=in_work + 256,
         max_queued_requests=256,
         backpressure_config=busy,
-        **_SHUTDOWN,
+        **shutdown,
     )(serve.ingress()(Ingress)).bind(table, settings, *behind)
 
 

@@ -22,13 +22,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from skytext.config_service import LimitsConfig
 from skytext.service.access import Guard
 from skytext.service.keys import Right
-from skytext.service.limits import Turns
+from skytext.service.limits import Drain, Turns
 from skytext.service.metrics import Meter
 from skytext.service.problems import ProblemError, problem_response, too_busy
 from skytext.service.tracing import span
 
 IMAGE_SEARCH = "/v1/search/image"
-_OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})
+_ALIVE = "/healthz"
+_OPEN_TO_ALL = frozenset({_ALIVE, "/readyz"})
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _MULTIPART_BYTES = 64 * 2**10
 """What a form adds to the file in it."""
@@ -91,6 +92,7 @@ class Gate:
         limits: LimitsConfig,
         meter: Meter,
         page_policy: str,
+        drain: Drain | None = None,
         tells_request_id: bool = True,
     ) -> None:
         self._app = app
@@ -100,6 +102,7 @@ class Gate:
         self._searches = searches
         self._images = images
         self._page_policy = page_policy
+        self._drain = drain or Drain()
         self._tells_request_id = tells_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,6 +164,8 @@ class Gate:
         elif scope["path"] not in _OPEN_TO_ALL:
             self._guard.check_host(headers)
         async with contextlib.AsyncExitStack() as held:
+            if scope["path"] != _ALIVE:
+                held.enter_context(self._drain.under_way(self._limits.retry_after_s))
             upload = scope["path"] == IMAGE_SEARCH
             if upload:  # its body alone is worth a turn
                 await held.enter_async_context(self._images.turn())

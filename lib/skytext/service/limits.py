@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from limits import RateLimitItem, parse
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -16,6 +17,49 @@ from limits.storage import storage_from_string
 from skytext.config_service import AccessConfig, LimitsConfig
 from skytext.service.metrics import Meter
 from skytext.service.problems import ProblemError, too_busy
+
+
+class Drain:
+    """Counts the requests under way, and lets no further ones in once it is asked to.
+
+    Attributes:
+        is_asked: nothing new is let in.
+        running: requests under way.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self.running = 0
+        self._empty = asyncio.Event()
+
+    @contextmanager
+    def under_way(self, retry_after_s: int) -> Iterator[None]:
+        """Count a request while it is under way.
+
+        Raises:
+            ProblemError: 503: nothing new is let in.
+        """
+        if self.is_asked:
+            raise too_busy("this service is ending", retry_after_s)
+        self.running += 1
+        try:
+            yield
+        finally:
+            self._one_less()
+
+    def _one_less(self) -> None:
+        self.running -= 1
+        if self.is_asked and not self.running:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Let nothing new in; return how many requests are left when time is up."""
+        self.is_asked = True
+        if self.running:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
+        return self.running
 
 
 class Turns:

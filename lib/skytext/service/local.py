@@ -9,7 +9,8 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from skytext.config import Config
 from skytext.errors import CallError, ConfigError, JobError
@@ -82,7 +83,7 @@ def serve_here(
         from skytext.service.deployments import APPLICATION, build_application
 
         try:
-            serve.run(
+            ingress = serve.run(
                 build_application(table, config),
                 name=APPLICATION,
                 route_prefix="/",
@@ -103,7 +104,18 @@ def serve_here(
         while not asked.wait(1.0):
             pass
         say("draining: what is under way is answered, nothing new is let in")
+        _drain(ingress, config.service.drain_s)
         serve.delete(APPLICATION)
+
+
+def _drain(ingress: Any, seconds: float) -> None:
+    """Let running requests end, and refuse new ones with a 503 meanwhile."""
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    # A replica that is dead or does not answer has nothing to wait for.
+    with suppress(RayError, RayServeException, TimeoutError):
+        ingress.drain.remote(seconds).result(timeout_s=seconds + 1)
 
 
 def _told(host: str, port: int, config: Config) -> Iterator[str]:
