@@ -195,3 +195,63 @@ def test_something_else_among_the_keys_leaves_those_that_are_known(own: TableLoc
             if ask(http, headers=bearer(key)).status_code == 401:
                 return
     raise AssertionError("the keys are no longer read")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1", "/v1/", "/v1/table/", "//v1/table", "/v1//table", "/V1/table", "/v1/table%00",
+        "/v1/../v1/table", "/page/../v1/table", "/page/%2e%2e/v1/table", "/page/..%2fapi.py",
+        "/metrics/", "//metrics", "/healthz/../metrics", "/docs", "/redoc", "/nowhere",
+        "/v1/admin", "/v1/admin/promote/", "/openapi.json/", "/.git/config", "/-/routes",
+    ],
+)  # fmt: skip
+def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str) -> None:
+    with client(own.uri, access__require_keys=True) as http:
+        for headers in ({}, {"X-Original-URL": "/healthz", "X-Rewrite-URL": "/healthz"}):
+            answer = http.get(path, headers=headers, follow_redirects=True)
+            assert answer.status_code in (401, 404), answer.text
+            assert "num_ok" not in answer.text
+            assert "skytext_requests_total" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-HTTP-Method-Override": "GET"},
+        {"Authorization": "Bearer " + "a" * 60_000},
+        {"Authorization": "Bearer skytext_000000000000_" + "é" * 43},
+        {"Authorization": "Bearer"},
+        {"Authorization": "\tBearer  a b c"},
+        {"X-API-Key": "' OR 1=1 --"},
+        {"Cookie": "key=1; admin=true"},
+        {"Forwarded": "for=127.0.0.1;proto=https", "X-Real-IP": "127.0.0.1"},
+        {"Content-Type": "application/json; charset=" + "x" * 5000},
+        {"traceparent": "00-" + "z" * 3000},
+        {"Accept": "*/*," * 5000},
+    ],
+)
+def test_headers_open_nothing_and_break_nothing(
+    own: TableLocation, headers: dict[str, str]
+) -> None:
+    sent = {name: value.encode("latin-1") for name, value in headers.items()}
+    with client(own.uri, access__require_keys=True) as http:
+        answer = http.post("/v1/search", json={"text": "a river"}, headers=sent)
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_key_is_asked_for_under_a_prefix_too(own: TableLocation) -> None:
+    """As with `route_prefix` in a deployed file."""
+    from starlette.testclient import TestClient
+
+    from tests.service.app import Application, make_config
+
+    config = make_config(own.uri, access__require_keys=True)
+    application = Application(own.uri, config)
+    with TestClient(
+        application.asgi, base_url="http://localhost", root_path="/api", client=("127.0.0.1", 1)
+    ) as http:
+        for path in ("/api/v1/table", "/v1/table", "/api/metrics"):
+            assert http.get(path).status_code == 401
+        assert http.get("/api/healthz").status_code == 200

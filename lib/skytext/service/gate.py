@@ -14,25 +14,19 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skytext.config_service import LimitsConfig
 from skytext.service.access import Guard
-from skytext.service.keys import Right
 from skytext.service.limits import Drain, Turns
 from skytext.service.metrics import Meter
+from skytext.service.policies import Policies
 from skytext.service.problems import ProblemError, problem_response, too_busy
 from skytext.service.tracing import span
 
-IMAGE_SEARCH = "/v1/search/image"
-_ALIVE = "/healthz"
-_OPEN_TO_ALL = frozenset({_ALIVE, "/readyz"})
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-_MULTIPART_BYTES = 64 * 2**10
-"""What a form adds to the file in it."""
 _CLIENT_GONE = 499
 """What nginx logs for a client that did not wait."""
 _log = logging.getLogger("skytext.service.requests")
@@ -40,23 +34,6 @@ _log = logging.getLogger("skytext.service.requests")
 
 class ClientGoneError(Exception):
     """The client did not wait for its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What a path asks of those who come.
-
-    Attributes:
-        right: needed; None: open to all.
-        turns: whose turn to wait for; None: no turn is needed.
-        max_body_bytes: a larger body is refused.
-        timeout_s: longest answer.
-    """
-
-    right: Right | None
-    turns: Turns | None
-    max_body_bytes: int
-    timeout_s: float
 
 
 class _Answer:
@@ -99,8 +76,7 @@ class Gate:
         self._guard = guard
         self._limits = limits
         self._meter = meter
-        self._searches = searches
-        self._images = images
+        self._policies = Policies(limits, searches, images)
         self._page_policy = page_policy
         self._drain = drain or Drain()
         self._tells_request_id = tells_request_id
@@ -117,7 +93,7 @@ class Gate:
         request_id = headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         answer = _Answer(send, self._headers(request_id))
         started = time.perf_counter()
         status = 500
@@ -157,38 +133,21 @@ class Gate:
     async def _go(
         self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
     ) -> None:
-        policy = self._policy(scope["path"])
+        policy = self._policies.of(scope)
         if policy.right is not None:
             caller = await self._guard.admit(scope, headers, policy.right)
             scope["state"]["caller"] = caller.who
-        elif scope["path"] not in _OPEN_TO_ALL:
+        elif not policy.is_health:
             self._guard.check_host(headers)
         async with contextlib.AsyncExitStack() as held:
-            if scope["path"] != _ALIVE:
+            if not policy.while_ending:
                 held.enter_context(self._drain.under_way(self._limits.retry_after_s))
-            upload = scope["path"] == IMAGE_SEARCH
-            if upload:  # its body alone is worth a turn
-                await held.enter_async_context(self._images.turn())
+            if policy.body_turns is not None:
+                await held.enter_async_context(policy.body_turns.turn())
             body = await self._body(headers, receive, policy.max_body_bytes)
             if policy.turns is not None:
                 await held.enter_async_context(policy.turns.turn())
             await self._run(scope, body, receive, answer, policy.timeout_s)
-
-    def _policy(self, path: str) -> Policy:
-        limits = self._limits
-        if path == IMAGE_SEARCH:
-            size = limits.max_upload_bytes + _MULTIPART_BYTES
-            return Policy(Right.SEARCH, None, size, limits.caption_timeout_s)
-        if path.startswith("/v1/images/"):
-            right, turns = Right.SEARCH, self._images
-        elif path.startswith("/v1/admin/"):
-            return Policy(Right.ADMIN, None, limits.max_body_bytes, limits.caption_timeout_s)
-        elif path.startswith("/v1/"):
-            right, turns = Right.SEARCH, self._searches
-        else:
-            needed = Right.ADMIN if path == "/metrics" else None
-            return Policy(needed, None, limits.max_body_bytes, limits.request_timeout_s)
-        return Policy(right, turns, limits.max_body_bytes, limits.request_timeout_s)
 
     async def _body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
         """Read the whole body.
@@ -271,7 +230,7 @@ class Gate:
             method = "other"
         self._meter.count("skytext_requests_total", method=method, route=route, status=str(status))
         self._meter.observe("skytext_request_seconds", seconds, route=route)
-        if route in _OPEN_TO_ALL and status < 400:
+        if self._policies.of(scope).is_health and status < 400:
             return
         state = scope["state"]
         _log.info(
