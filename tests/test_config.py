@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import given
+from hypothesis import settings as no_deadline
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -283,6 +284,7 @@ def test_a_dump_is_plain_yaml_with_every_setting() -> None:
     assert yaml.safe_load(dump_yaml(Config())) == Config().model_dump(mode="json")
 
 
+@no_deadline(deadline=None)  # a busy machine is no fault
 @given(
     st.fixed_dictionaries(
         {},

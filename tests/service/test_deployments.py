@@ -110,3 +110,17 @@ def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
     settings = make_config(served).model_dump(mode="json")
     with pytest.raises(ConfigError, match="HAProxy"):
         deployments.Ingress(str(served), settings, None, None)  # type: ignore[arg-type]
+
+
+def test_an_application_is_built_as_serve_builds_it(served: Path) -> None:
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as built
+    from ray.serve.deployment import Application
+
+    from skytext.service.build import build
+
+    config = {"service": {"access": {"require_keys": False}}}
+    assert isinstance(built(build, {"table": str(served), "config": config}), Application)
+    with pytest.raises(ConfigError, match="args of the application: table: Field required"):
+        built(build, {})
+    with pytest.raises(ConfigError, match="there is no such setting"):
+        built(build, {"table": str(served), "config": {"service": {"colour": "red"}}})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from ray.serve import Application
 
 from skytext.config import load_config
+from skytext.errors import ConfigError
 from skytext.service.deployments import build_application
 
 
@@ -25,6 +26,19 @@ class Arguments(BaseModel):
     config: dict[str, Any] = {}
 
 
-def build(arguments: Arguments) -> Application:
-    """Return the application."""
-    return build_application(arguments.table, load_config(base=arguments.config))
+def build(arguments: dict[str, Any]) -> Application:
+    """Return the application.
+
+    Args:
+        arguments: of the form of `Arguments`, as ``args`` of the deployed file.
+
+    Raises:
+        ConfigError: a setting that does not exist or is out of range, or no table.
+    """
+    try:
+        given = Arguments.model_validate(arguments)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise ConfigError(f"args of the application: {where}: {wrong['msg']}") from error
+    return build_application(given.table, load_config(base=given.config))
