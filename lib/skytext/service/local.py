@@ -16,6 +16,7 @@ from skytext.config import Config
 from skytext.errors import CallError, ConfigError, JobError
 from skytext.service.keys import KeyStore
 from skytext.service.page import FOLDER
+from skytext.stages.cluster import start_local
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 
@@ -24,7 +25,6 @@ _EXIT_AFTER_S = 14.0
 """After a signal the process is gone by then, whatever Ray does: orchestrators kill at 15 or 30."""
 _NUM_CPUS = 2
 """What the deployments ask for fits this; a machine of one core is told to have two."""
-_OBJECT_STORE_BYTES = 128 * 2**20
 _KEEP_ALIVE_S = 75
 
 
@@ -77,7 +77,7 @@ def serve_here(
         JobError: Ray or a replica does not start.
     """
     _check_port(host, port)
-    with _ended_by_signal() as asked, _local_serve(host, port):
+    with _local_serve(host, port, config) as stop:
         from ray import serve
 
         from skytext.service.deployments import APPLICATION, build_application
@@ -101,7 +101,7 @@ def serve_here(
             ) from error
         for line in _told(host, port, config):
             say(line)
-        while not asked.wait(1.0):
+        while not stop.asked.wait(1.0):
             pass
         say("draining: what is under way is answered, nothing new is let in")
         _drain(ingress, config.service.drain_s)
@@ -131,59 +131,56 @@ def _told(host: str, port: int, config: Config) -> Iterator[str]:
     yield "logs: /tmp/ray/session_latest/logs/serve (replica_skytext_ingress_….log: the requests)"
 
 
-@contextmanager
-def _ended_by_signal() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event, and the process's end, 0, within 15 seconds."""
-    asked = threading.Event()
+class _Stop:
+    """Turns SIGINT and SIGTERM into an event, and the process's end, 0, within 15 seconds."""
 
-    def on_signal(*_: object) -> None:
-        if not asked.is_set():
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def install(self) -> None:
+        """Handle the signals from here on; again after others took them for themselves."""
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def uninstall(self) -> None:
+        """Leave the signals to those who had them before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        if not self.asked.is_set():
             timer = threading.Timer(_EXIT_AFTER_S, os._exit, (0,))
             timer.daemon = True
             timer.start()
-        asked.set()
-
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        self.asked.set()
 
 
 @contextmanager
-def _local_serve(host: str, port: int) -> Iterator[None]:
+def _local_serve(host: str, port: int, config: Config) -> Iterator[_Stop]:
     """Start a local Ray with Serve, and end both."""
     # Read when Ray and its workers start. The service writes its own line a request.
     os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     import ray
     from ray import serve
 
-    from skytext.environment import quiet_libraries
-
-    quiet_libraries()
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    stop = _Stop()
+    stop.install()
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(_NUM_CPUS, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        message = " ".join(str(error).split())[:300]
-        raise JobError(f"cannot start a local Ray: {message}") from error
-    try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port, "keep_alive_timeout_s": _KEEP_ALIVE_S},
-        )
-        yield
+        try:
+            start_local(config, max(_NUM_CPUS, os.cpu_count() or 1))
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            message = " ".join(str(error).split())[:300]
+            raise JobError(f"cannot start a local Ray: {message}") from error
+        stop.install()
+        options = {"host": host, "port": port, "keep_alive_timeout_s": _KEEP_ALIVE_S}
+        serve.start(proxy_location="HeadOnly", http_options=options)
+        yield stop
     finally:
-        serve.shutdown()
+        # Serve ends with its Ray.
         ray.shutdown()
+        stop.uninstall()
 
 
 def _check_port(host: str, port: int) -> None:

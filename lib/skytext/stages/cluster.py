@@ -55,7 +55,7 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            _start_local(config)
+            start_local(config)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         message = " ".join(str(error).split())[:300]
@@ -115,12 +115,21 @@ def _held_back_stderr() -> Iterator[None]:
             os.close(stderr)
 
 
-def _start_local(config: Config) -> None:
+def start_local(config: Config, num_cpus: int | None = None) -> None:
+    """Start a Ray on this machine, without a word where it starts.
+
+    It takes the signals that end a process for itself: whoever handles them does so afterwards.
+
+    Args:
+        config: the size of its object store.
+        num_cpus: what it offers; None for the machine's cores.
+    """
     with _held_back_stderr(), warnings.catch_warnings():
         # Ray forks only to execute its own programs right away, which Lance survives.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         ray.init(
             address="local",
+            num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
