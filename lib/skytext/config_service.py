@@ -87,7 +87,7 @@ class LimitsConfig(Section):
         60.0, description="The same for searches by an uploaded image, which is described first."
     )
     max_running: PositiveInt = Field(
-        16, description="Requests that an ingress replica works on at once."
+        8, description="Requests that an ingress replica works on at once."
     )
     max_waiting: int = Field(64, ge=0, description="Requests that wait for their turn; more: 503.")
     max_wait_s: PositiveFloat = Field(
