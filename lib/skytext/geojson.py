@@ -1,8 +1,8 @@
-"""Hits as GeoJSON (RFC 7946), for QGIS and web maps."""
+"""Boxes and hits as GeoJSON (RFC 7946), for QGIS and web maps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 MEDIA_TYPE = "application/geo+json"
@@ -27,24 +27,28 @@ def _feature(rank: int, hit: Mapping[str, Any]) -> dict[str, Any]:
     feature: dict[str, Any] = {"type": "Feature", "id": hit["image_id"]}
     if box is not None:
         feature["bbox"] = list(box)
-    feature["geometry"] = None if box is None else footprint(box)
+    feature["geometry"] = None if box is None else geometry(*box)
     feature["properties"] = {"rank": rank} | {k: v for k, v in hit.items() if k != "bbox"}
     return feature
 
 
-def footprint(box: Sequence[float]) -> dict[str, Any]:
-    """Return a box as a Polygon, cut in two at the antimeridian (RFC 7946, 3.1.9).
+def geometry(west: float, south: float, east: float, north: float) -> dict[str, Any]:
+    """Return a box as a polygon; one that crosses the antimeridian as two, cut there.
 
-    Args:
-        box: west, south, east, north in degrees; west > east crosses the antimeridian.
+    A box without extent is a point. Rings run counter-clockwise.
     """
-    west, south, east, north = box
+    if west == east and south == north:
+        return {"type": "Point", "coordinates": [west, south]}
     if west <= east:
         return {"type": "Polygon", "coordinates": [_ring(west, south, east, north)]}
-    halves = [_ring(west, south, 180.0, north), _ring(-180.0, south, east, north)]
-    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in halves]}
+    # A part that has no width is the antimeridian itself, an edge of the other part.
+    parts = [(west, 180.0)] if west < 180 else []
+    parts += [(-180.0, east)] if east > -180 else []
+    rings = [[_ring(first, south, last, north)] for first, last in parts]
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings[0]}
+    return {"type": "MultiPolygon", "coordinates": rings}
 
 
 def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
-    """Return the outline counter-clockwise, as an outer ring must be."""
     return [[west, south], [east, south], [east, north], [west, north], [west, south]]

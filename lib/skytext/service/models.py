@@ -252,7 +252,7 @@ class ReadyModel(BaseModel):
 class GeometryModel(BaseModel):
     """A GeoJSON geometry (RFC 7946)."""
 
-    type: Literal["Polygon", "MultiPolygon"]
+    type: Literal["Point", "Polygon", "MultiPolygon"]
     coordinates: list[Any]
 
 
