@@ -214,3 +214,19 @@ def test_a_cursor_goes_on_in_its_own_version_or_is_gone(own: TableLocation) -> N
         gone = http.post("/v1/search", json=more)
         assert gone.status_code == 410
         assert gone.json()["type"] == "urn:skytext:problem:version-gone"
+
+
+def test_a_search_may_name_the_version_that_it_is_of(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    promote(own, last)
+    with client(own.uri) as http:
+        asked = {"text": "a river", "k": 4}
+        assert http.post("/v1/search", json=asked).json()["table_version"] == last
+        before = http.post("/v1/search", json={**asked, "version": first}).json()
+        assert before["table_version"] == first
+        assert len(before["hits"]) == 2
+        linked = http.get("/v1/search", params={**asked, "version": first}).json()
+        assert linked == before
+        gone = http.post("/v1/search", json={**asked, "version": last + 1})
+        assert (gone.status_code, gone.json()["type"]) == (410, "urn:skytext:problem:version-gone")

@@ -76,8 +76,14 @@ class Backend:
         self.searches = searches
         self.metrics = metrics
 
-    async def search(self, requests: Sequence[SearchRequest]) -> list[dict[str, Any]]:
-        """Answer searches, all from one version but for those whose cursor names another.
+    async def search(
+        self, requests: Sequence[SearchRequest], versions: Sequence[int | None]
+    ) -> list[dict[str, Any]]:
+        """Answer searches, all from one version but for those that name another.
+
+        Args:
+            requests: what is asked for.
+            versions: of the table, one a request; None: the live one, or the cursor's.
 
         Raises:
             CallError: a search that cannot be meant.
@@ -90,8 +96,13 @@ class Backend:
                 zip(texts, await _all([self._embed.query(t) for t in texts]), strict=True)
             )
         queries = [
-            Query(request, {text: vectors[text] for text in some}, await self._documents(request))
-            for request, some in zip(requests, of_requests, strict=True)
+            Query(
+                request,
+                {text: vectors[text] for text in some},
+                await self._documents(request),
+                version,
+            )
+            for request, some, version in zip(requests, of_requests, versions, strict=True)
         ]
         return await self.searches.search(queries, carrier() or None)
 

@@ -25,6 +25,7 @@ MAX_CURSOR_CHARS = 4096
 Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS)]
 ImageId = Annotated[str, Field(pattern=IMAGE_ID, examples=["9f86d081884c7d659a2feaa0c55ad015"])]
 FilterText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
+Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class SearchBody(BaseModel):
@@ -78,18 +79,25 @@ class SearchBody(BaseModel):
         description="`next_cursor` of the same search: go on behind its last hit. 410 where its "
         "version is no longer held.",
     )
+    version: Version | None = Field(
+        None,
+        description="Search this version of the table: the `table_version` of an earlier answer. "
+        "410 where it is no longer held. Default: the live one.",
+    )
     group_duplicates: bool = Field(False, description="Near-duplicates become one hit.")
     exact: bool = Field(False, description="Score every row, index or not.")
 
     def to_request(self) -> SearchRequest:
-        """Return the search that is asked for.
+        """Return the search that is asked for, of whatever version.
 
         Raises:
             ConfigError: it cannot be meant.
         """
         where = parse_filter(self.filter) if isinstance(self.filter, str) else self.filter
         given: dict[str, Any] = {
-            name: getattr(self, name) for name in type(self).model_fields if name != "filter"
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name not in ("filter", "version")
         }
         return SearchRequest.model_validate({**given, "where": where})
 
@@ -219,6 +227,10 @@ class TableModel(BaseModel):
     caption_models: list[str]
     max_k: int
     has_captioner: bool
+    default_mode: Mode = Field(description="Of searches that name none.")
+    filter_columns: list[str] = Field(
+        description="Which of datetime, bbox, gsd and collection some image has."
+    )
 
 
 class PromoteBody(BaseModel):
@@ -226,7 +238,7 @@ class PromoteBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 42}]})
 
-    version: int | None = Field(None, ge=1, le=2**63 - 1, description="Default: the latest.")
+    version: Version | None = Field(None, description="Default: the latest.")
 
 
 class PromotionModel(BaseModel):

@@ -24,6 +24,7 @@ from skytext.service.models import (
     ImageSearchAnswer,
     SearchAnswer,
     SearchBody,
+    Version,
 )
 from skytext.service.models import Query as QueryText
 from skytext.service.problems import ProblemError, problem_responses
@@ -51,10 +52,12 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
             ]
         request.state.log = log
 
-    async def answer(request: Request, requests: list[SearchRequest]) -> list[dict[str, Any]]:
+    async def answer(
+        request: Request, requests: list[SearchRequest], versions: list[int | None]
+    ) -> list[dict[str, Any]]:
         for one in requests:
             check(one)
-        answers = await backend.search(requests)
+        answers = await backend.search(requests, versions)
         note(request, requests, answers)
         return answers
 
@@ -83,7 +86,7 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
 
         With `Accept: application/geo+json` the answer is a GeoJSON FeatureCollection.
         """
-        (found,) = await answer(request, [body.to_request()])
+        (found,) = await answer(request, [body.to_request()], [body.version])
         if geojson.MEDIA_TYPE in request.headers.get("accept", ""):
             return GeoJson(geojson.feature_collection(found))
         return ApiJson(found)
@@ -111,6 +114,7 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
         after: Annotated[str | None, Query(description="From this day or time on.")] = None,
         before: Annotated[str | None, Query(description="Before this day or time.")] = None,
         cursor: Annotated[str | None, Query(min_length=1, max_length=MAX_CURSOR_CHARS)] = None,
+        version: Annotated[Version | None, Query(description="Of the table.")] = None,
         format: Annotated[Literal["json", "geojson"], Query()] = "json",
     ) -> Response:
         """The same as a link, for QGIS (`format=geojson`), web maps and bookmarks."""
@@ -123,7 +127,7 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
             filter=where,
             cursor=cursor,
         )
-        (found,) = await answer(request, [body.to_request()])
+        (found,) = await answer(request, [body.to_request()], [version])
         return GeoJson(geojson.feature_collection(found)) if format == "geojson" else ApiJson(found)
 
     @router.post(
@@ -141,9 +145,9 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
                 "too-large",
                 f"a batch may have {limits.max_batch} searches (given: {len(body.searches)})",
             )
-        return ApiJson(
-            {"answers": await answer(request, [one.to_request() for one in body.searches])}
-        )
+        requests = [one.to_request() for one in body.searches]
+        answers = await answer(request, requests, [one.version for one in body.searches])
+        return ApiJson({"answers": answers})
 
     @router.post(
         "/search/image",
@@ -169,7 +173,8 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
             raise ProblemError(422, "not-an-image", error.detail) from error
         texts = await backend.describe(data, uuid.uuid4().hex)
         where = None if filter is None else parse_filter(filter)
-        (found,) = await answer(request, [SearchRequest(described=tuple(texts), k=k, where=where)])
+        described = SearchRequest(described=tuple(texts), k=k, where=where)
+        (found,) = await answer(request, [described], [None])
         return ApiJson({**found, "queries": texts})
 
 

@@ -25,6 +25,7 @@ from skytext.table.images import ImagesTable
 from skytext.table.index import num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.promotion import Promotion, promote, rollback
+from skytext.table.query import filter_columns
 
 Vectors = dict[str, NDArray[np.float32]]
 """Unit vectors by the text that they are of."""
@@ -37,11 +38,13 @@ class Query(NamedTuple):
         request: what is asked for.
         vectors: of `texts_of` the request, embedded as queries.
         documents: of `SearchRequest.described`, embedded as descriptions.
+        version: to search; None: the live one, or the cursor's.
     """
 
     request: SearchRequest
     vectors: Vectors
     documents: Vectors
+    version: int | None = None
 
 
 def texts_of(request: SearchRequest) -> list[str]:
@@ -121,24 +124,26 @@ class SearchWorker:
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any]]:
-        """Answer searches, all from one version but for those whose cursor names another.
+        """Answer searches, all from one version but for those that name another.
 
         Returns:
             For each search what `SearchResult.to_json` gives.
 
         Raises:
             CallError: a search that cannot be meant.
-            ProblemError: 410: a cursor of a version that is no longer held.
+            ProblemError: 410: a version that is no longer held, or a cursor of one.
         """
         live = self.versions.live
         with span("search", trace, num_queries=len(queries)):
             return [await self._search(live, query) for query in queries]
 
     async def _search(self, live: Searcher, query: Query) -> Any:
-        cursor = query.request.cursor
+        version, cursor = query.version, query.request.cursor
+        if version is None and cursor is not None:
+            version = cursor_version(cursor)
         searcher = live
-        if cursor is not None:
-            searcher = await self._in_thread(self.versions.at, cursor_version(cursor))
+        if version is not None:
+            searcher = await self._in_thread(self.versions.at, version)
         with timed(self._meter, "search"):
             return await self._in_thread(_answer, searcher, query)
 
@@ -166,6 +171,7 @@ class SearchWorker:
             "pinned": self._config.service.version is not None,
             "max_k": self._config.service.limits.max_k,
             "has_captioner": self._config.service.captioner,
+            "default_mode": self._config.search.mode,
         }
 
     async def promote(self, version: int | None) -> Promotion:
@@ -210,6 +216,7 @@ def _about(table: ImagesTable) -> dict[str, Any]:
         "num_unindexed": num_unindexed_rows(table),
         "embedding_model": table.identity.embedding_model,
         "caption_models": table.caption_models(),
+        "filter_columns": filter_columns(table),
     }
 
 

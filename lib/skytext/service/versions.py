@@ -57,7 +57,7 @@ class Versions:
 
     @property
     def live(self) -> Searcher:
-        """The version that requests without a cursor get."""
+        """The version of requests that name none."""
         return self._live
 
     def refresh(self) -> bool:
@@ -99,7 +99,7 @@ class Versions:
             return True
 
     def at(self, version: int) -> Searcher:
-        """Return a version that a cursor names; opens it where it was live a short while ago.
+        """Return a version that a request names; opens it where it was live a short while ago.
 
         Raises:
             ProblemError: 410: it is no longer held.
@@ -110,7 +110,7 @@ class Versions:
         with self._opening:
             if version in self._held:
                 return self._held[version]
-            # Only what was live: a cursor that somebody made up must open nothing.
+            # Only what was live: a number that somebody made up must open nothing.
             if version in recent_versions(self._location, self._config.held_versions):
                 try:
                     searcher = self._open(version)
@@ -166,5 +166,8 @@ class Follower(threading.Thread):
 
 def _gone(version: int) -> ProblemError:
     return ProblemError(
-        410, "version-gone", f"version {version} is no longer held: search again without the cursor"
+        410,
+        "version-gone",
+        f"version {version} is no longer held: search again without naming it, or "
+        "without the cursor",
     )

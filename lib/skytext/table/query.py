@@ -206,6 +206,17 @@ def has_any(table: ImagesTable, need: Need) -> bool:
     return int(scanner.to_table().num_rows) > 0
 
 
+def filter_columns(table: ImagesTable) -> list[str]:
+    """Return which of the columns that a source may leave empty hold something."""
+    there = {
+        "datetime": "datetime IS NOT NULL",
+        "bbox": "bbox.west IS NOT NULL",
+        "gsd": "gsd IS NOT NULL",
+        "collection": "collection IS NOT NULL",
+    }
+    return [name for name, sql in there.items() if has_any(table, Need(name, None, sql))]
+
+
 def metadata_names(table: ImagesTable, num_rows: int = 100) -> list[str]:
     """Return the top-level names in the metadata of the first images that have any."""
     scanner = table.dataset.scanner(
