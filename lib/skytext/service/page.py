@@ -30,6 +30,15 @@ def content_security_policy(config: ServiceConfig) -> str:
     )
 
 
+class _Files(StaticFiles):
+    """Files that browsers keep, and ask about each time: a new version shows at once."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def add_page(app: FastAPI, config: ServiceConfig) -> None:
     """Serve the page at ``/``, its files below ``/page``, what it must know at ``/page.json``."""
 
@@ -50,4 +59,4 @@ def add_page(app: FastAPI, config: ServiceConfig) -> None:
         }
 
     if FOLDER.is_dir():
-        app.mount("/page", StaticFiles(directory=FOLDER), name="page")
+        app.mount("/page", _Files(directory=FOLDER), name="page")

@@ -1,0 +1,115 @@
+// The HTTP API: one place that knows keys, problem details (RFC 9457) and being told to wait.
+
+const KEY = "skytext-api-key";
+const MAX_TRIES = 4;
+const MAX_WAIT_S = 10;
+const THUMBNAILS_AT_ONCE = 4;
+
+export class Problem extends Error {
+  /** @param {number} status HTTP status; 0: no answer came. */
+  constructor(status, title, detail, requestId = "", kind = "") {
+    super(detail || title);
+    this.status = status;
+    this.title = title;
+    this.detail = detail;
+    this.requestId = requestId;
+    this.kind = kind;
+  }
+}
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
+};
+
+const at = (path) => new URL(path, document.baseURI);
+
+async function ask(path, options = {}) {
+  const headers = new Headers(options.headers);
+  if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
+  let answer;
+  try {
+    answer = await fetch(at(path), { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, "No answer", "The service cannot be reached. Is it running?");
+  }
+  if (!answer.ok) throw await problemOf(answer);
+  return answer;
+}
+
+async function problemOf(answer) {
+  let said = {};
+  try {
+    said = await answer.json();
+  } catch {
+    // A proxy's own error page, or nothing at all: the status has to do.
+  }
+  const title = said.title || answer.statusText || "Error";
+  const problem = new Problem(
+    answer.status, `${answer.status} ${title}`, said.detail ?? "", said.request_id ?? "",
+    String(said.type ?? "").split(":").pop(),
+  );
+  problem.retryAfterS = Number(answer.headers.get("Retry-After")) || 0;
+  return problem;
+}
+
+const json = async (path, options) => (await ask(path, options)).json();
+
+export const settings = () => json("page.json");
+export const table = (signal) => json("v1/table", { signal });
+export const image = (id, signal) => json(`v1/images/${encodeURIComponent(id)}`, { signal });
+
+export const search = (body, signal) =>
+  json("v1/search", {
+    method: "POST",
+    signal,
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+
+/** The image as it lies in the archive. */
+export const original = async (id) => (await ask(`v1/images/${encodeURIComponent(id)}/bytes`)).blob();
+
+/** A thumbnail whose longer side has `size` pixels, as a blob; waits its turn. */
+export const thumbnail = (id, size, signal) =>
+  turns.take(async () => {
+    const path = `v1/images/${encodeURIComponent(id)}/thumbnail?size=${size}`;
+    for (let tried = 1; ; tried += 1) {
+      try {
+        return await (await ask(path, { signal })).blob();
+      } catch (error) {
+        const busy = error instanceof Problem && (error.status === 503 || error.status === 429);
+        if (!busy || tried === MAX_TRIES) throw error;
+        await pause(Math.min(error.retryAfterS || 1, MAX_WAIT_S), signal);
+      }
+    }
+  }, signal);
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, seconds * 1000);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
+}
+
+// The service reads few images at once and refuses the rest: better to stand in line here.
+const turns = {
+  running: 0,
+  waiting: [],
+  async take(work, signal) {
+    if (this.running >= THUMBNAILS_AT_ONCE) await new Promise((go) => this.waiting.push(go));
+    else this.running += 1;
+    try {
+      signal?.throwIfAborted();
+      return await work();
+    } finally {
+      const next = this.waiting.shift();
+      if (next) next();
+      else this.running -= 1;
+    }
+  },
+};

@@ -1,0 +1,65 @@
+// The form: reads a query out of its fields, and shows one in them.
+
+import { byId, show } from "./dom.js";
+import { FILTERS, numFilters } from "./query.js";
+
+const WIDE = "(min-width: 60rem)";
+
+export class Form {
+  /** @param {{onSearch: function(Object), onDraw: function()}} options */
+  constructor({ onSearch, onDraw }) {
+    this.like = "";
+    byId("search").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const query = this.read();
+      // New words are a new search, not more of the image that was asked by.
+      onSearch(query.text ? { ...query, like: "" } : query);
+    });
+    byId("modes").addEventListener("change", () => {
+      const query = this.read();
+      if (query.text) onSearch({ ...query, like: "" });
+    });
+    byId("clear-filters").addEventListener("click", () => {
+      for (const name of FILTERS) byId(name).value = "";
+      onSearch(this.read());
+    });
+    byId("draw").addEventListener("click", onDraw);
+    byId("toggle-filters").addEventListener("click", () => this.open(byId("filters").hidden));
+  }
+
+  /** What stands in the fields. */
+  read() {
+    const query = { text: byId("text").value.trim(), like: this.like };
+    query.mode = document.querySelector("input[name=mode]:checked")?.value ?? "";
+    for (const name of FILTERS) query[name] = byId(name).value.trim();
+    return query;
+  }
+
+  /** Show a query; where it names no mode, the table's own. */
+  fill(query, table) {
+    this.like = query.like;
+    byId("text").value = query.text;
+    for (const name of FILTERS) byId(name).value = query[name];
+    this.choose(query.mode || table?.default_mode);
+    const number = numFilters(query);
+    byId("toggle-filters").textContent = number ? `Filters (${number})` : "Filters";
+    if (number && matchMedia(WIDE).matches) this.open(true);
+  }
+
+  choose(mode) {
+    for (const radio of document.querySelectorAll("input[name=mode]")) radio.checked = radio.value === mode;
+  }
+
+  /** Show only the filters that some image of the table can fulfil. */
+  offer(table) {
+    for (const field of document.querySelectorAll("[data-column]")) {
+      show(field, table.filter_columns.includes(field.dataset.column));
+    }
+    if (!document.querySelector("input[name=mode]:checked")) this.choose(table.default_mode);
+  }
+
+  open(opened) {
+    show(byId("filters"), opened);
+    byId("toggle-filters").setAttribute("aria-expanded", String(opened));
+  }
+}

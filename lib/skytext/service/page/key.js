@@ -1,0 +1,28 @@
+// The API key of this tab, asked for where the service wants one.
+
+import { key } from "./api.js";
+import { byId } from "./dom.js";
+
+/** @param {function()} onKey is called once there is a key. */
+export function wireKey(onKey) {
+  byId("change-key").addEventListener("click", () => askKey("The key of this tab."));
+  byId("key-forget").addEventListener("click", () => {
+    key.set("");
+    byId("key-value").value = "";
+    byId("key-value").focus();
+  });
+  byId("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    key.set(byId("key-value").value.trim());
+    if (!key.get()) return askKey("Without a key this service does not answer.");
+    byId("key").close();
+    return onKey();
+  });
+}
+
+export function askKey(said) {
+  byId("key-said").textContent = said;
+  byId("key-value").value = key.get();
+  if (!byId("key").open) byId("key").showModal();
+  byId("key-value").focus();
+}

@@ -1,0 +1,308 @@
+// The page: what is searched for stands in the link, everything else follows from it.
+
+import * as api from "./api.js";
+import { Problem, key } from "./api.js";
+import { closeDetail, isOpen, openDetail } from "./detail.js";
+import { byId, el, nameOf, show } from "./dom.js";
+import { Form } from "./form.js";
+import { askKey, wireKey } from "./key.js";
+import { FootprintMap } from "./map.js";
+import { aboutText, foundText, problemBox, staleBox, welcomeBox } from "./notices.js";
+import { picture, release } from "./pictures.js";
+import { asksForSomething, fromLink, parseBox, toBody, toLink } from "./query.js";
+import { addHits, clearHits, focusHit, mark } from "./results.js";
+
+const PAGE_SIZE = 24;
+
+const state = {
+  query: fromLink(location.search),
+  settings: null,
+  table: null,
+  map: null,
+  hits: [],
+  cursor: null,
+  mode: null,
+  running: null,
+  likeName: "",
+};
+
+const form = new Form({
+  onSearch: go,
+  onDraw: () => draw(),
+});
+
+async function start() {
+  try {
+    state.settings = await api.settings();
+  } catch (error) {
+    return fail(error, start);
+  }
+  show(byId("change-key"), state.settings.requires_key);
+  if (state.settings.requires_key && !key.get()) return askKey("This service asks for an API key.");
+  return begin();
+}
+
+/** Ask what is served, and search for what the link says, both at once. */
+async function begin() {
+  const searched = run();
+  try {
+    setTable(await api.table());
+  } catch (error) {
+    return fail(error, begin);
+  }
+  if (!asksForSomething(state.query)) welcome();
+  await searched;
+  const { image } = state.query;
+  if (image) open(state.hits.findIndex((hit) => hit.image_id === image), image);
+}
+
+function setTable(table) {
+  state.table = table;
+  byId("about").textContent = aboutText(table);
+  form.offer(table);
+  if (table.filter_columns.includes("bbox") && !state.map) makeMap();
+}
+
+function welcome() {
+  const search = (text) => go({ ...form.read(), text, like: "" });
+  byId("welcome").replaceChildren(...welcomeBox(state.table, search));
+  show(byId("welcome"), true);
+}
+
+function wire() {
+  byId("more").addEventListener("click", more);
+  byId("copy").addEventListener("click", copyLink);
+  wireKey(begin);
+  byId("toggle-map").addEventListener("click", () => showMap(byId("map-panel").classList.toggle("shown")));
+  window.addEventListener("popstate", () => {
+    closeDetail();
+    state.query = fromLink(location.search);
+    void begin();
+  });
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, textarea, select");
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || isOpen()) return;
+    event.preventDefault();
+    byId("text").focus();
+    byId("text").select();
+  });
+  byId("text").addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowDown" || !state.hits.length) return;
+    event.preventDefault();
+    focusHit(0);
+  });
+}
+
+/** Search anew, in whatever version is live. */
+function go(query) {
+  state.query = { ...query, version: "", image: "" };
+  history.pushState(null, "", toLink(state.query));
+  void run();
+}
+
+/** Search for what the query says, from the first hit on. */
+async function run() {
+  const { query } = state;
+  form.fill(query, state.table);
+  state.map?.setBox(parseBox(query.bbox));
+  showLike();
+  state.running?.abort();
+  show(byId("welcome"), false);
+  clearFailure();
+  document.title = query.text ? `${query.text} – skytext` : "skytext";
+  if (!asksForSomething(query)) {
+    reset();
+    if (state.table) welcome();
+    return;
+  }
+  await ask(null, run, (answer) => {
+    reset();
+    if (query === state.query) keepVersion(answer.table_version);
+    take(answer);
+    stale(answer.table_version);
+  });
+}
+
+async function more() {
+  await ask(state.cursor, more, (answer) => {
+    const first = state.hits.length;
+    take(answer);
+    focusHit(first);
+  });
+}
+
+async function ask(cursor, again, onAnswer) {
+  const ended = new AbortController();
+  state.running = ended;
+  busy(true);
+  try {
+    const size = Math.min(PAGE_SIZE, state.table?.max_k ?? PAGE_SIZE);
+    const answer = await api.search(toBody(state.query, size, cursor), ended.signal);
+    if (ended.signal.aborted) return;
+    clearFailure();
+    onAnswer(answer);
+    performance.mark("skytext-results");
+  } catch (error) {
+    if (ended.signal.aborted) return;
+    if (!cursor) reset();
+    fail(error, again);
+  } finally {
+    if (state.running === ended) busy(false);
+  }
+}
+
+function reset() {
+  state.hits = [];
+  state.cursor = null;
+  clearHits();
+  show(byId("more"), false);
+  show(byId("copy"), false);
+  show(byId("stale"), false);
+  byId("status").textContent = "";
+  state.map?.setHits([]);
+}
+
+function take(answer) {
+  const first = state.hits.length;
+  state.hits = [...state.hits, ...answer.hits];
+  state.cursor = answer.next_cursor;
+  state.mode = answer.mode;
+  addHits(answer.hits, first, { hasImages: state.settings.has_images, onOpen: open, onPoint: point });
+  show(byId("more"), Boolean(state.cursor));
+  show(byId("copy"), true);
+  state.map?.setHits(state.hits);
+  byId("status").textContent = foundText(answer, state.hits.length);
+}
+
+/** Make the address one that finds the same again, whatever is promoted meanwhile. */
+function keepVersion(version) {
+  state.query = { ...state.query, version: String(version) };
+  history.replaceState(null, "", toLink(state.query));
+}
+
+async function stale(version) {
+  const asked = state.query;
+  if (!state.table || state.table.table_version !== version) {
+    try {
+      setTable(await api.table());
+    } catch {
+      return;  // the search itself was answered; what is live can wait
+    }
+  }
+  const live = state.table.table_version;
+  if (live === version || asked !== state.query) return;
+  byId("stale").replaceChildren(...staleBox(version, live, searchLive));
+  show(byId("stale"), true);
+}
+
+const searchLive = () => go(state.query);
+
+function fail(error, again) {
+  if (!(error instanceof Problem)) throw error;
+  if (error.status === 401) return askKey(error.detail);
+  const gone = error.status === 410;
+  const box = gone
+    ? problemBox(error, "Search the live version", searchLive)
+    : problemBox(error, "Try again", again);
+  byId("failure").replaceChildren(box);
+  box.scrollIntoView({ block: "nearest" });
+}
+
+const clearFailure = () => byId("failure").replaceChildren();
+
+function busy(is) {
+  byId("results").setAttribute("aria-busy", String(is));
+  byId("hits").classList.toggle("busy", is);
+  byId("more").disabled = is;
+  if (is) byId("status").textContent = "Searching …";
+}
+
+function showLike() {
+  const holder = byId("like");
+  release(holder);
+  holder.replaceChildren();
+  show(holder, Boolean(state.query.like));
+  if (!state.query.like || !state.settings) return;
+  holder.append(
+    picture(state.query.like, 128, "", state.settings.has_images),
+    el("span", { text: `More like ${state.likeName || "this image"}` }),
+    el("button", { type: "button", class: "icon", "aria-label": "Stop searching like this image", text: "✕", on: { click: () => go({ ...state.query, like: "" }) } }),
+  );
+}
+
+function open(rank, id = null) {
+  const hit = state.hits[rank] ?? null;
+  const image = hit?.image_id ?? id;
+  if (!image) return;
+  state.query = { ...state.query, image };
+  history.replaceState(null, "", toLink(state.query));
+  void openDetail(image, hit, {
+    hasImages: state.settings.has_images,
+    onStep: (by) => state.hits[rank + by] && open(rank + by),
+    onLike: (uri) => {
+      state.likeName = nameOf(uri);
+      go({ ...form.read(), text: "", like: image });
+    },
+    onClose: () => {
+      if (state.query.image !== image) {  // gone on to another search
+        byId("results").focus();
+        return;
+      }
+      state.query = { ...state.query, image: "" };
+      history.replaceState(null, "", toLink(state.query));
+      if (hit) focusHit(rank);
+      else byId("text").focus();
+    },
+  });
+}
+
+function point(rank) {
+  mark(rank);
+  state.map?.mark(rank);
+}
+
+function makeMap() {
+  show(byId("map-panel"), true);
+  show(byId("toggle-map"), true);
+  state.map = new FootprintMap({
+    tilesUrl: state.settings.map_tiles_url,
+    attribution: state.settings.map_tiles_attribution,
+    onOpen: open,
+    onPoint: point,
+    onBox: (box) => go({ ...form.read(), bbox: box.join(",") }),
+  });
+  state.map.setBox(parseBox(state.query.bbox));
+  state.map.setHits(state.hits);
+}
+
+function draw() {
+  if (!state.map) return;
+  showMap(true);
+  const button = byId("draw");
+  if (button.getAttribute("aria-pressed") === "true") return state.map.stopDrawing();
+  button.setAttribute("aria-pressed", "true");
+  byId("map-note").textContent = "Drag a rectangle on the map; Esc ends it.";
+  state.map.startDrawing(() => {
+    button.setAttribute("aria-pressed", "false");
+    byId("map-note").textContent = "";
+  });
+}
+
+function showMap(shown) {
+  byId("map-panel").classList.toggle("shown", shown);
+  byId("toggle-map").setAttribute("aria-expanded", String(shown));
+}
+
+async function copyLink() {
+  const said = byId("copy");
+  try {
+    await navigator.clipboard.writeText(location.href);
+    said.textContent = "Copied";
+  } catch {
+    said.textContent = "Not allowed here: copy the address";  // plain http off this machine
+  }
+  setTimeout(() => { said.textContent = "Copy link"; }, 2500);
+}
+
+wire();
+void start();

@@ -1,0 +1,41 @@
+// What the page says beside the results: failures, older versions, a word of welcome.
+
+import { count, el, moment } from "./dom.js";
+
+const EXAMPLES = ["storage tanks beside a river", "ships in a harbour", "farmland crossed by a road"];
+
+const button = (text, click) => el("button", { type: "button", text, on: { click } });
+const images = (number) => `${count(number)} ${number === 1 ? "image" : "images"}`;
+
+/** A problem of the API (RFC 9457) as text, with what can be done about it. */
+export function problemBox(error, label, again) {
+  return el("div", { class: "problem" },
+    el("strong", { text: error.title }),
+    error.detail ? el("p", { text: error.detail }) : null,
+    error.retryAfterS ? el("p", { text: `It asks to wait ${error.retryAfterS} s.` }) : null,
+    error.requestId ? el("p", { class: "small quiet", text: `request ${error.requestId}` }) : null,
+    button(label, again));
+}
+
+export const staleBox = (version, live, searchLive) => [
+  el("span", { text: `These are the results of version ${version}. Version ${live} is live.` }),
+  button(`Search version ${live}`, searchLive),
+];
+
+export function welcomeBox({ num_ok: number, caption_models: models }, search) {
+  return [
+    el("p", { class: "large", text: number ? `${images(number)}, searched in plain words.` : "This table has no images yet." }),
+    models.length ? el("p", { class: "quiet", text: `Described by ${models.join(", ")}.` }) : null,
+    el("p", { class: "row examples" }, ...EXAMPLES.map((text) => button(text, () => search(text)))),
+  ].filter(Boolean);
+}
+
+export function aboutText({ table_version: version, num_ok: number, created_at: made, pinned }) {
+  return `${images(number)} · version ${version}${pinned ? ", pinned" : ""} of ${moment(made)}`;
+}
+
+export function foundText(answer, found) {
+  const how = `${answer.mode}${answer.exact ? ", exact" : ""} · version ${answer.table_version}`;
+  if (!found) return `Nothing found${answer.note ? `: ${answer.note}` : ""} · ${how}`;
+  return `${answer.next_cursor ? "The best " : ""}${images(found)} · ${how}`;
+}

@@ -1,0 +1,69 @@
+// What is searched for: as a link, as the form's fields, as a request.
+
+/**
+ * A search. All are texts as a person or a link gave them; the API says what is wrong with them.
+ * @typedef {{text: string, like: string, mode: string, after: string, until: string, gsd: string,
+ *   collection: string, bbox: string, where: string, version: string, image: string}} Query
+ */
+
+export const FILTERS = ["after", "until", "gsd", "collection", "bbox", "where"];
+const NAMES = ["text", "like", "mode", ...FILTERS, "version", "image"];
+
+/** @returns {Query} */
+export function fromLink(search) {
+  const params = new URLSearchParams(search);
+  return Object.fromEntries(NAMES.map((name) => [name, (params.get(name) ?? "").trim()]));
+}
+
+/** @param {Query} query */
+export function toLink(query) {
+  const params = new URLSearchParams();
+  for (const name of NAMES) if (query[name]) params.set(name, query[name]);
+  const text = params.toString();
+  return text ? `?${text}` : "./";
+}
+
+export const asksForSomething = (query) => Boolean(query.text || query.like);
+
+/** @param {Query} query */
+export function toBody(query, k, cursor) {
+  const body = { k };
+  if (query.text) body.text = query.text;
+  if (query.like) body.like = [query.like];
+  // An image has no words: it is compared by its vectors.
+  if (query.like) body.mode = "dense";
+  else if (query.mode) body.mode = query.mode;
+  const filter = filterText(query);
+  if (filter) body.filter = filter;
+  // What is no number is sent as it is: the API refuses it, where a NaN would become the default.
+  if (query.version) body.version = /^\d+$/.test(query.version) ? Number(query.version) : query.version;
+  if (cursor) body.cursor = cursor;
+  return body;
+}
+
+const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
+
+/** The filters in the API's language. */
+export function filterText(query) {
+  const parts = [];
+  // Alone it stands as it was typed: columns that an error names are those of the field.
+  if (query.where) parts.push(query.where);
+  if (query.after) parts.push(`datetime >= ${quoted(query.after)}`);
+  if (query.until) parts.push(`datetime <= ${quoted(query.until)}`);
+  if (query.gsd) parts.push(`gsd <= ${query.gsd}`);
+  if (query.collection) parts.push(`collection = ${quoted(query.collection)}`);
+  if (query.bbox) parts.push(`bbox intersects (${query.bbox})`);
+  if (query.where && parts.length > 1) parts[0] = `(${query.where})`;
+  return parts.join(" and ");
+}
+
+export const numFilters = (query) => FILTERS.filter((name) => query[name]).length;
+
+/** West, south, east, north in degrees; null where the text is no box. */
+export function parseBox(text) {
+  const parts = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
+  const [west, south, east, north] = parts;
+  const fits = parts.length === 4 && parts.every(Number.isFinite) && south <= north
+    && Math.abs(west) <= 180 && Math.abs(east) <= 180 && Math.abs(south) <= 90 && Math.abs(north) <= 90;
+  return fits ? parts : null;
+}
