@@ -163,7 +163,7 @@ def test_the_table_and_the_health_are_told(http: Any) -> None:
     assert table["latest_version"] == table["table_version"]
     assert table["caption_models"] == ["fake"]
     assert table["filter_columns"] == ["datetime", "bbox", "gsd"]
-    assert table["default_mode"] == "hybrid"
+    assert (table["modes"], table["default_mode"]) == (["dense"], "dense")  # no text index
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json() == {"status": "ok", "table_version": table["table_version"]}
     text = http.get("/metrics").text

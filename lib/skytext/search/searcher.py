@@ -225,6 +225,11 @@ class Searcher:
             )
         )
 
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What this version can be searched in."""
+        return ("dense", "text", "hybrid") if self._served.has_text else ("dense",)
+
     def _check_filter(self, where: Condition) -> None:
         """Refuse a filter on what no image has: its answer would say nothing of the images."""
         for need in where.needs():

@@ -227,6 +227,9 @@ class TableModel(BaseModel):
     caption_models: list[str]
     max_k: int
     has_captioner: bool
+    modes: list[Mode] = Field(
+        description="That can be searched in; text and hybrid need a full-text index."
+    )
     default_mode: Mode = Field(description="Of searches that name none.")
     filter_columns: list[str] = Field(
         description="Which of datetime, bbox, gsd and collection some image has."

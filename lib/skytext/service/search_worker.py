@@ -159,19 +159,21 @@ class SearchWorker:
 
     async def table(self) -> dict[str, Any]:
         """Return what is served; the counts are made once a version."""
-        table = self.versions.live.table
+        live = self.versions.live
+        table, mode = live.table, self._config.search.mode
         if self._about is None or self._about[0] != table.version:
             self._about = table.version, dict(await self._in_thread(_about, table))
         latest = await self._in_thread(table.latest_version)
-        live = await self._in_thread(table.live_version)
+        live_version = await self._in_thread(table.live_version)
         return {
             **self._about[1],
-            "live_version": live,
+            "live_version": live_version,
             "latest_version": latest,
             "pinned": self._config.service.version is not None,
             "max_k": self._config.service.limits.max_k,
             "has_captioner": self._config.service.captioner,
-            "default_mode": self._config.search.mode,
+            "modes": list(live.modes),
+            "default_mode": mode if mode in live.modes else "dense",
         }
 
     async def promote(self, version: int | None) -> Promotion:

@@ -50,10 +50,13 @@ export class Form {
     for (const radio of document.querySelectorAll("input[name=mode]")) radio.checked = radio.value === mode;
   }
 
-  /** Show only the filters that some image of the table can fulfil. */
+  /** Show only the modes and filters that the table can answer. */
   offer(table) {
     for (const field of document.querySelectorAll("[data-column]")) {
       show(field, table.filter_columns.includes(field.dataset.column));
+    }
+    for (const radio of document.querySelectorAll("input[name=mode]")) {
+      show(radio.parentElement, table.modes.includes(radio.value));
     }
     if (!document.querySelector("input[name=mode]:checked")) this.choose(table.default_mode);
   }

@@ -22,7 +22,7 @@ export function clearHits() {
 }
 
 function card(hit, rank, { hasImages, onOpen, onPoint }) {
-  const facts = [hit.datetime && moment(hit.datetime).slice(0, 10), hit.gsd && `${hit.gsd} m`, nameOf(hit.uri)];
+  const facts = [hit.datetime && moment(hit.datetime).slice(0, 10), hit.gsd && `${Number(hit.gsd.toPrecision(3))} m`, nameOf(hit.uri)];
   return el(
     "button",
     {

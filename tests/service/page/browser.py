@@ -1,0 +1,113 @@
+"""The application on a port of its own, and a page of a real browser on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.service.app import Application, make_config
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+
+def find_chromium() -> str:
+    """Where the system's Chromium is; skips the test where there is none."""
+    for name in _NAMES:
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    pytest.skip(
+        f"no browser: none of {', '.join(_NAMES)} is installed (Debian: apt install chromium)"
+    )
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """A headless Chromium of the system: nothing is downloaded."""
+    path = find_chromium()
+    # Chromium refuses its sandbox to root; the pages here are our own.
+    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serving(table: Path | str, **settings: Any) -> Iterator[str]:
+    """The address of a service of this process."""
+    application = Application(table, make_config(table, **settings))
+    server = uvicorn.Server(
+        uvicorn.Config(application.asgi, host="127.0.0.1", port=0, log_level="error", ws="none")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise RuntimeError("the service did not start")
+        thread.join(0.02)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@contextmanager
+def open_page(
+    browser: Browser, url: str, hosts: tuple[str, ...] = (), **context: Any
+) -> Iterator[Page]:
+    """A page whose errors, refused loads and requests to foreign hosts fail the test."""
+    wrong: list[str] = []
+    ours = {urlsplit(url).netloc, *hosts}
+
+    def on_console(message: ConsoleMessage) -> None:
+        # Answers of 4xx and 5xx are what some tests are about; the page itself shows them.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            wrong.append(message.text)
+
+    def on_request(request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in ("http", "https") and parts.netloc not in ours:
+            wrong.append(f"asked {request.url}")
+
+    opened = browser.new_context(base_url=url, **{"viewport": DESKTOP, **context})
+    opened.set_default_timeout(10_000)
+    page = opened.new_page()
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", on_request)
+    try:
+        yield page
+    finally:
+        opened.close()
+    assert not wrong
+
+
+def members(page: Page) -> list[str]:
+    """Names of the images in the grid, in order, once the search has ended."""
+    page.wait_for_selector("#results[aria-busy=false]")
+    return page.eval_on_selector_all(
+        ".hit .name", "all => all.map((one) => one.title.split('#').pop())"
+    )
+
+
+def search(page: Page, text: str) -> list[str]:
+    """Type words, press Enter, and return what was found."""
+    page.fill("#text", text)
+    with page.expect_response("**/v1/search"):
+        page.press("#text", "Enter")
+    return members(page)

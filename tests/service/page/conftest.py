@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright drives the browser: pip install skytext[test]")
+
+from playwright.sync_api import Browser, Page
+
+from tests.service.page.browser import open_browser, open_page, serving
+from tests.service.page.table import make_page_table
+
+
+@pytest.fixture(scope="session")
+def page_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_page_table(tmp_path_factory.mktemp("page"))
+
+
+# Of the module, not of the session: while playwright is open no other test of this process may
+# start an event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def site(page_table: Path) -> Iterator[str]:
+    with serving(page_table) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser: Browser, site: str) -> Iterator[Page]:
+    with open_page(browser, site) as opened:
+        yield opened
