@@ -68,7 +68,8 @@ def test_the_link_finds_the_same_again(page: Page, browser: Browser, site: str) 
     found = search(page, "a ploughed field")
     assert sorted(found) == [BULK[i] for i in (3, 4, 6, 7, 8)]
     parameters = link(page)
-    assert parameters["version"] and parameters["text"] == "a ploughed field"
+    assert parameters["version"]
+    assert parameters["text"] == "a ploughed field"
     with open_page(browser, site) as other:
         other.goto(page.url)
         other.wait_for_selector(".hit")

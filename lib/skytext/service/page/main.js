@@ -6,7 +6,6 @@ import { closeDetail, isOpen, openDetail } from "./detail.js";
 import { byId, el, nameOf, show } from "./dom.js";
 import { Form } from "./form.js";
 import { askKey, wireKey } from "./key.js";
-import { FootprintMap } from "./map.js";
 import { aboutText, foundText, problemBox, staleBox, welcomeBox } from "./notices.js";
 import { picture, release } from "./pictures.js";
 import { asksForSomething, fromLink, parseBox, toBody, toLink } from "./query.js";
@@ -19,6 +18,7 @@ const state = {
   settings: null,
   table: null,
   map: null,
+  mapping: null,
   hits: [],
   cursor: null,
   mode: null,
@@ -60,7 +60,7 @@ function setTable(table) {
   state.table = table;
   byId("about").textContent = aboutText(table);
   form.offer(table);
-  if (table.filter_columns.includes("bbox") && !state.map) makeMap();
+  if (table.filter_columns.includes("bbox")) state.mapping ??= makeMap();
 }
 
 function welcome() {
@@ -261,9 +261,12 @@ function point(rank) {
   state.map?.mark(rank);
 }
 
-function makeMap() {
+/** The map comes after the first results: it is by far the largest part of the page. */
+async function makeMap() {
   show(byId("map-panel"), true);
   show(byId("toggle-map"), true);
+  const { FootprintMap, loadLeaflet } = await import("./map.js");
+  await loadLeaflet();
   state.map = new FootprintMap({
     tilesUrl: state.settings.map_tiles_url,
     attribution: state.settings.map_tiles_attribution,

@@ -10,6 +10,16 @@ const MAX_ZOOM = 18;
 const WORLD = [[-60, -170], [75, 170]];
 const BOX_DIGITS = 4;
 
+export function loadLeaflet() {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = new URL("page/vendor/leaflet/leaflet.js", document.baseURI);
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", () => reject(new Error("the map could not be loaded")));
+    document.head.append(script);
+  });
+}
+
 export class FootprintMap {
   /**
    * @param {{tilesUrl: string|null, attribution: string, onOpen: function(number),
