@@ -2,8 +2,8 @@
 
 /* global L */
 
-const STEPS_DEG = [30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
-const MIN_GAP_PX = 90;
+const STEPS_DEG = [90, 60, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
+const MIN_GAP_PX = 60;
 const COPIES_DEG = [-360, 0, 360];
 
 /** Lines at round degrees with their names at the edges; made anew whenever the view changes. */
