@@ -7,7 +7,7 @@ import pytest
 from skytext.config import Config
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.service.keys import KeyStore, Right
-from skytext.service.local import _check_port, decide_access
+from skytext.service.local import _check_port, decide_access, find_port
 from skytext.service.node_metrics import merge
 from skytext.table.location import TableLocation
 
@@ -68,3 +68,16 @@ def test_measurements_of_nodes_are_put_together_by_family() -> None:
         'ray_skytext_requests_total{WorkerId="1",route="a"} 2.0',
         'ray_skytext_requests_total{WorkerId="2",route="a"} 2.0',
     ]
+
+
+def test_another_port_is_found_where_the_wanted_one_is_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        found = find_port("127.0.0.1", wanted)
+        assert found not in (0, wanted)
+        _check_port("127.0.0.1", found)
+    assert find_port("127.0.0.1", found) == found
+    with pytest.raises(CallError):
+        find_port("192.0.2.1", wanted)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -28,6 +30,7 @@ _NUM_HITS = 4
 # Counted from the first held-out seed: from here on, 240 scenes hold what is asked for below.
 _FIRST_SCENE = 8_880
 _PICTURE = "searches.jpg"
+_HOST, _PORT = "127.0.0.1", 8000
 _QUERIES = (
     "storage tanks in a port",
     "two ships in a harbour",
@@ -51,7 +54,8 @@ def demo(
 ) -> None:
     """Generate an archive, describe it with a small LLaVA, index it, and search it.
 
-    Nothing is downloaded: the model and the generator come with the package.
+    Nothing is downloaded: the model and the generator come with the package. On a terminal it goes
+    on to serve the page until Ctrl-C; with --json, or where CI is set, it ends.
     """
     from skytext.cli.caption import show_summary
     from skytext.cli.output import job_progress, note, print_json
@@ -94,6 +98,21 @@ def demo(
     note(f"done in {duration_s:.0f} s. What was found, as a picture: {picture}. Your own words:")
     note(f'  skytext search {table} "a road beside a forest"')
     note(f"  skytext status {table}")
+    if sys.stdin.isatty() and not os.environ.get("CI"):
+        _serve(table, archive, resolved)
+
+
+def _serve(table: Path, archive: Path, config: Config) -> None:
+    """Serve the page until Ctrl-C."""
+    from skytext.cli.output import note
+    from skytext.service.local import decide_access, find_port, serve_here
+
+    roots = {"archive_roots": (str(archive),)}
+    service = config.service.model_copy(update=roots)
+    config = config.model_copy(update={"service": service})
+    config = decide_access(str(table), _HOST, None, config)
+    note("5. serving the page; this takes a moment")
+    serve_here(str(table), _HOST, find_port(_HOST, _PORT), config, note)
 
 
 def _fresh(directory: Path) -> tuple[Path, Path]:

@@ -183,8 +183,23 @@ def _local_serve(host: str, port: int, config: Config) -> Iterator[_Stop]:
         stop.uninstall()
 
 
-def _check_port(host: str, port: int) -> None:
-    """Refuse an address that Serve could not listen on: it would say so in a log file only.
+def find_port(host: str, wanted: int) -> int:
+    """Return a port that can be listened on: the one that is wanted, or else any that is free.
+
+    Raises:
+        CallError: the address is none of this machine's.
+    """
+    try:
+        _check_port(host, wanted)
+    except CallError:
+        return _check_port(host, 0)
+    return wanted
+
+
+def _check_port(host: str, port: int) -> int:
+    """Return the port, another than 0; refuse an address that Serve could not listen on.
+
+    Serve itself would say so in a log file only.
 
     Raises:
         CallError: it is in use, or none of this machine's.
@@ -194,6 +209,7 @@ def _check_port(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+            return int(probe.getsockname()[1])
         except OSError as error:
             raise CallError(
                 f"cannot listen on {host} port {port}: {error.strerror}; choose others with --host "

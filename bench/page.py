@@ -1,0 +1,84 @@
+"""How soon the page shows what a link finds, against the bare search behind it.
+
+Opens a link of a running service in a fresh headless Chromium, again and again, and measures from
+the start of the navigation to the hits in the page and to the first thumbnail; then the same search
+over the API alone. ``python -m bench.page http://127.0.0.1:8000/ "storage tanks" --repeats 9``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+from urllib.parse import urlencode, urljoin
+
+import httpx
+import typer
+from playwright.sync_api import Browser, sync_playwright
+
+_FIRST_IMAGE = "document.querySelector('.hit img')?.complete && performance.now()"
+_VIEWPORT = {"width": 1280, "height": 800}
+_NUM_HITS = 24
+
+
+def main(
+    url: Annotated[str, typer.Argument(help="Of a running service that wants no key.")],
+    text: Annotated[str, typer.Argument(help="What to search for.")],
+    repeats: Annotated[int, typer.Option(min=1, help="Loads; medians are reported.")] = 9,
+    output: Annotated[Path | None, typer.Option(help="JSON file of the result.")] = None,
+) -> None:
+    """Measure, and print one JSON object."""
+    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        loads = [
+            _load(browser, urljoin(url, f"?{urlencode({'text': text})}")) for _ in range(repeats)
+        ]
+        browser.close()
+    search_ms = median(_search_ms(url, text) for _ in range(repeats))
+    hits_ms = [load["hits_ms"] for load in loads]
+    result: dict[str, Any] = {
+        "hits_ms": median(hits_ms),
+        "hits_slowest_ms": max(hits_ms),
+        "first_thumbnail_ms": median(load["first_thumbnail_ms"] for load in loads),
+        "search_ms": search_ms,
+        "hits_over_search": median(hits_ms) / search_ms,
+        "num_kib": max(load["num_kib"] for load in loads),
+        "repeats": repeats,
+    }
+    said = json.dumps({name: round(value, 2) for name, value in result.items()})
+    typer.echo(said)
+    if output is not None:
+        output.write_text(said)
+
+
+def _load(browser: Browser, link: str) -> dict[str, float]:
+    """Open a link with an empty cache."""
+    context = browser.new_context(viewport=_VIEWPORT)
+    page = context.new_page()
+    page.goto(link)
+    first_thumbnail_ms = page.wait_for_function(_FIRST_IMAGE).json_value()
+    hits_ms = page.evaluate("performance.getEntriesByName('skytext-results')[0].startTime")
+    num_bytes = page.evaluate(
+        "performance.getEntriesByType('resource').reduce((sum, one) => sum + one.transferSize, 0)"
+    )
+    context.close()
+    return {
+        "hits_ms": hits_ms,
+        "first_thumbnail_ms": first_thumbnail_ms,
+        "num_kib": num_bytes / 1024,
+    }
+
+
+def _search_ms(url: str, text: str) -> float:
+    started = time.perf_counter()
+    httpx.post(urljoin(url, "v1/search"), json={"text": text, "k": _NUM_HITS}).raise_for_status()
+    return (time.perf_counter() - started) * 1000
+
+
+if __name__ == "__main__":
+    typer.run(main)
