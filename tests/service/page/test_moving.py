@@ -174,6 +174,6 @@ def test_map_tiles_come_from_where_they_are_configured(page_table: Path, browser
         expect(page.locator(".leaflet-control-attribution")).to_have_text(
             "<b>Somebody</b> & others"
         )
-        page.wait_for_function("document.querySelector('.leaflet-tile')")
+        page.wait_for_selector(".leaflet-tile", state="attached")
     assert asked
     assert all(url.startswith("https://tiles.example.org/") for url in asked)

@@ -1,6 +1,6 @@
 // The form: reads a query out of its fields, and shows one in them.
 
-import { byId, show } from "./dom.js";
+import { byId, el, show } from "./dom.js";
 import { FILTERS, numFilters } from "./query.js";
 
 const WIDE = "(min-width: 60rem)";
@@ -46,6 +46,13 @@ export class Form {
     if (number && matchMedia(WIDE).matches) this.open(true);
   }
 
+  /** A mode that this page has no words for is offered by its name. */
+  add(mode) {
+    if (document.querySelector(`input[name=mode][value="${CSS.escape(mode)}"]`)) return;
+    const radio = el("input", { type: "radio", name: "mode", value: mode });
+    byId("modes").append(el("label", {}, radio, el("span", { text: mode })));
+  }
+
   choose(mode) {
     for (const radio of document.querySelectorAll("input[name=mode]")) radio.checked = radio.value === mode;
   }
@@ -58,6 +65,7 @@ export class Form {
     for (const radio of document.querySelectorAll("input[name=mode]")) {
       show(radio.parentElement, table.modes.includes(radio.value));
     }
+    for (const mode of table.modes) this.add(mode);
     if (!document.querySelector("input[name=mode]:checked")) this.choose(table.default_mode);
   }
 
