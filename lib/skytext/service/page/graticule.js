@@ -4,6 +4,7 @@
 
 const STEPS_DEG = [90, 60, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
 const MIN_GAP_PX = 60;
+const NAME_PX = 24;
 const COPIES_DEG = [-360, 0, 360];
 
 /** Lines at round degrees with their names at the edges; made anew whenever the view changes. */
@@ -29,7 +30,9 @@ export class Graticule {
     }
     for (const lat of multiples(step, south, north)) {
       this.line([[lat, bounds.getWest()], [lat, bounds.getEast()]]);
-      if (Math.abs(lat) === 90) continue;  // would lie on the meridians' names
+      const y = map.latLngToContainerPoint([lat, bounds.getWest()]).y;
+      // Would lie on the meridians' names.
+      if (Math.abs(lat) === 90 || y > map.getSize().y - NAME_PX) continue;
       this.name([lat, bounds.getWest()], named(lat, step, "N", "S"), "parallel");
     }
   }

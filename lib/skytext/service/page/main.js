@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Problem, key } from "./api.js";
-import { closeDetail, isOpen, openDetail } from "./detail.js";
+import { closeDetail, openDetail } from "./detail.js";
 import { byId, el, nameOf, show } from "./dom.js";
 import { Form } from "./form.js";
 import { askKey, wireKey } from "./key.js";
@@ -10,6 +10,7 @@ import { aboutText, foundText, problemBox, staleBox, welcomeBox } from "./notice
 import { picture, release } from "./pictures.js";
 import { asksForSomething, fromLink, parseBox, toBody, toLink } from "./query.js";
 import { addHits, clearHits, focusHit, mark } from "./results.js";
+import { wireShortcuts } from "./shortcuts.js";
 
 const PAGE_SIZE = 24;
 
@@ -73,23 +74,12 @@ function wire() {
   byId("more").addEventListener("click", more);
   byId("copy").addEventListener("click", copyLink);
   wireKey(begin);
+  wireShortcuts();
   byId("toggle-map").addEventListener("click", () => showMap(byId("map-panel").classList.toggle("shown")));
   window.addEventListener("popstate", () => {
     closeDetail();
     state.query = fromLink(location.search);
     void begin();
-  });
-  document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input, textarea, select");
-    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || isOpen()) return;
-    event.preventDefault();
-    byId("text").focus();
-    byId("text").select();
-  });
-  byId("text").addEventListener("keydown", (event) => {
-    if (event.key !== "ArrowDown" || !state.hits.length) return;
-    event.preventDefault();
-    focusHit(0);
   });
 }
 
@@ -117,6 +107,7 @@ async function run() {
   }
   await ask(null, run, (answer) => {
     reset();
+    window.scrollTo({ top: 0 });
     if (query === state.query) keepVersion(answer.table_version);
     take(answer);
     stale(answer.table_version);
@@ -245,7 +236,7 @@ function open(rank, id = null) {
     },
     onClose: () => {
       if (state.query.image !== image) {  // gone on to another search
-        byId("results").focus();
+        byId("results").focus({ preventScroll: true });
         return;
       }
       state.query = { ...state.query, image: "" };
