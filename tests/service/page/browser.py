@@ -107,6 +107,7 @@ def members(page: Page) -> list[str]:
 
 def search(page: Page, text: str) -> list[str]:
     """Type words, press Enter, and return what was found."""
+    page.wait_for_selector("#about:not(:empty)")  # the page is there
     page.fill("#text", text)
     with page.expect_response("**/v1/search"):
         page.press("#text", "Enter")

@@ -4,9 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("playwright", reason="playwright drives the browser: pip install skytext[test]")
-
 from playwright.sync_api import Browser, Page
 
 from tests.service.page.browser import open_browser, open_page, serving

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
@@ -79,6 +79,16 @@ def test_the_link_finds_the_same_again(page: Page, browser: Browser, site: str) 
         assert other.input_value("#where") == "metadata.cloud != 5"
         expect(other.locator("#toggle-filters")).to_have_text("Filters (3)")
         assert link(other) == parameters
+
+
+def test_what_is_typed_before_the_first_answer_stays(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/page.json", lambda route: held.append(route))
+    page.goto("/")
+    page.fill("#text", "a brown river")
+    held[0].continue_()
+    page.wait_for_selector("#welcome button")
+    assert page.input_value("#text") == "a brown river"
 
 
 def test_back_leads_to_the_search_before(page: Page) -> None:

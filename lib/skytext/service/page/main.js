@@ -79,6 +79,7 @@ function wire() {
   window.addEventListener("popstate", () => {
     closeDetail();
     state.query = fromLink(location.search);
+    form.fill(state.query, state.table);
     void begin();
   });
 }
@@ -86,6 +87,7 @@ function wire() {
 /** Search anew, in whatever version is live. */
 function go(query) {
   state.query = { ...query, version: "", image: "" };
+  form.fill(state.query, state.table);
   history.pushState(null, "", toLink(state.query));
   void run();
 }
@@ -93,7 +95,6 @@ function go(query) {
 /** Search for what the query says, from the first hit on. */
 async function run() {
   const { query } = state;
-  form.fill(query, state.table);
   state.map?.setBox(parseBox(query.bbox));
   showLike();
   state.running?.abort();
@@ -187,7 +188,6 @@ async function stale(version) {
 }
 
 const searchLive = () => go(state.query);
-
 function fail(error, again) {
   if (!(error instanceof Problem)) throw error;
   if (error.status === 401) return askKey(error.detail);
@@ -299,4 +299,6 @@ async function copyLink() {
 }
 
 wire();
+// At once, and not again when an answer comes: somebody may be typing by then.
+form.fill(state.query, null);
 void start();
