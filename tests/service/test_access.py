@@ -209,7 +209,9 @@ def test_something_else_among_the_keys_leaves_those_that_are_known(own: TableLoc
 def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str) -> None:
     with client(own.uri, access__require_keys=True) as http:
         for headers in ({}, {"X-Original-URL": "/healthz", "X-Rewrite-URL": "/healthz"}):
-            answer = http.get(path, headers=headers, follow_redirects=True)
+            # Whole: `//metrics` alone would name a host.
+            url = f"http://localhost{path}"
+            answer = http.get(url, headers=headers, follow_redirects=True)
             assert answer.status_code in (401, 404), answer.text
             assert "num_ok" not in answer.text
             assert "skytext_requests_total" not in answer.text
