@@ -183,7 +183,7 @@ def _retrieval(table: Path, archive: Path, scenes: list[Scene]) -> dict[str, Any
     ranks: dict[bool, list[int | None]] = {True: [], False: []}
     for number, scene in enumerate(scenes):
         asked = question(scene, np.random.default_rng((scene.seed, 7)))
-        hits = searcher.search(asked, max(_KS), exact=True).hits
+        hits = searcher.search(asked, max(_KS), exact=True, mode="dense").hits
         order = [_number_of(hit.uri, numbers) for hit in hits]
         rank = order.index(number) if number in order else None
         ranks[times[facts[number]] == 1].append(rank)
