@@ -39,7 +39,6 @@ def deployed_config(table: Path, port: int) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
     (application,) = config["applications"]
-    application["runtime_env"] = {"env_vars": {"PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}"}}
     application["args"]["table"] = str(table)
     service = application["args"]["config"]["service"]
     service |= {"archive_roots": [str(table.parent / "archive")], "poll_interval_s": 0.2}
