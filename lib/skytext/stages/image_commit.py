@@ -64,6 +64,10 @@ class RemoteVectorCommitter:
     Args:
         claim: of the run; without it nothing is committed.
         version: the version that the run started from.
+
+    Attributes:
+        version: the latest that this run made or saw.
+        is_local: commit in this process from now on: a node that goes away takes no new task.
     """
 
     def __init__(self, claim: Claim, version: int) -> None:
@@ -71,6 +75,7 @@ class RemoteVectorCommitter:
         self.version = version
         # No retry: a second attempt after a commit that landed would conflict with the first.
         self._commit = ray.remote(num_cpus=0, max_retries=0)(commit_units)
+        self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
         """Make the units' vectors visible, all of them or none.
@@ -81,8 +86,11 @@ class RemoteVectorCommitter:
             JobError: the work failed, or the cluster did.
         """
         location, number = self._claim.location, self._claim.number
-        task = self._commit.remote(location, number, self.version, tuple(unit_ids))
-        self.version = result_of(task)
+        arguments = (location, number, self.version, tuple(unit_ids))
+        if self.is_local:
+            self.version = commit_units(*arguments)
+            return
+        self.version = result_of(self._commit.remote(*arguments))
 
 
 def commit_units(
