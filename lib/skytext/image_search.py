@@ -143,11 +143,7 @@ class ImageSearcher:
             ModelError: a model cannot be loaded.
         """
         location = TableLocation.parse(table)
-        opened = (
-            ImagesTable.open_served(location)
-            if version is None
-            else ImagesTable.open(location, version)
-        )
+        opened = ImagesTable.open_served(location, version)
         own = image_identity(opened)
         embedder = make_table_image_embedder(
             location.uri,

@@ -12,7 +12,4 @@ def open_table(uri: str, version: int | None) -> ImagesTable:
     Raises:
         TableError: there is no such table or version, or it is not one of ours.
     """
-    location = TableLocation.parse(uri)
-    if version is None:
-        return ImagesTable.open_served(location)
-    return ImagesTable.open(location, version)
+    return ImagesTable.open_served(TableLocation.parse(uri), version)

@@ -87,11 +87,7 @@ class Searcher:
             ModelError: the model cannot be loaded.
         """
         location = TableLocation.parse(table)
-        opened = (
-            ImagesTable.open_served(location)
-            if version is None
-            else ImagesTable.open(location, version)
-        )
+        opened = ImagesTable.open_served(location, version)
         identity = opened.identity
         embedder = make_table_embedder(
             location.uri,

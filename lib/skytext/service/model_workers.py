@@ -30,12 +30,7 @@ class EmbeddingWorker:
 
     def __init__(self, table: str, config: Config, meter: Meter) -> None:
         location = TableLocation.parse(table)
-        version = config.service.version
-        opened = (
-            ImagesTable.open_served(location)
-            if version is None
-            else ImagesTable.open(location, version)
-        )
+        opened = ImagesTable.open_served(location, config.service.version)
         identity = opened.identity
         self._embedder = make_table_embedder(
             location.uri,

@@ -183,12 +183,18 @@ class ImagesTable:
         return None if dataset is None else cls(location, dataset)
 
     @classmethod
-    def open_served(cls, location: TableLocation) -> ImagesTable:
-        """Open the promoted version (tag ``live``), or the latest where none is promoted.
+    def open_served(cls, location: TableLocation, version: int | None = None) -> ImagesTable:
+        """Open what a reader gets: the version that is named, or the promoted one.
+
+        Args:
+            location: the table.
+            version: None for the promoted version (tag ``live``), or the latest where none is.
 
         Raises:
             TableError: as `open`.
         """
+        if version is not None:
+            return cls.open(location, version)
         latest = cls.open(location)
         live = latest.live_version()
         return latest if live is None else cls.open(location, live)
