@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from skytext.errors import CallError
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write, beside ``path`` and put in its place at the end.
 
@@ -34,7 +34,8 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         raise CallError(f"cannot write {path}: {error.strerror or error}") from error
     written = Path(name)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(written.unlink, missing_ok=True)
         with os.fdopen(handle, "wb") as out:
             yield out
             out.flush()
@@ -44,9 +45,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
         os.umask(umask)
         written.chmod(0o666 & ~umask)
         written.replace(path)
-    except BaseException:
-        written.unlink(missing_ok=True)
-        raise
+        undo.pop_all()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ as models: ``fake`` or ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -122,13 +123,12 @@ class FakeEngine:
         self.num_signs = 0
         self._processes = processes or EngineProcesses()
         self._process = FakeProcess(dataclasses.asdict(options), FIELDS)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
             with start_limit(self._processes, start_timeout_s):
                 self._process.wait_until_ready()
             self._processes.settle()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
         """Answer one request.

@@ -116,17 +116,17 @@ def start_engine(
     # On a GPU vLLM's defaults for work off line: 8192 or 16384 tokens a step, by the device. For
     # an AsyncLLM it would take 2048, not four images of a LLaVA, on any device.
     context = UsageContext.ENGINE_CONTEXT if device == "cpu" else UsageContext.LLM_CLASS
-    with _start_report() as report:
+    with _start_report() as report, contextlib.ExitStack() as undo:
+        undo.callback(processes.end)
         try:
             with start_limit(processes, config.engine.start_timeout_s):
                 started = AsyncLLM.from_engine_args(args, usage_context=context)
         except (ValueError, OSError, RuntimeError) as error:
+            # Ended first: what they have to say is written by then.
             processes.end()
             failure = start_failure(model, config.engine, error, _root_cause(report), device=device)
             raise ModelError(failure) from error
-        except BaseException:
-            processes.end()
-            raise
+        undo.pop_all()
     processes.settle()
     return started
 
