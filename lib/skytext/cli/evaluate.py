@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from skytext.cli.evaluate_options import (
+    AllowMissing,
+    Annotations,
+    AtLeast,
+    Descriptions,
+    Embedder,
+    Fusion,
+    Golden,
+    Granularity,
+    ImageVectors,
+    Markdown,
+    ModeOption,
+    Plots,
+    Pooling,
+    Queries,
+    Split,
+    TextOnly,
+    TextWeight,
+    Ties,
+    Variants,
+    VersionOption,
+)
 from skytext.cli.options import (
     AsJson,
     ConfigFile,
@@ -27,98 +49,27 @@ _EXIT_FAILED = 1
 
 
 def evaluate(
-    descriptions: Annotated[
-        str | None,
-        typer.Argument(
-            help="A table, or a .jsonl of descriptions (skytext export writes one).",
-            metavar="TABLE|FILE.jsonl",
-        ),
-    ] = None,
-    annotations: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A benchmark's captions: dataset_*.json, *_caps.txt (with *_filename.txt), "
-            ".json, .jsonl or .csv; may be repeated.",
-            metavar="FILE",
-        ),
-    ] = None,
-    queries: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your own queries, each with the images expected, instead: .csv, .json or .jsonl.",
-            metavar="FILE",
-        ),
-    ] = None,
-    golden: Annotated[
-        Path | None,
-        typer.Option(
-            help="Golden queries instead: .yaml, .json or .jsonl; exit status 1 where they fail.",
-            metavar="FILE",
-        ),
-    ] = None,
-    at_least: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --golden: R@1, R@5, R@10 or mean_recall in percent; may be repeated.",
-            metavar="NAME=PERCENT",
-        ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option(help="Of annotations that know splits; all for all of them.")
-    ] = "test",
-    text_only: Annotated[
-        bool,
-        typer.Option("--text-only", help="No table: captions stand for images, captions search."),
-    ] = False,
-    mode: Annotated[
-        list[str] | None,
-        typer.Option(help="dense, text or hybrid; may be repeated, like all ablations below."),
-    ] = None,
-    pooling: Annotated[
-        list[str] | None,
-        typer.Option(help="Of an image's variants: max, mean, max+mean or max+mean-z."),
-    ] = None,
-    fusion: Annotated[
-        list[str] | None, typer.Option(help="Of dense and text: floor, z, minmax or rrf.")
-    ] = None,
-    text_weight: Annotated[
-        list[float] | None, typer.Option(help="Of text beside dense's 1, in hybrid.", min=0)
-    ] = None,
-    granularity: Annotated[
-        list[str] | None,
-        typer.Option(help="What of a variant is embedded: all, sentence, feature or paragraph."),
-    ] = None,
-    variants: Annotated[
-        list[int] | None, typer.Option(help="At most so many variants an image.", min=1)
-    ] = None,
-    embedder: Annotated[
-        list[str] | None,
-        typer.Option(help="Another embedding model, beside the one that is there."),
-    ] = None,
-    image_vectors: Annotated[
-        bool,
-        typer.Option(
-            "--image-vectors",
-            help="Measure the images' own vectors too (skytext embed-images), alone and fused.",
-        ),
-    ] = False,
-    ties: Annotated[
-        str, typer.Option(help="Equal scores: expected (value over all orders) or sort (numpy's).")
-    ] = "expected",
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave annotated images that are missing out.")
-    ] = False,
-    version: Annotated[
-        int | None, typer.Option(help="A table version; default: the live one, else the latest.")
-    ] = None,
+    descriptions: Descriptions = None,
+    annotations: Annotations = None,
+    queries: Queries = None,
+    golden: Golden = None,
+    at_least: AtLeast = None,
+    split: Split = "test",
+    text_only: TextOnly = False,
+    mode: ModeOption = None,
+    pooling: Pooling = None,
+    fusion: Fusion = None,
+    text_weight: TextWeight = None,
+    granularity: Granularity = None,
+    variants: Variants = None,
+    embedder: Embedder = None,
+    image_vectors: ImageVectors = False,
+    ties: Ties = "expected",
+    allow_missing: AllowMissing = False,
+    version: VersionOption = None,
     embedding_model: EmbeddingModel = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write the table there as Markdown.", metavar="FILE")
-    ] = None,
-    plots: Annotated[
-        Path | None,
-        typer.Option(help="Draw recall by k and by variants as PNG there.", metavar="FOLDER"),
-    ] = None,
+    markdown: Markdown = None,
+    plots: Plots = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,

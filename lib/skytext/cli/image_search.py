@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skytext.config import Config
-    from skytext.filters import Condition
     from skytext.image_search import ImageHit, ImageMode
+    from skytext.search_request import SearchRequest
 
 IMAGE_MODES = ("image", "image+dense")
 """As `skytext.image_search.IMAGE_MODES`, which is not imported before it is needed."""
@@ -15,18 +15,15 @@ IMAGE_MODES = ("image", "image+dense")
 
 def search_images(
     table: str,
-    text: str,
-    k: int,
-    *,
+    request: SearchRequest,
     mode: str,
     version: int | None,
-    where: Condition | None,
-    exact: bool,
     embedding_model: str | None,
+    *,
     config: Config,
     as_json: bool,
 ) -> None:
-    """Search, and print what was found; the arguments are the command's options."""
+    """Search, and print what was found; of the request its words, filter, k and exactness."""
     from skytext.cli.output import answers, note, print_json
     from skytext.image_search import ImageSearcher
 
@@ -40,7 +37,7 @@ def search_images(
         image_embed=config.image_embed,
         images=config.images,
     )
-    result = searcher.search(text, k, exact=exact, where=where)
+    result = searcher.search(str(request.text), request.k, exact=request.exact, where=request.where)
     if as_json:
         print_json(result.to_json())
         return

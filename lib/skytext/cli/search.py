@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any, get_args
 
 from skytext.cli.image_search import IMAGE_MODES, search_images
 from skytext.cli.options import AsJson, ConfigFile, EmbeddingModel, Settings, Table, make_config
+from skytext.cli.search_options import (
+    After,
+    Also,
+    Before,
+    BoxOption,
+    Collection,
+    Combine,
+    Cursor,
+    Exact,
+    GroupDuplicates,
+    GsdMax,
+    GsdMin,
+    ImageFile,
+    Like,
+    ModeOption,
+    Negative,
+    NegativeImage,
+    NumHits,
+    Positive,
+    PositiveImage,
+    VersionOption,
+    WhereOption,
+    Words,
+)
 from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,105 +41,44 @@ if TYPE_CHECKING:
     from skytext.search import Hit, SearchResult
     from skytext.table.images import ImagesTable
 
-_MODES = ("dense", "text", "hybrid")
 _MODEL_COLUMNS = ["caption_model", "caption_model_revision", "prompt_id", "caption_fingerprint"]
 
 
 def search(
     table: Table,
-    text: Annotated[
-        str | None, typer.Argument(help="What to look for, in plain words.", metavar="[WORDS]")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="Hits wanted, 1 to 1000.")] = 10,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            help="dense: by the descriptions' vectors; text: by their words; hybrid: by both; "
-            "image: by the images' own vectors (skytext embed-images); image+dense: by both. "
-            "Default: search.mode."
-        ),
-    ] = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(help="Further words, a query of their own; may be repeated.", metavar="WORDS"),
-    ] = None,
-    like: Annotated[
-        list[str] | None,
-        typer.Option(help="Like this image of the table; may be repeated.", metavar="IMAGE_ID"),
-    ] = None,
-    image: Annotated[
-        Path | None,
-        typer.Option(help="Like this image file, which the table's model describes first."),
-    ] = None,
-    combine: Annotated[
-        str | None,
-        typer.Option(help="Several queries: max (fits any of them) or mean (fits all of them)."),
-    ] = None,
-    positive: Annotated[
-        list[str] | None,
-        typer.Option(help="Move the query towards these words; may be repeated.", metavar="WORDS"),
-    ] = None,
-    negative: Annotated[
-        list[str] | None,
-        typer.Option(help="Away from these words; may be repeated.", metavar="WORDS"),
-    ] = None,
-    positive_image: Annotated[
-        list[str] | None, typer.Option(help="Towards this image.", metavar="IMAGE_ID")
-    ] = None,
-    negative_image: Annotated[
-        list[str] | None, typer.Option(help="Away from this image.", metavar="IMAGE_ID")
-    ] = None,
-    cursor: Annotated[
-        str | None,
-        typer.Option(help="next_cursor of the same search: go on behind its last hit."),
-    ] = None,
-    group_duplicates: Annotated[
-        bool, typer.Option("--group-duplicates", help="One hit for near-duplicates.")
-    ] = False,
-    version: Annotated[
-        int | None,
-        typer.Option(
-            help="A table version; default: the cursor's, else the live one, else the latest."
-        ),
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(help='Only images that fulfil this, e.g. "gsd < 1 and metadata.cloud <= 10".'),
-    ] = None,
-    bbox: Annotated[
-        str | None,
-        typer.Option(
-            help="Only images that meet this box in degrees; west > east crosses the antimeridian.",
-            metavar="W,S,E,N",
-        ),
-    ] = None,
-    after: Annotated[
-        str | None, typer.Option(help="Only images from this day or time (UTC) on.", metavar="TIME")
-    ] = None,
-    before: Annotated[
-        str | None, typer.Option(help="Only images before this day or time (UTC).", metavar="TIME")
-    ] = None,
-    collection: Annotated[
-        list[str] | None, typer.Option(help="Only images of this collection; may be repeated.")
-    ] = None,
-    gsd_min: Annotated[float | None, typer.Option(help="Metres, inclusive.")] = None,
-    gsd_max: Annotated[float | None, typer.Option(help="Metres, inclusive.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Score every row, index or not.")] = False,
+    text: Words = None,
+    k: NumHits = 10,
+    mode: ModeOption = None,
+    also: Also = None,
+    like: Like = None,
+    image: ImageFile = None,
+    combine: Combine = None,
+    positive: Positive = None,
+    negative: Negative = None,
+    positive_image: PositiveImage = None,
+    negative_image: NegativeImage = None,
+    cursor: Cursor = None,
+    group_duplicates: GroupDuplicates = False,
+    version: VersionOption = None,
+    where: WhereOption = None,
+    bbox: BoxOption = None,
+    after: After = None,
+    before: Before = None,
+    collection: Collection = None,
+    gsd_min: GsdMin = None,
+    gsd_max: GsdMax = None,
+    exact: Exact = False,
     embedding_model: EmbeddingModel = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the images that fit the words best."""
-    from skytext.cli.output import print_json
-
-    if mode is not None and mode not in (*_MODES, *IMAGE_MODES):
-        modes = ", ".join((*_MODES, *IMAGE_MODES))
-        raise ConfigError(f"--mode must be one of {modes} (given: {mode!r})")
-    resolved = make_config(config, settings)
     from skytext.filters import make_filter
     from skytext.search_request import SearchRequest
 
+    resolved = make_config(config, settings)
+    _check_mode(mode)
     condition = make_filter(
         where=where,
         bbox=None if bbox is None else parse_box(bbox),
@@ -149,49 +110,62 @@ def search(
         if checked != SearchRequest(text=text, k=k, where=condition, exact=exact):
             raise ConfigError(f"--mode {mode} takes words, a filter, -k and --exact alone")
         search_images(
-            table,
-            str(text),
-            k,
-            mode=str(mode),
-            version=version,
-            where=condition,
-            exact=exact,
-            embedding_model=embedding_model,
-            config=resolved,
-            as_json=as_json,
+            table, checked, str(mode), version, embedding_model, config=resolved, as_json=as_json
         )
         return
+    described_by = None if image is None else (image, config, settings)
+    _show(_search(table, asked, described_by, version, embedding_model, resolved), as_json)
+
+
+def _check_mode(mode: str | None) -> None:
+    from skytext.search_request import Mode
+
+    modes = (*get_args(Mode), *IMAGE_MODES)
+    if mode is not None and mode not in modes:
+        raise ConfigError(f"--mode must be one of {', '.join(modes)} (given: {mode!r})")
+
+
+def _search(
+    table: str,
+    asked: dict[str, Any],
+    described_by: tuple[Path, Path | None, list[str] | None] | None,
+    version: int | None,
+    embedding_model: str | None,
+    config: Config,
+) -> SearchResult:
+    """Search by the descriptions; an image is described first, by what its settings name."""
+    from skytext.search import Searcher, cursor_version
+    from skytext.search_request import SearchRequest
+
     pixels = None
-    if image is not None:
+    if described_by is not None:
         from skytext.models.describe import read_image
 
-        pixels = read_image(image, resolved.images)
-    from skytext.search import Searcher, cursor_version
-
-    if cursor is not None and version is None:
-        version = cursor_version(cursor)
+        # An image that cannot be read is said to be so before a table is opened.
+        pixels = read_image(described_by[0], config.images)
+    if asked["cursor"] is not None and version is None:
+        version = cursor_version(asked["cursor"])
     searcher = Searcher.open(
         table,
         version=version,
         embedding_model=embedding_model,
-        embed=resolved.embed,
-        index=resolved.index,
-        search=resolved.search,
+        embed=config.embed,
+        index=config.index,
+        search=config.search,
     )
-    if pixels is not None:
-        asked["described"] = _describe(
-            searcher.table, pixels, make_config(config, settings, base=_made_by(searcher.table))
-        )
-    result = searcher.search(SearchRequest.from_json(asked))
+    if described_by is not None and pixels is not None:
+        _, path, settings = described_by
+        by = make_config(path, settings, base=_made_by(searcher.table))
+        asked = asked | {"described": _describe(searcher.table, pixels, by)}
+    return searcher.search(SearchRequest.from_json(asked))
+
+
+def _show(result: SearchResult, as_json: bool) -> None:
+    from skytext.cli.output import answers, note, print_json
+
     if as_json:
         print_json(result.to_json())
-    else:
-        _show(result)
-
-
-def _show(result: SearchResult) -> None:
-    from skytext.cli.output import answers, note
-
+        return
     how = "exact search" if result.exact else "vector index"
     note(f"table version {result.table_version}, {result.mode}, {how}")
     for line in hit_lines(result.hits, result.note or "no image in this table"):
