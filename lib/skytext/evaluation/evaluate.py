@@ -72,31 +72,11 @@ def evaluate_benchmark(
     galleries = _Galleries(selected, models)
     names = galleries.names
     missing = _missing(wanted, names, allow_missing)
-    place_of = {name: i for i, name in enumerate(names)}
-    captions: list[str] = []
-    owners: list[int] = []
-    own: list[list[int]] = [[] for _ in names]
-    for image in annotations.images:
-        if image.name in missing:
-            continue
-        for caption in image.captions:
-            own[place_of[image.name]].append(len(captions))
-            owners.append(place_of[image.name])
-            captions.append(caption)
-    owner: Indices = np.array(owners, dtype=np.intp)
+    captions, owner = _captions(annotations, names, missing)
     to_find = list(owner.reshape(-1, 1))
-    to_tell = [np.array(rows) for rows in own]
-    found = []
-    for setup in setups:
-        gallery, vectors = galleries.of(setup), galleries.queries(captions, setup)
-        asked, told = galleries.words(captions, setup), galleries.reversed_words(captions, setup)
-        to_image = place_images(vectors, gallery.documents, to_find, setup.rule, asked)
-        to_text = place_captions(gallery.documents, vectors, to_tell, setup.rule, told)
-        directions = {
-            "image_to_text": Direction(to_text, np.arange(len(own))),
-            "text_to_image": Direction(to_image, owner),
-        }
-        found.append(Found(f"skytext: {setup}", setup.to_json(), directions))
+    ends = np.cumsum(np.bincount(owner, minlength=len(names)))
+    to_tell = np.split(np.argsort(owner, kind="stable"), ends[:-1])
+    found = [_both_ways(galleries, captions, owner, to_tell, setup) for setup in setups]
     if image_model is not None:
         found += found_by_images(
             image_model,
@@ -118,6 +98,39 @@ def evaluate_benchmark(
         ties=ties,
         rows=measure(found, ties),
     )
+
+
+def _captions(
+    annotations: Annotations, names: Sequence[str], missing: Collection[str]
+) -> tuple[list[str], Indices]:
+    """Return the captions of the images that are there, and of each one its image's place."""
+    place_of = {name: i for i, name in enumerate(names)}
+    owned = [
+        (caption, place_of[image.name])
+        for image in annotations.images
+        if image.name not in missing
+        for caption in image.captions
+    ]
+    return [caption for caption, _ in owned], np.array([i for _, i in owned], dtype=np.intp)
+
+
+def _both_ways(
+    galleries: _Galleries,
+    captions: Sequence[str],
+    owner: Indices,
+    to_tell: Sequence[Indices],
+    setup: Setup,
+) -> Found:
+    gallery, vectors = galleries.of(setup), galleries.queries(captions, setup)
+    asked, told = galleries.words(captions, setup), galleries.reversed_words(captions, setup)
+    to_find = list(owner.reshape(-1, 1))
+    to_image = place_images(vectors, gallery.documents, to_find, setup.rule, asked)
+    to_text = place_captions(gallery.documents, vectors, to_tell, setup.rule, told)
+    directions = {
+        "image_to_text": Direction(to_text, np.arange(len(to_tell))),
+        "text_to_image": Direction(to_image, owner),
+    }
+    return Found(f"skytext: {setup}", setup.to_json(), directions)
 
 
 def evaluate_queries(

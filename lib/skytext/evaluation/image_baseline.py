@@ -54,25 +54,12 @@ def found_by_images(
     Raises:
         CallError: an image has no vector.
     """
-    there = [vector for vector in own_vectors if vector is not None]
-    if len(there) < len(own_vectors):
-        raise CallError(
-            f"{len(own_vectors) - len(there):,} of {len(own_vectors):,} images have no vector of "
-            "their own: skytext embed-images gives them one"
-        )
-    images = Documents(np.stack(there), np.arange(len(there)))
+    images = _as_documents(own_vectors)
     queries = embed_once(texts, model.queries)
-    alone = {
-        "text_to_image": Direction(
-            place_images(queries, images, to_find, PAPER_RULE), _units(to_find, to_tell)
-        )
-    }
-    both = {
-        "text_to_image": Direction(
-            _fused([_images_for(queries, images), _images_for(text_vectors, documents)], to_find),
-            _units(to_find, to_tell),
-        )
-    }
+    units = _units(to_find, to_tell)
+    by_both = [_images_for(queries, images), _images_for(text_vectors, documents)]
+    alone = {"text_to_image": Direction(place_images(queries, images, to_find, PAPER_RULE), units)}
+    both = {"text_to_image": Direction(_fused(by_both, to_find), units)}
     if to_tell is not None:
         units = np.arange(len(to_tell))
         alone["image_to_text"] = Direction(
@@ -93,6 +80,16 @@ def found_by_images(
             _ordered(both),
         ),
     ]
+
+
+def _as_documents(own_vectors: Sequence[Floats | None]) -> Documents:
+    there = [vector for vector in own_vectors if vector is not None]
+    if len(there) < len(own_vectors):
+        raise CallError(
+            f"{len(own_vectors) - len(there):,} of {len(own_vectors):,} images have no vector of "
+            "their own: skytext embed-images gives them one"
+        )
+    return Documents(np.stack(there), np.arange(len(there)))
 
 
 def _units(to_find: Sequence[Indices], to_tell: Sequence[Indices] | None) -> Indices:

@@ -22,6 +22,8 @@ from skytext.stages.read import ShardReader, shard_row
 from skytext.stages.stop import StopFlag
 from skytext.stages.write import UnitRecord, UnitWriter
 
+_WHOLE_BLOCKS: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
+
 
 def build_dataset(
     plan: CaptionPlan,
@@ -39,21 +41,41 @@ def build_dataset(
         gpus_per_engine: GPUs an engine asks for.
         lead: from `start_lead`.
     """
-    config, job = plan.config, plan.config.job
     configure_ray_data()
     stop = StopFlag(plan.location, run_id)
+    units = _decoded(plan, prepared, run_id, stop)
+    units = _captioned(units, plan, prepared, gpus_per_engine, lead, stop)
+    return _written(units, plan, prepared, run_id)
+
+
+def _decoded(
+    plan: CaptionPlan, prepared: Prepared, run_id: str, stop: StopFlag
+) -> ray.data.Dataset:
+    """Return units of decoded images."""
+    job = plan.config.job
     to_read = (shard for shard in prepared.shards if shard.must_read)
     rows = [shard_row(shard.shard, has_rows=shard.has_rows) for shard in to_read]
-    units = ray.data.from_items(rows, override_num_blocks=len(rows))
-    arrow: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
     read = {
         "num_cpus": job.read_cpus,
         "compute": TaskPoolStrategy(size=min(job.readers, len(rows))),
     }
     reader = _reader(plan, run_id, prepared.version, stop)
-    units = units.map_batches(reader.__call__, **read, **arrow)
-    units = units.map_batches(_decoder(plan).__call__, **read, **arrow)
-    units = units.map_batches(
+    units = ray.data.from_items(rows, override_num_blocks=len(rows))
+    units = units.map_batches(reader.__call__, **read, **_WHOLE_BLOCKS)
+    return units.map_batches(_decoder(plan).__call__, **read, **_WHOLE_BLOCKS)
+
+
+def _captioned(
+    units: ray.data.Dataset,
+    plan: CaptionPlan,
+    prepared: Prepared,
+    gpus_per_engine: float,
+    lead: Any,
+    stop: StopFlag,
+) -> ray.data.Dataset:
+    """Return units of described images, by the pool of engines."""
+    config = plan.config
+    return units.map_batches(
         CaptionUnits,
         fn_constructor_args=(config.caption, config.images, plan.caption_model, plan.prompt),
         fn_constructor_kwargs={
@@ -63,28 +85,36 @@ def build_dataset(
             "lead": lead,
             "make_captioner": plan.make_captioner,
         },
-        compute=actor_pool(config.caption.engine.num_engines, job.units_in_flight),
+        compute=actor_pool(config.caption.engine.num_engines, config.job.units_in_flight),
         num_cpus=config.caption.engine.num_cpus_per_engine,
         num_gpus=gpus_per_engine,
-        **arrow,
+        **_WHOLE_BLOCKS,
     )
+
+
+def _written(
+    units: ray.data.Dataset, plan: CaptionPlan, prepared: Prepared, run_id: str
+) -> ray.data.Dataset:
+    """Return records of units, embedded and staged."""
+    config, job = plan.config, plan.config.job
     units = units.map_batches(
         EmbedUnits,
         fn_constructor_args=(config.embed, plan.embed_model),
         compute=actor_pool(config.embed.num_actors, 1),
         num_cpus=config.embed.num_cpus_per_actor,
         num_gpus=config.embed.num_gpus_per_actor,
-        **arrow,
+        **_WHOLE_BLOCKS,
     )
     writer = UnitWriter(
         plan.location, run_id, plan.caption_fingerprint, plan.identity.embedding_fingerprint
     )
+    num_shards = sum(shard.must_read for shard in prepared.shards)
     return units.map_batches(
         writer.__call__,
         num_cpus=job.write_cpus,
         # Every shard gives at least one unit; Ray warns of places that stay empty.
-        compute=TaskPoolStrategy(size=min(job.writers, len(rows))),
-        **arrow,
+        compute=TaskPoolStrategy(size=min(job.writers, num_shards)),
+        **_WHOLE_BLOCKS,
     )
 
 

@@ -33,51 +33,56 @@ from skytext.service.responses import ApiJson, GeoJson
 
 def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
     """Add ``/search`` and what is below it."""
-    limits = config.service.limits
+    searches = _Searches(backend, config)
+    _add_search(router, searches)
+    _add_search_by_link(router, searches)
+    _add_batch(router, searches)
+    _add_search_by_image(router, searches)
 
-    def check(request: SearchRequest) -> None:
-        if request.k > limits.max_k:
-            raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {request.k})")
 
-    def note(request: Request, requests: list[SearchRequest], answers: list[Any]) -> None:
+class _Searches:
+    """Answers searches within the limits of the service, and says what was done for the log."""
+
+    def __init__(self, backend: Backend, config: Config) -> None:
+        self.backend = backend
+        self.config = config
+
+    async def answer(
+        self, request: Request, requests: list[SearchRequest], versions: list[int | None]
+    ) -> list[dict[str, Any]]:
+        """Return an answer for each of the requests."""
+        max_k = self.config.service.limits.max_k
+        for one in requests:
+            if one.k > max_k:
+                raise ConfigError(f"k must be 1 to {max_k} here (given: {one.k})")
+        answers = await self.backend.search(requests, versions)
+        self._note(request, requests, answers)
+        return answers
+
+    def _note(self, request: Request, requests: list[SearchRequest], answers: list[Any]) -> None:
         log: dict[str, Any] = {
             "num_searches": len(answers),
             "num_hits": sum(len(answer["hits"]) for answer in answers),
             "table_version": answers[0]["table_version"],
         }
-        if config.service.log_queries:
+        if self.config.service.log_queries:
             log["queries"] = [
                 r.model_dump(mode="json", exclude_defaults=True, exclude={"cursor"})
                 for r in requests
             ]
         request.state.log = log
 
-    async def answer(
-        request: Request, requests: list[SearchRequest], versions: list[int | None]
-    ) -> list[dict[str, Any]]:
-        for one in requests:
-            check(one)
-        answers = await backend.search(requests, versions)
-        note(request, requests, answers)
-        return answers
 
-    both = {
-        200: {
-            "content": {
-                geojson.MEDIA_TYPE: {
-                    "schema": FeatureCollectionModel.model_json_schema(
-                        ref_template="#/components/schemas/{model}"
-                    )
-                }
-            }
-        },
-        **problem_responses(410),
-    }
+def _json_or_geojson() -> dict[int | str, dict[str, Any]]:
+    schema = FeatureCollectionModel.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {200: {"content": {geojson.MEDIA_TYPE: {"schema": schema}}}, **problem_responses(410)}
 
+
+def _add_search(router: APIRouter, searches: _Searches) -> None:
     @router.post(
         "/search",
         response_model=SearchAnswer,
-        responses=both,
+        responses=_json_or_geojson(),
         tags=["search"],
         summary="Search in plain words",
     )
@@ -86,15 +91,17 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
 
         With `Accept: application/geo+json` the answer is a GeoJSON FeatureCollection.
         """
-        (found,) = await answer(request, [body.to_request()], [body.version])
+        (found,) = await searches.answer(request, [body.to_request()], [body.version])
         if geojson.MEDIA_TYPE in request.headers.get("accept", ""):
             return GeoJson(geojson.feature_collection(found))
         return ApiJson(found)
 
+
+def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
     @router.get(
         "/search",
         response_model=SearchAnswer,
-        responses=both,
+        responses=_json_or_geojson(),
         tags=["search"],
         summary="Search by a link",
     )
@@ -127,8 +134,12 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
             filter=where,
             cursor=cursor,
         )
-        (found,) = await answer(request, [body.to_request()], [version])
+        (found,) = await searches.answer(request, [body.to_request()], [version])
         return GeoJson(geojson.feature_collection(found)) if format == "geojson" else ApiJson(found)
+
+
+def _add_batch(router: APIRouter, searches: _Searches) -> None:
+    max_batch = searches.config.service.limits.max_batch
 
     @router.post(
         "/search/batch",
@@ -139,15 +150,20 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
     )
     async def search_batch(body: BatchBody, request: Request) -> Response:
         """Answer several searches from one version of the table."""
-        if len(body.searches) > limits.max_batch:
+        if len(body.searches) > max_batch:
             raise ProblemError(
                 413,
                 "too-large",
-                f"a batch may have {limits.max_batch} searches (given: {len(body.searches)})",
+                f"a batch may have {max_batch} searches (given: {len(body.searches)})",
             )
         requests = [one.to_request() for one in body.searches]
-        answers = await answer(request, requests, [one.version for one in body.searches])
+        answers = await searches.answer(request, requests, [one.version for one in body.searches])
         return ApiJson({"answers": answers})
+
+
+def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
+    images = searches.config.images
+    limits = ImageLimits(images.max_pixels, images.min_side_px)
 
     @router.post(
         "/search/image",
@@ -168,13 +184,13 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
         """
         data = await file.read()
         try:
-            inspect_image(data, ImageLimits(config.images.max_pixels, config.images.min_side_px))
+            inspect_image(data, limits)
         except SampleError as error:
             raise ProblemError(422, "not-an-image", error.detail) from error
-        texts = await backend.describe(data, uuid.uuid4().hex)
+        texts = await searches.backend.describe(data, uuid.uuid4().hex)
         where = None if filter is None else parse_filter(filter)
         described = SearchRequest(described=tuple(texts), k=k, where=where)
-        (found,) = await answer(request, [described], [None])
+        (found,) = await searches.answer(request, [described], [None])
         return ApiJson({**found, "queries": texts})
 
 
