@@ -128,6 +128,13 @@ def test_a_block_is_fused_like_each_query_alone(fusion: Any) -> None:
         np.testing.assert_allclose(block[i], alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("fusion", ["rrf", "z", "minmax", "floor"])
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+def test_nothing_to_rank_is_ranked_as_nothing(fusion: Any, shape: tuple[int, ...]) -> None:
+    empty = np.zeros(shape)
+    assert fuse([empty, empty], fusion, floors=[-1, 0]).shape == shape
+
+
 def test_equals_go_by_their_keys() -> None:
     scores = np.array([0.5, 0.9, 0.5, NAN])
     assert best(scores, ["c", "a", "b", "d"], 10).tolist() == [1, 2, 0]

@@ -22,6 +22,7 @@ block of queries are the same call.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -163,7 +164,7 @@ def best(scores: NDArray[Any], keys: Sequence[str] | NDArray[Any], k: int) -> In
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Equals share the best of their ranks; what is not there (NaN) gets 0."""
-    flat = scores.reshape(-1, scores.shape[-1])
+    flat = scores.reshape(math.prod(scores.shape[:-1]), scores.shape[-1])
     found = np.zeros_like(flat)
     for i, row in enumerate(flat):
         there = ~np.isnan(row)

@@ -1,0 +1,72 @@
+"""Searches over HTTP from several clients at once, and what became of each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import httpx
+
+ANSWERED = "200"
+
+
+class Asked(NamedTuple):
+    """One request: when it was sent and answered (`time.monotonic`), and what came back.
+
+    ``outcome`` is the status, or the name of the error where none came.
+    """
+
+    sent: float
+    ended: float
+    outcome: str
+
+
+def new_client(url: str) -> httpx.Client:
+    """Return a client of a service that wants no key."""
+    return httpx.Client(base_url=url, trust_env=False, timeout=60)
+
+
+@contextmanager
+def load(
+    url: str, bodies: list[Any], num_clients: int, check: Callable[[int, Any], None] | None = None
+) -> Iterator[list[Asked]]:
+    """Let clients post to ``/v1/search/batch`` until the block ends; yields what was asked.
+
+    Args:
+        url: of the service.
+        bodies: sent in turn, by every client from another one on.
+        num_clients: each with one request on its way at a time.
+        check: is given the number of the body and the answer to it; what it raises is raised at the
+            end of the block.
+    """
+    done, asked = threading.Event(), list[Asked]()
+
+    def ask(first: int) -> None:
+        number = first
+        with new_client(url) as http:
+            while not done.is_set():
+                number = (number + 1) % len(bodies)
+                sent = time.monotonic()
+                try:
+                    answer = http.post("/v1/search/batch", json=bodies[number])
+                    outcome = str(answer.status_code)
+                except httpx.TransportError as error:
+                    answer, outcome = None, type(error).__name__
+                asked.append(Asked(sent, time.monotonic(), outcome))
+                if answer is not None and outcome == ANSWERED and check is not None:
+                    check(number, answer.json())
+
+    with ThreadPoolExecutor(num_clients) as pool:
+        clients: list[Future[None]] = [
+            pool.submit(ask, i * len(bodies) // num_clients) for i in range(num_clients)
+        ]
+        try:
+            yield asked
+        finally:
+            done.set()
+        for client in clients:
+            client.result()
