@@ -155,14 +155,7 @@ class ImageSearcher:
         )
         described = None
         if mode == "image+dense":
-            described = make_table_embedder(
-                location.uri,
-                model=opened.identity.embedding_model,
-                revision=opened.identity.embedding_revision,
-                fingerprint=opened.identity.embedding_fingerprint,
-                embed=embed,
-                named=embedding_model,
-            )
+            described = make_table_embedder(location.uri, opened.identity, embed, embedding_model)
         return cls(opened, embedder, described)
 
     def search(

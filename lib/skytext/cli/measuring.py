@@ -217,14 +217,7 @@ class _Models(dict[str | None, Embedders]):
         embed, named = self._call.embed, name or self._call.embedding_model
         if name is None and self.table is not None:
             identity = self.table.identity
-            return make_table_embedder(
-                self.table.location.uri,
-                model=identity.embedding_model,
-                revision=identity.embedding_revision,
-                fingerprint=identity.embedding_fingerprint,
-                embed=embed,
-                named=named,
-            )
+            return make_table_embedder(self.table.location.uri, identity, embed, named)
         if named is not None:
             embed = embed.model_copy(update={"model": named, "revision": None})
         return make_embedder(embed, embed_model(embed))

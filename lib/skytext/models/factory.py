@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from skytext.config import CaptionConfig, EmbedConfig, ImageConfig, ImageEmbedConfig
 from skytext.errors import TableError
@@ -113,22 +114,30 @@ def make_table_image_embedder(
     return make_image_embedder(config, found)
 
 
+class EmbeddedBy(Protocol):
+    """What a table says of the model that it was embedded with: its name and what tells it."""
+
+    @property
+    def embedding_model(self) -> str:
+        """The model's name."""
+
+    @property
+    def embedding_revision(self) -> str:
+        """The hub commit, or empty."""
+
+    @property
+    def embedding_fingerprint(self) -> str:
+        """Of the model, its prompts and the text layout."""
+
+
 def make_table_embedder(
-    table: str,
-    *,
-    model: str,
-    revision: str | None,
-    fingerprint: str,
-    embed: EmbedConfig | None = None,
-    named: str | None = None,
+    table: str, by: EmbeddedBy, embed: EmbedConfig | None = None, named: str | None = None
 ) -> Embedder:
     """Load the embedder that a table was embedded with, and no other.
 
     Args:
         table: its address, for people.
-        model: the model's name, as the table has it.
-        revision: the hub commit, as the table has it; None or empty for none.
-        fingerprint: as the table has it.
+        by: the model, as the table has it.
         embed: how the model runs; which one it is, the table says.
         named: where the table's model is now, if its name no longer leads to it.
 
@@ -138,15 +147,15 @@ def make_table_embedder(
     """
     config = (embed or EmbedConfig()).model_copy(
         update={
-            "model": named or model,
+            "model": named or by.embedding_model,
             # A model that was named is taken as it is; the fingerprint tells whether it fits.
-            "revision": None if named else revision or None,
+            "revision": None if named else by.embedding_revision or None,
         }
     )
     found = embed_model(config)
-    if embedding_fingerprint(found) != fingerprint:
+    if embedding_fingerprint(found) != by.embedding_fingerprint:
         raise TableError(
-            f"{table} was embedded with {model!r}, and {config.model!r} is not that model: name "
-            "its folder or revision with --embedding-model"
+            f"{table} was embedded with {by.embedding_model!r}, and {config.model!r} is not that "
+            "model: name its folder or revision with --embedding-model"
         )
     return make_embedder(config, found)

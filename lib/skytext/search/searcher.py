@@ -88,15 +88,7 @@ class Searcher:
         """
         location = TableLocation.parse(table)
         opened = ImagesTable.open_served(location, version)
-        identity = opened.identity
-        embedder = make_table_embedder(
-            location.uri,
-            model=identity.embedding_model,
-            revision=identity.embedding_revision,
-            fingerprint=identity.embedding_fingerprint,
-            embed=embed,
-            named=embedding_model,
-        )
+        embedder = make_table_embedder(location.uri, opened.identity, embed, embedding_model)
         return cls(opened, embedder, index, search)
 
     @property

@@ -32,13 +32,7 @@ class EmbeddingWorker:
         location = TableLocation.parse(table)
         opened = ImagesTable.open_served(location, config.service.version)
         identity = opened.identity
-        self._embedder = make_table_embedder(
-            location.uri,
-            model=identity.embedding_model,
-            revision=identity.embedding_revision,
-            fingerprint=identity.embedding_fingerprint,
-            embed=config.embed,
-        )
+        self._embedder = make_table_embedder(location.uri, identity, config.embed)
         self._meter = meter
         # One thread: the model uses all cores that it may for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
