@@ -87,11 +87,13 @@ class LimitsConfig(Section):
         60.0, description="The same for searches by an uploaded image, which is described first."
     )
     max_running: PositiveInt = Field(
-        8, description="Requests that an ingress replica works on at once."
+        4,
+        description="Requests that an ingress replica works on at once: more than twice the cores "
+        "behind it only makes each of them slower.",
     )
     max_waiting: int = Field(64, ge=0, description="Requests that wait for their turn; more: 503.")
     max_wait_s: PositiveFloat = Field(
-        0.25,
+        0.1,
         description="A request that waited so long is refused: 503. It bounds the answer time "
         "under any load.",
     )

@@ -24,7 +24,7 @@ from tests.proof.commands import Command, command
 from tests.proof.service_load import ANSWERED, Asked, load, new_client
 
 NUM_CHANGES = int(os.environ.get("SKYTEXT_NUM_PROMOTIONS", "1000"))
-NUM_IMAGES, NUM_MORE = 10_000, 200
+NUM_IMAGES, NUM_MORE = 10_000, 2_000
 RUN_S = 600
 START_S = 180
 PICKED_UP_S = 10
