@@ -36,6 +36,8 @@ def load(
 ) -> Iterator[list[Asked]]:
     """Let clients post to ``/v1/search/batch`` until the block ends; yields what was asked.
 
+    A client heeds ``Retry-After``.
+
     Args:
         url: of the service.
         bodies: sent in turn, by every client from another one on.
@@ -57,8 +59,12 @@ def load(
                 except httpx.TransportError as error:
                     answer, outcome = None, type(error).__name__
                 asked.append(Asked(sent, time.monotonic(), outcome))
-                if answer is not None and outcome == ANSWERED and check is not None:
+                if answer is None:
+                    continue
+                if outcome == ANSWERED and check is not None:
                     check(number, answer.json())
+                # A client that is told to wait does so.
+                done.wait(float(answer.headers.get("Retry-After", 0)))
 
     with ThreadPoolExecutor(num_clients) as pool:
         clients: list[Future[None]] = [
