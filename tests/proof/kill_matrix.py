@@ -22,7 +22,9 @@ from skytext.table.location import TableLocation
 from skytext.table.staging import staged_unit_ids
 from tests.proof.commands import Command, command
 
-RUN_S, CLEAN_UP_S = 240, 60
+RUN_S = 240
+# Ray's agents on a node try for 60 s to tell a head that may be dead, too, that their raylet is.
+CLEAN_UP_S = 90
 # What differs between two runs that did the same.
 _OF_THE_RUN = ("run_id", "unit_id", "created_at")
 _MODELS = ("captions", "vectors", "text", "num_variants", "num_truncated_variants")

@@ -17,7 +17,7 @@ from skytext.stages.commit import RemoteCommitter, commit_units
 from skytext.table.claim import Claim, Holder, hold
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.staging import data_files, delete_files, staged_unit_ids
+from skytext.table.staging import data_files, delete_files, forget_records, staged_unit_ids
 from skytext.table.state import StateStore
 from tests.table.rows import (
     committer,
@@ -84,6 +84,18 @@ def test_without_the_claim_nothing_is_committed(where: TableLocation, claim: Cla
     assert ImagesTable.open(where).version == version
     # For the run that has the table now.
     assert unit.unit_id in staged_unit_ids(where)
+
+
+def test_who_finds_its_records_gone_is_told_that_the_claim_was_lost(
+    where: TableLocation, claim: Claim
+) -> None:
+    """A successor adopted what the sleeper had staged."""
+    version = make_table(where, good_rows(0, 1)).version
+    unit = stage(where, good_rows(1, 1))
+    lose(where)
+    forget_records(where, [unit])
+    with pytest.raises(TableHeldError, match="lost"):
+        commit_units(where, claim.number, identity(), version, (unit.unit_id,))
 
 
 def test_a_group_that_conflicts_keeps_its_records(where: TableLocation, claim: Claim) -> None:

@@ -18,7 +18,7 @@ import ray
 
 from skytext.errors import JobError
 from skytext.stages.cluster import result_of
-from skytext.table.claim import Claim, check_claim
+from skytext.table.claim import Claim, check_claim, told_by_claim
 from skytext.table.commit import Committer
 from skytext.table.images import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
@@ -79,10 +79,13 @@ def commit_units(
     unit_ids: tuple[str, ...],
 ) -> int:
     """Commit staged units by their records, then delete these; return the new version."""
-    units = read_records(location, unit_ids)
-    for unit in units:
-        if not has_all_files(location, unit):
-            raise JobError(f"unit {unit.unit_id}: its files are gone: run the same command again")
+    with told_by_claim(location, claim_number):
+        units = read_records(location, unit_ids)
+        for unit in units:
+            if not has_all_files(location, unit):
+                raise JobError(
+                    f"unit {unit.unit_id}: its files are gone: run the same command again"
+                )
     committer = Committer(location, identity, version)
     check_claim(location, claim_number)
     new_version = committer.commit(units)

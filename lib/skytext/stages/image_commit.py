@@ -20,7 +20,7 @@ import ray
 from skytext.stages.cluster import result_of
 from skytext.stages.image_list import group_fragments
 from skytext.table.adopt import collect_orphans
-from skytext.table.claim import Claim, check_claim
+from skytext.table.claim import Claim, check_claim, told_by_claim
 from skytext.table.commit import Committer
 from skytext.table.image_column import (
     ImageIdentity,
@@ -97,7 +97,8 @@ def commit_units(
     location: TableLocation, claim_number: int, version: int, unit_ids: tuple[str, ...]
 ) -> int:
     """Commit staged units, then delete what was staged; return the new version."""
-    units = [read_vectors(location, unit_id) for unit_id in unit_ids]
+    with told_by_claim(location, claim_number):
+        units = [read_vectors(location, unit_id) for unit_id in unit_ids]
     check_claim(location, claim_number)
     new_version = commit_vectors(location, version, units)
     forget_vectors(location, unit_ids)

@@ -143,6 +143,22 @@ def check_claim(location: TableLocation, number: int) -> None:
 
 
 @contextmanager
+def told_by_claim(location: TableLocation, number: int) -> Iterator[None]:
+    """Say of what fails inside that claim ``number`` was lost, where that is why.
+
+    A successor commits what is staged and deletes its records: who lost the claim finds them gone.
+
+    Raises:
+        TableHeldError: another run took over.
+    """
+    try:
+        yield
+    except JobError:
+        check_claim(location, number)
+        raise
+
+
+@contextmanager
 def hold(
     location: TableLocation, run_id: str, command: str, *, lease_s: float = LEASE_S
 ) -> Iterator[Claim]:
