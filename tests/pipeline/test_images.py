@@ -164,7 +164,10 @@ def test_what_a_dead_run_had_staged_or_committed_is_not_embedded_again(
     asked = journal.read_text().split()
     assert len(set(asked)) == 21
     # What was in an actor's hands when the run died, neither staged nor committed, is asked again.
-    assert len(asked) - len(asked_before) == summary.num_embedded
+    again = asked[len(asked_before) :]
+    assert len(again) == summary.num_embedded
+    assert len(set(asked_before)) == len(asked_before)
+    assert len(set(again)) == len(again)
     assert staged_vector_units(where) == []
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from skytext.errors import JobError
+from skytext.errors import InterruptedRunError, JobError
 from skytext.pipeline.stopping import Stopping
 from skytext.stages.stop import StopFlag
 
@@ -93,3 +93,20 @@ def commit_as_staged(
     finally:
         if stopping.is_asked:
             stop.lower()
+
+
+def check_not_stopped(stopping: Stopping, what: str) -> None:
+    """End a run that was asked to end.
+
+    Args:
+        stopping: watched over the run.
+        what: it has committed, for people.
+
+    Raises:
+        InterruptedRunError: it was asked.
+    """
+    if stopping.is_asked:
+        why = "the cluster takes this node away" if stopping.is_node_leaving else "stopped as asked"
+        raise InterruptedRunError(
+            f"{why}; {what} of this run are committed: run the same command again to go on"
+        )

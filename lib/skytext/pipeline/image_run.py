@@ -19,7 +19,7 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from skytext.errors import CapacityError, IncompleteRunError, InterruptedRunError
-from skytext.pipeline.committing import Pending, commit_as_staged
+from skytext.pipeline.committing import Pending, check_not_stopped, commit_as_staged
 from skytext.pipeline.dataset import actor_pool, configure_ray_data, stream_records
 from skytext.pipeline.image_plan import ImagePlan
 from skytext.pipeline.image_progress import ImageProgress, ImageSummary
@@ -127,7 +127,7 @@ def _run(
             records = stream_records(_dataset(plan, prepared, stop))
             with contextlib.closing(_parsed(records)) as parsed:
                 commit_as_staged(parsed, take, pending, stop, stopping)
-            _check_not_stopped(progress, stopping)
+            check_not_stopped(stopping, f"the vectors of {progress.num_committed:,} images")
             on_progress(progress)
         except InterruptedRunError:
             counts = prepared.num_ok, prepared.num_there + progress.num_committed
@@ -183,15 +183,6 @@ def _parsed(records: Generator[str, None, None]) -> Generator[VectorRecord, None
     with contextlib.closing(records):
         for text in records:
             yield VectorRecord.from_json(text)
-
-
-def _check_not_stopped(progress: ImageProgress, stopping: Stopping) -> None:
-    if stopping.is_asked:
-        why = "the cluster takes this node away" if stopping.is_node_leaving else "stopped as asked"
-        raise InterruptedRunError(
-            f"{why}; the vectors of {progress.num_committed:,} images of this run are "
-            "committed: run the same command again to go on"
-        )
 
 
 def _prove(progress: ImageProgress, counts: tuple[int, int]) -> None:

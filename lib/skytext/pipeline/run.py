@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError
-from skytext.pipeline.committing import Pending, commit_as_staged
+from skytext.pipeline.committing import Pending, check_not_stopped, commit_as_staged
 from skytext.pipeline.dataset import build_dataset, stream
 from skytext.pipeline.plan import CaptionPlan
 from skytext.pipeline.progress import Progress, RunSummary, summarise
@@ -88,7 +88,7 @@ def _run(
                 progress.finish_s = commit_as_staged(
                     records, units.take, units.pending, stop, stopping
                 )
-            _check_not_stopped(progress, stopping)
+            check_not_stopped(stopping, f"{progress.num_committed:,} images")
             on_progress(progress)
         except (InterruptedRunError, FailureRateError) as error:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
@@ -171,15 +171,6 @@ class _Units:
                 f"{worst} ({count:,}): more than --max-failure-rate {job.max_failure_rate:g} "
                 "allows; what is done is committed, skytext failures shows samples"
             )
-
-
-def _check_not_stopped(progress: Progress, stopping: Stopping) -> None:
-    if stopping.is_asked:
-        why = "the cluster takes this node away" if stopping.is_node_leaving else "stopped as asked"
-        raise InterruptedRunError(
-            f"{why}; {progress.num_committed:,} images of this run are committed: "
-            "run the same command again to go on"
-        )
 
 
 def _prove(table: TableCounts, progress: Progress) -> Counter[str]:

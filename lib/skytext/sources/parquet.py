@@ -162,12 +162,11 @@ class _Shard:
     def __init__(self, shard: Shard, options: ReadOptions, *, stat: bool = False) -> None:
         self._shard = shard
         self._file, self._parquet = _open(shard, stat=stat)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
             self._columns = _columns(self._parquet, options)
             self._num_rows = self._check_rows()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
         self._occurrences: dict[str, int] = defaultdict(int)
 
     def close(self) -> None:
@@ -324,7 +323,8 @@ class _Shard:
 
 def _open(shard: Shard, *, stat: bool) -> tuple[RangedFile, pq.ParquetFile]:
     file = open_ranged(shard.uri, etag=shard.etag, size_bytes=None if stat else shard.size_bytes)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(file.close)
         try:
             parquet = pq.ParquetFile(
                 pa.PythonFile(file, mode="r"),
@@ -337,9 +337,7 @@ def _open(shard: Shard, *, stat: bool) -> tuple[RangedFile, pq.ParquetFile]:
             if file.fault is not None:
                 raise file.fault from err
             raise _unreadable(file, err) from err
-    except BaseException:
-        file.close()
-        raise
+        undo.pop_all()
     return file, parquet
 
 
