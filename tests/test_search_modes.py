@@ -302,7 +302,7 @@ def test_like_an_image_finds_its_kind_and_not_itself(searcher: Searcher, rows: R
     np.testing.assert_allclose([hit.score for hit in result.hits], expected, atol=1e-5)
     assert row["image_id"] not in ids(result.hits)
     described = searcher.search(
-        SearchRequest(described=tuple(c["one_sentence"] for c in row["captions"]), k=1)
+        SearchRequest(described=tuple(c["one_sentence"] for c in row["captions"]), k=1, exact=True)
     )
     assert described.hits[0].score >= result.hits[0].score
 

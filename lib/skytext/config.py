@@ -322,7 +322,8 @@ class IndexConfig(Section):
     )
     refine_factor: PositiveInt | None = Field(
         None,
-        description="Candidates re-scored exactly, times k; null: measured like nprobes.",
+        description="Candidates re-scored exactly, times k (times 10 for a smaller k); null: "
+        "measured like nprobes.",
     )
     target_recall: Fraction = Field(
         0.99, description="recall@10 against exact search that nprobes is chosen for."

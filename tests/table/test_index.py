@@ -207,6 +207,16 @@ def test_an_index_returns_more_to_look_at_and_rows_come_as_they_are_asked_for(
         np.testing.assert_array_equal(variants.vectors, vectors[members].reshape(-1, DIM))
 
 
+@pytest.mark.parametrize("k", [1, 2, 9])
+def test_fewer_than_ten_are_looked_for_as_ten_are(
+    clustered: tuple[ImagesTable, Any, Any], k: int
+) -> None:
+    table, _, queries = clustered
+    ten = nearest(table, queries[0], 10, Probing(50, 3), covered=True)
+    fewer = nearest(table, queries[0], k, Probing(50, 3), covered=True)
+    np.testing.assert_array_equal(fewer.ids, ten.ids)
+
+
 def test_more_hits_than_rows_are_all_rows_that_are_done(
     clustered: tuple[ImagesTable, Any, Any],
 ) -> None:

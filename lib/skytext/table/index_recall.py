@@ -24,9 +24,8 @@ import pyarrow as pa
 from skytext.config import IndexConfig
 from skytext.table.images import ImagesTable
 from skytext.table.query import Floats, nearest, scan_variants, take_variants, variants_of
-from skytext.table.vector_index import VECTOR_INDEX, Probing, is_covered
+from skytext.table.vector_index import NEIGHBOURS, VECTOR_INDEX, Probing, is_covered
 
-NEIGHBOURS = 10
 QUERY_COSINE = 0.8
 _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)

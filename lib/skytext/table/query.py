@@ -85,10 +85,10 @@ def nearest(
 ) -> Found:
     """Ask the vector index for the images whose best variant lies nearest.
 
-    It answers from its codes, so the scores are estimates: ``refine_factor`` times ``k`` images
-    come back for an exact look at their vectors (`take_variants`, which costs half of what it
-    costs to let Lance do that). They may be fewer, although more match: an index looks only into
-    the partitions around the query.
+    It answers from its codes, so the scores are estimates: more than ``k`` images come back for an
+    exact look at their vectors (`take_variants`, which costs half of what it costs to let Lance do
+    that). They may be fewer, although more match: an index looks only into the partitions around
+    the query.
 
     Args:
         table: a version with a vector index.
@@ -105,7 +105,7 @@ def nearest(
     query = {
         "column": "vectors",
         "q": vector,
-        "k": k * probing.refine_factor,
+        "k": probing.num_candidates(k),
         "metric": "cosine",
         "nprobes": probing.nprobes,
     }

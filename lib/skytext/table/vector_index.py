@@ -18,6 +18,8 @@ from skytext.config import IndexConfig, VectorIndexKind
 
 VECTOR_INDEX = "vectors_idx"
 TEXT_INDEX = "text_idx"
+# Recall is measured on this many nearest images.
+NEIGHBOURS = 10
 _FACTS_KEY = "skytext.vector_index"
 
 # k-means on 64 vectors a partition instead of 256: a quarter of the time, the same recall.
@@ -71,6 +73,13 @@ class Probing:
 
     nprobes: int
     refine_factor: int
+
+    def num_candidates(self, k: int) -> int:
+        """Return how many images to score exactly for the best ``k``.
+
+        What an index finds is measured on ten: fewer are looked for as ten are.
+        """
+        return max(k, NEIGHBOURS) * self.refine_factor
 
     def widened(self, part: float, num_partitions: int) -> Probing:
         """Return it for a search among a part of the rows, over 0 to 1.
