@@ -48,6 +48,8 @@ class Faults:
         pattern: a regular expression searched for in the path and query; others pass.
         at_byte: where a body breaks; None: somewhere that the seed decides.
         max_faults: after this many, everything passes; None: no end.
+        max_in_a_row: after this many of one path in a row, its next request passes; None: no end.
+            Where requests run side by side, their order decides which of them the faults meet.
     """
 
     seed: int = 0
@@ -62,6 +64,7 @@ class Faults:
     pattern: str = ""
     at_byte: int | None = None
     max_faults: int | None = None
+    max_in_a_row: int | None = None
 
     KINDS = ("delay", "reset", "truncate", "server_error", "slow_down", "expired")
 
@@ -109,6 +112,7 @@ class FaultyProxy:
             self._faults = faults
             self._random = random.Random(faults.seed)
             self._num_faults = 0
+            self._in_a_row: Counter[str] = Counter()
 
     @property
     def num_faults(self) -> int:
@@ -122,7 +126,9 @@ class FaultyProxy:
             faults = self._faults
             kind = "passed"
             ended = faults.max_faults is not None and self._num_faults >= faults.max_faults
-            if method in faults.methods and re.search(faults.pattern, path) and not ended:
+            spared = self._in_a_row[path] == faults.max_in_a_row
+            concerned = method in faults.methods and re.search(faults.pattern, path)
+            if concerned and not ended and not spared:
                 left = self._random.random()
                 for name, rate in faults.rates.items():
                     if left < rate:
@@ -130,6 +136,7 @@ class FaultyProxy:
                         self._num_faults += 1
                         break
                     left -= rate
+            self._in_a_row[path] = 0 if kind == "passed" else self._in_a_row[path] + 1
             self.counts[kind] += 1
             return kind, self._random.random(), faults
 

@@ -50,6 +50,8 @@ def test_what_a_store_gets_over_costs_nothing(proxy: FaultyProxy, source: str, s
         server_error=0.1,
         slow_down=0.1,
         max_faults=12,
+        # An object is asked for five times.
+        max_in_a_row=4,
         pattern=r"\.(tar|jpg)",
     )
     assert {s.member: s.data for s in read(source)} == IMAGES

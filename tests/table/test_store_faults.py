@@ -22,6 +22,7 @@ FAULTS = Faults(
     server_error=0.05,
     slow_down=0.05,
     methods=frozenset({"GET", "HEAD", "PUT", "POST"}),
+    max_in_a_row=4,
 )
 
 
