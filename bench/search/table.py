@@ -1,7 +1,7 @@
 """A table of drawn vectors, as skytext writes its own: schema, identity, metadata, captions.
 
-The captions are short and made of a few words; their vectors are not theirs. Everything but the
-text is as large as in a real table. Rows say where and when they were taken, so that filters have
+The captions are drawn too (`bench.search.texts`), and the vectors are not theirs; everything is as
+large as in a real table. Rows say where and when they were taken, so that filters have
 something to hold: `RARE_COLLECTION` is one image in a thousand, anywhere in the table.
 """
 
@@ -16,25 +16,24 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from bench.search.texts import draw_variants
 from bench.search.vectors import CaptionStatistics, CaptionVectors, Floats
 from skytext.config import EmbedConfig
 from skytext.models.identity import embed_model, embedding_fingerprint
-from skytext.schema import BBOX, STATUS_OK, TIMESTAMP, VARIANT, images_schema
+from skytext.schema import BBOX, FILE_VERSION, STATUS_OK, TIMESTAMP, VARIANT, images_schema
 from skytext.table.images import ImagesTable, TableIdentity
 from skytext.table.location import IMAGES, TableLocation
+from skytext.table.maintenance import ROWS_PER_FRAGMENT
 
 NUM_VARIANTS = 5
 SEED = 11
 RARE_COLLECTION = "rare"
 RARE_ONE_IN = 1000
-_ROWS_PER_FRAGMENT = 100_000
 _FIRST_DAY = dt.datetime(2016, 1, 1, tzinfo=dt.UTC)
 _NUM_DAYS = 3650
 _IMAGES_PER_SHARD = 1_000
-_KINDS = ("farmland", "forest", "harbour", "airport", "river", "town", "beach", "stadium")
-_SIGHTS = ("a bridge", "a road", "parked cars", "ships", "trees", "white roofs", "a track", "sand")
-_PLACES = ("north", "south", "east", "west", "centre", "upper left", "lower right", "middle")
 
 
 def caption_vectors(num_images: int) -> CaptionVectors:
@@ -64,7 +63,8 @@ def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
         reader,
         location.dataset_uri(IMAGES),
         mode="create",
-        max_rows_per_file=_ROWS_PER_FRAGMENT,
+        data_storage_version=FILE_VERSION,
+        max_rows_per_file=ROWS_PER_FRAGMENT,
         max_bytes_per_file=1 << 40,
     )
     return ImagesTable.open(location)
@@ -148,18 +148,12 @@ def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
 
 def _captions(numbers: Any, num_variants: int, rng: np.random.Generator) -> dict[str, Any]:
     """How the images were described: columns by name."""
-    words = rng.integers(0, len(_KINDS), (len(numbers) * num_variants, 3))
-    sentences = [f"{_KINDS[k]} with {_SIGHTS[s]}" for k, s, _ in words]
-    features = [f"{_SIGHTS[s]} in the {_PLACES[p]}" for _, s, p in words]
-    captions = [f"{one}; {feature}" for one, feature in zip(sentences, features, strict=True)]
-    stop = pa.repeat("stop", len(sentences))
-    columns = [pa.array(sentences), pa.array(features), pa.array(captions), stop]
-    variants = pa.StructArray.from_arrays(columns, fields=list(VARIANT))
-    offsets = np.arange(0, len(sentences) + 1, num_variants, dtype=np.int32)
-    texts = [
-        "\n".join(captions[start : start + num_variants])
-        for start in range(0, len(captions), num_variants)
-    ]
+    parts = draw_variants(len(numbers) * num_variants, rng)
+    stop = pa.repeat("stop", len(numbers) * num_variants)
+    variants = pa.StructArray.from_arrays([*parts.values(), stop], fields=list(VARIANT))
+    offsets = np.arange(0, len(stop) + 1, num_variants, dtype=np.int32)
+    each = pc.binary_join_element_wise(*parts.values(), "\n")
+    texts = pc.binary_join(pa.ListArray.from_arrays(offsets, each), "\n\n")
     return {
         "status": STATUS_OK,
         "captions": pa.ListArray.from_arrays(offsets, variants),

@@ -71,7 +71,9 @@ def index(
 def _described(report: IndexReport) -> str:
     if report.vector is None:
         return f"none: {report.num_rows:,} rows are searched exactly"
+    first = report.first_nprobes
+    early = "" if first is None else f", into {first} where hits are near"
     return (
         f"{report.vector}, {report.num_partitions} partitions, recall@10 "
-        f"{report.recall_at_10:.3f} looking into {report.nprobes} of them"
+        f"{report.recall_at_10:.3f} looking into {report.nprobes} of them{early}"
     )

@@ -60,14 +60,10 @@ class Served:
             config: probes and refinement in place of those that were measured.
         """
         facts = read_facts(table.dataset)
-        probing = None
-        if facts is not None:
-            nprobes = config.nprobes or facts.nprobes
-            probing = Probing(nprobes, config.refine_factor or facts.refine_factor)
         return cls(
             table=table,
             facts=facts,
-            probing=probing,
+            probing=None if facts is None else facts.probing(config),
             covered=facts is not None and is_covered(table.dataset, VECTOR_INDEX),
             has_text=TEXT_INDEX in index_names(table.dataset),
             text_covered=is_covered(table.dataset, TEXT_INDEX),

@@ -53,6 +53,7 @@ class IndexReport:
         num_partitions: of the vector index.
         num_bits: of its codes, or None.
         nprobes: partitions that a search looks into.
+        first_nprobes: those that it looks into first, or None: what it finds may be near enough.
         refine_factor: candidates that it scores exactly, times k.
         recall_at_10: of the vector index against exact search.
         num_rows: rows with vectors.
@@ -65,6 +66,7 @@ class IndexReport:
     num_partitions: int | None
     num_bits: int | None
     nprobes: int | None
+    first_nprobes: int | None
     refine_factor: int | None
     recall_at_10: float | None
     num_rows: int
@@ -124,6 +126,7 @@ def build_indexes(
         num_partitions=None if facts is None else facts.num_partitions,
         num_bits=None if facts is None else facts.num_bits,
         nprobes=None if facts is None else facts.nprobes,
+        first_nprobes=None if facts is None else facts.first_nprobes,
         refine_factor=None if facts is None else facts.refine_factor,
         recall_at_10=None if facts is None else facts.recall_at_10,
         num_rows=num_ok,
@@ -162,6 +165,7 @@ def _build_vector_index(
             f"than index.min_recall {config.min_recall:g}: it was dropped, nothing was promoted; "
             "give it more bits or partitions, or another index.kind"
         )
+    first = measured.probing.first
     facts = VectorIndexFacts(
         kind=plan.kind,
         num_partitions=num_partitions,
@@ -171,6 +175,8 @@ def _build_vector_index(
         recall_at_10=round(measured.recall, 4),
         num_queries=measured.num_queries,
         num_rows=num_rows,
+        first_nprobes=None if first is None else first.nprobes,
+        first_score=None if first is None else round(first.score, 4),
     )
     store_facts(built.dataset, facts)
     return facts

@@ -22,7 +22,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from obstore.exceptions import BaseError
 
 from skytext.errors import JobError
-from skytext.schema import images_schema
+from skytext.schema import FILE_VERSION, images_schema
 from skytext.table.again import again
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.state import StateStore, open_store
@@ -126,6 +126,7 @@ def _write(location: TableLocation, rows: pa.Table) -> list[FragmentMetadata]:
         location.dataset_uri(IMAGES),
         schema=rows.schema,
         mode="append",
+        data_storage_version=FILE_VERSION,
         storage_options=location.storage_options(),
     )
     return found

@@ -63,16 +63,32 @@ class VectorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstLook:
+    """Where a search by an index may end early: what was found is near, so little else can be.
+
+    Attributes:
+        nprobes: partitions looked into first.
+        score: the search ends there where its tenth hit, or its k-th of more, scores this much by
+            the index's codes.
+    """
+
+    nprobes: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Probing:
     """How far a search by an index looks.
 
     Attributes:
         nprobes: partitions.
         refine_factor: candidates scored exactly, times k.
+        first: where it may end early; None: nowhere.
     """
 
     nprobes: int
     refine_factor: int
+    first: FirstLook | None = None
 
     def num_candidates(self, k: int) -> int:
         """Return how many images to score exactly for the best ``k``.
@@ -84,7 +100,8 @@ class Probing:
     def widened(self, part: float, num_partitions: int) -> Probing:
         """Return it for a search among a part of the rows, over 0 to 1.
 
-        By the root: recall stays what it is without a filter (docs/retrieval.md).
+        By the root: recall stays what it is without a filter (docs/retrieval.md). How near the
+        hits are says nothing there: what lies nearer may not have passed the filter.
         """
         nprobes = min(num_partitions, math.ceil(self.nprobes / math.sqrt(part)))
         return Probing(max(nprobes, self.nprobes), self.refine_factor)
@@ -103,6 +120,8 @@ class VectorIndexFacts:
         recall_at_10: part of the ten nearest images of a query that the index finds.
         num_queries: on which that was measured.
         num_rows: images that were in the index.
+        first_nprobes: partitions that a search looks into first; None: there is no first look.
+        first_score: see `FirstLook`; None where there is none.
     """
 
     kind: str
@@ -113,6 +132,18 @@ class VectorIndexFacts:
     recall_at_10: float
     num_queries: int
     num_rows: int
+    first_nprobes: int | None = None
+    first_score: float | None = None
+
+    def probing(self, config: IndexConfig) -> Probing:
+        """Return how far a search looks: as was measured, or as the configuration has it."""
+        first = None
+        measured = config.nprobes is None and config.refine_factor is None
+        if measured and self.first_nprobes is not None and self.first_score is not None:
+            first = FirstLook(self.first_nprobes, self.first_score)
+        return Probing(
+            config.nprobes or self.nprobes, config.refine_factor or self.refine_factor, first
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
