@@ -83,9 +83,10 @@ def measure_index(table: ImagesTable, config: IndexConfig, num_partitions: int) 
     steps = _steps(config, num_partitions, chosen.refine_factor)
     further = [step for step in steps if step.nprobes > chosen.nprobes]
     widest = probings(config, num_partitions)[-1]
-    settings = [chosen, *further, *([] if widest in (chosen, *further) else [widest])]
-    early = [] if first is None else [replace(chosen, first=first)]
-    return judge(ask, queries[half:], truth[half:], [*early, *settings], config.target_recall)
+    settings = [replace(step, first=first) for step in (chosen, *further)]
+    if widest not in settings:
+        settings.append(widest)
+    return judge(ask, queries[half:], truth[half:], settings, config.target_recall)
 
 
 def _ask(table: ImagesTable, covered: bool, query: Floats, probing: Probing) -> Floats:

@@ -69,7 +69,7 @@ class FirstLook:
     Attributes:
         nprobes: partitions looked into first.
         score: the search ends there where its tenth hit, or its k-th of more, scores this much by
-            the index's codes.
+            the index's codes, on whatever scale that kind of index has.
     """
 
     nprobes: int
