@@ -198,8 +198,10 @@ class Searcher:
             cosines_of(question.vectors, vectors).max(axis=0) for vectors in scored.of_rows(ids)
         ]
         behind = ranking.ids[[place for _, others in places for place in others]]
-        names = take(self.table, behind, ["image_id"])
-        name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
+        name_of: dict[int, str] = {}
+        if len(behind):
+            names = take(self.table, behind, ["image_id"])
+            name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
         return tuple(
             _hit(
                 row,
