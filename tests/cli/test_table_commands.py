@@ -298,6 +298,7 @@ def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> N
         "num_bits": index["num_bits"],
         "nprobes": 1,
         "first_nprobes": None,
+        "first_score": None,
         "refine_factor": index["refine_factor"],
         "recall_at_10": 1.0,
         "num_queries": 2,

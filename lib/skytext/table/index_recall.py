@@ -83,7 +83,9 @@ def measure_index(table: ImagesTable, config: IndexConfig, num_partitions: int) 
     steps = _steps(config, num_partitions, chosen.refine_factor)
     further = [step for step in steps if step.nprobes > chosen.nprobes]
     widest = probings(config, num_partitions)[-1]
-    settings = [replace(step, first=first) for step in (chosen, *further)]
+    # A first look that loses too much on other queries is given up before partitions are added.
+    looks = (None,) if first is None else (first, None)
+    settings = [replace(step, first=look) for step in (chosen, *further) for look in looks]
     if widest not in settings:
         settings.append(widest)
     return judge(ask, queries[half:], truth[half:], settings, config.target_recall)
