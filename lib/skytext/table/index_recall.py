@@ -31,8 +31,8 @@ from skytext.table.vector_index import NEIGHBOURS, VECTOR_INDEX, FirstLook, Prob
 QUERY_COSINES = (0.9, 0.8)
 _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)
-# A first look goes into one partition in eight of those that the hardest queries need.
-_FIRST_PART = 1 / 8
+# A first look goes into a part of the partitions that the hardest queries need.
+_FIRST_PARTS = (1 / 8, 1 / 4)
 # Fewer queries than these do not show that a first look is enough.
 _MIN_SETTLED = 16
 
@@ -76,16 +76,15 @@ def measure_index(table: ImagesTable, config: IndexConfig, num_partitions: int) 
         ladder = probings(config, num_partitions)
         return judge(ask, queries, truth, [ladder[-1]], config.target_recall)
     chosen = choose(ask, queries[:half], truth[:half], config, num_partitions)
-    first = None
+    looks: list[FirstLook] = []
     if config.nprobes is None:
         look = partial(nearest, table, k=NEIGHBOURS, covered=covered)
-        first = choose_first(ask, look, queries[:half], truth[:half], chosen, config.target_recall)
+        looks = first_looks(ask, look, queries[:half], truth[:half], chosen, config.target_recall)
     steps = _steps(config, num_partitions, chosen.refine_factor)
     further = [step for step in steps if step.nprobes > chosen.nprobes]
     widest = probings(config, num_partitions)[-1]
     # A first look that loses too much on other queries is given up before partitions are added.
-    looks = (None,) if first is None else (first, None)
-    settings = [replace(step, first=look) for step in (chosen, *further) for look in looks]
+    settings = [replace(step, first=one) for step in (chosen, *further) for one in (*looks, None)]
     if widest not in settings:
         settings.append(widest)
     return judge(ask, queries[half:], truth[half:], settings, config.target_recall)
@@ -181,36 +180,39 @@ def _narrowest(
     return None
 
 
-def choose_first(
+def first_looks(
     ask: Ask,
     look: Callable[..., Found],
     queries: Floats,
     truth: Floats,
     chosen: Probing,
     wanted: float,
-) -> FirstLook | None:
-    """Return where searches may end early; None where a first look saves nothing.
+) -> list[FirstLook]:
+    """Return where searches may end early, what looks into the fewest partitions first.
 
     The nearer a query's tenth hit, the fewer partitions can hold anything nearer. The score to end
-    at is the lowest above which queries find what is wanted in the first look.
+    at is the lowest above which queries find what is wanted in the first look, or, in case that
+    was luck, half of what is missing.
     """
-    nprobes = round(chosen.nprobes * _FIRST_PART)
-    if nprobes == 0:
-        return None
-    probing = Probing(nprobes, chosen.refine_factor)
-    tenths = np.array([_tenth(look(vector=query, probing=probing)) for query in queries])
-    recalls = np.array(
-        [
-            _num_found(ask(query, probing), true) / len(true)
-            for query, true in zip(queries, truth, strict=True)
-        ]
-    )
-    order = np.argsort(-tenths)
-    means = np.cumsum(recalls[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero((means >= wanted) & np.isfinite(tenths[order])) + 1
-    if not len(enough) or enough[-1] < _MIN_SETTLED:
-        return None
-    return FirstLook(nprobes, float(tenths[order][enough[-1] - 1]))
+    expected: dict[FirstLook, float] = {}
+    for part in _FIRST_PARTS:
+        nprobes = round(chosen.nprobes * part)
+        if nprobes == 0:
+            continue
+        probing = Probing(nprobes, chosen.refine_factor)
+        tenths = np.array([_tenth(look(vector=query, probing=probing)) for query in queries])
+        order = np.argsort(-tenths)
+        recalls = [_asked(ask, queries[[i]], truth[[i]], probing)[0] for i in order]
+        means = np.cumsum(recalls) / np.arange(1, len(order) + 1)
+        for goal in (wanted, (1 + wanted) / 2):
+            settled = np.flatnonzero((means >= goal) & np.isfinite(tenths[order])) + 1
+            if not len(settled) or settled[-1] < _MIN_SETTLED:
+                continue
+            first = FirstLook(nprobes, float(tenths[order][settled[-1] - 1]))
+            going_on = 1 - settled[-1] / len(queries)
+            expected[first] = nprobes + going_on * chosen.nprobes
+    saving = [first for first, partitions in expected.items() if partitions < chosen.nprobes]
+    return sorted(saving, key=expected.__getitem__)
 
 
 def judge(
