@@ -49,9 +49,9 @@ def plan(
 
 
 def _build(archive: Path, table: Path, num_shards: int, images_per_shard: int) -> None:
-    from skytext.environment import quiet_libraries
+    from skytext.environment import prepare_libraries
 
-    quiet_libraries()
+    prepare_libraries()
     from skytext.config import load_config
     from skytext.pipeline import plan_caption
 

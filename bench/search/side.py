@@ -18,6 +18,7 @@ from bench.search.faiss_systems import FaissHnsw, FaissIvfPq
 from bench.search.measure import folder_bytes, peak_mib, served
 from bench.search.systems import ExactNumpy, LanceDb, Skytext, System
 from bench.search.table import RARE_COLLECTION
+from skytext.environment import prepare_libraries
 from skytext.filters import make_filter
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
@@ -72,6 +73,7 @@ def serve(
 
 def main(name: str, what: str, table: str, folder: str, questions: str, span_s: str) -> None:
     """Print the result as one line of JSON."""
+    prepare_libraries()  # as the command line and the service do
     system = SYSTEMS[name]()
     opened = ImagesTable.open(TableLocation.parse(table), 1)
     if what == "build":

@@ -317,8 +317,15 @@ class IndexConfig(Section):
     )
     nprobes: PositiveInt | None = Field(
         None,
-        description="Partitions a query looks into; null: as few as find target_recall, measured "
-        "when the index is built.",
+        description="Partitions every query looks into; null: as few as find target_recall, "
+        "measured when the index is built, and by search_effort where there is no filter.",
+    )
+    search_effort: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="How many partitions a query without a filter looks into: those about as near "
+        "as the nearest one, at 0.5 as Lance chooses, at 1 all; null: measured like nprobes.",
     )
     refine_factor: PositiveInt | None = Field(
         None,
@@ -326,7 +333,7 @@ class IndexConfig(Section):
         "measured like nprobes.",
     )
     target_recall: Fraction = Field(
-        0.99, description="recall@10 against exact search that nprobes is chosen for."
+        0.99, description="recall@10 against exact search that these are chosen for."
     )
     min_recall: float = Field(
         0.98, ge=0, le=1, description="An index that finds less is dropped, and the build fails."

@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 
 # Read by C++ and Rust libraries when they are loaded, and handed on to every process started.
-_QUIET = {
+_SETTINGS = {
     # "No existing dataset, it will be created" is no warning for the first unit of a new table.
     "LANCE_LOG": "error",
     "LANCE_INCLUDE_VECTOR_CENTROIDS": "false",
+    # Lance leaves two cores to its reads, and one to all the rest where there are two: the vectors
+    # of thirty rows then take 1.7 ms instead of 1.0.
+    "LANCE_CPU_THREADS": str(max(2, (os.cpu_count() or 1) - 2)),
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     # A thread of Ray Data that outlives `ray.shutdown` would otherwise start another Ray.
@@ -22,7 +25,10 @@ _QUIET = {
 }
 
 
-def quiet_libraries() -> None:
-    """Keep libraries' notes off the terminal, and Ray from reporting usage; a user's own wins."""
-    for name, value in _QUIET.items():
+def prepare_libraries() -> None:
+    """Keep libraries' notes off the terminal, Ray from reporting usage, and Lance from idling.
+
+    What a user has set stays.
+    """
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)

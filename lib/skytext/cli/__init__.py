@@ -28,7 +28,7 @@ from skytext.cli import (
     serve,
     status,
 )
-from skytext.environment import quiet_libraries
+from skytext.environment import prepare_libraries
 from skytext.errors import SkytextError
 
 EXIT_INTERRUPTED = 130
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    quiet_libraries()
+    prepare_libraries()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="skytext")
     except KeyboardInterrupt:

@@ -71,9 +71,10 @@ def index(
 def _described(report: IndexReport) -> str:
     if report.vector is None:
         return f"none: {report.num_rows:,} rows are searched exactly"
-    first = report.first_nprobes
-    early = "" if first is None else f", into {first} where hits are near"
+    looked = f"looking into {report.nprobes} of them"
+    if report.search_effort is not None:
+        looked = f"with a search effort of {report.search_effort:g}"
     return (
         f"{report.vector}, {report.num_partitions} partitions, recall@10 "
-        f"{report.recall_at_10:.3f} looking into {report.nprobes} of them{early}"
+        f"{report.recall_at_10:.3f} {looked}"
     )

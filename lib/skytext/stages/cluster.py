@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from skytext.config import Config
-from skytext.environment import quiet_libraries
+from skytext.environment import prepare_libraries
 from skytext.errors import CapacityError, ConfigError, JobError, SkytextError
 
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
@@ -49,7 +49,7 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         _check_reachable(address)
-    quiet_libraries()
+    prepare_libraries()
     _quiet_ray_data()
     try:
         if address:

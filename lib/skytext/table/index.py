@@ -52,8 +52,9 @@ class IndexReport:
         vector: the vector index's kind, or None where search is exact.
         num_partitions: of the vector index.
         num_bits: of its codes, or None.
-        nprobes: partitions that a search looks into.
-        first_nprobes: those that it looks into first, or None: what it finds may be near enough.
+        nprobes: partitions that a search looks into, if it has a filter or there is no
+            ``search_effort``.
+        search_effort: see `Probing`.
         refine_factor: candidates that it scores exactly, times k.
         recall_at_10: of the vector index against exact search.
         num_rows: rows with vectors.
@@ -66,7 +67,7 @@ class IndexReport:
     num_partitions: int | None
     num_bits: int | None
     nprobes: int | None
-    first_nprobes: int | None
+    search_effort: float | None
     refine_factor: int | None
     recall_at_10: float | None
     num_rows: int
@@ -126,7 +127,7 @@ def build_indexes(
         num_partitions=None if facts is None else facts.num_partitions,
         num_bits=None if facts is None else facts.num_bits,
         nprobes=None if facts is None else facts.nprobes,
-        first_nprobes=None if facts is None else facts.first_nprobes,
+        search_effort=None if facts is None else facts.search_effort,
         refine_factor=None if facts is None else facts.refine_factor,
         recall_at_10=None if facts is None else facts.recall_at_10,
         num_rows=num_ok,
@@ -158,14 +159,17 @@ def _build_vector_index(
     measured = measure_index(built, config, num_partitions)
     if measured.recall < config.min_recall:
         built.dataset.drop_index(VECTOR_INDEX)
+        probing = measured.probing
+        looked = f"nprobes {probing.nprobes}"
+        if probing.effort is not None:
+            looked = f"search_effort {probing.effort:g}"
         raise IndexRecallError(
             f"the vector index ({plan.kind}, {num_partitions} partitions) finds "
-            f"{measured.recall:.3f} of the ten nearest images with nprobes "
-            f"{measured.probing.nprobes} and refine_factor {measured.probing.refine_factor}, less "
+            f"{measured.recall:.3f} of the ten nearest images with {looked} "
+            f"and refine_factor {probing.refine_factor}, less "
             f"than index.min_recall {config.min_recall:g}: it was dropped, nothing was promoted; "
             "give it more bits or partitions, or another index.kind"
         )
-    first = measured.probing.first
     facts = VectorIndexFacts(
         kind=plan.kind,
         num_partitions=num_partitions,
@@ -175,8 +179,7 @@ def _build_vector_index(
         recall_at_10=round(measured.recall, 4),
         num_queries=measured.num_queries,
         num_rows=num_rows,
-        first_nprobes=None if first is None else first.nprobes,
-        first_score=None if first is None else round(first.score, 4),
+        search_effort=measured.probing.effort,
     )
     store_facts(built.dataset, facts)
     return facts

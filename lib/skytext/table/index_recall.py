@@ -25,21 +25,19 @@ import pyarrow as pa
 
 from skytext.config import IndexConfig
 from skytext.table.images import ImagesTable
-from skytext.table.query import Floats, Found, nearest, scan_variants, take_variants, variants_of
-from skytext.table.vector_index import NEIGHBOURS, VECTOR_INDEX, FirstLook, Probing, is_covered
+from skytext.table.query import Floats, nearest, scan_variants, take_variants, variants_of
+from skytext.table.vector_index import NEIGHBOURS, VECTOR_INDEX, Probing, is_covered
 
 QUERY_COSINES = (0.9, 0.8)
 _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)
-# A first look goes into a part of the partitions that the hardest queries need.
-_FIRST_PARTS = (1 / 8, 1 / 4)
-# Fewer queries than these do not show that a first look is enough.
-_MIN_SETTLED = 16
+_EFFORTS = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 
 # Cosines that differ by less are equal: the order of a sum decides the last digits.
 _ROUNDING = 1e-5
 
 Ask = Callable[[Floats, Probing], Floats]
+Measure = Callable[[Probing], tuple[float, float]]
 
 
 class Measured(NamedTuple):
@@ -72,22 +70,28 @@ def measure_index(table: ImagesTable, config: IndexConfig, num_partitions: int) 
 
     ask = partial(_ask, table, covered)
     half = len(queries) // 2
+    refinements = _refinements(config)
+    widest = _by_nprobes(config, num_partitions, refinements[-1])[-1]
     if half == 0:
-        ladder = probings(config, num_partitions)
-        return judge(ask, queries, truth, [ladder[-1]], config.target_recall)
-    chosen = choose(ask, queries[:half], truth[:half], config, num_partitions)
-    looks: list[FirstLook] = []
-    if config.nprobes is None:
-        look = partial(nearest, table, k=NEIGHBOURS, covered=covered)
-        looks = first_looks(ask, look, queries[:half], truth[:half], chosen, config.target_recall)
-    steps = _steps(config, num_partitions, chosen.refine_factor)
-    further = [step for step in steps if step.nprobes > chosen.nprobes]
-    widest = probings(config, num_partitions)[-1]
-    # A first look that loses too much on other queries is given up before partitions are added.
-    settings = [replace(step, first=one) for step in (chosen, *further) for one in (*looks, None)]
-    if widest not in settings:
-        settings.append(widest)
-    return judge(ask, queries[half:], truth[half:], settings, config.target_recall)
+        return judge(ask, queries, truth, [widest], config.target_recall)
+    try_out = partial(_asked, ask, queries[:half], truth[:half])
+    judge_rest = partial(judge, ask, queries[half:], truth[half:], wanted=config.target_recall)
+
+    efforts = [_by_effort(config, num_partitions, factor) for factor in refinements]
+    by_effort = choose(try_out, efforts, config.target_recall)
+    if by_effort is None and config.search_effort is not None:
+        (by_effort,) = efforts[-1]
+    if by_effort is not None:
+        refinements = (by_effort.refine_factor,)
+    nprobes = [_by_nprobes(config, num_partitions, factor) for factor in refinements]
+    by_nprobes = choose(try_out, nprobes, config.target_recall) or widest
+    fixed = judge_rest(settings=[*_from(by_nprobes, nprobes), widest])
+    if by_effort is None:
+        return fixed
+    flexible = judge_rest(settings=_from(by_effort, efforts))
+    if flexible.recall < config.target_recall and config.search_effort is None:
+        return fixed
+    return flexible._replace(probing=replace(flexible.probing, nprobes=fixed.probing.nprobes))
 
 
 def _ask(table: ImagesTable, covered: bool, query: Floats, probing: Probing) -> Floats:
@@ -132,34 +136,32 @@ def exact_scores(table: ImagesTable, queries: Floats) -> Floats:
     return best
 
 
-def choose(
-    ask: Ask, queries: Floats, truth: Floats, config: IndexConfig, num_partitions: int
-) -> Probing:
-    """Return the fastest settings that reach the recall wanted; the widest where none does.
+def choose(measure: Measure, ladders: Sequence[Sequence[Probing]], wanted: float) -> Probing | None:
+    """Return the fastest settings that reach the recall wanted; None where none does.
 
-    With each refinement, the smallest ``nprobes`` that does. A larger refinement is worth its cost
-    only where it needs fewer.
+    Args:
+        measure: tells recall and the seconds of a query.
+        ladders: one for each refinement, from the smallest on, each from the narrowest settings
+            on. A larger refinement is worth its cost only where it needs narrower ones.
+        wanted: the recall.
     """
-    reached: list[tuple[float, Probing]] = []
-    refines = _REFINE_FACTORS if config.refine_factor is None else (config.refine_factor,)
-    for refine_factor in refines:
-        steps = _steps(config, num_partitions, refine_factor)
-        if reached:
-            steps = [step for step in steps if step.nprobes < reached[-1][1].nprobes]
+    best: tuple[float, int, Probing] | None = None
+    for ladder in ladders:
+        steps = ladder if best is None else ladder[: best[1]]
         if not steps:
             break
-        found = _narrowest(partial(_asked, ask, queries, truth), steps, config.target_recall)
+        found = _narrowest(measure, steps, wanted)
         if found is None:
             continue
         probing, seconds = found
-        if reached and seconds > reached[-1][0]:
+        if best is not None and seconds > best[0]:
             break
-        reached.append((seconds, probing))
-    return reached[-1][1] if reached else probings(config, num_partitions)[-1]
+        best = seconds, ladder.index(probing), probing
+    return None if best is None else best[2]
 
 
 def _narrowest(
-    measure: Callable[[Probing], tuple[float, float]], steps: Sequence[Probing], wanted: float
+    measure: Measure, steps: Sequence[Probing], wanted: float
 ) -> tuple[Probing, float] | None:
     """Return the first settings that find what is wanted, and the seconds of a query with them.
 
@@ -180,41 +182,6 @@ def _narrowest(
     return None
 
 
-def first_looks(
-    ask: Ask,
-    look: Callable[..., Found],
-    queries: Floats,
-    truth: Floats,
-    chosen: Probing,
-    wanted: float,
-) -> list[FirstLook]:
-    """Return where searches may end early, what looks into the fewest partitions first.
-
-    The nearer a query's tenth hit, the fewer partitions can hold anything nearer. The score to end
-    at is the lowest above which queries find what is wanted in the first look, or, in case that
-    was luck, half of what is missing.
-    """
-    expected: dict[FirstLook, float] = {}
-    for part in _FIRST_PARTS:
-        nprobes = round(chosen.nprobes * part)
-        if nprobes == 0:
-            continue
-        probing = Probing(nprobes, chosen.refine_factor)
-        tenths = np.array([_tenth(look(vector=query, probing=probing)) for query in queries])
-        order = np.argsort(-tenths)
-        recalls = [_asked(ask, queries[[i]], truth[[i]], probing)[0] for i in order]
-        means = np.cumsum(recalls) / np.arange(1, len(order) + 1)
-        for goal in (wanted, (1 + wanted) / 2):
-            settled = np.flatnonzero((means >= goal) & np.isfinite(tenths[order])) + 1
-            if not len(settled) or settled[-1] < _MIN_SETTLED:
-                continue
-            first = FirstLook(nprobes, float(tenths[order][settled[-1] - 1]))
-            going_on = 1 - settled[-1] / len(queries)
-            expected[first] = nprobes + going_on * chosen.nprobes
-    saving = [first for first, partitions in expected.items() if partitions < chosen.nprobes]
-    return sorted(saving, key=expected.__getitem__)
-
-
 def judge(
     ask: Ask, queries: Floats, truth: Floats, settings: Sequence[Probing], wanted: float
 ) -> Measured:
@@ -227,12 +194,28 @@ def judge(
     return Measured(probing, recall, len(queries))
 
 
-def probings(config: IndexConfig, num_partitions: int) -> list[Probing]:
-    """Return the settings to try with the largest refinement, the widest last."""
-    return _steps(config, num_partitions, config.refine_factor or _REFINE_FACTORS[-1])
+def _from(chosen: Probing, ladders: Sequence[Sequence[Probing]]) -> list[Probing]:
+    """Return the settings that were chosen, and all wider ones of the same refinement."""
+    for ladder in ladders:
+        if chosen in ladder:
+            return list(ladder[ladder.index(chosen) :])
+    return [chosen]
 
 
-def _steps(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
+def _refinements(config: IndexConfig) -> Sequence[int]:
+    return _REFINE_FACTORS if config.refine_factor is None else (config.refine_factor,)
+
+
+def _by_effort(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
+    """Return the settings to try, the narrowest first."""
+    if config.nprobes is not None:
+        return []
+    efforts = _EFFORTS if config.search_effort is None else (config.search_effort,)
+    return [Probing(num_partitions, refine_factor, effort) for effort in efforts]
+
+
+def _by_nprobes(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
+    """Return the settings to try, the narrowest first."""
     if config.nprobes is not None:
         return [Probing(config.nprobes, refine_factor)]
     fewer = [nprobes for nprobes in _NPROBES if nprobes < num_partitions]
@@ -252,11 +235,6 @@ def _asked(ask: Ask, queries: Floats, truth: Floats, probing: Probing) -> tuple[
 
 def _num_found(scores: Floats, true: Floats) -> int:
     return int(np.count_nonzero(scores[: len(true)] >= true.min() - _ROUNDING))
-
-
-def _tenth(found: Found) -> float:
-    """Return what the tenth hit scores by the codes; less than anything where there is none."""
-    return float(found.scores[NEIGHBOURS - 1]) if len(found.ids) >= NEIGHBOURS else -np.inf
 
 
 def _sample_vectors(table: ImagesTable, num_vectors: int, rng: np.random.Generator) -> Floats:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from skytext.filters import Condition, Need
 from skytext.schema import STATUS_OK
 from skytext.table.images import ImagesTable
-from skytext.table.vector_index import NEIGHBOURS, FirstLook, Probing
+from skytext.table.vector_index import Probing
 
 DONE = f"status = '{STATUS_OK}'"
 _ROWS_A_BATCH = 4096
@@ -89,7 +88,7 @@ def nearest(
     It answers from its codes, so the scores are estimates: more than ``k`` images come back for an
     exact look at their vectors (`take_variants`, which costs half of what it costs to let Lance do
     that). They may be fewer, although more match: an index looks only into the partitions around
-    the query. Where what it finds first is near, it looks no further.
+    the query.
 
     Args:
         table: a version with a vector index.
@@ -100,34 +99,19 @@ def nearest(
         covered: the index covers every row. A row that is not done has no vector, so that the
             index alone tells which are: 5 ms instead of 6 on 100,000 images.
     """
-    look = partial(_look, table, vector, probing.num_candidates(k), where=where, covered=covered)
-    if probing.first is not None and where is None:
-        found = look(nprobes=probing.first.nprobes)
-        if is_settled(found, k, probing.first):
-            return found
-    return look(nprobes=probing.nprobes)
-
-
-def is_settled(found: Found, k: int, first: FirstLook) -> bool:
-    """Return whether a search need not look further after what it found first."""
-    last = max(k, NEIGHBOURS) - 1
-    return len(found.ids) > last and bool(found.scores[last] >= first.score)
-
-
-def _look(
-    table: ImagesTable,
-    vector: Floats,
-    num: int,
-    *,
-    nprobes: int,
-    where: Condition | None,
-    covered: bool,
-) -> Found:
-    """Return the best ``num`` images of the partitions around a vector, by the index's codes."""
     condition = None if where is None and covered else _condition(where)
     if where is not None and covered:
         condition = where.sql()
-    query = {"column": "vectors", "q": vector, "k": num, "metric": "cosine", "nprobes": nprobes}
+    query = {
+        "column": "vectors",
+        "q": vector,
+        "k": probing.num_candidates(k),
+        "metric": "cosine",
+    }
+    if probing.effort is None:
+        query["nprobes"] = probing.nprobes
+    else:
+        query["search_effort"] = probing.effort
     scanner = table.dataset.scanner(
         columns=["_distance"],
         with_row_id=True,

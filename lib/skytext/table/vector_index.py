@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import lance
@@ -63,32 +63,20 @@ class VectorPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstLook:
-    """Where a search by an index may end early: what was found is near, so little else can be.
-
-    Attributes:
-        nprobes: partitions looked into first.
-        score: the search ends there where its tenth hit, or its k-th of more, scores this much by
-            the index's codes, on whatever scale that kind of index has.
-    """
-
-    nprobes: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
 class Probing:
     """How far a search by an index looks.
 
     Attributes:
         nprobes: partitions.
         refine_factor: candidates scored exactly, times k.
-        first: where it may end early; None: nowhere.
+        effort: Lance's ``search_effort``, 0 to 1: as many partitions as lie about as near to the
+            query as the nearest one, more of them the higher it is, in place of ``nprobes``; None:
+            ``nprobes`` for every query.
     """
 
     nprobes: int
     refine_factor: int
-    first: FirstLook | None = None
+    effort: float | None = None
 
     def num_candidates(self, k: int) -> int:
         """Return how many images to score exactly for the best ``k``.
@@ -101,7 +89,7 @@ class Probing:
         """Return it for a search among a part of the rows, over 0 to 1.
 
         By the root: recall stays what it is without a filter (docs/retrieval.md). How near the
-        hits are says nothing there: what lies nearer may not have passed the filter.
+        partitions are says nothing there: what lies in them may not have passed the filter.
         """
         nprobes = min(num_partitions, math.ceil(self.nprobes / math.sqrt(part)))
         return Probing(max(nprobes, self.nprobes), self.refine_factor)
@@ -115,13 +103,13 @@ class VectorIndexFacts:
         kind: as Lance names it.
         num_partitions: of the IVF part.
         num_bits: see `VectorPlan`.
-        nprobes: partitions that a search looks into.
+        nprobes: partitions that a search with a filter looks into, and every search where there is
+            no ``search_effort``.
         refine_factor: candidates scored exactly, times k.
         recall_at_10: part of the ten nearest images of a query that the index finds.
         num_queries: on which that was measured.
         num_rows: images that were in the index.
-        first_nprobes: partitions that a search looks into first; None: there is no first look.
-        first_score: see `FirstLook`; None where there is none.
+        search_effort: see `Probing`; of searches without a filter.
     """
 
     kind: str
@@ -132,17 +120,15 @@ class VectorIndexFacts:
     recall_at_10: float
     num_queries: int
     num_rows: int
-    first_nprobes: int | None = None
-    first_score: float | None = None
+    search_effort: float | None = None
 
     def probing(self, config: IndexConfig) -> Probing:
         """Return how far a search looks: as was measured, or as the configuration has it."""
-        first = None
-        measured = config.nprobes is None and config.refine_factor is None
-        if measured and self.first_nprobes is not None and self.first_score is not None:
-            first = FirstLook(self.first_nprobes, self.first_score)
+        effort = self.search_effort if config.search_effort is None else config.search_effort
         return Probing(
-            config.nprobes or self.nprobes, config.refine_factor or self.refine_factor, first
+            config.nprobes or self.nprobes,
+            config.refine_factor or self.refine_factor,
+            effort if config.nprobes is None else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -214,7 +200,9 @@ def read_facts(dataset: lance.LanceDataset) -> VectorIndexFacts | None:
     stored = dataset.config().get(_FACTS_KEY)
     if stored is None or VECTOR_INDEX not in index_names(dataset):
         return None
-    return VectorIndexFacts(**json.loads(stored))
+    known = {field.name for field in fields(VectorIndexFacts)}
+    # Another release may have stored more.
+    return VectorIndexFacts(**{k: v for k, v in json.loads(stored).items() if k in known})
 
 
 def prewarm(dataset: lance.LanceDataset) -> None:
