@@ -31,7 +31,7 @@ from skytext.table.vector_index import NEIGHBOURS, VECTOR_INDEX, Probing, is_cov
 QUERY_COSINES = (0.9, 0.8)
 _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)
-_EFFORTS = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
+_EFFORTS = (0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65, 0.7, 0.8)
 
 # Cosines that differ by less are equal: the order of a sum decides the last digits.
 _ROUNDING = 1e-5
