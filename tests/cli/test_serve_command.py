@@ -50,7 +50,7 @@ def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) ->
 
 @pytest.mark.ray
 def test_serve_answers_and_ends_within_15_seconds_of_a_signal(tmp_path: Path) -> None:
-    make_served_table(tmp_path)
+    make_served_table(tmp_path, num_chars=50_000)
     table = TableLocation.parse(str(tmp_path / "table")).uri
     port = free_port()
     command = [
@@ -72,6 +72,10 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(tmp_path: Path) ->
 
         until(ready, 180)
         assert http.post("/v1/search", json={"text": "a river"}).status_code == 200
+        # More than gRPC lets through by itself between the deployments.
+        many = http.post("/v1/search/batch", json={"searches": [{"text": "a river"}] * 32})
+        assert many.status_code == 200
+        assert len(many.content) > 5_000_000
         started = [process.pid, *(p.pid for p in psutil.Process(process.pid).children(True))]
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
