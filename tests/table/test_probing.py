@@ -81,11 +81,17 @@ def test_the_build_stores_an_effort_or_the_partitions_that_were_given(table: Ima
     assert facts.search_effort is not None
     assert facts.recall_at_10 >= 0.99
     assert 1 <= facts.nprobes <= 12
-    for given in ({"nprobes": 12}, {"search_effort": 1.0}, {"search_effort": 0.01}):
-        config = IndexConfig(vector="always", num_partitions=12, min_recall=0, **given)  # type: ignore[arg-type]
+    given: list[tuple[dict[str, Any], float | None]] = [
+        ({"nprobes": 12}, None),
+        ({"search_effort": 1.0}, 1.0),
+        ({"search_effort": 0.01}, 0.01),
+        ({"nprobes": 5, "search_effort": 0.01}, None),
+    ]
+    for settings, effort in given:
+        config = IndexConfig(vector="always", num_partitions=12, min_recall=0, **settings)
         report = build_indexes(table, config)
-        assert report.search_effort == given.get("search_effort")
-        assert report.nprobes == given.get("nprobes", report.nprobes)
+        assert report.search_effort == effort
+        assert report.nprobes == settings.get("nprobes", report.nprobes)
 
 
 def test_what_another_release_stored_is_read(table: ImagesTable) -> None:

@@ -69,12 +69,8 @@ def index(
 
 
 def _described(report: IndexReport) -> str:
+    from skytext.cli.output import index_words
+
     if report.vector is None:
         return f"none: {report.num_rows:,} rows are searched exactly"
-    looked = f"looking into {report.nprobes} of them"
-    if report.search_effort is not None:
-        looked = f"with a search effort of {report.search_effort:g}"
-    return (
-        f"{report.vector}, {report.num_partitions} partitions, recall@10 "
-        f"{report.recall_at_10:.3f} {looked}"
-    )
+    return index_words(report.vector, report.to_json())

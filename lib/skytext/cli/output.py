@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -82,3 +82,17 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
 def plural(count: int, noun: str) -> str:
     """Return ``1 image``, ``2 images``, ``1,000 images``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def index_words(kind: str, facts: Mapping[str, Any]) -> str:
+    """Return what a person is told of a vector index.
+
+    Args:
+        kind: as Lance names it.
+        facts: ``num_partitions``, ``recall_at_10``, ``nprobes`` and ``search_effort`` of it.
+    """
+    looked = f"looking into {facts['nprobes']} of them"
+    if facts["search_effort"] is not None:
+        looked = f"with a search effort of {facts['search_effort']:g}"
+    partitions = facts["num_partitions"]
+    return f"{kind}, {partitions} partitions, recall@10 {facts['recall_at_10']:.3f} {looked}"

@@ -48,16 +48,14 @@ def status(table: Table, as_json: AsJson = False) -> None:
 
 
 def _index_line(report: dict[str, Any]) -> str:
+    from skytext.cli.output import index_words
+
     num_unindexed, facts = report["num_unindexed_rows"], report["vector_index"]
     if num_unindexed is None:
         return "none, searches are exact"
     if facts is None:
         return "not measured, so searches are exact: skytext index builds it anew"
-    return (
-        f"{facts['kind']}, {facts['num_partitions']} partitions, recall@10 "
-        f"{facts['recall_at_10']:.3f} looking into {facts['nprobes']} of them; "
-        f"{num_unindexed:,} rows not covered yet"
-    )
+    return f"{index_words(facts['kind'], facts)}; {num_unindexed:,} rows not covered yet"
 
 
 def table_report(table: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def measure_index(table: ImagesTable, config: IndexConfig, num_partitions: int) 
 
     efforts = [_by_effort(config, num_partitions, factor) for factor in refinements]
     by_effort = choose(try_out, efforts, config.target_recall)
-    if by_effort is None and config.search_effort is not None:
+    if by_effort is None and config.search_effort is not None and efforts[-1]:
         (by_effort,) = efforts[-1]
     if by_effort is not None:
         refinements = (by_effort.refine_factor,)
