@@ -304,7 +304,7 @@ def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> N
         "num_rows": 4,
     }
     people = skytext("status", table).out
-    assert "IVF_RQ, 1 partitions, recall@10 1.000 looking into 1 of them; 0 rows not" in people
+    assert "IVF_RQ, 1 partitions, recall@10 1.000 with a search effort of 0.3; 0 rows not" in people
     found = answer(skytext("search", table, "dense forest", "--json"))
     assert found["exact"] is False
     assert found["hits"][0]["uri"].endswith("#forest.jpg")
