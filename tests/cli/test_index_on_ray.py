@@ -40,7 +40,7 @@ def num_segments(table: ImagesTable) -> int:
     return len(index.segments)
 
 
-@pytest.mark.parametrize("kind", ["auto", "IVF_PQ"])
+@pytest.mark.parametrize("kind", ["auto", pytest.param("IVF_PQ", marks=pytest.mark.proof)])
 def test_tasks_build_one_index(table: tuple[ImagesTable, Any], kind: Any) -> None:
     images, vectors = table
     config = Config(index=IndexConfig(vector="always", kind=kind, num_workers=2))
