@@ -11,7 +11,14 @@ import httpx
 import pytest
 
 from skytext import client as package
-from skytext.client import AsyncClient, Client, ClientError, ServiceError, TooBusyError
+from skytext.client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    ServiceError,
+    TooBusyError,
+    UnreachableError,
+)
 from skytext.service.keys import KeyStore, Right
 from skytext.sources.base import image_id
 from skytext.table.location import TableLocation
@@ -149,7 +156,7 @@ class Busy(httpx.BaseTransport):
         return httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
 
 
-def test_a_busy_service_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_service_is_asked_again() -> None:
     busy = Busy(2, 429)
     with Client("http://localhost", transport=busy) as ours:
         assert ours.search("a").table_version == 1
@@ -178,15 +185,57 @@ def test_a_proxy_that_answers_in_between_is_said() -> None:
         ours.search("a")
 
 
-def test_a_service_that_is_not_there_is_said() -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
+class Failing(httpx.BaseTransport):
+    """Fails some times without an answer, then answers."""
 
+    def __init__(self, times: int, error: type[httpx.TransportError] = httpx.ConnectError) -> None:
+        self.left = times
+        self.asked = 0
+        self.error = error
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.left:
+            self.left -= 1
+            raise self.error("refused")
+        return httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+    return waits
+
+
+def test_a_service_that_is_not_there_is_said(no_waits: list[float]) -> None:
+    nobody = Failing(9)
     with (
-        Client("http://localhost:1", transport=httpx.MockTransport(refuse)) as ours,
-        pytest.raises(ClientError, match="cannot reach http://localhost:1: refused"),
+        Client("http://localhost:1", transport=nobody) as ours,
+        pytest.raises(UnreachableError, match="cannot reach http://localhost:1: refused"),
     ):
         ours.search("a")
+    assert nobody.asked == 4
+    assert no_waits == [1, 2, 4]
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError])
+def test_a_service_that_is_started_again_is_asked_again(
+    no_waits: list[float], error: type[httpx.TransportError]
+) -> None:
+    with Client("http://localhost", transport=Failing(2, error)) as ours:
+        assert ours.search("a").table_version == 1
+    changes = Failing(1, error)
+    with Client("http://localhost", transport=changes) as ours, pytest.raises(UnreachableError):
+        ours.promote()
+    assert changes.asked == 1
+
+
+def test_an_answer_that_takes_too_long_is_not_asked_for_again(no_waits: list[float]) -> None:
+    slow = Failing(1, httpx.ReadTimeout)
+    with Client("http://localhost", transport=slow) as ours, pytest.raises(UnreachableError):
+        ours.search("a")
+    assert slow.asked == 1
 
 
 def test_pages_follow_the_cursor() -> None:
@@ -232,5 +281,5 @@ def test_both_clients_offer_the_same() -> None:
     assert names(Client) == names(AsyncClient)
     assert set(package.__all__) == {
         "AsyncClient", "BatchAnswers", "Client", "ClientError", "Found", "FoundImage", "Hit",
-        "ServiceError", "TableInfo", "TooBusyError",
+        "ServiceError", "TableInfo", "TooBusyError", "UnreachableError",
     }  # fmt: skip

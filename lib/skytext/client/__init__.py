@@ -12,7 +12,7 @@
 
 from skytext.client.answers import BatchAnswers, Found, FoundImage, Hit, TableInfo
 from skytext.client.asynchronous import AsyncClient
-from skytext.client.errors import ClientError, ServiceError, TooBusyError
+from skytext.client.errors import ClientError, ServiceError, TooBusyError, UnreachableError
 from skytext.client.synchronous import Client
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "ServiceError",
     "TableInfo",
     "TooBusyError",
+    "UnreachableError",
 ]

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import tenacity
 
 from skytext.client.answers import BatchAnswers, Found, FoundImage, Hit, TableInfo
 from skytext.client.requests import (
     Call,
+    asking_again,
+    checked,
     make_options,
     path_of,
     search_body,
     unreachable,
     upload,
-    wait_before_retry,
 )
 
 
@@ -31,7 +31,7 @@ class AsyncClient:
         key: API key; None where the service wants none.
         timeout_s: longest answer, in seconds.
         retries: how often a request is made again that the service was too busy for (429, 503),
-            after the wait that it tells.
+            after the wait that it tells, or that the connection broke under.
         transport: of httpx, for tests.
 
     Raises:
@@ -168,12 +168,11 @@ class AsyncClient:
         return int((await self._ask(call)).json()["live_version"])
 
     async def _ask(self, call: Call) -> httpx.Response:
-        for attempt in itertools.count():
-            try:
-                answer = await self._http.request(call.method, call.path, **call.options)
-            except httpx.HTTPError as error:
-                raise unreachable(self._url, error) from error
-            if answer.is_success:
-                return answer
-            await asyncio.sleep(wait_before_retry(answer, attempt, self._retries, call))
-        raise AssertionError  # it never stops counting
+        again = tenacity.AsyncRetrying(**asking_again(call, self._retries))
+        return await again(self._ask_once, call)
+
+    async def _ask_once(self, call: Call) -> httpx.Response:
+        try:
+            return checked(await self._http.request(call.method, call.path, **call.options))
+        except httpx.HTTPError as error:
+            raise unreachable(self._url, error) from error

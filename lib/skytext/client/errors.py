@@ -11,6 +11,18 @@ class ClientError(SkytextError):
     """The service cannot be reached, or answers what no skytext service answers."""
 
 
+class UnreachableError(ClientError):
+    """Nobody answers at the address, or the connection broke off, after all retries.
+
+    Attributes:
+        may_pass: the service may be back soon; False for an address that no request can be sent to.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool) -> None:
+        self.may_pass = may_pass
+        super().__init__(message)
+
+
 class ServiceError(ClientError):
     """The service refuses, or fails; from its problem details (RFC 9457).
 

@@ -8,12 +8,19 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
+import tenacity
 
 from skytext.client.answers import Hit
-from skytext.client.errors import ClientError, ServiceError, TooBusyError
+from skytext.client.errors import (
+    ClientError,
+    ServiceError,
+    TooBusyError,
+    UnreachableError,
+)
 
 MAX_WAIT_S = 30.0
-"""The longest that a client waits because the service told it to."""
+"""The longest that a client waits before it asks again."""
+_FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
 
 
@@ -107,14 +114,41 @@ def upload(image: bytes | str | Path) -> bytes:
         raise ClientError(f"cannot read {image}: {error.strerror}") from error
 
 
-def wait_before_retry(answer: httpx.Response, attempt: int, retries: int, call: Call) -> float:
-    """Return how long to wait before the next try, in seconds.
+def asking_again(call: Call, retries: int) -> dict[str, Any]:
+    """Return when and how often to ask again, as arguments of tenacity's ``Retrying``.
+
+    What changes something is asked for once. Again is asked where the service told so (429, 503),
+    after the wait that it told, and where the connection broke off or nobody answered: a service
+    that is started again is back within seconds.
+    """
+    return {
+        "retry": tenacity.retry_if_exception(lambda error: call.may_repeat and _may_pass(error)),
+        "stop": tenacity.stop_after_attempt(retries + 1),
+        "wait": _wait_s,
+        "reraise": True,
+    }
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, UnreachableError):
+        return error.may_pass
+    return isinstance(error, TooBusyError)
+
+
+def _wait_s(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    first_s = error.retry_after_s if isinstance(error, TooBusyError) else _FIRST_WAIT_S
+    return min(first_s * 2 ** (state.attempt_number - 1), MAX_WAIT_S)
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """Return an answer that is a success.
 
     Raises:
-        ServiceError: there is none.
+        ServiceError: it is none.
     """
-    if answer.status_code in _BUSY and call.may_repeat and attempt < retries:
-        return min(_retry_after(answer) * (1 + attempt), MAX_WAIT_S)
+    if answer.is_success:
+        return answer
     raise failure(answer)
 
 
@@ -132,9 +166,13 @@ def failure(answer: httpx.Response) -> ServiceError:
     return ServiceError(answer.status_code, problem)
 
 
-def unreachable(url: str, error: httpx.HTTPError) -> ClientError:
+def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
     """Return what a failed connection means."""
-    return ClientError(f"cannot reach {url}: {error or type(error).__name__}")
+    # An answer that did not come in time took the service as long: it is not asked again.
+    may_pass = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+    return UnreachableError(
+        f"cannot reach {url}: {error or type(error).__name__}", may_pass=may_pass
+    )
 
 
 def _retry_after(answer: httpx.Response) -> float:

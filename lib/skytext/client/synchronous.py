@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import tenacity
 
 from skytext.client.answers import BatchAnswers, Found, FoundImage, Hit, TableInfo
 from skytext.client.requests import (
     Call,
+    asking_again,
+    checked,
     make_options,
     path_of,
     search_body,
     unreachable,
     upload,
-    wait_before_retry,
 )
 
 
@@ -31,7 +31,7 @@ class Client:
         key: API key; None where the service wants none.
         timeout_s: longest answer, in seconds.
         retries: how often a request is made again that the service was too busy for (429, 503),
-            after the wait that it tells.
+            after the wait that it tells, or that the connection broke under.
         transport: of httpx, for tests.
 
     Raises:
@@ -96,7 +96,7 @@ class Client:
 
         Raises:
             ServiceError: the search is wrong, or the service refuses.
-            ClientError: the service cannot be reached.
+            UnreachableError: the service cannot be reached.
         """
         body = search_body(
             text,
@@ -162,12 +162,10 @@ class Client:
         return int(self._ask(call).json()["live_version"])
 
     def _ask(self, call: Call) -> httpx.Response:
-        for attempt in itertools.count():
-            try:
-                answer = self._http.request(call.method, call.path, **call.options)
-            except httpx.HTTPError as error:
-                raise unreachable(self._url, error) from error
-            if answer.is_success:
-                return answer
-            time.sleep(wait_before_retry(answer, attempt, self._retries, call))
-        raise AssertionError  # it never stops counting
+        return tenacity.Retrying(**asking_again(call, self._retries))(self._ask_once, call)
+
+    def _ask_once(self, call: Call) -> httpx.Response:
+        try:
+            return checked(self._http.request(call.method, call.path, **call.options))
+        except httpx.HTTPError as error:
+            raise unreachable(self._url, error) from error
