@@ -73,6 +73,27 @@ def test_a_table_and_its_export_measure_alike(
     assert "I2T R@1" in shown.out
 
 
+def test_the_published_rows_are_those_of_the_benchmark_that_is_named_or_lies_around(
+    skytext: Skytext, shared_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rsitmd" / "captions"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    Path("test_caps.txt").write_text("".join(f"{texts[0]}\n" for texts in DESCRIBED.values()))
+    Path("test_filename.txt").write_text("".join(f"{name}\n" for name in DESCRIBED))
+    call = ["evaluate", shared_table, "--annotations", "test_caps.txt", "--json"]
+    for words, name, source in (
+        ([], "rsitmd", "RS5M"),
+        (["--benchmark", "rsicd"], "rsicd", "RS5M"),
+        (["--benchmark", "none"], None, None),
+    ):
+        called = skytext(*call, *words)
+        assert called.status == 0, called.err
+        result = json.loads(called.out)
+        assert result["benchmark"] == name
+        assert (source in str(result["references"])) if source else not result["references"]
+
+
 def test_own_queries_and_text_only(
     skytext: Skytext,
     shared_table: Path,
@@ -102,6 +123,8 @@ WRONG = {
     "T --annotations A --queries A": "name either --annotations",
     "T --annotations A --golden A": "name either --annotations",
     "T --annotations A --at-least R@1=5": "--at-least goes with --golden",
+    "T --annotations A --benchmark coco": "--benchmark must be one of rsitmd, rsicd, ucm, sydney",
+    "T --queries A --benchmark rsitmd": "--benchmark goes with --annotations",
     "T --golden A": "valid dictionary",
     "T --golden nowhere.yaml": "there is no file nowhere.yaml",
     "T --golden A --mode dense --mode text": "--golden judges one way to rank",

@@ -101,6 +101,7 @@ OPTIONS = {
     "evaluate": [
         "TABLE|FILE.jsonl",
         "--annotations",
+        "--benchmark",
         "--queries",
         "--golden",
         "--at-least",

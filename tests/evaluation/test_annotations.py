@@ -77,6 +77,35 @@ def test_either_file_of_a_pair_will_do(tmp_path: Path) -> None:
     assert read_annotations([names]) == read_annotations([caps]) == read_annotations([caps, names])
 
 
+def test_the_benchmark_is_told_by_the_folders_however_the_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "RSITMD" / "annotations"
+    (folder / "more").mkdir(parents=True)
+    write(folder / "test_caps.txt", "a river\n")
+    write(folder / "test_filename.txt", "a.tif\n")
+    monkeypatch.chdir(folder)
+    assert read_annotations([Path("test_caps.txt")]).benchmark == "rsitmd"
+    assert read_annotations([Path("test_filename.txt")]).benchmark == "rsitmd"
+    assert read_annotations([Path("more/../test_caps.txt")]).benchmark == "rsitmd"
+    monkeypatch.chdir(folder / "more")
+    assert read_annotations([Path("../test_caps.txt")]).benchmark == "rsitmd"
+    # A hub's cache links files to others whose folders name nothing.
+    blob = write(tmp_path / "0a1b2c", json.dumps(FORMS["captions.json"]))
+    link = folder / "captions.json"
+    link.symlink_to(blob)
+    assert read_annotations([link]).benchmark == "rsitmd"
+
+
+def test_a_benchmark_that_is_named_goes_before_what_the_files_say(tmp_path: Path) -> None:
+    path = write(tmp_path / "dataset_x.json", karpathy())
+    assert read_annotations([path]).benchmark == "rsicd"
+    assert read_annotations([path], benchmark="rsitmd").benchmark == "rsitmd"
+    assert read_annotations([path], benchmark="none").benchmark is None
+    with pytest.raises(CallError, match=r"--benchmark must be one of rsitmd, .*, none \(given: 'x"):
+        read_annotations([path], benchmark="x")
+
+
 def test_captions_without_a_word_are_left_out_and_counted(tmp_path: Path) -> None:
     caps = write(tmp_path / "val_caps.txt", "a river\n\n\n\n")
     write(tmp_path / "val_filename.txt", "a.tif\na.tif\nb.tif\nb.tif\n")
@@ -107,6 +136,17 @@ WRONG: dict[str, tuple[str, Any, str]] = {
         r"two images named 'a.jpg' \(x/a.jpg, y/a.jpg\)",
     ),
     "no pair": ("val_caps.txt", "a\nb\nc\n", "must be a pair"),
+    "commas": (
+        "a.csv",
+        "filename,title\na.jpg,a river\nb.jpg,a river, a road and a field\n",
+        r"a\.csv, line 3 has more cells than the header: .* double quotes",
+    ),
+    "quote": ("a.csv", 'filename,title\na.jpg,"a river\nb.jpg,a road\n', "line 3 is not CSV"),
+    "long": ("a.csv", f"filename,title\na.jpg,{'x' * 140_000}\n", "line 2 is not CSV: field"),
+    "deep": ("a.json", "[" * 100_000, r"a\.json is nested too deeply"),
+    "deep lines": ("a.jsonl", "[" * 100_000, r"a\.jsonl, line 1 is nested too deeply"),
+    "surrogate": ("a.json", r'[{"image": "a", "caption": "x \ud800"}]', "no valid Unicode"),
+    "surrogate name": ("a.jsonl", r'{"image": "\udfff.jpg", "caption": "x"}', "no valid Unicode"),
 }
 
 
@@ -116,6 +156,28 @@ def test_wrong_files_are_told(tmp_path: Path, case: str) -> None:
     write(tmp_path / "val_filename.txt", "a.jpg\n")
     with pytest.raises(CallError, match=message):
         read_annotations([write(tmp_path / name, value)])
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_only_newlines_end_a_line(tmp_path: Path, kind: str, end: str) -> None:
+    caption = f"a river{end}beside a road"
+    text = f'filename,title\na.jpg,{caption}\nb.jpg,"one, two"\n'
+    query = f"query,image\n{caption},a.jpg\n"
+    if kind == "jsonl":
+        rows = [{"filename": "a.jpg", "title": caption}, {"filename": "b.jpg", "title": "one, two"}]
+        text = "\n".join(json.dumps(row, ensure_ascii=end == "\x0b") for row in rows)
+        query = json.dumps({"query": caption, "image": "a.jpg"}, ensure_ascii=end == "\x0b")
+    assert read_annotations([write(tmp_path / f"a.{kind}", text)]).images == (
+        AnnotatedImage("a.jpg", (caption,)),
+        AnnotatedImage("b.jpg", ("one, two",)),
+    )
+    assert read_queries(write(tmp_path / f"q.{kind}", query)) == (Query(caption, ("a.jpg",)),)
+
+
+def test_halves_of_a_pair_that_belong_together_are_one_character(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", r'[{"image": "a.jpg", "caption": "\ud83d\ude00 \\ud800"}]')
+    assert read_annotations([path]).images[0].captions == (r"😀 \ud800",)
 
 
 def test_one_image_in_two_files_is_ambiguous(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
         ("queries: [{query: a, images: [x.jpg], within: 0}]", "queries.0.within"),
         ("queries: [{query: a, images: [x.jpg], wihtin: 1}]", "Extra inputs"),
         ("{thresholds: {R@2: 5}, queries: [{query: a, images: [x.jpg]}]}", "thresholds.R@2"),
+        ("{thresholds: [R@1], queries: [{query: a, images: [x.jpg]}]}", "thresholds: .*dictionary"),
+        ("{thresholds: 90, queries: [{query: a, images: [x.jpg]}]}", "thresholds: .*dictionary"),
+        ("[" * 3000, "nested too deeply"),
+        (r'queries: [{query: "\ud800", images: [x.jpg], within: 1}]', "queries.0.query"),
         ("{thresholds: {R@1: 101}, queries: [{query: a, images: [x.jpg]}]}", "thresholds.R@1"),
         (
             "queries: [{query: a, images: [x.jpg], within: 1}, {query: a, images: [y.jpg]}]",
@@ -64,6 +68,27 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
 def test_wrong_files_are_told(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(CallError, match=message):
         read_golden(write(tmp_path / "g.yaml", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "line 1 is not JSON"),
+        ("[" * 100_000, "line 1 is nested too deeply"),
+        (r'{"query": "\ud800", "images": ["a.jpg"], "within": 1}', "no valid Unicode"),
+    ],
+)
+def test_wrong_lines_are_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(CallError, match=message):
+        read_golden(write(tmp_path / "g.jsonl", text))
+
+
+@pytest.mark.parametrize("name", ["g.jsonl", "g.json"])
+def test_a_query_may_hold_any_character(tmp_path: Path, name: str) -> None:
+    query = '{"query": "a\u2028b\\ud83d\\ude00", "images": ["a.jpg"], "within": 5}'
+    text = query if name == "g.jsonl" else f'{{"queries":\n\t[{query}]}}'
+    [read] = read_golden(write(tmp_path / name, text)).to_queries()
+    assert read.text == "a\u2028b😀"
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from skytext.cli.evaluate_options import (
     AllowMissing,
     Annotations,
     AtLeast,
+    Benchmark,
     Descriptions,
     Embedder,
     Fusion,
@@ -51,6 +52,7 @@ _EXIT_FAILED = 1
 def evaluate(
     descriptions: Descriptions = None,
     annotations: Annotations = None,
+    benchmark: Benchmark = None,
     queries: Queries = None,
     golden: Golden = None,
     at_least: AtLeast = None,
@@ -97,6 +99,7 @@ def evaluate(
         descriptions=descriptions,
         version=version,
         annotations=tuple(annotations or ()),
+        benchmark=benchmark,
         split=split,
         queries=queries,
         golden=golden,
@@ -110,6 +113,8 @@ def evaluate(
         image_embed=resolved.image_embed,
         images=resolved.images,
     )
+    if benchmark is not None and not annotations:
+        raise CallError("--benchmark goes with --annotations")
     if image_vectors and (text_only or golden is not None):
         raise CallError("--image-vectors goes with a table, and --annotations or --queries")
     if text_only and granularity:

@@ -22,6 +22,14 @@ Annotations = Annotated[
         metavar="FILE",
     ),
 ]
+Benchmark = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose published rows are printed: rsitmd, rsicd, ucm, sydney, nwpu or none; default: "
+        "what the annotations or their folders are called.",
+        metavar="NAME",
+    ),
+]
 Queries = Annotated[
     Path | None,
     typer.Option(

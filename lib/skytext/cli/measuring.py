@@ -58,6 +58,7 @@ class Call:
     descriptions: str | None
     version: int | None
     annotations: tuple[Path, ...]
+    benchmark: str | None
     split: str
     queries: Path | None
     golden: Path | None
@@ -154,7 +155,9 @@ def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
     """
     # Read before a model is loaded: a wrong file is told at once.
     golden = None if call.golden is None else read_golden(call.golden, call.at_least)
-    read = read_annotations(call.annotations, call.split) if call.annotations else None
+    read = None
+    if call.annotations:
+        read = read_annotations(call.annotations, call.split, call.benchmark)
     models = _Models(call)
     if call.descriptions is None:
         if read is None:

@@ -14,7 +14,8 @@ Images go by file name without folder: every copy of a benchmark keeps them in o
 from __future__ import annotations
 
 import csv
-import json
+import io
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from skytext.errors import CallError
+from skytext.evaluation.files import read_json, read_json_lines, read_text
 
 ALL_SPLITS = "all"
 BENCHMARKS = ("rsitmd", "rsicd", "ucm", "sydney", "nwpu")
+NO_BENCHMARK = "none"
 _IMAGE_KEYS = ("filename", "image", "image_path", "file_name")
 _CAPTION_KEYS = ("captions", "caption", "sentences", "title", "query", "text")
 _CAPS, _FILENAME = "_caps.txt", "_filename.txt"
@@ -44,7 +47,8 @@ class Annotations:
     """What some annotation files say.
 
     Attributes:
-        benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu`` where the files name it.
+        benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu`` where it was said, or the
+            files and the two folders above them name it; None for no or an unknown one.
         split: the split taken; None where the files know none.
         images: those with at least one caption, in the files' order.
         num_empty_captions: captions without a word, which were left out.
@@ -81,23 +85,30 @@ def file_name(path: str) -> str:
     return re.split(r"[/\\]", path.strip())[-1]
 
 
-def read_annotations(paths: Sequence[Path], split: str = "test") -> Annotations:
+def read_annotations(
+    paths: Sequence[Path], split: str = "test", benchmark: str | None = None
+) -> Annotations:
     """Read annotation files as one benchmark.
 
     Args:
         paths: of a ``*_caps.txt`` / ``*_filename.txt`` pair either or both may be named.
         split: which one of files that know splits; ``all`` for all of them.
+        benchmark: one of `BENCHMARKS`, or ``none``; None where the files' names shall tell.
 
     Raises:
-        CallError: a missing file or one of another form, no image of the split, or two images of
-            one name.
+        CallError: a missing file or one of another form, no image of the split, two images of one
+            name, or an unknown benchmark.
     """
+    if benchmark is not None and benchmark not in (*BENCHMARKS, NO_BENCHMARK):
+        known = ", ".join((*BENCHMARKS, NO_BENCHMARK))
+        raise CallError(f"--benchmark must be one of {known} (given: {benchmark!r})")
     entries: list[_Entry] = []
     names = []
     for path in dict.fromkeys(_caps_path(path) for path in paths):
         dataset, found = _read(path)
         names.append(dataset or path.name)
-        names.extend(path.parts[-3:-1])
+        # Not resolve(): where a file is a link, the folders around the link are those that name it.
+        names.extend(Path(os.path.abspath(path)).parts[-3:-1])
         entries.extend(_of_split(path, found, split))
     images = _merged(entries)
     kept = []
@@ -110,7 +121,7 @@ def read_annotations(paths: Sequence[Path], split: str = "test") -> Annotations:
     has_splits = any(entry.split is not None for entry in entries)
     total = sum(map(len, images.values()))
     return Annotations(
-        benchmark=_benchmark(names),
+        benchmark=_benchmark(names if benchmark is None else [benchmark]),
         split=split if has_splits else None,
         images=tuple(kept),
         num_empty_captions=total - sum(len(image.captions) for image in kept),
@@ -155,7 +166,7 @@ def _read(path: Path) -> tuple[str | None, list[_Entry]]:
     if path.name.endswith(_CAPS):
         return None, _read_caps(path)
     if path.suffix.lower() == ".json":
-        value = _json(_text(path), str(path))
+        value = read_json(read_text(path), str(path))
         if isinstance(value, dict) and isinstance(value.get("images"), list):
             named = value.get("dataset")
             items = value["images"]
@@ -167,7 +178,7 @@ def _read(path: Path) -> tuple[str | None, list[_Entry]]:
 
 def _read_caps(path: Path) -> list[_Entry]:
     beside = path.with_name(path.name.removesuffix(_CAPS) + _FILENAME)
-    captions, names = _text(path).split("\n"), _text(beside).split("\n")
+    captions, names = read_text(path).split("\n"), read_text(beside).split("\n")
     for lines in (captions, names):
         if lines and not lines[-1].strip():
             lines.pop()
@@ -182,26 +193,45 @@ def _read_caps(path: Path) -> list[_Entry]:
 
 def _items(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the objects of a CSV, a JSON list or JSON lines, each with where it stands."""
+    for place, row in _rows(path):
+        if not isinstance(row, dict):
+            raise CallError(f"{place} is no object")
+        yield place, row
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     kind = path.suffix.lower()
     if kind == ".csv":
-        rows: Iterable[Any] = csv.DictReader(_text(path).splitlines(keepends=True))
+        yield from _csv_rows(path)
     elif kind == ".json":
-        rows = _json(_text(path), str(path))
+        rows = read_json(read_text(path), str(path))
         if not isinstance(rows, list):
             raise CallError(f"{path}: neither a list nor an object with a list of images")
+        for number, row in enumerate(rows, start=1):
+            yield f"{path}, entry {number}", row
     elif kind in (".jsonl", ".ndjson"):
-        lines = enumerate(_text(path).splitlines(), start=1)
-        rows = (_json(line, f"{path}, line {n}") for n, line in lines if line.strip())
+        yield from read_json_lines(path)
     else:
         raise CallError(
             f"{path}: unknown form; known are dataset_*.json, *_caps.txt with *_filename.txt, "
             ".json, .jsonl and .csv"
         )
-    for number, row in enumerate(rows, start=1):
-        place = f"{path}, entry {number}"
-        if not isinstance(row, dict):
-            raise CallError(f"{place} is no object")
-        yield place, row
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    # Strict: a quote that nobody closes would make one caption of all the lines after it.
+    rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+    try:
+        for row in rows:
+            place = f"{path}, line {rows.line_num}"
+            if rows.restkey in row:
+                raise CallError(
+                    f"{place} has more cells than the header: a text with commas stands in double "
+                    "quotes"
+                )
+            yield place, row
+    except csv.Error as error:
+        raise CallError(f"{path}, line {rows.reader.line_num} is not CSV: {error}") from error
 
 
 def _entry(place: str, item: Any) -> _Entry:
@@ -257,19 +287,3 @@ def _benchmark(names: Iterable[str]) -> str | None:
 
 def _first(item: dict[str, Any], keys: Sequence[str]) -> Any:
     return next((item[key] for key in keys if item.get(key) is not None), None)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise CallError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CallError(f"cannot read {path}: {error}") from error
-
-
-def _json(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise CallError(f"{place} is not JSON: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Query, file_name
+from skytext.evaluation.files import read_json, read_json_lines, read_text
 from skytext.evaluation.measured import Measured
 from skytext.evaluation.recall import KS
 
@@ -96,7 +96,10 @@ def read_golden(path: Path, at_least: Mapping[str, float] | None = None) -> Gold
     """
     value = _read(path)
     if isinstance(value, dict):
-        value["thresholds"] = {**(value.get("thresholds") or {}), **(at_least or {})}
+        own = value.get("thresholds")
+        # What is no mapping is left for the model to refuse.
+        if own is None or isinstance(own, dict):
+            value["thresholds"] = {**(own or {}), **(at_least or {})}
     try:
         golden = Golden.model_validate(value)
     except ValidationError as error:
@@ -142,15 +145,16 @@ def judge(golden: Golden, row: Measured, asked: tuple[Query, ...]) -> Verdict:
 
 
 def _read(path: Path) -> Any:
+    kind = path.suffix.lower()
+    if kind in (".jsonl", ".ndjson"):
+        return {"queries": [query for _, query in read_json_lines(path)]}
+    text = read_text(path)
+    if kind == ".json":
+        return read_json(text, str(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise CallError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CallError(f"cannot read {path}: {error}") from error
-    try:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            return {"queries": [json.loads(line) for line in text.splitlines() if line.strip()]}
         return yaml.safe_load(text)
+    except RecursionError as error:
+        raise CallError(f"{path} is nested too deeply") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise CallError(f"{path} is neither YAML nor JSON lines: {error}") from error
+        said = " ".join(str(error).split())
+        raise CallError(f"{path} is neither YAML nor JSON lines: {said}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from skytext.captions import FIELDS, Variant
 from skytext.errors import CallError
 from skytext.evaluation.annotations import file_name
+from skytext.evaluation.files import read_json_lines
 from skytext.evaluation.rules import Granularity, variant_text, words_of
 from skytext.evaluation.scoring import Documents
 from skytext.table.images import ImagesTable
@@ -71,22 +71,11 @@ def described_in_jsonl(path: Path) -> Iterator[Described]:
     Raises:
         CallError: a missing file, or a line of another form.
     """
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _described(f"{path}, line {number}", line)
-    except FileNotFoundError as error:
-        raise CallError(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CallError(f"cannot read {path}: {error}") from error
+    for place, record in read_json_lines(path):
+        yield _described(place, record)
 
 
-def _described(place: str, line: str) -> Described:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise CallError(f"{place} is not JSON: {error}") from error
+def _described(place: str, record: Any) -> Described:
     if not isinstance(record, dict):
         raise CallError(f"{place} is no object")
     image = next((record[key] for key in _IMAGE_KEYS if record.get(key)), None)
