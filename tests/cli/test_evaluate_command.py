@@ -125,6 +125,10 @@ WRONG = {
     "T --annotations A --at-least R@1=5": "--at-least goes with --golden",
     "T --annotations A --benchmark coco": "--benchmark must be one of rsitmd, rsicd, ucm, sydney",
     "T --queries A --benchmark rsitmd": "--benchmark goes with --annotations",
+    "T --golden A --at-least foo": "--at-least 'foo' must be NAME=VALUE, e.g. R@10=90",
+    "T --golden A --at-least R@1=[": "--at-least 'R@1=[': the value is not YAML",
+    "--text-only --annotations O": "needs images with at least two captions",
+    "--text-only --annotations O --json": "needs images with at least two captions",
     "T --golden A": "valid dictionary",
     "T --golden nowhere.yaml": "there is no file nowhere.yaml",
     "T --golden A --mode dense --mode text": "--golden judges one way to rank",
@@ -155,7 +159,9 @@ def test_wrong_calls_are_told_in_one_line(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places: dict[str, object] = {"T": shared_table, "A": annotations}
+    one = tmp_path / "one.csv"
+    one.write_text("image,caption\na.jpg,a river\nb.jpg,a road\n")
+    places: dict[str, object] = {"T": shared_table, "A": annotations, "O": one}
     called = skytext("evaluate", *(places.get(word, word) for word in words.split()))
     assert called.status == 2
     assert called.out == ""
@@ -215,6 +221,12 @@ def test_golden_queries_pass_or_fail(skytext: Skytext, shared_table: Path, tmp_p
     assert json.loads(called.out)["golden"]["passed"] is False
     called = skytext("evaluate", shared_table, "--golden", golden, "--at-least", "R@1=50")
     assert called.status == 0
-    called = skytext("evaluate", shared_table, "--golden", golden, "--mode", "text")
+    golden.write_text(f"{golden.read_text()}  - {{query: a dam, images: [dam.jpg], within: 3}}\n")
+    called = skytext("evaluate", shared_table, "--golden", golden, "--allow-missing", "--json")
+    assert called.status == 1
+    assert json.loads(called.out)["golden"]["checks"][-1]["found"] is None
+    called = skytext(
+        "evaluate", shared_table, "--golden", golden, "--allow-missing", "--mode", "text"
+    )
     assert called.status == 1
     assert "FAILED R@1: 50, wanted 90" in called.out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from skytext.captions import Variant
 from skytext.errors import CallError
 from skytext.evaluation.evaluate import Embedders, evaluate_queries
-from skytext.evaluation.golden import judge, read_golden
+from skytext.evaluation.golden import Golden, judge, read_golden
 from skytext.evaluation.rules import PAPER_RULE, Setup
 from skytext.evaluation.texts import Described
 
@@ -96,7 +97,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         read_golden(tmp_path / "nowhere.yaml")
 
 
-def measured(order: dict[str, list[float]], golden: Any) -> Any:
+def measured(order: dict[str, list[float]], golden: Any, **options: Any) -> Any:
     """Judge images whose scores for each query are given."""
     images = [Described(f"{i}.jpg", (Variant(f"{i}", "x", "y"),), None) for i in range(4)]
 
@@ -106,9 +107,9 @@ def measured(order: dict[str, list[float]], golden: Any) -> Any:
     def queries(texts: Any) -> Any:
         return np.array([order[text] for text in texts], dtype=np.float32)
 
-    found = evaluate_queries(
-        images, golden.to_queries(), {None: Embedders(documents, queries)}, [Setup(PAPER_RULE)]
-    )
+    models = {None: Embedders(documents, queries)}
+    setups = [Setup(PAPER_RULE)]
+    found = evaluate_queries(images, golden.to_queries(), models, setups, **options)
     return judge(golden, found.rows[0], found.queries)
 
 
@@ -143,3 +144,32 @@ def test_an_image_that_only_a_sort_puts_first_has_not_passed(tmp_path: Path) -> 
     golden = read_golden(write(tmp_path / "g.yaml", text))
     assert not measured({"tied": [0.1, 0.1, 0.9, 0.9]}, golden).passed
     assert measured({"tied": [0.1, 0.1, 0.8, 0.9]}, golden).passed
+
+
+@pytest.mark.parametrize(("num_hits", "num_queries"), [(57, 100), (29, 50), (7, 10), (556, 1000)])
+def test_a_recall_of_just_what_is_wanted_has_passed(num_hits: int, num_queries: int) -> None:
+    order = {f"{i}": [0.9, 0.1, 0.2, 0.3] for i in range(num_queries)}
+    queries = [
+        {"query": text, "images": ["0.jpg" if i < num_hits else "1.jpg"]}
+        for i, text in enumerate(order)
+    ]
+    hits = 100 * num_hits / num_queries
+    for wanted in (hits, hits + 0.01):
+        golden = Golden.model_validate({"queries": queries, "thresholds": {"R@1": wanted}})
+        assert measured(order, golden).passed == (wanted == hits)
+
+
+def test_a_query_whose_images_are_missing_has_no_place(tmp_path: Path) -> None:
+    text = """
+    queries:
+      - {query: there, images: [0.jpg], within: 1}
+      - {query: gone, images: [nowhere.jpg], within: 3}
+    """
+    golden = read_golden(write(tmp_path / "g.yaml", text))
+    verdict = measured({"there": [0.9, 0.1, 0.2, 0.3]}, golden, allow_missing=True)
+    assert verdict.lines()[0] == "FAILED gone: its images are missing, wanted 3"
+    told = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    assert told["checks"] == [
+        {"name": "there", "wanted": 1, "found": 1, "passed": True},
+        {"name": "gone", "wanted": 3, "found": None, "passed": False},
+    ]

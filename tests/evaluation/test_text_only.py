@@ -52,6 +52,16 @@ def test_images_of_one_caption_alone_are_refused() -> None:
     made = annotated(["a river"], ["planes"])
     with pytest.raises(CallError, match="at least two captions"):
         text_only(made, caption_vectors(made, EMBED), distinct=True)
+    # Before any model is loaded.
+    for setup in (Setup(PAPER_RULE), Setup(PAPER_RULE, num_variants=1)):
+        with pytest.raises(CallError, match=r"at least two captions$"):
+            evaluate_text_only(made, {}, [setup])
+
+
+def test_images_of_one_repeated_caption_are_refused() -> None:
+    made = annotated(["a river", "a river"], ["planes", "planes"])
+    with pytest.raises(CallError, match="at least two captions that differ"):
+        evaluate_text_only(made, {None: Embedders(EMBED, EMBED)}, [Setup(PAPER_RULE)])
 
 
 @pytest.mark.skipif(not DATA, reason="SKYTEXT_TEST_DATA names no folder of public annotations")

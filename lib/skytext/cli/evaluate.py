@@ -174,4 +174,4 @@ def _check(
 def _thresholds(at_least: list[str] | None, golden: Path | None) -> dict[str, Any]:
     if at_least and golden is None:
         raise CallError("--at-least goes with --golden")
-    return parse_settings(at_least or [])
+    return parse_settings(at_least or [], "--at-least", "R@10=90")

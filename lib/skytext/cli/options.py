@@ -59,8 +59,15 @@ def make_config(
     return load_config(path, overrides, base)
 
 
-def parse_settings(settings: list[str]) -> dict[str, Any]:
+def parse_settings(
+    settings: list[str], option: str = "--set", example: str = "caption.temperature=0.5"
+) -> dict[str, Any]:
     """Read ``NAME=VALUE`` pairs; a value is YAML, so numbers, true and lists come as such.
+
+    Args:
+        settings: the pairs.
+        option: where they were given.
+        example: of one.
 
     Raises:
         ConfigError: no equals sign, or a value that is not YAML.
@@ -71,9 +78,9 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--set {setting!r} must be NAME=VALUE, e.g. caption.temperature=0.5")
+            raise ConfigError(f"{option} {setting!r} must be NAME=VALUE, e.g. {example}")
         try:
             parsed[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{option} {setting!r}: the value is not YAML") from error
     return parsed

@@ -17,7 +17,7 @@ from skytext.evaluation.recall import Direction, Floats, Indices, Ties
 from skytext.evaluation.report import Evaluation
 from skytext.evaluation.rules import BEST_RULE, PAPER_RULE, Granularity, Rule, Setup
 from skytext.evaluation.scoring import WordScores, place_captions, place_images
-from skytext.evaluation.text_only import caption_vectors, text_only
+from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
 from skytext.evaluation.texts import (
     Described,
     Embed,
@@ -209,6 +209,8 @@ def evaluate_text_only(
         CallError: no image has two captions.
     """
     most = max(len(image.captions) for image in annotations.images) - 1
+    if most < 1:
+        raise CallError(TOO_FEW)
     full = [
         replace(setup, num_variants=count)
         for setup in setups

@@ -19,6 +19,8 @@ from skytext.evaluation.recall import KS
 Name = Literal["R@1", "R@5", "R@10", "mean_recall"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 _MEAN = "mean_recall"
+# 57 hits of 100 are 56.99… % in floating point. One more hit of a million queries is 1e-4 %.
+_ROUNDING = 1e-9
 
 
 class _Strict(BaseModel):
@@ -49,12 +51,23 @@ class Golden(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold: a recall of at least, or a place of at most, ``wanted``."""
+    """One thing that must hold.
+
+    Attributes:
+        name: of the recall, or the query.
+        wanted: percent at least, or the last place that will do.
+        found: percent or place; None where all images that a query expects are missing.
+        passed: whether it holds.
+    """
 
     name: str
     wanted: float
-    found: float
+    found: float | None
     passed: bool
+
+    def __str__(self) -> str:
+        found = "its images are missing" if self.found is None else f"{self.found:g}"
+        return f"{self.name}: {found}, wanted {self.wanted:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +88,8 @@ class Verdict:
     def lines(self) -> list[str]:
         """Return what did not hold, and how much did."""
         failed = [check for check in self.checks if not check.passed]
-        said = [
-            f"FAILED {check.name}: {check.found:g}, wanted {check.wanted:g}" for check in failed
-        ]
         return [
-            *said,
+            *(f"FAILED {check}" for check in failed),
             f"golden: {len(self.checks) - len(failed)} of {len(self.checks)} checks passed",
         ]
 
@@ -131,7 +141,7 @@ def judge(golden: Golden, row: Measured, asked: tuple[Query, ...]) -> Verdict:
     recalls = dict(zip([f"R@{k}" for k in KS], row.recall["text_to_image"], strict=True))
     recalls[_MEAN] = row.mean_recall
     checks = [
-        Check(name, wanted, recalls[name], recalls[name] >= wanted)
+        Check(name, wanted, recalls[name], recalls[name] >= wanted - _ROUNDING)
         for name, wanted in golden.thresholds.items()
     ]
     found = row.directions["text_to_image"].placings
@@ -139,8 +149,9 @@ def judge(golden: Golden, row: Measured, asked: tuple[Query, ...]) -> Verdict:
     places = {query.text: int(place) for query, place in zip(asked, worst, strict=True)}
     for one in golden.queries:
         if one.within is not None:
-            place = float(places.get(one.query, float("inf")))
-            checks.append(Check(one.query, one.within, place, place <= one.within))
+            place = places.get(one.query)
+            passed = place is not None and place <= one.within
+            checks.append(Check(one.query, one.within, place, passed))
     return Verdict(tuple(checks))
 
 

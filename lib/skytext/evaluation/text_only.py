@@ -21,6 +21,8 @@ from skytext.evaluation.rules import PAPER_RULE, Rule
 from skytext.evaluation.scoring import Documents, WordScores, place_images
 from skytext.evaluation.texts import Embed
 
+TOO_FEW = "text-only evaluation needs images with at least two captions"
+
 
 @dataclass(frozen=True, slots=True)
 class TextOnly:
@@ -67,7 +69,7 @@ def text_only(
         images = [list(dict.fromkeys(captions)) for captions in images]
     images = [captions for captions in images if len(captions) > 1]
     if not images:
-        raise CallError("text-only evaluation needs images with at least two captions")
+        raise CallError(f"{TOO_FEW}{' that differ' if distinct else ''}")
     rounds: dict[Rule, list[Placings]] = {rule: [] for rule in rules}
     units: list[Indices] = []
     for turn in range(max(map(len, images))):
