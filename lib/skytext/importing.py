@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def import_descriptions(
     """Write RSRT-style JSON lines into a table, one row an image.
 
     An image is known again by archive, file name and its path in the file, so that the same call
-    goes on where it was cut off, and a file that was corrected replaces what has changed.
+    goes on where it was cut off, and a file that was corrected replaces what has changed. The file
+    is read twice: all of it is checked before anything is written.
 
     Args:
         path: lines of ``{"image", "variants": [{one_sentence, feature, caption}], "model"}``.
@@ -98,6 +99,7 @@ def import_descriptions(
     if existing is not None:
         check_identity(location, existing.identity, identity)
     lines = _Lines(path, archive or path.stem, root or f"{path.absolute().as_uri()}#")
+    lines.check()
     with hold(location, run.run_id, COMMAND) as claim:
         adoption = settle(claim, identity, lines.fingerprint)
         embedder = make_embedder(embed, model)
@@ -120,25 +122,39 @@ def import_descriptions(
     return report
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Lines:
     """The file, and what its rows have in common."""
 
     path: Path
     archive: str
     root: str
-    seen: set[str] = field(default_factory=set)
 
     @property
     def fingerprint(self) -> str:
         # Nothing that a captioning run could be asked for: to it these rows are another's work.
         return hashlib.sha256(b"imported").hexdigest()[:32]
 
+    def check(self) -> None:
+        """Read all lines and keep none.
+
+        Raises:
+            CallError: a line of another form, or an image that stands there twice.
+        """
+        for _ in self.read():
+            pass
+
     def read(self) -> Iterator[Described]:
+        """Yield the images.
+
+        Raises:
+            CallError: as `check`; there only where the file has changed since.
+        """
+        seen: set[str] = set()
         for described in described_in_jsonl(self.path):
-            if described.image in self.seen:
+            if described.image in seen:
                 raise CallError(f"{self.path}: {described.image!r} stands there twice")
-            self.seen.add(described.image)
+            seen.add(described.image)
             yield described
 
     def id_of(self, described: Described) -> str:

@@ -59,7 +59,7 @@ def test_a_table_and_its_export_measure_alike(
     assert "4 images of table version" in called.err
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert {line["image"]: [v["one_sentence"] for v in line["variants"]] for line in lines} == (
-        DESCRIBED
+        {f"a.tar/{name}": texts for name, texts in DESCRIBED.items()}
     )
     assert set(lines[0]["variants"][0]) == {"one_sentence", "feature", "caption"}
     assert skytext("export", table, "--format", "rsrt-jsonl").out == out.read_text()

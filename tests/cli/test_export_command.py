@@ -65,6 +65,12 @@ def test_a_file_is_not_written_over_without_force(
     out.write_bytes(b"something else")
     assert skytext(*call, "--force").status == 0
     assert out.read_bytes() == first
+    called = skytext(*call, "--force", "--json")
+    assert called.status == 0, called.err
+    told = json.loads(called.out)
+    assert told.pop("table_version") > 1
+    assert told == {"num_images": 4, "format": format, "output": str(out)}
+    assert called.err == ""
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -76,7 +82,7 @@ def test_a_dash_is_stdout(shared_table: Path, tmp_path: Path, format: str) -> No
     assert done.stderr == b""
     if format == "rsrt-jsonl":
         images = [json.loads(line)["image"] for line in done.stdout.splitlines()]
-        assert sorted(images) == sorted(DESCRIBED)
+        assert sorted(images) == sorted(f"a.tar/{name}" for name in DESCRIBED)
         return
     path = tmp_path / "x.tar"
     path.write_bytes(done.stdout)
@@ -90,6 +96,7 @@ WRONG = {
     "T --format geojson --with-vectors": "--with-vectors is for --format parquet",
     "nowhere --format geojson": "there is no table at",
     "T --format geojson --output nowhere/x": "cannot write nowhere/x",
+    "T --format geojson --json": "--json needs stdout for itself: name a file with --output",
     "T --format geojson --version 99": "has no version 99",
 }
 

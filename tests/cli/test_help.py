@@ -132,6 +132,7 @@ OPTIONS = {
         "--with-images",
         "--with-vectors",
         "--version",
+        "--json",
     ],
     "import": [
         "FILE.jsonl",

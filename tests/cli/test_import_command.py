@@ -15,7 +15,7 @@ from skytext.table.runs import last_runs
 from skytext.table.staging import staged_unit_ids
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED
-from tests.table.rows import location
+from tests.table.rows import good_row, location, make_table
 
 
 def line(image: str, *texts: str) -> str:
@@ -133,6 +133,9 @@ def test_a_held_table_is_left_alone(skytext: Skytext, descriptions: Path, tmp_pa
         ("{\n", 2, "line 1 is not JSON"),
         (line("a.jpg", "x") + line("a.jpg", "y"), 2, "'a.jpg' stands there twice"),
         (json.dumps({"image": "a.jpg", "variants": []}) + "\n", 2, "no list of variants"),
+        ("[" * 100_000, 2, "line 1 is nested too deeply"),
+        (line("a.jpg", "\ud800"), 2, "line 1 holds a text that is no valid Unicode"),
+        (line("\udfff.jpg", "x"), 2, "line 1 holds a text that is no valid Unicode"),
     ],
 )
 def test_wrong_files_are_told(
@@ -145,6 +148,41 @@ def test_wrong_files_are_told(
     assert called.status == status
     assert message in called.err
     assert called.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("last", [line("3.jpg", "again"), "{\n", line("x.jpg", "\ud800")])
+def test_a_file_that_is_refused_leaves_nothing(
+    skytext: Skytext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    monkeypatch.setattr(importing, "_UNIT_ROWS", 2)
+    monkeypatch.setattr(importing, "_UNITS_A_COMMIT", 2)
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(line(f"{i}.jpg", "a river") for i in range(10)) + last)
+    table = tmp_path / "t"
+    called = skytext("import", path, "--table", table, "--embedding-model", "fake")
+    assert called.status == 2
+    assert ImagesTable.find(location(table)) is None
+    assert last_runs(location(table), 5) == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_export_of_repeated_names_comes_back_whole(skytext: Skytext, tmp_path: Path) -> None:
+    table = location(tmp_path / "table")
+    rows = [
+        good_row("0001.jpg", shard="a.tar"),
+        good_row("0001.jpg", shard="b.tar"),
+        good_row("0001.jpg", shard="b.tar", archive="other"),
+    ]
+    make_table(table, rows)
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    assert skytext("export", table.uri, "--format", "rsrt-jsonl", "--output", first).status == 0
+    again = tmp_path / "again"
+    counts = run_import(skytext, first, "--table", again)
+    assert (counts["num_listed"], counts["num_new"]) == (3, 3)
+    assert run_import(skytext, first, "--table", again)["num_same"] == 3
+    # What was imported is exported as it came.
+    assert skytext("export", again, "--format", "rsrt-jsonl", "--output", second).status == 0
+    assert second.read_text() == first.read_text()
 
 
 def test_a_table_of_another_model_is_refused(

@@ -19,8 +19,9 @@ import pytest
 from skytext.evaluation.texts import described_in_jsonl
 from skytext.export.geojson import geometry, write_geojson
 from skytext.export.parquet import write_parquet
-from skytext.export.rsrt import write_rsrt_jsonl
+from skytext.export.rsrt import image_path, write_rsrt_jsonl
 from skytext.export.webdataset import suffix, write_webdataset
+from skytext.sources.base import image_id
 from skytext.table import read
 from skytext.table.images import ImagesTable
 from tests.sources.tars import make_tar
@@ -51,10 +52,45 @@ def test_rsrt_lines_are_read_by_the_evaluation(table: ImagesTable, tmp_path: Pat
     with path.open("wb") as out:
         assert write_rsrt_jsonl(table, out) == 3
     found = list(described_in_jsonl(path))
-    assert [image.image for image in found] == ["x/a.JPG", "b.png", "c"]
+    assert [image.image for image in found] == ["a.tar/x/a.JPG", "a.tar/b.png", "a.tar/c"]
     assert [one.one_sentence for one in found[0].variants] == [
         "x/a.JPG variant 0",
         "x/a.JPG variant 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shard", "path"),
+    [
+        ("north/a.TAR", "north/a.TAR/x/1.jpg"),
+        ("a.parquet", "a.parquet/x/1.jpg"),
+        ("./", "x/1.jpg"),
+        ("north/", "north/x/1.jpg"),
+        ("described.jsonl", "x/1.jpg"),
+    ],
+)
+def test_a_path_is_the_shard_s_and_the_member_s(shard: str, path: str) -> None:
+    assert image_path(shard, "x/1.jpg") == path
+
+
+def test_paths_that_several_images_have_get_the_image_s_id(tmp_path: Path) -> None:
+    rows = [
+        good_row("1.jpg", shard="a.tar"),
+        good_row("1.jpg", shard="b.tar"),
+        good_row("1.jpg", shard="b.tar", archive="other"),
+        # A name that is in a tar twice.
+        good_row("x/2.jpg"),
+        good_row("x/2.jpg", image_id=image_id("aerial", "a.tar", "x/2.jpg", 1)),
+    ]
+    out = io.BytesIO()
+    assert write_rsrt_jsonl(make_table(location(tmp_path / "t"), rows), out) == 5
+    ids = [row["image_id"] for row in rows]
+    assert [json.loads(line)["image"] for line in out.getvalue().splitlines()] == [
+        "a.tar/1.jpg",
+        f"b.tar/{ids[1]}/1.jpg",
+        f"b.tar/{ids[2]}/1.jpg",
+        f"a.tar/{ids[3]}/x/2.jpg",
+        f"a.tar/{ids[4]}/x/2.jpg",
     ]
 
 

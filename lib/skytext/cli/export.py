@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from skytext.cli.options import Table
+from skytext.cli.options import AsJson, Table
 from skytext.errors import CallError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def export(
     version: Annotated[
         int | None, typer.Option(help="A table version; default: the live one, else the latest.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the descriptions of a table's images, streaming."""
     if format not in _FORMATS:
@@ -57,10 +58,12 @@ def export(
     if with_vectors and format != "parquet":
         raise CallError("--with-vectors is for --format parquet")
     to_stdout = output == _STDOUT
+    if to_stdout and as_json:
+        raise CallError("--json needs stdout for itself: name a file with --output")
     if to_stdout and format in _BINARY and sys.stdout.isatty():
         raise CallError(f"{format} is no text for a terminal: name a file with --output")
     from skytext.cli.files import open_atomically
-    from skytext.cli.output import note, plural
+    from skytext.cli.output import note, plural, print_json
     from skytext.cli.tables import open_table
 
     opened = open_table(table, version)
@@ -71,6 +74,10 @@ def export(
         return
     with open_atomically(output, replace=force) as out:
         count = write(opened, out)
+    if as_json:
+        told = {"num_images": count, "format": format, "output": str(output)}
+        print_json(told | {"table_version": opened.version})
+        return
     note(f"{plural(count, 'image')} of table version {opened.version} in {output}")
 
 

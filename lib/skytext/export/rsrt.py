@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import BinaryIO
 
+import numpy as np
+
 from skytext.export.rows import rows, variants
+from skytext.sources.base import SHARD_SUFFIXES
 from skytext.table.images import ImagesTable
+from skytext.table.read import done_batches
 
 
 def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:
-    """Write one line an image: its path in the shard, and its variants."""
+    """Write one line an image: a path that no other line has, and its variants.
+
+    The path is `image_path`. Where several images have one, as the same shard of two archives
+    gives them, the ``image_id`` stands before the member's name: the file's name stays.
+    """
+    repeated = _repeated(table)
     count = 0
-    for row in rows(table, ("member", "captions", "caption_model")):
+    for row in rows(table, ("image_id", "shard", "member", "captions", "caption_model")):
+        path = image_path(row["shard"], row["member"])
+        if _digest(path) in repeated:
+            path = image_path(row["shard"], f"{row['image_id']}/{row['member']}")
         record = {
-            "image": row["member"],
+            "image": path,
             "variants": variants(row),
             "model": row["caption_model"],
         }
         out.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
         count += 1
     return count
+
+
+def image_path(shard: str, member: str) -> str:
+    """Return where an image lies, from its archive's root: ``a.tar/0001.jpg``, ``north/0001.jpg``.
+
+    It depends on nothing but the image, so that it stays what it is when the table grows. What was
+    imported has the path that it came with: its shard is the file of descriptions.
+    """
+    if shard.endswith("/"):
+        return f"{shard.removeprefix('./')}{member}"
+    return f"{shard}/{member}" if shard.lower().endswith(SHARD_SUFFIXES) else member
+
+
+def _repeated(table: ImagesTable) -> set[int]:
+    """Return the digests of the paths that several images have: 8 bytes an image in memory.
+
+    Two paths of one digest merely get an ``image_id`` that they did not need.
+    """
+    paths = (
+        image_path(shard, member)
+        for batch in done_batches(table, ("shard", "member"))
+        for shard, member in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
+    digests = np.fromiter(map(_digest, paths), np.uint64)
+    found, counts = np.unique(digests, return_counts=True)
+    return set(found[counts > 1].tolist())
+
+
+def _digest(path: str) -> int:
+    return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big")
