@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -525,7 +526,7 @@ WRONG = {
     "datetime > 2024": "column 12: datetime is a time",
     "datetime > 'today'": "column 12: 'today' is no time: write 2024-05-31",
     "datetime > '2024-13-01'": "column 12: '2024-13-01' is no time: month",
-    "datetime > '9999-12-31'": "column 12: '9999-12-31' is no time",
+    "datetime > '9999-12-32'": "column 12: '9999-12-32' is no time",
     "datetime in ('2024-01-01')": "column 14: datetime is compared with",
     "metadata.x in (1, 'a')": "column 16: the values for metadata.x must be of one kind",
     "metadata.x > true": "column 14: > does not order true and false",
@@ -592,6 +593,33 @@ def test_every_year_can_be_named(table: ImagesTable, rows: Rows, year: str) -> N
         assert found_by(table, parse_filter(f"datetime >= '{moment}'")) == later
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "2024-01-02", "9999-12-31"])
+def test_a_date_is_its_whole_day(tmp_path: Path, day: str) -> None:
+    first = dt.datetime.fromisoformat(f"{day}T00:00:00+00:00")
+    moments = {"first": first, "last": first.replace(hour=23, minute=59, second=59)}
+    moments["very last"] = moments["last"].replace(microsecond=999_999)
+    tick = dt.timedelta(microseconds=1)
+    if day > "0001-01-01":
+        moments["before"] = first - tick
+    if day < "9999-12-31":
+        moments["after"] = moments["very last"] + tick
+    rows = [good_row(name, datetime=at) for name, at in moments.items()]
+    table = make_table(location(tmp_path / "table"), rows)
+    build_indexes(table, IndexConfig())
+    indexed = ImagesTable.open(table.location)
+    inside, outside = {"first", "last", "very last"}, set(moments) & {"before", "after"}
+    for op, expected in {
+        "=": inside,
+        "!=": outside,
+        "<": outside - {"after"},
+        "<=": inside | outside - {"after"},
+        ">": outside - {"before"},
+        ">=": inside | outside - {"before"},
+    }.items():
+        for one in (table, indexed):
+            assert found_by(one, parse_filter(f"datetime {op} '{day}'")) == expected, op
+
+
 def test_all_options_hold_at_once(table: ImagesTable, rows: Rows) -> None:
     assert make_filter() is None
     assert make_filter(gsd_max=1) == Compare(op="<=", field="gsd", value=1)
@@ -636,7 +664,40 @@ def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, ro
         "gsd < 1 or metadata.nowhere = 'x'": r"has metadata\.nowhere as text",
         "metadata.p.q.deep = 1": r"has metadata\.p\.q\.deep as a number",
         "height_px > 1": r"has height_px$",
-        "metadata.nowhere is null": r"has metadata\.nowhere \(",
+        "height_px is not null": r"has height_px$",
+        "metadata.nowhere is not null": r"has metadata\.nowhere \(",
+        "not (not metadata.nowhere is not null)": r"has metadata\.nowhere \(",
+        "height_px is null and height_px > 1": r"has height_px$",
+        "height_px is null or metadata.nowhere = 'x'": r"has metadata\.nowhere as text",
+        "not (height_px is null or height_px > 1)": r"has height_px$",
     }.items():
         with pytest.raises(CallError, match=message):
             searcher.search("0", where=parse_filter(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "height_px is null",
+        "metadata.nowhere is null",
+        "not height_px is not null",
+        "height_px < 1 or height_px is null",
+        "not (height_px >= 1 and height_px is not null)",
+        "height_px is null and not (metadata.nowhere = 1 and not metadata.nowhere is null)",
+    ],
+)
+def test_where_nothing_is_asked_for_no_image_needs_to_have_it(
+    table: ImagesTable, rows: Rows, text: str
+) -> None:
+    searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
+    result = searcher.search("0", 1000, where=parse_filter(text))
+    assert len(result.hits) == len([row for row in rows if row["status"] == "ok"])
+
+
+def test_an_image_without_a_bbox_is_found_where_none_has_one(tmp_path: Path) -> None:
+    table = make_table(location(tmp_path / "table"), [good_row("a.jpg")])
+    searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
+    for text in ("bbox is null", "gsd is null", "bbox is null or bbox intersects (0, 0, 1, 1)"):
+        assert len(searcher.search("0", where=parse_filter(text)).hits) == 1
+    with pytest.raises(CallError, match="has bbox"):
+        searcher.search("0", where=parse_filter("bbox is not null"))

@@ -141,8 +141,8 @@ class _Condition(BaseModel):
         return self._sql(negated=False)
 
     def needs(self) -> Iterator[Need]:
-        """Yield what the table must have."""
-        raise NotImplementedError
+        """Yield what the table must have: nothing where a null is asked for."""
+        yield from self._needs(negated=False)
 
     def parts(self) -> Sequence[Condition]:
         """Return the conditions that this one is made of."""
@@ -151,6 +151,13 @@ class _Condition(BaseModel):
     def _sql(self, *, negated: bool) -> str:
         # Negations are carried inwards to the comparisons: no null matches one of those either.
         raise NotImplementedError
+
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
+        raise NotImplementedError
+
+    def _null(self, *, negated: bool) -> str | None:
+        """Return the field of which a null is asked for, and nothing else."""
+        return None
 
 
 CompareOp: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -198,7 +205,7 @@ class Compare(_Condition):
             return f"({_has(column, 'text')} AND left({column.sql}, -1) {op} {literal})"
         return _guarded(_number(column), op, _literal(self.value))
 
-    def needs(self) -> Iterator[Need]:  # noqa: D102
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
         yield _need(self.field, self.value)
 
 
@@ -227,7 +234,7 @@ class OneOf(_Condition):
             return f"({_has(column, kind)} AND {column.sql} {inside} ({texts}))"
         return _guarded(_number(column), inside, f"({', '.join(map(_literal, self.values))})")
 
-    def needs(self) -> Iterator[Need]:  # noqa: D102
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
         yield _need(self.field, self.values[0])
 
 
@@ -253,8 +260,12 @@ class IsNull(_Condition):
             return f"({column.sql} IS NOT NULL AND {column.sql} != 'null')"
         return f"({column.sql} IS NULL OR {column.sql} = 'null')"
 
-    def needs(self) -> Iterator[Need]:  # noqa: D102
-        yield Need(self.field, None, self._sql(negated=True))
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
+        if negated:
+            yield Need(self.field, None, self._sql(negated=True))
+
+    def _null(self, *, negated: bool) -> str | None:
+        return None if negated else self.field
 
 
 class Intersects(_Condition):
@@ -315,7 +326,7 @@ class Intersects(_Condition):
                 meets += " OR bbox.east = 180.0"
         return f"(bbox.south <= {north} AND bbox.north >= {south} AND ({meets}))"
 
-    def needs(self) -> Iterator[Need]:  # noqa: D102
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
         yield Need("bbox", None, "bbox.west IS NOT NULL")
 
 
@@ -325,9 +336,13 @@ class _Many(_Condition):
     def parts(self) -> Sequence[Condition]:
         return self.conditions
 
-    def needs(self) -> Iterator[Need]:
-        for condition in self.conditions:
-            yield from condition.needs()
+    def _all_needs(self, *, negated: bool, one_is_enough: bool) -> Iterator[Need]:
+        # gsd < 1 or gsd is null: where no image has a gsd, all of them match.
+        nulls = {part._null(negated=negated) for part in self.conditions if one_is_enough}
+        for part in self.conditions:
+            for need in part._needs(negated=negated):
+                if need.name not in nulls:
+                    yield need
 
     def _joined(self, word: str, negated: bool) -> str:
         parts = [condition._sql(negated=negated) for condition in self.conditions]
@@ -342,6 +357,9 @@ class And(_Many):
     def _sql(self, *, negated: bool) -> str:
         return self._joined("OR" if negated else "AND", negated)
 
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
+        yield from self._all_needs(negated=negated, one_is_enough=negated)
+
 
 class Or(_Many):
     """At least one of some conditions."""
@@ -350,6 +368,9 @@ class Or(_Many):
 
     def _sql(self, *, negated: bool) -> str:
         return self._joined("AND" if negated else "OR", negated)
+
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
+        yield from self._all_needs(negated=negated, one_is_enough=not negated)
 
 
 class Not(_Condition):
@@ -364,8 +385,11 @@ class Not(_Condition):
     def parts(self) -> Sequence[Condition]:  # noqa: D102
         return (self.condition,)
 
-    def needs(self) -> Iterator[Need]:  # noqa: D102
-        yield from self.condition.needs()
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
+        yield from self.condition._needs(negated=not negated)
+
+    def _null(self, *, negated: bool) -> str | None:
+        return self.condition._null(negated=not negated)
 
 
 Condition: TypeAlias = Annotated[
@@ -483,15 +507,19 @@ def parse_filter(text: str) -> Condition:
 
 
 def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
-    """Return the moment of an ISO 8601 text, in UTC, and for a date alone the next day's begin.
+    """Return the moment of an ISO 8601 text, in UTC, and for a date alone the day's last one.
+
+    The last is a microsecond before the next day, as fine as the table's times are: after
+    9999-12-31 there is no next day.
 
     Raises:
         ConfigError: it is none.
     """
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            start = dt.datetime.combine(dt.date.fromisoformat(text), dt.time(), dt.UTC)
-            return start, start + dt.timedelta(days=1)
+            day = dt.date.fromisoformat(text)
+            last = dt.datetime.combine(day, dt.time.max, dt.UTC)
+            return dt.datetime.combine(day, dt.time.min, dt.UTC), last
         if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):
             raise ConfigError(
                 f"{_shown(text)} is no time: write 2024-05-31 or 2024-05-31T12:00:00Z"
@@ -517,15 +545,13 @@ def _compare_time(column: Column, op: CompareOp, text: str) -> str:
     first = _moment(start)
     if end is None:
         return f"{column.sql} {op} {first}"
-    after = _moment(end)
+    last = _moment(end)
     if op == "=":
-        return f"({column.sql} >= {first} AND {column.sql} < {after})"
+        return f"({column.sql} >= {first} AND {column.sql} <= {last})"
     if op == "!=":
-        return f"({column.sql} < {first} OR {column.sql} >= {after})"
-    if op == "<=":
-        return f"{column.sql} < {after}"
-    if op == ">":
-        return f"{column.sql} >= {after}"
+        return f"({column.sql} < {first} OR {column.sql} > {last})"
+    if op in ("<=", ">"):
+        return f"{column.sql} {op} {last}"
     return f"{column.sql} {op} {first}"
 
 
