@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,27 @@ def test_fused_both_count(table: str) -> None:
     # Ranks are added: a.jpg is first by its image and among the first three by its words.
     assert result.hits[0].score > 1 / 63
     assert result.to_json()["hits"][0]["image_id"] == result.hits[0].image_id
+
+
+def test_fused_ranks_are_those_among_all_rows(tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    make_table(where, good_rows(0, 400))
+    embed_numbers(where, *range(400))
+
+    class Towers(FakeImageEmbedder):
+        def embed_queries(self, texts: Sequence[str]) -> Any:
+            return np.stack([image_vector(1_000) for _ in texts])
+
+    searcher = ImageSearcher(ImagesTable.open(where), Towers(), FakeEmbedder())
+    whole = searcher.search("a river", 400)
+    assert whole.exact
+    for k in (1, 7, 100):
+        for exact in (False, True):
+            some = searcher.search("a river", k, exact=exact)
+            assert some.exact
+            assert [(hit.image_id, hit.score) for hit in some.hits] == [
+                (hit.image_id, hit.score) for hit in whole.hits[:k]
+            ]
 
 
 @pytest.mark.parametrize("mode", ["image", "image+dense"])

@@ -22,6 +22,9 @@ from skytext.models.image_embedder import ImageEmbedder
 from skytext.ranking import best, fuse
 from skytext.table.image_column import image_identity
 from skytext.table.image_query import (
+    Floats,
+    Nearest,
+    RowIds,
     Scores,
     nearest_descriptions,
     nearest_images,
@@ -181,21 +184,34 @@ class ImageSearcher:
             if not has_any(self.table, need):
                 raise CallError(f"no image of {self.table.location.uri} has {need.name}")
         query = self._images.embed_queries([text])[0]
-        options: dict[str, Any] = {"exact": exact, "where": where}
         if self._descriptions is None:
-            found = nearest_images(self.table, query, k, **options)
+            found = nearest_images(self.table, query, k, exact=exact, where=where)
             scores = score_rows(self.table, found.ids, query, None)
             return self._result(scores, scores.image, k, found.exact)
         words = self._descriptions.embed_queries([text])[0]
-        wanted = max(_CANDIDATES_A_HIT * k, _MIN_CANDIDATES)
+        return self._fused(query, words, k, exact, where)
+
+    def _fused(
+        self, query: Floats, words: Floats, k: int, exact: bool, where: Condition | None
+    ) -> ImageSearchResult:
+        """Add the ranks by the images' own vectors and by their descriptions."""
+        num_rows = self.table.num_rows()
+        wanted = num_rows if exact else min(num_rows, max(_CANDIDATES_A_HIT * k, _MIN_CANDIDATES))
+        options: dict[str, Any] = {"exact": exact, "where": where}
         by_image = nearest_images(self.table, query, wanted, **options)
         by_text = nearest_descriptions(self.table, words, wanted, index=VECTOR_INDEX, **options)
+        if wanted < num_rows and by_image.exact and by_text.exact:
+            # Every row was scored: a rank among all of them costs no more than one among some.
+            return self._fused(query, words, k, True, where)
         ids = np.union1d(by_image.ids, by_text.ids)
         if not len(ids):
             return ImageSearchResult((), self.table.version, exact=True)
+        if wanted == num_rows:
+            fused = fuse([_aligned(by_image, ids), _aligned(by_text, ids)], "rrf")
+            scores = score_rows(self.table, ids[best(fused, ids, k)], query, words)
+            return self._result(scores, fused[np.searchsorted(ids, scores.ids)], k, exact=True)
         scores = score_rows(self.table, ids, query, words)
-        fused = fuse([scores.image, scores.text], "rrf")
-        return self._result(scores, fused, k, by_image.exact and by_text.exact)
+        return self._result(scores, fuse([scores.image, scores.text], "rrf"), k, exact=False)
 
     def _result(self, scores: Scores, ranked: Any, k: int, exact: bool) -> ImageSearchResult:
         rows = take_rows(self.table, scores.ids, ["image_id", *_COLUMNS])
@@ -205,6 +221,13 @@ class ImageSearcher:
             _hit(rows[i], float(ranked[i]), scores, i, fused=fused) for i in best(ranked, keys, k)
         ]
         return ImageSearchResult(tuple(hits), self.table.version, exact)
+
+
+def _aligned(found: Nearest, ids: RowIds) -> Floats:
+    """Return the cosines of rows, shape (rows,), NaN where they were not found."""
+    cosines = np.full(len(ids), np.nan, np.float32)
+    cosines[np.searchsorted(ids, found.ids)] = found.cosines
+    return cosines
 
 
 def _hit(row: dict[str, Any], score: float, scores: Scores, i: int, *, fused: bool) -> ImageHit:

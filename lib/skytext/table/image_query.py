@@ -27,9 +27,16 @@ Floats = NDArray[np.float32]
 
 
 class Nearest(NamedTuple):
-    """The rows nearest to a vector, best first, and whether every matching one was scored."""
+    """The rows nearest to a vector, best first.
+
+    Attributes:
+        ids: row ids, shape (rows,).
+        cosines: with the vector, float32, shape (rows,).
+        exact: every matching row was scored.
+    """
 
     ids: RowIds
+    cosines: Floats
     exact: bool
 
 
@@ -143,13 +150,13 @@ def _nearest(
         some = dataset.scanner(columns=[], with_row_id=True, filter=f"{DONE} AND {condition}")
         exact = some.count_rows() <= max(_SCORED_WITHOUT_INDEX, k)
     if not exact:
-        found = _ask(dataset, query | _PROBING, condition)
-        if len(found) == k:
-            return Nearest(found, False)
-    return Nearest(_ask(dataset, query | {"use_index": False}, condition), True)
+        ids, cosines = _ask(dataset, query | _PROBING, condition)
+        if len(ids) == k:
+            return Nearest(ids, cosines, exact=False)
+    return Nearest(*_ask(dataset, query | {"use_index": False}, condition), exact=True)
 
 
-def _ask(dataset: Any, query: dict[str, Any], condition: str | None) -> RowIds:
+def _ask(dataset: Any, query: dict[str, Any], condition: str | None) -> tuple[RowIds, Floats]:
     scanner = dataset.scanner(
         columns=["_distance"],
         with_row_id=True,
@@ -157,8 +164,9 @@ def _ask(dataset: Any, query: dict[str, Any], condition: str | None) -> RowIds:
         filter=condition,
         prefilter=condition is not None,
     )
-    found: RowIds = scanner.to_table().column("_rowid").to_numpy().astype(np.uint64)
-    return found
+    found = scanner.to_table()
+    distances = found.column("_distance").to_numpy()
+    return found.column("_rowid").to_numpy().astype(np.uint64), (1 - distances).astype(np.float32)
 
 
 def _take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
