@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from skytext.search import Example, Hit, Searcher, SearchRequest, ranker
 from skytext.search.page import MAX_DEPTH
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
+from skytext.table.query import Floats
 from tests.table.rows import (
     committer,
     failed_row,
@@ -381,9 +384,98 @@ def test_a_cursor_of_another_search_or_version_is_refused(
 def test_pages_end_somewhere(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skytext.search.page.MAX_DEPTH", 8)
     assert MAX_DEPTH >= 1000
-    cursor = searcher.search("harbour", 6).next_cursor
+    first = searcher.search("harbour", 3)
+    second = searcher.search(SearchRequest(text="harbour", k=3, cursor=first.next_cursor))
+    assert first.note is None
+    assert len(second.hits) == 3
+    assert second.next_cursor is None
+    assert second.note == "pages end within 8 hits: narrow the search with a filter"
     with pytest.raises(CallError, match="pages end at 8 hits"):
-        searcher.search(SearchRequest(text="harbour", k=6, cursor=cursor))
+        searcher.search(SearchRequest(text="harbour", k=6, cursor=first.next_cursor))
+
+
+def tilted(first: float, second: float, rest: int) -> Floats:
+    """Return two unit vectors with these cosines to the first two axes."""
+    vector = np.zeros(16)
+    vector[0], vector[1], vector[rest] = first, second, math.sqrt(1 - first**2 - second**2)
+    return np.array([vector, vector], np.float32)
+
+
+class Axes(FakeEmbedder):
+    """Embeds "harbour" as the first axis and "forest" as the second."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Any:
+        return np.eye(16, dtype=np.float32)[[("harbour", "forest").index(t) for t in texts]]
+
+
+def all_pages(searcher: Searcher, request: SearchRequest) -> list[str]:
+    found: list[str] = []
+    while True:
+        result = searcher.search(request)
+        assert result.exact
+        found += [hit.uri.rpartition("#")[2] for hit in result.hits]
+        if result.next_cursor is None:
+            return found
+        request = request.model_copy(update={"cursor": result.next_cursor})
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_without_an_index_hybrid_misses_nothing_that_is_middling_in_both_lists(
+    tmp_path: Path, exact: bool
+) -> None:
+    rows = [
+        good_row(f"d{i}.jpg", vectors=tilted(0.8 + i * 1e-4, 0, 3 + i % 10), text="nothing")
+        for i in range(60)
+    ]
+    rows += [
+        good_row(f"t{i}.jpg", vectors=tilted(-0.5, 0, 3 + i % 10), text="harbour " * 4)
+        for i in range(60)
+    ]
+    rows.append(good_row("both.jpg", vectors=tilted(0.79, 0, 3), text="harbour " * 3))
+    where = location(tmp_path / "table")
+    build_indexes(make_table(where, rows), IndexConfig(vector="never"))
+    searcher = Searcher(ImagesTable.open(where), Axes())
+    request = SearchRequest(text="harbour", k=3, mode="hybrid", exact=exact)
+    found = all_pages(searcher, request)
+    assert found[0] == "both.jpg"
+    assert sorted(found) == sorted(row["member"] for row in rows)
+
+
+@pytest.mark.parametrize("k", [5, 320])
+def test_of_several_queries_each_has_its_own_best(tmp_path: Path, k: int) -> None:
+    rows = [
+        good_row(f"q{i}.jpg", vectors=tilted(0.9 - i * 1e-3, 0.001 * (i % 7), 3 + i % 10), text="x")
+        for i in range(300)
+    ]
+    # Best of the second query, and behind all of those in the first one's list.
+    rows += [
+        good_row(f"r{i}.jpg", vectors=tilted(0, 0.55 - i * 1e-3, 3 + i % 10), text="x")
+        for i in range(20)
+    ]
+    where = location(tmp_path / "table")
+    build_indexes(make_table(where, rows), IndexConfig(vector="never"))
+    searcher = Searcher(ImagesTable.open(where), Axes())
+    request = SearchRequest(texts=("harbour", "forest"), k=k, mode="hybrid", exact=True)
+    hits = searcher.search(request).hits
+    names = [hit.uri.rpartition("#")[2] for hit in hits]
+    assert {names[0], names[1]} == {"q0.jpg", "r0.jpg"}
+    vectors = np.array([row["vectors"][0] for row in rows])[:, :2]
+    scores = ((vectors + 1) / (vectors.max(axis=0) + 1)).max(axis=1) / 1.2
+    score_of = dict(zip((row["member"] for row in rows), scores, strict=True))
+    for name, hit in zip(names, hits, strict=True):
+        assert hit.score == pytest.approx(score_of[name], abs=1e-5)
+
+
+def test_a_cursor_that_somebody_changed_is_refused(searcher: Searcher) -> None:
+    request = SearchRequest(text="harbour", k=2, mode="hybrid")
+    cursor = searcher.search(request).next_cursor
+    assert cursor is not None
+    said = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    for tops in ({"a": 1, "b": 2}, [[], []], [[1.0]], [[1.0, 1.0], [2.0, 2.0]], [[1.0], [None]]):
+        changed = json.dumps([*said[:-1], tops]).encode()
+        text = base64.urlsafe_b64encode(changed).decode().rstrip("=")
+        with pytest.raises(ConfigError, match="the cursor is none of ours"):
+            searcher.search(request.model_copy(update={"cursor": text}))
 
 
 @pytest.fixture(scope="module")

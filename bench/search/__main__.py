@@ -23,6 +23,7 @@ app = typer.Typer()
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "table": sections.table,
     "skytext": sections.large("skytext"),
+    "lance": sections.lance,
     "filtered": sections.filtered,
     "exact": sections.large("exact", num_queries=20),
     "faiss": sections.large("faiss-ivfpq"),

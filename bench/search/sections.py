@@ -104,6 +104,15 @@ def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[s
     return measure
 
 
+def lance(bench: Bench) -> dict[str, Any]:
+    """Ask the index that the section ``skytext`` built through Lance alone."""
+    built = _folder(bench, "skytext", bench.num_images)
+    if not (built / "built.json").exists():
+        return {}
+    questions = bench.questions(bench.num_images, bench.num_queries)
+    return _side("lance", "serve", bench, bench.num_images, built, questions)
+
+
 def hnsw(bench: Bench) -> dict[str, Any]:
     """Compare with a graph over whole vectors, which a million images leave no memory for."""
     return {

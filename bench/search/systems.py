@@ -26,6 +26,7 @@ from skytext.search import Searcher
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
 from skytext.table.location import IMAGES, TableLocation
+from skytext.table.vector_index import prewarm
 
 OVER_FETCH = 200
 
@@ -65,6 +66,32 @@ class Skytext:
         def search(query: Floats, k: int) -> NDArray[np.int64]:
             hits = searcher.search(given.name(query), k, where=self._where, mode="dense").hits
             return image_numbers([hit.uri for hit in hits])
+
+        return search
+
+
+class PlainLance(Skytext):
+    """The index that skytext built, asked by one call of Lance, which fetches only the address.
+
+    With the probes and refinement that reached a recall of 0.995 with Lance alone.
+    """
+
+    def open(self, table: ImagesTable, folder: Path) -> Search:
+        """Open the table and read its index into memory."""
+        dataset = _open(folder).dataset
+        prewarm(dataset)
+
+        def search(query: Floats, k: int) -> NDArray[np.int64]:
+            nearest = {
+                "column": "vectors",
+                "q": query,
+                "k": k,
+                "metric": "cosine",
+                "nprobes": 40,
+                "refine_factor": 5,
+            }
+            found = dataset.scanner(columns=["uri"], nearest=nearest).to_table()
+            return image_numbers(found.column("uri").to_pylist())
 
         return search
 

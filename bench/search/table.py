@@ -23,6 +23,7 @@ from bench.search.vectors import CaptionStatistics, CaptionVectors, Floats
 from skytext.config import EmbedConfig
 from skytext.models.identity import embed_model, embedding_fingerprint
 from skytext.schema import BBOX, FILE_VERSION, STATUS_OK, TIMESTAMP, VARIANT, images_schema
+from skytext.table.hit_column import HIT, hit_texts
 from skytext.table.images import ImagesTable, TableIdentity
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.maintenance import ROWS_PER_FRAGMENT
@@ -97,7 +98,10 @@ def _batch(first: int, block: Floats, schema: pa.Schema) -> pa.RecordBatch:
     offsets = np.arange(0, count * num_variants + 1, num_variants, dtype=np.int32)
     known["vectors"] = pa.ListArray.from_arrays(offsets, lists)
     arrays = [_column(field, known.get(field.name), count) for field in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    rows = pa.Table.from_arrays(arrays, schema=schema)
+    place = schema.get_field_index(HIT)
+    rows = rows.set_column(place, schema.field(place), hit_texts(rows))
+    return rows.combine_chunks().to_batches()[0]
 
 
 def _column(field: pa.Field, values: Any, count: int) -> pa.Array:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the table format; stored in the table's metadata as ``skytext.format_version``."""
 
 # Lance 14 writes 2.2 where nothing is said. There a column of one value, as the variants' finish
@@ -194,6 +194,8 @@ def images_schema(dim: int) -> pa.Schema:
             pa.field("vectors", pa.list_(pa.list_(pa.float32(), dim))),
             *EMBEDDING_FIELDS,
             *RUN_FIELDS,
+            # Once more what a search tells of an image, as one text: `skytext.table.hit_column`.
+            pa.field("hit", pa.string()),
         ]
     )
 

@@ -67,7 +67,7 @@ def test_an_older_format_says_what_to_do(where: TableLocation) -> None:
     metadata = {**identity().to_metadata(), "skytext.format_version": "0", "skytext.dim": "16"}
     empty = images_schema(DIM).with_metadata(metadata).empty_table()
     lance.write_dataset(empty, where.dataset_uri(IMAGES))
-    with pytest.raises(TableError, match="has table format 0, this skytext reads format 2"):
+    with pytest.raises(TableError, match="has table format 0, this skytext reads format 3"):
         ImagesTable.open(where)
 
 

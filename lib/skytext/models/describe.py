@@ -55,9 +55,13 @@ def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
 
 
 async def _describe(image: Image.Image, config: Config) -> Description:
-    model, prompt = caption_model(config.caption), prompt_of(config.caption)
+    caption = config.caption
+    model, prompt = caption_model(caption), prompt_of(caption)
+    if caption.seed is None:
+        # The same image is described the same way: a further page is one of the same search.
+        caption = caption.model_copy(update={"seed": 0})
     # Within the loop that asks it: vLLM's engine belongs to one.
-    captioner = make_captioner(config.caption, model, prompt)
+    captioner = make_captioner(caption, model, prompt)
     try:
         return await captioner.describe(image, "query")
     finally:

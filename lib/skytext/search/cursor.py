@@ -49,7 +49,7 @@ class Cursor:
         try:
             said = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             form, version, question, offset, score, row_id, tops = json.loads(said)
-            if form != _FORM or (tops is not None and len(tops) != 2):
+            if form != _FORM:
                 raise ValueError(form)
             cursor = cls(
                 int(version),
@@ -57,15 +57,22 @@ class Cursor:
                 int(offset),
                 float(score),
                 int(row_id),
-                None if tops is None else (_floats(tops[0]), _floats(tops[1])),
+                None if tops is None else _tops(tops),
             )
             if cursor.offset < 1 or cursor.row_id < 0 or not math.isfinite(cursor.score):
                 raise ValueError("out of range")
             return cursor
         except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise ConfigError(
-                "the cursor is none of ours: pass on next_cursor of a result as it is"
-            ) from error
+            raise _not_ours() from error
+
+    def check_tops(self, num_queries: int) -> None:
+        """Refuse a cursor whose `tops` are those of another number of queries.
+
+        Raises:
+            ConfigError: somebody has changed it.
+        """
+        if self.tops is not None and {*map(len, self.tops)} != {num_queries}:
+            raise _not_ours()
 
     @classmethod
     def of_request(cls, request: SearchRequest, version: int, question: str) -> Cursor | None:
@@ -97,6 +104,16 @@ def cursor_version(text: str) -> int:
         ConfigError: it is no cursor.
     """
     return Cursor.decode(text).version
+
+
+def _not_ours() -> ConfigError:
+    return ConfigError("the cursor is none of ours: pass on next_cursor of a result as it is")
+
+
+def _tops(values: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(values, list) or len(values) != 2:
+        raise TypeError(values)
+    return _floats(values[0]), _floats(values[1])
 
 
 def _floats(values: object) -> tuple[float, ...]:

@@ -28,7 +28,9 @@ class Hit:
         bbox: west, south, east, north in degrees, or None.
         gsd: metres, or None.
         collection: or None.
-        duplicates: image_id of near-duplicates that rank behind it, where they are grouped.
+        duplicates: image_id of near-duplicates that rank behind it, where they are grouped: of
+            those that were looked at for this page. What ranks further behind is no hit of a later
+            page either.
     """
 
     image_id: str

@@ -35,12 +35,21 @@ class Page:
                 f"pages end at {MAX_DEPTH:,} hits (asked for: {self.offset + request.k:,}): narrow "
                 "the search with a filter"
             )
+        if cursor is not None:
+            cursor.check_tops(len(question.vectors))
         self._served = served
         self._ranker = Ranker(served, question)
         self._request = request
         self._cursor = cursor
         self._config = config
         self._excluded = excluded_rows(named)
+
+    @property
+    def why_last(self) -> str | None:
+        """Why no page follows however many images match; None where one may."""
+        if self.offset + 2 * self._request.k <= MAX_DEPTH:
+            return None
+        return f"pages end within {MAX_DEPTH:,} hits: narrow the search with a filter"
 
     def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
         """Return a ranking, and the places in it of the page's images, each with its duplicates.

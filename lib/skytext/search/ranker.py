@@ -78,9 +78,10 @@ class Ranker:
         while True:
             ranking, unseen = self._rank_candidates(num, tops)
             first = ranking.first(depth)
-            # An image on neither list has at most what the ends of both lists would have.
+            # An image on neither list has at most what the ends of both lists would have. Where an
+            # index chose the one of them, the answer is no exact one in any case.
             enough = len(first.ids) == depth and first.scores[-1] >= unseen
-            if not self._question.exact or ranking.complete or enough:
+            if not ranking.exact or ranking.complete or enough:
                 return first
             num *= 4
 
@@ -95,8 +96,7 @@ class Ranker:
         if tops is None:
             tops = _row_maxima(cosines), _row_maxima(bm25)
         last = np.array([[found.scores[-1] if len(found.ids) >= num else 0.0] for found in lists])
-        by_best = cosines.max(axis=0)[np.isin(variants.ids, dense)]
-        end = np.full((len(cosines), 1), by_best.min(initial=1.0))
+        end = _ends(cosines[:, np.isin(variants.ids, dense)], num)
         fused = self._fuse(
             np.concatenate([cosines, end], axis=1), np.concatenate([bm25, last], axis=1), tops
         ).max(axis=0)
@@ -155,29 +155,29 @@ class Ranker:
         return ids, False, len(ids) >= self._num_matching
 
     def _scan(self, num: int) -> tuple[RowIds, bool, bool]:
-        """Score every row; return the best ``num`` images by their best query, and equal ones."""
-        ids, scores = np.empty(0, np.uint64), np.empty(0, np.float32)
+        """Score every row; return the best ``num`` images of each query, and equal ones."""
+        ids = np.empty(0, np.uint64)
+        scores = np.empty((len(self._question.vectors), 0), np.float32)
         num_rows = 0
         for batch in scan_variants(self._table, self._question.where):
             num_rows += len(batch.ids)
             if len(batch.ids):
                 ids = np.concatenate([ids, batch.ids])
-                scores = np.concatenate([scores, self._batch_scores(batch)])
+                scores = np.concatenate([scores, self._batch_scores(batch)], axis=1)
             if len(ids) > num:
                 # What equals the last one stays: which comes first, the exact scores say.
-                last = np.partition(scores, len(scores) - num)[len(scores) - num]
-                kept = scores >= last - _ROUNDING
-                ids, scores = ids[kept], scores[kept]
+                last = np.partition(scores, len(ids) - num, axis=1)[:, [len(ids) - num]]
+                kept = (scores >= last - _ROUNDING).any(axis=0)
+                ids, scores = ids[kept], scores[:, kept]
         return ids, True, num_rows <= num
 
     def _batch_scores(self, batch: Variants) -> Floats:
+        """Return scores of shape (queries, images), as `_pooled` but for their last digits."""
         lengths = None
         if self._question.pooling != "max":
             lengths = mean_lengths(batch.vectors, batch.offsets)
         scores = self._question.vectors @ batch.vectors.T
-        of_queries = pool(scores, batch.offsets, self._question.pooling, lengths)
-        best_of_queries: Floats = of_queries.max(axis=0)
-        return best_of_queries
+        return pool(scores, batch.offsets, self._question.pooling, lengths)
 
     def _text_list(self, words: str, num: int) -> Found:
         """Return the ``num`` images of the best BM25, or more."""
@@ -264,6 +264,15 @@ def _put(row: Floats, ids: RowIds, found: Found) -> None:
     places = order[np.minimum(places, len(ids) - 1)]
     here = ids[places] == found.ids
     row[places[here]] = found.scores[here]
+
+
+def _ends(scores: Floats, num: int) -> Floats:
+    """Return the ``num``-th best score of each row, shape (rows, 1); 1 where there are fewer."""
+    if scores.shape[1] < num:
+        return np.ones((len(scores), 1), np.float32)
+    place = scores.shape[1] - num
+    ends: Floats = np.partition(scores, place, axis=1)[:, [place]]
+    return ends
 
 
 def _row_maxima(scores: Floats) -> tuple[float, ...]:

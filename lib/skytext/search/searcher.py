@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,10 @@ from skytext.search.question import Questioner, find_named
 from skytext.search.ranker import cosines_of
 from skytext.search.subject import Question, Ranking, Served
 from skytext.search_request import Mode, SearchRequest
+from skytext.table.hit_column import HIT, HitRow, read_hits
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import has_any, metadata_names, take, take_variants
+from skytext.table.query import Floats, has_any, metadata_names, take, take_variants
 from skytext.table.vector_index import prewarm
 
 _KINDS = {
@@ -30,7 +30,6 @@ _KINDS = {
     "boolean": "true or false",
     "time": "a time",
 }
-_COLUMNS = ["image_id", "uri", "captions", "datetime", "bbox", "gsd", "collection"]
 
 
 class Searcher:
@@ -142,7 +141,8 @@ class Searcher:
         ranking, places = page.find()
         hits = self._hits(ranking, places[: request.k], question)
         next_cursor = None
-        if len(places) > request.k:
+        is_more = len(places) > request.k
+        if is_more and page.why_last is None:
             last = places[request.k - 1][0]
             next_cursor = Cursor(
                 version=self.table.version,
@@ -158,7 +158,8 @@ class Searcher:
             mode=mode,
             exact=ranking.exact,
             next_cursor=next_cursor,
-            note=None if hits else _why_nothing(request, mode, cursor),
+            note=(page.why_last if is_more else None)
+            or (None if hits else _why_nothing(request, mode, cursor)),
         )
 
     def _mode(self, request: SearchRequest) -> Mode:
@@ -192,16 +193,14 @@ class Searcher:
         if not places:
             return ()
         ids = ranking.ids[[place for place, _ in places]]
-        shown = take(self.table, ids, _COLUMNS)
+        rows = read_hits(take(self.table, ids, [HIT]).column(HIT))
         scored = ranking.variants or take_variants(self.table, ids)
-        cosines = [
-            cosines_of(question.vectors, vectors).max(axis=0) for vectors in scored.of_rows(ids)
-        ]
         behind = ranking.ids[[place for _, others in places for place in others]]
         name_of: dict[int, str] = {}
         if len(behind):
             names = take(self.table, behind, ["image_id"])
             name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
+        cosines = _cosines(question, scored.of_rows(ids))
         return tuple(
             _hit(
                 row,
@@ -210,9 +209,7 @@ class Searcher:
                 None if ranking.bm25 is None else float(ranking.bm25[place]),
                 tuple(name_of[int(ranking.ids[other])] for other in others),
             )
-            for row, of_image, (place, others) in zip(
-                shown.select(_COLUMNS).to_pylist(), cosines, places, strict=True
-            )
+            for row, of_image, (place, others) in zip(rows, cosines, places, strict=True)
         )
 
     @property
@@ -249,29 +246,30 @@ def _why_nothing(request: SearchRequest, mode: Mode, cursor: Cursor | None) -> s
     return "no image in this table" if request.where is None else "no image matches the filter"
 
 
+def _cosines(question: Question, images: list[Floats]) -> list[Floats]:
+    """Return for each image the cosine of each variant with the query that it fits best."""
+    best = cosines_of(question.vectors, np.concatenate(images)).max(axis=0)
+    return np.split(best, np.cumsum([len(vectors) for vectors in images])[:-1])
+
+
 def _hit(
-    row: dict[str, Any],
-    cosines: np.ndarray[Any, np.dtype[np.float32]],
-    score: float,
-    bm25: float | None,
-    duplicates: tuple[str, ...],
+    row: HitRow, cosines: Floats, score: float, bm25: float | None, duplicates: tuple[str, ...]
 ) -> Hit:
     variant = int(np.argmax(cosines))
-    caption = row["captions"][variant]
-    box = row["bbox"]
+    one_sentence, feature, caption = row.captions[variant]
     return Hit(
-        image_id=row["image_id"],
+        image_id=row.image_id,
         score=score,
-        uri=row["uri"],
+        uri=row.uri,
         variant=variant,
         cosine=float(cosines[variant]),
         bm25=bm25,
-        one_sentence=caption["one_sentence"],
-        feature=caption["feature"],
-        caption=caption["caption"],
-        datetime=row["datetime"],
-        bbox=None if box is None else (box["west"], box["south"], box["east"], box["north"]),
-        gsd=row["gsd"],
-        collection=row["collection"],
+        one_sentence=one_sentence,
+        feature=feature,
+        caption=caption,
+        datetime=row.datetime,
+        bbox=row.bbox,
+        gsd=row.gsd,
+        collection=row.collection,
         duplicates=duplicates,
     )

@@ -237,7 +237,10 @@ def variants_of(rows: pa.Table, dim: int) -> Variants:
     lists = rows.column("vectors").combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else lists.type.empty_array()
-    counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    counts = lists.value_lengths()
+    if counts.null_count:
+        counts = counts.fill_null(0)
+    counts = counts.to_numpy()
     some = counts > 0
     flat = lists.flatten().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(-1, dim).astype(np.float32, copy=False)

@@ -24,6 +24,7 @@ from obstore.exceptions import BaseError
 from skytext.errors import JobError
 from skytext.schema import FILE_VERSION, images_schema
 from skytext.table.again import again
+from skytext.table.hit_column import HIT, hit_texts
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.state import StateStore, open_store
 
@@ -214,10 +215,16 @@ def fragments_of(unit: StagedUnit) -> list[FragmentMetadata]:
 
 
 def to_images_table(rows: pa.Table, dim: int) -> pa.Table:
-    """Bring columns into the table's order and types; ``metadata`` text becomes Arrow JSON."""
+    """Bring columns into the table's order and types, and add ``hit``.
+
+    ``metadata`` is text in ``rows`` and becomes Arrow JSON.
+    """
     schema = images_schema(dim)
     columns = []
     for field_ in schema:
+        if field_.name == HIT:
+            columns.append(pa.chunked_array([hit_texts(rows)]))
+            continue
         column = rows.column(field_.name)
         if field_.name == "metadata":
             chunks = [pa.ExtensionArray.from_storage(field_.type, c) for c in column.chunks]
