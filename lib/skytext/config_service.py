@@ -76,7 +76,12 @@ class LimitsConfig(Section):
     )
     max_upload_bytes: PositiveInt = Field(20 * 2**20, description="A larger image is refused: 413.")
     max_k: int = Field(1000, ge=1, le=1000, description="Hits that one request may ask for.")
-    max_batch: PositiveInt = Field(32, description="Searches in one batch.")
+    max_batch: PositiveInt = Field(32, description="Searches in one batch; more: 413.")
+    max_texts: PositiveInt = Field(
+        64,
+        description="Different texts that one request may have embedded; more: 413. max_running "
+        "such requests fill the embedding deployment's queue.",
+    )
     body_timeout_s: PositiveFloat = Field(
         10.0, description="A body that is not there by then is given up: 408."
     )

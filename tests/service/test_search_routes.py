@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skytext.service.problems import too_busy
 from skytext.sources.base import image_id
 from tests.service.app import client
 
@@ -139,6 +140,38 @@ def test_limits_of_this_service(served: Path) -> None:
         many = http.post("/v1/search/batch", json={"searches": [{"text": "a"}] * 3})
         assert many.status_code == 413
         assert http.post("/v1/search", json={"text": "a" * 500}).status_code == 413
+
+
+def test_a_busy_embedding_is_a_503_however_many_texts(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def busy(text: str) -> Any:
+        asked.append(text)
+        raise too_busy("too many requests are waiting already", 3)
+
+    with client(served) as http:
+        monkeypatch.setattr(http.application.backend._embed, "query", busy)
+        for body in ({"text": "a"}, {"text": "a", "texts": ["b", "c"]}):
+            answer = http.post("/v1/search", json=body)
+            assert answer.status_code == 503, answer.text
+            assert answer.headers["retry-after"] == "3"
+        batch = {"searches": [{"text": "a"}, {"text": "b"}]}
+        assert http.post("/v1/search/batch", json=batch).status_code == 503
+    assert set(asked) == {"a", "b", "c"}
+
+
+def test_the_texts_of_one_request_are_bounded(served: Path) -> None:
+    with client(served, limits__max_texts=3) as http:
+        three = {"text": "a", "texts": ["b"], "positive": [{"text": "c"}, {"text": "a"}]}
+        assert http.post("/v1/search", json=three).status_code == 200
+        # The same texts again are embedded once.
+        assert http.post("/v1/search/batch", json={"searches": [three, three]}).status_code == 200
+        four = {"searches": [three, {"text": "d"}]}
+        answer = http.post("/v1/search/batch", json=four)
+        assert answer.status_code == 413
+        assert answer.json()["detail"] == "one request may name 3 different texts (given: 4)"
 
 
 def test_a_failure_of_ours_says_nothing_of_its_cause(

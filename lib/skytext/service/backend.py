@@ -92,9 +92,7 @@ class Backend:
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
-            vectors = dict(
-                zip(texts, await _all([self._embed.query(t) for t in texts]), strict=True)
-            )
+            vectors = dict(zip(texts, await self._queries(texts), strict=True))
         queries = [
             Query(
                 request,
@@ -105,6 +103,18 @@ class Backend:
             for request, some, version in zip(requests, of_requests, versions, strict=True)
         ]
         return await self.searches.search(queries, carrier() or None)
+
+    async def _queries(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Embed texts at once; the first that fails, or an end of this one, ends the others."""
+        if len(texts) == 1:  # nearly always, and without tasks
+            return [await self._embed.query(texts[0])]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._embed.query(text)) for text in texts]
+        except ExceptionGroup as failed:
+            # As of one text alone: they fail for the same reason, or the first one says enough.
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
 
     async def _documents(self, request: SearchRequest) -> Vectors:
         if not request.described:
@@ -126,16 +136,3 @@ class Backend:
                 "(service.captioner)",
             )
         return await self._describe(data, key)
-
-
-async def _all(calls: Sequence[Awaitable[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
-    """Wait for all; the first that fails, or an end of this one, ends the others."""
-    if len(calls) == 1:  # nearly always, and without tasks
-        return [await calls[0]]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_awaited(call)) for call in calls]
-    return [task.result() for task in tasks]
-
-
-async def _awaited(call: Awaitable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return await call

@@ -29,6 +29,7 @@ from skytext.service.models import (
 from skytext.service.models import Query as QueryText
 from skytext.service.problems import ProblemError, problem_responses
 from skytext.service.responses import ApiJson, GeoJson
+from skytext.service.search_worker import texts_of
 
 
 def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
@@ -50,14 +51,30 @@ class _Searches:
     async def answer(
         self, request: Request, requests: list[SearchRequest], versions: list[int | None]
     ) -> list[dict[str, Any]]:
-        """Return an answer for each of the requests."""
-        max_k = self.config.service.limits.max_k
-        for one in requests:
-            if one.k > max_k:
-                raise ConfigError(f"k must be 1 to {max_k} here (given: {one.k})")
+        """Return an answer for each of the requests.
+
+        Raises:
+            ConfigError: a search that cannot be meant.
+            ProblemError: 410, 413 or 503.
+        """
+        self._check(requests)
         answers = await self.backend.search(requests, versions)
         self._note(request, requests, answers)
         return answers
+
+    def _check(self, requests: list[SearchRequest]) -> None:
+        limits = self.config.service.limits
+        for one in requests:
+            if one.k > limits.max_k:
+                raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {one.k})")
+        # Each is a call to the embedding deployment, whose queue all requests share.
+        num_texts = len({text for one in requests for text in texts_of(one)})
+        if num_texts > limits.max_texts:
+            raise ProblemError(
+                413,
+                "too-large",
+                f"one request may name {limits.max_texts} different texts (given: {num_texts})",
+            )
 
     def _note(self, request: Request, requests: list[SearchRequest], answers: list[Any]) -> None:
         log: dict[str, Any] = {
