@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from starlette.testclient import TestClient
@@ -13,6 +15,7 @@ from skytext.config import Config, load_config
 from skytext.service.access import Keyring
 from skytext.service.api import make_app
 from skytext.service.backend import Backend, Describe
+from skytext.service.handles import EmbedHandle, SearchHandle
 from skytext.service.keys import KeyStore
 from skytext.service.metrics import LocalMeter
 from skytext.service.model_workers import EmbeddingWorker
@@ -29,17 +32,24 @@ def make_config(table: Path | str, **settings: Any) -> Config:
     return load_config(None, {**LOCAL, "service.archive_roots": [archive], **given})
 
 
-class Embed:
-    """The embedding worker as the ingress asks it."""
+class Embedding(EmbeddingWorker):
+    """The embedding worker as it is deployed, but for its batches."""
 
-    def __init__(self, worker: EmbeddingWorker) -> None:
+    async def embed_one(self, text: str) -> Any:
+        return (await self.embed([text]))[0]
+
+
+class Handle:
+    """A worker of this process in the place of a deployment's handle."""
+
+    def __init__(self, worker: Any) -> None:
         self._worker = worker
 
-    async def query(self, text: str) -> Any:
-        return (await self._worker.embed([text]))[0]
+    def __getattr__(self, name: str) -> Any:
+        def remote(*arguments: Any) -> asyncio.Task[Any]:
+            return asyncio.get_running_loop().create_task(getattr(self._worker, name)(*arguments))
 
-    async def documents(self, texts: Any) -> Any:
-        return await self._worker.embed_documents(texts)
+        return SimpleNamespace(remote=remote)
 
 
 class Application:
@@ -47,7 +57,7 @@ class Application:
 
     def __init__(self, table: Path | str, config: Config, describe: Describe | None = None) -> None:
         self.meter = LocalMeter()
-        self.embedding = EmbeddingWorker(str(table), config, self.meter)
+        self.embedding = Embedding(str(table), config, self.meter)
         self.searches = SearchWorker(str(table), config, self.meter)
 
         async def metrics() -> str:
@@ -57,7 +67,12 @@ class Application:
         if config.service.access.require_keys:
             store = KeyStore(TableLocation.parse(str(table)))
             keyring = Keyring(store, config.service.access.refresh_s)
-        self.backend = Backend(Embed(self.embedding), self.searches, describe, metrics)
+        self.backend = Backend(
+            EmbedHandle(Handle(self.embedding)),
+            SearchHandle(Handle(self.searches)),
+            describe,
+            metrics,
+        )
         self.asgi = make_app(self.backend, config, self.meter, keyring)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from skytext.errors import CallError, ConfigError
+from skytext.errors import CallError, ConfigError, TableError
 from skytext.service import deployments
-from skytext.service.handles import call
+from skytext.service.handles import SearchHandle, call
 from skytext.service.problems import ProblemError
+from skytext.service.refusals import Refusal, hands_back_refusals
 from tests.service.app import make_config
 
 
@@ -82,6 +85,44 @@ def test_what_a_replica_raises_comes_back_as_it_was(error: Exception) -> None:
         asyncio.run(call(Method(task_error(error))))
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
+
+
+def test_what_changes_something_is_not_done_twice() -> None:
+    method = Method(ActorDiedError(), "done")
+    with pytest.raises(ProblemError, match="may or may not have been done") as caught:
+        asyncio.run(call(method, may_repeat=False))
+    assert (caught.value.status, caught.value.code) == (500, "unknown-outcome")
+    assert method.ends == ["done"]
+
+
+@pytest.mark.parametrize("name", ["promote", "rollback"])
+def test_promotions_are_asked_for_once(name: str) -> None:
+    method = Method(ActorDiedError(), "done")
+    handle = SearchHandle(SimpleNamespace(promote=method, rollback=method))
+    with pytest.raises(ProblemError, match="unknown-outcome"):
+        asyncio.run(handle.promote(3) if name == "promote" else handle.rollback())
+    assert method.ends == ["done"]
+
+
+def test_a_refusal_is_a_value_on_its_way_and_raised_where_it_was_asked_for() -> None:
+    gone = ProblemError(410, "version-gone", "search again", {"a": "b"})
+    with pytest.raises(ProblemError, match="410 version-gone: search again") as caught:
+        asyncio.run(call(Method(pickle.loads(pickle.dumps(Refusal(gone))))))
+    assert caught.value.headers == {"a": "b"}
+
+
+def test_a_refusal_does_not_tell_where_the_table_lies() -> None:
+    class Worker:
+        private_names = ("/home/me/t", "home/me/t")
+
+        @hands_back_refusals
+        async def promote(self) -> int:
+            raise TableError("/home/me/t has no version 9: Not found: home/me/t/_versions/9")
+
+    refused = asyncio.run(Worker().promote())
+    assert isinstance(refused, Refusal)
+    assert type(refused.error) is TableError
+    assert str(refused.error) == "TABLE has no version 9: Not found: TABLE/_versions/9"
 
 
 def test_a_fault_of_ours_stays_one() -> None:

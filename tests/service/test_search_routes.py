@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skytext.service.handles import EmbedHandle
 from skytext.service.problems import too_busy
 from skytext.sources.base import image_id
 from tests.service.app import client
@@ -142,17 +143,25 @@ def test_limits_of_this_service(served: Path) -> None:
         assert http.post("/v1/search", json={"text": "a" * 500}).status_code == 413
 
 
+@pytest.mark.parametrize("path", ["promote", "rollback"])
+def test_a_refused_promotion_does_not_tell_where_the_table_lies(http: Any, path: str) -> None:
+    answer = http.post(f"/v1/admin/{path}", json={"version": 999})
+    assert answer.status_code == 422
+    assert "TABLE" in answer.json()["detail"]
+    assert str(http.application.searches._location.uri).lstrip("/") not in answer.text
+
+
 def test_a_busy_embedding_is_a_503_however_many_texts(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
-    async def busy(text: str) -> Any:
+    async def busy(_: Any, text: str) -> Any:
         asked.append(text)
         raise too_busy("too many requests are waiting already", 3)
 
     with client(served) as http:
-        monkeypatch.setattr(http.application.backend._embed, "query", busy)
+        monkeypatch.setattr(EmbedHandle, "query", busy)
         for body in ({"text": "a"}, {"text": "a", "texts": ["b", "c"]}):
             answer = http.post("/v1/search", json=body)
             assert answer.status_code == 503, answer.text

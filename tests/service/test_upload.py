@@ -15,6 +15,7 @@ from skytext.config import load_config
 from skytext.service.metrics import LocalMeter
 from skytext.service.model_workers import CaptionWorker
 from skytext.service.problems import ProblemError
+from skytext.service.refusals import Refusal, answer_of
 from tests.service.app import client
 from tests.service.tables import encoded
 
@@ -118,10 +119,13 @@ def test_a_captioner_describes_and_refuses() -> None:
     worker = CaptionWorker(config, LocalMeter())
     try:
         texts = asyncio.run(worker.describe(encoded("brown"), "key"))
+        assert isinstance(texts, list)
         assert len(texts) == config.caption.num_variants
         assert all(text.startswith("ONE_SENTENCE: ") for text in texts)
         broken = io.BytesIO(encoded("brown")).read()[:-200]
+        refused = asyncio.run(worker.describe(broken, "key"))
+        assert isinstance(refused, Refusal)
         with pytest.raises(ProblemError, match="not-describable"):
-            asyncio.run(worker.describe(broken, "key"))
+            answer_of(refused)
     finally:
         worker.close()

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from skytext.errors import TableError
 from skytext.search import Searcher
+from skytext.search_request import SearchRequest
 from skytext.service.metrics import LocalMeter
 from skytext.service.problems import ProblemError
-from skytext.service.search_worker import SearchWorker
-from skytext.service.versions import Follower, Versions
+from skytext.service.refusals import Refusal
+from skytext.service.search_worker import Query, SearchWorker
+from skytext.service.versions import Follower, OtherModelError, Versions
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promotion import promote, rollback
@@ -110,6 +115,85 @@ def test_only_so_many_versions_are_held(own: TableLocation) -> None:
         versions.at(first)
 
 
+def test_a_store_that_fails_once_does_not_lose_a_promotion(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    make, failures = made.versions._make_searcher, [TableError("no answer"), OSError("reset")]
+
+    def hiccup(table: ImagesTable) -> Searcher:
+        if failures:
+            raise failures.pop(0)
+        return make(table)
+
+    made.versions._make_searcher = hiccup
+    promote(own, last)
+    assert [made.versions.refresh() for _ in range(3)] == [False, False, True]
+    assert live(made.versions) == last
+
+
+def test_a_version_that_nobody_served_is_refused_while_another_is_opened(
+    own: TableLocation,
+) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own, search_threads=1)
+    dim = made.versions.live.table.identity.dim
+    opening, go_on = threading.Event(), threading.Event()
+    make = made.versions._make_searcher
+
+    def slowly(table: ImagesTable) -> Searcher:
+        opening.set()
+        assert go_on.wait(30)
+        return make(table)
+
+    made.versions._make_searcher = slowly
+    promote(own, last)
+
+    def query(version: int | None) -> Query:
+        vector = np.full(dim, dim**-0.5, np.float32)
+        return Query(SearchRequest(text="a"), {"a": vector}, {}, version)
+
+    async def search() -> None:
+        async with asyncio.timeout(20):
+            refused = await made.search([query(last + 7)])
+            assert isinstance(refused, Refusal)
+            assert str(refused.error).startswith("410 version-gone")
+            # One that was live waits until it can be opened, and holds up nobody else.
+            waiting = asyncio.ensure_future(made.search([query(last)]))
+            await asyncio.sleep(0)
+            assert isinstance(await made.search([query(None)]), list)
+            assert not waiting.done()
+            go_on.set()
+            assert isinstance(await waiting, list)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(made.versions.refresh)
+        try:
+            assert opening.wait(30)
+            asyncio.run(search())
+        finally:
+            go_on.set()
+        assert done.result(30)
+
+
+def test_a_version_of_another_model_is_looked_at_once(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    tried = []
+
+    def refuse(table: ImagesTable) -> Searcher:
+        tried.append(table.version)
+        raise OtherModelError("of another model")
+
+    make, made.versions._make_searcher = made.versions._make_searcher, refuse
+    promote(own, last)
+    assert [made.versions.refresh() for _ in range(3)] == [False] * 3
+    assert tried == [last]
+    made.versions._make_searcher = make
+
+
 def test_a_version_that_cannot_be_served_leaves_the_old_one(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,8 +274,6 @@ def test_no_answer_fails_or_mixes_versions_while_versions_change(
 
 
 def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:
-    from skytext.errors import TableError
-
     with pytest.raises(TableError, match="there is no table"):
         worker(TableLocation.parse(str(tmp_path / "none")))
 

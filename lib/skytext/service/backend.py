@@ -18,15 +18,15 @@ from skytext.table.promotion import Promotion
 
 
 class SearchPort(Protocol):
-    """A search worker; see `skytext.service.search_worker.SearchWorker`."""
+    """A search worker; see `skytext.service.handles.SearchHandle`."""
 
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any]]:
         """Answer searches."""
 
-    async def image(self, image_id: str) -> dict[str, Any] | None:
-        """Return a row."""
+    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
+        """Return a row of a version, by default the live one."""
 
     async def table(self) -> dict[str, Any]:
         """Return what is served."""
@@ -42,7 +42,7 @@ class SearchPort(Protocol):
 
 
 class EmbedPort(Protocol):
-    """An embedding worker; see `skytext.service.model_workers.EmbeddingWorker`."""
+    """An embedding worker; see `skytext.service.handles.EmbedHandle`."""
 
     async def query(self, text: str) -> NDArray[np.float32]:
         """Return the unit vector of a query, float32, shape (dim,)."""

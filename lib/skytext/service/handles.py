@@ -13,6 +13,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from skytext.errors import SkytextError
 from skytext.service.problems import ProblemError, too_busy
+from skytext.service.refusals import answer_of
 from skytext.service.search_worker import Query
 from skytext.service.tracing import Carrier
 from skytext.table.promotion import Promotion
@@ -20,18 +21,28 @@ from skytext.table.promotion import Promotion
 _TRIES = 3
 
 
-async def call(method: Any, *arguments: Any, retry_after_s: int = 1) -> Any:
+async def call(
+    method: Any, *arguments: Any, retry_after_s: int = 1, may_repeat: bool = True
+) -> Any:
     """Call a method of a deployment, once more where its replica dies under the call.
 
-    An end of the caller ends the call, too. What the method raises comes back as it was.
+    An end of the caller ends the call, too. What the method raises, or hands back as a refusal, is
+    raised as it was.
+
+    Args:
+        method: of a handle.
+        arguments: of the method.
+        retry_after_s: what a refused client is told to wait.
+        may_repeat: the method changes nothing.
 
     Raises:
-        ProblemError: 503: the deployment has enough to do, or is not there right now.
+        ProblemError: 503: the deployment has enough to do, or is not there right now. 500: the
+            replica died, and what was to be changed may have been.
     """
     for _ in range(_TRIES):
         response = method.remote(*arguments)
         try:
-            return await response
+            return answer_of(await response)
         except asyncio.CancelledError:
             response.cancel()
             raise
@@ -39,9 +50,19 @@ async def call(method: Any, *arguments: Any, retry_after_s: int = 1) -> Any:
             raise too_busy("too many requests are waiting already", retry_after_s) from error
         except RayTaskError as error:
             raise _cause(error) from error
-        except RayActorError:
-            continue
+        except RayActorError as error:
+            if not may_repeat:
+                raise _unknown() from error
     raise too_busy("the replica that was to answer is gone", retry_after_s)
+
+
+def _unknown() -> ProblemError:
+    return ProblemError(
+        500,
+        "unknown-outcome",
+        "the replica that was to do this is gone: it may or may not have been done; "
+        "GET /v1/table tells which version is live",
+    )
 
 
 def _cause(error: Exception) -> Exception:
@@ -68,9 +89,9 @@ class SearchHandle:
         found: list[dict[str, Any]] = await call(self._handle.search, queries, trace)
         return found
 
-    async def image(self, image_id: str) -> dict[str, Any] | None:
+    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
         """Return a row."""
-        row: dict[str, Any] | None = await call(self._handle.image, image_id)
+        row: dict[str, Any] | None = await call(self._handle.image, image_id, version)
         return row
 
     async def table(self) -> dict[str, Any]:
@@ -84,12 +105,12 @@ class SearchHandle:
 
     async def promote(self, version: int | None) -> Promotion:
         """Make a version live."""
-        done: Promotion = await call(self._handle.promote, version)
+        done: Promotion = await call(self._handle.promote, version, may_repeat=False)
         return done
 
     async def rollback(self) -> Promotion:
         """Go back to the version before."""
-        done: Promotion = await call(self._handle.rollback)
+        done: Promotion = await call(self._handle.rollback, may_repeat=False)
         return done
 
 

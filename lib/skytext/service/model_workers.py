@@ -17,6 +17,7 @@ from skytext.models.factory import make_captioner, make_table_embedder
 from skytext.models.identity import caption_model, prompt_of
 from skytext.service.metrics import Meter, timed
 from skytext.service.problems import ProblemError
+from skytext.service.refusals import hands_back_refusals
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 
@@ -60,9 +61,13 @@ class EmbeddingWorker:
 class CaptionWorker:
     """Describes uploaded images as those of the archive were described.
 
+    What cannot be described comes back as a `skytext.service.refusals.Refusal`.
+
     Raises:
         SkytextError: the model cannot be served.
     """
+
+    private_names: tuple[str, ...] = ()
 
     def __init__(self, config: Config, meter: Meter) -> None:
         caption = config.caption
@@ -73,6 +78,7 @@ class CaptionWorker:
         )
         self._meter = meter
 
+    @hands_back_refusals
     async def describe(self, data: bytes, key: str) -> list[str]:
         """Return the descriptions of an image, as texts to search with.
 

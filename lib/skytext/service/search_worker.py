@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytext.config import Config
-from skytext.errors import TableError
 from skytext.models.embedder import Embedder, EmbedderInfo, Embeddings
 from skytext.schema import images_schema
 from skytext.search import Searcher, cursor_version
 from skytext.search_request import SearchRequest
 from skytext.service.metrics import Meter, timed
+from skytext.service.refusals import hands_back_refusals
 from skytext.service.tracing import Carrier, span
-from skytext.service.versions import Follower, Versions
+from skytext.service.versions import Follower, OtherModelError, Versions
 from skytext.table.images import ImagesTable
 from skytext.table.index import num_unindexed_rows
 from skytext.table.location import TableLocation
@@ -83,6 +83,8 @@ class _GivenVectors(Embedder):
 class SearchWorker:
     """Searches a table, looks its rows up, and follows its promotions.
 
+    What cannot be answered comes back as a `skytext.service.refusals.Refusal`.
+
     Raises:
         TableError: there is no such table or version.
     """
@@ -103,10 +105,11 @@ class SearchWorker:
         """Open a version for searches and read its index into memory.
 
         Raises:
-            TableError: it was embedded with another model than the one that embeds the queries.
+            OtherModelError: it was embedded with another model than the one that embeds the
+                queries.
         """
         if self._identity not in (None, table.identity):
-            raise TableError(
+            raise OtherModelError(
                 f"version {table.version} of {table.location.uri} was embedded with "
                 f"{table.identity.embedding_model!r}: start the service anew to serve it"
             )
@@ -117,10 +120,16 @@ class SearchWorker:
         self._identity = table.identity
         return searcher
 
+    @property
+    def private_names(self) -> tuple[str, ...]:
+        """Where the table lies: as we write it, and as Lance does."""
+        return self._location.uri, self._location.uri.lstrip("/")
+
     async def version(self) -> int:
         """Return the version that is served."""
         return self.versions.live.table.version
 
+    @hands_back_refusals
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any]]:
@@ -141,15 +150,30 @@ class SearchWorker:
         version, cursor = query.version, query.request.cursor
         if version is None and cursor is not None:
             version = cursor_version(cursor)
-        searcher = live
-        if version is not None:
-            searcher = await self._in_thread(self.versions.at, version)
+        searcher = live if version is None else await self._at(version)
         with timed(self._meter, "search"):
             return await self._in_thread(_answer, searcher, query)
 
-    async def image(self, image_id: str) -> dict[str, Any] | None:
-        """Return all that the table says of an image but its vectors, or None."""
-        table = self.versions.live.table
+    async def _at(self, version: int) -> Searcher:
+        held = self.versions.held(version)
+        if held is not None:
+            return held
+        # Not in a thread of the searches: to open a version may take long, and to wait for it.
+        return await asyncio.to_thread(self.versions.at, version)
+
+    @hands_back_refusals
+    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
+        """Return all that a version says of an image but its vectors, or None.
+
+        Args:
+            image_id: the image.
+            version: of the table; None: the live one.
+
+        Raises:
+            ProblemError: 410: a version that is no longer held.
+        """
+        searcher = self.versions.live if version is None else await self._at(version)
+        table = searcher.table
         columns = [name for name in images_schema(0).names if name != "vectors"]
         with timed(self._meter, "image"):
             rows = await self._in_thread(table.rows, [image_id], columns)
@@ -176,6 +200,7 @@ class SearchWorker:
             "default_mode": mode if mode in live.modes else "dense",
         }
 
+    @hands_back_refusals
     async def promote(self, version: int | None) -> Promotion:
         """Make a version live, and serve it here before this returns.
 
@@ -186,6 +211,7 @@ class SearchWorker:
         await asyncio.to_thread(self.versions.refresh)
         return done
 
+    @hands_back_refusals
     async def rollback(self) -> Promotion:
         """Go back to the version that was live before.
 

@@ -24,6 +24,10 @@ from skytext.table.promotion import recent_versions
 _log = logging.getLogger("skytext.service.versions")
 
 
+class OtherModelError(TableError):
+    """A version that was embedded with another model than the service's: never to be served."""
+
+
 class Versions:
     """Opens versions of one table, and keeps those that are needed.
 
@@ -52,6 +56,7 @@ class Versions:
         self._held: OrderedDict[int, Searcher] = OrderedDict()
         self._opening = threading.Lock()
         self._refused: int | None = None
+        self._said: tuple[int, str] | None = None
         self._live = self._open(self._served_version())
         self._hold(self._live)
 
@@ -63,8 +68,9 @@ class Versions:
     def refresh(self) -> bool:
         """Follow a promotion or roll-back; return whether there was one.
 
-        Blocks while a new version is opened and warmed. A version that cannot be served is
-        reported once, and the old one goes on.
+        Blocks while a new version is opened and warmed. Where that fails, the old one goes on, and
+        the next call tries again: a store may be back by then. Only a version of another model is
+        given up.
         """
         if self._config.version is not None:
             return False
@@ -75,19 +81,11 @@ class Versions:
             started = time.perf_counter()
             try:
                 searcher = self._held.get(live) or self._open(live)
-            except SkytextError as error:
-                self._refused = live
-                self._meter.count("skytext_swaps_total", ok="false")
-                _log.error(
-                    "the promoted version cannot be served",
-                    extra={
-                        "version": live,
-                        "serving": self._live.table.version,
-                        "error": str(error),
-                    },
-                )
+            except (SkytextError, OSError, ValueError) as error:
+                self._note_failure(live, error)
                 return False
-            before, self._live, self._refused = self._live.table.version, searcher, None
+            before, self._live = self._live.table.version, searcher
+            self._refused = self._said = None
             self._hold(searcher)
             seconds = time.perf_counter() - started
             self._meter.count("skytext_swaps_total", ok="true")
@@ -101,24 +99,47 @@ class Versions:
     def at(self, version: int) -> Searcher:
         """Return a version that a request names; opens it where it was live a short while ago.
 
+        Blocks while it is opened, and while another one is.
+
         Raises:
             ProblemError: 410: it is no longer held.
         """
-        held = self._held.get(version)
+        held = self.held(version)
         if held is not None:
             return held
+        # Only what was live: a number that somebody made up opens nothing, and waits for nothing.
+        if version not in recent_versions(self._location, self._config.held_versions):
+            raise _gone(version)
         with self._opening:
-            if version in self._held:
-                return self._held[version]
-            # Only what was live: a number that somebody made up must open nothing.
-            if version in recent_versions(self._location, self._config.held_versions):
-                try:
-                    searcher = self._open(version)
-                except TableError as error:
-                    raise _gone(version) from error
-                self._hold(searcher)
-                return searcher
-        raise _gone(version)
+            held = self.held(version)
+            if held is not None:
+                return held
+            try:
+                searcher = self._open(version)
+            except TableError as error:
+                raise _gone(version) from error
+            self._hold(searcher)
+            return searcher
+
+    def held(self, version: int) -> Searcher | None:
+        """Return a version if it is open."""
+        return self._held.get(version)
+
+    def _note_failure(self, version: int, error: Exception) -> None:
+        if isinstance(error, OtherModelError):
+            self._refused = version
+        self._meter.count("skytext_swaps_total", ok="false")
+        said = version, str(error)
+        if said != self._said:  # once, and not at every poll
+            _log.error(
+                "the promoted version cannot be served",
+                extra={
+                    "version": version,
+                    "serving": self._live.table.version,
+                    "error": str(error),
+                },
+            )
+        self._said = said
 
     def _served_version(self) -> int | None:
         if self._config.version is not None:
