@@ -108,6 +108,9 @@ class LimitsConfig(Section):
     max_images_running: PositiveInt = Field(
         4, description="Images read and scaled at once, beside the searches."
     )
+    max_uploads_running: PositiveInt = Field(
+        4, description="Uploaded images taken in and described at once: each stands in memory."
+    )
     max_image_bytes: PositiveInt = Field(
         64 * 2**20, description="A larger image is not handed out: it stands in memory meanwhile."
     )

@@ -136,6 +136,48 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
         assert ask(http, headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example.org", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example.org"},
+        {"Origin": "http://localhost"},
+        {"Origin": "http://[::1"},
+        {"Origin": "null"},
+        {"Origin": ""},
+    ],
+)
+def test_without_keys_a_foreign_page_changes_nothing(
+    own: TableLocation, headers: dict[str, str]
+) -> None:
+    """No preflight asks for it: neither has a body, or one of text/plain."""
+    ours = {"Host": "localhost:8000"}
+    with client(own.uri) as http:
+        for path in ("/v1/admin/rollback", "/v1/admin/promote", "/v1/search"):
+            refused = http.post(path, headers={**ours, **headers}, content=b"{}")
+            assert refused.status_code == 403
+            assert refused.json()["type"] == "urn:skytext:problem:forbidden"
+        # To read is harmless: the browser keeps the answer from the page.
+        assert http.get("/v1/table", headers={**ours, **headers}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},  # curl
+        {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://maps.example.org", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_without_keys_our_page_and_those_allowed_may_search(
+    served: Path, headers: dict[str, str]
+) -> None:
+    with client(served, access__cors_origins=["https://maps.example.org"]) as http:
+        assert ask(http, {"Host": "localhost:8000", **headers}).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["evil.example.org", "localhost.evil.org", "", "[::2]", "a:b:c"])
 def test_a_foreign_name_is_not_answered(served: Path, host: str) -> None:
     """A foreign page whose own name leads to this machine."""
@@ -214,6 +256,18 @@ def test_no_spelling_of_a_path_goes_round_the_key(own: TableLocation, path: str)
             answer = http.get(url, headers=headers, follow_redirects=True)
             assert answer.status_code in (401, 404), answer.text
             assert "num_ok" not in answer.text
+            assert "skytext_requests_total" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/metrics%0a", "/metrics%0d%0a", "/v1/table%00", "/healthz%0a"])
+def test_a_path_with_control_characters_is_nowhere(own: TableLocation, path: str) -> None:
+    """A regular expression's end also matches before a newline: no route of ours, by no right."""
+    key = KeyStore(own).add("a", Right.SEARCH)
+    with client(own.uri, access__require_keys=True) as http:
+        for headers in ({}, bearer(key)):
+            answer = http.get(path, headers=headers)
+            assert answer.status_code == 404
+            assert answer.json()["type"] == "urn:skytext:problem:not-found"
             assert "skytext_requests_total" not in answer.text
 
 

@@ -90,6 +90,7 @@ def make_gate(app: Inner, meter: LocalMeter | None = None, **settings: Any) -> G
         guard=Guard(access, None, Rates(access, 1, meter)),
         searches=Turns("searches", limits.max_running, limits, meter),
         images=Turns("images", limits.max_images_running, limits, meter),
+        uploads=Turns("uploads", limits.max_uploads_running, limits, meter),
         limits=limits,
         meter=meter,
         page_policy="default-src 'none'",
@@ -151,6 +152,28 @@ def test_images_and_searches_do_not_wait_for_each_other() -> None:
         await until(lambda: work.begun == 3)
         work.let_go.set()
         assert await image == 200
+
+    run(test)
+
+
+def test_slow_uploads_hold_up_only_each_other() -> None:
+    async def test() -> None:
+        work = Work()
+        work.let_go.set()
+        gate = make_gate(work, max_uploads_running=2, max_waiting=0)
+        slow = []
+        for _ in range(2):
+            upload = Client("/v1/search/image", body=None)  # type: ignore[arg-type]
+            upload.incoming.put_nowait({"type": "http.request", "body": b"-", "more_body": True})
+            slow.append(asyncio.create_task(upload.ask(gate)))
+        await until(lambda: gate._policies.of(upload.scope).body_turns.running == 2)  # type: ignore[union-attr]
+        assert await Client("/v1/search/image").ask(gate) == 503
+        for path in ("/v1/images/x/thumbnail", "/v1/images/x/bytes", "/v1/search"):
+            assert await Client(path).ask(gate) == 200
+        for task in slow:
+            task.cancel()
+        await asyncio.wait(slow)
+        assert await Client("/v1/search/image").ask(gate) == 200
 
     run(test)
 

@@ -17,6 +17,8 @@ from skytext.service.limits import Rates
 from skytext.service.problems import ProblemError
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_FOREIGN = frozenset({"cross-site", "same-site"})
+"""Values of ``Sec-Fetch-Site`` of pages that are not ours: another port of this machine, too."""
 _log = logging.getLogger("skytext.service.access")
 
 
@@ -72,6 +74,7 @@ class Guard:
         self._keyring = keyring
         self._rates = rates
         self._proxies = [ipaddress.ip_network(network) for network in config.trusted_proxies]
+        self._origins = frozenset(config.cors_origins)
         self._hosts: frozenset[str] | None = None
         if config.allowed_hosts or keyring is None:
             self._hosts = frozenset(name.lower() for name in (*config.allowed_hosts, *_LOCAL_NAMES))
@@ -89,6 +92,7 @@ class Guard:
                 raise ProblemError(
                     403, "forbidden", "without API keys this service answers its own machine only"
                 )
+            self._check_page(scope["method"], headers)
             caller = Caller(f"address:{address}", address)
         else:
             caller = await self._by_key(self._keyring.keys, headers, address, right)
@@ -107,6 +111,28 @@ class Guard:
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if name not in self._hosts:
             raise ProblemError(421, "wrong-host", "this service does not answer to that Host")
+
+    def _check_page(self, method: str, headers: Mapping[str, str]) -> None:
+        """Refuse what a foreign page had a browser of this machine send.
+
+        Without keys that browser is let in. Of such pages a browser keeps the answer back, but not
+        what the request does; only browsers send these headers.
+
+        Raises:
+            ProblemError: 403.
+        """
+        origin = headers.get("origin")
+        if method in ("GET", "HEAD") or origin in self._origins:
+            return
+        # https where a proxy of this machine has the certificate.
+        ours = {None, *(f"{scheme}://{headers['host'].lower()}" for scheme in ("http", "https"))}
+        if origin not in ours or headers.get("sec-fetch-site") in _FOREIGN:
+            raise ProblemError(
+                403,
+                "forbidden",
+                "without API keys only this service's own page may send this "
+                "(service.access.cors_origins allows others)",
+            )
 
     async def _by_key(
         self, keys: Keys, headers: Mapping[str, str], address: str, right: Right

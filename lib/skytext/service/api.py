@@ -61,6 +61,7 @@ def make_app(
         guard=Guard(config.service.access, keyring, rates),
         searches=Turns("searches", limits.max_running, limits, meter),
         images=Turns("images", limits.max_images_running, limits, meter),
+        uploads=Turns("uploads", limits.max_uploads_running, limits, meter),
         limits=limits,
         meter=meter,
         page_policy=content_security_policy(config.service),

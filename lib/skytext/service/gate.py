@@ -1,8 +1,11 @@
 """What every request goes through before and after the application (ASGI).
 
 In this order: a request id, who asks, how often, the body (bounded in size and time, read before
-any work is begun, so that a slow client holds nothing), a turn, the application within a time
+any work is begun, so that a slow client holds up nobody), a turn, the application within a time
 limit. A client that goes away ends its request at any of these.
+
+Uploads are too large to be taken in without bound: they wait for their turn before the body, and
+hold it until the answer. These turns are their own, so that slow uploads hold up only each other.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from skytext.service.access import Guard
 from skytext.service.limits import Drain, Turns
 from skytext.service.metrics import Meter
 from skytext.service.policies import Policies
-from skytext.service.problems import ProblemError, problem_response, too_busy
+from skytext.service.problems import ProblemError, not_found, problem_response, too_busy
 from skytext.service.tracing import span
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -66,6 +69,7 @@ class Gate:
         guard: Guard,
         searches: Turns,
         images: Turns,
+        uploads: Turns,
         limits: LimitsConfig,
         meter: Meter,
         page_policy: str,
@@ -76,7 +80,7 @@ class Gate:
         self._guard = guard
         self._limits = limits
         self._meter = meter
-        self._policies = Policies(limits, searches, images)
+        self._policies = Policies(limits, searches, images, uploads)
         self._page_policy = page_policy
         self._drain = drain or Drain()
         self._tells_request_id = tells_request_id
@@ -133,6 +137,9 @@ class Gate:
     async def _go(
         self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
     ) -> None:
+        if not scope["path"].isprintable():
+            # Routes match by regular expressions, whose end is also before a newline.
+            raise not_found()
         policy = self._policies.of(scope)
         if policy.right is not None:
             caller = await self._guard.admit(scope, headers, policy.right)

@@ -46,16 +46,19 @@ class Policies:
         limits: sizes and times.
         searches: turns of searches.
         images: turns of images.
+        uploads: turns of uploads.
     """
 
-    def __init__(self, limits: LimitsConfig, searches: Turns, images: Turns) -> None:
+    def __init__(
+        self, limits: LimitsConfig, searches: Turns, images: Turns, uploads: Turns
+    ) -> None:
         size, seconds = limits.max_body_bytes, limits.request_timeout_s
         self._upload = Policy(
             Right.SEARCH,
             None,
             limits.max_upload_bytes + _MULTIPART_BYTES,
             limits.caption_timeout_s,
-            body_turns=images,
+            body_turns=uploads,
         )
         self._images = Policy(Right.SEARCH, images, size, seconds)
         self._searches = Policy(Right.SEARCH, searches, size, seconds)

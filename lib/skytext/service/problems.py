@@ -88,6 +88,11 @@ def too_busy(detail: str, retry_after_s: int) -> ProblemError:
     return ProblemError(503, "overloaded", detail, {"Retry-After": str(retry_after_s)})
 
 
+def not_found(headers: Mapping[str, str] | None = None) -> ProblemError:
+    """Return the 404 of an address that stands for nothing."""
+    return ProblemError(404, "not-found", "there is nothing at this address", headers)
+
+
 def problem_response(
     scope: Scope,
     error: ProblemError,
@@ -149,7 +154,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return ProblemError(404, "not-found", "there is nothing at this address", headers)
+        return not_found(headers)
     if error.status_code == 405:
         said = f"{scope['method']} is not allowed here"
         return ProblemError(405, "method-not-allowed", said, headers)
