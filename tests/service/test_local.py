@@ -7,7 +7,8 @@ import pytest
 from skytext.config import Config
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.service.keys import KeyStore, Right
-from skytext.service.local import _check_port, decide_access, find_port
+from skytext.service.listener import bound
+from skytext.service.local import decide_access, find_port
 from skytext.service.node_metrics import merge
 from skytext.table.location import TableLocation
 
@@ -48,7 +49,7 @@ def test_a_port_in_use_is_said_before_anything_starts() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(CallError, match="choose others with --host and --port"):
-            _check_port("127.0.0.1", taken.getsockname()[1])
+            bound("127.0.0.1", taken.getsockname()[1])
 
 
 def test_measurements_of_nodes_are_put_together_by_family() -> None:
@@ -77,7 +78,7 @@ def test_another_port_is_found_where_the_wanted_one_is_in_use() -> None:
         wanted = taken.getsockname()[1]
         found = find_port("127.0.0.1", wanted)
         assert found not in (0, wanted)
-        _check_port("127.0.0.1", found)
+        bound("127.0.0.1", found).close()
     assert find_port("127.0.0.1", found) == found
     with pytest.raises(CallError):
         find_port("192.0.2.1", wanted)

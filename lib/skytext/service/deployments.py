@@ -10,6 +10,8 @@ autoscaling and resources.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -22,13 +24,14 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from skytext.config import Config
-from skytext.errors import ConfigError
+from skytext.errors import ConfigError, JobError
 from skytext.service.access import Keyring
 from skytext.service.api import make_app
 from skytext.service.backend import Backend
 from skytext.service.handles import DescribeHandle, EmbedHandle, SearchHandle
 from skytext.service.keys import KeyStore
 from skytext.service.limits import Drain
+from skytext.service.listener import serving, take_socket
 from skytext.service.logs import configure_logs
 from skytext.service.metrics import RayMeter
 from skytext.service.model_workers import CaptionWorker, EmbeddingWorker
@@ -107,6 +110,10 @@ class Ingress:
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
+        return self.make_app(tells_request_id=False)
+
+    def make_app(self, *, tells_request_id: bool) -> ASGIApp:
+        """Return the application; Serve's own HTTP server puts the request's id on the answer."""
         access = self._config.service.access
         keyring = None
         if access.require_keys:
@@ -117,7 +124,7 @@ class Ingress:
             RayMeter(),
             keyring,
             drain=self._drain,
-            tells_request_id=False,
+            tells_request_id=tells_request_id,
         )
 
     async def drain(self, seconds: float) -> int:
@@ -125,18 +132,57 @@ class Ingress:
         return await self._drain.drain(seconds)
 
 
-def build_application(table: str, config: Config) -> serve.Application:
+class ListeningIngress:
+    """The HTTP API on a socket of this machine, without Serve's proxy before it.
+
+    One machine has one ingress: a proxy would have nothing to choose from, and read every request
+    a second time, for a tenth of its processor time.
+
+    Args:
+        listener: where the socket is given (`skytext.service.listener`).
+        table: and what else `Ingress` takes.
+    """
+
+    def __init__(self, listener: str, table: str, *rest: Any) -> None:
+        self._ingress = Ingress(table, *rest)
+        self._listener = listener
+        self._held = contextlib.AsyncExitStack()
+        self._answering: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Answer from here on; called again, it does nothing."""
+        if self._answering is None:
+            app = self._ingress.make_app(tells_request_id=True)
+            server = serving(app, take_socket(self._listener))
+            self._answering = await self._held.enter_async_context(server)
+
+    async def check_health(self) -> None:
+        """Tell Serve whether this replica is to be replaced; the first time, start answering."""
+        await self.start()
+        if self._answering is None or self._answering.done():
+            raise JobError("the HTTP API has ended")
+
+    async def drain(self, seconds: float) -> int:
+        """Let nothing new in, and wait for what is under way; return how much of it is left."""
+        return await self._ingress.drain(seconds)
+
+
+def build_application(table: str, config: Config, listener: str | None = None) -> serve.Application:
     """Return the application that ``serve.run`` or ``serve deploy`` starts.
 
     Args:
         table: folder or URI, as the replicas see it.
         config: all settings.
+        listener: where the ingress finds the socket that it answers on; None: Serve's proxy hands
+            requests on to it.
     """
     settings = config.model_dump(mode="json")
     busy = BackpressureConfig(
         status_code=503, retry_after_s=float(config.service.limits.retry_after_s)
     )
-    shutdown: dict[str, Any] = {
+    life: dict[str, Any] = {
+        # How long a replica that died may go unnoticed; Ray's own 10 s are most of an outage.
+        "health_check_period_s": 2.0,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": config.service.drain_s,
     }
@@ -148,7 +194,7 @@ def build_application(table: str, config: Config) -> serve.Application:
         max_ongoing_requests=4 * config.service.embed_max_batch,
         max_queued_requests=8 * config.service.embed_max_batch,
         backpressure_config=busy,
-        **shutdown,
+        **life,
     )(Embedding).bind(table, settings)
     search = serve.deployment(
         name=SEARCH,
@@ -157,7 +203,7 @@ def build_application(table: str, config: Config) -> serve.Application:
         max_ongoing_requests=64,
         max_queued_requests=256,
         backpressure_config=busy,
-        **shutdown,
+        **life,
     )(Search).bind(table, settings)
     behind: tuple[Any, ...] = (embedding, search)
     if config.service.captioner:
@@ -172,18 +218,21 @@ def build_application(table: str, config: Config) -> serve.Application:
                 max_ongoing_requests=engine.max_num_seqs,
                 max_queued_requests=limits.max_images_running,
                 backpressure_config=busy,
-                **shutdown,
+                **life,
             )(Captioning).bind(settings),
         )
-    return serve.deployment(
+    ingress = serve.deployment(
         name=INGRESS,
         ray_actor_options={"num_cpus": 0.2},
         # Above what the ingress itself lets in: it refuses with a problem, and cheaply.
         max_ongoing_requests=in_work + 256,
         max_queued_requests=256,
         backpressure_config=busy,
-        **shutdown,
-    )(serve.ingress()(Ingress)).bind(table, settings, *behind)
+        **life,
+    )
+    if listener is not None:
+        return ingress(ListeningIngress).bind(listener, table, settings, *behind)
+    return ingress(serve.ingress()(Ingress)).bind(table, settings, *behind)
 
 
 def _start(process: str, settings: Mapping[str, Any]) -> Config:

@@ -6,15 +6,15 @@ import ipaddress
 import logging
 import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from skytext.config import Config
 from skytext.errors import CallError, ConfigError, JobError
 from skytext.service.keys import KeyStore
+from skytext.service.listener import bound, listening
 from skytext.service.page import FOLDER
 from skytext.stages.cluster import start_local
 from skytext.table.images import ImagesTable
@@ -25,16 +25,20 @@ _EXIT_AFTER_S = 14.0
 """After a signal the process is gone by then, whatever Ray does: orchestrators kill at 15 or 30."""
 _NUM_CPUS = 2
 """What the deployments ask for fits this; a machine of one core is told to have two."""
-_KEEP_ALIVE_S = 75
-# Read when Ray and its workers start; docs/serving.md has them for clusters.
+# Read when Ray and its workers start; docs/serving.md has what of it goes for clusters.
 _SERVE_ENVIRONMENT = {
     # The service writes its own line a request.
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    # gRPC between the proxy and the deployments takes a sixth less of a request's processor time
-    # than Ray's own calls, and lets answers of more than 4 MB through only when told to.
+    # gRPC between the deployments takes a sixth less of a request's processor time than Ray's own
+    # calls, and lets answers of more than 4 MB through only when told to.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
-    "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
+}
+# For Ray's workers and not for this process, whose handle of the ingress wants a loop of its own:
+# one loop a replica. Nothing of ours holds it up, and each hand-over to a thread costs.
+_WORKER_ENVIRONMENT = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
 
 
@@ -86,17 +90,16 @@ def serve_here(
         CallError: the address cannot be listened on.
         JobError: Ray or a replica does not start.
     """
-    _check_port(host, port)
-    with _local_serve(host, port, config) as stop:
+    with listening(host, port) as listener, _local_serve(config) as stop:
         from ray import serve
 
         from skytext.service.deployments import APPLICATION, build_application
 
         try:
             ingress = serve.run(
-                build_application(table, config),
+                build_application(table, config, str(listener)),
                 name=APPLICATION,
-                route_prefix="/",
+                route_prefix=None,
                 logging_config={
                     "encoding": "JSON",
                     "enable_access_log": False,
@@ -167,30 +170,45 @@ class _Stop:
 
 
 @contextmanager
-def _local_serve(host: str, port: int, config: Config) -> Iterator[_Stop]:
+def _local_serve(config: Config) -> Iterator[_Stop]:
     """Start a local Ray with Serve, and end both."""
     for name, value in _SERVE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
-    from ray import serve
+    from ray import serve  # has read the environment from here on
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     stop = _Stop()
     stop.install()
     try:
         try:
-            start_local(config, max(_NUM_CPUS, os.cpu_count() or 1))
+            with _environment(_WORKER_ENVIRONMENT):
+                start_local(config, max(_NUM_CPUS, os.cpu_count() or 1))
         except (ConnectionError, ValueError, RuntimeError) as error:
             message = " ".join(str(error).split())[:300]
             raise JobError(f"cannot start a local Ray: {message}") from error
         stop.install()
-        options = {"host": host, "port": port, "keep_alive_timeout_s": _KEEP_ALIVE_S}
-        serve.start(proxy_location="HeadOnly", http_options=options)
+        serve.start(proxy_location="Disabled")
         yield stop
     finally:
         # Serve ends with its Ray.
         ray.shutdown()
         stop.uninstall()
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set what processes that are started meanwhile find in their environment.
+
+    What a user has set stays.
+    """
+    new = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
 
 
 def find_port(host: str, wanted: int) -> int:
@@ -200,31 +218,11 @@ def find_port(host: str, wanted: int) -> int:
         CallError: the address is none of this machine's.
     """
     try:
-        _check_port(host, wanted)
+        made = bound(host, wanted)
     except CallError:
-        return _check_port(host, 0)
-    return wanted
-
-
-def _check_port(host: str, port: int) -> int:
-    """Return the port, another than 0; refuse an address that Serve could not listen on.
-
-    Serve itself would say so in a log file only.
-
-    Raises:
-        CallError: it is in use, or none of this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            return int(probe.getsockname()[1])
-        except OSError as error:
-            raise CallError(
-                f"cannot listen on {host} port {port}: {error.strerror}; choose others with --host "
-                "and --port"
-            ) from error
+        made = bound(host, 0)
+    with made:
+        return int(made.getsockname()[1])
 
 
 def _is_loopback(host: str) -> bool:

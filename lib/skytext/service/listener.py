@@ -1,0 +1,152 @@
+"""A listening socket that outlives the process that answers on it.
+
+The command that serves binds the port and keeps it; the ingress, a process that Ray starts, and
+starts again where it dies, asks for the socket and accepts connections on it. While there is no
+ingress, connections wait in the kernel's queue instead of being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import socketserver
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from skytext.errors import CallError, JobError
+
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[Path]:
+    """Listen on an address, and give the socket to each process of this user that asks for it.
+
+    Yields:
+        What `take_socket` asks at.
+
+    Raises:
+        CallError: the address is in use, or none of this machine's.
+    """
+    with bound(host, port) as listener, tempfile.TemporaryDirectory(prefix="skytext-") as folder:
+        listener.listen(_BACKLOG)
+
+        class Giver(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                socket.send_fds(self.request, [b"\0"], [listener.fileno()])
+
+        # The folder is open to this user only.
+        path = Path(folder) / "listener"
+        with socketserver.ThreadingUnixStreamServer(str(path), Giver) as giver:
+            thread = threading.Thread(target=giver.serve_forever, daemon=True)
+            thread.start()
+            try:
+                yield path
+            finally:
+                giver.shutdown()
+                thread.join()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address.
+
+    Args:
+        host: name or address.
+        port: 0 for any that is free.
+
+    Raises:
+        CallError: the address is in use, or none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A service that was ended is started again at once, whatever waits for its last packets.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise CallError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose others with --host and "
+            "--port"
+        ) from error
+    return made
+
+
+def take_socket(path: str) -> socket.socket:
+    """Return the listening socket that is given at ``path``.
+
+    Raises:
+        JobError: nobody gives it any more.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+            asked.connect(path)
+            _, descriptors, _, _ = socket.recv_fds(asked, 1, 1)
+    except OSError as error:
+        raise JobError(f"nobody gives a socket at {path}: {error.strerror}") from error
+    if not descriptors:
+        raise JobError(f"no socket came from {path}")
+    return socket.socket(fileno=descriptors[0])
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it has started, and leaves signals to its process."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn would end the whole process where the application does not start.
+        with contextlib.suppress(SystemExit):
+            await super().startup(sockets)
+        self.should_exit = not self.started
+        self.ready.set()
+
+    def capture_signals(self) -> Any:
+        return contextlib.nullcontext()
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Answer what comes to a listening socket.
+
+    Yields:
+        The task that answers, which ends where it fails.
+
+    Raises:
+        JobError: the application does not start.
+    """
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        # Whose X-Forwarded-For is believed is ours to say (`Guard`).
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="critical",  # `Gate` writes what goes wrong
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    ready = asyncio.create_task(server.ready.wait())
+    try:
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not server.started:
+            raise JobError("the HTTP API does not start: its log says why")
+        yield task
+    finally:
+        server.should_exit = True
+        ready.cancel()
+        await asyncio.gather(task, ready, return_exceptions=True)
+        listener.close()
