@@ -138,7 +138,7 @@ def _may_pass(error: BaseException) -> bool:
 def _wait_s(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     first_s = error.retry_after_s if isinstance(error, TooBusyError) else _FIRST_WAIT_S
-    return min(first_s * 2 ** (state.attempt_number - 1), MAX_WAIT_S)
+    return min(first_s * 2.0 ** (state.attempt_number - 1), MAX_WAIT_S)
 
 
 def checked(answer: httpx.Response) -> httpx.Response:

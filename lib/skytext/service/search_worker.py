@@ -21,6 +21,7 @@ from skytext.service.metrics import Meter, timed
 from skytext.service.refusals import hands_back_refusals
 from skytext.service.tracing import Carrier, span
 from skytext.service.versions import Follower, OtherModelError, Versions
+from skytext.table.hit_column import HIT
 from skytext.table.images import ImagesTable
 from skytext.table.index import num_unindexed_rows
 from skytext.table.location import TableLocation
@@ -174,7 +175,7 @@ class SearchWorker:
         """
         searcher = self.versions.live if version is None else await self._at(version)
         table = searcher.table
-        columns = [name for name in images_schema(0).names if name != "vectors"]
+        columns = [name for name in images_schema(0).names if name not in ("vectors", HIT)]
         with timed(self._meter, "image"):
             rows = await self._in_thread(table.rows, [image_id], columns)
         if not rows:
