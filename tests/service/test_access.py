@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from skytext.errors import CallError, JobError, TableError
 from skytext.service.keys import Keys, KeyStore, Right, digest
@@ -207,6 +209,24 @@ def test_a_trusted_proxy_tells_the_address(own: TableLocation) -> None:
         assert guess("203.0.113.5, 192.0.2.1") == 429
 
 
+def test_a_server_that_believes_no_proxy_leaves_the_address_to_us(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """docs/serving.md: Serve's own HTTP server, which would take the header from its machine."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["client"])
+
+    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    config.load()
+    headers = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
+    scope: Any = {"type": "http", "client": ("127.0.0.1", 5), "headers": headers, "scheme": "http"}
+    asyncio.run(config.loaded_app(scope, None, None))  # type: ignore[arg-type]
+    assert seen == [("127.0.0.1", 5)]
+
+
 def test_foreign_pages_may_not_read_answers_unless_allowed(served: Path) -> None:
     origin = "https://maps.example.org"
     preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
@@ -218,6 +238,18 @@ def test_foreign_pages_may_not_read_answers_unless_allowed(served: Path) -> None
         allowed = ask(http, headers={"Origin": origin})
         assert allowed.headers["access-control-allow-origin"] == origin
         assert http.options("/v1/search", headers=preflight).status_code == 200
+        asking = {**preflight, "Access-Control-Request-Method": "GET"}
+        asking["Access-Control-Request-Headers"] = "if-none-match, x-api-key"
+        assert http.options("/v1/images/x/bytes", headers=asking).status_code == 200
+        for wrong in (
+            {"Origin": "https://evil.example.org"},
+            {"Access-Control-Request-Method": "PUT"},
+        ):
+            refused = http.options("/v1/search", headers={**preflight, **wrong})
+            assert refused.status_code == 400
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert "Origin" in refused.headers["vary"]
+            assert refused.json()["type"] == "urn:skytext:problem:cors"
         other = ask(http, headers={"Origin": "https://evil.example.org"})
         assert "access-control-allow-origin" not in other.headers
 

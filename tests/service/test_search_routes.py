@@ -131,15 +131,54 @@ def test_other_errors_are_problems_too(http: Any) -> None:
     assert (missing.status_code, missing.json()["title"]) == (404, "Not Found")
     wrong = http.delete("/v1/search")
     assert (wrong.status_code, wrong.json()["title"]) == (405, "Method Not Allowed")
-    assert set(wrong.headers["allow"].split(", ")) & {"POST", "GET"}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/search", "GET, HEAD, POST"),
+        ("/v1/search/batch", "POST"),
+        ("/v1/table", "GET, HEAD"),
+        ("/page/main.js", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+def test_what_is_not_allowed_says_what_is(http: Any, path: str, allowed: str) -> None:
+    answer = http.delete(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/healthz", "/readyz", "/", "/page.json", "/page/main.js", "/openapi.json", "/v1/table",
+        "/v1/search?text=a", f"/v1/images/{RIVER}", f"/v1/images/{RIVER}/bytes", "/v1/nothing",
+        f"/v1/images/{RIVER}/thumbnail", f"/v1/images/{'f' * 32}",
+    ],
+)  # fmt: skip
+def test_what_can_be_read_can_be_asked_for_its_headers(http: Any, path: str) -> None:
+    whole, asked = http.get(path), http.head(path)
+    assert (asked.status_code, asked.content) == (whole.status_code, b"")
+    for name in ("content-type", "content-length", "etag"):
+        assert asked.headers.get(name) == whole.headers.get(name)
+
+
+def test_what_only_changes_has_no_headers_to_ask_for(http: Any) -> None:
+    answer = http.head("/v1/admin/rollback")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", ["/v1/table/", "/v1/search/", "/page", "/healthz/"])
+def test_nobody_is_sent_to_another_address(http: Any, path: str) -> None:
+    answer = http.get(path, follow_redirects=False)
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:skytext:problem:not-found"
 
 
 def test_limits_of_this_service(served: Path) -> None:
     with client(served, limits__max_k=5, limits__max_batch=2, limits__max_body_bytes=500) as http:
         assert http.post("/v1/search", json={"text": "a", "k": 6}).status_code == 422
         assert http.post("/v1/search", json={"text": "a", "k": 5}).status_code == 200
-        many = http.post("/v1/search/batch", json={"searches": [{"text": "a"}] * 3})
-        assert many.status_code == 413
         assert http.post("/v1/search", json={"text": "a" * 500}).status_code == 413
 
 
@@ -183,6 +222,13 @@ def test_the_texts_of_one_request_are_bounded(served: Path) -> None:
         assert answer.json()["detail"] == "one request may name 3 different texts (given: 4)"
 
 
+@pytest.mark.parametrize("number", [33, 1000, 1001, 4000])
+def test_a_batch_that_is_too_long_is_too_large_however_long(http: Any, number: int) -> None:
+    answer = http.post("/v1/search/batch", json={"searches": [{"text": "a"}] * number})
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == f"a batch may have 32 searches (given: {number})"
+
+
 def test_a_failure_of_ours_says_nothing_of_its_cause(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,8 +254,16 @@ def test_the_table_and_the_health_are_told(http: Any) -> None:
     assert (table["modes"], table["default_mode"]) == (["dense"], "dense")  # no text index
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json() == {"status": "ok", "table_version": table["table_version"]}
-    text = http.get("/metrics").text
-    assert 'skytext_requests_total{method="GET",route="/v1/table",status="200"} 1.0' in text
+
+
+def test_requests_are_counted(served: Path) -> None:
+    with client(served) as http:
+        http.get("/v1/table")
+        http.head("/v1/table")
+        text = http.get("/metrics").text
+    for method in ("GET", "HEAD"):
+        counted = f'skytext_requests_total{{method="{method}",route="/v1/table",status="200"}} 1.0'
+        assert counted in text
 
 
 def test_every_answer_carries_the_headers_that_keep_browsers_safe(http: Any) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 from fastapi import FastAPI, Security
 from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import skytext
 from skytext.config import Config
 from skytext.service.access import Guard, Keyring
 from skytext.service.backend import Backend
+from skytext.service.cors import Cors
 from skytext.service.gate import Gate
 from skytext.service.images import Images
 from skytext.service.limits import Drain, Rates, Turns
@@ -69,12 +69,14 @@ def make_app(
         tells_request_id=tells_request_id,
     )
     if config.service.access.cors_origins:
-        gate = CORSMiddleware(
+        gate = Cors(
             gate,
             allow_origins=config.service.access.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After", "ETag"],
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=[
+                *("Authorization", "X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID")
+            ],
+            expose_headers=["X-Request-ID", "X-Table-Version", "Retry-After", "ETag"],
         )
     return gate
 
@@ -99,6 +101,8 @@ def make_api(backend: Backend, config: Config, meter: Meter, keyring: Keyring | 
         # Swagger's page would load its scripts from another host.
         docs_url=None,
         redoc_url=None,
+        # It would name the host that the caller named.
+        redirect_slashes=False,
         lifespan=lifespan,
         dependencies=[
             # For the document: who asks is known before the application is reached (`Gate`).

@@ -40,12 +40,21 @@ class ClientGoneError(Exception):
 
 
 class _Answer:
-    """Sends an answer on, and remembers what it was."""
+    """Sends an answer on, and remembers what it was.
 
-    def __init__(self, send: Send, headers: Iterable[tuple[str, str]]) -> None:
+    Args:
+        send: of the server.
+        headers: of every answer that has no others.
+        has_body: False: the headers alone are asked for.
+    """
+
+    def __init__(
+        self, send: Send, headers: Iterable[tuple[str, str]], *, has_body: bool = True
+    ) -> None:
         self.status: int | None = None
         self.is_done = False
         self._send = send
+        self._has_body = has_body
         self._headers = tuple(headers)
 
     async def __call__(self, message: Message) -> None:
@@ -56,6 +65,8 @@ class _Answer:
                 headers.setdefault(name, value)
         elif message["type"] == "http.response.body":
             self.is_done = not message.get("more_body", False)
+            if not self._has_body:
+                message = {**message, "body": b""}
         await self._send(message)
 
 
@@ -97,21 +108,26 @@ class Gate:
         request_id = headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-        answer = _Answer(send, self._headers(request_id))
+        scope = {**scope, "state": {**scope.get("state", {}), "request_id": request_id}}
+        method = scope["method"]
+        answer = _Answer(send, self._headers(request_id), has_body=method != "HEAD")
+        if method == "HEAD":
+            # Every address that can be read can be asked for its headers (RFC 9110, 9.3.2). Of our
+            # copy alone: the server has to know that no body comes.
+            scope["method"] = "GET"
         started = time.perf_counter()
         status = 500
         try:
-            with span(f"{scope['method']} request", headers, is_server=True) as opened:
+            with span(f"{method} request", headers, is_server=True) as opened:
                 status = await self._answer(scope, headers, receive, answer)
-                opened.set_attribute("http.request.method", scope["method"])
+                opened.set_attribute("http.request.method", method)
                 opened.set_attribute("http.response.status_code", status)
-                opened.update_name(f"{scope['method']} {_route(scope)}")
+                opened.update_name(f"{method} {_route(scope)}")
         except asyncio.CancelledError:
             status = _CLIENT_GONE
             raise
         finally:
-            self._note(scope, status, time.perf_counter() - started)
+            self._note(scope, method, status, time.perf_counter() - started)
 
     async def _answer(
         self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
@@ -231,8 +247,8 @@ class Gate:
         yield "Content-Security-Policy", self._page_policy
         yield "Cache-Control", "no-store"
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route, method = _route(scope), scope["method"]
+    def _note(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        route = _route(scope)
         if method not in ("GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"):
             method = "other"
         self._meter.count("skytext_requests_total", method=method, route=route, status=str(status))

@@ -111,7 +111,9 @@ class BatchBody(BaseModel):
         json_schema_extra={"examples": [{"searches": [{"text": "a river"}, {"text": "a port"}]}]},
     )
 
-    searches: tuple[SearchBody, ...] = Field(min_length=1, max_length=1000)
+    searches: tuple[SearchBody, ...] = Field(
+        min_length=1, description="At most `service.limits.max_batch`; more: 413."
+    )
 
 
 class HitModel(BaseModel):

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from skytext.errors import CallError
@@ -137,7 +138,11 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise TypeError(type(error))
-        return problem_response(request.scope, _from_http(request.scope, error))
+        problem = _from_http(request.scope, error)
+        if problem.status == 405:
+            # Of a path that several routes share, the framework names the methods of the first.
+            problem.headers["Allow"] = _methods_of(app, request.scope)
+        return problem_response(request.scope, problem)
 
     async def on_failure(request: Request, error: Exception) -> Response:
         # Raised on, too: the gate writes it to the log.
@@ -161,6 +166,18 @@ def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
     if error.status_code == 400:  # nested too deep, a broken form, …
         return ProblemError(422, "bad-request", "the body cannot be read", headers)
     return ProblemError(error.status_code, "refused", str(error.detail), headers)
+
+
+def _methods_of(app: FastAPI, scope: Scope) -> str:
+    """Return the methods of all routes that a request's path leads to."""
+    found: set[str] = set()
+    for route in app.router.routes:
+        if route.matches(scope)[0] != Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    # None of them where the request is in the folder of files already.
+    if "GET" in found or not found:
+        found |= {"GET", "HEAD"}
+    return ", ".join(sorted(found))
 
 
 def _field_problem(item: Mapping[str, Any]) -> FieldProblem:
