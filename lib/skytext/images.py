@@ -123,7 +123,12 @@ _TIFF_WEBP = frozenset({34927, 50001})
 
 # Writers make about ten. Each is one more pass over all pixels, for a hundred bytes if it is empty.
 _MAX_JPEG_SCANS = 100
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+# One 0xFF, not all that may fill up the space before: "+" takes the square of a run's length.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+# Pillow reads what fills a header byte by byte, and its parts one by one, in Python: a second for
+# each million. Writers fill with a few bytes; a part holds 64 kB, and colour profiles take some.
+_MAX_HEADER_FILL_BYTES = 1 << 16
+_MAX_HEADER_PARTS = 10_000
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_TAKEN = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _JPEG_LS = 0xF7
@@ -250,6 +255,7 @@ class _Source:
             self._size = _webp_size(data)
             self._orientation = 1  # its decoder allocates the canvas, so size goes first
         else:
+            _check_header(data, image_format)
             self._image = _PLUGINS[image_format](io.BytesIO(data))
             self._size = self._image.size
             self._orientation = _orientation(self._image, data)
@@ -428,6 +434,43 @@ def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
             return
         if marker != _JPEG_START:
             place += int.from_bytes(data[place : place + 2], "big")
+
+
+def _check_header(data: bytes, image_format: str) -> None:
+    """Refuse a JPEG or PNG whose header is there to be read for minutes."""
+    fill_bytes, place = 0, 0
+    parts = (_jpeg_header if image_format == _JPEG else _png_header)(data)
+    for num_parts, (start, end) in enumerate(parts, start=1):
+        fill_bytes += start - place
+        place = end
+        if num_parts > _MAX_HEADER_PARTS:
+            raise _error(Reason.CORRUPT_IMAGE, f"its header has over {_MAX_HEADER_PARTS} parts")
+        if fill_bytes > _MAX_HEADER_FILL_BYTES:
+            raise _error(
+                Reason.CORRUPT_IMAGE, f"{fill_bytes} bytes of its header belong to no part of it"
+            )
+
+
+def _jpeg_header(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where each part of a JPEG's header begins and ends, and what follows, as one of them."""
+    for marker, place in _jpeg_markers(data):
+        size = int.from_bytes(data[place + 1 : place + 3], "big")
+        if marker in (_JPEG_START, _JPEG_END):
+            size = 0
+        yield place - 1, place + 1 + size
+        if marker in (_JPEG_SCAN, _JPEG_END):
+            return
+    yield len(data), len(data)
+
+
+def _png_header(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where each chunk of a PNG before its pixels begins and ends."""
+    yield 0, 8
+    place = 8
+    while place < len(data) and data[place + 4 : place + 8] != b"IDAT":
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        yield place, end
+        place = end
 
 
 def _check_jpeg_scans(data: bytes) -> None:

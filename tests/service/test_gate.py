@@ -194,6 +194,28 @@ def test_a_client_that_goes_away_ends_its_work_and_frees_its_turn() -> None:
     run(test)
 
 
+def test_who_has_the_whole_answer_is_not_gone() -> None:
+    """Servers tell of a disconnection as soon as the answer is sent."""
+
+    async def test() -> None:
+        cleared_up = asyncio.Event()
+
+        async def work(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"done"})
+            client.go_away()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            cleared_up.set()
+
+        client, meter = Client(), LocalMeter()
+        assert await client.ask(make_gate(work, meter)) == 200
+        assert cleared_up.is_set()
+        assert 'status="200"} 1.0' in meter.text()
+
+    run(test)
+
+
 def test_a_cancelled_request_ends_its_work() -> None:
     """As Ray Serve ends it."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from skytext.config import load_config
+from skytext.errors import Reason, SampleError, Stage
+from skytext.images import inspect_image
 from skytext.service.metrics import LocalMeter
 from skytext.service.model_workers import CaptionWorker
 from skytext.service.problems import ProblemError
@@ -37,12 +41,12 @@ def upload(http: Any, data: bytes, name: str = "a.jpg", **form: Any) -> Any:
     return http.post("/v1/search/image", files={"file": (name, data)}, data=form)
 
 
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
+
+
 def png_bomb(side_px: int) -> bytes:
     """A PNG of a few kB whose header promises so many pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
-
     header = pack(">IIBBBBB", side_px, side_px, 8, 0, 0, 0, 0)
     pixels = zlib.compress(bytes(1_000_000), 9)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
@@ -88,6 +92,50 @@ def test_what_is_no_image_reaches_no_model(http: Any, data: bytes) -> None:
 
 def test_an_upload_that_is_too_large_is_refused(http: Any) -> None:
     assert upload(http, b"x" * 200_000).status_code == 413
+
+
+def test_a_header_that_takes_minutes_to_read_is_refused(served: Path) -> None:
+    start, rest = encoded("red")[:2], encoded("red")[2:]
+    size = pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(65 * 64))) + chunk(b"IEND")
+    headers = {
+        "filled": start + b"\xff" * 6_000_000 + rest,
+        "filled to the end": start + b"\xff" * 6_000_000 + b"\0",
+        "junk": start + b"\xff\xd0" * 3_000_000 + rest,
+        "comments": start + b"\xff\xfe\x00\x02" * 1_500_000 + rest,
+        "chunks": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"prVt") * 500_000 + pixels,
+    }
+    with client(served, describe) as http:
+        for name, data in headers.items():
+            started = time.thread_time()
+            with pytest.raises(SampleError, match="its header"):
+                inspect_image(data)
+            # Most of a second is what the test's machine may have lost meanwhile.
+            assert time.thread_time() - started < 1, name
+            answer = upload(http, data)
+            assert (answer.status_code, answer.json()["type"]) == (
+                422,
+                "urn:skytext:problem:not-an-image",
+            )
+
+
+def test_an_upload_is_looked_at_beside_other_requests(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def note(data: bytes, limits: Any) -> None:
+        threads.append(threading.current_thread())
+        raise SampleError(Stage.DECODE, Reason.NOT_AN_IMAGE, "no image")
+
+    monkeypatch.setattr("skytext.service.search_routes.inspect_image", note)
+    with client(served, describe) as http:
+        assert upload(http, b"x").status_code == 422
+        loops = http.portal.call(threading.current_thread)
+        assert threads != [loops]
+    with client(served) as http:
+        assert upload(http, b"x").status_code == 501
+    assert len(threads) == 1
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a\x00.jpg", "x" * 5000, "a;b=c"])

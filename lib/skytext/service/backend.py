@@ -122,11 +122,11 @@ class Backend:
         vectors = await self._embed.documents(request.described)
         return dict(zip(request.described, vectors, strict=True))
 
-    async def describe(self, data: bytes, key: str) -> list[str]:
-        """Return descriptions of an image, to search with.
+    def describer(self) -> Describe:
+        """Return what makes an image texts to search with; it may refuse one: 422.
 
         Raises:
-            ProblemError: 422, 501.
+            ProblemError: 501: none is configured.
         """
         if self._describe is None:
             raise ProblemError(
@@ -135,4 +135,4 @@ class Backend:
                 "searches by an uploaded image need a captioner, and none is configured "
                 "(service.captioner)",
             )
-        return await self._describe(data, key)
+        return self._describe

@@ -221,12 +221,14 @@ class Gate:
         work = asyncio.ensure_future(self._app(scope, replay, answer))
         gone = asyncio.ensure_future(_gone(receive))
         try:
-            done, _ = await asyncio.wait(
-                {work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if work in done:
+            await asyncio.wait({work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if answer.is_done:
+                # Of a whole answer, too, servers say that the client is gone: there is still to be
+                # cleared up behind it.
+                await asyncio.wait({work}, timeout=timeout_s)
+            if work.done():
                 work.result()
-            elif gone in done:
+            elif gone.done():
                 gone.result()
                 raise ClientGoneError
             else:

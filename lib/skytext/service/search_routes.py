@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Annotated, Any, Literal
 
@@ -199,13 +200,14 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
 
         Needs a captioner: 501 where none is configured.
         """
+        describe = searches.backend.describer()
         data = await file.read()
         try:
-            inspect_image(data, limits)
+            await asyncio.to_thread(inspect_image, data, limits)
         except SampleError as error:
             raise ProblemError(422, "not-an-image", error.detail) from error
-        texts = await searches.backend.describe(data, uuid.uuid4().hex)
         where = None if filter is None else parse_filter(filter)
+        texts = await describe(data, uuid.uuid4().hex)
         described = SearchRequest(described=tuple(texts), k=k, where=where)
         (found,) = await searches.answer(request, [described], [None])
         return ApiJson({**found, "queries": texts})
