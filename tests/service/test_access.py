@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
-from skytext.errors import CallError, JobError, TableError
+from skytext.errors import CallError, TableError
 from skytext.service.keys import Keys, KeyStore, Right, digest
 from skytext.table.location import TableLocation
 from tests.service.app import client
@@ -254,21 +255,29 @@ def test_foreign_pages_may_not_read_answers_unless_allowed(served: Path) -> None
         assert "access-control-allow-origin" not in other.headers
 
 
-def test_something_else_among_the_keys_leaves_those_that_are_known(own: TableLocation) -> None:
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        (".DS_Store", b"\0\0\0\1Bud1\xff"),
+        ("odd.json", b"{}"),
+        ("cut.json", b'{"key_id": "0'),
+        ("types.json", b'{"key_id":"0","name":"x","right":"search","digest":7,"created_at":""}'),
+    ],
+)
+def test_something_else_among_the_keys_is_passed_over(
+    own: TableLocation, caplog: pytest.LogCaptureFixture, name: str, data: bytes
+) -> None:
     store = KeyStore(own)
-    key = store.add("a", Right.SEARCH)
-    with client(own.uri, access__require_keys=True, access__refresh_s=0.01) as http:
-        Path(own.uri, "state", "keys", "odd.json").write_text("{}")
-        with pytest.raises(JobError, match=r"state/keys/odd.json of the table is no API key"):
-            store.load()
-        for _ in range(20):
-            assert ask(http, headers=bearer(key)).status_code == 200
-        Path(own.uri, "state", "keys", "odd.json").unlink()
+    key, other = store.add("a", Right.SEARCH), store.add("b", Right.SEARCH)
+    Path(own.uri, "state", "keys", name).write_bytes(data)
+    with caplog.at_level(logging.WARNING, "skytext.service.keys"):
+        assert [stored.name for stored in store.list()] == ["a", "b"]
         store.revoke("a")
-        for _ in range(500):
-            if ask(http, headers=bearer(key)).status_code == 401:
-                return
-    raise AssertionError("the keys are no longer read")
+        keys = store.load()
+    assert keys.find(key) is None
+    assert keys.find(other) is not None
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{own.uri}/state/keys/{name} is no API key")
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,20 @@ bits: no salt or slow hash makes guessing it any harder.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from skytext.errors import CallError, JobError
+from pydantic import TypeAdapter, ValidationError
+
+from skytext.errors import CallError
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.state import StateStore
@@ -27,6 +31,7 @@ _PREFIX = "skytext"
 _KEY = re.compile(rf"{_PREFIX}_(?P<key_id>[0-9a-f]{{12}})_(?P<secret>[\w-]{{43}})", re.ASCII)
 _NAME = re.compile(r"[\w][\w .@-]{0,63}")
 MAX_KEY_CHARS = 128
+_log = logging.getLogger("skytext.service.keys")
 
 
 class Right(StrEnum):
@@ -64,6 +69,7 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+_STORED = TypeAdapter(StoredKey)
 _NOBODY = StoredKey("", "", Right.SEARCH, digest(""), "")
 
 
@@ -123,15 +129,21 @@ class KeyStore:
     def list(self) -> list[StoredKey]:
         """Return all keys, the oldest first.
 
+        What else lies among them is passed over, with a warning: it must not keep a key from being
+        revoked.
+
         Raises:
-            JobError: the store refuses, or holds something else where the keys are.
+            JobError: the store refuses.
         """
         state = StateStore(self.location)
         found = []
         for path in state.list(_FOLDER):
             data = state.get(path)
-            if data is not None:  # revoked meanwhile
-                found.append(_read(path, data))
+            key = None if data is None else _read(data)
+            if key is not None:
+                found.append(key)
+            elif data is not None:  # else revoked meanwhile
+                _warn(f"{self.location.uri}/state/{path}")
         return sorted(found, key=lambda key: (key.created_at, key.name))
 
     def revoke(self, name: str) -> None:
@@ -152,9 +164,13 @@ class KeyStore:
         return Keys(self.list())
 
 
-def _read(path: str, data: bytes) -> StoredKey:
+def _read(data: bytes) -> StoredKey | None:
     try:
-        row = json.loads(data)
-        return StoredKey(**{**row, "right": Right(row["right"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise JobError(f"state/{path} of the table is no API key: delete it") from error
+        return _STORED.validate_json(data)
+    except ValidationError:
+        return None
+
+
+@functools.lru_cache(maxsize=100)  # once, and not every few seconds
+def _warn(path: str) -> None:
+    _log.warning("%s is no API key, and is passed over: delete it", path)
