@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -91,14 +92,14 @@ class LimitsConfig(Section):
     caption_timeout_s: PositiveFloat = Field(
         60.0, description="The same for searches by an uploaded image, which is described first."
     )
-    max_running: PositiveInt = Field(
-        4,
-        description="Requests that an ingress replica works on at once: more than twice the cores "
-        "behind it only makes each of them slower.",
+    max_running: PositiveInt | None = Field(
+        None,
+        description="Requests that an ingress replica works on at once; null: one more than its "
+        "machine has cores. More than keep the cores behind it at work only make each slower.",
     )
     max_waiting: int = Field(64, ge=0, description="Requests that wait for their turn; more: 503.")
     max_wait_s: PositiveFloat = Field(
-        0.1,
+        0.15,
         description="A request that waited so long is refused: 503. It bounds the answer time "
         "under any load.",
     )
@@ -114,6 +115,11 @@ class LimitsConfig(Section):
     max_image_bytes: PositiveInt = Field(
         64 * 2**20, description="A larger image is not handed out: it stands in memory meanwhile."
     )
+
+    @property
+    def num_running(self) -> int:
+        """`max_running`, or what this machine's cores make of it."""
+        return self.max_running or 1 + (os.cpu_count() or 1)
 
 
 class ServiceConfig(Section):

@@ -88,7 +88,7 @@ def make_gate(app: Inner, meter: LocalMeter | None = None, **settings: Any) -> G
     return Gate(
         app,  # type: ignore[arg-type]
         guard=Guard(access, None, Rates(access, 1, meter)),
-        searches=Turns("searches", limits.max_running, limits, meter),
+        searches=Turns("searches", limits.num_running, limits, meter),
         images=Turns("images", limits.max_images_running, limits, meter),
         uploads=Turns("uploads", limits.max_uploads_running, limits, meter),
         limits=limits,

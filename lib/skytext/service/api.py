@@ -59,7 +59,7 @@ def make_app(
     gate: ASGIApp = Gate(
         app,
         guard=Guard(config.service.access, keyring, rates),
-        searches=Turns("searches", limits.max_running, limits, meter),
+        searches=Turns("searches", limits.num_running, limits, meter),
         images=Turns("images", limits.max_images_running, limits, meter),
         uploads=Turns("uploads", limits.max_uploads_running, limits, meter),
         limits=limits,

@@ -187,7 +187,7 @@ def build_application(table: str, config: Config, listener: str | None = None) -
         "graceful_shutdown_timeout_s": config.service.drain_s,
     }
     limits = config.service.limits
-    in_work = limits.max_running + limits.max_waiting + 2 * limits.max_images_running
+    in_work = limits.num_running + limits.max_waiting + 2 * limits.max_images_running
     embedding = serve.deployment(
         name=EMBEDDING,
         ray_actor_options={"num_cpus": 0.5},
