@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import functools
+import json
+import textwrap
 from collections.abc import Iterator
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -238,12 +243,144 @@ def test_an_answer_that_takes_too_long_is_not_asked_for_again(no_waits: list[flo
     assert slow.asked == 1
 
 
+def answering(answer: httpx.Response) -> Client:
+    return Client("http://localhost", retries=0, transport=httpx.MockTransport(lambda _: answer))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, text="<html>Log in, please"),
+        httpx.Response(200, json={"a": 1}),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, content=b"\xff"),
+        httpx.Response(204),
+    ],
+)
+def test_what_no_service_of_ours_answers_is_said(answer: httpx.Response) -> None:
+    with answering(answer) as ours:
+        calls: list[Any] = [
+            lambda: ours.search("a"), lambda: ours.search_batch(["a"]), lambda: ours.image(RIVER),
+            lambda: ours.table(), lambda: ours.promote(), lambda: ours.rollback(),
+            lambda: ours.search_image(b"x"), lambda: ours.thumbnail(RIVER),
+            lambda: ours.read_image(RIVER),
+        ]  # fmt: skip
+        for ask in calls:
+            with pytest.raises(ClientError, match="what no skytext service answers"):
+                ask()
+
+
+@pytest.mark.parametrize(
+    "url", ["search.example.org", "http://", "http://[", "http://x:999999", ""]
+)
+def test_an_address_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(ClientError, match="is no address"):
+        Client(url)
+
+
+@pytest.mark.parametrize("key", ["skytext_é", "skytext_0\n"])
+def test_a_key_that_cannot_be_one_is_said(key: str) -> None:
+    with pytest.raises(ClientError, match="in one line") as caught:
+        Client("http://localhost", key=key)
+    assert key not in str(caught.value)
+
+
+class Noting(httpx.BaseTransport):
+    """Notes what is asked, and answers with no hits."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        body = {"hits": [], "table_version": 1, "exact": True, "live_version": 1}
+        return httpx.Response(200, json=body)
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.requests[-1].content)
+
+
+def test_a_search_sends_what_is_asked_for_and_nothing_else(archive: Client) -> None:
+    hit = archive.search("a brown river")[0]
+    noting = Noting()
+    with Client("http://localhost", transport=noting) as ours:
+        ours.search("a", version=3, combine="mean")
+        assert noting.body == {"k": 10, "text": "a", "version": 3, "combine": "mean"}
+        for like in (hit, [hit], hit.image_id, (hit.image_id,)):
+            ours.search(like=like)
+            assert noting.body == {"k": 10, "like": [RIVER]}
+        ours.search(["a", "b"], positive=[hit, "c"], negative=[{"image_id": RIVER}], exact=True)
+        assert noting.body == {
+            "k": 10,
+            "texts": ["a", "b"],
+            "positive": [{"image_id": RIVER}, {"text": "c"}],
+            "negative": [{"image_id": RIVER}],
+            "exact": True,
+        }
+        for empty in ({}, ""):
+            ours.search("a", filter=empty)
+            assert noting.body == {"k": 10, "text": "a", "filter": empty}
+
+
+def test_an_empty_filter_is_refused_and_not_passed_over(archive: Client) -> None:
+    for empty in ({}, ""):
+        with pytest.raises(ServiceError, match="422"):
+            archive.search("a", filter=empty)
+
+
+def test_the_service_s_own_limits_are_waited_for() -> None:
+    noting = Noting()
+    with Client("http://localhost", timeout_s=5, transport=noting) as ours:
+        ours.search("a")
+        ours.search_image(b"x")
+        ours.promote()
+        ours.rollback()
+    waits = [request.extensions["timeout"]["read"] for request in noting.requests]
+    assert waits == [5, 75, 75, 75]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("3", 3), ("nan", 1), ("inf", 1), ("-5", 0), ("soon", 1), ("", 1),
+     ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 21 Oct 2015 07:28:00", 0)],
+)  # fmt: skip
+def test_what_to_wait_is_told_in_any_form(said: str, expected: float) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": said}, json={"type": "a:overloaded"})
+    with answering(busy) as ours, pytest.raises(TooBusyError) as caught:
+        ours.search("a")
+    assert caught.value.retry_after_s == expected
+
+
+def test_a_date_to_wait_for_is_seconds_from_now() -> None:
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=20)
+    header = {"Retry-After": format_datetime(later, usegmt=True)}
+    busy = httpx.Response(429, headers=header, json={})
+    with answering(busy) as ours, pytest.raises(TooBusyError) as caught:
+        ours.search("a")
+    assert 10 < caught.value.retry_after_s <= 20
+
+
+def test_the_example_of_the_package_runs(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with in_process(served) as http:
+        through = functools.partial(Client, transport=Through(http))
+        monkeypatch.setattr(package, "Client", lambda url, key: through("http://localhost"))
+        code = (package.__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0]
+        names: dict[str, Any] = {}
+        exec(textwrap.dedent(code), names)
+    assert len(names["found"]) == 2
+
+
+def test_hits_are_gone_through_one_by_one(archive: Client) -> None:
+    found = archive.search("a river", k=3)
+    assert [hit.image_id for hit in found] == [hit.image_id for hit in found.hits]
+
+
 def test_pages_follow_the_cursor() -> None:
     pages = {None: "one", "one": "two", "two": None}
 
     def answer(request: httpx.Request) -> httpx.Response:
-        import json
-
         cursor = json.loads(request.content).get("cursor")
         body = {"hits": [], "table_version": 1, "exact": True, "next_cursor": pages[cursor]}
         return httpx.Response(200, json=body)

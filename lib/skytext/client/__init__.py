@@ -5,7 +5,8 @@
     with Client("https://search.example.org", key="skytext_…") as archive:
         found = archive.search("storage tanks beside a river", k=20, filter="gsd < 1")
         found.to_frame()
-        found.hits[0].thumbnail()
+        archive.thumbnail(found[0])
+        archive.search(like=found[0], version=found.table_version)
 
 `AsyncClient` is the same with ``await``.
 """

@@ -55,7 +55,7 @@ class Hit(_Answer):
 
 
 class Found(_Answer):
-    """The hits of a search, best first.
+    """The hits of a search, best first; also a sequence of them.
 
     Attributes:
         hits: at most k.
@@ -78,6 +78,9 @@ class Found(_Answer):
 
     def __getitem__(self, index: int) -> Hit:
         return self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:  # type: ignore[override]
+        return iter(self.hits)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield each hit as a dictionary, with its rank from 1."""
@@ -136,3 +139,10 @@ class TableInfo(_Answer):
     embedding_model: str
     caption_models: tuple[str, ...]
     has_captioner: bool
+
+
+class Promotion(_Answer):
+    """What is live since a promotion or a roll-back."""
+
+    live_version: int
+    previous_version: int | None = None

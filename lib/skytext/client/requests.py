@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import quote, urlsplit
 
 import httpx
 import tenacity
+from pydantic import BaseModel, ValidationError
 
 from skytext.client.answers import Hit
 from skytext.client.errors import (
@@ -18,8 +22,16 @@ from skytext.client.errors import (
     UnreachableError,
 )
 
+Image: TypeAlias = str | Hit
+"""An image of the table: its ``image_id``, or a hit."""
+Example: TypeAlias = str | Hit | Mapping[str, str]
+"""Something to move a query towards: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``."""
+A = TypeVar("A", bound=BaseModel)
+
 MAX_WAIT_S = 30.0
 """The longest that a client waits before it asks again."""
+SLOW_S = 75.0
+"""Longer than a service's own limit of 60 s for describing an image and for promotions."""
 _FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
 
@@ -32,12 +44,14 @@ class Call(NamedTuple):
         path: below the service's address.
         options: of httpx.
         may_repeat: it changes nothing.
+        min_timeout_s: that the service itself may take.
     """
 
     method: str
     path: str
     options: dict[str, Any]
     may_repeat: bool = True
+    min_timeout_s: float = 0.0
 
 
 def make_options(
@@ -46,10 +60,12 @@ def make_options(
     """Return the options of the httpx client.
 
     Raises:
-        ClientError: the address is none.
+        ClientError: the address is none, or the key.
     """
-    if not url.startswith(("http://", "https://")):
+    if not _is_address(url):
         raise ClientError(f"{url!r} is no address of a service: write https://HOST")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ClientError("the API key holds what no key holds: is it copied whole, in one line?")
     headers = {"Accept": "application/json", "User-Agent": "skytext-client"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
@@ -61,43 +77,81 @@ def make_options(
     return options if transport is None else {**options, "transport": transport}
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def search_body(
     text: str | Sequence[str] | None,
     *,
-    like: str | Sequence[str] | None,
-    positive: Sequence[str | Mapping[str, str]],
-    negative: Sequence[str | Mapping[str, str]],
+    like: Image | Sequence[Image] | None,
+    combine: str | None,
+    positive: Sequence[Example],
+    negative: Sequence[Example],
     mode: str | None,
     k: int,
     filter: str | Mapping[str, Any] | None,
     cursor: str | None,
+    version: int | None,
     group_duplicates: bool,
     exact: bool,
 ) -> dict[str, Any]:
     """Return the body of a search; what is not asked for is left out."""
     texts = {"text": text} if isinstance(text, str) else {"texts": list(text or ())}
+    images = [like] if isinstance(like, str | Hit) else list(like or ())
     body: dict[str, Any] = {
         **texts,
-        "like": [like] if isinstance(like, str) else list(like or ()),
+        "like": [id_of(image) for image in images],
+        "combine": combine,
         "positive": [_example(example) for example in positive],
         "negative": [_example(example) for example in negative],
         "mode": mode,
         "filter": filter,
         "cursor": cursor,
+        "version": version,
         "group_duplicates": group_duplicates,
         "exact": exact,
     }
-    return {"k": k, **{name: value for name, value in body.items() if value}}
+    # What is wrong, such as an empty filter, is the service's to say.
+    return {"k": k, **{name: v for name, v in body.items() if v not in (None, False, [])}}
 
 
-def _example(example: str | Mapping[str, str]) -> dict[str, str]:
+def _example(example: Example) -> dict[str, str]:
+    if isinstance(example, Hit):
+        return {"image_id": example.image_id}
     return {"text": example} if isinstance(example, str) else dict(example)
 
 
-def path_of(image: str | Hit) -> str:
-    """Return the path of an image, given as a hit or by its id."""
-    image_id = image if isinstance(image, str) else image.image_id
-    return f"/v1/images/{quote(image_id, safe='')}"
+def id_of(image: Image) -> str:
+    """Return the ``image_id`` of an image that is given by it or as a hit."""
+    return image if isinstance(image, str) else image.image_id
+
+
+def image_call(image: Image, what: str = "", **params: int | None) -> Call:
+    """Return the request for an image's row, or for ``/bytes`` or ``/thumbnail``."""
+    given = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", f"/v1/images/{quote(id_of(image), safe='')}{what}", {"params": given})
+
+
+def image_search_call(image: bytes | str | Path, k: int, filter: str | None) -> Call:
+    """Return the request that searches by an image of one's own.
+
+    Raises:
+        ClientError: the file cannot be read.
+    """
+    form = {"k": str(k)} | ({} if filter is None else {"filter": filter})
+    options = {"files": {"file": upload(image)}, "data": form}
+    return Call("POST", "/v1/search/image", options, min_timeout_s=SLOW_S)
+
+
+def admin_call(what: str, **body: Any) -> Call:
+    """Return the request that changes what is served."""
+    options = {"json": body} if body else {}
+    return Call("POST", f"/v1/admin/{what}", options, may_repeat=False, min_timeout_s=SLOW_S)
 
 
 def upload(image: bytes | str | Path) -> bytes:
@@ -152,6 +206,39 @@ def checked(answer: httpx.Response) -> httpx.Response:
     raise failure(answer)
 
 
+def parsed(kind: type[A], answer: httpx.Response) -> A:
+    """Return an answer as what it should be.
+
+    Raises:
+        ClientError: it is something else.
+    """
+    try:
+        return kind.model_validate_json(answer.content)
+    except ValidationError as error:
+        raise _foreign(answer) from error
+
+
+def image_of(answer: httpx.Response) -> bytes:
+    """Return the image that is the answer.
+
+    Raises:
+        ClientError: it is none.
+    """
+    kind = answer.headers.get("content-type", "")
+    # Octets: an image of a format that no media type is known for.
+    if not kind.startswith(("image/", "application/octet-stream")):
+        raise _foreign(answer)
+    return answer.content
+
+
+def _foreign(answer: httpx.Response) -> ClientError:
+    said = " ".join(answer.text.split())[:100]
+    return ClientError(
+        f"{answer.url} answers what no skytext service answers ({said!r}): is this its address, "
+        "and is there a login page in between?"
+    )
+
+
 def failure(answer: httpx.Response) -> ServiceError:
     """Return what an answer that is no success means."""
     try:
@@ -176,7 +263,20 @@ def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
 
 
 def _retry_after(answer: httpx.Response) -> float:
+    """Return what an answer tells to wait: seconds, or until a date (RFC 9110, 10.2.3)."""
+    said = answer.headers.get("retry-after", "")
     try:
-        return max(float(answer.headers.get("retry-after", "1")), 0.0)
-    except ValueError:  # a date: nobody of ours sends one
-        return 1.0
+        wait_s = float(said)
+    except ValueError:
+        wait_s = _seconds_until(said)
+    return max(wait_s, 0.0) if math.isfinite(wait_s) else _FIRST_WAIT_S
+
+
+def _seconds_until(date: str) -> float:
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return _FIRST_WAIT_S
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return (moment - dt.datetime.now(dt.UTC)).total_seconds()

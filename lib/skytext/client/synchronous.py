@@ -10,16 +10,21 @@ from typing import Any, Self
 import httpx
 import tenacity
 
-from skytext.client.answers import BatchAnswers, Found, FoundImage, Hit, TableInfo
+from skytext.client.answers import BatchAnswers, Found, FoundImage, Promotion, TableInfo
 from skytext.client.requests import (
     Call,
+    Example,
+    Image,
+    admin_call,
     asking_again,
     checked,
+    image_call,
+    image_of,
+    image_search_call,
     make_options,
-    path_of,
+    parsed,
     search_body,
     unreachable,
-    upload,
 )
 
 
@@ -29,13 +34,14 @@ class Client:
     Args:
         url: where it is, e.g. ``https://search.example.org``.
         key: API key; None where the service wants none.
-        timeout_s: longest answer, in seconds.
+        timeout_s: longest answer, in seconds; of searches by an image of one's own and of
+            promotions at least 75.
         retries: how often a request is made again that the service was too busy for (429, 503),
             after the wait that it tells, or that the connection broke under.
         transport: of httpx, for tests.
 
     Raises:
-        ClientError: the address is none.
+        ClientError: the address is none, or the key.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = url
+        self._timeout_s = timeout_s
         self._retries = retries
         self._http = httpx.Client(**make_options(url, key, timeout_s, transport))
 
@@ -70,13 +77,15 @@ class Client:
         self,
         text: str | Sequence[str] | None = None,
         *,
-        like: str | Sequence[str] | None = None,
-        positive: Sequence[str | Mapping[str, str]] = (),
-        negative: Sequence[str | Mapping[str, str]] = (),
+        like: Image | Sequence[Image] | None = None,
+        combine: str | None = None,
+        positive: Sequence[Example] = (),
+        negative: Sequence[Example] = (),
         mode: str | None = None,
         k: int = 10,
         filter: str | Mapping[str, Any] | None = None,
         cursor: str | None = None,
+        version: int | None = None,
         group_duplicates: bool = False,
         exact: bool = False,
     ) -> Found:
@@ -84,13 +93,15 @@ class Client:
 
         Args:
             text: what to look for, in plain words; several texts are several queries.
-            like: ``image_id`` of images: more like these.
-            positive: texts, or ``{"image_id": …}``, to move the query towards.
+            like: hits, or ``image_id`` of images: more like these.
+            combine: how several queries make one answer, ``max`` or ``mean``; None for ``max``.
+            positive: texts, hits, or ``{"image_id": …}``, to move the query towards.
             negative: and away from.
             mode: ``dense``, ``text`` or ``hybrid``; None for the service's default.
             k: hits wanted.
             filter: a text such as ``gsd < 1``, or a typed condition.
             cursor: `Found.next_cursor` of the same search.
+            version: `Found.table_version` of an earlier search; None for the live one.
             group_duplicates: near-duplicates become one hit.
             exact: score every image.
 
@@ -101,16 +112,18 @@ class Client:
         body = search_body(
             text,
             like=like,
+            combine=combine,
             positive=positive,
             negative=negative,
             mode=mode,
             k=k,
             filter=filter,
             cursor=cursor,
+            version=version,
             group_duplicates=group_duplicates,
             exact=exact,
         )
-        return Found.model_validate(self._ask(Call("POST", "/v1/search", {"json": body})).json())
+        return parsed(Found, self._ask(Call("POST", "/v1/search", {"json": body})))
 
     def pages(self, text: str | Sequence[str] | None = None, **search: Any) -> Iterator[Found]:
         """Yield page after page of a search, of one version of the table; see `search`."""
@@ -124,48 +137,47 @@ class Client:
         """Answer several searches from one version; each is a text, or the body of a search."""
         bodies = [{"text": s} if isinstance(s, str) else dict(s) for s in searches]
         call = Call("POST", "/v1/search/batch", {"json": {"searches": bodies}})
-        return BatchAnswers.model_validate(self._ask(call).json()).answers
+        return parsed(BatchAnswers, self._ask(call)).answers
 
     def search_image(
         self, image: bytes | str | Path, *, k: int = 10, filter: str | None = None
     ) -> Found:
         """Find images that look like one of your own, by its description."""
-        form = {"k": str(k)} | ({} if filter is None else {"filter": filter})
-        options = {"files": {"file": upload(image)}, "data": form}
-        return Found.model_validate(self._ask(Call("POST", "/v1/search/image", options)).json())
+        return parsed(Found, self._ask(image_search_call(image, k, filter)))
 
-    def image(self, image: str | Hit) -> FoundImage:
-        """Return all that the table says of an image."""
-        return FoundImage.model_validate(self._ask(Call("GET", path_of(image), {})).json())
+    def image(self, image: Image, *, version: int | None = None) -> FoundImage:
+        """Return all that the table, or one version of it, says of an image."""
+        return parsed(FoundImage, self._ask(image_call(image, version=version)))
 
-    def read_image(self, image: str | Hit) -> bytes:
+    def read_image(self, image: Image, *, version: int | None = None) -> bytes:
         """Return an image as it lies in the archive."""
-        return self._ask(Call("GET", f"{path_of(image)}/bytes", {})).content
+        return image_of(self._ask(image_call(image, "/bytes", version=version)))
 
-    def thumbnail(self, image: str | Hit, size_px: int = 256) -> bytes:
+    def thumbnail(self, image: Image, size_px: int = 256, *, version: int | None = None) -> bytes:
         """Return an image as WebP; in a notebook: ``IPython.display.Image(…)``."""
-        options = {"params": {"size": size_px}}
-        return self._ask(Call("GET", f"{path_of(image)}/thumbnail", options)).content
+        call = image_call(image, "/thumbnail", size=size_px, version=version)
+        return image_of(self._ask(call))
 
     def table(self) -> TableInfo:
         """Return what is served."""
-        return TableInfo.model_validate(self._ask(Call("GET", "/v1/table", {})).json())
+        return parsed(TableInfo, self._ask(Call("GET", "/v1/table", {})))
 
     def promote(self, version: int | None = None) -> int:
         """Serve a version, by default the latest; needs a key with the right to administer."""
-        call = Call("POST", "/v1/admin/promote", {"json": {"version": version}}, may_repeat=False)
-        return int(self._ask(call).json()["live_version"])
+        return parsed(Promotion, self._ask(admin_call("promote", version=version))).live_version
 
     def rollback(self) -> int:
         """Serve the version before; needs a key with the right to administer."""
-        call = Call("POST", "/v1/admin/rollback", {}, may_repeat=False)
-        return int(self._ask(call).json()["live_version"])
+        return parsed(Promotion, self._ask(admin_call("rollback"))).live_version
 
     def _ask(self, call: Call) -> httpx.Response:
         return tenacity.Retrying(**asking_again(call, self._retries))(self._ask_once, call)
 
     def _ask_once(self, call: Call) -> httpx.Response:
+        timeout_s = max(self._timeout_s, call.min_timeout_s)
         try:
-            return checked(self._http.request(call.method, call.path, **call.options))
+            return checked(
+                self._http.request(call.method, call.path, timeout=timeout_s, **call.options)
+            )
         except httpx.HTTPError as error:
             raise unreachable(self._url, error) from error
