@@ -143,7 +143,7 @@ def direct_here(table: str, seconds: float, k: int, mode: Any) -> dict[str, Any]
 def measure(
     table: str, seconds: float, overload_s: float, k: int, mode: str, settings: list[str]
 ) -> dict[str, Any]:
-    """Return one run: direct, 1, 8 and 64 clients, 80 % of capacity, twice capacity, afterwards."""
+    """Return one run: direct, 1, 8 and 64 clients, 80 % of capacity, twice of it, afterwards."""
     found: dict[str, Any] = {"direct": direct(table, seconds, k, mode)}
     same = ("--k", str(k), "--mode", mode)
     with running(table, settings) as service:
@@ -152,6 +152,9 @@ def measure(
             found[f"clients_{clients}"] = service.load(
                 "--clients", str(clients), "--seconds", str(seconds), *same
             )
+        found["clients_64_patient"] = service.load(
+            "--clients", "64", "--patient", "--seconds", str(seconds), *same
+        )
         capacity = max(found[f"clients_{n}"]["accepted_per_s"] for n in (8, 64))
         for name, share, duration in (
             ("at_80_percent", 0.8, seconds),
@@ -163,7 +166,7 @@ def measure(
     base = found["direct"]["cpu_s_a_request"]
     found["cpu_ratio"] = {
         name: round(found[name]["cpu_s_a_request"] / base, 2)
-        for name in ("clients_1", "clients_8", "clients_64")
+        for name in ("clients_1", "clients_8", "clients_64", "clients_64_patient")
     }
     found["p99_ratio_at_200_percent"] = round(
         found["at_200_percent"]["p99_ms"] / found["at_80_percent"]["p99_ms"], 2

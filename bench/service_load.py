@@ -46,8 +46,8 @@ class Load:
         self.accepted_s: list[float] = []
         self.versions: Counter[int] = Counter()
 
-    async def ask(self, session: aiohttp.ClientSession) -> None:
-        """Send one search."""
+    async def ask(self, session: aiohttp.ClientSession) -> float:
+        """Send one search; return how long the service told to wait, in seconds."""
         body = {**self._body, "text": next(self._queries)}
         started = time.perf_counter()
         try:
@@ -56,14 +56,21 @@ class Load:
                 status = str(answer.status)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self.statuses[type(error).__name__] += 1
-            return
+            return 0.0
         self.statuses[status] += 1
         if status == "200":
             self.accepted_s.append(time.perf_counter() - started)
             self.versions[told["table_version"]] += 1
+        return float(answer.headers.get("Retry-After", 0))
 
-    async def closed(self, clients: int, seconds: float) -> float:
-        """Let so many clients ask one search after the other; return how long it took."""
+    async def closed(self, clients: int, seconds: float, *, patient: bool = False) -> float:
+        """Let so many clients ask one search after the other; return how long it took.
+
+        Args:
+            clients: how many.
+            seconds: until then they ask.
+            patient: they wait where they are told to; others ask again at once.
+        """
         end = time.perf_counter() + seconds
         connector = aiohttp.TCPConnector(limit=clients)
         started = time.perf_counter()
@@ -71,7 +78,10 @@ class Load:
 
             async def client() -> None:
                 while time.perf_counter() < end:
-                    await self.ask(session)
+                    wait_s = await self.ask(session)
+                    if patient and wait_s:
+                        # Not all at the same moment again.
+                        await asyncio.sleep(wait_s * random.uniform(1, 1.5))
 
             await asyncio.gather(*(client() for _ in range(clients)))
         return time.perf_counter() - started
@@ -110,11 +120,12 @@ def main(
     seconds: float = 10.0,
     k: int = 10,
     mode: str = "dense",
+    patient: Annotated[bool, typer.Option(help="Clients heed Retry-After.")] = False,
     key: Annotated[str | None, typer.Option(envvar="SKYTEXT_KEY")] = None,
 ) -> None:
     """Put load on a service, and print what came back as JSON."""
     load = Load(url.rstrip("/"), key, {"k": k, "mode": mode})
-    work = load.closed(clients, seconds) if clients else load.open(per_s, seconds)
+    work = load.closed(clients, seconds, patient=patient) if clients else load.open(per_s, seconds)
     print(json.dumps(load.report(asyncio.run(work))))
 
 
