@@ -142,7 +142,10 @@ class ServiceConfig(Section):
         "else is.",
     )
     image_max_age_s: int = Field(
-        3600, ge=0, description="How long browsers keep an image without asking again."
+        60,
+        ge=0,
+        description="How long browsers show an image without asking whether it is still the "
+        "archive's; then its shard is looked at, and nothing is sent again.",
     )
     thumbnail_cache_bytes: int = Field(
         64 * 2**20, ge=0, description="Thumbnails kept in memory by an ingress replica."

@@ -37,6 +37,8 @@ def geometry(west: float, south: float, east: float, north: float) -> dict[str, 
 
     A box without extent is a point. Rings run counter-clockwise.
     """
+    if (west, east) == (180, -180):  # the antimeridian itself, by both of its names
+        east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
     if west <= east:

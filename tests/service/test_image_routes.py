@@ -13,7 +13,9 @@ from skytext.service.images import Images
 from skytext.service.metrics import LocalMeter
 from skytext.service.problems import ProblemError
 from skytext.sources.base import image_id
+from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.promotion import promote
 from tests.service.app import client, make_config
 from tests.service.tables import encoded
 
@@ -45,7 +47,7 @@ def test_the_bytes_are_those_of_the_archive(http: Any) -> None:
     assert answer.status_code == 200
     assert answer.content == encoded("brown")
     assert answer.headers["content-type"] == "image/jpeg"
-    assert answer.headers["cache-control"] == "private, max-age=3600"
+    assert answer.headers["cache-control"] == "private, max-age=60"
     assert "sandbox" in answer.headers["content-security-policy"]
     version = http.get("/v1/table").json()["table_version"]
     assert answer.headers["x-table-version"] == str(version)
@@ -120,6 +122,58 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
         assert http.get(address).status_code == 410
         shard.unlink()
         assert http.get(address).status_code == 410
+
+
+@pytest.mark.parametrize("what", ["bytes", "thumbnail"])
+def test_what_is_kept_goes_with_its_shard(
+    own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The thumbnail of this process, and whatever a browser has."""
+    monkeypatch.setattr("skytext.service.images.LOOK_AGAIN_S", 0.0)
+    shard = Path(own.uri).parent / "archive" / "a.tar"
+    address = f"/v1/images/{of('river.jpg')}/{what}"
+    with client(own.uri) as http:
+        etag = http.get(address).headers["etag"]
+        asking: list[dict[str, str]] = [{"If-None-Match": etag}, {"If-None-Match": "*"}]
+        assert [http.get(address, headers=has).status_code for has in asking] == [304, 304]
+        os.utime(shard, ns=(1, 1))
+        for has in ({}, *asking):
+            assert http.get(address, headers=has).json()["type"] == "urn:skytext:problem:changed"
+        shard.unlink()
+        for has in ({}, *asking):
+            assert http.get(address, headers=has).status_code == 410
+
+
+def test_a_shard_is_looked_at_once_for_many_images(
+    http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = [f"/v1/images/{of(m)}/thumbnail" for m in ("river.jpg", "forest.jpg")]
+    etags = [http.get(address).headers["etag"] for address in addresses]
+    looks = []
+    look = Images._look
+    monkeypatch.setattr(Images, "_look", lambda self, *a: (looks.append(a), look(self, *a)))
+    for _ in range(3):
+        for address, etag in zip(addresses, etags, strict=True):
+            assert http.get(address, headers={"If-None-Match": etag}).status_code == 304
+    assert len(looks) <= 1
+
+
+@pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
+def test_an_image_of_a_version_is_told_of_that_version(own: TableLocation, what: str) -> None:
+    last = ImagesTable.open(own).version
+    # Of the two commits the second one has this image.
+    address = f"/v1/images/{of('forest.jpg')}{what}"
+    promote(own, last)
+    promote(own, last - 1)
+    with client(own.uri) as http:
+        assert http.get(address).status_code == 404
+        named = http.get(address, params={"version": last})
+        assert named.status_code == 200
+        if not what:
+            assert named.json()["table_version"] == last
+        gone = http.get(address, params={"version": last + 5})
+        assert (gone.status_code, gone.json()["type"]) == (410, "urn:skytext:problem:version-gone")
+        assert http.get(address, params={"version": "x"}).status_code == 422
 
 
 def row(uri: str, member: str = "a.jpg", **more: Any) -> dict[str, Any]:

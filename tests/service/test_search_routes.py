@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from skytext.errors import TableError
 from skytext.service.handles import EmbedHandle
 from skytext.service.problems import too_busy
 from skytext.sources.base import image_id
+from skytext.table.images import ImagesTable
 from tests.service.app import client
 
 RIVER = image_id("aerial", "a.tar", "river.jpg", 0)
@@ -182,6 +184,20 @@ def test_limits_of_this_service(served: Path) -> None:
         assert http.post("/v1/search", json={"text": "a" * 500}).status_code == 413
 
 
+@pytest.mark.parametrize("error", [TableError("cannot open /secret"), OSError("/secret")])
+def test_a_table_whose_store_does_not_answer_is_a_503(
+    http: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(ImagesTable, "latest_version", fail)
+    answer = http.get("/v1/table")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["type"] == "urn:skytext:problem:table-unreadable"
+    assert "secret" not in answer.text
+
+
 @pytest.mark.parametrize("path", ["promote", "rollback"])
 def test_a_refused_promotion_does_not_tell_where_the_table_lies(http: Any, path: str) -> None:
     answer = http.post(f"/v1/admin/{path}", json={"version": 999})
@@ -294,6 +310,39 @@ def test_the_openapi_document_is_complete(http: Any) -> None:
             assert operation["responses"]["200"]
     assert document["components"]["schemas"]["SearchBody"]["examples"]
     assert "HTTPValidationError" not in json.dumps(document["paths"])
+
+
+def with_refs(node: Any, document: Any) -> Any:
+    """The schema with every reference in the place where it stands."""
+    if isinstance(node, list):
+        return [with_refs(item, document) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node and isinstance(node["$ref"], str):
+        name = node["$ref"].removeprefix("#/components/schemas/")
+        schema = document["components"]["schemas"][name]
+        # Conditions hold conditions.
+        return schema if name.endswith(("And", "Or", "Not")) else with_refs(schema, document)
+    return {key: with_refs(value, document) for key, value in node.items()}
+
+
+def test_the_openapi_document_has_an_example_of_everything(http: Any) -> None:
+    document = http.get("/openapi.json").json()
+    lacking = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            parts = {p["name"]: p for p in operation.get("parameters", ())}
+            parts["body"] = operation.get("requestBody", {"example": None})
+            answers = operation["responses"]["200"]["content"]
+            parts |= {kind: content for kind, content in answers.items() if is_text(kind)}
+            for name, part in parts.items():
+                if '"example' not in json.dumps(with_refs(part, document)):
+                    lacking.append(f"{method} {path}: {name}")
+    assert not lacking
+
+
+def is_text(media_type: str) -> bool:
+    return not media_type.startswith(("image/", "application/octet-stream"))
 
 
 def test_pages_go_on_behind_the_last_hit(http: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Security
 from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp
 
 import skytext
@@ -21,12 +22,13 @@ from skytext.service.gate import Gate
 from skytext.service.images import Images
 from skytext.service.limits import Drain, Rates, Turns
 from skytext.service.metrics import Meter
-from skytext.service.models import HealthModel, ReadyModel
+from skytext.service.models import SCHEMAS, FeatureCollectionModel, HealthModel, ReadyModel
 from skytext.service.page import add_page, content_security_policy
 from skytext.service.problems import add_problem_handlers, problem_responses, too_busy
 from skytext.service.routes import make_routes
 
 _READY_TIMEOUT_S = 2.0
+_METRICS = 'ray_skytext_requests_total{method="POST",route="/v1/search",status="200"} 4711.0\n'
 _DESCRIPTION = """Search a remote-sensing archive in plain words.
 
 Every answer names the version of the table that it is of. Errors are problem details (RFC 9457).
@@ -114,7 +116,23 @@ def make_api(backend: Backend, config: Config, meter: Meter, keyring: Keyring | 
     app.include_router(make_routes(backend, Images(config, meter), config))
     _add_health(app, backend)
     add_page(app, config.service)
+    _complete_document(app)
     return app
+
+
+def _complete_document(app: FastAPI) -> None:
+    """Put the models of GeoJSON into the OpenAPI document: FastAPI knows one model an answer."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        _, found = models_json_schema(
+            [(FeatureCollectionModel, "serialization")], ref_template=SCHEMAS
+        )
+        document["components"]["schemas"] |= found["$defs"]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _add_health(app: FastAPI, backend: Backend) -> None:
@@ -140,7 +158,10 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
         tags=["health"],
         summary="Prometheus metrics",
         response_class=PlainTextResponse,
-        responses=problem_responses(401, 403, 429, 500, 503),
+        responses={
+            200: {"content": {"text/plain": {"example": _METRICS}}},
+            **problem_responses(401, 403, 429, 500, 503),
+        },
     )
     async def metrics() -> Any:
         """Of all replicas of the cluster. Needs a key with the right to administer."""

@@ -10,12 +10,19 @@ from skytext.config import Config
 from skytext.errors import CallError
 from skytext.service.backend import Backend
 from skytext.service.images import THUMBNAIL_SIZES, Encoded, Images
-from skytext.service.models import IMAGE_ID, ImageModel
+from skytext.service.models import EXAMPLE_ID, IMAGE_ID, ImageModel, Version
 from skytext.service.problems import ProblemError, problem_responses
 from skytext.service.responses import ApiJson
 
-Id = Annotated[
-    str, Path(pattern=IMAGE_ID, examples=["9f86d081884c7d659a2feaa0c55ad015"], alias="image_id")
+Id = Annotated[str, Path(pattern=IMAGE_ID, examples=[EXAMPLE_ID], alias="image_id")]
+
+AskedVersion = Annotated[
+    Version | None,
+    Query(
+        description="Of the table: the `table_version` of the search that found the image. 410 "
+        "where it is no longer held. Default: the live one.",
+        examples=[42],
+    ),
 ]
 
 _GONE = problem_responses(404, 410, 502)
@@ -31,20 +38,23 @@ def add_image_routes(router: APIRouter, backend: Backend, images: Images, config
     _add_thumbnail(router, backend, images, max_age_s)
 
 
-async def _row_of(backend: Backend, image_id: str) -> dict[str, Any]:
-    row = await backend.searches.image(image_id)
+async def _row_of(backend: Backend, image_id: str, version: int | None) -> dict[str, Any]:
+    row = await backend.searches.image(image_id, version)
     if row is None:
-        raise ProblemError(404, "no-image", "no image of this table has this image_id")
+        raise ProblemError(
+            404, "no-image", "no image of this version of the table has this image_id"
+        )
     return row
 
 
-def _cached(request: Request, etag: str, max_age_s: int) -> Response | None:
-    """Return a 304 where the client has it already."""
+def _has_it(request: Request, etag: str) -> bool:
     given = request.headers.get("if-none-match", "")
     known = [tag.strip().removeprefix("W/") for tag in given.split(",")]
-    if etag in known or given.strip() == "*":
-        return Response(status_code=304, headers=_cache_headers(etag, max_age_s))
-    return None
+    return etag in known or given.strip() == "*"
+
+
+def _not_modified(etag: str, max_age_s: int) -> Response:
+    return Response(status_code=304, headers=_cache_headers(etag, max_age_s))
 
 
 def _handed_out(image: Encoded, version: int, max_age_s: int) -> Response:
@@ -61,13 +71,13 @@ def _add_row(router: APIRouter, backend: Backend) -> None:
     @router.get(
         "/images/{image_id}",
         response_model=ImageModel,
-        responses=problem_responses(404),
+        responses=problem_responses(404, 410),
         tags=["images"],
         summary="One image",
     )
-    async def image(image_id: Id) -> Response:
+    async def image(image_id: Id, version: AskedVersion = None) -> Response:
         """The row: where the image lies, all its descriptions, and how they were made."""
-        return ApiJson(await _row_of(backend, image_id))
+        return ApiJson(await _row_of(backend, image_id, version))
 
 
 def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: int) -> None:
@@ -82,12 +92,15 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
             **_GONE,
         },
     )
-    async def image_bytes(image_id: Id, request: Request) -> Response:
+    async def image_bytes(image_id: Id, request: Request, version: AskedVersion = None) -> Response:
         """One ranged read of its shard; 410 where that has changed since."""
-        row = await _row_of(backend, image_id)
+        row = await _row_of(backend, image_id, version)
         images.check(row)
-        hit = _cached(request, images.etag(row), max_age_s)
-        return hit or _handed_out(await images.whole(row), row["table_version"], max_age_s)
+        etag = images.etag(row)
+        if _has_it(request, etag):
+            await images.check_unchanged(row)
+            return _not_modified(etag, max_age_s)
+        return _handed_out(await images.whole(row), row["table_version"], max_age_s)
 
 
 def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_s: int) -> None:
@@ -102,18 +115,24 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
         image_id: Id,
         request: Request,
         size: Annotated[
-            Literal["128", "256", "512", "1024"], Query(description="Longer side, in pixels.")
+            Literal["128", "256", "512", "1024"],
+            Query(description="Longer side, in pixels.", examples=["512"]),
         ] = "256",
+        version: AskedVersion = None,
     ) -> Response:
-        """WebP, 8-bit RGB, upright; 16-bit and float images by a percentile stretch."""
-        row = await _row_of(backend, image_id)
+        """WebP, 8-bit RGB, upright; 16-bit and float images by a percentile stretch.
+
+        410 where the image's shard has changed since.
+        """
+        row = await _row_of(backend, image_id, version)
         images.check(row)
         size_px = int(size)
         if size_px not in THUMBNAIL_SIZES:
             raise CallError(f"size must be one of {THUMBNAIL_SIZES}")
-        hit = _cached(request, images.etag(row, size_px), max_age_s)
-        if hit is not None:
-            return hit
+        etag = images.etag(row, size_px)
+        if _has_it(request, etag):
+            await images.check_unchanged(row)
+            return _not_modified(etag, max_age_s)
         small = await images.thumbnail(row, size_px)
         return _handed_out(small, row["table_version"], max_age_s)
 

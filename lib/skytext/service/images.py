@@ -1,7 +1,8 @@
 """The images themselves: read again from their shards, whole or as thumbnails.
 
 Only below the configured archive roots, whatever a table says; and only what the table was made of:
-an image whose bytes are not those that were described is gone (410).
+an image whose bytes are not those that were described is gone (410). That goes for what is kept,
+too, here or by a browser that asks again: its shard is looked at first, without reading the image.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 from PIL import Image
 
 from skytext.config import Config
@@ -33,6 +35,9 @@ _MEDIA_TYPES = {
     "tiff": "image/tiff",
 }
 _WEBP_QUALITY = 80
+LOOK_AGAIN_S = 5.0
+"""A shard that was looked at so short a while ago counts as unchanged: a page shows many images."""
+_MAX_LOOKED_AT = 10_000
 _THUMBNAIL_VERSION = 1
 """Part of a thumbnail's ETag: to be raised when the same image would come out otherwise."""
 
@@ -64,6 +69,7 @@ class Images:
         self._thumbnails: LRUCache[str, bytes] = LRUCache(
             max(service.thumbnail_cache_bytes, 1), getsizeof=len
         )
+        self._looked_at: TTLCache[tuple[str, str], None] = TTLCache(_MAX_LOOKED_AT, LOOK_AGAIN_S)
 
     def etag(self, row: Mapping[str, Any], size_px: int | None = None) -> str:
         """Return the ETag of an image, or of a thumbnail, without reading it."""
@@ -98,7 +104,20 @@ class Images:
             data = await asyncio.to_thread(self._scale, whole, size_px)
             if len(data) <= self._thumbnails.maxsize:
                 self._thumbnails[etag] = data
+        else:
+            await self.check_unchanged(row)
         return Encoded(data, "image/webp", etag)
+
+    async def check_unchanged(self, row: Mapping[str, Any]) -> None:
+        """Refuse an image whose shard is gone or has changed since; reads a single byte of it.
+
+        Raises:
+            ProblemError: 410 or 502.
+        """
+        shard = _shard_uri(row), row["shard_etag"] or ""
+        if shard not in self._looked_at:
+            await asyncio.to_thread(self._look, *shard)
+            self._looked_at[shard] = None
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Refuse what must not or cannot be read.
@@ -108,7 +127,7 @@ class Images:
         """
         if not row["member"] or row["content_sha256"] is None:
             raise ProblemError(404, "no-image", "this row stands for no image that can be read")
-        if not self._is_allowed(row["uri"].removesuffix(f"#{row['member']}")):
+        if not self._is_allowed(_shard_uri(row)):
             raise ProblemError(
                 403,
                 "outside-archive",
@@ -133,25 +152,24 @@ class Images:
             path = place.path
         return any(_is_below(Location(place.scheme, place.bucket, path), r) for r in self._roots)
 
+    def _look(self, shard_uri: str, etag: str) -> None:
+        with _archive_errors():
+            fetch_image(
+                shard_uri, "", byte_offset=0, byte_length=1, etag=etag, options=self._options
+            )
+
     def _read(self, row: Mapping[str, Any]) -> bytes:
-        try:
-            with timed(self._meter, "read"):
-                data = fetch_image(
-                    row["uri"],
-                    row["member"],
-                    byte_offset=row["byte_offset"],
-                    byte_length=row["byte_length"],
-                    row_group=row["row_group"],
-                    row=row["row"],
-                    etag=row["shard_etag"] or "",
-                    options=self._options,
-                )
-        except ChangedError as error:
-            raise _gone() from error
-        except READ_ERRORS as error:
-            raise ProblemError(
-                502, "archive-unreadable", "the archive did not hand out this image"
-            ) from error
+        with _archive_errors(), timed(self._meter, "read"):
+            data = fetch_image(
+                row["uri"],
+                row["member"],
+                byte_offset=row["byte_offset"],
+                byte_length=row["byte_length"],
+                row_group=row["row_group"],
+                row=row["row"],
+                etag=row["shard_etag"] or "",
+                options=self._options,
+            )
         # A shard that was written anew in place may keep its size and time.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
@@ -172,6 +190,22 @@ class Images:
         encoded = io.BytesIO()
         image.save(encoded, "WEBP", quality=_WEBP_QUALITY)
         return encoded.getvalue()
+
+
+@contextmanager
+def _archive_errors() -> Iterator[None]:
+    try:
+        yield
+    except ChangedError as error:
+        raise _gone() from error
+    except READ_ERRORS as error:
+        raise ProblemError(
+            502, "archive-unreadable", "the archive did not hand out this image"
+        ) from error
+
+
+def _shard_uri(row: Mapping[str, Any]) -> str:
+    return str(row["uri"]).removesuffix(f"#{row['member']}")
 
 
 def _gone() -> ProblemError:

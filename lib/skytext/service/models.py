@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from skytext import geojson
 from skytext.filters import MAX_TEXT_CHARS, Condition, parse_filter
 from skytext.search_request import (
     MAX_EXAMPLES,
@@ -21,9 +22,36 @@ from skytext.search_request import (
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 MAX_CURSOR_CHARS = 4096
+SCHEMAS = "#/components/schemas/{model}"
+"""Where a model's schema stands in the OpenAPI document."""
+
+EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
+_HIT: dict[str, Any] = {
+    "image_id": EXAMPLE_ID,
+    "score": 0.713,
+    "uri": "s3://archive/tiles/0007.tar#harbour_12.jpg",
+    "variant": 2,
+    "cosine": 0.713,
+    "bm25": None,
+    "one_sentence": "Ships lie at two quays of a harbour.",
+    "feature": "two quays; nine ships; a breakwater",
+    "caption": "A harbour basin with two quays, nine ships and a breakwater.",
+    "datetime": "2024-05-31T10:12:00+00:00",
+    "bbox": [4.05, 51.92, 4.07, 51.94],
+    "gsd": 0.5,
+    "collection": "naip",
+}
+_ANSWER: dict[str, Any] = {
+    "hits": [_HIT],
+    "table_version": 42,
+    "mode": "dense",
+    "next_cursor": None,
+    "note": None,
+    "exact": False,
+}
 
 Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS)]
-ImageId = Annotated[str, Field(pattern=IMAGE_ID, examples=["9f86d081884c7d659a2feaa0c55ad015"])]
+ImageId = Annotated[str, Field(pattern=IMAGE_ID, examples=[EXAMPLE_ID])]
 FilterText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
 Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -43,7 +71,7 @@ class SearchBody(BaseModel):
                     "filter": "gsd < 1 and bbox intersects (3, 51, 5, 53)",
                 },
                 {
-                    "like": ["9f86d081884c7d659a2feaa0c55ad015"],
+                    "like": [EXAMPLE_ID],
                     "negative": [{"text": "clouds"}],
                     "filter": {"op": ">=", "field": "datetime", "value": "2024-05-01"},
                 },
@@ -144,32 +172,7 @@ class SearchAnswer(BaseModel):
 
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra={
-            "example": {
-                "hits": [
-                    {
-                        "image_id": "9f86d081884c7d659a2feaa0c55ad015",
-                        "score": 0.713,
-                        "uri": "s3://archive/tiles/0007.tar#harbour_12.jpg",
-                        "variant": 2,
-                        "cosine": 0.713,
-                        "bm25": None,
-                        "one_sentence": "Ships lie at two quays of a harbour.",
-                        "feature": "two quays; nine ships; a breakwater",
-                        "caption": "A harbour basin with two quays, nine ships and a breakwater.",
-                        "datetime": "2024-05-31T10:12:00+00:00",
-                        "bbox": [4.05, 51.92, 4.07, 51.94],
-                        "gsd": 0.5,
-                        "collection": "naip",
-                    }
-                ],
-                "table_version": 42,
-                "mode": "dense",
-                "next_cursor": None,
-                "note": None,
-                "exact": False,
-            }
-        },
+        json_schema_extra={"example": _ANSWER},
     )
 
     hits: list[HitModel]
@@ -183,11 +186,17 @@ class SearchAnswer(BaseModel):
 class BatchAnswer(BaseModel):
     """One answer a search, in order."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"answers": [_ANSWER]}})
+
     answers: list[SearchAnswer]
 
 
 class ImageSearchAnswer(SearchAnswer):
     """The hits of a search by image, and how the image was described."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {**_ANSWER, "queries": ["Ships lie in a harbour."]}}
+    )
 
     queries: list[str] = Field(description="The descriptions that were searched with.")
 
@@ -204,7 +213,30 @@ class VariantModel(BaseModel):
 class ImageModel(BaseModel):
     """Everything that the table says of one image but its vectors."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "example": {
+                "image_id": EXAMPLE_ID,
+                "table_version": 42,
+                "uri": _HIT["uri"],
+                "status": "ok",
+                "captions": [
+                    {
+                        "one_sentence": _HIT["one_sentence"],
+                        "feature": _HIT["feature"],
+                        "caption": _HIT["caption"],
+                        "finish_reason": "stop",
+                    }
+                ],
+                "metadata": {"cloud": 10},
+                "width_px": 1024,
+                "height_px": 1024,
+                "format": "jpeg",
+                "caption_model": "llava-hf/llava-1.5-7b-hf",
+            }
+        },
+    )
 
     image_id: str
     table_version: int
@@ -216,6 +248,28 @@ class ImageModel(BaseModel):
 
 class TableModel(BaseModel):
     """What is served."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "table_version": 42,
+                "live_version": 42,
+                "pinned": False,
+                "created_at": "2024-06-01T03:10:00+00:00",
+                "num_ok": 999_987,
+                "num_failed": 13,
+                "num_unindexed": 0,
+                "latest_version": 44,
+                "embedding_model": "BAAI/bge-base-en-v1.5",
+                "caption_models": ["llava-hf/llava-1.5-7b-hf"],
+                "max_k": 1000,
+                "has_captioner": False,
+                "modes": ["dense", "text", "hybrid"],
+                "default_mode": "hybrid",
+                "filter_columns": ["datetime", "bbox", "gsd", "collection"],
+            }
+        }
+    )
 
     table_version: int
     live_version: int | None = Field(description="The promoted version; null: none is.")
@@ -249,6 +303,10 @@ class PromoteBody(BaseModel):
 class PromotionModel(BaseModel):
     """What is live now."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"live_version": 42, "previous_version": 40}}
+    )
+
     live_version: int
     previous_version: int | None
 
@@ -256,11 +314,15 @@ class PromotionModel(BaseModel):
 class HealthModel(BaseModel):
     """Whether the service is there."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
+
     status: Literal["ok"] = "ok"
 
 
 class ReadyModel(BaseModel):
     """Whether the service can answer searches, and of which version."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok", "table_version": 42}})
 
     status: Literal["ok"] = "ok"
     table_version: int
@@ -285,6 +347,8 @@ class FeatureModel(BaseModel):
 
 class FeatureCollectionModel(BaseModel):
     """The hits as a GeoJSON FeatureCollection (RFC 7946)."""
+
+    model_config = ConfigDict(json_schema_extra={"example": geojson.feature_collection(_ANSWER)})
 
     type: Literal["FeatureCollection"] = "FeatureCollection"
     features: list[FeatureModel]

@@ -16,8 +16,10 @@ from skytext.images import ImageLimits, inspect_image
 from skytext.search_request import MAX_K, Mode, SearchRequest
 from skytext.service.backend import Backend
 from skytext.service.models import (
+    EXAMPLE_ID,
     IMAGE_ID,
     MAX_CURSOR_CHARS,
+    SCHEMAS,
     BatchAnswer,
     BatchBody,
     FeatureCollectionModel,
@@ -31,6 +33,8 @@ from skytext.service.models import Query as QueryText
 from skytext.service.problems import ProblemError, problem_responses
 from skytext.service.responses import ApiJson, GeoJson
 from skytext.service.search_worker import texts_of
+
+_CURSOR = "WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"
 
 
 def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
@@ -92,7 +96,7 @@ class _Searches:
 
 
 def _json_or_geojson() -> dict[int | str, dict[str, Any]]:
-    schema = FeatureCollectionModel.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = {"$ref": SCHEMAS.format(model=FeatureCollectionModel.__name__)}
     return {200: {"content": {geojson.MEDIA_TYPE: {"schema": schema}}}, **problem_responses(410)}
 
 
@@ -125,22 +129,52 @@ def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
     )
     async def search_by_link(
         request: Request,
-        text: Annotated[QueryText | None, Query(description="What to look for.")] = None,
-        like: Annotated[
-            str | None, Query(pattern=IMAGE_ID, description="More like this image.")
+        text: Annotated[
+            QueryText | None,
+            Query(description="What to look for.", examples=["ships in a harbour"]),
         ] = None,
-        mode: Annotated[Mode | None, Query()] = None,
-        k: Annotated[int, Query(ge=1, le=MAX_K)] = 10,
-        filter: Annotated[FilterText | None, Query(description="E.g. `gsd < 1`.")] = None,
+        like: Annotated[
+            str | None,
+            Query(pattern=IMAGE_ID, description="More like this image.", examples=[EXAMPLE_ID]),
+        ] = None,
+        mode: Annotated[Mode | None, Query(examples=["hybrid"])] = None,
+        k: Annotated[int, Query(ge=1, le=MAX_K, description="Hits wanted.", examples=[20])] = 10,
+        filter: Annotated[
+            FilterText | None,
+            Query(description="Only images that fulfil this.", examples=["gsd < 1"]),
+        ] = None,
         bbox: Annotated[
             str | None,
-            Query(description="West,south,east,north in degrees.", max_length=200),
+            Query(
+                description="West,south,east,north in degrees.",
+                max_length=200,
+                examples=["3,51,5,53"],
+            ),
         ] = None,
-        after: Annotated[str | None, Query(description="From this day or time on.")] = None,
-        before: Annotated[str | None, Query(description="Before this day or time.")] = None,
-        cursor: Annotated[str | None, Query(min_length=1, max_length=MAX_CURSOR_CHARS)] = None,
-        version: Annotated[Version | None, Query(description="Of the table.")] = None,
-        format: Annotated[Literal["json", "geojson"], Query()] = "json",
+        after: Annotated[
+            str | None, Query(description="From this day or time on.", examples=["2024-05-01"])
+        ] = None,
+        before: Annotated[
+            str | None,
+            Query(description="Before this day or time.", examples=["2024-06-01T12:00:00Z"]),
+        ] = None,
+        cursor: Annotated[
+            str | None,
+            Query(
+                min_length=1,
+                max_length=MAX_CURSOR_CHARS,
+                description="`next_cursor` of the same search: go on behind its last hit.",
+                examples=[_CURSOR],
+            ),
+        ] = None,
+        version: Annotated[
+            Version | None,
+            Query(
+                description="Of the table; 410 where it is no longer held. Default: the live one.",
+                examples=[42],
+            ),
+        ] = None,
+        format: Annotated[Literal["json", "geojson"], Query(examples=["geojson"])] = "json",
     ) -> Response:
         """The same as a link, for QGIS (`format=geojson`), web maps and bookmarks."""
         where = make_filter(where=filter, bbox=_box(bbox), after=after, before=before)
@@ -193,8 +227,11 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
     async def search_image(
         request: Request,
         file: Annotated[UploadFile, File(description="JPEG, PNG, WebP or TIFF.")],
-        k: Annotated[int, Form(ge=1, le=MAX_K)] = 10,
-        filter: Annotated[FilterText | None, Form()] = None,
+        k: Annotated[int, Form(ge=1, le=MAX_K, description="Hits wanted.", examples=[20])] = 10,
+        filter: Annotated[
+            FilterText | None,
+            Form(description="Only images that fulfil this.", examples=["gsd < 1"]),
+        ] = None,
     ) -> Response:
         """Describe an uploaded image, and search for what its descriptions say.
 

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytext.config import Config
+from skytext.errors import TableError
 from skytext.models.embedder import Embedder, EmbedderInfo, Embeddings
 from skytext.schema import images_schema
 from skytext.search import Searcher, cursor_version
 from skytext.search_request import SearchRequest
 from skytext.service.metrics import Meter, timed
+from skytext.service.problems import ProblemError
 from skytext.service.refusals import hands_back_refusals
 from skytext.service.tracing import Carrier, span
 from skytext.service.versions import Follower, OtherModelError, Versions
@@ -182,14 +184,25 @@ class SearchWorker:
             return None
         return {**rows[0], "metadata": _json(rows[0]["metadata"]), "table_version": table.version}
 
+    @hands_back_refusals
     async def table(self) -> dict[str, Any]:
-        """Return what is served; the counts are made once a version."""
+        """Return what is served; the counts are made once a version.
+
+        Raises:
+            ProblemError: 503: the store does not say which versions there are.
+        """
         live = self.versions.live
         table, mode = live.table, self._config.search.mode
-        if self._about is None or self._about[0] != table.version:
-            self._about = table.version, dict(await self._in_thread(_about, table))
-        latest = await self._in_thread(table.latest_version)
-        live_version = await self._in_thread(table.live_version)
+        try:
+            if self._about is None or self._about[0] != table.version:
+                self._about = table.version, dict(await self._in_thread(_about, table))
+            latest = await self._in_thread(table.latest_version)
+            live_version = await self._in_thread(table.live_version)
+        except (TableError, OSError, ValueError) as error:
+            # What Lance raises of a store; nothing that the caller did.
+            raise ProblemError(
+                503, "table-unreadable", "the table's store does not answer", {"Retry-After": "1"}
+            ) from error
         return {
             **self._about[1],
             "live_version": live_version,
