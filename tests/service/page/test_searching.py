@@ -210,6 +210,43 @@ def test_a_promotion_is_told_and_taken_on_request(tmp_path: Path, browser: Brows
         assert link(page)["version"] == str(last)
 
 
+def test_an_image_of_a_linked_version_is_shown_as_it_was_there(
+    tmp_path: Path, browser: Browser
+) -> None:
+    table = make_page_table(tmp_path)
+    where = TableLocation.parse(str(table))
+    last = ImagesTable.open(where).version
+    lacking = next(
+        version
+        for version in range(last, 0, -1)
+        if ImagesTable.open(where, version).status_counts()["ok"] < len(DESCRIBED)
+    )
+    promote(where, last)
+    promote(where, lacking)
+    member = BULK[-1]
+    with serving(table) as url, open_page(browser, url) as page:
+        page.goto(f"/?text=a+field&mode=dense&where=member+%3D+'{member}'&version={last}")
+        page.wait_for_selector(".hit img")
+        assert members(page) == [member]
+        page.locator(".hit >> nth=0").click()
+        expect(page.locator(".one-sentence")).to_have_text(DESCRIBED[member])
+        expect(page.locator("#detail dl >> nth=-1")).to_contain_text(f"Table version{last}")
+        page.wait_for_selector("#detail .picture img")
+
+
+def test_a_link_s_filters_that_no_field_takes_are_further_conditions(page: Page) -> None:
+    page.goto("/?text=a+field&mode=dense&after=2024-01-20T10:31:00Z&until=2024-01-25&gsd=0.5")
+    page.wait_for_selector(".hit")
+    assert sorted(members(page)) == [BULK[21], BULK[23]]
+    assert page.input_value("#where") == "datetime >= '2024-01-20T10:31:00Z'"
+    assert (page.input_value("#after"), page.input_value("#until")) == ("", "2024-01-25")
+    assert page.input_value("#gsd") == "0.5"
+    page.goto("/?text=a+field&until=someday&gsd=fine&where=gsd+<+1")
+    expect(page.locator("#failure")).to_contain_text("422")
+    expected = "((gsd < 1) and datetime <= 'someday') and gsd <= fine"
+    assert page.input_value("#where") == expected
+
+
 def test_a_version_that_is_gone_is_said_and_the_live_one_offered(page: Page) -> None:
     page.goto("/?text=river&version=1000000")
     failure = page.get_by_role("alert").first

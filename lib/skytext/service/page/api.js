@@ -58,7 +58,14 @@ const json = async (path, options) => (await ask(path, options)).json();
 
 export const settings = () => json("page.json");
 export const table = (signal) => json("v1/table", { signal });
-export const image = (id, signal) => json(`v1/images/${encodeURIComponent(id)}`, { signal });
+
+/** The path of an image, or of what is below it, in one version of the table: "" for the live one. */
+function imagePath(id, version, below = "", params = {}) {
+  const given = new URLSearchParams({ ...params, ...(version ? { version } : {}) }).toString();
+  return `v1/images/${encodeURIComponent(id)}${below}${given ? `?${given}` : ""}`;
+}
+
+export const image = (id, version, signal) => json(imagePath(id, version), { signal });
 
 export const search = (body, signal) =>
   json("v1/search", {
@@ -69,12 +76,12 @@ export const search = (body, signal) =>
   });
 
 /** The image as it lies in the archive. */
-export const original = async (id) => (await ask(`v1/images/${encodeURIComponent(id)}/bytes`)).blob();
+export const original = async (id, version) => (await ask(imagePath(id, version, "/bytes"))).blob();
 
 /** A thumbnail whose longer side has `size` pixels, as a blob; waits its turn. */
-export const thumbnail = (id, size, signal) =>
+export const thumbnail = (id, size, version, signal) =>
   turns.take(async () => {
-    const path = `v1/images/${encodeURIComponent(id)}/thumbnail?size=${size}`;
+    const path = imagePath(id, version, "/thumbnail", { size });
     for (let tried = 1; ; tried += 1) {
       try {
         return await (await ask(path, { signal })).blob();

@@ -36,7 +36,7 @@ const joined = (...parts) => parts.filter((part) => part !== null && part !== un
  * Show an image.
  * @param {string} id image_id
  * @param {Object|null} hit of the search, where it is one
- * @param {{hasImages: boolean, onLike: function(string), onStep: function(number), onClose: function()}} given
+ * @param {{hasImages: boolean, version: string, onLike: function(string), onStep: function(number), onClose: function()}} given
  */
 export async function openDetail(id, hit, given) {
   options = given;
@@ -46,7 +46,7 @@ export async function openDetail(id, hit, given) {
   build(id, hit, el("p", { class: "quiet", text: "Loading …" }));
   if (!dialog.open) dialog.showModal();
   try {
-    const row = await api.image(id, signal);
+    const row = await api.image(id, options.version, signal);
     if (signal.aborted) return;
     byId("detail-rest").replaceChildren(...rest(row, hit));
     byId("detail-title").textContent = row.captions?.[hit?.variant ?? 0]?.one_sentence ?? nameOf(row.uri);
@@ -77,7 +77,7 @@ function build(id, hit, waiting) {
         el("button", { type: "button", class: "icon", "aria-label": "Close", on: { click: closeDetail }, text: "✕" }))),
     el("div", { class: "detail-body", tabindex: "0", role: "group", "aria-label": "All about this image" },
       el("div", { class: "detail-picture" },
-        picture(id, LARGE_PX, hit?.one_sentence ?? "", options.hasImages),
+        picture(id, LARGE_PX, hit?.one_sentence ?? "", options.hasImages, options.version),
         el("div", { class: "row" },
           el("button", { type: "button", id: "more-like", class: "primary", text: "More like this", on: { click: () => like(uriShown()) } }),
           options.hasImages
@@ -143,7 +143,7 @@ function terms(pairs) {
 async function save(button, id, uri) {
   button.disabled = true;
   try {
-    const url = URL.createObjectURL(await api.original(id));
+    const url = URL.createObjectURL(await api.original(id, options.version));
     el("a", { href: url, download: nameOf(uri ?? id) }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   } catch (error) {

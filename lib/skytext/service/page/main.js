@@ -159,7 +159,9 @@ function take(answer) {
   state.hits = [...state.hits, ...answer.hits];
   state.cursor = answer.next_cursor;
   state.mode = answer.mode;
-  addHits(answer.hits, first, { hasImages: state.settings.has_images, onOpen: open, onPoint: point });
+  addHits(answer.hits, first, {
+    hasImages: state.settings.has_images, version: answer.table_version, onOpen: open, onPoint: point,
+  });
   show(byId("more"), Boolean(state.cursor));
   show(byId("copy"), true);
   state.map?.setHits(state.hits);
@@ -215,7 +217,7 @@ function showLike() {
   show(holder, Boolean(state.query.like));
   if (!state.query.like || !state.settings) return;
   holder.append(
-    picture(state.query.like, 128, "", state.settings.has_images),
+    picture(state.query.like, 128, "", state.settings.has_images, state.query.version),
     el("span", { text: `More like ${state.likeName || "this image"}` }),
     el("button", { type: "button", class: "icon", "aria-label": "Stop searching like this image", text: "✕", on: { click: () => go({ ...state.query, like: "" }) } }),
   );
@@ -229,6 +231,7 @@ function open(rank, id = null) {
   history.replaceState(null, "", toLink(state.query));
   void openDetail(image, hit, {
     hasImages: state.settings.has_images,
+    version: state.query.version,
     onStep: (by) => state.hits[rank + by] && open(rank + by),
     onLike: (uri) => {
       state.likeName = nameOf(uri);

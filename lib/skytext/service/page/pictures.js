@@ -10,6 +10,7 @@ const REASONS = {
   410: "the archive has changed since",
   422: "cannot be shown",
   502: "the archive does not answer",
+  "version-gone": "this version is no longer held",
 };
 const MARGIN = "300px";
 
@@ -34,24 +35,25 @@ const near = new IntersectionObserver(
  * @param {number} size longer side in pixels
  * @param {string} alt
  * @param {boolean} has false where this service shows no images at all
+ * @param {string|number} version of the table; "" for the live one
  */
-export function picture(id, size, alt, has) {
+export function picture(id, size, alt, has, version) {
   const frame = el("span", { class: "picture" });
   if (!has) {
     frame.classList.add("none");
     frame.append(el("span", { class: "reason", text: "no image" }));
     return frame;
   }
-  loads.set(frame, () => void fill(frame, id, size, alt));
+  loads.set(frame, () => void fill(frame, id, size, alt, version));
   near.observe(frame);
   return frame;
 }
 
-async function fill(frame, id, size, alt) {
+async function fill(frame, id, size, alt, version) {
   const ended = new AbortController();
   urls.set(frame, { ended });
   try {
-    const blob = await api.thumbnail(id, size, ended.signal);
+    const blob = await api.thumbnail(id, size, version, ended.signal);
     const url = URL.createObjectURL(blob);
     urls.set(frame, { ended, url });
     const image = el("img", { alt, src: url, decoding: "async" });
@@ -61,7 +63,7 @@ async function fill(frame, id, size, alt) {
     if (!(error instanceof Problem)) throw error;
     frame.classList.add("none");
     frame.title = error.detail || error.title;
-    frame.replaceChildren(el("span", { class: "reason", text: REASONS[error.status] ?? error.title }));
+    frame.replaceChildren(el("span", { class: "reason", text: REASONS[error.kind] ?? REASONS[error.status] ?? error.title }));
   }
 }
 

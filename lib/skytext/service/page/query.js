@@ -7,12 +7,29 @@
  */
 
 export const FILTERS = ["after", "until", "gsd", "collection", "bbox", "where"];
+
+/** Whether a text is a day that a date field takes: 2024-05-31. */
+function isDay(text) {
+  const time = new Date(text);
+  return !Number.isNaN(time.getTime()) && time.toISOString().slice(0, 10) === text;
+}
+
+const NUMBER = /^-?\d*\.?\d+(e[-+]?\d+)?$/i;
+const FITS = { after: isDay, until: isDay, gsd: (text) => NUMBER.test(text) };
 const NAMES = ["text", "like", "mode", ...FILTERS, "version", "image"];
 
 /** @returns {Query} */
 export function fromLink(search) {
   const params = new URLSearchParams(search);
-  return Object.fromEntries(NAMES.map((name) => [name, (params.get(name) ?? "").trim()]));
+  const query = Object.fromEntries(NAMES.map((name) => [name, (params.get(name) ?? "").trim()]));
+  // What its field could not show is searched for all the same, as a further condition.
+  for (const [name, fits] of Object.entries(FITS)) {
+    if (!query[name] || fits(query[name])) continue;
+    const condition = filterText({ [name]: query[name] });
+    query.where = query.where ? `(${query.where}) and ${condition}` : condition;
+    query[name] = "";
+  }
+  return query;
 }
 
 /** @param {Query} query */

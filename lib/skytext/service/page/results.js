@@ -9,7 +9,7 @@ const list = byId("hits");
  * Add hits to the grid.
  * @param {Array} hits
  * @param {number} first rank of the first of them, from 0
- * @param {{hasImages: boolean, onOpen: function(number), onPoint: function(number|null)}} options
+ * @param {{hasImages: boolean, version: number, onOpen: function(number), onPoint: function(number|null)}} options
  */
 export function addHits(hits, first, options) {
   hits.forEach((hit, i) => list.append(el("li", {}, card(hit, first + i, options))));
@@ -21,7 +21,7 @@ export function clearHits() {
   list.replaceChildren();
 }
 
-function card(hit, rank, { hasImages, onOpen, onPoint }) {
+function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
   const facts = [hit.datetime && moment(hit.datetime).slice(0, 10), hit.gsd && `${Number(hit.gsd.toPrecision(3))} m`, nameOf(hit.uri)];
   return el(
     "button",
@@ -42,7 +42,7 @@ function card(hit, rank, { hasImages, onOpen, onPoint }) {
         pointerleave: () => onPoint(null),
       },
     },
-    picture(hit.image_id, gridSize(), "", hasImages),
+    picture(hit.image_id, gridSize(), "", hasImages, version),
     el("span", { class: "sentence", text: hit.one_sentence }),
     el(
       "span",
