@@ -106,6 +106,11 @@ def test_images_and_thumbnails(archive: Client) -> None:
     assert len(row.captions) == 2
     assert archive.read_image(hit) == encoded("brown")
     assert archive.thumbnail(RIVER, 128).startswith(b"RIFF")
+    version = row.table_version
+    assert archive.image(hit, version=version) == row
+    assert archive.read_image(hit, version=version) == encoded("brown")
+    with pytest.raises(ServiceError, match="410 version-gone"):
+        archive.thumbnail(hit, version=version + 100)
 
 
 def test_errors_say_what_the_service_said(archive: Client) -> None:
