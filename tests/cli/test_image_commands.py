@@ -81,9 +81,26 @@ def test_status_and_index_know_of_image_vectors(skytext: Skytext, tmp_path: Path
     assert (report["num_with"], report["num_without"]) == (4, 1)
     called = skytext("index", tmp_path / "t", "--json")
     assert called.status == 0, called.err
-    assert json.loads(called.out)["image_vector_partitions"] is None
+    assert json.loads(called.out)["image_vector_index"] is None
     called = skytext("search", tmp_path / "t", "red", "--mode", "image", "--json")
     assert len(json.loads(called.out)["hits"]) == 4
+
+
+def test_status_and_index_tell_of_an_index_on_image_vectors(
+    skytext: Skytext, tmp_path: Path
+) -> None:
+    make_searched(tmp_path / "t")
+    status = skytext("status", tmp_path / "t").out
+    assert "image vector index: none, searches are exact" in status
+    index = json.loads(skytext("index", tmp_path / "t", "--vector", "always", "--json").out)
+    facts = index["image_vector_index"]
+    assert (facts["kind"], facts["recall_at_10"], facts["num_rows"]) == ("IVF_RQ", 1.0, 4)
+    status = json.loads(skytext("status", tmp_path / "t", "--json").out)
+    assert status["image_vector_index"] == facts
+    assert status["num_unindexed_image_rows"] == 0
+    words = "image vector index: IVF_RQ, 1 partitions, recall@10 1.000 with a search effort of 0.3"
+    assert f"{words}; 0 rows not covered yet" in skytext("status", tmp_path / "t").out
+    assert f"{words}\n" in skytext("index", tmp_path / "t", "--vector", "always").out
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,10 @@ def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
         "embedding_model": "fake",
         "dim": DIM,
         "num_unindexed_rows": None,
-        "image_vectors": None,
         "vector_index": None,
+        "image_vectors": None,
+        "num_unindexed_image_rows": None,
+        "image_vector_index": None,
         "runs": [],
     }
 
@@ -265,7 +267,7 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
         "num_rows": 4,
         "num_fragments": 2,
         "promoted": True,
-        "image_vector_partitions": None,
+        "image_vector_index": None,
     }
     second = answer(skytext("index", table, "--json"))
     assert second["promoted"] is False

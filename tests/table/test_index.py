@@ -11,8 +11,9 @@ from skytext.config import IndexConfig
 from skytext.errors import CommitConflictError, IndexRecallError, TableError
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes, num_unindexed_rows
-from skytext.table.index_recall import QUERY_COSINES, exact_scores, sample_queries
+from skytext.table.index_recall import exact_scores, sample_queries
 from skytext.table.location import TableLocation
+from skytext.table.measured_columns import VariantVectors
 from skytext.table.query import nearest, take, take_variants
 from skytext.table.vector_index import (
     VECTOR_INDEX,
@@ -264,14 +265,15 @@ def test_sampled_queries_are_near_what_is_stored_and_no_copies(
     clustered: tuple[ImagesTable, Any, Any],
 ) -> None:
     table, vectors, _ = clustered
-    queries = sample_queries(table, 50)
+    column = VariantVectors(table)
+    queries = sample_queries(column, 50)
     assert queries.shape == (50, DIM)
     assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(50), abs=1e-5)
     nearest_one = (vectors.reshape(-1, DIM) @ queries.T).max(axis=0)
-    assert nearest_one.min() >= min(QUERY_COSINES) - 1e-4
+    assert nearest_one.min() >= min(VariantVectors.query_cosines) - 1e-4
     assert np.median(nearest_one) < 0.99
-    np.testing.assert_array_equal(queries, sample_queries(table, 50))
-    scores = exact_scores(table, queries)
+    np.testing.assert_array_equal(queries, sample_queries(column, 50))
+    scores = exact_scores(column, queries)
     expected = np.sort((vectors @ queries.T).max(axis=1), axis=0)[-10:]
     np.testing.assert_allclose(np.sort(scores, axis=1).T, expected, atol=1e-5)
 

@@ -36,10 +36,11 @@ def index(
 ) -> None:
     """Build or refresh a table's indexes: vector, full text, scalar.
 
-    The vector index is measured against exact search; one that finds less than index.min_recall
-    is dropped, and the command fails. The first index of a table with nothing live promotes it.
+    A vector index, on the descriptions and on the images' own vectors where there are any, is
+    measured against exact search; one that finds less than index.min_recall is dropped, and the
+    command fails. The first index of a table with nothing live promotes it.
     """
-    from skytext.cli.output import answers, print_json
+    from skytext.cli.output import answers, index_words, print_json
     from skytext.table.image_index import build_image_index
     from skytext.table.images import ImagesTable
     from skytext.table.index import build_indexes
@@ -53,16 +54,18 @@ def index(
 
         build_vector = vector_index_on_ray(resolved, ray_address)
     # Before the others: the first index promotes, and what it promotes has them all.
-    image_partitions = build_image_index(images, resolved.index)
+    of_images = build_image_index(images, resolved.index)
     report = build_indexes(images, resolved.index, build_vector)
     if as_json:
-        print_json(report.to_json() | {"image_vector_partitions": image_partitions})
+        facts = None if of_images is None else of_images.to_json()
+        print_json(report.to_json() | {"image_vector_index": facts})
         return
     answers.print(
         f"vector index: {_described(report)}; full text and scalar indexes built", soft_wrap=True
     )
-    if image_partitions is not None:
-        answers.print(f"image vectors: index of {image_partitions} partitions")
+    if of_images is not None:
+        words = index_words(of_images.kind, of_images.to_json())
+        answers.print(f"image vector index: {words}", soft_wrap=True)
     state = "now live" if report.promoted else "not live: skytext status says which version is"
     answers.print(f"table version {report.table_version}, {state}")
     answers.print(f'next: skytext search {table} "a river beside a town"', soft_wrap=True)

@@ -26,13 +26,16 @@ def status(table: Table, as_json: AsJson = False) -> None:
         f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
     ]
     lines += [f"  failed: {f['rows']:,} × {f['stage']}/{f['reason']}" for f in report["failures"]]
-    lines.append(f"vector index: {_index_line(report)}")
+    line = _index_line(report["num_unindexed_rows"], report["vector_index"])
+    lines.append(f"vector index: {line}")
     images = report["image_vectors"]
     if images is not None:
         lines.append(
             f"image vectors: {images['model']}, {images['dim']} numbers; "
             f"{images['num_without']:,} of the ok rows have none"
         )
+        line = _index_line(report["num_unindexed_image_rows"], report["image_vector_index"])
+        lines.append(f"image vector index: {line}")
     for run in report["runs"]:
         did = (
             f"{run['num_embedded']:,} images embedded"
@@ -47,10 +50,9 @@ def status(table: Table, as_json: AsJson = False) -> None:
         answers.print(line, markup=False, soft_wrap=True)
 
 
-def _index_line(report: dict[str, Any]) -> str:
+def _index_line(num_unindexed: int | None, facts: dict[str, Any] | None) -> str:
     from skytext.cli.output import index_words
 
-    num_unindexed, facts = report["num_unindexed_rows"], report["vector_index"]
     if num_unindexed is None:
         return "none, searches are exact"
     if facts is None:
@@ -64,7 +66,8 @@ def table_report(table: str) -> dict[str, Any]:
     Raises:
         TableError: there is no such table.
     """
-    from skytext.table.image_column import image_report
+    from skytext.table.image_column import IMAGE_VECTOR_INDEX, image_report
+    from skytext.table.image_index import image_index_facts
     from skytext.table.images import ImagesTable
     from skytext.table.index import num_unindexed_rows
     from skytext.table.location import TableLocation
@@ -73,7 +76,7 @@ def table_report(table: str) -> dict[str, Any]:
 
     location = TableLocation.parse(table)
     images = ImagesTable.open(location)
-    facts = read_facts(images.dataset)
+    facts, of_images = read_facts(images.dataset), image_index_facts(images)
     return {
         "table": location.uri,
         "version": images.version,
@@ -86,8 +89,10 @@ def table_report(table: str) -> dict[str, Any]:
         "embedding_model": images.identity.embedding_model,
         "dim": images.identity.dim,
         "num_unindexed_rows": num_unindexed_rows(images),
-        "image_vectors": image_report(images),
         "vector_index": None if facts is None else facts.to_json(),
+        "image_vectors": image_report(images),
+        "num_unindexed_image_rows": num_unindexed_rows(images, IMAGE_VECTOR_INDEX),
+        "image_vector_index": None if of_images is None else of_images.to_json(),
         "runs": [
             {
                 "run_id": run.run_id,

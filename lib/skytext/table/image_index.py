@@ -2,50 +2,77 @@
 
 from __future__ import annotations
 
-import math
-
 from skytext.config import IndexConfig
-from skytext.table.image_column import IMAGE_VECTOR_INDEX, num_with_vector
+from skytext.table.image_column import IMAGE_VECTOR_INDEX, find_image_identity, num_with_vector
 from skytext.table.images import IMAGE_VECTOR, ImagesTable
+from skytext.table.maintenance import merge_fragments
+from skytext.table.measured_columns import ImageVectors
+from skytext.table.measured_index import build_measured, memory_bytes
+from skytext.table.vector_index import (
+    VectorIndexFacts,
+    VectorPlan,
+    choose_plan,
+    forget_facts,
+    index_names,
+    read_facts,
+)
 
-# As for the descriptions' vectors, the cheapest to build at equal recall: docs/benchmarks.md.
-_KIND, _NUM_BITS, _SAMPLE_RATE = "IVF_RQ", 5, 64
 
-
-def build_image_index(table: ImagesTable, config: IndexConfig) -> int | None:
+def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFacts | None:
     """Build or refresh the index on a table's image vectors, at its latest version.
 
-    It follows ``index.vector`` and ``index.exact_below_rows`` as the descriptions' does; where none
-    is wanted, one that is there goes.
+    It follows the settings of ``index`` as the descriptions' does, and is measured as that is;
+    where none is wanted, one that is there goes.
 
     Returns:
-        The number of partitions; None where search is exact, or there are no image vectors.
+        What it was measured to find; None where search is exact, or there are no image vectors.
+
+    Raises:
+        TableError: somebody else made the column.
+        CommitConflictError: a run got in between.
+        IndexRecallError: it finds too little, and was dropped.
     """
     latest = ImagesTable.open(table.location)
-    if IMAGE_VECTOR not in latest.dataset.schema.names:
+    identity = find_image_identity(latest)
+    if identity is None:
         return None
     _, num_rows = num_with_vector(latest)
     wanted = config.vector == "always" or (
         config.vector == "auto" and num_rows >= config.exact_below_rows
     )
     if not wanted or num_rows == 0:
-        if has_image_index(latest):
+        if IMAGE_VECTOR_INDEX in index_names(latest.dataset):
+            forget_facts(latest.dataset, IMAGE_VECTOR_INDEX)
             latest.dataset.drop_index(IMAGE_VECTOR_INDEX)
         return None
-    num_partitions = max(1, round(math.sqrt(num_rows) / 4))
-    latest.dataset.create_index(
-        IMAGE_VECTOR,
-        _KIND,
-        name=IMAGE_VECTOR_INDEX,
-        metric="cosine",
-        num_partitions=num_partitions,
-        num_bits=_NUM_BITS,
-        sample_rate=_SAMPLE_RATE,
-        replace=True,
+    # Before it is built: an index is measured on the fragments that it is searched with.
+    merge_fragments(latest.dataset)
+    return build_measured(
+        ImagesTable.open(table.location),
+        config,
+        _plan(num_rows, identity.dim, config),
+        num_rows,
+        index=IMAGE_VECTOR_INDEX,
+        what="the index on image vectors",
+        build=_build,
+        column_of=ImageVectors,
     )
-    return num_partitions
 
 
-def has_image_index(table: ImagesTable) -> bool:
-    """Return whether searches of this version by image vectors can use an index."""
-    return IMAGE_VECTOR_INDEX in {index.name for index in table.dataset.describe_indices()}
+def image_index_facts(table: ImagesTable) -> VectorIndexFacts | None:
+    """Return what is known of the index on image vectors; None where searches use none."""
+    return read_facts(table.dataset, IMAGE_VECTOR_INDEX)
+
+
+def _plan(num_rows: int, dim: int, config: IndexConfig) -> VectorPlan:
+    # RaBitQ, which Lance refuses for a dimension that is no multiple of 8. Whoever names it means
+    # the descriptions, whose dimension is another: "auto" is RaBitQ where it can be, and else
+    # scalar quantisation, which takes any.
+    kind = "auto" if config.kind == "IVF_RQ" else config.kind
+    return choose_plan(num_rows, dim, config.model_copy(update={"kind": kind}), memory_bytes())
+
+
+def _build(table: ImagesTable, plan: VectorPlan) -> None:
+    table.dataset.create_index(
+        IMAGE_VECTOR, plan.kind, name=IMAGE_VECTOR_INDEX, replace=True, **plan.options()
+    )

@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from skytext.config import IndexConfig
 from skytext.filters import Condition
-from skytext.table.image_column import DONE, IMAGE_VECTOR_INDEX
+from skytext.table.image_column import IMAGE_VECTOR_INDEX
 from skytext.table.images import IMAGE_VECTOR, ImagesTable
+from skytext.table.query import count_matching
+from skytext.table.vector_index import NEIGHBOURS, Probing, VectorIndexFacts, read_facts
 
 # As for the descriptions' vectors: up to here an exact answer is worth what it costs more.
 _SCORED_WITHOUT_INDEX = 3_000
-# A quarter of the partitions of a million image vectors; of five million vectors of descriptions
-# 40 gave recall@10 0.995 (docs/benchmarks.md).
-_PROBING = {"nprobes": 64, "refine_factor": 5}
 
 RowIds = NDArray[np.uint64]
 Floats = NDArray[np.float32]
@@ -66,8 +66,9 @@ def nearest_images(
 ) -> Nearest:
     """Return the ``k`` images whose own vectors are nearest; fewer only where fewer match.
 
-    An index looks into the partitions around the query, and what matches a filter may lie in
-    others: where few match, or the index finds too few, all that match are scored.
+    An index looks into the partitions around the query, as many as it was measured to need, and
+    one that was never measured is not asked. What matches a filter may lie in others: more are
+    looked into, and where few match, or the index finds too few, all that match are scored.
 
     Args:
         table: a version that has image vectors.
@@ -140,29 +141,73 @@ def _nearest(
     exact: bool,
     where: Condition | None,
 ) -> Nearest:
-    # A search finds no row whose vector is null, and only rows that are done have one: to filter
-    # for that would read the whole column.
-    condition = None if where is None else where.sql()
-    dataset = table.dataset
-    query: dict[str, Any] = {"column": column, "q": vector, "k": k, "metric": "cosine"}
-    exact = exact or index not in {one.name for one in dataset.describe_indices()}
-    if not exact and condition is not None:
-        some = dataset.scanner(columns=[], with_row_id=True, filter=f"{DONE} AND {condition}")
-        exact = some.count_rows() <= max(_SCORED_WITHOUT_INDEX, k)
-    if not exact:
-        ids, cosines = _ask(dataset, query | _PROBING, condition)
+    facts = None if exact else read_facts(table.dataset, index)
+    probing = None if facts is None else _probing(table, facts, k, where)
+    if probing is not None:
+        ids, cosines = ask_index(table, column, vector, k, probing, where)
         if len(ids) == k:
             return Nearest(ids, cosines, exact=False)
-    return Nearest(*_ask(dataset, query | {"use_index": False}, condition), exact=True)
+    return Nearest(*_ask(table, column, vector, k, {"use_index": False}, where), exact=True)
 
 
-def _ask(dataset: Any, query: dict[str, Any], condition: str | None) -> tuple[RowIds, Floats]:
-    scanner = dataset.scanner(
+def _probing(
+    table: ImagesTable, facts: VectorIndexFacts, k: int, where: Condition | None
+) -> Probing | None:
+    """Return how far a search looks; None where scoring all that match is as good."""
+    # As measured: settings that were given hold from the build on.
+    probing = facts.probing(IndexConfig())
+    if where is None:
+        return probing
+    num_matching = count_matching(table, where)
+    if num_matching <= max(_SCORED_WITHOUT_INDEX, k):
+        return None
+    return probing.widened(num_matching / count_matching(table), facts.num_partitions)
+
+
+def ask_index(
+    table: ImagesTable,
+    column: str,
+    vector: Floats,
+    k: int,
+    probing: Probing,
+    where: Condition | None = None,
+) -> tuple[RowIds, Floats]:
+    """Return what an index finds: row ids and exact cosines, each of shape (≤ k,), best first.
+
+    Args:
+        table: a version with the index.
+        column: that the index is on.
+        vector: of the query, float32, shape (dim,), unit length.
+        k: rows wanted, at least 1.
+        probing: how far to look.
+        where: only rows that it lets through are found.
+    """
+    options: dict[str, Any] = {"refine_factor": probing.refine_factor}
+    if probing.effort is None:
+        options["nprobes"] = probing.nprobes
+    else:
+        options["search_effort"] = probing.effort
+    # What an index finds is measured on ten: fewer are looked for as ten are.
+    ids, cosines = _ask(table, column, vector, max(k, NEIGHBOURS), options, where)
+    return ids[:k], cosines[:k]
+
+
+def _ask(
+    table: ImagesTable,
+    column: str,
+    vector: Floats,
+    k: int,
+    options: dict[str, Any],
+    where: Condition | None,
+) -> tuple[RowIds, Floats]:
+    # A search finds no row whose vector is null, and only rows that are done have one: to filter
+    # for that would read the whole column.
+    scanner = table.dataset.scanner(
         columns=["_distance"],
         with_row_id=True,
-        nearest=query,
-        filter=condition,
-        prefilter=condition is not None,
+        nearest={"column": column, "q": vector, "k": k, "metric": "cosine"} | options,
+        filter=None if where is None else where.sql(),
+        prefilter=where is not None,
     )
     found = scanner.to_table()
     distances = found.column("_distance").to_numpy()

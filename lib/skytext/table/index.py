@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from typing import Any
 import lance
 
 from skytext.config import IndexConfig
-from skytext.errors import IndexRecallError, TableError
+from skytext.errors import TableError
 from skytext.schema import STATUS_OK
 from skytext.table.images import ImagesTable
-from skytext.table.index_recall import measure_index
 from skytext.table.maintenance import merge_fragments
+from skytext.table.measured_columns import VariantVectors
+from skytext.table.measured_index import build_measured, memory_bytes
 from skytext.table.promotion import promote
 from skytext.table.vector_index import (
     TEXT_INDEX,
@@ -25,7 +25,6 @@ from skytext.table.vector_index import (
     choose_plan,
     forget_facts,
     index_names,
-    store_facts,
 )
 
 # None for the bbox: on a million rows its four indexes made a search of a country three times as
@@ -136,64 +135,34 @@ def build_indexes(
     )
 
 
-def num_unindexed_rows(table: ImagesTable) -> int | None:
-    """Return the number of rows that the vector index does not cover; None without an index."""
-    if VECTOR_INDEX not in index_names(table.dataset):
+def num_unindexed_rows(table: ImagesTable, index: str = VECTOR_INDEX) -> int | None:
+    """Return the number of rows that a vector index does not cover; None without that index."""
+    if index not in index_names(table.dataset):
         return None
-    return int(table.dataset.stats.index_stats(VECTOR_INDEX)["num_unindexed_rows"])
+    return int(table.dataset.stats.index_stats(index)["num_unindexed_rows"])
 
 
 def _build_vector_index(
     table: ImagesTable, config: IndexConfig, num_rows: int, build: BuildVectorIndex
 ) -> VectorIndexFacts:
-    plan = choose_plan(
-        round(num_rows * _mean_variants(table.dataset)),
-        table.identity.dim,
+    num_vectors = round(num_rows * _mean_variants(table.dataset))
+    plan = choose_plan(num_vectors, table.identity.dim, config, memory_bytes())
+    return build_measured(
+        table,
         config,
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        plan,
+        num_rows,
+        index=VECTOR_INDEX,
+        what="the vector index",
+        build=build,
+        column_of=VariantVectors,
     )
-    forget_facts(table.dataset)
-    build(table, plan)
-    built = ImagesTable.open(table.location)
-    num_partitions = _num_partitions(built.dataset)
-    measured = measure_index(built, config, num_partitions)
-    if measured.recall < config.min_recall:
-        built.dataset.drop_index(VECTOR_INDEX)
-        probing = measured.probing
-        looked = f"nprobes {probing.nprobes}"
-        if probing.effort is not None:
-            looked = f"search_effort {probing.effort:g}"
-        raise IndexRecallError(
-            f"the vector index ({plan.kind}, {num_partitions} partitions) finds "
-            f"{measured.recall:.3f} of the ten nearest images with {looked} "
-            f"and refine_factor {probing.refine_factor}, less "
-            f"than index.min_recall {config.min_recall:g}: it was dropped, nothing was promoted; "
-            "give it more bits or partitions, or another index.kind"
-        )
-    facts = VectorIndexFacts(
-        kind=plan.kind,
-        num_partitions=num_partitions,
-        num_bits=plan.num_bits,
-        nprobes=measured.probing.nprobes,
-        refine_factor=measured.probing.refine_factor,
-        recall_at_10=round(measured.recall, 4),
-        num_queries=measured.num_queries,
-        num_rows=num_rows,
-        search_effort=measured.probing.effort,
-    )
-    store_facts(built.dataset, facts)
-    return facts
 
 
 def _build_here(table: ImagesTable, plan: VectorPlan) -> None:
     table.dataset.create_index(
         "vectors", plan.kind, name=VECTOR_INDEX, replace=True, **plan.options()
     )
-
-
-def _num_partitions(dataset: lance.LanceDataset) -> int:
-    """Return how many there are: Lance makes fewer than were asked for where vectors are few."""
-    return int(dataset.stats.index_stats(VECTOR_INDEX)["indices"][0]["num_partitions"])
 
 
 def _mean_variants(dataset: lance.LanceDataset) -> float:

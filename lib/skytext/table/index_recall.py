@@ -1,12 +1,12 @@
 """How much of the truth a vector index finds, and how far a search must look for it.
 
+The same for every column of vectors (`Column`; which there are: `skytext.table.measured_columns`).
 Truth is the exact rule on all rows, by one streaming pass for all queries. An image that is as
 near as the tenth nearest counts as found, as in ann-benchmarks: archives are full of equal images.
 
 Queries are no copies of what is stored: each is a stored vector with noise, the noise being the
-difference of two other stored vectors, so that it has the data's own shape. They are as near to it
-as real captions are to the nearest other one (RSITMD and RSICD validation captions by
-all-MiniLM-L6-v2: medians 0.90 and 0.85, lower quartiles 0.81 and 0.75).
+difference of two other stored vectors, so that it has the data's own shape. How near they are to it
+is the column's.
 
 The settings are chosen on one half of the queries and judged on the other half.
 """
@@ -15,20 +15,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from skytext.config import IndexConfig
-from skytext.table.images import ImagesTable
-from skytext.table.query import Floats, nearest, scan_variants, take_variants, variants_of
-from skytext.table.vector_index import NEIGHBOURS, VECTOR_INDEX, Probing, is_covered
+from skytext.table.query import Floats
+from skytext.table.vector_index import NEIGHBOURS, Probing
 
-QUERY_COSINES = (0.9, 0.8)
 _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)
 _EFFORTS = (0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65, 0.7, 0.8)
@@ -37,7 +34,32 @@ _EFFORTS = (0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65, 0.7, 0.8)
 _ROUNDING = 1e-5
 
 Ask = Callable[[Floats, Probing], Floats]
+"""Searches with settings; returns the exact scores of the ten images that it finds, best first."""
 Measure = Callable[[Probing], tuple[float, float]]
+
+
+class Column(Protocol):
+    """The vectors of a version that an index is on."""
+
+    @property
+    def query_cosines(self) -> Sequence[float]:
+        """How near queries are to the stored vectors that they are made of, in turn."""
+
+    def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
+        """Return vectors of images picked at random, one each, in no order.
+
+        As float32, shape (≤ num_vectors, dim), unit length.
+        """
+
+    def scores(self, queries: Floats) -> Iterator[Floats]:
+        """Yield exact scores of all images, shape (queries, images), a batch in memory at a time.
+
+        Args:
+            queries: float32, shape (queries, dim), unit length.
+        """
+
+    def ask(self, query: Floats, probing: Probing) -> Floats:
+        """Search as searches do; see `Ask`."""
 
 
 class Measured(NamedTuple):
@@ -54,21 +76,17 @@ class Measured(NamedTuple):
     num_queries: int
 
 
-def measure_index(table: ImagesTable, config: IndexConfig, num_partitions: int) -> Measured:
+def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> Measured:
     """Choose how far searches of a fresh index look, and measure what they find.
 
     Args:
-        table: a version with the index.
+        column: of a version with the index.
         config: the recall wanted, and settings that are given.
         num_partitions: of the index.
     """
-    queries = sample_queries(table, config.recall_queries)
-    truth = exact_scores(table, queries)
-
-    # A run may have committed rows while the index was built.
-    covered = is_covered(table.dataset, VECTOR_INDEX)
-
-    ask = partial(_ask, table, covered)
+    queries = sample_queries(column, config.recall_queries)
+    truth = exact_scores(column, queries)
+    ask = column.ask
     half = len(queries) // 2
     refinements = _refinements(config)
     widest = _by_nprobes(config, num_partitions, refinements[-1])[-1]
@@ -94,18 +112,10 @@ def measure_index(table: ImagesTable, config: IndexConfig, num_partitions: int) 
     return flexible._replace(probing=replace(flexible.probing, nprobes=fixed.probing.nprobes))
 
 
-def _ask(table: ImagesTable, covered: bool, query: Floats, probing: Probing) -> Floats:
-    """Return the exact scores of what a search finds, best first."""
-    found = nearest(table, query, NEIGHBOURS, probing, covered=covered)
-    variants = take_variants(table, found.ids)
-    scores = np.maximum.reduceat(variants.vectors @ query, variants.offsets)
-    return np.sort(scores)[::-1]
-
-
-def sample_queries(table: ImagesTable, num_queries: int) -> Floats:
+def sample_queries(column: Column, num_queries: int) -> Floats:
     """Return queries near what is stored: float32, shape (queries, dim), unit length."""
     rng = np.random.default_rng(0)
-    stored = _sample_vectors(table, 3 * num_queries, rng)
+    stored = column.sample(3 * num_queries, rng)
     num_queries = min(num_queries, len(stored))
     vectors = stored[:num_queries]
     others = stored[rng.permutation(len(stored))[:num_queries]]
@@ -115,24 +125,22 @@ def sample_queries(table: ImagesTable, num_queries: int) -> Floats:
     lengths = np.linalg.norm(noise, axis=1, keepdims=True)
     # Where all vectors are alike there is no such noise, and nothing to find wrong either.
     noise = np.where(lengths > 1e-6, noise / np.maximum(lengths, 1e-6), 0)
-    cosines = np.resize(QUERY_COSINES, (num_queries, 1))
+    cosines = np.resize(column.query_cosines, (num_queries, 1))
     queries = cosines * vectors + np.sqrt(1 - cosines**2) * noise
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     return np.asarray(queries, np.float32)
 
 
-def exact_scores(table: ImagesTable, queries: Floats) -> Floats:
+def exact_scores(column: Column, queries: Floats) -> Floats:
     """Return the scores of the ten nearest images of each query by the rule, shape (queries, ≤ 10).
 
     One pass, a batch in memory at a time.
     """
     best = np.empty((len(queries), 0), np.float32)
-    for batch in scan_variants(table):
-        if len(batch.ids):
-            here = np.maximum.reduceat(queries @ batch.vectors.T, batch.offsets, axis=1)
-            best = np.concatenate([best, here], axis=1)
-            if best.shape[1] > NEIGHBOURS:
-                best = np.partition(best, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
+    for here in column.scores(queries):
+        best = np.concatenate([best, here], axis=1)
+        if best.shape[1] > NEIGHBOURS:
+            best = np.partition(best, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
     return best
 
 
@@ -235,15 +243,3 @@ def _asked(ask: Ask, queries: Floats, truth: Floats, probing: Probing) -> tuple[
 
 def _num_found(scores: Floats, true: Floats) -> int:
     return int(np.count_nonzero(scores[: len(true)] >= true.min() - _ROUNDING))
-
-
-def _sample_vectors(table: ImagesTable, num_vectors: int, rng: np.random.Generator) -> Floats:
-    """Return one vector each of images picked at random."""
-    num_rows = table.num_rows()
-    picked = np.sort(rng.choice(num_rows, min(num_rows, num_vectors * 2), replace=False))
-    rows = table.dataset.take(picked.tolist(), columns=["vectors"])
-    rows = rows.append_column("_rowid", pa.array(np.arange(rows.num_rows, dtype=np.uint64)))
-    found = variants_of(rows, table.identity.dim)
-    ends = np.append(found.offsets[1:], len(found.vectors))
-    one = rng.integers(found.offsets, ends) if len(found.ids) else found.offsets
-    return found.vectors[one][rng.permutation(len(one))][:num_vectors]

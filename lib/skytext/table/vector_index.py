@@ -1,8 +1,9 @@
-"""The vector index of a table: which kind, how far a search looks, and what it finds.
+"""The vector indexes of a table: which kind, how far a search looks, and what it finds.
 
-The measurement is stored in the table's configuration, which travels with every version. It is
-taken away before an index is built and put back when that index has been measured: an index
-without it was never measured, and is not used.
+There are two, on the descriptions' vectors and on the images' own. What was measured of one is
+stored in the table's configuration, which travels with every version. It is taken away before an
+index is built and put back when that index has been measured: an index without it was never
+measured, and is not used.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ TEXT_INDEX = "text_idx"
 # Recall is measured on this many nearest images.
 NEIGHBOURS = 10
 _FACTS_KEY = "skytext.vector_index"
+_FACTS_PREFIX = "skytext.facts_of."
 
 # k-means on 64 vectors a partition instead of 256: a quarter of the time, the same recall.
 _SAMPLE_RATE = 64
@@ -97,7 +99,7 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class VectorIndexFacts:
-    """What is known of a table's vector index.
+    """What is known of one of a table's vector indexes.
 
     Attributes:
         kind: as Lance names it.
@@ -195,10 +197,10 @@ def is_covered(dataset: lance.LanceDataset, name: str) -> bool:
     return all(fragment.fragment_id in covered for fragment in dataset.get_fragments())
 
 
-def read_facts(dataset: lance.LanceDataset) -> VectorIndexFacts | None:
-    """Return what is known of the vector index; None where there is none that was measured."""
-    stored = dataset.config().get(_FACTS_KEY)
-    if stored is None or VECTOR_INDEX not in index_names(dataset):
+def read_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> VectorIndexFacts | None:
+    """Return what is known of a vector index; None where there is none that was measured."""
+    stored = dataset.config().get(_facts_key(index))
+    if stored is None or index not in index_names(dataset):
         return None
     known = {field.name for field in fields(VectorIndexFacts)}
     # Another release may have stored more.
@@ -211,12 +213,19 @@ def prewarm(dataset: lance.LanceDataset) -> None:
         dataset.prewarm_index(name)
 
 
-def store_facts(dataset: lance.LanceDataset, facts: VectorIndexFacts) -> None:
-    """Store what is known of the vector index: makes a version."""
-    dataset.update_config({_FACTS_KEY: json.dumps(facts.to_json())})
+def store_facts(
+    dataset: lance.LanceDataset, facts: VectorIndexFacts, index: str = VECTOR_INDEX
+) -> None:
+    """Store what is known of a vector index: makes a version."""
+    dataset.update_config({_facts_key(index): json.dumps(facts.to_json())})
 
 
-def forget_facts(dataset: lance.LanceDataset) -> None:
+def forget_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> None:
     """Take away what is known of a vector index that is about to be replaced or dropped."""
-    if _FACTS_KEY in dataset.config():
-        dataset.delete_config_keys([_FACTS_KEY])
+    if _facts_key(index) in dataset.config():
+        dataset.delete_config_keys([_facts_key(index)])
+
+
+def _facts_key(index: str) -> str:
+    # The first index had one to itself before there was a second.
+    return _FACTS_KEY if index == VECTOR_INDEX else _FACTS_PREFIX + index
