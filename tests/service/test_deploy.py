@@ -34,14 +34,35 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def whole_config() -> dict[str, Any]:
+    """The file with what stands in it as a comment, the captioner."""
+    text = (ROOT / "serve" / "config.yaml").read_text(encoding="utf-8")
+    head, mark, tail = text.partition("      # - name: captioning\n")
+    assert mark
+    uncommented = (mark + tail).replace("      # ", "      ")
+    config: dict[str, Any] = yaml.safe_load(head + uncommented)
+    return config
+
+
 def deployed_config(table: Path, port: int) -> dict[str, Any]:
-    """The file as it stands, but for the places that everybody has to name."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    """The file, but for the places that everybody has to name, and two ingress replicas."""
+    config = whole_config()
     config["http_options"] |= {"host": "127.0.0.1", "port": port}
     (application,) = config["applications"]
     application["args"]["table"] = str(table)
-    service = application["args"]["config"]["service"]
-    service |= {"archive_roots": [str(table.parent / "archive")], "poll_interval_s": 0.2}
+    settings = application["args"]["config"]
+    settings["caption"] = {"model": "fake"}
+    settings["service"] |= {
+        "archive_roots": [str(table.parent / "archive")],
+        "poll_interval_s": 0.2,
+        "captioner": True,
+        # None of these is about what is refused under load, and the machine may be a slow one.
+        "limits": {"max_running": 8, "max_wait_s": 5.0},
+    }
+    of_name = {one["name"]: one for one in application["deployments"]}
+    of_name["ingress"]["autoscaling_config"]["min_replicas"] = 2
+    # No GPU here, and two cores for all.
+    of_name["captioning"]["ray_actor_options"] = {"num_cpus": 0.1}
     return config
 
 
@@ -165,15 +186,44 @@ def test_a_replica_that_dies_is_replaced(deployed: Deployed) -> None:
     assert set(statuses) <= {200, 503}
 
 
+def test_an_uploaded_image_is_described_and_searched_for(deployed: Deployed) -> None:
+    with deployed.client(deployed.search_key) as http:
+        answer = http.post("/v1/search/image", files={"file": ("a.jpg", encoded("brown"))})
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["queries"]) == 5
+        assert answer.json()["hits"]
+
+
+def counts(text: str, name: str, label: str) -> dict[str, float]:
+    """Return the value of each series of a metric that has a label."""
+    lines = (line.rpartition(" ") for line in text.splitlines())
+    return {
+        series: float(value)
+        for series, _, value in lines
+        if series.startswith(f"{name}{{") and label in series
+    }
+
+
 def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
+    # Nothing else in this file asks for a row.
+    name, label = "ray_skytext_requests_total", 'route="/v1/images/{image_id}"'
+    num_asked = 0
+    seen: dict[str, float] = {}
     with deployed.client(deployed.admin_key) as http:
 
-        def told() -> bool:
-            text = http.get("/metrics").text
-            return "ray_skytext_requests_total{" in text and "ray_skytext_embed_batch_size" in text
+        def all_are_counted() -> bool:
+            nonlocal num_asked
+            found = counts(http.get("/metrics").text, name, label)
+            assert all(found[series] >= value for series, value in seen.items()), "a count fell"
+            seen.update(found)
+            if len(found) < 2:  # the proxy chooses a replica for each
+                num_asked += 10
+                assert {http.get(f"/v1/images/{RIVER}").status_code for _ in range(10)} == {200}
+            return len(found) == 2 and sum(found.values()) == num_asked
 
-        until(told, 60)
+        until(all_are_counted, 120)
         text = http.get("/metrics").text
+    assert "ray_skytext_embed_batch_size" in text
     assert 'skytext_node_scraped{node="' in text
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(heads) == len(set(heads))

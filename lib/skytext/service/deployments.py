@@ -187,12 +187,16 @@ def build_application(table: str, config: Config, listener: str | None = None) -
         "graceful_shutdown_timeout_s": config.service.drain_s,
     }
     limits = config.service.limits
-    in_work = limits.num_running + limits.max_waiting + 2 * limits.max_images_running
+    in_work = limits.num_running + limits.max_waiting
+    in_work += 2 * (limits.max_images_running + limits.max_uploads_running)
     embedding = serve.deployment(
         name=EMBEDDING,
         ray_actor_options={"num_cpus": 0.5},
         max_ongoing_requests=4 * config.service.embed_max_batch,
-        max_queued_requests=8 * config.service.embed_max_batch,
+        # Each request in work may have as many texts embedded as it may name.
+        max_queued_requests=max(
+            8 * config.service.embed_max_batch, limits.num_running * limits.max_texts
+        ),
         backpressure_config=busy,
         **life,
     )(Embedding).bind(table, settings)
@@ -216,7 +220,7 @@ def build_application(table: str, config: Config, listener: str | None = None) -
                     "num_gpus": engine.num_gpus_per_engine or 0,
                 },
                 max_ongoing_requests=engine.max_num_seqs,
-                max_queued_requests=limits.max_images_running,
+                max_queued_requests=limits.max_uploads_running,
                 backpressure_config=busy,
                 **life,
             )(Captioning).bind(settings),
