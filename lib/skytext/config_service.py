@@ -72,6 +72,10 @@ class AccessConfig(Section):
 class LimitsConfig(Section):
     """What one request may ask for, and how many are in work at once."""
 
+    max_head_bytes: PositiveInt = Field(
+        65_536,
+        description="Longer addresses with headers are refused: 431. They may hold filters.",
+    )
     max_body_bytes: PositiveInt = Field(
         65_536, description="A larger JSON body is refused: 413. A long filter takes 10 kB."
     )

@@ -126,6 +126,21 @@ def test_so_many_run_so_many_wait_the_rest_is_told_to_come_back() -> None:
     run(test)
 
 
+def test_a_long_head_is_refused_before_anything_is_done() -> None:
+    async def test() -> None:
+        work = Work()
+        gate = make_gate(work, max_head_bytes=1_000)
+        for client in (Client(cookie="x" * 1_000), Client(path="/healthz", cookie="x" * 1_000)):
+            assert await client.ask(gate) == 431
+            assert client.problem["type"] == "urn:skytext:problem:head-too-large"
+        linked = Client()
+        linked.scope["query_string"] = b"x" * 1_000
+        assert await linked.ask(gate) == 431
+        assert work.begun == 0
+
+    run(test)
+
+
 def test_nobody_waits_longer_than_is_worth_it() -> None:
     async def test() -> None:
         work = Work()

@@ -153,6 +153,7 @@ class Gate:
     async def _go(
         self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
     ) -> None:
+        self._check_head(scope)
         if not scope["path"].isprintable():
             # Routes match by regular expressions, whose end is also before a newline.
             raise not_found()
@@ -171,6 +172,21 @@ class Gate:
             if policy.turns is not None:
                 await held.enter_async_context(policy.turns.turn())
             await self._run(scope, body, receive, answer, policy.timeout_s)
+
+    def _check_head(self, scope: Scope) -> None:
+        """Refuse a request whose address and headers are longer than any of ours.
+
+        Raises:
+            ProblemError: 431.
+        """
+        size = len(scope.get("raw_path", b"")) + len(scope.get("query_string", b""))
+        size += sum(len(name) + len(value) for name, value in scope["headers"])
+        max_bytes = self._limits.max_head_bytes
+        if size > max_bytes:
+            self._meter.count("skytext_refused_total", reason="size")
+            raise ProblemError(
+                431, "head-too-large", f"address and headers may have {max_bytes:,} bytes together"
+            )
 
     async def _body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
         """Read the whole body.
