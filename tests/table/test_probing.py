@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from skytext.config import IndexConfig
 from skytext.filters import parse_filter
 from skytext.table.images import ImagesTable
 from skytext.table.index import build_indexes
-from skytext.table.index_recall import choose
+from skytext.table.index_recall import choose, measure_index, sample_queries
 from skytext.table.query import nearest
 from skytext.table.vector_index import (
     Probing,
@@ -144,3 +145,30 @@ def test_a_larger_refinement_is_taken_where_it_needs_narrower_ones_and_is_faster
 def test_nothing_is_chosen_where_nothing_finds_enough() -> None:
     assert choose(made({}, {}), ladders(2, 3), 0.99) is None
     assert choose(made({}, {}), [[]], 0.99) is None
+
+
+class Made:
+    """A column on which a refinement of 2 finds enough for the first half of the queries only."""
+
+    query_cosines = (0.9,)
+
+    def __init__(self, num_queries: int) -> None:
+        self.vectors = unit_vectors(np.random.default_rng(3), (3 * num_queries, DIM))
+        self.hard = sample_queries(self, num_queries)[num_queries // 2 :]
+
+    def sample(self, num_vectors: int, rng: np.random.Generator) -> Any:
+        return self.vectors[:num_vectors]
+
+    def scores(self, queries: Any) -> Iterator[Any]:
+        yield queries @ self.vectors.T
+
+    def ask(self, query: Any, probing: Probing) -> Any:
+        is_hard = (np.abs(self.hard - query).max(axis=1) < 1e-6).any()
+        found = 9 if is_hard and probing.refine_factor < 3 else 10
+        return np.sort(self.vectors @ query)[::-1][:found]
+
+
+def test_where_more_partitions_find_no_more_the_refinement_grows_a_step() -> None:
+    measured = measure_index(Made(8), IndexConfig(recall_queries=8), 64)
+    assert measured.recall == 1.0
+    assert measured.probing == Probing(1, 3, 0.3)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -99,17 +98,25 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
     by_effort = choose(try_out, efforts, config.target_recall)
     if by_effort is None and config.search_effort is not None and efforts[-1]:
         (by_effort,) = efforts[-1]
-    if by_effort is not None:
-        refinements = (by_effort.refine_factor,)
     nprobes = [_by_nprobes(config, num_partitions, factor) for factor in refinements]
-    by_nprobes = choose(try_out, nprobes, config.target_recall) or widest
+    # One refinement serves both, if it can.
+    first = len(refinements) if by_effort is None else 1
+    if by_effort is not None:
+        nprobes = nprobes[refinements.index(by_effort.refine_factor) :]
+    by_nprobes = (
+        choose(try_out, nprobes[:first], config.target_recall)
+        or choose(try_out, nprobes[first:], config.target_recall)
+        or widest
+    )
     fixed = judge_rest(settings=[*_from(by_nprobes, nprobes), widest])
     if by_effort is None:
         return fixed
     flexible = judge_rest(settings=_from(by_effort, efforts))
     if flexible.recall < config.target_recall and config.search_effort is None:
         return fixed
-    return flexible._replace(probing=replace(flexible.probing, nprobes=fixed.probing.nprobes))
+    factor = max(flexible.probing.refine_factor, fixed.probing.refine_factor)
+    both = Probing(fixed.probing.nprobes, factor, flexible.probing.effort)
+    return flexible._replace(probing=both)
 
 
 def sample_queries(column: Column, num_queries: int) -> Floats:
@@ -203,10 +210,17 @@ def judge(
 
 
 def _from(chosen: Probing, ladders: Sequence[Sequence[Probing]]) -> list[Probing]:
-    """Return the settings that were chosen, and all wider ones of the same refinement."""
-    for ladder in ladders:
+    """Return the settings that were chosen, and what to try where they find too little.
+
+    All wider ones of the same refinement, and then larger refinements: codes that are too coarse
+    for a few queries are not made up for by more partitions. Of each as wide as was chosen, and as
+    wide as can be.
+    """
+    for place, ladder in enumerate(ladders):
         if chosen in ladder:
-            return list(ladder[ladder.index(chosen) :])
+            width = ladder.index(chosen)
+            larger = [step for more in ladders[place + 1 :] for step in (more[width], more[-1])]
+            return [*ladder[width:], *larger]
     return [chosen]
 
 
