@@ -140,26 +140,30 @@ class Searcher:
         page = Page(self._served, question, request, cursor, self._config, named)
         ranking, places = page.find()
         hits = self._hits(ranking, places[: request.k], question)
-        next_cursor = None
-        is_more = len(places) > request.k
-        if is_more and page.why_last is None:
-            last = places[request.k - 1][0]
-            next_cursor = Cursor(
-                version=self.table.version,
-                question=question_id,
-                offset=page.offset + request.k,
-                score=float(ranking.scores[last]),
-                row_id=int(ranking.ids[last]),
-                tops=ranking.tops,
-            ).encode()
+        next_cursor, note = None, None if hits else _why_nothing(request, mode, cursor)
+        if len(places) > request.k:
+            note = page.why_last
+            if note is None:
+                last, offset = places[request.k - 1][0], page.offset + request.k
+                next_cursor = self._cursor(question_id, offset, ranking, last).encode()
         return SearchResult(
             hits=hits,
             table_version=self.table.version,
             mode=mode,
             exact=ranking.exact,
             next_cursor=next_cursor,
-            note=(page.why_last if is_more else None)
-            or (None if hits else _why_nothing(request, mode, cursor)),
+            note=note,
+        )
+
+    def _cursor(self, question_id: str, offset: int, ranking: Ranking, last: int) -> Cursor:
+        """Return the end of a page: ``offset`` hits, the last of them at a place of the ranking."""
+        return Cursor(
+            version=self.table.version,
+            question=question_id,
+            offset=offset,
+            score=float(ranking.scores[last]),
+            row_id=int(ranking.ids[last]),
+            tops=ranking.tops,
         )
 
     def _mode(self, request: SearchRequest) -> Mode:

@@ -177,27 +177,44 @@ def build_application(table: str, config: Config, listener: str | None = None) -
             requests on to it.
     """
     settings = config.model_dump(mode="json")
-    busy = BackpressureConfig(
-        status_code=503, retry_after_s=float(config.service.limits.retry_after_s)
+    behind = _behind(table, settings, config)
+    limits = config.service.limits
+    in_work = limits.num_running + limits.max_waiting
+    in_work += 2 * (limits.max_images_running + limits.max_uploads_running)
+    ingress = serve.deployment(
+        name=INGRESS,
+        ray_actor_options={"num_cpus": 0.2},
+        # Above what the ingress itself lets in: it refuses with a problem, and cheaply.
+        max_ongoing_requests=in_work + 256,
+        max_queued_requests=256,
+        **_life(config),
     )
-    life: dict[str, Any] = {
+    if listener is not None:
+        return ingress(ListeningIngress).bind(listener, table, settings, *behind)
+    return ingress(serve.ingress()(Ingress)).bind(table, settings, *behind)
+
+
+def _life(config: Config) -> dict[str, Any]:
+    """Return what all deployments have in common."""
+    retry_after_s = float(config.service.limits.retry_after_s)
+    return {
+        "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=retry_after_s),
         # How long a replica that died may go unnoticed; Ray's own 10 s are most of an outage.
         "health_check_period_s": 2.0,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": config.service.drain_s,
     }
-    limits = config.service.limits
-    in_work = limits.num_running + limits.max_waiting
-    in_work += 2 * (limits.max_images_running + limits.max_uploads_running)
+
+
+def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[Any, ...]:
+    """Return the deployments behind the ingress, in the order of its arguments."""
+    limits, max_batch, life = config.service.limits, config.service.embed_max_batch, _life(config)
     embedding = serve.deployment(
         name=EMBEDDING,
         ray_actor_options={"num_cpus": 0.5},
-        max_ongoing_requests=4 * config.service.embed_max_batch,
+        max_ongoing_requests=4 * max_batch,
         # Each request in work may have as many texts embedded as it may name.
-        max_queued_requests=max(
-            8 * config.service.embed_max_batch, limits.num_running * limits.max_texts
-        ),
-        backpressure_config=busy,
+        max_queued_requests=max(8 * max_batch, limits.num_running * limits.max_texts),
         **life,
     )(Embedding).bind(table, settings)
     search = serve.deployment(
@@ -206,37 +223,22 @@ def build_application(table: str, config: Config, listener: str | None = None) -
         max_replicas_per_node=1,
         max_ongoing_requests=64,
         max_queued_requests=256,
-        backpressure_config=busy,
         **life,
     )(Search).bind(table, settings)
-    behind: tuple[Any, ...] = (embedding, search)
-    if config.service.captioner:
-        engine = config.caption.engine
-        behind += (
-            serve.deployment(
-                name=CAPTIONING,
-                ray_actor_options={
-                    "num_cpus": engine.num_cpus_per_engine,
-                    "num_gpus": engine.num_gpus_per_engine or 0,
-                },
-                max_ongoing_requests=engine.max_num_seqs,
-                max_queued_requests=limits.max_uploads_running,
-                backpressure_config=busy,
-                **life,
-            )(Captioning).bind(settings),
-        )
-    ingress = serve.deployment(
-        name=INGRESS,
-        ray_actor_options={"num_cpus": 0.2},
-        # Above what the ingress itself lets in: it refuses with a problem, and cheaply.
-        max_ongoing_requests=in_work + 256,
-        max_queued_requests=256,
-        backpressure_config=busy,
+    if not config.service.captioner:
+        return embedding, search
+    engine = config.caption.engine
+    captioning = serve.deployment(
+        name=CAPTIONING,
+        ray_actor_options={
+            "num_cpus": engine.num_cpus_per_engine,
+            "num_gpus": engine.num_gpus_per_engine or 0,
+        },
+        max_ongoing_requests=engine.max_num_seqs,
+        max_queued_requests=limits.max_uploads_running,
         **life,
-    )
-    if listener is not None:
-        return ingress(ListeningIngress).bind(listener, table, settings, *behind)
-    return ingress(serve.ingress()(Ingress)).bind(table, settings, *behind)
+    )(Captioning).bind(settings)
+    return embedding, search, captioning
 
 
 def _start(process: str, settings: Mapping[str, Any]) -> Config:
