@@ -20,6 +20,7 @@ from skytext.models.embedder import Embedder
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.ranking import best, fuse
+from skytext.table.hit_column import HIT, HitRow, read_hits
 from skytext.table.image_column import image_identity
 from skytext.table.image_query import (
     Floats,
@@ -29,18 +30,16 @@ from skytext.table.image_query import (
     nearest_descriptions,
     nearest_images,
     score_rows,
-    take_rows,
 )
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import has_any
+from skytext.table.query import has_any, take
 from skytext.table.vector_index import VECTOR_INDEX
 
 ImageMode = Literal["image", "image+dense"]
 IMAGE_MODES: tuple[ImageMode, ...] = get_args(ImageMode)
 MAX_K = 1000
 _CANDIDATES_A_HIT, _MIN_CANDIDATES = 5, 100
-_COLUMNS = ["uri", "captions", "datetime", "bbox", "gsd", "collection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +213,8 @@ class ImageSearcher:
         return self._result(scores, fuse([scores.image, scores.text], "rrf"), k, exact=False)
 
     def _result(self, scores: Scores, ranked: Any, k: int, exact: bool) -> ImageSearchResult:
-        rows = take_rows(self.table, scores.ids, ["image_id", *_COLUMNS])
-        keys = np.array([row["image_id"] for row in rows], dtype=str)
+        rows = list(read_hits(take(self.table, scores.ids, [HIT]).column(HIT)))
+        keys = np.array([row.image_id for row in rows], dtype=str)
         fused = self._descriptions is not None
         hits = [
             _hit(rows[i], float(ranked[i]), scores, i, fused=fused) for i in best(ranked, keys, k)
@@ -230,22 +229,22 @@ def _aligned(found: Nearest, ids: RowIds) -> Floats:
     return cosines
 
 
-def _hit(row: dict[str, Any], score: float, scores: Scores, i: int, *, fused: bool) -> ImageHit:
+def _hit(row: HitRow, score: float, scores: Scores, i: int, *, fused: bool) -> ImageHit:
     variant = int(scores.variant[i])
-    caption, box, taken = row["captions"][variant], row["bbox"], row["datetime"]
+    one_sentence, feature, caption = row.captions[variant]
     own = float(scores.image[i])
     return ImageHit(
-        image_id=row["image_id"],
+        image_id=row.image_id,
         score=score,
         image_score=None if np.isnan(own) else own,
         text_score=float(scores.text[i]) if fused else None,
-        uri=row["uri"],
+        uri=row.uri,
         variant=variant if fused else None,
-        one_sentence=caption["one_sentence"],
-        feature=caption["feature"],
-        caption=caption["caption"],
-        datetime=None if taken is None else taken.isoformat(),
-        bbox=None if box is None else (box["west"], box["south"], box["east"], box["north"]),
-        gsd=row["gsd"],
-        collection=row["collection"],
+        one_sentence=one_sentence,
+        feature=feature,
+        caption=caption,
+        datetime=None if row.datetime is None else row.datetime.isoformat(),
+        bbox=row.bbox,
+        gsd=row.gsd,
+        collection=row.collection,
     )

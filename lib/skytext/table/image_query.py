@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from skytext.config import IndexConfig
 from skytext.filters import Condition
 from skytext.table.image_column import IMAGE_VECTOR_INDEX
 from skytext.table.images import IMAGE_VECTOR, ImagesTable
-from skytext.table.query import count_matching
+from skytext.table.query import count_matching, take
 from skytext.table.vector_index import NEIGHBOURS, Probing, VectorIndexFacts, read_facts
 
 # As for the descriptions' vectors: up to here an exact answer is worth what it costs more.
@@ -110,7 +109,7 @@ def score_rows(
             ``variant`` 0.
     """
     columns = [IMAGE_VECTOR, *([] if text_query is None else ["vectors"])]
-    rows = _take(table, ids, columns)
+    rows = take(table, ids, columns)
     own = rows.column(IMAGE_VECTOR).to_pylist()
     nothing = np.full(len(image_query), np.nan, np.float32)
     matrix = np.array([nothing if vector is None else vector for vector in own], np.float32)
@@ -124,12 +123,6 @@ def score_rows(
             text[i] = cosines[variant[i]]
     found = rows.column("_rowid").to_numpy().astype(np.uint64)
     return Scores(found, image.astype(np.float32), text, variant)
-
-
-def take_rows(table: ImagesTable, ids: RowIds, columns: list[str]) -> list[dict[str, Any]]:
-    """Return some rows, in the order of ``ids``."""
-    found = {row.pop("_rowid"): row for row in _take(table, ids, columns).to_pylist()}
-    return [found[row_id] for row_id in ids.tolist()]
 
 
 def _nearest(
@@ -212,8 +205,3 @@ def _ask(
     found = scanner.to_table()
     distances = found.column("_distance").to_numpy()
     return found.column("_rowid").to_numpy().astype(np.uint64), (1 - distances).astype(np.float32)
-
-
-def _take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
-    condition = f"_rowid IN ({', '.join(map(str, ids.tolist()))})" if len(ids) else "false"
-    return table.dataset.scanner(columns=columns, with_row_id=True, filter=condition).to_table()
