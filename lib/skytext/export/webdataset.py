@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from skytext.errors import JobError, SourceError
 from skytext.export.rows import COLUMNS, described, rows, to_line
-from skytext.sources.fetch import fetch_image
+from skytext.sources.fetch import fetch_row
 from skytext.sources.prefetch import prefetch
 from skytext.sources.storage import READ_ERRORS
 from skytext.table.images import ImagesTable
@@ -80,18 +80,9 @@ def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
 
 def _fetch(row: Row) -> bytes | Exception:
     try:
-        data: bytes = fetch_image(
-            row["uri"],
-            row["member"],
-            byte_offset=row["byte_offset"],
-            byte_length=row["byte_length"],
-            row_group=row["row_group"],
-            row=row["row"],
-            etag=row["shard_etag"] or "",
-        )
+        return fetch_row(row)
     except _FETCH_ERRORS as error:
         return error
-    return data
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

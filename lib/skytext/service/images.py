@@ -23,7 +23,7 @@ from skytext.errors import SampleError, SourceError
 from skytext.images import ImageLimits, decode_rgb, normalise
 from skytext.service.metrics import Meter, timed
 from skytext.service.problems import ProblemError
-from skytext.sources import READ_ERRORS, ChangedError, fetch_image
+from skytext.sources import READ_ERRORS, ChangedError, fetch_image, fetch_row
 from skytext.sources.base import ReadOptions
 from skytext.sources.locations import Location, parse_location
 
@@ -160,16 +160,7 @@ class Images:
 
     def _read(self, row: Mapping[str, Any]) -> bytes:
         with _archive_errors(), timed(self._meter, "read"):
-            data = fetch_image(
-                row["uri"],
-                row["member"],
-                byte_offset=row["byte_offset"],
-                byte_length=row["byte_length"],
-                row_group=row["row_group"],
-                row=row["row"],
-                etag=row["shard_etag"] or "",
-                options=self._options,
-            )
+            data = fetch_row(row, self._options)
         # A shard that was written anew in place may keep its size and time.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()

@@ -13,7 +13,7 @@ from skytext.sources.base import (
     image_id,
 )
 from skytext.sources.discover import discover, survey
-from skytext.sources.fetch import Place, fetch_image, fetch_images
+from skytext.sources.fetch import Place, fetch_image, fetch_images, fetch_row
 from skytext.sources.members import list_members, read_shard
 from skytext.sources.sidecar import parse_bbox, parse_datetime, parse_sidecar
 from skytext.sources.storage import READ_ERRORS, open_stream, read_range
@@ -35,6 +35,7 @@ __all__ = [
     "discover",
     "fetch_image",
     "fetch_images",
+    "fetch_row",
     "image_id",
     "list_members",
     "open_stream",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from skytext.errors import SourceError
 from skytext.sources.base import ReadOptions
@@ -85,6 +86,29 @@ def fetch_image(
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def fetch_row(row: Mapping[str, Any], options: ReadOptions | None = None) -> bytes:
+    """Return the encoded bytes of an image of the table.
+
+    Args:
+        row: with the columns that `Place` names.
+        options: as those it was read with.
+
+    Raises:
+        ChangedError: as `fetch_image`.
+        OSError: the same.
+    """
+    return fetch_image(
+        row["uri"],
+        row["member"],
+        byte_offset=row["byte_offset"],
+        byte_length=row["byte_length"],
+        row_group=row["row_group"],
+        row=row["row"],
+        etag=row["shard_etag"] or "",
+        options=options,
+    )
 
 
 def fetch_images(
