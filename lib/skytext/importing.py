@@ -87,13 +87,7 @@ def import_descriptions(
     if not path.is_file():
         raise CallError(f"there is no file {path}")
     model = embed_model(embed)
-    run = RunRecord(
-        run_id=uuid.uuid4().hex,
-        command=COMMAND,
-        state="started",
-        started_at=dt.datetime.now(dt.UTC),
-        config={"sources": [str(path)], "embed": embed.model_dump(mode="json")},
-    )
+    run = _started_run(path, embed)
     identity = _identity(model, embed)
     existing = ImagesTable.find(location)
     if existing is not None:
@@ -120,6 +114,16 @@ def import_descriptions(
         )
         record_run(location, done)
     return report
+
+
+def _started_run(path: Path, embed: EmbedConfig) -> RunRecord:
+    return RunRecord(
+        run_id=uuid.uuid4().hex,
+        command=COMMAND,
+        state="started",
+        started_at=dt.datetime.now(dt.UTC),
+        config={"sources": [str(path)], "embed": embed.model_dump(mode="json")},
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from skytext.errors import SampleError, SourceError
 from skytext.images import ImageLimits, decode_rgb, normalise
 from skytext.service.metrics import Meter, timed
 from skytext.service.problems import ProblemError
-from skytext.sources import READ_ERRORS, ChangedError, fetch_image, fetch_row
+from skytext.sources import READ_ERRORS, ChangedError, Place, fetch_image, fetch_row
 from skytext.sources.base import ReadOptions
 from skytext.sources.locations import Location, parse_location
 
@@ -196,7 +196,7 @@ def _archive_errors() -> Iterator[None]:
 
 
 def _shard_uri(row: Mapping[str, Any]) -> str:
-    return str(row["uri"]).removesuffix(f"#{row['member']}")
+    return Place(row["uri"], row["member"]).shard_uri
 
 
 def _gone() -> ProblemError:
