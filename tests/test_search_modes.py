@@ -561,3 +561,34 @@ def test_another_pooling_can_be_set(searcher: Searcher, rows: Rows, pooling: Any
         np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
     assert len(other.search("harbour", 10).hits) == 10
     assert max(hit.cosine for hit in hits) <= 1 + 1e-6
+
+
+def test_answers_from_copied_rows_are_the_same(
+    searcher: Searcher, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = rows[0]["image_id"]
+    requests = [
+        SearchRequest(text="harbour tank", mode=mode, k=k, where=where, exact=exact, **more)
+        for mode in ("dense", "text", "hybrid")
+        for k, where in ((10, None), (200, None), (5, parse_filter("gsd < 3")))
+        for exact in (False, True)
+        for more in ({}, {"group_duplicates": True})
+    ]
+    requests += [
+        SearchRequest(like=(image_id,)),
+        SearchRequest(texts=("bridge", "glacier"), negative=(Example(image_id=image_id),)),
+    ]
+    copying = Searcher(searcher.table, FakeEmbedder(), IndexConfig(nprobes=1, refine_factor=1))
+    assert copying.copy_rows(tmp_path)
+    assert copying.rows_are_copied
+    for request in requests:
+        assert copying.search(request).to_json() == searcher.search(request).to_json()
+    first = copying.search(SearchRequest(text="forest", k=7))
+    following = SearchRequest(text="forest", k=7, cursor=first.next_cursor)
+    assert copying.search(following).to_json() == searcher.search(following).to_json()
+    # And by the copy alone.
+    monkeypatch.setattr("skytext.table.row_copy.take", None)
+    monkeypatch.setattr("skytext.table.row_copy.take_variants", None)
+    assert copying.search(requests[0]).hits
+    with pytest.raises(TypeError):
+        searcher.search(requests[0])

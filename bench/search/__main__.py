@@ -23,7 +23,8 @@ app = typer.Typer()
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "table": sections.table,
     "skytext": sections.large("skytext"),
-    "lance": sections.lance,
+    "copied": sections.of_skytext("skytext-copied"),
+    "lance": sections.of_skytext("lance"),
     "filtered": sections.filtered,
     "exact": sections.large("exact", num_queries=20),
     "faiss": sections.large("faiss-ivfpq"),

@@ -6,6 +6,7 @@ from typing import Any
 
 _LARGE = {
     "skytext": "skytext",
+    "copied": "the same, rows copied",
     "lance": "the same index, Lance alone",
     "exact": "exact, NumPy",
     "faiss": "faiss IVF-PQ",

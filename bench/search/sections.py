@@ -104,13 +104,17 @@ def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[s
     return measure
 
 
-def lance(bench: Bench) -> dict[str, Any]:
-    """Ask the index that the section ``skytext`` built through Lance alone."""
-    built = _folder(bench, "skytext", bench.num_images)
-    if not (built / "built.json").exists():
-        return {}
-    questions = bench.questions(bench.num_images, bench.num_queries)
-    return _side("lance", "serve", bench, bench.num_images, built, questions)
+def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
+    """Return the section that asks the index that the section ``skytext`` built another way."""
+
+    def measure(bench: Bench) -> dict[str, Any]:
+        built = _folder(bench, "skytext", bench.num_images)
+        if not (built / "built.json").exists():
+            return {}
+        questions = bench.questions(bench.num_images, bench.num_queries)
+        return _side(name, "serve", bench, bench.num_images, built, questions)
+
+    return measure
 
 
 def hnsw(bench: Bench) -> dict[str, Any]:

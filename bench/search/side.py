@@ -16,7 +16,14 @@ import numpy as np
 
 from bench.search.faiss_systems import FaissHnsw, FaissIvfPq
 from bench.search.measure import folder_bytes, peak_mib, served
-from bench.search.systems import ExactNumpy, LanceDb, PlainLance, Skytext, System
+from bench.search.systems import (
+    ExactNumpy,
+    LanceDb,
+    PlainLance,
+    Skytext,
+    SkytextCopied,
+    System,
+)
 from bench.search.table import RARE_COLLECTION
 from skytext.environment import prepare_libraries
 from skytext.filters import make_filter
@@ -34,6 +41,7 @@ def _lancedb_filtered() -> System:
 
 SYSTEMS: dict[str, Callable[[], System]] = {
     "skytext": Skytext,
+    "skytext-copied": SkytextCopied,
     "lance": PlainLance,
     "exact": ExactNumpy,
     "faiss-ivfpq": FaissIvfPq,

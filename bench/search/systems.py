@@ -60,14 +60,27 @@ class Skytext:
     def open(self, table: ImagesTable, folder: Path) -> Search:
         """Open the table as a server does."""
         given = GivenVectors(table.identity.dim)
-        searcher = Searcher(_open(folder), given, self._config)
-        searcher.warm()
+        searcher = self._searcher(folder, given)
 
         def search(query: Floats, k: int) -> NDArray[np.int64]:
             hits = searcher.search(given.name(query), k, where=self._where, mode="dense").hits
             return image_numbers([hit.uri for hit in hits])
 
         return search
+
+    def _searcher(self, folder: Path, given: GivenVectors) -> Searcher:
+        searcher = Searcher(_open(folder), given, self._config)
+        searcher.warm()
+        return searcher
+
+
+class SkytextCopied(Skytext):
+    """The index that skytext built, candidates and hits from a copy of the rows."""
+
+    def _searcher(self, folder: Path, given: GivenVectors) -> Searcher:
+        searcher = super()._searcher(folder, given)
+        searcher.copy_rows(folder.parent / "rows")
+        return searcher
 
 
 class PlainLance(Skytext):

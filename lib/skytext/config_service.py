@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -156,6 +157,12 @@ class ServiceConfig(Section):
     )
     index_cache_bytes: PositiveInt | None = Field(
         None, description="Lance's index cache of a search replica; null: Lance's own 6 GiB."
+    )
+    row_copy_dir: Path | None = Field(
+        None,
+        description="A folder on the local disk of each machine that searches, for a copy of the "
+        "vectors and of what hits tell, about 8 kB an image: searches then read nothing else of "
+        "the table but its indexes; null: rows are read from the table.",
     )
     search_threads: PositiveInt = Field(2, description="Searches at once in a search replica.")
     embed_batch_wait_s: float = Field(

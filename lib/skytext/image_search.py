@@ -20,7 +20,7 @@ from skytext.models.embedder import Embedder
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.ranking import best, fuse
-from skytext.table.hit_column import HIT, HitRow, read_hits
+from skytext.table.hit_column import HitRow
 from skytext.table.image_column import image_identity
 from skytext.table.image_query import (
     Floats,
@@ -33,7 +33,8 @@ from skytext.table.image_query import (
 )
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import has_any, take
+from skytext.table.query import has_any
+from skytext.table.row_copy import Rows
 from skytext.table.vector_index import VECTOR_INDEX
 
 ImageMode = Literal["image", "image+dense"]
@@ -213,7 +214,7 @@ class ImageSearcher:
         return self._result(scores, fuse([scores.image, scores.text], "rrf"), k, exact=False)
 
     def _result(self, scores: Scores, ranked: Any, k: int, exact: bool) -> ImageSearchResult:
-        rows = list(read_hits(take(self.table, scores.ids, [HIT]).column(HIT)))
+        rows = Rows(self.table).hits(scores.ids)
         keys = np.array([row.image_id for row in rows], dtype=str)
         fused = self._descriptions is not None
         hits = [

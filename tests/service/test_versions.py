@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -312,3 +315,47 @@ def test_a_search_may_name_the_version_that_it_is_of(own: TableLocation) -> None
         assert linked == before
         gone = http.post("/v1/search", json={**asked, "version": last + 1})
         assert (gone.status_code, gone.json()["type"]) == (410, "urn:skytext:problem:version-gone")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def copies(made: SearchWorker, ok: str) -> float:
+    meter: Any = made._meter
+    found = re.search(rf'skytext_row_copies_total{{ok="{ok}"}} (\S+)', meter.text())
+    return float(found[1]) if found else 0.0
+
+
+def test_rows_of_the_live_version_are_copied(own: TableLocation, tmp_path: Path) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own, row_copy_dir=str(tmp_path / "copies"))
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    promote(own, last)
+    assert made.versions.refresh()
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    assert live(made.versions) == last
+    assert copies(made, "true") == 2
+    # Both are held, and either way there is nothing to copy.
+    rollback(own)
+    assert made.versions.refresh()
+    assert made.versions.live.rows_are_copied
+    assert not worker(own).versions.live.rows_are_copied
+
+
+def test_a_copy_that_fails_is_counted_and_tried_again_while_searches_go_on(
+    own: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skytext.service.row_copies._AGAIN_AFTER_S", 0.05)
+    in_the_way = tmp_path / "copies"
+    in_the_way.write_text("a file")
+    made = worker(own, row_copy_dir=str(in_the_way))
+    wait_until(lambda: copies(made, "false") >= 2)
+    assert not made.versions.live.rows_are_copied
+    in_the_way.unlink()
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    assert copies(made, "true") == 1

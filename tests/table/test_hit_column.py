@@ -25,7 +25,7 @@ def test_it_tells_what_the_columns_tell(tmp_path: Path) -> None:
         good_row("odd.jpg", gsd=float("inf"), datetime=TAKEN.replace(microsecond=0, year=1)),
     ]
     table = make_table(location(tmp_path / "table"), rows).dataset.to_table()
-    told = list(read_hits(table.column(HIT)))
+    told = list(read_hits(table.column(HIT).to_pylist()))
     for row, hit in zip(table.to_pylist(), told, strict=True):
         box = row["bbox"]
         assert hit == HitRow(

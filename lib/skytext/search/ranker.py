@@ -22,7 +22,6 @@ from skytext.table.query import (
     matching_ids,
     nearest,
     scan_variants,
-    take_variants,
     word_scores,
 )
 
@@ -61,7 +60,7 @@ class Ranker:
     def _rank_dense(self, depth: int) -> Ranking:
         wanted = depth if self._question.pooling == "max" else self._num_candidates(depth)
         ids, exact, complete = self._dense_ids(wanted)
-        variants = take_variants(self._table, ids)
+        variants = self._served.rows.variants(ids)
         scores = self._pooled(variants).max(axis=0)
         ranking = Ranking(variants.ids, scores, None, exact, complete, variants=variants)
         return ranking.first(depth)
@@ -90,7 +89,7 @@ class Ranker:
         lists = [self._text_list(words, num) for words in self._question.words]
         dense, exact, complete = self._dense_ids(num)
         ids = np.unique(np.concatenate([dense, *(found.ids for found in lists)]))
-        variants = take_variants(self._table, ids)
+        variants = self._served.rows.variants(ids)
         cosines = self._pooled(variants)
         bm25 = self._bm25(variants.ids, lists, num)
         if tops is None:

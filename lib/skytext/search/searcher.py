@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -18,10 +20,11 @@ from skytext.search.question import Questioner, find_named
 from skytext.search.ranker import cosines_of
 from skytext.search.subject import Question, Ranking, Served
 from skytext.search_request import Mode, SearchRequest
-from skytext.table.hit_column import HIT, HitRow, read_hits
+from skytext.table.hit_column import HitRow
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.query import Floats, has_any, metadata_names, take, take_variants
+from skytext.table.query import Floats, has_any, metadata_names, take
+from skytext.table.row_copy import copy_rows
 from skytext.table.vector_index import prewarm
 
 _KINDS = {
@@ -98,6 +101,31 @@ class Searcher:
     def warm(self) -> None:
         """Load the indexes into memory, so that the first search is as fast as the next."""
         prewarm(self.table.dataset)
+
+    def copy_rows(self, folder: Path, is_wanted: Callable[[], bool] = lambda: True) -> bool:
+        """Copy vectors and what hits tell to this machine's disk, and search by the copy then.
+
+        Answers stay the same, searches under way too; what was copied before is used again.
+
+        Args:
+            folder: on a local disk, with room for about 8 kB an image; tables may share it.
+            is_wanted: asked again and again; once it is not, nothing more is copied.
+
+        Returns:
+            Whether it was wanted to the end.
+
+        Raises:
+            OSError: it cannot be written, or the table's store does not answer.
+        """
+        copy = copy_rows(self.table, folder, is_wanted)
+        if copy is not None:
+            self._served.rows.use(copy)
+        return copy is not None
+
+    @property
+    def rows_are_copied(self) -> bool:
+        """Whether searches are answered from a copy of the rows."""
+        return self._served.rows.are_copied
 
     def search(
         self,
@@ -197,8 +225,8 @@ class Searcher:
         if not places:
             return ()
         ids = ranking.ids[[place for place, _ in places]]
-        rows = read_hits(take(self.table, ids, [HIT]).column(HIT))
-        scored = ranking.variants or take_variants(self.table, ids)
+        rows = self._served.rows.hits(ids)
+        scored = ranking.variants or self._served.rows.variants(ids)
         behind = ranking.ids[[place for _, others in places for place in others]]
         name_of: dict[int, str] = {}
         if len(behind):

@@ -13,6 +13,7 @@ from skytext.ranking import Pooling, best
 from skytext.search_request import Mode
 from skytext.table.images import ImagesTable
 from skytext.table.query import Floats, RowIds, Variants, count_matching
+from skytext.table.row_copy import Rows
 from skytext.table.vector_index import (
     TEXT_INDEX,
     VECTOR_INDEX,
@@ -32,6 +33,7 @@ class Served:
 
     Attributes:
         table: the version.
+        rows: what is fetched of its rows.
         facts: of its vector index; None where searches are exact.
         probing: how far a search by that index looks.
         covered: the vector index covers every row.
@@ -43,6 +45,7 @@ class Served:
     """
 
     table: ImagesTable
+    rows: Rows
     facts: VectorIndexFacts | None
     probing: Probing | None
     covered: bool
@@ -62,6 +65,7 @@ class Served:
         facts = read_facts(table.dataset)
         return cls(
             table=table,
+            rows=Rows(table),
             facts=facts,
             probing=None if facts is None else facts.probing(config),
             covered=facts is not None and is_covered(table.dataset, VECTOR_INDEX),

@@ -58,6 +58,9 @@ METRICS: Mapping[str, Metric] = {
     "skytext_table_version": Metric("gauge", "The version that a search replica serves."),
     "skytext_swaps_total": Metric("counter", "Changes of the served version, by result.", ("ok",)),
     "skytext_swap_seconds": Metric("histogram", "Opening and warming a version."),
+    "skytext_row_copies_total": Metric(
+        "counter", "Copies of a version's rows on this machine's disk, by result.", ("ok",)
+    ),
 }
 
 

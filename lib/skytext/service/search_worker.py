@@ -21,6 +21,7 @@ from skytext.search_request import SearchRequest
 from skytext.service.metrics import Meter, timed
 from skytext.service.problems import ProblemError
 from skytext.service.refusals import hands_back_refusals
+from skytext.service.row_copies import RowCopier
 from skytext.service.tracing import Carrier, span
 from skytext.service.versions import Follower, OtherModelError, Versions
 from skytext.table.hit_column import HIT
@@ -101,7 +102,13 @@ class SearchWorker:
             config.service.search_threads, thread_name_prefix="search"
         )
         self._about: tuple[int, dict[str, Any]] | None = None
-        self.versions = Versions(self._location, config.service, self._searcher, meter)
+        self._copier: RowCopier | None = None
+        if config.service.row_copy_dir is not None:
+            self._copier = RowCopier(config.service.row_copy_dir, meter)
+            self._copier.start()
+        self.versions = Versions(
+            self._location, config.service, self._searcher, meter, self._went_live
+        )
         self.follower = Follower(self.versions, config.service.poll_interval_s)
 
     def _searcher(self, table: ImagesTable) -> Searcher:
@@ -122,6 +129,10 @@ class SearchWorker:
         searcher.warm()
         self._identity = table.identity
         return searcher
+
+    def _went_live(self, searcher: Searcher) -> None:
+        if self._copier is not None:
+            self._copier.want(searcher)
 
     @property
     def private_names(self) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ class Versions:
         location: the table.
         config: which version, and how many.
         make_searcher: opens a version for searches and warms it.
+        went_live: is told which one requests go to from now on.
         meter: takes what changes.
 
     Raises:
@@ -47,11 +48,13 @@ class Versions:
         config: ServiceConfig,
         make_searcher: Callable[[ImagesTable], Searcher],
         meter: Meter,
+        went_live: Callable[[Searcher], None],
     ) -> None:
         self._location = location
         self._config = config
         self._make_searcher = make_searcher
         self._meter = meter
+        self._went_live = went_live
         self._session = open_session(config.index_cache_bytes)
         self._held: OrderedDict[int, Searcher] = OrderedDict()
         self._opening = threading.Lock()
@@ -59,6 +62,7 @@ class Versions:
         self._said: tuple[int, str] | None = None
         self._live = self._open(self._served_version())
         self._hold(self._live)
+        went_live(self._live)
 
     @property
     def live(self) -> Searcher:
@@ -87,6 +91,7 @@ class Versions:
             before, self._live = self._live.table.version, searcher
             self._refused = self._said = None
             self._hold(searcher)
+            self._went_live(searcher)
             seconds = time.perf_counter() - started
             self._meter.count("skytext_swaps_total", ok="true")
             self._meter.observe("skytext_swap_seconds", seconds)
