@@ -72,6 +72,24 @@ def test_every_make_target_of_the_readme_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)", README))
-def test_every_file_that_the_readme_links_is_there(link: str) -> None:
-    assert (ROOT / link).is_file()
+def links() -> list[tuple[str, str]]:
+    """Return every link of a document to a file or a heading of ours, with the document."""
+    found = set()
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            found.add((str(page.relative_to(ROOT)), link))
+    return sorted(found)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what the headings of a page are linked by."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("page", "link"), links())
+def test_what_a_page_links_is_there(page: str, link: str) -> None:
+    name, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / name if name else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)

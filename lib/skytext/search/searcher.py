@@ -59,6 +59,7 @@ class Searcher:
             )
         self.table = table
         self._config = search or SearchConfig()
+        self._said_config = self._config.model_dump_json()
         self._served = Served.of_table(table, index or IndexConfig())
         self._questioner = Questioner(table, embedder, self._config)
         self._there: set[Need] = set()
@@ -216,7 +217,7 @@ class Searcher:
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
         """Return what tells a search from others, the page apart."""
-        said = f"{request.fingerprint()} {mode} {self._config.model_dump_json()}"
+        said = f"{request.fingerprint()} {mode} {self._said_config}"
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def _hits(

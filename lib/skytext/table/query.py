@@ -104,7 +104,8 @@ def nearest(
         condition = where.sql()
     query = {
         "column": "vectors",
-        "q": vector,
+        # As Arrow: Lance would copy an array of NumPy twice, for a third of a millisecond.
+        "q": pa.array(vector, pa.float32()),
         "k": probing.num_candidates(k),
         "metric": "cosine",
     }

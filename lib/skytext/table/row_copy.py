@@ -119,13 +119,18 @@ class RowCopy:
     def _places(self, ids: RowIds) -> Iterator[tuple[int, _Batch, int]]:
         """Yield the place of an id among ``ids``, and where its row is, for rows that are here."""
         numbers = np.searchsorted(self._firsts, ids, side="right") - 1
-        for i, (row_id, number) in enumerate(zip(ids, numbers.tolist(), strict=True)):
+        offsets = ids - self._firsts[numbers] if len(self._firsts) else ids
+        places = zip(numbers.tolist(), offsets.tolist(), ids, strict=True)
+        for i, (number, place, row_id) in enumerate(places):
             if number < 0:
                 continue
             batch = self._batches[number]
-            place = int(np.searchsorted(batch.ids, row_id))
-            if place < len(batch.ids) and batch.ids[place] == row_id:
-                yield i, batch, place
+            if place >= len(batch.ids) or batch.ids[place] != row_id:
+                # Rows before it failed, or were deleted.
+                place = int(batch.ids.searchsorted(row_id))
+                if place == len(batch.ids) or batch.ids[place] != row_id:
+                    continue
+            yield i, batch, place
 
 
 def copy_rows(
