@@ -38,11 +38,11 @@ from skytext.table.index import build_indexes
 from skytext.table.query import Found
 from skytext.table.vector_index import read_facts
 from tests.rankings import column, dense_question, rank
-from tests.table.rows import DIM, failed_row, good_row, location, make_table, unit_vectors
+from tests.table.rows import ALWAYS, DIM, failed_row, good_row, location, make_table, unit_vectors
 from tests.test_search import GivenEmbedder, brute_force
 
 NUM_IMAGES = 300
-CONFIG = IndexConfig(vector="always")
+CONFIG = ALWAYS
 NASTY = [
     "S2",
     "it's",

@@ -92,7 +92,17 @@ def test_status_and_index_tell_of_an_index_on_image_vectors(
     make_searched(tmp_path / "t")
     status = skytext("status", tmp_path / "t").out
     assert "image vector index: none, searches are exact" in status
-    index = json.loads(skytext("index", tmp_path / "t", "--vector", "always", "--json").out)
+    index = json.loads(
+        skytext(
+            "index",
+            tmp_path / "t",
+            "--vector",
+            "always",
+            "--set",
+            "index.recall_queries=32",
+            "--json",
+        ).out
+    )
     facts = index["image_vector_index"]
     assert (facts["kind"], facts["recall_at_10"], facts["num_rows"]) == ("IVF_RQ", 1.0, 4)
     status = json.loads(skytext("status", tmp_path / "t", "--json").out)

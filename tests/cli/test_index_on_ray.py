@@ -18,7 +18,16 @@ from skytext.table.index import build_indexes, num_unindexed_rows
 from skytext.table.vector_index import VECTOR_INDEX, read_facts
 from tests.cli.conftest import Skytext
 from tests.rankings import column, dense_question, rank
-from tests.table.rows import DIM, committer, failed_row, good_row, location, stage, unit_vectors
+from tests.table.rows import (
+    ALWAYS,
+    DIM,
+    committer,
+    failed_row,
+    good_row,
+    location,
+    stage,
+    unit_vectors,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -43,7 +52,7 @@ def num_segments(table: ImagesTable) -> int:
 @pytest.mark.parametrize("kind", ["auto", pytest.param("IVF_PQ", marks=pytest.mark.proof)])
 def test_tasks_build_one_index(table: tuple[ImagesTable, Any], kind: Any) -> None:
     images, vectors = table
-    config = Config(index=IndexConfig(vector="always", kind=kind, num_workers=2))
+    config = Config(index=IndexConfig(vector="always", recall_queries=32, kind=kind, num_workers=2))
     report = build_indexes(images, config.index, vector_index_on_ray(config, None))
     built = ImagesTable.open(images.location)
     assert report.promoted
@@ -76,7 +85,8 @@ def test_the_command_builds_where_it_is_told_to(
         return real(uri, *arguments, **more)
 
     monkeypatch.setattr(index_stage.lance_ray, "create_index", create)
-    options = ["--vector", "always", "--json", "--ray-address", "auto"]
+    quick = ["--vector", "always", "--set", "index.recall_queries=32"]
+    options = [*quick, "--json", "--ray-address", "auto"]
     called = skytext("index", images.location.uri, *options)
     assert called.status == 0, called.err
     assert json.loads(called.out)["recall_at_10"] >= 0.98
@@ -87,13 +97,13 @@ def test_a_task_that_fails_fails_the_build_and_what_was_live_stays(
     table: tuple[ImagesTable, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, _ = table
-    good = build_indexes(images, IndexConfig(vector="always"))
+    good = build_indexes(images, ALWAYS)
 
     def fail(*arguments: Any, **more: Any) -> Any:
         raise RuntimeError("Vector index building failed:\nno space left")
 
     monkeypatch.setattr(index_stage.lance_ray, "create_index", fail)
-    config = Config(index=IndexConfig(vector="always"))
+    config = Config(index=ALWAYS)
     with pytest.raises(JobError, match=r"could not be built on Ray: .*: no space left"):
         build_indexes(images, config.index, vector_index_on_ray(config, None))
     served = ImagesTable.open_served(images.location)

@@ -289,7 +289,9 @@ def test_index_answers_people(skytext: Skytext, table: Path) -> None:
 
 
 def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> None:
-    index = answer(skytext("index", table, "--vector", "always", "--json"))
+    index = answer(
+        skytext("index", table, "--vector", "always", "--set", "index.recall_queries=32", "--json")
+    )
     assert index["vector"] == "IVF_RQ"
     assert index["recall_at_10"] == 1.0
     status = answer(skytext("status", table, "--json"))

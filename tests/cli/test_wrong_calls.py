@@ -233,7 +233,9 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("arguments", [["status", "table"], ["status", "table", "--json"]])
 def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> None:
     program = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A suite that runs in the background has it ignored, and its children with it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from skytext.cli import main, status\n"
         "def wait(_):\n"
         "    print('waiting', file=sys.stderr, flush=True)\n"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from skytext.config import IndexConfig, load_config
+from skytext.config import load_config
 from skytext.errors import (
     CapacityError,
     ConfigError,
@@ -48,7 +48,7 @@ from tests.pipeline.jobs import (
     with_ray,
 )
 from tests.sources.tars import make_tar
-from tests.table.rows import committer, good_rows, identity, location, stage
+from tests.table.rows import ALWAYS, committer, good_rows, identity, location, stage
 
 LEAKED = "someone elses words about a zeppelin"
 
@@ -248,7 +248,7 @@ def test_an_index_may_be_built_while_a_run_goes_on(tmp_path: Path) -> None:
         if progress.num_committed and not reports:
             table = open_table(tmp_path / "table")
             assert len(table.dataset.get_fragments()) >= 8
-            reports.append(build_indexes(table, IndexConfig(vector="always")))
+            reports.append(build_indexes(table, ALWAYS))
 
     summary = run_caption(plan, on_progress=index)
     (report,) = reports
@@ -259,7 +259,7 @@ def test_an_index_may_be_built_while_a_run_goes_on(tmp_path: Path) -> None:
     table = open_table(tmp_path / "table")
     assert summary.table_version == table.version
     assert num_unindexed_rows(table) == 30 - report.num_rows
-    again = build_indexes(table, IndexConfig(vector="always"))
+    again = build_indexes(table, ALWAYS)
     assert num_unindexed_rows(ImagesTable.open(plan.location, again.table_version)) == 0
     assert all(len(row["vectors"]) == 5 for row in rows(tmp_path / "table", "vectors"))
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from skytext.config import IndexConfig
 from skytext.schema import images_schema
 from skytext.sources.base import image_id
 from skytext.table.commit import Committer
@@ -21,6 +22,8 @@ from skytext.table.location import TableLocation
 from skytext.table.staging import StagedUnit, data_files, stage_rows, to_images_table
 
 DIM = 16
+# An index however few the rows, and few searches to measure it: seconds instead of half a minute.
+ALWAYS = IndexConfig(vector="always", recall_queries=32)
 
 
 def identity(model: str = "fake", fingerprint: str = "f" * 32) -> TableIdentity:

@@ -16,6 +16,7 @@ from skytext.table.index import build_indexes, num_unindexed_rows
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.vector_index import VECTOR_INDEX, index_names
 from tests.table.rows import (
+    ALWAYS,
     DIM,
     committer,
     good_row,
@@ -95,7 +96,7 @@ def test_of_two_writers_the_stale_one_commits_nothing(where: TableLocation) -> N
 def test_an_index_built_in_between_neither_conflicts_nor_is_lost(where: TableLocation) -> None:
     writer = committer(where)
     writer.commit([stage(where, good_rows(0, 300))])
-    report = build_indexes(ImagesTable.open(where), IndexConfig(vector="always"))
+    report = build_indexes(ImagesTable.open(where), ALWAYS)
     assert report.vector is not None
     names = index_names(ImagesTable.open(where).dataset)
     writer.commit([stage(where, good_rows(300, 7))])
@@ -135,7 +136,7 @@ def test_fragments_merged_in_between_stop_no_writer(where: TableLocation) -> Non
     writer = committer(where)
     writer.commit([stage(where, good_rows(30 * i, 30)) for i in range(10)])
     first = writer.version
-    report = build_indexes(ImagesTable.open(where), IndexConfig(vector="always"))
+    report = build_indexes(ImagesTable.open(where), ALWAYS)
     assert report.num_fragments == 1
     version = writer.commit([stage(where, good_rows(300, 7))])
     assert first is not None
@@ -152,7 +153,7 @@ def test_fragments_merged_in_between_stop_no_writer(where: TableLocation) -> Non
         (found,) = table.rows([row["image_id"]], ["member", "vectors"])
         assert found["member"] == row["member"]
         assert found["vectors"] == [pytest.approx(vector) for vector in row["vectors"]]
-    again = build_indexes(table, IndexConfig(vector="always"))
+    again = build_indexes(table, ALWAYS)
     assert num_unindexed_rows(ImagesTable.open(where, again.table_version)) == 0
 
 

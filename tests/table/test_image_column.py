@@ -7,7 +7,6 @@ import lance
 import numpy as np
 import pytest
 
-from skytext.config import IndexConfig
 from skytext.errors import CommitConflictError, JobError, TableError
 from skytext.table.commit import Committer
 from skytext.table.image_column import (
@@ -36,7 +35,16 @@ from tests.table.image_rows import (
     vectors_by_number,
 )
 from tests.table.image_rows import image_identity as ours
-from tests.table.rows import committer, failed_row, good_row, good_rows, location, make_table, stage
+from tests.table.rows import (
+    ALWAYS,
+    committer,
+    failed_row,
+    good_row,
+    good_rows,
+    location,
+    make_table,
+    stage,
+)
 
 
 @pytest.fixture
@@ -149,7 +157,7 @@ def test_vectors_of_rows_that_are_not_there_change_nothing(where: TableLocation)
 
 def test_merging_and_indexes_keep_the_vectors(where: TableLocation) -> None:
     embed_numbers(where, 0, 3, 4)
-    build_indexes(ImagesTable.open(where), IndexConfig(vector="always"))
+    build_indexes(ImagesTable.open(where), ALWAYS)
     embed_numbers(where, 1)
     table = ImagesTable.open(where)
     # The index on the descriptions still covers every row: another column was written.
@@ -290,7 +298,7 @@ def test_maintenance_in_the_middle_is_gone_past(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed_numbers(where, 2)
-    build_indexes(ImagesTable.open(where), IndexConfig(vector="always"))
+    build_indexes(ImagesTable.open(where), ALWAYS)
     version = ImagesTable.open(where).version
     staged = stage_numbers(where, [0, 3])
     real = lance.LanceDataset.commit
@@ -307,7 +315,7 @@ def test_maintenance_in_the_middle_is_gone_past(
 
 
 def test_a_caption_commit_goes_past_a_merge_of_indexed_fragments(where: TableLocation) -> None:
-    build_indexes(ImagesTable.open(where), IndexConfig(vector="always"))
+    build_indexes(ImagesTable.open(where), ALWAYS)
     writer = committer(where)
     merge_small_fragments(ImagesTable.open(where))
     writer.commit([stage(where, good_rows(6, 1))])

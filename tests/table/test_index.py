@@ -26,6 +26,7 @@ from skytext.table.vector_index import (
 )
 from tests.rankings import column, dense_question, rank
 from tests.table.rows import (
+    ALWAYS,
     DIM,
     committer,
     failed_row,
@@ -72,7 +73,7 @@ def test_from_the_threshold_on_there_is_a_vector_index(where: TableLocation) -> 
 
 def test_always_and_never_override_the_threshold(where: TableLocation) -> None:
     table = make_table(where, good_rows(0, 300))
-    assert build_indexes(table, IndexConfig(vector="always")).vector == "IVF_RQ"
+    assert build_indexes(table, ALWAYS).vector == "IVF_RQ"
     assert read_facts(ImagesTable.open(where).dataset) is not None
     dropped = build_indexes(
         ImagesTable.open(where), IndexConfig(vector="never", exact_below_rows=0)
@@ -121,7 +122,7 @@ def test_files_of_a_newer_format_are_no_obstacle(
         file.file_minor_version for f in table.dataset.get_fragments() for file in f.data_files()
     ]
     assert versions == [2] * 5 + [1] * 5
-    assert build_indexes(table, IndexConfig(vector="always")).num_fragments == 1
+    assert build_indexes(table, ALWAYS).num_fragments == 1
     rows = ImagesTable.open(where).dataset.to_table(columns=["member", "captions"]).to_pylist()
     assert sorted(row["member"] for row in rows) == sorted(r["member"] for r in good_rows(0, 30))
     assert all(row["captions"] for row in rows)
@@ -130,7 +131,7 @@ def test_files_of_a_newer_format_are_no_obstacle(
 def test_an_index_is_of_the_latest_version_whatever_its_caller_saw(where: TableLocation) -> None:
     stale = make_table(where, *[good_rows(30 * i, 30) for i in range(9)])
     committer(where).commit([stage(where, good_rows(270, 30))])
-    report = build_indexes(stale, IndexConfig(vector="always"))
+    report = build_indexes(stale, ALWAYS)
     assert report.num_rows == 300
     assert report.num_fragments == 1
     latest = ImagesTable.open(where)
@@ -299,7 +300,7 @@ def test_an_index_that_finds_too_little_is_dropped_and_nothing_changes_for_searc
 ) -> None:
     rng = np.random.default_rng(1)
     rows = [good_row(f"{i}", vectors=unit_vectors(rng, (2, DIM))) for i in range(600)]
-    good = build_indexes(make_table(where, rows), IndexConfig(vector="always"))
+    good = build_indexes(make_table(where, rows), ALWAYS)
     poor = IndexConfig(vector="always", num_partitions=20, nprobes=1, refine_factor=1)
     with pytest.raises(IndexRecallError, match=r"finds 0\.\d+ .* less than index.min_recall 0.98"):
         build_indexes(ImagesTable.open(where), poor)
@@ -326,9 +327,9 @@ def test_an_index_that_was_not_measured_is_not_used(where: TableLocation) -> Non
         raise KeyboardInterrupt
 
     table = make_table(where, good_rows(0, 300))
-    build_indexes(table, IndexConfig(vector="always"))
+    build_indexes(table, ALWAYS)
     with pytest.raises(KeyboardInterrupt):
-        build_indexes(table, IndexConfig(vector="always"), build_and_die)
+        build_indexes(table, ALWAYS, build_and_die)
     latest = ImagesTable.open(where)
     assert VECTOR_INDEX in index_names(latest.dataset)
     assert read_facts(latest.dataset) is None
@@ -338,7 +339,7 @@ def test_an_index_that_was_not_measured_is_not_used(where: TableLocation) -> Non
 def test_equal_images_spoil_no_measurement(where: TableLocation) -> None:
     vectors = unit_vectors(np.random.default_rng(3), (2, DIM))
     rows = [good_row(f"{i}", vectors=vectors) for i in range(500)]
-    report = build_indexes(make_table(where, rows), IndexConfig(vector="always"))
+    report = build_indexes(make_table(where, rows), ALWAYS)
     assert report.recall_at_10 == 1.0
 
 

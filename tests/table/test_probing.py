@@ -52,7 +52,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ImagesTable:
     rows = [
         good_row(f"{i}", vectors=unit_vectors(rng, (2, DIM)), gsd=float(i % 3)) for i in range(600)
     ]
-    build_indexes(make_table(where, rows), IndexConfig(vector="always", num_partitions=12))
+    build_indexes(
+        make_table(where, rows), IndexConfig(vector="always", recall_queries=32, num_partitions=12)
+    )
     return ImagesTable.open(where)
 
 
@@ -89,7 +91,9 @@ def test_the_build_stores_an_effort_or_the_partitions_that_were_given(table: Ima
         ({"nprobes": 5, "search_effort": 0.01}, None),
     ]
     for settings, effort in given:
-        config = IndexConfig(vector="always", num_partitions=12, min_recall=0, **settings)
+        config = IndexConfig(
+            vector="always", recall_queries=32, num_partitions=12, min_recall=0, **settings
+        )
         report = build_indexes(table, config)
         assert report.search_effort == effort
         assert report.nprobes == settings.get("nprobes", report.nprobes)

@@ -21,6 +21,7 @@ from skytext.table.staging import StagedUnit
 from skytext.table.vector_index import VECTOR_INDEX, index_names
 from tests.rankings import column, dense_question, rank
 from tests.table.rows import (
+    ALWAYS,
     committer,
     failed_row,
     good_row,
@@ -118,7 +119,9 @@ def test_an_image_whose_row_is_gone_already_takes_nothing_with_it(where: TableLo
 
 def test_an_index_stays_good_while_rows_are_replaced(where: TableLocation) -> None:
     make_table(where, good_rows(0, 290), [failed_row(f"bad{i}.jpg") for i in range(10)])
-    build_indexes(ImagesTable.open(where), IndexConfig(vector="always", exact_below_rows=0))
+    build_indexes(
+        ImagesTable.open(where), IndexConfig(vector="always", recall_queries=32, exact_below_rows=0)
+    )
     names = index_names(ImagesTable.open(where).dataset)
     assert VECTOR_INDEX in names
     vector = [[1.0] + [0.0] * 15]
@@ -139,7 +142,7 @@ def test_an_index_stays_good_while_rows_are_replaced(where: TableLocation) -> No
             found = column(table, rank(table, dense_question(query, exact=exact), 3))
             assert found[0] == member
             assert "00008.jpg" not in found
-    report = build_indexes(table, IndexConfig(vector="always"))
+    report = build_indexes(table, ALWAYS)
     assert num_unindexed_rows(ImagesTable.open(where, report.table_version)) == 0
     assert statuses(where)["bad3.jpg"] == "ok"
 
