@@ -134,8 +134,12 @@ def filtered(bench: Bench) -> dict[str, Any]:
     """Ask for images of a collection that one in a thousand belongs to."""
     questions = bench.questions(bench.num_images, bench.num_queries, rare=True)
     found = {}
-    for name in ("skytext", "lancedb"):
-        built = _folder(bench, name, bench.num_images)
+    for name, builder in (
+        ("skytext", "skytext"),
+        ("skytext-copied", "skytext"),
+        ("lancedb", "lancedb"),
+    ):
+        built = _folder(bench, builder, bench.num_images)
         if (built / "built.json").exists():
             side = f"{name}-filtered"
             found[name] = _side(side, "serve", bench, bench.num_images, built, questions)

@@ -30,9 +30,15 @@ from skytext.filters import make_filter
 from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 
+_RARE = make_filter(collections=[RARE_COLLECTION])
+
 
 def _skytext_filtered() -> System:
-    return Skytext(where=make_filter(collections=[RARE_COLLECTION]))
+    return Skytext(where=_RARE)
+
+
+def _skytext_copied_filtered() -> System:
+    return SkytextCopied(where=_RARE)
 
 
 def _lancedb_filtered() -> System:
@@ -48,6 +54,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "faiss-hnsw": FaissHnsw,
     "lancedb": LanceDb,
     "skytext-filtered": _skytext_filtered,
+    "skytext-copied-filtered": _skytext_copied_filtered,
     "lancedb-filtered": _lancedb_filtered,
 }
 
