@@ -161,8 +161,8 @@ class ServiceConfig(Section):
     row_copy_dir: Path | None = Field(
         None,
         description="A folder on the local disk of each machine that searches, for a copy of the "
-        "vectors and of what hits tell, about 8 kB an image: searches then read nothing else of "
-        "the table but its indexes; null: rows are read from the table.",
+        "vectors and of what hits tell, about 8 kB an image: a search by the indexes then fetches "
+        "neither from the table; null: rows are read from the table.",
     )
     search_threads: PositiveInt = Field(2, description="Searches at once in a search replica.")
     embed_batch_wait_s: float = Field(

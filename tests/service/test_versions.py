@@ -359,3 +359,28 @@ def test_a_copy_that_fails_is_counted_and_tried_again_while_searches_go_on(
     in_the_way.unlink()
     wait_until(lambda: made.versions.live.rows_are_copied)
     assert copies(made, "true") == 1
+
+
+def test_the_thread_that_copies_outlives_what_nobody_thought_of(
+    own: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skytext.service.row_copies._AGAIN_AFTER_S", 0.05)
+    copy_rows = Searcher.copy_rows
+    errors = [RuntimeError("not thought of")]
+
+    def broken_once(searcher: Searcher, *args: Any) -> bool:
+        if errors:
+            raise errors.pop()
+        return copy_rows(searcher, *args)
+
+    monkeypatch.setattr(Searcher, "copy_rows", broken_once)
+    made = worker(own, row_copy_dir=str(tmp_path / "copies"))
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    assert copies(made, "false") == 1
+
+
+def test_a_table_that_is_not_there_leaves_no_thread(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(TableError):
+        worker(TableLocation(str(tmp_path / "nothing")), row_copy_dir=str(tmp_path / "copies"))
+    assert "copy-rows" not in {thread.name for thread in set(threading.enumerate()) - before}

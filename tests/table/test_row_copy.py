@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lance
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from skytext.table import row_copy
@@ -14,7 +15,16 @@ from skytext.table.images import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.query import RowIds, take_variants
 from skytext.table.row_copy import RowCopy, Rows, copy_rows
-from tests.table.rows import DIM, failed_row, good_row, location, make_table, unit_vectors
+from tests.table.image_rows import embed_numbers
+from tests.table.rows import (
+    DIM,
+    failed_row,
+    good_row,
+    good_rows,
+    location,
+    make_table,
+    unit_vectors,
+)
 
 NUM_ROWS = 50
 
@@ -118,6 +128,41 @@ def test_a_later_version_copies_only_what_is_new(where: TableLocation, folder: P
     assert_same(old, copied(old, folder))
 
 
+def test_images_may_be_embedded_without_a_copy_anew(folder: Path, tmp_path: Path) -> None:
+    where = location(tmp_path / "embedded")
+    make_table(where, good_rows(0, 6), good_rows(6, 6))
+    copied(ImagesTable.open(where), folder)
+    first = files_of(folder)
+    embed_numbers(where, 1, 2, 7)
+    table = ImagesTable.open(where)
+    assert_same(table, copied(table, folder))
+    assert files_of(folder) == first
+
+
+def test_a_column_that_is_written_anew_is_copied_anew(where: TableLocation, folder: Path) -> None:
+    table = ImagesTable.open(where)
+    before = copied(table, folder)
+    old, first = ImagesTable.open(where), files_of(folder)
+    table.dataset.update({"hit": "replace(hit, 'file', 'other')"}, where="gsd < 9")
+    table = ImagesTable.open(where)
+    assert_same(table, copied(table, folder))
+    assert files_of(folder).keys() != first.keys()
+    # In place, as `LanceFragment.update_columns` writes it, too.
+    fragment = table.dataset.get_fragments()[0]
+    rows = fragment.to_table(columns=["image_id", "hit"], filter="status = 'ok'")
+    texts = pc.replace_substring(rows.column("hit"), "river", "brook")
+    metadata, fields = fragment.update_columns(
+        rows.set_column(1, "hit", texts), left_on="image_id", right_on="image_id"
+    )
+    operation = lance.LanceOperation.Update(updated_fragments=[metadata], fields_modified=fields)
+    lance.LanceDataset.commit(table.dataset.uri, operation, read_version=table.version)
+    table = ImagesTable.open(where)
+    after = copied(table, folder)
+    assert_same(table, after)
+    assert any("brook" in hit.captions[0][2] for hit in after.hits(row_ids(table, "status = 'ok'")))
+    assert_same(old, before)
+
+
 def test_tables_share_a_folder(where: TableLocation, folder: Path, tmp_path: Path) -> None:
     other = location(tmp_path / "other")
     make_table(other, [good_row(f"{i}.jpg") for i in range(5)])
@@ -136,6 +181,15 @@ def test_one_that_is_no_longer_wanted_ends(where: TableLocation, folder: Path) -
     assert_same(table, copied(table, folder))
 
 
+def test_one_that_was_overtaken_while_it_waited_removes_nothing(
+    where: TableLocation, folder: Path
+) -> None:
+    copied(ImagesTable.open(where), folder)
+    there = files_of(folder)
+    assert copy_rows(ImagesTable.open(where, 1), folder, lambda: False) is None
+    assert files_of(folder) == there
+
+
 def test_one_that_was_cut_off_is_made_again(where: TableLocation, folder: Path) -> None:
     table = ImagesTable.open(where)
     copied(table, folder)
@@ -144,6 +198,18 @@ def test_one_that_was_cut_off_is_made_again(where: TableLocation, folder: Path) 
     path.rename(path.with_suffix(".unfinished"))
     assert_same(table, copied(table, folder))
     assert not list(folder.glob("*/*.unfinished"))
+
+
+def test_one_that_is_damaged_is_made_again_at_the_next_try(
+    where: TableLocation, folder: Path
+) -> None:
+    table = ImagesTable.open(where)
+    copied(table, folder)
+    path = next(folder.glob("*/*.arrow"))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="Arrow"):
+        copy_rows(table, folder)
+    assert_same(table, copied(table, folder))
 
 
 def test_a_disk_that_takes_no_more_is_an_error(
@@ -187,5 +253,13 @@ def test_several_at_once_make_it_once(
 def test_a_table_of_failures_has_nothing_to_copy(folder: Path, tmp_path: Path) -> None:
     where = location(tmp_path / "failures")
     make_table(where, [failed_row(f"{i}.jpg") for i in range(3)])
+    table = ImagesTable.open(where)
+    assert_same(table, copied(table, folder))
+
+
+def test_rows_without_any_vector_are_left_out(folder: Path, tmp_path: Path) -> None:
+    where = location(tmp_path / "empty")
+    nothing = np.empty((0, DIM), np.float32)
+    make_table(where, [good_row("0.jpg"), good_row("1.jpg", vectors=nothing), good_row("2.jpg")])
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))

@@ -7,7 +7,6 @@ import threading
 import time
 from pathlib import Path
 
-from skytext.errors import SkytextError
 from skytext.search import Searcher
 from skytext.service.metrics import Meter
 
@@ -54,7 +53,7 @@ class RowCopier(threading.Thread):
         try:
             if not searcher.copy_rows(self._folder, lambda: self._wanted is searcher):
                 return False
-        except (SkytextError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  (a thread that ended would never try again)
             self._meter.count("skytext_row_copies_total", ok="false")
             _log.error("rows cannot be copied", extra={"version": version, "error": str(error)})
             return False

@@ -105,10 +105,12 @@ class SearchWorker:
         self._copier: RowCopier | None = None
         if config.service.row_copy_dir is not None:
             self._copier = RowCopier(config.service.row_copy_dir, meter)
-            self._copier.start()
         self.versions = Versions(
             self._location, config.service, self._searcher, meter, self._went_live
         )
+        if self._copier is not None:
+            # Now that there is such a table: nothing else ends the thread.
+            self._copier.start()
         self.follower = Follower(self.versions, config.service.poll_interval_s)
 
     def _searcher(self, table: ImagesTable) -> Searcher:

@@ -5,7 +5,7 @@ hits tell. Lance reads every one of them by itself, from object storage with a r
 is mapped into memory, where a row is found without a call: as exact, for 8 kB of disk an image with
 five vectors of 384 numbers (docs/benchmarks.md).
 
-One Arrow file a fragment, named by the files that the fragment is made of, which never change: a
+One Arrow file a fragment, named by the files that hold these columns of it, which never change: a
 later version copies only what is new.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
-from lance import LanceFragment
+from lance import LanceDataset, LanceFragment
 from numpy.typing import NDArray
 
 from skytext.table.hit_column import HIT, HitRow, read_hits
@@ -103,8 +103,10 @@ class RowCopy:
         """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
         here, found = [], []
         for i, batch, place in self._places(ids):
-            here.append(i)
-            found.append(batch.vectors[batch.ends[place] : batch.ends[place + 1]])
+            vectors = batch.vectors[batch.ends[place] : batch.ends[place + 1]]
+            if len(vectors):
+                here.append(i)
+                found.append(vectors)
         if not found:
             nothing = np.empty((0, self._dim), np.float32)
             return Variants(ids[:0], nothing, np.empty(0, np.intp))
@@ -154,8 +156,14 @@ def copy_rows(
     """
     own = folder / hashlib.sha256(table.location.uri.encode()).hexdigest()[:16]
     own.mkdir(parents=True, exist_ok=True)
+    fields = _field_ids(table.dataset)
     with FileLock(own / "lock"):
-        fragments = {_name(fragment): fragment for fragment in table.dataset.get_fragments()}
+        # Whoever waited may have been overtaken: what a later version has copied is not to go.
+        if not is_wanted():
+            return None
+        fragments = {
+            _name(fragment, fields): fragment for fragment in table.dataset.get_fragments()
+        }
         for path in own.iterdir():
             if path.name != "lock" and path.name not in fragments:
                 path.unlink()
@@ -166,11 +174,27 @@ def copy_rows(
         return RowCopy([own / name for name in fragments], table.identity.dim)
 
 
-def _name(fragment: LanceFragment) -> str:
-    """Return the file of a fragment: by the files of its rows, and by which of them are gone."""
+def _field_ids(dataset: LanceDataset) -> list[int]:
+    """Return Lance's ids of the columns, and of what they are made of."""
+    found = []
+    fields = [field for field in dataset.lance_schema.fields() if field.name() in _COLUMNS]
+    while fields:
+        field = fields.pop()
+        found.append(field.id())
+        fields.extend(field.children())
+    return sorted(found)
+
+
+def _name(fragment: LanceFragment, fields: list[int]) -> str:
+    """Return the file of a fragment: by all that decides which rows are in it, and what they hold.
+
+    Files of other columns do not, so that images may be embedded without a copy anew.
+    """
     metadata = fragment.metadata.to_json()
-    made_of = [metadata["id"], metadata["files"], metadata["deletion_file"]]
-    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode())
+    files = [file for file in metadata["files"] if not set(fields).isdisjoint(file["fields"])]
+    of_rows = [metadata.get(key) for key in ("id", "deletion_file", "overlays", "row_id_meta")]
+    made_of = [_COLUMNS, fields, files, of_rows]
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
     return f"{digest.hexdigest()[:32]}.arrow"
 
 
@@ -201,7 +225,12 @@ def _write(
 
 
 def _map(path: Path, dim: int) -> Iterator[_Batch]:
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    except pa.ArrowInvalid:
+        # Damaged: the next try is to write it again, and not to fail for ever.
+        path.unlink(missing_ok=True)
+        raise
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
         lists = batch.column("vectors")
