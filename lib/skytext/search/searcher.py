@@ -109,7 +109,7 @@ class Searcher:
         Answers stay the same, searches under way too; what was copied before is used again.
 
         Args:
-            folder: on a local disk, with room for about 8 kB an image; tables may share it.
+            folder: on a local disk, with room for about 11 kB an image; tables may share it.
             is_wanted: asked again and again; once it is not, nothing more is copied.
 
         Returns:

@@ -2,8 +2,8 @@
 
 A search fetches some forty rows from anywhere in the table: its candidates' vectors, and what its
 hits tell. Lance reads every one of them by itself, from object storage with a request each. A copy
-is mapped into memory, where a row is found without a call: as exact, for 8 kB of disk an image with
-five vectors of 384 numbers (docs/benchmarks.md).
+is mapped into memory, where a row is found without a call: as exact, for 11 kB of disk an image of
+five long variants, vectors of 384 numbers (docs/benchmarks.md).
 
 One Arrow file a fragment, named by the files that hold these columns of it, which never change: a
 later version copies only what is new.
