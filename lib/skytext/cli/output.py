@@ -13,11 +13,13 @@ from rich.progress import (
     BarColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from skytext.pipeline import Progress as JobProgress
@@ -38,6 +40,14 @@ def note(text: str) -> None:
     notes.print(text, markup=False, soft_wrap=True)
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, once anything is known of it."""
+
+    def render(self, task: Task) -> Text:
+        shown = super().render(task)
+        return shown if task.total is None else shown.append(" left")
+
+
 @contextmanager
 def job_progress() -> Iterator[Callable[[JobProgress], None]]:
     """Show a captioning run: share, images, rate, time left, and what was just seen.
@@ -51,8 +61,8 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
         TaskProgressColumn(),
         TextColumn("{task.fields[images]} images  {task.fields[rate]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("so far"),
+        _TimeLeft(),
         console=notes,
         transient=True,
         disable=not notes.is_terminal,
