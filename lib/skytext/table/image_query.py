@@ -15,7 +15,7 @@ from skytext.config import IndexConfig
 from skytext.filters import Condition
 from skytext.table.image_column import IMAGE_VECTOR_INDEX
 from skytext.table.images import IMAGE_VECTOR, ImagesTable
-from skytext.table.query import count_matching, take
+from skytext.table.query import count_matching, near, take
 from skytext.table.vector_index import NEIGHBOURS, Probing, VectorIndexFacts, read_facts
 
 # As for the descriptions' vectors: up to here an exact answer is worth what it costs more.
@@ -175,11 +175,7 @@ def ask_index(
         probing: how far to look.
         where: only rows that it lets through are found.
     """
-    options: dict[str, Any] = {"refine_factor": probing.refine_factor}
-    if probing.effort is None:
-        options["nprobes"] = probing.nprobes
-    else:
-        options["search_effort"] = probing.effort
+    options = {"refine_factor": probing.refine_factor} | probing.partitions()
     # What an index finds is measured on ten: fewer are looked for as ten are.
     ids, cosines = _ask(table, column, vector, max(k, NEIGHBOURS), options, where)
     return ids[:k], cosines[:k]
@@ -198,7 +194,7 @@ def _ask(
     scanner = table.dataset.scanner(
         columns=["_distance"],
         with_row_id=True,
-        nearest={"column": column, "q": vector, "k": k, "metric": "cosine"} | options,
+        nearest=near(column, vector, k) | options,
         filter=None if where is None else where.sql(),
         prefilter=where is not None,
     )

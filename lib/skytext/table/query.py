@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -102,17 +102,7 @@ def nearest(
     condition = None if where is None and covered else _condition(where)
     if where is not None and covered:
         condition = where.sql()
-    query = {
-        "column": "vectors",
-        # As Arrow: Lance would copy an array of NumPy twice, for a third of a millisecond.
-        "q": pa.array(vector, pa.float32()),
-        "k": probing.num_candidates(k),
-        "metric": "cosine",
-    }
-    if probing.effort is None:
-        query["nprobes"] = probing.nprobes
-    else:
-        query["search_effort"] = probing.effort
+    query = near("vectors", vector, probing.num_candidates(k)) | probing.partitions()
     scanner = table.dataset.scanner(
         columns=["_distance"],
         with_row_id=True,
@@ -124,6 +114,12 @@ def nearest(
     found = scanner.to_table()
     distances = found.column("_distance").to_numpy(zero_copy_only=False)
     return Found(_ids(found), np.asarray(1 - distances, np.float32))
+
+
+def near(column: str, vector: Floats, k: int) -> dict[str, Any]:
+    """Return Lance's ``nearest`` for the ``k`` rows near a vector of a column."""
+    # As Arrow: Lance would copy an array of NumPy twice, for a third of a millisecond.
+    return {"column": column, "q": pa.array(vector, pa.float32()), "k": k, "metric": "cosine"}
 
 
 def word_scores(

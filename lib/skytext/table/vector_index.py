@@ -87,6 +87,12 @@ class Probing:
         """
         return max(k, NEIGHBOURS) * self.refine_factor
 
+    def partitions(self) -> dict[str, Any]:
+        """Return the argument of Lance's ``nearest`` that says which partitions are looked into."""
+        if self.effort is None:
+            return {"nprobes": self.nprobes}
+        return {"search_effort": self.effort}
+
     def widened(self, part: float, num_partitions: int) -> Probing:
         """Return it for a search among a part of the rows, over 0 to 1.
 
