@@ -63,7 +63,12 @@ class EngineConfig(Section):
         description="CPUs an engine asks Ray for; on a CPU build: the cores that it computes on.",
     )
     tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy.")
-    dtype: str = Field("auto", description="As vLLM's: auto takes the checkpoint's.")
+    dtype: str = Field(
+        "auto",
+        description="Precision of weights and cache, as vLLM names it. auto: on a GPU the "
+        "checkpoint's own; on a CPU bfloat16 where the processor multiplies it natively, else "
+        "float32, which needs twice the memory.",
+    )
     max_model_len: PositiveInt | None = Field(
         None, description="Longest prompt and answer, in tokens; null: what the checkpoint says."
     )

@@ -40,6 +40,28 @@ def test_a_cpu_engine_runs_eagerly_in_small_blocks() -> None:
     assert "gpu_memory_utilization" not in options
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({"avx2": True}, "float32"),
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+    ],
+)
+def test_auto_on_a_cpu_is_what_the_processor_multiplies_natively(
+    capabilities: dict[str, bool], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    assert engine_options(EngineConfig(), LOCAL, device="cpu")["dtype"] == precision
+    assert engine_options(EngineConfig(), HUB, device="cuda")["dtype"] == "auto"
+
+
+def test_a_precision_that_was_asked_for_is_kept_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True})
+    options = engine_options(EngineConfig(dtype="bfloat16"), LOCAL, device="cpu")
+    assert options["dtype"] == "bfloat16"
+
+
 def test_what_a_person_names_has_the_last_word() -> None:
     config = EngineConfig(
         options={"quantization": "fp8_per_tensor", "enable_prefix_caching": False}

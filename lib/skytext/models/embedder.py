@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skytext.config import EmbedConfig
 from skytext.errors import ModelError
 from skytext.models.identity import ModelIdentity
+from skytext.models.precision import native_precision
 from skytext.models.torchvision_ops import declare_missing_ops
 
 
@@ -118,7 +119,7 @@ def load_sentence_transformer(
     # A bar for a hundred small tensors, in the middle of an answer, helps nobody.
     transformers_logging.disable_progress_bar()
     device = _device(num_gpus)
-    precision = _native_precision(device) if dtype == "auto" else dtype
+    precision = native_precision(device) if dtype == "auto" else dtype
     try:
         loaded = SentenceTransformer(
             model.source,
@@ -145,14 +146,3 @@ def _device(num_gpus: float) -> str:
     import torch
 
     return "cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu"
-
-
-def _native_precision(device: str) -> str:
-    """Return bfloat16 where the device multiplies it natively; emulated, it is slower."""
-    import torch
-
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    capability = torch.cpu.get_capabilities()
-    native = capability.get("amx_bf16") or capability.get("avx512_bf16")
-    return "bfloat16" if native else "float32"

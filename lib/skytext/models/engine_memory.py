@@ -55,7 +55,8 @@ _CPU_ADVICE = (
     (
         r"[Mm]emory",
         f"lower caption.engine.cpu_kv_cache_gib ({{cpu_kv_cache_gib}}), {_MODEL_LEN} or "
-        f"{_NUM_SEQS}, or free some of the machine's memory",
+        f"{_NUM_SEQS}, set caption.engine.dtype ({{dtype}}) to bfloat16, or free some of the "
+        "machine's memory",
     ),
 )
 

@@ -14,6 +14,7 @@ from skytext.errors import ConfigError, ModelError
 from skytext.models.engine_memory import memory_advice
 from skytext.models.engine_plugin import CORES_VARIABLE, PARENT_VARIABLE, REPORT_VARIABLE
 from skytext.models.identity import ModelIdentity
+from skytext.models.precision import native_precision
 from skytext.models.processes import EngineProcesses, start_limit
 
 # A block must be no longer than the part of the prompt that variants share, or nothing is shared;
@@ -84,6 +85,9 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
         "stream_interval": _TOKENS_PER_SIGN,
     }
     if device == "cpu":
+        if config.dtype == "auto":
+            # vLLM's own `auto` takes bfloat16 on every processor.
+            options["dtype"] = native_precision(device)
         options["block_size"] = _CPU_BLOCK_SIZE
         # Compiled, the model starts later, needs a C++ compiler on every machine, and torch 2.13's
         # fails where the environment's path holds a space.
