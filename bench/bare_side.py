@@ -10,13 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from skytext.archive import discover, read_shard
+from skytext.captions.captioner import Ask
 from skytext.cli.options import parse_settings
-from skytext.config import Config, load_config
-from skytext.images import decode_rgb, normalise
-from skytext.models.captioner import Ask
+from skytext.config.settings import Config, load_config
 from skytext.models.factory import make_captioner
-from skytext.models.identity import caption_model, prompt_of
-from skytext.sources import discover, read_shard
+from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.pixels.decode import decode_rgb, normalise
 
 
 def read_images(archive: Path) -> list[Image.Image]:

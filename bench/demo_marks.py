@@ -24,11 +24,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from skytext.captions import FINISH_STOP
+from skytext.captions.parsing import FINISH_STOP
 from skytext.demo.queries import fact_set, question
-from skytext.demo.scenes import HELD_OUT_SEED, Scene, make_scene
-from skytext.demo.score import FIELDS, DescriptionScore, score_description, summarise
+from skytext.demo.scenes.generate import HELD_OUT_SEED, Scene, make_scene
 from skytext.demo.shards import TRUTH_NAME, write_shards
+from skytext.demo.training.score import FIELDS, DescriptionScore, score_description, summarise
 
 FIRST_SEED = HELD_OUT_SEED + 200_000
 """Of the scenes that the published marks are of."""
@@ -99,8 +99,9 @@ def _parse(text: str, finish_reason: str | None) -> dict[str, str] | None:
 
 
 def _run_product(archive: Path, table: Path) -> dict[str, Any]:
-    from skytext.config import load_config
-    from skytext.pipeline import plan_caption, run_caption
+    from skytext.config.settings import load_config
+    from skytext.run.caption_plan import plan_caption
+    from skytext.run.caption_run import run_caption
 
     summary = run_caption(plan_caption([str(archive)], str(table), load_config(None, {})))
     return {
@@ -118,7 +119,7 @@ def _numbers(archive: Path) -> dict[tuple[str, str], int]:
 
 
 def _read_table(table: Path, archive: Path) -> Described:
-    from skytext.table.images import ImagesTable
+    from skytext.table.images_dataset import ImagesTable
     from skytext.table.location import TableLocation
 
     numbers = _numbers(archive)
@@ -152,7 +153,7 @@ def _all_right(score: DescriptionScore) -> bool:
 
 def _by_kind(scenes: list[Scene], described: Described) -> dict[str, dict[str, float]]:
     """Return recall and precision of every kind of object, the worst recall first."""
-    from skytext.demo.score import read_description
+    from skytext.demo.training.score import read_description
 
     there, named, both = Counter[str](), Counter[str](), Counter[str]()
     for number, found in described.items():

@@ -58,8 +58,9 @@ def compare(
 @app.command()
 def one(archive: str, table: str) -> None:
     """Run one job in this process, and print its own peak memory."""
-    from skytext.config import load_config
-    from skytext.pipeline import plan_caption, run_caption
+    from skytext.config.settings import load_config
+    from skytext.run.caption_plan import plan_caption
+    from skytext.run.caption_run import run_caption
 
     config = load_config(None, {"caption.model": "fake", "embed.model": "fake"})
     summary = run_caption(plan_caption([archive], table, config))

@@ -9,8 +9,10 @@ from typing import Any
 import psutil
 
 from skytext.cli.options import parse_settings
-from skytext.config import load_config
-from skytext.pipeline import Progress, plan_caption, run_caption
+from skytext.config.settings import load_config
+from skytext.run.caption_plan import plan_caption
+from skytext.run.caption_run import run_caption
+from skytext.run.progress import Progress
 
 
 def cpu_seconds() -> dict[str, float]:

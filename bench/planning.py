@@ -49,20 +49,20 @@ def plan(
 
 
 def _build(archive: Path, table: Path, num_shards: int, images_per_shard: int) -> None:
-    from skytext.environment import prepare_libraries
+    from skytext.config.environment import prepare_libraries
 
     prepare_libraries()
-    from skytext.config import load_config
-    from skytext.pipeline import plan_caption
+    from skytext.config.settings import load_config
+    from skytext.run.caption_plan import plan_caption
 
     archive.mkdir()
     for i in range(num_shards):
         (archive / f"{i:06d}.tar").touch()
     config = load_config(None, {"caption.model": "fake", "embed.model": "fake"})
     planned = plan_caption([str(archive)], str(table), config)
-    from skytext.table.commit import Committer
+    from skytext.table.commits.commit_rows import Committer
+    from skytext.table.commits.stage_rows import stage_rows, to_images_table
     from skytext.table.manifest import MANIFEST, write_manifest
-    from skytext.table.staging import stage_rows, to_images_table
 
     committer = Committer(planned.location, planned.identity, None)
     pending = []
@@ -78,8 +78,8 @@ def _build(archive: Path, table: Path, num_shards: int, images_per_shard: int) -
 
 
 def _rows(shard: Any, count: int, fingerprint: str) -> pa.Table:
-    from skytext.schema import images_schema
-    from skytext.sources import image_id
+    from skytext.archive import image_id
+    from skytext.table.schema import images_schema
 
     members = [f"{i:08d}.jpg" for i in range(count)]
     vectors = np.full((count, _DIM), _DIM**-0.5, np.float32)

@@ -11,10 +11,10 @@ from typing import Any
 from PIL import Image
 
 from bench.bare_side import read_images
-from skytext.config import Config, load_config
-from skytext.models.captioner import Ask, Engine
+from skytext.captions.captioner import Ask, Engine
+from skytext.config.settings import Config, load_config
 from skytext.models.factory import make_captioner
-from skytext.models.identity import caption_model, prompt_of
+from skytext.models.fingerprints import caption_model, prompt_of
 
 
 async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str, Any]]:

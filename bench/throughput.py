@@ -53,7 +53,7 @@ def main(
 
 
 def _generate(archive: Path, num_images: int) -> None:
-    from skytext.demo.scenes import HELD_OUT_SEED
+    from skytext.demo.scenes.generate import HELD_OUT_SEED
     from skytext.demo.shards import write_shards
 
     write_shards(archive, num_images=num_images, images_per_shard=128, seed=HELD_OUT_SEED)

@@ -1,5 +1,5 @@
 """The application of this checkout: ``serve run serve.app:build table=TABLE``."""
 
-from skytext.service.build import build
+from skytext.service.replicas.serve_application import build
 
 __all__ = ["build"]

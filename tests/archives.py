@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from tests.sources.tars import Entry, make_tar
+from tests.archive.formats.tars import Entry, make_tar
 
 
 def jpeg(seed: int, size: tuple[int, int] = (48, 32)) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from skytext.cli import app
-from skytext.config import load_config, reference
+from skytext.config.settings import load_config, reference
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

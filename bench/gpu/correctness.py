@@ -17,8 +17,8 @@ from PIL import Image
 
 from bench.gpu.cases import Scale
 from bench.gpu.engines import OfflineEngine
-from skytext.config import Config
-from skytext.models.identity import DEMO_CHECKPOINT
+from skytext.config.settings import Config
+from skytext.models.fingerprints import DEMO_CHECKPOINT
 
 MAX_NATS = 0.05
 _NUM_TOKENS = 160

@@ -12,11 +12,11 @@ from PIL import Image
 from bench.gpu.cases import Case, Load, Scale
 from bench.gpu.fixed import FixedLengthEngine
 from bench.gpu.watch import GpuWatch
-from skytext.config import Config
-from skytext.models.captioner import Ask
-from skytext.models.captioner_vllm import PromptRenderer
-from skytext.models.identity import caption_model, prompt_of
-from skytext.models.vllm_start import engine_options, set_environment
+from skytext.captions.captioner import Ask
+from skytext.config.settings import Config
+from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.models.vllm.engine import PromptRenderer
+from skytext.models.vllm.start import engine_options, set_environment
 
 
 def run_bare(

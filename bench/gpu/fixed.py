@@ -12,13 +12,13 @@ from typing import Any
 
 from PIL import Image
 
-from skytext.captions import Variant
-from skytext.config import CaptionConfig
-from skytext.models.captioner import Ask, Captioner
-from skytext.models.captioner_vllm import VllmEngine
-from skytext.models.identity import ModelIdentity
-from skytext.models.processes import EngineProcesses
-from skytext.prompts import Prompt
+from skytext.captions.captioner import Ask, Captioner
+from skytext.captions.parsing import Variant
+from skytext.captions.prompts import Prompt
+from skytext.config.captioning import CaptionConfig
+from skytext.models.fingerprints import ModelIdentity
+from skytext.models.vllm.engine import VllmEngine
+from skytext.models.vllm.processes import EngineProcesses
 
 _WARM_UP_IMAGES = 16
 _WARM_UP_TOKENS = 16

@@ -13,13 +13,15 @@ from bench.gpu.cases import Case, Scale
 from bench.gpu.engines import rates
 from bench.gpu.fixed import make_fixed_captioner
 from bench.gpu.watch import GpuWatch
-from skytext.captions import Variant, document_text
-from skytext.config import Config
-from skytext.demo.scenes import make_scene
-from skytext.demo.truth_captions import describe
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.settings import Config
+from skytext.demo.scenes.generate import make_scene
+from skytext.demo.scenes.truth_captions import describe
 from skytext.models.factory import make_embedder
-from skytext.models.identity import embed_model
-from skytext.pipeline import Progress, plan_caption, run_caption
+from skytext.models.fingerprints import embed_model
+from skytext.run.caption_plan import plan_caption
+from skytext.run.caption_run import run_caption
+from skytext.run.progress import Progress
 
 
 def run_job(

@@ -15,7 +15,7 @@ import typer
 from bench.gpu.cases import DEMO, FULL, SECTIONS, SMALL, Case, Scale
 
 _ROOT = Path(__file__).parents[2]
-_KILL_TEST = "tests/stages/test_engine_vllm.py"
+_KILL_TEST = "tests/models/vllm/test_engine_killed.py"
 
 
 def main(
@@ -65,7 +65,7 @@ def _run(case: Case, scale: Scale, work: Path) -> dict[str, Any]:
 
 def make_config(case: Case, scale: Scale, work: Path) -> Any:
     """Return a case's settings; the checkpoint is made where it is not there yet."""
-    from skytext.config import load_config
+    from skytext.config.settings import load_config
 
     settings: dict[str, Any] = {
         "caption.max_tokens": scale.num_tokens,
@@ -96,7 +96,7 @@ def _checkpoint(name: str, work: Path) -> str:
 
 def _archive(work: Path, num_images: int, side_px: int) -> Path:
     """Return a folder of shards of generated scenes, made where it is not there yet."""
-    from skytext.demo.scenes import HELD_OUT_SEED
+    from skytext.demo.scenes.generate import HELD_OUT_SEED
     from skytext.demo.shards import TRUTH_NAME, write_shards
 
     folder = work / f"scenes-{num_images}-{side_px}px"

@@ -16,8 +16,8 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from skytext.demo.checkpoint import CHAT_TEMPLATE, IMAGE_MEAN, IMAGE_STD, training_texts
-from skytext.prompts import available, load_prompt
+from skytext.captions.prompts import available, load_prompt
+from skytext.demo.checkpoint_shape import CHAT_TEMPLATE, IMAGE_MEAN, IMAGE_STD, training_texts
 
 UNK, BOS, EOS, IMAGE, PAD = "<unk>", "<s>", "</s>", "<image>", "<pad>"
 _NUM_TEXTS = 200

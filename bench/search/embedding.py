@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.search.vectors import Floats
-from skytext.captions import Variant, document_text
-from skytext.config import EmbedConfig
-from skytext.models.embedder import SentenceEmbedder
-from skytext.models.identity import embed_model
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.models.fingerprints import embed_model
+from skytext.models.text_embedder import SentenceEmbedder
 from skytext.models.torchvision_ops import declare_missing_ops
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def speeds(ways: dict[str, Encode], texts: list[str], repeats: int) -> dict[str,
 
 def scene_texts(count: int) -> list[str]:
     """Return descriptions of generated scenes in the layout that the job embeds."""
-    from skytext.demo.scenes import HELD_OUT_SEED, make_scene
-    from skytext.demo.truth_captions import describe
+    from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene
+    from skytext.demo.scenes.truth_captions import describe
 
     rng = np.random.default_rng(0)
     scenes = (make_scene(HELD_OUT_SEED + place) for place in range(count))
@@ -125,7 +125,7 @@ def scene_texts(count: int) -> list[str]:
 def mean_recalls(encode: Encode) -> dict[str, float]:
     """Return, of each set, the mean of text-to-image recall@1, 5 and 10 in percent."""
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
-    from skytext.evaluation.rules import PAPER_RULE
+    from skytext.evaluation.ranking_rules import PAPER_RULE
     from skytext.evaluation.text_only import caption_vectors, text_only
 
     found = {}

@@ -13,7 +13,7 @@ from bench.search.measure import Search
 from bench.search.systems import OVER_FETCH, best_images
 from bench.search.table import NUM_VARIANTS, stored_vectors
 from bench.search.vectors import Floats
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 
 _FILE = "faiss.index"
 _SAMPLES_PER_PARTITION = 48

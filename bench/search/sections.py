@@ -22,7 +22,7 @@ from bench.search.table import (
     stored_vectors,
 )
 from bench.search.truth import nearest_rows
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 _WRITTEN = 1

@@ -25,9 +25,9 @@ from bench.search.systems import (
     System,
 )
 from bench.search.table import RARE_COLLECTION
-from skytext.environment import prepare_libraries
-from skytext.filters import make_filter
-from skytext.table.images import ImagesTable
+from skytext.config.environment import prepare_libraries
+from skytext.filters.options import make_filter
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 _RARE = make_filter(collections=[RARE_COLLECTION])

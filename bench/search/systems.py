@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from bench.search.measure import Search
 from bench.search.table import NUM_VARIANTS, stored_vectors
 from bench.search.vectors import Floats
-from skytext.config import IndexConfig
-from skytext.filters import Condition
-from skytext.models.embedder import EmbedderInfo, Embeddings
+from skytext.config.index import IndexConfig
+from skytext.filters.conditions import Condition
+from skytext.models.text_embedder import EmbedderInfo, Embeddings
 from skytext.search import Searcher
-from skytext.table.images import ImagesTable
-from skytext.table.index import build_indexes
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import prewarm
+from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.vector_index import prewarm
 
 OVER_FETCH = 200
 

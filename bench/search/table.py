@@ -20,13 +20,20 @@ import pyarrow.compute as pc
 
 from bench.search.texts import draw_variants
 from bench.search.vectors import CaptionStatistics, CaptionVectors, Floats
-from skytext.config import EmbedConfig
-from skytext.models.identity import embed_model, embedding_fingerprint
-from skytext.schema import BBOX, FILE_VERSION, STATUS_OK, TIMESTAMP, VARIANT, images_schema
-from skytext.table.hit_column import HIT, hit_texts
-from skytext.table.images import ImagesTable, TableIdentity
+from skytext.config.embedding import EmbedConfig
+from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.table.compaction import ROWS_PER_FRAGMENT
+from skytext.table.images_dataset import ImagesTable, TableIdentity
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.maintenance import ROWS_PER_FRAGMENT
+from skytext.table.queries.hit_column import HIT, hit_texts
+from skytext.table.schema import (
+    BBOX,
+    FILE_VERSION,
+    STATUS_OK,
+    TIMESTAMP,
+    VARIANT,
+    images_schema,
+)
 
 NUM_VARIANTS = 5
 SEED = 11

@@ -21,11 +21,11 @@ from bench.gpu.fixed import AcceptAnything
 from bench.gpu.report import read_results, table, write_results
 from bench.gpu.run_case import make_config
 from bench.gpu.shapes import SHAPES, model_config, write_checkpoint
-from skytext.config import Config
-from skytext.demo.scenes import HELD_OUT_SEED, make_scene, render
-from skytext.models.captioner import Answer, Captioner, Generation
-from skytext.models.identity import caption_model
-from tests.models.vllm_names import installed
+from skytext.captions.captioner import Answer, Captioner, Generation
+from skytext.config.settings import Config
+from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
+from skytext.models.fingerprints import caption_model
+from tests.models.vllm.vllm_names import installed
 
 ROOT = Path(__file__).parents[2]
 # As the model cards of llava-hf/llava-1.5-7b-hf and llava-hf/llava-v1.6-mistral-7b-hf have it.

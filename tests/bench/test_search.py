@@ -24,10 +24,11 @@ from bench.search.systems import (
 from bench.search.table import RARE_COLLECTION, caption_vectors, make_table, stored_vectors
 from bench.search.truth import nearest_rows, recall
 from bench.search.vectors import CaptionStatistics, CaptionVectors
-from skytext.config import EmbedConfig, IndexConfig
-from skytext.models.identity import embed_model, embedding_fingerprint
+from skytext.config.embedding import EmbedConfig
+from skytext.config.index import IndexConfig
+from skytext.models.fingerprints import embed_model, embedding_fingerprint
 from skytext.search import Searcher
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 
 NUM_IMAGES = 2_000
 NUM_QUERIES = 12

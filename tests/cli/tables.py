@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skytext.config import EmbedConfig
-from skytext.models.fakes import FakeEmbedder
-from skytext.models.identity import embed_model, embedding_fingerprint
-from skytext.table.images import ImagesTable
-from tests.table.rows import committer, failed_row, good_row, identity, location, stage
+from skytext.config.embedding import EmbedConfig
+from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.table.images_dataset import ImagesTable
+from tests.table.rows import (
+    committer,
+    failed_row,
+    good_row,
+    identity,
+    location,
+    stage,
+)
 
 DESCRIBED = {
     "river.jpg": ["a brown river", "water in fields"],

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from skytext.config import Config
+from skytext.config.settings import Config
+from tests.archive.formats.tars import write_shard
 from tests.cli.conftest import Skytext
-from tests.sources.tars import write_shard
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from skytext import pipeline
+    from skytext import run as pipeline
 
 FAKES = ["--model", "fake", "--embedding-model", "fake"]
 SUMMARY = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skytext.cli import run
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import bad_images, images, write_archive
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from skytext.cli.options import parse_settings
-from skytext.config import Config
+from skytext.config.settings import Config
 from skytext.errors import ConfigError
 from tests.cli.conftest import Skytext
 

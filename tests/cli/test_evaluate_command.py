@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from skytext.captions import Variant, document_text
-from skytext.config import EmbedConfig
-from skytext.models.fakes import FakeEmbedder
-from skytext.models.identity import embed_model, embedding_fingerprint
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fingerprints import embed_model, embedding_fingerprint
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED, described_row
 from tests.table.rows import committer, identity, location, stage

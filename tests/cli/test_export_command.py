@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skytext.cli.files import open_atomically, write_text
+from skytext.cli.atomic_file import open_atomically, write_text
 from skytext.errors import CallError
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED

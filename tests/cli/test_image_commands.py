@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Skytext
 from tests.cli.tables import make_described_table
-from tests.test_image_search import SHOWN, make_searched
+from tests.search.test_image_vector_search import SHOWN, make_searched
 
 
 @pytest.fixture(scope="module")

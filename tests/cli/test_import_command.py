@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from skytext import importing
-from skytext.table.claim import hold
-from skytext.table.images import ImagesTable
-from skytext.table.runs import last_runs
-from skytext.table.staging import staged_unit_ids
+from skytext.run import import_captions as importing
+from skytext.table.commits.claim import hold
+from skytext.table.commits.stage_rows import staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.runs_dataset import last_runs
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED
 from tests.table.rows import good_row, location, make_table

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.config import Config, IndexConfig
+from skytext.config.index import IndexConfig
+from skytext.config.settings import Config
 from skytext.errors import JobError
-from skytext.pipeline.index import vector_index_on_ray
-from skytext.stages import index as index_stage
-from skytext.table.images import ImagesTable
-from skytext.table.index import build_indexes, num_unindexed_rows
-from skytext.table.vector_index import VECTOR_INDEX, read_facts
+from skytext.run.index_build import distributed as index_stage
+from skytext.run.index_build.on_cluster import vector_index_on_ray
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import VECTOR_INDEX, read_facts
+from skytext.table.indexes.build_indexes import build_indexes, num_unindexed_rows
 from tests.cli.conftest import Skytext
-from tests.rankings import column, dense_question, rank
+from tests.search.rankings import column, dense_question, rank
 from tests.table.rows import (
     ALWAYS,
     DIM,

@@ -10,17 +10,24 @@ from typing import Any
 
 import pytest
 
-from skytext.config import load_config
-from skytext.pipeline import plan_caption
-from skytext.sources import ReadLimits, discover
-from skytext.stages.read import ShardReader
-from skytext.table.images import ImagesTable
+from skytext.archive import ReadLimits, discover
+from skytext.config.settings import load_config
+from skytext.run.caption_plan import plan_caption
+from skytext.run.stages.read_shards import ShardReader
+from skytext.table.commits.stage_rows import forget_records, staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.runs import RunRecord, record_run
-from skytext.table.staging import forget_records, staged_unit_ids
+from skytext.table.runs_dataset import RunRecord, record_run
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.cli.conftest import Skytext
-from tests.table.rows import committer, failed_row, good_row, good_rows, location, stage
+from tests.table.rows import (
+    committer,
+    failed_row,
+    good_row,
+    good_rows,
+    location,
+    stage,
+)
 
 FAKES = ["--model", "fake", "--embedding-model", "fake"]
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)

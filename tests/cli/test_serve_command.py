@@ -14,8 +14,8 @@ import pytest
 
 from skytext.table.location import TableLocation
 from tests.cli.conftest import Skytext
+from tests.service.replicas.test_deploy import free_port, until
 from tests.service.tables import make_served_table
-from tests.service.test_deploy import free_port, until
 
 ROOT = Path(__file__).parents[2]
 

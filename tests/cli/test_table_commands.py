@@ -10,17 +10,25 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from skytext.config import EmbedConfig, IndexConfig, SearchConfig
+from skytext.config.embedding import EmbedConfig
+from skytext.config.index import IndexConfig
+from skytext.config.search import SearchConfig
 from skytext.models.factory import make_embedder
-from skytext.models.identity import ModelIdentity
+from skytext.models.fingerprints import ModelIdentity
 from skytext.search import Searcher
-from skytext.table.images import ImagesTable
-from skytext.table.index import build_indexes
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
-from skytext.table.runs import RunRecord, record_run
+from skytext.table.runs_dataset import RunRecord, record_run
 from tests.cli.conftest import Called, Skytext
 from tests.cli.tables import DESCRIBED, make_described_table
-from tests.table.rows import DIM, failed_row, identity, location, make_table
+from tests.table.rows import (
+    DIM,
+    failed_row,
+    identity,
+    location,
+    make_table,
+)
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 

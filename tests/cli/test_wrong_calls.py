@@ -17,13 +17,13 @@ import pytest
 from skytext.cli import search as search_command
 from skytext.cli import status as status_command
 from skytext.errors import IncompleteRunError, TableHeldError
+from tests.archive.formats.tars import write_shard
 from tests.cli.conftest import Skytext
 from tests.cli.tables import make_described_table
-from tests.sources.tars import write_shard
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from skytext import pipeline
+    from skytext import run as pipeline
 
 
 @pytest.fixture(autouse=True)

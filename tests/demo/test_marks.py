@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bench.demo_marks import FIRST_SEED, _marks, _parse, _read_raw, _recalls
-from skytext.demo.scenes import HELD_OUT_SEED, make_scene
-from skytext.demo.truth_captions import describe, target_text
+from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene
+from skytext.demo.scenes.truth_captions import describe, target_text
 
 SCENES = [make_scene(FIRST_SEED + index) for index in range(30)]
 

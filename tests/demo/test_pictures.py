@@ -8,8 +8,6 @@ import numpy as np
 from PIL import Image
 from typer.testing import CliRunner
 
-from skytext.demo.land_covers import LAND_COVERS
-from skytext.demo.object_kinds import OBJECT_KINDS
 from skytext.demo.pictures import (
     Search,
     contact_sheet,
@@ -17,6 +15,8 @@ from skytext.demo.pictures import (
     searches_picture,
     varied_scenes,
 )
+from skytext.demo.scenes.land_covers import LAND_COVERS
+from skytext.demo.scenes.object_kinds import OBJECT_KINDS
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 

@@ -7,12 +7,18 @@ import re
 import numpy as np
 import pytest
 
-from skytext.demo.land_covers import LAND_COVERS
-from skytext.demo.linear_features import LINEAR_KINDS
-from skytext.demo.object_kinds import OBJECT_KINDS
-from skytext.demo.queries import COVER_WORDS, LINE_WORDS, OBJECT_WORDS, fact_set, question
-from skytext.demo.scenes import HELD_OUT_SEED, make_scene
-from skytext.demo.truth_captions import describe
+from skytext.demo.queries import (
+    COVER_WORDS,
+    LINE_WORDS,
+    OBJECT_WORDS,
+    fact_set,
+    question,
+)
+from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene
+from skytext.demo.scenes.land_covers import LAND_COVERS
+from skytext.demo.scenes.linear_features import LINEAR_KINDS
+from skytext.demo.scenes.object_kinds import OBJECT_KINDS
+from skytext.demo.scenes.truth_captions import describe
 
 SCENES = [make_scene(HELD_OUT_SEED + 9_000 + index) for index in range(400)]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skytext.demo.scenes import make_scene, render
+from skytext.demo.scenes.generate import make_scene, render
 from skytext.demo.shards import TRUTH_NAME, write_shards
 
 

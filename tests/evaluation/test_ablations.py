@@ -8,13 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.captions import Variant, document_text, search_text
+from skytext.captions.parsing import Variant, document_text, search_text
 from skytext.evaluation.annotations import AnnotatedImage, Annotations
 from skytext.evaluation.evaluate import Embedders, evaluate_benchmark, evaluate_text_only
+from skytext.evaluation.gallery_texts import Described, make_gallery
+from skytext.evaluation.ranking_rules import (
+    BEST_RULE,
+    PAPER_RULE,
+    Rule,
+    Setup,
+    variant_text,
+    words_of,
+)
 from skytext.evaluation.recall import resampled
-from skytext.evaluation.rules import BEST_RULE, PAPER_RULE, Rule, Setup, variant_text, words_of
-from skytext.evaluation.texts import Described, make_gallery
-from skytext.models.fakes import FakeEmbedder
+from skytext.models.fakes.models import FakeEmbedder
 
 VARIANTS = (
     Variant("a river", "water in the north", "A long river between two fields."),

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.captions import Variant
+from skytext.captions.parsing import Variant
 from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, Query
 from skytext.evaluation.evaluate import Embedders, Models, evaluate_benchmark, evaluate_queries
-from skytext.evaluation.texts import Described, described_in_jsonl, described_in_table
-from skytext.models.fakes import FakeEmbedder
-from skytext.table.images import ImagesTable
+from skytext.evaluation.gallery_texts import Described, described_in_jsonl, described_in_table
+from skytext.models.fakes.models import FakeEmbedder
+from skytext.table.images_dataset import ImagesTable
 from tests.cli.tables import DESCRIBED
 from tests.table.rows import good_row, location, make_table
 

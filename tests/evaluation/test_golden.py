@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.captions import Variant
+from skytext.captions.parsing import Variant
 from skytext.errors import CallError
 from skytext.evaluation.evaluate import Embedders, evaluate_queries
+from skytext.evaluation.gallery_texts import Described
 from skytext.evaluation.golden import Golden, judge, read_golden
-from skytext.evaluation.rules import PAPER_RULE, Setup
-from skytext.evaluation.texts import Described
+from skytext.evaluation.ranking_rules import PAPER_RULE, Setup
 
 GOOD = """
 thresholds: {R@1: 50, mean_recall: 80}

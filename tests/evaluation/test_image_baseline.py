@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.captions import Variant
+from skytext.captions.parsing import Variant
 from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, Query
 from skytext.evaluation.evaluate import Embedders, evaluate_benchmark, evaluate_queries
+from skytext.evaluation.gallery_texts import Described
 from skytext.evaluation.image_baseline import ImageModel
-from skytext.evaluation.rules import Setup
-from skytext.evaluation.texts import Described
-from skytext.models.fakes import FakeEmbedder
-from skytext.ranking import fuse
+from skytext.evaluation.ranking_rules import Setup
+from skytext.models.fakes.models import FakeEmbedder
+from skytext.search.fusion import fuse
 from tests.table.rows import unit_vectors
 
 NUM_IMAGES, CAPTIONS_EACH, DIM = 40, 3, 6

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skytext.config import EmbedConfig
+from skytext.config.embedding import EmbedConfig
 from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, read_annotations
 from skytext.evaluation.evaluate import Embedders, evaluate_text_only
-from skytext.evaluation.rules import BEST_RULE, PAPER_RULE, Setup
+from skytext.evaluation.ranking_rules import BEST_RULE, PAPER_RULE, Setup
 from skytext.evaluation.text_only import caption_vectors, text_only
 from skytext.models.factory import make_embedder
-from skytext.models.fakes import FakeEmbedder
-from skytext.models.identity import embed_model
+from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fingerprints import embed_model
 
 # Mean recall by one, two and four texts an image; repeats removed, then kept.
 EXPECTED = {452: [68.9, 79.9, 88.6, 70.2, 81.3, 89.8], 90: [79.4, 87.4, 92.7, 80.1, 88.1, 93.7]}

@@ -16,16 +16,23 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from skytext.evaluation.texts import described_in_jsonl
-from skytext.export.geojson import geometry, write_geojson
-from skytext.export.parquet import write_parquet
+from skytext.archive.shards import image_id
+from skytext.evaluation.gallery_texts import described_in_jsonl
+from skytext.export.geojson_file import geometry, write_geojson
+from skytext.export.parquet_file import write_parquet
 from skytext.export.rsrt import image_path, write_rsrt_jsonl
 from skytext.export.webdataset import suffix, write_webdataset
-from skytext.sources.base import image_id
-from skytext.table import read
-from skytext.table.images import ImagesTable
-from tests.sources.tars import make_tar
-from tests.table.rows import DIM, failed_row, good_row, good_rows, location, make_table
+from skytext.table import scan as read
+from skytext.table.images_dataset import ImagesTable
+from tests.archive.formats.tars import make_tar
+from tests.table.rows import (
+    DIM,
+    failed_row,
+    good_row,
+    good_rows,
+    location,
+    make_table,
+)
 
 BOX = {"west": 10.0, "south": 40.0, "east": 11.0, "north": 41.0}
 TAKEN = dt.datetime(2024, 5, 31, 12, tzinfo=dt.UTC)
@@ -239,7 +246,7 @@ def test_rows_are_written_as_they_are_read(
 ) -> None:
     """Behind by one row group at most: what is in memory does not grow with the table."""
     monkeypatch.setattr(read, "BATCH_ROWS", 10)
-    monkeypatch.setattr("skytext.export.parquet._GROUP_ROWS", 20)
+    monkeypatch.setattr("skytext.export.parquet_file._GROUP_ROWS", 20)
     table = make_table(location(tmp_path / "t"), good_rows(0, 40), good_rows(40, 60))
     out = _Counting()
     written: list[int] = []
@@ -252,7 +259,7 @@ def test_rows_are_written_as_they_are_read(
             written.append(out.num_bytes)
             yield batch
 
-    for name in ("rows", "parquet"):
+    for name in ("image_json", "parquet_file"):
         monkeypatch.setattr(f"skytext.export.{name}.done_batches", watched)
     assert write(table, out) == 100
     assert max(sizes) <= 10

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skytext.config import PACKAGED_EMBEDDER, EmbedConfig, ImageConfig, ImageEmbedConfig
+from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedConfig
+from skytext.config.pixels import ImageConfig
 from skytext.errors import ConfigError, ModelError, TableError
 from skytext.models.factory import make_image_embedder, make_table_image_embedder
-from skytext.models.fakes import FakeImageEmbedder, FakeOptions, pixel_digest
-from skytext.models.identity import embed_model, image_embedding_fingerprint, image_model
+from skytext.models.fakes.models import FakeImageEmbedder, FakeOptions, pixel_digest
+from skytext.models.fingerprints import embed_model, image_embedding_fingerprint, image_model
 from skytext.models.image_embedder import ImageEmbedder
-from tests.clip_checkpoint import PROJECTION, make_clip
+from tests.models.clip_checkpoint import PROJECTION, make_clip
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from typing import Any
 
 import psutil
 
-from skytext.table.images import ImagesTable
+from skytext.table.commits.stage_rows import staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.staging import staged_unit_ids
 from tests.proof.commands import Command, command
 
 RUN_S = 240
@@ -40,7 +40,7 @@ ENGINES = ("skytext-fake-engine", "EngineCore")
 # The driver kills itself there: no clock hits the moment between staging and commit.
 _TRAP = """
 import os, signal
-from skytext.stages.commit import RemoteCommitter
+from skytext.run.control.commit_groups import RemoteCommitter
 real, calls = RemoteCommitter.commit, []
 def trapped(self, unit_ids):
     calls.append(1)

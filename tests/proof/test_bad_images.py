@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from skytext.archive import ReadLimits, ShardCounts, discover, read_shard
 from skytext.errors import Reason, SampleError, Stage
-from skytext.images import normalise
-from skytext.sources import ReadLimits, ShardCounts, discover, read_shard
-from tests.bad_images import (
+from skytext.pixels.decode import normalise
+from tests.pixels.bad_images import (
     IMAGES,
     MAX_MEMBER_BYTES,
     SHARDS,
@@ -30,7 +30,7 @@ from tests.bad_images import (
     black_tiff,
     jpeg_with_many_scans,
 )
-from tests.image_corpus import TAKEN, encode, flat, png_chunk
+from tests.pixels.image_corpus import TAKEN, encode, flat, png_chunk
 
 ROOT = Path(__file__).parents[2]
 

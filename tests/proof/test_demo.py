@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from skytext.captions import FIELDS
-from skytext.demo.score import score_description, summarise
+from skytext.captions.parsing import FIELDS
 from skytext.demo.shards import TRUTH_NAME
-from skytext.table.images import ImagesTable
+from skytext.demo.training.score import score_description, summarise
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.proof.commands import command
 

@@ -11,10 +11,10 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from skytext.table.location import TableLocation
-from skytext.table.runs import last_runs
+from skytext.table.runs_dataset import last_runs
 from tests.archives import images, write_archive
-from tests.pipeline.test_stopping import OPTIONS, START_S, num_committed, wait_for_a_commit
 from tests.proof.commands import command
+from tests.run.control.test_stopping import OPTIONS, START_S, num_committed, wait_for_a_commit
 
 RAY = Path(sys.executable).with_name("ray")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from skytext.table.image_staging import staged_vector_units
-from skytext.table.images import IMAGE_VECTOR, ImagesTable
+from skytext.table.commits.stage_image_vectors import staged_vector_units
+from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import images, write_archive
 from tests.proof.commands import command

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from tests.archive.formats.tars import Entry
 from tests.archives import bad_images, images, write_archive
 from tests.proof.commands import Command, command
-from tests.sources.tars import Entry
 
 NUM_KILLS = 5
 NUM_SHARDS, IMAGES_PER_SHARD = 4, 100

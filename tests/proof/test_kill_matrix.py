@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.archive.formats.tars import Entry
 from tests.archives import bad_images, images, write_archive
-from tests.proof.kill_matrix import Scene, Tally, kill_once, make_scene, table_of, targets_in_turn
-from tests.sources.tars import Entry
+from tests.proof.kill_matrix import (
+    Scene,
+    Tally,
+    kill_once,
+    make_scene,
+    table_of,
+    targets_in_turn,
+)
 
 NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_KILLS", "90"))
 NUM_VLLM_KILLS = 10

@@ -17,7 +17,7 @@ import pytest
 
 from skytext.demo.shards import write_shards
 from skytext.search import Searcher
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promotion import promote, rollback
 from tests.proof.commands import Command, command

@@ -11,15 +11,15 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from skytext.config import Config, load_config
-from skytext.service.access import Keyring
-from skytext.service.api import make_app
+from skytext.config.settings import Config, load_config
+from skytext.service.access.api_keys import KeyStore
+from skytext.service.access.authorization import Keyring
 from skytext.service.backend import Backend, Describe
-from skytext.service.handles import EmbedHandle, SearchHandle
-from skytext.service.keys import KeyStore
-from skytext.service.metrics import LocalMeter
-from skytext.service.model_workers import EmbeddingWorker
-from skytext.service.search_worker import SearchWorker
+from skytext.service.http.application import make_app
+from skytext.service.replicas.deployment_calls import EmbedHandle, SearchHandle
+from skytext.service.replicas.model_workers import EmbeddingWorker
+from skytext.service.replicas.search_worker import SearchWorker
+from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.location import TableLocation
 
 LOCAL = {"service.access.require_keys": False}

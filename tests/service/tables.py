@@ -12,12 +12,18 @@ from typing import Any
 
 from PIL import Image
 
-from skytext.config import EmbedConfig
-from skytext.models.identity import embed_model, embedding_fingerprint
-from skytext.sources import discover, read_shard
-from skytext.table.images import ImagesTable
+from skytext.archive import discover, read_shard
+from skytext.config.embedding import EmbedConfig
+from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.table.images_dataset import ImagesTable
 from tests.cli.tables import DESCRIBED, described_row
-from tests.table.rows import committer, failed_row, identity, location, stage
+from tests.table.rows import (
+    committer,
+    failed_row,
+    identity,
+    location,
+    stage,
+)
 
 BOXES = {
     "river.jpg": (4.0, 51.0, 4.5, 51.5),

@@ -13,10 +13,10 @@ import yaml
 from typer.testing import CliRunner
 
 from skytext.cli import app
-from skytext.config import load_config
-from skytext.service.build import Arguments
-from skytext.service.deployments import CAPTIONING, EMBEDDING, INGRESS, SEARCH
-from skytext.service.metrics import METRICS
+from skytext.config.settings import load_config
+from skytext.service.replicas.deployments import CAPTIONING, EMBEDDING, INGRESS, SEARCH
+from skytext.service.replicas.serve_application import Arguments
+from skytext.service.telemetry.metrics import METRICS
 from tests.service.app import client
 
 ROOT = Path(__file__).parents[2]

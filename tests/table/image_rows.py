@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from skytext.images import normalise
-from skytext.schema import STATUS_OK
-from skytext.sources import discover, read_shard
-from skytext.table.image_column import ImageIdentity
-from skytext.table.image_commit import commit_vectors
-from skytext.table.image_staging import StagedVectors, read_vectors, stage_vectors
-from skytext.table.images import IMAGE_VECTOR, ImagesTable
+from skytext.archive import discover, read_shard
+from skytext.pixels.decode import normalise
+from skytext.table.commits.commit_image_vectors import commit_vectors
+from skytext.table.commits.stage_image_vectors import StagedVectors, read_vectors, stage_vectors
+from skytext.table.image_vector_column import ImageIdentity
+from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.schema import STATUS_OK
 from tests.archives import bad_images
 from tests.table.rows import good_row, unit_vectors
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytext.config import IndexConfig
-from skytext.schema import images_schema
-from skytext.sources.base import image_id
-from skytext.table.commit import Committer
-from skytext.table.images import ImagesTable, TableIdentity
+from skytext.archive.shards import image_id
+from skytext.config.index import IndexConfig
+from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.stage_rows import StagedUnit, data_files, stage_rows, to_images_table
+from skytext.table.images_dataset import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
-from skytext.table.staging import StagedUnit, data_files, stage_rows, to_images_table
+from skytext.table.schema import images_schema
 
 DIM = 16
 # An index however few the rows, and few searches to measure it: seconds instead of half a minute.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skytext.errors import TableError
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promotion import (
     MAX_KEPT,

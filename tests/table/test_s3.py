@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from skytext.config import IndexConfig
+from skytext.config.index import IndexConfig
 from skytext.errors import CommitConflictError, TableError, TableHeldError
-from skytext.table.adopt import adopt, collect_orphans
-from skytext.table.claim import hold
-from skytext.table.commit import Committer
-from skytext.table.image_commit import commit_vectors
-from skytext.table.image_staging import forget_vectors, staged_vector_units
-from skytext.table.images import ImagesTable
-from skytext.table.index import build_indexes
+from skytext.table.commits.adoption import adopt, collect_orphans
+from skytext.table.commits.claim import hold
+from skytext.table.commits.commit_image_vectors import commit_vectors
+from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.stage_image_vectors import forget_vectors, staged_vector_units
+from skytext.table.commits.stage_rows import has_all_files, staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
-from skytext.table.runs import RunRecord, last_runs, record_run
-from skytext.table.staging import has_all_files, staged_unit_ids
+from skytext.table.runs_dataset import RunRecord, last_runs, record_run
 from tests.table.image_rows import embed_numbers, stage_numbers, vectors_by_number
 from tests.table.rows import committer, good_rows, identity, stage
 

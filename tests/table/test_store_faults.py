@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from skytext.table.adopt import adopt
-from skytext.table.claim import hold
-from skytext.table.images import ImagesTable
+from skytext.table.commits.adoption import adopt
+from skytext.table.commits.claim import hold
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state import StateStore
+from skytext.table.side_store import StateStore
 from tests.faulty_proxy import Faults, faulty_proxy
 from tests.table.rows import committer, good_rows, identity, stage
 

@@ -28,7 +28,7 @@ from skytext.cli import (
     serve,
     status,
 )
-from skytext.environment import prepare_libraries
+from skytext.config.environment import prepare_libraries
 from skytext.errors import SkytextError
 
 EXIT_INTERRUPTED = 130

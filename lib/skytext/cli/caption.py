@@ -18,7 +18,8 @@ from skytext.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from skytext.pipeline import CaptionPlan, RunSummary
+    from skytext.run.caption_plan import CaptionPlan
+    from skytext.run.progress import RunSummary
 
 
 Sources = Annotated[
@@ -99,7 +100,7 @@ def caption(
     }
     resolved = make_config(config, settings, options)
     # Imported behind the cheap checks: Ray takes seconds.
-    from skytext.pipeline import plan_caption
+    from skytext.run.caption_plan import plan_caption
 
     run_and_show(plan_caption(sources, table, resolved), ray_address, as_json)
 
@@ -107,7 +108,7 @@ def caption(
 def run_and_show(plan: CaptionPlan, ray_address: str | None, as_json: bool) -> None:
     """Run a plan with its progress on stderr, and print what it did."""
     from skytext.cli.output import job_progress, print_json
-    from skytext.pipeline import run_caption
+    from skytext.run.caption_run import run_caption
 
     announce(plan)
     with job_progress() as on_progress:
@@ -123,7 +124,7 @@ def announce(plan: CaptionPlan) -> None:
     from rich.filesize import decimal
 
     from skytext.cli.output import note, plural
-    from skytext.config import DEMO_MODEL
+    from skytext.config.captioning import DEMO_MODEL
 
     note(
         f"{plural(len(plan.shards), 'shard')}, {decimal(plan.total_bytes)} → {plan.location.uri}  "

@@ -16,7 +16,7 @@ app = typer.Typer(help="Show and check settings.", no_args_is_help=True, rich_ma
 def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Print every setting as it holds, as a YAML file that --config takes."""
     from skytext.cli.output import print_json
-    from skytext.config import dump_yaml
+    from skytext.config.settings import dump_yaml
 
     resolved = make_config(config, settings)
     if as_json:
@@ -28,7 +28,7 @@ def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson =
 @app.command("reference")
 def print_reference() -> None:
     """Print every setting with its default and its reason, as Markdown."""
-    from skytext.config import reference
+    from skytext.config.settings import reference
 
     typer.echo(reference(), nl=False)
 

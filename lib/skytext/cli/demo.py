@@ -20,7 +20,7 @@ from skytext.errors import ConfigError, TableError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from skytext.config import Config
+    from skytext.config.settings import Config
     from skytext.search import Hit, Searcher
 
 _MARKER = ".skytext-demo"
@@ -62,7 +62,8 @@ def demo(
 
     started = time.monotonic()
     resolved = make_config(config, settings)
-    from skytext.pipeline import check_models, plan_caption, run_caption
+    from skytext.run.caption_plan import check_models, plan_caption
+    from skytext.run.caption_run import run_caption
 
     # Before an earlier demo's folder is replaced.
     check_models(resolved)
@@ -105,7 +106,7 @@ def demo(
 def _serve(table: Path, archive: Path, config: Config) -> None:
     """Serve the page until Ctrl-C."""
     from skytext.cli.output import note
-    from skytext.service.local import decide_access, find_port, serve_here
+    from skytext.service.replicas.local_server import decide_access, find_port, serve_here
 
     roots = {"archive_roots": (str(archive),)}
     service = config.service.model_copy(update=roots)
@@ -129,7 +130,7 @@ def _fresh(directory: Path) -> tuple[Path, Path]:
 
 
 def _generate(archive: Path, num_images: int) -> None:
-    from skytext.demo.scenes import HELD_OUT_SEED
+    from skytext.demo.scenes.generate import HELD_OUT_SEED
     from skytext.demo.shards import write_shards
 
     write_shards(
@@ -143,8 +144,8 @@ def _generate(archive: Path, num_images: int) -> None:
 
 def _index_and_open(table: Path, config: Config) -> Searcher:
     from skytext.search import Searcher
-    from skytext.table.images import ImagesTable
-    from skytext.table.index import build_indexes
+    from skytext.table.images_dataset import ImagesTable
+    from skytext.table.indexes.build_indexes import build_indexes
     from skytext.table.location import TableLocation
 
     # A table this small would be searched exactly; the demo shows an index all the same.

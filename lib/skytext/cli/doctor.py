@@ -15,8 +15,9 @@ import typer
 from skytext.cli.options import AsJson, EmbeddingModel, make_config
 
 if TYPE_CHECKING:
-    from skytext.config import CaptionConfig, EmbedConfig
-    from skytext.models.identity import ModelIdentity
+    from skytext.config.captioning import CaptionConfig
+    from skytext.config.embedding import EmbedConfig
+    from skytext.models.fingerprints import ModelIdentity
 
 _MIN_MEMORY_GIB = 6
 _MIN_DISK_GIB = 2
@@ -148,13 +149,13 @@ def _checked(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _caption_model(config: CaptionConfig) -> str:
-    from skytext.models.identity import caption_model
+    from skytext.models.fingerprints import caption_model
 
     return _found(caption_model(config))
 
 
 def _embed_model(config: EmbedConfig) -> str:
-    from skytext.models.identity import embed_model
+    from skytext.models.fingerprints import embed_model
 
     return _found(embed_model(config))
 
@@ -164,7 +165,7 @@ def _found(model: ModelIdentity) -> str:
 
 
 def _table(table: str) -> str:
-    from skytext.table.images import ImagesTable
+    from skytext.table.images_dataset import ImagesTable
     from skytext.table.location import TableLocation
 
     location = TableLocation.parse(table)

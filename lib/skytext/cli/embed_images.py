@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skytext.cli.options import AsJson, ConfigFile, RayAddress, Settings, Table, make_config
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    RayAddress,
+    Settings,
+    Table,
+    make_config,
+)
 
 if TYPE_CHECKING:
-    from skytext.pipeline import ImagePlan, ImageProgress, ImageSummary
+    from skytext.run.image_vectors.image_plan import ImagePlan
+    from skytext.run.image_vectors.image_progress import ImageProgress, ImageSummary
 
 
 def embed_images(
@@ -47,7 +55,8 @@ def embed_images(
     }
     resolved = make_config(config, settings, options)
     from skytext.cli.output import note, print_json
-    from skytext.pipeline import plan_images, run_images
+    from skytext.run.image_vectors.image_plan import plan_images
+    from skytext.run.image_vectors.image_run import run_images
 
     plan = plan_images(table, resolved, replace=replace)
     note(f"{plan.location.uri}  (images by {plan.model.name})")

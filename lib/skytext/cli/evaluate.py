@@ -41,7 +41,7 @@ from skytext.cli.options import (
 from skytext.errors import CallError
 
 if TYPE_CHECKING:
-    from skytext.cli.measuring import Call
+    from skytext.cli.evaluate_inputs import Call
     from skytext.evaluation.golden import Verdict
     from skytext.evaluation.report import Evaluation
 
@@ -85,7 +85,7 @@ def evaluate(
     if ties not in _TIES:
         raise CallError(f"--ties must be expected or sort (given: {ties!r})")
     _check(descriptions, annotations, queries, golden, text_only, version)
-    from skytext.cli.measuring import Call, make_rules, make_setups, measure
+    from skytext.cli.evaluate_inputs import Call, make_rules, make_setups, measure
 
     resolved = make_config(config, settings)
     rules = make_rules(mode, pooling, fusion, text_weight)
@@ -133,7 +133,7 @@ def _show(
     from skytext.cli.output import answers, note, print_json
 
     if markdown is not None:
-        from skytext.cli.files import write_text
+        from skytext.cli.atomic_file import write_text
 
         write_text(markdown, evaluation.markdown())
     if plots is not None:
@@ -159,7 +159,7 @@ def _check(
     text_only: bool,
     version: int | None,
 ) -> None:
-    from skytext.cli.measuring import is_jsonl
+    from skytext.cli.evaluate_inputs import is_jsonl
 
     if sum(given is not None for given in (annotations, queries, golden)) != 1:
         raise CallError("name either --annotations FILE or --queries FILE or --golden FILE")

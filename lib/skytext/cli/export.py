@@ -15,7 +15,7 @@ from skytext.errors import CallError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skytext.table.images import ImagesTable
+    from skytext.table.images_dataset import ImagesTable
 
 _FORMATS = ("rsrt-jsonl", "webdataset", "geojson", "parquet")
 _BINARY = ("webdataset", "parquet")
@@ -62,9 +62,9 @@ def export(
         raise CallError("--json needs stdout for itself: name a file with --output")
     if to_stdout and format in _BINARY and sys.stdout.isatty():
         raise CallError(f"{format} is no text for a terminal: name a file with --output")
-    from skytext.cli.files import open_atomically
+    from skytext.cli.atomic_file import open_atomically
+    from skytext.cli.open_table import open_table
     from skytext.cli.output import note, plural, print_json
-    from skytext.cli.tables import open_table
 
     opened = open_table(table, version)
     write = _writer(format, with_images, with_vectors)
@@ -89,11 +89,11 @@ def _writer(
 
         return write_rsrt_jsonl
     if format == "geojson":
-        from skytext.export.geojson import write_geojson
+        from skytext.export.geojson_file import write_geojson
 
         return write_geojson
     if format == "parquet":
-        from skytext.export.parquet import write_parquet
+        from skytext.export.parquet_file import write_parquet
 
         return partial(write_parquet, with_vectors=with_vectors)
     from skytext.export.webdataset import write_webdataset

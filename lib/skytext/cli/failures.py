@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from skytext.cli.options import AsJson, ConfigFile, RayAddress, Settings, Table, make_config
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    RayAddress,
+    Settings,
+    Table,
+    make_config,
+)
 
 _CAPTIONING = ("caption", "retry-failed")
 _RUNS_LOOKED_AT = 1000
@@ -19,7 +26,7 @@ Samples = Annotated[
 def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> None:
     """Count the images that failed, by stage and reason, with samples."""
     from skytext.cli.output import answers, plural, print_json
-    from skytext.table.images import ImagesTable
+    from skytext.table.images_dataset import ImagesTable
     from skytext.table.location import TableLocation
 
     images = ImagesTable.open(TableLocation.parse(table))
@@ -69,7 +76,7 @@ def retry_failed(
         "job.max_failure_rate": max_failure_rate,
     }
     resolved = make_config(config, settings, options, base=_last_settings(table))
-    from skytext.pipeline import plan_retry
+    from skytext.run.caption_plan import plan_retry
 
     run_and_show(plan_retry(sources or [], table, resolved), ray_address, as_json)
 
@@ -77,7 +84,7 @@ def retry_failed(
 def _last_settings(table: str) -> dict[str, Any]:
     """Return the settings of the table's last captioning run; none where there was no run."""
     from skytext.table.location import TableLocation
-    from skytext.table.runs import last_runs
+    from skytext.table.runs_dataset import last_runs
 
     for run in last_runs(TableLocation.parse(table), _RUNS_LOOKED_AT):
         if run.command in _CAPTIONING:

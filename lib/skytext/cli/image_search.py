@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skytext.config import Config
-    from skytext.image_search import ImageHit, ImageMode
-    from skytext.search_request import SearchRequest
+    from skytext.config.settings import Config
+    from skytext.search.image_vector_search import ImageHit, ImageMode
+    from skytext.search.request import SearchRequest
 
 IMAGE_MODES = ("image", "image+dense")
-"""As `skytext.image_search.IMAGE_MODES`, which is not imported before it is needed."""
+"""As in `skytext.search.image_vector_search`, which is not imported before it is needed."""
 
 
 def search_images(
@@ -25,7 +25,7 @@ def search_images(
 ) -> None:
     """Search, and print what was found; of the request its words, filter, k and exactness."""
     from skytext.cli.output import answers, note, print_json
-    from skytext.image_search import ImageSearcher
+    from skytext.search.image_vector_search import ImageSearcher
 
     chosen: ImageMode = "image+dense" if mode == "image+dense" else "image"
     searcher = ImageSearcher.open(

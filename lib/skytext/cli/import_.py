@@ -41,7 +41,7 @@ def import_(
     """
     resolved = make_config(config, settings, {"embed.model": embedding_model})
     from skytext.cli.output import answers, plural, print_json
-    from skytext.importing import import_descriptions
+    from skytext.run.import_captions import import_descriptions
     from skytext.table.location import TableLocation
 
     report = import_descriptions(

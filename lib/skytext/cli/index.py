@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skytext.cli.options import AsJson, ConfigFile, Settings, Table, make_config
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    Settings,
+    Table,
+    make_config,
+)
 
 if TYPE_CHECKING:
-    from skytext.table.index import IndexReport
+    from skytext.table.indexes.build_indexes import IndexReport
 
 
 def index(
@@ -41,16 +47,16 @@ def index(
     command fails. The first index of a table with nothing live promotes it.
     """
     from skytext.cli.output import answers, index_words, print_json
-    from skytext.table.image_index import build_image_index
-    from skytext.table.images import ImagesTable
-    from skytext.table.index import build_indexes
+    from skytext.table.images_dataset import ImagesTable
+    from skytext.table.indexes.build_indexes import build_indexes
+    from skytext.table.indexes.image_vector_index import build_image_index
     from skytext.table.location import TableLocation
 
     resolved = make_config(config, settings, {"index.vector": vector, "index.kind": kind})
     images = ImagesTable.open(TableLocation.parse(table))
     build_vector = None
     if ray_address or os.environ.get("RAY_ADDRESS"):
-        from skytext.pipeline.index import vector_index_on_ray
+        from skytext.run.index_build.on_cluster import vector_index_on_ray
 
         build_vector = vector_index_on_ray(resolved, ray_address)
     # Before the others: the first index promotes, and what it promotes has them all.

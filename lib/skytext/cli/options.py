@@ -11,7 +11,7 @@ import typer
 from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
-    from skytext.config import Config
+    from skytext.config.settings import Config
 
 Table = Annotated[
     str, typer.Argument(help="The table: a folder, s3://… or gs://…", metavar="TABLE")
@@ -52,7 +52,7 @@ def make_config(
     Raises:
         ConfigError: a setting that does not exist or is out of range.
     """
-    from skytext.config import load_config
+    from skytext.config.settings import load_config
 
     overrides: dict[str, Any] = parse_settings(settings or [])
     overrides |= {name: value for name, value in (options or {}).items() if value is not None}

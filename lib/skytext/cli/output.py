@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from skytext.pipeline import Progress as JobProgress
+    from skytext.run.progress import Progress as JobProgress
 
 notes = Console(stderr=True, highlight=False)
 """Everything that is no answer: notes, warnings, progress."""

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skytext.cli.caption import Archive, Model, PromptName, Revision, Sources
+from skytext.cli.caption import (
+    Archive,
+    Model,
+    PromptName,
+    Revision,
+    Sources,
+)
 from skytext.cli.options import (
     AsJson,
     ConfigFile,
@@ -22,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from skytext.pipeline import Preview
-    from skytext.sources import Shard
+    from skytext.archive import Shard
+    from skytext.run.preview import Preview
 
 _WORDS = {
     "new": "new: would be described",
@@ -67,7 +73,8 @@ def plan(
         "embed.model": embedding_model,
     }
     resolved = make_config(config, settings, options)
-    from skytext.pipeline import plan_caption, preview
+    from skytext.run.caption_plan import plan_caption
+    from skytext.run.preview import preview
 
     planned = plan_caption(sources, table, resolved)
     found = preview(planned, _print_members if list_images else None)
@@ -78,7 +85,7 @@ def plan(
 
 
 def _print_members(shard: Shard, members: pa.Table, verdicts: NDArray[np.uint8]) -> None:
-    from skytext.stages.plan import Verdict
+    from skytext.run.worklist import Verdict
 
     names = members.column("member").to_pylist()
     for name, verdict in zip(names, verdicts.tolist(), strict=True):

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from skytext.cli.image_search import IMAGE_MODES, search_images
-from skytext.cli.options import AsJson, ConfigFile, EmbeddingModel, Settings, Table, make_config
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    EmbeddingModel,
+    Settings,
+    Table,
+    make_config,
+)
 from skytext.cli.search_options import (
     After,
     Also,
@@ -37,9 +44,9 @@ from skytext.errors import ConfigError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from skytext.config import Config
+    from skytext.config.settings import Config
     from skytext.search import Hit, SearchResult
-    from skytext.table.images import ImagesTable
+    from skytext.table.images_dataset import ImagesTable
 
 _MODEL_COLUMNS = ["caption_model", "caption_model_revision", "prompt_id", "caption_fingerprint"]
 
@@ -74,8 +81,8 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the images that fit the words best."""
-    from skytext.filters import make_filter
-    from skytext.search_request import SearchRequest
+    from skytext.filters.options import make_filter
+    from skytext.search.request import SearchRequest
 
     resolved = make_config(config, settings)
     _check_mode(mode)
@@ -118,7 +125,7 @@ def search(
 
 
 def _check_mode(mode: str | None) -> None:
-    from skytext.search_request import Mode
+    from skytext.search.request import Mode
 
     modes = (*get_args(Mode), *IMAGE_MODES)
     if mode is not None and mode not in modes:
@@ -135,11 +142,11 @@ def _search(
 ) -> SearchResult:
     """Search by the descriptions; an image is described first, by what its settings name."""
     from skytext.search import Searcher, cursor_version
-    from skytext.search_request import SearchRequest
+    from skytext.search.request import SearchRequest
 
     pixels = None
     if described_by is not None:
-        from skytext.models.describe import read_image
+        from skytext.models.describe_image import read_image
 
         # An image that cannot be read is said to be so before a table is opened.
         pixels = read_image(described_by[0], config.images)
@@ -181,7 +188,7 @@ def _examples(texts: list[str] | None, images: list[str] | None) -> list[dict[st
 
 def _made_by(table: ImagesTable) -> dict[str, Any]:
     """Return the settings by which a table's images were described, as far as its rows tell."""
-    from skytext.models.identity import is_local_model
+    from skytext.models.fingerprints import is_local_model
 
     row = table.some_row(_MODEL_COLUMNS)
     if row is None or row["caption_model"] is None:
@@ -195,7 +202,7 @@ def _made_by(table: ImagesTable) -> dict[str, Any]:
 def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[str, ...]:
     """Describe an image with the model of the table, or the one that the settings name."""
     from skytext.cli.output import note
-    from skytext.models.describe import describe_image, document_texts, fingerprint_of
+    from skytext.models.describe_image import describe_image, document_texts, fingerprint_of
 
     row = table.some_row(_MODEL_COLUMNS)
     if row is not None and row["caption_fingerprint"] != fingerprint_of(config):

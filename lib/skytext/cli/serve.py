@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from skytext.cli.options import AsJson, ConfigFile, Settings, Table, make_config
+from skytext.cli.options import (
+    AsJson,
+    ConfigFile,
+    Settings,
+    Table,
+    make_config,
+)
 
 keys_app = typer.Typer(
     help="API keys of a table: make, list, revoke.",
@@ -48,7 +54,7 @@ def serve(
         "service.archive_roots": archive_root or None,
     }
     resolved = make_config(config, settings, options)
-    from skytext.service.local import decide_access, serve_here
+    from skytext.service.replicas.local_server import decide_access, serve_here
 
     resolved = decide_access(table, host, keys, resolved)
     serve_here(table, host, port, resolved, note)
@@ -66,7 +72,7 @@ def add(
     """Make a key and print it, this once; only its hash is kept."""
     from skytext.cli.output import note, print_json
     from skytext.errors import CallError
-    from skytext.service.keys import KeyStore, Right
+    from skytext.service.access.api_keys import KeyStore, Right
     from skytext.table.location import TableLocation
 
     if right not in list(Right):
@@ -83,7 +89,7 @@ def add(
 def list_keys(table: Table, as_json: AsJson = False) -> None:
     """Show whose keys there are, and what they may do."""
     from skytext.cli.output import answers, print_json
-    from skytext.service.keys import KeyStore
+    from skytext.service.access.api_keys import KeyStore
     from skytext.table.location import TableLocation
 
     found = KeyStore(TableLocation.parse(table)).list()
@@ -102,7 +108,7 @@ def list_keys(table: Table, as_json: AsJson = False) -> None:
 def revoke(table: Table, name: _KeyName) -> None:
     """Delete a key: services refuse it within seconds."""
     from skytext.cli.output import note
-    from skytext.service.keys import KeyStore
+    from skytext.service.access.api_keys import KeyStore
     from skytext.table.location import TableLocation
 
     KeyStore(TableLocation.parse(table)).revoke(name)

@@ -66,13 +66,13 @@ def table_report(table: str) -> dict[str, Any]:
     Raises:
         TableError: there is no such table.
     """
-    from skytext.table.image_column import IMAGE_VECTOR_INDEX, image_report
-    from skytext.table.image_index import image_index_facts
-    from skytext.table.images import ImagesTable
-    from skytext.table.index import num_unindexed_rows
+    from skytext.table.image_vector_column import IMAGE_VECTOR_INDEX, image_report
+    from skytext.table.images_dataset import ImagesTable
+    from skytext.table.index_facts import read_facts
+    from skytext.table.indexes.build_indexes import num_unindexed_rows
+    from skytext.table.indexes.image_vector_index import image_index_facts
     from skytext.table.location import TableLocation
-    from skytext.table.runs import last_runs
-    from skytext.table.vector_index import read_facts
+    from skytext.table.runs_dataset import last_runs
 
     location = TableLocation.parse(table)
     images = ImagesTable.open(location)

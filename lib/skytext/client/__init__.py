@@ -11,7 +11,13 @@
 `AsyncClient` is the same with ``await``.
 """
 
-from skytext.client.answers import BatchAnswers, Found, FoundImage, Hit, TableInfo
+from skytext.client.answers import (
+    BatchAnswers,
+    Found,
+    FoundImage,
+    Hit,
+    TableInfo,
+)
 from skytext.client.asynchronous import AsyncClient
 from skytext.client.errors import ClientError, ServiceError, TooBusyError, UnreachableError
 from skytext.client.synchronous import Client

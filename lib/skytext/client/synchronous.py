@@ -10,7 +10,13 @@ from typing import Any, Self
 import httpx
 import tenacity
 
-from skytext.client.answers import BatchAnswers, Found, FoundImage, Promotion, TableInfo
+from skytext.client.answers import (
+    BatchAnswers,
+    Found,
+    FoundImage,
+    Promotion,
+    TableInfo,
+)
 from skytext.client.requests import (
     Call,
     Example,

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from skytext.demo.scenes import HELD_OUT_SEED, Scene, make_scene, render
+from skytext.demo.scenes.generate import HELD_OUT_SEED, Scene, make_scene, render
 
 _GAP, _LABEL = 6, 24
 _INK, _FAINT, _PAPER = (32, 34, 38), (110, 112, 118), (255, 255, 255)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from skytext.demo.scenes import LinearFeature, Scene, SceneObject
+from skytext.demo.scenes.generate import LinearFeature, Scene, SceneObject
 
 Rng = np.random.Generator
 Fact = tuple[str, ...]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skytext.demo.scenes import REFERENCE_PX, Scene, make_scene, render
-from skytext.demo.truth_captions import describe
+from skytext.demo.scenes.generate import REFERENCE_PX, Scene, make_scene, render
+from skytext.demo.scenes.truth_captions import describe
 
 COLLECTION = "skytext-demo"
 """Value of ``collection`` in every sidecar."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from skytext.errors import CallError
-from skytext.evaluation.files import read_json, read_json_lines, read_text
+from skytext.evaluation.input_files import read_json, read_json_lines, read_text
 
 ALL_SPLITS = "all"
 BENCHMARKS = ("rsitmd", "rsicd", "ucm", "sydney", "nwpu")

@@ -11,14 +11,8 @@ import numpy as np
 
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Annotations, Query, file_name
-from skytext.evaluation.image_baseline import ImageModel, found_by_images
-from skytext.evaluation.measured import Found, measure
-from skytext.evaluation.recall import Direction, Floats, Indices, Ties
-from skytext.evaluation.report import Evaluation
-from skytext.evaluation.rules import BEST_RULE, PAPER_RULE, Granularity, Rule, Setup
-from skytext.evaluation.scoring import WordScores, place_captions, place_images
-from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
-from skytext.evaluation.texts import (
+from skytext.evaluation.answer_ranks import WordScores, place_captions, place_images
+from skytext.evaluation.gallery_texts import (
     Described,
     Embed,
     Gallery,
@@ -26,6 +20,18 @@ from skytext.evaluation.texts import (
     make_gallery,
     select_images,
 )
+from skytext.evaluation.image_baseline import ImageModel, found_by_images
+from skytext.evaluation.ranking_rules import (
+    BEST_RULE,
+    PAPER_RULE,
+    Granularity,
+    Rule,
+    Setup,
+)
+from skytext.evaluation.recall import Direction, Floats, Indices, Ties
+from skytext.evaluation.recall_figures import Found, measure
+from skytext.evaluation.report import Evaluation
+from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
 
 SETUPS = (Setup(PAPER_RULE), Setup(BEST_RULE))
 """What is measured where nothing is named: the paper's rule, and the one that searches use."""

@@ -2,8 +2,8 @@
 
 Alone, the model is measured as the field measures CLIP: a caption goes through the text tower, an
 image scores by the cosine of the two, and the other way round an image searches all captions. Fused
-is what searches do (`skytext.image_search`): the ranks by the images and by their descriptions are
-added, here over everything that is searched, in both directions.
+is what searches do (`skytext.search.image_vector_search`): the ranks by the images and by their
+descriptions are added, here over everything that is searched, in both directions.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from typing import NamedTuple
 import numpy as np
 
 from skytext.errors import CallError
-from skytext.evaluation.measured import Found
-from skytext.evaluation.recall import Direction, Floats, Indices, Placings, ScoreRows, place
-from skytext.evaluation.rules import PAPER_RULE
-from skytext.evaluation.scoring import Documents, place_captions, place_images
-from skytext.evaluation.texts import Embed, embed_once
-from skytext.ranking import fuse, pool
+from skytext.evaluation.answer_ranks import Documents, place_captions, place_images
+from skytext.evaluation.gallery_texts import Embed, embed_once
+from skytext.evaluation.ranking_rules import PAPER_RULE
+from skytext.evaluation.recall import (
+    Direction,
+    Floats,
+    Indices,
+    Placings,
+    ScoreRows,
+    place,
+)
+from skytext.evaluation.recall_figures import Found
+from skytext.search.fusion import fuse, pool
 
 _ROWS_AT_ONCE = 256
 

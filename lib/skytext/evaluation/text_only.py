@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Annotations
+from skytext.evaluation.answer_ranks import Documents, WordScores, place_images
+from skytext.evaluation.gallery_texts import Embed
+from skytext.evaluation.ranking_rules import PAPER_RULE, Rule
 from skytext.evaluation.recall import Direction, Indices, Placings
-from skytext.evaluation.rules import PAPER_RULE, Rule
-from skytext.evaluation.scoring import Documents, WordScores, place_images
-from skytext.evaluation.texts import Embed
 
 TOO_FEW = "text-only evaluation needs images with at least two captions"
 

@@ -1,4 +1,4 @@
-"""RSRT-style JSON lines, which `skytext.evaluation.texts.described_in_jsonl` reads."""
+"""RSRT-style JSON lines, which `skytext.evaluation.gallery_texts.described_in_jsonl` reads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from skytext.export.rows import rows, variants
-from skytext.sources.base import SHARD_SUFFIXES
-from skytext.table.images import ImagesTable
-from skytext.table.read import done_batches
+from skytext.archive.shards import SHARD_SUFFIXES
+from skytext.export.image_json import rows, variants
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.scan import done_batches
 
 
 def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:

@@ -8,12 +8,12 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from skytext.archive.refetch import fetch_row
+from skytext.archive.storage.files import READ_ERRORS
+from skytext.archive.storage.prefetch import prefetch
 from skytext.errors import JobError, SourceError
-from skytext.export.rows import COLUMNS, described, rows, to_line
-from skytext.sources.fetch import fetch_row
-from skytext.sources.prefetch import prefetch
-from skytext.sources.storage import READ_ERRORS
-from skytext.table.images import ImagesTable
+from skytext.export.image_json import COLUMNS, described, rows, to_line
+from skytext.table.images_dataset import ImagesTable
 
 _PLACE = ("byte_offset", "byte_length", "row_group", "row", "shard_etag")
 _FETCHED_AT_ONCE = 8

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from skytext.config import CaptionConfig, EmbedConfig, ImageConfig, ImageEmbedConfig
+from skytext.captions.captioner import Captioner
+from skytext.captions.prompts import Prompt
+from skytext.config.captioning import CaptionConfig
+from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
+from skytext.config.pixels import ImageConfig
 from skytext.errors import TableError
-from skytext.models.captioner import Captioner
-from skytext.models.embedder import Embedder, SentenceEmbedder
-from skytext.models.fakes import FakeEmbedder, FakeEngine, FakeImageEmbedder, FakeOptions
-from skytext.models.identity import (
+from skytext.models.fakes.models import FakeEmbedder, FakeEngine, FakeImageEmbedder, FakeOptions
+from skytext.models.fingerprints import (
     ModelIdentity,
     embed_model,
     embedding_fingerprint,
@@ -18,8 +20,8 @@ from skytext.models.identity import (
     image_model,
 )
 from skytext.models.image_embedder import ClipEmbedder, ImageEmbedder
-from skytext.models.processes import EngineProcesses
-from skytext.prompts import Prompt
+from skytext.models.text_embedder import Embedder, SentenceEmbedder
+from skytext.models.vllm.processes import EngineProcesses
 
 CaptionerFactory = Callable[
     [CaptionConfig, ModelIdentity, Prompt, EngineProcesses | None], Captioner
@@ -50,7 +52,7 @@ def make_captioner(
         options = FakeOptions.parse(model.name)
         return Captioner(FakeEngine(options, processes, config.engine.start_timeout_s), config)
     # Imported here: vLLM takes seconds, and a fake must work where it is not installed.
-    from skytext.models.captioner_vllm import VllmEngine
+    from skytext.models.vllm.engine import VllmEngine
 
     return Captioner(VllmEngine(config, model, prompt, processes), config)
 

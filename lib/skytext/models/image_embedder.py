@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skytext.config import ImageEmbedConfig
+from skytext.config.embedding import ImageEmbedConfig
 from skytext.errors import ModelError
-from skytext.models.embedder import EmbedderInfo, load_sentence_transformer, to_unit
-from skytext.models.identity import ModelIdentity
+from skytext.models.fingerprints import ModelIdentity
+from skytext.models.text_embedder import EmbedderInfo, load_sentence_transformer, to_unit
 
 _TOWERS = ("image", "text")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from skytext.search.cursor import cursor_version
 from skytext.search.hits import Hit, SearchResult
+from skytext.search.request import MAX_K, Example, SearchRequest
 from skytext.search.searcher import Searcher
-from skytext.search_request import MAX_K, Example, SearchRequest
 
 __all__ = [
     "MAX_K",

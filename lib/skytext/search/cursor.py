@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from skytext.errors import CallError, ConfigError
-from skytext.search_request import SearchRequest
+from skytext.search.request import SearchRequest
 
 _FORM = 1
 

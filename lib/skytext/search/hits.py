@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from skytext.search_request import Mode
+from skytext.search.request import Mode
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
-from skytext.ranking import best, fuse, mean_lengths, pool
-from skytext.search.subject import Question, Ranking, Served, Tops
-from skytext.table.query import (
+from skytext.search.fusion import best, fuse, mean_lengths, pool
+from skytext.search.ranking_inputs import Question, Ranking, Served, Tops
+from skytext.table.queries.caption_queries import (
     Floats,
     Found,
     RowIds,

@@ -8,24 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from skytext.config import EmbedConfig, IndexConfig, SearchConfig
+from skytext.config.embedding import EmbedConfig
+from skytext.config.index import IndexConfig
+from skytext.config.search import SearchConfig
 from skytext.errors import CallError, ConfigError, TableError
-from skytext.filters import Condition, Need
-from skytext.models.embedder import Embedder
+from skytext.filters.conditions import Condition, Need
 from skytext.models.factory import make_table_embedder
+from skytext.models.text_embedder import Embedder
 from skytext.search.cursor import Cursor
 from skytext.search.hits import Hit, SearchResult
-from skytext.search.page import Page
-from skytext.search.question import Questioner, find_named
+from skytext.search.paging import Page
+from skytext.search.query_vectors import Questioner, find_named
 from skytext.search.ranker import cosines_of
-from skytext.search.subject import Question, Ranking, Served
-from skytext.search_request import Mode, SearchRequest
-from skytext.table.hit_column import HitRow
-from skytext.table.images import ImagesTable
+from skytext.search.ranking_inputs import Question, Ranking, Served
+from skytext.search.request import Mode, SearchRequest
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import prewarm
 from skytext.table.location import TableLocation
-from skytext.table.query import Floats, has_any, metadata_names, take
-from skytext.table.row_copy import copy_rows
-from skytext.table.vector_index import prewarm
+from skytext.table.queries.caption_queries import Floats, has_any, metadata_names, take
+from skytext.table.queries.hit_column import HitRow
+from skytext.table.queries.row_copy import copy_rows
 
 _KINDS = {
     "number": "a number",
@@ -144,8 +146,8 @@ class Searcher:
                 stay away.
             k: hits wanted, 1 to 1000.
             exact: score every row even where there is an index.
-            where: only images that it lets through are looked at; see `skytext.filters`. All of
-                them are found, if they are fewer than ``k``.
+            where: only images that it lets through are looked at; see
+                `skytext.filters.conditions`. All of them are found, if they are fewer than ``k``.
             mode: dense, text or hybrid; None for the configured default.
 
         Raises:

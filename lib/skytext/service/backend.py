@@ -10,15 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skytext.search_request import SearchRequest
-from skytext.service.problems import ProblemError
-from skytext.service.search_worker import Query, Vectors, texts_of
-from skytext.service.tracing import Carrier, carrier, span
+from skytext.search.request import SearchRequest
+from skytext.service.problem_details import ProblemError
+from skytext.service.query import Query, Vectors, texts_of
+from skytext.service.telemetry.tracing import Carrier, carrier, span
 from skytext.table.promotion import Promotion
 
 
 class SearchPort(Protocol):
-    """A search worker; see `skytext.service.handles.SearchHandle`."""
+    """A search worker; see `skytext.service.replicas.deployment_calls.SearchHandle`."""
 
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
@@ -42,7 +42,7 @@ class SearchPort(Protocol):
 
 
 class EmbedPort(Protocol):
-    """An embedding worker; see `skytext.service.handles.EmbedHandle`."""
+    """An embedding worker; see `skytext.service.replicas.deployment_calls.EmbedHandle`."""
 
     async def query(self, text: str) -> NDArray[np.float32]:
         """Return the unit vector of a query, float32, shape (dim,)."""

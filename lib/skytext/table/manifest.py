@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytext.table.location import TableLocation
-from skytext.table.state import StateStore
+from skytext.table.side_store import StateStore
 
 _ETAG = b"skytext.etag"
 

@@ -17,9 +17,9 @@ import uuid
 from dataclasses import dataclass
 
 from skytext.errors import CommitConflictError, TableError
-from skytext.table.images import LIVE_TAG, ImagesTable
+from skytext.table.images_dataset import LIVE_TAG, ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state import StateStore
+from skytext.table.side_store import StateStore
 
 _FOLDER = "promotions"
 _KEPT_TAG = "kept-"

@@ -11,11 +11,12 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from skytext.config import EmbedConfig, IndexConfig
-from skytext.models.identity import embed_model, embedding_fingerprint
-from skytext.sources import discover, read_shard
-from skytext.table.images import ImagesTable
-from skytext.table.index import build_indexes
+from skytext.archive import discover, read_shard
+from skytext.config.embedding import EmbedConfig
+from skytext.config.index import IndexConfig
+from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.indexes.build_indexes import build_indexes
 from tests.cli.tables import described_row
 from tests.service.tables import encoded
 from tests.table.rows import committer, identity, location, stage

@@ -8,7 +8,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.service.page.browser import PHONE, members, open_page, search, serving
+from tests.service.page.browser import (
+    PHONE,
+    members,
+    open_page,
+    search,
+    serving,
+)
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from skytext.table.images import ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promotion import promote
 from tests.service.page.browser import members, open_page, search, serving

@@ -13,10 +13,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
-from skytext.service.keys import KeyStore, Right
-from skytext.service.page import FOLDER
+from skytext.service.access.api_keys import KeyStore, Right
+from skytext.service.http.web_page import FOLDER
 from skytext.table.location import TableLocation
-from tests.service.page.browser import PHONE, members, open_page, search, serving
+from tests.service.page.browser import (
+    PHONE,
+    members,
+    open_page,
+    search,
+    serving,
+)
 from tests.service.page.table import HOSTILE, HOSTILE_MEMBER
 
 

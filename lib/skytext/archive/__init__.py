@@ -1,0 +1,48 @@
+"""Archives: find the shards of the named sources and read the images out of them."""
+
+from skytext.archive.discover import discover, survey
+from skytext.archive.formats.by_format import list_members, read_shard
+from skytext.archive.refetch import Place, fetch_image, fetch_images, fetch_row
+from skytext.archive.shards import (
+    SHARD_SUFFIXES,
+    BBox,
+    Member,
+    Metadata,
+    ReadLimits,
+    ReadOptions,
+    Sample,
+    Shard,
+    ShardCounts,
+    image_id,
+)
+from skytext.archive.sidecar import parse_bbox, parse_datetime, parse_sidecar
+from skytext.archive.storage.files import READ_ERRORS, open_stream, read_range
+from skytext.archive.storage.store import ChangedError
+
+__all__ = [
+    "READ_ERRORS",
+    "SHARD_SUFFIXES",
+    "BBox",
+    "ChangedError",
+    "Member",
+    "Metadata",
+    "Place",
+    "ReadLimits",
+    "ReadOptions",
+    "Sample",
+    "Shard",
+    "ShardCounts",
+    "discover",
+    "fetch_image",
+    "fetch_images",
+    "fetch_row",
+    "image_id",
+    "list_members",
+    "open_stream",
+    "parse_bbox",
+    "parse_datetime",
+    "parse_sidecar",
+    "read_range",
+    "read_shard",
+    "survey",
+]

@@ -1,0 +1,221 @@
+"""Find the shards of the sources named on a command line.
+
+A shard is a ``.tar`` or ``.parquet`` file, or a folder that holds image files directly. A source
+may mix them: all are found. Image files that lie beside shards are images too. A Parquet file
+that lies beside a tar of the same name is not a shard: it is the table that packers
+(img2dataset) write beside each tar, about the images in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skytext.archive.formats.parquet import check_columns
+from skytext.archive.shards import (
+    IMAGE_SUFFIXES,
+    SHARD_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    ReadOptions,
+    Shard,
+)
+from skytext.archive.storage.addresses import Location, StoredFile
+from skytext.archive.storage.files import Listing, list_files
+from skytext.errors import SourceError
+
+_COMPRESSED_SUFFIXES = tuple(
+    f".{name}"
+    for name in (
+        *("tar.gz", "tgz", "tar.bz2", "tbz2", "tbz", "tar.xz", "txz"),
+        *("tar.zst", "tzst", "tar.lz4", "tar.z", "tar.br"),
+    )
+)
+
+
+_IMAGE_SUFFIXES = tuple(f".{name}" for name in sorted(IMAGE_SUFFIXES))
+_SIDECAR_SUFFIXES = tuple(f".{name}" for name in sorted(SIDECAR_SUFFIXES))
+_SUFFIXES = SHARD_SUFFIXES + _COMPRESSED_SUFFIXES + _IMAGE_SUFFIXES + _SIDECAR_SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What sources hold.
+
+    Attributes:
+        shards: sorted by archive and path, each once.
+        whole_archives: archives that a folder was named for: what is not among the shards is gone.
+            A file or a pattern says nothing of the others.
+    """
+
+    shards: tuple[Shard, ...]
+    whole_archives: frozenset[str]
+
+
+def survey(
+    sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
+) -> Survey:
+    """Expand sources into their shards, sorted by archive and path, each shard once.
+
+    A shard that two sources reach counts for the one whose root lies further out, whatever
+    their order.
+
+    Args:
+        sources: folders (with their sub-folders), wildcard patterns or single files; local
+            paths, ``file://``, ``s3://`` or ``gs://`` addresses.
+        archive: the archive's name; by default the last part of each source's root, see
+            :mod:`skytext.archive.shards`.
+        options: how shards are to be read: the first Parquet file of each source is looked at
+            to see that its images can be found.
+
+    Raises:
+        SourceError: a source is missing, refused, unreachable, holds no shard or a compressed
+            one, names image files without their folder, has a Parquet file whose image column
+            cannot be told, or two sources would give two different shards the same ids.
+    """
+    if not sources:
+        raise SourceError("no source given: name a folder, a shard or an s3:// address")
+    if archive is not None and (not archive or not archive.isprintable()):
+        raise SourceError(f"--archive {archive!r} is no name: use printable characters")
+    by_uri: dict[str, Shard] = {}
+    whole: set[str] = set()
+    for source in sources:
+        found, is_whole = _shards_of(source, archive, options or ReadOptions())
+        whole.update(shard.archive for shard in found if is_whole)
+        for shard in found:
+            other = by_uri.get(shard.uri)
+            if other is None or shard.path.count("/") > other.path.count("/"):
+                by_uri[shard.uri] = shard
+    shards = sorted(by_uri.values(), key=lambda shard: (shard.archive, shard.path))
+    for one, two in itertools.pairwise(shards):
+        if (one.archive, one.path) == (two.archive, two.path):
+            raise SourceError(
+                f"{one.uri} and {two.uri} would both be shard {one.path!r} of archive "
+                f"{one.archive!r} and their images get the same ids: run them one after the "
+                "other, each with an --archive name of its own"
+            )
+    return Survey(tuple(shards), frozenset(whole))
+
+
+def discover(
+    sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
+) -> list[Shard]:
+    """Return the shards of a `survey`."""
+    return list(survey(sources, archive=archive, options=options).shards)
+
+
+@dataclass
+class _Folder:
+    """The image files directly in one folder, and their sidecars, summed up while listed."""
+
+    size_bytes: int = 0
+    num_images: int = 0
+    digest: int = 0
+
+    def add(self, name: str, file: StoredFile) -> None:
+        """Add a file; the order in which files are added makes no difference."""
+        if name.lower().endswith(_IMAGE_SUFFIXES):
+            self.num_images += 1
+            self.size_bytes += file.size_bytes
+        said = f"{name}\0{file.size_bytes}\0{file.etag}".encode("utf-8", "surrogateescape")
+        self.digest += int.from_bytes(hashlib.sha256(said).digest(), "big")
+
+    @property
+    def etag(self) -> str:
+        """A digest of the names, sizes and etags: changes when any of them does."""
+        return f"{self.digest % (1 << 256):064x}"[:32]
+
+
+def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[list[Shard], bool]:
+    """Return a source's shards, and whether it is a folder with all that is in it."""
+    listing = list_files(source, _SUFFIXES)
+    name = archive or _printable(listing.root.name)
+    if not name:
+        raise SourceError(f"{source!r} has no name that could be the archive's: give --archive")
+    shards: list[Shard] = []
+    compressed: list[str] = []
+    folders: dict[str, _Folder] = {}
+    for path, file in listing:
+        lower = path.lower()
+        if lower.endswith(_COMPRESSED_SUFFIXES):
+            compressed.append(path)
+        elif lower.endswith(SHARD_SUFFIXES):
+            shards.append(Shard(name, file.uri, _printable(path), file.size_bytes, file.etag))
+        else:
+            folder, _, base = path.rpartition("/")
+            if "__MACOSX" not in folder.split("/"):
+                folders.setdefault(folder, _Folder()).add(base, file)
+    if compressed:
+        raise _compressed_error(source, sorted(compressed))
+    shards = _without_twins(shards)
+    with_images = {path: folder for path, folder in folders.items() if folder.num_images}
+    if with_images and listing.kind != "folder":
+        raise SourceError(
+            f"{source!r} names image files: name the folder that holds them instead; all images "
+            "directly in a folder are one shard"
+        )
+    shards += [_folder_shard(name, listing.root, *item) for item in with_images.items()]
+    if not shards:
+        raise _nothing_error(source, listing, folders)
+    _check_parquet(source, shards, options)
+    return shards, listing.kind == "folder"
+
+
+def _folder_shard(archive: str, root: Location, path: str, folder: _Folder) -> Shard:
+    joined = f"{root.path.rstrip('/')}/{path}" if path else root.path
+    location = Location(root.scheme, root.bucket, joined if root.path else path)
+    return Shard(
+        archive,
+        f"{location.uri.removesuffix('/')}/",
+        f"{_printable(path) or '.'}/",
+        folder.size_bytes,
+        folder.etag,
+    )
+
+
+def _without_twins(shards: list[Shard]) -> list[Shard]:
+    """Leave out the Parquet files that lie beside a tar of the same name."""
+    tars = {shard.path[: -len(".tar")] for shard in shards if shard.path.lower().endswith(".tar")}
+    return [
+        shard
+        for shard in shards
+        if not shard.path.lower().endswith(".parquet") or shard.path[: -len(".parquet")] not in tars
+    ]
+
+
+def _check_parquet(source: str, shards: list[Shard], options: ReadOptions) -> None:
+    files = [shard for shard in shards if shard.path.lower().endswith(".parquet")]
+    if files:
+        first = min(files, key=lambda shard: shard.path)
+        check_columns(source, first, options, alone=len(files) == len(shards))
+
+
+def _nothing_error(source: str, listing: Listing, folders: dict[str, _Folder]) -> SourceError:
+    formats = ", ".join((*SHARD_SUFFIXES, *_IMAGE_SUFFIXES))
+    if listing.kind == "file":
+        return SourceError(f"{source!r} is of an unknown format: shards are {formats} files")
+    if listing.num_others == 0 and not folders:
+        what = "matches nothing" if listing.kind == "glob" else "is empty"
+        return SourceError(
+            f"{source!r} {what}: name a folder or pattern that holds {formats} files"
+        )
+    some = ", ".join(sorted(listing.others)) or "sidecars"
+    more = ", …" if listing.num_others > len(listing.others) else ""
+    return SourceError(
+        f"{source!r} holds no {formats} file but {listing.num_others} others ({some}{more}): "
+        "name another folder"
+    )
+
+
+def _compressed_error(source: str, paths: Sequence[str]) -> SourceError:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return SourceError(
+        f"{source!r}: {paths[0]}{more} is a compressed tar: unpack it to a plain .tar "
+        "(gunzip, unzstd, …), because random access into a compressed one is impossible"
+    )
+
+
+def _printable(path: str) -> str:
+    """Make a file name valid Unicode: undecodable bytes become ``\\xNN``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

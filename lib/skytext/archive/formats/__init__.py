@@ -1,0 +1,1 @@
+"""The formats of shards: each can list and read the images of one."""

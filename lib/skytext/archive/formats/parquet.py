@@ -1,0 +1,383 @@
+"""Read the images out of the rows of a Parquet shard, as a stream.
+
+INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every row, in order.
+FAN-OUT: one shard, as many samples as it has rows, plus one for the rest where the store fails.
+ON ERROR: a failed sample; nothing that a shard holds makes reading raise. A damaged row group
+costs its rows from the damage on, each of them a failed sample; the others are read.
+
+A row's member name is the ``path`` of its image struct, else ``row-{n}``, ``n`` counted from 0
+through the whole file, so that writing the file again in other row groups changes no id.
+
+The file is read by ranges, column chunk by column chunk, page by page: what is held is a page of
+each column and a batch of rows, never a row group. Pages are cut by whoever wrote the file, most
+often at 1 MiB, but never within a value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skytext.archive.formats.parquet_columns import Columns, NoImageColumnError, find_columns
+from skytext.archive.formats.parquet_metadata import row_metadata, said_rows
+from skytext.archive.shards import (
+    Member,
+    Metadata,
+    ReadLimits,
+    ReadOptions,
+    Sample,
+    Shard,
+    image_id,
+)
+from skytext.archive.storage.files import READ_ERRORS, open_ranged
+from skytext.archive.storage.ranged_file import RangedFile
+from skytext.archive.unreadable import ShardEndError, failed_shard, store_end
+from skytext.errors import Reason, SampleError, SourceError, Stage
+
+_BATCH_BYTES = 16 << 20
+_MAX_BATCH_ROWS = 256
+_NAME_BATCH_ROWS = 4096
+_BUFFER_BYTES = 1 << 20
+_MAGIC = b"PAR1"
+
+# What pyarrow raises at damaged bytes: its own errors, which are these too, and those of turning
+# values into Python's.
+_DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def read_parquet(shard: Shard, limits: ReadLimits, options: ReadOptions) -> Iterator[Sample]:
+    """Yield the images of a Parquet shard; never raises for what the shard holds.
+
+    Args:
+        shard: the shard, as :func:`skytext.archive.discover` found it.
+        limits: an image above ``max_member_bytes`` becomes a failure.
+        options: which column holds the images.
+    """
+    end: ShardEndError | None = None
+    try:
+        with contextlib.closing(_Shard(shard, options)) as opened:
+            for group in range(opened.num_groups):
+                for member, cell in zip(
+                    opened.members(group), opened.cells(group, limits), strict=True
+                ):
+                    yield _sample(shard, limits, member, cell)
+    except ShardEndError as err:
+        end = err
+    except READ_ERRORS as err:
+        end = store_end(shard, err)
+    if end is not None:
+        yield failed_shard(shard, end)
+
+
+def list_parquet(shard: Shard, options: ReadOptions) -> Iterator[Member]:
+    """Yield what `read_parquet` would, without the images: of each row its path alone is read.
+
+    Whether a cell is empty or too large is not known then.
+    """
+    end: ShardEndError | None = None
+    try:
+        with contextlib.closing(_Shard(shard, options)) as opened:
+            for group in range(opened.num_groups):
+                yield from opened.members(group)
+    except ShardEndError as err:
+        end = err
+    except READ_ERRORS as err:
+        end = store_end(shard, err)
+    if end is not None:
+        yield Member.of(failed_shard(shard, end))
+
+
+def fetch_cells(
+    uri: str,
+    row_group: int,
+    rows: Collection[int],
+    *,
+    etag: str = "",
+    options: ReadOptions | None = None,
+) -> Iterator[tuple[int, bytes | None]]:
+    """Read images of one row group again, in ascending order of their rows; None for none.
+
+    The file's footer is read, and the image column of the row group up to the last row.
+
+    Raises:
+        OSError: missing, refused, changed since ``etag``, damaged, or without such a row.
+        SourceError: the image column cannot be told.
+    """
+    shard = Shard("", uri, uri, 0, etag)
+    try:
+        with contextlib.closing(_Shard(shard, options or ReadOptions(), stat=True)) as opened:
+            yield from opened.some_cells(row_group, rows)
+    except ShardEndError as err:
+        raise OSError(f"{uri} {err.detail}") from err
+
+
+def check_columns(source: str, shard: Shard, options: ReadOptions, *, alone: bool) -> None:
+    """See that the images of a Parquet shard can be found; a broken shard says nothing.
+
+    Args:
+        source: what it was named by, for the message.
+        shard: a Parquet shard.
+        options: which column holds the images.
+        alone: whether the source holds nothing but Parquet; only then none at all is an error.
+
+    Raises:
+        SourceError: there is no image column, or several.
+    """
+    try:
+        file, parquet = _open(shard, stat=False)
+    except ShardEndError:
+        return  # it becomes a failed row when it is read
+    except READ_ERRORS:
+        return  # it becomes a failed row when it is read
+    try:
+        find_columns(parquet.schema_arrow, options.image_column)
+    except NoImageColumnError as err:
+        if alone:
+            raise SourceError(f"{source!r}: {shard.path}: {err}") from err
+    except SourceError as err:
+        raise SourceError(f"{source!r}: {shard.path}: {err}") from err
+    finally:
+        file.close()
+
+
+_Cell = tuple[bytes | None, Metadata] | SampleError
+
+
+class _Shard:
+    """An open Parquet shard whose image column is known."""
+
+    def __init__(self, shard: Shard, options: ReadOptions, *, stat: bool = False) -> None:
+        self._shard = shard
+        self._file, self._parquet = _open(shard, stat=stat)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self._columns = _columns(self._parquet, options)
+            self._num_rows = self._check_rows()
+            undo.pop_all()
+        self._occurrences: dict[str, int] = defaultdict(int)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+    @property
+    def num_groups(self) -> int:
+        """The number of row groups."""
+        return len(self._num_rows)
+
+    def members(self, group: int) -> Iterator[Member]:
+        """Yield a row group's members: as many as the footer says, whatever can be read."""
+        first = sum(self._num_rows[:group])
+        names = self._names(group)
+        for row in range(self._num_rows[group]):
+            name, failure = next(names)
+            name = name or f"row-{first + row}"
+            occurrence = self._occurrences[name]
+            self._occurrences[name] += 1
+            shard = self._shard
+            yield Member(
+                image_id=image_id(shard.archive, shard.path, name, occurrence),
+                member=name,
+                uri=f"{shard.uri}#{name}",
+                etag=shard.etag,
+                row_group=group,
+                row=row,
+                failure=failure,
+            )
+
+    def cells(self, group: int, limits: ReadLimits) -> Iterator[_Cell]:
+        """Yield a row group's images: as many as the footer says, whatever can be read."""
+        left = self._num_rows[group]
+        failure: BaseException = ValueError("it has fewer rows than the footer says")
+        try:
+            for batch in self._batches(group, self._columns.said):
+                images = self._images(batch)
+                for image, said in zip(images, said_rows(batch, self._columns), strict=True):
+                    if left:
+                        left -= 1
+                        yield image, row_metadata(said, limits.max_sidecar_bytes)
+        except _DAMAGE as err:
+            failure = err
+        if left:
+            yield from itertools.repeat(self._damaged(group, failure), left)
+
+    def some_cells(self, group: int, rows: Collection[int]) -> Iterator[tuple[int, bytes | None]]:
+        """Yield some of a row group's images, in ascending order of their rows."""
+        wanted = sorted(set(rows))
+        num_rows = self._num_rows[group] if 0 <= group < self.num_groups else 0
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < num_rows:
+            detail = f"has no row {wanted[-1]} in a row group {group}"
+            raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
+        first, at = 0, 0
+        try:
+            for batch in self._batches(group, ()):
+                while at < len(wanted) and wanted[at] < first + len(batch):
+                    row = wanted[at]
+                    yield row, self._images(batch.slice(row - first, 1))[0]
+                    at += 1
+                if at == len(wanted):
+                    return
+                first += len(batch)
+        except _DAMAGE as err:
+            self._raise_fault(err)
+            raise ShardEndError(Reason.SHARD_UNREADABLE, f"is damaged: {err}") from err
+        if at < len(wanted):
+            detail = f"has no row {wanted[at]} in row group {group}"
+            raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
+
+    def _names(self, group: int) -> Iterator[tuple[str, SampleError | None]]:
+        """Yield the paths of a row group, and endlessly none behind it."""
+        failure = None
+        if self._columns.name_path is not None:
+            try:
+                for batch in self._parquet.iter_batches(
+                    _NAME_BATCH_ROWS,
+                    row_groups=[group],
+                    columns=[self._columns.name_path],
+                    use_threads=False,
+                ):
+                    paths = batch.column(0).flatten()[0].cast(pa.large_binary())
+                    for path in paths.to_pylist():
+                        yield (path or b"").decode("utf-8", "backslashreplace"), None
+            except _DAMAGE as err:
+                failure = self._damaged(group, err)
+        while True:
+            yield "", failure
+
+    def _batches(self, group: int, said: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        """Yield batches of a row group: its images, and the columns asked for."""
+        return self._parquet.iter_batches(  # type: ignore[no-any-return]
+            self._batch_rows(group),
+            row_groups=[group],
+            columns=[self._columns.data_path, *said],
+            use_threads=False,
+        )
+
+    def _batch_rows(self, group: int) -> int:
+        """Return how many rows hold about `_BATCH_BYTES`."""
+        chunks = self._parquet.metadata.row_group(group)
+        num_bytes = sum(
+            chunks.column(index).total_uncompressed_size
+            for index in range(chunks.num_columns)
+            if chunks.column(index).path_in_schema == self._columns.data_path
+        )
+        average: int = max(num_bytes // max(self._num_rows[group], 1), 1)
+        return max(1, min(_BATCH_BYTES // average, _MAX_BATCH_ROWS))
+
+    def _images(self, batch: pa.RecordBatch) -> list[bytes | None]:
+        column = batch.column(self._columns.image)
+        if self._columns.is_struct:
+            # flatten, not field(): it makes what is in a null struct null.
+            names = [field.name for field in column.type]
+            column = column.flatten()[names.index("bytes")]
+        return column.to_pylist()  # type: ignore[no-any-return]
+
+    def _damaged(self, group: int, err: BaseException) -> SampleError:
+        self._raise_fault(err)
+        return SampleError(
+            Stage.READ,
+            Reason.SHARD_UNREADABLE,
+            f"row group {group} of shard {self._shard.path} is damaged: {err}",
+        )
+
+    def _raise_fault(self, err: BaseException) -> None:
+        """Raise the store's own error, where that is what made reading fail."""
+        fault = self._file.fault
+        if fault is not None:
+            raise fault from err
+
+    def _check_rows(self) -> list[int]:
+        """Return the rows of each group; a damaged footer must not promise what there is not."""
+        footer = self._parquet.metadata
+        num_rows = []
+        places = {self._columns.data_path, self._columns.name_path}
+        for index in range(footer.num_row_groups):
+            group = footer.row_group(index)
+            values = {
+                group.column(column).num_values
+                for column in range(group.num_columns)
+                if group.column(column).path_in_schema in places
+            }
+            if values != {group.num_rows} or group.num_rows < 0:
+                raise ShardEndError(
+                    Reason.SHARD_UNREADABLE,
+                    f"has a damaged footer: row group {index} has {group.num_rows} rows, and "
+                    f"{sorted(values)} values in column {self._columns.image!r}",
+                )
+            num_rows.append(group.num_rows)
+        return num_rows
+
+
+def _open(shard: Shard, *, stat: bool) -> tuple[RangedFile, pq.ParquetFile]:
+    file = open_ranged(shard.uri, etag=shard.etag, size_bytes=None if stat else shard.size_bytes)
+    with contextlib.ExitStack() as undo:
+        undo.callback(file.close)
+        try:
+            parquet = pq.ParquetFile(
+                pa.PythonFile(file, mode="r"),
+                buffer_size=_BUFFER_BYTES,  # stream column chunks, …
+                pre_buffer=False,  # … never fetch them whole
+                page_checksum_verification=True,
+            )
+            parquet.schema_arrow  # noqa: B018  # a damaged one raises here
+        except _DAMAGE as err:
+            if file.fault is not None:
+                raise file.fault from err
+            raise _unreadable(file, err) from err
+        undo.pop_all()
+    return file, parquet
+
+
+def _unreadable(file: RangedFile, err: BaseException) -> ShardEndError:
+    if file.size() == 0:
+        return ShardEndError(Reason.SHARD_UNREADABLE, "is empty: it has 0 bytes")
+    file.seek(0)
+    if file.read(len(_MAGIC)) != _MAGIC:
+        return ShardEndError(Reason.SHARD_UNREADABLE, f"is not a Parquet file: {err}")
+    file.seek(max(file.size() - len(_MAGIC), 0))
+    if file.read(len(_MAGIC)) != _MAGIC:
+        return ShardEndError(
+            Reason.SHARD_TRUNCATED, "has no footer, and nothing of it can be read: it is cut off"
+        )
+    return ShardEndError(Reason.SHARD_UNREADABLE, f"has a damaged footer: {err}")
+
+
+def _columns(parquet: pq.ParquetFile, options: ReadOptions) -> Columns:
+    try:
+        return find_columns(parquet.schema_arrow, options.image_column)
+    except SourceError as err:
+        raise ShardEndError(Reason.SHARD_UNREADABLE, f"cannot be read: {err}") from err
+
+
+def _sample(shard: Shard, limits: ReadLimits, member: Member, cell: _Cell) -> Sample:
+    if isinstance(cell, SampleError):
+        return member.sample(shard, Metadata(), None, cell)
+    data, said = cell
+    failure = None
+    if data is None:
+        failure = SampleError(
+            Stage.READ,
+            Reason.EMPTY,
+            f"{member.member} has no bytes: the image is not stored in the shard",
+        )
+    elif len(data) > limits.max_member_bytes:
+        failure = SampleError(
+            Stage.READ,
+            Reason.MEMBER_TOO_LARGE,
+            f"{member.member} has {len(data)} bytes, more than the limit of "
+            f"{limits.max_member_bytes}",
+        )
+    return member.sample(shard, said, data, failure)

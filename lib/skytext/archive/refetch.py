@@ -1,0 +1,178 @@
+"""Fetch images again, from where a table says that their bytes are."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from skytext.archive.formats.parquet import fetch_cells
+from skytext.archive.shards import ReadOptions
+from skytext.archive.storage.files import READ_ERRORS, read_range
+from skytext.archive.storage.s3 import s3_changed
+from skytext.archive.storage.store import ChangedError
+from skytext.errors import SourceError
+
+_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of an image are, as its row in the table says.
+
+    Attributes:
+        uri: the image's ``uri``.
+        member: its ``member``.
+        byte_offset: where its bytes begin; None where they are not stored in one piece.
+        byte_length: how many they are.
+        row_group: of a Parquet row: its row group.
+        row: of a Parquet row: its number in the row group.
+        etag: its ``shard_etag``; where given, a shard that changed since is refused.
+    """
+
+    uri: str
+    member: str
+    byte_offset: int | None = None
+    byte_length: int | None = None
+    row_group: int | None = None
+    row: int | None = None
+    etag: str = ""
+
+    @property
+    def shard_uri(self) -> str:
+        """The file that holds the bytes."""
+        return self.uri.removesuffix(f"#{self.member}")
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it is a row of a Parquet file."""
+        return self.row_group is not None and self.row is not None
+
+
+def fetch_image(
+    uri: str,
+    member: str,
+    *,
+    byte_offset: int | None = None,
+    byte_length: int | None = None,
+    row_group: int | None = None,
+    row: int | None = None,
+    etag: str = "",
+    options: ReadOptions | None = None,
+) -> bytes:
+    """Return the encoded bytes of an image, given what its row in the table says.
+
+    Of a tar and of a folder it is one ranged read; of a Parquet file its footer, and the image
+    column of the row group up to the row.
+
+    Args: as those of `Place`, and
+        options: as those it was read with.
+
+    Raises:
+        ChangedError: the shard is gone, or changed since ``etag``.
+        OSError: refused, damaged, or an image with no place of its own (a sparse member of a tar,
+            a failed row).
+        BotoCoreError: the store cannot be reached; see `READ_ERRORS`.
+        ClientError: the store refuses.
+        SourceError: the uri's scheme is not supported.
+    """
+    place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
+    [found] = fetch_images([place], options=options, num_threads=1)
+    if isinstance(found, Exception) and (isinstance(found, FileNotFoundError) or s3_changed(found)):
+        raise ChangedError(f"{uri} is gone, or changed since it was read: run again") from found
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def fetch_row(row: Mapping[str, Any], options: ReadOptions | None = None) -> bytes:
+    """Return the encoded bytes of an image of the table.
+
+    Args:
+        row: with the columns that `Place` names.
+        options: as those it was read with.
+
+    Raises:
+        ChangedError: as `fetch_image`.
+        OSError: the same.
+    """
+    return fetch_image(
+        row["uri"],
+        row["member"],
+        byte_offset=row["byte_offset"],
+        byte_length=row["byte_length"],
+        row_group=row["row_group"],
+        row=row["row"],
+        etag=row["shard_etag"] or "",
+        options=options,
+    )
+
+
+def fetch_images(
+    places: Sequence[Place], *, options: ReadOptions | None = None, num_threads: int
+) -> Iterator[bytes | Exception]:
+    """Yield the encoded bytes of images, in their order, or why one cannot be had.
+
+    Of tars and folders several are asked for at once. Cells of one row group that follow one
+    another are read in one pass. At most twice ``num_threads`` images wait to be taken.
+
+    Args:
+        places: where they are.
+        options: as those they were read with.
+        num_threads: reads at once.
+    """
+    with ThreadPoolExecutor(num_threads) as pool:
+        for (is_cell, _, _), run in groupby(places, _run_of):
+            if is_cell:
+                yield from _cells(list(run), options)
+            else:
+                yield from _ranges(pool, run, 2 * num_threads)
+
+
+def _run_of(place: Place) -> tuple[bool, str, int | None]:
+    return (True, place.shard_uri, place.row_group) if place.is_cell else (False, "", None)
+
+
+def _cells(places: list[Place], options: ReadOptions | None) -> Iterator[bytes | Exception]:
+    first = places[0]
+    wanted = {place.row: place for place in places if place.row is not None}
+    found: dict[int, bytes | Exception] = {}
+    try:
+        cells = fetch_cells(
+            first.shard_uri, first.row_group or 0, list(wanted), etag=first.etag, options=options
+        )
+        for row, cell in cells:
+            missing = OSError(f"{wanted[row].uri}: its cell holds no image")
+            found[row] = missing if cell is None else cell
+            # What comes in the file's order goes out at once: a unit is never held twice.
+            while places and places[0].row in found:
+                yield found.pop(places.pop(0).row or 0)
+    except _ERRORS as error:
+        for place in places:
+            yield found.get(place.row or 0, error)
+        return
+    yield from (found[place.row or 0] for place in places)
+
+
+def _ranges(
+    pool: ThreadPoolExecutor, places: Iterable[Place], num_ahead: int
+) -> Iterator[bytes | Exception]:
+    waiting: deque[Future[bytes | Exception]] = deque()
+    for place in places:
+        waiting.append(pool.submit(_range, place))
+        if len(waiting) >= num_ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _range(place: Place) -> bytes | Exception:
+    if place.byte_offset is None or place.byte_length is None:
+        return OSError(f"{place.uri} is not stored in one piece: read its shard instead")
+    try:
+        return read_range(place.shard_uri, place.byte_offset, place.byte_length, etag=place.etag)
+    except _ERRORS as error:
+        return error

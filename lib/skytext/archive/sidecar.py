@@ -1,0 +1,198 @@
+"""What a sidecar says of an image: STAC words into typed fields, everything else kept as JSON.
+
+A sidecar is a STAC Item (https://github.com/radiantearth/stac-spec, Item specification 1.x) or a
+JSON object with top-level keys of the same names (``datetime``, ``bbox``, ``gsd``,
+``collection``). A value that cannot be used leaves its field null, stays where it was in
+``metadata`` and is named in ``metadata["_invalid"]``; a sidecar that cannot be parsed leaves
+``{"_sidecar_error": …}``. Neither ever costs the image.
+
+Text found beside an image (captions of others included) is kept in ``metadata`` only. It never
+becomes text of ours: what is searched is what the model saw.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from skytext.archive.shards import BBox, Metadata
+
+_MAX_DETAIL_CHARS = 200
+
+
+def parse_sidecar(
+    json_data: bytes | None = None,
+    txt_data: bytes | None = None,
+    *,
+    errors: tuple[str, ...] = (),
+) -> Metadata:
+    """Read the sidecars of one image; never raises for what they hold.
+
+    Args:
+        json_data: a ``.json`` sidecar in UTF-8, UTF-16 or UTF-32.
+        txt_data: a ``.txt`` sidecar in UTF-8; undecodable bytes are replaced. It is kept under
+            the key ``txt``, or ``_txt`` where the JSON has a ``txt`` of its own.
+        errors: sentences on sidecars that were not read, for ``_sidecar_error``.
+    """
+    item: dict[str, Any] = {}
+    problems = list(errors)
+    if json_data is not None:
+        try:
+            item = _parse_object(json_data)
+        except (ValueError, RecursionError) as err:
+            problems.append(" ".join(str(err).split())[:_MAX_DETAIL_CHARS])
+    fields, rest = _typed_fields(item)
+    if txt_data is not None:
+        text = txt_data.decode("utf-8-sig", "replace")
+        rest["_txt" if "txt" in rest else "txt"] = text
+    if problems:
+        rest["_sidecar_error"] = "; ".join(problems)
+    return Metadata(**fields, metadata=_dump(rest) if rest else None)
+
+
+_ITEM_KEYS = ("stac_item", "stac", "json")
+
+
+def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadata:
+    """Read an object of JSON's values, such as the columns of a row; never raises.
+
+    A STAC Item, or an object with keys of the same names, under ``stac_item``, ``stac`` or
+    ``json`` (or its JSON text) fills the fields that the object's own keys leave open.
+
+    Args:
+        item: the object; it is not changed.
+        max_bytes: where what is left as ``metadata`` is longer, it is not kept.
+    """
+    fields, rest = _typed_fields(item)
+    for key in _ITEM_KEYS:
+        inner = _inner_item(rest.get(key))
+        if inner is not None:
+            more, inner_rest = _typed_fields(inner)
+            rest[key] = inner_rest if not more.keys() & fields.keys() else inner
+            fields = {**more, **fields}
+    kept = _dump(rest) if rest else None
+    if kept is not None and max_bytes is not None and len(kept.encode()) > max_bytes:
+        kept = _dump({"_sidecar_error": f"the other columns hold more than {max_bytes} bytes"})
+    return Metadata(**fields, metadata=kept)
+
+
+def _inner_item(value: object) -> dict[str, Any] | None:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return _parse_object(value.encode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _parse_object(data: bytes) -> dict[str, Any]:
+    # NaN, Infinity and 1e999 are no JSON numbers; kept as the words they were written in.
+    item = json.loads(data, parse_constant=str, parse_float=_float_or_text)
+    if not isinstance(item, dict):
+        raise ValueError(f"not a JSON object but a {type(item).__name__}")
+    # Nesting that can be read but not written again must fail here, not later.
+    json.dumps(item)
+    return item
+
+
+def _float_or_text(text: str) -> float | str:
+    value = float(text)
+    return value if math.isfinite(value) else text
+
+
+def _dump(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return _valid_unicode(text)
+
+
+def _valid_unicode(text: str) -> str:
+    """Replace lone surrogates, which JSON can express and UTF-8 (so Arrow) cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split an object into the typed fields of :class:`Metadata` and a copy of the rest."""
+    rest = dict(item)
+    properties = item.get("properties")
+    inner = rest
+    if item.get("type") == "Feature" and isinstance(properties, dict):
+        inner = rest["properties"] = dict(properties)
+    when = "datetime" if inner.get("datetime") is not None else "start_datetime"
+    places = {
+        "datetime": (inner, when, parse_datetime),
+        "bbox": (rest, "bbox", parse_bbox),
+        "gsd": (inner, "gsd", _parse_gsd),
+        "collection": (rest, "collection", _parse_collection),
+    }
+    fields: dict[str, Any] = {}
+    invalid = []
+    for name, (holder, key, parse) in places.items():
+        raw = holder.get(key)
+        if raw is None:
+            continue
+        try:
+            fields[name] = parse(raw)
+        except (ValueError, OverflowError):
+            invalid.append(name)
+        else:
+            if not (name == "bbox" and len(raw) == 6):  # the heights would be lost
+                del holder[key]
+    if invalid:
+        rest["_invalid"] = sorted(invalid)
+    return fields, rest
+
+
+def parse_datetime(value: object) -> datetime:
+    """Read an RFC 3339 / ISO 8601 date and time into UTC; without a zone it is taken as UTC.
+
+    Raises:
+        ValueError: not such a text.
+        OverflowError: outside the years 1 to 9999 in UTC.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"not a date and time: {value!r}")
+    moment = datetime.fromisoformat(value.strip())
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_bbox(value: object) -> BBox:
+    """Read a bounding box of 4 or 6 numbers (RFC 7946, section 5) into west, south, east, north.
+
+    Raises:
+        ValueError: not such a list, or not on the globe. West > east is right: it crosses the
+            antimeridian.
+    """
+    if not isinstance(value, (list, tuple)) or len(value) not in (4, 6):
+        raise ValueError(f"not a list of 4 or 6 numbers: {value!r}")
+    numbers = [_number(part) for part in value]
+    half = len(numbers) // 2
+    west, south, east, north = *numbers[:2], *numbers[half : half + 2]
+    if not -90 <= south <= north <= 90:
+        raise ValueError(f"latitudes must be -90 <= south <= north <= 90: {value!r}")
+    if not (-180 <= west <= 180 and -180 <= east <= 180):
+        raise ValueError(f"longitudes must be between -180 and 180: {value!r}")
+    return (west, south, east, north)
+
+
+def _parse_gsd(value: object) -> float:
+    number = _number(value)
+    if number <= 0:
+        raise ValueError(f"gsd must be positive: {value!r}")
+    return number
+
+
+def _parse_collection(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"not a collection's id: {value!r}")
+    return _valid_unicode(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"not a number: {value!r}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"not finite: {value!r}")
+    return number

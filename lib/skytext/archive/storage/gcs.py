@@ -1,0 +1,214 @@
+"""Google Cloud Storage, by the client that comes with Arrow.
+
+The credentials are Google's application default ones (``GOOGLE_APPLICATION_CREDENTIALS``,
+``gcloud auth application-default login``, or the machine's own). ``STORAGE_EMULATOR_HOST`` leads
+to another server, without credentials, as it does for Google's own clients.
+
+Retries are the client's: every request again with growing pauses for up to a minute, and a body
+that breaks half-way from the byte it had reached. An open file stays at the generation that it
+was opened at: bytes of two versions never meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from skytext.archive.storage.addresses import Location, StoredFile
+from skytext.archive.storage.ranged_file import RangedFile
+from skytext.archive.storage.store import ObjectStore, changed_error
+from skytext.errors import SourceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RETRY_TIME_S = 60
+
+
+class GcsStore(ObjectStore):
+    """The buckets that Google's application default credentials open."""
+
+    scheme = "gs"
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What listing may raise."""
+        return (OSError,)
+
+    def stat(self, location: Location) -> StoredFile:
+        """Return the size and etag of one object."""
+        from pyarrow.fs import FileType
+
+        with _errors(location):
+            info = _filesystem().get_file_info(f"{location.bucket}/{location.path}")
+        if info.type != FileType.File:
+            raise FileNotFoundError(f"{location.uri} does not exist")
+        return _stored(info)
+
+    def lookup(self, location: Location) -> StoredFile | None:
+        """Return one object; None where there is none, or where the store will not say."""
+        if not location.path:
+            return None
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            return self.stat(location)
+        return None  # the listing that follows says why
+
+    def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
+        """Yield the objects whose name begins with ``prefix``, with their names, in order."""
+        from pyarrow.fs import FileSelector, FileType
+
+        folder = prefix.rpartition("/")[0]
+        base = f"{bucket}/{folder}".rstrip("/")
+        with _errors(Location("gs", bucket, folder)):
+            infos = _filesystem().get_file_info(
+                FileSelector(base, recursive=deep, allow_not_found=bool(folder))
+            )
+        # Places that only look like folders come between; and Arrow promises no order.
+        files = [info for info in infos if info.type == FileType.File]
+        for info in sorted(files, key=lambda info: str(info.path)):
+            key = info.path.partition("/")[2]
+            if key.startswith(prefix):
+                yield key, _stored(info)
+
+    def open_stream(self, location: Location, etag: str) -> BinaryIO:
+        """Open an object for reading from its beginning, with one request."""
+        return cast(BinaryIO, _Stream(location, self._open(location, etag, "stream")))
+
+    def open_ranged(self, location: Location, etag: str, size_bytes: int | None) -> RangedFile:
+        """Open an object for reading by ranges."""
+        file = self._open(location, etag, "file")
+
+        def fetch(offset: int, length: int) -> bytes:
+            with _errors(location):
+                data = bytes(file.read_at(length, offset))
+            if len(data) < length:
+                raise OSError(f"{location.uri} is shorter than it was: run again")
+            return data
+
+        return RangedFile(fetch, file.size(), on_close=file.close)
+
+    def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
+        """Read up to ``length`` bytes from ``offset``."""
+        with self._open(location, etag, "file") as file, _errors(location):
+            return bytes(file.read_at(length, offset))
+
+    def source_error(self, source: str, location: Location, err: Exception) -> SourceError:
+        """Say what went wrong with a store, and what to do about it, in one line."""
+        if isinstance(err, FileNotFoundError):
+            then = f"bucket {location.bucket!r} does not exist: check its name"
+        elif isinstance(err, PermissionError):
+            then = (
+                f"the store refuses access to bucket {location.bucket!r}: check "
+                f"GOOGLE_APPLICATION_CREDENTIALS and its rights ({err})"
+            )
+        else:
+            then = f"{err}: check the network and GOOGLE_APPLICATION_CREDENTIALS"
+        return SourceError(" ".join(f"{source!r}: {then}".split()))
+
+    def _open(self, location: Location, etag: str, how: str) -> pa.NativeFile:
+        filesystem = _filesystem()
+        opener = filesystem.open_input_file if how == "file" else filesystem.open_input_stream
+        with _errors(location):
+            file = opener(f"{location.bucket}/{location.path}")
+        try:
+            # Of the generation that was opened.
+            with _errors(location):
+                opened = {key: bytes(value).decode() for key, value in file.metadata().items()}
+            if etag and _etag(int(opened["size"]), opened["updated"]) != etag:
+                raise changed_error(location.uri)
+        except (OSError, KeyError, ValueError):
+            file.close()
+            raise
+        return file
+
+
+class GcsError(OSError):
+    """Google's store, or its client, gave up."""
+
+
+class _Stream:
+    """A stream of Arrow's whose errors are those of the other stores."""
+
+    def __init__(self, location: Location, file: pa.NativeFile) -> None:
+        self._location = location
+        self._file = file
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, size: int = -1) -> bytes:
+        with _errors(self._location):
+            return bytes(self._file.read(size if size >= 0 else None))
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
+
+
+def describe_gcs(err: Exception) -> str | None:
+    """Say in words what an error of a read means; None where it is not one of Google's."""
+    if isinstance(err, GcsError):
+        return f"the store gave no answer for {_RETRY_TIME_S} s: run again later ({err})"
+    if isinstance(err, PermissionError) and "gs://" in str(err):
+        return f"the store refuses access: renew the credentials and run again ({err})"
+    return None
+
+
+@contextlib.contextmanager
+def _errors(location: Location) -> Iterator[None]:
+    """Turn what Arrow raises, one error for everything, into what other stores raise."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as err:
+        said = f"{location.uri}: {' '.join(str(err).split())[:300]}"
+        if isinstance(err, FileNotFoundError) or "NOT_FOUND" in said:
+            raise FileNotFoundError(said) from err
+        if any(word in said for word in ("PERMISSION_DENIED", "UNAUTHENTICATED", "credentials")):
+            raise PermissionError(said) from err
+        raise GcsError(said) from err
+
+
+def _stored(info: Any) -> StoredFile:
+    return StoredFile(
+        f"gs://{info.path}", int(info.size), _etag(int(info.size), info.mtime.isoformat())
+    )
+
+
+def _etag(size_bytes: int, updated: str) -> str:
+    """Return what changes with an object: Arrow's listings tell no generation."""
+    moment = datetime.fromisoformat(updated).astimezone(UTC)
+    return f"{size_bytes}-{moment:%Y%m%dT%H%M%S.%f}"
+
+
+def _filesystem() -> Any:
+    """Return the client of this process for Google's settings as they stand now."""
+    names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
+    return _make_filesystem(*(os.environ.get(name, "") for name in names))
+
+
+@functools.lru_cache(maxsize=4)
+def _make_filesystem(credentials: str, emulator: str) -> Any:
+    from pyarrow.fs import GcsFileSystem
+
+    retry = timedelta(seconds=_RETRY_TIME_S)
+    if not emulator:
+        return GcsFileSystem(retry_time_limit=retry)
+    scheme, _, host = emulator.rpartition("://")
+    return GcsFileSystem(
+        anonymous=True,
+        scheme=scheme or "http",
+        endpoint_override=host.rstrip("/"),
+        retry_time_limit=retry,
+    )

@@ -1,0 +1,197 @@
+"""What every store can do, and what object stores have in common."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, Protocol, cast
+
+from skytext.archive.storage.addresses import (
+    Location,
+    StoredFile,
+    is_pattern,
+    pattern_regex,
+    pattern_root,
+)
+from skytext.archive.storage.ranged_file import RangedFile
+from skytext.errors import SourceError
+
+Kind = Literal["file", "folder", "glob"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source names, before anything of it is read.
+
+    Attributes:
+        kind: how the source named it.
+        root: the folder that paths are relative to: the folder itself, the folder that holds
+            the single file, or the deepest folder before the first wildcard.
+        paths: the paths or keys of its files, with what a listing that tells more has told.
+    """
+
+    kind: Kind
+    root: Location
+    paths: Iterator[str] | Iterator[tuple[str, StoredFile]]
+
+
+class Store(Protocol):
+    """A place that files lie in. ``etag`` is that of a listing, or empty for none."""
+
+    def find(self, source: str, location: Location) -> Found:
+        """Find the files of a folder with its sub-folders, of a pattern, or one single file.
+
+        Raises:
+            SourceError: missing, refused or unreachable; while the paths are taken, too.
+        """
+        ...
+
+    def look(self, path: str) -> StoredFile:
+        """Return the size and etag of a file that a listing named without them."""
+        ...
+
+    def stat(self, location: Location) -> StoredFile:
+        """Return the size and etag of one file; raises one of `READ_ERRORS`."""
+        ...
+
+    def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
+        """Yield the names of the files directly in a folder, sorted by code point.
+
+        None where the listing did not tell size and etag: `look` does. Raises one of
+        `READ_ERRORS`.
+        """
+        ...
+
+    def open_stream(self, location: Location, etag: str) -> BinaryIO:
+        """Open a file for reading from its beginning; raises one of `READ_ERRORS`."""
+        ...
+
+    def open_ranged(self, location: Location, etag: str, size_bytes: int | None) -> RangedFile:
+        """Open a file for reading by ranges; raises one of `READ_ERRORS`."""
+        ...
+
+    def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
+        """Read up to ``length`` bytes from ``offset``; raises one of `READ_ERRORS`."""
+        ...
+
+
+class ObjectStore(ABC):
+    """A store of buckets and keys, listed by prefix."""
+
+    scheme: Literal["s3", "gs"]
+
+    @abstractmethod
+    def stat(self, location: Location) -> StoredFile:
+        """Return the size and etag of one object; raises one of `READ_ERRORS`."""
+
+    @abstractmethod
+    def lookup(self, location: Location) -> StoredFile | None:
+        """Return one object; None where there is none, or where the store will not say."""
+
+    @abstractmethod
+    def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
+        """Yield the objects whose key begins with ``prefix``, with their keys, in key order.
+
+        Args:
+            bucket: the bucket.
+            prefix: what the keys begin with.
+            deep: also those with a slash behind the prefix.
+        """
+
+    @abstractmethod
+    def source_error(self, source: str, location: Location, err: Exception) -> SourceError:
+        """Say what went wrong with a store, and what to do about it, in one line."""
+
+    @abstractmethod
+    def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
+        """Read up to ``length`` bytes from ``offset``; raises one of `READ_ERRORS`."""
+
+    @property
+    @abstractmethod
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What listing may raise."""
+
+    def find(self, source: str, location: Location) -> Found:
+        """Find the objects below a prefix, of a pattern, or one single object."""
+        try:
+            if is_pattern(location.path):
+                paths = self._matching(source, location)
+                return Found("glob", pattern_root(location), paths)
+            single = None if source.endswith("/") else self.lookup(location)
+        except self.errors as err:
+            raise self.source_error(source, location, err) from err
+        if single is not None:
+            return Found("file", location.parent, iter([(location.path, single)]))
+        return Found("folder", location, self._below(source, location))
+
+    def look(self, path: str) -> StoredFile:
+        """Listings of object stores tell everything."""
+        raise NotImplementedError(path)
+
+    def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
+        """Yield the objects directly below a prefix, sorted by code point."""
+        prefix = f"{location.path}/" if location.path else ""
+        last = ""
+        for key, file in self.objects(location.bucket, prefix, deep=False):
+            name = key[len(prefix) :]
+            if name <= last:
+                # Directory buckets of S3 list in no order; what belongs together lies apart.
+                raise OSError(f"the store lists {location.uri} unsorted: pack it into .tar shards")
+            last = name
+            yield name, file
+
+    def open_ranged(self, location: Location, etag: str, size_bytes: int | None) -> RangedFile:
+        """Open an object for reading by ranges."""
+        if size_bytes is None or not etag:
+            stored = self.stat(location)
+            if etag and stored.etag != etag:
+                raise changed_error(location.uri)
+            size_bytes, etag = stored.size_bytes, stored.etag
+
+        def fetch(offset: int, length: int) -> bytes:
+            data = self.read_range(location, offset, length, etag)
+            if len(data) < length:
+                raise OSError(f"{location.uri} is shorter than it was listed: run again")
+            return data
+
+        return RangedFile(fetch, size_bytes)
+
+    def open_stream(self, location: Location, etag: str) -> BinaryIO:
+        """Open an object for reading from its beginning."""
+        return cast(BinaryIO, self.open_ranged(location, etag, None))
+
+    def _matching(self, source: str, location: Location) -> Iterator[tuple[str, StoredFile]]:
+        matches = pattern_regex(location.path).fullmatch
+        prefix = re.split(r"[*?]", location.path)[0]
+        try:
+            for key, file in self.objects(location.bucket, prefix, deep=True):
+                if matches(key):
+                    yield key, file
+        except self.errors as err:
+            raise self.source_error(source, location, err) from err
+
+    def _below(self, source: str, location: Location) -> Iterator[tuple[str, StoredFile]]:
+        prefix = f"{location.path}/" if location.path else ""
+        num_found = 0
+        try:
+            for key, file in self.objects(location.bucket, prefix, deep=True):
+                num_found += 1
+                yield key, file
+        except self.errors as err:
+            raise self.source_error(source, location, err) from err
+        if not num_found and location.path:
+            raise SourceError(
+                f"{source!r} does not exist: bucket {location.bucket!r} has no object of this "
+                "name and none below it: check the prefix"
+            )
+
+
+class ChangedError(OSError):
+    """A file is not the one that was listed."""
+
+
+def changed_error(name: str) -> ChangedError:
+    """Return the error of a file that is not the one that was listed."""
+    return ChangedError(f"{name} changed since it was listed: run again")

@@ -1,0 +1,149 @@
+"""Configuration: frozen, strict pydantic models; defaults < YAML file < command line.
+
+Every field carries its unit in the name and its reason in the description. Environment variables
+hold only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never settings. The resolved
+configuration is stored with each run.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from skytext.config.archive import SourcesConfig
+from skytext.config.captioning import CaptionConfig
+from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
+from skytext.config.index import IndexConfig
+from skytext.config.job import JobConfig
+from skytext.config.pixels import ImageConfig
+from skytext.config.search import SearchConfig
+from skytext.config.section import Section
+from skytext.config.service import ServiceConfig
+from skytext.errors import ConfigError
+
+
+class Config(Section):
+    """All settings."""
+
+    archive: str | None = Field(
+        None, description="The archive's name, part of every image's id; null: from the source."
+    )
+    sources: SourcesConfig = SourcesConfig()
+    images: ImageConfig = ImageConfig()
+    caption: CaptionConfig = CaptionConfig()
+    embed: EmbedConfig = EmbedConfig()
+    image_embed: ImageEmbedConfig = ImageEmbedConfig()
+    job: JobConfig = JobConfig()
+    index: IndexConfig = IndexConfig()
+    search: SearchConfig = SearchConfig()
+    service: ServiceConfig = ServiceConfig()
+
+
+def load_config(
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the settings: defaults, then ``base``, then the YAML file, then ``overrides``.
+
+    Args:
+        path: a YAML file of the form of `Config`; None for none.
+        overrides: dotted names (``caption.model``) to values.
+        base: settings of the form of `Config`, as `Config.model_dump` gives them.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is unknown or out of range.
+    """
+    settings = copy.deepcopy(dict(base or {}))
+    if path is not None:
+        _merge(settings, _read_yaml(Path(path)))
+    for name, value in (overrides or {}).items():
+        _set_dotted(settings, name, value)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def dump_yaml(config: Config) -> str:
+    """Return the settings as YAML that `load_config` reads back to the same."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def reference() -> str:
+    """Return every setting with its default and its reason, as Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "Defaults < YAML file (`--config`) < command line (`--set NAME=VALUE`). "
+        "`skytext config reference` prints this page.",
+        "",
+        "| setting | default | what, and why |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*lines, *_reference_rows(Config, "")]) + "\n"
+
+
+def _reference_rows(section: type[BaseModel], prefix: str) -> list[str]:
+    rows = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            rows += _reference_rows(inner, f"{prefix}{name}.")
+        else:
+            default = json.dumps(info.get_default(call_default_factory=True))
+            rows.append(f"| `{prefix}{name}` | `{default}` | {info.description} |")
+    return rows
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} must hold sections such as 'caption:', not a bare value")
+    return settings
+
+
+def _merge(settings: dict[str, Any], others: Mapping[str, Any]) -> None:
+    for name, value in others.items():
+        inner = settings.get(name)
+        if isinstance(inner, dict) and isinstance(value, Mapping):
+            _merge(inner, value)
+        else:
+            settings[name] = value
+
+
+def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:
+    *sections, field = name.split(".")
+    for section in sections:
+        inner = settings.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"section {section!r} of the configuration must hold settings")
+        settings = inner
+    settings[field] = value
+
+
+def _explain(error: ValidationError, path: str | Path | None) -> str:
+    where = f" in {path}" if path is not None else ""
+    problems = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "configuration"
+        if item["type"] == "extra_forbidden":
+            problems.append(f"{name}: there is no such setting (skytext config show lists them)")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict) else ""
+            problems.append(f"{name}: {message}{given}")
+    return f"wrong setting{where}: " + "; ".join(problems)

@@ -1,0 +1,1 @@
+"""Generated remote-sensing scenes: painters, truth records, and descriptions of the truth."""

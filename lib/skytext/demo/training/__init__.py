@@ -1,0 +1,1 @@
+"""How the demonstration checkpoint was trained and is scored."""

@@ -1,0 +1,610 @@
+"""The recipe of the demonstration checkpoint: ``python -m skytext.demo.training.train --out DIR``.
+
+A LLaVA is trained from scratch on scenes that are drawn as they are needed: no image is seen
+twice. Training seeds lie below ``HELD_OUT_SEED``, the seeds it is scored on above, so the two never
+meet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import typer
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn import functional
+
+from skytext.demo.checkpoint_shape import (
+    BOS,
+    EOS,
+    IMAGE,
+    IMAGE_MEAN,
+    IMAGE_PX,
+    IMAGE_STD,
+    NUM_IMAGE_TOKENS,
+    PAD,
+    LlavaForConditionalGeneration,
+    ModelShape,
+    build_config,
+    prompt_text,
+    save_checkpoint,
+    token_id,
+    train_tokenizer,
+)
+from skytext.demo.scenes.generate import (
+    HELD_OUT_SEED,
+    POSITIONS,
+    Scene,
+    group_places,
+    line_paths,
+    make_scene,
+    render,
+)
+from skytext.demo.scenes.land_covers import LAND_COVERS, SIDE_VECTORS
+from skytext.demo.scenes.linear_features import LINEAR_KINDS, ORIENTATIONS
+from skytext.demo.scenes.object_kinds import ARRANGEMENTS, OBJECT_KINDS
+from skytext.demo.scenes.truth_captions import FIELDS, describe, target_text
+from skytext.demo.training.plot import write_plot
+from skytext.demo.training.score import ScoreSummary, score_description, summarise
+
+logger = logging.getLogger(__name__)
+
+_WARMUP_STEPS = 100
+_AUXILIARY_WEIGHT = 0.5
+_MAX_NEW_TOKENS = 220
+_COVERS, _SIDES = list(LAND_COVERS), list(SIDE_VECTORS)
+_KINDS, _LINES = list(OBJECT_KINDS), list(LINEAR_KINDS)
+_NUM_COUNTS = 7
+_CELL_CLASSES = (len(_KINDS) + 1, _NUM_COUNTS, 3, len(ARRANGEMENTS) + 1)
+_LINE_SLOTS = len(ORIENTATIONS) * 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one training run does; the same values and one thread give the same run.
+
+    Attributes:
+        seed: Of the weights and of the first scene.
+        batch_size: Scenes a step.
+        learning_rate: Peak, after the warm-up.
+        steps: Length of the schedule in steps, or None to plan by ``minutes``.
+        minutes: Length of the schedule in minutes of training, where ``steps`` is None.
+        shape: Sizes of the network.
+        num_tokenizer_scenes: Scenes whose descriptions the tokenizer is learned from.
+        num_scored: Held-out scenes of one scoring.
+        score_every: Steps between scorings.
+        save_every: Steps between checkpoints.
+        facts_share: Share of the schedule in which the vision tower learns the facts alone. A step
+            without text takes a third of the time, and seeing is what takes long to learn.
+        compiled: Whether to compile the network first: a minute to begin with, then nearly twice
+            the speed on a CPU.
+    """
+
+    seed: int = 0
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    steps: int | None = None
+    minutes: float = 60.0
+    shape: ModelShape = field(default_factory=ModelShape)
+    num_tokenizer_scenes: int = 20_000
+    num_scored: int = 64
+    score_every: int = 500
+    save_every: int = 250
+    facts_share: float = 0.25
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of scenes.
+
+    Attributes:
+        pixels: float32 (B, 3, 112, 112), normalised.
+        targets: int64 (B, T), the target text and the end token, padded.
+        is_target: bool (B, T), False on the padding.
+        cells: int64 (B, 9, 4): object kind (0 for none), count, size and arrangement of each
+            position.
+        covers: int64 (B,), index of the land cover.
+        sides: int64 (B,), index of the water side, or one past the last for none.
+        lines: float32 (B, kinds × orientations × 3): which linear features cross, and where.
+        patches: float32 (B, 64, line kinds + object kinds): which patches the middle lines of
+            linear features pass, and which hold the middle of an object.
+    """
+
+    pixels: torch.Tensor
+    targets: torch.Tensor
+    is_target: torch.Tensor
+    cells: torch.Tensor
+    covers: torch.Tensor
+    sides: torch.Tensor
+    lines: torch.Tensor
+    patches: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
+
+
+class AuxiliaryHead(nn.Module):
+    """Reads the facts straight from the projected image tokens; dropped after training.
+
+    It teaches the vision tower what is where long before the text model asks for it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cells = nn.Linear(width, sum(_CELL_CLASSES))
+        self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1)
+        # A mean over all tokens hides which way a line runs: that was tried, and learned nothing.
+        self.lines = nn.Linear(len(POSITIONS) * width, len(_LINES) * _LINE_SLOTS)
+        self.patches = nn.Linear(width, len(_LINES) + len(_KINDS))
+
+    def loss(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss over the facts.
+
+        Args:
+            tokens: float (B, 64, width), the projected image tokens, row by row.
+            batch: The truth.
+        """
+        tokens = tokens.float()
+        side = math.isqrt(tokens.shape[1])
+        grid = tokens.transpose(1, 2).unflatten(2, (side, side))
+        pooled = functional.adaptive_avg_pool2d(grid, 3).flatten(2).transpose(1, 2)
+        total = torch.zeros((), device=tokens.device)
+        for index, scores in enumerate(self.cells(pooled).split(_CELL_CLASSES, dim=-1)):
+            total = total + functional.cross_entropy(
+                scores.flatten(0, 1), batch.cells[..., index].flatten()
+            )
+        sizes = (len(_COVERS), len(_SIDES) + 1)
+        cover, water = self.whole(tokens.mean(dim=1)).split(sizes, dim=-1)
+        total = total + functional.cross_entropy(cover, batch.covers)
+        total = total + functional.cross_entropy(water, batch.sides)
+        lines = functional.binary_cross_entropy_with_logits(
+            self.lines(pooled.flatten(1)), batch.lines
+        )
+        patches = functional.binary_cross_entropy_with_logits(self.patches(tokens), batch.patches)
+        # Nearly all of both are zeros, so their means are small.
+        return total + 10.0 * lines + 20.0 * patches
+
+
+def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
+    """Return an image as the model sees it: float32 (3, 112, 112), resized and normalised.
+
+    The square tiles of this package need no crop; otherwise this is the checkpoint's own
+    ``CLIPImageProcessor``.
+    """
+    if image.size != (IMAGE_PX, IMAGE_PX):
+        image = image.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)
+    values = np.asarray(image, dtype=np.float32) / np.float32(255.0)
+    mean, std = np.asarray(IMAGE_MEAN, np.float32), np.asarray(IMAGE_STD, np.float32)
+    return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
+
+
+def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.Image:
+    """Return a scene as a shard holds it: drawn at ``size_px`` and compressed as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(render(scene, size_px)).save(buffer, format="JPEG", quality=quality)
+    buffer.seek(0)
+    return Image.open(buffer).convert("RGB")
+
+
+def make_batch(seeds: range, tokenizer: Tokenizer) -> Batch:
+    """Draw and describe the scenes of some seeds."""
+    scenes = [make_scene(seed) for seed in seeds]
+    # A quarter takes the way of a shipped image, so that JPEG and the resize are nothing new.
+    pixels = [
+        model_pixels(
+            shipped_image(scene) if index % 4 == 0 else Image.fromarray(render(scene, IMAGE_PX))
+        )
+        for index, scene in enumerate(scenes)
+    ]
+    texts = [
+        target_text(describe(scene, np.random.default_rng((scene.seed, 5)))) for scene in scenes
+    ]
+    end, padding = token_id(tokenizer, EOS), token_id(tokenizer, PAD)
+    ids = [[*tokenizer.encode(text, add_special_tokens=False).ids, end] for text in texts]
+    longest = max(len(row) for row in ids)
+    targets = torch.full((len(ids), longest), padding)
+    for index, row in enumerate(ids):
+        targets[index, : len(row)] = torch.tensor(row)
+    facts = [_facts(scene) for scene in scenes]
+    return Batch(
+        pixels=torch.from_numpy(np.stack(pixels)),
+        targets=targets,
+        is_target=targets != padding,
+        cells=torch.from_numpy(np.stack([fact[0] for fact in facts])),
+        covers=torch.tensor([_COVERS.index(scene.land_cover) for scene in scenes]),
+        sides=torch.tensor(
+            [
+                _SIDES.index(scene.water_side) if scene.water_side else len(_SIDES)
+                for scene in scenes
+            ]
+        ),
+        lines=torch.from_numpy(np.stack([fact[1] for fact in facts])),
+        patches=torch.from_numpy(np.stack([_patches(scene) for scene in scenes])),
+    )
+
+
+def _facts(scene: Scene) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    cells = np.zeros((len(POSITIONS), len(_CELL_CLASSES)), dtype=np.int64)
+    for group in scene.objects:
+        column, row = POSITIONS[group.position]
+        size = 1 if group.size == "small" else 2
+        cells[row * 3 + column] = (
+            _KINDS.index(group.kind) + 1,
+            group.count,
+            size,
+            ARRANGEMENTS.index(group.arrangement) + 1,
+        )
+    lines = np.zeros((len(_LINES), len(ORIENTATIONS), 3), dtype=np.float32)
+    for line in scene.linear_features:
+        passing = 1 if line.position == "centre" else 0 if line.offset < 0 else 2
+        lines[_LINES.index(line.kind), list(ORIENTATIONS).index(line.orientation), passing] = 1.0
+    return cells, lines.reshape(-1)
+
+
+def _patches(scene: Scene) -> npt.NDArray[np.float32]:
+    side = math.isqrt(NUM_IMAGE_TOKENS)
+    marked = np.zeros((side, side, len(_LINES) + len(_KINDS)), dtype=np.float32)
+    for line, path in zip(scene.linear_features, line_paths(scene), strict=True):
+        inside = path[((path >= 0.0) & (path < 1.0)).all(axis=1)]
+        columns, rows = (inside * side).astype(np.int64).T
+        marked[rows, columns, _LINES.index(line.kind)] = 1.0
+    for group, (points, _) in zip(scene.objects, group_places(scene), strict=True):
+        for x, y in points:
+            column, row = (min(max(int(part * side), 0), side - 1) for part in (x, y))
+            marked[row, column, len(_LINES) + _KINDS.index(group.kind)] = 1.0
+    return marked.reshape(NUM_IMAGE_TOKENS, -1)
+
+
+def prompt_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the token ids of the training prompt, the image token repeated 64 times."""
+    image = token_id(tokenizer, IMAGE)
+    ids: list[int] = tokenizer.encode(prompt_text(), add_special_tokens=False).ids
+    at = ids.index(image)
+    if ids[0] != token_id(tokenizer, BOS):
+        raise ValueError("the prompt must begin with the begin-of-sequence token")
+    return [*ids[:at], *[image] * NUM_IMAGE_TOKENS, *ids[at + 1 :]]
+
+
+def fact_loss(
+    model: LlavaForConditionalGeneration,
+    head: AuxiliaryHead,
+    batch: Batch,
+    *,
+    vision_tower: Callable[..., Any] | None = None,
+) -> torch.Tensor:
+    """Return the loss of the auxiliary head alone; the text model takes no part."""
+    tower = model.model.vision_tower if vision_tower is None else vision_tower
+    vision = tower(batch.pixels, output_hidden_states=True)
+    return head.loss(model.model.multi_modal_projector(vision.hidden_states[-2][:, 1:]), batch)
+
+
+def text_and_fact_loss(
+    model: LlavaForConditionalGeneration,
+    head: AuxiliaryHead,
+    prompt: torch.Tensor,
+    batch: Batch,
+    *,
+    vision_tower: Callable[..., Any] | None = None,
+    language_model: Callable[..., Any] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss on the target tokens alone, and the loss of the auxiliary head.
+
+    Args:
+        model: The network.
+        head: Reads facts from the image tokens.
+        prompt: int64 (1, P), with the image token repeated ``NUM_IMAGE_TOKENS`` times.
+        batch: Images and targets.
+        vision_tower: Compiled form of the model's own, where there is one.
+        language_model: Likewise.
+
+    The prompt is the same for the whole batch, so the image tokens go straight to their place; and
+    padding stands on the right, where a causal model does not look, so no mask is needed.
+    """
+    inner = model.model
+    vision_tower = inner.vision_tower if vision_tower is None else vision_tower
+    language_model = inner.language_model if language_model is None else language_model
+    image_at = int((prompt[0] == model.config.image_token_id).nonzero()[0])
+    vision = vision_tower(batch.pixels, output_hidden_states=True)
+    image = inner.multi_modal_projector(vision.hidden_states[-2][:, 1:])
+    embed = inner.language_model.embed_tokens
+    words = embed(prompt).expand(len(batch.pixels), -1, -1)
+    inputs = torch.cat(
+        [
+            words[:, :image_at],
+            image.to(words.dtype),
+            words[:, image_at + NUM_IMAGE_TOKENS :],
+            embed(batch.targets[:, :-1]),
+        ],
+        dim=1,
+    )
+    hidden = language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+    # The last token of the prompt predicts the first of the target.
+    wanted = hidden[:, prompt.shape[1] - 1 :][batch.is_target]
+    text = functional.cross_entropy(model.lm_head(wanted).float(), batch.targets[batch.is_target])
+    return text, head.loss(image, batch)
+
+
+def score_held_out(
+    model: LlavaForConditionalGeneration,
+    tokenizer: Tokenizer,
+    *,
+    num_scenes: int,
+    device: str = "cpu",
+    first_seed: int = HELD_OUT_SEED,
+    batch_size: int = 32,
+) -> ScoreSummary:
+    """Describe held-out scenes by greedy generation and score the descriptions."""
+    prompt = torch.tensor([prompt_ids(tokenizer)], device=device)
+    scores, num_invalid = [], 0
+    model.eval()
+    for start in range(0, num_scenes, batch_size):
+        scenes = [
+            make_scene(first_seed + index)
+            for index in range(start, min(start + batch_size, num_scenes))
+        ]
+        pixels = np.stack([model_pixels(shipped_image(scene)) for scene in scenes])
+        ids = prompt.expand(len(scenes), -1)
+        with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16):
+            written = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=torch.from_numpy(pixels).to(device),
+                max_new_tokens=_MAX_NEW_TOKENS,
+                do_sample=False,
+            )
+        for scene, row in zip(scenes, written[:, ids.shape[1] :].tolist(), strict=True):
+            description = parse_description(tokenizer.decode(row, skip_special_tokens=True))
+            if description is None:
+                num_invalid += 1
+            else:
+                scores.append(score_description(scene, description))
+    model.train()
+    return summarise(scores, num_invalid=num_invalid)
+
+
+def _is_before(record: dict[str, Any], step: int) -> bool:
+    happened: int = record["step"]
+    return happened <= step if "scores" in record else happened < step
+
+
+def parse_description(text: str) -> dict[str, str] | None:
+    """Return the description that a text holds, or None where it is not exactly one."""
+    try:
+        value: Any = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(value, dict) or tuple(value) != FIELDS:
+        return None
+    if not all(isinstance(part, str) for part in value.values()):
+        return None
+    return value
+
+
+class Trainer:
+    """One training run in one folder: state, log, plot, and the checkpoint so far."""
+
+    def __init__(self, out: Path, recipe: Recipe, *, device: str = "cpu") -> None:
+        self.out = out
+        self.recipe = recipe
+        self.device = device
+        out.mkdir(parents=True, exist_ok=True)
+        stored = out / "tokenizer.json"
+        if stored.exists():
+            self.tokenizer = Tokenizer.from_file(str(stored))
+        else:
+            self.tokenizer = train_tokenizer(recipe.num_tokenizer_scenes)
+            self.tokenizer.save(str(stored))
+        torch.manual_seed(recipe.seed)
+        self.model = LlavaForConditionalGeneration(build_config(recipe.shape, self.tokenizer))
+        self.model.generation_config.eos_token_id = token_id(self.tokenizer, EOS)
+        self.model.generation_config.pad_token_id = token_id(self.tokenizer, PAD)
+        self.head = AuxiliaryHead(recipe.shape.text_width)
+        if device == "cpu":
+            # torch's fused attention is slow backwards on a CPU: 2.2 s a step against 1.8 s.
+            self.model.set_attn_implementation("eager")
+        self.model.to(device).train()
+        self.head.to(device)
+        parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        # Kept apart from the model, which goes on generating uncompiled.
+        self._vision_tower: Callable[..., Any] = self.model.model.vision_tower
+        self._language_model: Callable[..., Any] = self.model.model.language_model
+        if recipe.compiled:
+            self._vision_tower = torch.compile(self._vision_tower, dynamic=False)
+            self._language_model = torch.compile(self._language_model, dynamic=True)
+        self.step = 0
+        self.trained_s = 0.0
+        # Step at which the text model came in; None while the facts are learned alone.
+        self.text_from: int | None = None
+
+    def resume(self) -> bool:
+        """Go on from ``state.pt`` where there is one, and say whether there was."""
+        path = self.out / "state.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.trained_s = state["step"], state["trained_s"]
+        self.text_from = state["text_from"]
+        self._forget_lost_steps()
+        return True
+
+    def _forget_lost_steps(self) -> None:
+        """Take the steps behind the stored state out of the log: they are taken again."""
+        log = self.out / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        # A score is of the state after the steps before it; a loss is of the step to be taken.
+        kept = [line for line in lines if _is_before(json.loads(line), self.step)]
+        log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def save(self) -> None:
+        """Write the state to go on from, and the checkpoint as it is now."""
+        state = {
+            "model": self.model.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "trained_s": self.trained_s,
+            "text_from": self.text_from,
+        }
+        torch.save(state, self.out / "state.pt.part")
+        os.replace(self.out / "state.pt.part", self.out / "state.pt")
+        save_checkpoint(self.out / "checkpoint", self.model, self.tokenizer)
+
+    def progress(self) -> float:
+        """Return the share of the schedule that is done, 0 to 1."""
+        if self.recipe.steps is not None:
+            return min(self.step / self.recipe.steps, 1.0)
+        return min(self.trained_s / (60.0 * self.recipe.minutes), 1.0)
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next step.
+
+        The warm-up goes by steps whatever the plan is: a plan by minutes repeats its first steps
+        exactly too.
+        """
+        # The text model, untrained when it comes in, gets a warm-up of its own.
+        taken = self.step if self.text_from is None else self.step - self.text_from
+        warm = min(1.0, (taken + 1) / _WARMUP_STEPS)
+        cosine = 0.5 * (1.0 + math.cos(math.pi * self.progress()))
+        if self.step < _WARMUP_STEPS:
+            cosine = 1.0
+        return self.recipe.learning_rate * warm * (0.02 + 0.98 * cosine)
+
+    def train(self) -> list[float]:
+        """Train to the end of the schedule and return the loss of every step taken.
+
+        The loss is that of the facts while they are learned alone, then that of the text.
+        """
+        prompt = torch.tensor([prompt_ids(self.tokenizer)], device=self.device)
+        losses: list[float] = []
+        while self.progress() < 1.0:
+            began_s = time.monotonic()
+            if self.text_from is None and self.progress() >= self.recipe.facts_share:
+                self.text_from = self.step
+            losses.append(self._one_step(prompt))
+            self.step += 1
+            self.trained_s += time.monotonic() - began_s
+            if self.step % self.recipe.save_every == 0:
+                self.save()
+            # Before it is trained, a text model writes to the limit of length, and nothing true.
+            if self.text_from is not None and self.step % self.recipe.score_every == 0:
+                self.score()
+        self.save()
+        self.score()
+        return losses
+
+    def score(self) -> ScoreSummary:
+        """Score on held-out scenes, log it, and draw the run so far."""
+        summary = score_held_out(
+            self.model, self.tokenizer, num_scenes=self.recipe.num_scored, device=self.device
+        )
+        self._log({"scores": dataclasses.asdict(summary)})
+        write_plot(self.out)
+        return summary
+
+    def _one_step(self, prompt: torch.Tensor) -> float:
+        size = self.recipe.batch_size
+        # Runs of different seeds start far apart; all stay below the held-out seeds.
+        first = (self.recipe.seed * 10_000_019 + self.step * size) % (HELD_OUT_SEED - size)
+        batch = make_batch(range(first, first + size), self.tokenizer).to(self.device)
+        drawn_s = time.monotonic()
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            if self.text_from is None:
+                text = None
+                facts = fact_loss(self.model, self.head, batch, vision_tower=self._vision_tower)
+            else:
+                text, facts = text_and_fact_loss(
+                    self.model,
+                    self.head,
+                    prompt,
+                    batch,
+                    vision_tower=self._vision_tower,
+                    language_model=self._language_model,
+                )
+        whole = _AUXILIARY_WEIGHT * facts if text is None else text + _AUXILIARY_WEIGHT * facts
+        self.optimizer.zero_grad(set_to_none=True)
+        whole.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        losses = {"facts_loss": float(facts.detach())}
+        if text is not None:
+            losses["loss"] = float(text.detach())
+        self._log(
+            {
+                **losses,
+                "learning_rate": round(rate, 8),
+                "model_s": round(time.monotonic() - drawn_s, 4),
+            }
+        )
+        return losses.get("loss", losses["facts_loss"])
+
+    def _log(self, values: dict[str, Any]) -> None:
+        record = {"step": self.step, "trained_s": round(self.trained_s, 2), **values}
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        if "scores" in values or self.step % 50 == 0:
+            logger.info("%s", json.dumps(record))
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the run: state, log, plot and checkpoint.")],
+    minutes: Annotated[float, typer.Option(help="Train this long; --steps overrides it.")] = 60.0,
+    steps: Annotated[int | None, typer.Option(help="Train this many steps.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 1 repeats exactly.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the weights and the training scenes.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Scenes a step.")] = 64,
+    compiled: Annotated[bool, typer.Option(help="Compile the network first.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on where the folder's run stopped.")] = False,
+) -> None:
+    """Train the demonstration checkpoint from scratch on generated scenes."""
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"--device must be cpu or cuda, not {device!r}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(threads)
+    recipe = Recipe(
+        seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, compiled=compiled
+    )
+    if (out / "state.pt").exists() and not resume:
+        raise typer.BadParameter(f"{out} holds a run: add --resume, or name another folder")
+    trainer = Trainer(out, recipe, device=device)
+    if resume and trainer.resume():
+        typer.echo(f"goes on after step {trainer.step}")
+    num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    typer.echo(f"{num_parameters:,} parameters")
+    trainer.train()
+    typer.echo(f"{trainer.step} steps; the checkpoint is in {out / 'checkpoint'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

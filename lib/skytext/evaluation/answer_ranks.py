@@ -1,0 +1,182 @@
+"""Score what is searched by a rule, block by block, and find where the right answers stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from skytext.evaluation.ranking_rules import FLOORS, PAPER_RULE, Rule
+from skytext.evaluation.recall import Floats, Indices, Placings, place
+from skytext.search.fusion import Pooling, fuse, mean_lengths, pool
+from skytext.table.indexes.text_index import TextIndex
+
+_BLOCK_BYTES = 64 * 2**20
+_KEPT_BYTES = 512 * 2**20
+
+
+class WordScores:
+    """BM25 scores of some texts for some queries, asked for when they are needed.
+
+    They are kept as long as they fit into half a GiB: several rules ask for the same.
+
+    Args:
+        texts: what is searched.
+        queries: who asks.
+    """
+
+    def __init__(self, texts: Sequence[str], queries: Sequence[str]) -> None:
+        self._texts = texts
+        self._queries = queries
+        self._kept: dict[str, Floats] = {}
+
+    @cached_property
+    def _index(self) -> TextIndex:
+        return TextIndex(self._texts)
+
+    def rows(self, first: int, last: int) -> Floats:
+        """Return the scores of queries first to last (excluded): shape (queries, texts)."""
+        return np.stack([self._row(query) for query in self._queries[first:last]])
+
+    def _row(self, query: str) -> Floats:
+        found = self._kept.get(query)
+        if found is None:
+            found = self._index.scores(query)
+            if (len(self._kept) + 1) * found.nbytes <= _KEPT_BYTES:
+                self._kept[query] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The images' vectors.
+
+    Attributes:
+        vectors: unit vectors of all variants, those of one image together.
+        offsets: where each image's variants start.
+    """
+
+    vectors: Floats
+    offsets: Indices
+
+
+def place_images(
+    queries: Floats,
+    documents: Documents,
+    relevant: Sequence[Indices],
+    rule: Rule,
+    words: WordScores | None = None,
+) -> Placings:
+    """Text to image: where each query's best right image stands.
+
+    Args:
+        queries: unit vectors, one a query.
+        documents: what is searched.
+        relevant: of each query, the images that it should find.
+        rule: how images are ranked.
+        words: of the queries on the images' texts; a rule with text needs it.
+    """
+    lengths = _lengths(documents, rule)
+
+    def dense(rows: Floats) -> Floats:
+        return pool(rows @ documents.vectors.T, documents.offsets, rule.pooling, lengths)
+
+    def score_rows(first: int, last: int) -> Floats:
+        return _combined(rule, lambda: dense(queries[first:last]), words, first, last)
+
+    def score_row(i: int) -> Floats:
+        # By itself, as the published code multiplies: a block's products differ in the last digit.
+        # That code knows the paper's rule alone; of others no sort is to be repeated that closely.
+        return dense(queries[i])
+
+    return place(
+        score_rows,
+        relevant,
+        rows_at_once=_rows_at_once(len(documents.vectors)),
+        score_row=score_row if rule == PAPER_RULE else None,
+    )
+
+
+def place_captions(
+    documents: Documents,
+    captions: Floats,
+    relevant: Sequence[Indices],
+    rule: Rule,
+    words: WordScores | None = None,
+) -> Placings:
+    """Image to text: where each image's best right caption stands.
+
+    A caption scores by the pooled cosines of the image's variants with it, and by words as an
+    answer to the image's text.
+
+    Args:
+        documents: who asks.
+        captions: unit vectors of what is searched.
+        relevant: of each image, its captions.
+        rule: how captions are ranked.
+        words: of the images' texts on the captions; a rule with text needs it.
+    """
+    vectors, offsets = documents.vectors, documents.offsets
+    ends = np.append(offsets[1:], len(vectors))
+    lengths = _lengths(documents, rule)
+
+    def dense(first: int, last: int, one_by_one: bool) -> Floats:
+        some = vectors[offsets[first] : ends[last - 1]]
+        products = np.stack([row @ captions.T for row in some]) if one_by_one else some @ captions.T
+        starts = offsets[first:last] - offsets[first]
+        return _pooled_for_each(products, starts, rule.pooling, _part(lengths, first, last))
+
+    def score_rows(first: int, last: int) -> Floats:
+        return _combined(rule, lambda: dense(first, last, False), words, first, last)
+
+    def score_row(i: int) -> Floats:
+        row: Floats = dense(i, i + 1, True)[0]
+        return row
+
+    most = int((ends - offsets).max())
+    return place(
+        score_rows,
+        relevant,
+        rows_at_once=_rows_at_once(len(captions) * most),
+        score_row=score_row if rule == PAPER_RULE else None,
+    )
+
+
+def _pooled_for_each(
+    products: Floats, starts: Indices, pooling: Pooling, lengths: Floats | None
+) -> Floats:
+    """Pool products (variants, captions) over each image's variants: (images, captions)."""
+    if pooling == "max+mean-z":
+        # The z-scores are among the captions, which are the answers here.
+        parts = [_pooled_for_each(products, starts, one, lengths) for one in ("max", "mean")]
+        return fuse(parts, "z")
+    return pool(products.T, starts, pooling, lengths).T
+
+
+def _combined(
+    rule: Rule, dense: Callable[[], Floats], words: WordScores | None, first: int, last: int
+) -> Floats:
+    if not rule.uses_text:
+        return dense()
+    if words is None:
+        raise ValueError(f"rule {rule} needs scores by words")
+    by_words = words.rows(first, last)
+    if rule.mode == "text":
+        return by_words
+    return fuse([dense(), by_words], rule.fusion, [1.0, rule.text_weight], FLOORS)
+
+
+def _lengths(documents: Documents, rule: Rule) -> Floats | None:
+    if rule.mode == "text" or rule.pooling == "max":
+        return None
+    return mean_lengths(documents.vectors, documents.offsets)
+
+
+def _part(lengths: Floats | None, first: int, last: int) -> Floats | None:
+    return None if lengths is None else lengths[first:last]
+
+
+def _rows_at_once(row_length: int) -> int:
+    return int(np.clip(_BLOCK_BYTES // (4 * max(row_length, 1)), 1, 4096))

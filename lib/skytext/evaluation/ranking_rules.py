@@ -1,0 +1,112 @@
+"""The ways of ranking and of describing that are measured against each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from skytext.captions.parsing import Variant, document_text, search_text
+from skytext.search.fusion import Fusion, Pooling
+
+Mode = Literal["dense", "text", "hybrid"]
+Granularity = Literal["sentence", "feature", "paragraph", "all"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+
+TEXT_WEIGHT = 0.2
+"""Of the text ranking beside the dense one's 1, where `fuse` adds by ``floor``."""
+FLOORS = (-1.0, 0.0)
+"""The least that a cosine and a BM25 score can be."""
+
+_FIELDS = {"sentence": "one_sentence", "feature": "feature", "paragraph": "caption"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How images are ranked.
+
+    Attributes:
+        mode: by vectors, by words (BM25), or by both.
+        pooling: of the variants' cosines; of no account in mode ``text``.
+        fusion: of both rankings, in mode ``hybrid``.
+        text_weight: of the text ranking; the dense one has 1.
+    """
+
+    mode: Mode = "dense"
+    pooling: Pooling = "max"
+    fusion: Fusion = "floor"
+    text_weight: float = TEXT_WEIGHT
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether a full-text index is asked."""
+        return self.mode != "dense"
+
+    def __str__(self) -> str:
+        if self.mode == "text":
+            return "text"
+        if self.mode == "dense":
+            return f"dense, {self.pooling}"
+        weight = "" if self.fusion == "rrf" and self.text_weight == 1 else f" {self.text_weight:g}"
+        return f"hybrid, {self.pooling}, {self.fusion}{weight}"
+
+
+PAPER_RULE = Rule()
+"""TRSLLaVA's (arXiv 2512.10596): the cosine of the best variant."""
+BEST_RULE = Rule("hybrid", "max+mean")
+"""The one that was best over five sets of captions; see ``docs/ranking.md``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One row of an ablation.
+
+    Attributes:
+        rule: how images are ranked.
+        granularity: which part of a variant stands for it; ``all`` as it is embedded in a table.
+        num_variants: at most so many of an image's first ones; None for all.
+        embedder: a model's name; None for the one that the descriptions came with.
+    """
+
+    rule: Rule = field(default=PAPER_RULE)
+    granularity: Granularity = "all"
+    num_variants: int | None = None
+    embedder: str | None = None
+
+    def __str__(self) -> str:
+        parts = [str(self.rule)]
+        if self.granularity != "all":
+            parts.append(self.granularity)
+        if self.num_variants is not None:
+            parts.append(f"{self.num_variants} variant{'' if self.num_variants == 1 else 's'}")
+        if self.embedder is not None:
+            parts.append(self.embedder)
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was measured as a JSON object."""
+        rule = asdict(self.rule)
+        if not self.rule.uses_text:
+            rule |= {"fusion": None, "text_weight": None}
+        elif self.rule.mode == "text":
+            rule |= {"pooling": None, "fusion": None, "text_weight": None}
+        return rule | {
+            "granularity": self.granularity,
+            "num_variants": self.num_variants,
+            "embedder": self.embedder,
+        }
+
+
+def variant_text(variant: Variant, granularity: Granularity) -> str:
+    """Return the text that is embedded for a variant."""
+    if granularity == "all":
+        return document_text(variant)
+    text: str = getattr(variant, _FIELDS[granularity])
+    return text
+
+
+def words_of(variants: tuple[Variant, ...], granularity: Granularity) -> str:
+    """Return an image's text for the full-text index."""
+    if granularity == "all":
+        return search_text(variants)
+    return "\n\n".join(variant_text(variant, granularity) for variant in variants)

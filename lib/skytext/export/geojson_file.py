@@ -1,0 +1,33 @@
+"""A GeoJSON FeatureCollection (RFC 7946), written feature by feature."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+from skytext.export.image_json import COLUMNS, described, rows, to_line
+from skytext.geo.geojson import geometry
+from skytext.table.images_dataset import ImagesTable
+
+
+def write_geojson(table: ImagesTable, out: BinaryIO) -> int:
+    """Write one feature an image, one a line; an image without a bbox has null geometry."""
+    out.write(b'{"type":"FeatureCollection","features":[\n')
+    count = 0
+    for row in rows(table, COLUMNS):
+        out.write((b"," if count else b"") + to_line(feature(described(row))))
+        count += 1
+    out.write(b"]}\n")
+    return count
+
+
+def feature(image: dict[str, Any]) -> dict[str, Any]:
+    """Return an image, as `described` returns it, as a GeoJSON feature."""
+    box = image["bbox"]
+    made: dict[str, Any] = {"type": "Feature", "id": image["image_id"]}
+    if box is not None:
+        made["bbox"] = box
+    names = (name for name in image if name not in ("image_id", "bbox"))
+    return made | {
+        "geometry": None if box is None else geometry(*box),
+        "properties": {name: image[name] for name in names},
+    }

@@ -1,0 +1,74 @@
+"""One condition of what the command line, Python and HTTP offer as separate options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from skytext.errors import ConfigError
+from skytext.filters.conditions import (
+    And,
+    Compare,
+    Condition,
+    Intersects,
+    OneOf,
+    check_size,
+    parse_time,
+)
+from skytext.filters.language import parse_filter
+
+
+def make_filter(
+    *,
+    where: str | Condition | None = None,
+    bbox: Sequence[float] | None = None,
+    after: str | None = None,
+    before: str | None = None,
+    collections: Sequence[str] = (),
+    gsd_min: float | None = None,
+    gsd_max: float | None = None,
+) -> Condition | None:
+    """Return all that is asked for as one condition, or None for nothing.
+
+    Args:
+        where: a condition, or one in the language of `parse_filter`.
+        bbox: west, south, east, north that the image must intersect.
+        after: the first moment, or day, that counts.
+        before: the first moment, or day, that counts no more.
+        collections: the image is in one of them.
+        gsd_min: metres, inclusive.
+        gsd_max: metres, inclusive.
+
+    Raises:
+        ConfigError: it is malformed or contradicts itself.
+    """
+    found: list[Condition] = []
+    if where is not None:
+        found.append(parse_filter(where) if isinstance(where, str) else where)
+    if bbox is not None:
+        if len(bbox) != 4:
+            raise ConfigError(f"a bbox is west, south, east, north (given: {len(bbox)} numbers)")
+        found.append(Intersects(bbox=(bbox[0], bbox[1], bbox[2], bbox[3])))
+    if after is not None:
+        found.append(Compare(op=">=", field="datetime", value=after))
+    if before is not None:
+        found.append(Compare(op="<", field="datetime", value=before))
+    if after is not None and before is not None and parse_time(after)[0] >= parse_time(before)[0]:
+        raise ConfigError(
+            f"after must be earlier than before, which itself counts no more (given: after {after},"
+            f" before {before})"
+        )
+    if collections:
+        found.append(OneOf(field="collection", values=tuple(collections)))
+    if gsd_min is not None:
+        found.append(Compare(op=">=", field="gsd", value=gsd_min))
+    if gsd_max is not None:
+        found.append(Compare(op="<=", field="gsd", value=gsd_max))
+    if gsd_min is not None and gsd_max is not None and gsd_min > gsd_max:
+        raise ConfigError(
+            f"the smallest gsd must not be above the largest (given: {gsd_min:g} and {gsd_max:g})"
+        )
+    if not found:
+        return None
+    condition = found[0] if len(found) == 1 else And(conditions=tuple(found))
+    check_size(condition)
+    return condition

@@ -1,0 +1,1 @@
+"""Boxes and footprints as GeoJSON."""

@@ -1,0 +1,80 @@
+"""Describe one image at once, outside of a job: what a search by a new image asks with."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from PIL import Image
+
+from skytext.captions.captioner import Description
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.pixels import ImageConfig
+from skytext.config.settings import Config
+from skytext.errors import CallError, SampleError
+from skytext.models.factory import make_captioner
+from skytext.models.fingerprints import caption_fingerprint, caption_model, prompt_of
+from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
+
+
+def read_image(path: Path, images: ImageConfig) -> Image.Image:
+    """Read an image file as a job would.
+
+    Args:
+        path: JPEG, PNG, WebP or TIFF.
+        images: what is accepted.
+
+    Raises:
+        CallError: it cannot be read, or is no image that is accepted.
+    """
+    limits = ImageLimits(
+        max_pixels=images.max_pixels,
+        min_side_px=images.min_side_px,
+        max_side_px=images.max_side_px,
+    )
+    try:
+        return decode_rgb(normalise(path.read_bytes(), limits).data)
+    except OSError as error:
+        raise CallError(f"cannot read the image {path}: {error.strerror}") from error
+    except SampleError as error:
+        raise CallError(f"cannot use the image {path}: {error.detail}") from error
+
+
+def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
+    """Start an engine, describe one image, and end the engine.
+
+    Args:
+        image: RGB.
+        config: the model and how it is asked.
+
+    Raises:
+        CallError: the model cannot be used.
+        JobError: the engine died.
+        SampleError: it found nothing to say.
+    """
+    return asyncio.run(_describe(image, config)).variants
+
+
+async def _describe(image: Image.Image, config: Config) -> Description:
+    caption = config.caption
+    model, prompt = caption_model(caption), prompt_of(caption)
+    if caption.seed is None:
+        # The same image is described the same way: a further page is one of the same search.
+        caption = caption.model_copy(update={"seed": 0})
+    # Within the loop that asks it: vLLM's engine belongs to one.
+    captioner = make_captioner(caption, model, prompt)
+    try:
+        return await captioner.describe(image, "query")
+    finally:
+        captioner.engine.close()
+
+
+def document_texts(variants: tuple[Variant, ...]) -> tuple[str, ...]:
+    """Return the texts that are embedded: `SearchRequest.described`."""
+    return tuple(document_text(variant) for variant in variants)
+
+
+def fingerprint_of(config: Config) -> str:
+    """Return the caption fingerprint of a configuration."""
+    model, prompt = caption_model(config.caption), prompt_of(config.caption)
+    return caption_fingerprint(config.caption, config.images, model, prompt)

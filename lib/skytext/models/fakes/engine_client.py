@@ -1,0 +1,178 @@
+"""This side of the fake engine's process: requests out, answers in, and its death noticed.
+
+Two threads carry the lines, so that neither side ever waits for the other to read, and any event
+loop may ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
+
+from skytext.captions.captioner import EngineDiedError
+from skytext.models.fakes import engine_process as fake_engine_process
+
+_CHUNK_BYTES = 2**20
+_JOIN_S = 10.0
+
+_Reply = dict[str, Any]
+
+
+class FakeProcess:
+    """A running fake engine.
+
+    Args:
+        options: as `skytext.models.fakes.models.FakeOptions`, by name.
+        fields: names of the texts that an answer holds.
+    """
+
+    def __init__(self, options: Mapping[str, Any], fields: Sequence[str]) -> None:
+        settings = json.dumps({"options": dict(options), "fields": list(fields)})
+        program = [sys.executable, "-I", "-S", str(fake_engine_process.__file__)]
+        self._popen = subprocess.Popen(
+            [*program, fake_engine_process.PROCESS_TITLE, settings],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        self.pid = self._popen.pid
+        self._ready = threading.Event()
+        self._dead: str | None = None
+        self._lock = threading.Lock()
+        self._num_asked = 0
+        self._waiting: dict[int, asyncio.Future[_Reply]] = {}
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=carry, name=f"fake-engine-{carry.__name__}", daemon=True)
+            for carry in (self._write, self._read)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it is up.
+
+        Raises:
+            EngineDiedError: it ended instead.
+        """
+        self._ready.wait()
+        if self._dead is not None:
+            raise EngineDiedError(self._dead)
+
+    async def ask(self, request: Mapping[str, Any]) -> _Reply:
+        """Send a request and wait for its answer.
+
+        Raises:
+            EngineDiedError: the process is gone.
+        """
+        future: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._dead is not None:
+                raise EngineDiedError(self._dead)
+            self._num_asked += 1
+            number = self._num_asked
+            self._waiting[number] = future
+        self._requests.put(json.dumps({"id": number, **request}).encode() + b"\n")
+        try:
+            return await future
+        finally:
+            with self._lock:
+                self._waiting.pop(number, None)
+
+    def close(self) -> None:
+        """End the process and wait until it, and the threads that spoke with it, are gone."""
+        self._popen.kill()
+        self._requests.put(None)
+        for thread in self._threads:
+            thread.join(_JOIN_S)
+        self._popen.wait()
+
+    def _write(self) -> None:
+        stream = _pipe(self._popen.stdin)
+        with stream:
+            while lines := self._next_requests():
+                try:
+                    _write_all(stream, b"".join(lines))
+                except OSError:
+                    return  # It is gone; the reader says so.
+
+    def _next_requests(self) -> list[bytes]:
+        """Wait for requests; return all that there are, none at the end."""
+        lines = []
+        line = self._requests.get()
+        while line is not None:
+            lines.append(line)
+            if self._requests.empty():
+                break
+            line = self._requests.get()
+        if line is None and lines:
+            self._requests.put(None)  # The end is for the next call.
+        return lines
+
+    def _read(self) -> None:
+        rest = b""
+        stream = _pipe(self._popen.stdout)
+        with stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                self._hand_over(json.loads(line) for line in lines)
+        self._bury(self._popen.wait())
+
+    def _hand_over(self, replies: Iterable[_Reply]) -> None:
+        """Give answers to who waits for them, each loop's in one call."""
+        by_loop = defaultdict(list)
+        with self._lock:
+            for reply in replies:
+                if "ready" in reply:
+                    self._ready.set()
+                elif future := self._waiting.pop(reply["id"], None):
+                    by_loop[future.get_loop()].append((future, reply))
+        for loop, answered in by_loop.items():
+            _call(loop, _answer, answered)
+
+    def _bury(self, status: int) -> None:
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        with self._lock:
+            self._dead = f"the fake engine's process {self.pid} was ended {how}"
+            waiting, self._waiting = self._waiting, {}
+        self._ready.set()
+        for future in waiting.values():
+            _call(future.get_loop(), _fail, future, self._dead)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise ValueError("the process was started without pipes")
+    return stream
+
+
+def _write_all(stream: IO[bytes], data: bytes) -> None:
+    # Unbuffered pipes may take less than they are given.
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
+
+
+def _call(loop: asyncio.AbstractEventLoop, what: Any, *arguments: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(what, *arguments)
+    except RuntimeError:
+        return  # The loop is closed: nobody waits any more.
+
+
+def _answer(answered: Sequence[tuple[asyncio.Future[_Reply], _Reply]]) -> None:
+    for future, reply in answered:
+        if not future.done():
+            future.set_result(reply)
+
+
+def _fail(future: asyncio.Future[_Reply], why: str) -> None:
+    if not future.done():
+        future.set_exception(EngineDiedError(why))

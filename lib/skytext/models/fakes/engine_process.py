@@ -1,0 +1,163 @@
+"""The process of the package's fake engine: answers requests about images it never sees.
+
+Run as a program, by its path, with ``python -I -S``: it must start in a few hundredths of a second,
+so it imports nothing but the standard library. One JSON value a line: requests on stdin, answers
+on stdout. It ends with the process that started it, whose end closes stdin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import os
+import random
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+PROCESS_TITLE = "skytext-fake-engine"
+"""In the command line of every fake engine's process."""
+
+_CHUNK_BYTES = 2**20
+_WORDS = [
+    "river",
+    "forest",
+    "road",
+    "field",
+    "harbour",
+    "runway",
+    "storage",
+    "tank",
+    "bridge",
+    "village",
+    "lake",
+    "desert",
+    "snow",
+    "beach",
+    "stadium",
+    "factory",
+    "railway",
+    "canal",
+    "orchard",
+    "solar",
+]
+_NUM_WORDS = 6
+_ROOM_TOKENS = 512
+
+
+class FakeModel:
+    """Answers from the digest of an image's pixels alone.
+
+    Args:
+        options: as `skytext.models.fakes.models.FakeOptions`, by name.
+        fields: names of the texts that an answer holds.
+    """
+
+    def __init__(self, options: dict[str, Any], fields: list[str]) -> None:
+        self._options = options
+        self._fields = fields
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the answers to a request, or that it is refused; or end, or hang."""
+        digest: str = request["digest"]
+        luck = int(digest[:8], 16) / 2**32
+        if self._is_meant("die", digest, luck):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._is_meant("hang", digest, luck):
+            hang()
+        if luck < self._options["fail"]:
+            return {"id": request["id"], "refused": "the fake was told to refuse"}
+        if self._options["journal"]:
+            with open(self._options["journal"], "a", encoding="ascii") as journal:
+                journal.write(f"{digest}\n")
+        answers = [self._sample(digest, luck, i, request) for i in range(request["num_samples"])]
+        return {"id": request["id"], "answers": answers}
+
+    def _is_meant(self, what: str, digest: str, luck: float) -> bool:
+        prefixes = self._options[f"{what}_on"].split("+")
+        # The other end of the range: not the images that are refused, repeated or cut off.
+        return 1 - luck <= self._options[what] or any(
+            prefix and digest.startswith(prefix) for prefix in prefixes
+        )
+
+    def _sample(
+        self, digest: str, luck: float, sample: int, request: dict[str, Any]
+    ) -> tuple[str, str]:
+        num_objects: int = request["objects_per_answer"]
+        objects = [
+            self._object(digest, luck, sample * num_objects + i, request["temperature"])
+            for i in range(num_objects)
+        ]
+        text = json.dumps(objects[0] if num_objects == 1 else {"variants": objects})
+        if luck < self._options["truncate"] and request["max_tokens"] <= _ROOM_TOKENS * num_objects:
+            return text[: len(text) // 2], "length"
+        return text, "stop"
+
+    def _object(self, digest: str, luck: float, variant: int, temperature: float) -> dict[str, str]:
+        repeat = luck < self._options["repeat"]
+        key = digest if repeat else f"{digest}{variant}{temperature:.2f}"
+        seed = hashlib.sha256(key.encode()).digest()
+        rng = random.Random(int.from_bytes(seed[:8], "big"))
+        found = {name: " ".join(rng.choices(_WORDS, k=_NUM_WORDS)) for name in self._fields}
+        if rng.random() < self._options["empty"]:
+            found[self._fields[1]] = " "
+        return found
+
+
+def hang() -> NoReturn:
+    """Answer nothing any more, but do not outlive the process that started this one."""
+    while os.read(0, _CHUNK_BYTES):
+        pass
+    os._exit(0)
+
+
+def serve(model: FakeModel, delay_s: float) -> None:
+    """Answer each request ``delay_s`` seconds after it came, until stdin ends."""
+    due: list[tuple[float, int, dict[str, Any]]] = []
+    rest = b""
+    selector = selectors.DefaultSelector()
+    selector.register(0, selectors.EVENT_READ)
+    while True:
+        wait_s = max(0.0, due[0][0] - time.monotonic()) if due else None
+        if selector.select(wait_s):
+            chunk = os.read(0, _CHUNK_BYTES)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            at = time.monotonic() + delay_s
+            for request in map(json.loads, lines):
+                heapq.heappush(due, (at, request["id"], request))
+        now = time.monotonic()
+        while due and due[0][0] <= now:
+            # One line at a time: what is answered before this process dies has been answered.
+            _write([model.answer(heapq.heappop(due)[2])])
+
+
+def _write(values: Iterable[Any]) -> None:
+    data = b"".join(json.dumps(value).encode() + b"\n" for value in values)
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def main() -> None:
+    """Come up, say so, and serve."""
+    settings = json.loads(sys.argv[2])
+    options = settings["options"]
+    selector = selectors.DefaultSelector()
+    selector.register(0, selectors.EVENT_READ)
+    if options["start_s"] and selector.select(options["start_s"]):
+        return
+    _write([{"ready": True}])
+    serve(FakeModel(options, settings["fields"]), options["delay_s"])
+
+
+if __name__ == "__main__":
+    # Its parent may have been killed with answers under way.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # A terminal's Ctrl-C goes to all processes; the parent decides when its engine ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main()

@@ -1,0 +1,148 @@
+"""Turn descriptions and queries into unit vectors through sentence-transformers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.config.embedding import EmbedConfig
+from skytext.errors import ModelError
+from skytext.models.fingerprints import ModelIdentity
+from skytext.models.precision import native_precision
+from skytext.models.torchvision_ops import declare_missing_ops
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderInfo:
+    """What an embedder runs on; recorded in every row, not hashed."""
+
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of some texts.
+
+    Attributes:
+        vectors: float32, shape (texts, dim), unit length.
+        truncated: bool, shape (texts,): whether the model's token limit cut the text off.
+    """
+
+    vectors: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+
+
+class Embedder(Protocol):
+    """Embeds texts."""
+
+    info: EmbedderInfo
+    dim: int
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        """Embed descriptions."""
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed queries: float32, shape (texts, dim), unit length."""
+
+
+class SentenceEmbedder:
+    """A sentence-transformers model with its own query and document prompts.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+
+    def __init__(self, config: EmbedConfig, model: ModelIdentity) -> None:
+        self._model, self.info = load_sentence_transformer(
+            model, config.num_gpus_per_actor, config.dtype
+        )
+        self._batch_size = config.batch_size
+        self.dim = int(self._model.get_embedding_dimension())
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        """Embed descriptions, and tell which the model's token limit cuts off."""
+        if not texts:
+            return Embeddings(self._no_vectors(), np.zeros(0, dtype=np.bool_))
+        vectors = self._model.encode_document(list(texts), **self._options())
+        return Embeddings(to_unit(vectors), self._truncated(texts))
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed queries: float32, shape (texts, dim), unit length."""
+        if not texts:
+            return self._no_vectors()
+        return to_unit(self._model.encode_query(list(texts), **self._options()))
+
+    def _no_vectors(self) -> NDArray[np.float32]:
+        return np.zeros((0, self.dim), dtype=np.float32)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self._batch_size,
+            "normalize_embeddings": True,
+            "convert_to_numpy": True,
+            "show_progress_bar": False,
+        }
+
+    def _truncated(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        limit = self._model.max_seq_length
+        if limit is None:
+            return np.zeros(len(texts), dtype=np.bool_)
+        ids = self._model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        return np.array([len(tokens) > limit for tokens in ids], dtype=np.bool_)
+
+
+def load_sentence_transformer(
+    model: ModelIdentity, num_gpus: float, dtype: str
+) -> tuple[Any, EmbedderInfo]:
+    """Load whatever sentence-transformers loads; say what it runs on.
+
+    Args:
+        model: the model.
+        num_gpus: of the caller; without any it runs on the CPU.
+        dtype: ``auto``, or one of torch's floating types.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    if model.is_local:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    declare_missing_ops()
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    # A bar for a hundred small tensors, in the middle of an answer, helps nobody.
+    transformers_logging.disable_progress_bar()
+    device = _device(num_gpus)
+    precision = native_precision(device) if dtype == "auto" else dtype
+    try:
+        loaded = SentenceTransformer(
+            model.source,
+            device=device,
+            revision=None if model.is_local else model.revision,
+            model_kwargs={"dtype": precision},
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        message = " ".join(str(error).split())[:300]
+        raise ModelError(f"cannot load the embedding model {model.name!r}: {message}") from error
+    return loaded, EmbedderInfo(device=device, precision=precision)
+
+
+def to_unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Return vectors as float32 of unit length, shape (N, dim)."""
+    # Models in bfloat16 normalise in bfloat16; once more in float32 makes cosines exact.
+    vectors = np.asarray(vectors, dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    return unit
+
+
+def _device(num_gpus: float) -> str:
+    import torch
+
+    return "cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""The vLLM engine: start, supervision, and what it says where it cannot start."""

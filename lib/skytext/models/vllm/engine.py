@@ -1,0 +1,302 @@
+"""The vLLM engine: any vision-language model that vLLM serves, over vLLM's public classes.
+
+Works with vLLM 0.26 to 0.33, CPU and GPU builds. ``ray.data.llm`` is bound to one vLLM version
+per Ray; ``AsyncLLM`` in an actor of our own is not, and lets requests of many Ray blocks share the
+engine's batch, so that it never drains between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Sequence
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from skytext.captions.captioner import (
+    Answer,
+    Ask,
+    EngineDiedError,
+    EngineInfo,
+    Generation,
+)
+from skytext.captions.parsing import guide_pattern
+from skytext.captions.prompts import Prompt
+from skytext.config.captioning import CaptionConfig
+from skytext.errors import ModelError, Reason, SampleError, Stage
+from skytext.models.fingerprints import ModelIdentity, read_template
+from skytext.models.torchvision_ops import declare_missing_ops
+from skytext.models.vllm.processes import EngineProcesses
+from skytext.models.vllm.start import set_environment, start_engine
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+
+logger = logging.getLogger(__name__)
+
+_CHECK_PX = 224
+_CHECK_TOKENS = 4
+# What vLLM says of a prompt that does not fit, from its input processor or its renderer.
+_TOO_LONG = ("longer than the maximum", "maximum context length")
+_GONE = "the process of vLLM's engine is gone (its own lines, in the logs, may say why)"
+
+
+class VllmEngine:
+    """One vLLM engine in this process; its computing core is a child process.
+
+    Args:
+        config: what to run and how.
+        model: the checkpoint.
+        prompt: what is asked.
+        processes: where to note its processes.
+
+    Raises:
+        ModelError: the checkpoint cannot be served, or does not fit the device.
+        JobError: it was not up in time.
+    """
+
+    def __init__(
+        self,
+        config: CaptionConfig,
+        model: ModelIdentity,
+        prompt: Prompt,
+        processes: EngineProcesses | None = None,
+    ) -> None:
+        set_environment(config, model)
+        declare_missing_ops()
+        import vllm
+        from vllm.platforms import current_platform
+
+        self._config = config
+        self._prompt_by_objects: dict[int, str] = {}
+        self._render = PromptRenderer(config, model, prompt)
+        self._requests = itertools.count()
+        self.num_signs = 0
+        self._processes = processes or EngineProcesses()
+        # It serves this process, and must not end with an engine.
+        resource_tracker.ensure_running()
+        self._processes.leave_out_running()
+        self._engine = start_engine(
+            config, model, self._processes, device=current_platform.device_type
+        )
+        precision = str(self._engine.model_config.dtype).removeprefix("torch.")
+        self.info = EngineInfo(
+            engine_version=f"vllm {vllm.__version__}",
+            device=_device_name(current_platform),
+            precision=precision,
+        )
+
+    async def generate(self, image: Image.Image, ask: Ask) -> Generation:
+        """Answer one request; the image and the prompt are computed once for all its samples.
+
+        Raises:
+            SampleError: vLLM refused this request.
+            EngineDiedError: its core is gone.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        prompt = {
+            "prompt": self._prompt(ask.objects_per_answer),
+            "multi_modal_data": {"image": image},
+        }
+        request_id = f"{os.getpid()}-{next(self._requests)}"
+        samples = _Samples()
+        try:
+            async for output in self._engine.generate(prompt, self.sampling(ask), request_id):
+                self.num_signs += 1
+                samples.add(output)
+        except EngineDeadError as error:
+            raise EngineDiedError(_GONE) from error
+        except _refusals() as error:
+            raise _refused(str(error)) from error
+        except _failures() as error:
+            if self._engine.errored:
+                raise EngineDiedError(_GONE) from error
+            cause = error.__cause__ or error
+            raise _refused(f"vLLM could not take it: {type(cause).__name__}: {cause}") from error
+        if not samples.token_ids:
+            raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine gave no output")
+        return Generation(
+            answers=[
+                Answer(self._render.decode(samples.token_ids[i]), samples.finish_reasons.get(i))
+                for i in sorted(samples.token_ids)
+            ],
+            num_prompt_tokens=samples.num_prompt_tokens,
+            num_cached_tokens=samples.num_cached_tokens,
+            num_output_tokens=sum(map(len, samples.token_ids.values())),
+        )
+
+    async def check(self) -> None:
+        """Try one small request before the first image.
+
+        A prompt that is too long, or a template without a place for the image, would otherwise
+        fail every image of the archive, one by one.
+
+        Raises:
+            ModelError: the engine refuses it.
+            EngineDiedError: its core is gone.
+        """
+        blank = Image.new("RGB", (_CHECK_PX, _CHECK_PX))
+        objects = self._config.num_variants if self._config.variants_by == "one_request" else 1
+        ask = Ask(1, objects, self._config.temperature, _CHECK_TOKENS, None)
+        try:
+            await self.generate(blank, ask)
+        except SampleError as error:
+            raise ModelError(
+                f"the engine refuses even a blank image ({error.detail}): check --prompt, "
+                "--chat-template and caption.engine.max_model_len"
+            ) from error
+
+    def close(self) -> None:
+        """Stop the engine, a dead or hung one too, and wait until its processes are gone.
+
+        Raises:
+            JobError: one of them does not end.
+        """
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.shutdown()
+        # Collected now; at the interpreter's exit its __del__ finds its modules gone, and says so.
+        del engine
+        self._processes.end()
+
+    def _prompt(self, num_objects: int) -> str:
+        if num_objects not in self._prompt_by_objects:
+            self._prompt_by_objects[num_objects] = self._render(num_objects)
+        return self._prompt_by_objects[num_objects]
+
+    def sampling(self, ask: Ask) -> SamplingParams:
+        """Return an `Ask` in vLLM's terms; a subclass may sample in another way."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        guide = None
+        if self._config.structured_output:
+            guide = StructuredOutputsParams(regex=guide_pattern(ask.objects_per_answer))
+        return SamplingParams(
+            n=ask.num_samples,
+            temperature=ask.temperature,
+            top_p=self._config.top_p,
+            max_tokens=ask.max_tokens,
+            seed=ask.seed,
+            structured_outputs=guide,
+            output_kind=RequestOutputKind.DELTA,
+            # Token by token, in step with the engine, text costs the front end far more than
+            # decoding each whole answer once.
+            detokenize=False,
+        )
+
+
+class _Samples:
+    """The answers to one request, put together from what vLLM tells of them on the way."""
+
+    def __init__(self) -> None:
+        self.token_ids: dict[int, list[int]] = {}
+        self.finish_reasons: dict[int, str | None] = {}
+        self.num_prompt_tokens = 0
+        self.num_cached_tokens = 0
+
+    def add(self, output: RequestOutput) -> None:
+        """Add what is new since the last output."""
+        self.num_prompt_tokens = len(output.prompt_token_ids or ())
+        self.num_cached_tokens = output.num_cached_tokens or 0
+        for item in output.outputs:
+            self.token_ids.setdefault(item.index, []).extend(item.token_ids)
+            self.finish_reasons[item.index] = item.finish_reason
+
+
+class PromptRenderer:
+    """Renders the request through the checkpoint's own chat template, image first.
+
+    Args:
+        config: what is asked for.
+        model: the checkpoint.
+        prompt: what is asked.
+
+    Raises:
+        ModelError: the checkpoint has no processor.
+        ConfigError: the chat template's file cannot be read.
+    """
+
+    def __init__(self, config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> None:
+        from transformers import AutoProcessor
+
+        self._prompt = prompt
+        self._num_variants = config.num_variants
+        revision = None if model.is_local else model.revision
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(model.source, revision=revision)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"model {model.name!r} has no processor that transformers can load: {error}"
+            ) from error
+        self._template = None
+        if config.chat_template is not None:
+            self._template = read_template(config.chat_template)
+
+    def __call__(self, num_objects: int) -> str:
+        """Return the prompt that asks for answers of so many variants each.
+
+        Raises:
+            ModelError: the chat template takes no image.
+        """
+        text = self._prompt.one if num_objects == 1 else self._prompt.all_text(num_objects)
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": False}
+        if self._template is not None:
+            options["chat_template"] = self._template
+        try:
+            rendered = self._processor.apply_chat_template(
+                [{"role": "user", "content": content}], **options
+            )
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"the checkpoint's chat template cannot be used ({error}): name one that takes an "
+                "image with --chat-template FILE"
+            ) from error
+        return self._without_second_bos(str(rendered))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of an answer, without special tokens."""
+        return str(self._processor.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    def _without_second_bos(self, rendered: str) -> str:
+        """Drop a beginning-of-sequence token that the tokenizer will add itself (Llama 3 does)."""
+        tokenizer = self._processor.tokenizer
+        bos = tokenizer.bos_token
+        adds_bos = bos and tokenizer("").get("input_ids", [])[:1] == [tokenizer.bos_token_id]
+        return rendered.removeprefix(bos) if adds_bos else rendered
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return vLLM's errors for a request that cannot be, whatever the engine's state.
+
+    Validation errors were ValueErrors in vLLM 0.26; in later versions they are not.
+    """
+    from vllm import exceptions
+
+    return (ValueError, getattr(exceptions, "VLLMClientError", ValueError))
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return vLLM's errors for a request that failed in work; the engine may live."""
+    from vllm import exceptions
+    from vllm.v1.engine.exceptions import EngineGenerateError
+
+    # vLLM 0.33 hands this one on as it is; before, inside an EngineGenerateError.
+    return (EngineGenerateError, getattr(exceptions, "GenerationError", EngineGenerateError))
+
+
+def _refused(detail: str) -> SampleError:
+    too_long = any(words in detail for words in _TOO_LONG)
+    reason = Reason.PROMPT_TOO_LONG if too_long else Reason.ENGINE_REFUSED
+    return SampleError(Stage.CAPTION, reason, detail)
+
+
+def _device_name(platform: Any) -> str:
+    if platform.device_type == "cpu":
+        return "cpu"
+    return str(platform.get_device_name(0))

@@ -1,0 +1,308 @@
+"""Keep an engine running, and find the image that ends it (no Ray).
+
+When the engine dies, or has work and gives no sign of life, nothing new is admitted. The engine is
+ended with all its processes, and the images that it had in hand, the suspects, are described again
+in halves by a new one. A half that ends this engine too is halved again, the others get their
+descriptions. An image that ends an engine which has just started, alone, is to blame, and fails
+alone. Where all suspects pass, somebody else ended the engine (memory ran out, say), and nobody is
+blamed. Then the work goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from skytext.captions.captioner import (
+    BusyClock,
+    Captioner,
+    Description,
+    EngineDiedError,
+    EngineInfo,
+)
+from skytext.config.captioning import EngineConfig
+from skytext.errors import (
+    CallError,
+    JobError,
+    Reason,
+    SampleError,
+    SkytextError,
+    Stage,
+)
+from skytext.models.vllm.lifetime import Case, EngineLife, Fall
+from skytext.models.vllm.processes import EngineProcesses
+
+logger = logging.getLogger(__name__)
+
+_GO_ON = "what is committed stays; run the same command again to go on"
+
+
+class EngineSupervisor:
+    """One engine after the other; it starts with the first image.
+
+    Args:
+        start: starts an engine and notes its processes.
+        config: the limits.
+
+    Attributes:
+        clock: how long the engines had work, and how long they had none, restarts included.
+        num_restarts: engines started after the first.
+    """
+
+    def __init__(self, start: Callable[[EngineProcesses], Captioner], config: EngineConfig) -> None:
+        self.clock = BusyClock()
+        self.num_restarts = 0
+        self._make_captioner = start
+        self._config = config
+        self._info: EngineInfo | None = None
+        self._life: EngineLife | None = None
+        # Held while an engine starts and while suspects are tried: nothing is admitted meanwhile.
+        self._gate = asyncio.Lock()
+        self._recovery: asyncio.Task[None] | None = None
+        self._restarts_in_a_row = 0
+        self._last_fall: Fall | None = None
+        self._failure: SkytextError | None = None
+        self._processes: EngineProcesses | None = None
+        self._captioner: Captioner | None = None
+        self._closing = threading.RLock()
+        self._closed = False
+
+    @property
+    def was_started(self) -> bool:
+        """Whether there was an engine."""
+        return self._info is not None
+
+    async def start(self) -> EngineInfo:
+        """Start the first engine, if none was started yet; return what it runs on.
+
+        Raises:
+            CallError: the checkpoint cannot be served, or the engine refuses even a blank image.
+            JobError: it was not up in time, or an earlier one could not be replaced.
+        """
+        if self._info is None:
+            async with self._gate:
+                if self._info is None:
+                    await self._running()
+        if self._info is None:
+            raise JobError("the engine did not start")
+        return self._info
+
+    async def describe(self, image: Image.Image, key: str) -> Description:
+        """Describe one image, by as many engines as it takes.
+
+        Args:
+            image: RGB.
+            key: names the image for the captioner.
+
+        Raises:
+            SampleError: this image cannot be described, or it ends the engine.
+            CallError: the engine cannot start.
+            JobError: no engine lives long enough to describe an image.
+        """
+        case = Case(image, key)
+        while True:
+            async with self._gate:
+                life = await self._running()
+                if not life.fall.done():
+                    life.take(case)
+                    break
+            # The recovery gets the gate before whoever asks for it now.
+            await asyncio.sleep(0)
+        return await case.outcome
+
+    def close(self) -> None:
+        """End the engine and all its processes, one that is starting too, and wait for their end.
+
+        From any thread, more than once. What waits for a description gets a JobError.
+        """
+        with self._closing:
+            self._closed = True
+            if self._processes is not None:
+                self._processes.kill()
+            if self._captioner is not None:
+                self._captioner.engine.close()
+            elif self._processes is not None:
+                self._processes.end()
+
+    async def _running(self) -> EngineLife:
+        """Return the engine, started where there is none; the gate is held."""
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure))
+        if self._life is None:
+            try:
+                self._life = await self._start()
+            except SkytextError as error:
+                self._failure = error
+                raise
+        return self._life
+
+    async def _start(self) -> EngineLife:
+        again = self._info is not None
+        while True:
+            if again:
+                self._count_restart()
+            try:
+                captioner = await self._start_once()
+            except EngineDiedError as error:
+                self._last_fall = Fall(Reason.ENGINE_DIED, str(error))
+                if not again:
+                    raise JobError(
+                        f"the engine died at its start or at a blank image: {error}"
+                    ) from error
+                logger.warning("a new engine died at its start: %s", error)
+            except CallError as error:
+                if not again:
+                    raise
+                raise JobError(f"the engine died and does not start again: {error}") from error
+            else:
+                return self._live(captioner)
+
+    async def _start_once(self) -> Captioner:
+        """Start an engine that answers."""
+        with self._closing:
+            self._refuse_if_closed()
+            processes = self._processes = EngineProcesses()
+            self._captioner = None
+        captioner = None
+        try:
+            # Blocks the loop on purpose: until the engine is there, nothing can go on anyway.
+            captioner = self._make_captioner(processes)
+            with self._closing:
+                self._captioner = captioner
+                self._refuse_if_closed()
+            await self._check(captioner)
+        except BaseException:
+            processes.kill()
+            if captioner is not None:
+                captioner.engine.close()
+            processes.end()
+            raise
+        return captioner
+
+    async def _check(self, captioner: Captioner) -> None:
+        limit_s = self._config.start_timeout_s
+        try:
+            await asyncio.wait_for(captioner.engine.check(), limit_s)
+        except TimeoutError as error:
+            raise EngineDiedError(
+                f"it did not answer its first request, a blank image, within {limit_s:g} s "
+                "(caption.engine.start_timeout_s)"
+            ) from error
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise JobError("the engine was stopped: the run is ending")
+
+    def _live(self, captioner: Captioner) -> EngineLife:
+        processes = self._processes
+        if processes is None:
+            raise JobError("an engine without processes")
+        # What its check started belongs to it, too.
+        processes.settle()
+        # One clock for all engines: what is lost by a restart shows as idle time.
+        captioner.clock = self.clock
+        self._info = captioner.engine.info
+        life = EngineLife(captioner, processes, self._config.hang_timeout_s, self._on_answer)
+        life.fall.add_done_callback(lambda _: self._on_fall(life))
+        return life
+
+    def _on_answer(self) -> None:
+        self._restarts_in_a_row = 0
+
+    def _count_restart(self) -> None:
+        if self._restarts_in_a_row >= self._config.max_restarts:
+            cause = "" if self._last_fall is None else f"; the last time: {self._last_fall.detail}"
+            raise JobError(
+                f"the engine ended {self._restarts_in_a_row + 1} times in a row without describing "
+                f"one image (caption.engine.max_restarts = {self._config.max_restarts}){cause}; "
+                f"{_GO_ON}"
+            )
+        self._restarts_in_a_row += 1
+        self.num_restarts += 1
+
+    def _on_fall(self, life: EngineLife) -> None:
+        """Start a recovery, unless one is under way and sees the fall itself."""
+        if self._recovery is None:
+            self._recovery = asyncio.create_task(self._recover(life))
+
+    async def _recover(self, life: EngineLife) -> None:
+        async with self._gate:
+            waiting = life.in_hand
+            try:
+                await self._try_in_halves(await self._bury(life))
+            except SkytextError as error:
+                self._give_up(error, waiting)
+            except BaseException as error:
+                # A fault of ours; whoever waits must hear of it all the same.
+                what = " ".join(f"{type(error).__name__}: {error}".split())
+                self._give_up(JobError(f"the engine could not be replaced: {what}"), waiting)
+                raise
+            finally:
+                self._recovery = None
+
+    def _give_up(self, error: SkytextError, waiting: Sequence[Case]) -> None:
+        self._failure = error
+        for case in waiting:
+            if not case.outcome.done():
+                case.outcome.set_exception(type(error)(str(error)))
+
+    async def _bury(self, life: EngineLife) -> list[Case]:
+        """End an engine that fell; return the images that it had in hand."""
+        fall = await life.fall
+        self._last_fall, self._life = fall, None
+        unfinished = await life.end()
+        for case in unfinished:
+            case.num_falls += 1
+        logger.warning("an engine ended with %d images in hand: %s", len(unfinished), fall.detail)
+        return unfinished
+
+    async def _try_in_halves(self, suspects: Sequence[Case]) -> None:
+        groups = deque(_halves(suspects))
+        while groups:
+            group = [case for case in groups.popleft() if not case.outcome.done()]
+            if not group:
+                continue
+            life = await self._running()
+            was_fresh = life.num_taken == 0
+            fall = await _try(life, group)
+            if fall is None:
+                continue
+            unfinished = await self._bury(life)
+            if len(group) == 1 and was_fresh:
+                _blame(unfinished, fall)
+            else:
+                groups.extendleft(reversed(_halves(unfinished)))
+
+
+async def _try(life: EngineLife, group: Sequence[Case]) -> Fall | None:
+    """Have images described; return how the engine ended, or None where it lives."""
+    for case in group:
+        life.take(case)
+    all_done = asyncio.ensure_future(asyncio.wait([case.outcome for case in group]))
+    ends: list[asyncio.Future[Any]] = [all_done, life.fall]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    all_done.cancel()
+    return life.fall.result() if life.fall.done() else None
+
+
+def _halves(cases: Sequence[Case]) -> list[Sequence[Case]]:
+    middle = (len(cases) + 1) // 2
+    return [half for half in (cases[:middle], cases[middle:]) if half]
+
+
+def _blame(cases: Sequence[Case], fall: Fall) -> None:
+    for case in cases:
+        if not case.outcome.done():
+            detail = (
+                f"{fall.detail}; {case.num_falls} engines ended with this image in work, the last "
+                "one just started and with no other"
+            )
+            case.outcome.set_exception(
+                SampleError(Stage.CAPTION, fall.reason, detail, attempts=case.num_falls)
+            )

@@ -1,0 +1,185 @@
+"""What a run is to do, checked before Ray or an engine starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skytext.archive import ReadLimits, ReadOptions, Shard, survey
+from skytext.captions.prompts import Prompt
+from skytext.config.settings import Config
+from skytext.errors import TableError
+from skytext.models.factory import CaptionerFactory, make_captioner
+from skytext.models.fakes.models import FakeOptions
+from skytext.models.fingerprints import (
+    ModelIdentity,
+    caption_fingerprint,
+    caption_model,
+    embed_model,
+    embedding_fingerprint,
+    prompt_of,
+)
+from skytext.run.worklist import PlanOptions
+from skytext.table.commits.commit_rows import check_identity
+from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.location import TableLocation
+from skytext.table.runs_dataset import last_runs
+
+_RUNS_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionPlan:
+    """Everything about a run that is known, and checked, before work starts.
+
+    Attributes:
+        config: the settings.
+        location: the table.
+        sources: as they were named.
+        shards: what the sources hold.
+        whole_archives: archives that the sources hold all of; see `skytext.archive.survey`.
+        caption_model: the model.
+        prompt: what it is asked.
+        embed_model: the embedding model.
+        retry_failed: whether only rows that failed are done, again.
+        make_captioner: starts the engines; another one may speak with another kind of engine, and
+            must be importable on the workers.
+    """
+
+    config: Config
+    location: TableLocation
+    sources: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    whole_archives: frozenset[str]
+    caption_model: ModelIdentity
+    prompt: Prompt
+    embed_model: ModelIdentity
+    retry_failed: bool = False
+    make_captioner: CaptionerFactory = make_captioner
+
+    @property
+    def command(self) -> str:
+        """The command that makes such a plan."""
+        return "retry-failed" if self.retry_failed else "caption"
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all shards: what progress is measured against."""
+        return sum(shard.size_bytes for shard in self.shards)
+
+    @property
+    def caption_fingerprint(self) -> str:
+        """Of this run's captions."""
+        return caption_fingerprint(
+            self.config.caption, self.config.images, self.caption_model, self.prompt
+        )
+
+    @property
+    def identity(self) -> TableIdentity:
+        """What the rows are made with; the vector length is told by the first unit."""
+        return TableIdentity(
+            embedding_fingerprint=embedding_fingerprint(self.embed_model),
+            embedding_model=self.embed_model.name,
+            embedding_revision=self.embed_model.hub_revision,
+            embedding_dtype=self.config.embed.dtype,
+            dim=0,
+        )
+
+    @property
+    def limits(self) -> ReadLimits:
+        """Of the reader's memory."""
+        return ReadLimits(max_member_bytes=self.config.images.max_member_bytes)
+
+    @property
+    def reading(self) -> ReadOptions:
+        """What a person chose about the way shards are read."""
+        return ReadOptions(image_column=self.config.sources.image_column)
+
+    def options(self, *, walk_headers: bool = False) -> PlanOptions:
+        """Return what decides which images there is something to do for."""
+        return PlanOptions(
+            caption_fingerprint=self.caption_fingerprint,
+            retry_failed=self.retry_failed,
+            max_attempts=self.config.job.max_attempts,
+            walk_headers=walk_headers,
+            whole_archives=self.whole_archives,
+            limits=self.limits,
+            reading=self.reading,
+        )
+
+
+def plan_caption(sources: Sequence[str], table: str, config: Config) -> CaptionPlan:
+    """Check everything that can be checked before Ray or an engine starts.
+
+    Raises:
+        CallError: a source, model, prompt, setting or table that cannot be used.
+    """
+    return _plan(sources, TableLocation.parse(table), config, retry_failed=False)
+
+
+def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPlan:
+    """Plan to do again what failed, and nothing else.
+
+    Args:
+        sources: where the images are; none for the sources of all earlier runs on the table.
+        table: the table; it must be there.
+        config: the settings.
+
+    Raises:
+        CallError: as `plan_caption`, or a table without a run that tells its sources.
+    """
+    location = TableLocation.parse(table)
+    ImagesTable.open(location)
+    sources = sources or earlier_sources(location)
+    if not sources:
+        raise TableError(
+            f"{location.uri} does not say where its images came from: name the sources, "
+            f"skytext retry-failed {location.uri} SOURCE…"
+        )
+    return _plan(sources, location, config, retry_failed=True)
+
+
+def earlier_sources(location: TableLocation) -> list[str]:
+    """Return the sources of earlier captioning runs on a table, each once, the latest first."""
+    runs = last_runs(location, _RUNS_LOOKED_AT)
+    return list(dict.fromkeys(source for run in runs for source in run.config.get("sources", [])))
+
+
+def _plan(
+    sources: Sequence[str], location: TableLocation, config: Config, *, retry_failed: bool
+) -> CaptionPlan:
+    reading = ReadOptions(image_column=config.sources.image_column)
+    found = survey(sources, archive=config.archive, options=reading)
+    model, prompt, embedder = check_models(config)
+    plan = CaptionPlan(
+        config=config,
+        location=location,
+        sources=tuple(sources),
+        shards=found.shards,
+        whole_archives=found.whole_archives,
+        caption_model=model,
+        prompt=prompt,
+        embed_model=embedder,
+        retry_failed=retry_failed,
+    )
+    existing = ImagesTable.find(location)
+    if existing is not None:
+        check_identity(location, existing.identity, plan.identity)
+    return plan
+
+
+def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
+    """Return the caption model, its prompt and the embedding model, checked as far as is cheap.
+
+    Raises:
+        CallError: a model, prompt, chat template or setting that cannot be used.
+    """
+    model, embedder = caption_model(config.caption), embed_model(config.embed)
+    prompt = prompt_of(config.caption)
+    if model.is_fake:
+        FakeOptions.parse(model.name)
+    # Reads what it hashes, a chat template's file included.
+    caption_fingerprint(config.caption, config.images, model, prompt)
+    if config.caption.variants_by == "one_request":
+        prompt.all_text(config.caption.num_variants)
+    return model, prompt, embedder

@@ -1,0 +1,215 @@
+"""Run a plan: claim the table, prepare it, stream the job, commit, and prove it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError
+from skytext.run.caption_plan import CaptionPlan
+from skytext.run.control.cluster import check_capacity, gpus_per_engine, ray_cluster
+from skytext.run.control.commit_groups import RemoteCommitter, record_run_remotely
+from skytext.run.control.commit_loop import Pending, check_not_stopped, commit_as_staged
+from skytext.run.control.lead import start_lead
+from skytext.run.control.node_drain import watch_node
+from skytext.run.control.prepare_table import Prepared, prepare
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.control.stopping import Stopping, watch
+from skytext.run.progress import Progress, RunSummary, summarise
+from skytext.run.ray_dataset import build_dataset, stream
+from skytext.run.row_counts import TableCounts, count_table
+from skytext.run.run_record import ended_record, installed_versions
+from skytext.run.stages.write_rows import UnitRecord
+from skytext.table.commits.claim import Claim, hold
+from skytext.table.runs_dataset import RunRecord
+
+
+def run_caption(
+    plan: CaptionPlan,
+    *,
+    ray_address: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> RunSummary:
+    """Do what a plan has to do, and prove from the table that every image has one row.
+
+    Args:
+        plan: from `plan_caption` or `plan_retry`.
+        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        on_progress: called after every unit.
+
+    Raises:
+        TableHeldError: another run that lives holds the table.
+        CapacityError: the plan does not fit the cluster.
+        JobError: the work failed; what was committed stays, a re-run goes on from there.
+        FailureRateError: too large a part of the images failed.
+        InterruptedRunError: a signal asked for the end; what was done is committed.
+        IncompleteRunError: the table does not hold one row for every image met.
+    """
+    job, run = plan.config.job, _run_record(plan, uuid.uuid4().hex)
+    with (
+        watch(job.stall_timeout_s, job.drain_s) as stopping,
+        hold(plan.location, run.run_id, plan.command, lease_s=job.lease_s) as claim,
+        ray_cluster(ray_address, plan.config) as available,
+        watch_node(stopping.on_notice),
+    ):
+        stopping.install()
+        check_capacity(plan.config, available)
+        gpus = gpus_per_engine(plan.config, available)
+        return _run(plan, run, claim, gpus, stopping, on_progress)
+
+
+def _run(
+    plan: CaptionPlan,
+    run: RunRecord,
+    claim: Claim,
+    gpus: float,
+    stopping: Stopping,
+    on_progress: Callable[[Progress], None],
+) -> RunSummary:
+    started, progress = time.monotonic(), Progress(plan.total_bytes)
+    prepared = prepare(claim, plan.identity, plan.shards, plan.options(), run)
+    progress.prepare_s = time.monotonic() - started
+    progress.num_adopted = prepared.adoption.num_adopted
+    progress.num_gone_with_shard = prepared.num_gone_with_shard
+    must_read = _count_unread(plan, prepared, progress)
+    committer = RemoteCommitter(claim, plan.identity, prepared.version)
+    if must_read:
+        lead = start_lead(plan.config)
+        dataset = build_dataset(plan, prepared, run.run_id, gpus, lead)
+        units = _Units(plan, committer, progress, stopping, lead, on_progress)
+        stop = StopFlag(plan.location, run.run_id)
+        try:
+            with contextlib.closing(stream(dataset)) as records:
+                progress.finish_s = commit_as_staged(
+                    records, units.take, units.pending, stop, stopping
+                )
+            check_not_stopped(stopping, f"{progress.num_committed:,} images")
+            on_progress(progress)
+        except (InterruptedRunError, FailureRateError) as error:
+            state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
+            summary = _summary_so_far(run, progress, committer, started)
+            ended = ended_record(run, state, summary)
+            record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
+            raise
+    proving = time.monotonic()
+    counts = count_table(
+        plan.location, committer.version, plan.caption_fingerprint, plan.config.job.read_cpus
+    )
+    totals = _prove(counts, progress)
+    progress.finish_s += time.monotonic() - proving
+    duration_s = time.monotonic() - started
+    version, num_stale = committer.version, counts.num_stale
+    summary = summarise(run.run_id, progress, totals, num_stale, version, duration_s)
+    if must_read or progress.num_adopted:
+        record_run_remotely(plan.location, ended_record(run, "done", summary))
+    return summary
+
+
+def _count_unread(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> bool:
+    """Count the shards in which there is nothing to do; return whether there are others."""
+    for shard in prepared.shards:
+        # A retry is about the images that failed; the others are no part of it.
+        if not shard.must_read and not plan.retry_failed:
+            progress.add_unread(shard)
+    return any(shard.must_read for shard in prepared.shards)
+
+
+class _Units:
+    """Counts the units of a run as their records come, and commits them."""
+
+    def __init__(
+        self,
+        plan: CaptionPlan,
+        committer: RemoteCommitter,
+        progress: Progress,
+        stopping: Stopping,
+        lead: Any,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._job = plan.config.job
+        self._committer = committer
+        self._progress = progress
+        self._stopping = stopping
+        self._lead = lead
+        self._on_progress = on_progress
+        self.pending = Pending(self._commit, self._job.commit_images, self._job.commit_interval_s)
+
+    def take(self, record: UnitRecord) -> None:
+        """Take a unit in, and commit where it is time.
+
+        Raises:
+            FailureRateError: too large a part of the images failed.
+        """
+        self._progress.is_stopping = self._stopping.is_asked
+        self._lead.settle.remote(record.head.unit_id)
+        self._progress.add(record)
+        is_staged = record.num_rows is not None
+        self.pending.add(record.head.unit_id if is_staged else None, record.num_rows or 0)
+        self._check_failure_rate()
+        self._on_progress(self._progress)
+
+    def _commit(self, unit_ids: Sequence[str], num_images: int) -> None:
+        started = time.monotonic()
+        self._committer.is_local = self._stopping.is_node_leaving
+        self._committer.commit(unit_ids)
+        self._progress.num_committed += num_images
+        self._progress.commit_s += time.monotonic() - started
+
+    def _check_failure_rate(self) -> None:
+        num_done, job = self._progress.num_done, self._job
+        if num_done < job.failure_rate_after or job.max_failure_rate >= 1:
+            return
+        if self._progress.num_failed > job.max_failure_rate * num_done:
+            worst, count = self._progress.failures.most_common(1)[0]
+            raise FailureRateError(
+                f"{self._progress.num_failed:,} of the first {num_done:,} images failed, mostly by "
+                f"{worst} ({count:,}): more than --max-failure-rate {job.max_failure_rate:g} "
+                "allows; what is done is committed, skytext failures shows samples"
+            )
+
+
+def _prove(table: TableCounts, progress: Progress) -> Counter[str]:
+    """Compare what was listed with what the table holds, shard by shard.
+
+    Raises:
+        IncompleteRunError: they differ, or an image has two rows.
+    """
+    totals: Counter[str] = Counter()
+    wrong = []
+    for shard, num_expected in progress.expected_by_shard.items():
+        counts = table.by_shard.get(shard, Counter())
+        totals.update(counts)
+        if counts.total() != num_expected:
+            wrong.append(f"{shard[1]} ({num_expected} expected, {counts.total()} found)")
+    # Rows of images that are gone from the source are reported and left: they are not listed.
+    totals.subtract(progress.num_gone)
+    if wrong or totals.total() != progress.num_listed or table.num_double:
+        raise IncompleteRunError(
+            f"{len(wrong)} of {len(progress.expected_by_shard)} shards do not have one row for "
+            f"every image, {table.num_double} images have more than one: {', '.join(wrong[:3])}; "
+            "run the same command again"
+        )
+    return totals
+
+
+def _run_record(plan: CaptionPlan, run_id: str) -> RunRecord:
+    return RunRecord(
+        run_id=run_id,
+        command=plan.command,
+        state="started",
+        started_at=dt.datetime.now(dt.UTC),
+        config=plan.config.model_dump(mode="json") | {"sources": list(plan.sources)},
+        versions=installed_versions(),
+    )
+
+
+def _summary_so_far(
+    run: RunRecord, progress: Progress, committer: RemoteCommitter, started: float
+) -> RunSummary:
+    duration_s = time.monotonic() - started
+    return summarise(run.run_id, progress, Counter(), 0, committer.version, duration_s)

@@ -1,0 +1,1 @@
+"""What steers a run: the cluster, preparation, commits, and an end before the end."""

@@ -1,0 +1,293 @@
+"""Take descriptions that are written already into a table: no images, no captioner, no Ray."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from skytext.archive.shards import image_id
+from skytext.captions.parsing import document_text, search_text
+from skytext.config.embedding import EmbedConfig
+from skytext.errors import CallError
+from skytext.evaluation.gallery_texts import Described, described_in_jsonl
+from skytext.models.factory import make_embedder
+from skytext.models.fingerprints import ModelIdentity, embed_model, embedding_fingerprint
+from skytext.models.text_embedder import Embedder
+from skytext.table.commits.adoption import settle
+from skytext.table.commits.claim import Claim, hold
+from skytext.table.commits.commit_rows import Committer, check_identity
+from skytext.table.commits.stage_rows import StagedUnit, forget_records, stage_rows, to_images_table
+from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.location import TableLocation
+from skytext.table.runs_dataset import RunRecord, record_run
+from skytext.table.schema import STATUS_OK, images_schema
+
+COMMAND = "import"
+_UNIT_ROWS = 256
+_UNITS_A_COMMIT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of the lines of a file.
+
+    Attributes:
+        num_listed: images in the file.
+        num_new: images that the table did not have.
+        num_changed: images whose descriptions were others; their rows were replaced.
+        num_same: images left as they were.
+        table_version: the version that has them; None for an empty file and no table.
+    """
+
+    num_listed: int
+    num_new: int
+    num_changed: int
+    num_same: int
+    table_version: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def import_descriptions(
+    path: Path,
+    location: TableLocation,
+    embed: EmbedConfig,
+    *,
+    archive: str | None = None,
+    root: str | None = None,
+) -> ImportReport:
+    """Write RSRT-style JSON lines into a table, one row an image.
+
+    An image is known again by archive, file name and its path in the file, so that the same call
+    goes on where it was cut off, and a file that was corrected replaces what has changed. The file
+    is read twice: all of it is checked before anything is written.
+
+    Args:
+        path: lines of ``{"image", "variants": [{one_sentence, feature, caption}], "model"}``.
+        location: the table; it is made where there is none.
+        embed: the model, which must be that of a table that is there.
+        archive: the archive's name; None for the file's without its suffix.
+        root: folder or URI under which the images lie; None where nobody knows.
+
+    Raises:
+        CallError: a missing file, a line of another form, an image that stands there twice, or a
+            table of another model.
+        JobError: the store refuses, or another run holds the table.
+    """
+    if not path.is_file():
+        raise CallError(f"there is no file {path}")
+    model = embed_model(embed)
+    run = _started_run(path, embed)
+    identity = _identity(model, embed)
+    existing = ImagesTable.find(location)
+    if existing is not None:
+        check_identity(location, existing.identity, identity)
+    lines = _Lines(path, archive or path.stem, root or f"{path.absolute().as_uri()}#")
+    lines.check()
+    with hold(location, run.run_id, COMMAND) as claim:
+        adoption = settle(claim, identity, lines.fingerprint)
+        embedder = make_embedder(embed, model)
+        writer = _Writer(claim, run.run_id, lines, embedder, model, identity, adoption.version)
+        record_run(location, run)
+        images = lines.read()
+        while described := list(islice(images, _UNIT_ROWS)):
+            writer.write(described)
+        writer.commit()
+        report = writer.report()
+        counts = {name: value for name, value in report.to_json().items() if "num" in name}
+        done = replace(
+            run,
+            state="done",
+            ended_at=dt.datetime.now(dt.UTC),
+            counts=counts,
+            table_version=report.table_version,
+        )
+        record_run(location, done)
+    return report
+
+
+def _started_run(path: Path, embed: EmbedConfig) -> RunRecord:
+    return RunRecord(
+        run_id=uuid.uuid4().hex,
+        command=COMMAND,
+        state="started",
+        started_at=dt.datetime.now(dt.UTC),
+        config={"sources": [str(path)], "embed": embed.model_dump(mode="json")},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The file, and what its rows have in common."""
+
+    path: Path
+    archive: str
+    root: str
+
+    @property
+    def fingerprint(self) -> str:
+        # Nothing that a captioning run could be asked for: to it these rows are another's work.
+        return hashlib.sha256(b"imported").hexdigest()[:32]
+
+    def check(self) -> None:
+        """Read all lines and keep none.
+
+        Raises:
+            CallError: a line of another form, or an image that stands there twice.
+        """
+        for _ in self.read():
+            pass
+
+    def read(self) -> Iterator[Described]:
+        """Yield the images.
+
+        Raises:
+            CallError: as `check`; there only where the file has changed since.
+        """
+        seen: set[str] = set()
+        for described in described_in_jsonl(self.path):
+            if described.image in seen:
+                raise CallError(f"{self.path}: {described.image!r} stands there twice")
+            seen.add(described.image)
+            yield described
+
+    def id_of(self, described: Described) -> str:
+        return image_id(self.archive, self.path.name, described.image, 0)
+
+    def uri_of(self, described: Described) -> str:
+        between = "" if self.root.endswith(("/", "#")) else "/"
+        return f"{self.root}{between}{described.image}"
+
+
+class _Writer:
+    """Embeds, stages and commits; units are staged one by one and committed in groups."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        run_id: str,
+        lines: _Lines,
+        embedder: Embedder,
+        model: ModelIdentity,
+        identity: TableIdentity,
+        version: int | None,
+    ) -> None:
+        self._claim = claim
+        self._run_id = run_id
+        self._lines = lines
+        self._embedder = embedder
+        self._model = model
+        self._identity = identity
+        self._committer = Committer(claim.location, identity, version)
+        self._table = ImagesTable.find(claim.location)
+        self._staged: list[StagedUnit] = []
+        self._counts = {"num_listed": 0, "num_new": 0, "num_changed": 0, "num_same": 0}
+
+    def write(self, described: Iterable[Described]) -> None:
+        """Stage the images that are new or have changed."""
+        by_id = {self._lines.id_of(one): one for one in described}
+        there = {} if self._table is None else self._present(self._table, list(by_id))
+        replaces, wanted = {}, {}
+        for key, one in by_id.items():
+            self._counts["num_listed"] += 1
+            unit, text = there.get(key, (None, None))
+            if text == search_text(one.variants):
+                self._counts["num_same"] += 1
+                continue
+            self._counts["num_new" if unit is None else "num_changed"] += 1
+            if unit is not None:
+                replaces[key] = unit
+            wanted[key] = one
+        if not wanted:
+            return
+        unit_id = uuid.uuid4().hex
+        self._staged.append(
+            stage_rows(
+                self._claim.location,
+                unit_id,
+                self._rows(unit_id, wanted),
+                caption_fingerprint=self._lines.fingerprint,
+                embedding_fingerprint=self._identity.embedding_fingerprint,
+                replaces=replaces,
+            )
+        )
+        if len(self._staged) >= _UNITS_A_COMMIT:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make what is staged visible."""
+        if self._staged:
+            self._claim.check()
+            self._committer.commit(self._staged)
+            forget_records(self._claim.location, self._staged)
+            self._staged = []
+
+    def report(self) -> ImportReport:
+        """Return what was done."""
+        return ImportReport(**self._counts, table_version=self._committer.version)
+
+    def _present(self, table: ImagesTable, ids: list[str]) -> dict[str, tuple[str, str]]:
+        rows = table.rows(ids, ["image_id", "unit_id", "text"])
+        return {row["image_id"]: (row["unit_id"], row["text"]) for row in rows}
+
+    def _rows(self, unit_id: str, wanted: dict[str, Described]) -> pa.Table:
+        texts = [document_text(variant) for one in wanted.values() for variant in one.variants]
+        embeddings = self._embedder.embed_documents(texts)
+        now = dt.datetime.now(dt.UTC)
+        rows, first = [], 0
+        for key, one in wanted.items():
+            last = first + len(one.variants)
+            row = {
+                "image_id": key,
+                "archive": self._lines.archive,
+                "shard": self._lines.path.name,
+                "member": one.image,
+                "uri": self._lines.uri_of(one),
+                "status": STATUS_OK,
+                "captions": [
+                    {name: getattr(variant, name) for name in variant.__slots__}
+                    for variant in one.variants
+                ],
+                "num_variants": len(one.variants),
+                "text": search_text(one.variants),
+                "caption_fingerprint": self._lines.fingerprint,
+                "caption_model": one.model,
+                "vectors": list(embeddings.vectors[first:last]),
+                "num_truncated_variants": int(embeddings.truncated[first:last].sum()),
+                "embedding_fingerprint": self._identity.embedding_fingerprint,
+                "embedding_model": self._model.name,
+                "embedding_model_revision": self._model.revision,
+                "embedding_device": self._embedder.info.device,
+                "embedding_precision": self._embedder.info.precision,
+                "unit_id": unit_id,
+                "run_id": self._run_id,
+                "created_at": now,
+            }
+            rows.append(row)
+            first = last
+        dim = self._embedder.dim
+        fields = [
+            pa.field("metadata", pa.string()) if one_field.name == "metadata" else one_field
+            for one_field in images_schema(dim)
+        ]
+        return to_images_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), dim)
+
+
+def _identity(model: ModelIdentity, embed: EmbedConfig) -> TableIdentity:
+    return TableIdentity(
+        embedding_fingerprint=embedding_fingerprint(model),
+        embedding_model=model.name,
+        embedding_revision="" if model.is_local or model.is_fake else model.revision,
+        embedding_dtype=embed.dtype,
+        dim=0,
+    )

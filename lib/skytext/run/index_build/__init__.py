@@ -1,0 +1,1 @@
+"""The vector index of a large table, built on a cluster."""

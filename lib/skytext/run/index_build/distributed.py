@@ -1,0 +1,71 @@
+"""Build a table's vector index on Ray.
+
+INPUT    a table's latest version, and how its index is to be built
+OUTPUT   that index, committed, as one segment
+FAN-OUT  the driver trains the partitions; each task encodes the vectors of some fragments
+ON ERROR the build fails as a whole; what was written is an orphan that clean-up removes
+"""
+
+from __future__ import annotations
+
+import lance
+import lance_ray
+import ray
+
+from skytext.errors import JobError
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import VECTOR_INDEX
+from skytext.table.indexes.vector_index import VectorPlan
+
+
+def build_vector_index(
+    table: ImagesTable, plan: VectorPlan, num_workers: int | None = None
+) -> None:
+    """Build the vector index with one task a node, or ``num_workers``.
+
+    Each task writes a segment of its own; a search asks all segments, which costs its latency, so
+    they are merged into one.
+
+    Args:
+        table: its latest version.
+        plan: the index.
+        num_workers: tasks; None for one a node, which uses all of that node's cores.
+
+    Raises:
+        JobError: a task failed.
+    """
+    options = plan.options()
+    # lance-ray wants as many rows as it samples vectors, although a row has several; product
+    # quantisation trains 256 centroids.
+    num_trained = max(plan.num_partitions, 256 if plan.num_sub_vectors else 1)
+    fitting = table.dataset.count_rows() // num_trained
+    options["sample_rate"] = max(1, min(options["sample_rate"], fitting))
+    num_tasks = num_workers or sum(node["Alive"] for node in ray.nodes())
+    num_tasks = min(num_tasks, len(table.dataset.get_fragments()))
+    try:
+        built = lance_ray.create_index(
+            table.dataset.uri,
+            "vectors",
+            plan.kind,
+            VECTOR_INDEX,
+            replace=True,
+            num_workers=num_tasks,
+            num_segments=num_tasks,
+            storage_options=table.location.storage_options(),
+            **options,
+        )
+    except (RuntimeError, ValueError) as error:
+        message = " ".join(str(error).split())[:500]
+        raise JobError(f"the vector index could not be built on Ray: {message}") from error
+    merge_segments(built)
+
+
+def merge_segments(dataset: lance.LanceDataset) -> None:
+    """Make one segment of the vector index's segments, and commit it."""
+    num_segments = sum(
+        len(index.segments) for index in dataset.describe_indices() if index.name == VECTOR_INDEX
+    )
+    if num_segments > 1:
+        dataset.optimize.optimize_indices(
+            index_names=[VECTOR_INDEX], num_indices_to_merge=num_segments
+        )

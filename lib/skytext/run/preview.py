@@ -1,0 +1,118 @@
+"""What a run would do, and what it would take: nothing is changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from skytext.archive import Shard
+from skytext.run.caption_plan import CaptionPlan
+from skytext.run.worklist import Verdict, open_index, plan_shards
+from skytext.table.commits.stage_rows import staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.runs_dataset import RunRecord, last_runs
+
+_RUNS_LOOKED_AT = 1000
+_TO_DO = (Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would do.
+
+    Attributes:
+        num_shards: shards of the sources.
+        num_shards_to_read: those in which there is something to do.
+        num_images: images by what would become of them, keys the names of `Verdict` in lower case.
+        num_gone: rows of images that are gone, from their shard or with it: reported and left.
+        num_shards_gone: shards of the table that the sources no longer hold, where they are the
+            folders of whole archives.
+        num_staged_units: units that an earlier run staged and did not commit: adopted first.
+        num_to_describe: images for the model, at the most.
+        images_per_engine_s: measured by earlier runs of this model; None without one.
+        time_s: what describing them would take with the engines of this configuration.
+        engine_hours: of all engines together.
+        cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None where that is not set.
+    """
+
+    num_shards: int
+    num_shards_to_read: int
+    num_images: dict[str, int]
+    num_gone: int
+    num_shards_gone: int
+    num_staged_units: int
+    num_to_describe: int
+    images_per_engine_s: float | None
+    time_s: float | None
+    engine_hours: float | None
+    cost: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def preview(
+    plan: CaptionPlan,
+    on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None = None,
+) -> Preview:
+    """Judge every image of a plan without reading one.
+
+    Headers of shards that the manifest does not know are walked.
+
+    Args:
+        plan: from `plan_caption`.
+        on_members: called with each shard, its members (of `skytext.table.manifest.MANIFEST`) and
+            the `Verdict` of each.
+
+    Raises:
+        CallError: a store that refuses.
+    """
+    table = ImagesTable.find(plan.location)
+    version = None if table is None else table.version
+    images: Counter[Verdict] = Counter()
+    num_to_read = num_gone = 0
+    options = plan.options(walk_headers=True)
+    index = open_index(plan.location, version, plan.shards, options)
+    num_gone += index.gone_shards.total()
+    for shard in plan_shards(plan.location, index, plan.shards, options, on_members):
+        images.update(dict(zip(Verdict, shard.counts, strict=True)))
+        num_gone += shard.num_gone_ok + shard.num_gone_failed
+        num_to_read += shard.must_read
+    num_to_describe = sum(images[verdict] for verdict in _TO_DO)
+    rate = _measured_rate(last_runs(plan.location, _RUNS_LOOKED_AT), plan.caption_model.name)
+    engine_s = None if rate is None else num_to_describe / rate
+    price = plan.config.job.cost_per_engine_hour
+    return Preview(
+        num_shards=len(plan.shards),
+        num_shards_to_read=num_to_read,
+        num_images={verdict.name.lower(): images[verdict] for verdict in Verdict},
+        num_gone=num_gone,
+        num_shards_gone=len(index.gone_shards),
+        num_staged_units=len(staged_unit_ids(plan.location)),
+        num_to_describe=num_to_describe,
+        images_per_engine_s=None if rate is None else round(rate, 4),
+        time_s=_rounded(engine_s, plan.config.caption.engine.num_engines),
+        engine_hours=_rounded(engine_s, 3600, digits=4),
+        cost=None if engine_s is None or price is None else round(engine_s / 3600 * price, 2),
+    )
+
+
+def _measured_rate(runs: list[RunRecord], model: str) -> float | None:
+    """Return images a second of one engine, over all earlier runs of a model."""
+    num_images = engine_s = 0.0
+    for run in runs:
+        if run.config.get("caption", {}).get("model") == model:
+            num_images += run.counts.get("num_captioned", 0)
+            engine_s += run.timings_s.get("engine_span_s", 0.0)
+    return num_images / engine_s if num_images and engine_s else None
+
+
+def _rounded(value: float | None, divisor: float, digits: int = 1) -> float | None:
+    return None if value is None else round(value / divisor, digits)

@@ -1,0 +1,176 @@
+"""How far a run is, and what it did."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from skytext.run.stages.write_rows import UnitRecord
+from skytext.run.worklist import ShardPlan
+from skytext.table.schema import STATUS_FAILED, STATUS_OK
+
+
+@dataclass
+class Progress:
+    """How far a run is; handed to the caller after every unit."""
+
+    total_bytes: int
+    bytes_done: int = 0
+    num_listed: int = 0
+    num_skipped: int = 0
+    num_ok: int = 0
+    num_failed: int = 0
+    num_committed: int = 0
+    num_adopted: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    num_gone: Counter[str] = field(default_factory=Counter)
+    num_gone_with_shard: int = 0
+    expected_by_shard: Counter[tuple[str, str]] = field(default_factory=Counter)
+    example: tuple[str, str] | None = None
+    is_stopping: bool = False
+    prepare_s: float = 0.0
+    commit_s: float = 0.0
+    finish_s: float = 0.0
+    _first_s: float | None = None
+    _first_images: int = 0
+    images_per_s: float = 0.0
+
+    def add_unread(self, shard: ShardPlan) -> None:
+        """Count a shard that need not be read."""
+        self.bytes_done += shard.shard.size_bytes
+        self.num_listed += shard.num_listed
+        self.num_skipped += shard.num_listed
+        self._expect(shard.shard.archive, shard.shard.path, shard)
+
+    def add(self, record: UnitRecord) -> None:
+        """Count a unit."""
+        head = record.head
+        self.bytes_done += head.shard_bytes_read
+        self.num_listed += head.num_listed
+        self.num_skipped += head.num_skipped
+        self.num_ok += record.num_ok
+        self.num_failed += record.num_failed
+        self.failures.update(record.failures)
+        self.sums.update(record.sums)
+        self._expect(head.archive, head.shard, head)
+        self.example = record.example
+        self._measure_rate()
+        clock = record.engine_clock
+        if clock is not None and clock["span_s"] >= self._span(clock["engine"]):
+            self.engines[clock["engine"]] = dict(clock)
+
+    @property
+    def num_done(self) -> int:
+        """Images that this run has settled, one way or the other."""
+        return self.num_ok + self.num_failed
+
+    def _expect(self, archive: str, shard: str, part: Any) -> None:
+        self.num_gone[STATUS_OK] += part.num_gone_ok
+        self.num_gone[STATUS_FAILED] += part.num_gone_failed
+        rows = part.num_listed + part.num_gone_ok + part.num_gone_failed
+        self.expected_by_shard[archive, shard] += rows
+
+    def _measure_rate(self) -> None:
+        # From the first unit on: the start of Ray and of the engine says nothing of the rate.
+        now = time.monotonic()
+        if self._first_s is None:
+            self._first_s, self._first_images = now, self.num_done
+        elif now > self._first_s:
+            self.images_per_s = (self.num_done - self._first_images) / (now - self._first_s)
+
+    def _span(self, engine: str) -> float:
+        return float(self.engines.get(engine, {"span_s": 0.0})["span_s"])
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a captioning run did; ``to_json`` is the command line's ``--json``.
+
+    Of the seconds, ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof) are
+    spent while no engine works; ``commit_s`` (all commits) mostly while engines do.
+    """
+
+    run_id: str
+    num_listed: int
+    num_ok: int
+    num_failed: int
+    num_captioned: int
+    num_newly_failed: int
+    num_adopted: int
+    num_skipped: int
+    num_stale: int
+    num_gone: int
+    failures: dict[str, int]
+    num_variants: int
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_output_tokens: int
+    num_truncated_variants: int
+    num_engines: int
+    table_version: int | None
+    duration_s: float
+    prepare_s: float
+    commit_s: float
+    finish_s: float
+    images_per_s: float
+    engine_span_s: float
+    engine_idle_s: float
+    output_tokens_per_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def summarise(
+    run_id: str,
+    progress: Progress,
+    totals: Counter[str],
+    num_stale: int,
+    table_version: int | None,
+    duration_s: float,
+) -> RunSummary:
+    """Return what a run did.
+
+    Args:
+        run_id: the run.
+        progress: its end.
+        totals: rows of the listed images by status, as counted in the table.
+        num_stale: rows made with other settings.
+        table_version: the last that it made or saw.
+        duration_s: how long it took.
+    """
+    span_s = sum(engine["span_s"] for engine in progress.engines.values())
+    sums = progress.sums
+    return RunSummary(
+        run_id=run_id,
+        num_listed=progress.num_listed,
+        num_ok=totals[STATUS_OK],
+        num_failed=totals[STATUS_FAILED],
+        num_captioned=progress.num_ok,
+        num_newly_failed=progress.num_failed,
+        num_adopted=progress.num_adopted,
+        num_skipped=progress.num_skipped,
+        num_stale=num_stale,
+        num_gone=progress.num_gone.total() + progress.num_gone_with_shard,
+        failures=dict(progress.failures),
+        num_variants=sums["num_variants"],
+        num_prompt_tokens=sums["num_prompt_tokens"],
+        num_cached_tokens=sums["num_cached_tokens"],
+        num_output_tokens=sums["num_output_tokens"],
+        num_truncated_variants=sums["num_truncated_variants"],
+        num_engines=len(progress.engines),
+        table_version=table_version,
+        duration_s=round(duration_s, 3),
+        prepare_s=round(progress.prepare_s, 3),
+        commit_s=round(progress.commit_s, 3),
+        finish_s=round(progress.finish_s, 3),
+        images_per_s=round(progress.num_ok / duration_s, 3) if duration_s else 0.0,
+        engine_span_s=round(span_s, 3),
+        engine_idle_s=round(sum(e["idle_s"] for e in progress.engines.values()), 3),
+        output_tokens_per_s=round(sums["num_output_tokens"] / span_s, 1) if span_s else 0.0,
+    )

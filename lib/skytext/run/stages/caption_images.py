@@ -1,0 +1,192 @@
+"""Describe the images of a unit: one vLLM engine an actor.
+
+INPUT    units of `skytext.table.schema.SAMPLE` rows as decoded.
+OUTPUT   units of `skytext.table.schema.CAPTIONED` rows, without the images' bytes.
+FAN-OUT  one unit to one unit. Several units are in work at once (the actor is asynchronous and
+         concurrent), so requests of many units share the engine's batch and it does not drain
+         between them.
+ON ERROR an image without a good variant, that the engine refuses, or that ends the engine becomes
+         a failed row. An engine that dies or hangs is replaced; one that cannot start, or that
+         lives too short to describe a single image, ends the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import weakref
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from skytext.captions.captioner import Description, EngineInfo
+from skytext.captions.parsing import Variant, search_text
+from skytext.captions.prompts import Prompt
+from skytext.config.captioning import CaptionConfig
+from skytext.config.pixels import ImageConfig
+from skytext.errors import SampleError
+from skytext.models.factory import CaptionerFactory, make_captioner
+from skytext.models.fingerprints import ModelIdentity, caption_fingerprint
+from skytext.models.vllm.supervisor import EngineSupervisor
+from skytext.pixels.decode import decode_rgb
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.stages.read_shards import failure_row
+from skytext.run.stages.reuse_captions import Duplicates
+from skytext.run.units import pack, unpack
+from skytext.table.location import TableLocation
+from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
+
+ENGINE_COLUMN = "engine_clock"
+"""Beside a unit: the engine's id, span and idle seconds, and restarts so far, as JSON."""
+
+
+class _StoppedError(Exception):
+    """The run stops: an image that waited for the engine is not described any more."""
+
+
+class CaptionUnits:
+    """One engine, shared by all the units that its actor works on.
+
+    The engine starts with the first image: a run that finds nothing to do starts none. Its
+    processes end with this object, or at `close`.
+
+    Args:
+        config: what to run and how.
+        images: pixel settings, part of the fingerprint.
+        model: the checkpoint.
+        prompt: what is asked.
+        stop: once it is raised, images that the engine does not have yet are left out of their
+            units: they stay without a row, for the next run.
+        location: the table, where earlier descriptions of identical bytes are found.
+        described: see `skytext.run.control.prepare_table.Prepared`; None for nothing described yet.
+        lead: see `skytext.run.control.lead`; None for no limit.
+        make_captioner: starts an engine.
+    """
+
+    def __init__(
+        self,
+        config: CaptionConfig,
+        images: ImageConfig,
+        model: ModelIdentity,
+        prompt: Prompt,
+        stop: StopFlag | None = None,
+        location: TableLocation | None = None,
+        described: Any = None,
+        lead: Any = None,
+        make_captioner: CaptionerFactory = make_captioner,
+    ) -> None:
+        self._stop = stop
+        self._lead = lead
+        self._lineage = {
+            "caption_fingerprint": caption_fingerprint(config, images, model, prompt),
+            "caption_model": model.name,
+            "caption_model_revision": model.revision,
+            "prompt_id": prompt.prompt_id,
+        }
+        known = None if described is None else ray.get(described)
+        fingerprint = self._lineage["caption_fingerprint"]
+        self._duplicates = Duplicates(location, fingerprint, known)
+        self._admitted = asyncio.Semaphore(max_images_in_flight(config))
+        self._engine = EngineSupervisor(
+            partial(make_captioner, config, model, prompt), config.engine
+        )
+        # Ray lets go of this object when the actor ends in peace; of an actor that is killed, the
+        # engine's processes notice it themselves.
+        weakref.finalize(self, self._engine.close)
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """Return the unit with its images described."""
+        head, samples = unpack(batch)
+        if self._lead is not None:
+            await self._lead.admit.remote(head.unit_id, samples.num_rows)
+        found = await asyncio.gather(*(self._row(row) for row in samples.to_pylist()))
+        rows = [row for row in found if row is not None]
+        unit = pack(head, pa.Table.from_pylist(rows, schema=CAPTIONED))
+        return unit.append_column(ENGINE_COLUMN, pa.array([self._clock()], pa.string()))
+
+    def close(self) -> None:
+        """End the engine's processes and wait until they are gone; from any thread, at any time.
+
+        Units still in work fail with a JobError.
+        """
+        self._engine.close()
+
+    async def _row(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        data = row.pop("data")
+        failure = row.pop("failure")
+        if failure is not None:
+            return row | {"status": STATUS_FAILED, "failure": failure}
+        if await self._is_stopping():
+            return None
+        info = await self._engine.start()
+        try:
+            describe = partial(self._describe, data, row["image_id"])
+            description = await self._duplicates.describe(row["content_sha256"], describe)
+        except _StoppedError:
+            return None
+        except SampleError as error:
+            failed = {"status": STATUS_FAILED, "failure": failure_row(error)}
+            return row | self._made_by(info) | failed
+        return row | self._made_by(info) | _caption_columns(description)
+
+    async def _describe(self, data: bytes, image_id: str) -> Description:
+        async with self._admitted:
+            if await self._is_stopping():
+                raise _StoppedError
+            image = await asyncio.to_thread(decode_rgb, data)
+            return await self._engine.describe(image, image_id)
+
+    async def _is_stopping(self) -> bool:
+        return self._stop is not None and await asyncio.to_thread(self._stop.is_raised)
+
+    def _made_by(self, info: EngineInfo) -> dict[str, Any]:
+        return self._lineage | {
+            "engine_version": info.engine_version,
+            "caption_device": info.device,
+            "caption_precision": info.precision,
+        }
+
+    def _clock(self) -> str | None:
+        if not self._engine.was_started:
+            return None
+        clock = self._engine.clock
+        return json.dumps(
+            {
+                "engine": ray.get_runtime_context().get_actor_id(),
+                "span_s": clock.span_s,
+                "idle_s": clock.idle_s,
+                "restarts": self._engine.num_restarts,
+            }
+        )
+
+
+def max_images_in_flight(config: CaptionConfig) -> int:
+    """Return how many images are decoded and in the engine's hands at once.
+
+    Twice what its batch holds: it always finds the next one waiting, and the rest of the units in
+    work waits encoded, a fiftieth of the size.
+    """
+    samples = config.num_variants if config.variants_by == "samples" else 1
+    return max(1, math.ceil(2 * config.engine.max_num_seqs / samples))
+
+
+def _caption_columns(description: Description) -> dict[str, Any]:
+    variants = description.variants
+    return {
+        "status": STATUS_OK,
+        "failure": None,
+        "captions": [_variant_row(variant) for variant in variants],
+        "num_variants": len(variants),
+        "text": search_text(variants),
+        "caption_attempts": description.attempts,
+        "num_prompt_tokens": description.num_prompt_tokens,
+        "num_cached_tokens": description.num_cached_tokens,
+        "num_output_tokens": description.num_output_tokens,
+    }
+
+
+def _variant_row(variant: Variant) -> dict[str, str]:
+    return {name: getattr(variant, name) for name in Variant.__slots__}

@@ -1,0 +1,108 @@
+"""Embed the variants of a unit: one sentence-transformers model an actor.
+
+INPUT    units of `skytext.table.schema.CAPTIONED` rows.
+OUTPUT   units of `skytext.table.schema.embedded` rows: ``vectors[i]`` belongs to ``captions[i]``.
+FAN-OUT  one unit to one unit.
+ON ERROR a model that cannot load ends the job; failed rows pass with null vectors.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.models.factory import make_embedder
+from skytext.models.fingerprints import ModelIdentity, embedding_fingerprint
+from skytext.models.text_embedder import Embedder
+from skytext.run.units import UnitHead, pack, unpack
+from skytext.table.schema import embedded
+
+_NICENESS = 19
+
+
+class EmbedUnits:
+    """One embedding model; it loads with the first unit that holds rows.
+
+    Args:
+        config: what to run and how.
+        model: the model.
+    """
+
+    def __init__(self, config: EmbedConfig, model: ModelIdentity) -> None:
+        self._config = config
+        self._model = model
+        self._lineage = {
+            "embedding_fingerprint": embedding_fingerprint(model),
+            "embedding_model": model.name,
+            "embedding_model_revision": model.revision,
+        }
+        self._embedder: Embedder | None = None
+        # Where processors are short, the engine's front end goes first: an embedder that lags
+        # catches up, an engine that waits for its next batch does not.
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Return the unit with its descriptions embedded."""
+        head, samples = unpack(batch)
+        if samples.num_rows == 0:
+            return _with_tail(batch, pack(head, embedded(1).empty_table()))
+        if self._embedder is None:
+            self._embedder = make_embedder(self._config, self._model)
+        return _with_tail(batch, self._embed(self._embedder, head, samples))
+
+    def _embed(self, embedder: Embedder, head: UnitHead, samples: pa.Table) -> pa.Table:
+        captions = samples.column("captions").to_pylist()
+        texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
+        embeddings = embedder.embed_documents(texts)
+        columns = {name: samples.column(name) for name in samples.column_names}
+        columns["vectors"] = _vector_lists(embeddings.vectors, captions, embedder.dim)
+        columns["num_truncated_variants"] = pa.array(
+            _by_image(embeddings.truncated, captions), pa.int32()
+        )
+        made_by = self._lineage | {
+            "embedding_device": embedder.info.device,
+            "embedding_precision": embedder.info.precision,
+        }
+        for name, value in made_by.items():
+            values = [None if variants is None else value for variants in captions]
+            columns[name] = pa.array(values, pa.string())
+        schema = embedded(embedder.dim)
+        ordered = [columns[name] for name in schema.names]
+        return pack(head, pa.Table.from_arrays(ordered, schema=schema))
+
+
+def _vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:
+    """Return list<fixed_size_list<float32, dim>>, one list an image, null where it has none."""
+    lengths = [len(variants) if variants else 0 for variants in captions]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), dim)
+    missing = pa.array([variants is None for variants in captions], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=missing)
+
+
+def _by_image(truncated: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
+    counts: list[int | None] = []
+    start = 0
+    for variants in captions:
+        if variants is None:
+            counts.append(None)
+            continue
+        counts.append(int(truncated[start : start + len(variants)].sum()))
+        start += len(variants)
+    return counts
+
+
+def _with_tail(batch: pa.Table, unit: pa.Table) -> pa.Table:
+    """Pass on what travels beside the unit's own columns."""
+    for name in batch.column_names:
+        if name not in unit.column_names:
+            unit = unit.append_column(name, batch.column(name))
+    return unit

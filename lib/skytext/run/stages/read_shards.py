@@ -1,0 +1,257 @@
+"""Read shards into units of samples.
+
+INPUT    one row a shard: archive, uri, path, size_bytes, etag.
+OUTPUT   units of `skytext.table.schema.SAMPLE` rows, encoded bytes included.
+FAN-OUT  one shard to many units; the last unit of a shard may be empty, so that every shard
+         reports what it listed.
+ON ERROR an unreadable shard, or the unreadable tail of one, is one failed sample of stage ``read``.
+
+Who has read a shard to its end also keeps what was in it: the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from skytext.archive import (
+    ReadLimits,
+    ReadOptions,
+    Sample,
+    Shard,
+    image_id,
+    read_shard,
+)
+from skytext.errors import SampleError
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.units import UnitHead, pack
+from skytext.table.images_dataset import ImagesTable, RowState
+from skytext.table.location import TableLocation
+from skytext.table.manifest import MANIFEST, write_manifest
+from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK
+
+SHARD_ROW = pa.schema(
+    [
+        pa.field("archive", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("etag", pa.string()),
+        pa.field("has_rows", pa.bool_()),
+    ]
+)
+
+# Arrow holds these in a tenth of what Python's objects take.
+_MEMBERS_A_TABLE = 8192
+
+
+def shard_row(shard: Shard, *, has_rows: bool) -> dict[str, Any]:
+    """Return the row that stands for a shard.
+
+    Args:
+        shard: the shard.
+        has_rows: whether the table holds rows of it, so that they must be looked up.
+    """
+    fields = {name: getattr(shard, name) for name in SHARD_ROW.names if name != "has_rows"}
+    return fields | {"has_rows": has_rows}
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReader:
+    """Cuts a shard into units of the images that there is something to do for.
+
+    Attributes:
+        unit_images: images a unit at the most.
+        unit_bytes: encoded bytes a unit at the most.
+        limits: of the reader's memory.
+        location: the table that tells what is done.
+        table_version: the version that this run started from; None where there was no table.
+        run_id: begins the name of every unit.
+        select: ``new`` for images without a row or with other bytes than their row's; ``failed``
+            for those with a failed row.
+        max_attempts: with ``failed``, rows that failed this often are left alone.
+        reading: what a person chose about the way shards are read.
+        stop: once it is raised, nothing more is read.
+    """
+
+    unit_images: int
+    unit_bytes: int
+    limits: ReadLimits
+    location: TableLocation
+    table_version: int | None
+    run_id: str = "run"
+    select: Literal["new", "failed"] = "new"
+    max_attempts: int = 3
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    stop: StopFlag | None = None
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yield the units of the batch's shards."""
+        for row in batch.to_pylist():
+            has_rows = row.pop("has_rows")
+            yield from self.units(Shard(**row), has_rows=has_rows)
+
+    def units(self, shard: Shard, *, has_rows: bool = True) -> Iterator[pa.Table]:
+        """Yield a shard's units, at least one."""
+        found = self._rows(shard) if has_rows else {}
+        cut = _UnitCutter(self, shard, found)
+        for sample in read_shard(shard, limits=self.limits, options=self.reading):
+            if self.stop is not None and self.stop.is_raised():
+                return
+            if cut.add(sample):
+                yield cut.unit()
+        write_manifest(self.location, shard.archive, shard.path, shard.etag, cut.members())
+        yield cut.last_unit()
+
+    def _rows(self, shard: Shard) -> dict[str, RowState]:
+        if self.table_version is None:
+            return {}
+        table = ImagesTable.open(self.location, self.table_version)
+        return table.rows_of_shard(shard.archive, shard.path)
+
+
+class _UnitCutter:
+    """Collects a shard's samples into units, and counts what it leaves out."""
+
+    def __init__(self, reader: ShardReader, shard: Shard, found: dict[str, RowState]) -> None:
+        self._reader = reader
+        self._shard = shard
+        # What is left of it at the end is gone from the shard.
+        self._found = found
+        self._wanted: Callable[[RowState | None, str | None], bool] = (
+            self._is_new if reader.select == "new" else self._is_retryable
+        )
+        self._member_tables: list[pa.Table] = []
+        self._forget_members()
+        self._prefix = f"{reader.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
+        self._index = 0
+        self._position = 0
+        self._cut_at = 0
+        self._start_unit()
+
+    def _advance(self, sample: Sample) -> None:
+        if sample.byte_offset and sample.byte_length is not None:
+            self._position = max(self._position, sample.byte_offset + sample.byte_length)
+        else:
+            # A row of a Parquet file, or a file of a folder: they come one after the other.
+            self._position += len(sample.data or b"")
+
+    def _start_unit(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._listed = self._skipped = self._held = 0
+
+    def add(self, sample: Sample) -> bool:
+        """Take a sample in; return whether the unit is full."""
+        content = None if sample.data is None else hashlib.sha256(sample.data).hexdigest()
+        self._remember(sample, content)
+        self._advance(sample)
+        row = self._found.pop(sample.image_id, None)
+        if row is None and self._reader.select == "failed":
+            return False
+        self._listed += 1
+        if not self._wanted(row, content):
+            self._skipped += 1
+            return False
+        self._rows.append(_replacing(sample_row(sample), row, content))
+        self._held += len(sample.data or b"")
+        full = len(self._rows) >= self._reader.unit_images
+        return full or self._held >= self._reader.unit_bytes
+
+    def unit(self) -> pa.Table:
+        """Return the unit so far, and start the next."""
+        return self._pack(self._position - self._cut_at)
+
+    def last_unit(self) -> pa.Table:
+        """Return the rest of the shard; it says which rows belong to no image any more."""
+        num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
+        # The shard was read to its end: that it once could not be is no longer true.
+        removes = tuple(i for i, row in self._found.items() if row.is_shard)
+        left = [row.status for row in self._found.values() if not row.is_shard]
+        return self._pack(num_bytes, removes, left.count(STATUS_OK), left.count(STATUS_FAILED))
+
+    def members(self) -> pa.Table:
+        """Return what was met, of `skytext.table.manifest.MANIFEST`."""
+        return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
+
+    def _pack(
+        self,
+        num_bytes: int,
+        removes: tuple[str, ...] = (),
+        num_gone_ok: int = 0,
+        num_gone_failed: int = 0,
+    ) -> pa.Table:
+        head = UnitHead(
+            f"{self._prefix}-{self._index}",
+            self._shard.archive,
+            self._shard.path,
+            self._listed,
+            self._skipped,
+            num_bytes,
+            num_gone_ok,
+            num_gone_failed,
+            removes,
+        )
+        unit = pack(head, pa.Table.from_pylist(self._rows, schema=SAMPLE))
+        self._index += 1
+        self._cut_at = self._position
+        self._start_unit()
+        return unit
+
+    def _remember(self, sample: Sample, content: str | None) -> None:
+        for name, values in self._members.items():
+            value = content if name == "content_sha256" else getattr(sample, name, None)
+            values.append(value)
+        if len(self._members["image_id"]) >= _MEMBERS_A_TABLE:
+            self._member_tables.append(pa.table(self._members, schema=MANIFEST))
+            self._forget_members()
+
+    def _forget_members(self) -> None:
+        self._members: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
+
+    @staticmethod
+    def _is_new(row: RowState | None, content: str | None) -> bool:
+        if row is None:
+            return True
+        # An image that cannot be read now keeps the row it has.
+        return None not in (content, row.content_sha256) and content != row.content_sha256
+
+    def _is_retryable(self, row: RowState | None, content: str | None) -> bool:
+        if row is None or row.status == STATUS_OK:
+            return False
+        return row.attempts < self._reader.max_attempts
+
+
+def _replacing(fields: dict[str, Any], row: RowState | None, content: str | None) -> dict[str, Any]:
+    if row is None:
+        return fields | {"content_sha256": content}
+    changed = None not in (content, row.content_sha256) and content != row.content_sha256
+    return fields | {
+        "content_sha256": content,
+        "replaces_unit": row.unit_id,
+        # Other bytes have never been tried.
+        "earlier_attempts": 0 if changed else row.attempts,
+    }
+
+
+def sample_row(sample: Sample) -> dict[str, Any]:
+    """Return a sample as a row of `skytext.table.schema.SAMPLE`."""
+    row = {name: getattr(sample, name, None) for name in SAMPLE.names}
+    if sample.bbox is not None:
+        row["bbox"] = dict(zip(("west", "south", "east", "north"), sample.bbox, strict=True))
+    if sample.failure is not None:
+        row["failure"] = failure_row(sample.failure)
+    return row
+
+
+def failure_row(error: SampleError) -> dict[str, Any]:
+    """Return a failure as the struct of `skytext.table.schema.FAILURE`."""
+    return {
+        "stage": error.stage.value,
+        "reason": error.reason.value,
+        "detail": error.detail,
+        "attempts": error.attempts,
+    }

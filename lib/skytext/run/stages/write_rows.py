@@ -1,0 +1,164 @@
+"""Stage the rows of a unit as Lance fragments; the driver commits them.
+
+INPUT    units of `skytext.table.schema.embedded` rows.
+OUTPUT   one row a unit: its head, its counts, and the record by which it is committed.
+FAN-OUT  one unit to one record.
+ON ERROR a store that refuses ends the job: nothing of this unit is visible, a re-run does it again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skytext.run.stages.caption_images import ENGINE_COLUMN
+from skytext.run.units import UnitHead, unpack
+from skytext.table.commits.stage_rows import stage_rows, to_images_table, vector_dim
+from skytext.table.location import TableLocation
+from skytext.table.schema import FAILURE, STATUS_FAILED, STATUS_OK, TIMESTAMP
+
+_SUMMED = (
+    "num_variants",
+    "num_prompt_tokens",
+    "num_cached_tokens",
+    "num_output_tokens",
+    "num_truncated_variants",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """What the driver learns of a unit.
+
+    Attributes:
+        head: its counts as read.
+        num_rows: what is to be committed of it; None where there is nothing.
+        num_ok: rows that are done.
+        num_failed: rows that failed.
+        failures: ``stage/reason`` to the number of rows.
+        sums: token and variant counts over the rows.
+        engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
+        example: a member's name and what was seen in it, for people to watch; None without one.
+    """
+
+    head: UnitHead
+    num_rows: int | None
+    num_ok: int = 0
+    num_failed: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    sums: Mapping[str, int] = field(default_factory=dict)
+    engine_clock: Mapping[str, Any] | None = None
+    example: tuple[str, str] | None = None
+
+    def to_json(self) -> str:
+        """Return the record as a JSON text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> UnitRecord:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        fields["head"] = UnitHead(**fields["head"])
+        if fields["example"] is not None:
+            fields["example"] = tuple(fields["example"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitWriter:
+    """Writes units to one table on behalf of one run.
+
+    Attributes:
+        location: the table.
+        run_id: stands in every row.
+        caption_fingerprint: stands in every record: what was staged with other settings is not
+            adopted by a later run.
+        embedding_fingerprint: likewise.
+    """
+
+    location: TableLocation
+    run_id: str
+    caption_fingerprint: str = ""
+    embedding_fingerprint: str = ""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Stage the unit; return its record as a table of one JSON text."""
+        head, samples = unpack(batch)
+        clock = batch.column(ENGINE_COLUMN)[0].as_py()
+        record = self._write(head, samples, None if clock is None else json.loads(clock))
+        return pa.table({"record": [record.to_json()]})
+
+    def _write(
+        self, head: UnitHead, samples: pa.Table, clock: Mapping[str, Any] | None
+    ) -> UnitRecord:
+        if samples.num_rows == 0 and not head.removes:
+            return UnitRecord(head, None)
+        now = pa.scalar(dt.datetime.now(dt.UTC), TIMESTAMP)
+        said = {"unit_id": pa.scalar(head.unit_id), "run_id": pa.scalar(self.run_id)}
+        rows = samples.set_column(
+            samples.column_names.index("failure"), "failure", _with_earlier_attempts(samples)
+        )
+        for name, value in (said | {"created_at": now}).items():
+            rows = rows.append_column(name, pa.repeat(value, samples.num_rows))
+        staged = stage_rows(
+            self.location,
+            head.unit_id,
+            to_images_table(rows, vector_dim(samples.schema)),
+            caption_fingerprint=self.caption_fingerprint,
+            embedding_fingerprint=self.embedding_fingerprint,
+            replaces=_replaces(samples),
+            removes=head.removes,
+        )
+        status = samples.column("status").to_pylist()
+        return UnitRecord(
+            head=head,
+            num_rows=staged.num_rows,
+            num_ok=status.count(STATUS_OK),
+            num_failed=status.count(STATUS_FAILED),
+            failures=_failures(samples),
+            sums={name: pc.sum(samples.column(name)).as_py() or 0 for name in _SUMMED},
+            engine_clock=clock,
+            example=_example(samples),
+        )
+
+
+def _replaces(samples: pa.Table) -> dict[str, str]:
+    pairs = zip(
+        samples.column("image_id").to_pylist(),
+        samples.column("replaces_unit").to_pylist(),
+        strict=True,
+    )
+    return {image_id: unit for image_id, unit in pairs if unit is not None}
+
+
+def _with_earlier_attempts(samples: pa.Table) -> pa.Array:
+    """Return the failures; an attempt is one run's, and those of the replaced rows count."""
+    failures = samples.column("failure").to_pylist()
+    earlier = samples.column("earlier_attempts").to_pylist()
+    for failure, attempts in zip(failures, earlier, strict=True):
+        if failure is not None:
+            failure["attempts"] = (attempts or 0) + 1
+    return pa.array(failures, FAILURE)
+
+
+def _failures(samples: pa.Table) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for failure in samples.column("failure").to_pylist():
+        if failure is not None:
+            key = f"{failure['stage']}/{failure['reason']}"
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def _example(samples: pa.Table) -> tuple[str, str] | None:
+    members = samples.column("member")
+    for i, variants in enumerate(samples.column("captions").to_pylist()):
+        if variants:
+            return members[i].as_py(), variants[0]["one_sentence"]
+    return None

@@ -1,0 +1,86 @@
+"""A unit: a run of samples of one shard, as one row of a Ray data set.
+
+Ray Data shapes blocks by bytes, and may split or merge what an operator yields. A row it never
+cuts, so a unit is a row (with its samples as a list of structs, zero-copy in Arrow), and the
+pipeline lets every row be a block of its own. What is written, recorded and repeated after a
+failure is then the same piece of work at every stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from skytext.table.schema import unit_schema
+
+
+@dataclass(frozen=True, slots=True)
+class UnitHead:
+    """What a unit says besides its samples; every stage passes it on.
+
+    Attributes:
+        unit_id: names the unit within its run.
+        archive: the archive's name.
+        shard: the shard's path relative to the source's root.
+        num_listed: images met in the shard since the unit before.
+        num_skipped: those of them that have a row already.
+        shard_bytes_read: bytes of the shard that these images take.
+        num_gone_ok: done rows of images that the shard no longer holds; said by its last unit.
+        num_gone_failed: failed rows of such.
+        removes: rows that are to go with this unit, by image: they say that the shard could not be
+            read, and now it can.
+    """
+
+    unit_id: str
+    archive: str
+    shard: str
+    num_listed: int
+    num_skipped: int
+    shard_bytes_read: int
+    num_gone_ok: int = 0
+    num_gone_failed: int = 0
+    removes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # From Arrow and from JSON it comes as a list.
+        object.__setattr__(self, "removes", tuple(self.removes))
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the head's columns and values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def pack(head: UnitHead, samples: pa.Table) -> pa.Table:
+    """Return a unit as a table of one row."""
+    schema = unit_schema(samples.schema)
+    fields = list(samples.schema)
+    structs = pa.StructArray.from_arrays(
+        [_one_chunk(column) for column in samples.columns],
+        fields=fields,
+    )
+    lists = pa.ListArray.from_arrays(pa.array([0, samples.num_rows], pa.int32()), structs)
+    values = head.as_row()
+    columns = [pa.array([values[field.name]], field.type) for field in list(schema)[:-1]]
+    return pa.Table.from_arrays([*columns, lists.cast(schema.field("samples").type)], schema=schema)
+
+
+def unpack(batch: pa.Table) -> tuple[UnitHead, pa.Table]:
+    """Return the head and the samples of a unit, without copying the samples.
+
+    Raises:
+        ValueError: the batch holds more or fewer than one unit.
+    """
+    if batch.num_rows != 1:
+        raise ValueError(f"a batch must hold one unit, not {batch.num_rows}: use batch_size=1")
+    head = UnitHead(**{name: batch.column(name)[0].as_py() for name in UnitHead.__slots__})
+    structs = _one_chunk(batch.column("samples")).flatten()
+    return head, pa.Table.from_batches([pa.RecordBatch.from_struct_array(structs)])
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array; ``combine_chunks`` would copy even a single chunk."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -1,0 +1,334 @@
+"""Decide, shard by shard, what there is to do.
+
+INPUT    the shards of the sources, and a version of the table.
+OUTPUT   for each shard how many images have which `Verdict`, and whether it must be read.
+FAN-OUT  one shard to one `ShardPlan`; the table is scanned once, whatever the number of shards.
+ON ERROR a store that refuses ends the run before any work.
+
+A shard whose manifest has the etag of today is judged by it and need not be opened. Of the others
+``caption`` reads the new ones anyway; only ``skytext plan`` walks their headers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from skytext.archive import ReadLimits, ReadOptions, Shard, list_members
+from skytext.table.images_dataset import ImagesTable, RowBatch
+from skytext.table.location import TableLocation
+from skytext.table.manifest import MANIFEST, read_manifest
+from skytext.table.store_retry import again
+
+_THREADS = 16
+# Shards looked up ahead of the one that is judged: bounds what is in memory.
+_AHEAD = 64
+_ID_BYTES = 16
+_WALKED = MANIFEST.append(pa.field("etag", pa.string(), nullable=False))
+
+
+class Verdict(IntEnum):
+    """What a run would do with an image, and why."""
+
+    NEW = 0
+    """No row yet: will be described."""
+    CHANGED = 1
+    """Its bytes are not those of its row: will be described again, in place of the row."""
+    UNSURE = 2
+    """Its shard has changed since; whether the image has is known once it is read."""
+    STALE = 3
+    """Described with other settings: left as it is."""
+    FAILED = 4
+    """Failed before: left to ``retry-failed``."""
+    DONE = 5
+    """Has its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """What is known of a shard before it is read.
+
+    Attributes:
+        shard: the shard.
+        is_known: whether its members are, from the manifest or from its headers.
+        has_rows: whether the table has rows of it.
+        must_read: whether there is anything to do in it.
+        counts: images by `Verdict`, index by value; all 0 where it is not known.
+        num_listed_ok: of the images listed, those whose row is ``ok``.
+        num_gone_ok: done rows of images that the shard no longer holds.
+        num_gone_failed: failed rows of such.
+    """
+
+    shard: Shard
+    is_known: bool
+    has_rows: bool
+    must_read: bool
+    counts: tuple[int, ...] = (0,) * len(Verdict)
+    num_listed_ok: int = 0
+    num_gone_ok: int = 0
+    num_gone_failed: int = 0
+
+    @property
+    def num_listed(self) -> int:
+        """Images in the shard."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a plan is for.
+
+    Attributes:
+        caption_fingerprint: rows with another one are stale.
+        retry_failed: plan ``retry-failed`` instead of ``caption``.
+        max_attempts: a row that failed this often is not tried again.
+        walk_headers: whether to open shards that the manifest does not know.
+        whole_archives: archives all of whose shards are named.
+        limits: of the reader.
+        reading: options of the reader.
+    """
+
+    caption_fingerprint: str
+    retry_failed: bool = False
+    max_attempts: int = 3
+    walk_headers: bool = False
+    whole_archives: frozenset[str] = frozenset()
+    limits: ReadLimits = field(default_factory=ReadLimits)
+    reading: ReadOptions = field(default_factory=ReadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one shard, sorted by id; all arrays of one length."""
+
+    ids: NDArray[np.bytes_]
+    contents: NDArray[np.bytes_]
+    etags: NDArray[np.int64]
+    attempts: NDArray[np.int32]
+    is_ok: NDArray[np.bool_]
+    is_stale: NDArray[np.bool_]
+    is_shard: NDArray[np.bool_]
+
+    def at(self, index: NDArray[np.intp]) -> _Rows:
+        return _Rows(*(getattr(self, name)[index] for name in self.__slots__))
+
+
+class RowIndex:
+    """What the table says of every image of some shards: about 50 bytes a row.
+
+    Attributes:
+        described: bytes (N,), sorted: the first 16 bytes of the content hashes of all images of
+            the table, of whatever shard, that are described with this fingerprint.
+        gone_shards: rows by archive and shard, of the shards that are not there any more.
+
+    Args:
+        table: the version to look at; None where there is none.
+        shards: the shards that matter.
+        caption_fingerprint: rows with another one are stale.
+        whole_archives: archives all of whose shards are in ``shards``.
+    """
+
+    def __init__(
+        self,
+        table: ImagesTable | None,
+        shards: Sequence[Shard],
+        caption_fingerprint: str,
+        whole_archives: frozenset[str] = frozenset(),
+    ) -> None:
+        self._codes = {(shard.archive, shard.path): i for i, shard in enumerate(shards)}
+        self.gone_shards: Counter[tuple[str, str]] = Counter()
+        self._whole_archives = whole_archives
+        parts: list[_Rows] = []
+        codes: list[NDArray[np.int64]] = []
+        described = [np.empty(0, f"S{_ID_BYTES}")]
+        if table is not None:
+            for batch in table.row_batches(caption_fingerprint):
+                rows, code = self._arrays(batch)
+                described.append(rows.contents[rows.is_ok & ~rows.is_stale])
+                keep = np.flatnonzero(code >= 0)
+                parts.append(rows.at(keep))
+                codes.append(code[keep])
+        self._rows = _concatenate(parts)
+        self.described = np.unique(np.concatenate(described))
+        code = np.concatenate([np.empty(0, np.int64), *codes])
+        order = np.lexsort((self._rows.ids, code))
+        self._rows = self._rows.at(order)
+        self._starts = np.searchsorted(code[order], np.arange(len(shards) + 1))
+
+    def rows_of(self, shard: Shard) -> _Rows:
+        """Return the rows of a shard."""
+        code = self._codes[shard.archive, shard.path]
+        return self._rows.at(np.arange(self._starts[code], self._starts[code + 1]))
+
+    def _arrays(self, batch: RowBatch) -> tuple[_Rows, NDArray[np.int64]]:
+        archives, shards = batch.archive.dictionary_encode(), batch.shard.dictionary_encode()
+        # Distinct pairs are few, rows are many: look up each pair once.
+        width = max(len(shards.dictionary), 1)
+        pairs = archives.indices.to_numpy() * np.int64(width) + shards.indices.to_numpy()
+        distinct, inverse = np.unique(pairs, return_inverse=True)
+        names = [
+            (
+                archives.dictionary[int(p) // width].as_py(),
+                shards.dictionary[int(p) % width].as_py(),
+            )
+            for p in distinct
+        ]
+        known = np.array([self._codes.get(name, -1) for name in names], np.int64)
+        for name, index, number in zip(names, known, np.bincount(inverse), strict=True):
+            if index < 0 and name[0] in self._whole_archives:
+                self.gone_shards[name] += int(number)
+        code = known[inverse]
+        rows = _Rows(
+            ids=_hex_bytes(batch.image_id),
+            contents=_hex_bytes(batch.content_sha256),
+            etags=_etag_hashes(batch.shard_etag),
+            attempts=batch.attempts.fill_null(0).to_numpy(zero_copy_only=False),
+            is_ok=batch.is_ok.to_numpy(zero_copy_only=False),
+            is_stale=batch.is_stale.fill_null(False).to_numpy(zero_copy_only=False),
+            is_shard=batch.is_shard.to_numpy(zero_copy_only=False),
+        )
+        return rows, code
+
+
+@again
+def open_index(
+    location: TableLocation, version: int | None, shards: Sequence[Shard], options: PlanOptions
+) -> RowIndex:
+    """Look at every row of a version of a table; None for no table."""
+    table = None if version is None else ImagesTable.open(location, version)
+    return RowIndex(table, shards, options.caption_fingerprint, options.whole_archives)
+
+
+def plan_shards(
+    location: TableLocation,
+    index: RowIndex,
+    shards: Sequence[Shard],
+    options: PlanOptions,
+    on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None = None,
+) -> Iterator[ShardPlan]:
+    """Yield the plan of every shard, in order.
+
+    Args:
+        location: the table.
+        index: its rows, of these shards and options.
+        shards: what the sources hold now.
+        options: what the plan is for.
+        on_members: called with each known shard, its members (of `MANIFEST`) and their verdicts.
+    """
+    columns = ["image_id", "content_sha256"] if on_members is None else MANIFEST.names
+
+    def members_of(shard: Shard) -> pa.Table | None:
+        known = read_manifest(location, shard.archive, shard.path, shard.etag, columns)
+        return _walk(shard, options) if known is None and options.walk_headers else known
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(shards), _AHEAD):
+            some = shards[start : start + _AHEAD]
+            for shard, members in zip(some, pool.map(members_of, some), strict=True):
+                yield _judge(shard, members, index.rows_of(shard), options, on_members)
+
+
+def _walk(shard: Shard, options: PlanOptions) -> pa.Table:
+    members = [
+        {name: getattr(member, name, None) for name in _WALKED.names}
+        for member in list_members(shard, options.limits, options.reading)
+    ]
+    return pa.Table.from_pylist(members, schema=_WALKED)
+
+
+def _judge(
+    shard: Shard,
+    members: pa.Table | None,
+    rows: _Rows,
+    options: PlanOptions,
+    on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
+) -> ShardPlan:
+    retryable = bool((~rows.is_ok & (rows.attempts < options.max_attempts)).any())
+    if members is None:
+        must_read = retryable if options.retry_failed else True
+        return ShardPlan(shard, False, len(rows.ids) > 0, must_read)
+    verdicts, place = _verdicts(members, rows)
+    if on_members is not None:
+        on_members(shard, members, verdicts)
+    has_row = np.zeros(len(rows.ids), np.bool_)
+    has_row[place[place >= 0]] = True
+    gone, markers = ~has_row & ~rows.is_shard, ~has_row & rows.is_shard
+    counts = np.bincount(verdicts, minlength=len(Verdict))
+    to_do = counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE]].any() or markers.any()
+    return ShardPlan(
+        shard=shard,
+        is_known=True,
+        has_rows=len(rows.ids) > 0,
+        must_read=retryable if options.retry_failed else bool(to_do),
+        counts=tuple(int(count) for count in counts),
+        num_listed_ok=int((rows.is_ok & has_row).sum()),
+        num_gone_ok=int((rows.is_ok & gone).sum()),
+        num_gone_failed=int((~rows.is_ok & (gone | markers)).sum()),
+    )
+
+
+def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """Return each member's verdict, and the index of its row or -1."""
+    ids = _hex_bytes(members.column("image_id").combine_chunks())
+    contents = _hex_bytes(members.column("content_sha256").combine_chunks())
+    verdicts = np.full(len(ids), Verdict.NEW, np.uint8)
+    if len(rows.ids) == 0:
+        return verdicts, np.full(len(ids), -1, np.intp)
+    place = np.minimum(np.searchsorted(rows.ids, ids), len(rows.ids) - 1)
+    found = rows.ids[place] == ids
+    row = rows.at(place)
+    verdicts[found] = Verdict.DONE
+    verdicts[found & row.is_ok & row.is_stale] = Verdict.STALE
+    verdicts[found & ~row.is_ok] = Verdict.FAILED
+    # Without a hash on both sides one of them could not be read; a row that is done is kept.
+    both = found & (contents != b"") & (row.contents != b"")
+    verdicts[both & (contents != row.contents)] = Verdict.CHANGED
+    if "etag" in members.column_names:
+        # Only headers were read, so nothing was hashed.
+        moved = row.etags != _etag_hashes(members.column("etag").combine_chunks())
+        verdicts[found & moved & (row.contents != b"")] = Verdict.UNSURE
+    return verdicts, np.where(found, place, -1)
+
+
+def _hex_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
+    """Return the first 16 bytes of each hexadecimal text; empty for null."""
+    # Null and only null becomes zeros: a hash never is.
+    filled = pc.utf8_slice_codeunits(texts.fill_null("0" * 2 * _ID_BYTES), 0, 2 * _ID_BYTES)
+    joined = "".join(filled.to_pylist())
+    return np.frombuffer(bytes.fromhex(joined), dtype=f"S{_ID_BYTES}")
+
+
+def _etag_hash(etag: str) -> int:
+    digest = hashlib.sha256(etag.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def _etag_hashes(etags: pa.Array) -> NDArray[np.int64]:
+    encoded = etags.fill_null("").dictionary_encode()
+    hashes = np.array([_etag_hash(etag) for etag in encoded.dictionary.to_pylist()], np.int64)
+    found: NDArray[np.int64] = hashes[encoded.indices.to_numpy()]
+    return found
+
+
+def _concatenate(parts: Sequence[_Rows]) -> _Rows:
+    empty = _Rows(
+        np.empty(0, f"S{_ID_BYTES}"),
+        np.empty(0, f"S{_ID_BYTES}"),
+        np.empty(0, np.int64),
+        np.empty(0, np.int32),
+        np.empty(0, np.bool_),
+        np.empty(0, np.bool_),
+        np.empty(0, np.bool_),
+    )
+    return _Rows(
+        *(np.concatenate([getattr(part, n) for part in (empty, *parts)]) for n in _Rows.__slots__)
+    )

@@ -1,0 +1,58 @@
+"""Group near-duplicates: identical files, and images whose descriptions mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from skytext.search.ranking_inputs import Ranking
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.queries.caption_queries import Floats, Variants, take, variants_of
+
+_AT_ONCE = 256
+
+
+def group_duplicates(
+    table: ImagesTable, ranking: Ranking, cosine: float
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield places in a ranking, best first, each with the places of its near-duplicates behind it.
+
+    An image joins the first one before it that has the same bytes or a mean vector as near as
+    ``cosine``; one that joined draws nobody else, so that no chain of small steps makes a group.
+
+    Args:
+        table: the version that is ranked.
+        ranking: best first.
+        cosine: of the mean vectors, over 0 to 1.
+    """
+    groups: list[tuple[int, list[int]]] = []
+    of_bytes: dict[str, int] = {}
+    heads = np.empty((0, table.identity.dim), np.float32)
+    for start in range(0, len(ranking.ids), _AT_ONCE):
+        ids = ranking.ids[start : start + _AT_ONCE]
+        rows = take(table, ids, ["vectors", "content_sha256"])
+        contents = rows.column("content_sha256").to_pylist()
+        for i, mean in enumerate(mean_vectors(variants_of(rows, table.identity.dim))):
+            content = contents[i]
+            near = np.flatnonzero(heads @ mean >= cosine)
+            found = of_bytes.get(content) if content else None
+            if found is None and len(near):
+                found = int(near[0])
+            if found is None:
+                found = len(groups)
+                groups.append((start + i, []))
+                heads = np.concatenate([heads, mean[None]])
+            else:
+                groups[found][1].append(start + i)
+            if content:
+                of_bytes.setdefault(content, found)
+    yield from groups
+
+
+def mean_vectors(variants: Variants) -> Floats:
+    """Return the unit mean vector of each image, float32, shape (images, dim)."""
+    sums = np.add.reduceat(variants.vectors, variants.offsets, axis=0)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    means: Floats = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return means

@@ -1,0 +1,84 @@
+"""One page of hits: the images behind a cursor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skytext.config.search import SearchConfig
+from skytext.errors import CallError
+from skytext.search.cursor import Cursor
+from skytext.search.near_duplicates import group_duplicates
+from skytext.search.query_vectors import excluded_rows
+from skytext.search.ranker import Ranker
+from skytext.search.ranking_inputs import Question, Ranking, Served
+from skytext.search.request import SearchRequest
+
+MAX_DEPTH = 10_000
+"""Hits that pages lead to: each page costs as much as all before it."""
+
+
+class Page:
+    """Finds the images of one page: those behind the cursor."""
+
+    def __init__(
+        self,
+        served: Served,
+        question: Question,
+        request: SearchRequest,
+        cursor: Cursor | None,
+        config: SearchConfig,
+        named: dict[str, int],
+    ) -> None:
+        self.offset = 0 if cursor is None else cursor.offset
+        if self.offset + request.k > MAX_DEPTH:
+            raise CallError(
+                f"pages end at {MAX_DEPTH:,} hits (asked for: {self.offset + request.k:,}): narrow "
+                "the search with a filter"
+            )
+        if cursor is not None:
+            cursor.check_tops(len(question.vectors))
+        self._served = served
+        self._ranker = Ranker(served, question)
+        self._request = request
+        self._cursor = cursor
+        self._config = config
+        self._excluded = excluded_rows(named)
+
+    @property
+    def why_last(self) -> str | None:
+        """Why no page follows however many images match; None where one may."""
+        if self.offset + 2 * self._request.k <= MAX_DEPTH:
+            return None
+        return f"pages end within {MAX_DEPTH:,} hits: narrow the search with a filter"
+
+    def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
+        """Return a ranking, and the places in it of the page's images, each with its duplicates.
+
+        One place more than the page has says that there is a further page.
+        """
+        # One more than is wanted, so that whether there are more is known.
+        depth = self.offset + self._request.k + 1 + len(self._excluded)
+        tops = None if self._cursor is None else self._cursor.tops
+        while True:
+            ranking = self._without_named(self._ranker.rank(depth, tops))
+            places = [group for group in self._groups(ranking) if self._is_behind(ranking, group)]
+            if len(places) > self._request.k or ranking.complete:
+                return ranking, places[: self._request.k + 1]
+            depth *= 2
+
+    def _groups(self, ranking: Ranking) -> list[tuple[int, list[int]]]:
+        if not self._request.group_duplicates:
+            return [(place, []) for place in range(len(ranking.ids))]
+        cosine = self._config.duplicate_cosine
+        return list(group_duplicates(self._served.table, ranking, cosine))
+
+    def _is_behind(self, ranking: Ranking, group: tuple[int, list[int]]) -> bool:
+        if self._cursor is None:
+            return True
+        score, row_id = float(ranking.scores[group[0]]), int(ranking.ids[group[0]])
+        return (-score, row_id) > (-self._cursor.score, self._cursor.row_id)
+
+    def _without_named(self, ranking: Ranking) -> Ranking:
+        if not len(self._excluded):
+            return ranking
+        return ranking.at(np.flatnonzero(~np.isin(ranking.ids, self._excluded)))

@@ -1,0 +1,165 @@
+"""What a search asks for: one frozen model for the command line, Python and the HTTP service."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from skytext.errors import ConfigError
+from skytext.filters.conditions import Condition, check_size
+
+MAX_K = 1000
+MAX_QUERIES = 16
+"""Texts and images that one search may ask for at once: each is a search of its own."""
+MAX_EXAMPLES = 64
+MAX_QUERY_CHARS = 10_000
+
+Mode: TypeAlias = Literal["dense", "text", "hybrid"]
+Combine: TypeAlias = Literal["max", "mean"]
+
+
+class Example(BaseModel):
+    """Something to move the query towards, or away from: a text or an image of the table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str | None = None
+    image_id: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Example:
+        if (self.text is None) == (self.image_id is None):
+            raise ConfigError("an example is either a text or an image_id")
+        if self.text is not None:
+            _check_text(self.text, "an example")
+        if self.image_id is not None:
+            _check_text(self.image_id, "the image_id of an example")
+        return self
+
+
+class SearchRequest(BaseModel):
+    """One search.
+
+    Attributes:
+        text: what to look for, in plain words: data, never a query language.
+        texts: further texts. Each one is a query of its own.
+        like: ``image_id`` of images of the table. Each one is a query of its own, by the mean of
+            its variants' vectors.
+        described: descriptions of an image that is not in the table, as
+            `skytext.captions.parsing.document_text` lays them out: one query, by their mean vector.
+        combine: how several queries make one answer: ``max`` scores an image by the query that it
+            fits best, ``mean`` by the mean vector of the queries (dense) or the sum of their words
+            (text).
+        positive: every query's vector moves towards these.
+        negative: and away from these. Images that are named, here or in ``like``, are no hits.
+        mode: ``dense`` compares vectors, ``text`` compares words (BM25), ``hybrid`` fuses both.
+            None for the configured default.
+        k: hits wanted, 1 to 1000.
+        where: only images that it lets through are looked at.
+        cursor: `SearchResult.next_cursor` of the same request: go on behind its last hit.
+        group_duplicates: near-duplicates become one hit, which names the others.
+        exact: score every row, index or not.
+
+    Raises:
+        ConfigError: nothing is asked for, or what is asked for cannot be meant.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str | None = None
+    texts: tuple[str, ...] = ()
+    like: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
+    combine: Combine = "max"
+    positive: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
+    negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
+    mode: Mode | None = None
+    k: int = 10
+    where: Condition | None = None
+    cursor: str | None = None
+    group_duplicates: bool = False
+    exact: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchRequest:
+        if not 1 <= self.k <= MAX_K:
+            raise ConfigError(f"k must be 1 to {MAX_K} (given: {self.k})")
+        for text in self.all_texts:
+            _check_text(text, "the query")
+        for text in self.described:
+            _check_text(text, "a description")
+        for image_id in self.like:
+            _check_text(image_id, "the image_id")
+        num_queries = len(self.all_texts) + len(self.like) + bool(self.described)
+        if num_queries == 0 and not self.positive:
+            only = "negative examples alone say what not to look for: " if self.negative else ""
+            raise ConfigError(f"{only}name a text, an image or a positive example to look for")
+        if num_queries > MAX_QUERIES:
+            raise ConfigError(f"at most {MAX_QUERIES} queries at once (given: {num_queries})")
+        if self.mode in ("text", "hybrid"):
+            self.check_words(self.mode)
+        if self.where is not None:
+            check_size(self.where)
+        return self
+
+    @property
+    def all_texts(self) -> tuple[str, ...]:
+        """The texts, each a query of its own."""
+        return (() if self.text is None else (self.text,)) + self.texts
+
+    @property
+    def has_images(self) -> bool:
+        """Whether an image is asked for, which has a vector and no words of its own."""
+        return bool(self.like or self.described)
+
+    @property
+    def named_images(self) -> tuple[str, ...]:
+        """``image_id`` of the images that are asked by; they are no hits."""
+        examples = (example.image_id for example in (*self.positive, *self.negative))
+        return tuple(dict.fromkeys([*self.like, *filter(None, examples)]))
+
+    def check_words(self, mode: Mode) -> None:
+        """Refuse what a search by words cannot look for.
+
+        Raises:
+            ConfigError: it asks for images, or names no text.
+        """
+        if self.has_images or not self.all_texts:
+            raise ConfigError(
+                f"{mode} search goes by words: name a text, and search like an image with mode "
+                "dense"
+            )
+        if mode == "text" and (self.positive or self.negative):
+            raise ConfigError("examples move a vector, which text search has none of: use dense")
+
+    def fingerprint(self) -> str:
+        """Return a hash of what is asked for, whatever the page: 16 hex digits."""
+        said = self.model_dump_json(exclude={"k", "cursor"})
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_json(cls, value: object) -> SearchRequest:
+        """Read a request from parsed JSON.
+
+        Raises:
+            ConfigError: it is none, or it cannot be meant.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "search"
+            raise ConfigError(f"the search is wrong at {where}: {first['msg']}") from error
+
+
+def _check_text(text: str, what: str) -> None:
+    if not text.strip():
+        raise ConfigError(f"{what} is empty: say in words what to look for")
+    if len(text) > MAX_QUERY_CHARS:
+        raise ConfigError(f"{what} has {len(text):,} characters: at most {MAX_QUERY_CHARS:,}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{what} is no valid Unicode text") from error

@@ -1,0 +1,194 @@
+"""Who may do what: keys, addresses and host names."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from skytext.config.service import AccessConfig
+from skytext.errors import SkytextError
+from skytext.service.access.api_keys import Keys, KeyStore, Right
+from skytext.service.access.rate_limits import Rates
+from skytext.service.problem_details import ProblemError
+
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_FOREIGN = frozenset({"cross-site", "same-site"})
+"""Values of ``Sec-Fetch-Site`` of pages that are not ours: another port of this machine, too."""
+_log = logging.getLogger("skytext.service.access.authorization")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks.
+
+    Attributes:
+        who: the key's name, or ``address:…`` where there are no keys; for counts and logs.
+        address: where from.
+    """
+
+    who: str
+    address: str
+
+
+class Keyring:
+    """The keys of a table, read again every few seconds."""
+
+    def __init__(self, store: KeyStore, refresh_s: float) -> None:
+        self._store = store
+        self._refresh_s = refresh_s
+        self.keys = Keys(())
+
+    async def load(self) -> None:
+        """Read the keys.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        self.keys = await asyncio.to_thread(self._store.load)
+
+    async def keep_fresh(self) -> None:
+        """Read the keys again and again; where that fails, those that are known go on counting."""
+        while True:
+            await asyncio.sleep(self._refresh_s)
+            try:
+                await self.load()
+            except SkytextError as error:
+                _log.warning("cannot read the keys", extra={"error": str(error)})
+
+
+class Guard:
+    """Lets requests in.
+
+    Args:
+        config: who may ask.
+        keyring: None where no keys are asked for.
+        rates: counts requests and wrong keys.
+    """
+
+    def __init__(self, config: AccessConfig, keyring: Keyring | None, rates: Rates) -> None:
+        self._keyring = keyring
+        self._rates = rates
+        self._proxies = [ipaddress.ip_network(network) for network in config.trusted_proxies]
+        self._origins = frozenset(config.cors_origins)
+        self._hosts: frozenset[str] | None = None
+        if config.allowed_hosts or keyring is None:
+            self._hosts = frozenset(name.lower() for name in (*config.allowed_hosts, *_LOCAL_NAMES))
+
+    async def admit(self, scope: Scope, headers: Mapping[str, str], right: Right) -> Caller:
+        """Return who asks, if they may.
+
+        Raises:
+            ProblemError: 401, 403, 421 or 429.
+        """
+        address = self.address(scope, headers)
+        self.check_host(headers)
+        if self._keyring is None:
+            if not _is_loopback(address):
+                raise ProblemError(
+                    403, "forbidden", "without API keys this service answers its own machine only"
+                )
+            self._check_page(scope["method"], headers)
+            caller = Caller(f"address:{address}", address)
+        else:
+            caller = await self._by_key(self._keyring.keys, headers, address, right)
+        await self._rates.take(caller.who)
+        return caller
+
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Refuse names that are not ours: a foreign page may have had its own point to us.
+
+        Raises:
+            ProblemError: 421.
+        """
+        if self._hosts is None:
+            return
+        host = headers.get("host", "").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if name not in self._hosts:
+            raise ProblemError(421, "wrong-host", "this service does not answer to that Host")
+
+    def _check_page(self, method: str, headers: Mapping[str, str]) -> None:
+        """Refuse what a foreign page had a browser of this machine send.
+
+        Without keys that browser is let in. Of such pages a browser keeps the answer back, but not
+        what the request does; only browsers send these headers.
+
+        Raises:
+            ProblemError: 403.
+        """
+        origin = headers.get("origin")
+        if method in ("GET", "HEAD") or origin in self._origins:
+            return
+        # https where a proxy of this machine has the certificate.
+        ours = {None, *(f"{scheme}://{headers['host'].lower()}" for scheme in ("http", "https"))}
+        if origin not in ours or headers.get("sec-fetch-site") in _FOREIGN:
+            raise ProblemError(
+                403,
+                "forbidden",
+                "without API keys only this service's own page may send this "
+                "(service.access.cors_origins allows others)",
+            )
+
+    async def _by_key(
+        self, keys: Keys, headers: Mapping[str, str], address: str, right: Right
+    ) -> Caller:
+        await self._rates.check_failures(address)
+        given = _given_key(headers)
+        if given is None:
+            raise _unauthorised("this service wants an API key: Authorization: Bearer KEY")
+        key = keys.find(given)
+        if key is None:
+            await self._rates.count_failure(address)
+            raise _unauthorised("this API key is not known here")
+        if not key.may(right):
+            raise ProblemError(403, "forbidden", f"this needs a key with the right to {right}")
+        return Caller(key.name, address)
+
+    def address(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        """Return where a request comes from, seen through the proxies that are trusted."""
+        client = scope.get("client")
+        address = client[0] if client else "unknown"
+        if not self._proxies or not self._is_proxy(address):
+            return address
+        for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
+            hop = hop.strip()
+            if not _is_address(hop):
+                break
+            address = hop
+            if not self._is_proxy(hop):
+                break
+        return address
+
+    def _is_proxy(self, address: str) -> bool:
+        if not _is_address(address):
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._proxies)
+
+
+def _given_key(headers: Mapping[str, str]) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key") or None
+
+
+def _unauthorised(said: str) -> ProblemError:
+    return ProblemError(401, "unauthorised", said, {"WWW-Authenticate": 'Bearer realm="skytext"'})
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(address: str) -> bool:
+    return _is_address(address) and ipaddress.ip_address(address).is_loopback

@@ -1,0 +1,91 @@
+"""What each path asks of those who come. A path that is not named here wants a key, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from skytext.config.service import LimitsConfig
+from skytext.service.access.api_keys import Right
+from skytext.service.access.rate_limits import Turns
+
+_IMAGE_SEARCH = "/v1/search/image"
+_OPEN = frozenset({"/", "/page.json", "/openapi.json"})
+_MULTIPART_BYTES = 64 * 2**10
+"""What a form adds to the file in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a path asks of those who come.
+
+    Attributes:
+        right: needed; None: open to all.
+        turns: whose turn to wait for, once the body is there; None: no turn is needed.
+        body_turns: whose turn to wait for before the body is read: large ones fill the memory.
+        max_body_bytes: a larger body is refused.
+        timeout_s: longest answer.
+        is_health: asked by machines all the time, under any name.
+        while_ending: answered while the service ends, too.
+    """
+
+    right: Right | None
+    turns: Turns | None
+    max_body_bytes: int
+    timeout_s: float
+    body_turns: Turns | None = None
+    is_health: bool = False
+    while_ending: bool = False
+
+
+class Policies:
+    """Knows the policy of each path.
+
+    Args:
+        limits: sizes and times.
+        searches: turns of searches.
+        images: turns of images.
+        uploads: turns of uploads.
+    """
+
+    def __init__(
+        self, limits: LimitsConfig, searches: Turns, images: Turns, uploads: Turns
+    ) -> None:
+        size, seconds = limits.max_body_bytes, limits.request_timeout_s
+        self._upload = Policy(
+            Right.SEARCH,
+            None,
+            limits.max_upload_bytes + _MULTIPART_BYTES,
+            limits.caption_timeout_s,
+            body_turns=uploads,
+        )
+        self._images = Policy(Right.SEARCH, images, size, seconds)
+        self._searches = Policy(Right.SEARCH, searches, size, seconds)
+        self._admin = Policy(Right.ADMIN, None, size, limits.caption_timeout_s)
+        self._alive = Policy(None, None, size, seconds, is_health=True, while_ending=True)
+        self._ready = Policy(None, None, size, seconds, is_health=True)
+        self._open = Policy(None, None, size, seconds)
+
+    def of(self, scope: Scope) -> Policy:
+        """Return the policy of a request."""
+        path = route_path(scope)
+        if path == "/healthz":
+            return self._alive
+        if path == "/readyz":
+            return self._ready
+        if path in _OPEN or path.startswith("/page/"):
+            return self._open
+        if path == "/metrics" or path.startswith("/v1/admin/"):
+            return self._admin
+        if path == _IMAGE_SEARCH:
+            return self._upload
+        return self._images if path.startswith("/v1/images/") else self._searches
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path as the application's routes see it: without what it is mounted at."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    if root and (path == root or path.startswith(f"{root}/")):
+        return path[len(root) :]
+    return path

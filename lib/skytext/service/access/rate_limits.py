@@ -1,0 +1,177 @@
+"""How much is let in: turns for a bounded number of requests, and rates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from limits import RateLimitItem, parse
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+
+from skytext.config.service import AccessConfig, LimitsConfig
+from skytext.service.problem_details import ProblemError, too_busy
+from skytext.service.telemetry.metrics import Meter
+
+
+class Drain:
+    """Counts the requests under way, and lets no further ones in once it is asked to.
+
+    Attributes:
+        is_asked: nothing new is let in.
+        running: requests under way.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self.running = 0
+        self._empty = asyncio.Event()
+
+    @contextmanager
+    def under_way(self, retry_after_s: int) -> Iterator[None]:
+        """Count a request while it is under way.
+
+        Raises:
+            ProblemError: 503: nothing new is let in.
+        """
+        if self.is_asked:
+            raise too_busy("this service is ending", retry_after_s)
+        self.running += 1
+        try:
+            yield
+        finally:
+            self._one_less()
+
+    def _one_less(self) -> None:
+        self.running -= 1
+        if self.is_asked and not self.running:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Let nothing new in; return how many requests are left when time is up."""
+        self.is_asked = True
+        if self.running:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
+        return self.running
+
+
+class Turns:
+    """Lets so many requests in at once; some wait a short while, the rest are told to come back.
+
+    Waiting is bounded in number and in time: what is let in is answered soon, whatever the load.
+    """
+
+    def __init__(self, what: str, max_running: int, limits: LimitsConfig, meter: Meter) -> None:
+        self.running = 0
+        self.waiting = 0
+        self._what = what
+        self._free = asyncio.Semaphore(max_running)
+        self._limits = limits
+        self._meter = meter
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn and hold it.
+
+        Raises:
+            ProblemError: 503: too many wait already, or it took too long.
+        """
+        await self._wait()
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+            self._free.release()
+
+    async def _wait(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        limits = self._limits
+        if self.waiting >= limits.max_waiting:
+            self._meter.count("skytext_refused_total", reason="queue")
+            raise too_busy("too many requests are waiting already", limits.retry_after_s)
+        self.waiting += 1
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(limits.max_wait_s):
+                await self._free.acquire()
+        except TimeoutError:
+            self._meter.count("skytext_refused_total", reason="wait")
+            raise too_busy(
+                f"no turn came within {limits.max_wait_s:g} s", limits.retry_after_s
+            ) from None
+        finally:
+            self.waiting -= 1
+            self._meter.observe("skytext_wait_seconds", time.perf_counter() - started)
+
+    def _count(self, change: int) -> None:
+        self.running += change
+        self._meter.gauge("skytext_running", self.running, what=self._what)
+
+
+class Rates:
+    """Counts requests and wrong keys by who sends them."""
+
+    def __init__(self, config: AccessConfig, retry_after_s: int, meter: Meter) -> None:
+        self._requests = None if config.key_rate is None else parse(config.key_rate)
+        self._failures = parse(config.failure_rate)
+        self._retry_after_s = retry_after_s
+        self._meter = meter
+        storage = storage_from_string(f"async+{config.rate_storage}", wrap_exceptions=True)
+        self._limiter = SlidingWindowCounterRateLimiter(storage)
+
+    async def take(self, who: str) -> None:
+        """Count a request.
+
+        Raises:
+            ProblemError: 429: too many of them.
+        """
+        if self._requests is None or await self._hit(self._requests, "request", who):
+            return
+        self._meter.count("skytext_refused_total", reason="rate")
+        raise await self._too_many(
+            self._requests, "request", who, f"more than {self._requests} with this key or address"
+        )
+
+    async def check_failures(self, address: str) -> None:
+        """Refuse an address that gave too many wrong keys, whatever key it comes with now.
+
+        Raises:
+            ProblemError: 429.
+        """
+        try:
+            more = await self._limiter.test(self._failures, "failure", address)
+        except StorageError as error:
+            raise self._unreachable() from error
+        if not more:
+            self._meter.count("skytext_refused_total", reason="guessing")
+            raise await self._too_many(
+                self._failures, "failure", address, "too many wrong keys from this address"
+            )
+
+    async def count_failure(self, address: str) -> None:
+        """Count a wrong key."""
+        await self._hit(self._failures, "failure", address)
+
+    async def _hit(self, item: RateLimitItem, *names: str) -> bool:
+        try:
+            return await self._limiter.hit(item, *names)
+        except StorageError as error:
+            raise self._unreachable() from error
+
+    async def _too_many(self, item: RateLimitItem, kind: str, who: str, said: str) -> ProblemError:
+        window = await self._limiter.get_window_stats(item, kind, who)
+        wait = max(1, math.ceil(window.reset_time - time.time()))
+        return ProblemError(429, "too-many-requests", said, {"Retry-After": str(wait)})
+
+    def _unreachable(self) -> ProblemError:
+        return too_busy("the requests cannot be counted right now", self._retry_after_s)

@@ -1,0 +1,234 @@
+"""The images themselves: read again from their shards, whole or as thumbnails.
+
+Only below the configured archive roots, whatever a table says; and only what the table was made of:
+an image whose bytes are not those that were described is gone (410). That goes for what is kept,
+too, here or by a browser that asks again: its shard is looked at first, without reading the image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from cachetools import LRUCache, TTLCache
+from PIL import Image
+
+from skytext.archive import (
+    READ_ERRORS,
+    ChangedError,
+    Place,
+    fetch_image,
+    fetch_row,
+)
+from skytext.archive.shards import ReadOptions
+from skytext.archive.storage.addresses import Location, parse_location
+from skytext.config.settings import Config
+from skytext.errors import SampleError, SourceError
+from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
+from skytext.service.problem_details import ProblemError
+from skytext.service.telemetry.metrics import Meter, timed
+
+THUMBNAIL_SIZES = (128, 256, 512, 1024)
+_MEDIA_TYPES = {
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "tiff": "image/tiff",
+}
+_WEBP_QUALITY = 80
+LOOK_AGAIN_S = 5.0
+"""A shard that was looked at so short a while ago counts as unchanged: a page shows many images."""
+_MAX_LOOKED_AT = 10_000
+_THUMBNAIL_VERSION = 1
+"""Part of a thumbnail's ETag: to be raised when the same image would come out otherwise."""
+
+
+class Encoded(NamedTuple):
+    """An image to hand out.
+
+    Attributes:
+        data: encoded.
+        media_type: of it.
+        etag: strong, with its quotes.
+    """
+
+    data: bytes
+    media_type: str
+    etag: str
+
+
+class Images:
+    """Reads images of a table's rows."""
+
+    def __init__(self, config: Config, meter: Meter) -> None:
+        service = config.service
+        self._roots = [_root(root) for root in service.archive_roots]
+        self._max_bytes = service.limits.max_image_bytes
+        self._options = ReadOptions(image_column=config.sources.image_column)
+        self._limits = config.images
+        self._meter = meter
+        self._thumbnails: LRUCache[str, bytes] = LRUCache(
+            max(service.thumbnail_cache_bytes, 1), getsizeof=len
+        )
+        self._looked_at: TTLCache[tuple[str, str], None] = TTLCache(_MAX_LOOKED_AT, LOOK_AGAIN_S)
+
+    def etag(self, row: Mapping[str, Any], size_px: int | None = None) -> str:
+        """Return the ETag of an image, or of a thumbnail, without reading it."""
+        kind = "" if size_px is None else f"-{_THUMBNAIL_VERSION}-{size_px}"
+        return f'"{row["content_sha256"]}{kind}"'
+
+    async def whole(self, row: Mapping[str, Any]) -> Encoded:
+        """Return an image as it lies in its shard.
+
+        Args:
+            row: of the table, with all columns but the vectors.
+
+        Raises:
+            ProblemError: 403, 404, 410, 422 or 502.
+        """
+        self.check(row)
+        data = await asyncio.to_thread(self._read, row)
+        media_type = _MEDIA_TYPES.get(row["format"] or "", "application/octet-stream")
+        return Encoded(data, media_type, self.etag(row))
+
+    async def thumbnail(self, row: Mapping[str, Any], size_px: int) -> Encoded:
+        """Return an image as WebP whose longer side is at most ``size_px``.
+
+        Raises:
+            ProblemError: 403, 404, 410, 422 or 502.
+        """
+        self.check(row)
+        etag = self.etag(row, size_px)
+        data = self._thumbnails.get(etag)
+        if data is None:
+            whole = await asyncio.to_thread(self._read, row)
+            data = await asyncio.to_thread(self._scale, whole, size_px)
+            if len(data) <= self._thumbnails.maxsize:
+                self._thumbnails[etag] = data
+        else:
+            await self.check_unchanged(row)
+        return Encoded(data, "image/webp", etag)
+
+    async def check_unchanged(self, row: Mapping[str, Any]) -> None:
+        """Refuse an image whose shard is gone or has changed since; reads a single byte of it.
+
+        Raises:
+            ProblemError: 410 or 502.
+        """
+        shard = _shard_uri(row), row["shard_etag"] or ""
+        if shard not in self._looked_at:
+            await asyncio.to_thread(self._look, *shard)
+            self._looked_at[shard] = None
+
+    def check(self, row: Mapping[str, Any]) -> None:
+        """Refuse what must not or cannot be read.
+
+        Raises:
+            ProblemError: 403, 404 or 422.
+        """
+        if not row["member"] or row["content_sha256"] is None:
+            raise ProblemError(404, "no-image", "this row stands for no image that can be read")
+        if not self._is_allowed(_shard_uri(row)):
+            raise ProblemError(
+                403,
+                "outside-archive",
+                "this image lies outside the archive roots that this service may read "
+                "(service.archive_roots)",
+            )
+        if (row["byte_length"] or 0) > self._max_bytes:
+            raise ProblemError(
+                422, "image-too-large", f"images above {self._max_bytes:,} bytes are not handed out"
+            )
+
+    def _is_allowed(self, uri: str) -> bool:
+        try:
+            place = parse_location(uri)
+        except SourceError:
+            return False
+        if place.scheme == "file":
+            path = os.path.realpath(place.path)
+        elif any(part in (".", "..") for part in place.path.split("/")):
+            return False  # a client library may resolve them on the way
+        else:
+            path = place.path
+        return any(_is_below(Location(place.scheme, place.bucket, path), r) for r in self._roots)
+
+    def _look(self, shard_uri: str, etag: str) -> None:
+        with _archive_errors():
+            fetch_image(
+                shard_uri, "", byte_offset=0, byte_length=1, etag=etag, options=self._options
+            )
+
+    def _read(self, row: Mapping[str, Any]) -> bytes:
+        with _archive_errors(), timed(self._meter, "read"):
+            data = fetch_row(row, self._options)
+        # A shard that was written anew in place may keep its size and time.
+        if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
+            raise _gone()
+        return data
+
+    def _scale(self, data: bytes, size_px: int) -> bytes:
+        limits = ImageLimits(
+            max_pixels=self._limits.max_pixels,
+            min_side_px=1,
+            max_side_px=max(THUMBNAIL_SIZES),
+        )
+        try:
+            with timed(self._meter, "thumbnail"):
+                image = decode_rgb(normalise(data, limits).data)
+        except SampleError as error:
+            raise ProblemError(422, "not-decodable", error.detail) from error
+        image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
+        encoded = io.BytesIO()
+        image.save(encoded, "WEBP", quality=_WEBP_QUALITY)
+        return encoded.getvalue()
+
+
+@contextmanager
+def _archive_errors() -> Iterator[None]:
+    try:
+        yield
+    except ChangedError as error:
+        raise _gone() from error
+    except READ_ERRORS as error:
+        raise ProblemError(
+            502, "archive-unreadable", "the archive did not hand out this image"
+        ) from error
+
+
+def _shard_uri(row: Mapping[str, Any]) -> str:
+    return Place(row["uri"], row["member"]).shard_uri
+
+
+def _gone() -> ProblemError:
+    return ProblemError(
+        410, "changed", "the archive no longer holds the image that was described: caption it anew"
+    )
+
+
+def _root(root: str) -> Location:
+    place = parse_location(root)
+    if place.scheme != "file":
+        return place
+    return Location("file", "", os.path.realpath(place.path))
+
+
+def _is_below(place: Location, root: Location) -> bool:
+    if (place.scheme, place.bucket) != (root.scheme, root.bucket):
+        return False
+    prefix = root.path.rstrip("/")
+    return not prefix or place.path == prefix or place.path.startswith(f"{prefix}/")
+
+
+def archive_roots(roots: Sequence[str]) -> tuple[str, ...]:
+    """Return roots in the form that is compared, local ones absolute.
+
+    Raises:
+        SourceError: a scheme that is not supported.
+    """
+    return tuple(_root(root).uri for root in roots)

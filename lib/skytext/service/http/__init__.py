@@ -1,0 +1,1 @@
+"""The HTTP application: routes, bodies, problem details, middleware, the page."""

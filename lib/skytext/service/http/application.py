@@ -1,0 +1,169 @@
+"""The HTTP application: FastAPI over a `Backend`, behind a `Gate`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Security
+from fastapi.responses import PlainTextResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic.json_schema import models_json_schema
+from starlette.types import ASGIApp
+
+import skytext
+from skytext.config.settings import Config
+from skytext.service.access.authorization import Guard, Keyring
+from skytext.service.access.rate_limits import Drain, Rates, Turns
+from skytext.service.archive_images import Images
+from skytext.service.backend import Backend
+from skytext.service.http.bodies import SCHEMAS, FeatureCollectionModel, HealthModel, ReadyModel
+from skytext.service.http.cors import Cors
+from skytext.service.http.middleware import Gate
+from skytext.service.http.routes import make_routes
+from skytext.service.http.web_page import add_page, content_security_policy
+from skytext.service.problem_details import add_problem_handlers, problem_responses, too_busy
+from skytext.service.telemetry.metrics import Meter
+
+_READY_TIMEOUT_S = 2.0
+_METRICS = 'ray_skytext_requests_total{method="POST",route="/v1/search",status="200"} 4711.0\n'
+_DESCRIPTION = """Search a remote-sensing archive in plain words.
+
+Every answer names the version of the table that it is of. Errors are problem details (RFC 9457).
+Give an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+"""
+
+
+def make_app(
+    backend: Backend,
+    config: Config,
+    meter: Meter,
+    keyring: Keyring | None,
+    *,
+    drain: Drain | None = None,
+    tells_request_id: bool = True,
+) -> ASGIApp:
+    """Return the whole application.
+
+    Args:
+        backend: answers.
+        config: limits, access, archive roots.
+        meter: takes measurements.
+        keyring: the keys; None where none are asked for.
+        drain: ends it.
+        tells_request_id: put the request's id on the answer; Serve's own HTTP server does.
+    """
+    app = make_api(backend, config, meter, keyring)
+    limits = config.service.limits
+    rates = Rates(config.service.access, limits.retry_after_s, meter)
+    gate: ASGIApp = Gate(
+        app,
+        guard=Guard(config.service.access, keyring, rates),
+        searches=Turns("searches", limits.num_running, limits, meter),
+        images=Turns("images", limits.max_images_running, limits, meter),
+        uploads=Turns("uploads", limits.max_uploads_running, limits, meter),
+        limits=limits,
+        meter=meter,
+        page_policy=content_security_policy(config.service),
+        drain=drain,
+        tells_request_id=tells_request_id,
+    )
+    if config.service.access.cors_origins:
+        gate = Cors(
+            gate,
+            allow_origins=config.service.access.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=[
+                *("Authorization", "X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID")
+            ],
+            expose_headers=["X-Request-ID", "X-Table-Version", "Retry-After", "ETag"],
+        )
+    return gate
+
+
+def make_api(backend: Backend, config: Config, meter: Meter, keyring: Keyring | None) -> FastAPI:
+    """Return the application without what stands before it: its routes and its OpenAPI document."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as held:
+            if keyring is not None:
+                await keyring.load()
+                task = asyncio.create_task(keyring.keep_fresh())
+                held.callback(task.cancel)
+            yield
+
+    app = FastAPI(
+        title="skytext",
+        version=skytext.__version__,
+        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        # Swagger's page would load its scripts from another host.
+        docs_url=None,
+        redoc_url=None,
+        # It would name the host that the caller named.
+        redirect_slashes=False,
+        lifespan=lifespan,
+        dependencies=[
+            # For the document: who asks is known before the application is reached (`Gate`).
+            Security(HTTPBearer(auto_error=False, description="An API key.")),
+            Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
+        ],
+    )
+    add_problem_handlers(app)
+    app.include_router(make_routes(backend, Images(config, meter), config))
+    _add_health(app, backend)
+    add_page(app, config.service)
+    _complete_document(app)
+    return app
+
+
+def _complete_document(app: FastAPI) -> None:
+    """Put the models of GeoJSON into the OpenAPI document: FastAPI knows one model an answer."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        _, found = models_json_schema(
+            [(FeatureCollectionModel, "serialization")], ref_template=SCHEMAS
+        )
+        document["components"]["schemas"] |= found["$defs"]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_health(app: FastAPI, backend: Backend) -> None:
+    @app.get("/healthz", tags=["health"], summary="Is the process there")
+    async def healthz() -> HealthModel:
+        return HealthModel()
+
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        summary="Can it answer searches",
+        responses=problem_responses(500, 503),
+    )
+    async def readyz() -> ReadyModel:
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                return ReadyModel(table_version=await backend.searches.version())
+        except TimeoutError:
+            raise too_busy(f"no search replica answered within {_READY_TIMEOUT_S:g} s", 1) from None
+
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        summary="Prometheus metrics",
+        response_class=PlainTextResponse,
+        responses={
+            200: {"content": {"text/plain": {"example": _METRICS}}},
+            **problem_responses(401, 403, 429, 500, 503),
+        },
+    )
+    async def metrics() -> Any:
+        """Of all replicas of the cluster. Needs a key with the right to administer."""
+        text = await backend.metrics()
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")

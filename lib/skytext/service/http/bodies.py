@@ -1,0 +1,357 @@
+"""What travels over HTTP: the bodies of requests and answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from skytext.filters.conditions import MAX_TEXT_CHARS, Condition
+from skytext.filters.language import parse_filter
+from skytext.geo import geojson
+from skytext.search.request import (
+    MAX_EXAMPLES,
+    MAX_K,
+    MAX_QUERIES,
+    MAX_QUERY_CHARS,
+    Combine,
+    Example,
+    Mode,
+    SearchRequest,
+)
+
+IMAGE_ID = r"^[0-9a-f]{32}$"
+MAX_CURSOR_CHARS = 4096
+SCHEMAS = "#/components/schemas/{model}"
+"""Where a model's schema stands in the OpenAPI document."""
+
+EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
+_HIT: dict[str, Any] = {
+    "image_id": EXAMPLE_ID,
+    "score": 0.713,
+    "uri": "s3://archive/tiles/0007.tar#harbour_12.jpg",
+    "variant": 2,
+    "cosine": 0.713,
+    "bm25": None,
+    "one_sentence": "Ships lie at two quays of a harbour.",
+    "feature": "two quays; nine ships; a breakwater",
+    "caption": "A harbour basin with two quays, nine ships and a breakwater.",
+    "datetime": "2024-05-31T10:12:00+00:00",
+    "bbox": [4.05, 51.92, 4.07, 51.94],
+    "gsd": 0.5,
+    "collection": "naip",
+}
+_ANSWER: dict[str, Any] = {
+    "hits": [_HIT],
+    "table_version": 42,
+    "mode": "dense",
+    "next_cursor": None,
+    "note": None,
+    "exact": False,
+}
+
+Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS)]
+ImageId = Annotated[str, Field(pattern=IMAGE_ID, examples=[EXAMPLE_ID])]
+FilterText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
+Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class SearchBody(BaseModel):
+    """One search."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"text": "storage tanks beside a river", "k": 10},
+                {
+                    "text": "ships in a harbour",
+                    "mode": "hybrid",
+                    "filter": "gsd < 1 and bbox intersects (3, 51, 5, 53)",
+                },
+                {
+                    "like": [EXAMPLE_ID],
+                    "negative": [{"text": "clouds"}],
+                    "filter": {"op": ">=", "field": "datetime", "value": "2024-05-01"},
+                },
+            ]
+        },
+    )
+
+    text: Query | None = Field(None, description="What to look for, in plain words.")
+    texts: tuple[Query, ...] = Field((), max_length=MAX_QUERIES, description="Further texts.")
+    like: tuple[ImageId, ...] = Field(
+        (), max_length=MAX_QUERIES, description="Images of the table: more like these."
+    )
+    combine: Combine = Field("max", description="How several queries make one answer.")
+    positive: tuple[Example, ...] = Field(
+        (), max_length=MAX_EXAMPLES, description="Move the query towards these texts or images …"
+    )
+    negative: tuple[Example, ...] = Field(
+        (), max_length=MAX_EXAMPLES, description="… and away from these."
+    )
+    mode: Mode | None = Field(
+        None, description="dense: vectors; text: words (BM25); hybrid: both. Default: configured."
+    )
+    k: int = Field(10, ge=1, le=MAX_K, description="Hits wanted.")
+    filter: FilterText | Condition | None = Field(
+        None,
+        description="Only images that fulfil this: a typed condition, or a text such as "
+        "`gsd < 1 and metadata.cloud <= 10`.",
+    )
+    cursor: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CURSOR_CHARS,
+        description="`next_cursor` of the same search: go on behind its last hit. 410 where its "
+        "version is no longer held.",
+    )
+    version: Version | None = Field(
+        None,
+        description="Search this version of the table: the `table_version` of an earlier answer. "
+        "410 where it is no longer held. Default: the live one.",
+    )
+    group_duplicates: bool = Field(False, description="Near-duplicates become one hit.")
+    exact: bool = Field(False, description="Score every row, index or not.")
+
+    def to_request(self) -> SearchRequest:
+        """Return the search that is asked for, of whatever version.
+
+        Raises:
+            ConfigError: it cannot be meant.
+        """
+        where = parse_filter(self.filter) if isinstance(self.filter, str) else self.filter
+        given: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name not in ("filter", "version")
+        }
+        return SearchRequest.model_validate({**given, "where": where})
+
+
+class BatchBody(BaseModel):
+    """Several searches, all answered by one version of the table."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"searches": [{"text": "a river"}, {"text": "a port"}]}]},
+    )
+
+    searches: tuple[SearchBody, ...] = Field(
+        min_length=1, description="At most `service.limits.max_batch`; more: 413."
+    )
+
+
+class HitModel(BaseModel):
+    """One image that was found."""
+
+    model_config = ConfigDict(extra="allow")
+
+    image_id: str
+    score: float = Field(description="Higher is better; the cosine where the mode is dense.")
+    uri: str
+    variant: int = Field(description="Index of the description that is nearest to the query.")
+    cosine: float = Field(description="Of that description, whatever the mode.")
+    bm25: float | None = Field(None, description="Of the image's text; null in dense searches.")
+    one_sentence: str
+    feature: str
+    caption: str
+    datetime: dt.datetime | None = None
+    bbox: tuple[float, float, float, float] | None = Field(
+        None, description="West, south, east, north in degrees; west > east: antimeridian."
+    )
+    gsd: float | None = None
+    collection: str | None = None
+    duplicates: list[str] = Field(default=[], description="Near-duplicates, where grouped.")
+
+
+class SearchAnswer(BaseModel):
+    """The hits of a search, best first, and the version that they are of."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"example": _ANSWER},
+    )
+
+    hits: list[HitModel]
+    table_version: int
+    mode: Mode = Field(description="That was searched in.")
+    next_cursor: str | None = None
+    note: str | None = Field(None, description="Why there are no hits, if there are none.")
+    exact: bool = Field(description="Whether every image that counts was scored.")
+
+
+class BatchAnswer(BaseModel):
+    """One answer a search, in order."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"answers": [_ANSWER]}})
+
+    answers: list[SearchAnswer]
+
+
+class ImageSearchAnswer(SearchAnswer):
+    """The hits of a search by image, and how the image was described."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {**_ANSWER, "queries": ["Ships lie in a harbour."]}}
+    )
+
+    queries: list[str] = Field(description="The descriptions that were searched with.")
+
+
+class VariantModel(BaseModel):
+    """One description of an image."""
+
+    one_sentence: str
+    feature: str
+    caption: str
+    finish_reason: str | None = None
+
+
+class ImageModel(BaseModel):
+    """Everything that the table says of one image but its vectors."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "example": {
+                "image_id": EXAMPLE_ID,
+                "table_version": 42,
+                "uri": _HIT["uri"],
+                "status": "ok",
+                "captions": [
+                    {
+                        "one_sentence": _HIT["one_sentence"],
+                        "feature": _HIT["feature"],
+                        "caption": _HIT["caption"],
+                        "finish_reason": "stop",
+                    }
+                ],
+                "metadata": {"cloud": 10},
+                "width_px": 1024,
+                "height_px": 1024,
+                "format": "jpeg",
+                "caption_model": "llava-hf/llava-1.5-7b-hf",
+            }
+        },
+    )
+
+    image_id: str
+    table_version: int
+    uri: str
+    status: Literal["ok", "failed"]
+    captions: list[VariantModel] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class TableModel(BaseModel):
+    """What is served."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "table_version": 42,
+                "live_version": 42,
+                "pinned": False,
+                "created_at": "2024-06-01T03:10:00+00:00",
+                "num_ok": 999_987,
+                "num_failed": 13,
+                "num_unindexed": 0,
+                "latest_version": 44,
+                "embedding_model": "BAAI/bge-base-en-v1.5",
+                "caption_models": ["llava-hf/llava-1.5-7b-hf"],
+                "max_k": 1000,
+                "has_captioner": False,
+                "modes": ["dense", "text", "hybrid"],
+                "default_mode": "hybrid",
+                "filter_columns": ["datetime", "bbox", "gsd", "collection"],
+            }
+        }
+    )
+
+    table_version: int
+    live_version: int | None = Field(description="The promoted version; null: none is.")
+    pinned: bool = Field(description="The version is fixed by configuration.")
+    created_at: dt.datetime = Field(description="When this version was committed.")
+    num_ok: int
+    num_failed: int
+    num_unindexed: int | None = Field(description="Rows outside the vector index; null: no index.")
+    latest_version: int = Field(description="Of the table; above table_version: not promoted yet.")
+    embedding_model: str
+    caption_models: list[str]
+    max_k: int
+    has_captioner: bool
+    modes: list[Mode] = Field(
+        description="That can be searched in; text and hybrid need a full-text index."
+    )
+    default_mode: Mode = Field(description="Of searches that name none.")
+    filter_columns: list[str] = Field(
+        description="Which of datetime, bbox, gsd and collection some image has."
+    )
+
+
+class PromoteBody(BaseModel):
+    """Which version to serve."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 42}]})
+
+    version: Version | None = Field(None, description="Default: the latest.")
+
+
+class PromotionModel(BaseModel):
+    """What is live now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"live_version": 42, "previous_version": 40}}
+    )
+
+    live_version: int
+    previous_version: int | None
+
+
+class HealthModel(BaseModel):
+    """Whether the service is there."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
+
+    status: Literal["ok"] = "ok"
+
+
+class ReadyModel(BaseModel):
+    """Whether the service can answer searches, and of which version."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok", "table_version": 42}})
+
+    status: Literal["ok"] = "ok"
+    table_version: int
+
+
+class GeometryModel(BaseModel):
+    """A GeoJSON geometry (RFC 7946)."""
+
+    type: Literal["Point", "Polygon", "MultiPolygon"]
+    coordinates: list[Any]
+
+
+class FeatureModel(BaseModel):
+    """A hit as a GeoJSON Feature; its footprint is the image's bbox."""
+
+    type: Literal["Feature"] = "Feature"
+    id: str
+    bbox: list[float] | None = None
+    geometry: GeometryModel | None
+    properties: dict[str, Any]
+
+
+class FeatureCollectionModel(BaseModel):
+    """The hits as a GeoJSON FeatureCollection (RFC 7946)."""
+
+    model_config = ConfigDict(json_schema_extra={"example": geojson.feature_collection(_ANSWER)})
+
+    type: Literal["FeatureCollection"] = "FeatureCollection"
+    features: list[FeatureModel]
+    table_version: int
+    next_cursor: str | None = None

@@ -1,0 +1,299 @@
+"""What every request goes through before and after the application (ASGI).
+
+In this order: a request id, who asks, how often, the body (bounded in size and time, read before
+any work is begun, so that a slow client holds up nobody), a turn, the application within a time
+limit. A client that goes away ends its request at any of these.
+
+Uploads are too large to be taken in without bound: they wait for their turn before the body, and
+hold it until the answer. These turns are their own, so that slow uploads hold up only each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterable
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skytext.config.service import LimitsConfig
+from skytext.service.access.authorization import Guard
+from skytext.service.access.path_policies import Policies
+from skytext.service.access.rate_limits import Drain, Turns
+from skytext.service.problem_details import ProblemError, not_found, problem_response, too_busy
+from skytext.service.telemetry.metrics import Meter
+from skytext.service.telemetry.tracing import span
+
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_CLIENT_GONE = 499
+"""What nginx logs for a client that did not wait."""
+_log = logging.getLogger("skytext.service.requests")
+
+
+class ClientGoneError(Exception):
+    """The client did not wait for its answer."""
+
+
+class _Answer:
+    """Sends an answer on, and remembers what it was.
+
+    Args:
+        send: of the server.
+        headers: of every answer that has no others.
+        has_body: False: the headers alone are asked for.
+    """
+
+    def __init__(
+        self, send: Send, headers: Iterable[tuple[str, str]], *, has_body: bool = True
+    ) -> None:
+        self.status: int | None = None
+        self.is_done = False
+        self._send = send
+        self._has_body = has_body
+        self._headers = tuple(headers)
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            headers = MutableHeaders(scope=message)
+            for name, value in self._headers:
+                headers.setdefault(name, value)
+        elif message["type"] == "http.response.body":
+            self.is_done = not message.get("more_body", False)
+            if not self._has_body:
+                message = {**message, "body": b""}
+        await self._send(message)
+
+
+class Gate:
+    """Wraps the application; see the head of this file."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        searches: Turns,
+        images: Turns,
+        uploads: Turns,
+        limits: LimitsConfig,
+        meter: Meter,
+        page_policy: str,
+        drain: Drain | None = None,
+        tells_request_id: bool = True,
+    ) -> None:
+        self._app = app
+        self._guard = guard
+        self._limits = limits
+        self._meter = meter
+        self._policies = Policies(limits, searches, images, uploads)
+        self._page_policy = page_policy
+        self._drain = drain or Drain()
+        self._tells_request_id = tells_request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        scope = {**scope, "state": {**scope.get("state", {}), "request_id": request_id}}
+        method = scope["method"]
+        answer = _Answer(send, self._headers(request_id), has_body=method != "HEAD")
+        if method == "HEAD":
+            # Every address that can be read can be asked for its headers (RFC 9110, 9.3.2). Of our
+            # copy alone: the server has to know that no body comes.
+            scope["method"] = "GET"
+        started = time.perf_counter()
+        status = 500
+        try:
+            with span(f"{method} request", headers, is_server=True) as opened:
+                status = await self._answer(scope, headers, receive, answer)
+                opened.set_attribute("http.request.method", method)
+                opened.set_attribute("http.response.status_code", status)
+                opened.update_name(f"{method} {_route(scope)}")
+        except asyncio.CancelledError:
+            status = _CLIENT_GONE
+            raise
+        finally:
+            self._note(scope, method, status, time.perf_counter() - started)
+
+    async def _answer(
+        self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
+    ) -> int:
+        """Answer a request, whatever happens; return the status."""
+        try:
+            await self._go(scope, headers, receive, answer)
+            return answer.status or 500
+        except ClientGoneError:
+            return _CLIENT_GONE
+        except ProblemError as error:
+            problem = error
+        except Exception:  # noqa: BLE001  (the service goes on; the log says what it was)
+            _log.exception("a request failed", extra={"request_id": scope["state"]["request_id"]})
+            problem = ProblemError(500, "internal", "the service failed at this request")
+        if answer.status is None:
+            await problem_response(scope, problem)(scope, receive, answer)
+        elif not answer.is_done:
+            # Too late for a problem: an answer cut short must not look like a whole one.
+            raise problem
+        return answer.status or problem.status
+
+    async def _go(
+        self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
+    ) -> None:
+        self._check_head(scope)
+        if not scope["path"].isprintable():
+            # Routes match by regular expressions, whose end is also before a newline.
+            raise not_found()
+        policy = self._policies.of(scope)
+        if policy.right is not None:
+            caller = await self._guard.admit(scope, headers, policy.right)
+            scope["state"]["caller"] = caller.who
+        elif not policy.is_health:
+            self._guard.check_host(headers)
+        async with contextlib.AsyncExitStack() as held:
+            if not policy.while_ending:
+                held.enter_context(self._drain.under_way(self._limits.retry_after_s))
+            if policy.body_turns is not None:
+                await held.enter_async_context(policy.body_turns.turn())
+            body = await self._body(headers, receive, policy.max_body_bytes)
+            if policy.turns is not None:
+                await held.enter_async_context(policy.turns.turn())
+            await self._run(scope, body, receive, answer, policy.timeout_s)
+
+    def _check_head(self, scope: Scope) -> None:
+        """Refuse a request whose address and headers are longer than any of ours.
+
+        Raises:
+            ProblemError: 431.
+        """
+        size = len(scope.get("raw_path", b"")) + len(scope.get("query_string", b""))
+        size += sum(len(name) + len(value) for name, value in scope["headers"])
+        max_bytes = self._limits.max_head_bytes
+        if size > max_bytes:
+            self._meter.count("skytext_refused_total", reason="size")
+            raise ProblemError(
+                431, "head-too-large", f"address and headers may have {max_bytes:,} bytes together"
+            )
+
+    async def _body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            ProblemError: 408 or 413.
+            ClientGoneError: it stopped in between.
+        """
+        said = headers.get("content-length", "")
+        if said.isascii() and said.isdigit() and int(said) > max_bytes:
+            raise self._too_large(max_bytes)
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGoneError
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > max_bytes:
+                        raise self._too_large(max_bytes)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            limit = self._limits.body_timeout_s
+            raise ProblemError(
+                408, "slow-body", f"the body was not there within {limit:g} s"
+            ) from None
+
+    def _too_large(self, max_bytes: int) -> ProblemError:
+        self._meter.count("skytext_refused_total", reason="size")
+        return ProblemError(413, "too-large", f"the body may have {max_bytes:,} bytes")
+
+    async def _run(
+        self, scope: Scope, body: bytes, receive: Receive, answer: _Answer, timeout_s: float
+    ) -> None:
+        """Run the application until it is done, the client is gone, or time is up."""
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if not given:
+                given = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await asyncio.Future()  # whoever asks for more waits for its own end
+
+        work = asyncio.ensure_future(self._app(scope, replay, answer))
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait({work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if answer.is_done:
+                # Of a whole answer, too, servers say that the client is gone: there is still to be
+                # cleared up behind it.
+                await asyncio.wait({work}, timeout=timeout_s)
+            if work.done():
+                work.result()
+            elif gone.done():
+                gone.result()
+                raise ClientGoneError
+            else:
+                self._meter.count("skytext_refused_total", reason="timeout")
+                raise too_busy(f"no answer within {timeout_s:g} s", self._limits.retry_after_s)
+        finally:
+            for task in (work, gone):
+                if not task.done():
+                    task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    def _headers(self, request_id: str) -> Iterable[tuple[str, str]]:
+        if self._tells_request_id:
+            yield "X-Request-ID", request_id
+        yield "X-Content-Type-Options", "nosniff"
+        yield "X-Frame-Options", "DENY"
+        yield "Referrer-Policy", "no-referrer"
+        yield "Content-Security-Policy", self._page_policy
+        yield "Cache-Control", "no-store"
+
+    def _note(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        route = _route(scope)
+        if method not in ("GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"):
+            method = "other"
+        self._meter.count("skytext_requests_total", method=method, route=route, status=str(status))
+        self._meter.observe("skytext_request_seconds", seconds, route=route)
+        if self._policies.of(scope).is_health and status < 400:
+            return
+        state = scope["state"]
+        _log.info(
+            "request",
+            extra={
+                "request_id": state["request_id"],
+                "method": method,
+                "route": route,
+                "status": status,
+                "duration_ms": round(seconds * 1000, 1),
+                "caller": state.get("caller", ""),
+                **state.get("log", {}),
+            },
+        )
+
+
+def _route(scope: Scope) -> str:
+    """Return the route's pattern: paths themselves are of any number."""
+    return str(getattr(scope.get("route"), "path", "") or "other")
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

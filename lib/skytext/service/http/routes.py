@@ -1,0 +1,54 @@
+"""All routes below ``/v1``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from skytext.config.settings import Config
+from skytext.service.archive_images import Images
+from skytext.service.backend import Backend
+from skytext.service.http.bodies import PromoteBody, PromotionModel, TableModel
+from skytext.service.http.image_routes import add_image_routes
+from skytext.service.http.responses import ApiJson
+from skytext.service.http.search_routes import add_search_routes
+from skytext.service.problem_details import problem_responses
+
+_ANY = (401, 403, 408, 413, 421, 422, 429, 500, 503)
+
+
+def make_routes(backend: Backend, images: Images, config: Config) -> APIRouter:
+    """Return all routes of the API."""
+    router = APIRouter(prefix="/v1", responses=problem_responses(*_ANY))
+    add_search_routes(router, backend, config)
+    add_image_routes(router, backend, images, config)
+    _add_table(router, backend)
+    return router
+
+
+def _add_table(router: APIRouter, backend: Backend) -> None:
+    @router.get("/table", response_model=TableModel, tags=["table"], summary="What is served")
+    async def table() -> Response:
+        """Version, rows, models, and how fresh the index is."""
+        return ApiJson(await backend.searches.table())
+
+    @router.post(
+        "/admin/promote",
+        response_model=PromotionModel,
+        tags=["admin"],
+        summary="Serve another version",
+    )
+    async def promote(body: PromoteBody) -> PromotionModel:
+        """Needs a key with the right to administer. All replicas follow within seconds."""
+        done = await backend.searches.promote(body.version)
+        return PromotionModel(live_version=done.version, previous_version=done.previous_version)
+
+    @router.post(
+        "/admin/rollback",
+        response_model=PromotionModel,
+        tags=["admin"],
+        summary="Serve the version before",
+    )
+    async def rollback() -> PromotionModel:
+        """Needs a key with the right to administer. Again: the version before that."""
+        done = await backend.searches.rollback()
+        return PromotionModel(live_version=done.version, previous_version=done.previous_version)

@@ -1,0 +1,263 @@
+"""The routes of searches."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+
+from skytext.config.settings import Config
+from skytext.errors import ConfigError, SampleError
+from skytext.filters.language import parse_filter
+from skytext.filters.options import make_filter
+from skytext.geo import geojson
+from skytext.pixels.decode import ImageLimits, inspect_image
+from skytext.search.request import MAX_K, Mode, SearchRequest
+from skytext.service.backend import Backend
+from skytext.service.http.bodies import (
+    EXAMPLE_ID,
+    IMAGE_ID,
+    MAX_CURSOR_CHARS,
+    SCHEMAS,
+    BatchAnswer,
+    BatchBody,
+    FeatureCollectionModel,
+    FilterText,
+    ImageSearchAnswer,
+    SearchAnswer,
+    SearchBody,
+    Version,
+)
+from skytext.service.http.bodies import Query as QueryText
+from skytext.service.http.responses import ApiJson, GeoJson
+from skytext.service.problem_details import ProblemError, problem_responses
+from skytext.service.query import texts_of
+
+_CURSOR = "WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"
+
+
+def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
+    """Add ``/search`` and what is below it."""
+    searches = _Searches(backend, config)
+    _add_search(router, searches)
+    _add_search_by_link(router, searches)
+    _add_batch(router, searches)
+    _add_search_by_image(router, searches)
+
+
+class _Searches:
+    """Answers searches within the limits of the service, and says what was done for the log."""
+
+    def __init__(self, backend: Backend, config: Config) -> None:
+        self.backend = backend
+        self.config = config
+
+    async def answer(
+        self, request: Request, requests: list[SearchRequest], versions: list[int | None]
+    ) -> list[dict[str, Any]]:
+        """Return an answer for each of the requests.
+
+        Raises:
+            ConfigError: a search that cannot be meant.
+            ProblemError: 410, 413 or 503.
+        """
+        self._check(requests)
+        answers = await self.backend.search(requests, versions)
+        self._note(request, requests, answers)
+        return answers
+
+    def _check(self, requests: list[SearchRequest]) -> None:
+        limits = self.config.service.limits
+        for one in requests:
+            if one.k > limits.max_k:
+                raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {one.k})")
+        # Each is a call to the embedding deployment, whose queue all requests share.
+        num_texts = len({text for one in requests for text in texts_of(one)})
+        if num_texts > limits.max_texts:
+            raise ProblemError(
+                413,
+                "too-large",
+                f"one request may name {limits.max_texts} different texts (given: {num_texts})",
+            )
+
+    def _note(self, request: Request, requests: list[SearchRequest], answers: list[Any]) -> None:
+        log: dict[str, Any] = {
+            "num_searches": len(answers),
+            "num_hits": sum(len(answer["hits"]) for answer in answers),
+            "table_version": answers[0]["table_version"],
+        }
+        if self.config.service.log_queries:
+            log["queries"] = [
+                r.model_dump(mode="json", exclude_defaults=True, exclude={"cursor"})
+                for r in requests
+            ]
+        request.state.log = log
+
+
+def _json_or_geojson() -> dict[int | str, dict[str, Any]]:
+    schema = {"$ref": SCHEMAS.format(model=FeatureCollectionModel.__name__)}
+    return {200: {"content": {geojson.MEDIA_TYPE: {"schema": schema}}}, **problem_responses(410)}
+
+
+def _add_search(router: APIRouter, searches: _Searches) -> None:
+    @router.post(
+        "/search",
+        response_model=SearchAnswer,
+        responses=_json_or_geojson(),
+        tags=["search"],
+        summary="Search in plain words",
+    )
+    async def search(body: SearchBody, request: Request) -> Response:
+        """Find the images that fit best.
+
+        With `Accept: application/geo+json` the answer is a GeoJSON FeatureCollection.
+        """
+        (found,) = await searches.answer(request, [body.to_request()], [body.version])
+        if geojson.MEDIA_TYPE in request.headers.get("accept", ""):
+            return GeoJson(geojson.feature_collection(found))
+        return ApiJson(found)
+
+
+def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
+    @router.get(
+        "/search",
+        response_model=SearchAnswer,
+        responses=_json_or_geojson(),
+        tags=["search"],
+        summary="Search by a link",
+    )
+    async def search_by_link(
+        request: Request,
+        text: Annotated[
+            QueryText | None,
+            Query(description="What to look for.", examples=["ships in a harbour"]),
+        ] = None,
+        like: Annotated[
+            str | None,
+            Query(pattern=IMAGE_ID, description="More like this image.", examples=[EXAMPLE_ID]),
+        ] = None,
+        mode: Annotated[Mode | None, Query(examples=["hybrid"])] = None,
+        k: Annotated[int, Query(ge=1, le=MAX_K, description="Hits wanted.", examples=[20])] = 10,
+        filter: Annotated[
+            FilterText | None,
+            Query(description="Only images that fulfil this.", examples=["gsd < 1"]),
+        ] = None,
+        bbox: Annotated[
+            str | None,
+            Query(
+                description="West,south,east,north in degrees.",
+                max_length=200,
+                examples=["3,51,5,53"],
+            ),
+        ] = None,
+        after: Annotated[
+            str | None, Query(description="From this day or time on.", examples=["2024-05-01"])
+        ] = None,
+        before: Annotated[
+            str | None,
+            Query(description="Before this day or time.", examples=["2024-06-01T12:00:00Z"]),
+        ] = None,
+        cursor: Annotated[
+            str | None,
+            Query(
+                min_length=1,
+                max_length=MAX_CURSOR_CHARS,
+                description="`next_cursor` of the same search: go on behind its last hit.",
+                examples=[_CURSOR],
+            ),
+        ] = None,
+        version: Annotated[
+            Version | None,
+            Query(
+                description="Of the table; 410 where it is no longer held. Default: the live one.",
+                examples=[42],
+            ),
+        ] = None,
+        format: Annotated[Literal["json", "geojson"], Query(examples=["geojson"])] = "json",
+    ) -> Response:
+        """The same as a link, for QGIS (`format=geojson`), web maps and bookmarks."""
+        where = make_filter(where=filter, bbox=_box(bbox), after=after, before=before)
+        body = SearchBody(
+            text=text,
+            like=() if like is None else (like,),
+            mode=mode,
+            k=k,
+            filter=where,
+            cursor=cursor,
+        )
+        (found,) = await searches.answer(request, [body.to_request()], [version])
+        return GeoJson(geojson.feature_collection(found)) if format == "geojson" else ApiJson(found)
+
+
+def _add_batch(router: APIRouter, searches: _Searches) -> None:
+    max_batch = searches.config.service.limits.max_batch
+
+    @router.post(
+        "/search/batch",
+        response_model=BatchAnswer,
+        responses=problem_responses(410),
+        tags=["search"],
+        summary="Several searches at once",
+    )
+    async def search_batch(body: BatchBody, request: Request) -> Response:
+        """Answer several searches from one version of the table."""
+        if len(body.searches) > max_batch:
+            raise ProblemError(
+                413,
+                "too-large",
+                f"a batch may have {max_batch} searches (given: {len(body.searches)})",
+            )
+        requests = [one.to_request() for one in body.searches]
+        answers = await searches.answer(request, requests, [one.version for one in body.searches])
+        return ApiJson({"answers": answers})
+
+
+def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
+    images = searches.config.images
+    limits = ImageLimits(images.max_pixels, images.min_side_px)
+
+    @router.post(
+        "/search/image",
+        response_model=ImageSearchAnswer,
+        responses=problem_responses(410, 501),
+        tags=["search"],
+        summary="Search by an image",
+    )
+    async def search_image(
+        request: Request,
+        file: Annotated[UploadFile, File(description="JPEG, PNG, WebP or TIFF.")],
+        k: Annotated[int, Form(ge=1, le=MAX_K, description="Hits wanted.", examples=[20])] = 10,
+        filter: Annotated[
+            FilterText | None,
+            Form(description="Only images that fulfil this.", examples=["gsd < 1"]),
+        ] = None,
+    ) -> Response:
+        """Describe an uploaded image, and search for what its descriptions say.
+
+        Needs a captioner: 501 where none is configured.
+        """
+        describe = searches.backend.describer()
+        data = await file.read()
+        try:
+            await asyncio.to_thread(inspect_image, data, limits)
+        except SampleError as error:
+            raise ProblemError(422, "not-an-image", error.detail) from error
+        where = None if filter is None else parse_filter(filter)
+        texts = await describe(data, uuid.uuid4().hex)
+        described = SearchRequest(described=tuple(texts), k=k, where=where)
+        (found,) = await searches.answer(request, [described], [None])
+        return ApiJson({**found, "queries": texts})
+
+
+def _box(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4:
+        raise ConfigError("bbox must be west,south,east,north: four numbers with commas")
+    return numbers

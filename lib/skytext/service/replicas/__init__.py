@@ -1,0 +1,1 @@
+"""The deployments on Ray Serve, and what runs in their replicas."""

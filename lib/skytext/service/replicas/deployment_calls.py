@@ -1,0 +1,143 @@
+"""Calls from the ingress to the deployments behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from skytext.errors import SkytextError
+from skytext.service.problem_details import ProblemError, too_busy
+from skytext.service.query import Query
+from skytext.service.replicas.refusals import answer_of
+from skytext.service.telemetry.tracing import Carrier
+from skytext.table.promotion import Promotion
+
+_TRIES = 3
+
+
+async def call(
+    method: Any, *arguments: Any, retry_after_s: int = 1, may_repeat: bool = True
+) -> Any:
+    """Call a method of a deployment, once more where its replica dies under the call.
+
+    An end of the caller ends the call, too. What the method raises, or hands back as a refusal, is
+    raised as it was.
+
+    Args:
+        method: of a handle.
+        arguments: of the method.
+        retry_after_s: what a refused client is told to wait.
+        may_repeat: the method changes nothing.
+
+    Raises:
+        ProblemError: 503: the deployment has enough to do, or is not there right now. 500: the
+            replica died, and what was to be changed may have been.
+    """
+    for _ in range(_TRIES):
+        response = method.remote(*arguments)
+        try:
+            return answer_of(await response)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except (BackPressureError, DeploymentUnavailableError) as error:
+            raise too_busy("too many requests are waiting already", retry_after_s) from error
+        except RayTaskError as error:
+            raise _cause(error) from error
+        except RayActorError as error:
+            if not may_repeat:
+                raise _unknown() from error
+    raise too_busy("the replica that was to answer is gone", retry_after_s)
+
+
+def _unknown() -> ProblemError:
+    return ProblemError(
+        500,
+        "unknown-outcome",
+        "the replica that was to do this is gone: it may or may not have been done; "
+        "GET /v1/table tells which version is live",
+    )
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what was raised on the other side, if it is ours."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ProblemError):
+        return ProblemError(cause.status, cause.code, cause.detail, cause.headers)
+    if isinstance(cause, SkytextError):
+        # Our messages are one line; what follows was added by Ray.
+        return type(cause)(str(cause).partition("\n")[0])
+    return error
+
+
+class SearchHandle:
+    """A `skytext.service.backend.SearchPort` that is somewhere on the cluster."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def search(
+        self, queries: Sequence[Query], trace: Carrier | None = None
+    ) -> list[dict[str, Any]]:
+        """Answer searches."""
+        found: list[dict[str, Any]] = await call(self._handle.search, queries, trace)
+        return found
+
+    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
+        """Return a row."""
+        row: dict[str, Any] | None = await call(self._handle.image, image_id, version)
+        return row
+
+    async def table(self) -> dict[str, Any]:
+        """Return what is served."""
+        about: dict[str, Any] = await call(self._handle.table)
+        return about
+
+    async def version(self) -> int:
+        """Return the version that is served."""
+        return int(await call(self._handle.version))
+
+    async def promote(self, version: int | None) -> Promotion:
+        """Make a version live."""
+        done: Promotion = await call(self._handle.promote, version, may_repeat=False)
+        return done
+
+    async def rollback(self) -> Promotion:
+        """Go back to the version before."""
+        done: Promotion = await call(self._handle.rollback, may_repeat=False)
+        return done
+
+
+class EmbedHandle:
+    """A `skytext.service.backend.EmbedPort` that is somewhere on the cluster."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def query(self, text: str) -> NDArray[np.float32]:
+        """Return the unit vector of a query; it is made in one batch with others."""
+        vector: NDArray[np.float32] = await call(self._handle.embed_one, text)
+        return vector
+
+    async def documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vectors of descriptions."""
+        vectors: list[NDArray[np.float32]] = await call(self._handle.embed_documents, list(texts))
+        return vectors
+
+
+class DescribeHandle:
+    """Describes an image, somewhere on the cluster."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def __call__(self, data: bytes, key: str) -> list[str]:
+        """Return descriptions, as texts to search with."""
+        texts: list[str] = await call(self._handle.describe, data, key)
+        return texts

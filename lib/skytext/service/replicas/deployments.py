@@ -1,0 +1,248 @@
+"""The deployments on Ray Serve, and the application made of them.
+
+ingress ──► embedding (queries of many requests in one batch)
+        ──► search (one a node: the index cache is there once)
+        ──► captioning (only where searches by an uploaded image are wanted)
+
+Each takes a fraction of a CPU, so that all of it fits two; ``serve/config.yaml`` sets replicas,
+autoscaling and resources.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+from ray import serve
+from ray.serve.config import BackpressureConfig
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from skytext.config.settings import Config
+from skytext.errors import ConfigError, JobError
+from skytext.service.access.api_keys import KeyStore
+from skytext.service.access.authorization import Keyring
+from skytext.service.access.rate_limits import Drain
+from skytext.service.backend import Backend
+from skytext.service.http.application import make_app
+from skytext.service.replicas.deployment_calls import DescribeHandle, EmbedHandle, SearchHandle
+from skytext.service.replicas.listening_socket import serving, take_socket
+from skytext.service.replicas.model_workers import CaptionWorker, EmbeddingWorker
+from skytext.service.replicas.search_worker import SearchWorker
+from skytext.service.telemetry.logs import configure_logs
+from skytext.service.telemetry.metrics import RayMeter
+from skytext.service.telemetry.node_metrics import cluster_metrics
+from skytext.service.telemetry.tracing import start_tracing
+from skytext.table.location import TableLocation
+
+INGRESS, EMBEDDING, SEARCH, CAPTIONING = "ingress", "embedding", "search", "captioning"
+APPLICATION = "skytext"
+
+
+class Embedding(EmbeddingWorker):
+    """Embeds the queries of many requests in one forward pass."""
+
+    def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
+        config = _start(EMBEDDING, settings)
+        super().__init__(table, config, RayMeter())
+        self.embed_one.set_max_batch_size(config.service.embed_max_batch)
+        self.embed_one.set_batch_wait_timeout_s(config.service.embed_batch_wait_s)
+
+    @serve.batch
+    async def embed_one(self, texts: list[str]) -> list[NDArray[Any]]:
+        """Return the unit vector of a text; a batch of them where Serve calls it."""
+        return list(await self.embed(texts))
+
+
+class Search(SearchWorker):
+    """Searches one table, and follows its promotions."""
+
+    def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
+        super().__init__(table, _start(SEARCH, settings), RayMeter())
+        self.follower.start()
+
+    def check_health(self) -> None:
+        """Tell Serve whether this replica is to be replaced."""
+        if not self.follower.is_alive():
+            raise RuntimeError("promotions are no longer followed")
+
+
+class Captioning(CaptionWorker):
+    """Describes uploaded images."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(_start(CAPTIONING, settings), RayMeter())
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Ingress:
+    """The HTTP API."""
+
+    def __init__(
+        self,
+        table: str,
+        settings: Mapping[str, Any],
+        embedding: DeploymentHandle,
+        search: DeploymentHandle,
+        captioning: DeploymentHandle | None = None,
+    ) -> None:
+        self._config = _start(INGRESS, settings)
+        has_proxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+        if has_proxy and not self._config.service.access.require_keys:
+            raise ConfigError(
+                "behind Serve's HAProxy every request seems to come from this machine: ask for "
+                "keys (service.access.require_keys), or unset RAY_SERVE_ENABLE_HA_PROXY"
+            )
+        self._location = TableLocation.parse(table)
+        self._drain = Drain()
+        self._backend = Backend(
+            EmbedHandle(embedding),
+            SearchHandle(search),
+            None if captioning is None else DescribeHandle(captioning),
+            cluster_metrics,
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return self.make_app(tells_request_id=False)
+
+    def make_app(self, *, tells_request_id: bool) -> ASGIApp:
+        """Return the application; Serve's own HTTP server puts the request's id on the answer."""
+        access = self._config.service.access
+        keyring = None
+        if access.require_keys:
+            keyring = Keyring(KeyStore(self._location), access.refresh_s)
+        return make_app(
+            self._backend,
+            self._config,
+            RayMeter(),
+            keyring,
+            drain=self._drain,
+            tells_request_id=tells_request_id,
+        )
+
+    async def drain(self, seconds: float) -> int:
+        """Let nothing new in, and wait for what is under way; return how much of it is left."""
+        return await self._drain.drain(seconds)
+
+
+class ListeningIngress:
+    """The HTTP API on a socket of this machine, without Serve's proxy before it.
+
+    One machine has one ingress: a proxy would have nothing to choose from, and read every request
+    a second time, for a tenth of its processor time.
+
+    Args:
+        listener: where the socket is given (`skytext.service.replicas.listening_socket`).
+        table: and what else `Ingress` takes.
+    """
+
+    def __init__(self, listener: str, table: str, *rest: Any) -> None:
+        self._ingress = Ingress(table, *rest)
+        self._listener = listener
+        self._held = contextlib.AsyncExitStack()
+        self._answering: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Answer from here on; called again, it does nothing."""
+        if self._answering is None:
+            app = self._ingress.make_app(tells_request_id=True)
+            server = serving(app, take_socket(self._listener))
+            self._answering = await self._held.enter_async_context(server)
+
+    async def check_health(self) -> None:
+        """Tell Serve whether this replica is to be replaced; the first time, start answering."""
+        await self.start()
+        if self._answering is None or self._answering.done():
+            raise JobError("the HTTP API has ended")
+
+    async def drain(self, seconds: float) -> int:
+        """Let nothing new in, and wait for what is under way; return how much of it is left."""
+        return await self._ingress.drain(seconds)
+
+
+def build_application(table: str, config: Config, listener: str | None = None) -> serve.Application:
+    """Return the application that ``serve.run`` or ``serve deploy`` starts.
+
+    Args:
+        table: folder or URI, as the replicas see it.
+        config: all settings.
+        listener: where the ingress finds the socket that it answers on; None: Serve's proxy hands
+            requests on to it.
+    """
+    settings = config.model_dump(mode="json")
+    behind = _behind(table, settings, config)
+    limits = config.service.limits
+    in_work = limits.num_running + limits.max_waiting
+    in_work += 2 * (limits.max_images_running + limits.max_uploads_running)
+    ingress = serve.deployment(
+        name=INGRESS,
+        ray_actor_options={"num_cpus": 0.2},
+        # Above what the ingress itself lets in: it refuses with a problem, and cheaply.
+        max_ongoing_requests=in_work + 256,
+        max_queued_requests=256,
+        **_life(config),
+    )
+    if listener is not None:
+        return ingress(ListeningIngress).bind(listener, table, settings, *behind)
+    return ingress(serve.ingress()(Ingress)).bind(table, settings, *behind)
+
+
+def _life(config: Config) -> dict[str, Any]:
+    """Return what all deployments have in common."""
+    retry_after_s = float(config.service.limits.retry_after_s)
+    return {
+        "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=retry_after_s),
+        # How long a replica that died may go unnoticed; Ray's own 10 s are most of an outage.
+        "health_check_period_s": 2.0,
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "graceful_shutdown_timeout_s": config.service.drain_s,
+    }
+
+
+def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[Any, ...]:
+    """Return the deployments behind the ingress, in the order of its arguments."""
+    limits, max_batch, life = config.service.limits, config.service.embed_max_batch, _life(config)
+    embedding = serve.deployment(
+        name=EMBEDDING,
+        ray_actor_options={"num_cpus": 0.5},
+        max_ongoing_requests=4 * max_batch,
+        # Each request in work may have as many texts embedded as it may name.
+        max_queued_requests=max(8 * max_batch, limits.num_running * limits.max_texts),
+        **life,
+    )(Embedding).bind(table, settings)
+    search = serve.deployment(
+        name=SEARCH,
+        ray_actor_options={"num_cpus": 0.4},
+        max_replicas_per_node=1,
+        max_ongoing_requests=64,
+        max_queued_requests=256,
+        **life,
+    )(Search).bind(table, settings)
+    if not config.service.captioner:
+        return embedding, search
+    engine = config.caption.engine
+    captioning = serve.deployment(
+        name=CAPTIONING,
+        ray_actor_options={
+            "num_cpus": engine.num_cpus_per_engine,
+            "num_gpus": engine.num_gpus_per_engine or 0,
+        },
+        max_ongoing_requests=engine.max_num_seqs,
+        max_queued_requests=limits.max_uploads_running,
+        **life,
+    )(Captioning).bind(settings)
+    return embedding, search, captioning
+
+
+def _start(process: str, settings: Mapping[str, Any]) -> Config:
+    # Serve's own files, with its own rotation: what Ray's tools look at.
+    configure_logs(logging.getLogger("ray.serve").handlers)
+    start_tracing(process)
+    return Config.model_validate(settings)

@@ -1,0 +1,237 @@
+"""``skytext serve``: the whole application on this machine, on a local Ray of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from skytext.config.settings import Config
+from skytext.errors import CallError, ConfigError, JobError
+from skytext.run.control.cluster import start_local
+from skytext.service.access.api_keys import KeyStore
+from skytext.service.http.web_page import FOLDER
+from skytext.service.replicas.listening_socket import bound, listening
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_EXIT_AFTER_S = 14.0
+"""After a signal the process is gone by then, whatever Ray does: orchestrators kill at 15 or 30."""
+_NUM_CPUS = 2
+"""What the deployments ask for fits this; a machine of one core is told to have two."""
+# Read when Ray and its workers start; docs/serving.md has what of it goes for clusters.
+_SERVE_ENVIRONMENT = {
+    # The service writes its own line a request.
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # gRPC between the deployments takes a sixth less of a request's processor time than Ray's own
+    # calls, and lets answers of more than 4 MB through only when told to.
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
+}
+# For Ray's workers and not for this process, whose handle of the ingress wants a loop of its own:
+# one loop a replica. Nothing of ours holds it up, and each hand-over to a thread costs.
+_WORKER_ENVIRONMENT = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    # Serve's controller looks ten times a second whether something has to change, for a twentieth
+    # of a core; nothing here changes that fast.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+}
+
+
+def decide_access(table: str, host: str, keys: bool | None, config: Config) -> Config:
+    """Return the settings with keys asked for or not.
+
+    Args:
+        table: whose keys count.
+        host: the address that is listened on.
+        keys: what was chosen; None: as soon as the table has a key, and off this machine always.
+        config: the settings.
+
+    Raises:
+        ConfigError: others could search without a key, or nobody could.
+    """
+    location = TableLocation.parse(table)
+    ImagesTable.open(location)
+    num_keys = len(KeyStore(location).list())
+    local = _is_loopback(host)
+    wanted = keys if keys is not None else (num_keys > 0 or not local)
+    if not wanted and not local:
+        raise ConfigError(
+            f"without API keys only this machine may search: listen on 127.0.0.1, not {host}, "
+            "or leave --no-keys out"
+        )
+    if wanted and num_keys == 0:
+        raise ConfigError(
+            f"{table} has no API key, so nobody could search: make one with "
+            f"skytext keys add {table} NAME"
+        )
+    access = config.service.access.model_copy(update={"require_keys": wanted})
+    service = config.service.model_copy(update={"access": access})
+    return config.model_copy(update={"service": service})
+
+
+def serve_here(
+    table: str, host: str, port: int, config: Config, say: Callable[[str], None]
+) -> None:
+    """Serve a table until a signal asks for the end.
+
+    Args:
+        table: folder or URI.
+        host: address to listen on.
+        port: to listen on.
+        config: settings; see `decide_access`.
+        say: tells a person what goes on.
+
+    Raises:
+        CallError: the address cannot be listened on.
+        JobError: Ray or a replica does not start.
+    """
+    with listening(host, port) as listener, _local_serve(config) as stop:
+        from ray import serve
+
+        from skytext.service.replicas.deployments import APPLICATION, build_application
+
+        try:
+            ingress = serve.run(
+                build_application(table, config, str(listener)),
+                name=APPLICATION,
+                route_prefix=None,
+                logging_config={
+                    "encoding": "JSON",
+                    "enable_access_log": False,
+                    "log_level": "WARNING",
+                },
+            )
+        except RuntimeError as error:
+            message = " ".join(str(error).split())[:300]
+            raise JobError(
+                f"the service did not start: {message} (the logs under "
+                "/tmp/ray/session_latest/logs say more)"
+            ) from error
+        for line in _told(host, port, config):
+            say(line)
+        while not stop.asked.wait(1.0):
+            pass
+        say("draining: what is under way is answered, nothing new is let in")
+        _drain(ingress, config.service.drain_s)
+        serve.delete(APPLICATION)
+
+
+def _drain(ingress: Any, seconds: float) -> None:
+    """Let running requests end, and refuse new ones with a 503 meanwhile."""
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    # A replica that is dead or does not answer has nothing to wait for.
+    with suppress(RayError, RayServeException, TimeoutError):
+        ingress.drain.remote(seconds).result(timeout_s=seconds + 1)
+
+
+def _told(host: str, port: int, config: Config) -> Iterator[str]:
+    shown = f"[{host}]" if ":" in host else host
+    yield f"serving http://{shown}:{port}/ (Ctrl-C ends it)"
+    if (FOLDER / "index.html").is_file():
+        yield f"the page: http://{shown}:{port}/"
+    yield f"the API:  http://{shown}:{port}/openapi.json"
+    if not config.service.access.require_keys:
+        yield "no API keys: whoever is on this machine may search, administer, and see the images"
+    if not config.service.archive_roots:
+        yield "no images: name the archive with --archive-root to show them"
+    yield "logs: /tmp/ray/session_latest/logs/serve (replica_skytext_ingress_….log: the requests)"
+
+
+class _Stop:
+    """Turns SIGINT and SIGTERM into an event, and the process's end, 0, within 15 seconds."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def install(self) -> None:
+        """Handle the signals from here on; again after others took them for themselves."""
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def uninstall(self) -> None:
+        """Leave the signals to those who had them before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        if not self.asked.is_set():
+            timer = threading.Timer(_EXIT_AFTER_S, os._exit, (0,))
+            timer.daemon = True
+            timer.start()
+        self.asked.set()
+
+
+@contextmanager
+def _local_serve(config: Config) -> Iterator[_Stop]:
+    """Start a local Ray with Serve, and end both."""
+    for name, value in _SERVE_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+    from ray import serve  # has read the environment from here on
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    stop = _Stop()
+    stop.install()
+    try:
+        try:
+            with _environment(_WORKER_ENVIRONMENT):
+                start_local(config, max(_NUM_CPUS, os.cpu_count() or 1))
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            message = " ".join(str(error).split())[:300]
+            raise JobError(f"cannot start a local Ray: {message}") from error
+        stop.install()
+        serve.start(proxy_location="Disabled")
+        yield stop
+    finally:
+        # Serve ends with its Ray.
+        ray.shutdown()
+        stop.uninstall()
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set what processes that are started meanwhile find in their environment.
+
+    What a user has set stays.
+    """
+    new = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
+
+
+def find_port(host: str, wanted: int) -> int:
+    """Return a port that can be listened on: the one that is wanted, or else any that is free.
+
+    Raises:
+        CallError: the address is none of this machine's.
+    """
+    try:
+        made = bound(host, wanted)
+    except CallError:
+        made = bound(host, 0)
+    with made:
+        return int(made.getsockname()[1])
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

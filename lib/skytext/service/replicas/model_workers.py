@@ -1,0 +1,103 @@
+"""What runs models, behind the ingress: plain classes, which Ray Serve deploys and tests call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.captions.parsing import document_text
+from skytext.config.settings import Config
+from skytext.errors import SampleError
+from skytext.models.factory import make_captioner, make_table_embedder
+from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
+from skytext.service.problem_details import ProblemError
+from skytext.service.replicas.refusals import hands_back_refusals
+from skytext.service.telemetry.metrics import Meter, timed
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+
+
+class EmbeddingWorker:
+    """Embeds queries with the model of a table.
+
+    Raises:
+        SkytextError: there is no such table, or its model cannot be loaded.
+    """
+
+    def __init__(self, table: str, config: Config, meter: Meter) -> None:
+        location = TableLocation.parse(table)
+        opened = ImagesTable.open_served(location, config.service.version)
+        identity = opened.identity
+        self._embedder = make_table_embedder(location.uri, identity, config.embed)
+        self._meter = meter
+        # One thread: the model uses all cores that it may for one batch.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+
+    async def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vector of each text, float32, shape (dim,)."""
+        loop = asyncio.get_running_loop()
+        self._meter.observe("skytext_embed_batch_size", len(texts))
+        with timed(self._meter, "embed"):
+            vectors = await loop.run_in_executor(
+                self._thread, self._embedder.embed_queries, list(texts)
+            )
+        return list(vectors)
+
+    async def embed_documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vector of each description, as those of the table were made."""
+        loop = asyncio.get_running_loop()
+        with timed(self._meter, "embed"):
+            embedded = await loop.run_in_executor(
+                self._thread, self._embedder.embed_documents, list(texts)
+            )
+        return list(embedded.vectors)
+
+
+class CaptionWorker:
+    """Describes uploaded images as those of the archive were described.
+
+    What cannot be described comes back as a `skytext.service.replicas.refusals.Refusal`.
+
+    Raises:
+        SkytextError: the model cannot be served.
+    """
+
+    private_names: tuple[str, ...] = ()
+
+    def __init__(self, config: Config, meter: Meter) -> None:
+        caption = config.caption
+        model = caption_model(caption)
+        self._captioner = make_captioner(caption, model, prompt_of(caption))
+        self._limits = ImageLimits(
+            config.images.max_pixels, config.images.min_side_px, config.images.max_side_px
+        )
+        self._meter = meter
+
+    @hands_back_refusals
+    async def describe(self, data: bytes, key: str) -> list[str]:
+        """Return the descriptions of an image, as texts to search with.
+
+        Args:
+            data: encoded.
+            key: names the image.
+
+        Raises:
+            ProblemError: 422: it cannot be described.
+        """
+        try:
+            with timed(self._meter, "caption"):
+                normalised = await asyncio.to_thread(normalise, data, self._limits)
+                image = await asyncio.to_thread(decode_rgb, normalised.data)
+                described = await self._captioner.describe(image, key)
+        except SampleError as error:
+            raise ProblemError(422, "not-describable", error.detail) from error
+        return [document_text(variant) for variant in described.variants]
+
+    def close(self) -> None:
+        """End the engine."""
+        self._captioner.engine.close()

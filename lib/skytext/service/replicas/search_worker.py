@@ -1,0 +1,249 @@
+"""What searches, behind the ingress: a plain class, which Ray Serve deploys and tests call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.config.settings import Config
+from skytext.errors import TableError
+from skytext.models.text_embedder import Embedder, EmbedderInfo, Embeddings
+from skytext.search import Searcher, cursor_version
+from skytext.service.problem_details import ProblemError
+from skytext.service.query import Query, Vectors
+from skytext.service.replicas.refusals import hands_back_refusals
+from skytext.service.replicas.row_copier import RowCopier
+from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
+from skytext.service.telemetry.metrics import Meter, timed
+from skytext.service.telemetry.tracing import Carrier, span
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.indexes.build_indexes import num_unindexed_rows
+from skytext.table.location import TableLocation
+from skytext.table.promotion import Promotion, promote, rollback
+from skytext.table.queries.caption_queries import filter_columns
+from skytext.table.queries.hit_column import HIT
+from skytext.table.schema import images_schema
+
+_given: ContextVar[Query] = ContextVar("query")
+
+
+class _GivenVectors(Embedder):
+    """Stands where a searcher expects its embedder: the vectors came with the request."""
+
+    info = EmbedderInfo(device="none", precision="none")
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        vectors = self._stacked(_given.get().documents, texts)
+        return Embeddings(vectors, np.zeros(len(texts), np.bool_))
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._stacked(_given.get().vectors, texts)
+
+    def _stacked(self, given: Vectors, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = [given[text] for text in texts]
+        return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
+
+
+class SearchWorker:
+    """Searches a table, looks its rows up, and follows its promotions.
+
+    What cannot be answered comes back as a `skytext.service.replicas.refusals.Refusal`.
+
+    Raises:
+        TableError: there is no such table or version.
+    """
+
+    def __init__(self, table: str, config: Config, meter: Meter) -> None:
+        self._location = TableLocation.parse(table)
+        self._config = config
+        self._meter = meter
+        self._identity: Any = None
+        self._threads = ThreadPoolExecutor(
+            config.service.search_threads, thread_name_prefix="search"
+        )
+        self._about: tuple[int, dict[str, Any]] | None = None
+        self._copier: RowCopier | None = None
+        if config.service.row_copy_dir is not None:
+            self._copier = RowCopier(config.service.row_copy_dir, meter)
+        self.versions = Versions(
+            self._location, config.service, self._searcher, meter, self._went_live
+        )
+        if self._copier is not None:
+            # Now that there is such a table: nothing else ends the thread.
+            self._copier.start()
+        self.follower = Follower(self.versions, config.service.poll_interval_s)
+
+    def _searcher(self, table: ImagesTable) -> Searcher:
+        """Open a version for searches and read its index into memory.
+
+        Raises:
+            OtherModelError: it was embedded with another model than the one that embeds the
+                queries.
+        """
+        if self._identity not in (None, table.identity):
+            raise OtherModelError(
+                f"version {table.version} of {table.location.uri} was embedded with "
+                f"{table.identity.embedding_model!r}: start the service anew to serve it"
+            )
+        searcher = Searcher(
+            table, _GivenVectors(table.identity.dim), self._config.index, self._config.search
+        )
+        searcher.warm()
+        self._identity = table.identity
+        return searcher
+
+    def _went_live(self, searcher: Searcher) -> None:
+        if self._copier is not None:
+            self._copier.want(searcher)
+
+    @property
+    def private_names(self) -> tuple[str, ...]:
+        """Where the table lies: as we write it, and as Lance does."""
+        return self._location.uri, self._location.uri.lstrip("/")
+
+    async def version(self) -> int:
+        """Return the version that is served."""
+        return self.versions.live.table.version
+
+    @hands_back_refusals
+    async def search(
+        self, queries: Sequence[Query], trace: Carrier | None = None
+    ) -> list[dict[str, Any]]:
+        """Answer searches, all from one version but for those that name another.
+
+        Returns:
+            For each search what `SearchResult.to_json` gives.
+
+        Raises:
+            CallError: a search that cannot be meant.
+            ProblemError: 410: a version that is no longer held, or a cursor of one.
+        """
+        live = self.versions.live
+        with span("search", trace, num_queries=len(queries)):
+            return [await self._search(live, query) for query in queries]
+
+    async def _search(self, live: Searcher, query: Query) -> Any:
+        version, cursor = query.version, query.request.cursor
+        if version is None and cursor is not None:
+            version = cursor_version(cursor)
+        searcher = live if version is None else await self._at(version)
+        with timed(self._meter, "search"):
+            return await self._in_thread(_answer, searcher, query)
+
+    async def _at(self, version: int) -> Searcher:
+        held = self.versions.held(version)
+        if held is not None:
+            return held
+        # Not in a thread of the searches: to open a version may take long, and to wait for it.
+        return await asyncio.to_thread(self.versions.at, version)
+
+    @hands_back_refusals
+    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
+        """Return all that a version says of an image but its vectors, or None.
+
+        Args:
+            image_id: the image.
+            version: of the table; None: the live one.
+
+        Raises:
+            ProblemError: 410: a version that is no longer held.
+        """
+        searcher = self.versions.live if version is None else await self._at(version)
+        table = searcher.table
+        columns = [name for name in images_schema(0).names if name not in ("vectors", HIT)]
+        with timed(self._meter, "image"):
+            rows = await self._in_thread(table.rows, [image_id], columns)
+        if not rows:
+            return None
+        return {**rows[0], "metadata": _json(rows[0]["metadata"]), "table_version": table.version}
+
+    @hands_back_refusals
+    async def table(self) -> dict[str, Any]:
+        """Return what is served; the counts are made once a version.
+
+        Raises:
+            ProblemError: 503: the store does not say which versions there are.
+        """
+        live = self.versions.live
+        table, mode = live.table, self._config.search.mode
+        try:
+            if self._about is None or self._about[0] != table.version:
+                self._about = table.version, dict(await self._in_thread(_about, table))
+            latest = await self._in_thread(table.latest_version)
+            live_version = await self._in_thread(table.live_version)
+        except (TableError, OSError, ValueError) as error:
+            # What Lance raises of a store; nothing that the caller did.
+            raise ProblemError(
+                503, "table-unreadable", "the table's store does not answer", {"Retry-After": "1"}
+            ) from error
+        return {
+            **self._about[1],
+            "live_version": live_version,
+            "latest_version": latest,
+            "pinned": self._config.service.version is not None,
+            "max_k": self._config.service.limits.max_k,
+            "has_captioner": self._config.service.captioner,
+            "modes": list(live.modes),
+            "default_mode": mode if mode in live.modes else "dense",
+        }
+
+    @hands_back_refusals
+    async def promote(self, version: int | None) -> Promotion:
+        """Make a version live, and serve it here before this returns.
+
+        Raises:
+            TableError: there is no such version.
+        """
+        done = await asyncio.to_thread(promote, self._location, version)
+        await asyncio.to_thread(self.versions.refresh)
+        return done
+
+    @hands_back_refusals
+    async def rollback(self) -> Promotion:
+        """Go back to the version that was live before.
+
+        Raises:
+            TableError: there is none.
+        """
+        done = await asyncio.to_thread(rollback, self._location)
+        await asyncio.to_thread(self.versions.refresh)
+        return done
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        """Run something blocking. One whose request ended before its turn came is never begun."""
+        context = copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, context.run, function, *arguments)
+
+
+def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
+    _given.set(query)
+    return searcher.search(query.request).to_json()
+
+
+def _about(table: ImagesTable) -> dict[str, Any]:
+    counts = table.status_counts()
+    return {
+        "table_version": table.version,
+        "created_at": table.committed_at(),
+        "num_ok": counts["ok"],
+        "num_failed": counts["failed"],
+        "num_unindexed": num_unindexed_rows(table),
+        "embedding_model": table.identity.embedding_model,
+        "caption_models": table.caption_models(),
+        "filter_columns": filter_columns(table),
+    }
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

@@ -1,0 +1,44 @@
+"""What ``serve deploy serve/config.yaml`` calls: arguments to an application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ray.serve import Application
+
+from skytext.config.settings import load_config
+from skytext.errors import ConfigError
+from skytext.service.replicas.deployments import build_application
+
+
+class Arguments(BaseModel):
+    """What an application is built from.
+
+    Attributes:
+        table: folder or URI, as the replicas see it.
+        config: settings by section, as in a file for ``--config``.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    table: str
+    config: dict[str, Any] = {}
+
+
+def build(arguments: dict[str, Any]) -> Application:
+    """Return the application.
+
+    Args:
+        arguments: of the form of `Arguments`, as ``args`` of the deployed file.
+
+    Raises:
+        ConfigError: a setting that does not exist or is out of range, or no table.
+    """
+    try:
+        given = Arguments.model_validate(arguments)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise ConfigError(f"args of the application: {where}: {wrong['msg']}") from error
+    return build_application(given.table, load_config(base=given.config))

@@ -1,0 +1,199 @@
+"""The versions of a table that a search replica serves: one live, a few that cursors still need.
+
+A new version is opened and warmed while the old one goes on answering; then requests that come in
+take the new one, and those under way end on the one that they began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from skytext.config.service import ServiceConfig
+from skytext.errors import SkytextError, TableError
+from skytext.search import Searcher
+from skytext.service.problem_details import ProblemError
+from skytext.service.telemetry.metrics import Meter
+from skytext.table.images_dataset import ImagesTable, open_session
+from skytext.table.location import TableLocation
+from skytext.table.promotion import recent_versions
+
+_log = logging.getLogger("skytext.service.replicas.served_versions")
+
+
+class OtherModelError(TableError):
+    """A version that was embedded with another model than the service's: never to be served."""
+
+
+class Versions:
+    """Opens versions of one table, and keeps those that are needed.
+
+    Args:
+        location: the table.
+        config: which version, and how many.
+        make_searcher: opens a version for searches and warms it.
+        went_live: is told which one requests go to from now on.
+        meter: takes what changes.
+
+    Raises:
+        TableError: there is no such table or version.
+    """
+
+    def __init__(
+        self,
+        location: TableLocation,
+        config: ServiceConfig,
+        make_searcher: Callable[[ImagesTable], Searcher],
+        meter: Meter,
+        went_live: Callable[[Searcher], None],
+    ) -> None:
+        self._location = location
+        self._config = config
+        self._make_searcher = make_searcher
+        self._meter = meter
+        self._went_live = went_live
+        self._session = open_session(config.index_cache_bytes)
+        self._held: OrderedDict[int, Searcher] = OrderedDict()
+        self._opening = threading.Lock()
+        self._refused: int | None = None
+        self._said: tuple[int, str] | None = None
+        self._live = self._open(self._served_version())
+        self._hold(self._live)
+        went_live(self._live)
+
+    @property
+    def live(self) -> Searcher:
+        """The version of requests that name none."""
+        return self._live
+
+    def refresh(self) -> bool:
+        """Follow a promotion or roll-back; return whether there was one.
+
+        Blocks while a new version is opened and warmed. Where that fails, the old one goes on, and
+        the next call tries again: a store may be back by then. Only a version of another model is
+        given up.
+        """
+        if self._config.version is not None:
+            return False
+        with self._opening:
+            live = self._live.table.live_version()
+            if live is None or live in (self._live.table.version, self._refused):
+                return False
+            started = time.perf_counter()
+            try:
+                searcher = self._held.get(live) or self._open(live)
+            except (SkytextError, OSError, ValueError) as error:
+                self._note_failure(live, error)
+                return False
+            before, self._live = self._live.table.version, searcher
+            self._refused = self._said = None
+            self._hold(searcher)
+            self._went_live(searcher)
+            seconds = time.perf_counter() - started
+            self._meter.count("skytext_swaps_total", ok="true")
+            self._meter.observe("skytext_swap_seconds", seconds)
+            _log.info(
+                "another version is live",
+                extra={"version": live, "before": before, "warmed_s": round(seconds, 3)},
+            )
+            return True
+
+    def at(self, version: int) -> Searcher:
+        """Return a version that a request names; opens it where it was live a short while ago.
+
+        Blocks while it is opened, and while another one is.
+
+        Raises:
+            ProblemError: 410: it is no longer held.
+        """
+        held = self.held(version)
+        if held is not None:
+            return held
+        # Only what was live: a number that somebody made up opens nothing, and waits for nothing.
+        if version not in recent_versions(self._location, self._config.held_versions):
+            raise _gone(version)
+        with self._opening:
+            held = self.held(version)
+            if held is not None:
+                return held
+            try:
+                searcher = self._open(version)
+            except TableError as error:
+                raise _gone(version) from error
+            self._hold(searcher)
+            return searcher
+
+    def held(self, version: int) -> Searcher | None:
+        """Return a version if it is open."""
+        return self._held.get(version)
+
+    def _note_failure(self, version: int, error: Exception) -> None:
+        if isinstance(error, OtherModelError):
+            self._refused = version
+        self._meter.count("skytext_swaps_total", ok="false")
+        said = version, str(error)
+        if said != self._said:  # once, and not at every poll
+            _log.error(
+                "the promoted version cannot be served",
+                extra={
+                    "version": version,
+                    "serving": self._live.table.version,
+                    "error": str(error),
+                },
+            )
+        self._said = said
+
+    def _served_version(self) -> int | None:
+        if self._config.version is not None:
+            return self._config.version
+        return ImagesTable.open_served(self._location).version
+
+    def _open(self, version: int | None) -> Searcher:
+        return self._make_searcher(ImagesTable.open(self._location, version, self._session))
+
+    def _hold(self, searcher: Searcher) -> None:
+        version = searcher.table.version
+        self._held[version] = searcher
+        self._held.move_to_end(version)
+        self._held.move_to_end(self._live.table.version)
+        while len(self._held) > self._config.held_versions:
+            self._held.popitem(last=False)
+        self._meter.gauge("skytext_table_version", self._live.table.version)
+
+
+class Follower(threading.Thread):
+    """Follows promotions until it is stopped."""
+
+    def __init__(self, versions: Versions, interval_s: float) -> None:
+        super().__init__(name="follow-promotions", daemon=True)
+        self._versions = versions
+        self._interval_s = interval_s
+        self._stopped = threading.Event()
+        self._is_failing = False
+
+    def run(self) -> None:
+        """Look again and again; a store that does not answer is asked again, too."""
+        while not self._stopped.wait(self._interval_s):
+            try:
+                self._versions.refresh()
+                self._is_failing = False
+            except (SkytextError, OSError, ValueError) as error:
+                if not self._is_failing:
+                    _log.warning("cannot ask which version is live", extra={"error": str(error)})
+                self._is_failing = True
+
+    def stop(self) -> None:
+        """End at once."""
+        self._stopped.set()
+
+
+def _gone(version: int) -> ProblemError:
+    return ProblemError(
+        410,
+        "version-gone",
+        f"version {version} is no longer held: search again without naming it, or "
+        "without the cursor",
+    )

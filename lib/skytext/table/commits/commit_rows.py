@@ -1,0 +1,258 @@
+"""Commit staged units: the only writer of the ``images`` data set.
+
+A plain Lance append cannot be fenced: two appends from the same stale version both land. An
+``Update`` that names an existing fragment, unchanged, beside the new ones does conflict with
+any other update that names the same one, leaves indexes valid and does not conflict with an index
+build. So every commit but the one that creates the data set is an update that names the first
+fragment, whatever else it changes, from the version that this
+writer saw last: a second writer gets `CommitConflictError`, never a double row. Only maintenance
+(merged fragments, indexes) in between lets it go on from the newer version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import lance
+from lance.commit import CommitConflictError as LanceConflict
+
+from skytext.errors import CommitConflictError, JobError, TableError
+from skytext.table.commits.stage_rows import StagedUnit, fragments_of
+from skytext.table.images_dataset import ImagesTable, TableIdentity, sql_text
+from skytext.table.location import IMAGES, TableLocation
+from skytext.table.schema import images_schema
+from skytext.table.store_retry import broke_off
+
+_ROW_OPERATIONS = (
+    lance.LanceOperation.Append,
+    lance.LanceOperation.Delete,
+    lance.LanceOperation.Merge,
+    lance.LanceOperation.Overwrite,
+    lance.LanceOperation.Project,
+    lance.LanceOperation.Restore,
+    lance.LanceOperation.Update,
+)
+# An index build is a handful of commits, and they do not follow one another for ever.
+_MAINTENANCE_RETRIES = 5
+
+
+class Committer:
+    """Commits groups of staged units to one table, each group atomically.
+
+    Args:
+        location: the table.
+        identity: what the rows are made with, the vector length left open (``dim`` 0) until the
+            first unit tells it.
+        version: the version that the caller decided by what there is to do; None where there was
+            no table. Rows that another `Committer` added since make every commit a conflict; those
+            of a plain append by another tool do not.
+    """
+
+    def __init__(
+        self, location: TableLocation, identity: TableIdentity, version: int | None
+    ) -> None:
+        self._location = location
+        self._identity = identity
+        self._dataset: lance.LanceDataset | None = None
+        if version is not None:
+            table = ImagesTable.open(location, version)
+            check_identity(location, table.identity, identity)
+            self._dataset = table.dataset
+
+    @property
+    def version(self) -> int | None:
+        """The version after the last commit, or None while there is no data set."""
+        return None if self._dataset is None else int(self._dataset.version)
+
+    def commit(self, units: Sequence[StagedUnit]) -> int:
+        """Make the units' rows visible, all of them or none; return the new version.
+
+        Raises:
+            CommitConflictError: somebody else committed since this writer last looked.
+            JobError: a record and its fragments disagree, or the store refuses.
+        """
+        if self._dataset is None:
+            self._dataset = self._create(units)
+        else:
+            self._dataset = self._extend_past_maintenance(self._dataset, units)
+        return int(self._dataset.version)
+
+    def raise_fence(self) -> int | None:
+        """Make every commit that was prepared before this one a conflict; return the new version.
+
+        Without a data set there is nothing to fence: of two that create it one fails.
+        """
+        if self._dataset is not None:
+            self._dataset = self._extend_past_maintenance(self._dataset, ())
+        return self.version
+
+    def _create(self, units: Sequence[StagedUnit]) -> lance.LanceDataset:
+        fragments = _checked_fragments(units)
+        dim = max(unit.dim for unit in units)
+        identity = dataclasses.replace(self._identity, dim=dim)
+        # The identity is part of the schema, so that it is there from the first version on.
+        # read_version 0 makes Lance fail where another writer created the data set meanwhile.
+        try:
+            return lance.LanceDataset.commit(
+                self._location.dataset_uri(IMAGES),
+                lance.LanceOperation.Overwrite(
+                    images_schema(dim).with_metadata(identity.to_metadata()), fragments
+                ),
+                read_version=0,
+                max_retries=0,
+                storage_options=self._location.storage_options(),
+            )
+        except (LanceConflict, OSError) as error:
+            # Lance 14 says it in several ways; that the table is there now is what tells.
+            table = ImagesTable.find(self._location)
+            if table is None:
+                raise JobError(f"cannot create {self._location.uri}: {error}") from error
+            if _holds_all(table.dataset, units):
+                return table.dataset
+            raise self._conflict() from error
+
+    def _extend_past_maintenance(
+        self, dataset: lance.LanceDataset, units: Sequence[StagedUnit]
+    ) -> lance.LanceDataset:
+        for _ in range(_MAINTENANCE_RETRIES):
+            try:
+                return self._extend(dataset, units)
+            except (LanceConflict, OSError) as error:
+                latest = ImagesTable.open(self._location).dataset
+                if _holds_all(latest, units):
+                    # It landed, and only the answer was lost.
+                    return latest
+                if not isinstance(error, LanceConflict) and not broke_off(error):
+                    raise JobError(f"cannot commit to {self._location.uri}: {error}") from error
+                if rows_changed(dataset.version, latest):
+                    raise self._conflict() from error
+                dataset = latest
+        raise self._conflict()
+
+    def _conflict(self) -> CommitConflictError:
+        return CommitConflictError(
+            f"another run committed to {self._location.uri} meanwhile; nothing of this group was "
+            "committed: let the other run end, then run the same command again"
+        )
+
+    def _extend(
+        self, dataset: lance.LanceDataset, units: Sequence[StagedUnit]
+    ) -> lance.LanceDataset:
+        present = dataset.get_fragments()
+        fragments = _checked_fragments(units)
+        if present:
+            outdated = [image_id for unit in units for image_id in unit.outdated_ids]
+            updated, removed = _without_rows(dataset, outdated)
+            operation = lance.LanceOperation.Update(
+                updated_fragments=with_anchor(present, updated, removed),
+                new_fragments=fragments,
+                removed_fragment_ids=removed,
+                fields_modified=[],
+            )
+        else:
+            # No fragment to name; an overwrite conflicts with whatever came between.
+            operation = lance.LanceOperation.Overwrite(dataset.schema, fragments)
+        return lance.LanceDataset.commit(
+            dataset.uri,
+            operation,
+            read_version=dataset.version,
+            max_retries=0,
+            storage_options=self._location.storage_options(),
+        )
+
+
+def with_anchor(
+    present: Sequence[lance.LanceFragment],
+    updated: list[lance.FragmentMetadata],
+    removed: Sequence[int],
+) -> list[lance.FragmentMetadata]:
+    """Return the updated fragments, the first one that is kept always among them.
+
+    Two updates conflict only where they name the same fragment.
+    """
+    kept = [fragment for fragment in present if fragment.fragment_id not in set(removed)]
+    anchor = min(kept, key=lambda fragment: fragment.fragment_id, default=None)
+    if anchor is None or any(fragment.id == anchor.fragment_id for fragment in updated):
+        return updated
+    return [anchor.metadata, *updated]
+
+
+def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetadata]:
+    """Return all fragments of the units.
+
+    Raises:
+        JobError: a record and its fragments disagree.
+    """
+    fragments: list[lance.FragmentMetadata] = []
+    for unit in units:
+        staged = fragments_of(unit)
+        if sum(fragment.physical_rows for fragment in staged) != unit.num_rows:
+            raise JobError(f"unit {unit.unit_id}: its record and its fragments disagree")
+        fragments.extend(staged)
+    return fragments
+
+
+def _without_rows(
+    dataset: lance.LanceDataset, image_ids: Sequence[str]
+) -> tuple[list[lance.FragmentMetadata], list[int]]:
+    """Return the fragments as they are without these rows, and the ids of those left empty.
+
+    Writes deletion files; nothing is visible before a commit names them.
+    """
+    if not image_ids:
+        return [], []
+    condition = f"image_id IN ({', '.join(sql_text(image_id) for image_id in image_ids)})"
+    addresses = dataset.to_table(columns=[], filter=condition, with_row_address=True)
+    touched = {address >> 32 for address in addresses.column("_rowaddr").to_pylist()}
+    updated, removed = [], []
+    for fragment_id in sorted(touched):
+        rest = dataset.get_fragment(fragment_id).delete(condition)
+        if rest is None:
+            removed.append(fragment_id)
+        else:
+            updated.append(rest)
+    return updated, removed
+
+
+def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool:
+    """Return whether the rows of all these units are in the data set.
+
+    Some of them, without the rest, were committed by somebody else: a commit is all or none.
+    """
+    unit_ids = {unit.unit_id for unit in units if unit.num_rows}
+    if not unit_ids:
+        return False
+    condition = f"unit_id IN ({', '.join(sql_text(unit_id) for unit_id in sorted(unit_ids))})"
+    found = dataset.to_table(columns=["unit_id"], filter=condition).column("unit_id")
+    return set(found.unique().to_pylist()) == unit_ids
+
+
+def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
+    """Return whether any commit after version ``since`` did more than maintenance."""
+    for version in range(since + 1, latest.version + 1):
+        try:
+            transaction = latest.read_transaction(version)
+        except TypeError:
+            # Lance 14 cannot show a merge of fragments that indexes were carried along with
+            # (RewrittenIndex lacks arguments); no other transaction holds such a thing.
+            continue
+        # A transaction that clean-up has removed cannot be vouched for.
+        if transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS):
+            return True
+    return False
+
+
+def check_identity(location: TableLocation, table: TableIdentity, ours: TableIdentity) -> None:
+    """Refuse to mix embeddings of two models in one table.
+
+    Raises:
+        TableError: the table was embedded with another model, revision or text layout.
+    """
+    if table.embedding_fingerprint != ours.embedding_fingerprint:
+        revision = f" at {table.embedding_revision}" if table.embedding_revision else ""
+        raise TableError(
+            f"{location.uri} was embedded with {table.embedding_model!r}{revision}, this call "
+            f"would use {ours.embedding_model!r}: name the same model (--embedding-model "
+            f"{table.embedding_model}), or another table"
+        )

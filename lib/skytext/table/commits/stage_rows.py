@@ -1,0 +1,236 @@
+"""Write the rows of one unit as Lance fragments that no reader sees yet, and a durable record.
+
+A worker stages; only the driver's commits (`skytext.table.commits.commit_rows`) make rows visible.
+``write_fragments`` and a commit of our own avoid lance-ray's retried writes, which can commit part
+of the rows (lance-ray#5290).
+
+The record ``state/staged/{unit_id}.json`` is created after the fragments and only if there is none
+yet: of a unit that was staged twice (Ray retried a task whose worker died) the first record
+counts. A record that outlives its run is adopted by the next one
+(`skytext.table.commits.adoption`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+import obstore
+import pyarrow as pa
+from lance.fragment import FragmentMetadata, write_fragments
+from obstore.exceptions import BaseError
+
+from skytext.errors import JobError
+from skytext.table.location import IMAGES, TableLocation
+from skytext.table.queries.hit_column import HIT, hit_texts
+from skytext.table.schema import FILE_VERSION, images_schema
+from skytext.table.side_store import StateStore, open_store
+from skytext.table.store_retry import again
+
+STAGED = "staged"
+_DATA = f"{IMAGES}.lance/data"
+_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StagedUnit:
+    """What a worker wrote of one unit: the record by which it is committed.
+
+    Attributes:
+        unit_id: the unit's name, unlike that of any unit of any other run; in every row.
+        num_rows: rows in the fragments, checked again at the commit.
+        dim: length of a vector.
+        fragments: Lance's metadata of each fragment, as JSON texts.
+        image_ids: the rows' images.
+        caption_fingerprint: of the run that staged it.
+        embedding_fingerprint: of the run that staged it.
+        replaces: image to the unit of the row that is to go when the new one is committed.
+        removes: images whose rows are to go, without a new one.
+    """
+
+    unit_id: str
+    num_rows: int
+    dim: int
+    fragments: tuple[str, ...]
+    image_ids: tuple[str, ...] = ()
+    caption_fingerprint: str = ""
+    embedding_fingerprint: str = ""
+    replaces: Mapping[str, str] = field(default_factory=dict)
+    removes: tuple[str, ...] = ()
+
+    @property
+    def outdated_ids(self) -> list[str]:
+        """The images whose present rows go with the commit."""
+        return [*self.replaces, *self.removes]
+
+    def to_json(self) -> bytes:
+        """Return the record's bytes."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> StagedUnit:
+        """Read what `to_json` wrote."""
+        fields = json.loads(data)
+        for name in ("fragments", "image_ids", "removes"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+def stage_rows(
+    location: TableLocation,
+    unit_id: str,
+    rows: pa.Table,
+    *,
+    caption_fingerprint: str = "",
+    embedding_fingerprint: str = "",
+    replaces: Mapping[str, str] | None = None,
+    removes: Sequence[str] = (),
+) -> StagedUnit:
+    """Write ``rows`` (of `images_schema`) as uncommitted fragments, and the record.
+
+    Returns:
+        The unit's record: this one, or the one that another attempt had written before.
+
+    Raises:
+        JobError: the fragments hold another number of rows than were handed over.
+    """
+    fragments = _write(location, rows) if rows.num_rows else []
+    written = sum(fragment.physical_rows for fragment in fragments)
+    if written != rows.num_rows:
+        raise JobError(f"unit {unit_id}: {rows.num_rows} rows handed over, {written} written")
+    unit = StagedUnit(
+        unit_id=unit_id,
+        num_rows=written,
+        dim=vector_dim(rows.schema),
+        fragments=tuple(json.dumps(fragment.to_json()) for fragment in fragments),
+        image_ids=tuple(rows.column("image_id").to_pylist()),
+        caption_fingerprint=caption_fingerprint,
+        embedding_fingerprint=embedding_fingerprint,
+        replaces=dict(replaces or {}),
+        removes=tuple(removes),
+    )
+    state = StateStore(location)
+    if state.create(record_path(unit_id), unit.to_json()):
+        return unit
+    first = state.get(record_path(unit_id))
+    if first is None:
+        raise JobError(f"unit {unit_id}: its record came and went while it was staged again")
+    delete_files(location, data_files(unit))
+    return StagedUnit.from_json(first)
+
+
+@again
+def _write(location: TableLocation, rows: pa.Table) -> list[FragmentMetadata]:
+    found: list[FragmentMetadata] = write_fragments(
+        rows,
+        location.dataset_uri(IMAGES),
+        schema=rows.schema,
+        mode="append",
+        data_storage_version=FILE_VERSION,
+        storage_options=location.storage_options(),
+    )
+    return found
+
+
+def record_path(unit_id: str) -> str:
+    """Return where a unit's record lies, relative to the table's state."""
+    return f"{STAGED}/{unit_id}.json"
+
+
+def staged_unit_ids(location: TableLocation) -> list[str]:
+    """Return the units that have a record, sorted."""
+    paths = StateStore(location).list(STAGED)
+    return sorted(path.removeprefix(f"{STAGED}/").removesuffix(".json") for path in paths)
+
+
+def read_records(location: TableLocation, unit_ids: Sequence[str]) -> list[StagedUnit]:
+    """Return the records of units, in their order.
+
+    Raises:
+        JobError: one of them is not there, or the store refuses.
+    """
+    state = StateStore(location)
+
+    def read(unit_id: str) -> StagedUnit:
+        data = state.get(record_path(unit_id))
+        if data is None:
+            raise JobError(f"unit {unit_id} has no record in {location.uri}/state")
+        return StagedUnit.from_json(data)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(read, unit_ids))
+
+
+def forget_records(location: TableLocation, units: Iterable[StagedUnit]) -> None:
+    """Delete the records of units that are committed, or that never will be."""
+    StateStore(location).delete([record_path(unit.unit_id) for unit in units])
+
+
+def data_files(unit: StagedUnit) -> list[str]:
+    """Return the unit's files, relative to the folder of the data set's data."""
+    return [file.path for fragment in fragments_of(unit) for file in fragment.files]
+
+
+def has_all_files(location: TableLocation, unit: StagedUnit) -> bool:
+    """Return whether all files of a staged unit are still there.
+
+    Raises:
+        JobError: the store does not say.
+    """
+    paths = data_files(unit)
+    if not paths:
+        return True
+    store = open_store(location, _DATA)
+    try:
+        for path in paths:
+            obstore.head(store, path)
+    except FileNotFoundError:
+        return False
+    except BaseError as error:
+        raise JobError(f"cannot look for the files of unit {unit.unit_id}: {error}") from error
+    return True
+
+
+def delete_files(location: TableLocation, paths: Sequence[str]) -> None:
+    """Delete files of the data set that no version refers to; what is gone is no error."""
+    if not paths:
+        return
+    store = open_store(location, _DATA)
+    for path in paths:
+        try:
+            obstore.delete(store, path)
+        except FileNotFoundError:
+            continue
+
+
+def vector_dim(schema: pa.Schema) -> int:
+    """Return the length of the vectors of an ``images`` schema."""
+    return int(schema.field("vectors").type.value_type.list_size)
+
+
+def fragments_of(unit: StagedUnit) -> list[FragmentMetadata]:
+    """Return Lance's objects of a staged unit."""
+    return [FragmentMetadata.from_json(text) for text in unit.fragments]
+
+
+def to_images_table(rows: pa.Table, dim: int) -> pa.Table:
+    """Bring columns into the table's order and types, and add ``hit``.
+
+    ``metadata`` is text in ``rows`` and becomes Arrow JSON.
+    """
+    schema = images_schema(dim)
+    columns = []
+    for field_ in schema:
+        if field_.name == HIT:
+            columns.append(pa.chunked_array([hit_texts(rows)]))
+            continue
+        column = rows.column(field_.name)
+        if field_.name == "metadata":
+            chunks = [pa.ExtensionArray.from_storage(field_.type, c) for c in column.chunks]
+            column = pa.chunked_array(chunks, type=field_.type)
+        else:
+            column = column.cast(field_.type)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)

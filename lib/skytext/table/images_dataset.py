@@ -1,0 +1,512 @@
+"""The ``images`` data set: open it, check that it is ours, count and look up its rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from skytext.errors import TableError
+from skytext.table.location import IMAGES, TableLocation
+from skytext.table.schema import FORMAT_VERSION, STATUS_FAILED, STATUS_OK, images_schema
+from skytext.table.store_retry import again
+
+_PREFIX = "skytext."
+_ROWS_AT_ONCE = 10_000_000
+LIVE_TAG = "live"
+IMAGE_VECTOR = "image_vector"
+"""The column of the images' own vectors: `skytext.table.image_vector_column`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableIdentity:
+    """What decides whether a writer or a searcher fits a table; stored in its metadata.
+
+    Attributes:
+        embedding_fingerprint: of the model, its prompts and the text layout.
+        embedding_model: the model's name, by which a searcher loads it.
+        embedding_revision: the hub commit, or empty.
+        embedding_dtype: the precision asked for (`EmbedConfig.dtype`).
+        dim: length of a vector.
+    """
+
+    embedding_fingerprint: str
+    embedding_model: str
+    embedding_revision: str
+    embedding_dtype: str
+    dim: int
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the table metadata that `from_metadata` reads."""
+        return {
+            f"{_PREFIX}format_version": str(FORMAT_VERSION),
+            f"{_PREFIX}embedding_fingerprint": self.embedding_fingerprint,
+            f"{_PREFIX}embedding_model": self.embedding_model,
+            f"{_PREFIX}embedding_revision": self.embedding_revision,
+            f"{_PREFIX}embedding_dtype": self.embedding_dtype,
+            f"{_PREFIX}dim": str(self.dim),
+        }
+
+    @classmethod
+    def from_metadata(cls, uri: str, metadata: Mapping[str, str]) -> TableIdentity:
+        """Read a table's metadata.
+
+        Raises:
+            TableError: it is not a table of ours, or one of another format version.
+        """
+        version = metadata.get(f"{_PREFIX}format_version")
+        if version is None:
+            raise TableError(
+                f"{uri} was not made by skytext (no skytext.format_version in its metadata): name "
+                "another table, or a folder that does not exist yet"
+            )
+        if version != str(FORMAT_VERSION):
+            raise TableError(
+                f"{uri} has table format {version}, this skytext reads format {FORMAT_VERSION}: "
+                f"install the skytext that wrote it, or caption into a new table"
+            )
+        return cls(
+            embedding_fingerprint=metadata[f"{_PREFIX}embedding_fingerprint"],
+            embedding_model=metadata[f"{_PREFIX}embedding_model"],
+            embedding_revision=metadata[f"{_PREFIX}embedding_revision"],
+            embedding_dtype=metadata[f"{_PREFIX}embedding_dtype"],
+            dim=int(metadata[f"{_PREFIX}dim"]),
+        )
+
+
+class RowState(NamedTuple):
+    """What a row says of its image, as far as it decides what a run does.
+
+    Attributes:
+        unit_id: the unit that wrote it.
+        status: ``ok`` or ``failed``.
+        attempts: of a failed one, at least 1.
+        content_sha256: of the encoded image; None where it could not be read.
+        is_shard: it stands for an unreadable shard, or the unreadable tail of one.
+    """
+
+    unit_id: str
+    status: str
+    attempts: int
+    content_sha256: str | None
+    is_shard: bool
+
+
+class RowBatch(NamedTuple):
+    """Some rows as columns, as far as they decide what a run does; see `RowState`."""
+
+    image_id: pa.Array
+    archive: pa.Array
+    shard: pa.Array
+    shard_etag: pa.Array
+    content_sha256: pa.Array
+    attempts: pa.Array
+    is_ok: pa.Array
+    is_stale: pa.Array
+    is_shard: pa.Array
+
+
+class DescribedImage(NamedTuple):
+    """An image that is done: where it lies in its shard, and what was made of it.
+
+    Attributes:
+        member: its path in the shard.
+        captions: the variants, ``{one_sentence, feature, caption, finish_reason}`` each.
+        vectors: one unit vector a variant; None where they were not asked for.
+        caption_model: who described it.
+        image_vector: its own unit vector; None where it has none or it was not asked for.
+    """
+
+    member: str
+    captions: list[dict[str, Any]]
+    vectors: NDArray[np.float32] | None
+    caption_model: str | None
+    image_vector: NDArray[np.float32] | None = None
+
+
+class ImagesTable:
+    """One version of the ``images`` data set, open for reading."""
+
+    def __init__(self, location: TableLocation, dataset: lance.LanceDataset) -> None:
+        self.location = location
+        self.dataset = dataset
+        self.identity = TableIdentity.from_metadata(location.uri, _metadata(dataset))
+        _check_schema(location.uri, dataset.schema, self.identity.dim)
+
+    @classmethod
+    def open(
+        cls,
+        location: TableLocation,
+        version: int | str | None = None,
+        session: lance.Session | None = None,
+    ) -> ImagesTable:
+        """Open a table at a version number, a tag, or (None) its latest version.
+
+        Args:
+            location: the table.
+            version: which one.
+            session: caches to share with other versions of the table.
+
+        Raises:
+            TableError: there is no such table or version, or it is not one of ours.
+        """
+        table = cls.find(location, version, session)
+        if table is None:
+            raise TableError(
+                f"there is no table at {location.uri}: make one with "
+                f"skytext caption SOURCE --table {location.uri}"
+            )
+        return table
+
+    @classmethod
+    def find(
+        cls,
+        location: TableLocation,
+        version: int | str | None = None,
+        session: lance.Session | None = None,
+    ) -> ImagesTable | None:
+        """Like `open`, but None where there is no table.
+
+        Raises:
+            TableError: the store refuses, there is no such version, or the table is not ours.
+        """
+        dataset = open_dataset(location, IMAGES, version, session)
+        return None if dataset is None else cls(location, dataset)
+
+    @classmethod
+    def open_served(cls, location: TableLocation, version: int | None = None) -> ImagesTable:
+        """Open what a reader gets: the version that is named, or the promoted one.
+
+        Args:
+            location: the table.
+            version: None for the promoted version (tag ``live``), or the latest where none is.
+
+        Raises:
+            TableError: as `open`.
+        """
+        if version is not None:
+            return cls.open(location, version)
+        latest = cls.open(location)
+        live = latest.live_version()
+        return latest if live is None else cls.open(location, live)
+
+    @property
+    def version(self) -> int:
+        """The version that is open."""
+        return int(self.dataset.version)
+
+    def latest_version(self) -> int:
+        """Return the table's latest version, as it is now."""
+        return int(again(lambda: self.dataset.latest_version)())
+
+    def committed_at(self) -> dt.datetime:
+        """Return when this version was committed, in UTC."""
+        versions = again(self.dataset.versions)()
+        (found,) = [version for version in versions if version["version"] == self.version]
+        moment: dt.datetime = found["timestamp"]
+        return moment.astimezone(dt.UTC)
+
+    def caption_models(self) -> list[str]:
+        """Return the models that described the images, sorted."""
+        found: set[str] = set()
+        for batch in self._scan(["caption_model"], filter=f"status = '{STATUS_OK}'"):
+            found.update(pc.unique(batch.column("caption_model")).drop_null().to_pylist())
+        return sorted(found)
+
+    def live_version(self) -> int | None:
+        """Return the promoted version, or None."""
+        return self.tags().get(LIVE_TAG)
+
+    def tags(self) -> dict[str, int]:
+        """Return the version of each tag, as they are now."""
+        return {name: int(tag["version"]) for name, tag in again(self.dataset.tags.list)().items()}
+
+    def set_tag(self, name: str, version: int) -> None:
+        """Point a tag at a version, whether it is there already or not."""
+        if name in self.tags():
+            self._tag(self.dataset.tags.update, name, version)
+        else:
+            self._tag(self.dataset.tags.create, name, version)
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag; one that is gone already is no error."""
+        self._tag(self.dataset.tags.delete, name)
+
+    @staticmethod
+    def _tag(change: Callable[..., None], *arguments: str | int) -> None:
+        try:
+            change(*arguments)
+        except (ValueError, OSError) as error:
+            # Made or deleted by somebody else meanwhile; who cares looks again.
+            if not re.search("already exists|does not exist|not found", str(error), re.IGNORECASE):
+                raise
+
+    def described_images(
+        self,
+        file_names: Collection[str] | None = None,
+        *,
+        vectors: bool = True,
+        image_vectors: bool = False,
+    ) -> Iterator[DescribedImage]:
+        """Yield the images that are done, a batch in memory at a time.
+
+        Args:
+            file_names: only images of these names (the last part of ``member``); None for all.
+            vectors: read the vectors too.
+            image_vectors: read the images' own vectors too; the version must have some.
+        """
+        wanted = None if file_names is None else pa.array(list(file_names), pa.string())
+        columns = ["member", "captions", "caption_model", *(["vectors"] if vectors else [])]
+        columns += [IMAGE_VECTOR] if image_vectors else []
+        for batch in self._scan(columns, filter=f"status = '{STATUS_OK}'"):
+            if wanted is not None:
+                names = pc.replace_substring_regex(batch.column("member"), r"(?s)^.*[/\\]", "")
+                batch = batch.filter(pc.is_in(names, wanted))
+            members, captions = batch.column("member"), batch.column("captions")
+            models = batch.column("caption_model")
+            of_rows: list[Any] = [None] * batch.num_rows
+            if vectors:
+                column = batch.column("vectors")
+                counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+                flat = column.flatten().flatten().to_numpy(zero_copy_only=False)
+                whole = flat.astype(np.float32).reshape(-1, self.identity.dim)
+                of_rows = np.split(whole, np.cumsum(counts)[:-1]) if len(counts) else []
+            own = batch.column(IMAGE_VECTOR).to_pylist() if image_vectors else []
+            for i in range(batch.num_rows):
+                vector = np.array(own[i], np.float32) if own and own[i] is not None else None
+                yield DescribedImage(
+                    members[i].as_py(), captions[i].as_py(), of_rows[i], models[i].as_py(), vector
+                )
+
+    def num_rows(self) -> int:
+        """Return the number of rows, ``ok`` and ``failed``."""
+        return int(self.dataset.count_rows())
+
+    def status_counts(self) -> dict[str, int]:
+        """Return the number of rows by ``status``; both keys are always there."""
+        counts: Counter[str] = Counter()
+        for batch in self._scan(["status"]):
+            counts.update(batch.column("status").to_pylist())
+        return {STATUS_OK: counts[STATUS_OK], STATUS_FAILED: counts[STATUS_FAILED]}
+
+    def failure_counts(self) -> dict[tuple[str, str], int]:
+        """Return the number of failed rows by stage and reason, most first."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for batch in self._scan(["failure"], filter=f"status = '{STATUS_FAILED}'"):
+            for failure in batch.column("failure").to_pylist():
+                counts[(failure["stage"], failure["reason"])] += 1
+        return dict(counts.most_common())
+
+    @again
+    def described(
+        self, content_sha256: str, caption_fingerprint: str
+    ) -> list[dict[str, Any]] | None:
+        """Return the variants of some image of this content, or None where there is none.
+
+        Args:
+            content_sha256: of the encoded image.
+            caption_fingerprint: how it must have been described.
+        """
+        condition = (
+            f"content_sha256 = {sql_text(content_sha256)} AND status = '{STATUS_OK}' "
+            f"AND caption_fingerprint = {sql_text(caption_fingerprint)}"
+        )
+        scanner = self.dataset.scanner(columns=["captions"], filter=condition, limit=1)
+        rows = scanner.to_table().column("captions").to_pylist()
+        return rows[0] if rows else None
+
+    def failure_samples(self, num_samples: int) -> list[dict[str, Any]]:
+        """Return the failures by stage and reason, most first, each with some of its rows."""
+        groups: dict[tuple[str, str], dict[str, Any]] = {}
+        for batch in self._scan(["uri", "failure"], filter=f"status = '{STATUS_FAILED}'"):
+            for row in batch.to_pylist():
+                failure = row["failure"]
+                key = failure["stage"], failure["reason"]
+                empty = {"stage": key[0], "reason": key[1], "rows": 0, "samples": []}
+                group = groups.setdefault(key, empty)
+                group["rows"] += 1
+                if len(group["samples"]) < num_samples:
+                    told = {"attempts": failure["attempts"], "detail": failure["detail"]}
+                    group["samples"].append({"uri": row["uri"], **told})
+        return sorted(groups.values(), key=lambda group: -group["rows"])
+
+    @again
+    def rows_of_shard(self, archive: str, shard: str) -> dict[str, RowState]:
+        """Return what there is of a shard's images, by id."""
+        condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
+        found: dict[str, RowState] = {}
+        columns = ["image_id", "unit_id", "status", "failure", "content_sha256", "member"]
+        for batch in self._scan(columns, filter=condition):
+            for row in batch.to_pylist():
+                failure = row["failure"]
+                found[row["image_id"]] = RowState(
+                    row["unit_id"],
+                    row["status"],
+                    0 if failure is None else failure["attempts"],
+                    row["content_sha256"],
+                    row["member"] == "",
+                )
+        return found
+
+    @again
+    def units_of(self, image_ids: Collection[str]) -> dict[str, str]:
+        """Return the unit of each image's row; ids without a row are left out."""
+        wanted = pa.array(image_ids, pa.string())
+        found: dict[str, str] = {}
+        for batch in self._scan(["image_id", "unit_id"]):
+            some = batch.filter(pc.is_in(batch.column("image_id"), wanted))
+            ids, units = some.column("image_id"), some.column("unit_id")
+            found.update(zip(ids.to_pylist(), units.to_pylist(), strict=True))
+        return found
+
+    def row_batches(self, caption_fingerprint: str) -> Iterator[RowBatch]:
+        """Yield, for all rows, what decides what a run does.
+
+        Args:
+            caption_fingerprint: rows done with another one are stale.
+        """
+        columns = {
+            "image_id": "image_id",
+            "archive": "archive",
+            "shard": "shard",
+            "shard_etag": "shard_etag",
+            "content_sha256": "content_sha256",
+            "attempts": "failure.attempts",
+            "is_ok": f"status = '{STATUS_OK}'",
+            "is_stale": f"caption_fingerprint != {sql_text(caption_fingerprint)}",
+            "is_shard": "member = ''",
+        }
+        for batch in self.dataset.scanner(columns=columns).to_batches():
+            yield RowBatch(*(batch.column(name) for name in RowBatch._fields))
+
+    def counts_by_shard(self) -> dict[tuple[str, str], Counter[str]]:
+        """Return, for each ``(archive, shard)``, the number of rows by status."""
+        counts: dict[tuple[str, str], Counter[str]] = {}
+        for batch in self._scan(["archive", "shard", "status"]):
+            groups = (
+                pa.table(batch)
+                .group_by(["archive", "shard", "status"])
+                .aggregate([([], "count_all")])
+            )
+            for row in groups.to_pylist():
+                counter = counts.setdefault((row["archive"], row["shard"]), Counter())
+                counter[row["status"]] += row["count_all"]
+        return counts
+
+    def num_stale(self, caption_fingerprint: str) -> int:
+        """Return the number of rows captioned with other settings than this fingerprint's."""
+        condition = (
+            f"status = '{STATUS_OK}' AND caption_fingerprint != {sql_text(caption_fingerprint)}"
+        )
+        return int(self.dataset.count_rows(filter=condition))
+
+    def num_double(self) -> int:
+        """Return the number of images with more than one row.
+
+        By the first 64 bits of the id, sixteenth by sixteenth of a large table: 8 bytes a row of
+        one part in memory.
+        """
+        digits = "0123456789abcdef" if self.num_rows() > _ROWS_AT_ONCE else " "
+        return sum(self._num_double_in(digit.strip()) for digit in digits)
+
+    def _num_double_in(self, first_digit: str) -> int:
+        condition = f"starts_with(image_id, '{first_digit}')" if first_digit else None
+        parts = [np.empty(0, np.uint64)]
+        for batch in self._scan(["image_id"], filter=condition):
+            heads = "".join(image_id[:16] for image_id in batch.column("image_id").to_pylist())
+            parts.append(np.frombuffer(bytes.fromhex(heads), ">u8").astype(np.uint64))
+        _, counts = np.unique(np.concatenate(parts), return_counts=True)
+        return int((counts > 1).sum())
+
+    def some_row(self, columns: Sequence[str]) -> dict[str, Any] | None:
+        """Return some image that is done, or None where there is none."""
+        condition = f"status = '{STATUS_OK}'"
+        scanner = self.dataset.scanner(columns=list(columns), filter=condition, limit=1)
+        found = scanner.to_table().to_pylist()
+        return found[0] if found else None
+
+    def rows(self, image_ids: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return rows by id, in no particular order; ids without a row are left out."""
+        if not image_ids:
+            return []
+        condition = f"image_id IN ({', '.join(sql_text(i) for i in image_ids)})"
+        table = self.dataset.to_table(columns=list(columns), filter=condition)
+        return list(table.to_pylist())
+
+    def _scan(self, columns: list[str], filter: str | None = None) -> Iterator[pa.RecordBatch]:
+        yield from self.dataset.scanner(columns=columns, filter=filter).to_batches()
+
+
+def sql_text(value: str) -> str:
+    """Return ``value`` as a text literal of Lance's filter language."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def open_session(index_cache_bytes: int | None = None) -> lance.Session:
+    """Return caches that versions of a table share.
+
+    Args:
+        index_cache_bytes: of opened indexes; None for Lance's own default.
+    """
+    if index_cache_bytes is None:
+        return lance.Session()
+    return lance.Session(index_cache_size_bytes=index_cache_bytes)
+
+
+def open_dataset(
+    location: TableLocation,
+    name: str,
+    version: int | str | None = None,
+    session: lance.Session | None = None,
+) -> lance.LanceDataset | None:
+    """Open one data set of a table, or return None where there is none.
+
+    Raises:
+        TableError: the store refuses, or there is no such version.
+    """
+    uri = location.dataset_uri(name)
+    try:
+        return again(lance.dataset)(
+            uri, version=version, storage_options=location.storage_options(), session=session
+        )
+    except (ValueError, OverflowError) as error:
+        # Lance 14 raises ValueError for a data set that is not there, for a version that is not
+        # there, and for much else: only the text tells.
+        message = " ".join(str(error).split())
+        if version is None and "was not found" in message:
+            return None
+        if version is not None:
+            raise TableError(
+                f"{location.uri} has no version {version!r}: skytext status {location.uri} lists "
+                "what there is"
+            ) from error
+        raise TableError(f"cannot open the table {location.uri}: {message}") from error
+    except OSError as error:
+        message = " ".join(str(error).split())[:300]
+        raise TableError(
+            f"cannot open the table {location.uri}: {message} (check the address, and the AWS_* "
+            "variables or profile)"
+        ) from error
+
+
+def _metadata(dataset: lance.LanceDataset) -> dict[str, str]:
+    metadata = dataset.schema.metadata or {}
+    return {key.decode(): value.decode(errors="replace") for key, value in metadata.items()}
+
+
+def _check_schema(uri: str, schema: pa.Schema, dim: int) -> None:
+    expected = images_schema(dim)
+    missing = [field.name for field in expected if field.name not in schema.names]
+    if missing:
+        raise TableError(
+            f"{uri} is of another schema (no column {', '.join(missing)}): caption into a new table"
+        )

@@ -1,0 +1,1 @@
+"""The indexes of a table: built, measured, kept if they find enough."""

@@ -1,0 +1,76 @@
+"""An index on the images' own vectors, for tables too large to score row by row."""
+
+from __future__ import annotations
+
+from skytext.config.index import IndexConfig
+from skytext.table.compaction import merge_fragments
+from skytext.table.image_vector_column import (
+    IMAGE_VECTOR_INDEX,
+    find_image_identity,
+    num_with_vector,
+)
+from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.index_facts import VectorIndexFacts, forget_facts, index_names, read_facts
+from skytext.table.indexes.measured_build import build_measured, memory_bytes
+from skytext.table.indexes.measured_columns import ImageVectors
+from skytext.table.indexes.vector_index import VectorPlan, choose_plan
+
+
+def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFacts | None:
+    """Build or refresh the index on a table's image vectors, at its latest version.
+
+    It follows the settings of ``index`` as the descriptions' does, and is measured as that is;
+    where none is wanted, one that is there goes.
+
+    Returns:
+        What it was measured to find; None where search is exact, or there are no image vectors.
+
+    Raises:
+        TableError: somebody else made the column.
+        CommitConflictError: a run got in between.
+        IndexRecallError: it finds too little, and was dropped.
+    """
+    latest = ImagesTable.open(table.location)
+    identity = find_image_identity(latest)
+    if identity is None:
+        return None
+    _, num_rows = num_with_vector(latest)
+    wanted = config.vector == "always" or (
+        config.vector == "auto" and num_rows >= config.exact_below_rows
+    )
+    if not wanted or num_rows == 0:
+        if IMAGE_VECTOR_INDEX in index_names(latest.dataset):
+            forget_facts(latest.dataset, IMAGE_VECTOR_INDEX)
+            latest.dataset.drop_index(IMAGE_VECTOR_INDEX)
+        return None
+    # Before it is built: an index is measured on the fragments that it is searched with.
+    merge_fragments(latest.dataset)
+    return build_measured(
+        ImagesTable.open(table.location),
+        config,
+        _plan(num_rows, identity.dim, config),
+        num_rows,
+        index=IMAGE_VECTOR_INDEX,
+        what="the index on image vectors",
+        build=_build,
+        column_of=ImageVectors,
+    )
+
+
+def image_index_facts(table: ImagesTable) -> VectorIndexFacts | None:
+    """Return what is known of the index on image vectors; None where searches use none."""
+    return read_facts(table.dataset, IMAGE_VECTOR_INDEX)
+
+
+def _plan(num_rows: int, dim: int, config: IndexConfig) -> VectorPlan:
+    # RaBitQ, which Lance refuses for a dimension that is no multiple of 8. Whoever names it means
+    # the descriptions, whose dimension is another: "auto" is RaBitQ where it can be, and else
+    # scalar quantisation, which takes any.
+    kind = "auto" if config.kind == "IVF_RQ" else config.kind
+    return choose_plan(num_rows, dim, config.model_copy(update={"kind": kind}), memory_bytes())
+
+
+def _build(table: ImagesTable, plan: VectorPlan) -> None:
+    table.dataset.create_index(
+        IMAGE_VECTOR, plan.kind, name=IMAGE_VECTOR_INDEX, replace=True, **plan.options()
+    )

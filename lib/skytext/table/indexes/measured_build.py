@@ -1,0 +1,90 @@
+"""Build a vector index, measure what it finds, and keep it only if that is enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import lance
+
+from skytext.config.index import IndexConfig
+from skytext.errors import IndexRecallError
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import VectorIndexFacts, forget_facts, store_facts
+from skytext.table.indexes.index_recall import Column, Measured, measure_index
+from skytext.table.indexes.vector_index import VectorPlan
+
+
+def build_measured(
+    table: ImagesTable,
+    config: IndexConfig,
+    plan: VectorPlan,
+    num_rows: int,
+    *,
+    index: str,
+    what: str,
+    build: Callable[[ImagesTable, VectorPlan], None],
+    column_of: Callable[[ImagesTable], Column],
+) -> VectorIndexFacts:
+    """Build one of a table's vector indexes, and store what it was measured to find.
+
+    Args:
+        table: its latest version.
+        config: what the index must find, and settings that are given.
+        plan: how it is built.
+        num_rows: images in it.
+        index: its name.
+        what: what it is called in the error.
+        build: builds it on the table's latest version, and commits it.
+        column_of: returns what is searched in a version that has the index.
+
+    Raises:
+        IndexRecallError: it finds too little, and was dropped.
+    """
+    # Before the build: one that is ended leaves an index that is known not to be measured.
+    forget_facts(table.dataset, index)
+    build(table, plan)
+    built = ImagesTable.open(table.location)
+    num_partitions = _num_partitions(built.dataset, index)
+    measured = measure_index(column_of(built), config, num_partitions)
+    if measured.recall < config.min_recall:
+        built.dataset.drop_index(index)
+        raise IndexRecallError(
+            f"{what} ({plan.kind}, {num_partitions} partitions) finds {_found(measured)}, less "
+            f"than index.min_recall {config.min_recall:g}: it was dropped, nothing was promoted; "
+            "give it more bits or partitions, or another index.kind"
+        )
+    facts = VectorIndexFacts(
+        kind=plan.kind,
+        num_partitions=num_partitions,
+        num_bits=plan.num_bits,
+        nprobes=measured.probing.nprobes,
+        refine_factor=measured.probing.refine_factor,
+        recall_at_10=round(measured.recall, 4),
+        num_queries=measured.num_queries,
+        num_rows=num_rows,
+        search_effort=measured.probing.effort,
+    )
+    store_facts(built.dataset, facts, index)
+    return facts
+
+
+def memory_bytes() -> int:
+    """Return how much memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _found(measured: Measured) -> str:
+    probing = measured.probing
+    looked = f"nprobes {probing.nprobes}"
+    if probing.effort is not None:
+        looked = f"search_effort {probing.effort:g}"
+    return (
+        f"{measured.recall:.3f} of the ten nearest images with {looked} "
+        f"and refine_factor {probing.refine_factor}"
+    )
+
+
+def _num_partitions(dataset: lance.LanceDataset, index: str) -> int:
+    """Return how many there are: Lance makes fewer than were asked for where vectors are few."""
+    return int(dataset.stats.index_stats(index)["indices"][0]["num_partitions"])

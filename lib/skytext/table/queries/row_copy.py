@@ -1,0 +1,248 @@
+"""What searches fetch of a version's rows, from the table or from a copy on this machine's disk.
+
+A search fetches some forty rows from anywhere in the table: its candidates' vectors, and what its
+hits tell. Lance reads every one of them by itself, from object storage with a request each. A copy
+is mapped into memory, where a row is found without a call: as exact, for 11 kB of disk an image of
+five long variants, vectors of 384 numbers (docs/benchmarks.md).
+
+One Arrow file a fragment, named by the files that hold these columns of it, which never change: a
+later version copies only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock
+from lance import LanceDataset, LanceFragment
+from numpy.typing import NDArray
+
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.queries.caption_queries import (
+    Floats,
+    RowIds,
+    Variants,
+    take,
+    take_variants,
+)
+from skytext.table.queries.hit_column import HIT, HitRow, read_hits
+
+_COLUMNS = ["vectors", HIT]
+# A file that is being written; whoever holds the folder's lock may remove it.
+_UNFINISHED = ".unfinished"
+# 8 MB at five vectors of 384 numbers: what is looked for in a batch lies in few pages.
+_ROWS_A_BATCH = 1024
+
+
+class Rows:
+    """What searches fetch of a version's rows.
+
+    Args:
+        table: the version.
+    """
+
+    def __init__(self, table: ImagesTable) -> None:
+        self._table = table
+        self._copy: RowCopy | None = None
+
+    @property
+    def are_copied(self) -> bool:
+        """Whether they are read from a copy."""
+        return self._copy is not None
+
+    def use(self, copy: RowCopy) -> None:
+        """Read from a copy of this version from now on; searches under way may go on meanwhile."""
+        self._copy = copy
+
+    def variants(self, ids: RowIds) -> Variants:
+        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        copy = self._copy
+        return take_variants(self._table, ids) if copy is None else copy.variants(ids)
+
+    def hits(self, ids: RowIds) -> list[HitRow]:
+        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        copy = self._copy
+        if copy is not None:
+            return copy.hits(ids)
+        return list(read_hits(take(self._table, ids, [HIT]).column(HIT).to_pylist()))
+
+
+class _Batch(NamedTuple):
+    """Some rows in a mapped file: nothing of it is read before it is looked at.
+
+    Attributes:
+        ids: row ids, ascending, shape (rows,).
+        ends: where each row's variants start and end, shape (rows + 1,).
+        vectors: float32, shape (variants, dim).
+        hits: strings, shape (rows,).
+    """
+
+    ids: RowIds
+    ends: NDArray[np.int32]
+    vectors: Floats
+    hits: pa.Array
+
+
+class RowCopy:
+    """The rows of one version that are done, mapped into memory. Threads may share it.
+
+    Args:
+        files: that `copy_rows` made.
+        dim: numbers a vector.
+    """
+
+    def __init__(self, files: list[Path], dim: int) -> None:
+        self._dim = dim
+        self._batches = [batch for path in files for batch in _map(path, dim)]
+        self._batches.sort(key=lambda batch: int(batch.ids[0]))
+        self._firsts = np.array([batch.ids[0] for batch in self._batches], np.uint64)
+
+    def variants(self, ids: RowIds) -> Variants:
+        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        here, found = [], []
+        for i, batch, place in self._places(ids):
+            vectors = batch.vectors[batch.ends[place] : batch.ends[place + 1]]
+            if len(vectors):
+                here.append(i)
+                found.append(vectors)
+        if not found:
+            nothing = np.empty((0, self._dim), np.float32)
+            return Variants(ids[:0], nothing, np.empty(0, np.intp))
+        counts = np.array([len(vectors) for vectors in found], np.intp)
+        return Variants(ids[here], np.concatenate(found), np.cumsum(counts) - counts)
+
+    def hits(self, ids: RowIds) -> list[HitRow]:
+        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        texts = [batch.hits[place].as_py() for _, batch, place in self._places(ids)]
+        return list(read_hits(texts))
+
+    def _places(self, ids: RowIds) -> Iterator[tuple[int, _Batch, int]]:
+        """Yield the place of an id among ``ids``, and where its row is, for rows that are here."""
+        numbers = np.searchsorted(self._firsts, ids, side="right") - 1
+        offsets = ids - self._firsts[numbers] if len(self._firsts) else ids
+        places = zip(numbers.tolist(), offsets.tolist(), ids, strict=True)
+        for i, (number, place, row_id) in enumerate(places):
+            if number < 0:
+                continue
+            batch = self._batches[number]
+            if place >= len(batch.ids) or batch.ids[place] != row_id:
+                # Rows before it failed, or were deleted.
+                place = int(batch.ids.searchsorted(row_id))
+                if place == len(batch.ids) or batch.ids[place] != row_id:
+                    continue
+            yield i, batch, place
+
+
+def copy_rows(
+    table: ImagesTable, folder: Path, is_wanted: Callable[[], bool] = lambda: True
+) -> RowCopy | None:
+    """Copy what is missing of a version's rows, and remove what it does not need.
+
+    Processes may share a folder: one copies, the others wait for it. What another version has
+    mapped stays readable for it.
+
+    Args:
+        table: the version.
+        folder: on a local disk; each table has a folder of its own in it.
+        is_wanted: asked between batches of rows.
+
+    Returns:
+        The copy; None where it was no longer wanted.
+
+    Raises:
+        OSError: it cannot be written, or the store does not answer.
+    """
+    own = folder / hashlib.sha256(table.location.uri.encode()).hexdigest()[:16]
+    own.mkdir(parents=True, exist_ok=True)
+    fields = _field_ids(table.dataset)
+    with FileLock(own / "lock"):
+        # Whoever waited may have been overtaken: what a later version has copied is not to go.
+        if not is_wanted():
+            return None
+        fragments = {
+            _name(fragment, fields): fragment for fragment in table.dataset.get_fragments()
+        }
+        for path in own.iterdir():
+            if path.name != "lock" and path.name not in fragments:
+                path.unlink()
+        for name, fragment in fragments.items():
+            if not (own / name).exists() and not _write(table, fragment, own / name, is_wanted):
+                return None
+        # Mapped while it is locked: the next version may not need all of these.
+        return RowCopy([own / name for name in fragments], table.identity.dim)
+
+
+def _field_ids(dataset: LanceDataset) -> list[int]:
+    """Return Lance's ids of the columns, and of what they are made of."""
+    found = []
+    fields = [field for field in dataset.lance_schema.fields() if field.name() in _COLUMNS]
+    while fields:
+        field = fields.pop()
+        found.append(field.id())
+        fields.extend(field.children())
+    return sorted(found)
+
+
+def _name(fragment: LanceFragment, fields: list[int]) -> str:
+    """Return the file of a fragment: by all that decides which rows are in it, and what they hold.
+
+    Files of other columns do not, so that images may be embedded without a copy anew.
+    """
+    metadata = fragment.metadata.to_json()
+    files = [file for file in metadata["files"] if not set(fields).isdisjoint(file["fields"])]
+    of_rows = [metadata.get(key) for key in ("id", "deletion_file", "overlays", "row_id_meta")]
+    made_of = [_COLUMNS, fields, files, of_rows]
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
+    return f"{digest.hexdigest()[:32]}.arrow"
+
+
+def _write(
+    table: ImagesTable, fragment: LanceFragment, path: Path, is_wanted: Callable[[], bool]
+) -> bool:
+    """Write the file of a fragment, all of it or nothing; return whether it was wanted so long."""
+    unfinished = path.with_suffix(_UNFINISHED)
+    scanner = table.dataset.scanner(
+        columns=_COLUMNS, with_row_id=True, fragments=[fragment], batch_size=_ROWS_A_BATCH
+    )
+    try:
+        with unfinished.open("wb") as file:
+            with pa.ipc.new_file(file, scanner.projected_schema) as writer:
+                for batch in scanner.to_batches():
+                    if not is_wanted():
+                        return False
+                    # Only an image that is done has vectors.
+                    done = batch.filter(pc.is_valid(batch.column("vectors")))
+                    if done.num_rows:
+                        writer.write_batch(done)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return True
+
+
+def _map(path: Path, dim: int) -> Iterator[_Batch]:
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    except pa.ArrowInvalid:
+        # Damaged: the next try is to write it again, and not to fail for ever.
+        path.unlink(missing_ok=True)
+        raise
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
+        lists = batch.column("vectors")
+        yield _Batch(
+            ids=batch.column("_rowid").to_numpy(),
+            ends=lists.offsets.to_numpy(),
+            vectors=lists.values.values.to_numpy().reshape(-1, dim),
+            hits=batch.column(HIT),
+        )

@@ -1,0 +1,65 @@
+"""The ``runs`` data set: configuration, counts, timings and versions of each run."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from skytext.table.images_dataset import open_dataset
+from skytext.table.location import RUNS, TableLocation
+from skytext.table.schema import RUNS as RUNS_SCHEMA
+from skytext.table.store_retry import again
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run, as it stands in ``runs``."""
+
+    run_id: str
+    command: str
+    state: str
+    started_at: dt.datetime
+    ended_at: dt.datetime | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    timings_s: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    table_version: int | None = None
+
+
+_JSON_FIELDS = ("config", "counts", "timings_s", "versions")
+
+
+@again
+def record_run(location: TableLocation, run: RunRecord) -> None:
+    """Append a run's record; one that is there twice counts once."""
+    row = {name: getattr(run, name) for name in RUNS_SCHEMA.names}
+    row |= {name: json.dumps(row[name], sort_keys=True) for name in _JSON_FIELDS}
+    lance.write_dataset(
+        pa.Table.from_pylist([row], schema=RUNS_SCHEMA),
+        location.dataset_uri(RUNS),
+        mode="append",
+        storage_options=location.storage_options(),
+    )
+
+
+def last_runs(location: TableLocation, limit: int) -> list[RunRecord]:
+    """Return the latest runs, the last one first.
+
+    A run is recorded when it starts and when it is done; of one that did not get there, the state
+    is ``started``.
+    """
+    dataset = open_dataset(location, RUNS)
+    if dataset is None:
+        return []
+    found: dict[str, RunRecord] = {}
+    for row in dataset.to_table().to_pylist():
+        run = RunRecord(**{**row, **{name: json.loads(row[name]) for name in _JSON_FIELDS}})
+        if run.run_id not in found or run.ended_at is not None:
+            found[run.run_id] = run
+    return sorted(found.values(), key=lambda run: run.started_at, reverse=True)[:limit]

@@ -1,0 +1,217 @@
+"""Arrow schemas and column names of every stage.
+
+Three shapes travel through the job:
+
+* a *sample* row (``SAMPLE``): one image on its way, encoded bytes included;
+* a *unit* row (``unit_schema``): a run of samples of one shard as one Ray Data row, so that
+  Ray neither splits nor merges it; the unit is what is written, recorded and repeated;
+* an *images* row (``images_schema``): what the table keeps, without the bytes.
+
+Geography follows STAC 1.0: ``datetime``, ``bbox``, ``gsd``, ``collection``.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+FORMAT_VERSION = 3
+"""Version of the table format; stored in the table's metadata as ``skytext.format_version``."""
+
+# Lance 14 writes 2.2 where nothing is said. There a column of one value, as the variants' finish
+# reason is, keeps its lists' lengths in one piece a page: two megabytes to read for every row
+# fetched, 4.0 ms instead of 1.0 for the captions of ten hits (docs/benchmarks.md).
+FILE_VERSION = "2.1"
+STATUS_OK = "ok"
+STATUS_FAILED = "failed"
+
+BBOX = pa.struct(
+    [
+        pa.field("west", pa.float64()),
+        pa.field("south", pa.float64()),
+        pa.field("east", pa.float64()),
+        pa.field("north", pa.float64()),
+    ]
+)
+"""Degrees, EPSG:4326. ``west > east`` crosses the antimeridian."""
+
+FAILURE = pa.struct(
+    [
+        pa.field("stage", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("attempts", pa.int32()),
+    ]
+)
+
+VARIANT = pa.struct(
+    [
+        pa.field("one_sentence", pa.string()),
+        pa.field("feature", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("finish_reason", pa.string()),
+    ]
+)
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+# What the source says of an image: the same columns from the reader to the table.
+SOURCE_FIELDS: list[pa.Field] = [
+    pa.field("image_id", pa.string(), nullable=False),
+    pa.field("archive", pa.string(), nullable=False),
+    pa.field("shard", pa.string(), nullable=False),
+    pa.field("member", pa.string(), nullable=False),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("byte_offset", pa.int64()),
+    pa.field("byte_length", pa.int64()),
+    # Where the shard is a Parquet file, instead of the offset.
+    pa.field("row_group", pa.int64()),
+    pa.field("row", pa.int64()),
+    pa.field("shard_etag", pa.string()),
+    pa.field("datetime", TIMESTAMP),
+    pa.field("bbox", BBOX),
+    pa.field("gsd", pa.float64()),
+    pa.field("collection", pa.string()),
+]
+
+# Found out by looking at the image.
+PIXEL_FIELDS: list[pa.Field] = [
+    pa.field("content_sha256", pa.string()),
+    pa.field("width_px", pa.int32()),
+    pa.field("height_px", pa.int32()),
+    pa.field("format", pa.string()),
+]
+
+# How the captions were made, and what they cost.
+CAPTION_FIELDS: list[pa.Field] = [
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("failure", FAILURE),
+    pa.field("captions", pa.list_(VARIANT)),
+    pa.field("num_variants", pa.int32()),
+    pa.field("text", pa.string()),
+    pa.field("caption_fingerprint", pa.string()),
+    pa.field("caption_model", pa.string()),
+    pa.field("caption_model_revision", pa.string()),
+    pa.field("prompt_id", pa.string()),
+    pa.field("engine_version", pa.string()),
+    pa.field("caption_device", pa.string()),
+    pa.field("caption_precision", pa.string()),
+    pa.field("caption_attempts", pa.int32()),
+    pa.field("num_prompt_tokens", pa.int32()),
+    pa.field("num_cached_tokens", pa.int32()),
+    pa.field("num_output_tokens", pa.int32()),
+]
+
+EMBEDDING_FIELDS: list[pa.Field] = [
+    pa.field("embedding_fingerprint", pa.string()),
+    pa.field("embedding_model", pa.string()),
+    pa.field("embedding_model_revision", pa.string()),
+    pa.field("embedding_device", pa.string()),
+    pa.field("embedding_precision", pa.string()),
+    pa.field("num_truncated_variants", pa.int32()),
+]
+
+# What is known of an image that has a row already, which this one is to replace; both null where
+# it has none.
+REPLACE_FIELDS: list[pa.Field] = [
+    pa.field("replaces_unit", pa.string()),
+    pa.field("earlier_attempts", pa.int32()),
+]
+
+RUN_FIELDS: list[pa.Field] = [
+    # Names the commit's smallest piece, of all runs: what makes a commit idempotent is in the data.
+    pa.field("unit_id", pa.string(), nullable=False),
+    pa.field("run_id", pa.string(), nullable=False),
+    pa.field("created_at", TIMESTAMP, nullable=False),
+]
+
+# ``metadata`` is JSON text on its way and becomes an Arrow JSON column in the table.
+SAMPLE = pa.schema(
+    [
+        *SOURCE_FIELDS,
+        pa.field("metadata", pa.string()),
+        *PIXEL_FIELDS,
+        *REPLACE_FIELDS,
+        pa.field("data", pa.large_binary()),
+        pa.field("failure", FAILURE),
+    ]
+)
+"""One image between the reader and the captioner. ``data`` is null once ``failure`` is not."""
+
+CAPTIONED = pa.schema(
+    [
+        *SOURCE_FIELDS,
+        pa.field("metadata", pa.string()),
+        *PIXEL_FIELDS,
+        *REPLACE_FIELDS,
+        *CAPTION_FIELDS,
+    ]
+)
+"""One image behind the captioner: the bytes are gone, the captions are there."""
+
+
+def embedded(dim: int) -> pa.Schema:
+    """One image behind the embedder: ``CAPTIONED`` and one unit vector a variant."""
+    return pa.schema(
+        [*CAPTIONED, pa.field("vectors", pa.list_(pa.list_(pa.float32(), dim))), *EMBEDDING_FIELDS]
+    )
+
+
+def unit_schema(samples: pa.Schema) -> pa.Schema:
+    """A run of samples of one shard as one row.
+
+    ``samples`` may be empty: a shard all of whose images are in the table already still
+    reports what it listed.
+    """
+    return pa.schema(
+        [
+            pa.field("unit_id", pa.string(), nullable=False),
+            pa.field("archive", pa.string(), nullable=False),
+            pa.field("shard", pa.string(), nullable=False),
+            # Counts that every later stage passes on untouched.
+            pa.field("num_listed", pa.int64(), nullable=False),
+            pa.field("num_skipped", pa.int64(), nullable=False),
+            pa.field("num_gone_ok", pa.int64(), nullable=False),
+            pa.field("num_gone_failed", pa.int64(), nullable=False),
+            pa.field("removes", pa.list_(pa.string()), nullable=False),
+            pa.field("shard_bytes_read", pa.int64(), nullable=False),
+            pa.field("samples", pa.list_(pa.struct(list(samples))), nullable=False),
+        ]
+    )
+
+
+def images_schema(dim: int) -> pa.Schema:
+    """The ``images`` table: one row an image, ``ok`` or ``failed``.
+
+    Args:
+        dim: length of one embedding vector; float32, unit length.
+    """
+    return pa.schema(
+        [
+            *SOURCE_FIELDS,
+            pa.field("metadata", pa.json_()),
+            *PIXEL_FIELDS,
+            *CAPTION_FIELDS,
+            pa.field("vectors", pa.list_(pa.list_(pa.float32(), dim))),
+            *EMBEDDING_FIELDS,
+            *RUN_FIELDS,
+            # Once more what a search tells of an image, as one text: `queries.hit_column`.
+            pa.field("hit", pa.string()),
+        ]
+    )
+
+
+RUNS = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("command", pa.string(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("started_at", TIMESTAMP, nullable=False),
+        pa.field("ended_at", TIMESTAMP),
+        pa.field("config", pa.string()),
+        pa.field("counts", pa.string()),
+        pa.field("timings_s", pa.string()),
+        pa.field("versions", pa.string()),
+        pa.field("table_version", pa.int64()),
+    ]
+)
+"""The ``runs`` table: configuration, counts, timings and versions of each run, as JSON texts."""

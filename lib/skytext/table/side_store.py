@@ -1,0 +1,187 @@
+"""What a table keeps beside its data sets: claims, records of staged units, the manifest.
+
+Small objects under ``T/state/``, written whole or not at all, through the same client library
+(Rust's object_store) that Lance writes the data sets with: where Lance can commit safely, these
+can be created safely.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from skytext.errors import JobError
+from skytext.table.location import TableLocation
+from skytext.table.store_retry import again
+
+_STATE = "state"
+_RETRY: Any = {
+    "max_retries": 8,
+    "retry_timeout": timedelta(seconds=90),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=200),
+        "max_backoff": timedelta(seconds=10),
+        "base": 2,
+    },
+}
+_DELETE_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StateStore:
+    """The small objects of one table, by path relative to ``T/state``.
+
+    Attributes:
+        location: the table.
+    """
+
+    location: TableLocation
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write an object that is not there yet; return False where there was another already.
+
+        Of several that try at once exactly one gets True. The data must be unlike anybody else's:
+        an equal object is our own, of a request whose answer was lost and that was sent again.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        try:
+            _put(self._store(writing=True), path, data, mode="create")
+        except AlreadyExistsError:
+            return self.get(path) == data
+        except (BaseError, OSError) as error:
+            raise self._refused("write", path, error) from error
+        return True
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object, in place of any other.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        try:
+            _put(self._store(writing=True), path, data, mode="overwrite")
+        except (BaseError, OSError) as error:
+            raise self._refused("write", path, error) from error
+
+    def get(self, path: str) -> bytes | None:
+        """Return an object's bytes, or None where there is none.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        if self._is_missing():
+            return None
+        try:
+            return _get(self._store(), path)
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise self._refused("read", path, error) from error
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the paths of the objects under a prefix (a folder), in no particular order.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        if self._is_missing():
+            return
+        try:
+            yield from _list(self._store(), prefix)
+        except (BaseError, OSError) as error:
+            raise self._refused("list", prefix, error) from error
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects; those that are gone already are no error.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        for start in range(0, len(paths), _DELETE_AT_ONCE):
+            some = list(paths[start : start + _DELETE_AT_ONCE])
+            try:
+                _delete(self._store(writing=True), some)
+            except FileNotFoundError:
+                for path in some:
+                    self._delete_one(path)
+            except (BaseError, OSError) as error:
+                raise self._refused("delete", some[0], error) from error
+
+    def _delete_one(self, path: str) -> None:
+        try:
+            _delete(self._store(), path)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise self._refused("delete", path, error) from error
+
+    def _is_missing(self) -> bool:
+        return self.location.is_local and not Path(self.location.uri, _STATE).is_dir()
+
+    def _store(self, *, writing: bool = False) -> ObjectStore:
+        if self.location.is_local and writing:
+            Path(self.location.uri, _STATE).mkdir(parents=True, exist_ok=True)
+        return _open(self.location)
+
+    def _refused(self, verb: str, path: str, error: Exception) -> JobError:
+        what = " ".join(str(error).split())[:300]
+        return JobError(
+            f"cannot {verb} {self.location.uri}/{_STATE}/{path}: {what} (what is committed stays; "
+            "run the same command again to go on)"
+        )
+
+
+@again
+def _put(
+    store: ObjectStore, path: str, data: bytes, *, mode: Literal["create", "overwrite"]
+) -> None:
+    obstore.put(store, path, data, mode=mode, use_multipart=False)
+
+
+@again
+def _get(store: ObjectStore, path: str) -> bytes:
+    return bytes(obstore.get(store, path).bytes())
+
+
+@again
+def _list(store: ObjectStore, prefix: str) -> list[str]:
+    return [entry["path"] for page in obstore.list(store, prefix) for entry in page]
+
+
+@again
+def _delete(store: ObjectStore, paths: str | list[str]) -> None:
+    obstore.delete(store, paths)
+
+
+@functools.lru_cache(maxsize=8)
+def _open(location: TableLocation) -> ObjectStore:
+    return open_store(location, _STATE)
+
+
+def open_store(location: TableLocation, folder: str) -> ObjectStore:
+    """Open a folder of a table with the credentials and the endpoint that Lance uses.
+
+    Args:
+        location: the table.
+        folder: relative to it; a local one must be there.
+    """
+    if location.is_local:
+        return LocalStore(Path(location.uri, folder))
+    options: Any = location.storage_options()
+    client: Any = {"timeout": timedelta(seconds=30)}
+    if options.pop("allow_http", None):
+        client["allow_http"] = True
+    store: ObjectStore = from_url(
+        f"{location.uri}/{folder}", config=options, client_options=client, retry_config=_RETRY
+    )
+    return store

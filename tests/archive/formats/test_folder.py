@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.archive import (
+    ChangedError,
+    ReadLimits,
+    Shard,
+    ShardCounts,
+    discover,
+    fetch_image,
+    image_id,
+    list_members,
+    read_shard,
+)
+from skytext.errors import Reason, SourceError
+from tests.archive.formats.tars import make_tar
+from tests.archive.formats.test_by_format import assert_same
+
+
+def write(root: Path, files: dict[str, bytes | dict[str, Any]]) -> list[Shard]:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return discover([str(root)])
+
+
+def paths(shards: list[Shard]) -> list[str]:
+    return [shard.path for shard in shards]
+
+
+def test_every_folder_with_images_is_a_shard(tmp_path: Path) -> None:
+    files = {"x.jpg": b"1", "n/y.PNG": b"2", "n/s.tar": make_tar([("a.jpg", b"3")]), "t/a.txt": b""}
+    shards = write(tmp_path / "aerial", {**files, "__MACOSX/z.jpg": b"", "n/._y.PNG": b""})
+    assert paths(shards) == ["./", "n/", "n/s.tar"]
+    root, north, _ = shards
+    assert root.uri == f"{(tmp_path / 'aerial').as_uri()}/"
+    assert north.size_bytes == 1
+    (one,) = read_shard(root)
+    assert one.image_id == image_id("aerial", "./", "x.jpg", 0)
+    (two,) = read_shard(north)
+    assert (two.shard, two.member, two.data) == ("n/", "y.PNG", b"2")
+    assert two.uri == (tmp_path / "aerial/n/y.PNG").as_uri()
+    assert (two.byte_offset, two.byte_length) == (0, 1)
+    for shard in shards:
+        assert_same(shard)
+
+
+def test_sidecars_belong_to_images_as_in_a_tar(tmp_path: Path) -> None:
+    files: dict[str, bytes | dict[str, Any]] = {
+        "a.json": {"v": "shared"},
+        "a.nir.json": {"v": "own"},
+        "a.nir.png": b"1",
+        "a.rgb.png": b"2",
+        "a-b.jpg": b"3",
+        "b.jpg": b"4",
+        "b.txt": b"a ship",
+        "c.csv": b"",
+    }
+    (shard,) = write(tmp_path, files)
+    counts = ShardCounts()
+    samples = {s.member: json.loads(s.metadata or "{}") for s in read_shard(shard, counts=counts)}
+    assert list(samples) == ["a-b.jpg", "a.nir.png", "a.rgb.png", "b.jpg"]
+    assert samples["a-b.jpg"] == {}
+    assert samples["a.nir.png"] == {"v": "own"}
+    assert samples["a.rgb.png"] == {"v": "shared"}
+    assert samples["b.jpg"] == {"txt": "a ship"}
+    assert counts == ShardCounts(num_ok=4, num_sidecars=3, num_ignored=1)
+
+
+def test_adding_a_file_changes_the_folder_and_no_other_image(tmp_path: Path) -> None:
+    (before,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
+    old = {m.image_id: m for m in list_members(before)}
+    assert discover([str(tmp_path)]) == [before]
+    (after,) = write(tmp_path, {"aa.jpg": b"3"})
+    new = {m.image_id: m for m in list_members(after)}
+    assert after.etag != before.etag
+    assert len(new) == 3
+    assert all(new[image_id] == member for image_id, member in old.items())
+    (changed,) = write(tmp_path, {"a.json": {"v": 1}})
+    assert changed.etag != after.etag
+    os.utime(tmp_path / "a.jpg", ns=(1, 1))
+    assert discover([str(tmp_path)])[0].etag != changed.etag
+
+
+def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"3" * 100, "d.jpg": b"4"})
+    samples = read_shard(shard, limits=ReadLimits(max_member_bytes=10))
+    assert next(samples).data == b"1"
+    (tmp_path / "b.jpg").unlink()
+    rest = list(samples)
+    reasons = [s.failure.reason if s.failure else None for s in rest]
+    assert reasons[1:] == [Reason.MEMBER_TOO_LARGE, None]
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    failed = [s for s in read_shard(shard) if s.failure is not None]
+    assert [s.member for s in failed] == ["link.jpg"]
+    assert failed[0].failure is not None
+    assert "vanished" in failed[0].failure.detail
+
+
+def test_a_folder_that_vanished_is_one_failure(tmp_path: Path) -> None:
+    (shard,) = write(tmp_path / "d", {"a.jpg": b"1"})
+    (tmp_path / "d/a.jpg").unlink()
+    for _ in range(2):
+        (member,) = assert_same(shard)
+        assert member.image_id == image_id("d", "./", "", 0)
+        assert member.failure is not None
+        if (tmp_path / "d").exists():
+            (tmp_path / "d").rmdir()
+
+
+def test_odd_names_are_read(tmp_path: Path) -> None:
+    names = ["a b#c%20.jpg", "ü 🛰.png", "what?.tif", "[1]*.webp"]
+    (shard,) = write(tmp_path, dict.fromkeys(names, b"x"))
+    with open(os.path.join(os.fsencode(tmp_path), b"sch\xf6n.jpg"), "wb") as file:
+        file.write(b"x")
+    samples = list(read_shard(shard))
+    assert sorted(s.member for s in samples) == sorted([*names, r"sch\xf6n.jpg"])
+    for sample in samples:
+        data = fetch_image(sample.uri, sample.member, byte_offset=0, byte_length=1)
+        assert data == sample.data == b"x"
+        sample.uri.encode()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "*.jpg", "*"])
+def test_images_are_named_by_their_folder(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {"a.jpg": b"1"})
+    with pytest.raises(SourceError, match="name the folder"):
+        discover([f"{tmp_path}/{name}"])
+
+
+def test_a_fetched_image_is_the_one_that_was_read(tmp_path: Path) -> None:
+    (shard,) = write(tmp_path, {"a.jpg": b"1234"})
+    (sample,) = read_shard(shard)
+    place = {"byte_offset": sample.byte_offset, "byte_length": sample.byte_length}
+    assert fetch_image(sample.uri, sample.member, etag=sample.shard_etag, **place) == b"1234"
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    with pytest.raises(OSError, match="changed"):
+        fetch_image(sample.uri, sample.member, etag=sample.shard_etag, **place)
+
+
+def test_a_folder_in_a_bucket(s3: Any) -> None:
+    s3.create_bucket(Bucket="loose")
+    for name in ("a.jpg", "b.jpg", "b.json", "north/c.png", "north/deep/d.jpg"):
+        body = b'{"gsd": 2}' if name.endswith("json") else name.encode() * 1000
+        s3.put_object(Bucket="loose", Key=f"x/{name}", Body=body)
+    shards = discover(["s3://loose/x"])
+    assert paths(shards) == ["./", "north/", "north/deep/"]
+    assert [shard.uri for shard in shards][:2] == ["s3://loose/x/", "s3://loose/x/north/"]
+    samples = list(read_shard(shards[0]))
+    assert [(s.member, s.gsd) for s in samples] == [("a.jpg", None), ("b.jpg", 2.0)]
+    for sample in samples:
+        assert sample.data == sample.member.encode() * 1000
+        place = {"byte_offset": 0, "byte_length": sample.byte_length, "etag": sample.shard_etag}
+        assert fetch_image(sample.uri, sample.member, **place) == sample.data
+    for shard in shards:
+        assert_same(shard)
+    s3.put_object(Bucket="loose", Key="x/a.jpg", Body=b"new")
+    with pytest.raises(ChangedError, match="gone, or changed since"):
+        fetch_image(
+            samples[0].uri, "a.jpg", byte_offset=0, byte_length=3, etag=samples[0].shard_etag
+        )
+    assert discover(["s3://loose/x"])[0].etag != shards[0].etag

@@ -1,0 +1,519 @@
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import pickle
+import tarfile
+import tracemalloc
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from skytext.archive import (
+    ReadLimits,
+    Sample,
+    Shard,
+    ShardCounts,
+    image_id,
+    read_range,
+    read_shard,
+)
+from skytext.errors import Reason, Stage
+from tests.archive.formats.tars import make_tar, write_shard
+
+A, B, C = b"a" * 700, b"b" * 1024, b"c" * 5
+THREE = [("x/a.jpg", A), ("x/b.png", B), ("x/c.webp", C)]
+
+
+def members(samples: list[Sample]) -> list[str]:
+    return [sample.member for sample in samples]
+
+
+def reasons(samples: list[Sample]) -> list[Reason]:
+    return [sample.failure.reason for sample in samples if sample.failure is not None]
+
+
+def kept(sample: Sample) -> dict[str, object]:
+    return dict(json.loads(sample.metadata or "{}"))
+
+
+def test_every_image_becomes_a_sample(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "aerial" / "s.tar", THREE)
+    counts = ShardCounts()
+    samples = list(read_shard(shard, counts=counts))
+    assert [(s.member, s.data) for s in samples] == THREE
+    one = samples[0]
+    assert (one.archive, one.shard, one.shard_etag) == ("aerial", "s.tar", shard.etag)
+    assert one.uri == f"{shard.uri}#x/a.jpg"
+    assert one.image_id == image_id("aerial", "s.tar", "x/a.jpg", 0)
+    assert (one.datetime, one.bbox, one.gsd, one.collection, one.metadata) == (None,) * 5
+    assert counts == ShardCounts(num_ok=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.member = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT]
+)
+def test_the_stored_range_gives_the_image_again(tmp_path: Path, tar_format: int) -> None:
+    long = "d/" * 40 + "n" * 80 + ".jpg"
+    data = make_tar([*THREE, (long, A), ("e.jpg", b"")], tar_format)
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", data)))
+    assert len(samples) == 5
+    for sample in samples:
+        uri = sample.uri.removesuffix(f"#{sample.member}")
+        assert sample.byte_offset is not None
+        assert sample.byte_length is not None
+        again = read_range(uri, sample.byte_offset, sample.byte_length, etag=sample.shard_etag)
+        assert again == sample.data
+
+
+def test_ids_do_not_depend_on_where_the_archive_lies(tmp_path: Path) -> None:
+    here = write_shard(tmp_path / "one" / "aerial" / "s.tar", THREE)
+    there = write_shard(tmp_path / "two" / "three" / "aerial" / "s.tar", THREE)
+    first, second = list(read_shard(here)), list(read_shard(there))
+    assert [s.image_id for s in first] == [s.image_id for s in second]
+    assert [s.uri for s in first] != [s.uri for s in second]
+
+
+def test_an_id_is_what_it_says() -> None:
+    parts = [b"aerial", b"n/s.tar", b"x.jpg", b"3"]
+    encoded = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    expected = hashlib.sha256(encoded).hexdigest()[:32]
+    assert image_id("aerial", "n/s.tar", "x.jpg", 3) == expected
+
+
+def test_no_two_places_share_an_id() -> None:
+    places = [("a", "b", "c", 0), ("ab", "", "c", 0), ("a", "b", "c", 1), ("a", "bc", "", 0)]
+    places += [("a", "b\0c", "", 0), ("a\0b", "c", "", 0), ("", "a", "bc", 0), ("a", "b", "c0", 0)]
+    assert len({image_id(*place) for place in places}) == len(places)
+
+
+def test_members_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    entries = [("a.jpg", A), ("a.jpg", B), ("b.jpg", A), ("a.jpg", C)]
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", entries)))
+    assert [s.data for s in samples] == [A, B, A, C]
+    assert len({s.image_id for s in samples}) == 4
+    assert samples[3].image_id == image_id(tmp_path.name, "s.tar", "a.jpg", 2)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_sample_that_comes_again_keeps_its_own_sidecar(tmp_path: Path, first: bool) -> None:
+    entries = []
+    for value in (1, 2, 3):
+        pair = [("a.jpg", A), ("a.json", {"v": value})]
+        entries += pair[::-1] if first else pair
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", entries)))
+    assert [kept(s) for s in samples] == [{"v": 1}, {"v": 2}, {"v": 3}]
+    assert len({s.image_id for s in samples}) == 3
+
+
+STAC = {
+    "type": "Feature",
+    "id": "scene",
+    "collection": "naip",
+    "bbox": [1, 2, 3, 4],
+    "properties": {"datetime": "2020-06-01T12:00:00Z", "gsd": 0.6},
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_sidecar_may_stand_before_or_after_its_image(tmp_path: Path, first: bool) -> None:
+    sidecars = [("x/a.json", STAC), ("x/a.txt", "a ship")]
+    entries = [*sidecars, ("x/a.jpg", A)] if first else [("x/a.jpg", A), *sidecars]
+    counts = ShardCounts()
+    shard = write_shard(tmp_path / "s.tar", [*entries, ("x/b.jpg", B)])
+    one, two = read_shard(shard, counts=counts)
+    assert one.datetime == datetime(2020, 6, 1, 12, tzinfo=UTC)
+    assert (one.bbox, one.gsd, one.collection) == ((1, 2, 3, 4), 0.6, "naip")
+    assert kept(one)["txt"] == "a ship"
+    assert two.metadata is None
+    assert counts == ShardCounts(num_ok=2, num_sidecars=2)
+
+
+def test_images_of_one_key_share_its_sidecar_unless_they_have_their_own(tmp_path: Path) -> None:
+    entries = [
+        ("s.json", {"v": "shared"}),
+        ("s.nir.png", A),
+        ("s.nir.json", {"v": "own"}),
+        ("s.rgb.png", B),
+        ("s.JPG", C),
+        ("s.other.json", {"v": "nobody's"}),
+    ]
+    counts = ShardCounts()
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", entries), counts=counts))
+    assert members(samples) == ["s.nir.png", "s.rgb.png", "s.JPG"]
+    assert [kept(s)["v"] for s in samples] == ["own", "shared", "shared"]
+    assert counts == ShardCounts(num_ok=3, num_sidecars=2, num_ignored=1)
+
+
+def test_only_neighbours_belong_together(tmp_path: Path) -> None:
+    entries = [("a.jpg", A), ("b.jpg", B), ("a.json", {"v": 1}), ("d/b.json", {"v": 2})]
+    counts = ShardCounts()
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", entries), counts=counts))
+    assert [s.metadata for s in samples] == [None, None]
+    assert counts == ShardCounts(num_ok=2, num_ignored=2)
+
+
+def test_a_dot_in_a_folder_is_not_the_end_of_a_key(tmp_path: Path) -> None:
+    entries = [("v1.0/a.jpg", A), ("v1.0/a.json", {"v": 1}), ("v1.0/b.jpg", B)]
+    one, two = read_shard(write_shard(tmp_path / "s.tar", entries))
+    assert kept(one) == {"v": 1}
+    assert two.metadata is None
+
+
+def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("a.cls", "README", "a.npy", "._b.jpg", "__MACOSX/c.jpg", "x/._d.json"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+        kinds = (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE)
+        for kind in (*kinds, tarfile.FIFOTYPE):
+            header = tarfile.TarInfo(f"odd{kind!r}.jpg")
+            header.type, header.linkname = kind, "/etc/passwd"
+            tar.addfile(header)
+        tar.addfile(tarfile.TarInfo("real.jpg"), io.BytesIO())
+    counts = ShardCounts()
+    shard = write_shard(tmp_path / "s.tar", buffer.getvalue())
+    samples = list(read_shard(shard, counts=counts))
+    assert members(samples) == ["real.jpg"]
+    assert counts == ShardCounts(num_ok=1, num_ignored=3, num_skipped=8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "straße/日本 🛰.jpg",
+        "n" * 300 + ".jpg",
+        "d/" * 150 + "x.jpeg",
+        "../../etc/passwd.png",
+        "/absolute.tif",
+        "a#b?c%20d.TIFF",
+        ".jpg",
+        "new\nline.webp",
+    ],
+)
+@pytest.mark.parametrize("tar_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_name_is_only_a_string(tmp_path: Path, name: str, tar_format: int) -> None:
+    shard = write_shard(tmp_path / "s.tar", make_tar([(name, A)], tar_format))
+    (sample,) = read_shard(shard)
+    expected = name.lstrip("/") if sample.member != name else name
+    assert sample.member == expected
+    assert sample.data == A
+    assert list(tmp_path.iterdir()) == [tmp_path / "s.tar"]
+
+
+def test_a_name_in_another_encoding_becomes_valid_unicode(tmp_path: Path) -> None:
+    data = make_tar([("sch_n.jpg", A)], tarfile.USTAR_FORMAT)
+    header = tarfile.TarInfo("sch\udcf6n.jpg")
+    header.size = len(A)
+    block = header.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+    (sample,) = read_shard(write_shard(tmp_path / "s.tar", block + data[512:]))
+    assert sample.member == r"sch\xf6n.jpg"
+    sample.member.encode()
+
+
+# Limits
+
+
+def test_a_member_above_the_limit_is_a_failure_and_the_rest_goes_on(tmp_path: Path) -> None:
+    entries = [("a.jpg", A), ("big.jpg", b"x" * 5000), ("big.json", {"v": 1}), ("c.jpg", C)]
+    shard = write_shard(tmp_path / "s.tar", entries)
+    counts = ShardCounts()
+    samples = list(read_shard(shard, limits=ReadLimits(max_member_bytes=1024), counts=counts))
+    assert members(samples) == ["a.jpg", "big.jpg", "c.jpg"]
+    big = samples[1]
+    assert big.data is None
+    assert big.failure is not None
+    assert (big.failure.stage, big.failure.reason) == (Stage.READ, Reason.MEMBER_TOO_LARGE)
+    assert "5000" in big.failure.detail
+    assert (big.byte_length, kept(big)) == (5000, {"v": 1})
+    assert counts == ShardCounts(num_ok=2, num_failed=1, num_sidecars=1)
+    exact = list(read_shard(shard, limits=ReadLimits(max_member_bytes=5000)))
+    assert reasons(exact) == []
+
+
+def test_a_sidecar_above_the_limit_costs_only_itself(tmp_path: Path) -> None:
+    entries = [("a.jpg", A), ("a.json", {"v": "x" * 2000}), ("a.txt", "short")]
+    shard = write_shard(tmp_path / "s.tar", entries)
+    (sample,) = read_shard(shard, limits=ReadLimits(max_sidecar_bytes=1000))
+    assert sample.data == A
+    assert "1000 bytes" in str(kept(sample)["_sidecar_error"])
+    assert kept(sample)["txt"] == "short"
+
+
+def test_names_that_all_begin_alike_do_not_fill_the_memory(tmp_path: Path) -> None:
+    # scene.0001.jpg has the key "scene", as has every other image of this shard.
+    entries = [("scene.json", {"v": "shared"})]
+    for index in range(40):
+        entries += [(f"scene.{index}.json", {"v": index}), (f"scene.{index}.jpg", b"x" * 1000)]
+    shard = write_shard(tmp_path / "s.tar", entries)
+    counts = ShardCounts()
+    stream = read_shard(shard, limits=ReadLimits(max_group_bytes=5000), counts=counts)
+    first = next(stream)
+    assert counts.num_ok == 1
+    samples = [first, *stream]
+    assert [kept(s)["v"] for s in samples] == list(range(40))
+    assert counts == ShardCounts(num_ok=40, num_sidecars=40, num_ignored=1)
+
+
+def test_orphaned_sidecars_do_not_fill_the_memory(tmp_path: Path) -> None:
+    entries = [(f"s.{index}.json", "x" * 900) for index in range(40)] + [("s.a.jpg", A)]
+    shard = write_shard(tmp_path / "s.tar", entries)
+    counts = ShardCounts()
+    limits = ReadLimits(max_group_bytes=5000)
+    (sample,) = read_shard(shard, limits=limits, counts=counts)
+    assert sample.metadata is None
+    assert counts == ShardCounts(num_ok=1, num_ignored=40)
+    shard = write_shard(tmp_path / "s.tar", [(f"s.{i}.json", "x" * 9000) for i in range(600)])
+    tracemalloc.start()
+    assert list(read_shard(shard, limits=ReadLimits(max_group_bytes=100_000))) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def sparse_shard(path: Path, num_images: int, num_bytes: int) -> Shard:
+    """A shard of zeros that takes no room on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for index in range(num_images):
+            header = tarfile.TarInfo(f"{index}.jpg")
+            header.size = num_bytes
+            file.write(header.tobuf())
+            file.seek(-(-num_bytes // 512) * 512, os.SEEK_CUR)
+        file.write(bytes(1024))
+    stat = path.stat()
+    etag = f"{stat.st_size}-{stat.st_mtime_ns}"
+    return Shard("a", path.as_uri(), path.name, stat.st_size, etag)
+
+
+def test_memory_stays_flat_however_large_the_shard(tmp_path: Path) -> None:
+    shard = sparse_shard(tmp_path / "s.tar", 50, 4 << 20)
+    assert shard.size_bytes > 200_000_000
+    tracemalloc.start()
+    num_bytes = sum(len(sample.data or b"") for sample in read_shard(shard))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert num_bytes == 50 * (4 << 20)
+    assert peak < 40_000_000
+
+
+def test_a_large_member_is_skipped_in_flat_memory(tmp_path: Path) -> None:
+    shard = sparse_shard(tmp_path / "s.tar", 2, 100 << 20)
+    tracemalloc.start()
+    samples = list(read_shard(shard, limits=ReadLimits(max_member_bytes=1 << 20)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert reasons(samples) == [Reason.MEMBER_TOO_LARGE] * 2
+    assert peak < 5_000_000
+
+
+def test_memory_does_not_grow_with_the_number_of_members(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "s.tar", [(f"{i}.cls", b"") for i in range(3000)])
+    tracemalloc.start()
+    assert list(read_shard(shard)) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000  # a stream buffer of 1 MiB; the headers alone would be 4 MB
+
+
+# Damage
+
+
+def offsets() -> tuple[bytes, list[int]]:
+    """A tar of three images and the byte at which each one's data end."""
+    data = make_tar(THREE, tarfile.USTAR_FORMAT)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return data, [header.offset_data + header.size for header in tar]
+
+
+def test_a_tar_cut_anywhere_gives_all_before_the_cut_and_one_failure(tmp_path: Path) -> None:
+    data, ends = offsets()
+    last = ends[-1] + (-ends[-1]) % 512
+    for length in [*range(512, last + 512, 37), *ends, *(end - 1 for end in ends), last]:
+        shard = write_shard(tmp_path / "s.tar", data[:length])
+        samples = list(read_shard(shard))
+        whole = sum(end <= length for end in ends)
+        assert members(samples) == [*(name for name, _ in THREE[:whole]), ""], length
+        assert reasons(samples) == [Reason.SHARD_TRUNCATED]
+        assert [s.data for s in samples[:-1]] == [body for _, body in THREE[:whole]]
+
+
+def test_a_tar_cut_in_its_padding_has_lost_nothing(tmp_path: Path) -> None:
+    data, ends = offsets()
+    last = ends[-1] + (-ends[-1]) % 512
+    for length in (last + 512, last + 600, last + 1024, len(data) - 1):
+        assert reasons(list(read_shard(write_shard(tmp_path / "s.tar", data[:length])))) == []
+
+
+def test_the_failure_of_a_tail_has_an_id_of_its_own(tmp_path: Path) -> None:
+    data, ends = offsets()
+    shard = write_shard(tmp_path / "aerial" / "s.tar", data[: ends[1]])
+    failed = list(read_shard(shard))[-1]
+    assert failed.image_id == image_id("aerial", "s.tar", "", 0)
+    assert failed.uri == shard.uri
+    assert (failed.member, failed.data) == ("", None)
+    assert (failed.byte_offset, failed.byte_length) == (None, None)
+    assert failed.failure is not None
+    assert failed.failure.stage is Stage.READ
+    assert "s.tar" in failed.failure.detail
+    assert "after 2 members" in failed.failure.detail
+
+
+def test_an_image_before_the_cut_keeps_the_sidecar_it_has(tmp_path: Path) -> None:
+    data = make_tar([("a.jpg", A), ("a.json", {"v": 1}), ("a.txt", "x" * 600)])
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", data[:3200])))
+    assert members(samples) == ["a.jpg", ""]
+    assert kept(samples[0]) == {"v": 1}
+
+
+def garble(data: bytes, start: int, length: int) -> bytes:
+    noise = np.random.default_rng(3).integers(1, 256, length, np.uint8).tobytes()
+    return data[:start] + noise + data[start + length :]
+
+
+def test_garbage_between_members_is_an_unreadable_tail(tmp_path: Path) -> None:
+    data, ends = offsets()
+    second = ends[0] + (-ends[0]) % 512
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", garble(data, second, 512))))
+    assert members(samples) == ["x/a.jpg", ""]
+    assert reasons(samples) == [Reason.SHARD_TRUNCATED]
+
+
+def test_a_second_tar_behind_the_first_is_not_lost_in_silence(tmp_path: Path) -> None:
+    data = make_tar(THREE) + make_tar([("d.jpg", A)])
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", data)))
+    assert members(samples) == ["x/a.jpg", "x/b.png", "x/c.webp", ""]
+    assert reasons(samples) == [Reason.SHARD_TRUNCATED]
+    assert samples[-1].failure is not None
+    assert "end-of-archive" in samples[-1].failure.detail
+
+
+def test_an_unfinished_copy_of_the_full_size_is_noticed(tmp_path: Path) -> None:
+    data, ends = offsets()
+    second = ends[0] + (-ends[0]) % 512
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", data[:second] + bytes(3 << 20))))
+    assert members(samples) == ["x/a.jpg", ""]
+    assert reasons(samples) == [Reason.SHARD_TRUNCATED]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", Reason.SHARD_UNREADABLE),
+        (b"short", Reason.SHARD_UNREADABLE),
+        (b"not a tar at all " * 100, Reason.SHARD_UNREADABLE),
+        (b"PK\x03\x04" + bytes(2000), Reason.SHARD_UNREADABLE),
+        (gzip.compress(make_tar(THREE)), Reason.SHARD_COMPRESSED),
+        (bz2.compress(make_tar(THREE)), Reason.SHARD_COMPRESSED),
+        (lzma.compress(make_tar(THREE)), Reason.SHARD_COMPRESSED),
+        (b"\x28\xb5\x2f\xfd" + bytes(600), Reason.SHARD_COMPRESSED),
+    ],
+    ids=["empty", "short", "text", "zip", "gzip", "bzip2", "xz", "zstd"],
+)
+def test_a_shard_that_is_no_tar_is_one_failure(
+    tmp_path: Path, content: bytes, reason: Reason
+) -> None:
+    counts = ShardCounts()
+    (failed,) = read_shard(write_shard(tmp_path / "s.tar", content), counts=counts)
+    assert (failed.member, reasons([failed])) == ("", [reason])
+    assert counts == ShardCounts(num_failed=1)
+
+
+def test_an_empty_tar_holds_nothing_and_fails_nothing(tmp_path: Path) -> None:
+    assert list(read_shard(write_shard(tmp_path / "s.tar", make_tar([])))) == []
+
+
+def test_a_shard_that_vanished_or_changed_is_one_failure(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "s.tar", THREE)
+    changed = dataclasses.replace(shard, etag="1-1")
+    assert reasons(list(read_shard(changed))) == [Reason.SHARD_UNREADABLE]
+    (tmp_path / "s.tar").unlink()
+    assert reasons(list(read_shard(shard))) == [Reason.SHARD_UNREADABLE]
+
+
+def test_an_io_error_half_way_keeps_what_came_before(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "s.tar", [("a.jpg", A), ("b.jpg", b"x" * 200_000)])
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 70_000:
+                raise OSError("the disk is gone")
+            return super().read(size)
+
+    stream = Broken((tmp_path / "s.tar").read_bytes())
+    with patch("skytext.archive.formats.tar.open_stream", return_value=stream):
+        samples = list(read_shard(shard))
+    assert members(samples) == ["a.jpg", ""]
+    assert reasons(samples) == [Reason.SHARD_UNREADABLE]
+    assert stream.closed
+
+
+def test_a_header_that_claims_gigabytes_is_not_believed(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 3 << 30
+    data = make_tar(THREE[:1], tarfile.USTAR_FORMAT)[:1536] + header.tobuf(tarfile.GNU_FORMAT)
+    shard = write_shard(tmp_path / "s.tar", data + bytes(5 << 20))
+    tracemalloc.start()
+    samples = list(read_shard(shard))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert members(samples) == ["x/a.jpg", ""]
+    assert reasons(samples) == [Reason.SHARD_TRUNCATED]
+    assert peak < 5_000_000
+
+
+def test_no_damage_to_a_tar_makes_reading_raise(tmp_path: Path) -> None:
+    data = make_tar([*THREE, ("ü" * 90 + ".jpg", A), ("z.json", STAC)])
+    generator = np.random.default_rng(5)
+    for _ in range(300):
+        damaged = bytearray(data)
+        place = int(generator.integers(0, len(data) - 200))
+        damaged[place : place + int(generator.integers(1, 200))] = b"\xff\x00-9"
+        shard = Shard("a", (tmp_path / "s.tar").as_uri(), "s.tar", 0, "")
+        (tmp_path / "s.tar").write_bytes(bytes(damaged))
+        samples = list(read_shard(shard))
+        assert sum(sample.member == "" for sample in samples) <= 1
+
+
+def test_a_sparse_member_is_read_but_has_no_range(tmp_path: Path) -> None:
+    # As `tar --sparse` writes it: only the stored parts, and a map of where they belong.
+    body = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    header = tarfile.TarInfo("GNUSparseFile.0/a.jpg")
+    stored = b"1\n1000\n5\n".ljust(512, b"\0") + b"hello".ljust(512, b"\0")
+    header.size = len(stored) - 507
+    names = {"GNU.sparse.name": "a.jpg", "GNU.sparse.realsize": "1005"}
+    header.pax_headers = {**body, **names}
+    data = header.tobuf(tarfile.PAX_FORMAT) + stored + make_tar([("b.jpg", B)])
+    one, two = read_shard(write_shard(tmp_path / "s.tar", data))
+    assert (one.member, one.data) == ("a.jpg", bytes(1000) + b"hello")
+    assert (one.byte_offset, one.byte_length) == (None, None)
+    assert two.data == B
+
+
+def test_samples_travel_between_processes(tmp_path: Path) -> None:
+    data, ends = offsets()
+    for sample in read_shard(write_shard(tmp_path / "s.tar", data[: ends[0]])):
+        again = pickle.loads(pickle.dumps(sample))
+        assert dataclasses.replace(again, failure=None) == dataclasses.replace(sample, failure=None)
+        assert str(again.failure) == str(sample.failure)
+
+
+def test_leaving_early_closes_the_shard(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "s.tar", THREE)
+    stream = io.BytesIO((tmp_path / "s.tar").read_bytes())
+    with patch("skytext.archive.formats.tar.open_stream", return_value=stream):
+        samples = read_shard(shard)
+        next(samples)
+        samples.close()  # type: ignore[attr-defined]
+    assert stream.closed

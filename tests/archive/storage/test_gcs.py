@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from skytext.archive import discover, fetch_image, list_members, read_shard
+from skytext.errors import Reason, SourceError
+from tests.archive.formats.tars import make_tar
+from tests.archive.storage.fake_gcs import GcsServer, serve_gcs
+
+ENTRIES = [("a.jpg", b"a" * 3000), ("b.jpg", b"b" * 200_000)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GcsServer]:
+    with serve_gcs() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def store(server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> GcsServer:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server.answer_all(0)
+    server.put("maps", "aerial/a.tar", make_tar(ENTRIES))
+    server.put("maps", "aerial/north/x.jpg", b"x" * 10)
+    server.put("maps", "aerial/north/x.json", b'{"gsd": 3}')
+    server.put("maps", "aerial/README.md", b"hello")
+    return server
+
+
+def test_shards_and_folders_are_found_and_read() -> None:
+    shards = discover(["gs://maps/aerial"])
+    assert [(shard.archive, shard.path) for shard in shards] == [
+        ("aerial", "a.tar"),
+        ("aerial", "north/"),
+    ]
+    tar, folder = ([*read_shard(shard)] for shard in shards)
+    assert [(sample.member, sample.data) for sample in tar] == ENTRIES
+    assert [(sample.member, sample.data, sample.gsd) for sample in folder] == [
+        ("x.jpg", b"x" * 10, 3.0)
+    ]
+    assert folder[0].uri == "gs://maps/aerial/north/x.jpg"
+    for shard, samples in zip(shards, (tar, folder), strict=True):
+        assert [m.image_id for m in list_members(shard)] == [s.image_id for s in samples]
+
+
+@pytest.mark.parametrize("source", ["gs://maps/aerial/a.tar", "gs://maps/aerial/*.tar"])
+def test_one_shard_has_one_name_however_it_is_reached(source: str) -> None:
+    assert discover([source]) == discover(["gs://maps/aerial"])[:1]
+
+
+def test_an_image_is_fetched_again_by_its_range(store: GcsServer) -> None:
+    for shard in discover(["gs://maps/aerial"]):
+        for sample in read_shard(shard):
+            store.answer_all(0)
+            data = fetch_image(
+                sample.uri,
+                sample.member,
+                byte_offset=sample.byte_offset,
+                byte_length=sample.byte_length,
+                etag=sample.shard_etag,
+            )
+            assert data == sample.data
+            assert any("bytes=" in request for request in store.answer_all(0))
+
+
+def test_a_shard_that_changed_or_vanished_is_one_failure(store: GcsServer) -> None:
+    (shard,) = discover(["gs://maps/aerial/a.tar"])
+    for change in ("changed", "vanished"):
+        if change == "changed":
+            store.put("maps", "aerial/a.tar", make_tar(ENTRIES[:1]))
+        else:
+            store.delete("maps", "aerial/a.tar")
+        for failed in (*read_shard(shard), *list_members(shard)):
+            assert failed.failure is not None
+            assert failed.failure.reason is Reason.SHARD_UNREADABLE
+            assert change in failed.failure.detail
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("gs://nobucket/x", "does not exist"),
+        ("gs://nobucket", "does not exist"),
+        ("gs://maps/nothing", "does not exist"),
+        ("gs://maps/*.tar", "matches nothing"),
+        ("gs://", "names no bucket"),
+    ],
+)
+def test_a_source_that_is_not_there_says_so(source: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
+        discover([source])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_that_refuses_says_what_to_check(store: GcsServer) -> None:
+    (shard,) = discover(["gs://maps/aerial/a.tar"])
+    store.answer_all(403)
+    with pytest.raises(SourceError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        discover(["gs://maps/aerial"])
+    (failed,) = read_shard(shard)
+    assert failed.failure is not None
+    assert "renew the credentials" in failed.failure.detail

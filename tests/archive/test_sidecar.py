@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from skytext.archive import Metadata, parse_bbox, parse_datetime, parse_sidecar
+
+
+def parse(item: Any, **more: Any) -> tuple[Metadata, dict[str, Any]]:
+    said = parse_sidecar(item if isinstance(item, bytes) else json.dumps(item).encode(), **more)
+    rest = json.loads(said.metadata, parse_constant=pytest.fail) if said.metadata else {}
+    return said, rest
+
+
+STAC = {
+    "type": "Feature",
+    "stac_version": "1.0.0",
+    "id": "scene",
+    "collection": "naip",
+    "bbox": [10, 20, 11, 21],
+    "geometry": None,
+    "properties": {"datetime": "2020-06-01T14:00:00+02:00", "gsd": 0.6, "eo:cloud_cover": 3},
+    "assets": {},
+}
+
+
+def test_a_stac_item_fills_the_typed_fields_and_keeps_the_rest() -> None:
+    said, rest = parse(STAC)
+    assert said.datetime == datetime(2020, 6, 1, 12, tzinfo=UTC)
+    assert said.datetime.tzinfo is UTC
+    assert said.bbox == (10.0, 20.0, 11.0, 21.0)
+    assert (said.gsd, said.collection) == (0.6, "naip")
+    assert rest == {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": "scene",
+        "geometry": None,
+        "properties": {"eo:cloud_cover": 3},
+        "assets": {},
+    }
+
+
+def test_the_json_has_sorted_keys() -> None:
+    assert parse_sidecar(b'{"b": 1, "a": {"d": 2, "c": 3}}').metadata == (
+        '{"a": {"c": 3, "d": 2}, "b": 1}'
+    )
+
+
+def test_a_range_of_time_counts_from_its_start() -> None:
+    properties = {"datetime": None, "start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "x"}
+    said, rest = parse({"type": "Feature", "properties": properties})
+    assert said.datetime == datetime(2020, 1, 1, tzinfo=UTC)
+    assert rest["properties"]["end_datetime"] == "x"
+
+
+def test_top_level_keys_of_the_same_names_count_too() -> None:
+    said, rest = parse({"datetime": "2021-01-02", "bbox": [170, -5, -170, 5], "gsd": 10, "x": 1})
+    assert said.datetime == datetime(2021, 1, 2, tzinfo=UTC)
+    assert said.bbox == (170, -5, -170, 5)
+    assert (said.gsd, said.collection, rest) == (10.0, None, {"x": 1})
+
+
+def test_nothing_said_is_nothing() -> None:
+    assert parse_sidecar() == Metadata()
+    assert parse({"datetime": None, "bbox": None})[0].bbox is None
+    assert parse_sidecar(b"{}") == Metadata()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bbox", [0, 10, 1, 5]),
+        ("bbox", [0, -91, 1, 5]),
+        ("bbox", [0, 0, 1, 90.5]),
+        ("bbox", [-181, 0, 1, 5]),
+        ("bbox", [0, 0, 1]),
+        ("bbox", [0, 0, 1, "5"]),
+        ("bbox", [0, 0, 1, True]),
+        ("bbox", "0,0,1,1"),
+        ("bbox", {"west": 0}),
+        ("bbox", [512, 300, 640, 480]),
+        ("gsd", "10 m"),
+        ("gsd", 0),
+        ("gsd", -1),
+        ("gsd", True),
+        ("gsd", [10]),
+        ("datetime", "yesterday"),
+        ("datetime", "2020-13-01T00:00:00Z"),
+        ("datetime", "0001-01-01T00:00:00+14:00"),
+        ("datetime", 1590000000),
+        ("datetime", ""),
+        ("collection", 5),
+        ("collection", ""),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_kept_and_named(name: str, value: object) -> None:
+    said, rest = parse({name: value, "other": 1})
+    assert getattr(said, name) is None
+    assert rest == {name: value, "other": 1, "_invalid": [name]}
+    inside = name in {"datetime", "gsd"}
+    item = {"type": "Feature", "properties": {name: value} if inside else {}}
+    said, rest = parse(item if inside else {**item, name: value})
+    assert getattr(said, name) is None
+    assert rest["_invalid"] == [name]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_json_number_stays_as_its_word(number: str) -> None:
+    said, rest = parse(f'{{"gsd": {number}, "bbox": [0, 0, {number}, 1], "x": {number}}}'.encode())
+    assert (said.gsd, said.bbox) == (None, None)
+    assert rest["x"] == number
+    assert rest["_invalid"] == ["bbox", "gsd"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"not json",
+        b"[1, 2]",
+        b'"text"',
+        b"null",
+        b"\xff\xfe\x00",
+        b"[" * 200_000,
+        b'{"a":' * 50_000,
+        b'{"n": ' + b"9" * 5000 + b"}",
+    ],
+    ids=["empty", "cut", "text", "list", "string", "null", "bytes", "deep", "deeper", "long"],
+)
+def test_a_sidecar_that_does_not_parse_says_so_and_costs_nothing_else(data: bytes) -> None:
+    said, rest = parse(data)
+    assert (said.datetime, said.bbox, said.gsd, said.collection) == (None,) * 4
+    assert list(rest) == ["_sidecar_error"]
+    assert 0 < len(rest["_sidecar_error"]) <= 200
+
+
+def test_other_encodings_of_json_are_read() -> None:
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        assert parse('{"x": "ü"}'.encode(encoding))[1] == {"x": "ü"}
+
+
+def test_text_is_kept_beside_everything_else_and_never_instead() -> None:
+    assert parse({"x": 1}, txt_data=b"a ship")[1] == {"x": 1, "txt": "a ship"}
+    assert parse({"txt": "own"}, txt_data=b"a ship")[1] == {"txt": "own", "_txt": "a ship"}
+    said = parse_sidecar(txt_data=b"\xef\xbb\xbfna\xefve \x00")
+    assert json.loads(said.metadata or "") == {"txt": "na\ufffdve \x00"}
+
+
+def test_captions_in_a_sidecar_appear_in_its_json_alone() -> None:
+    said, rest = parse({"caption": "a harbour", "captions": ["x"]}, txt_data=b"words")
+    assert (said.datetime, said.bbox, said.gsd, said.collection) == (None,) * 4
+    assert rest == {"caption": "a harbour", "captions": ["x"], "txt": "words"}
+
+
+def test_every_text_fits_into_arrow() -> None:
+    said = parse_sidecar(b'{"collection": "\\ud800", "k\\udfff": "\\ud83d\\ude00 \\ud800"}')
+    assert json.loads(said.metadata or "") == {"k?": "😀 ?"}
+    assert said.collection == "?"
+    pa.array([said.metadata, said.collection], pa.string()).validate(full=True)
+
+
+def test_a_box_with_heights_loses_them_but_keeps_them_in_the_json() -> None:
+    said, rest = parse({"bbox": [1, 2, -50, 3, 4, 900]})
+    assert said.bbox == (1, 2, 3, 4)
+    assert rest == {"bbox": [1, 2, -50, 3, 4, 900]}
+
+
+def test_the_whole_globe_is_a_box() -> None:
+    assert parse_bbox((-180, -90, 180, 90)) == (-180.0, -90.0, 180.0, 90.0)
+    with pytest.raises(ValueError, match="finite"):
+        parse_bbox([0, 0, math.inf, 1])
+
+
+def test_a_naive_time_is_utc_and_others_are_converted() -> None:
+    assert parse_datetime("2020-01-01 10:00") == datetime(2020, 1, 1, 10, tzinfo=UTC)
+    assert parse_datetime("2020-01-01T00:30:00.1234567-01:00") == datetime(
+        2020, 1, 1, 1, 30, 0, 123456, tzinfo=UTC
+    )

@@ -1,0 +1,427 @@
+"""The client against the real application, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import functools
+import json
+import textwrap
+from collections.abc import Iterator
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from skytext import client as package
+from skytext.archive.shards import image_id
+from skytext.client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    ServiceError,
+    TooBusyError,
+    UnreachableError,
+)
+from skytext.service.access.api_keys import KeyStore, Right
+from skytext.table.location import TableLocation
+from tests.service.app import Application, make_config
+from tests.service.app import client as in_process
+from tests.service.tables import encoded, make_served_table
+
+
+class Through(httpx.BaseTransport):
+    """Hands requests to an application in this process; Starlette's own client is of httpx2."""
+
+    def __init__(self, http: Any) -> None:
+        self._http = http
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._http.request(
+            request.method,
+            request.url.raw_path.decode(),
+            content=request.read(),
+            headers=dict(request.headers),
+        )
+        headers = dict(answer.headers)
+        headers.pop("content-encoding", None)
+        return httpx.Response(answer.status_code, headers=headers, content=answer.content)
+
+
+RIVER = image_id("aerial", "a.tar", "river.jpg", 0)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("client")
+    make_served_table(folder)
+    return folder / "table"
+
+
+@pytest.fixture(scope="module")
+def archive(served: Path) -> Iterator[Client]:
+    with in_process(served) as http, Client("http://localhost", transport=Through(http)) as ours:
+        yield ours
+
+
+def test_a_search_is_typed(archive: Client) -> None:
+    found = archive.search("a brown river", k=3, filter="gsd < 1")
+    assert len(found) == 2
+    assert found[0].image_id == RIVER
+    assert found[0].bbox == (4.0, 51.0, 4.5, 51.5)
+    assert found[0].datetime is not None
+    assert found.table_version == archive.table().table_version
+
+
+def test_a_typed_condition_is_a_filter(archive: Client) -> None:
+    condition = {"op": "intersects", "bbox": [3, 50, 5, 52]}
+    assert [hit.image_id for hit in archive.search("planes", filter=condition).hits] == [RIVER]
+
+
+def test_hits_become_a_frame(archive: Client) -> None:
+    frame = archive.search("a river", k=4).to_frame()
+    assert list(frame["rank"]) == [1, 2, 3, 4]
+    assert frame["score"].is_monotonic_decreasing
+    nothing = archive.search("a river", filter="gsd > 100").to_frame()
+    assert len(nothing) == 0
+    assert list(nothing.columns) == list(frame.columns)
+
+
+def test_hits_become_geojson(archive: Client) -> None:
+    found = archive.search("a river", k=4).to_geojson()
+    assert [feature["properties"]["rank"] for feature in found["features"]] == [1, 2, 3, 4]
+
+
+def test_a_batch_is_one_answer_a_search(archive: Client) -> None:
+    answers = archive.search_batch(["a brown river", {"text": "dense forest", "k": 1}])
+    assert [answer[0].one_sentence for answer in answers] == ["a brown river", "dense forest"]
+
+
+def test_images_and_thumbnails(archive: Client) -> None:
+    hit = archive.search("a brown river", k=1)[0]
+    row = archive.image(hit)
+    assert row.captions is not None
+    assert len(row.captions) == 2
+    assert archive.read_image(hit) == encoded("brown")
+    assert archive.thumbnail(RIVER, 128).startswith(b"RIFF")
+    version = row.table_version
+    assert archive.image(hit, version=version) == row
+    assert archive.read_image(hit, version=version) == encoded("brown")
+    with pytest.raises(ServiceError, match="410 version-gone"):
+        archive.thumbnail(hit, version=version + 100)
+
+
+def test_errors_say_what_the_service_said(archive: Client) -> None:
+    with pytest.raises(ServiceError, match="wrong at column") as caught:
+        archive.search("a", filter="1=1")
+    assert (caught.value.status, caught.value.code) == (422, "bad-request")
+    assert caught.value.request_id
+    with pytest.raises(ServiceError) as missing:
+        archive.image("../../v1/table")
+    assert missing.value.status in (404, 422)
+    with pytest.raises(ServiceError) as none:
+        archive.search_image(encoded("red"))
+    assert none.value.status == 501
+    with pytest.raises(ClientError, match="cannot read"):
+        archive.search_image("/nowhere.jpg")
+    with pytest.raises(ClientError, match="is no address"):
+        Client("search.example.org")
+
+
+def test_a_key_is_sent(tmp_path: Path) -> None:
+    make_served_table(tmp_path)
+    table = tmp_path / "table"
+    key = KeyStore(TableLocation.parse(str(table))).add("a", Right.ADMIN)
+    with in_process(table, access__require_keys=True) as http:
+        with Client("http://localhost", key=key, transport=Through(http)) as ours:
+            latest = ours.table().latest_version
+            assert ours.promote(latest - 1) == latest - 1
+            assert ours.promote() == latest
+            assert ours.rollback() == latest - 1
+            assert ours.search("a").table_version == latest - 1
+        with (
+            Client("http://localhost", transport=Through(http)) as nobody,
+            pytest.raises(ServiceError) as caught,
+        ):
+            nobody.search("a")
+        assert caught.value.status == 401
+
+
+class Busy(httpx.BaseTransport):
+    """Answers 503 some times, then with a search's answer."""
+
+    def __init__(self, times: int, status: int = 503) -> None:
+        self.left = times
+        self.asked = 0
+        self.status = status
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.left:
+            self.left -= 1
+            problem = {"type": "urn:skytext:problem:overloaded", "detail": "busy"}
+            return httpx.Response(self.status, headers={"Retry-After": "0"}, json=problem)
+        return httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
+
+
+def test_a_busy_service_is_asked_again() -> None:
+    busy = Busy(2, 429)
+    with Client("http://localhost", transport=busy) as ours:
+        assert ours.search("a").table_version == 1
+    assert busy.asked == 3
+    with (
+        Client("http://localhost", transport=Busy(9), retries=1) as impatient,
+        pytest.raises(TooBusyError) as caught,
+    ):
+        impatient.search("a")
+    assert caught.value.retry_after_s == 0
+
+
+def test_what_changes_something_is_not_repeated() -> None:
+    busy = Busy(1)
+    with Client("http://localhost", transport=busy) as ours, pytest.raises(TooBusyError):
+        ours.rollback()
+    assert busy.asked == 1
+
+
+def test_a_proxy_that_answers_in_between_is_said() -> None:
+    proxy = httpx.MockTransport(lambda request: httpx.Response(502, text="<html>Bad Gateway"))
+    with (
+        Client("http://localhost", transport=proxy) as ours,
+        pytest.raises(ServiceError, match="502 no-problem: <html>Bad Gateway"),
+    ):
+        ours.search("a")
+
+
+class Failing(httpx.BaseTransport):
+    """Fails some times without an answer, then answers."""
+
+    def __init__(self, times: int, error: type[httpx.TransportError] = httpx.ConnectError) -> None:
+        self.left = times
+        self.asked = 0
+        self.error = error
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.left:
+            self.left -= 1
+            raise self.error("refused")
+        return httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+    return waits
+
+
+def test_a_service_that_is_not_there_is_said(no_waits: list[float]) -> None:
+    nobody = Failing(9)
+    with (
+        Client("http://localhost:1", transport=nobody) as ours,
+        pytest.raises(UnreachableError, match="cannot reach http://localhost:1: refused"),
+    ):
+        ours.search("a")
+    assert nobody.asked == 4
+    assert no_waits == [1, 2, 4]
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError])
+def test_a_service_that_is_started_again_is_asked_again(
+    no_waits: list[float], error: type[httpx.TransportError]
+) -> None:
+    with Client("http://localhost", transport=Failing(2, error)) as ours:
+        assert ours.search("a").table_version == 1
+    changes = Failing(1, error)
+    with Client("http://localhost", transport=changes) as ours, pytest.raises(UnreachableError):
+        ours.promote()
+    assert changes.asked == 1
+
+
+def test_an_answer_that_takes_too_long_is_not_asked_for_again(no_waits: list[float]) -> None:
+    slow = Failing(1, httpx.ReadTimeout)
+    with Client("http://localhost", transport=slow) as ours, pytest.raises(UnreachableError):
+        ours.search("a")
+    assert slow.asked == 1
+
+
+def answering(answer: httpx.Response) -> Client:
+    return Client("http://localhost", retries=0, transport=httpx.MockTransport(lambda _: answer))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, text="<html>Log in, please"),
+        httpx.Response(200, json={"a": 1}),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, content=b"\xff"),
+        httpx.Response(204),
+    ],
+)
+def test_what_no_service_of_ours_answers_is_said(answer: httpx.Response) -> None:
+    with answering(answer) as ours:
+        calls: list[Any] = [
+            lambda: ours.search("a"), lambda: ours.search_batch(["a"]), lambda: ours.image(RIVER),
+            lambda: ours.table(), lambda: ours.promote(), lambda: ours.rollback(),
+            lambda: ours.search_image(b"x"), lambda: ours.thumbnail(RIVER),
+            lambda: ours.read_image(RIVER),
+        ]  # fmt: skip
+        for ask in calls:
+            with pytest.raises(ClientError, match="what no skytext service answers"):
+                ask()
+
+
+@pytest.mark.parametrize(
+    "url", ["search.example.org", "http://", "http://[", "http://x:999999", ""]
+)
+def test_an_address_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(ClientError, match="is no address"):
+        Client(url)
+
+
+@pytest.mark.parametrize("key", ["skytext_é", "skytext_0\n"])
+def test_a_key_that_cannot_be_one_is_said(key: str) -> None:
+    with pytest.raises(ClientError, match="in one line") as caught:
+        Client("http://localhost", key=key)
+    assert key not in str(caught.value)
+
+
+class Noting(httpx.BaseTransport):
+    """Notes what is asked, and answers with no hits."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        body = {"hits": [], "table_version": 1, "exact": True, "live_version": 1}
+        return httpx.Response(200, json=body)
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.requests[-1].content)
+
+
+def test_a_search_sends_what_is_asked_for_and_nothing_else(archive: Client) -> None:
+    hit = archive.search("a brown river")[0]
+    noting = Noting()
+    with Client("http://localhost", transport=noting) as ours:
+        ours.search("a", version=3, combine="mean")
+        assert noting.body == {"k": 10, "text": "a", "version": 3, "combine": "mean"}
+        for like in (hit, [hit], hit.image_id, (hit.image_id,)):
+            ours.search(like=like)
+            assert noting.body == {"k": 10, "like": [RIVER]}
+        ours.search(["a", "b"], positive=[hit, "c"], negative=[{"image_id": RIVER}], exact=True)
+        assert noting.body == {
+            "k": 10,
+            "texts": ["a", "b"],
+            "positive": [{"image_id": RIVER}, {"text": "c"}],
+            "negative": [{"image_id": RIVER}],
+            "exact": True,
+        }
+        for empty in ({}, ""):
+            ours.search("a", filter=empty)
+            assert noting.body == {"k": 10, "text": "a", "filter": empty}
+
+
+def test_an_empty_filter_is_refused_and_not_passed_over(archive: Client) -> None:
+    for empty in ({}, ""):
+        with pytest.raises(ServiceError, match="422"):
+            archive.search("a", filter=empty)
+
+
+def test_the_service_s_own_limits_are_waited_for() -> None:
+    noting = Noting()
+    with Client("http://localhost", timeout_s=5, transport=noting) as ours:
+        ours.search("a")
+        ours.search_image(b"x")
+        ours.promote()
+        ours.rollback()
+    waits = [request.extensions["timeout"]["read"] for request in noting.requests]
+    assert waits == [5, 75, 75, 75]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("3", 3), ("nan", 1), ("inf", 1), ("-5", 0), ("soon", 1), ("", 1),
+     ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 21 Oct 2015 07:28:00", 0)],
+)  # fmt: skip
+def test_what_to_wait_is_told_in_any_form(said: str, expected: float) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": said}, json={"type": "a:overloaded"})
+    with answering(busy) as ours, pytest.raises(TooBusyError) as caught:
+        ours.search("a")
+    assert caught.value.retry_after_s == expected
+
+
+def test_a_date_to_wait_for_is_seconds_from_now() -> None:
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=20)
+    header = {"Retry-After": format_datetime(later, usegmt=True)}
+    busy = httpx.Response(429, headers=header, json={})
+    with answering(busy) as ours, pytest.raises(TooBusyError) as caught:
+        ours.search("a")
+    assert 10 < caught.value.retry_after_s <= 20
+
+
+def test_the_example_of_the_package_runs(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with in_process(served) as http:
+        through = functools.partial(Client, transport=Through(http))
+        monkeypatch.setattr(package, "Client", lambda url, key: through("http://localhost"))
+        code = (package.__doc__ or "").partition("\n\n")[2].rpartition("\n\n")[0]
+        names: dict[str, Any] = {}
+        exec(textwrap.dedent(code), names)
+    assert len(names["found"]) == 2
+
+
+def test_hits_are_gone_through_one_by_one(archive: Client) -> None:
+    found = archive.search("a river", k=3)
+    assert [hit.image_id for hit in found] == [hit.image_id for hit in found.hits]
+
+
+def test_pages_follow_the_cursor() -> None:
+    pages = {None: "one", "one": "two", "two": None}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        cursor = json.loads(request.content).get("cursor")
+        body = {"hits": [], "table_version": 1, "exact": True, "next_cursor": pages[cursor]}
+        return httpx.Response(200, json=body)
+
+    with Client("http://localhost", transport=httpx.MockTransport(answer)) as ours:
+        cursors = [page.next_cursor for page in ours.pages("a", k=5)]
+    assert cursors == ["one", "two", None]
+
+
+def test_the_asynchronous_client_does_the_same(served: Path) -> None:
+    async def go() -> list[Any]:
+        application = Application(served, make_config(served))
+        transport = httpx.ASGITransport(application.asgi, client=("127.0.0.1", 1))
+        async with AsyncClient("http://localhost", transport=transport) as ours:
+            found = await ours.search("a brown river", k=2)
+            return [
+                found[0].image_id,
+                [page.table_version async for page in ours.pages("a")],
+                (await ours.table()).num_ok,
+                (await ours.image(found[0])).image_id,
+                await ours.read_image(found[0]),
+                len(await ours.search_batch(["a", "b"])),
+            ]
+
+    found, pages, num_ok, row, data, num_answers = asyncio.run(go())
+    assert found == row == RIVER
+    assert len(pages) == 1
+    assert (num_ok, data, num_answers) == (4, encoded("brown"), 2)
+
+
+def test_both_clients_offer_the_same() -> None:
+    def names(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert names(Client) == names(AsyncClient)
+    assert set(package.__all__) == {
+        "AsyncClient", "BatchAnswers", "Client", "ClientError", "Found", "FoundImage", "Hit",
+        "ServiceError", "TableInfo", "TooBusyError", "UnreachableError",
+    }  # fmt: skip

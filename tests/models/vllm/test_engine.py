@@ -1,0 +1,186 @@
+"""The real engine, with the demonstration checkpoint that comes with the package."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import psutil
+import pytest
+from PIL import Image
+
+from skytext.captions.captioner import Ask, Captioner, Description, Generation
+from skytext.captions.parsing import FIELDS, parse_answer
+from skytext.config.captioning import CaptionConfig
+from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
+from skytext.errors import Reason, SampleError
+from skytext.models.fingerprints import DEMO_CHECKPOINT, caption_model, prompt_of
+
+pytestmark = [
+    pytest.mark.vllm,
+    # vLLM leaves the closing of its sockets' context to the collector.
+    pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning"),
+    pytest.mark.skipif(
+        not (DEMO_CHECKPOINT / "model.safetensors").is_file(),
+        reason="the demonstration checkpoint has no weights yet",
+    ),
+]
+
+NUM_SCENES = 4
+
+
+@dataclass
+class Running:
+    """An engine and the loop that it belongs to."""
+
+    captioner: Captioner
+    runner: asyncio.Runner
+
+    def generate(self, image: Image.Image, **changes: Any) -> Generation:
+        fields: dict[str, Any] = {
+            "num_samples": 5,
+            "objects_per_answer": 1,
+            "temperature": 0.7,
+            "max_tokens": 512,
+            "seed": None,
+        }
+        return self.runner.run(self.captioner.engine.generate(image, Ask(**fields | changes)))
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def is_engine(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and any(
+            word in " ".join([process.name(), *process.cmdline()])
+            for word in ("EngineCore", "VLLM", "multiprocessing.spawn")
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    pytest.importorskip("vllm")
+    from skytext.models.factory import make_captioner
+
+    config = CaptionConfig()
+    before = set(children())
+    # A fork of this process would take the threads of other tests' servers half along.
+    environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+    with mock.patch.dict(os.environ, environment), asyncio.Runner() as runner:
+
+        async def start() -> Captioner:
+            return make_captioner(config, caption_model(config), prompt_of(config))
+
+        captioner = runner.run(start())
+        core = [child for child in children() if child not in before and is_engine(child)]
+        assert core, "the engine has no process of its own: the check below would say nothing"
+        yield Running(captioner, runner)
+        captioner.engine.close()
+        _, alive = psutil.wait_procs(core, timeout=20)
+    gc.collect()
+    left = [child for child in children() if child not in before and is_engine(child)]
+    assert alive == []
+    assert left == []
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Image.Image]:
+    return [Image.fromarray(render(make_scene(HELD_OUT_SEED + i))) for i in range(NUM_SCENES)]
+
+
+def test_scenes_get_five_different_variants(running: Running, scenes: list[Image.Image]) -> None:
+    async def describe() -> list[Description]:
+        ask = running.captioner.describe
+        return await asyncio.gather(*(ask(scene, str(i)) for i, scene in enumerate(scenes)))
+
+    for description in running.runner.run(describe()):
+        assert len(description.variants) == 5
+        assert len({variant.folded() for variant in description.variants}) == 5
+        for variant in description.variants:
+            assert variant.finish_reason == "stop"
+            assert all(getattr(variant, name).strip() for name in FIELDS)
+        assert description.num_prompt_tokens > 60
+        assert description.num_output_tokens > 5 * 20
+
+
+def test_every_answer_parses_however_warm(running: Running, scenes: list[Image.Image]) -> None:
+    for temperature in (0.7, 1.5):
+        generation = running.generate(scenes[0], num_samples=8, temperature=temperature)
+        assert len(generation.answers) == 8
+        whole = [answer for answer in generation.answers if answer.finish_reason == "stop"]
+        assert len(whole) >= 6
+        for answer in whole:
+            assert len(parse_answer(answer.text, answer.finish_reason)) == 1, answer.text
+
+
+def test_an_answer_that_is_cut_off_says_so(running: Running, scenes: list[Image.Image]) -> None:
+    (answer,) = running.generate(scenes[0], num_samples=1, max_tokens=4).answers
+    assert answer.finish_reason == "length"
+    assert parse_answer(answer.text, answer.finish_reason) == []
+
+
+def test_the_prompt_is_computed_once_for_all_variants(
+    running: Running, scenes: list[Image.Image]
+) -> None:
+    one = running.generate(scenes[1], num_samples=5)
+    again = running.generate(scenes[1], num_samples=2)
+    assert again.num_prompt_tokens == one.num_prompt_tokens
+    assert 0 < again.num_cached_tokens <= again.num_prompt_tokens
+
+
+def test_a_seed_repeats_an_answer(running: Running, scenes: list[Image.Image]) -> None:
+    one, two = (
+        [answer.text for answer in running.generate(scenes[2], num_samples=2, seed=7).answers]
+        for _ in range(2)
+    )
+    assert one == two
+
+
+def test_one_answer_can_hold_several_variants(running: Running, scenes: list[Image.Image]) -> None:
+    # The checkpoint knows one description an answer and rambles in the second; the form holds.
+    generation = running.generate(
+        scenes[0], num_samples=16, objects_per_answer=2, max_tokens=900, temperature=0.5
+    )
+    assert all(answer.text.startswith('{"variants": [{"one') for answer in generation.answers)
+    whole = [answer for answer in generation.answers if answer.finish_reason == "stop"]
+    assert whole
+    for answer in whole:
+        assert len(parse_answer(answer.text, answer.finish_reason)) == 2, answer.text
+
+
+def test_an_answer_may_be_as_long_as_the_context(
+    running: Running, scenes: list[Image.Image]
+) -> None:
+    # Many variants in one answer ask for more tokens than the model has room for.
+    generation = running.generate(scenes[0], num_samples=1, max_tokens=10_000_000)
+    assert generation.answers[0].finish_reason in ("stop", "length")
+    assert generation.num_prompt_tokens + generation.num_output_tokens <= 4096
+    assert running.generate(scenes[0], num_samples=1).answers[0].text
+
+
+def test_a_prompt_that_is_too_long_is_this_images_fault_alone(
+    running: Running, scenes: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = running.captioner.engine
+    long = "USER: <image>\n" + "river " * 2000 + "ASSISTANT:"
+    monkeypatch.setitem(engine._prompt_by_objects, 3, long)
+    with pytest.raises(SampleError) as caught:
+        running.generate(scenes[0], num_samples=1, objects_per_answer=3)
+    assert caught.value.reason is Reason.PROMPT_TOO_LONG
+    assert running.generate(scenes[0], num_samples=1).answers[0].text
+
+
+def test_the_engine_says_what_it_is(running: Running) -> None:
+    info = running.captioner.engine.info
+    assert info.engine_version.startswith("vllm 0.")
+    assert info.device
+    assert info.precision in ("float32", "bfloat16", "float16")

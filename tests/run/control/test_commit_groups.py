@@ -1,0 +1,163 @@
+"""Groups of units as the driver has them committed; Ray is only what carries the calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from skytext.errors import CommitConflictError, JobError, TableHeldError
+from skytext.run.control import commit_groups as commits
+from skytext.run.control.commit_groups import RemoteCommitter, commit_units
+from skytext.table.commits.claim import Claim, Holder, hold
+from skytext.table.commits.stage_rows import (
+    data_files,
+    delete_files,
+    forget_records,
+    staged_unit_ids,
+)
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.side_store import StateStore
+from tests.table.rows import (
+    committer,
+    failed_row,
+    good_row,
+    good_rows,
+    identity,
+    location,
+    make_table,
+    stage,
+)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return location(tmp_path / "table")
+
+
+@pytest.fixture
+def claim(where: TableLocation) -> Iterator[Claim]:
+    with hold(where, "run", "caption") as claim:
+        yield claim
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks run here and now."""
+
+    def remote(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+        # A commit that Ray did twice would conflict with itself.
+        assert options["max_retries"] == 0
+        return lambda task: SimpleNamespace(remote=task)
+
+    monkeypatch.setattr(commits.ray, "remote", remote)
+    monkeypatch.setattr(commits, "result_of", lambda result: result)
+
+
+def lose(where: TableLocation) -> None:
+    """Another run takes over."""
+    holder = json.dumps(asdict(Holder.this_process("other", "caption"))).encode()
+    StateStore(where).put("claim/00000099.json", holder)
+
+
+def test_a_group_is_committed_and_its_records_go(where: TableLocation, claim: Claim) -> None:
+    units = [stage(where, good_rows(0, 2)), stage(where, good_rows(2, 1))]
+    other = stage(where, good_rows(9, 1))
+    names = tuple(unit.unit_id for unit in units)
+    version = commit_units(where, claim.number, identity(), None, names)
+    assert version == 1
+    assert ImagesTable.open(where).num_rows() == 3
+    assert staged_unit_ids(where) == [other.unit_id]
+    # Done once is done: without its record a group cannot be committed again.
+    with pytest.raises(JobError, match="has no record"):
+        commit_units(where, claim.number, identity(), version, names)
+    assert ImagesTable.open(where).num_rows() == 3
+
+
+def test_without_the_claim_nothing_is_committed(where: TableLocation, claim: Claim) -> None:
+    version = make_table(where, good_rows(0, 1)).version
+    unit = stage(where, good_rows(1, 1))
+    lose(where)
+    with pytest.raises(TableHeldError, match="nothing more will be"):
+        commit_units(where, claim.number, identity(), version, (unit.unit_id,))
+    assert ImagesTable.open(where).version == version
+    # For the run that has the table now.
+    assert unit.unit_id in staged_unit_ids(where)
+
+
+def test_who_finds_its_records_gone_is_told_that_the_claim_was_lost(
+    where: TableLocation, claim: Claim
+) -> None:
+    """A successor adopted what the sleeper had staged."""
+    version = make_table(where, good_rows(0, 1)).version
+    unit = stage(where, good_rows(1, 1))
+    lose(where)
+    forget_records(where, [unit])
+    with pytest.raises(TableHeldError, match="lost"):
+        commit_units(where, claim.number, identity(), version, (unit.unit_id,))
+
+
+def test_a_group_that_conflicts_keeps_its_records(where: TableLocation, claim: Claim) -> None:
+    version = make_table(where, good_rows(0, 1)).version
+    committer(where).commit([stage(where, good_rows(1, 1))])
+    unit = stage(where, good_rows(1, 1))
+    with pytest.raises(CommitConflictError):
+        commit_units(where, claim.number, identity(), version, (unit.unit_id,))
+    assert unit.unit_id in staged_unit_ids(where)
+    assert ImagesTable.open(where).num_rows() == 2
+
+
+def test_a_unit_without_its_files_is_never_committed(where: TableLocation, claim: Claim) -> None:
+    """Rows whose files are gone would break every reader of the table."""
+    unit = stage(where, good_rows(0, 1))
+    delete_files(where, data_files(unit))
+    with pytest.raises(JobError, match="its files are gone: run the same command again"):
+        commit_units(where, claim.number, identity(), None, (unit.unit_id,))
+    assert ImagesTable.find(where) is None
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_small_fragments_are_merged_as_a_run_goes_on(
+    where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 3)
+    remote = RemoteCommitter(claim, identity(), None)
+    sizes = []
+    for i in range(7):
+        remote.commit([stage(where, good_rows(2 * i, 2)).unit_id])
+        table = ImagesTable.open(where)
+        assert remote.version == table.version
+        sizes.append(len(table.dataset.get_fragments()))
+    assert sizes == [1, 2, 1, 2, 3, 1, 2]
+    assert (table.num_rows(), table.num_double()) == (14, 0)
+    # Rows that were merged are replaced as any others.
+    row = good_row("00003.jpg")
+    replaces = table.units_of([row["image_id"]])
+    remote.commit([stage(where, [failed_row("00003.jpg")], replaces=replaces).unit_id])
+    assert ImagesTable.open(where).status_counts() == {"ok": 13, "failed": 1}
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_who_lost_the_claim_merges_nothing(
+    where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 2)
+    remote = RemoteCommitter(claim, identity(), None)
+    remote.commit([stage(where, good_rows(0, 2)).unit_id])
+    real = commits.commit_units
+
+    def commit_and_lose(*arguments: Any) -> int:
+        version = real(*arguments)
+        lose(where)
+        return version
+
+    monkeypatch.setattr(remote, "_commit", SimpleNamespace(remote=commit_and_lose))
+    with pytest.raises(TableHeldError):
+        remote.commit([stage(where, good_rows(2, 2)).unit_id])
+    assert ImagesTable.open(where).version == remote.version == 2

@@ -1,0 +1,57 @@
+"""The word to stop, as those hear it that are to stop."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from skytext.run.control import stop_flag as stop
+from skytext.run.control.stop_flag import StopFlag
+from skytext.table.location import TableLocation
+from skytext.table.side_store import StateStore
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return TableLocation.parse(str(tmp_path / "table"))
+
+
+def test_every_copy_hears_it(where: TableLocation) -> None:
+    flag = StopFlag(where, "run")
+    copy = pickle.loads(pickle.dumps(flag))
+    flag.raise_()
+    assert copy.is_raised()
+    assert flag.is_raised()
+    # And goes on knowing it.
+    flag.lower()
+    assert copy.is_raised()
+    assert not StopFlag(where, "run").is_raised()
+    flag.lower()
+
+
+def test_no_other_run_hears_it(where: TableLocation) -> None:
+    StopFlag(where, "run").raise_()
+    assert not StopFlag(where, "run2").is_raised()
+    assert not StopFlag(TableLocation.parse(f"{where.uri}2"), "run").is_raised()
+
+
+def test_the_store_is_asked_now_and_then(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    clock = [100.0]
+
+    def get(state: StateStore, path: str) -> None:
+        asked.append(path)
+
+    monkeypatch.setattr(StateStore, "get", get)
+    monkeypatch.setattr(stop.time, "monotonic", lambda: clock[0])
+    flag = StopFlag(where, "run")
+    for _ in range(50):
+        assert not flag.is_raised()
+        clock[0] += 0.1
+    assert len(asked) == 3
+    # A look costs no files where nobody was ever told to stop.
+    assert not Path(where.uri).exists()

@@ -1,0 +1,192 @@
+"""List, fetch, embed and stage, one unit after the other and without a cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from skytext.archive import ReadOptions
+from skytext.config.embedding import ImageEmbedConfig
+from skytext.config.pixels import ImageConfig
+from skytext.errors import ModelError
+from skytext.models.fakes.models import FakeImageEmbedder
+from skytext.models.fingerprints import image_embedding_fingerprint, image_model
+from skytext.pixels.decode import ImageLimits, decode_rgb
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.image_vectors.embed_images import EmbedImages, VectorRecord
+from skytext.run.image_vectors.fetch_images import Failures, ImageFetcher
+from skytext.run.image_vectors.list_rows import VectorlessImages, group_fragments
+from skytext.table.commits.stage_image_vectors import read_vectors, staged_vector_units
+from skytext.table.image_vector_column import fragment_rows
+from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.location import TableLocation
+from tests.archives import (
+    bad_images,
+    images,
+    jpeg,
+    tiff16,
+    write_archive,
+)
+from tests.table.image_rows import rows_of
+from tests.table.rows import good_row, location, make_table
+
+MODEL = image_model(ImageEmbedConfig(model="fake"))
+FINGERPRINT = image_embedding_fingerprint(MODEL, ImageConfig())
+
+
+def list_units(where: TableLocation, **more: Any) -> list[pa.Table]:
+    table = ImagesTable.open(where)
+    options = {"unit_images": 3, "unit_bytes": 2**20} | more
+    lister = VectorlessImages(
+        where, table.version, FINGERPRINT, stop=StopFlag(where, "run"), **options
+    )
+    groups = group_fragments(fragment_rows(table), 4)
+    return [unit for group in groups for unit in lister(pa.table({"fragment_ids": [group]}))]
+
+
+def fetcher(where: TableLocation) -> ImageFetcher:
+    return ImageFetcher(ImageLimits(), ReadOptions(), 4, StopFlag(where, "run"))
+
+
+def members(units: Sequence[pa.Table]) -> list[list[str]]:
+    return [[p["member"] for p in unit.column("places")[0].as_py()] for unit in units]
+
+
+def test_units_are_bounded_by_images_and_by_bytes(tmp_path: Path) -> None:
+    where = location(tmp_path / "t")
+    sizes = [100, 100, 100, 100, 900, 50, 60]
+    rows = [good_row(f"{i}.jpg", byte_length=size) for i, size in enumerate(sizes)]
+    cells = [good_row(f"c{i}", width_px=30, height_px=20) for i in range(3)]
+    make_table(where, rows, cells)
+    units = list_units(where, unit_bytes=700)
+    assert members(units) == [
+        ["0.jpg", "1.jpg", "2.jpg"],
+        ["3.jpg"],
+        ["4.jpg"],
+        ["5.jpg", "6.jpg"],
+        # Of cells nothing is known: a byte a pixel.
+        ["c0"],
+        ["c1"],
+        ["c2"],
+    ]
+    ids = [unit.column("unit_id")[0].as_py() for unit in units]
+    assert len(set(ids)) == len(ids)
+
+
+def test_small_fragments_share_a_task() -> None:
+    assert group_fragments([(0, 2), (1, 3), (4, 1), (5, 9), (7, 1)], 5) == [[0, 1], [4, 5], [7]]
+    assert group_fragments([], 5) == []
+
+
+def test_images_come_back_and_what_cannot_be_had_is_counted(tmp_path: Path) -> None:
+    entries = [*images(0, 3), *[(n, data) for n, (data, _) in bad_images().items()]]
+    root = write_archive(
+        tmp_path / "aerial",
+        {"a.tar": entries, "b.tar": images(8, 2), "c.tar": [("t.tif", tiff16(1))]},
+    )
+    where = location(tmp_path / "t")
+    rows = rows_of(root)
+    next(row for row in rows if row["member"] == "0001.jpg")["content_sha256"] = "0" * 64
+    make_table(where, rows)
+    (root / "b.tar").unlink()
+    [unit] = list_units(where, unit_images=99)
+    found = fetcher(where)(unit)
+    failures = Failures.from_json(found.column("failures")[0].as_py())
+    assert failures.counts == {
+        "read/changed": 1,
+        "read/unreadable": 2,
+        "decode/empty": 1,
+        "decode/truncated_image": 1,
+        "decode/not_an_image": 1,
+    }
+    assert "0001.jpg is not the image that was captioned" in failures.said["read/changed"]
+    kept = found.column("images")[0].as_py()
+    assert len(kept) == 3
+    assert decode_rgb(kept[0]["data"]).tobytes() == decode_rgb(jpeg(0)).tobytes()
+    # What the model cannot take as it is was brought into form.
+    assert decode_rgb(kept[2]["data"]).size == (40, 24)
+    assert failures.total + len(kept) == len(rows)
+
+
+def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
+    where = location(tmp_path / "t")
+    version = make_table(where, rows_of(root)).version
+    # Fewer images a forward pass than the unit has.
+    embed = EmbedImages(ImageEmbedConfig(model="fake", batch_size=2), MODEL, FINGERPRINT, where)
+    fetch, records = fetcher(where), []
+    for unit in list_units(where):
+        records += embed(fetch(unit)).column("record").to_pylist()
+    found = [VectorRecord.from_json(text) for text in records]
+    assert [(r.num_embedded, r.num_left, r.device) for r in found] == [(3, 0, "cpu"), (2, 0, "cpu")]
+    assert sorted(staged_vector_units(where)) == sorted(str(r.unit_id) for r in found)
+    staged = read_vectors(where, str(found[1].unit_id))
+    assert (staged.identity.fingerprint, staged.identity.dim) == (FINGERPRINT, 8)
+    expected = FakeImageEmbedder().embed_images([decode_rgb(jpeg(3)), decode_rgb(jpeg(4))])
+    np.testing.assert_array_equal(
+        np.array(staged.rows.column(IMAGE_VECTOR).to_pylist(), np.float32), expected
+    )
+    assert ImagesTable.open(where).version == version
+
+
+def test_a_stop_leaves_what_has_not_begun(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
+    where = location(tmp_path / "t")
+    make_table(where, rows_of(root))
+    first, _ = list_units(where)
+    stop = StopFlag(where, "run")
+    stop.raise_()
+    left = fetcher(where)(first)
+    embed = EmbedImages(ImageEmbedConfig(model="./missing"), MODEL, FINGERPRINT, where)
+    # Without an image no model is loaded.
+    record = VectorRecord.from_json(embed(left).column("record")[0].as_py())
+    assert (record.unit_id, record.num_embedded, record.num_left) == (None, 0, 3)
+    assert list_units(where) == []
+
+
+class Broken(FakeImageEmbedder):
+    """Gives no number for the first image of a pass."""
+
+    def embed_images(self, images: Any) -> Any:
+        vectors = super().embed_images(images)
+        vectors[0] = np.nan
+        return vectors
+
+
+@pytest.mark.parametrize(("batch_size", "num_lost"), [(3, 1), (1, 3)])
+def test_a_vector_that_is_not_finite_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, num_lost: int
+) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
+    where = location(tmp_path / "t")
+    make_table(where, rows_of(root))
+    monkeypatch.setattr(
+        "skytext.run.image_vectors.embed_images.make_image_embedder", lambda *_: Broken()
+    )
+    config = ImageEmbedConfig(model="fake", batch_size=batch_size)
+    embed = EmbedImages(config, MODEL, FINGERPRINT, where)
+    [unit] = list_units(where)
+    record = VectorRecord.from_json(embed(fetcher(where)(unit)).column("record")[0].as_py())
+    assert record.num_embedded == 3 - num_lost
+    assert json.loads(record.failures)[0] == {"embed/embedding_failed": num_lost}
+    assert len(staged_vector_units(where)) == (1 if record.num_embedded else 0)
+
+
+def test_a_model_that_does_not_load_ends_the_job(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
+    where = location(tmp_path / "t")
+    make_table(where, rows_of(root))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    config = ImageEmbedConfig(model=str(folder))
+    embed = EmbedImages(config, image_model(config), FINGERPRINT, where)
+    [unit] = list_units(where)
+    with pytest.raises(ModelError, match="cannot load the embedding model"):
+        embed(fetcher(where)(unit))

@@ -1,0 +1,69 @@
+"""The whole job with the package's fakes, as tests run it, and what must hold of its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config.settings import Config, load_config
+from skytext.run.caption_plan import plan_caption
+from skytext.run.caption_run import run_caption
+from skytext.run.progress import Progress, RunSummary
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+
+# Ray starts where it is first needed; everything below `ray` wants it.
+ray = pytest.mark.ray
+with_ray = pytest.mark.usefixtures("local_ray")
+
+
+def config(**settings: Any) -> Config:
+    """Fakes, and small units; names are written with ``__`` for a dot."""
+    small = {
+        "caption.model": "fake",
+        "embed.model": "fake",
+        "job.unit_images": 4,
+        "job.commit_images": 8,
+    }
+    given = {name.replace("__", "."): value for name, value in settings.items()}
+    return load_config(None, small | given)
+
+
+def caption(
+    source: Path | str, table: Path | str, **settings: Any
+) -> tuple[RunSummary, list[tuple[str, int]]]:
+    """Run the job; return the summary, and the engines seen with the commits after each unit."""
+    seen = []
+
+    def watch(progress: Progress) -> None:
+        seen.append((",".join(progress.engines), progress.num_committed))
+
+    plan = plan_caption([str(source)], str(table), config(**settings))
+    return run_caption(plan, on_progress=watch), seen
+
+
+def open_table(table: Path | str) -> ImagesTable:
+    return ImagesTable.open(TableLocation.parse(str(table)))
+
+
+def rows(table: Path | str, *columns: str) -> list[dict[str, Any]]:
+    return list(open_table(table).dataset.to_table(columns=list(columns)).to_pylist())
+
+
+def check_one_row_an_image(table: Path | str, summary: RunSummary) -> None:
+    ids = [row["image_id"] for row in rows(table, "image_id")]
+    assert len(ids) == len(set(ids))
+    assert summary.num_listed == summary.num_ok + summary.num_failed == len(ids)
+    counts = open_table(table).status_counts()
+    assert counts == {"ok": summary.num_ok, "failed": summary.num_failed}
+
+
+def check_nothing_to_do(again: RunSummary, seen: list[tuple[str, int]], before: RunSummary) -> None:
+    assert (again.num_captioned, again.num_newly_failed) == (0, 0)
+    assert again.num_skipped == again.num_listed == before.num_listed
+    assert (again.num_ok, again.num_failed) == (before.num_ok, before.num_failed)
+    assert again.table_version == before.table_version
+    assert again.engine_span_s == 0
+    assert {engines for engines, _ in seen} <= {""}

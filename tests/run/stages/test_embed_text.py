@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.run.stages.caption_images import ENGINE_COLUMN
+from skytext.run.units import pack, unpack
+from skytext.table.schema import embedded
+from tests.run.stages.samples import (
+    HEAD,
+    bad,
+    caption,
+    embedder,
+    good,
+    rows_of,
+    unit,
+)
+
+LINEAGE = ("fingerprint", "model", "model_revision", "device", "precision")
+
+
+def test_every_variant_has_its_own_vector_in_its_place() -> None:
+    # Answers are dropped and images fail, so that rows have all sorts of numbers of variants.
+    described = caption(unit([*good(12), bad(), *good(12, 50)]), "fake:fail=0.2,empty=0.4")
+    head, samples = unpack(embedder()(described))
+    assert head == HEAD
+    assert samples.schema.equals(embedded(16))
+    judge = FakeEmbedder()
+    rows = samples.to_pylist()
+    assert len({row["num_variants"] for row in rows}) > 2
+    for row in rows:
+        if row["captions"] is None:
+            continue
+        assert len(row["vectors"]) == row["num_variants"] == len(row["captions"])
+        texts = [document_text(Variant(**variant)) for variant in row["captions"]]
+        assert row["vectors"] == pytest.approx(judge.embed_documents(texts).vectors)
+        assert np.linalg.norm(row["vectors"], axis=1) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_what_failed_has_no_vectors_and_no_lineage() -> None:
+    good_one, failed = rows_of(embedder()(caption(unit([*good(1), bad()]))))
+    assert failed["status"] == "failed"
+    assert (failed["vectors"], failed["num_truncated_variants"]) == (None, None)
+    assert [failed[f"embedding_{name}"] for name in LINEAGE] == [None] * 5
+    model = embed_model(EmbedConfig(model="fake"))
+    assert [good_one[f"embedding_{name}"] for name in LINEAGE] == [
+        embedding_fingerprint(model),
+        "fake",
+        "fake-1",
+        "cpu",
+        "float32",
+    ]
+
+
+def test_a_unit_of_failures_keeps_the_type_of_its_vectors() -> None:
+    _, samples = unpack(embedder()(caption(unit([bad("a"), bad("b")]))))
+    assert samples.schema.equals(embedded(16))
+    assert samples.column("vectors").to_pylist() == [None, None]
+
+
+def test_an_empty_unit_loads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("skytext.run.stages.embed_text.make_embedder", refuse)
+    head, samples = unpack(embedder()(caption(unit([]))))
+    assert (head, samples.num_rows) == (HEAD, 0)
+
+
+def test_the_engine_s_clock_travels_on() -> None:
+    described = caption(unit(good(1)))
+    for batch in (described, caption(unit([]))):
+        out = embedder()(batch)
+        assert out.column(ENGINE_COLUMN).to_pylist() == batch.column(ENGINE_COLUMN).to_pylist()
+    assert json.loads(described.column(ENGINE_COLUMN)[0].as_py())["engine"]
+
+
+def test_what_the_token_limit_cuts_off_is_counted() -> None:
+    _, samples = unpack(caption(unit(good(3))))
+    rows: list[dict[str, Any]] = samples.to_pylist()
+    for variant in rows[1]["captions"][:2]:
+        variant["caption"] = "word " * 300
+    batch = pack(HEAD, pa.Table.from_pylist(rows, schema=samples.schema))
+    counts = [row["num_truncated_variants"] for row in rows_of(embedder()(batch))]
+    assert counts == [0, 2, 0]

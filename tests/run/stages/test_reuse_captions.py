@@ -1,0 +1,248 @@
+"""Identical bytes are described once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skytext.captions.captioner import Description
+from skytext.captions.parsing import Variant
+from skytext.config.captioning import CaptionConfig
+from skytext.config.pixels import ImageConfig
+from skytext.errors import Reason, SampleError, Stage
+from skytext.models.fingerprints import caption_fingerprint, caption_model, prompt_of
+from skytext.run.stages import reuse_captions as duplicates
+from skytext.run.stages.caption_images import CaptionUnits
+from skytext.run.stages.reuse_captions import Duplicates
+from skytext.table.location import TableLocation
+from tests.archives import jpeg
+from tests.run.stages.samples import captioner, rows_of, sample, unit
+from tests.table.rows import failed_row, good_row, location, make_table
+
+OURS = "c" * 32
+ONE, TWO, THREE = (hashlib.sha256(bytes([i])).hexdigest() for i in range(3))
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return location(tmp_path / "table")
+
+
+class Model:
+    """Counts what it is asked, and answers when it may."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked: list[str] = []
+        self.error = error
+        self.may_answer = asyncio.Event()
+
+    def __call__(self, content: str) -> Callable[[], Awaitable[Description]]:
+        async def describe() -> Description:
+            self.asked.append(content)
+            await self.may_answer.wait()
+            if self.error is not None:
+                raise self.error
+            words = Variant(f"{content[:6]} {len(self.asked)}", "feature", "caption")
+            return Description((words,), 2, 100, 10, 90)
+
+        return describe
+
+
+def keys(*contents: str) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+    return np.array(sorted(bytes.fromhex(content)[:16] for content in contents), "S16")
+
+
+def test_who_asks_while_it_is_described_waits_for_the_same_words() -> None:
+    async def ask() -> None:
+        model, known = Model(), Duplicates(None, OURS)
+        asking = [asyncio.create_task(known.describe(ONE, model(ONE))) for _ in range(3)]
+        other = asyncio.create_task(known.describe(TWO, model(TWO)))
+        while len(model.asked) < 2:
+            await asyncio.sleep(0)
+        model.may_answer.set()
+        first, *others = await asyncio.gather(*asking)
+        assert sorted(model.asked) == sorted([ONE, TWO])
+        assert all(found.variants == first.variants for found in others)
+        assert (await other).variants != first.variants
+        # The cost is counted once.
+        assert (first.attempts, first.num_prompt_tokens, first.num_output_tokens) == (2, 100, 90)
+        for found in others:
+            assert (found.attempts, found.num_prompt_tokens) == (0, 0)
+            assert (found.num_cached_tokens, found.num_output_tokens) == (0, 0)
+
+    asyncio.run(ask())
+
+
+def test_who_asks_later_gets_the_same_words_at_no_cost() -> None:
+    async def ask() -> None:
+        model, known = Model(), Duplicates(None, OURS)
+        model.may_answer.set()
+        first = await known.describe(ONE, model(ONE))
+        again = await known.describe(ONE, model(ONE))
+        assert model.asked == [ONE]
+        assert again.variants == first.variants
+        assert again.num_output_tokens == 0
+
+    asyncio.run(ask())
+
+
+def test_an_error_reaches_all_that_wait_and_is_not_remembered() -> None:
+    async def ask() -> None:
+        error = SampleError(Stage.CAPTION, Reason.NO_GOOD_VARIANT, "nothing")
+        model, known = Model(error), Duplicates(None, OURS)
+        asking = [asyncio.create_task(known.describe(ONE, model(ONE))) for _ in range(3)]
+        while not model.asked:
+            await asyncio.sleep(0)
+        model.may_answer.set()
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert told == [error] * 3
+        assert model.asked == [ONE]
+        model.error = None
+        assert (await known.describe(ONE, model(ONE))).num_output_tokens == 90
+
+    asyncio.run(ask())
+
+
+def test_an_error_for_which_nobody_waits_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def ask() -> None:
+        model, known = Model(RuntimeError("engine")), Duplicates(None, OURS)
+        model.may_answer.set()
+        with pytest.raises(RuntimeError):
+            await known.describe(ONE, model(ONE))
+
+    asyncio.run(ask())
+    assert caplog.records == []
+
+
+def test_what_was_forgotten_is_read_from_the_table(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_REMEMBERED", 1)
+
+    async def ask() -> None:
+        model, known = Model(), Duplicates(where, OURS)
+        model.may_answer.set()
+        await known.describe(ONE, model(ONE))
+        await known.describe(TWO, model(TWO))
+        # Forgotten, and not committed yet: described again.
+        await known.describe(ONE, model(ONE))
+        assert model.asked == [ONE, TWO, ONE]
+        make_table(where, [good_row("two.jpg", content_sha256=TWO)])
+        found = await known.describe(TWO, model(TWO))
+        assert model.asked == [ONE, TWO, ONE]
+        assert [variant.one_sentence for variant in found.variants] == [
+            "two.jpg variant 0",
+            "two.jpg variant 1",
+        ]
+        assert (found.attempts, found.num_output_tokens) == (0, 0)
+
+    asyncio.run(ask())
+
+
+def test_what_an_earlier_run_described_is_read_from_the_table(where: TableLocation) -> None:
+    # The first 16 bytes of a hash may end in zeros, which numpy cuts off.
+    odd = "ab" * 14 + "0000" + "cd" * 16
+    rows = [
+        good_row("one.jpg", content_sha256=ONE),
+        good_row("odd.jpg", content_sha256=odd, shard="it's.tar"),
+        good_row("stale.jpg", content_sha256=TWO, caption_fingerprint="s" * 32),
+        failed_row("failed.jpg", content_sha256=THREE),
+    ]
+    make_table(where, rows)
+
+    async def ask() -> None:
+        model, known = Model(), Duplicates(where, OURS, keys(ONE, odd, TWO, THREE))
+        model.may_answer.set()
+        for content, member in ((ONE, "one.jpg"), (odd, "odd.jpg")):
+            found = await known.describe(content, model(content))
+            assert found.variants[0].one_sentence == f"{member} variant 0"
+            assert found.variants[0].finish_reason == "stop"
+        # Whatever the index said: other settings' words, and failures, are no description.
+        for content in (TWO, THREE):
+            await known.describe(content, model(content))
+        assert model.asked == [TWO, THREE]
+
+    asyncio.run(ask())
+
+
+def test_contents_of_one_beginning_are_not_mixed_up(where: TableLocation) -> None:
+    """The index holds the first half of each hash only."""
+    twin = ONE[:32] + "0" * 32
+    make_table(where, [good_row("one.jpg", content_sha256=ONE)])
+
+    async def ask() -> None:
+        model, known = Model(), Duplicates(where, OURS, keys(ONE))
+        model.may_answer.set()
+        await known.describe(twin, model(twin))
+        assert model.asked == [twin]
+
+    asyncio.run(ask())
+
+
+def test_who_gives_up_takes_its_own_place_only(where: TableLocation) -> None:
+    async def ask() -> None:
+        model, known = Model(), Duplicates(None, OURS)
+        first = asyncio.create_task(known.describe(ONE, model(ONE)))
+        second = asyncio.create_task(known.describe(ONE, model(ONE)))
+        while not model.asked:
+            await asyncio.sleep(0)
+        # One that waits gives up: the other is none the worse.
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        model.may_answer.set()
+        assert (await first).num_output_tokens == 90
+
+    asyncio.run(ask())
+
+
+def test_copies_within_a_unit_and_across_units_cost_one_description() -> None:
+    async def ask() -> None:
+        units = captioner()
+        copies = [sample(f"{i}.jpg", jpeg(1)) for i in range(3)]
+        here, there = await asyncio.gather(
+            units(unit([*copies, sample("other.jpg", jpeg(2))])),
+            units(unit([sample("far.jpg", jpeg(1))])),
+        )
+        later = await units(unit([sample("late.jpg", jpeg(1))]))
+        rows = [*rows_of(here), *rows_of(there), *rows_of(later)]
+        assert [row["status"] for row in rows] == ["ok"] * 6
+        same = [row for row in rows if row["member"] != "other.jpg"]
+        assert all(row["captions"] == same[0]["captions"] for row in same)
+        assert all(row["text"] == same[0]["text"] for row in same)
+        paid = [row["member"] for row in rows if row["num_output_tokens"]]
+        assert len(paid) == 2
+        assert "other.jpg" in paid
+        units.close()
+
+    asyncio.run(ask())
+
+
+def test_an_engine_s_actor_finds_what_an_earlier_run_described(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CaptionConfig(model="fake")
+    model, prompt = caption_model(config), prompt_of(config)
+    ours = caption_fingerprint(config, ImageConfig(), model, prompt)
+    content = hashlib.sha256(jpeg(1)).hexdigest()
+    row = good_row("one.jpg", content_sha256=content, caption_fingerprint=ours)
+    make_table(where, [row])
+    monkeypatch.setattr("skytext.run.stages.caption_images.ray.get", lambda reference: reference)
+
+    async def ask() -> None:
+        units = CaptionUnits(
+            config, ImageConfig(), model, prompt, location=where, described=keys(content)
+        )
+        (found,) = rows_of(await units(unit([sample("copy.jpg", jpeg(1))])))
+        assert found["captions"] == row["captions"]
+        assert (found["num_output_tokens"], found["caption_fingerprint"]) == (0, ours)
+        units.close()
+
+    asyncio.run(ask())

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.run.stages.write_rows import UnitRecord, UnitWriter
+from skytext.run.units import UnitHead
+from skytext.table.commits.stage_rows import StagedUnit, read_records, staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from tests.archives import jpeg
+from tests.run.stages.samples import (
+    HEAD,
+    bad,
+    caption,
+    embedder,
+    good,
+    sample,
+    unit,
+)
+from tests.table.rows import committer
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return TableLocation.parse(str(tmp_path / "table"))
+
+
+def write(
+    where: TableLocation, rows: list[dict[str, Any]], model: str = "fake", head: UnitHead = HEAD
+) -> UnitRecord:
+    described = embedder()(caption(unit(rows, head), model))
+    written = UnitWriter(where, "run-1", "captions", "embeddings")(described)
+    assert written.column_names == ["record"]
+    return UnitRecord.from_json(written.column("record")[0].as_py())
+
+
+def staged(where: TableLocation, record: UnitRecord) -> StagedUnit:
+    """What the writer left beside the table for the driver's commit."""
+    (unit,) = read_records(where, [record.head.unit_id])
+    assert unit.num_rows == record.num_rows
+    return unit
+
+
+def kept_rows(where: TableLocation) -> list[dict[str, Any]]:
+    return list(ImagesTable.open(where).dataset.to_table().to_pylist())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        UnitRecord(HEAD, None),
+        UnitRecord(
+            UnitHead("u", "ü", "it's.tar", 3, 1, 99, removes=("a" * 32,)),
+            2,
+            num_ok=1,
+            num_failed=1,
+            failures={"decode/empty": 1},
+            sums={"num_variants": 5},
+            engine_clock={"engine": "e", "span_s": 1.5, "idle_s": 0.25},
+            example=("a.jpg", "a river"),
+        ),
+    ],
+)
+def test_a_record_survives_json(record: UnitRecord) -> None:
+    assert UnitRecord.from_json(record.to_json()) == record
+    assert json.loads(record.to_json())["head"]["num_listed"] == record.head.num_listed
+
+
+def test_what_is_staged_is_seen_only_once_it_is_committed(where: TableLocation) -> None:
+    record = write(where, [*good(3), bad()])
+    assert ImagesTable.find(where) is None
+    assert (where.is_local, len(list(Path(where.uri).rglob("*.lance/data/*")))) == (True, 1)
+    writer = committer(where)
+    writer.commit([staged(where, record)])
+    again = write(where, good(2, 40), head=dataclasses.replace(HEAD, unit_id="unit-1"))
+    table = ImagesTable.open(where)
+    assert table.num_rows() == 4
+    writer.commit([staged(where, again)])
+    assert ImagesTable.open(where).num_rows() == 6
+
+
+def test_a_record_counts_what_was_written(where: TableLocation) -> None:
+    record = write(where, [*good(3), bad("x"), bad("y")])
+    assert (record.head, record.num_ok, record.num_failed) == (HEAD, 3, 2)
+    assert record.num_rows == 5
+    assert record.failures == {"decode/empty": 2}
+    assert record.sums == {
+        "num_variants": 15,
+        "num_prompt_tokens": 300,
+        "num_cached_tokens": 0,
+        "num_output_tokens": 1350,
+        "num_truncated_variants": 0,
+    }
+    assert record.engine_clock is not None
+    assert record.engine_clock["engine"] == "actor-1"
+    assert record.example is not None
+    assert record.example[0] == "0.jpg"
+
+
+def test_an_empty_unit_stages_nothing(where: TableLocation) -> None:
+    assert write(where, []) == UnitRecord(HEAD, None)
+    assert staged_unit_ids(where) == []
+    assert not Path(where.uri).exists()
+
+
+def test_a_unit_of_failures_is_written_too(where: TableLocation) -> None:
+    record = write(where, [bad("x"), *good(1)], "fake:fail=1")
+    assert record.failures == {"decode/empty": 1, "caption/engine_refused": 1}
+    assert (record.num_ok, record.num_failed, record.example) == (0, 2, None)
+    committer(where).commit([staged(where, record)])
+    assert ImagesTable.open(where).status_counts() == {"ok": 0, "failed": 2}
+
+
+def test_a_row_holds_all_of_it(where: TableLocation) -> None:
+    row = sample(
+        "a.jpg",
+        good(1)[0]["data"],
+        metadata='{"sensor": "S2"}',
+        bbox={"west": 1.0, "south": 2.0, "east": 3.0, "north": 4.0},
+        collection="c",
+    )
+    record = write(where, [row])
+    committer(where).commit([staged(where, record)])
+    (kept,) = kept_rows(where)
+    same = ("image_id", "archive", "shard", "member", "uri", "bbox", "collection")
+    assert {name: kept[name] for name in same} == {name: row[name] for name in same}
+    assert json.loads(kept["metadata"]) == {"sensor": "S2"}
+    assert (kept["run_id"], kept["unit_id"]) == ("run-1", HEAD.unit_id)
+    assert kept["created_at"].tzinfo is not None
+    assert len(kept["vectors"]) == len(kept["captions"]) == 5
+
+
+def test_a_record_holds_what_a_later_run_must_know_to_adopt_it(where: TableLocation) -> None:
+    head = dataclasses.replace(HEAD, removes=("0" * 32,))
+    rows = [sample("new.jpg", jpeg(1)), sample("old.jpg", jpeg(2), replaces_unit="unit-of-old")]
+    unit = staged(where, write(where, rows, head=head))
+    ids = tuple(row["image_id"] for row in rows)
+    assert (unit.image_ids, unit.replaces) == (ids, {ids[1]: "unit-of-old"})
+    assert (unit.removes, sorted(unit.outdated_ids)) == (head.removes, sorted([ids[1], "0" * 32]))
+    assert unit.caption_fingerprint == "captions"
+    assert unit.embedding_fingerprint == "embeddings"
+    assert (unit.unit_id, unit.dim) == (HEAD.unit_id, 16)
+
+
+def test_a_unit_that_only_removes_is_staged_too(where: TableLocation) -> None:
+    record = write(where, [], head=dataclasses.replace(HEAD, removes=("0" * 32,)))
+    assert (record.num_rows, record.num_ok, record.num_failed) == (0, 0, 0)
+    assert staged(where, record).fragments == ()
+    assert not list(Path(where.uri).rglob("*.lance/data/*"))
+
+
+def test_an_attempt_is_a_run_s_and_those_of_the_replaced_row_count(where: TableLocation) -> None:
+    tried = [
+        sample("twice.jpg", jpeg(1), replaces_unit="u", earlier_attempts=1),
+        sample("first.jpg", jpeg(2)),
+        bad("other.jpg") | {"replaces_unit": "u", "earlier_attempts": 4},
+    ]
+    # Three attempts within this run are one of the run.
+    record = write(where, tried, "fake:empty=1")
+    committer(where).commit([staged(where, record)])
+    attempts = {row["member"]: row["failure"]["attempts"] for row in kept_rows(where)}
+    assert attempts == {"twice.jpg": 2, "first.jpg": 1, "other.jpg": 5}
+
+
+def test_a_unit_written_twice_is_there_once(where: TableLocation) -> None:
+    """Ray runs a task again whose worker died after it had written."""
+    first, second = write(where, good(3)), write(where, good(3))
+    assert first.num_rows == second.num_rows == 3
+    assert staged_unit_ids(where) == [HEAD.unit_id]
+    assert len(list(Path(where.uri).rglob("*.lance/data/*"))) == 1
+    committer(where).commit([staged(where, second)])
+    assert ImagesTable.open(where).num_rows() == 3

@@ -1,0 +1,372 @@
+"""What a run would do with every image of a shard, and why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from skytext.archive import ReadLimits, Shard, discover, survey
+from skytext.run.stages.read_shards import ShardReader
+from skytext.run.units import unpack
+from skytext.run.worklist import (
+    PlanOptions,
+    ShardPlan,
+    Verdict,
+    open_index,
+    plan_shards,
+)
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.schema import SAMPLE
+from tests.archive.formats.tars import Entry, make_tar
+from tests.archives import cut_tar, images, jpeg, write_archive
+from tests.table.rows import failed_row, good_row, make_table
+
+STALE = "s" * 32
+OPTIONS = PlanOptions(caption_fingerprint="c" * 32)
+WALKING = PlanOptions(caption_fingerprint="c" * 32, walk_headers=True)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return TableLocation.parse(str(tmp_path / "table"))
+
+
+class Archive:
+    """One shard that changes, the table that it was once described into, and the plan for it."""
+
+    def __init__(self, folder: Path, where: TableLocation) -> None:
+        self.root = folder / "aerial"
+        self.where = where
+
+    def write(self, content: Sequence[Entry] | bytes) -> Shard:
+        write_archive(self.root, {"a.tar": content})
+        (shard,) = discover([str(self.root)])
+        return shard
+
+    def read(self) -> list[dict[str, Any]]:
+        """Read the shard to its end, as a run does; this writes its manifest."""
+        (shard,) = discover([str(self.root)])
+        reader = ShardReader(100, 10**9, ReadLimits(), self.where, None)
+        rows = []
+        for unit in reader.units(shard):
+            _, samples = unpack(unit)
+            assert samples.schema.equals(SAMPLE)
+            rows += samples.to_pylist()
+        return rows
+
+    def describe(self, **changes: dict[str, Any]) -> None:
+        """Make a table of what the shard holds; some members differ, by name."""
+        rows = []
+        for sample in self.read():
+            more = changes.pop(sample["member"].removesuffix(".jpg") or "marker", {})
+            same = {n: sample[n] for n in ("image_id", "content_sha256", "shard_etag")}
+            is_bad = sample["failure"] is not None or "failure" in more
+            make = failed_row if is_bad else good_row
+            rows.append(make(sample["member"], **same) | more)
+        assert not changes
+        make_table(self.where, rows)
+
+    def plan(self, options: PlanOptions = OPTIONS) -> ShardPlan:
+        shards = discover([str(self.root)])
+        table = ImagesTable.find(self.where)
+        version = None if table is None else table.version
+        index = open_index(self.where, version, shards, options)
+        (plan,) = plan_shards(self.where, index, shards, options)
+        return plan
+
+
+@pytest.fixture
+def archive(tmp_path: Path, where: TableLocation) -> Archive:
+    return Archive(tmp_path, where)
+
+
+def counts(plan: ShardPlan) -> dict[str, int]:
+    assert plan.num_listed == sum(plan.counts)
+    return {v.name.lower(): n for v, n in zip(Verdict, plan.counts, strict=True) if n}
+
+
+def failed(attempts: int) -> dict[str, Any]:
+    why = {"stage": "caption", "reason": "no_good_variant", "detail": "", "attempts": attempts}
+    return {"failure": why, "status": "failed"}
+
+
+def forget_manifest(where: TableLocation) -> None:
+    for path in Path(where.uri, "state", "manifest").rglob("*.parquet"):
+        path.unlink()
+
+
+def test_a_shard_that_nobody_has_read_is_read(archive: Archive, where: TableLocation) -> None:
+    archive.write(images(0, 3))
+    plan = archive.plan()
+    assert (plan.is_known, plan.has_rows, plan.must_read) == (False, False, True)
+    assert plan.num_listed == 0
+    # Its headers say how much there is in it.
+    plan = archive.plan(WALKING)
+    assert (plan.is_known, plan.must_read, counts(plan)) == (True, True, {"new": 3})
+    # Nothing was written.
+    assert not Path(where.uri).exists()
+
+
+@pytest.mark.parametrize("options", [OPTIONS, WALKING], ids=["run", "plan"])
+def test_what_is_done_is_known_without_opening_the_shard(
+    archive: Archive, options: PlanOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.write(images(0, 3))
+    archive.describe()
+
+    def opened(*_: object) -> None:
+        pytest.fail("the shard was opened")
+
+    monkeypatch.setattr("skytext.run.worklist.list_members", opened)
+    plan = archive.plan(options)
+    assert (plan.is_known, plan.has_rows, plan.must_read) == (True, True, False)
+    assert counts(plan) == {"done": 3}
+    assert (plan.num_listed_ok, plan.num_gone_ok, plan.num_gone_failed) == (3, 0, 0)
+
+
+def test_what_was_read_and_not_committed_is_new(archive: Archive) -> None:
+    archive.write(images(0, 3))
+    archive.read()
+    plan = archive.plan()
+    assert (plan.is_known, plan.has_rows, plan.must_read) == (True, False, True)
+    assert counts(plan) == {"new": 3}
+
+
+def test_every_row_has_its_verdict(archive: Archive) -> None:
+    archive.write(images(0, 7))
+    archive.describe(
+        **{
+            "0001": {"caption_fingerprint": STALE},
+            "0002": failed(1),
+            "0003": {"content_sha256": hashlib.sha256(b"before").hexdigest()},
+            # A row of before the bytes were hashed says nothing of them.
+            "0004": {"content_sha256": None},
+            "0005": {"content_sha256": hashlib.sha256(b"before").hexdigest(), **failed(3)},
+            "0006": {"caption_fingerprint": None},
+        }
+    )
+    plan = archive.plan()
+    assert counts(plan) == {"changed": 2, "stale": 1, "failed": 1, "done": 3}
+    assert plan.must_read
+    assert plan.num_listed_ok == 5
+
+
+@pytest.mark.parametrize(
+    "row", [{"caption_fingerprint": STALE}, failed(1)], ids=["stale", "failed"]
+)
+def test_what_is_reported_and_left_makes_nobody_read(archive: Archive, row: dict[str, Any]) -> None:
+    archive.write(images(0, 3))
+    archive.describe(**{"0001": row})
+    assert not archive.plan().must_read
+
+
+def test_what_is_gone_is_counted_and_left(archive: Archive, where: TableLocation) -> None:
+    archive.write(images(0, 5))
+    archive.describe(**{"0004": failed(1)})
+    archive.write(images(0, 2))
+    assert not archive.plan().is_known
+    archive.read()
+    plan = archive.plan()
+    assert counts(plan) == {"done": 2}
+    assert (plan.num_gone_ok, plan.num_gone_failed, plan.must_read) == (2, 1, False)
+
+
+def test_a_shard_that_changed_is_read_again(archive: Archive) -> None:
+    archive.write(images(0, 4))
+    archive.describe(**{"0002": failed(1)})
+    entries = images(0, 5)
+    entries[1] = (entries[1][0], jpeg(77))
+    del entries[3]
+    archive.write(entries)
+    plan = archive.plan()
+    assert (plan.is_known, plan.has_rows, plan.must_read) == (False, True, True)
+    # Headers tell what there is, but not whether the bytes are the same.
+    walked = archive.plan(WALKING)
+    assert counts(walked) == {"new": 1, "unsure": 3}
+    assert (walked.num_gone_ok, walked.must_read) == (1, True)
+    # Who reads it knows.
+    archive.read()
+    plan = archive.plan()
+    assert counts(plan) == {"new": 1, "changed": 1, "failed": 1, "done": 1}
+    assert (plan.num_gone_ok, plan.num_listed_ok) == (1, 2)
+
+
+def test_without_a_manifest_an_unchanged_shard_is_known_by_its_headers(
+    archive: Archive, where: TableLocation
+) -> None:
+    archive.write(images(0, 4))
+    archive.describe(**{"0002": failed(1), "0003": {"caption_fingerprint": STALE}})
+    forget_manifest(where)
+    assert not archive.plan().is_known
+    walked = archive.plan(WALKING)
+    assert counts(walked) == {"stale": 1, "failed": 1, "done": 2}
+    assert not walked.must_read
+
+
+def test_the_same_bytes_written_again_are_done(archive: Archive) -> None:
+    """A copy of an archive has other dates, and so other etags."""
+    before = archive.write(images(0, 3))
+    archive.describe()
+    os.utime(archive.root / "a.tar", (1, 1))
+    (after,) = discover([str(archive.root)])
+    assert before.etag != after.etag
+    assert not archive.plan().is_known
+    archive.read()
+    assert counts(archive.plan()) == {"done": 3}
+
+
+def test_a_shard_cut_off_keeps_its_marker_until_it_can_be_read(archive: Archive) -> None:
+    archive.write(cut_tar(images(0, 4)))
+    archive.describe()
+    plan = archive.plan()
+    assert counts(plan) == {"failed": 1, "done": 3}
+    assert not plan.must_read
+    archive.write(images(0, 4))
+    # Had another run read it to its end and died before the commit, the marker would stand yet.
+    archive.read()
+    plan = archive.plan()
+    assert counts(plan) == {"new": 1, "done": 3}
+    assert (plan.must_read, plan.num_gone_failed) == (True, 1)
+
+
+def test_a_marker_alone_is_reason_enough_to_read(archive: Archive, where: TableLocation) -> None:
+    archive.write(images(0, 2))
+    rows = [
+        good_row(s["member"], image_id=s["image_id"], content_sha256=s["content_sha256"])
+        for s in archive.read()
+    ]
+    make_table(where, [*rows, failed_row("", image_id="0" * 32, reason="shard_truncated")])
+    plan = archive.plan()
+    assert (counts(plan), plan.num_gone_failed, plan.must_read) == ({"done": 2}, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "max_attempts", "must_read"), [(1, 3, True), (3, 3, False), (3, 4, True)]
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_retry_reads_what_may_be_tried_again(
+    archive: Archive,
+    where: TableLocation,
+    attempts: int,
+    max_attempts: int,
+    must_read: bool,
+    is_known: bool,
+) -> None:
+    archive.write(images(0, 3))
+    archive.describe(**{"0001": failed(attempts)})
+    if not is_known:
+        forget_manifest(where)
+    plan = archive.plan(PlanOptions("c" * 32, retry_failed=True, max_attempts=max_attempts))
+    assert (plan.is_known, plan.must_read) == (is_known, must_read)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_retry_reads_nothing_new(archive: Archive, where: TableLocation, is_known: bool) -> None:
+    archive.write(images(0, 3))
+    if is_known:
+        archive.read()
+    assert not archive.plan(PlanOptions("c" * 32, retry_failed=True)).must_read
+    archive.describe()
+    assert not archive.plan(PlanOptions("c" * 32, retry_failed=True)).must_read
+
+
+def test_every_member_is_told_with_its_verdict(tmp_path: Path, where: TableLocation) -> None:
+    write_archive(tmp_path / "aerial", {"a.tar": images(0, 2), "b.tar": images(2, 1)})
+    shards = discover([str(tmp_path / "aerial")])
+    told: list[tuple[str, str, str]] = []
+
+    def on_members(shard: Shard, members: pa.Table, verdicts: Any) -> None:
+        for member, verdict in zip(members.column("member").to_pylist(), verdicts, strict=True):
+            told.append((shard.path, member, Verdict(verdict).name))
+
+    reader = ShardReader(9, 10**9, ReadLimits(), where, None)
+    list(reader.units(shards[0]))
+    make_table(where, [good_row("0001.jpg", content_sha256="1" * 64)])
+    for options in (OPTIONS, WALKING):
+        told.clear()
+        index = open_index(where, 1, shards, options)
+        plans = list(plan_shards(where, index, shards, options, on_members))
+        assert [plan.shard.path for plan in plans] == ["a.tar", "b.tar"]
+        known = [("a.tar", "0000.jpg", "NEW"), ("a.tar", "0001.jpg", "CHANGED")]
+        assert told == known + ([("b.tar", "0002.jpg", "NEW")] if options.walk_headers else [])
+
+
+def test_shards_of_one_name_in_two_archives_are_two(tmp_path: Path, where: TableLocation) -> None:
+    for name in ("aerial", "orbital"):
+        write_archive(tmp_path / name, {"a.tar": images(0, 2)})
+    shards = discover([str(tmp_path / "aerial"), str(tmp_path / "orbital")])
+    reader = ShardReader(9, 10**9, ReadLimits(), where, None)
+    for shard in shards:
+        list(reader.units(shard))
+    rows = [
+        good_row(name, archive="orbital", content_sha256=hashlib.sha256(data).hexdigest())
+        for name, data in images(0, 2)
+        if isinstance(data, bytes)
+    ]
+    version = make_table(where, rows).version
+    plans = list(plan_shards(where, open_index(where, version, shards, OPTIONS), shards, OPTIONS))
+    assert [(plan.shard.archive, counts(plan)) for plan in plans] == [
+        ("aerial", {"new": 2}),
+        ("orbital", {"done": 2}),
+    ]
+
+
+def test_an_index_counts_the_rows_of_shards_that_are_gone(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
+    found = survey([str(tmp_path / "aerial")])
+    assert found.whole_archives == {"aerial"}
+    gone = [good_row(f"{i}.jpg", shard="gone.tar") for i in range(3)] + [failed_row("x", shard="b")]
+    rows = [*gone, good_row("0000.jpg"), good_row("y", archive="orbital", shard="gone.tar")]
+    version = make_table(where, rows).version
+    whole = replace(OPTIONS, whole_archives=found.whole_archives)
+    index = open_index(where, version, found.shards, whole)
+    assert index.gone_shards == {("aerial", "gone.tar"): 3, ("aerial", "b"): 1}
+    assert not open_index(where, version, found.shards, OPTIONS).gone_shards
+    assert not survey([str(tmp_path / "aerial" / "a.tar")]).whole_archives
+    assert not survey([str(tmp_path / "aerial" / "*.tar")]).whole_archives
+
+
+def test_an_index_knows_all_contents_that_are_described(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    hashes = [hashlib.sha256(bytes([i])).hexdigest() for i in range(5)]
+    rows = [
+        good_row("a", shard="gone.tar", content_sha256=hashes[0]),
+        good_row("b", content_sha256=hashes[1]),
+        good_row("c", content_sha256=hashes[1]),
+        good_row("d", content_sha256=hashes[2], caption_fingerprint=STALE),
+        failed_row("e", content_sha256=hashes[3]),
+    ]
+    version = make_table(where, rows).version
+    index = open_index(where, version, [], OPTIONS)
+    expected = sorted(bytes.fromhex(hashes[i])[:16] for i in (0, 1))
+    assert [bytes(key) for key in index.described.tolist()] == expected
+    assert open_index(where, None, [], OPTIONS).described.tolist() == []
+
+
+def test_a_shard_in_pieces_is_read_in_one(tmp_path: Path, where: TableLocation) -> None:
+    """More shards than are looked up at once, and more images than one commit."""
+    contents = {f"{i:03d}.tar": make_tar([(f"{i}.jpg", b"x%d" % i)]) for i in range(70)}
+    write_archive(tmp_path / "aerial", contents)
+    shards = discover([str(tmp_path / "aerial")])
+    reader = ShardReader(9, 10**9, ReadLimits(), where, None)
+    rows = []
+    for shard in shards:
+        for unit in reader.units(shard):
+            for sample in unpack(unit)[1].to_pylist():
+                same = {n: sample[n] for n in ("image_id", "content_sha256", "shard")}
+                rows.append(good_row(sample["member"], **same))
+    version = make_table(where, rows[:40], rows[40:69]).version
+    plans = list(plan_shards(where, open_index(where, version, shards, OPTIONS), shards, OPTIONS))
+    assert [plan.must_read for plan in plans] == [False] * 69 + [True]
+    assert [plan.shard for plan in plans] == shards

@@ -1,0 +1,37 @@
+"""Ask a table as `Searcher` does, by a vector and without an embedder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skytext.config.index import IndexConfig
+from skytext.filters.conditions import Condition
+from skytext.search.ranker import Ranker
+from skytext.search.ranking_inputs import Question, Ranking, Served
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.queries.caption_queries import take
+
+
+def dense_question(
+    *vectors: Any, where: Condition | None = None, exact: bool = False, **more: Any
+) -> Question:
+    """The paper's rule."""
+    settings: dict[str, Any] = {"pooling": "max", "text_weight": 0.2, "num_candidates": 50}
+    return Question(
+        mode="dense",
+        vectors=np.asarray(vectors, np.float32),
+        words=(),
+        where=where,
+        exact=exact,
+        **settings | more,
+    )
+
+
+def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Ranking:
+    return Ranker(Served.of_table(table, IndexConfig(**index)), question).rank(k)
+
+
+def column(table: ImagesTable, ranking: Ranking, name: str = "member") -> list[Any]:
+    return list(take(table, ranking.ids, [name]).column(name).to_pylist())

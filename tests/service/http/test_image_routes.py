@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from skytext.archive.shards import image_id
+from skytext.service.archive_images import Images
+from skytext.service.problem_details import ProblemError
+from skytext.service.telemetry.metrics import LocalMeter
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.promotion import promote
+from tests.service.app import client, make_config
+from tests.service.tables import encoded
+
+
+def of(member: str) -> str:
+    return image_id("aerial", "a.tar", member, 0)
+
+
+@pytest.fixture(scope="module")
+def http(served: Path) -> Iterator[Any]:
+    with client(served) as opened:
+        yield opened
+
+
+def test_a_row_tells_everything_but_the_vectors(http: Any) -> None:
+    row = http.get(f"/v1/images/{of('airport.jpg')}").json()
+    assert row["captions"][0]["one_sentence"] == "planes on a runway"
+    assert len(row["captions"]) == 3
+    assert row["metadata"] == {"cloud": 10}
+    assert row["bbox"] == {"west": 170.0, "south": -20.0, "east": -170.0, "north": -10.0}
+    assert row["caption_fingerprint"] == "c" * 32
+    assert row["run_id"] == "run"
+    assert row["table_version"] >= 1
+    assert "vectors" not in row
+
+
+def test_the_bytes_are_those_of_the_archive(http: Any) -> None:
+    answer = http.get(f"/v1/images/{of('river.jpg')}/bytes")
+    assert answer.status_code == 200
+    assert answer.content == encoded("brown")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["cache-control"] == "private, max-age=60"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    version = http.get("/v1/table").json()["table_version"]
+    assert answer.headers["x-table-version"] == str(version)
+
+
+@pytest.mark.parametrize("path", ["bytes", "thumbnail", "thumbnail?size=128"])
+def test_what_a_browser_has_is_not_sent_again(http: Any, path: str) -> None:
+    address = f"/v1/images/{of('river.jpg')}/{path}"
+    etag = http.get(address).headers["etag"]
+    again = http.get(address, headers={"If-None-Match": f'"other", W/{etag}'})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == etag
+    assert http.get(address, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize(("size", "expected"), [(None, (96, 64)), ("128", (96, 64))])
+def test_a_thumbnail_is_webp_and_never_larger(http: Any, size: Any, expected: Any) -> None:
+    query = {} if size is None else {"size": size}
+    answer = http.get(f"/v1/images/{of('forest.jpg')}/thumbnail", params=query)
+    assert answer.headers["content-type"] == "image/webp"
+    image = Image.open(io.BytesIO(answer.content))
+    assert (image.format, image.size) == ("WEBP", expected)
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "99999999", "256px", "1e3"])
+def test_a_size_that_is_none_is_refused(http: Any, size: str) -> None:
+    answer = http.get(f"/v1/images/{of('forest.jpg')}/thumbnail", params={"size": size})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "attack",
+    ["..", "../../etc/passwd", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "x' OR '1'='1", "f" * 31, "F" * 32,
+     "f" * 33, "f" * 32 + "%00", "f" * 32 + "%0a"],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
+def test_an_id_that_is_none_reaches_nothing(http: Any, attack: str, what: str) -> None:
+    answer = http.get(f"/v1/images/{attack}{what}")
+    assert answer.status_code in (404, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
+def test_an_id_of_no_image_is_a_404(http: Any, what: str) -> None:
+    answer = http.get(f"/v1/images/{'f' * 32}{what}")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:skytext:problem:no-image")
+
+
+def test_nothing_outside_the_archive_roots_is_read(served: Path, tmp_path: Path) -> None:
+    for roots in ([], [str(tmp_path)], [f"{served.parent}/arch"], ["s3://bucket/archive"]):
+        with client(served, archive_roots=roots) as http:
+            for what in ("bytes", "thumbnail"):
+                answer = http.get(f"/v1/images/{of('river.jpg')}/{what}")
+                assert answer.status_code == 403, roots
+                assert answer.json()["type"] == "urn:skytext:problem:outside-archive"
+            assert http.get(f"/v1/images/{of('river.jpg')}").status_code == 200
+
+
+def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
+    shard = Path(own.uri).parent / "archive" / "a.tar"
+    address = f"/v1/images/{of('river.jpg')}/bytes"
+    with client(own.uri) as http:
+        assert http.get(address).status_code == 200
+        status = shard.stat()
+        data = bytearray(shard.read_bytes())
+        data[600] ^= 1
+        shard.write_bytes(data)
+        # Of the same size and, by its time, unchanged: the content itself tells.
+        os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert http.get(address).json()["type"] == "urn:skytext:problem:changed"
+        os.utime(shard)
+        assert http.get(address).status_code == 410
+        shard.unlink()
+        assert http.get(address).status_code == 410
+
+
+@pytest.mark.parametrize("what", ["bytes", "thumbnail"])
+def test_what_is_kept_goes_with_its_shard(
+    own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The thumbnail of this process, and whatever a browser has."""
+    monkeypatch.setattr("skytext.service.archive_images.LOOK_AGAIN_S", 0.0)
+    shard = Path(own.uri).parent / "archive" / "a.tar"
+    address = f"/v1/images/{of('river.jpg')}/{what}"
+    with client(own.uri) as http:
+        etag = http.get(address).headers["etag"]
+        asking: list[dict[str, str]] = [{"If-None-Match": etag}, {"If-None-Match": "*"}]
+        assert [http.get(address, headers=has).status_code for has in asking] == [304, 304]
+        os.utime(shard, ns=(1, 1))
+        for has in ({}, *asking):
+            assert http.get(address, headers=has).json()["type"] == "urn:skytext:problem:changed"
+        shard.unlink()
+        for has in ({}, *asking):
+            assert http.get(address, headers=has).status_code == 410
+
+
+def test_a_shard_is_looked_at_once_for_many_images(
+    http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = [f"/v1/images/{of(m)}/thumbnail" for m in ("river.jpg", "forest.jpg")]
+    etags = [http.get(address).headers["etag"] for address in addresses]
+    looks = []
+    look = Images._look
+    monkeypatch.setattr(Images, "_look", lambda self, *a: (looks.append(a), look(self, *a)))
+    for _ in range(3):
+        for address, etag in zip(addresses, etags, strict=True):
+            assert http.get(address, headers={"If-None-Match": etag}).status_code == 304
+    assert len(looks) <= 1
+
+
+@pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
+def test_an_image_of_a_version_is_told_of_that_version(own: TableLocation, what: str) -> None:
+    last = ImagesTable.open(own).version
+    # Of the two commits the second one has this image.
+    address = f"/v1/images/{of('forest.jpg')}{what}"
+    promote(own, last)
+    promote(own, last - 1)
+    with client(own.uri) as http:
+        assert http.get(address).status_code == 404
+        named = http.get(address, params={"version": last})
+        assert named.status_code == 200
+        if not what:
+            assert named.json()["table_version"] == last
+        gone = http.get(address, params={"version": last + 5})
+        assert (gone.status_code, gone.json()["type"]) == (410, "urn:skytext:problem:version-gone")
+        assert http.get(address, params={"version": "x"}).status_code == 422
+
+
+def row(uri: str, member: str = "a.jpg", **more: Any) -> dict[str, Any]:
+    return {"uri": uri, "member": member, "byte_length": 1, "content_sha256": "0", **more}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "file:///archive/../etc/passwd",
+        "file:///archive/%2e%2e/etc/passwd",
+        "file:///archivex/a.tar#a.jpg",
+        "s3://bucket/archive/../secret.tar#a.jpg",
+        "s3://bucket/archive/./../secret.tar#a.jpg",
+        "s3://bucket/archives/a.tar#a.jpg",
+        "s3://other/archive/a.tar#a.jpg",
+        "gs://bucket/archive/a.tar#a.jpg",
+        "http://169.254.169.254/latest/meta-data",
+        "",
+    ],
+)
+def test_a_row_cannot_lead_outside(uri: str) -> None:
+    config = make_config("/t/table", archive_roots=["/archive", "s3://bucket/archive/"])
+    with pytest.raises(ProblemError) as caught:
+        Images(config, LocalMeter()).check(row(uri))
+    assert caught.value.status == 403
+
+
+def test_a_link_out_of_the_archive_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    (tmp_path / "archive" / "a.jpg").symlink_to(tmp_path / "secret.jpg")
+    images = Images(make_config(tmp_path / "table"), LocalMeter())
+    with pytest.raises(ProblemError) as caught:
+        images.check(row(f"file://{tmp_path}/archive/a.jpg"))
+    assert caught.value.status == 403
+
+
+def test_an_image_too_large_to_hand_out_is_not_read(tmp_path: Path) -> None:
+    images = Images(make_config(tmp_path / "table"), LocalMeter())
+    with pytest.raises(ProblemError, match="image-too-large"):
+        images.check(row(f"file://{tmp_path}/archive/a.tar#a.jpg", byte_length=10**10))

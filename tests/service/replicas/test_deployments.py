@@ -1,0 +1,167 @@
+"""The deployments without a cluster: what they are built from, and how calls between them end."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from skytext.errors import CallError, ConfigError, TableError
+from skytext.service.problem_details import ProblemError
+from skytext.service.replicas import deployments
+from skytext.service.replicas.deployment_calls import SearchHandle, call
+from skytext.service.replicas.refusals import Refusal, hands_back_refusals
+from tests.service.app import make_config
+
+
+class Method:
+    """A deployment's method that ends as the test wants, one call after the other."""
+
+    def __init__(self, *ends: Any) -> None:
+        self.ends = list(ends)
+        self.cancelled = 0
+
+    def remote(self, *_: Any) -> Any:
+        return Response(self, self.ends.pop(0))
+
+
+class Response:
+    def __init__(self, method: Method, end: Any) -> None:
+        self._method = method
+        self._end = end
+
+    def cancel(self) -> None:
+        self._method.cancelled += 1
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
+
+    async def _answer(self) -> Any:
+        if isinstance(self._end, asyncio.Event):
+            await self._end.wait()
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+
+def task_error(cause: Exception) -> Exception:
+    return RayTaskError("f", "Traceback (most recent call last): …", cause).as_instanceof_cause()
+
+
+def test_a_call_outlives_the_death_of_a_replica() -> None:
+    method = Method(ActorDiedError(), ActorDiedError(), "found")
+    assert asyncio.run(call(method)) == "found"
+
+
+def test_a_call_that_no_replica_lives_for_is_a_503() -> None:
+    with pytest.raises(ProblemError) as caught:
+        asyncio.run(call(Method(*[ActorDiedError()] * 3)))
+    assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
+
+
+def test_a_full_queue_is_a_503() -> None:
+    full = BackPressureError(num_queued_requests=9, max_queued_requests=8)
+    with pytest.raises(ProblemError) as caught:
+        asyncio.run(call(Method(full), retry_after_s=3))
+    assert caught.value.headers == {"Retry-After": "3"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CallError("k is wrong"),
+        ConfigError("say it"),
+        ProblemError(410, "changed", "gone", {"a": "b"}),
+    ],
+)
+def test_what_a_replica_raises_comes_back_as_it_was(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        asyncio.run(call(Method(task_error(error))))
+    assert type(caught.value) is type(error)
+    assert str(caught.value) == str(error)
+
+
+def test_what_changes_something_is_not_done_twice() -> None:
+    method = Method(ActorDiedError(), "done")
+    with pytest.raises(ProblemError, match="may or may not have been done") as caught:
+        asyncio.run(call(method, may_repeat=False))
+    assert (caught.value.status, caught.value.code) == (500, "unknown-outcome")
+    assert method.ends == ["done"]
+
+
+@pytest.mark.parametrize("name", ["promote", "rollback"])
+def test_promotions_are_asked_for_once(name: str) -> None:
+    method = Method(ActorDiedError(), "done")
+    handle = SearchHandle(SimpleNamespace(promote=method, rollback=method))
+    with pytest.raises(ProblemError, match="unknown-outcome"):
+        asyncio.run(handle.promote(3) if name == "promote" else handle.rollback())
+    assert method.ends == ["done"]
+
+
+def test_a_refusal_is_a_value_on_its_way_and_raised_where_it_was_asked_for() -> None:
+    gone = ProblemError(410, "version-gone", "search again", {"a": "b"})
+    with pytest.raises(ProblemError, match="410 version-gone: search again") as caught:
+        asyncio.run(call(Method(pickle.loads(pickle.dumps(Refusal(gone))))))
+    assert caught.value.headers == {"a": "b"}
+
+
+def test_a_refusal_does_not_tell_where_the_table_lies() -> None:
+    class Worker:
+        private_names = ("/home/me/t", "home/me/t")
+
+        @hands_back_refusals
+        async def promote(self) -> int:
+            raise TableError("/home/me/t has no version 9: Not found: home/me/t/_versions/9")
+
+    refused = asyncio.run(Worker().promote())
+    assert isinstance(refused, Refusal)
+    assert type(refused.error) is TableError
+    assert str(refused.error) == "TABLE has no version 9: Not found: TABLE/_versions/9"
+
+
+def test_a_fault_of_ours_stays_one() -> None:
+    with pytest.raises(RayTaskError):
+        asyncio.run(call(Method(task_error(ZeroDivisionError("ours")))))
+
+
+def test_the_end_of_a_caller_ends_the_call() -> None:
+    async def go() -> int:
+        method = Method(asyncio.Event())
+        task = asyncio.create_task(call(method))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        return method.cancelled
+
+    assert asyncio.run(go()) == 1
+
+
+def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every request would seem to come from here."""
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    monkeypatch.setattr(deployments, "configure_logs", lambda handlers: None)
+    settings = make_config(served).model_dump(mode="json")
+    with pytest.raises(ConfigError, match="HAProxy"):
+        deployments.Ingress(str(served), settings, None, None)  # type: ignore[arg-type]
+
+
+def test_an_application_is_built_as_serve_builds_it(served: Path) -> None:
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as built
+    from ray.serve.deployment import Application
+
+    from skytext.service.replicas.serve_application import build
+
+    config = {"service": {"access": {"require_keys": False}}}
+    assert isinstance(built(build, {"table": str(served), "config": config}), Application)
+    with pytest.raises(ConfigError, match="args of the application: table: Field required"):
+        built(build, {})
+    with pytest.raises(ConfigError, match="there is no such setting"):
+        built(build, {"table": str(served), "config": {"service": {"colour": "red"}}})

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from skytext.config.settings import Config
+from skytext.errors import CallError, ConfigError, TableError
+from skytext.service.access.api_keys import KeyStore, Right
+from skytext.service.replicas.listening_socket import bound
+from skytext.service.replicas.local_server import decide_access, find_port
+from skytext.service.telemetry.node_metrics import merge
+from skytext.table.location import TableLocation
+
+
+def asks_for_keys(where: TableLocation, host: str, keys: bool | None) -> bool:
+    return decide_access(where.uri, host, keys, Config()).service.access.require_keys
+
+
+def test_keys_are_asked_for_where_there_are_any(own: TableLocation) -> None:
+    assert not asks_for_keys(own, "127.0.0.1", None)
+    assert not asks_for_keys(own, "::1", None)
+    KeyStore(own).add("a", Right.SEARCH)
+    assert asks_for_keys(own, "127.0.0.1", None)
+    assert asks_for_keys(own, "0.0.0.0", None)
+    assert not asks_for_keys(own, "localhost", False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "search.example.org", ""])
+def test_nobody_else_is_served_without_keys(own: TableLocation, host: str) -> None:
+    KeyStore(own).add("a", Right.SEARCH)
+    with pytest.raises(ConfigError, match="without API keys only this machine"):
+        asks_for_keys(own, host, False)
+
+
+def test_keys_that_nobody_has_are_of_no_use(own: TableLocation) -> None:
+    for host, keys in (("0.0.0.0", None), ("127.0.0.1", True)):
+        with pytest.raises(ConfigError, match="skytext keys add"):
+            asks_for_keys(own, host, keys)
+
+
+def test_a_table_that_is_not_there_is_said_before_anything_starts(own: TableLocation) -> None:
+    with pytest.raises(TableError):
+        asks_for_keys(TableLocation.parse(f"{own.uri}-none"), "127.0.0.1", None)
+
+
+def test_a_port_in_use_is_said_before_anything_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(CallError, match="choose others with --host and --port"):
+            bound("127.0.0.1", taken.getsockname()[1])
+
+
+def test_measurements_of_nodes_are_put_together_by_family() -> None:
+    def node(name: str) -> str:
+        return (
+            "# HELP ray_skytext_requests_total Requests.\n"
+            "# TYPE ray_skytext_requests_total counter\n"
+            f'ray_skytext_requests_total{{WorkerId="{name}",otel_scope_name="x",route="a"}} 2.0\n'
+            "# HELP ray_other_total Other.\n"
+            "# TYPE ray_other_total counter\n"
+            "ray_other_total 1.0\n"
+        )
+
+    assert merge([node("1"), node("2")]) == [
+        "# HELP ray_skytext_requests_total Requests.",
+        "# TYPE ray_skytext_requests_total counter",
+        'ray_skytext_requests_total{WorkerId="1",route="a"} 2.0',
+        'ray_skytext_requests_total{WorkerId="2",route="a"} 2.0',
+    ]
+
+
+def test_another_port_is_found_where_the_wanted_one_is_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        found = find_port("127.0.0.1", wanted)
+        assert found not in (0, wanted)
+        bound("127.0.0.1", found).close()
+    assert find_port("127.0.0.1", found) == found
+    with pytest.raises(CallError):
+        find_port("192.0.2.1", wanted)

@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skytext.errors import TableError
+from skytext.search import Searcher
+from skytext.search.request import SearchRequest
+from skytext.service.problem_details import ProblemError
+from skytext.service.query import Query
+from skytext.service.replicas.refusals import Refusal
+from skytext.service.replicas.search_worker import SearchWorker
+from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
+from skytext.service.telemetry.metrics import LocalMeter
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.promotion import promote, rollback
+from tests.service.app import client, make_config
+
+
+def worker(where: TableLocation, **settings: Any) -> SearchWorker:
+    return SearchWorker(where.uri, make_config(where.uri, **settings), LocalMeter())
+
+
+def live(versions: Versions) -> int:
+    return versions.live.table.version
+
+
+def first_and_last(where: TableLocation) -> tuple[int, int]:
+    last = ImagesTable.open(where).version
+    return last - 1, last
+
+
+def test_a_promotion_and_a_roll_back_are_followed(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    versions = worker(own).versions
+    assert live(versions) == first
+    assert not versions.refresh()
+    promote(own, last)
+    assert versions.refresh()
+    assert live(versions) == last
+    rollback(own)
+    assert versions.refresh()
+    assert live(versions) == first
+
+
+def test_without_a_promotion_the_latest_is_served_and_stays(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    versions = worker(own).versions
+    assert live(versions) == last
+    assert not versions.refresh()
+    promote(own, first)
+    assert versions.refresh()
+    assert live(versions) == first
+
+
+def test_a_pinned_version_stays_whatever_is_promoted(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, last)
+    versions = worker(own, version=first).versions
+    promote(own, last)
+    assert not versions.refresh()
+    assert live(versions) == first
+
+
+def test_the_old_version_answers_until_the_new_one_is_warm(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    opening, go_on = threading.Event(), threading.Event()
+    make = made.versions._make_searcher
+
+    def slowly(table: ImagesTable) -> Searcher:
+        opening.set()
+        assert go_on.wait(30)
+        return make(table)
+
+    made.versions._make_searcher = slowly
+    promote(own, last)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(made.versions.refresh)
+        assert opening.wait(30)
+        assert live(made.versions) == first
+        go_on.set()
+        assert done.result(30)
+    assert live(made.versions) == last
+
+
+def test_versions_that_were_live_are_held_and_others_are_gone(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    promote(own, last)
+    versions = worker(own).versions
+    # By another replica's cursor: this one never served it.
+    assert versions.at(first).table.version == first
+    assert versions.at(last) is versions.live
+    for made_up in (0, 99, -1, 2**63):
+        with pytest.raises(ProblemError) as caught:
+            versions.at(made_up)
+        assert caught.value.status == 410
+
+
+def test_only_so_many_versions_are_held(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    promote(own, last)
+    versions = worker(own, held_versions=1).versions
+    with pytest.raises(ProblemError, match="no longer held"):
+        versions.at(first)
+
+
+def test_a_store_that_fails_once_does_not_lose_a_promotion(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    make, failures = made.versions._make_searcher, [TableError("no answer"), OSError("reset")]
+
+    def hiccup(table: ImagesTable) -> Searcher:
+        if failures:
+            raise failures.pop(0)
+        return make(table)
+
+    made.versions._make_searcher = hiccup
+    promote(own, last)
+    assert [made.versions.refresh() for _ in range(3)] == [False, False, True]
+    assert live(made.versions) == last
+
+
+def test_a_version_that_nobody_served_is_refused_while_another_is_opened(
+    own: TableLocation,
+) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own, search_threads=1)
+    dim = made.versions.live.table.identity.dim
+    opening, go_on = threading.Event(), threading.Event()
+    make = made.versions._make_searcher
+
+    def slowly(table: ImagesTable) -> Searcher:
+        opening.set()
+        assert go_on.wait(30)
+        return make(table)
+
+    made.versions._make_searcher = slowly
+    promote(own, last)
+
+    def query(version: int | None) -> Query:
+        vector = np.full(dim, dim**-0.5, np.float32)
+        return Query(SearchRequest(text="a"), {"a": vector}, {}, version)
+
+    async def search() -> None:
+        async with asyncio.timeout(20):
+            refused = await made.search([query(last + 7)])
+            assert isinstance(refused, Refusal)
+            assert str(refused.error).startswith("410 version-gone")
+            # One that was live waits until it can be opened, and holds up nobody else.
+            waiting = asyncio.ensure_future(made.search([query(last)]))
+            await asyncio.sleep(0)
+            assert isinstance(await made.search([query(None)]), list)
+            assert not waiting.done()
+            go_on.set()
+            assert isinstance(await waiting, list)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(made.versions.refresh)
+        try:
+            assert opening.wait(30)
+            asyncio.run(search())
+        finally:
+            go_on.set()
+        assert done.result(30)
+
+
+def test_a_version_of_another_model_is_looked_at_once(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    tried = []
+
+    def refuse(table: ImagesTable) -> Searcher:
+        tried.append(table.version)
+        raise OtherModelError("of another model")
+
+    make, made.versions._make_searcher = made.versions._make_searcher, refuse
+    promote(own, last)
+    assert [made.versions.refresh() for _ in range(3)] == [False] * 3
+    assert tried == [last]
+    made.versions._make_searcher = make
+
+
+def test_a_version_that_cannot_be_served_leaves_the_old_one(
+    own: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own)
+    made._identity = None
+    other = ImagesTable.open(own, first).identity
+    promote(own, last)
+    monkeypatch.setattr(made, "_identity", other.__class__(**{**vars_of(other), "dim": 5}))
+    assert not made.versions.refresh()
+    assert live(made.versions) == first
+    assert 'skytext_swaps_total{ok="false"} 1.0' in made._meter.text()  # type: ignore[attr-defined]
+
+
+def vars_of(identity: Any) -> dict[str, Any]:
+    return {name: getattr(identity, name) for name in identity.__slots__}
+
+
+def test_a_follower_follows_until_it_is_stopped(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    versions = worker(own).versions
+    followed = threading.Event()
+    refresh = versions.refresh
+
+    def watched() -> bool:
+        changed = refresh()
+        if changed:
+            followed.set()
+        return changed
+
+    versions.refresh = watched  # type: ignore[method-assign]
+    follower = Follower(versions, 0.01)
+    follower.start()
+    promote(own, last)
+    assert followed.wait(30)
+    follower.stop()
+    follower.join(30)
+    assert live(versions) == last
+
+
+@pytest.mark.parametrize(
+    "num_changes", [10, pytest.param(500, marks=pytest.mark.proof, id="500 there and back")]
+)
+def test_no_answer_fails_or_mixes_versions_while_versions_change(
+    own: TableLocation, num_changes: int
+) -> None:
+    """Promotions and as many roll-backs, under searches."""
+    first, last = first_and_last(own)
+    promote(own, first)
+    counts = {first: 2, last: 4}
+    seen: set[int] = set()
+    with client(own.uri, access__key_rate=None) as http, ThreadPoolExecutor(2) as pool:
+        done = threading.Event()
+
+        def change() -> None:
+            try:
+                for _ in range(num_changes):
+                    promote(own, last)
+                    http.application.searches.versions.refresh()
+                    rollback(own)
+                    http.application.searches.versions.refresh()
+            finally:
+                done.set()
+
+        changing = pool.submit(change)
+        while not done.is_set():
+            two = {"searches": [{"text": "a river", "k": 9}, {"text": "ships", "k": 9}]}
+            answer = http.post("/v1/search/batch", json=two)
+            assert answer.status_code == 200, answer.text
+            answers = answer.json()["answers"]
+            (version,) = {a["table_version"] for a in answers}
+            assert [len(a["hits"]) for a in answers] == [counts[version]] * 2
+            seen.add(version)
+        changing.result()
+    assert seen == {first, last}
+
+
+def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="there is no table"):
+        worker(TableLocation.parse(str(tmp_path / "none")))
+
+
+def test_a_cursor_goes_on_in_its_own_version_or_is_gone(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    with client(own.uri, held_versions=2) as http:
+        page = http.post("/v1/search", json={"text": "a river", "k": 1}).json()
+        more = {"text": "a river", "k": 1, "cursor": page["next_cursor"]}
+        promote(own, last)
+        assert http.application.searches.versions.refresh()
+        assert http.post("/v1/search", json={"text": "a"}).json()["table_version"] == last
+        later = http.post("/v1/search", json=more)
+        assert later.json()["table_version"] == first
+        both = {"searches": [more, {"text": "a river"}]}
+        answers = http.post("/v1/search/batch", json=both).json()["answers"]
+        assert [answer["table_version"] for answer in answers] == [first, last]
+    with client(own.uri, held_versions=1) as http:
+        gone = http.post("/v1/search", json=more)
+        assert gone.status_code == 410
+        assert gone.json()["type"] == "urn:skytext:problem:version-gone"
+
+
+def test_a_search_may_name_the_version_that_it_is_of(own: TableLocation) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    promote(own, last)
+    with client(own.uri) as http:
+        asked = {"text": "a river", "k": 4}
+        assert http.post("/v1/search", json=asked).json()["table_version"] == last
+        before = http.post("/v1/search", json={**asked, "version": first}).json()
+        assert before["table_version"] == first
+        assert len(before["hits"]) == 2
+        linked = http.get("/v1/search", params={**asked, "version": first}).json()
+        assert linked == before
+        gone = http.post("/v1/search", json={**asked, "version": last + 1})
+        assert (gone.status_code, gone.json()["type"]) == (410, "urn:skytext:problem:version-gone")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def copies(made: SearchWorker, ok: str) -> float:
+    meter: Any = made._meter
+    found = re.search(rf'skytext_row_copies_total{{ok="{ok}"}} (\S+)', meter.text())
+    return float(found[1]) if found else 0.0
+
+
+def test_rows_of_the_live_version_are_copied(own: TableLocation, tmp_path: Path) -> None:
+    first, last = first_and_last(own)
+    promote(own, first)
+    made = worker(own, row_copy_dir=str(tmp_path / "copies"))
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    promote(own, last)
+    assert made.versions.refresh()
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    assert live(made.versions) == last
+    assert copies(made, "true") == 2
+    # Both are held, and either way there is nothing to copy.
+    rollback(own)
+    assert made.versions.refresh()
+    assert made.versions.live.rows_are_copied
+    assert not worker(own).versions.live.rows_are_copied
+
+
+def test_a_copy_that_fails_is_counted_and_tried_again_while_searches_go_on(
+    own: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skytext.service.replicas.row_copier._AGAIN_AFTER_S", 0.05)
+    in_the_way = tmp_path / "copies"
+    in_the_way.write_text("a file")
+    made = worker(own, row_copy_dir=str(in_the_way))
+    wait_until(lambda: copies(made, "false") >= 2)
+    assert not made.versions.live.rows_are_copied
+    in_the_way.unlink()
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    assert copies(made, "true") == 1
+
+
+def test_the_thread_that_copies_outlives_what_nobody_thought_of(
+    own: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skytext.service.replicas.row_copier._AGAIN_AFTER_S", 0.05)
+    copy_rows = Searcher.copy_rows
+    errors = [RuntimeError("not thought of")]
+
+    def broken_once(searcher: Searcher, *args: Any) -> bool:
+        if errors:
+            raise errors.pop()
+        return copy_rows(searcher, *args)
+
+    monkeypatch.setattr(Searcher, "copy_rows", broken_once)
+    made = worker(own, row_copy_dir=str(tmp_path / "copies"))
+    wait_until(lambda: made.versions.live.rows_are_copied)
+    assert copies(made, "false") == 1
+
+
+def test_a_table_that_is_not_there_leaves_no_thread(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(TableError):
+        worker(TableLocation(str(tmp_path / "nothing")), row_copy_dir=str(tmp_path / "copies"))
+    assert "copy-rows" not in {thread.name for thread in set(threading.enumerate()) - before}

@@ -1,0 +1,347 @@
+"""What a run that died had staged, and what the next one makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lance.optimize import Compaction
+
+from skytext.errors import CommitConflictError, TableHeldError
+from skytext.table.commits import adoption
+from skytext.table.commits.adoption import Adoption, adopt, collect_orphans
+from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.stage_rows import (
+    StagedUnit,
+    data_files,
+    forget_records,
+    read_records,
+    staged_unit_ids,
+)
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from tests.table.rows import (
+    committer,
+    failed_row,
+    good_row,
+    good_rows,
+    identity,
+    location,
+    make_old,
+    make_table,
+    stage,
+)
+
+OURS = {"caption_fingerprint": "captions", "embedding_fingerprint": "f" * 32}
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return location(tmp_path / "table")
+
+
+def left(where: TableLocation, rows: Sequence[dict[str, Any]], **more: Any) -> StagedUnit:
+    """Stage a unit as a run of the same settings that died before its commit."""
+    return stage(where, rows, **{**OURS, **more})
+
+
+def take_over(where: TableLocation, **more: Any) -> Adoption:
+    """Do what a run does first."""
+    table = ImagesTable.find(where)
+    version = None if table is None else table.version
+    arguments: dict[str, Any] = {
+        "identity": identity(),
+        "caption_fingerprint": "captions",
+        "check_claim": lambda: None,
+    }
+    return adopt(where, version=version, **{**arguments, **more})
+
+
+def units_in(where: TableLocation) -> dict[str, str]:
+    """Return the unit of every row, by member; no image has two rows."""
+    table = ImagesTable.open(where)
+    rows = table.dataset.to_table(columns=["member", "unit_id"]).to_pylist()
+    assert table.num_double() == 0
+    assert len({row["member"] for row in rows}) == len(rows)
+    return {row["member"]: row["unit_id"] for row in rows}
+
+
+def files(where: TableLocation) -> list[str]:
+    return sorted(path.name for path in Path(where.uri, "images.lance", "data").glob("*"))
+
+
+def members(first: int, count: int) -> list[str]:
+    return [f"{i:05d}.jpg" for i in range(first, first + count)]
+
+
+def test_where_nothing_was_left_nothing_is_done(where: TableLocation) -> None:
+    assert take_over(where) == Adoption(None)
+    assert not Path(where.uri).exists()
+    version = make_table(where, good_rows(0, 1)).version
+    forget_records(where, read_records(where, staged_unit_ids(where)))
+    assert take_over(where) == Adoption(version)
+
+
+def test_what_was_staged_is_committed_and_not_done_again(where: TableLocation) -> None:
+    version = make_table(where, good_rows(0, 2)).version
+    forget_records(where, read_records(where, staged_unit_ids(where)))
+    units = [left(where, good_rows(2, 3)), left(where, good_rows(5, 1))]
+    found = take_over(where)
+    assert found == Adoption(version + 1, num_adopted=4, num_records=2)
+    assert units_in(where).keys() == set(members(0, 6))
+    assert units_in(where)["00005.jpg"] == units[1].unit_id
+    assert staged_unit_ids(where) == []
+    assert take_over(where) == Adoption(version + 1)
+
+
+def test_a_table_is_made_of_what_was_staged(where: TableLocation) -> None:
+    """The first run died before its first commit."""
+    left(where, good_rows(0, 3))
+    assert take_over(where) == Adoption(1, num_adopted=3, num_records=1)
+    assert units_in(where).keys() == set(members(0, 3))
+
+
+def test_many_units_are_committed_in_few_groups(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "_ROWS_A_COMMIT", 4)
+    for i in range(5):
+        left(where, good_rows(2 * i, 2))
+    assert take_over(where) == Adoption(3, num_adopted=10, num_records=5)
+    assert len(units_in(where)) == 10
+
+
+def test_a_run_that_died_before_it_tidied_up_has_committed(where: TableLocation) -> None:
+    unit = left(where, good_rows(0, 3))
+    version = committer(where).commit([unit])
+    assert take_over(where) == Adoption(version, num_records=1)
+    assert staged_unit_ids(where) == []
+    assert files(where) == data_files(unit)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"caption_fingerprint": "other captions"},
+        {"embedding_fingerprint": "0" * 32},
+        {"replaces": {good_row("00003.jpg")["image_id"]: "a unit that is no more"}},
+    ],
+    ids=["captions", "embeddings", "row"],
+)
+def test_what_fits_no_more_is_thrown_away_with_its_files(
+    where: TableLocation, change: dict[str, Any]
+) -> None:
+    committed = left(where, good_rows(0, 2))
+    version = committer(where).commit([committed])
+    left(where, good_rows(3, 2), **change)
+    assert take_over(where) == Adoption(version, num_discarded=2, num_records=2)
+    assert units_in(where) == dict.fromkeys(members(0, 2), committed.unit_id)
+    assert staged_unit_ids(where) == []
+    assert files(where) == data_files(committed)
+
+
+def test_an_image_that_has_its_row_by_now_gets_no_second(where: TableLocation) -> None:
+    """A retried task staged it late, after another run had done it."""
+    first = left(where, good_rows(0, 2))
+    committer(where).commit([first])
+    late = left(where, good_rows(1, 2))
+    assert take_over(where).num_discarded == 2
+    assert units_in(where) == dict.fromkeys(members(0, 2), first.unit_id)
+    assert not set(data_files(late)) & set(files(where))
+
+
+def test_of_two_units_of_one_image_one_is_committed(where: TableLocation) -> None:
+    """Two runs that died, one after the other, before they had committed anything."""
+    left(where, good_rows(0, 2), unit_id="run1/a-0")
+    left(where, good_rows(1, 2), unit_id="run2/a-0")
+    assert take_over(where) == Adoption(1, num_adopted=2, num_discarded=2, num_records=2)
+    assert units_in(where) == dict.fromkeys(members(0, 2), "run1/a-0")
+
+
+def test_a_row_is_replaced_only_if_it_is_the_one_that_was_there(where: TableLocation) -> None:
+    old = stage(where, [failed_row("a.jpg"), failed_row("b.jpg")], **OURS)
+    committer(where).commit([old])
+    forget_records(where, [old])
+    ids = {name: good_row(name)["image_id"] for name in ("a.jpg", "b.jpg")}
+    again = left(where, [good_row("a.jpg")], replaces={ids["a.jpg"]: old.unit_id})
+    other = left(where, [good_row("b.jpg")], replaces={ids["b.jpg"]: "another unit"})
+    found = take_over(where)
+    assert (found.num_adopted, found.num_discarded) == (1, 1)
+    assert units_in(where) == {"a.jpg": again.unit_id, "b.jpg": old.unit_id}
+    assert ImagesTable.open(where).status_counts() == {"ok": 1, "failed": 1}
+    assert other.unit_id not in staged_unit_ids(where)
+
+
+@pytest.mark.parametrize("num_missing", [1, 2])
+def test_a_unit_whose_files_are_gone_is_done_again(where: TableLocation, num_missing: int) -> None:
+    kept = left(where, good_rows(0, 2))
+    units = [left(where, good_rows(2 + i, 1)) for i in range(num_missing)]
+    for unit in units:
+        for name in data_files(unit):
+            Path(where.uri, "images.lance", "data", name).unlink()
+    assert take_over(where) == Adoption(1, 2, num_missing, 1 + num_missing)
+    assert units_in(where) == dict.fromkeys(members(0, 2), kept.unit_id)
+
+
+def test_rows_that_were_only_to_go_are_judged_anew(where: TableLocation) -> None:
+    committer(where).commit([stage(where, [failed_row("", image_id="0" * 32)])])
+    left(where, [], removes=["0" * 32])
+    assert take_over(where).num_discarded == 0
+    assert ImagesTable.open(where).num_rows() == 1
+    assert staged_unit_ids(where) == []
+
+
+class Killed(BaseException):
+    """An end that nothing catches."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("moment", ["forget_records", "delete_files"])
+def test_killed_in_the_middle_it_is_done_once_all_the_same(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    units = [left(where, good_rows(0, 3)), left(where, good_rows(3, 2))]
+    left(where, good_rows(9, 1), caption_fingerprint="other")
+    with monkeypatch.context() as patch:
+        patch.setattr(adoption, moment, killed)
+        with pytest.raises(Killed):
+            take_over(where)
+    after = units_in(where)
+    assert after.keys() == set(members(0, 5))
+    version = ImagesTable.open(where).version
+    again = take_over(where)
+    assert (again.version, again.num_adopted, again.num_records) == (version, 0, 3)
+    assert units_in(where) == after
+    assert files(where) == sorted(name for unit in units for name in data_files(unit))
+
+
+def test_killed_between_two_groups_the_rest_is_adopted_next_time(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "_ROWS_A_COMMIT", 2)
+    for i in range(3):
+        left(where, good_rows(2 * i, 2), unit_id=f"run/{i}")
+    real, calls = Committer.commit, []
+
+    def commit(self: Committer, units: Sequence[StagedUnit]) -> int:
+        calls.append(units)
+        if len(calls) == 2:
+            raise Killed
+        return real(self, units)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Committer, "commit", commit)
+        with pytest.raises(Killed):
+            take_over(where)
+    assert len(units_in(where)) == 2
+    assert take_over(where) == Adoption(3, num_adopted=4, num_records=3)
+    assert len(units_in(where)) == 6
+
+
+def test_what_a_worker_of_a_dead_run_stages_late_waits_for_the_next(where: TableLocation) -> None:
+    left(where, good_rows(0, 2))
+    take_over(where)
+    # Staged when nobody looks any more: one image is new, the other unit is of images with a row.
+    late = left(where, good_rows(2, 1), unit_id="dead/late-0")
+    left(where, good_rows(1, 1), unit_id="dead/late-1")
+    # The run that goes on meanwhile neither sees it nor stumbles over it.
+    version = committer(where).commit([stage(where, good_rows(5, 1), unit_id="ours/0")])
+    forget_records(where, read_records(where, ["ours/0"]))
+    assert take_over(where) == Adoption(version + 1, num_adopted=1, num_discarded=1, num_records=2)
+    found = units_in(where)
+    assert found["00002.jpg"] == late.unit_id
+    assert found.keys() == set(members(0, 3)) | {"00005.jpg"}
+
+
+def test_who_lost_the_claim_changes_nothing(where: TableLocation) -> None:
+    left(where, good_rows(0, 2), unit_id="run/0")
+    left(where, good_rows(5, 1), unit_id="run/1", caption_fingerprint="other")
+    before = files(where)
+
+    def lost() -> None:
+        raise TableHeldError("lost")
+
+    with pytest.raises(TableHeldError):
+        take_over(where, check_claim=lost)
+    assert ImagesTable.find(where) is None
+    assert staged_unit_ids(where) == ["run/0", "run/1"]
+    assert files(where) == before
+
+
+def test_two_that_take_over_at_once_adopt_once(where: TableLocation) -> None:
+    version = make_table(where, good_rows(0, 2)).version
+    forget_records(where, read_records(where, staged_unit_ids(where)))
+    unit = left(where, good_rows(2, 2))
+
+    def the_other_is_faster() -> None:
+        take_over(where)
+
+    take_over(where, check_claim=the_other_is_faster)
+    assert ImagesTable.open(where).version == version + 1
+    assert units_in(where).keys() == set(members(0, 4))
+    assert set(data_files(unit)) < set(files(where))
+
+
+def test_who_is_overtaken_by_other_rows_adopts_nothing(where: TableLocation) -> None:
+    version = make_table(where, good_rows(0, 2)).version
+    left(where, good_rows(2, 2))
+
+    def the_other_commits() -> None:
+        committer(where).commit([stage(where, good_rows(2, 1), unit_id="others")])
+
+    with pytest.raises(CommitConflictError):
+        take_over(where, check_claim=the_other_commits)
+    assert ImagesTable.open(where).version == version + 1
+    assert units_in(where)["00002.jpg"] == "others"
+
+
+def test_orphans_go_and_nothing_else(where: TableLocation) -> None:
+    committed = [stage(where, good_rows(2 * i, 2)) for i in range(3)]
+    writer = committer(where)
+    for unit in committed:
+        writer.commit([unit])
+    replaced = good_row("00000.jpg")
+    writer.commit([stage(where, [replaced], replaces={replaced["image_id"]: committed[0].unit_id})])
+    before = files(where)
+    versions = [entry["version"] for entry in ImagesTable.open(where).dataset.versions()]
+    # A writer that died between its files and its record.
+    orphan = stage(where, good_rows(20, 2))
+    forget_records(where, [orphan])
+    assert set(files(where)) == {*before, *data_files(orphan)}
+    # Young ones may be those of a merge, or of an index, that goes on.
+    assert collect_orphans(where) == 0
+    make_old(where, orphan)
+    assert collect_orphans(where) > 0
+    assert files(where) == before
+    assert collect_orphans(where) == 0
+    table = ImagesTable.open(where)
+    assert [entry["version"] for entry in table.dataset.versions()] == versions
+    assert (table.num_rows(), table.num_double()) == (6, 0)
+    assert len(table.dataset.to_table()) == 6
+    # The versions of before can be read as well.
+    assert [ImagesTable.open(where, v).dataset.to_table().num_rows for v in versions] == [
+        2,
+        4,
+        6,
+        6,
+    ]
+
+
+def test_files_of_a_merge_that_goes_on_are_no_orphans(where: TableLocation) -> None:
+    """``skytext index`` merges fragments while a run starts after one that died."""
+    dataset = make_table(where, *(good_rows(3 * i, 3) for i in range(10))).dataset
+    plan = Compaction.plan(dataset, {"target_rows_per_fragment": 100_000})
+    merged = [task.execute(dataset) for task in plan.tasks]
+    collect_orphans(where)
+    Compaction.commit(dataset, merged)
+    assert len(ImagesTable.open(where).dataset.to_table()) == 30
+
+
+def test_where_there_is_no_table_there_are_no_orphans_to_find(where: TableLocation) -> None:
+    assert collect_orphans(where) == 0
+    assert not Path(where.uri).exists()

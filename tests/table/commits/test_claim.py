@@ -1,0 +1,312 @@
+"""One run at a time: who gets a table, who is refused, and who has lost it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.errors import TableHeldError
+from skytext.table.commits import claim as claims
+from skytext.table.commits.claim import (
+    Claim,
+    Holder,
+    check_claim,
+    current_holder,
+    hold,
+)
+from skytext.table.location import TableLocation
+from skytext.table.side_store import StateStore
+
+# Longer than any test: who gets a table in spite of it did not wait.
+NEVER_S = 600.0
+HOLD = """
+import sys
+from skytext.errors import TableHeldError
+from skytext.table.commits.claim import hold
+from skytext.table.location import TableLocation
+
+with hold(TableLocation.parse(sys.argv[1]), "theirs", "caption", lease_s=float(sys.argv[2])) as c:
+    print("holds", flush=True)
+    for line in sys.stdin:
+        try:
+            c.check()
+            print("holds", flush=True)
+        except TableHeldError as error:
+            print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return TableLocation.parse(str(tmp_path / "table"))
+
+
+class Other:
+    """Another process that holds a table."""
+
+    def __init__(self, where: TableLocation, lease_s: float) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, where.uri, str(lease_s)],
+            env={**os.environ, "PYTHONPATH": str(Path(claims.__file__).parents[3])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def says(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def check(self) -> str:
+        """Let it look whether it still holds the table."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.says()
+
+
+@contextmanager
+def other_process(where: TableLocation, lease_s: float) -> Iterator[Other]:
+    other = Other(where, lease_s)
+    with other.process:
+        try:
+            assert other.says() == "holds"
+            yield other
+        finally:
+            other.process.kill()
+
+
+def plant(where: TableLocation, beat: bytes = b"7", **changes: Any) -> Holder:
+    """Leave a claim as this process would, but for some changes."""
+    holder = dataclasses.replace(Holder.this_process("theirs", "caption"), **changes)
+    state = StateStore(where)
+    state.put("claim/00000041.beat", beat)
+    state.put("claim/00000041.json", json.dumps(dataclasses.asdict(holder)).encode())
+    return holder
+
+
+def test_a_table_is_held_and_let_go(where: TableLocation) -> None:
+    assert current_holder(where) is None
+    with hold(where, "one", "caption") as claim:
+        claim.check()
+        assert not claim.took_over
+        holder = current_holder(where)
+        assert holder is not None
+        assert (holder.run_id, holder.command, holder.pid) == ("one", "caption", os.getpid())
+    assert current_holder(where) is None
+    with hold(where, "two", "caption", lease_s=NEVER_S) as second:
+        assert (second.number, second.took_over) == (claim.number + 1, False)
+
+
+def test_a_run_that_fails_lets_go(where: TableLocation) -> None:
+    with pytest.raises(OSError, match="disk full"), hold(where, "one", "caption"):
+        raise OSError("disk full")
+    with hold(where, "two", "caption", lease_s=NEVER_S) as second:
+        assert not second.took_over
+
+
+def test_claims_do_not_pile_up(where: TableLocation) -> None:
+    for number in range(1, 6):
+        with hold(where, f"run{number}", "caption") as claim:
+            assert claim.number == number
+    assert len(list(StateStore(where).list("claim"))) <= 4
+
+
+def test_a_second_run_is_refused_within_a_beat(where: TableLocation) -> None:
+    with hold(where, "one", "caption", lease_s=3.0) as claim:
+        started = time.monotonic()
+        with (
+            pytest.raises(TableHeldError) as refused,
+            hold(where, "two", "caption", lease_s=NEVER_S),
+        ):
+            pass
+        # It waited for one beat of the holder's, a tenth of the holder's lease.
+        assert time.monotonic() - started < 2.5
+        told = str(refused.value)
+        assert f"{where.uri} is held by skytext caption of " in told
+        assert f" on {socket.gethostname()}, process {os.getpid()}, since " in told
+        assert re.search(r"since \d+ s: let it end, then run the same command again$", told)
+        claim.check()
+
+
+def test_of_many_that_come_at_once_one_gets_the_table(where: TableLocation) -> None:
+    barrier, done = threading.Barrier(8), threading.Event()
+    got: list[int] = []
+
+    def take(number: int) -> bool:
+        barrier.wait()
+        try:
+            with hold(where, f"run{number}", "caption", lease_s=1.0) as claim:
+                got.append(claim.number)
+                done.wait(30)
+                claim.check()
+                return True
+        except TableHeldError:
+            refused.append(number)
+            if len(refused) == 7:
+                done.set()
+            return False
+
+    refused: list[int] = []
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(take, range(8))).count(True) == 1
+    assert got == [1]
+
+
+@pytest.mark.parametrize("is_reaped", [True, False])
+def test_a_run_that_was_killed_here_is_replaced_at_once(
+    where: TableLocation, is_reaped: bool
+) -> None:
+    with other_process(where, NEVER_S) as other:
+        other.process.kill()
+        if is_reaped:
+            other.process.wait()
+        else:
+            # Its parent has not asked for its status: it is there and runs no more.
+            os.waitid(os.P_PID, other.process.pid, os.WEXITED | os.WNOWAIT)
+        with hold(where, "ours", "caption", lease_s=NEVER_S) as claim:
+            assert claim.took_over
+            claim.check()
+
+
+def test_a_run_that_sleeps_for_a_lease_has_lost_the_table(where: TableLocation) -> None:
+    with other_process(where, 1.0) as other:
+        assert other.check() == "holds"
+        other.process.send_signal(signal.SIGSTOP)
+        with hold(where, "ours", "caption", lease_s=1.0) as claim:
+            assert claim.took_over
+            other.process.send_signal(signal.SIGCONT)
+            told = other.check()
+            assert told.startswith(f"this run did not answer for a while and lost {where.uri} to ")
+            assert f"process {os.getpid()}" in told
+            # What it writes when it lets go, and its beats until then, are no matter of ours.
+            assert other.process.stdin is not None
+            other.process.stdin.close()
+            assert other.process.wait(30) == 0
+            claim.check()
+        with hold(where, "next", "caption", lease_s=NEVER_S) as after:
+            assert not after.took_over
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"boot_id": "of another machine", "host": "elsewhere"}, {"pid_namespace": "pid:[1]"}],
+    ids=["machine", "container"],
+)
+def test_a_holder_that_cannot_be_seen_from_here_is_watched_for_a_lease(
+    where: TableLocation, changes: dict[str, str]
+) -> None:
+    # A process of that number may well run here, or not: it says nothing.
+    plant(where, pid=2**22 + 1, **changes)
+    started = time.monotonic()
+    with hold(where, "ours", "caption", lease_s=0.5) as claim:
+        assert 0.5 <= time.monotonic() - started < 5
+        assert claim.took_over
+        assert claim.number == 42
+
+
+def test_a_holder_elsewhere_that_beats_is_left_alone(where: TableLocation) -> None:
+    holder = plant(where, boot_id="of another machine", host="elsewhere")
+    stop = threading.Event()
+    beats = (where_state := StateStore(where), 41, stop, 0.5)
+    beat = threading.Thread(target=claims._keep_beating, args=beats)
+    beat.start()
+    try:
+        with (
+            pytest.raises(TableHeldError, match=f"on elsewhere, process {holder.pid}, since"),
+            hold(where, "ours", "caption", lease_s=30.0),
+        ):
+            pass
+    finally:
+        stop.set()
+        beat.join()
+    assert claims._highest(where_state) == 41
+
+
+def test_a_holder_that_lets_go_while_it_is_watched_is_followed_at_once(
+    where: TableLocation,
+) -> None:
+    plant(where, boot_id="of another machine")
+    looked = threading.Event()
+
+    def let_go() -> None:
+        looked.wait(30)
+        StateStore(where).put("claim/00000041.beat", b"released")
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        real = claims._beat
+
+        def beat(state: StateStore, number: int) -> bytes | None:
+            found = real(state, number)
+            looked.set()
+            return found
+
+        patch.setattr(claims, "_beat", beat)
+        letting_go = pool.submit(let_go)
+        with hold(where, "ours", "caption", lease_s=60.0) as claim:
+            assert not claim.took_over
+        letting_go.result()
+
+
+def test_a_process_that_only_has_the_number_of_the_holder_is_not_it(where: TableLocation) -> None:
+    mine = Holder.this_process("theirs", "caption")
+    plant(where, started_ticks=mine.started_ticks - 1)
+    with hold(where, "ours", "caption", lease_s=NEVER_S) as claim:
+        assert claim.took_over
+
+
+def test_this_very_process_lives(where: TableLocation) -> None:
+    assert not Holder.this_process("run", "caption").is_dead_here()
+    assert dataclasses.replace(Holder.this_process("", ""), pid=2**22 + 1).is_dead_here()
+
+
+def test_a_number_that_others_have_done_with_is_no_claim(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two came and went, and cleared the number away, while this one was about to take it."""
+    with hold(where, "first", "caption"):
+        pass
+    with ExitStack() as held:
+        live: list[Claim] = []
+        real = claims._beat
+
+        def slow(state: StateStore, number: int) -> bytes | None:
+            monkeypatch.setattr(claims, "_beat", real)
+            for name in ("second", "third"):
+                with hold(where, name, "caption"):
+                    pass
+            live.append(held.enter_context(hold(where, "fourth", "caption")))
+            return real(state, number)
+
+        monkeypatch.setattr(claims, "_beat", slow)
+        with pytest.raises(TableHeldError), hold(where, "slow", "caption"):
+            pass
+        assert [claim.number for claim in live] == [4]
+        live[0].check()
+        # What the slow one had put down is gone again.
+        assert sorted(StateStore(where).list("claim")) == [
+            f"claim/{number:08d}.{kind}" for number in (3, 4) for kind in ("beat", "json")
+        ]
+
+
+def test_a_claim_is_lost_to_whoever_has_a_higher_one(where: TableLocation) -> None:
+    with hold(where, "ours", "caption") as claim:
+        plant(where, host="elsewhere")
+        for check in (claim.check, lambda: check_claim(where, claim.number)):
+            with pytest.raises(TableHeldError, match=r"lost .* on elsewhere.*nothing more will be"):
+                check()

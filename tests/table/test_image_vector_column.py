@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import lance
+import numpy as np
+import pytest
+
+from skytext.errors import CommitConflictError, JobError, TableError
+from skytext.table.commits.commit_image_vectors import commit_vectors
+from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.stage_image_vectors import (
+    forget_vectors,
+    read_vectors,
+    staged_vector_units,
+)
+from skytext.table.compaction import merge_small_fragments
+from skytext.table.image_vector_column import (
+    check_same_model,
+    find_image_identity,
+    fragment_rows,
+    image_identity,
+    num_with_vector,
+    places_without_vector,
+)
+from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.indexes.build_indexes import VECTOR_INDEX, build_indexes, num_unindexed_rows
+from skytext.table.location import TableLocation
+from tests.table.image_rows import (
+    IMAGE_DIM,
+    embed_numbers,
+    image_vector,
+    stage_numbers,
+    vectors_by_number,
+)
+from tests.table.image_rows import image_identity as ours
+from tests.table.rows import (
+    ALWAYS,
+    committer,
+    failed_row,
+    good_row,
+    good_rows,
+    location,
+    make_table,
+    stage,
+)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    """Three fragments of two rows: 0 and 1, 2 and 3, 4 and 5."""
+    where = location(tmp_path / "table")
+    make_table(where, good_rows(0, 2), good_rows(2, 2), good_rows(4, 2))
+    return where
+
+
+def check(where: TableLocation, embedded: Sequence[int], missing: Sequence[int]) -> None:
+    found = vectors_by_number(where)
+    assert sorted(found) == sorted([*embedded, *missing])
+    for number in embedded:
+        np.testing.assert_array_equal(np.float32(found[number]), image_vector(number))
+    assert all(found[number] is None for number in missing)
+
+
+def caption(where: TableLocation, *numbers: int, replaces: bool = False) -> None:
+    rows = [good_row(f"{i:05d}.jpg") for i in numbers]
+    old = {row["image_id"]: "unit" for row in rows} if replaces else None
+    committer(where).commit([stage(where, rows, replaces=old)])
+
+
+def test_a_table_without_the_column_says_so(where: TableLocation) -> None:
+    table = ImagesTable.open(where)
+    assert find_image_identity(table) is None
+    assert num_with_vector(table) == (6, 0)
+    with pytest.raises(TableError, match=r"no image vectors: skytext embed-images .* --model NAME"):
+        image_identity(table)
+
+
+def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableLocation) -> None:
+    before = ImagesTable.open(where)
+    embed_numbers(where, 1, 2, 5)
+    check(where, [1, 2, 5], [0, 3, 4])
+    table = ImagesTable.open(where)
+    assert image_identity(table) == ours()
+    assert num_with_vector(table) == (6, 3)
+    assert table.identity == before.identity
+    # The rest of the table is what it was.
+    names = before.dataset.schema.names
+    assert table.dataset.schema.names == [*names, IMAGE_VECTOR]
+    kept = table.dataset.to_table(columns=names).to_pylist()
+    assert kept == before.dataset.to_table().to_pylist()
+    # An earlier version has none, and says where there are some.
+    old = ImagesTable.open(where, before.version)
+    assert find_image_identity(old) is None
+    with pytest.raises(TableError, match=rf"the latest has: --version {table.version}"):
+        image_identity(old)
+
+
+def test_commits_fill_the_column_and_leave_what_is_there(where: TableLocation) -> None:
+    for numbers in ((1, 2), (0,), (3, 4, 5)):
+        embed_numbers(where, *numbers)
+    check(where, range(6), [])
+
+
+def test_rows_captioned_later_have_none_until_they_are_embedded(where: TableLocation) -> None:
+    embed_numbers(where, *range(6))
+    early = stage(where, good_rows(6, 2))
+    caption(where, 8, 9)
+    committer(where).commit([early])
+    check(where, range(6), [6, 7, 8, 9])
+    embed_numbers(where, 6, 9)
+    check(where, [*range(6), 6, 9], [7, 8])
+
+
+def test_rows_staged_before_there_was_a_column_are_committed_after(where: TableLocation) -> None:
+    staged = stage(where, good_rows(6, 2))
+    embed_numbers(where, 0)
+    committer(where).commit([staged])
+    check(where, [0], [1, 2, 3, 4, 5, 6, 7])
+
+
+def test_a_replaced_row_loses_its_vector_and_the_others_keep_theirs(where: TableLocation) -> None:
+    embed_numbers(where, *range(6))
+    caption(where, 3, replaces=True)
+    check(where, [0, 1, 2, 4, 5], [3])
+    # Into a fragment that has lost a row, too.
+    embed_numbers(where, 2, 3)
+    check(where, range(6), [])
+
+
+def test_a_table_of_no_rows_left_takes_rows_and_vectors_again(where: TableLocation) -> None:
+    embed_numbers(where, 0, 4)
+    ids = [good_row(f"{i:05d}.jpg")["image_id"] for i in range(6)]
+    committer(where).commit([stage(where, [], removes=ids)])
+    assert ImagesTable.open(where).num_rows() == 0
+    embed_numbers(where, 0)
+    caption(where, 0, 1)
+    embed_numbers(where, 1)
+    check(where, [1], [0])
+
+
+def test_vectors_go_to_the_content_that_was_embedded(tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    make_table(where, [good_row("00000.jpg", content_sha256="a"), good_row("00001.jpg")])
+    embed_numbers(where, 0, 1, contents=["b", None])
+    check(where, [1], [0])
+    embed_numbers(where, 0, contents=["a"])
+    check(where, [0, 1], [])
+
+
+def test_vectors_of_rows_that_are_not_there_change_nothing(where: TableLocation) -> None:
+    embed_numbers(where, 0)
+    version = ImagesTable.open(where).version
+    assert embed_numbers(where, 70, 71) == version
+
+
+def test_merging_and_indexes_keep_the_vectors(where: TableLocation) -> None:
+    embed_numbers(where, 0, 3, 4)
+    build_indexes(ImagesTable.open(where), ALWAYS)
+    embed_numbers(where, 1)
+    table = ImagesTable.open(where)
+    # The index on the descriptions still covers every row: another column was written.
+    assert num_unindexed_rows(table) == 0
+    merge_small_fragments(table)
+    assert len(ImagesTable.open(where).dataset.get_fragments()) == 1
+    check(where, [0, 1, 3, 4], [2, 5])
+    embed_numbers(where, 2, 5)
+    check(where, range(6), [])
+    dataset = ImagesTable.open(where).dataset
+    assert VECTOR_INDEX in {index.name for index in dataset.describe_indices()}
+
+
+def test_what_is_to_be_done_is_listed_by_fragment(tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    first = [good_row("00000.jpg", byte_offset=512, byte_length=9), failed_row("00001.jpg")]
+    make_table(where, first, good_rows(2, 2))
+    table = ImagesTable.open(where)
+    (a, rows_a), (b, _) = fragment_rows(table)
+    assert rows_a == 2
+    [place] = places_without_vector(table, a, "f" * 32).to_pylist()
+    assert (place["member"], place["byte_offset"], place["byte_length"]) == ("00000.jpg", 512, 9)
+    embed_numbers(where, 2)
+    table = ImagesTable.open(where)
+    left = places_without_vector(table, b, ours().fingerprint).column("member").to_pylist()
+    assert left == ["00003.jpg"]
+    # By another model nothing is done yet.
+    assert places_without_vector(table, b, "e" * 32).num_rows == 2
+    assert num_with_vector(table) == (3, 1)
+
+
+def test_another_model_is_refused_and_replaces_on_request(where: TableLocation) -> None:
+    embed_numbers(where, 0, 1)
+    there, other = ours(), ours("other", dim=5)
+    check_same_model(where, there, there)
+    with pytest.raises(TableError, match=r"embedded with 'fake', .* 'other' .* --replace"):
+        check_same_model(where, there, other)
+    embed_numbers(where, 1, 2, identity=other)
+    assert image_identity(ImagesTable.open(where)) == other
+    found = vectors_by_number(where)
+    assert [number for number, vector in sorted(found.items()) if vector] == [1, 2]
+    np.testing.assert_array_equal(np.float32(found[2]), image_vector(2, 5))
+    caption(where, 6)
+    assert num_with_vector(ImagesTable.open(where)) == (7, 2)
+
+
+def test_a_death_between_the_steps_of_a_replacement_is_made_good(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_numbers(where, 0, 1)
+    other = ours("other", dim=5)
+    for step in ("add_columns", "update_schema_metadata"):
+        with monkeypatch.context() as patch:
+            patch.setattr(lance.LanceDataset, step, died)
+            with pytest.raises(KeyboardInterrupt):
+                embed_numbers(where, 1, identity=other)
+        assert find_image_identity(ImagesTable.open(where)) is None
+    embed_numbers(where, 1, identity=other)
+    assert image_identity(ImagesTable.open(where)) == other
+    assert num_with_vector(ImagesTable.open(where)) == (6, 1)
+
+
+def died(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_somebody_elses_column_is_no_column_of_ours(where: TableLocation) -> None:
+    import pyarrow as pa
+
+    table = ImagesTable.open(where)
+    table.dataset.add_columns(pa.field(IMAGE_VECTOR, pa.list_(pa.float32(), 3)))
+    with pytest.raises(TableError, match="a column image_vector that skytext did not make"):
+        find_image_identity(ImagesTable.open(where))
+
+
+Commit = Callable[[TableLocation, Committer, int], object]
+COMMITS: dict[str, Commit] = {
+    "vectors of the first": lambda where, _, version: commit_vectors(
+        where, version, [stage_numbers(where, [0])]
+    ),
+    "vectors of the last": lambda where, _, version: commit_vectors(
+        where, version, [stage_numbers(where, [5])]
+    ),
+    "another model": lambda where, _, version: commit_vectors(
+        where, version, [stage_numbers(where, [1], identity=ours("other"))]
+    ),
+    "new rows": lambda where, writer, _: writer.commit([stage(where, good_rows(60, 1))]),
+    "replaced row": lambda where, writer, _: writer.commit(
+        [stage(where, [good_row("00003.jpg")], replaces={good_row("00003.jpg")["image_id"]: "u"})]
+    ),
+    "fence": lambda where, writer, _: writer.raise_fence(),
+}
+WITH_VECTORS = [
+    (first, second)
+    for first in COMMITS
+    for second in COMMITS
+    if "vectors" in f"{first} {second}" or "model" in f"{first} {second}"
+]
+
+
+@pytest.mark.parametrize("has_column", [False, True])
+@pytest.mark.parametrize(("first", "second"), WITH_VECTORS)
+def test_of_two_writers_of_one_version_the_second_commits_nothing(
+    where: TableLocation, first: str, second: str, has_column: bool
+) -> None:
+    if has_column:
+        embed_numbers(where, 2, 4)
+    one, two = committer(where), committer(where)
+    version = ImagesTable.open(where).version
+    COMMITS[first](where, one, version)
+    landed = ImagesTable.open(where).version
+    with pytest.raises(CommitConflictError, match="another run committed"):
+        COMMITS[second](where, two, version)
+    assert ImagesTable.open(where).version == landed
+
+
+def test_a_commit_that_meets_another_in_its_middle_fails(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look at the versions alone would not see what lands between it and the commit."""
+    embed_numbers(where, 2)
+    version = ImagesTable.open(where).version
+    staged = stage_numbers(where, [0, 3])
+    real = lance.LanceDataset.commit
+
+    def late(*arguments: object, **options: object) -> object:
+        monkeypatch.setattr(lance.LanceDataset, "commit", real)
+        caption(where, 7)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", late)
+    with pytest.raises(CommitConflictError):
+        commit_vectors(where, version, [staged])
+    check(where, [2], [0, 1, 3, 4, 5, 7])
+
+
+def test_maintenance_in_the_middle_is_gone_past(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_numbers(where, 2)
+    build_indexes(ImagesTable.open(where), ALWAYS)
+    version = ImagesTable.open(where).version
+    staged = stage_numbers(where, [0, 3])
+    real = lance.LanceDataset.commit
+
+    def late(*arguments: object, **options: object) -> object:
+        monkeypatch.setattr(lance.LanceDataset, "commit", real)
+        merge_small_fragments(ImagesTable.open(where))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", late)
+    commit_vectors(where, version, [staged])
+    assert len(ImagesTable.open(where).dataset.get_fragments()) == 1
+    check(where, [0, 2, 3], [1, 4, 5])
+
+
+def test_a_caption_commit_goes_past_a_merge_of_indexed_fragments(where: TableLocation) -> None:
+    build_indexes(ImagesTable.open(where), ALWAYS)
+    writer = committer(where)
+    merge_small_fragments(ImagesTable.open(where))
+    writer.commit([stage(where, good_rows(6, 1))])
+    assert ImagesTable.open(where).num_rows() == 7
+
+
+def test_a_commit_whose_answer_was_lost_is_not_done_again(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_numbers(where, 2)
+    version = ImagesTable.open(where).version
+    staged = stage_numbers(where, [0, 3])
+    real = lance.LanceDataset.commit
+
+    def lost(*arguments: object, **options: object) -> object:
+        real(*arguments, **options)
+        raise OSError("error decoding response body")
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", lost)
+    assert commit_vectors(where, version, [staged]) == version + 1
+    check(where, [0, 2, 3], [1, 4, 5])
+
+
+def test_staged_vectors_are_read_back_and_forgotten(where: TableLocation) -> None:
+    staged = stage_numbers(where, [0, 3], contents=["a", None])
+    assert staged_vector_units(where) == [staged.unit_id]
+    assert staged.identity == ours()
+    assert staged.rows.column("content_sha256").to_pylist() == ["a", None]
+    vectors = np.array(staged.rows.column(IMAGE_VECTOR).to_pylist(), np.float32)
+    assert vectors.shape == (2, IMAGE_DIM)
+    np.testing.assert_array_equal(vectors[1], image_vector(3))
+    forget_vectors(where, [staged.unit_id, "gone"])
+    assert staged_vector_units(where) == []
+    with pytest.raises(JobError, match=r"are gone from .*: run the same command again"):
+        read_vectors(where, staged.unit_id)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import lance
+import lancedb
+import pyarrow as pa
+import pytest
+
+from skytext.errors import TableError
+from skytext.table.images_dataset import ImagesTable, TableIdentity, sql_text
+from skytext.table.location import IMAGES, TableLocation
+from skytext.table.promotion import promote
+from skytext.table.schema import images_schema
+from tests.table.rows import (
+    DIM,
+    failed_row,
+    good_row,
+    good_rows,
+    identity,
+    location,
+    make_table,
+    stage,
+)
+
+ODD_NAMES = ["it's.tar", "' OR '1'='1", "a.tar' OR 1=1 --", "'; drop table images; --", "ü 🛰.tar"]
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    return location(tmp_path / "table")
+
+
+def test_where_there_is_no_table(where: TableLocation) -> None:
+    assert ImagesTable.find(where) is None
+    with pytest.raises(TableError, match=r"there is no table at .*skytext caption"):
+        ImagesTable.open(where)
+    with pytest.raises(TableError):
+        ImagesTable.open(where, 3)
+
+
+def test_a_file_or_an_unknown_scheme_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(TableError, match="is a file"):
+        TableLocation.parse(str(tmp_path / "file"))
+    with pytest.raises(TableError, match="unknown scheme 'ftp'"):
+        TableLocation.parse("ftp://x/y")
+
+
+def test_a_location_is_absolute_and_has_no_slash_at_its_end(tmp_path: Path) -> None:
+    assert TableLocation.parse(f"{tmp_path}/").uri == str(tmp_path)
+    assert TableLocation.parse(f"file://{tmp_path}").uri == str(tmp_path)
+    assert TableLocation.parse("s3://b/t/").uri == "s3://b/t"
+    assert not TableLocation.parse("s3://b/t").is_local
+    assert Path(TableLocation.parse("t").uri).is_absolute()
+
+
+def test_data_of_somebody_else_are_no_table(where: TableLocation) -> None:
+    lance.write_dataset(pa.table({"image_id": ["x"]}), where.dataset_uri(IMAGES))
+    with pytest.raises(TableError, match="was not made by skytext"):
+        ImagesTable.open(where)
+
+
+def test_an_older_format_says_what_to_do(where: TableLocation) -> None:
+    metadata = {**identity().to_metadata(), "skytext.format_version": "0", "skytext.dim": "16"}
+    empty = images_schema(DIM).with_metadata(metadata).empty_table()
+    lance.write_dataset(empty, where.dataset_uri(IMAGES))
+    with pytest.raises(TableError, match="has table format 0, this skytext reads format 3"):
+        ImagesTable.open(where)
+
+
+def test_missing_columns_are_named(where: TableLocation) -> None:
+    metadata = {**identity().to_metadata(), "skytext.dim": str(DIM)}
+    empty = images_schema(DIM).with_metadata(metadata).empty_table()
+    lance.write_dataset(empty.drop_columns(["gsd", "text"]), where.dataset_uri(IMAGES))
+    with pytest.raises(TableError, match=r"of another schema \(no column gsd, text\)"):
+        ImagesTable.open(where)
+
+
+def test_an_identity_survives_the_metadata() -> None:
+    one = TableIdentity("f", "org/model", "abc", "bfloat16", 384)
+    assert TableIdentity.from_metadata("t", one.to_metadata()) == one
+
+
+def test_rows_are_counted_by_status_reason_and_shard(where: TableLocation) -> None:
+    table = make_table(
+        where,
+        good_rows(0, 3),
+        [
+            failed_row("b.jpg", shard="b.tar"),
+            failed_row("c.jpg", shard="b.tar"),
+            failed_row("", shard="b.tar", stage="read", reason="shard_truncated"),
+            good_row("d.jpg", shard="b.tar"),
+            good_row("d.jpg", shard="b.tar", archive="other"),
+        ],
+    )
+    assert table.num_rows() == 8
+    assert table.status_counts() == {"ok": 5, "failed": 3}
+    assert list(table.failure_counts().items()) == [
+        (("decode", "empty"), 2),
+        (("read", "shard_truncated"), 1),
+    ]
+    assert table.counts_by_shard() == {
+        ("aerial", "a.tar"): Counter(ok=3),
+        ("aerial", "b.tar"): Counter(ok=1, failed=3),
+        ("other", "b.tar"): Counter(ok=1),
+    }
+    assert table.num_stale("c" * 32) == 0
+    assert table.num_stale("d" * 32) == 5
+    assert table.num_stale("' OR 1=1 --") == 5
+
+
+def test_a_table_without_failures_says_so(where: TableLocation) -> None:
+    table = make_table(where, good_rows(0, 2))
+    assert table.status_counts() == {"ok": 2, "failed": 0}
+    assert table.failure_counts() == {}
+
+
+def test_no_name_of_a_shard_reaches_beyond_its_own_rows(where: TableLocation) -> None:
+    rows = [good_row("x.jpg", shard=name) for name in ODD_NAMES]
+    table = make_table(where, [*rows, *good_rows(0, 3)])
+    for row in rows:
+        assert list(table.rows_of_shard("aerial", row["shard"])) == [row["image_id"]]
+        assert table.rows_of_shard(row["shard"], "a.tar") == {}
+    assert len(table.rows_of_shard("aerial", "a.tar")) == 3
+    assert table.rows_of_shard("aerial", "b.tar") == {}
+    assert table.num_rows() == len(ODD_NAMES) + 3
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_no_id_reaches_beyond_its_own_row(where: TableLocation, name: str) -> None:
+    table = make_table(where, [good_row("a.jpg", image_id=name), *good_rows(0, 3)])
+    assert table.rows([name], ["image_id"]) == [{"image_id": name}]
+    assert sql_text("a'b") == "'a''b'"
+
+
+def test_rows_are_looked_up_by_id(where: TableLocation) -> None:
+    rows = good_rows(0, 5)
+    table = make_table(where, rows)
+    asked = [rows[3]["image_id"], "0" * 32, rows[1]["image_id"]]
+    found = table.rows(asked, ["member", "status"])
+    assert sorted(row["member"] for row in found) == ["00001.jpg", "00003.jpg"]
+    assert table.rows([], ["member"]) == []
+
+
+def test_metadata_are_asked_by_their_keys(where: TableLocation) -> None:
+    notes = [{"sensor": "S2", "cloud": 3}, {"sensor": "L8"}, None]
+    rows = [
+        good_row(f"{i}.jpg", metadata=None if note is None else json.dumps(note))
+        for i, note in enumerate(notes)
+    ]
+    dataset = make_table(where, rows).dataset
+    condition = "json_get_string(metadata, 'sensor') = 'S2'"
+    found = dataset.to_table(columns=["member"], filter=condition).to_pylist()
+    assert found == [{"member": "0.jpg"}]
+    kept = dataset.to_table(columns=["metadata"]).column("metadata").to_pylist()
+    assert [None if text is None else json.loads(text) for text in kept] == notes
+
+
+def test_a_version_stays_what_it_was(where: TableLocation) -> None:
+    latest = make_table(where, good_rows(0, 2), good_rows(2, 3))
+    first = ImagesTable.open(where, latest.version - 1)
+    stage(where, good_rows(9, 1))
+    assert (first.num_rows(), latest.num_rows()) == (2, 5)
+    with pytest.raises(TableError, match="has no version 99"):
+        ImagesTable.open(where, 99)
+    with pytest.raises(TableError, match="has no version 'nightly'"):
+        ImagesTable.open(where, "nightly")
+
+
+def test_the_promoted_version_is_served(where: TableLocation) -> None:
+    table = make_table(where, good_rows(0, 2), good_rows(2, 3))
+    assert table.live_version() is None
+    assert ImagesTable.open_served(where).version == table.version
+    promote(table.location, table.version - 1)
+    assert ImagesTable.open_served(where).num_rows() == 2
+    assert ImagesTable.open(where, "live").num_rows() == 2
+    promote(table.location, table.version)
+    assert ImagesTable.open_served(where).num_rows() == 5
+
+
+def test_lancedb_and_lance_open_a_table(where: TableLocation) -> None:
+    make_table(where, good_rows(0, 4))
+    opened = lancedb.connect(where.uri).open_table("images")
+    assert opened.count_rows() == 4
+    assert opened.schema.names == images_schema(DIM).names
+    assert lance.dataset(f"{where.uri}/images.lance").count_rows() == 4
