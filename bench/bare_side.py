@@ -14,8 +14,9 @@ from skytext.archive import discover, read_shard
 from skytext.captions.captioner import Ask
 from skytext.cli.options import parse_settings
 from skytext.config.settings import Config, load_config
+from skytext.models.checkpoints import caption_model
 from skytext.models.factory import make_captioner
-from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.models.fingerprints import prompt_of
 from skytext.pixels.decode import decode_rgb, normalise
 
 

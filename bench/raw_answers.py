@@ -13,8 +13,9 @@ from PIL import Image
 from bench.bare_side import read_images
 from skytext.captions.captioner import Ask, Engine
 from skytext.config.settings import Config, load_config
+from skytext.models.checkpoints import caption_model
 from skytext.models.factory import make_captioner
-from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.models.fingerprints import prompt_of
 
 
 async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str, Any]]:

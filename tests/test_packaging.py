@@ -44,7 +44,9 @@ def test_gitignore_does_not_drop_the_library() -> None:
 
 
 @needs_git
-@pytest.mark.parametrize("path", ["lib/skytext/__init__.py", "lib/skytext/captions/prompts/rsrt-1.yaml"])
+@pytest.mark.parametrize(
+    "path", ["lib/skytext/__init__.py", "lib/skytext/captions/prompts/rsrt-1.yaml"]
+)
 def test_git_does_not_ignore_the_library(path: str) -> None:
     ignored = subprocess.run(
         ["git", "check-ignore", "--no-index", "-q", path], cwd=ROOT, check=False

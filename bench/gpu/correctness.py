@@ -18,7 +18,7 @@ from PIL import Image
 from bench.gpu.cases import Scale
 from bench.gpu.engines import OfflineEngine
 from skytext.config.settings import Config
-from skytext.models.fingerprints import DEMO_CHECKPOINT
+from skytext.models.checkpoints import DEMO_CHECKPOINT
 
 MAX_NATS = 0.05
 _NUM_TOKENS = 160

@@ -14,7 +14,8 @@ from bench.gpu.fixed import FixedLengthEngine
 from bench.gpu.watch import GpuWatch
 from skytext.captions.captioner import Ask
 from skytext.config.settings import Config
-from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.models.checkpoints import caption_model
+from skytext.models.fingerprints import prompt_of
 from skytext.models.vllm.engine import PromptRenderer
 from skytext.models.vllm.start import engine_options, set_environment
 

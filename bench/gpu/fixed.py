@@ -16,7 +16,7 @@ from skytext.captions.captioner import Ask, Captioner
 from skytext.captions.parsing import Variant
 from skytext.captions.prompts import Prompt
 from skytext.config.captioning import CaptionConfig
-from skytext.models.fingerprints import ModelIdentity
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.vllm.engine import VllmEngine
 from skytext.models.vllm.processes import EngineProcesses
 

@@ -29,7 +29,7 @@ import numpy as np
 from bench.search.vectors import Floats
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
-from skytext.models.fingerprints import embed_model
+from skytext.models.checkpoints import embed_model
 from skytext.models.text_embedder import SentenceEmbedder
 from skytext.models.torchvision_ops import declare_missing_ops
 

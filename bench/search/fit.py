@@ -42,8 +42,8 @@ def real_vectors(paths: list[Path]) -> list[Floats]:
     """Return the vectors of each image's captions; texts that stand more than once are left out."""
     from skytext.config.embedding import EmbedConfig
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
+    from skytext.models.checkpoints import embed_model
     from skytext.models.factory import make_embedder
-    from skytext.models.fingerprints import embed_model
 
     images = [
         list(dict.fromkeys(image.captions))

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from bench.search.texts import draw_variants
 from bench.search.vectors import CaptionStatistics, CaptionVectors, Floats
 from skytext.config.embedding import EmbedConfig
-from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.models.checkpoints import embed_model
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.table.compaction import ROWS_PER_FRAGMENT
 from skytext.table.images_dataset import ImagesTable, TableIdentity
 from skytext.table.location import IMAGES, TableLocation

@@ -24,7 +24,7 @@ from bench.gpu.shapes import SHAPES, model_config, write_checkpoint
 from skytext.captions.captioner import Answer, Captioner, Generation
 from skytext.config.settings import Config
 from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
-from skytext.models.fingerprints import caption_model
+from skytext.models.checkpoints import caption_model
 from tests.models.vllm.vllm_names import installed
 
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,8 @@ from bench.search.truth import nearest_rows, recall
 from bench.search.vectors import CaptionStatistics, CaptionVectors
 from skytext.config.embedding import EmbedConfig
 from skytext.config.index import IndexConfig
-from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.models.checkpoints import embed_model
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.search import Searcher
 from skytext.table.images_dataset import ImagesTable
 

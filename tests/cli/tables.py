@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from skytext.config.embedding import EmbedConfig
-from skytext.models.fakes.models import FakeEmbedder
-from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.models.checkpoints import embed_model
+from skytext.models.fakes.embedders import FakeEmbedder
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.table.images_dataset import ImagesTable
 from tests.table.rows import (
     committer,

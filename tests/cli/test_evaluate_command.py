@@ -9,8 +9,9 @@ import pytest
 
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
-from skytext.models.fakes.models import FakeEmbedder
-from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.models.checkpoints import embed_model
+from skytext.models.fakes.embedders import FakeEmbedder
+from skytext.models.fingerprints import embedding_fingerprint
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED, described_row
 from tests.table.rows import committer, identity, location, stage

@@ -13,8 +13,8 @@ from PIL import Image
 from skytext.config.embedding import EmbedConfig
 from skytext.config.index import IndexConfig
 from skytext.config.search import SearchConfig
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_embedder
-from skytext.models.fingerprints import ModelIdentity
 from skytext.search import Searcher
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes

@@ -21,7 +21,7 @@ from skytext.evaluation.ranking_rules import (
     words_of,
 )
 from skytext.evaluation.recall import resampled
-from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fakes.embedders import FakeEmbedder
 
 VARIANTS = (
     Variant("a river", "water in the north", "A long river between two fields."),

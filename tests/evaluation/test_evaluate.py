@@ -12,7 +12,7 @@ from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, Query
 from skytext.evaluation.evaluate import Embedders, Models, evaluate_benchmark, evaluate_queries
 from skytext.evaluation.gallery_texts import Described, described_in_jsonl, described_in_table
-from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.table.images_dataset import ImagesTable
 from tests.cli.tables import DESCRIBED
 from tests.table.rows import good_row, location, make_table

@@ -13,7 +13,7 @@ from skytext.evaluation.evaluate import Embedders, evaluate_benchmark, evaluate_
 from skytext.evaluation.gallery_texts import Described
 from skytext.evaluation.image_baseline import ImageModel
 from skytext.evaluation.ranking_rules import Setup
-from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.search.fusion import fuse
 from tests.table.rows import unit_vectors
 

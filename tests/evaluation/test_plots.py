@@ -10,7 +10,7 @@ from skytext.evaluation.evaluate import Embedders, evaluate_text_only
 from skytext.evaluation.plots import check_plots, lines_by_variants, write_plots
 from skytext.evaluation.ranking_rules import PAPER_RULE, Setup
 from skytext.evaluation.report import Evaluation
-from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fakes.embedders import FakeEmbedder
 from tests.evaluation.test_ablations import ANNOTATIONS
 
 EMBED = Embedders(FakeEmbedder().embed_queries, FakeEmbedder().embed_queries)

@@ -13,9 +13,9 @@ from skytext.evaluation.annotations import AnnotatedImage, Annotations, read_ann
 from skytext.evaluation.evaluate import Embedders, evaluate_text_only
 from skytext.evaluation.ranking_rules import BEST_RULE, PAPER_RULE, Setup
 from skytext.evaluation.text_only import caption_vectors, text_only
+from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
-from skytext.models.fakes.models import FakeEmbedder
-from skytext.models.fingerprints import embed_model
+from skytext.models.fakes.embedders import FakeEmbedder
 
 # Mean recall by one, two and four texts an image; repeats removed, then kept.
 EXPECTED = {452: [68.9, 79.9, 88.6, 70.2, 81.3, 89.8], 90: [79.4, 87.4, 92.7, 80.1, 88.1, 93.7]}

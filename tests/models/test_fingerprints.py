@@ -17,15 +17,17 @@ from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.config.embedding import EmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import ConfigError, ModelError
-from skytext.models.fingerprints import (
+from skytext.models.checkpoints import (
     DEMO_CHECKPOINT,
     ModelIdentity,
-    caption_fingerprint,
     caption_model,
     embed_model,
-    embedding_fingerprint,
     hash_folder,
     is_fake,
+)
+from skytext.models.fingerprints import (
+    caption_fingerprint,
+    embedding_fingerprint,
     prompt_of,
     read_template,
 )

@@ -11,9 +11,11 @@ from PIL import Image
 from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import ConfigError, ModelError, TableError
+from skytext.models.checkpoints import embed_model, image_model
 from skytext.models.factory import make_image_embedder, make_table_image_embedder
-from skytext.models.fakes.models import FakeImageEmbedder, FakeOptions, pixel_digest
-from skytext.models.fingerprints import embed_model, image_embedding_fingerprint, image_model
+from skytext.models.fakes.embedders import FakeImageEmbedder
+from skytext.models.fakes.options import FakeOptions, pixel_digest
+from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.models.image_embedder import ImageEmbedder
 from tests.models.clip_checkpoint import PROJECTION, make_clip
 

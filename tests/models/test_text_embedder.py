@@ -10,8 +10,8 @@ import pytest
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
 from skytext.errors import ModelError
+from skytext.models.checkpoints import ModelIdentity, embed_model
 from skytext.models.factory import make_embedder
-from skytext.models.fingerprints import ModelIdentity, embed_model
 from skytext.models.text_embedder import Embedder, SentenceEmbedder
 
 DOCUMENTS = [

@@ -15,13 +15,9 @@ from skytext.config.index import IndexConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import CallError, TableError
 from skytext.filters.language import parse_filter
-from skytext.models.fakes.models import FakeEmbedder, FakeImageEmbedder
-from skytext.models.fingerprints import (
-    embed_model,
-    embedding_fingerprint,
-    image_embedding_fingerprint,
-    image_model,
-)
+from skytext.models.checkpoints import embed_model, image_model
+from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
+from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
 from skytext.search.image_vector_search import ImageSearcher
 from skytext.table.commits.commit_image_vectors import commit_vectors
 from skytext.table.commits.stage_image_vectors import read_vectors, stage_vectors

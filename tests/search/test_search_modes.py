@@ -21,7 +21,7 @@ from skytext.config.search import SearchConfig
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.filters.conditions import Compare, Condition
 from skytext.filters.language import parse_filter
-from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.search import (
     Example,
     Hit,

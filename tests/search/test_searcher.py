@@ -13,7 +13,7 @@ from skytext.config.embedding import EmbedConfig
 from skytext.config.index import IndexConfig
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError, ConfigError, ModelError, TableError
-from skytext.models.fakes.models import FakeEmbedder
+from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.models.text_embedder import EmbedderInfo, Embeddings
 from skytext.search import Searcher
 from skytext.table.images_dataset import ImagesTable

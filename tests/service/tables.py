@@ -14,7 +14,8 @@ from PIL import Image
 
 from skytext.archive import discover, read_shard
 from skytext.config.embedding import EmbedConfig
-from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.models.checkpoints import embed_model
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.table.images_dataset import ImagesTable
 from tests.cli.tables import DESCRIBED, described_row
 from tests.table.rows import (

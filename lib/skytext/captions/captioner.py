@@ -1,7 +1,7 @@
 """Describe an image: ask an engine, check the answers, ask again for what is missing.
 
 The ladder is the same whatever generates the text: vLLM (`skytext.models.vllm.engine`) or a
-fake (`skytext.models.fakes.models`).
+fake (`skytext.models.fakes.engine`).
 """
 
 from __future__ import annotations

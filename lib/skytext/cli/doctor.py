@@ -17,7 +17,7 @@ from skytext.cli.options import AsJson, EmbeddingModel, make_config
 if TYPE_CHECKING:
     from skytext.config.captioning import CaptionConfig
     from skytext.config.embedding import EmbedConfig
-    from skytext.models.fingerprints import ModelIdentity
+    from skytext.models.checkpoints import ModelIdentity
 
 _MIN_MEMORY_GIB = 6
 _MIN_DISK_GIB = 2
@@ -149,13 +149,13 @@ def _checked(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _caption_model(config: CaptionConfig) -> str:
-    from skytext.models.fingerprints import caption_model
+    from skytext.models.checkpoints import caption_model
 
     return _found(caption_model(config))
 
 
 def _embed_model(config: EmbedConfig) -> str:
-    from skytext.models.fingerprints import embed_model
+    from skytext.models.checkpoints import embed_model
 
     return _found(embed_model(config))
 

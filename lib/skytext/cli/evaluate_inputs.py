@@ -37,8 +37,8 @@ from skytext.evaluation.ranking_rules import (
 )
 from skytext.evaluation.recall import Ties
 from skytext.evaluation.report import Evaluation
+from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder, make_table_embedder, make_table_image_embedder
-from skytext.models.fingerprints import embed_model
 from skytext.models.text_embedder import Embedder
 from skytext.search.fusion import FUSIONS, POOLINGS
 from skytext.table.image_vector_column import image_identity

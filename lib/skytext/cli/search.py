@@ -188,7 +188,7 @@ def _examples(texts: list[str] | None, images: list[str] | None) -> list[dict[st
 
 def _made_by(table: ImagesTable) -> dict[str, Any]:
     """Return the settings by which a table's images were described, as far as its rows tell."""
-    from skytext.models.fingerprints import is_local_model
+    from skytext.models.checkpoints import is_local_model
 
     row = table.some_row(_MODEL_COLUMNS)
     if row is None or row["caption_model"] is None:

@@ -12,8 +12,9 @@ from skytext.captions.parsing import Variant, document_text
 from skytext.config.pixels import ImageConfig
 from skytext.config.settings import Config
 from skytext.errors import CallError, SampleError
+from skytext.models.checkpoints import caption_model
 from skytext.models.factory import make_captioner
-from skytext.models.fingerprints import caption_fingerprint, caption_model, prompt_of
+from skytext.models.fingerprints import caption_fingerprint, prompt_of
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 
 

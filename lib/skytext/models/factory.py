@@ -11,14 +11,11 @@ from skytext.config.captioning import CaptionConfig
 from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import TableError
-from skytext.models.fakes.models import FakeEmbedder, FakeEngine, FakeImageEmbedder, FakeOptions
-from skytext.models.fingerprints import (
-    ModelIdentity,
-    embed_model,
-    embedding_fingerprint,
-    image_embedding_fingerprint,
-    image_model,
-)
+from skytext.models.checkpoints import ModelIdentity, embed_model, image_model
+from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
+from skytext.models.fakes.engine import FakeEngine
+from skytext.models.fakes.options import FakeOptions
+from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
 from skytext.models.image_embedder import ClipEmbedder, ImageEmbedder
 from skytext.models.text_embedder import Embedder, SentenceEmbedder
 from skytext.models.vllm.processes import EngineProcesses

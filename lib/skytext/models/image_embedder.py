@@ -15,7 +15,7 @@ from PIL import Image
 
 from skytext.config.embedding import ImageEmbedConfig
 from skytext.errors import ModelError
-from skytext.models.fingerprints import ModelIdentity
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.text_embedder import EmbedderInfo, load_sentence_transformer, to_unit
 
 _TOWERS = ("image", "text")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skytext.config.embedding import EmbedConfig
 from skytext.errors import ModelError
-from skytext.models.fingerprints import ModelIdentity
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.precision import native_precision
 from skytext.models.torchvision_ops import declare_missing_ops
 

@@ -9,16 +9,10 @@ from skytext.archive import ReadLimits, ReadOptions, Shard, survey
 from skytext.captions.prompts import Prompt
 from skytext.config.settings import Config
 from skytext.errors import TableError
+from skytext.models.checkpoints import ModelIdentity, caption_model, embed_model
 from skytext.models.factory import CaptionerFactory, make_captioner
-from skytext.models.fakes.models import FakeOptions
-from skytext.models.fingerprints import (
-    ModelIdentity,
-    caption_fingerprint,
-    caption_model,
-    embed_model,
-    embedding_fingerprint,
-    prompt_of,
-)
+from skytext.models.fakes.options import FakeOptions
+from skytext.models.fingerprints import caption_fingerprint, embedding_fingerprint, prompt_of
 from skytext.run.worklist import PlanOptions
 from skytext.table.commits.commit_rows import check_identity
 from skytext.table.images_dataset import ImagesTable, TableIdentity

@@ -18,8 +18,9 @@ from skytext.captions.parsing import document_text, search_text
 from skytext.config.embedding import EmbedConfig
 from skytext.errors import CallError
 from skytext.evaluation.gallery_texts import Described, described_in_jsonl
+from skytext.models.checkpoints import ModelIdentity, embed_model
 from skytext.models.factory import make_embedder
-from skytext.models.fingerprints import ModelIdentity, embed_model, embedding_fingerprint
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder
 from skytext.table.commits.adoption import settle
 from skytext.table.commits.claim import Claim, hold

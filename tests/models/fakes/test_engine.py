@@ -18,11 +18,13 @@ from PIL import Image
 from skytext.captions.captioner import Ask, Captioner, EngineDiedError, Generation
 from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.errors import JobError
+from skytext.models.checkpoints import caption_model
 from skytext.models.factory import make_captioner
 from skytext.models.fakes import engine_process as fake_engine_process
+from skytext.models.fakes.engine import FakeEngine
 from skytext.models.fakes.engine_process import PROCESS_TITLE
-from skytext.models.fakes.models import FakeEngine, FakeOptions, pixel_digest
-from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.models.fakes.options import FakeOptions, pixel_digest
+from skytext.models.fingerprints import prompt_of
 from skytext.models.vllm.processes import EngineProcesses
 
 LIB = Path(__file__).parents[3] / "lib"
@@ -137,7 +139,7 @@ def test_it_ends_with_the_process_that_started_it(state: str) -> None:
         "import asyncio, threading\n"
         "from PIL import Image\n"
         "from skytext.captions.captioner import Ask\n"
-        "from skytext.models.fakes.models import FakeEngine, FakeOptions\n"
+        "from skytext.models.fakes.engine import FakeEngine, FakeOptions\n"
         "def work():\n"
         f"    engine = FakeEngine(FakeOptions.parse('fake:{options}'))\n"
         "    ask = Ask(1, 1, 0.7, 512, None)\n"

@@ -14,9 +14,11 @@ from skytext.captions.prompts import load_prompt
 from skytext.config.captioning import CaptionConfig
 from skytext.config.embedding import EmbedConfig
 from skytext.errors import ConfigError, Reason, SampleError, Stage
+from skytext.models.checkpoints import caption_model, embed_model
 from skytext.models.factory import make_captioner, make_embedder
-from skytext.models.fakes.models import FakeEmbedder, FakeEngine, FakeOptions
-from skytext.models.fingerprints import caption_model, embed_model
+from skytext.models.fakes.embedders import FakeEmbedder
+from skytext.models.fakes.engine import FakeEngine
+from skytext.models.fakes.options import FakeOptions
 
 ASK = Ask(num_samples=5, objects_per_answer=1, temperature=0.7, max_tokens=512, seed=None)
 NUM_IMAGES = 200

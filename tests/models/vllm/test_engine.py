@@ -19,7 +19,8 @@ from skytext.captions.parsing import FIELDS, parse_answer
 from skytext.config.captioning import CaptionConfig
 from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
 from skytext.errors import Reason, SampleError
-from skytext.models.fingerprints import DEMO_CHECKPOINT, caption_model, prompt_of
+from skytext.models.checkpoints import DEMO_CHECKPOINT, caption_model
+from skytext.models.fingerprints import prompt_of
 
 pytestmark = [
     pytest.mark.vllm,

@@ -15,8 +15,9 @@ from PIL import Image
 from skytext.captions.captioner import Captioner, Description
 from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
+from skytext.models.checkpoints import DEMO_CHECKPOINT, caption_model
 from skytext.models.factory import make_captioner
-from skytext.models.fingerprints import DEMO_CHECKPOINT, caption_model, prompt_of
+from skytext.models.fingerprints import prompt_of
 from skytext.models.vllm.processes import EngineProcesses
 from skytext.models.vllm.supervisor import EngineSupervisor
 

@@ -1,6 +1,4 @@
-"""The messages are vLLM's own, 0.26 to 0.33; `tests/models/vllm/vllm_names.py` looks whether it still
-says them.
-"""
+"""The messages are vLLM's own, 0.26 to 0.33; `vllm_names.py` looks whether it still says them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import pytest
 
 from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.errors import ConfigError, ModelError
-from skytext.models.fingerprints import ModelIdentity, caption_model, prompt_of
+from skytext.models.checkpoints import ModelIdentity, caption_model
+from skytext.models.fingerprints import prompt_of
 from skytext.models.vllm.process_plugin import REPORT_VARIABLE
 from skytext.models.vllm.processes import EngineProcesses
 from skytext.models.vllm.start import engine_options, parse_cores, start_engine, start_failure

@@ -21,7 +21,7 @@ from skytext.errors import (
     TableError,
     TableHeldError,
 )
-from skytext.models.fakes.models import FakeImageEmbedder
+from skytext.models.fakes.embedders import FakeImageEmbedder
 from skytext.pixels.decode import decode_rgb
 from skytext.run.caption_plan import earlier_sources
 from skytext.run.image_vectors.commit_vectors import RemoteVectorCommitter

@@ -15,8 +15,9 @@ from skytext.archive import ReadOptions
 from skytext.config.embedding import ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import ModelError
-from skytext.models.fakes.models import FakeImageEmbedder
-from skytext.models.fingerprints import image_embedding_fingerprint, image_model
+from skytext.models.checkpoints import image_model
+from skytext.models.fakes.embedders import FakeImageEmbedder
+from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.pixels.decode import ImageLimits, decode_rgb
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.image_vectors.embed_images import EmbedImages, VectorRecord

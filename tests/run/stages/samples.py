@@ -13,8 +13,9 @@ from skytext.archive.shards import image_id
 from skytext.config.captioning import CaptionConfig
 from skytext.config.embedding import EmbedConfig
 from skytext.config.pixels import ImageConfig
+from skytext.models.checkpoints import caption_model, embed_model
 from skytext.models.factory import CaptionerFactory, make_captioner
-from skytext.models.fingerprints import caption_model, embed_model, prompt_of
+from skytext.models.fingerprints import prompt_of
 from skytext.run.stages.caption_images import CaptionUnits
 from skytext.run.stages.embed_text import EmbedUnits
 from skytext.run.units import UnitHead, pack

@@ -13,10 +13,11 @@ from skytext.captions.parsing import Variant, search_text
 from skytext.config.captioning import CaptionConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import ConfigError, JobError
+from skytext.models.checkpoints import caption_model
 from skytext.models.factory import make_captioner
 from skytext.models.fakes.engine_process import PROCESS_TITLE
-from skytext.models.fakes.models import pixel_digest
-from skytext.models.fingerprints import caption_fingerprint, caption_model, prompt_of
+from skytext.models.fakes.options import pixel_digest
+from skytext.models.fingerprints import caption_fingerprint, prompt_of
 from skytext.pixels.decode import decode_rgb
 from skytext.run.stages.caption_images import ENGINE_COLUMN
 from skytext.run.units import unpack

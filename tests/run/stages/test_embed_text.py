@@ -9,8 +9,9 @@ import pytest
 
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
-from skytext.models.fakes.models import FakeEmbedder
-from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.models.checkpoints import embed_model
+from skytext.models.fakes.embedders import FakeEmbedder
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.run.stages.caption_images import ENGINE_COLUMN
 from skytext.run.units import pack, unpack
 from skytext.table.schema import embedded

@@ -15,7 +15,8 @@ from skytext.captions.parsing import Variant
 from skytext.config.captioning import CaptionConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import Reason, SampleError, Stage
-from skytext.models.fingerprints import caption_fingerprint, caption_model, prompt_of
+from skytext.models.checkpoints import caption_model
+from skytext.models.fingerprints import caption_fingerprint, prompt_of
 from skytext.run.stages import reuse_captions as duplicates
 from skytext.run.stages.caption_images import CaptionUnits
 from skytext.run.stages.reuse_captions import Duplicates

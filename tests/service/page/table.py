@@ -14,7 +14,8 @@ from typing import Any
 from skytext.archive import discover, read_shard
 from skytext.config.embedding import EmbedConfig
 from skytext.config.index import IndexConfig
-from skytext.models.fingerprints import embed_model, embedding_fingerprint
+from skytext.models.checkpoints import embed_model
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from tests.cli.tables import described_row

@@ -29,7 +29,7 @@ class FakeProcess:
     """A running fake engine.
 
     Args:
-        options: as `skytext.models.fakes.models.FakeOptions`, by name.
+        options: as `skytext.models.fakes.options.FakeOptions`, by name.
         fields: names of the texts that an answer holds.
     """
 

@@ -53,7 +53,7 @@ class FakeModel:
     """Answers from the digest of an image's pixels alone.
 
     Args:
-        options: as `skytext.models.fakes.models.FakeOptions`, by name.
+        options: as `skytext.models.fakes.options.FakeOptions`, by name.
         fields: names of the texts that an answer holds.
     """
 

@@ -27,7 +27,8 @@ from skytext.captions.parsing import guide_pattern
 from skytext.captions.prompts import Prompt
 from skytext.config.captioning import CaptionConfig
 from skytext.errors import ModelError, Reason, SampleError, Stage
-from skytext.models.fingerprints import ModelIdentity, read_template
+from skytext.models.checkpoints import ModelIdentity
+from skytext.models.fingerprints import read_template
 from skytext.models.torchvision_ops import declare_missing_ops
 from skytext.models.vllm.processes import EngineProcesses
 from skytext.models.vllm.start import set_environment, start_engine

@@ -11,7 +11,7 @@ from typing import Any
 
 from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.errors import ConfigError, ModelError
-from skytext.models.fingerprints import ModelIdentity
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.precision import native_precision
 from skytext.models.vllm.memory_advice import memory_advice
 from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, REPORT_VARIABLE

@@ -19,8 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skytext.config.embedding import ImageEmbedConfig
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_image_embedder
-from skytext.models.fingerprints import ModelIdentity
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.pixels.decode import decode_rgb
 from skytext.run.image_vectors.fetch_images import Failures

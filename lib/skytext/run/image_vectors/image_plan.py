@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from skytext.archive import ReadOptions
 from skytext.config.settings import Config
-from skytext.models.fakes.models import FakeOptions
-from skytext.models.fingerprints import ModelIdentity, image_embedding_fingerprint, image_model
+from skytext.models.checkpoints import ModelIdentity, image_model
+from skytext.models.fakes.options import FakeOptions
+from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.pixels.decode import ImageLimits
 from skytext.table.image_vector_column import ImageIdentity, check_same_model, find_image_identity
 from skytext.table.images_dataset import ImagesTable

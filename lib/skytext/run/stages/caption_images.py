@@ -28,8 +28,9 @@ from skytext.captions.prompts import Prompt
 from skytext.config.captioning import CaptionConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import SampleError
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import CaptionerFactory, make_captioner
-from skytext.models.fingerprints import ModelIdentity, caption_fingerprint
+from skytext.models.fingerprints import caption_fingerprint
 from skytext.models.vllm.supervisor import EngineSupervisor
 from skytext.pixels.decode import decode_rgb
 from skytext.run.control.stop_flag import StopFlag

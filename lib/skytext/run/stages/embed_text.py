@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
+from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_embedder
-from skytext.models.fingerprints import ModelIdentity, embedding_fingerprint
+from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder
 from skytext.run.units import UnitHead, pack, unpack
 from skytext.table.schema import embedded

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from skytext.captions.parsing import document_text
 from skytext.config.settings import Config
 from skytext.errors import SampleError
+from skytext.models.checkpoints import caption_model
 from skytext.models.factory import make_captioner, make_table_embedder
-from skytext.models.fingerprints import caption_model, prompt_of
+from skytext.models.fingerprints import prompt_of
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.service.problem_details import ProblemError
 from skytext.service.replicas.refusals import hands_back_refusals

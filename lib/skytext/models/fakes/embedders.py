@@ -1,0 +1,91 @@
+"""Fakes of the embedders: words and colours become unit vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skytext.models.fakes.options import FakeOptions, pixel_digest
+from skytext.models.text_embedder import EmbedderInfo, Embeddings
+
+
+class FakeEmbedder:
+    """Maps each word to a fixed random direction: texts that share words are near."""
+
+    info = EmbedderInfo(device="cpu", precision="float32")
+    max_words = 256
+
+    def __init__(self, dim: int = 16) -> None:
+        self.dim = dim
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        """Embed descriptions."""
+        truncated = np.array([len(text.split()) > self.max_words for text in texts], dtype=np.bool_)
+        return Embeddings(self.embed_queries(texts), truncated)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed queries: float32, shape (texts, dim), unit length."""
+        vectors = np.array([self._sum_of_words(text) for text in texts]).reshape(-1, self.dim)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+        return unit
+
+    def _sum_of_words(self, text: str) -> NDArray[np.float64]:
+        # A text without words has a direction, too: a zero vector is not of unit length.
+        total = np.full(self.dim, 1e-6)
+        for word in text.lower().split()[: self.max_words]:
+            seed = int(hashlib.sha256(word.strip(".,:;").encode()).hexdigest()[:8], 16)
+            total += np.random.default_rng(seed).normal(size=self.dim)
+        return total
+
+
+class FakeImageEmbedder:
+    """Goes by colour: a reddish image is near the word red, and so for green and blue.
+
+    Args:
+        options: of these ``delay_s`` (an image) and ``journal`` (a line an image, the digest of its
+            pixels) are heeded.
+    """
+
+    info = EmbedderInfo(device="cpu", precision="float32")
+    dim = 8
+    _colours = ("red", "green", "blue")
+
+    def __init__(self, options: FakeOptions | None = None) -> None:
+        self._options = options or FakeOptions()
+
+    def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Embed RGB images: float32, shape (images, dim), unit length."""
+        return self._unit([self._of_image(image) for image in images])
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed queries: float32, shape (texts, dim), unit length."""
+        return self._unit([self._of_text(text) for text in texts])
+
+    def _of_image(self, image: Image.Image) -> NDArray[np.float64]:
+        time.sleep(self._options.delay_s)
+        digest = pixel_digest(image)
+        if self._options.journal:
+            with open(self._options.journal, "a", encoding="ascii") as journal:
+                journal.write(f"{digest}\n")
+        colour = np.asarray(image, dtype=np.float64).mean(axis=(0, 1)) / 255
+        # Images of one colour differ a little all the same.
+        rest = np.random.default_rng(int(digest[:8], 16)).normal(size=self.dim - 3)
+        return np.concatenate([colour - colour.mean() + 1e-3, 0.02 * rest])
+
+    def _of_text(self, text: str) -> NDArray[np.float64]:
+        words = [word.strip(".,:;") for word in text.lower().split()]
+        counts = np.array([words.count(colour) for colour in self._colours], dtype=np.float64)
+        return np.concatenate([counts - counts.mean() + 1e-3, np.zeros(self.dim - 3)])
+
+    def _unit(self, rows: list[NDArray[np.float64]]) -> NDArray[np.float32]:
+        vectors = np.array(rows).reshape(-1, self.dim)
+        unit: NDArray[np.float32] = (
+            vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        ).astype(np.float32)
+        return unit

@@ -1,0 +1,85 @@
+"""What the name of a fake model asks of it: ``fake:delay_s=2,fail=0.01``."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+
+from PIL import Image
+
+from skytext.config.captioning import FAKE_MODEL_PREFIX
+from skytext.errors import ConfigError
+
+_SHARES = ("fail", "empty", "repeat", "truncate", "die", "hang")
+
+_PREFIXES = ("die_on", "hang_on")
+
+_DIGESTS = re.compile(r"[0-9a-f]{1,64}(\+[0-9a-f]{1,64})*")
+
+
+@dataclass(frozen=True, slots=True)
+class FakeOptions:
+    """What a fake engine does wrong, mostly as shares of the images, decided by their pixels.
+
+    Attributes:
+        delay_s: seconds an answer takes.
+        fail: share that the engine refuses.
+        empty: share of answers that hold an empty field.
+        repeat: share of images all of whose answers are equal.
+        truncate: share of images whose first answers are cut off.
+        die: share of images that end the engine's process.
+        hang: share of images at which the engine's process stops answering.
+        die_on: digests of pixels (`pixel_digest`), or their first digits, joined by ``+``: these
+            images end the engine's process.
+        hang_on: such digests of images at which it stops answering.
+        start_s: seconds the engine takes to come up.
+        journal: a file that gets a line, the digest of the pixels, for each request answered: how
+            often a model was asked, whatever became of the answers.
+    """
+
+    delay_s: float = 0.0
+    fail: float = 0.0
+    empty: float = 0.0
+    repeat: float = 0.0
+    truncate: float = 0.0
+    die: float = 0.0
+    hang: float = 0.0
+    die_on: str = ""
+    hang_on: str = ""
+    start_s: float = 0.0
+    journal: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> FakeOptions:
+        """Read a fake model's name.
+
+        Raises:
+            ConfigError: an unknown option, or a value that it cannot have.
+        """
+        _, _, text = name.partition(":")
+        try:
+            pairs = dict(part.split("=", 1) for part in text.split(",") if part)
+            texts = {key: value for key, value in pairs.items() if key in (*_PREFIXES, "journal")}
+            numbers = {key: float(value) for key, value in pairs.items() if key not in texts}
+            options = cls(**numbers, **texts)  # type: ignore[arg-type]
+            if (
+                not all(0 <= seconds < math.inf for seconds in (options.delay_s, options.start_s))
+                or not all(0 <= getattr(options, share) <= 1 for share in _SHARES)
+                or not all(_DIGESTS.fullmatch(texts[key]) for key in _PREFIXES if key in texts)
+            ):
+                raise ValueError("out of range")
+            return options
+        except (TypeError, ValueError) as error:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise ConfigError(
+                f"model {name!r}: a fake is written {FAKE_MODEL_PREFIX}:OPTION=VALUE,… with "
+                f"options {known}; die_on and hang_on take hexadecimal digits, journal a "
+                "file, the others numbers"
+            ) from error
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """Return the SHA-256 of an image's pixels, hexadecimal: what a fake engine goes by."""
+    return hashlib.sha256(image.tobytes()).hexdigest()

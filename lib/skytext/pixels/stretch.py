@@ -1,0 +1,88 @@
+"""From deep bands to 8-bit RGB: each band stretched between two of its percentiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+_STRETCH_PERCENTILES = (2.0, 98.0)
+_MAX_PERCENTILE_SAMPLES = 1 << 20
+ROWS_AT_ONCE = 512
+
+
+def inks_to_rgb(inks: npt.NDArray[Any]) -> Image.Image:
+    """Convert CMYK of any depth; row by row, as the copies of a large image would be too many."""
+    height, width = inks.shape[:2]
+    result = Image.new("RGB", (width, height))
+    for top in range(0, height, ROWS_AT_ONCE):
+        rows = inks[top : top + ROWS_AT_ONCE] >> (8 * (inks.dtype.itemsize - 1))
+        result.paste(Image.fromarray(rows.astype(np.uint8), "CMYK").convert("RGB"), (0, top))
+    return result
+
+
+def bands_to_rgb(
+    array: npt.NDArray[Any],
+    max_side_px: int,
+    *,
+    plain: bool = False,
+    nodata: float | None = None,
+    valid: npt.NDArray[np.bool_] | None = None,
+    inverted: bool = False,
+) -> Image.Image:
+    """Make an RGB image of an array of bands.
+
+    Args:
+        array: (height, width, bands) of any numeric dtype.
+        max_side_px: pixels may be left out as long as the longest side stays twice this.
+        plain: the values are 8-bit pixels, to be taken as they are.
+        nodata: the value of missing pixels.
+        valid: (height, width), False where a pixel is missing.
+        inverted: white is 0.
+    """
+    step = max(1, max(array.shape[:2]) // (2 * max_side_px))
+    array = array[::step, ::step]
+    if valid is not None:
+        valid = valid[::step, ::step]
+    bands = [array[..., index] for index in range(3 if array.shape[2] >= 3 else 1)]
+    if plain:
+        done = [255 - band if inverted else band for band in bands]
+    else:
+        done = [_stretch(band, nodata, valid, inverted) for band in bands]
+    return Image.fromarray(np.stack(done if len(done) == 3 else done * 3, axis=-1))
+
+
+def _stretch(
+    band: npt.NDArray[Any],
+    nodata: float | None,
+    valid: npt.NDArray[np.bool_] | None,
+    inverted: bool,
+) -> npt.NDArray[np.uint8]:
+    """Stretch the 2nd … 98th percentile of a band's valid values to 0 … 255."""
+    values = np.abs(band) if band.dtype.kind == "c" else band
+    values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
+    use = np.isfinite(values)
+    if nodata is not None:
+        use &= values != values.dtype.type(nodata)
+    if valid is not None:
+        use &= valid
+    known = values[use]
+    if known.size == 0:
+        return np.zeros(band.shape, np.uint8)
+    # An evenly spread million gives the percentiles well enough, in bounded memory.
+    some = known[:: max(1, known.size // _MAX_PERCENTILE_SAMPLES)].astype(np.float64)
+    low, high = np.percentile(some, _STRETCH_PERCENTILES)
+    if high <= low:
+        low, high = float(known.min()), float(known.max())
+    if high <= low:
+        return np.zeros(band.shape, np.uint8)
+    result = np.empty(band.shape, np.uint8)
+    for top in range(0, band.shape[0], ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        # Clipped before it is subtracted: the distance of two large floats may overflow.
+        scaled = (np.clip(values[rows], low, high) - low) / (high - low) * 255
+        scaled = 255 - scaled if inverted else scaled
+        result[rows] = np.where(use[rows], np.rint(scaled), 0).astype(np.uint8)
+    return result
