@@ -125,7 +125,7 @@ def scene_texts(count: int) -> list[str]:
 def mean_recalls(encode: Encode) -> dict[str, float]:
     """Return, of each set, the mean of text-to-image recall@1, 5 and 10 in percent."""
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
-    from skytext.evaluation.ranking_rules import PAPER_RULE
+    from skytext.evaluation.compared_setups import PAPER_RULE
     from skytext.evaluation.text_only import caption_vectors, text_only
 
     found = {}

@@ -12,8 +12,8 @@ import pytest
 from skytext.config.index import IndexConfig
 from skytext.config.settings import Config
 from skytext.errors import JobError
-from skytext.run.index_build import distributed as index_stage
-from skytext.run.index_build.on_cluster import vector_index_on_ray
+from skytext.run import index_on_ray as index_stage
+from skytext.run.index_on_ray import vector_index_on_ray
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX, read_facts
 from skytext.table.indexes.build_indexes import build_indexes, num_unindexed_rows

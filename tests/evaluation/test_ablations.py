@@ -10,9 +10,7 @@ import pytest
 
 from skytext.captions.parsing import Variant, document_text, search_text
 from skytext.evaluation.annotations import AnnotatedImage, Annotations
-from skytext.evaluation.evaluate import Embedders, evaluate_benchmark, evaluate_text_only
-from skytext.evaluation.gallery_texts import Described, make_gallery
-from skytext.evaluation.ranking_rules import (
+from skytext.evaluation.compared_setups import (
     BEST_RULE,
     PAPER_RULE,
     Rule,
@@ -20,6 +18,8 @@ from skytext.evaluation.ranking_rules import (
     variant_text,
     words_of,
 )
+from skytext.evaluation.evaluate import Embedders, evaluate_benchmark, evaluate_text_only
+from skytext.evaluation.gallery_texts import Described, make_gallery
 from skytext.evaluation.recall import resampled
 from skytext.models.fakes.embedders import FakeEmbedder
 

@@ -9,10 +9,10 @@ import pytest
 
 from skytext.captions.parsing import Variant
 from skytext.errors import CallError
+from skytext.evaluation.compared_setups import PAPER_RULE, Setup
 from skytext.evaluation.evaluate import Embedders, evaluate_queries
 from skytext.evaluation.gallery_texts import Described
 from skytext.evaluation.golden import Golden, judge, read_golden
-from skytext.evaluation.ranking_rules import PAPER_RULE, Setup
 
 GOOD = """
 thresholds: {R@1: 50, mean_recall: 80}

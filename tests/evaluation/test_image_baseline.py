@@ -9,10 +9,10 @@ import pytest
 from skytext.captions.parsing import Variant
 from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, Query
+from skytext.evaluation.compared_setups import Setup
 from skytext.evaluation.evaluate import Embedders, evaluate_benchmark, evaluate_queries
 from skytext.evaluation.gallery_texts import Described
 from skytext.evaluation.image_baseline import ImageModel
-from skytext.evaluation.ranking_rules import Setup
 from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.search.fusion import fuse
 from tests.table.rows import unit_vectors

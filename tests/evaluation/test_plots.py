@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from skytext.errors import ConfigError
+from skytext.evaluation.compared_setups import PAPER_RULE, Setup
 from skytext.evaluation.evaluate import Embedders, evaluate_text_only
 from skytext.evaluation.plots import check_plots, lines_by_variants, write_plots
-from skytext.evaluation.ranking_rules import PAPER_RULE, Setup
 from skytext.evaluation.report import Evaluation
 from skytext.models.fakes.embedders import FakeEmbedder
 from tests.evaluation.test_ablations import ANNOTATIONS

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skytext.evaluation.answer_ranks import Documents, WordScores, place_captions, place_images
-from skytext.evaluation.ranking_rules import PAPER_RULE, Rule
+from skytext.evaluation.compared_setups import PAPER_RULE, Rule
+from skytext.evaluation.gallery_ranks import Documents, WordScores, place_captions, place_images
 from skytext.evaluation.recall import (
     KS,
     Direction,
@@ -173,7 +173,7 @@ def test_the_bootstrap_draws_images_with_all_of_their_queries() -> None:
 def test_every_pooling_places_as_a_plain_loop_does(
     pooling: Any, rows_of_blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skytext.evaluation.answer_ranks._rows_at_once", lambda _: rows_of_blocks)
+    monkeypatch.setattr("skytext.evaluation.gallery_ranks._rows_at_once", lambda _: rows_of_blocks)
     documents, counts, captions, owner = made_up(11, 12)
     offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
     to_image, to_text = both(documents, counts, captions, owner, Rule("dense", pooling))

@@ -10,8 +10,8 @@ import pytest
 from skytext.config.embedding import EmbedConfig
 from skytext.errors import CallError
 from skytext.evaluation.annotations import AnnotatedImage, Annotations, read_annotations
+from skytext.evaluation.compared_setups import BEST_RULE, PAPER_RULE, Setup
 from skytext.evaluation.evaluate import Embedders, evaluate_text_only
-from skytext.evaluation.ranking_rules import BEST_RULE, PAPER_RULE, Setup
 from skytext.evaluation.text_only import caption_vectors, text_only
 from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder

@@ -40,7 +40,7 @@ ENGINES = ("skytext-fake-engine", "EngineCore")
 # The driver kills itself there: no clock hits the moment between staging and commit.
 _TRAP = """
 import os, signal
-from skytext.run.control.commit_groups import RemoteCommitter
+from skytext.run.control.committer import RemoteCommitter
 real, calls = RemoteCommitter.commit, []
 def trapped(self, unit_ids):
     calls.append(1)

@@ -12,7 +12,7 @@ import pytest
 from skytext.errors import JobError
 from skytext.run.caption_plan import plan_caption, plan_retry
 from skytext.run.caption_run import run_caption
-from skytext.run.control.commit_groups import RemoteCommitter
+from skytext.run.control.committer import RemoteCommitter
 from skytext.run.progress import RunSummary
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.runs_dataset import last_runs

@@ -16,6 +16,15 @@ from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Query, read_annotations, read_queries
+from skytext.evaluation.compared_setups import (
+    BEST_RULE,
+    GRANULARITIES,
+    MODES,
+    PAPER_RULE,
+    Granularity,
+    Rule,
+    Setup,
+)
 from skytext.evaluation.evaluate import (
     SETUPS,
     Embedders,
@@ -26,15 +35,6 @@ from skytext.evaluation.evaluate import (
 from skytext.evaluation.gallery_texts import Described, described_in_jsonl, described_in_table
 from skytext.evaluation.golden import Golden, Verdict, judge, read_golden
 from skytext.evaluation.image_baseline import ImageModel
-from skytext.evaluation.ranking_rules import (
-    BEST_RULE,
-    GRANULARITIES,
-    MODES,
-    PAPER_RULE,
-    Granularity,
-    Rule,
-    Setup,
-)
 from skytext.evaluation.recall import Ties
 from skytext.evaluation.report import Evaluation
 from skytext.models.checkpoints import embed_model

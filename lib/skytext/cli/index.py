@@ -56,7 +56,7 @@ def index(
     images = ImagesTable.open(TableLocation.parse(table))
     build_vector = None
     if ray_address or os.environ.get("RAY_ADDRESS"):
-        from skytext.run.index_build.on_cluster import vector_index_on_ray
+        from skytext.run.index_on_ray import vector_index_on_ray
 
         build_vector = vector_index_on_ray(resolved, ray_address)
     # Before the others: the first index promotes, and what it promotes has them all.

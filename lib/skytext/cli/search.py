@@ -146,7 +146,7 @@ def _search(
 
     pixels = None
     if described_by is not None:
-        from skytext.models.describe_image import read_image
+        from skytext.models.describe_query_image import read_image
 
         # An image that cannot be read is said to be so before a table is opened.
         pixels = read_image(described_by[0], config.images)
@@ -202,7 +202,7 @@ def _made_by(table: ImagesTable) -> dict[str, Any]:
 def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[str, ...]:
     """Describe an image with the model of the table, or the one that the settings name."""
     from skytext.cli.output import note
-    from skytext.models.describe_image import describe_image, document_texts, fingerprint_of
+    from skytext.models.describe_query_image import describe_image, document_texts, fingerprint_of
 
     row = table.some_row(_MODEL_COLUMNS)
     if row is not None and row["caption_fingerprint"] != fingerprint_of(config):

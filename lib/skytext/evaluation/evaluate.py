@@ -11,7 +11,14 @@ import numpy as np
 
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Annotations, Query, file_name
-from skytext.evaluation.answer_ranks import WordScores, place_captions, place_images
+from skytext.evaluation.compared_setups import (
+    BEST_RULE,
+    PAPER_RULE,
+    Granularity,
+    Rule,
+    Setup,
+)
+from skytext.evaluation.gallery_ranks import WordScores, place_captions, place_images
 from skytext.evaluation.gallery_texts import (
     Described,
     Embed,
@@ -21,15 +28,8 @@ from skytext.evaluation.gallery_texts import (
     select_images,
 )
 from skytext.evaluation.image_baseline import ImageModel, found_by_images
-from skytext.evaluation.ranking_rules import (
-    BEST_RULE,
-    PAPER_RULE,
-    Granularity,
-    Rule,
-    Setup,
-)
 from skytext.evaluation.recall import Direction, Floats, Indices, Ties
-from skytext.evaluation.recall_figures import Found, measure
+from skytext.evaluation.recall_intervals import Found, measure
 from skytext.evaluation.report import Evaluation
 from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from skytext.captions.parsing import FIELDS, Variant
 from skytext.errors import CallError
 from skytext.evaluation.annotations import file_name
-from skytext.evaluation.answer_ranks import Documents
+from skytext.evaluation.compared_setups import Granularity, variant_text, words_of
+from skytext.evaluation.gallery_ranks import Documents
 from skytext.evaluation.input_files import read_json_lines
-from skytext.evaluation.ranking_rules import Granularity, variant_text, words_of
 from skytext.table.images_dataset import ImagesTable
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]

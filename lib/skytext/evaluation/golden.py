@@ -14,7 +14,7 @@ from skytext.errors import CallError
 from skytext.evaluation.annotations import Query, file_name
 from skytext.evaluation.input_files import read_json, read_json_lines, read_text
 from skytext.evaluation.recall import KS
-from skytext.evaluation.recall_figures import Measured
+from skytext.evaluation.recall_intervals import Measured
 
 Name = Literal["R@1", "R@5", "R@10", "mean_recall"]
 Percent = Annotated[float, Field(ge=0, le=100)]

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from skytext.errors import CallError
-from skytext.evaluation.answer_ranks import Documents, place_captions, place_images
+from skytext.evaluation.compared_setups import PAPER_RULE
+from skytext.evaluation.gallery_ranks import Documents, place_captions, place_images
 from skytext.evaluation.gallery_texts import Embed, embed_once
-from skytext.evaluation.ranking_rules import PAPER_RULE
 from skytext.evaluation.recall import (
     Direction,
     Floats,
@@ -25,7 +25,7 @@ from skytext.evaluation.recall import (
     ScoreRows,
     place,
 )
-from skytext.evaluation.recall_figures import Found
+from skytext.evaluation.recall_intervals import Found
 from skytext.search.fusion import fuse, pool
 
 _ROWS_AT_ONCE = 256

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skytext.errors import ConfigError
-from skytext.evaluation.recall_figures import CURVE_KS, Measured
+from skytext.evaluation.recall_intervals import CURVE_KS, Measured
 from skytext.evaluation.report import Evaluation
 
 RECALL_AT_K = "recall_at_k.png"

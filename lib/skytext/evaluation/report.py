@@ -9,7 +9,7 @@ from typing import Any
 from skytext.evaluation.annotations import Query
 from skytext.evaluation.published_results import NUM_TEST_IMAGES, REFERENCES, Reference
 from skytext.evaluation.recall import KS, TIE_TOLERANCE, Ties
-from skytext.evaluation.recall_figures import Measured, by_k, mean_of, other_ties
+from skytext.evaluation.recall_intervals import Measured, by_k, mean_of, other_ties
 
 _DIRECTIONS = {"image_to_text": "I2T", "text_to_image": "T2I"}
 _TIES: dict[Ties, str] = {

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Annotations
-from skytext.evaluation.answer_ranks import Documents, WordScores, place_images
+from skytext.evaluation.compared_setups import PAPER_RULE, Rule
+from skytext.evaluation.gallery_ranks import Documents, WordScores, place_images
 from skytext.evaluation.gallery_texts import Embed
-from skytext.evaluation.ranking_rules import PAPER_RULE, Rule
 from skytext.evaluation.recall import Direction, Indices, Placings
 
 TOO_FEW = "text-only evaluation needs images with at least two captions"

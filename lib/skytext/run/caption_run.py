@@ -13,8 +13,8 @@ from typing import Any
 from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.cluster import check_capacity, gpus_per_engine, ray_cluster
-from skytext.run.control.commit_groups import RemoteCommitter, record_run_remotely
-from skytext.run.control.commit_loop import Pending, check_not_stopped, commit_as_staged
+from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
+from skytext.run.control.committer import RemoteCommitter, record_run_remotely
 from skytext.run.control.lead import start_lead
 from skytext.run.control.node_drain import watch_node
 from skytext.run.control.prepare_table import Prepared, prepare

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skytext.search.request import SearchRequest
 from skytext.service.problem_details import ProblemError
-from skytext.service.query import Query, Vectors, texts_of
+from skytext.service.search_query import Query, Vectors, texts_of
 from skytext.service.telemetry.tracing import Carrier, carrier, span
 from skytext.table.promotion import Promotion
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 
 _ETAG = b"skytext.etag"
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from skytext.errors import CommitConflictError, TableError
 from skytext.table.images_dataset import LIVE_TAG, ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 
 _FOLDER = "promotions"
 _KEPT_TAG = "kept-"

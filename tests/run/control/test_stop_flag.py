@@ -10,7 +10,7 @@ import pytest
 from skytext.run.control import stop_flag as stop
 from skytext.run.control.stop_flag import StopFlag
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from skytext.table.commits.claim import current_holder
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 from tests.archives import images, write_archive
 from tests.proof.commands import Command, command
 from tests.run.jobs import (

@@ -16,10 +16,10 @@ from skytext.errors import TableError
 from skytext.search import Searcher
 from skytext.search.request import SearchRequest
 from skytext.service.problem_details import ProblemError
-from skytext.service.query import Query
 from skytext.service.replicas.refusals import Refusal
 from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
+from skytext.service.search_query import Query
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation

@@ -30,7 +30,7 @@ from skytext.table.commits.claim import (
     hold,
 )
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 
 # Longer than any test: who gets a table in spite of it did not wait.
 NEVER_S = 600.0

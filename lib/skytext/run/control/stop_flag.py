@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 
 _LOOK_EVERY_S = 2.0
 

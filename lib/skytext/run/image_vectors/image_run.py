@@ -20,8 +20,8 @@ from ray.data import TaskPoolStrategy
 
 from skytext.errors import CapacityError, IncompleteRunError, InterruptedRunError
 from skytext.run.control.cluster import Resources, ray_cluster
-from skytext.run.control.commit_groups import record_run_remotely
-from skytext.run.control.commit_loop import Pending, check_not_stopped, commit_as_staged
+from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
+from skytext.run.control.committer import record_run_remotely
 from skytext.run.control.node_drain import watch_node
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.control.stopping import Stopping, watch

@@ -33,7 +33,7 @@ from skytext.service.http.bodies import (
 from skytext.service.http.bodies import Query as QueryText
 from skytext.service.http.responses import ApiJson, GeoJson
 from skytext.service.problem_details import ProblemError, problem_responses
-from skytext.service.query import texts_of
+from skytext.service.search_query import texts_of
 
 _CURSOR = "WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"
 

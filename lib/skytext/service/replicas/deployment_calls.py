@@ -13,8 +13,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from skytext.errors import SkytextError
 from skytext.service.problem_details import ProblemError, too_busy
-from skytext.service.query import Query
 from skytext.service.replicas.refusals import answer_of
+from skytext.service.search_query import Query
 from skytext.service.telemetry.tracing import Carrier
 from skytext.table.promotion import Promotion
 

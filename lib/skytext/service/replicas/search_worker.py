@@ -17,10 +17,10 @@ from skytext.errors import TableError
 from skytext.models.text_embedder import Embedder, EmbedderInfo, Embeddings
 from skytext.search import Searcher, cursor_version
 from skytext.service.problem_details import ProblemError
-from skytext.service.query import Query, Vectors
 from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.row_copier import RowCopier
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
+from skytext.service.search_query import Query, Vectors
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.service.telemetry.tracing import Carrier, span
 from skytext.table.images_dataset import ImagesTable

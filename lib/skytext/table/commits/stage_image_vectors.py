@@ -21,7 +21,7 @@ from skytext.errors import JobError
 from skytext.table.image_vector_column import ImageIdentity, vector_field
 from skytext.table.images_dataset import IMAGE_VECTOR
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 
 _FOLDER = "image_vectors"
 _SUFFIX = ".arrow"

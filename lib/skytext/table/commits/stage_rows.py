@@ -26,7 +26,7 @@ from skytext.errors import JobError
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.queries.hit_column import HIT, hit_texts
 from skytext.table.schema import FILE_VERSION, images_schema
-from skytext.table.side_store import StateStore, open_store
+from skytext.table.state_files import StateStore, open_store
 from skytext.table.store_retry import again
 
 STAGED = "staged"

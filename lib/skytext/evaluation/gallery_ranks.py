@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from skytext.evaluation.ranking_rules import FLOORS, PAPER_RULE, Rule
+from skytext.evaluation.compared_setups import FLOORS, PAPER_RULE, Rule
 from skytext.evaluation.recall import Floats, Indices, Placings, place
 from skytext.search.fusion import Pooling, fuse, mean_lengths, pool
 from skytext.table.indexes.text_index import TextIndex

@@ -1,4 +1,4 @@
-"""Build a table's vector index on Ray.
+"""Build the vector index of a large table on a cluster.
 
 INPUT    a table's latest version, and how its index is to be built
 OUTPUT   that index, committed, as one segment
@@ -12,10 +12,30 @@ import lance
 import lance_ray
 import ray
 
+from skytext.config.settings import Config
 from skytext.errors import JobError
+from skytext.run.control.cluster import ray_cluster
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX
+from skytext.table.indexes.build_indexes import BuildVectorIndex
 from skytext.table.indexes.vector_index import VectorPlan
+
+
+def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorIndex:
+    """Return what `build_indexes` builds the vector index with, on a cluster.
+
+    Ray is joined when, and only if, there is a vector index to build.
+
+    Args:
+        config: how many tasks.
+        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+    """
+
+    def build(table: ImagesTable, plan: VectorPlan) -> None:
+        with ray_cluster(ray_address, config):
+            build_vector_index(table, plan, config.index.num_workers)
+
+    return build
 
 
 def build_vector_index(

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from skytext.errors import CommitConflictError, JobError, TableHeldError
-from skytext.run.control import commit_groups as commits
-from skytext.run.control.commit_groups import RemoteCommitter, commit_units
+from skytext.run.control import committer as commits
+from skytext.run.control.committer import RemoteCommitter, commit_units
 from skytext.table.commits.claim import Claim, Holder, hold
 from skytext.table.commits.stage_rows import (
     data_files,
@@ -23,7 +23,7 @@ from skytext.table.commits.stage_rows import (
 )
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 from tests.table.rows import (
     committer,
     failed_row,

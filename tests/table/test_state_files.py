@@ -13,7 +13,7 @@ import pytest
 
 from skytext.errors import JobError
 from skytext.table.location import TableLocation
-from skytext.table.side_store import StateStore
+from skytext.table.state_files import StateStore
 
 NUM_THREADS = 16
 

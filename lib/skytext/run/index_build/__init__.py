@@ -1,1 +1,0 @@
-"""The vector index of a large table, built on a cluster."""
