@@ -12,7 +12,7 @@ import pytest
 from skytext.errors import TableError
 from skytext.table.images_dataset import ImagesTable, TableIdentity, sql_text
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.promotion import promote
+from skytext.table.promote_rollback import promote
 from skytext.table.schema import images_schema
 from tests.table.rows import (
     DIM,

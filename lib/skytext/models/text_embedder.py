@@ -37,6 +37,11 @@ class Embeddings:
     vectors: NDArray[np.float32]
     truncated: NDArray[np.bool_]
 
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Whether the model gave numbers: bool, shape (texts,)."""
+        return np.asarray(np.isfinite(self.vectors).all(axis=1))
+
 
 class Embedder(Protocol):
     """Embeds texts."""

@@ -11,12 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from skytext.archive.shards import image_id
 from skytext.captions.parsing import document_text, search_text
 from skytext.config.embedding import EmbedConfig
-from skytext.errors import CallError
+from skytext.errors import CallError, ModelError
 from skytext.evaluation.gallery_texts import Described, described_in_jsonl
 from skytext.models.checkpoints import ModelIdentity, embed_model
 from skytext.models.factory import make_embedder
@@ -244,6 +245,11 @@ class _Writer:
     def _rows(self, unit_id: str, wanted: dict[str, Described]) -> pa.Table:
         texts = [document_text(variant) for one in wanted.values() for variant in one.variants]
         embeddings = self._embedder.embed_documents(texts)
+        if not embeddings.finite.all():
+            text = texts[int(np.argmin(embeddings.finite))]
+            raise ModelError(
+                f"the model {self._model.name!r} gave no finite vector for {text[:80]!r}"
+            )
         now = dt.datetime.now(dt.UTC)
         rows, first = [], 0
         for key, one in wanted.items():

@@ -1,8 +1,8 @@
 """Ask a store again whose answer broke off.
 
-The client library below Lance and `skytext.table.state_files` (Rust's object_store) repeats requests
-that fail, with backoff and a limit; but not those whose answer breaks off in its body. That is left
-to the caller.
+The client library below Lance and `skytext.table.state_files` (Rust's object_store) repeats
+requests that fail, with backoff and a limit; but not those whose answer breaks off in its body.
+That is left to the caller.
 """
 
 from __future__ import annotations

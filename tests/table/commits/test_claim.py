@@ -212,9 +212,10 @@ def test_a_holder_that_cannot_be_seen_from_here_is_watched_for_a_lease(
     where: TableLocation, changes: dict[str, str]
 ) -> None:
     # A process of that number may well run here, or not: it says nothing.
-    plant(where, pid=2**22 + 1, **changes)
+    plant(where, pid=2**22 + 1, lease_s=0.5, **changes)
     started = time.monotonic()
-    with hold(where, "ours", "caption", lease_s=0.5) as claim:
+    # The holder's lease counts, not the newcomer's.
+    with hold(where, "ours", "import", lease_s=NEVER_S) as claim:
         assert 0.5 <= time.monotonic() - started < 5
         assert claim.took_over
         assert claim.number == 42

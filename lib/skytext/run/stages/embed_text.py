@@ -3,7 +3,8 @@
 INPUT    units of `skytext.table.schema.CAPTIONED` rows.
 OUTPUT   units of `skytext.table.schema.embedded` rows: ``vectors[i]`` belongs to ``captions[i]``.
 FAN-OUT  one unit to one unit.
-ON ERROR a model that cannot load ends the job; failed rows pass with null vectors.
+ON ERROR a model that cannot load ends the job; failed rows pass with null vectors. An image with a
+         variant for which the model gives no finite vector becomes a failed row.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
+from skytext.errors import Reason, SampleError, Stage
 from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder
+from skytext.run.stages.read_shards import failure_row
 from skytext.run.units import UnitHead, pack, unpack
-from skytext.table.schema import embedded
+from skytext.table.schema import STATUS_FAILED, embedded
 
 _NICENESS = 19
 
@@ -63,6 +66,9 @@ class EmbedUnits:
         captions = samples.column("captions").to_pylist()
         texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
         embeddings = embedder.embed_documents(texts)
+        if not embeddings.finite.all():
+            samples = _without_captions(samples, _by_image(~embeddings.finite, captions))
+            return self._embed(embedder, head, samples)
         columns = {name: samples.column(name) for name in samples.column_names}
         columns["vectors"] = _vector_lists(embeddings.vectors, captions, embedder.dim)
         columns["num_truncated_variants"] = pa.array(
@@ -99,6 +105,22 @@ def _by_image(truncated: NDArray[np.bool_], captions: list[Any]) -> list[int | N
         counts.append(int(truncated[start : start + len(variants)].sum()))
         start += len(variants)
     return counts
+
+
+def _without_captions(samples: pa.Table, num_lost: list[int | None]) -> pa.Table:
+    """Return the rows with those that lost a vector failed; their captions cannot be searched."""
+    failure = failure_row(
+        SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model gave no finite vector")
+    )
+    no_captions = dict.fromkeys(("captions", "num_variants", "text")) | {
+        "status": STATUS_FAILED,
+        "failure": failure,
+    }
+    rows = [
+        row | no_captions if lost else row
+        for row, lost in zip(samples.to_pylist(), num_lost, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=samples.schema)
 
 
 def _with_tail(batch: pa.Table, unit: pa.Table) -> pa.Table:

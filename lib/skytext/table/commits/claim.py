@@ -6,7 +6,8 @@ every few seconds, with a new value. A newcomer takes the next number
 
 * at once, where the holder has let go, or is a process of this machine that is gone (its process
   id, start time, boot and process namespace say so);
-* otherwise when the holder's beat has not changed for one lease. No clocks are compared.
+* otherwise when the holder's beat has not changed for the lease that stands in its claim. No
+  clocks are compared.
 
 A holder that lost its claim learns so before its next commit. What a sleeping one sends all the
 same is caught by the fence: whoever takes over from a holder that did not let go first commits an
@@ -53,6 +54,7 @@ class Holder:
         boot_id: of the machine's kernel since its last start.
         pid_namespace: processes of another one cannot be seen from here.
         taken_at: seconds since the epoch, by the holder's clock; for people.
+        lease_s: seconds that its beat may stand still before others take the table.
     """
 
     run_id: str
@@ -64,9 +66,10 @@ class Holder:
     boot_id: str
     pid_namespace: str
     taken_at: float
+    lease_s: float = LEASE_S
 
     @classmethod
-    def this_process(cls, run_id: str, command: str) -> Holder:
+    def this_process(cls, run_id: str, command: str, lease_s: float = LEASE_S) -> Holder:
         """Return the holder that this process would be."""
         return cls(
             run_id=run_id,
@@ -78,6 +81,7 @@ class Holder:
             boot_id=_read("/proc/sys/kernel/random/boot_id"),
             pid_namespace=_link("/proc/self/ns/pid"),
             taken_at=time.time(),
+            lease_s=lease_s,
         )
 
     def is_dead_here(self) -> bool:
@@ -168,15 +172,15 @@ def hold(
         location: the table; it need not exist yet.
         run_id: stands in the claim.
         command: stands in the claim.
-        lease_s: how long a holder's beat may stand still; the same for all runs on a table.
+        lease_s: how long this holder's beat may stand still.
 
     Raises:
         TableHeldError: another run that lives holds it.
         JobError: the store refuses.
     """
     state = StateStore(location)
-    holder = Holder.this_process(run_id, command)
-    claim = _take(state, holder, lease_s)
+    holder = Holder.this_process(run_id, command, lease_s)
+    claim = _take(state, holder)
     stop = threading.Event()
     beat = threading.Thread(
         target=_keep_beating, args=(state, claim.number, stop, lease_s), daemon=True
@@ -200,11 +204,11 @@ def current_holder(location: TableLocation) -> Holder | None:
     return None if found is None else _holder(found)
 
 
-def _take(state: StateStore, holder: Holder, lease_s: float) -> Claim:
+def _take(state: StateStore, holder: Holder) -> Claim:
     number = _highest(state)
     took_over = False
     if number is not None:
-        took_over = not _wait_until_free(state, number, lease_s)
+        took_over = not _wait_until_free(state, number)
     ours = (number or 0) + 1
     state.put(_beat_path(ours), b"0")
     if not state.create(_path(ours), json.dumps(asdict(holder)).encode()):
@@ -219,7 +223,7 @@ def _take(state: StateStore, holder: Holder, lease_s: float) -> Claim:
     return Claim(state.location, ours, took_over)
 
 
-def _wait_until_free(state: StateStore, number: int, lease_s: float) -> bool:
+def _wait_until_free(state: StateStore, number: int) -> bool:
     """Return True where the claim was let go, False where its holder is dead.
 
     Raises:
@@ -232,17 +236,18 @@ def _wait_until_free(state: StateStore, number: int, lease_s: float) -> bool:
     if found is None:
         # Cleared away by others that came and went since it was listed.
         raise _held(state, _highest(state) or number)
-    if _holder(found).is_dead_here():
+    last = _holder(found)
+    if last.is_dead_here():
         return False
-    deadline = time.monotonic() + lease_s
+    deadline = time.monotonic() + last.lease_s
     while time.monotonic() < deadline:
-        time.sleep(min(1.0, lease_s / (2 * _BEATS_PER_LEASE)))
+        time.sleep(min(1.0, last.lease_s / (2 * _BEATS_PER_LEASE)))
         now = _beat(state, number)
         if now == _RELEASED:
             return True
         if now != first:
             raise _held(state, number)
-        if _holder(found).is_dead_here():
+        if last.is_dead_here():
             return False
     return False
 

@@ -12,7 +12,7 @@ writer saw last: a second writer gets `CommitConflictError`, never a double row.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import lance
 from lance.commit import CommitConflictError as LanceConflict
@@ -220,12 +220,16 @@ def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool
 
     Some of them, without the rest, were committed by somebody else: a commit is all or none.
     """
-    unit_ids = {unit.unit_id for unit in units if unit.num_rows}
+    return holds_units(dataset, {unit.unit_id for unit in units if unit.num_rows})
+
+
+def holds_units(dataset: lance.LanceDataset, unit_ids: Collection[str]) -> bool:
+    """Return whether rows of all these units are in the data set; of no units, False."""
     if not unit_ids:
         return False
     condition = f"unit_id IN ({', '.join(sql_text(unit_id) for unit_id in sorted(unit_ids))})"
     found = dataset.to_table(columns=["unit_id"], filter=condition).column("unit_id")
-    return set(found.unique().to_pylist()) == unit_ids
+    return set(found.unique().to_pylist()) == set(unit_ids)
 
 
 def rows_changed(since: int, latest: lance.LanceDataset) -> bool:

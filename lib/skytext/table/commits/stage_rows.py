@@ -151,16 +151,25 @@ def read_records(location: TableLocation, unit_ids: Sequence[str]) -> list[Stage
     Raises:
         JobError: one of them is not there, or the store refuses.
     """
+    units, missing = find_records(location, unit_ids)
+    if missing:
+        raise JobError(f"unit {missing[0]} has no record in {location.uri}/state")
+    return units
+
+
+def find_records(
+    location: TableLocation, unit_ids: Sequence[str]
+) -> tuple[list[StagedUnit], list[str]]:
+    """Return the records of units, in their order, and the units that have none.
+
+    Raises:
+        JobError: the store refuses.
+    """
     state = StateStore(location)
-
-    def read(unit_id: str) -> StagedUnit:
-        data = state.get(record_path(unit_id))
-        if data is None:
-            raise JobError(f"unit {unit_id} has no record in {location.uri}/state")
-        return StagedUnit.from_json(data)
-
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(read, unit_ids))
+        found = list(pool.map(lambda unit_id: state.get(record_path(unit_id)), unit_ids))
+    units = [StagedUnit.from_json(data) for data in found if data is not None]
+    return units, [name for name, data in zip(unit_ids, found, strict=True) if data is None]
 
 
 def forget_records(location: TableLocation, units: Iterable[StagedUnit]) -> None:

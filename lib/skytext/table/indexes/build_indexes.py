@@ -23,7 +23,7 @@ from skytext.table.index_facts import (
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import VariantVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
-from skytext.table.promotion import promote
+from skytext.table.promote_rollback import promote
 from skytext.table.schema import STATUS_OK
 
 # None for the bbox: on a million rows its four indexes made a search of a country three times as

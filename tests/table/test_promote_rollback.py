@@ -9,7 +9,7 @@ import pytest
 from skytext.errors import TableError
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promotion import (
+from skytext.table.promote_rollback import (
     MAX_KEPT,
     promote,
     promotions,
@@ -159,7 +159,7 @@ def test_promotions_at_the_same_time_all_count_and_the_last_one_is_live(
 
 
 def test_old_records_are_dropped(where: TableLocation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skytext.table.promotion._KEPT_RECORDS", 4)
+    monkeypatch.setattr("skytext.table.promote_rollback._KEPT_RECORDS", 4)
     first, second, _ = versions(where)
     for _ in range(6):
         promote(where, first)
