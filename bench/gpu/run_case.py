@@ -15,7 +15,8 @@ import typer
 from bench.gpu.cases import DEMO, FULL, SECTIONS, SMALL, Case, Scale
 
 _ROOT = Path(__file__).parents[2]
-_KILL_TEST = "tests/models/vllm/test_engine_killed.py"
+_KILL_TEST = "tests/models/vllm/test_engine.py::"
+_KILL_TEST += "test_a_killed_core_is_replaced_and_every_image_described"
 
 
 def main(

@@ -4,7 +4,6 @@ from skytext.archive.discover import discover, survey
 from skytext.archive.formats.by_format import list_members, read_shard
 from skytext.archive.refetch import Place, fetch_image, fetch_images, fetch_row
 from skytext.archive.shards import (
-    SHARD_SUFFIXES,
     BBox,
     Member,
     Metadata,
@@ -18,6 +17,7 @@ from skytext.archive.shards import (
 from skytext.archive.sidecar import parse_bbox, parse_datetime, parse_sidecar
 from skytext.archive.storage.files import READ_ERRORS, open_stream, read_range
 from skytext.archive.storage.store import ChangedError
+from skytext.archive.suffixes import SHARD_SUFFIXES
 
 __all__ = [
     "READ_ERRORS",

@@ -14,15 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skytext.archive.formats.parquet import check_columns
-from skytext.archive.shards import (
-    IMAGE_SUFFIXES,
-    SHARD_SUFFIXES,
-    SIDECAR_SUFFIXES,
-    ReadOptions,
-    Shard,
-)
+from skytext.archive.shards import ReadOptions, Shard
 from skytext.archive.storage.addresses import Location, StoredFile
 from skytext.archive.storage.files import Listing, list_files
+from skytext.archive.suffixes import IMAGE_SUFFIXES, SHARD_SUFFIXES, SIDECAR_SUFFIXES
 from skytext.errors import SourceError
 
 _COMPRESSED_SUFFIXES = tuple(

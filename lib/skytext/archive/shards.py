@@ -31,15 +31,6 @@ from skytext.errors import SampleError
 BBox = tuple[float, float, float, float]
 """West, south, east, north in degrees, EPSG:4326; west > east crosses the antimeridian."""
 
-SHARD_SUFFIXES = (".tar", ".parquet")
-"""Lower-case suffixes of the files that hold many images."""
-
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff"})
-"""Lower-case suffixes, without their dot, of image files and of members that are images."""
-
-SIDECAR_SUFFIXES = frozenset({"json", "txt"})
-"""Lower-case suffixes, without their dot, of what may stand beside an image."""
-
 
 @dataclass(frozen=True)
 class ReadLimits:

@@ -16,6 +16,7 @@ from skytext.cli.options import (
     TableOption,
     make_config,
 )
+from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
     from skytext.run.caption_plan import CaptionPlan
@@ -44,7 +45,13 @@ ChatTemplate = Annotated[
     Path | None, typer.Option(help="A Jinja file, where the checkpoint has none.")
 ]
 NumVariants = Annotated[int | None, typer.Option(help="Descriptions an image (5).")]
-NumEngines = Annotated[int | None, typer.Option(help="vLLM engines (1).")]
+NumEngines = Annotated[
+    str | None,
+    typer.Option(
+        help="vLLM engines (1); MIN:MAX starts with MIN and adds engines where nodes come.",
+        metavar="N|MIN:MAX",
+    ),
+]
 GpusPerEngine = Annotated[float | None, typer.Option(help="GPUs an engine.")]
 TensorParallelSize = Annotated[
     int | None, typer.Option(help="GPUs that share one copy of the model (1).")
@@ -90,13 +97,13 @@ def caption(
         "caption.prompt": prompt,
         "caption.chat_template": None if chat_template is None else str(chat_template),
         "caption.num_variants": num_variants,
-        "caption.engine.num_engines": num_engines,
         "caption.engine.num_gpus_per_engine": gpus_per_engine,
         "caption.engine.tensor_parallel_size": tensor_parallel_size,
         "embed.model": embedding_model,
         "job.commit_images": commit_images,
         "job.commit_interval_s": commit_interval_s,
         "job.max_failure_rate": max_failure_rate,
+        **_engine_options(num_engines),
     }
     resolved = make_config(config, settings, options)
     # Imported behind the cheap checks: Ray takes seconds.
@@ -105,14 +112,34 @@ def caption(
     run_and_show(plan_caption(sources, table, resolved), ray_address, as_json)
 
 
+def _engine_options(text: str | None) -> dict[str, int | None]:
+    """Read ``--num-engines``.
+
+    Raises:
+        ConfigError: it is neither a number nor two.
+    """
+    if text is None:
+        return {}
+    first, separator, last = text.partition(":")
+    try:
+        return {
+            "caption.engine.num_engines": int(first),
+            "caption.engine.max_engines": int(last) if separator else None,
+        }
+    except ValueError as error:
+        raise ConfigError(
+            f"--num-engines takes a number or MIN:MAX, e.g. 4 or 2:8 (given: {text})"
+        ) from error
+
+
 def run_and_show(plan: CaptionPlan, ray_address: str | None, as_json: bool) -> None:
     """Run a plan with its progress on stderr, and print what it did."""
-    from skytext.cli.output import job_progress, print_json
+    from skytext.cli.output import job_progress, note, print_json
     from skytext.run.caption_run import run_caption
 
     announce(plan)
     with job_progress() as on_progress:
-        summary = run_caption(plan, ray_address=ray_address, on_progress=on_progress)
+        summary = run_caption(plan, ray_address=ray_address, on_progress=on_progress, on_note=note)
     if as_json:
         print_json(summary.to_json())
     else:

@@ -22,6 +22,10 @@ def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson =
     if as_json:
         print_json(resolved.model_dump(mode="json"))
     else:
+        from skytext.run.pool_sizes import pool_sizes
+
+        chosen = pool_sizes(resolved).describe()
+        typer.echo(f"# Where readers, writers and num_actors are null: {chosen}.")
         typer.echo(dump_yaml(resolved), nl=False)
 
 

@@ -115,6 +115,7 @@ def _show(found: Preview, num_engines: int) -> None:
         )
     elif found.num_to_describe:
         lines.append("no earlier run of this model tells how long that takes")
+    lines.append(f"side by side, where the cluster has room: {found.pools.describe()}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
 

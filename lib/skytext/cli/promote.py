@@ -9,7 +9,7 @@ import typer
 from skytext.cli.options import AsJson, Table
 
 if TYPE_CHECKING:
-    from skytext.table.promotion import Promotion
+    from skytext.table.promote_rollback import Promotion
 
 
 def promote(
@@ -22,7 +22,7 @@ def promote(
 ) -> None:
     """Make a version the one that searches and services use; they follow within seconds."""
     from skytext.table.location import TableLocation
-    from skytext.table.promotion import promote as promote_version
+    from skytext.table.promote_rollback import promote as promote_version
 
     _show(table, promote_version(TableLocation.parse(table), version), as_json)
 
@@ -30,7 +30,7 @@ def promote(
 def rollback(table: Table, as_json: AsJson = False) -> None:
     """Go back to the version that was live before; again, and to the one before that."""
     from skytext.table.location import TableLocation
-    from skytext.table.promotion import rollback as roll_back
+    from skytext.table.promote_rollback import rollback as roll_back
 
     _show(table, roll_back(TableLocation.parse(table)), as_json)
 

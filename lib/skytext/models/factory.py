@@ -51,7 +51,7 @@ def make_captioner(
     # Imported here: vLLM takes seconds, and a fake must work where it is not installed.
     from skytext.models.vllm.engine import VllmEngine
 
-    return Captioner(VllmEngine(config, model, prompt, processes), config)
+    return Captioner(VllmEngine(config, model.here(), prompt, processes), config)
 
 
 def make_embedder(config: EmbedConfig, model: ModelIdentity) -> Embedder:
@@ -62,7 +62,7 @@ def make_embedder(config: EmbedConfig, model: ModelIdentity) -> Embedder:
     """
     if model.is_fake:
         return FakeEmbedder()
-    return SentenceEmbedder(config, model)
+    return SentenceEmbedder(config, model.here())
 
 
 def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> ImageEmbedder:

@@ -87,11 +87,13 @@ def _hash_template(path: str | None) -> str | None:
 
 
 def read_template(path: str) -> str:
-    """Return the text of a chat template's file.
+    """Return the text of a chat template's file; a template itself is returned as it is.
 
     Raises:
         ConfigError: it cannot be read.
     """
+    if "{{" in path or "{%" in path:
+        return path
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

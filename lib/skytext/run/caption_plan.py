@@ -12,7 +12,12 @@ from skytext.errors import TableError
 from skytext.models.checkpoints import ModelIdentity, caption_model, embed_model
 from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.fakes.options import FakeOptions
-from skytext.models.fingerprints import caption_fingerprint, embedding_fingerprint, prompt_of
+from skytext.models.fingerprints import (
+    caption_fingerprint,
+    embedding_fingerprint,
+    prompt_of,
+    read_template,
+)
 from skytext.run.worklist import PlanOptions
 from skytext.table.commits.commit_rows import check_identity
 from skytext.table.images_dataset import ImagesTable, TableIdentity
@@ -145,6 +150,7 @@ def _plan(
     reading = ReadOptions(image_column=config.sources.image_column)
     found = survey(sources, archive=config.archive, options=reading)
     model, prompt, embedder = check_models(config)
+    config = _with_template_text(config)
     plan = CaptionPlan(
         config=config,
         location=location,
@@ -160,6 +166,15 @@ def _plan(
     if existing is not None:
         check_identity(location, existing.identity, plan.identity)
     return plan
+
+
+def _with_template_text(config: Config) -> Config:
+    """Put the chat template's text in the place of its path, which other nodes do not have."""
+    caption = config.caption
+    if caption.chat_template is None:
+        return config
+    text = read_template(caption.chat_template)
+    return config.model_copy(update={"caption": caption.model_copy(update={"chat_template": text})})
 
 
 def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:

@@ -8,18 +8,19 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError
 from skytext.run.caption_plan import CaptionPlan
-from skytext.run.control.cluster import check_capacity, gpus_per_engine, ray_cluster
+from skytext.run.control.capacity import fit_plan, read_offer
+from skytext.run.control.cluster import ray_cluster
 from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
-from skytext.run.control.lead import start_lead
-from skytext.run.control.node_drain import watch_node
+from skytext.run.control.drain_notice import watch_node
+from skytext.run.control.interruption import Stopping, watch
 from skytext.run.control.prepare_table import Prepared, prepare
+from skytext.run.control.shared_paths import check_paths
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.control.stopping import Stopping, watch
+from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
 from skytext.run.ray_dataset import build_dataset, stream
 from skytext.run.row_counts import TableCounts, count_table
@@ -34,6 +35,7 @@ def run_caption(
     *,
     ray_address: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
     """Do what a plan has to do, and prove from the table that every image has one row.
 
@@ -41,6 +43,7 @@ def run_caption(
         plan: from `plan_caption` or `plan_retry`.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
         on_progress: called after every unit.
+        on_note: is told what the run waits for.
 
     Raises:
         TableHeldError: another run that lives holds the table.
@@ -54,20 +57,21 @@ def run_caption(
     with (
         watch(job.stall_timeout_s, job.drain_s) as stopping,
         hold(plan.location, run.run_id, plan.command, lease_s=job.lease_s) as claim,
-        ray_cluster(ray_address, plan.config) as available,
+        ray_cluster(ray_address, plan.config),
         watch_node(stopping.on_notice),
     ):
         stopping.install()
-        check_capacity(plan.config, available)
-        gpus = gpus_per_engine(plan.config, available)
-        return _run(plan, run, claim, gpus, stopping, on_progress)
+        models = {"the model": plan.caption_model, "the embedding model": plan.embed_model}
+        check_paths(plan.location, models, plan.shards)
+        sizes, gpus = fit_plan(plan.config, read_offer(), on_note)
+        return _run(plan, run, claim, (sizes, gpus), stopping, on_progress)
 
 
 def _run(
     plan: CaptionPlan,
     run: RunRecord,
     claim: Claim,
-    gpus: float,
+    pools: tuple[PoolSizes, float],
     stopping: Stopping,
     on_progress: Callable[[Progress], None],
 ) -> RunSummary:
@@ -79,9 +83,8 @@ def _run(
     must_read = _count_unread(plan, prepared, progress)
     committer = RemoteCommitter(claim, plan.identity, prepared.version)
     if must_read:
-        lead = start_lead(plan.config)
-        dataset = build_dataset(plan, prepared, run.run_id, gpus, lead)
-        units = _Units(plan, committer, progress, stopping, lead, on_progress)
+        dataset = build_dataset(plan, prepared, run.run_id, *pools)
+        units = _Units(plan, committer, progress, stopping, on_progress)
         stop = StopFlag(plan.location, run.run_id)
         try:
             with contextlib.closing(stream(dataset)) as records:
@@ -97,9 +100,7 @@ def _run(
             record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
             raise
     proving = time.monotonic()
-    counts = count_table(
-        plan.location, committer.version, plan.caption_fingerprint, plan.config.job.read_cpus
-    )
+    counts = count_table(plan.location, committer.version, plan.caption_fingerprint)
     totals = _prove(counts, progress)
     progress.finish_s += time.monotonic() - proving
     duration_s = time.monotonic() - started
@@ -128,14 +129,12 @@ class _Units:
         committer: RemoteCommitter,
         progress: Progress,
         stopping: Stopping,
-        lead: Any,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._job = plan.config.job
         self._committer = committer
         self._progress = progress
         self._stopping = stopping
-        self._lead = lead
         self._on_progress = on_progress
         self.pending = Pending(self._commit, self._job.commit_images, self._job.commit_interval_s)
 
@@ -146,7 +145,6 @@ class _Units:
             FailureRateError: too large a part of the images failed.
         """
         self._progress.is_stopping = self._stopping.is_asked
-        self._lead.settle.remote(record.head.unit_id)
         self._progress.add(record)
         is_staged = record.num_rows is not None
         self.pending.add(record.head.unit_id if is_staged else None, record.num_rows or 0)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from skytext.archive import Shard
 from skytext.run.caption_plan import CaptionPlan
+from skytext.run.pool_sizes import PoolSizes, pool_sizes
 from skytext.run.worklist import Verdict, open_index, plan_shards
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
@@ -39,6 +40,7 @@ class Preview:
         time_s: what describing them would take with the engines of this configuration.
         engine_hours: of all engines together.
         cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None where that is not set.
+        pools: actors and tasks of each stage, on a cluster with room for all of them.
     """
 
     num_shards: int
@@ -52,10 +54,12 @@ class Preview:
     time_s: float | None
     engine_hours: float | None
     cost: float | None
+    pools: PoolSizes
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return fields | {"pools": self.pools.to_json()}
 
 
 def preview(
@@ -101,6 +105,7 @@ def preview(
         time_s=_rounded(engine_s, plan.config.caption.engine.num_engines),
         engine_hours=_rounded(engine_s, 3600, digits=4),
         cost=None if engine_s is None or price is None else round(engine_s / 3600 * price, 2),
+        pools=pool_sizes(plan.config),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Generator
 from typing import Any
 
@@ -13,24 +14,28 @@ from ray.exceptions import RayError
 
 from skytext.pixels.decode import ImageLimits
 from skytext.run.caption_plan import CaptionPlan
+from skytext.run.control.backpressure import limit_unstaged
 from skytext.run.control.cluster import job_error
 from skytext.run.control.prepare_table import Prepared
 from skytext.run.control.stop_flag import StopFlag
+from skytext.run.pool_sizes import PoolSizes
 from skytext.run.stages.caption_images import CaptionUnits
 from skytext.run.stages.decode_images import ImageDecoder
 from skytext.run.stages.embed_text import EmbedUnits
 from skytext.run.stages.read_shards import ShardReader, shard_row
 from skytext.run.stages.write_rows import UnitRecord, UnitWriter
 
-_WHOLE_BLOCKS: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
+# Every unit is a row, and every row a block: see `skytext.run.units`. Without a batch size Ray Data
+# refuses operators that ask for GPUs.
+ONE_UNIT: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
 
 
 def build_dataset(
     plan: CaptionPlan,
     prepared: Prepared,
     run_id: str,
+    sizes: PoolSizes,
     gpus_per_engine: float,
-    lead: Any,
 ) -> ray.data.Dataset:
     """Return the job as a lazy Ray data set of unit records.
 
@@ -38,39 +43,49 @@ def build_dataset(
         plan: from `plan_caption`.
         prepared: the table and its shards; at least one of these must be read.
         run_id: the run.
+        sizes: of the stages.
         gpus_per_engine: GPUs an engine asks for.
-        lead: from `start_lead`.
     """
     configure_ray_data()
+    limit_unstaged(DataContext.get_current(), CaptionUnits.__name__, plan.config.job)
     stop = StopFlag(plan.location, run_id)
-    units = _decoded(plan, prepared, run_id, stop)
-    units = _captioned(units, plan, prepared, gpus_per_engine, lead, stop)
-    return _written(units, plan, prepared, run_id)
+    units = _decoded(plan, prepared, run_id, sizes, stop)
+    units = _captioned(units, plan, prepared, sizes, gpus_per_engine, stop)
+    return _written(units, plan, prepared, run_id, sizes)
 
 
 def _decoded(
-    plan: CaptionPlan, prepared: Prepared, run_id: str, stop: StopFlag
+    plan: CaptionPlan, prepared: Prepared, run_id: str, sizes: PoolSizes, stop: StopFlag
 ) -> ray.data.Dataset:
     """Return units of decoded images."""
     job = plan.config.job
     to_read = (shard for shard in prepared.shards if shard.must_read)
     rows = [shard_row(shard.shard, has_rows=shard.has_rows) for shard in to_read]
-    read = {
-        "num_cpus": job.read_cpus,
-        "compute": TaskPoolStrategy(size=min(job.readers, len(rows))),
-    }
+    num_readers = min(sizes.num_readers, len(rows))
     reader = _reader(plan, run_id, prepared.version, stop)
     units = ray.data.from_items(rows, override_num_blocks=len(rows))
-    units = units.map_batches(reader.__call__, **read, **_WHOLE_BLOCKS)
-    return units.map_batches(_decoder(plan).__call__, **read, **_WHOLE_BLOCKS)
+    units = units.map_batches(
+        reader.__call__,
+        num_cpus=job.read_cpus,
+        compute=TaskPoolStrategy(size=num_readers),
+        **ONE_UNIT,
+    )
+    # Of the same size, Ray Data fuses the two, and units need not travel between them. Where there
+    # are fewer shards than readers (one large folder), a shard's units are decoded in parallel.
+    return units.map_batches(
+        _decoder(plan).__call__,
+        num_cpus=job.read_cpus,
+        compute=TaskPoolStrategy(size=sizes.num_readers),
+        **ONE_UNIT,
+    )
 
 
 def _captioned(
     units: ray.data.Dataset,
     plan: CaptionPlan,
     prepared: Prepared,
+    sizes: PoolSizes,
     gpus_per_engine: float,
-    lead: Any,
     stop: StopFlag,
 ) -> ray.data.Dataset:
     """Return units of described images, by the pool of engines."""
@@ -82,28 +97,27 @@ def _captioned(
             "stop": stop,
             "location": plan.location,
             "described": prepared.described,
-            "lead": lead,
             "make_captioner": plan.make_captioner,
         },
-        compute=actor_pool(config.caption.engine.num_engines, config.job.units_in_flight),
+        compute=actor_pool(sizes.num_engines, sizes.max_engines, config.job.units_in_flight),
         num_cpus=config.caption.engine.num_cpus_per_engine,
         num_gpus=gpus_per_engine,
-        **_WHOLE_BLOCKS,
+        **ONE_UNIT,
     )
 
 
 def _written(
-    units: ray.data.Dataset, plan: CaptionPlan, prepared: Prepared, run_id: str
+    units: ray.data.Dataset, plan: CaptionPlan, prepared: Prepared, run_id: str, sizes: PoolSizes
 ) -> ray.data.Dataset:
     """Return records of units, embedded and staged."""
     config, job = plan.config, plan.config.job
     units = units.map_batches(
         EmbedUnits,
         fn_constructor_args=(config.embed, plan.embed_model),
-        compute=actor_pool(config.embed.num_actors, 1),
+        compute=actor_pool(sizes.num_embedders, sizes.num_embedders, 1),
         num_cpus=config.embed.num_cpus_per_actor,
         num_gpus=config.embed.num_gpus_per_actor,
-        **_WHOLE_BLOCKS,
+        **ONE_UNIT,
     )
     writer = UnitWriter(
         plan.location, run_id, plan.caption_fingerprint, plan.identity.embedding_fingerprint
@@ -113,8 +127,8 @@ def _written(
         writer.__call__,
         num_cpus=job.write_cpus,
         # Every shard gives at least one unit; Ray warns of places that stay empty.
-        compute=TaskPoolStrategy(size=min(job.writers, num_shards)),
-        **_WHOLE_BLOCKS,
+        compute=TaskPoolStrategy(size=min(sizes.num_writers, num_shards)),
+        **ONE_UNIT,
     )
 
 
@@ -154,13 +168,18 @@ def stream_records(dataset: ray.data.Dataset) -> Generator[str, None, None]:
 
 def configure_ray_data() -> None:
     """Make Ray Data treat a row as a block, print nothing, and pass errors on as they are."""
+    # Tasks and actors at the most are what they are called; that fewer are needed is no mistake.
+    warnings.filterwarnings("ignore", message="The m..imum number of concurrent")
     context = DataContext.get_current()
-    # Every unit is a row, and every row a block: see `skytext.run.units`.
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # What an operator raises is the task's cause itself, not a wrapper around it.
     context.raise_original_map_exception = True
+    # A pool grows when all its actors are busy. It never shrinks for being idle a moment: an engine
+    # takes minutes to start.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
 
 
 def _reader(
@@ -192,10 +211,11 @@ def _decoder(plan: CaptionPlan) -> ImageDecoder:
     )
 
 
-def actor_pool(size: int, concurrency: int) -> ActorPoolStrategy:
+def actor_pool(min_size: int, max_size: int, concurrency: int) -> ActorPoolStrategy:
     """Return a pool of actors that each work on ``concurrency`` units at once."""
     return ActorPoolStrategy(
-        size=size,
+        min_size=min_size,
+        max_size=max_size,
         # Two more than run: the next unit is in the actor's hands before one ends.
         max_tasks_in_flight_per_actor=concurrency + 2,
         max_concurrent_calls_per_actor=concurrency,

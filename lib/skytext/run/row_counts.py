@@ -4,9 +4,6 @@ INPUT    a table's version.
 OUTPUT   rows by shard and status, and the number of stale rows.
 FAN-OUT  one task.
 ON ERROR the run ends without its proof: a job error.
-
-On a worker, not on the driver: Lance keeps the metadata of every file it opens, and a driver's
-memory must not grow with the table.
 """
 
 from __future__ import annotations
@@ -14,9 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-import ray
-
-from skytext.run.control.cluster import result_of
+from skytext.run.control.driver_node import run_on_driver_node
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.store_retry import again
@@ -38,14 +33,12 @@ class TableCounts:
 
 
 def count_table(
-    location: TableLocation, version: int | None, caption_fingerprint: str, num_cpus: float
+    location: TableLocation, version: int | None, caption_fingerprint: str
 ) -> TableCounts:
     """Count the rows of a version on the cluster; of a table that is not there (None), nothing."""
     if version is None:
         return TableCounts()
-    task = ray.remote(num_cpus=num_cpus)(_count)
-    counts: TableCounts = result_of(task.remote(location, version, caption_fingerprint))
-    return counts
+    return run_on_driver_node(_count, location, version, caption_fingerprint)
 
 
 @again

@@ -14,7 +14,7 @@ from skytext.search.request import SearchRequest
 from skytext.service.problem_details import ProblemError
 from skytext.service.search_query import Query, Vectors, texts_of
 from skytext.service.telemetry.tracing import Carrier, carrier, span
-from skytext.table.promotion import Promotion
+from skytext.table.promote_rollback import Promotion
 
 
 class SearchPort(Protocol):

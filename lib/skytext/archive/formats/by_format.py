@@ -13,14 +13,7 @@ from collections.abc import Iterator
 from skytext.archive.formats.folder import list_folder_images, read_folder
 from skytext.archive.formats.parquet import list_parquet, read_parquet
 from skytext.archive.formats.tar import list_tar, read_tar
-from skytext.archive.shards import (
-    Member,
-    ReadLimits,
-    ReadOptions,
-    Sample,
-    Shard,
-    ShardCounts,
-)
+from skytext.archive.shards import Member, ReadLimits, ReadOptions, Sample, Shard, ShardCounts
 
 
 def read_shard(

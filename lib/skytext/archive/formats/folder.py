@@ -20,8 +20,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from skytext.archive.shards import (
-    IMAGE_SUFFIXES,
-    SIDECAR_SUFFIXES,
     Member,
     Metadata,
     ReadLimits,
@@ -34,6 +32,7 @@ from skytext.archive.sidecar import parse_sidecar
 from skytext.archive.storage.addresses import StoredFile
 from skytext.archive.storage.files import READ_ERRORS, describe_fault, list_folder, open_stream
 from skytext.archive.storage.prefetch import prefetch
+from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
 from skytext.archive.unreadable import ShardEndError, failed_shard, store_end
 from skytext.errors import Reason, SampleError, Stage
 

@@ -24,8 +24,6 @@ from enum import Enum
 
 from skytext.archive.formats.tar_stream import Forward, Jumping, Tarball
 from skytext.archive.shards import (
-    IMAGE_SUFFIXES,
-    SIDECAR_SUFFIXES,
     Member,
     Metadata,
     ReadLimits,
@@ -36,6 +34,7 @@ from skytext.archive.shards import (
 )
 from skytext.archive.sidecar import parse_sidecar
 from skytext.archive.storage.files import READ_ERRORS, open_ranged, open_stream
+from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
 from skytext.archive.unreadable import ShardEndError, failed_shard, store_end
 from skytext.errors import Reason, SampleError, Stage
 

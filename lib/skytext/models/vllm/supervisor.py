@@ -35,7 +35,7 @@ from skytext.errors import (
     SkytextError,
     Stage,
 )
-from skytext.models.vllm.lifetime import Case, EngineLife, Fall
+from skytext.models.vllm.liveness import Case, EngineLife, Fall
 from skytext.models.vllm.processes import EngineProcesses
 
 logger = logging.getLogger(__name__)
@@ -171,8 +171,8 @@ class EngineSupervisor:
             self._captioner = None
         captioner = None
         try:
-            # Blocks the loop on purpose: until the engine is there, nothing can go on anyway.
-            captioner = self._make_captioner(processes)
+            # In a thread: meanwhile the run may be told to stop.
+            captioner = await asyncio.to_thread(self._make_captioner, processes)
             with self._closing:
                 self._captioner = captioner
                 self._refuse_if_closed()

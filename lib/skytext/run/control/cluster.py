@@ -1,7 +1,8 @@
-"""Start or join Ray, and check that a plan fits it before anything is started."""
+"""Start or join Ray, and say what its failures mean."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -10,30 +11,23 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from skytext.config.environment import prepare_libraries
 from skytext.config.settings import Config
-from skytext.errors import CapacityError, ConfigError, JobError, SkytextError
+from skytext.errors import ConfigError, JobError, SkytextError
 
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
 _CONNECT_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a cluster offers, or a plan asks for."""
-
-    num_cpus: float
-    num_gpus: float
+KEEP_WORKERS = {"num_workers_soft_limit": 8}
+"""Ray's own setting, by default the number of CPUs. Idle workers beyond it end after a second, and
+the next task starts another: on two CPUs each commit waited a second or two for its process."""
 
 
 @contextmanager
-def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
+def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
     """Join the cluster at ``address`` (or ``RAY_ADDRESS``); without one, start a local Ray.
 
     A Ray that is already initialised in this process is used as it is and left running. A local
@@ -44,7 +38,7 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         JobError: the cluster refuses, or a local Ray cannot start.
     """
     if ray.is_initialized():
-        yield cluster_resources()
+        yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
@@ -60,10 +54,12 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[Resources]:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         message = " ".join(str(error).split())[:300]
         raise JobError(f"cannot use {where}: {message}") from error
-    try:
-        yield cluster_resources()
-    finally:
-        ray.shutdown()
+    # Ray prints on stdout what the cluster tells it, the last lines of a lost node's log, too.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
@@ -134,63 +130,8 @@ def start_local(config: Config, num_cpus: int | None = None) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=config.job.object_store_bytes or _DEFAULT_OBJECT_STORE_BYTES,
+            _system_config=KEEP_WORKERS,
         )
-
-
-def cluster_resources() -> Resources:
-    """Return what the cluster that this process is connected to offers in all."""
-    total = ray.cluster_resources()
-    return Resources(float(total.get("CPU", 0)), float(total.get("GPU", 0)))
-
-
-def gpus_per_engine(config: Config, available: Resources) -> float:
-    """Return the GPUs that each engine asks for."""
-    engine = config.caption.engine
-    if engine.num_gpus_per_engine is not None:
-        return engine.num_gpus_per_engine
-    return float(engine.tensor_parallel_size) if available.num_gpus > 0 else 0.0
-
-
-def check_capacity(config: Config, available: Resources) -> None:
-    """Refuse a plan that the cluster can never run; Ray would wait for ever, silently.
-
-    Actors hold their resources for good; beside them one reading and one writing task must fit.
-
-    Raises:
-        CapacityError: says what is asked for, what there is, and which settings to lower.
-    """
-    engine, embed, job = config.caption.engine, config.embed, config.job
-    cpus = (
-        engine.num_engines * engine.num_cpus_per_engine
-        + embed.num_actors * embed.num_cpus_per_actor
-        + job.read_cpus
-        + job.write_cpus
-    )
-    gpus = (
-        engine.num_engines * gpus_per_engine(config, available)
-        + embed.num_actors * embed.num_gpus_per_actor
-    )
-    if cpus > available.num_cpus or gpus > available.num_gpus:
-        raise CapacityError(
-            f"the plan needs {cpus:g} CPUs and {gpus:g} GPUs, the cluster has "
-            f"{available.num_cpus:g} and {available.num_gpus:g}: lower caption.engine.num_engines "
-            f"({engine.num_engines}), caption.engine.num_cpus_per_engine "
-            f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine or embed.num_actors "
-            f"({embed.num_actors}), or use a larger cluster (--ray-address)"
-        )
-
-
-def result_of(reference: Any) -> Any:
-    """Wait for a task of ours and return what it returned.
-
-    Raises:
-        SkytextError: the one that the task raised, as it was, or a `JobError` that says what the
-            cluster met.
-    """
-    try:
-        return ray.get(reference)
-    except RayError as error:
-        raise job_error(error) from error
 
 
 def job_error(error: RayError) -> SkytextError:

@@ -1,21 +1,27 @@
-"""Commit what a job stages, group by group, and end in good order, early or not."""
+"""Decide when staged units are committed, and end a run in good order, early or not."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from skytext.errors import InterruptedRunError, JobError
+from skytext.run.control.interruption import Stopping
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.control.stopping import Stopping
 
 Record = TypeVar("Record")
+
+_SHORTEST_WAIT_S = 0.1
 
 
 class Pending:
     """The units that are staged and not yet committed.
+
+    A commit is due after so many images, or so many seconds after the last one. The clock is
+    watched by a thread: a run in which no unit arrives any more commits what it has all the same.
 
     Args:
         commit: makes the units of these names, and so many images, visible.
@@ -35,24 +41,58 @@ class Pending:
         self._unit_ids: list[str] = []
         self._num_images = 0
         self._last_commit = time.monotonic()
+        # One commit at a time; whoever adds a unit meanwhile waits for it.
+        self._lock = threading.RLock()
 
     def add(self, unit_id: str | None, num_images: int) -> None:
         """Take a unit in (None for one that staged nothing), and commit where it is time."""
-        if unit_id is not None:
-            self._unit_ids.append(unit_id)
-            self._num_images += num_images
-        due = time.monotonic() - self._last_commit >= self._commit_interval_s
-        if self._num_images >= self._commit_images or due:
-            self.commit()
+        with self._lock:
+            if unit_id is not None:
+                self._unit_ids.append(unit_id)
+                self._num_images += num_images
+            if self._num_images >= self._commit_images or self._seconds_left() <= 0:
+                self.commit()
 
     def commit(self) -> None:
         """Commit what is pending."""
-        self._last_commit = time.monotonic()
-        if not self._unit_ids:
-            return
-        unit_ids, num_images = self._unit_ids, self._num_images
-        self._unit_ids, self._num_images = [], 0
-        self._commit(unit_ids, num_images)
+        with self._lock:
+            self._last_commit = time.monotonic()
+            if not self._unit_ids:
+                return
+            unit_ids, num_images = self._unit_ids, self._num_images
+            self._unit_ids, self._num_images = [], 0
+            self._commit(unit_ids, num_images)
+
+    @contextlib.contextmanager
+    def committing_in_time(self, on_error: Callable[[BaseException], None]) -> Iterator[None]:
+        """Commit while the block runs whenever the interval is over, in a thread of its own.
+
+        Args:
+            on_error: is given what a commit raised, in that thread; no other commit follows.
+        """
+        ended = threading.Event()
+
+        def watch_clock() -> None:
+            while not ended.wait(max(self._seconds_left(), _SHORTEST_WAIT_S)):
+                try:
+                    with self._lock:
+                        if not ended.is_set() and self._seconds_left() <= 0:
+                            self.commit()
+                # Handed to the run, which ends with it: see `Stopping.fail`.
+                except BaseException as error:  # noqa: BLE001
+                    on_error(error)
+                    return
+
+        thread = threading.Thread(target=watch_clock, name="skytext-commit", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _seconds_left(self) -> float:
+        return self._last_commit + self._commit_interval_s - time.monotonic()
 
 
 def commit_as_staged(
@@ -73,9 +113,11 @@ def commit_as_staged(
     """
     stopping.drain_by(stop.raise_)
     try:
-        for record in records:
-            stopping.progressed()
-            take(record)
+        with pending.committing_in_time(stopping.fail):
+            for record in records:
+                stopping.check()
+                stopping.progressed()
+                take(record)
     except BaseException as error:
         stopping.settle()
         # The cluster or the store may be what failed: then the records wait for the next run.

@@ -4,27 +4,30 @@ INPUT    names of staged units, and the version that the driver saw last.
 OUTPUT   the new version.
 FAN-OUT  one task a group, one after the other: the driver waits for each.
 ON ERROR a conflict or a store that refuses ends the run; the group's rows are not visible, and
-         its records wait for the next run.
-
-On a worker, not on the driver: Lance keeps the metadata of every file it opens, and a driver's
-memory must not grow with the table.
+         its records wait for the next run. A merge that fails is left to the next one.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-import ray
-
-from skytext.errors import JobError
-from skytext.run.control.cluster import result_of
+from skytext.errors import JobError, TableHeldError
+from skytext.run.control.driver_node import run_on_driver_node
 from skytext.table.commits.claim import Claim, check_claim, told_by_claim
-from skytext.table.commits.commit_rows import Committer
-from skytext.table.commits.stage_rows import forget_records, has_all_files, read_records
+from skytext.table.commits.commit_rows import Committer, holds_units
+from skytext.table.commits.stage_rows import (
+    StagedUnit,
+    find_records,
+    forget_records,
+    has_all_files,
+)
 from skytext.table.compaction import merge_small_fragments
 from skytext.table.images_dataset import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, record_run
+
+logger = logging.getLogger(__name__)
 
 _COMMITS_A_MERGE = 32
 
@@ -47,9 +50,6 @@ class RemoteCommitter:
         self._identity = identity
         self._num_commits = 0
         self.version = version
-        # No retry: a second attempt after a commit that landed would conflict with the first.
-        self._commit = ray.remote(num_cpus=0, max_retries=0)(commit_units)
-        self._merge = ray.remote(num_cpus=0, max_retries=0)(_merge)
         self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
@@ -65,10 +65,20 @@ class RemoteCommitter:
         if self.is_local:
             self.version = commit_units(*arguments)
             return
-        self.version = result_of(self._commit.remote(*arguments))
+        self.version = run_on_driver_node(commit_units, *arguments)
         self._num_commits += 1
         if self._num_commits % _COMMITS_A_MERGE == 0:
-            self.version = result_of(self._merge.remote(location, number))
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge small fragments, where that works: searches are faster for it, nothing more."""
+        location, number = self._claim.location, self._claim.number
+        try:
+            self.version = run_on_driver_node(merge, location, number)
+        except TableHeldError:
+            raise
+        except JobError as error:
+            logger.warning("small fragments were not merged: %s", error)
 
 
 def commit_units(
@@ -78,9 +88,15 @@ def commit_units(
     version: int | None,
     unit_ids: tuple[str, ...],
 ) -> int:
-    """Commit staged units by their records, then delete these; return the new version."""
+    """Commit staged units by their records, then delete these; return the new version.
+
+    Idempotent: where the same call was cut off after its commit, this one returns the version that
+    holds the rows.
+    """
     with told_by_claim(location, claim_number):
-        units = read_records(location, unit_ids)
+        units, missing = find_records(location, unit_ids)
+        if missing:
+            return _finish(location, claim_number, units, missing)
         for unit in units:
             if not has_all_files(location, unit):
                 raise JobError(
@@ -93,7 +109,24 @@ def commit_units(
     return new_version
 
 
-def _merge(location: TableLocation, claim_number: int) -> int:
+def _finish(
+    location: TableLocation, claim_number: int, units: list[StagedUnit], committed: list[str]
+) -> int:
+    """Delete the records that are left of a group whose commit has landed; return the version.
+
+    Raises:
+        JobError: the rows of the units without a record are not in the table.
+    """
+    check_claim(location, claim_number)
+    table = ImagesTable.find(location)
+    if table is None or not holds_units(table.dataset, committed):
+        raise JobError(f"unit {committed[0]} has no record in {location.uri}/state")
+    forget_records(location, units)
+    return table.version
+
+
+def merge(location: TableLocation, claim_number: int) -> int:
+    """Merge small fragments; return the new version."""
     check_claim(location, claim_number)
     return merge_small_fragments(ImagesTable.open(location))
 
@@ -103,4 +136,4 @@ def record_run_remotely(location: TableLocation, run: RunRecord, *, is_local: bo
     if is_local:
         record_run(location, run)
         return
-    result_of(ray.remote(num_cpus=0)(record_run).remote(location, run))
+    run_on_driver_node(record_run, location, run)

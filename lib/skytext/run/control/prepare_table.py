@@ -4,8 +4,6 @@ INPUT    the table, the sources' shards, and whether the last run let go of its 
 OUTPUT   `Prepared`: the version to start from, and a plan for every shard.
 FAN-OUT  one task.
 ON ERROR the run ends before any model is loaded.
-
-On a worker, not on the driver: it looks at every row of the table.
 """
 
 from __future__ import annotations
@@ -16,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
 from skytext.archive import Shard
-from skytext.run.control.cluster import result_of
+from skytext.run.control.driver_node import run_and_refer
 from skytext.run.worklist import PlanOptions, ShardPlan, open_index, plan_shards
 from skytext.table.commits.adoption import Adoption, settle
 from skytext.table.commits.claim import Claim
@@ -71,10 +68,7 @@ def prepare(
         TableError: the table is of another model.
         JobError: the store refuses.
     """
-    task = ray.remote(num_cpus=0, num_returns=2)(_prepare)
-    arguments = (claim, identity, tuple(shards), options, run)
-    prepared, described = task.remote(*arguments)
-    found: Prepared = result_of(prepared)
+    found, described = run_and_refer(_prepare, claim, identity, tuple(shards), options, run)
     return dataclasses.replace(found, described=described)
 
 

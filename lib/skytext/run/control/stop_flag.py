@@ -6,9 +6,11 @@ captioners look for it every few seconds; what has begun is finished, nothing mo
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 
+from skytext.errors import JobError
 from skytext.table.location import TableLocation
 from skytext.table.state_files import StateStore
 
@@ -42,7 +44,9 @@ class StopFlag:
         now = time.monotonic()
         if not self._is_raised and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
-            self._is_raised = StateStore(self.location).get(self._path) is not None
+            # Where the store refuses, it is asked again later: that is no reason to end the run.
+            with contextlib.suppress(JobError):
+                self._is_raised = StateStore(self.location).get(self._path) is not None
         return self._is_raised
 
     @property

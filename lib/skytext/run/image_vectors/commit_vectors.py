@@ -5,9 +5,6 @@ OUTPUT   the new version.
 FAN-OUT  one task a group, one after the other: the driver waits for each.
 ON ERROR a conflict or a store that refuses ends the run; the group's vectors are not visible, and
          what is staged waits for the next run.
-
-On a worker, not on the driver: Lance keeps the metadata of every file it opens, and a driver's
-memory must not grow with the table.
 """
 
 from __future__ import annotations
@@ -15,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ray
-
-from skytext.run.control.cluster import result_of
+from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.image_vectors.list_rows import group_fragments
 from skytext.table.commits.adoption import collect_orphans
 from skytext.table.commits.claim import Claim, check_claim, told_by_claim
@@ -77,8 +72,6 @@ class RemoteVectorCommitter:
     def __init__(self, claim: Claim, version: int) -> None:
         self._claim = claim
         self.version = version
-        # No retry: a second attempt after a commit that landed would conflict with the first.
-        self._commit = ray.remote(num_cpus=0, max_retries=0)(commit_units)
         self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
@@ -94,7 +87,7 @@ class RemoteVectorCommitter:
         if self.is_local:
             self.version = commit_units(*arguments)
             return
-        self.version = result_of(self._commit.remote(*arguments))
+        self.version = run_on_driver_node(commit_units, *arguments)
 
 
 def commit_units(
@@ -121,9 +114,7 @@ def prepare_images(claim: Claim, ours: ImageIdentity, *, replace: bool) -> Prepa
         TableError: the table's images were embedded with another model.
         JobError: the store refuses.
     """
-    task = ray.remote(num_cpus=0, max_retries=0)(_prepare)
-    prepared: PreparedImages = result_of(task.remote(claim, ours, replace))
-    return prepared
+    return run_on_driver_node(_prepare, claim, ours, replace)
 
 
 def _prepare(claim: Claim, ours: ImageIdentity, replace: bool) -> PreparedImages:
@@ -173,9 +164,7 @@ def _adopt(
 
 def count_vectors(location: TableLocation, version: int) -> tuple[int, int]:
     """Return, on the cluster, how many images are done and how many of them have a vector."""
-    task = ray.remote(num_cpus=0)(_count)
-    counts: tuple[int, int] = result_of(task.remote(location, version))
-    return counts
+    return run_on_driver_node(_count, location, version)
 
 
 def _count(location: TableLocation, version: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_image_embedder
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.pixels.decode import decode_rgb
+from skytext.run.control.stop_flag import StopFlag
 from skytext.run.image_vectors.fetch_images import Failures
 from skytext.table.commits.stage_image_vectors import stage_vectors
 from skytext.table.image_vector_column import ImageIdentity
@@ -69,6 +70,7 @@ class EmbedImages:
         model: the model.
         fingerprint: of the model and the pixels it sees.
         location: the table.
+        stop: once it is raised, units are left for the next run.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class EmbedImages:
         model: ModelIdentity,
         fingerprint: str,
         location: TableLocation,
+        stop: StopFlag | None = None,
     ) -> None:
+        self._stop = stop
         self._config = config
         self._model = model
         self._fingerprint = fingerprint
@@ -93,6 +97,8 @@ class EmbedImages:
         num_left = batch.column("num_left")[0].as_py()
         if images is None or len(images) == 0:
             return _table(VectorRecord(None, 0, num_left, failures.to_json()))
+        if self._stop is not None and self._stop.is_raised():
+            return _table(VectorRecord(None, 0, num_left + len(images), failures.to_json()))
         if self._embedder is None:
             self._embedder = make_image_embedder(self._config, self._model)
         embedder, started = self._embedder, time.monotonic()

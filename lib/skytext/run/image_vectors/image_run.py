@@ -12,19 +12,20 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
 
 import ray
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from skytext.errors import CapacityError, IncompleteRunError, InterruptedRunError
-from skytext.run.control.cluster import Resources, ray_cluster
+from skytext.errors import IncompleteRunError, InterruptedRunError
+from skytext.run.control.capacity import Offer, Resources, check_asked, read_offer
+from skytext.run.control.cluster import ray_cluster
 from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
 from skytext.run.control.committer import record_run_remotely
-from skytext.run.control.node_drain import watch_node
+from skytext.run.control.drain_notice import watch_node
+from skytext.run.control.interruption import Stopping, watch
+from skytext.run.control.shared_paths import check_paths
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.control.stopping import Stopping, watch
 from skytext.run.image_vectors.commit_vectors import (
     PreparedImages,
     RemoteVectorCommitter,
@@ -36,7 +37,8 @@ from skytext.run.image_vectors.fetch_images import ImageFetcher
 from skytext.run.image_vectors.image_plan import ImagePlan
 from skytext.run.image_vectors.image_progress import ImageProgress, ImageSummary
 from skytext.run.image_vectors.list_rows import VectorlessImages
-from skytext.run.ray_dataset import actor_pool, configure_ray_data, stream_records
+from skytext.run.pool_sizes import pool_sizes
+from skytext.run.ray_dataset import ONE_UNIT, actor_pool, configure_ray_data, stream_records
 from skytext.run.run_record import ended_record, installed_versions
 from skytext.table.commits.claim import Claim, hold
 from skytext.table.runs_dataset import RunRecord
@@ -68,30 +70,31 @@ def run_images(
     with (
         watch(job.stall_timeout_s, job.drain_s) as stopping,
         hold(plan.location, run.run_id, COMMAND, lease_s=job.lease_s) as claim,
-        ray_cluster(ray_address, plan.config) as available,
+        ray_cluster(ray_address, plan.config),
         watch_node(stopping.on_notice),
     ):
         stopping.install()
-        check_image_capacity(plan, available)
+        check_paths(plan.location, {"the model": plan.model})
+        check_image_capacity(plan, read_offer())
         return _run(plan, run, claim, stopping, on_progress)
 
 
-def check_image_capacity(plan: ImagePlan, available: Resources) -> None:
+def check_image_capacity(plan: ImagePlan, offer: Offer) -> None:
     """Refuse a plan that the cluster can never run; Ray would wait for ever, silently.
 
     Raises:
         CapacityError: says what is asked for, what there is, and which settings to lower.
     """
     embed, job = plan.config.image_embed, plan.config.job
-    cpus = embed.num_actors * embed.num_cpus_per_actor + job.read_cpus + job.write_cpus
-    gpus = embed.num_actors * embed.num_gpus_per_actor
-    if cpus > available.num_cpus or gpus > available.num_gpus:
-        raise CapacityError(
-            f"the plan needs {cpus:g} CPUs and {gpus:g} GPUs, the cluster has "
-            f"{available.num_cpus:g} and {available.num_gpus:g}: lower image_embed.num_actors "
-            f"({embed.num_actors}), image_embed.num_cpus_per_actor ({embed.num_cpus_per_actor:g}) "
-            "or image_embed.num_gpus_per_actor, or use a larger cluster (--ray-address)"
-        )
+    asked = Resources(
+        embed.num_actors * embed.num_cpus_per_actor + job.read_cpus + job.write_cpus,
+        embed.num_actors * embed.num_gpus_per_actor,
+    )
+    advice = (
+        f"image_embed.num_actors ({embed.num_actors}), image_embed.num_cpus_per_actor "
+        f"({embed.num_cpus_per_actor:g}) or image_embed.num_gpus_per_actor"
+    )
+    check_asked(asked, offer, advice)
 
 
 def _run(
@@ -147,7 +150,6 @@ def _dataset(plan: ImagePlan, prepared: PreparedImages, stop: StopFlag) -> ray.d
     embed, job = plan.config.image_embed, plan.config.job
     configure_ray_data()
     groups = [{"fragment_ids": list(group)} for group in prepared.groups]
-    arrow: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": None}
     lister = VectorlessImages(
         location=plan.location,
         version=prepared.version,
@@ -160,22 +162,22 @@ def _dataset(plan: ImagePlan, prepared: PreparedImages, stop: StopFlag) -> ray.d
     num_units = math.ceil((prepared.num_ok - prepared.num_there) / embed.unit_images)
     units = ray.data.from_items(groups, override_num_blocks=len(groups))
     units = units.map_batches(
-        lister.__call__, num_cpus=job.write_cpus, compute=TaskPoolStrategy(size=1), **arrow
+        lister.__call__, num_cpus=job.write_cpus, compute=TaskPoolStrategy(size=1), **ONE_UNIT
     )
     units = units.map_batches(
         fetcher.__call__,
         num_cpus=job.read_cpus,
         # Ray warns of places that stay empty, and there are at least so many units.
-        compute=TaskPoolStrategy(size=min(job.readers, num_units)),
-        **arrow,
+        compute=TaskPoolStrategy(size=min(pool_sizes(plan.config).num_readers, num_units)),
+        **ONE_UNIT,
     )
     return units.map_batches(
         EmbedImages,
-        fn_constructor_args=(embed, plan.model, plan.identity.fingerprint, plan.location),
-        compute=actor_pool(embed.num_actors, 1),
+        fn_constructor_args=(embed, plan.model, plan.identity.fingerprint, plan.location, stop),
+        compute=actor_pool(embed.num_actors, embed.num_actors, 1),
         num_cpus=embed.num_cpus_per_actor,
         num_gpus=embed.num_gpus_per_actor,
-        **arrow,
+        **ONE_UNIT,
     )
 
 

@@ -44,6 +44,9 @@ ENGINE_COLUMN = "engine_clock"
 """Beside a unit: the engine's id, span and idle seconds, and restarts so far, as JSON."""
 
 
+_STOP_LOOK_S = 2.0
+
+
 class _StoppedError(Exception):
     """The run stops: an image that waited for the engine is not described any more."""
 
@@ -63,7 +66,6 @@ class CaptionUnits:
             units: they stay without a row, for the next run.
         location: the table, where earlier descriptions of identical bytes are found.
         described: see `skytext.run.control.prepare_table.Prepared`; None for nothing described yet.
-        lead: see `skytext.run.control.lead`; None for no limit.
         make_captioner: starts an engine.
     """
 
@@ -76,11 +78,9 @@ class CaptionUnits:
         stop: StopFlag | None = None,
         location: TableLocation | None = None,
         described: Any = None,
-        lead: Any = None,
         make_captioner: CaptionerFactory = make_captioner,
     ) -> None:
         self._stop = stop
-        self._lead = lead
         self._lineage = {
             "caption_fingerprint": caption_fingerprint(config, images, model, prompt),
             "caption_model": model.name,
@@ -101,8 +101,6 @@ class CaptionUnits:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images described."""
         head, samples = unpack(batch)
-        if self._lead is not None:
-            await self._lead.admit.remote(head.unit_id, samples.num_rows)
         found = await asyncio.gather(*(self._row(row) for row in samples.to_pylist()))
         rows = [row for row in found if row is not None]
         unit = pack(head, pa.Table.from_pylist(rows, schema=CAPTIONED))
@@ -120,10 +118,8 @@ class CaptionUnits:
         failure = row.pop("failure")
         if failure is not None:
             return row | {"status": STATUS_FAILED, "failure": failure}
-        if await self._is_stopping():
-            return None
-        info = await self._engine.start()
         try:
+            info = await self._started()
             describe = partial(self._describe, data, row["image_id"])
             description = await self._duplicates.describe(row["content_sha256"], describe)
         except _StoppedError:
@@ -132,6 +128,22 @@ class CaptionUnits:
             failed = {"status": STATUS_FAILED, "failure": failure_row(error)}
             return row | self._made_by(info) | failed
         return row | self._made_by(info) | _caption_columns(description)
+
+    async def _started(self) -> EngineInfo:
+        """Return what the engine runs on, once it is up.
+
+        Raises:
+            _StoppedError: the run stops, and the engine is not up yet.
+        """
+        if await self._is_stopping():
+            raise _StoppedError
+        start = asyncio.ensure_future(self._engine.start())
+        while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
+            if await self._is_stopping():
+                # Others may wait for it, too; what it raises later is no concern of this image.
+                start.add_done_callback(lambda done: done.cancelled() or done.exception())
+                raise _StoppedError
+        return start.result()
 
     async def _describe(self, data: bytes, image_id: str) -> Description:
         async with self._admitted:

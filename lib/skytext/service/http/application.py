@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 import skytext
 from skytext.config.settings import Config
-from skytext.service.access.authorization import Guard, Keyring
+from skytext.service.access.authentication import Guard, Keyring
 from skytext.service.access.rate_limits import Drain, Rates, Turns
 from skytext.service.archive_images import Images
 from skytext.service.backend import Backend

@@ -22,7 +22,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skytext.config.service import LimitsConfig
-from skytext.service.access.authorization import Guard
+from skytext.service.access.authentication import Guard
 from skytext.service.access.path_policies import Policies
 from skytext.service.access.rate_limits import Drain, Turns
 from skytext.service.problem_details import ProblemError, not_found, problem_response, too_busy

@@ -16,7 +16,7 @@ from skytext.service.problem_details import ProblemError, too_busy
 from skytext.service.replicas.refusals import answer_of
 from skytext.service.search_query import Query
 from skytext.service.telemetry.tracing import Carrier
-from skytext.table.promotion import Promotion
+from skytext.table.promote_rollback import Promotion
 
 _TRIES = 3
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from skytext.config.settings import Config
 from skytext.errors import ConfigError, JobError
 from skytext.service.access.api_keys import KeyStore
-from skytext.service.access.authorization import Keyring
+from skytext.service.access.authentication import Keyring
 from skytext.service.access.rate_limits import Drain
 from skytext.service.backend import Backend
 from skytext.service.http.application import make_app

@@ -26,7 +26,7 @@ from skytext.service.telemetry.tracing import Carrier, span
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import num_unindexed_rows
 from skytext.table.location import TableLocation
-from skytext.table.promotion import Promotion, promote, rollback
+from skytext.table.promote_rollback import Promotion, promote, rollback
 from skytext.table.queries.caption_queries import filter_columns
 from skytext.table.queries.hit_column import HIT
 from skytext.table.schema import images_schema

@@ -19,7 +19,7 @@ from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.images_dataset import ImagesTable, open_session
 from skytext.table.location import TableLocation
-from skytext.table.promotion import recent_versions
+from skytext.table.promote_rollback import recent_versions
 
 _log = logging.getLogger("skytext.service.replicas.served_versions")
 

@@ -19,7 +19,7 @@ from skytext.service.problem_details import ProblemError
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _FOREIGN = frozenset({"cross-site", "same-site"})
 """Values of ``Sec-Fetch-Site`` of pages that are not ours: another port of this machine, too."""
-_log = logging.getLogger("skytext.service.access.authorization")
+_log = logging.getLogger("skytext.service.access.authentication")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Stopping:
         self._drain_s = drain_s
         self._enabled = enabled
         self._ask: Callable[[], None] | None = None
+        self._failure: BaseException | None = None
         self.is_asked = False
         self.is_node_leaving = False
 
@@ -84,8 +85,20 @@ class Stopping:
         signal.setitimer(signal.ITIMER_REAL, self._drain_s, _RING_AGAIN_S)
         self._ask()
 
+    def fail(self, error: BaseException) -> None:
+        """End the run with an error of another thread, wherever the main thread waits."""
+        self._failure = error
+        if self._enabled:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    def check(self) -> None:
+        """Raise what another thread failed with, where no signal can."""
+        if self._failure is not None:
+            raise self._failure
+
     def on_timer(self, number: int, frame: FrameType | None) -> None:
         """End the wait, for whichever reason the timer was set."""
+        self.check()
         if self.is_asked:
             raise KeyboardInterrupt
         raise JobError(

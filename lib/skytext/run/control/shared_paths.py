@@ -1,0 +1,94 @@
+"""Refuse paths of the driver's machine that other nodes of the cluster do not have.
+
+A folder can be on a file system that all nodes mount, or on one machine alone. The path does not
+tell which, so every node is asked whether it is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from skytext.archive.shards import Shard
+from skytext.archive.storage.addresses import parse_location
+from skytext.errors import CapacityError, ConfigError
+from skytext.models.checkpoints import ModelIdentity
+from skytext.table.location import TableLocation
+
+_ANSWER_S = 60.0
+
+
+def check_paths(
+    location: TableLocation,
+    models: Mapping[str, ModelIdentity],
+    shards: Iterable[Shard] = (),
+) -> None:
+    """Refuse a plan that names a path which a node of the cluster does not have.
+
+    Args:
+        location: the table; its claim must be held, for other nodes have to see it.
+        models: what each model is called in the error, and the model.
+        shards: of the sources.
+
+    Raises:
+        ConfigError: names the path, the node, and what to use instead.
+    """
+    paths = _table_path(location)
+    for shard in shards:
+        place = parse_location(shard.uri)
+        if place.scheme == "file":
+            paths[place.path] = "the source"
+    for name, model in models.items():
+        # What comes with a package is found anew on each node.
+        if model.is_local and not model.is_packaged:
+            paths[model.source] = name
+    _check_everywhere(paths)
+
+
+def _table_path(location: TableLocation) -> dict[str, str]:
+    if not location.is_local:
+        return {}
+    # A folder of the same name on another machine does not have this run's claim.
+    claims = sorted(Path(location.uri, "state", "claim").glob("*"))
+    return {str(claims[-1] if claims else location.uri): "the table"}
+
+
+def _check_everywhere(paths: Mapping[str, str]) -> None:
+    nodes = {
+        str(node["NodeID"]): str(node["NodeManagerHostname"])
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+    }
+    here = ray.get_runtime_context().get_node_id()
+    others = {node_id: host for node_id, host in nodes.items() if node_id != here}
+    if not paths or not others:
+        return
+    ask = ray.remote(num_cpus=0, max_retries=2)(_first_missing)
+    asked = {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
+            list(paths)
+        ): host
+        for node_id, host in others.items()
+    }
+    try:
+        missing = ray.get(list(asked), timeout=_ANSWER_S)
+    except RayError as error:
+        raise CapacityError(
+            f"a node of the cluster did not say within {_ANSWER_S:g} s whether it has the paths of "
+            f"this call: {error}"
+        ) from error
+    for path, host in zip(missing, asked.values(), strict=True):
+        if path is not None:
+            raise ConfigError(
+                f"{paths[path]} {path} is not there on node {host} of the cluster: use a store "
+                "(s3://… or gs://…), a file system that all nodes mount, or a model's hub name"
+            )
+
+
+def _first_missing(paths: list[str]) -> str | None:
+    return next((path for path in paths if not os.path.exists(path)), None)
