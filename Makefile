@@ -18,6 +18,8 @@ UNFINISHED := $(VENV)/.setup-unfinished
 READY := $(VENV)/.setup-done
 # The scripts in .venv/bin name the folder that they were installed in.
 MOVED := $(shell [ ! -e $(READY) ] || [ "$$(cat $(READY))" = "$$(pwd)" ] || echo moved)
+# Tests run in so many processes; more than two want more than two cores and 16 GiB.
+TEST_PROCESSES ?= 2
 TORCH := $(shell sed -n 's/^torch==/&/p' requirements/cpu.txt)
 # Where torch's CPU build is published. Asked for torch alone, and only after pip's own sources: an
 # extra index that cannot be reached makes pip's look-up of every other package hang.
@@ -38,7 +40,7 @@ demo: $(READY)  ## the whole product on a generated archive: describe, index, se
 	@$(BIN)/skytext demo
 
 test: $(READY)  ## the everyday suite
-	@$(BIN)/python -m pytest -m "not proof" $(ARGS)
+	@$(BIN)/python -m pytest -m "not proof" -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 proof: $(READY)  ## the long proofs
 	@$(BIN)/python -m pytest -m proof $(ARGS)

@@ -15,6 +15,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Ray's workers give way to every other process; beside a second process of tests they would starve.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray reads just this name)
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
 
 # No test reaches the cluster or the account that the shell happens to name.
@@ -24,11 +26,40 @@ for _name in ("RAY_ADDRESS", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_UR
 os.environ.setdefault("LANCE_LOG", "error")
 
 
+# Tests that share what is slow to start run in one process, in this order; then the rest, file by
+# file.
+_RAY, _CLUSTER, _VLLM = "ray", "cluster", "vllm"
+_FIRST = (_RAY, _VLLM, _CLUSTER)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name for each test the tests that it shares a process with (pytest-xdist)."""
+    groups = {item.nodeid: _group(item) for item in items}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.nodeid]))
+    order = {name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: order.get(groups[item.nodeid], len(_FIRST)))
+
+
+def _group(item: pytest.Item) -> str:
+    fixtures = getattr(item, "fixturenames", ())
+    if "local_ray" in fixtures:
+        return _RAY
+    if "cluster" in fixtures:
+        return _CLUSTER
+    if item.get_closest_marker("vllm"):
+        return _VLLM
+    return item.nodeid.partition("::")[0]
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The address of an S3 that honours conditional puts, which table commits rely on."""
     from moto.server import ThreadedMotoServer
 
+    # It notes each request, hundreds of lines below every failure.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -70,6 +101,8 @@ def local_ray(s3_settings: dict[str, str]) -> Iterator[None]:
     import ray
     import ray.data
 
+    from skytext.run.control.cluster import KEEP_WORKERS
+
     # It tells every step of its scheduler, thousands of records that pytest would keep.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
@@ -86,6 +119,7 @@ def local_ray(s3_settings: dict[str, str]) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level="ERROR",
                 object_store_memory=100 * 2**20,
+                _system_config=KEEP_WORKERS,
             )
     yield
     ray.shutdown()

@@ -218,6 +218,7 @@ def test_the_reference_finds_the_first_token_that_it_would_not_have_written() ->
         reference.first_difference(prompt, image, prompt_ids[1:], answer)
 
 
+@pytest.mark.proof
 @pytest.mark.vllm
 def test_the_engine_computes_what_the_reference_does(tmp_path: Path) -> None:
     found = run(tmp_path, "correctness")["correctness"]["cases"]["float32, greedy"]

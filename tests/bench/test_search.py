@@ -161,6 +161,7 @@ def test_faiss_finds_the_right_images(table: ImagesTable, folder: Path) -> None:
         assert recall([search(query, 10) for query in queries], truth) >= least
 
 
+@pytest.mark.proof
 def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folder: Path) -> None:
     output = folder / "search.json"
     sizes = ["--num-images", str(NUM_IMAGES), "--num-queries", str(NUM_QUERIES), "--span-s", "0.1"]

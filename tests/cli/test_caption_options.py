@@ -15,7 +15,7 @@ from tests.cli.conftest import Skytext
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from skytext import run as pipeline
+    from skytext.run import caption_run as pipeline
 
 FAKES = ["--model", "fake", "--embedding-model", "fake"]
 SUMMARY = {
@@ -69,9 +69,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
     [
         (["--archive", "fields"], "", "archive", "fields"),
         (["--prompt", "demo-1"], "caption", "prompt", "demo-1"),
-        (["--chat-template", "image.jinja"], "caption", "chat_template", "image.jinja"),
+        # The text, not the path: other nodes do not have the file.
+        (["--chat-template", "image.jinja"], "caption", "chat_template", "{{ messages }}"),
         (["--num-variants", "3"], "caption", "num_variants", 3),
         (["--num-engines", "2"], "caption.engine", "num_engines", 2),
+        (["--num-engines", "2:5"], "caption.engine", "max_engines", 5),
         (["--gpus-per-engine", "0.5"], "caption.engine", "num_gpus_per_engine", 0.5),
         (["--tensor-parallel-size", "4"], "caption.engine", "tensor_parallel_size", 4),
         ([], "embed", "model", "fake"),

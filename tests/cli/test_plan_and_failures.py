@@ -89,6 +89,7 @@ def test_plan_says_what_would_become_of_every_image(
         "             2  done",
         "             1  gone: their rows are left",
         "no earlier run of this model tells how long that takes",
+        "side by side, where the cluster has room: engines 1, embedders 1, readers 2, writers 2",
     ]
     assert contents(tmp_path) == before
 
@@ -145,9 +146,16 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "time_s": 0.8,
         "engine_hours": 0.0004,
         "cost": 1.5,
+        "pools": {
+            "num_engines": 2,
+            "max_engines": 2,
+            "num_embedders": 2,
+            "num_readers": 2,
+            "num_writers": 2,
+        },
     }
     told = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
-    assert told[-2:] == [
+    assert told[-3:-1] == [
         "1 unit staged by a run that ended early would be committed first",
         "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s an engine, as measured by "
         "earlier runs, cost 1.50)",

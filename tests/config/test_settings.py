@@ -200,7 +200,11 @@ def test_an_explicit_null_is_a_value(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("caption.modle", "no such setting"), ("job.readers", "given: None"), ("job", "given: None")],
+    [
+        ("caption.modle", "no such setting"),
+        ("job.unit_images", "given: None"),
+        ("job", "given: None"),
+    ],
 )
 def test_a_null_is_checked_like_any_value(name: str, words: str) -> None:
     message = refused({name: None})

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LIB = Path(__file__).parents[2] / "lib"
 
 
@@ -98,6 +100,7 @@ print("ok")
     assert run_python(code) == "ok"
 
 
+@pytest.mark.proof
 def test_an_engine_process_of_vllm_imports() -> None:
     """A spawned child imports vllm.v1.engine.core before vLLM loads any plugin."""
     code = """

@@ -14,7 +14,7 @@ from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
 from tests.archives import images, write_archive
 from tests.proof.commands import command
-from tests.run.control.test_stopping import OPTIONS, START_S, num_committed, wait_for_a_commit
+from tests.run.control.test_interruption import OPTIONS, START_S, num_committed, wait_for_a_commit
 
 RAY = Path(sys.executable).with_name("ray")
 

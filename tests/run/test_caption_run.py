@@ -292,16 +292,16 @@ def test_the_table_is_counted_on_a_worker(
     monkeypatch.setattr(ImagesTable, "counts_by_shard", refuse)
     monkeypatch.setattr(ImagesTable, "num_stale", refuse)
     version = summary.table_version
-    counts = count_table(plan.location, version, plan.caption_fingerprint, 0.25)
+    counts = count_table(plan.location, version, plan.caption_fingerprint)
     totals = sum(counts.by_shard.values(), Counter())
     assert totals == {"ok": NUM_OK, "failed": NUM_FAILED}
     assert counts.by_shard["aerial", "north/plain.tar"] == {"ok": 9}
     assert counts.num_stale == 0
-    assert count_table(plan.location, version, "another", 0.25).num_stale == NUM_OK
+    assert count_table(plan.location, version, "another").num_stale == NUM_OK
 
 
 def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
-    counts = count_table(TableLocation.parse(str(tmp_path / "table")), None, "c", 0.25)
+    counts = count_table(TableLocation.parse(str(tmp_path / "table")), None, "c")
     assert counts == TableCounts({}, 0, 0)
 
 

@@ -33,7 +33,7 @@ def test_the_proof_counts_what_is_there(where: TableLocation) -> None:
     assert counts == TableCounts(
         {("aerial", "a.tar"): {"ok": 4}, ("aerial", "b.tar"): {"ok": 1, "failed": 1}}, 1, 1
     )
-    assert count_table(where, None, "c" * 32, 0.25) == TableCounts()
+    assert count_table(where, None, "c" * 32) == TableCounts()
 
 
 def test_two_rows_of_an_image_are_found_in_a_large_table(

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from skytext.config.settings import Config, load_config
 from skytext.service.access.api_keys import KeyStore
-from skytext.service.access.authorization import Keyring
+from skytext.service.access.authentication import Keyring
 from skytext.service.backend import Backend, Describe
 from skytext.service.http.application import make_app
 from skytext.service.replicas.deployment_calls import EmbedHandle, SearchHandle

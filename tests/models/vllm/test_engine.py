@@ -16,11 +16,14 @@ from PIL import Image
 
 from skytext.captions.captioner import Ask, Captioner, Description, Generation
 from skytext.captions.parsing import FIELDS, parse_answer
-from skytext.config.captioning import CaptionConfig
+from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
 from skytext.errors import Reason, SampleError
 from skytext.models.checkpoints import DEMO_CHECKPOINT, caption_model
+from skytext.models.factory import make_captioner
 from skytext.models.fingerprints import prompt_of
+from skytext.models.vllm.processes import EngineProcesses
+from skytext.models.vllm.supervisor import EngineSupervisor
 
 pytestmark = [
     pytest.mark.vllm,
@@ -35,12 +38,30 @@ pytestmark = [
 NUM_SCENES = 4
 
 
+CONFIG = CaptionConfig(engine=EngineConfig(hang_timeout_s=60))
+KILL_LIMIT_S = 240
+
+
 @dataclass
 class Running:
-    """An engine and the loop that it belongs to."""
+    """A supervised engine and the loop that it belongs to.
 
-    captioner: Captioner
+    Attributes:
+        supervisor: replaces the engine where it dies.
+        runner: of the loop.
+        processes: of each engine that was started, in order.
+    """
+
+    supervisor: EngineSupervisor
     runner: asyncio.Runner
+    processes: list[EngineProcesses]
+
+    @property
+    def captioner(self) -> Captioner:
+        """What speaks with the engine that runs now."""
+        found = self.supervisor._captioner
+        assert found is not None
+        return found
 
     def generate(self, image: Image.Image, **changes: Any) -> Generation:
         fields: dict[str, Any] = {
@@ -53,44 +74,35 @@ class Running:
         return self.runner.run(self.captioner.engine.generate(image, Ask(**fields | changes)))
 
 
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
-
-
-def is_engine(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and any(
-            word in " ".join([process.name(), *process.cmdline()])
-            for word in ("EngineCore", "VLLM", "multiprocessing.spawn")
-        )
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     pytest.importorskip("vllm")
-    from skytext.models.factory import make_captioner
+    before = set(psutil.Process().children(recursive=True))
+    started: list[EngineProcesses] = []
 
-    config = CaptionConfig()
-    before = set(children())
+    def start(processes: EngineProcesses) -> Captioner:
+        started.append(processes)
+        return make_captioner(CONFIG, caption_model(CONFIG), prompt_of(CONFIG), processes)
+
     # A fork of this process would take the threads of other tests' servers half along.
     environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     with mock.patch.dict(os.environ, environment), asyncio.Runner() as runner:
-
-        async def start() -> Captioner:
-            return make_captioner(config, caption_model(config), prompt_of(config))
-
-        captioner = runner.run(start())
-        core = [child for child in children() if child not in before and is_engine(child)]
-        assert core, "the engine has no process of its own: the check below would say nothing"
-        yield Running(captioner, runner)
-        captioner.engine.close()
+        supervisor = EngineSupervisor(start, CONFIG.engine)
+        try:
+            runner.run(supervisor.start())
+            core = started[0].alive()
+            assert core, "the engine has no process of its own: the check below would say nothing"
+            yield Running(supervisor, runner, started)
+        finally:
+            supervisor.close()
         _, alive = psutil.wait_procs(core, timeout=20)
     gc.collect()
-    left = [child for child in children() if child not in before and is_engine(child)]
     assert alive == []
-    assert left == []
+    assert [processes.alive() for processes in started] == [[] for _ in started]
+    new = set(psutil.Process().children(recursive=True)) - before
+    assert [
+        child.cmdline() for child in new if "resource_tracker" not in str(child.cmdline())
+    ] == []
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +197,22 @@ def test_the_engine_says_what_it_is(running: Running) -> None:
     assert info.engine_version.startswith("vllm 0.")
     assert info.device
     assert info.precision in ("float32", "bfloat16", "float16")
+
+
+def test_a_killed_core_is_replaced_and_every_image_described(running: Running) -> None:
+    """The last one: the tests before it share the engine that ends here."""
+    scenes = [Image.fromarray(render(make_scene(HELD_OUT_SEED + i))) for i in range(20)]
+
+    async def describe() -> list[Description]:
+        ask = running.supervisor.describe
+        calls = [asyncio.ensure_future(ask(scene, str(i))) for i, scene in enumerate(scenes)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert not all(call.done() for call in calls)
+        (core,) = (p for p in running.processes[0].alive() if p.name().startswith("VLLM::Engine"))
+        core.kill()
+        return await asyncio.wait_for(asyncio.gather(*calls), KILL_LIMIT_S)
+
+    descriptions = running.runner.run(describe())
+    assert all(len(description.variants) == 5 for description in descriptions)
+    assert running.supervisor.num_restarts == 1
+    assert running.processes[0].alive() == []

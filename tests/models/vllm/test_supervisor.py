@@ -51,6 +51,7 @@ class World:
     on_check: Callable[[int], None] = lambda _: None
     engines: list[Engine] = field(default_factory=list)
     num_starts: int = 0
+    loop: Any = None
 
     def start(self, processes: EngineProcesses) -> Any:
         number = self.num_starts
@@ -71,7 +72,7 @@ class Engine:
         self.num_signs = 0
         self.closed = False
         self.hung = False
-        self.death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.death: asyncio.Future[None] = world.loop.create_future()
 
     async def check(self) -> None:
         self.world.on_check(self.number)
@@ -124,6 +125,7 @@ def description(key: str) -> Description:
 
 
 def supervisor(world: World, **settings: Any) -> EngineSupervisor:
+    world.loop = asyncio.get_running_loop()
     return EngineSupervisor(world.start, EngineConfig(**{"hang_timeout_s": HANG_S} | settings))
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,14 +49,7 @@ def claim(where: TableLocation) -> Iterator[Claim]:
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks run here and now."""
-
-    def remote(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-        # A commit that Ray did twice would conflict with itself.
-        assert options["max_retries"] == 0
-        return lambda task: SimpleNamespace(remote=task)
-
-    monkeypatch.setattr(commits.ray, "remote", remote)
-    monkeypatch.setattr(commits, "result_of", lambda result: result)
+    monkeypatch.setattr(commits, "run_on_driver_node", lambda function, *args: function(*args))
 
 
 def lose(where: TableLocation) -> None:
@@ -74,9 +66,10 @@ def test_a_group_is_committed_and_its_records_go(where: TableLocation, claim: Cl
     assert version == 1
     assert ImagesTable.open(where).num_rows() == 3
     assert staged_unit_ids(where) == [other.unit_id]
-    # Done once is done: without its record a group cannot be committed again.
+    # Done once is done: without its record a group is not committed again.
+    assert commit_units(where, claim.number, identity(), version, names) == version
     with pytest.raises(JobError, match="has no record"):
-        commit_units(where, claim.number, identity(), version, names)
+        commit_units(where, claim.number, identity(), version, ("never-staged",))
     assert ImagesTable.open(where).num_rows() == 3
 
 
@@ -157,7 +150,42 @@ def test_who_lost_the_claim_merges_nothing(
         lose(where)
         return version
 
-    monkeypatch.setattr(remote, "_commit", SimpleNamespace(remote=commit_and_lose))
+    monkeypatch.setattr(commits, "commit_units", commit_and_lose)
     with pytest.raises(TableHeldError):
         remote.commit([stage(where, good_rows(2, 2)).unit_id])
     assert ImagesTable.open(where).version == remote.version == 2
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_merge_that_fails_is_left_to_the_next_one(
+    where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 1)
+
+    def fail(*_: Any) -> int:
+        raise JobError("the store refuses")
+
+    monkeypatch.setattr(commits, "merge", fail)
+    remote = RemoteCommitter(claim, identity(), None)
+    for i in range(2):
+        remote.commit([stage(where, good_rows(i, 1)).unit_id])
+    assert ImagesTable.open(where).num_rows() == 2
+
+
+@pytest.mark.parametrize("num_forgotten", [0, 1, 2])
+def test_a_commit_that_is_tried_again_after_it_landed_commits_nothing_more(
+    where: TableLocation, claim: Claim, num_forgotten: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died after the commit: before, while or after it deleted the records."""
+    version = make_table(where, good_rows(0, 1)).version
+    before = staged_unit_ids(where)
+    units = [stage(where, good_rows(i, 1)) for i in (1, 2)]
+    group = (where, claim.number, identity(), version, tuple(unit.unit_id for unit in units))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            commits, "forget_records", lambda *_: forget_records(where, units[:num_forgotten])
+        )
+        landed = commit_units(*group)
+    assert commit_units(*group) == landed
+    assert ImagesTable.open(where).num_rows() == 3
+    assert staged_unit_ids(where) == before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skytext.errors import JobError
 from skytext.run.control import stop_flag as stop
 from skytext.run.control.stop_flag import StopFlag
 from skytext.table.location import TableLocation
@@ -55,3 +56,19 @@ def test_the_store_is_asked_now_and_then(
     assert len(asked) == 3
     # A look costs no files where nobody was ever told to stop.
     assert not Path(where.uri).exists()
+
+
+def test_a_store_that_refuses_for_once_stops_nothing(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stop, "_LOOK_EVERY_S", 0)
+    flag = StopFlag(where, "run")
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> bytes:
+            raise JobError("the store refuses")
+
+        patch.setattr(StateStore, "get", refuse)
+        assert not flag.is_raised()
+    flag.raise_()
+    assert flag.is_raised()

@@ -14,4 +14,6 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(
         "skytext.run.stages.caption_images.ray.get_runtime_context", lambda: context
     )
+    # A stage lowers the priority of its actor's process; this one is not its actor's.
+    monkeypatch.setattr("skytext.run.stages.embed_text.os.setpriority", lambda *_: None)
     return "actor-1"

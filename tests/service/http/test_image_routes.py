@@ -15,7 +15,7 @@ from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promotion import promote
+from skytext.table.promote_rollback import promote
 from tests.service.app import client, make_config
 from tests.service.tables import encoded
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from skytext.config.service import AccessConfig, LimitsConfig
-from skytext.service.access.authorization import Guard
+from skytext.service.access.authentication import Guard
 from skytext.service.access.rate_limits import Drain, Rates, Turns
 from skytext.service.http.middleware import Gate
 from skytext.service.telemetry.metrics import LocalMeter

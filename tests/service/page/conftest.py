@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.service.page.browser import open_browser, open_page, serving
 from tests.service.page.table import make_page_table
+
+# Beside a second process of tests five seconds are not always enough.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from skytext.service.search_query import Query
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promotion import promote, rollback
+from skytext.table.promote_rollback import promote, rollback
 from tests.service.app import client, make_config
 
 

@@ -16,8 +16,8 @@ import pytest
 from skytext.errors import FailureRateError, JobError
 from skytext.run.caption_plan import plan_caption
 from skytext.run.caption_run import run_caption
-from skytext.run.control.node_drain import seconds_left
-from skytext.run.control.stopping import watch
+from skytext.run.control.drain_notice import seconds_left
+from skytext.run.control.interruption import watch
 from skytext.run.progress import Progress
 from skytext.table.commits.claim import current_holder
 from skytext.table.images_dataset import ImagesTable

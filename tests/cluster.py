@@ -1,0 +1,106 @@
+"""A Ray cluster of a head and two worker nodes with logical GPUs, on this machine.
+
+Each node is a raylet of its own with its own worker processes. Commands join it as a user's do, in
+processes of their own, with shards and tables on an S3 server.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+_NODE: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 100 * 2**20}
+# Asks Ray's own tables: the state API wants a dashboard.
+_PLACES = """
+import json, sys
+import ray
+from ray._private.state import state
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print("PLACES", json.dumps([
+    [actor["ActorClassName"], actor["Address"]["NodeID"]]
+    for status in ("ALIVE", "DEAD") for actor in state.actor_table(None, None, status).values()
+]))
+"""
+
+
+@contextmanager
+def _forks() -> Iterator[None]:
+    """Let Ray fork: only to execute its own programs right away, which Lance survives."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        yield
+
+
+class Nodes:
+    """The cluster, and what tests do to it.
+
+    Attributes:
+        address: what ``--ray-address`` takes.
+        workers: the nodes beside the head.
+    """
+
+    def __init__(self, num_workers: int = 2) -> None:
+        with _forks():
+            self._cluster = Cluster(
+                initialize_head=True,
+                head_node_args=_NODE | {"num_gpus": 0, "include_dashboard": False},
+            )
+        self.address = self._cluster.address
+        self.workers: list[Any] = []
+        for _ in range(num_workers):
+            self.add()
+
+    def add(self, num_gpus: int = 2) -> Any:
+        """Add a worker node."""
+        with _forks():
+            node = self._cluster.add_node(**_NODE, num_gpus=num_gpus)
+        self.workers.append(node)
+        return node
+
+    def kill(self, place: int = 0) -> None:
+        """End all processes of a worker node with SIGKILL."""
+        self._cluster.remove_node(self.workers.pop(place), allow_graceful=False)
+
+    def places(self) -> dict[str, set[str]]:
+        """Return the nodes on which actors of each class were started, by the class's name."""
+        done = subprocess.run(
+            [sys.executable, "-c", _PLACES, self.address],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith("PLACES "))
+        found: dict[str, set[str]] = {}
+        for name, node_id in json.loads(line.removeprefix("PLACES ")):
+            found.setdefault(name, set()).add(node_id)
+        return found
+
+    def shutdown(self) -> None:
+        """End all nodes."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def start_cluster(num_workers: int = 2) -> Iterator[Nodes]:
+    """Run a cluster for the time of the block."""
+    nodes = Nodes(num_workers)
+    try:
+        yield nodes
+    finally:
+        nodes.shutdown()
+
+
+def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
+    """Put the files of a folder on S3; return the address of what they lie under."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            s3.upload_file(str(file), bucket, f"{prefix}/{file.relative_to(folder)}")
+    return f"s3://{bucket}/{prefix}"

@@ -1,0 +1,69 @@
+"""How many units may be without a record; operators are what Ray Data would ask about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.data import DataContext
+
+from skytext.config.job import JobConfig
+from skytext.run.control.backpressure import UnstagedUnits, limit_unstaged
+
+
+@dataclass(eq=False)
+class Operator:
+    """Stands for one of Ray Data's."""
+
+    name: str
+    num_actors: int = 0
+    metrics: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            num_inputs_received=0, rows_task_outputs_generated=0
+        )
+    )
+
+    def get_autoscaling_actor_pools(self) -> list[Any]:
+        return [SimpleNamespace(current_size=lambda: self.num_actors)] if self.num_actors else []
+
+
+def policy_of(job: JobConfig, *operators: Operator) -> UnstagedUnits:
+    context = DataContext()
+    limit_unstaged(context, "CaptionUnits", job)
+    return UnstagedUnits(context, dict.fromkeys(operators), None)
+
+
+@pytest.mark.parametrize(
+    ("num_engines", "commit_images", "limit"),
+    [
+        (1, 4, 7),  # three in flight and four more
+        (2, 4, 14),  # grows with the pool
+        (1, 100, 10),  # a commit's units
+    ],
+)
+def test_so_many_units_may_be_without_a_record(
+    num_engines: int, commit_images: int, limit: int
+) -> None:
+    job = JobConfig(unit_images=10, commit_images=commit_images, units_in_flight=3)
+    reader, writer = Operator("MapBatches(ShardReader)"), Operator("MapBatches(UnitWriter)")
+    captioner = Operator("MapBatches(CaptionUnits)", num_engines)
+    policy = policy_of(job, reader, captioner, writer)
+    captioner.metrics.num_inputs_received = limit - 1
+    assert policy.can_add_input(captioner)
+    captioner.metrics.num_inputs_received = limit
+    assert not policy.can_add_input(captioner)
+    assert policy.can_add_input(reader)
+    assert policy.can_add_input(writer)
+    writer.metrics.rows_task_outputs_generated = 1
+    assert policy.can_add_input(captioner)
+
+
+def test_other_data_sets_are_not_limited() -> None:
+    reader, writer = Operator("MapBatches(ImageFetcher)"), Operator("MapBatches(EmbedImages)", 1)
+    policy = policy_of(JobConfig(commit_images=1, unit_images=1), reader, writer)
+    writer.metrics.num_inputs_received = 10_000
+    assert policy.can_add_input(reader)
+    assert policy.can_add_input(writer)
+    assert UnstagedUnits(DataContext(), {reader: None}, None).can_add_input(reader)

@@ -1,0 +1,154 @@
+"""What a plan asks for, against what a cluster has and may have; no Ray is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from skytext.config.settings import load_config
+from skytext.errors import CapacityError
+from skytext.run.control import capacity
+from skytext.run.control.autoscaler import NodeType, _types_in
+from skytext.run.control.capacity import Nodes, Offer, Resources, fit_plan, gpus_per_engine
+
+ROOT = Path(__file__).parents[3]
+HEAD, GPU_NODE = Resources(8, 0), Resources(8, 1)
+
+
+def offer_of(
+    *live: Resources, more: tuple[tuple[Resources, int], ...] | None = None, has_limits: bool = True
+) -> Offer:
+    nodes = Nodes(tuple((node, 1) for node in live))
+    return Offer(nodes, nodes if more is None else Nodes(more), has_limits)
+
+
+CPUS_ONLY = offer_of(HEAD)
+WITH_GPUS = offer_of(HEAD, Resources(8, 2))
+MAY_GROW = offer_of(HEAD, more=((HEAD, 1), (GPU_NODE, 4)))
+UNKNOWN = offer_of(HEAD, has_limits=False)
+LLAVA = "llava-hf/llava-1.5-7b-hf"
+
+
+def config(**settings: Any) -> Any:
+    return load_config(None, {name.replace("__", "."): v for name, v in settings.items()})
+
+
+@pytest.mark.parametrize(
+    ("offer", "model", "is_cpu_build", "gpus"),
+    [
+        (CPUS_ONLY, "fake", False, 0.0),
+        (CPUS_ONLY, LLAVA, True, 0.0),
+        # The GPU build, or a driver without vLLM: the engine will want a GPU.
+        (CPUS_ONLY, LLAVA, False, 1.0),
+        (WITH_GPUS, "fake", True, 1.0),
+        (MAY_GROW, LLAVA, True, 1.0),
+        (UNKNOWN, LLAVA, False, 1.0),
+        (UNKNOWN, LLAVA, True, 0.0),
+    ],
+)
+def test_an_engine_asks_for_gpus_where_there_are_or_must_be_some(
+    offer: Offer, model: str, is_cpu_build: bool, gpus: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "_is_cpu_build", lambda: is_cpu_build)
+    assert gpus_per_engine(config(caption__model=model), offer) == gpus
+    named = config(caption__model=model, caption__engine__num_gpus_per_engine=0.5)
+    assert gpus_per_engine(named, offer) == 0.5
+
+
+def test_a_plan_that_fits_runs_without_a_word() -> None:
+    said: list[str] = []
+    sizes, gpus = fit_plan(config(caption__model="fake"), WITH_GPUS, said.append)
+    assert (sizes.num_engines, gpus, said) == (1, 1.0, [])
+
+
+@pytest.mark.parametrize("offer", [MAY_GROW, UNKNOWN], ids=["limits known", "limits unknown"])
+def test_nodes_of_the_autoscaler_are_waited_for_with_a_word(
+    offer: Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
+    said: list[str] = []
+    sizes, gpus = fit_plan(
+        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, said.append
+    )
+    assert (sizes.num_engines, gpus) == (4, 1.0)
+    assert said == [
+        "the plan starts with 6.35 CPUs and 4 GPUs, the cluster has 8 CPUs and 0 GPUs now: waiting "
+        "for the nodes that its autoscaler adds, each is used as it comes"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("offer", "settings", "message"),
+    [
+        (MAY_GROW, {"num_engines": 5}, r"cluster has 8 CPUs and 0 GPUs and may grow to 40 CPUs"),
+        (WITH_GPUS, {"num_engines": 3}, r"needs .* and 3 GPUs, .*num_engines \(3\)"),
+        (
+            WITH_GPUS,
+            {"tensor_parallel_size": 4},
+            r"needs 1\.85 CPUs and 4 GPUs, the cluster has 16",
+        ),
+        (
+            offer_of(HEAD, GPU_NODE, GPU_NODE),
+            {"tensor_parallel_size": 2},
+            r"an engine asks for 1 CPUs and 2 GPUs of one node, .* have room for 0 of 1",
+        ),
+        (
+            CPUS_ONLY,
+            {},
+            r"needs 1\.85 CPUs and 1 GPUs, the cluster has 8 CPUs and 0 GPUs: .*skytext\[cpu\]",
+        ),
+    ],
+)
+def test_what_can_never_fit_is_refused(
+    offer: Offer, settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
+    engine = {f"caption__engine__{name}": value for name, value in settings.items()}
+    with pytest.raises(CapacityError, match=message):
+        fit_plan(config(caption__model=LLAVA, **engine), offer)
+
+
+def test_nodes_added_by_hand_are_waited_for_as_long_as_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capacity, "_LOOK_EVERY_S", 0.01)
+    offers = [CPUS_ONLY, CPUS_ONLY, WITH_GPUS]
+    monkeypatch.setattr(capacity, "read_offer", lambda: offers.pop(0))
+    said: list[str] = []
+    wanted = config(caption__model=LLAVA, caption__engine__num_gpus_per_engine=2)
+    waiting = wanted.model_copy(
+        update={"job": wanted.job.model_copy(update={"wait_for_nodes_s": 30.0})}
+    )
+    assert fit_plan(waiting, CPUS_ONLY, said.append)[1] == 2
+    assert "waiting up to 30 s for nodes" in said[0]
+    short = wanted.model_copy(
+        update={"job": wanted.job.model_copy(update={"wait_for_nodes_s": 0.05})}
+    )
+    monkeypatch.setattr(capacity, "read_offer", lambda: CPUS_ONLY)
+    with pytest.raises(CapacityError, match="and 2 GPUs, the cluster has 8 CPUs and 0 GPUs"):
+        fit_plan(short, CPUS_ONLY)
+
+
+def test_node_types_are_read_as_ray_up_takes_them() -> None:
+    shipped = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+    assert _types_in(shipped) == (NodeType(8, 0, 1), NodeType(8, 1, 4), NodeType(16, 0, 8))
+
+
+def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shipped = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+    head = {"NodeID": "0", "Alive": True, "Resources": {"CPU": 8.0}}
+    monkeypatch.setattr(capacity.ray, "nodes", lambda: [head])
+    monkeypatch.setattr(capacity, "find_node_types", lambda: _types_in(shipped))
+    monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
+    offer = capacity.read_offer()
+    assert offer.most.total == Resources(8 + 4 * 8 + 8 * 16, 4)
+    said: list[str] = []
+    _, gpus = fit_plan(
+        config(caption__model=LLAVA, caption__engine__num_engines=4), offer, said.append
+    )
+    assert (gpus, len(said)) == (1.0, 1)
