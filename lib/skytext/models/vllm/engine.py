@@ -160,8 +160,9 @@ class VllmEngine:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.shutdown()
-        # Collected now; at the interpreter's exit its __del__ finds its modules gone, and says so.
-        del engine
+            # Its __del__ shuts it down once more; at the interpreter's exit, with the modules that
+            # needs gone, that would end in a TypeError on stderr.
+            engine.shutdown = _nothing
         self._processes.end()
 
     def _prompt(self, num_objects: int) -> str:
@@ -270,6 +271,10 @@ class PromptRenderer:
         bos = tokenizer.bos_token
         adds_bos = bos and tokenizer("").get("input_ids", [])[:1] == [tokenizer.bos_token_id]
         return rendered.removeprefix(bos) if adds_bos else rendered
+
+
+def _nothing() -> None:
+    """Shut down an engine that is shut down."""
 
 
 def _refusals() -> tuple[type[Exception], ...]:

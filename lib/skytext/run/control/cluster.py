@@ -53,6 +53,9 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         message = " ".join(str(error).split())[:300]
+        if address and "RAY_AUTH_MODE" not in os.environ:
+            # `ray start` wants the token of ~/.ray where there is one; a plain address sends none.
+            message += " (does the cluster want a token? set RAY_AUTH_MODE=token)"
         raise JobError(f"cannot use {where}: {message}") from error
     # Ray prints on stdout what the cluster tells it, the last lines of a lost node's log, too.
     with contextlib.redirect_stdout(sys.stderr):
