@@ -11,8 +11,9 @@ import yaml
 from skytext.config.settings import load_config
 from skytext.errors import CapacityError
 from skytext.run.control import capacity
-from skytext.run.control.autoscaler import NodeType, _types_in
-from skytext.run.control.capacity import Nodes, Offer, Resources, fit_plan, gpus_per_engine
+from skytext.run.control.autoscaler import _nodes_of
+from skytext.run.control.capacity import Offer, fit_plan, gpus_per_engine
+from skytext.run.control.nodes import Nodes, Resources
 
 ROOT = Path(__file__).parents[3]
 HEAD, GPU_NODE = Resources(8, 0), Resources(8, 1)
@@ -134,7 +135,11 @@ def test_nodes_added_by_hand_are_waited_for_as_long_as_was_said(
 
 def test_node_types_are_read_as_ray_up_takes_them() -> None:
     shipped = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
-    assert _types_in(shipped) == (NodeType(8, 0, 1), NodeType(8, 1, 4), NodeType(16, 0, 8))
+    assert _nodes_of(shipped).kinds == (
+        (Resources(8, 0), 1),
+        (Resources(8, 1), 4),
+        (Resources(16, 0), 8),
+    )
 
 
 def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
@@ -143,7 +148,7 @@ def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
     shipped = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
     head = {"NodeID": "0", "Alive": True, "Resources": {"CPU": 8.0}}
     monkeypatch.setattr(capacity.ray, "nodes", lambda: [head])
-    monkeypatch.setattr(capacity, "find_node_types", lambda: _types_in(shipped))
+    monkeypatch.setattr(capacity, "find_addable_nodes", lambda: _nodes_of(shipped))
     monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
     offer = capacity.read_offer()
     assert offer.most.total == Resources(8 + 4 * 8 + 8 * 16, 4)
@@ -152,3 +157,18 @@ def test_the_shipped_cluster_takes_a_plan_for_gpus_though_none_is_up(
         config(caption__model=LLAVA, caption__engine__num_engines=4), offer, said.append
     )
     assert (gpus, len(said)) == (1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "room"),
+    [
+        (Resources(1, 0), 8),
+        (Resources(1, 1), 2),
+        (Resources(4, 0.5), 2),
+        (Resources(0.1, 0.2), 10),  # as floats, 2 // 0.2 is 9
+        (Resources(1, 4), 0),
+    ],
+)
+def test_actors_fit_whole_onto_a_node(one: Resources, room: int) -> None:
+    assert Resources(8, 2).room_for(one) == room
+    assert Nodes(((Resources(8, 2), 3), (HEAD, 1))).room_for(one) == 3 * room + HEAD.room_for(one)

@@ -12,54 +12,11 @@ import ray
 from skytext.config.settings import Config
 from skytext.errors import CapacityError
 from skytext.models.checkpoints import is_fake
-from skytext.run.control.autoscaler import find_node_types
+from skytext.run.control.autoscaler import find_addable_nodes
+from skytext.run.control.nodes import Nodes, Resources
 from skytext.run.pool_sizes import PoolSizes, pool_sizes
 
 _LOOK_EVERY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a node or a cluster offers, or a plan asks for."""
-
-    num_cpus: float
-    num_gpus: float
-
-    def fits(self, other: Resources) -> bool:
-        """Return whether ``other`` offers at least as much."""
-        return self.num_cpus <= other.num_cpus and self.num_gpus <= other.num_gpus
-
-    def times(self, one: Resources) -> int:
-        """Return how many times ``one`` fits into this."""
-        rooms = [self.num_cpus // one.num_cpus] if one.num_cpus else []
-        rooms += [self.num_gpus // one.num_gpus] if one.num_gpus else []
-        return int(min(rooms, default=1))
-
-    def __str__(self) -> str:
-        return f"{self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs"
-
-
-@dataclass(frozen=True, slots=True)
-class Nodes:
-    """Some nodes.
-
-    Attributes:
-        counted: what one node of each kind offers, and how many there are.
-    """
-
-    counted: tuple[tuple[Resources, float], ...]
-
-    @property
-    def total(self) -> Resources:
-        """What all of them offer together."""
-        return Resources(
-            sum(node.num_cpus * count for node, count in self.counted),
-            sum(node.num_gpus * count for node, count in self.counted),
-        )
-
-    def room_for(self, one: Resources) -> float:
-        """Return how many actors fit, each as a whole on one node."""
-        return sum(count * node.times(one) for node, count in self.counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +37,12 @@ class Offer:
 
 def read_offer() -> Offer:
     """Ask the cluster that this process is connected to, and its autoscaler."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    live = Nodes(
-        tuple(
-            (Resources(float(node.get("CPU", 0)), float(node.get("GPU", 0))), 1) for node in alive
-        )
-    )
-    types = find_node_types()
-    if not types:
-        return Offer(live, live, has_limits=types is None)
-    most = Nodes(tuple((Resources(kind.num_cpus, kind.num_gpus), kind.max_nodes) for kind in types))
-    return Offer(live, most)
+    live = Nodes(tuple((Resources.of(n["Resources"]), 1) for n in ray.nodes() if n["Alive"]))
+    addable = find_addable_nodes()
+    if addable is None:
+        return Offer(live, live)
+    has_limits = bool(addable.kinds)
+    return Offer(live, addable if has_limits else live, has_limits)
 
 
 def gpus_per_engine(config: Config, offer: Offer) -> float:

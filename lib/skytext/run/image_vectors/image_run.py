@@ -18,12 +18,13 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from skytext.errors import IncompleteRunError, InterruptedRunError
-from skytext.run.control.capacity import Offer, Resources, check_asked, read_offer
+from skytext.run.control.capacity import Offer, check_asked, read_offer
 from skytext.run.control.cluster import ray_cluster
 from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
 from skytext.run.control.committer import record_run_remotely
 from skytext.run.control.drain_notice import watch_node
 from skytext.run.control.interruption import Stopping, watch
+from skytext.run.control.nodes import Resources
 from skytext.run.control.shared_paths import check_paths
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.image_vectors.commit_vectors import (
