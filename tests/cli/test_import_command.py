@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from skytext.models.fakes.embedders import FakeEmbedder
+from skytext.models.text_embedder import Embeddings
 from skytext.run import import_captions as importing
 from skytext.table.commits.claim import hold
 from skytext.table.commits.stage_rows import staged_unit_ids
@@ -192,3 +196,22 @@ def test_a_table_of_another_model_is_refused(
     assert called.status == 2
     assert "fake" in called.err
     assert ImagesTable.open(location(shared_table)).num_rows() == 7
+
+
+def test_a_model_that_gives_no_finite_vector_ends_the_import(
+    skytext: Skytext, descriptions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = FakeEmbedder.embed_documents
+
+    def broken(self: FakeEmbedder, texts: Sequence[str]) -> Embeddings:
+        found = real(self, texts)
+        vectors = found.vectors.copy()
+        vectors[-1] = np.inf
+        return Embeddings(vectors, found.truncated)
+
+    monkeypatch.setattr(FakeEmbedder, "embed_documents", broken)
+    words = ("--table", tmp_path / "table", "--embedding-model", "fake")
+    called = skytext("import", descriptions, *words)
+    assert called.status != 0
+    assert "the model 'fake' gave no finite vector for '" in called.err
+    assert ImagesTable.find(location(tmp_path / "table")) is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from skytext.config.embedding import EmbedConfig
 from skytext.models.checkpoints import embed_model
 from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.models.fingerprints import embedding_fingerprint
+from skytext.models.text_embedder import Embeddings
 from skytext.run.stages.caption_images import ENGINE_COLUMN
 from skytext.run.units import pack, unpack
 from skytext.table.schema import embedded
@@ -92,3 +94,45 @@ def test_what_the_token_limit_cuts_off_is_counted() -> None:
     batch = pack(HEAD, pa.Table.from_pylist(rows, schema=samples.schema))
     counts = [row["num_truncated_variants"] for row in rows_of(embedder()(batch))]
     assert counts == [0, 2, 0]
+
+
+class Broken:
+    """The fake embedder, but for texts with a word: of these it gives no numbers."""
+
+    def __init__(self, word: str) -> None:
+        self.inner = FakeEmbedder()
+        self.info, self.dim = self.inner.info, self.inner.dim
+        self.word = word
+        self.num_embedded = 0
+
+    def embed_documents(self, texts: Sequence[str]) -> Embeddings:
+        found = self.inner.embed_documents(texts)
+        self.num_embedded += len(texts)
+        broken = np.array([self.word in text for text in texts])
+        return Embeddings(np.where(broken[:, None], np.nan, found.vectors), found.truncated)
+
+
+def test_an_image_with_a_vector_that_is_not_finite_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, samples = unpack(caption(unit(good(3))))
+    rows: list[dict[str, Any]] = samples.to_pylist()
+    num_variants = sum(row["num_variants"] for row in rows)
+    rows[1]["captions"][2]["caption"] = "zzz"
+    batch = pack(HEAD, pa.Table.from_pylist(rows, schema=samples.schema))
+    undisturbed = rows_of(embedder()(batch))
+    model = Broken("zzz")
+    monkeypatch.setattr("skytext.run.stages.embed_text.make_embedder", lambda *_: model)
+    _, embedded_samples = unpack(embedder()(batch))
+    assert embedded_samples.schema.equals(embedded(16))
+    found = embedded_samples.to_pylist()
+    assert [row["status"] for row in found] == ["ok", "failed", "ok"]
+    failed = found[1]
+    assert (failed["failure"]["stage"], failed["failure"]["reason"]) == (
+        "embed",
+        "embedding_failed",
+    )
+    gone = ("captions", "text", "num_variants", "vectors", "num_truncated_variants")
+    assert [failed[name] for name in gone] == [None] * len(gone)
+    assert [found[0], found[2]] == [undisturbed[0], undisturbed[2]]
+    assert model.num_embedded == num_variants

@@ -23,7 +23,7 @@ from skytext.errors import Reason, SampleError, Stage
 from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
-from skytext.models.text_embedder import Embedder
+from skytext.models.text_embedder import Embedder, Embeddings
 from skytext.run.stages.read_shards import failure_row
 from skytext.run.units import UnitHead, pack, unpack
 from skytext.table.schema import STATUS_FAILED, embedded
@@ -67,8 +67,11 @@ class EmbedUnits:
         texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
         embeddings = embedder.embed_documents(texts)
         if not embeddings.finite.all():
-            samples = _without_captions(samples, _by_image(~embeddings.finite, captions))
-            return self._embed(embedder, head, samples)
+            lost = [bool(count) for count in _by_image(~embeddings.finite, captions)]
+            samples = _without_captions(samples, lost)
+            kept = ~np.repeat(lost, [len(variants or ()) for variants in captions])
+            embeddings = Embeddings(embeddings.vectors[kept], embeddings.truncated[kept])
+            captions = samples.column("captions").to_pylist()
         columns = {name: samples.column(name) for name in samples.column_names}
         columns["vectors"] = _vector_lists(embeddings.vectors, captions, embedder.dim)
         columns["num_truncated_variants"] = pa.array(
@@ -107,8 +110,8 @@ def _by_image(truncated: NDArray[np.bool_], captions: list[Any]) -> list[int | N
     return counts
 
 
-def _without_captions(samples: pa.Table, num_lost: list[int | None]) -> pa.Table:
-    """Return the rows with those that lost a vector failed; their captions cannot be searched."""
+def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
+    """Return the rows, those that lost a vector as failed ones; their captions cannot be found."""
     failure = failure_row(
         SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model gave no finite vector")
     )
@@ -117,8 +120,8 @@ def _without_captions(samples: pa.Table, num_lost: list[int | None]) -> pa.Table
         "failure": failure,
     }
     rows = [
-        row | no_captions if lost else row
-        for row, lost in zip(samples.to_pylist(), num_lost, strict=True)
+        row | no_captions if is_lost else row
+        for row, is_lost in zip(samples.to_pylist(), lost, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=samples.schema)
 
