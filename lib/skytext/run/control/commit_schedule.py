@@ -11,6 +11,7 @@ from typing import TypeVar
 from skytext.errors import InterruptedRunError, JobError
 from skytext.run.control.interruption import Stopping
 from skytext.run.control.stop_flag import StopFlag
+from skytext.run.control.watcher import watching
 
 Record = TypeVar("Record")
 
@@ -65,31 +66,28 @@ class Pending:
 
     @contextlib.contextmanager
     def committing_in_time(self, on_error: Callable[[BaseException], None]) -> Iterator[None]:
-        """Commit while the block runs whenever the interval is over, in a thread of its own.
+        """Run a thread that commits each time the interval is over, until the block ends.
 
         Args:
             on_error: is given what a commit raised, in that thread; no other commit follows.
         """
-        ended = threading.Event()
 
-        def watch_clock() -> None:
-            while not ended.wait(max(self._seconds_left(), _SHORTEST_WAIT_S)):
-                try:
-                    with self._lock:
-                        if not ended.is_set() and self._seconds_left() <= 0:
-                            self.commit()
-                # Handed to the run, which ends with it: see `Stopping.fail`.
-                except BaseException as error:  # noqa: BLE001
-                    on_error(error)
-                    return
+        def commit_if_due(ended: threading.Event) -> bool:
+            try:
+                with self._lock:
+                    if not ended.is_set() and self._seconds_left() <= 0:
+                        self.commit()
+            # The thread hands every error to the run, which ends with it: see `Stopping.fail`.
+            except BaseException as error:  # noqa: BLE001
+                on_error(error)
+                return False
+            return True
 
-        thread = threading.Thread(target=watch_clock, name="skytext-commit", daemon=True)
-        thread.start()
-        try:
+        def wait_s() -> float:
+            return max(self._seconds_left(), _SHORTEST_WAIT_S)
+
+        with watching("skytext-commit", wait_s, commit_if_due):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def _seconds_left(self) -> float:
         return self._last_commit + self._commit_interval_s - time.monotonic()

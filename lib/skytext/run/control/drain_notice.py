@@ -14,6 +14,8 @@ from contextlib import contextmanager
 import ray
 from ray._private import state as ray_state
 
+from skytext.run.control.watcher import watching
+
 _LOOK_EVERY_S = 2.0
 
 
@@ -26,23 +28,17 @@ def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
             no time is named.
     """
     node_id = str(ray.get_runtime_context().get_node_id())
-    ended = threading.Event()
 
-    def look() -> None:
-        while not ended.wait(_LOOK_EVERY_S):
-            # Private, and the same that Ray Data and Ray Serve look at: there is no public one.
-            draining = ray_state.state.get_draining_nodes()
-            if node_id in draining:
-                on_notice(seconds_left(draining[node_id]))
-                return
+    def look(_: threading.Event) -> bool:
+        # Private, and the same that Ray Data and Ray Serve look at: there is no public one.
+        draining = ray_state.state.get_draining_nodes()
+        if node_id not in draining:
+            return True
+        on_notice(seconds_left(draining[node_id]))
+        return False
 
-    thread = threading.Thread(target=look, name="skytext-drain", daemon=True)
-    thread.start()
-    try:
+    with watching("skytext-drain", lambda: _LOOK_EVERY_S, look):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def seconds_left(deadline_ms: int) -> float | None:

@@ -137,6 +137,8 @@ class CaptionUnits:
         """
         if await self._is_stopping():
             raise _StoppedError
+        if self._engine.was_started:
+            return await self._engine.start()
         start = asyncio.ensure_future(self._engine.start())
         while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
             if await self._is_stopping():
