@@ -6,6 +6,7 @@ import gzip
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -67,3 +68,12 @@ def write_archive(root: Path, shards: Mapping[str, Sequence[Entry] | bytes]) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else make_tar(content))
     return root
+
+
+def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
+    """Make a bucket, put the files of a folder into it, and return their common address."""
+    s3.create_bucket(Bucket=bucket)
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            s3.upload_file(str(file), bucket, f"{prefix}/{file.relative_to(folder)}")
+    return f"s3://{bucket}/{prefix}"

@@ -10,11 +10,11 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import pytest
 from ray.cluster_utils import Cluster
 
 _NODE: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 100 * 2**20}
@@ -89,18 +89,13 @@ class Nodes:
 
 
 @contextmanager
-def start_cluster(num_workers: int = 2) -> Iterator[Nodes]:
-    """Run a cluster for the time of the block."""
-    nodes = Nodes(num_workers)
-    try:
-        yield nodes
-    finally:
-        nodes.shutdown()
-
-
-def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
-    """Put the files of a folder on S3; return the address of what they lie under."""
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            s3.upload_file(str(file), bucket, f"{prefix}/{file.relative_to(folder)}")
-    return f"s3://{bucket}/{prefix}"
+def start_cluster(environment: Mapping[str, str]) -> Iterator[Nodes]:
+    """Run a cluster for the time of the block; its processes inherit these variables."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        nodes = Nodes()
+        try:
+            yield nodes
+        finally:
+            nodes.shutdown()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.archive.formats.tars import Entry
-from tests.archives import bad_images, images, write_archive
+from tests.archives import bad_images, images, upload, write_archive
 from tests.proof.kill_matrix import (
     Scene,
     Tally,
@@ -39,13 +39,6 @@ def archive(folder: Path) -> Path:
         for i in range(NUM_SHARDS)
     }
     return write_archive(folder / "aerial", shards)
-
-
-def upload(root: Path, s3: Any, bucket: str) -> str:
-    s3.create_bucket(Bucket=bucket)
-    for path in sorted(root.rglob("*.tar")):
-        s3.upload_file(str(path), bucket, f"aerial/{path.relative_to(root)}")
-    return f"s3://{bucket}/aerial"
 
 
 def kill_and_compare(
@@ -84,7 +77,7 @@ def test_whatever_dies_on_a_disk(tmp_path: Path) -> None:
 @pytest.mark.proof
 @pytest.mark.timeout(7200)
 def test_whatever_dies_in_a_store(tmp_path: Path, s3: Any) -> None:
-    source = upload(archive(tmp_path), s3, "archive")
+    source = upload(s3, archive(tmp_path), "archive", "aerial")
     s3.create_bucket(Bucket="tables")
     scene = make_scene(tmp_path, source, FAKES, "s3://tables/whole", whole_rows=True)
     tallies = kill_and_compare(scene, "s3://tables", "s3", NUM_KILLS - NUM_KILLS // 2, seed=2)

@@ -1,4 +1,4 @@
-"""Worker nodes killed at random moments: each run ends by itself, and exactly right."""
+"""Worker nodes are killed at random. Each run finishes without help, with the right table."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from skytext.demo.shards import write_shards
-from tests.archives import images, write_archive
-from tests.cluster import Nodes, start_cluster, upload
+from tests.archives import images, upload, write_archive
+from tests.cluster import Nodes, start_cluster
 from tests.proof.commands import Command, command
 from tests.proof.kill_matrix import make_scene, rows_of
 
@@ -30,11 +30,8 @@ FAKES += ["--set", "job.commit_interval_s=5"]
 
 @pytest.fixture
 def nodes(s3_settings: dict[str, str]) -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3_settings.items():
-            patch.setenv(name, value)
-        with start_cluster() as nodes:
-            yield nodes
+    with start_cluster(s3_settings) as nodes:
+        yield nodes
 
 
 def watch(
@@ -67,7 +64,6 @@ def watch(
 @pytest.mark.timeout(3600 * 3)
 def test_ten_kills_a_run_end_exactly_right(nodes: Nodes, s3: Any, tmp_path: Path) -> None:
     shards = {f"{i:02d}.tar": images(1000 * i, IMAGES_PER_SHARD) for i in range(NUM_SHARDS)}
-    s3.create_bucket(Bucket="nodes")
     source = upload(s3, Path(write_archive(tmp_path / "aerial", shards)), "nodes", "aerial")
     options = [*FAKES, "--ray-address", nodes.address]
     scene = make_scene(tmp_path, source, options, "s3://nodes/whole", whole_rows=True)
@@ -98,7 +94,6 @@ def test_ten_kills_a_run_end_exactly_right(nodes: Nodes, s3: Any, tmp_path: Path
 @pytest.mark.timeout(3600)
 def test_nodes_with_real_engines_are_lost(nodes: Nodes, s3: Any, tmp_path: Path) -> None:
     write_shards(tmp_path / "scenes", num_images=160, images_per_shard=40, seed=1)
-    s3.create_bucket(Bucket="nodes")
     source = upload(s3, tmp_path / "scenes", "nodes", "scenes")
     table, luck = "s3://nodes/real", random.Random(0)
     words = ["caption", source, "--table", table, "--num-engines", "2", "--json"]

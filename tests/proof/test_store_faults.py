@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.archives import upload
 from tests.faulty_proxy import Faults, faulty_proxy
 from tests.proof.kill_matrix import make_scene, rows_of, run_to_its_end
-from tests.proof.test_kill_matrix import FAKES, archive, upload
+from tests.proof.test_kill_matrix import FAKES, archive
 
 # Every eighth request of any kind meets one.
 FAULTS = Faults(
@@ -29,7 +30,7 @@ FAULTS = Faults(
 def test_a_stumbling_store_changes_nothing(
     tmp_path: Path, s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = upload(archive(tmp_path), s3, "stumbling-archive")
+    source = upload(s3, archive(tmp_path), "stumbling-archive", "aerial")
     s3.create_bucket(Bucket="stumbling-tables")
     # As a user has it: the everyday tests forbid the client its retries.
     monkeypatch.delenv("AWS_MAX_ATTEMPTS")

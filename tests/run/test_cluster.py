@@ -14,8 +14,8 @@ import pytest
 
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
-from tests.archives import bad_images, images, write_archive
-from tests.cluster import Nodes, start_cluster, upload
+from tests.archives import bad_images, images, upload, write_archive
+from tests.cluster import Nodes, start_cluster
 from tests.proof.commands import Command, command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -49,18 +49,13 @@ class Place:
 
 @pytest.fixture(scope="session")
 def cluster(s3_settings: dict[str, str]) -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        # What the nodes' processes know of the store.
-        for name, value in s3_settings.items():
-            patch.setenv(name, value)
-        with start_cluster() as nodes:
-            yield nodes
+    with start_cluster(s3_settings) as nodes:
+        yield nodes
 
 
 @pytest.fixture
 def place(cluster: Nodes, s3: Any, tmp_path: Path) -> Place:
     bucket = f"cluster-{tmp_path.name.replace('_', '-').lower()}"[:60].rstrip("-")
-    s3.create_bucket(Bucket=bucket)
     return Place(cluster, s3, tmp_path, bucket)
 
 
