@@ -20,7 +20,7 @@ class EngineConfig(Section):
     """The pool of vLLM engines."""
 
     num_engines: PositiveInt = Field(
-        1, description="Engines, one actor each, that a run starts with."
+        1, description="Engines that a run starts with. Each is one actor."
     )
     max_engines: PositiveInt | None = Field(
         None,

@@ -15,8 +15,6 @@ from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedC
 from skytext.errors import ConfigError, ModelError
 
 # By path, not by import: the demo package stands above the models.
-
-# By path, not by import: the demo package stands above the models.
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
 _WEIGHTS = ("*.safetensors", "*.bin")

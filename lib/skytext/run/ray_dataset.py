@@ -70,8 +70,8 @@ def _decoded(
         compute=TaskPoolStrategy(size=num_readers),
         **ONE_UNIT,
     )
-    # Of the same size, Ray Data fuses the two, and units need not travel between them. Where there
-    # are fewer shards than readers (one large folder), a shard's units are decoded in parallel.
+    # Ray Data fuses two stages of the same size: units do not travel between them. Where there are
+    # fewer shards than readers (one large folder), several tasks decode the units of one shard.
     return units.map_batches(
         _decoder(plan).__call__,
         num_cpus=job.read_cpus,
@@ -168,8 +168,8 @@ def stream_records(dataset: ray.data.Dataset) -> Generator[str, None, None]:
 
 def configure_ray_data() -> None:
     """Make Ray Data treat a row as a block, print nothing, and pass errors on as they are."""
-    # Tasks and actors at the most are what they are called; that fewer are needed is no mistake.
-    warnings.filterwarnings("ignore", message="The m..imum number of concurrent")
+    # Ray warns where a stage gets fewer units than it may have tasks or actors. Small runs do.
+    warnings.filterwarnings("ignore", message="The (min|max)imum number of concurrent")
     context = DataContext.get_current()
     context.target_max_block_size = 1
     context.enable_progress_bars = False

@@ -21,7 +21,7 @@ _DIGESTS = re.compile(r"[0-9a-f]{1,64}(\+[0-9a-f]{1,64})*")
 
 @dataclass(frozen=True, slots=True)
 class FakeOptions:
-    """What a fake engine does wrong, mostly as shares of the images, decided by their pixels.
+    """The failures that a fake engine simulates. The pixels of an image decide whether it fails.
 
     Attributes:
         delay_s: seconds an answer takes.

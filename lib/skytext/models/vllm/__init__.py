@@ -1,1 +1,1 @@
-"""The vLLM engine: start, supervision, and what it says where it cannot start."""
+"""The vLLM engine: its start, its supervision, and its error messages."""

@@ -1,1 +1,1 @@
-"""What steers a run: the cluster, preparation, commits, and an end before the end."""
+"""Control of a run: the cluster, preparation, commits, and interruption."""

@@ -22,8 +22,9 @@ from skytext.errors import ConfigError, JobError, SkytextError
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
 _CONNECT_TIMEOUT_S = 10.0
 KEEP_WORKERS = {"num_workers_soft_limit": 8}
-"""Ray's own setting, by default the number of CPUs. Idle workers beyond it end after a second, and
-the next task starts another: on two CPUs each commit waited a second or two for its process."""
+"""Ray's own setting; its default is the number of CPUs. Ray ends idle workers beyond that number
+after one second, and the next task has to start a new process. On two CPUs every commit waited one
+to two seconds for that."""
 
 
 @contextmanager

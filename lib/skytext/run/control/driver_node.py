@@ -2,8 +2,8 @@
 
 Preparing, committing, merging and counting look at the whole table. They run in a worker process,
 not in the driver: Lance keeps the metadata of every file it opens, and a driver's memory must not
-grow with the table. They run on the driver's node, because a node that is lost with the driver on
-it ends the run anyway, and no other node's loss then touches them.
+grow with the table. They run on the driver's node. The loss of that node ends the run anyway; the
+loss of any other node then does not disturb them.
 
 Every function that is run so may be run again: its worker can die after the work and before the
 answer.

@@ -1,7 +1,7 @@
 """Refuse paths of the driver's machine that other nodes of the cluster do not have.
 
-A folder can be on a file system that all nodes mount, or on one machine alone. The path does not
-tell which, so every node is asked whether it is there.
+Some folders are on a file system that every node mounts. Others are on one machine only. The path
+itself does not show the difference, so every node checks that the path exists.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def index_bytes(num_vectors: int, dim: int, num_bits: int) -> int:
 
 
 def choose_partitions(num_vectors: int) -> int:
-    """Return the number of partitions for this many vectors: half of the square root.
+    """Return the number of IVF partitions: half of the square root of the number of vectors.
 
     1,024 for five million vectors: the same recall from half of the vectors that 512 make a search
     look at, and two thirds of the time that 2,048 take to build (docs/retrieval.md).
