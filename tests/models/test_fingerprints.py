@@ -22,7 +22,6 @@ from skytext.models.checkpoints import (
     ModelIdentity,
     caption_model,
     embed_model,
-    hash_folder,
     is_fake,
 )
 from skytext.models.fingerprints import (
@@ -31,6 +30,7 @@ from skytext.models.fingerprints import (
     prompt_of,
     read_template,
 )
+from skytext.models.folder_hash import hash_folder
 
 HUB_NAME = "llava-hf/llava-1.5-7b-hf"
 

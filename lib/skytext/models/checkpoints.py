@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from skytext.config.captioning import DEMO_MODEL, FAKE_MODEL_PREFIX, CaptionConfig
 from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedConfig
 from skytext.errors import ConfigError, ModelError
+from skytext.models.folder_hash import hash_folder
 
 # By path, not by import: the demo package stands above the models.
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
@@ -256,18 +256,3 @@ def _hub_or_fake(
             "check the name, or name the folder of a downloaded checkpoint"
         ) from error
     return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
-
-
-def hash_folder(path: Path) -> str:
-    """Return the SHA-256 over the names and contents of a folder's files, hexadecimal."""
-    digest = hashlib.sha256()
-    files = (file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
-    for file in sorted(files, key=lambda file: file.relative_to(path).as_posix()):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()
-
-
-def _is_hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)

@@ -19,8 +19,13 @@ from skytext.service.access.authentication import Guard, Keyring
 from skytext.service.access.rate_limits import Drain, Rates, Turns
 from skytext.service.archive_images import Images
 from skytext.service.backend import Backend
-from skytext.service.http.bodies import SCHEMAS, FeatureCollectionModel, HealthModel, ReadyModel
 from skytext.service.http.cors import Cors
+from skytext.service.http.json_bodies import (
+    SCHEMAS,
+    FeatureCollectionModel,
+    HealthModel,
+    ReadyModel,
+)
 from skytext.service.http.middleware import Gate
 from skytext.service.http.routes import make_routes
 from skytext.service.http.web_page import add_page, content_security_policy

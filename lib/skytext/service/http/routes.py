@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 from skytext.config.settings import Config
 from skytext.service.archive_images import Images
 from skytext.service.backend import Backend
-from skytext.service.http.bodies import PromoteBody, PromotionModel, TableModel
 from skytext.service.http.image_routes import add_image_routes
+from skytext.service.http.json_bodies import PromoteBody, PromotionModel, TableModel
 from skytext.service.http.responses import ApiJson
 from skytext.service.http.search_routes import add_search_routes
 from skytext.service.problem_details import problem_responses

@@ -16,7 +16,7 @@ from skytext.geo import geojson
 from skytext.pixels.decode import ImageLimits, inspect_image
 from skytext.search.request import MAX_K, Mode, SearchRequest
 from skytext.service.backend import Backend
-from skytext.service.http.bodies import (
+from skytext.service.http.json_bodies import (
     EXAMPLE_ID,
     IMAGE_ID,
     MAX_CURSOR_CHARS,
@@ -30,7 +30,7 @@ from skytext.service.http.bodies import (
     SearchBody,
     Version,
 )
-from skytext.service.http.bodies import Query as QueryText
+from skytext.service.http.json_bodies import Query as QueryText
 from skytext.service.http.responses import ApiJson, GeoJson
 from skytext.service.problem_details import ProblemError, problem_responses
 from skytext.service.search_query import texts_of
