@@ -11,6 +11,7 @@
   + JobError               the work itself failed, exit status 1
     - TableHeldError       another run holds the table
     - CommitConflictError  another writer changed the table under this run
+    - StoreFaultError      a store did not give what it holds, however often it was asked
     - FailureRateError     too large a part of the images failed
     - InterruptedRunError  a signal asked for the end, exit status 130
     - IncompleteRunError   the run cannot prove that every image became one row
@@ -97,6 +98,10 @@ class TableHeldError(JobError):
 
 class CommitConflictError(JobError):
     """Another writer changed the table under this run."""
+
+
+class StoreFaultError(JobError):
+    """A store did not give what it holds, however often it was asked."""
 
 
 class FailureRateError(JobError):

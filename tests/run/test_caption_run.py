@@ -9,7 +9,6 @@ import logging
 import shutil
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,8 @@ from skytext.run import caption_run as pipeline
 from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.caption_run import run_caption
 from skytext.run.progress import Progress, RunSummary
-from skytext.run.row_counts import TableCounts, count_table
+from skytext.run.proof import Proof, Question, prove
 from skytext.run.stages.write_rows import UnitRecord
-from skytext.run.units import UnitHead
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import IndexReport, build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
@@ -280,7 +278,7 @@ def test_an_index_may_be_built_while_a_run_goes_on(tmp_path: Path) -> None:
 
 
 @ray
-def test_the_table_is_counted_on_a_worker(
+def test_the_table_is_proven_on_a_worker(
     done: tuple[Path, CaptionPlan, RunSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver that read the table would grow with it."""
@@ -289,20 +287,10 @@ def test_the_table_is_counted_on_a_worker(
     def refuse(*_: object) -> None:
         pytest.fail("the driver read the table")
 
-    monkeypatch.setattr(ImagesTable, "counts_by_shard", refuse)
+    monkeypatch.setattr(ImagesTable, "rows_by_shard", refuse)
     monkeypatch.setattr(ImagesTable, "num_stale", refuse)
-    version = summary.table_version
-    counts = count_table(plan.location, version, plan.caption_fingerprint)
-    totals = sum(counts.by_shard.values(), Counter())
-    assert totals == {"ok": NUM_OK, "failed": NUM_FAILED}
-    assert counts.by_shard["aerial", "north/plain.tar"] == {"ok": 9}
-    assert counts.num_stale == 0
-    assert count_table(plan.location, version, "another").num_stale == NUM_OK
-
-
-def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
-    counts = count_table(TableLocation.parse(str(tmp_path / "table")), None, "c")
-    assert counts == TableCounts({}, 0, 0)
+    question = Question(plan.location, summary.table_version, None, "another")
+    assert prove(question, [], []).num_stale == NUM_OK
 
 
 @ray
@@ -315,17 +303,19 @@ def test_a_run_that_lost_rows_says_so(
     table, _, first = done
     shutil.copytree(table, tmp_path / "table")
 
-    def lose_and_count(where: TableLocation, _: int | None, *more: Any) -> TableCounts:
+    def lose_and_prove(question: Question, *more: Any) -> Proof:
+        where = question.location
         ImagesTable.open(where).dataset.delete("member IN ('0003.jpg', '0012.jpg')")
-        return count_table(where, ImagesTable.open(where).version, *more)
+        version = ImagesTable.open(where).version
+        return prove(dataclasses.replace(question, version=version), *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("skytext.run.caption_run.count_table", lose_and_count)
+        patch.setattr("skytext.run.caption_run.prove", lose_and_prove)
         with pytest.raises(IncompleteRunError) as caught:
             caption(archive, tmp_path / "table")
-    assert "2 of 6 shards do not have one row for every image" in str(caught.value)
-    assert "north/plain.tar (9 expected, 8 found)" in str(caught.value)
-    assert "mixed.tar (11 expected, 10 found)" in str(caught.value)
+    assert "2 of 6 shards are not proven complete" in str(caught.value)
+    assert "north/plain.tar: 9 rows at the start, 8 now" in str(caught.value)
+    assert "mixed.tar: 11 rows at the start, 10 now" in str(caught.value)
     assert "\n" not in str(caught.value)
     # Nothing was done, so no run is recorded; and the next one makes up for what was lost.
     assert len(last_runs(TableLocation.parse(str(tmp_path / "table")), 9)) == 1
@@ -333,19 +323,6 @@ def test_a_run_that_lost_rows_says_so(
     assert summary.num_captioned == 2
     assert summary.num_listed == first.num_listed
     check_one_row_an_image(tmp_path / "table", summary)
-
-
-def test_a_row_too_many_is_no_proof(tmp_path: Path) -> None:
-    progress = Progress(100)
-    progress.add(UnitRecord(UnitHead("u", "aerial", "a.tar", 3, 0, 100, 1, 0), None, num_ok=3))
-    shard = ("aerial", "a.tar")
-    assert pipeline._prove(TableCounts({shard: Counter(ok=4)}), progress) == {"ok": 3, "failed": 0}
-    for found in (Counter(ok=5), Counter(ok=3), Counter()):
-        with pytest.raises(IncompleteRunError, match=rf"4 expected, {found.total()} found"):
-            pipeline._prove(TableCounts({shard: found}), progress)
-    # Another archive's rows under the same name count for nothing.
-    with pytest.raises(IncompleteRunError, match="4 expected, 0 found"):
-        pipeline._prove(TableCounts({("orbital", "a.tar"): Counter(ok=4)}), progress)
 
 
 @ray

@@ -42,8 +42,8 @@ def test_a_unit_gives_back_what_was_packed() -> None:
     assert again.to_pylist() == samples.to_pylist()
 
 
-def test_a_unit_says_which_rows_are_to_go() -> None:
-    head = dataclasses.replace(HEAD, removes=("a" * 32, "b" * 32))
+def test_a_unit_says_which_rows_are_to_go_and_what_was_not_read() -> None:
+    head = dataclasses.replace(HEAD, fault="x", removes=("a" * 32, "b" * 32))
     assert unpack(pack(head, SAMPLE.empty_table()))[0] == head
 
 
@@ -79,7 +79,7 @@ def test_samples_in_several_chunks_become_one_unit() -> None:
 
 
 def test_a_unit_cut_out_of_many_holds_its_own_samples_only() -> None:
-    heads = [UnitHead(f"u{i}", "aerial", "a.tar", i, 0, i, i + 1, i + 2) for i in range(3)]
+    heads = [UnitHead(f"u{i}", "aerial", "a.tar", i, 0, i) for i in range(3)]
     units = [
         pack(head, pa.Table.from_pylist(good(i, 10 * i), schema=SAMPLE))
         for i, head in enumerate(heads)

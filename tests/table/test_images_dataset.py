@@ -102,11 +102,16 @@ def test_rows_are_counted_by_status_reason_and_shard(where: TableLocation) -> No
         (("decode", "empty"), 2),
         (("read", "shard_truncated"), 1),
     ]
-    assert table.counts_by_shard() == {
+    found = table.rows_by_shard()
+    assert {shard: rows.by_status for shard, rows in found.items()} == {
         ("aerial", "a.tar"): Counter(ok=3),
         ("aerial", "b.tar"): Counter(ok=1, failed=3),
         ("other", "b.tar"): Counter(ok=1),
     }
+    for (archive, shard), rows in found.items():
+        condition = f"archive = '{archive}' AND shard = '{shard}'"
+        ids = table.dataset.to_table(["image_id"], filter=condition).column(0).to_pylist()
+        assert rows.ids == (len(ids), sum(int(i[:16], 16) for i in ids) % 2**64)
     assert table.num_stale("c" * 32) == 0
     assert table.num_stale("d" * 32) == 5
     assert table.num_stale("' OR 1=1 --") == 5

@@ -15,12 +15,11 @@ from skytext.archive.shards import (
     image_id,
 )
 from skytext.archive.sidecar import parse_bbox, parse_datetime, parse_sidecar
-from skytext.archive.storage.files import READ_ERRORS, open_stream, read_range
+from skytext.archive.storage.files import read_range
 from skytext.archive.storage.store import ChangedError
 from skytext.archive.suffixes import SHARD_SUFFIXES
 
 __all__ = [
-    "READ_ERRORS",
     "SHARD_SUFFIXES",
     "BBox",
     "ChangedError",
@@ -38,7 +37,6 @@ __all__ = [
     "fetch_row",
     "image_id",
     "list_members",
-    "open_stream",
     "parse_bbox",
     "parse_datetime",
     "parse_sidecar",

@@ -8,14 +8,14 @@ that lies beside a tar of the same name is not a shard: it is the table that pac
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skytext.archive.formats.folder import FolderDigest
 from skytext.archive.formats.parquet import check_columns
 from skytext.archive.shards import ReadOptions, Shard
-from skytext.archive.storage.addresses import Location, StoredFile
+from skytext.archive.storage.addresses import Location
 from skytext.archive.storage.files import Listing, list_files
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SHARD_SUFFIXES, SIDECAR_SUFFIXES
 from skytext.errors import SourceError
@@ -100,37 +100,15 @@ def discover(
     return list(survey(sources, archive=archive, options=options).shards)
 
 
-@dataclass
-class _Folder:
-    """The image files directly in one folder, and their sidecars, summed up while listed."""
-
-    size_bytes: int = 0
-    num_images: int = 0
-    digest: int = 0
-
-    def add(self, name: str, file: StoredFile) -> None:
-        """Add a file; the order in which files are added makes no difference."""
-        if name.lower().endswith(_IMAGE_SUFFIXES):
-            self.num_images += 1
-            self.size_bytes += file.size_bytes
-        said = f"{name}\0{file.size_bytes}\0{file.etag}".encode("utf-8", "surrogateescape")
-        self.digest += int.from_bytes(hashlib.sha256(said).digest(), "big")
-
-    @property
-    def etag(self) -> str:
-        """A digest of the names, sizes and etags: changes when any of them does."""
-        return f"{self.digest % (1 << 256):064x}"[:32]
-
-
 def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[list[Shard], bool]:
     """Return a source's shards, and whether it is a folder with all that is in it."""
-    listing = list_files(source, _SUFFIXES)
+    listing = list_files(source, _SUFFIXES, retry_s=options.retry_s)
     name = archive or _printable(listing.root.name)
     if not name:
         raise SourceError(f"{source!r} has no name that could be the archive's: give --archive")
     shards: list[Shard] = []
     compressed: list[str] = []
-    folders: dict[str, _Folder] = {}
+    folders: dict[str, FolderDigest] = {}
     for path, file in listing:
         lower = path.lower()
         if lower.endswith(_COMPRESSED_SUFFIXES):
@@ -140,7 +118,7 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
         else:
             folder, _, base = path.rpartition("/")
             if "__MACOSX" not in folder.split("/"):
-                folders.setdefault(folder, _Folder()).add(base, file)
+                folders.setdefault(folder, FolderDigest()).add(base, file)
     if compressed:
         raise _compressed_error(source, sorted(compressed))
     shards = _without_twins(shards)
@@ -157,14 +135,14 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
     return shards, listing.kind == "folder"
 
 
-def _folder_shard(archive: str, root: Location, path: str, folder: _Folder) -> Shard:
+def _folder_shard(archive: str, root: Location, path: str, folder: FolderDigest) -> Shard:
     joined = f"{root.path.rstrip('/')}/{path}" if path else root.path
     location = Location(root.scheme, root.bucket, joined if root.path else path)
     return Shard(
         archive,
         f"{location.uri.removesuffix('/')}/",
         f"{_printable(path) or '.'}/",
-        folder.size_bytes,
+        folder.num_bytes,
         folder.etag,
     )
 
@@ -186,7 +164,7 @@ def _check_parquet(source: str, shards: list[Shard], options: ReadOptions) -> No
         check_columns(source, first, options, alone=len(files) == len(shards))
 
 
-def _nothing_error(source: str, listing: Listing, folders: dict[str, _Folder]) -> SourceError:
+def _nothing_error(source: str, listing: Listing, folders: dict[str, FolderDigest]) -> SourceError:
     formats = ", ".join((*SHARD_SUFFIXES, *_IMAGE_SUFFIXES))
     if listing.kind == "file":
         return SourceError(f"{source!r} is of an unknown format: shards are {formats} files")

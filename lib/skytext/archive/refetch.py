@@ -11,12 +11,11 @@ from typing import Any
 
 from skytext.archive.formats.parquet import fetch_cells
 from skytext.archive.shards import ReadOptions
-from skytext.archive.storage.files import READ_ERRORS, read_range
-from skytext.archive.storage.s3 import s3_changed
+from skytext.archive.storage.files import read_range
 from skytext.archive.storage.store import ChangedError
 from skytext.errors import SourceError
 
-_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
+_ERRORS: tuple[type[Exception], ...] = (OSError, SourceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +72,13 @@ def fetch_image(
 
     Raises:
         ChangedError: the shard is gone, or changed since ``etag``.
-        OSError: refused, damaged, or an image with no place of its own (a sparse member of a tar,
-            a failed row).
-        BotoCoreError: the store cannot be reached; see `READ_ERRORS`.
-        ClientError: the store refuses.
+        OSError: refused, unavailable, damaged, or an image with no place of its own (a sparse
+            member of a tar, a failed row).
         SourceError: the uri's scheme is not supported.
     """
     place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
     [found] = fetch_images([place], options=options, num_threads=1)
-    if isinstance(found, Exception) and (isinstance(found, FileNotFoundError) or s3_changed(found)):
+    if isinstance(found, (FileNotFoundError, ChangedError)):
         raise ChangedError(f"{uri} is gone, or changed since it was read: run again") from found
     if isinstance(found, Exception):
         raise found
@@ -129,7 +126,7 @@ def fetch_images(
             if is_cell:
                 yield from _cells(list(run), options)
             else:
-                yield from _ranges(pool, run, 2 * num_threads)
+                yield from _ranges(pool, run, 2 * num_threads, options)
 
 
 def _run_of(place: Place) -> tuple[bool, str, int | None]:
@@ -158,21 +155,31 @@ def _cells(places: list[Place], options: ReadOptions | None) -> Iterator[bytes |
 
 
 def _ranges(
-    pool: ThreadPoolExecutor, places: Iterable[Place], num_ahead: int
+    pool: ThreadPoolExecutor,
+    places: Iterable[Place],
+    num_ahead: int,
+    options: ReadOptions | None,
 ) -> Iterator[bytes | Exception]:
+    retry_s = (options or ReadOptions()).retry_s
     waiting: deque[Future[bytes | Exception]] = deque()
     for place in places:
-        waiting.append(pool.submit(_range, place))
+        waiting.append(pool.submit(_range, place, retry_s))
         if len(waiting) >= num_ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _range(place: Place) -> bytes | Exception:
+def _range(place: Place, retry_s: float) -> bytes | Exception:
     if place.byte_offset is None or place.byte_length is None:
         return OSError(f"{place.uri} is not stored in one piece: read its shard instead")
     try:
-        return read_range(place.shard_uri, place.byte_offset, place.byte_length, etag=place.etag)
+        return read_range(
+            place.shard_uri,
+            place.byte_offset,
+            place.byte_length,
+            etag=place.etag,
+            retry_s=retry_s,
+        )
     except _ERRORS as error:
         return error

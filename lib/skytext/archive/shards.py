@@ -26,6 +26,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from skytext.archive.storage.store import DEFAULT_RETRY_S
 from skytext.errors import SampleError
 
 BBox = tuple[float, float, float, float]
@@ -56,9 +57,11 @@ class ReadOptions:
     Attributes:
         image_column: the Parquet column that holds the images; None: the one that looks like it,
             see :mod:`skytext.archive.formats.parquet_columns`.
+        retry_s: for how long a request that the store does not answer is repeated.
     """
 
     image_column: str | None = None
+    retry_s: float = DEFAULT_RETRY_S
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,10 @@ class Sample(Metadata):
         byte_length: how many bytes they are; None where ``byte_offset`` is.
         row_group: of a Parquet row: its row group, from 0; else None.
         row: of a Parquet row: its number in the row group, from 0; else None.
-        data: the encoded image; None exactly where ``failure`` is set.
-        failure: why the image could not be read.
+        data: the encoded image; None where ``failure`` or ``fault`` is set, or where the caller
+            knows the image already.
+        failure: why the bytes, which were all read, are no image.
+        fault: why the store did not give the bytes. Nothing is known of the image then.
     """
 
     image_id: str = field(kw_only=True)
@@ -136,6 +141,7 @@ class Sample(Metadata):
     row: int | None = field(kw_only=True, default=None)
     data: bytes | None = field(kw_only=True, repr=False)
     failure: SampleError | None = field(kw_only=True, default=None)
+    fault: str | None = field(kw_only=True, default=None)
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,7 @@ class Member:
         said: Metadata,
         data: bytes | None,
         failure: SampleError | None = None,
+        fault: str | None = None,
     ) -> Sample:
         """Return the sample of this member.
 
@@ -194,6 +201,7 @@ class Member:
             said: what the source says of it.
             data: its bytes; left out where there is a failure.
             failure: why it could not be read; the member's own where None.
+            fault: why the store did not give its bytes.
         """
         failure = failure or self.failure
         return Sample(
@@ -210,6 +218,7 @@ class Member:
             row=self.row,
             data=None if failure else data,
             failure=failure,
+            fault=fault,
         )
 
 
@@ -223,6 +232,10 @@ class ShardCounts:
         num_sidecars: sidecars that belong to an image.
         num_ignored: regular files that are neither an image nor the sidecar of one.
         num_skipped: folders, links, devices and file-system debris (``._*``, ``__MACOSX``).
+        num_bytes: bytes of the shard that were read or, in a Parquet file, could be; all of them
+            where the shard was read to its end. Of a folder, the bytes of its images.
+        etag: of what was read: the shard's; of a folder that changed after it was listed, that of
+            the files that were met.
     """
 
     num_ok: int = 0
@@ -230,6 +243,8 @@ class ShardCounts:
     num_sidecars: int = 0
     num_ignored: int = 0
     num_skipped: int = 0
+    num_bytes: int = field(default=0, compare=False)
+    etag: str = field(default="", compare=False)
 
 
 def image_id(archive: str, shard_path: str, member: str, occurrence: int) -> str:

@@ -16,7 +16,7 @@ from skytext.cli.options import (
     TableOption,
     make_config,
 )
-from skytext.errors import ConfigError
+from skytext.errors import ConfigError, StoreFaultError
 
 if TYPE_CHECKING:
     from skytext.run.caption_plan import CaptionPlan
@@ -144,6 +144,23 @@ def run_and_show(plan: CaptionPlan, ray_address: str | None, as_json: bool) -> N
         print_json(summary.to_json())
     else:
         show_summary(plan, summary)
+    check_all_read(summary)
+
+
+def check_all_read(summary: RunSummary) -> None:
+    """End with an error where the store did not give every shard.
+
+    Raises:
+        StoreFaultError: it did not.
+    """
+    from skytext.cli.output import plural
+
+    if summary.num_unread:
+        shards = "; ".join(f"{shard}: {why}" for shard, why in list(summary.unread.items())[:3])
+        raise StoreFaultError(
+            f"{plural(summary.num_unread, 'shard')} not read to the end, the images are not all in "
+            f"the table ({shards}): run the same command again"
+        )
 
 
 def announce(plan: CaptionPlan) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from skytext.config.section import Section
 
@@ -13,4 +13,9 @@ class SourcesConfig(Section):
     image_column: str | None = Field(
         None,
         description="Parquet column that holds the images; null: the one that looks like it.",
+    )
+    retry_s: NonNegativeFloat = Field(
+        120.0,
+        description="For how long a request that the store does not answer is repeated; after "
+        "that the shard stays unread, and the next run reads it.",
     )

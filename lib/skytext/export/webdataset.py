@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from skytext.archive.refetch import fetch_row
-from skytext.archive.storage.files import READ_ERRORS
 from skytext.archive.storage.prefetch import prefetch
 from skytext.errors import JobError, SourceError
 from skytext.export.image_json import COLUMNS, described, rows, to_line
@@ -19,7 +18,6 @@ _PLACE = ("byte_offset", "byte_length", "row_group", "row", "shard_etag")
 _FETCHED_AT_ONCE = 8
 _AHEAD_BYTES = 64 * 2**20
 _NO_SUFFIX = "img"
-_FETCH_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
 
 Row = dict[str, Any]
 
@@ -81,7 +79,7 @@ def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
 def _fetch(row: Row) -> bytes | Exception:
     try:
         return fetch_row(row)
-    except _FETCH_ERRORS as error:
+    except (OSError, SourceError) as error:
         return error
 
 

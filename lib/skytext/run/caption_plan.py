@@ -92,7 +92,7 @@ class CaptionPlan:
     @property
     def reading(self) -> ReadOptions:
         """What a person chose about the way shards are read."""
-        return ReadOptions(image_column=self.config.sources.image_column)
+        return ReadOptions(**self.config.sources.model_dump())
 
     def options(self, *, walk_headers: bool = False) -> PlanOptions:
         """Return what decides which images there is something to do for."""
@@ -147,7 +147,7 @@ def earlier_sources(location: TableLocation) -> list[str]:
 def _plan(
     sources: Sequence[str], location: TableLocation, config: Config, *, retry_failed: bool
 ) -> CaptionPlan:
-    reading = ReadOptions(image_column=config.sources.image_column)
+    reading = ReadOptions(**config.sources.model_dump())
     found = survey(sources, archive=config.archive, options=reading)
     model, prompt, embedder = check_models(config)
     config = _with_template_text(config)

@@ -6,10 +6,15 @@ import contextlib
 import datetime as dt
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 
-from skytext.errors import FailureRateError, IncompleteRunError, InterruptedRunError
+from skytext.archive import Shard
+from skytext.errors import (
+    FailureRateError,
+    IncompleteRunError,
+    InterruptedRunError,
+    StoreFaultError,
+)
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.capacity import fit_plan, read_offer
 from skytext.run.control.cluster import ray_cluster
@@ -22,12 +27,15 @@ from skytext.run.control.shared_paths import check_paths
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
+from skytext.run.proof import Question, ShardMet, prove
 from skytext.run.ray_dataset import build_dataset, stream
-from skytext.run.row_counts import TableCounts, count_table
 from skytext.run.run_record import ended_record, installed_versions
 from skytext.run.stages.write_rows import UnitRecord
 from skytext.table.commits.claim import Claim, hold
+from skytext.table.id_sums import IdSum
 from skytext.table.runs_dataset import RunRecord
+
+_MIN_UNREAD = 8
 
 
 def run_caption(
@@ -37,7 +45,9 @@ def run_caption(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
-    """Do what a plan has to do, and prove from the table that every image has one row.
+    """Do what a plan has to do, and prove that every image has one row.
+
+    Shards that the store did not give are reported in the summary; the next run reads them.
 
     Args:
         plan: from `plan_caption` or `plan_retry`.
@@ -51,7 +61,8 @@ def run_caption(
         JobError: the work failed; what was committed stays, a re-run goes on from there.
         FailureRateError: too large a part of the images failed.
         InterruptedRunError: a signal asked for the end; what was done is committed.
-        IncompleteRunError: the table does not hold one row for every image met.
+        StoreFaultError: the store gave none of many shards in a row.
+        IncompleteRunError: the evidence does not show one row for every image.
     """
     job, run = plan.config.job, _run_record(plan, uuid.uuid4().hex)
     with (
@@ -80,11 +91,11 @@ def _run(
     progress.prepare_s = time.monotonic() - started
     progress.num_adopted = prepared.adoption.num_adopted
     progress.num_gone_with_shard = prepared.num_gone_with_shard
-    must_read = _count_unread(plan, prepared, progress)
+    must_read = _count_settled(plan, prepared, progress)
     committer = RemoteCommitter(claim, plan.identity, prepared.version)
     if must_read:
         dataset = build_dataset(plan, prepared, run.run_id, *pools)
-        units = _Units(plan, committer, progress, stopping, on_progress)
+        units = _Units(plan, pools[0].num_readers, committer, progress, stopping, on_progress)
         stop = StopFlag(plan.location, run.run_id)
         try:
             with contextlib.closing(stream(dataset)) as records:
@@ -93,30 +104,29 @@ def _run(
                 )
             check_not_stopped(stopping, f"{progress.num_committed:,} images")
             on_progress(progress)
-        except (InterruptedRunError, FailureRateError) as error:
+        except (InterruptedRunError, FailureRateError, StoreFaultError) as error:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
             summary = _summary_so_far(run, progress, committer, started)
             ended = ended_record(run, state, summary)
             record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
             raise
     proving = time.monotonic()
-    counts = count_table(plan.location, committer.version, plan.caption_fingerprint)
-    totals = _prove(counts, progress)
+    num_stale = _prove(plan, prepared, committer.version, progress)
     progress.finish_s += time.monotonic() - proving
     duration_s = time.monotonic() - started
-    version, num_stale = committer.version, counts.num_stale
-    summary = summarise(run.run_id, progress, totals, num_stale, version, duration_s)
+    summary = summarise(run.run_id, progress, num_stale, committer.version, duration_s)
     if must_read or progress.num_adopted:
-        record_run_remotely(plan.location, ended_record(run, "done", summary))
+        state = "incomplete" if summary.num_unread else "done"
+        record_run_remotely(plan.location, ended_record(run, state, summary))
     return summary
 
 
-def _count_unread(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> bool:
+def _count_settled(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> bool:
     """Count the shards in which there is nothing to do; return whether there are others."""
     for shard in prepared.shards:
         # A retry is about the images that failed; the others are no part of it.
         if not shard.must_read and not plan.retry_failed:
-            progress.add_unread(shard)
+            progress.add_settled(shard)
     return any(shard.must_read for shard in prepared.shards)
 
 
@@ -126,12 +136,14 @@ class _Units:
     def __init__(
         self,
         plan: CaptionPlan,
+        num_readers: int,
         committer: RemoteCommitter,
         progress: Progress,
         stopping: Stopping,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._job = plan.config.job
+        self._max_unread = max(_MIN_UNREAD, 2 * num_readers)
         self._committer = committer
         self._progress = progress
         self._stopping = stopping
@@ -143,12 +155,14 @@ class _Units:
 
         Raises:
             FailureRateError: too large a part of the images failed.
+            StoreFaultError: the store gave none of the last shards.
         """
         self._progress.is_stopping = self._stopping.is_asked
         self._progress.add(record)
         is_staged = record.num_rows is not None
         self.pending.add(record.head.unit_id if is_staged else None, record.num_rows or 0)
         self._check_failure_rate()
+        self._check_store()
         self._on_progress(self._progress)
 
     def _commit(self, unit_ids: Sequence[str], num_images: int) -> None:
@@ -157,6 +171,15 @@ class _Units:
         self._committer.commit(unit_ids)
         self._progress.num_committed += num_images
         self._progress.commit_s += time.monotonic() - started
+
+    def _check_store(self) -> None:
+        """End a run whose store gives nothing: every further shard would wait in vain."""
+        if self._progress.num_unread_in_a_row >= self._max_unread:
+            *_, why = self._progress.unread.values()
+            raise StoreFaultError(
+                f"the store did not give the last {self._progress.num_unread_in_a_row} shards: "
+                f"{why}; what was read is committed, run the same command again"
+            )
 
     def _check_failure_rate(self) -> None:
         num_done, job = self._progress.num_done, self._job
@@ -171,28 +194,41 @@ class _Units:
             )
 
 
-def _prove(table: TableCounts, progress: Progress) -> Counter[str]:
-    """Compare what was listed with what the table holds, shard by shard.
+def _prove(plan: CaptionPlan, prepared: Prepared, version: int | None, progress: Progress) -> int:
+    """Prove that every image of every shard that was read has one row; return the stale rows.
 
     Raises:
-        IncompleteRunError: they differ, or an image has two rows.
+        IncompleteRunError: the evidence does not agree.
     """
-    totals: Counter[str] = Counter()
-    wrong = []
-    for shard, num_expected in progress.expected_by_shard.items():
-        counts = table.by_shard.get(shard, Counter())
-        totals.update(counts)
-        if counts.total() != num_expected:
-            wrong.append(f"{shard[1]} ({num_expected} expected, {counts.total()} found)")
-    # Rows of images that are gone from the source are reported and left: they are not listed.
-    totals.subtract(progress.num_gone)
-    if wrong or totals.total() != progress.num_listed or table.num_double:
+    met: list[ShardMet] = []
+    settled: list[tuple[Shard, IdSum]] = []
+    for planned in prepared.shards:
+        shard = planned.shard
+        key = (shard.archive, shard.path)
+        if not planned.must_read:
+            settled += [] if plan.retry_failed else [(shard, planned.ids)]
+        elif key not in progress.unread:
+            met.append(ShardMet(shard, progress.listed_by_shard[key], progress.units_by_shard[key]))
+    question = Question(
+        plan.location,
+        version,
+        prepared.version,
+        plan.caption_fingerprint,
+        only_rows=plan.retry_failed,
+    )
+    proof = prove(question, met, settled)
+    progress.add_proof(proof)
+    if proof.num_double:
         raise IncompleteRunError(
-            f"{len(wrong)} of {len(progress.expected_by_shard)} shards do not have one row for "
-            f"every image, {table.num_double} images have more than one: {', '.join(wrong[:3])}; "
-            "run the same command again"
+            f"{proof.num_double:,} images of {plan.location.uri} have more than one row: remove "
+            f"the others with skytext repair {plan.location.uri}"
         )
-    return totals
+    if proof.wrong:
+        raise IncompleteRunError(
+            f"{len(proof.wrong)} of {len(prepared.shards)} shards are not proven complete: "
+            f"{'; '.join(proof.wrong[:3])}; run the same command again"
+        )
+    return proof.num_stale
 
 
 def _run_record(plan: CaptionPlan, run_id: str) -> RunRecord:
@@ -210,4 +246,4 @@ def _summary_so_far(
     run: RunRecord, progress: Progress, committer: RemoteCommitter, started: float
 ) -> RunSummary:
     duration_s = time.monotonic() - started
-    return summarise(run.run_id, progress, Counter(), 0, committer.version, duration_s)
+    return summarise(run.run_id, progress, 0, committer.version, duration_s)

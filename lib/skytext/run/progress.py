@@ -7,9 +7,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from skytext.run.proof import Proof
 from skytext.run.stages.write_rows import UnitRecord
+from skytext.run.units import UnitHead
 from skytext.run.worklist import ShardPlan
 from skytext.table.schema import STATUS_FAILED, STATUS_OK
+
+ShardKey = tuple[str, str]
+"""Archive and shard."""
+
+_NUM_UNREAD_SHOWN = 10
 
 
 @dataclass
@@ -27,9 +34,13 @@ class Progress:
     failures: Counter[str] = field(default_factory=Counter)
     sums: Counter[str] = field(default_factory=Counter)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
-    num_gone: Counter[str] = field(default_factory=Counter)
+    num_gone: int = 0
     num_gone_with_shard: int = 0
-    expected_by_shard: Counter[tuple[str, str]] = field(default_factory=Counter)
+    totals: Counter[str] = field(default_factory=Counter)
+    listed_by_shard: Counter[ShardKey] = field(default_factory=Counter)
+    units_by_shard: Counter[ShardKey] = field(default_factory=Counter)
+    unread: dict[ShardKey, str] = field(default_factory=dict)
+    num_unread_in_a_row: int = 0
     example: tuple[str, str] | None = None
     is_stopping: bool = False
     prepare_s: float = 0.0
@@ -39,12 +50,14 @@ class Progress:
     _first_images: int = 0
     images_per_s: float = 0.0
 
-    def add_unread(self, shard: ShardPlan) -> None:
-        """Count a shard that need not be read."""
+    def add_settled(self, shard: ShardPlan) -> None:
+        """Count a shard in which there is nothing to do."""
         self.bytes_done += shard.shard.size_bytes
         self.num_listed += shard.num_listed
         self.num_skipped += shard.num_listed
-        self._expect(shard.shard.archive, shard.shard.path, shard)
+        self.num_gone += shard.num_gone_ok + shard.num_gone_failed
+        self.totals[STATUS_OK] += shard.num_listed_ok
+        self.totals[STATUS_FAILED] += shard.num_listed - shard.num_listed_ok
 
     def add(self, record: UnitRecord) -> None:
         """Count a unit."""
@@ -56,7 +69,7 @@ class Progress:
         self.num_failed += record.num_failed
         self.failures.update(record.failures)
         self.sums.update(record.sums)
-        self._expect(head.archive, head.shard, head)
+        self._add_to_shard(head)
         self.example = record.example
         self._measure_rate()
         clock = record.engine_clock
@@ -68,11 +81,22 @@ class Progress:
         """Images that this run has settled, one way or the other."""
         return self.num_ok + self.num_failed
 
-    def _expect(self, archive: str, shard: str, part: Any) -> None:
-        self.num_gone[STATUS_OK] += part.num_gone_ok
-        self.num_gone[STATUS_FAILED] += part.num_gone_failed
-        rows = part.num_listed + part.num_gone_ok + part.num_gone_failed
-        self.expected_by_shard[archive, shard] += rows
+    def _add_to_shard(self, head: UnitHead) -> None:
+        key = (head.archive, head.shard)
+        self.listed_by_shard[key] += head.num_listed
+        self.units_by_shard[key] += 1
+        if head.fault:
+            self.unread.setdefault(key, head.fault)
+            self.num_unread_in_a_row += 1
+        elif head.num_listed:
+            self.num_unread_in_a_row = 0
+
+    def add_proof(self, proof: Proof) -> None:
+        """Count what the proof found in the shards that were read."""
+        self.totals.update(proof.totals)
+        self.num_gone += proof.num_gone
+        # How much there is in a shard that was not read to its end is not known.
+        self.num_listed -= sum(self.listed_by_shard[key] for key in self.unread)
 
     def _measure_rate(self) -> None:
         # From the first unit on: the start of Ray and of the engine says nothing of the rate.
@@ -90,6 +114,9 @@ class Progress:
 class RunSummary:
     """What a captioning run did; ``to_json`` is the command line's ``--json``.
 
+    ``unread`` has up to ten of the shards that the store did not give, and why; ``num_unread`` is
+    their number. Nothing is known of the images in them that did not come.
+
     Of the seconds, ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof) are
     spent while no engine works; ``commit_s`` (all commits) mostly while engines do.
     """
@@ -104,6 +131,8 @@ class RunSummary:
     num_skipped: int
     num_stale: int
     num_gone: int
+    num_unread: int
+    unread: dict[str, str]
     failures: dict[str, int]
     num_variants: int
     num_prompt_tokens: int
@@ -129,7 +158,6 @@ class RunSummary:
 def summarise(
     run_id: str,
     progress: Progress,
-    totals: Counter[str],
     num_stale: int,
     table_version: int | None,
     duration_s: float,
@@ -139,7 +167,6 @@ def summarise(
     Args:
         run_id: the run.
         progress: its end.
-        totals: rows of the listed images by status, as counted in the table.
         num_stale: rows made with other settings.
         table_version: the last that it made or saw.
         duration_s: how long it took.
@@ -149,14 +176,16 @@ def summarise(
     return RunSummary(
         run_id=run_id,
         num_listed=progress.num_listed,
-        num_ok=totals[STATUS_OK],
-        num_failed=totals[STATUS_FAILED],
+        num_ok=progress.totals[STATUS_OK],
+        num_failed=progress.totals[STATUS_FAILED],
         num_captioned=progress.num_ok,
         num_newly_failed=progress.num_failed,
         num_adopted=progress.num_adopted,
         num_skipped=progress.num_skipped,
         num_stale=num_stale,
-        num_gone=progress.num_gone.total() + progress.num_gone_with_shard,
+        num_gone=progress.num_gone + progress.num_gone_with_shard,
+        num_unread=len(progress.unread),
+        unread={key[1]: why for key, why in list(progress.unread.items())[:_NUM_UNREAD_SHOWN]},
         failures=dict(progress.failures),
         num_variants=sums["num_variants"],
         num_prompt_tokens=sums["num_prompt_tokens"],

@@ -27,10 +27,10 @@ class UnitHead:
         num_listed: images met in the shard since the unit before.
         num_skipped: those of them that have a row already.
         shard_bytes_read: bytes of the shard that these images take.
-        num_gone_ok: done rows of images that the shard no longer holds; said by its last unit.
-        num_gone_failed: failed rows of such.
         removes: rows that are to go with this unit, by image: they say that the shard could not be
             read, and now it can.
+        fault: why the store did not give the rest of the shard, or some of its files; empty where
+            it did. It is said by the last unit.
     """
 
     unit_id: str
@@ -39,9 +39,8 @@ class UnitHead:
     num_listed: int
     num_skipped: int
     shard_bytes_read: int
-    num_gone_ok: int = 0
-    num_gone_failed: int = 0
     removes: tuple[str, ...] = ()
+    fault: str = ""
 
     def __post_init__(self) -> None:
         # From Arrow and from JSON it comes as a list.

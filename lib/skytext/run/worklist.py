@@ -20,10 +20,11 @@ from enum import IntEnum
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skytext.archive import ReadLimits, ReadOptions, Shard, list_members
+from skytext.errors import StoreFaultError
+from skytext.table.id_sums import ID_BYTES, NO_IDS, IdSum, hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable, RowBatch
 from skytext.table.location import TableLocation
 from skytext.table.manifest import MANIFEST, read_manifest
@@ -32,7 +33,6 @@ from skytext.table.store_retry import again
 _THREADS = 16
 # Shards looked up ahead of the one that is judged: bounds what is in memory.
 _AHEAD = 64
-_ID_BYTES = 16
 _WALKED = MANIFEST.append(pa.field("etag", pa.string(), nullable=False))
 
 
@@ -66,6 +66,8 @@ class ShardPlan:
         num_listed_ok: of the images listed, those whose row is ``ok``.
         num_gone_ok: done rows of images that the shard no longer holds.
         num_gone_failed: failed rows of such.
+        ids: of its rows.
+        fault: why the store did not give its headers; empty where it did or was not asked.
     """
 
     shard: Shard
@@ -76,6 +78,8 @@ class ShardPlan:
     num_listed_ok: int = 0
     num_gone_ok: int = 0
     num_gone_failed: int = 0
+    ids: IdSum = NO_IDS
+    fault: str = ""
 
     @property
     def num_listed(self) -> int:
@@ -149,7 +153,7 @@ class RowIndex:
         self._whole_archives = whole_archives
         parts: list[_Rows] = []
         codes: list[NDArray[np.int64]] = []
-        described = [np.empty(0, f"S{_ID_BYTES}")]
+        described = [np.empty(0, f"S{ID_BYTES}")]
         if table is not None:
             for batch in table.row_batches(caption_fingerprint):
                 rows, code = self._arrays(batch)
@@ -188,8 +192,8 @@ class RowIndex:
                 self.gone_shards[name] += int(number)
         code = known[inverse]
         rows = _Rows(
-            ids=_hex_bytes(batch.image_id),
-            contents=_hex_bytes(batch.content_sha256),
+            ids=hash_bytes(batch.image_id),
+            contents=hash_bytes(batch.content_sha256),
             etags=_etag_hashes(batch.shard_etag),
             attempts=batch.attempts.fill_null(0).to_numpy(zero_copy_only=False),
             is_ok=batch.is_ok.to_numpy(zero_copy_only=False),
@@ -226,9 +230,11 @@ def plan_shards(
     """
     columns = ["image_id", "content_sha256"] if on_members is None else MANIFEST.names
 
-    def members_of(shard: Shard) -> pa.Table | None:
-        known = read_manifest(location, shard.archive, shard.path, shard.etag, columns)
-        return _walk(shard, options) if known is None and options.walk_headers else known
+    def members_of(shard: Shard) -> pa.Table | str | None:
+        manifest = read_manifest(location, shard.archive, shard.path, columns)
+        if manifest is not None and manifest.etag == shard.etag:
+            return manifest.members
+        return _walk(shard, options) if options.walk_headers else None
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(shards), _AHEAD):
@@ -237,25 +243,30 @@ def plan_shards(
                 yield _judge(shard, members, index.rows_of(shard), options, on_members)
 
 
-def _walk(shard: Shard, options: PlanOptions) -> pa.Table:
-    members = [
-        {name: getattr(member, name, None) for name in _WALKED.names}
-        for member in list_members(shard, options.limits, options.reading)
-    ]
+def _walk(shard: Shard, options: PlanOptions) -> pa.Table | str:
+    """Return the members of a shard, or why the store did not give its headers."""
+    try:
+        members = [
+            {name: getattr(member, name, None) for name in _WALKED.names}
+            for member in list_members(shard, options.limits, options.reading)
+        ]
+    except StoreFaultError as error:
+        return str(error)
     return pa.Table.from_pylist(members, schema=_WALKED)
 
 
 def _judge(
     shard: Shard,
-    members: pa.Table | None,
+    members: pa.Table | str | None,
     rows: _Rows,
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
 ) -> ShardPlan:
     retryable = bool((~rows.is_ok & (rows.attempts < options.max_attempts)).any())
-    if members is None:
+    if members is None or isinstance(members, str):
         must_read = retryable if options.retry_failed else True
-        return ShardPlan(shard, False, len(rows.ids) > 0, must_read)
+        has_rows = len(rows.ids) > 0
+        return ShardPlan(shard, False, has_rows, must_read, fault=members or "")
     verdicts, place = _verdicts(members, rows)
     if on_members is not None:
         on_members(shard, members, verdicts)
@@ -273,13 +284,14 @@ def _judge(
         num_listed_ok=int((rows.is_ok & has_row).sum()),
         num_gone_ok=int((rows.is_ok & gone).sum()),
         num_gone_failed=int((~rows.is_ok & (gone | markers)).sum()),
+        ids=id_sum(rows.ids),
     )
 
 
 def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """Return each member's verdict, and the index of its row or -1."""
-    ids = _hex_bytes(members.column("image_id").combine_chunks())
-    contents = _hex_bytes(members.column("content_sha256").combine_chunks())
+    ids = hash_bytes(members.column("image_id").combine_chunks())
+    contents = hash_bytes(members.column("content_sha256").combine_chunks())
     verdicts = np.full(len(ids), Verdict.NEW, np.uint8)
     if len(rows.ids) == 0:
         return verdicts, np.full(len(ids), -1, np.intp)
@@ -289,22 +301,15 @@ def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArra
     verdicts[found] = Verdict.DONE
     verdicts[found & row.is_ok & row.is_stale] = Verdict.STALE
     verdicts[found & ~row.is_ok] = Verdict.FAILED
-    # Without a hash on both sides one of them could not be read; a row that is done is kept.
-    both = found & (contents != b"") & (row.contents != b"")
-    verdicts[both & (contents != row.contents)] = Verdict.CHANGED
+    # An image that cannot be read any more keeps the row that it has. A failed row without a hash
+    # is of an image whose bytes were not there.
+    comparable = (contents != b"") & ((row.contents != b"") | ~row.is_ok)
+    verdicts[found & comparable & (contents != row.contents)] = Verdict.CHANGED
     if "etag" in members.column_names:
         # Only headers were read, so nothing was hashed.
         moved = row.etags != _etag_hashes(members.column("etag").combine_chunks())
         verdicts[found & moved & (row.contents != b"")] = Verdict.UNSURE
     return verdicts, np.where(found, place, -1)
-
-
-def _hex_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
-    """Return the first 16 bytes of each hexadecimal text; empty for null."""
-    # Null and only null becomes zeros: a hash never is.
-    filled = pc.utf8_slice_codeunits(texts.fill_null("0" * 2 * _ID_BYTES), 0, 2 * _ID_BYTES)
-    joined = "".join(filled.to_pylist())
-    return np.frombuffer(bytes.fromhex(joined), dtype=f"S{_ID_BYTES}")
 
 
 def _etag_hash(etag: str) -> int:
@@ -321,8 +326,8 @@ def _etag_hashes(etags: pa.Array) -> NDArray[np.int64]:
 
 def _concatenate(parts: Sequence[_Rows]) -> _Rows:
     empty = _Rows(
-        np.empty(0, f"S{_ID_BYTES}"),
-        np.empty(0, f"S{_ID_BYTES}"),
+        np.empty(0, f"S{ID_BYTES}"),
+        np.empty(0, f"S{ID_BYTES}"),
         np.empty(0, np.int64),
         np.empty(0, np.int32),
         np.empty(0, np.bool_),

@@ -19,7 +19,6 @@ from cachetools import LRUCache, TTLCache
 from PIL import Image
 
 from skytext.archive import (
-    READ_ERRORS,
     ChangedError,
     Place,
     fetch_image,
@@ -41,6 +40,7 @@ _MEDIA_TYPES = {
     "tiff": "image/tiff",
 }
 _WEBP_QUALITY = 80
+_RETRY_S = 5.0
 LOOK_AGAIN_S = 5.0
 """A shard that was looked at so short a while ago counts as unchanged: a page shows many images."""
 _MAX_LOOKED_AT = 10_000
@@ -69,7 +69,9 @@ class Images:
         service = config.service
         self._roots = [_root(root) for root in service.archive_roots]
         self._max_bytes = service.limits.max_image_bytes
-        self._options = ReadOptions(image_column=config.sources.image_column)
+        # A person waits for the answer: an archive that is down is said to be so at once.
+        retry_s = min(config.sources.retry_s, _RETRY_S)
+        self._options = ReadOptions(config.sources.image_column, retry_s)
         self._limits = config.images
         self._meter = meter
         self._thumbnails: LRUCache[str, bytes] = LRUCache(
@@ -195,7 +197,7 @@ def _archive_errors() -> Iterator[None]:
         yield
     except ChangedError as error:
         raise _gone() from error
-    except READ_ERRORS as error:
+    except OSError as error:
         raise ProblemError(
             502, "archive-unreadable", "the archive did not hand out this image"
         ) from error

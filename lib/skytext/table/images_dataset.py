@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import lance
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skytext.errors import TableError
+from skytext.table.id_sums import NO_IDS, IdSum, hash_bytes, heads
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.schema import FORMAT_VERSION, STATUS_FAILED, STATUS_OK, images_schema
 from skytext.table.store_retry import again
@@ -92,6 +93,7 @@ class RowState(NamedTuple):
         attempts: of a failed one, at least 1.
         content_sha256: of the encoded image; None where it could not be read.
         is_shard: it stands for an unreadable shard, or the unreadable tail of one.
+        etag: of the file that held its bytes.
     """
 
     unit_id: str
@@ -99,6 +101,20 @@ class RowState(NamedTuple):
     attempts: int
     content_sha256: str | None
     is_shard: bool
+    etag: str | None
+
+
+@dataclass(slots=True)
+class ShardRows:
+    """The rows of one shard.
+
+    Attributes:
+        by_status: rows by status.
+        ids: their ids.
+    """
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    ids: IdSum = NO_IDS
 
 
 class RowBatch(NamedTuple):
@@ -345,6 +361,7 @@ class ImagesTable:
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
         found: dict[str, RowState] = {}
         columns = ["image_id", "unit_id", "status", "failure", "content_sha256", "member"]
+        columns.append("shard_etag")
         for batch in self._scan(columns, filter=condition):
             for row in batch.to_pylist():
                 failure = row["failure"]
@@ -354,6 +371,7 @@ class ImagesTable:
                     0 if failure is None else failure["attempts"],
                     row["content_sha256"],
                     row["member"] == "",
+                    row["shard_etag"],
                 )
         return found
 
@@ -388,19 +406,22 @@ class ImagesTable:
         for batch in self.dataset.scanner(columns=columns).to_batches():
             yield RowBatch(*(batch.column(name) for name in RowBatch._fields))
 
-    def counts_by_shard(self) -> dict[tuple[str, str], Counter[str]]:
-        """Return, for each ``(archive, shard)``, the number of rows by status."""
-        counts: dict[tuple[str, str], Counter[str]] = {}
-        for batch in self._scan(["archive", "shard", "status"]):
-            groups = (
-                pa.table(batch)
-                .group_by(["archive", "shard", "status"])
-                .aggregate([([], "count_all")])
+    def rows_by_shard(self) -> dict[tuple[str, str], ShardRows]:
+        """Return what there is of each ``(archive, shard)``, in one scan."""
+        found: dict[tuple[str, str], ShardRows] = {}
+        columns = ["archive", "shard", "status"]
+        for batch in self._scan([*columns, "image_id"]):
+            table = pa.table(batch)
+            table = table.set_column(
+                3, "head", pa.array(heads(hash_bytes(batch.column("image_id"))), pa.uint64())
             )
+            groups = table.group_by(columns).aggregate([([], "count_all"), ("head", "sum")])
             for row in groups.to_pylist():
-                counter = counts.setdefault((row["archive"], row["shard"]), Counter())
-                counter[row["status"]] += row["count_all"]
-        return counts
+                rows = found.setdefault((row["archive"], row["shard"]), ShardRows())
+                rows.by_status[row["status"]] += row["count_all"]
+                total = (rows.ids.total + row["head_sum"]) % 2**64
+                rows.ids = IdSum(rows.ids.num + row["count_all"], total)
+        return found
 
     def num_stale(self, caption_fingerprint: str) -> int:
         """Return the number of rows captioned with other settings than this fingerprint's."""
@@ -420,11 +441,9 @@ class ImagesTable:
 
     def _num_double_in(self, first_digit: str) -> int:
         condition = f"starts_with(image_id, '{first_digit}')" if first_digit else None
-        parts = [np.empty(0, np.uint64)]
-        for batch in self._scan(["image_id"], filter=condition):
-            heads = "".join(image_id[:16] for image_id in batch.column("image_id").to_pylist())
-            parts.append(np.frombuffer(bytes.fromhex(heads), ">u8").astype(np.uint64))
-        _, counts = np.unique(np.concatenate(parts), return_counts=True)
+        scanned = self._scan(["image_id"], filter=condition)
+        parts = [heads(hash_bytes(batch.column("image_id"))) for batch in scanned]
+        _, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *parts]), return_counts=True)
         return int((counts > 1).sum())
 
     def some_row(self, columns: Sequence[str]) -> dict[str, Any] | None:

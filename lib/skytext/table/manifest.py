@@ -2,7 +2,8 @@
 
 One small Parquet object a shard, ``state/manifest/{key}.parquet``: the members in their order with
 their offsets and content hashes, and the shard's etag. While the etag is the same, the shard need
-not be read again to know what is in it. Only a reader that went through the whole shard writes it.
+not be read again to know what is in it. Only a reader that came to the shard's real end writes it:
+it is the evidence that the end of a run compares the table with.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skytext.table.location import TableLocation
 from skytext.table.state_files import StateStore
 
 _ETAG = b"skytext.etag"
+_NUM_BYTES = b"skytext.num_bytes"
+_NUM_UNITS = b"skytext.num_units"
 
 MANIFEST = pa.schema(
     [
@@ -34,40 +39,80 @@ MANIFEST = pa.schema(
 """One row an image; ``content_sha256`` is null where there was none to be read."""
 
 
-def write_manifest(
-    location: TableLocation, archive: str, shard: str, etag: str, members: pa.Table
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a reader met in a shard.
+
+    Attributes:
+        etag: of the content that was read.
+        num_bytes: bytes that were read; all of the shard's unless it is damaged.
+        num_units: units that it was cut into.
+        members: of `MANIFEST`.
+    """
+
+    etag: str
+    num_bytes: int
+    num_units: int
+    members: pa.Table
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the shard, or a part of it, could not be read for its damage."""
+        return bool(pc.any(pc.equal(self.members.column("member"), "")).as_py())
+
+
+def write_manifest(location: TableLocation, archive: str, shard: str, manifest: Manifest) -> None:
     """Keep what is in a shard, in place of what was known of it.
 
     Args:
         location: the table.
         archive: the archive's name.
         shard: the shard's path.
-        etag: of the content that was read.
-        members: of `MANIFEST`.
+        manifest: what was met.
     """
     buffer = io.BytesIO()
-    schema = MANIFEST.with_metadata({_ETAG: etag.encode("utf-8", "surrogateescape")})
-    pq.write_table(members.cast(MANIFEST).cast(schema), buffer, compression="zstd")
+    metadata = {
+        _ETAG: manifest.etag.encode("utf-8", "surrogateescape"),
+        _NUM_BYTES: str(manifest.num_bytes).encode(),
+        _NUM_UNITS: str(manifest.num_units).encode(),
+    }
+    schema = MANIFEST.with_metadata(metadata)
+    pq.write_table(manifest.members.cast(MANIFEST).cast(schema), buffer, compression="zstd")
     StateStore(location).put(_path(archive, shard), buffer.getvalue())
 
 
 def read_manifest(
-    location: TableLocation,
-    archive: str,
-    shard: str,
-    etag: str,
-    columns: Sequence[str] | None = None,
-) -> pa.Table | None:
-    """Return what is in a shard, or None where nothing is known of it at this etag."""
+    location: TableLocation, archive: str, shard: str, columns: Sequence[str] | None = None
+) -> Manifest | None:
+    """Return what is known of a shard, at whatever etag, or None.
+
+    Args:
+        location: the table.
+        archive: the archive's name.
+        shard: the shard's path.
+        columns: of `MANIFEST`; None for all.
+    """
     data = StateStore(location).get(_path(archive, shard))
     if data is None:
         return None
     file = pq.ParquetFile(io.BytesIO(data))
-    kept = (file.schema_arrow.metadata or {}).get(_ETAG)
-    if kept != etag.encode("utf-8", "surrogateescape"):
+    metadata = file.schema_arrow.metadata or {}
+    if _NUM_UNITS not in metadata and _has_unread(file):
         return None
-    return file.read(columns=None if columns is None else list(columns), use_threads=False)
+    return Manifest(
+        etag=metadata.get(_ETAG, b"").decode("utf-8", "surrogateescape"),
+        num_bytes=int(metadata.get(_NUM_BYTES, 0)),
+        num_units=int(metadata.get(_NUM_UNITS, 0)),
+        members=file.read(columns=None if columns is None else list(columns), use_threads=False),
+    )
+
+
+def _has_unread(file: pq.ParquetFile) -> bool:
+    """Whether images without content are in a manifest of skytext 0.1.
+
+    There a store that broke off could be the reason: the shard is read again.
+    """
+    return bool(file.read(columns=["content_sha256"]).column(0).null_count)
 
 
 def _path(archive: str, shard: str) -> str:

@@ -170,9 +170,8 @@ def unit_schema(samples: pa.Schema) -> pa.Schema:
             # Counts that every later stage passes on untouched.
             pa.field("num_listed", pa.int64(), nullable=False),
             pa.field("num_skipped", pa.int64(), nullable=False),
-            pa.field("num_gone_ok", pa.int64(), nullable=False),
-            pa.field("num_gone_failed", pa.int64(), nullable=False),
             pa.field("removes", pa.list_(pa.string()), nullable=False),
+            pa.field("fault", pa.string(), nullable=False),
             pa.field("shard_bytes_read", pa.int64(), nullable=False),
             pa.field("samples", pa.list_(pa.struct(list(samples))), nullable=False),
         ]

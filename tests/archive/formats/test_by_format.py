@@ -15,10 +15,12 @@ from skytext.archive import (
     ReadLimits,
     Sample,
     Shard,
+    discover,
     list_members,
     read_shard,
 )
 from skytext.archive.formats import tar as tar_module
+from skytext.errors import StoreFaultError
 from tests.archive.formats.tars import make_tar, write_shard
 
 
@@ -201,11 +203,19 @@ def test_global_headers_that_lie_about_sizes(tmp_path: Path) -> None:
             assert_same(loose(tmp_path / "s.tar", head + BASE))
 
 
-def test_a_shard_that_vanished_or_changed_is_one_failure(tmp_path: Path) -> None:
+def test_a_shard_that_vanished_or_changed_is_unread(tmp_path: Path) -> None:
     shard = loose(tmp_path / "s.tar", BASE)
     (tmp_path / "s.tar").write_bytes(BASE + bytes(512))
-    assert len(assert_same(shard)) == 1
-    (tmp_path / "s.tar").unlink()
+    for words in ("changed after it was listed", "vanished after it was listed"):
+        for read in (read_shard, list_members):
+            with pytest.raises(StoreFaultError, match=words):
+                list(read(shard))
+        (tmp_path / "s.tar").unlink(missing_ok=True)
+
+
+def test_a_link_that_leads_nowhere_is_one_failure(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").symlink_to(tmp_path / "nowhere.tar")
+    (shard,) = discover([str(tmp_path)])
     (member,) = assert_same(shard)
     assert member.failure is not None
-    assert "vanished" in member.failure.detail
+    assert "leads nowhere" in member.failure.detail

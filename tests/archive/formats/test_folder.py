@@ -18,7 +18,8 @@ from skytext.archive import (
     list_members,
     read_shard,
 )
-from skytext.errors import Reason, SourceError
+from skytext.archive.storage.files import stat_file
+from skytext.errors import Reason, SourceError, StoreFaultError
 from tests.archive.formats.tars import make_tar
 from tests.archive.formats.test_by_format import assert_same
 
@@ -89,32 +90,46 @@ def test_adding_a_file_changes_the_folder_and_no_other_image(tmp_path: Path) -> 
     assert discover([str(tmp_path)])[0].etag != changed.etag
 
 
-def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(tmp_path: Path) -> None:
     (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"3" * 100, "d.jpg": b"4"})
     samples = read_shard(shard, limits=ReadLimits(max_member_bytes=10))
     assert next(samples).data == b"1"
+    # Both were listed.
     (tmp_path / "b.jpg").unlink()
-    rest = list(samples)
-    reasons = [s.failure.reason if s.failure else None for s in rest]
-    assert reasons[1:] == [Reason.MEMBER_TOO_LARGE, None]
+    (tmp_path / "d.jpg").write_bytes(b"5")
+    large, changed = samples
+    assert large.failure is not None
+    assert large.failure.reason is Reason.MEMBER_TOO_LARGE
+    assert (changed.member, changed.data) == ("d.jpg", b"5")
+    assert changed.shard_etag == stat_file(changed.uri).etag
     (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
     failed = [s for s in read_shard(shard) if s.failure is not None]
     assert [s.member for s in failed] == ["link.jpg"]
     assert failed[0].failure is not None
-    assert "vanished" in failed[0].failure.detail
+    assert "leads nowhere" in failed[0].failure.detail
 
 
-def test_a_folder_that_vanished_is_one_failure(tmp_path: Path) -> None:
+def test_a_folder_that_vanished_is_unread(tmp_path: Path) -> None:
     (shard,) = write(tmp_path / "d", {"a.jpg": b"1"})
     (tmp_path / "d/a.jpg").unlink()
-    for _ in range(2):
-        (member,) = assert_same(shard)
-        assert member.image_id == image_id("d", "./", "", 0)
-        assert member.failure is not None
+    for words in ("no image any more", "No such file"):
+        for read in (read_shard, list_members):
+            with pytest.raises(StoreFaultError, match=words):
+                list(read(shard))
         if (tmp_path / "d").exists():
             (tmp_path / "d").rmdir()
+
+
+def test_what_was_read_is_known_by_its_etag(tmp_path: Path) -> None:
+    (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
+    counts = ShardCounts()
+    a, b = read_shard(shard, counts=counts, is_known=lambda member: member.member == "a.jpg")
+    assert (a.data, a.failure, a.fault) == (None, None, None)
+    assert b.data == b"2"
+    assert (counts.etag, counts.num_bytes) == (shard.etag, 2)
+    (tmp_path / "c.jpg").write_bytes(b"345")
+    list(read_shard(shard, counts=counts))
+    assert (counts.etag, counts.num_bytes) == (discover([str(tmp_path)])[0].etag, 5)
 
 
 def test_odd_names_are_read(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from skytext.run.units import UnitHead, pack
 from skytext.table.schema import SAMPLE
 from tests.archives import jpeg
 
-HEAD = UnitHead("unit-0", "aerial", "a.tar", 7, 2, 12345, 3, 1)
+HEAD = UnitHead("unit-0", "aerial", "a.tar", 7, 2, 12345)
 REFUSED = {"stage": "decode", "reason": "empty", "detail": "it has 0 bytes", "attempts": 1}
 
 

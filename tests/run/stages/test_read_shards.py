@@ -8,6 +8,8 @@ import pyarrow as pa
 import pytest
 
 from skytext.archive import ReadLimits, Shard, discover, image_id
+from skytext.archive.storage import local
+from skytext.archive.storage.ranged_file import RangedFile, Window
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.stages.read_shards import ShardReader, shard_row
 from skytext.run.units import UnitHead, unpack
@@ -137,31 +139,6 @@ def table_row(row: dict[str, Any], **more: Any) -> dict[str, Any]:
     return make(row["member"], **same, **more)
 
 
-def gone(units: list[Unit]) -> list[tuple[int, int]]:
-    return [(head.num_gone_ok, head.num_gone_failed) for head, _ in units]
-
-
-def test_what_is_gone_from_a_shard_is_counted_at_its_end(
-    tmp_path: Path, where: TableLocation
-) -> None:
-    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 6))
-    rows = [good_row("0000.jpg"), good_row("x.jpg"), good_row("y.jpg"), failed_row("z.jpg")]
-    table = make_table(where, [*rows, good_row("w.jpg", shard="b.tar")])
-    units = read(shard, unit_images=2, table=where, version=table.version)
-    assert sizes(units) == [2, 2, 1]
-    assert gone(units) == [(0, 0), (0, 0), (2, 1)]
-    assert sum(head.num_skipped for head, _ in units) == 1
-    # Nothing is gone where there was no table.
-    assert gone(read(shard)) == [(0, 0)]
-
-
-def test_a_shard_whose_images_are_all_gone_says_so(tmp_path: Path, where: TableLocation) -> None:
-    shard = write_shard(tmp_path / "aerial" / "a.tar", [("notes.md", b"hello")])
-    table = make_table(where, [good_row("x.jpg"), failed_row("z.jpg")])
-    units = read(shard, table=where, version=table.version)
-    assert (sizes(units), gone(units)) == ([0], [(1, 1)])
-
-
 def test_the_failure_of_a_repaired_shard_goes(tmp_path: Path, where: TableLocation) -> None:
     """The row that says where a cut-off shard ended stands for no image of the whole one."""
     root = write_archive(tmp_path / "aerial", {"a.tar": cut_tar(images(0, 4))})
@@ -169,15 +146,13 @@ def test_the_failure_of_a_repaired_shard_goes(tmp_path: Path, where: TableLocati
     rows = [row for _, unit in read(shard) for row in unit]
     table = make_table(where, [table_row(row) for row in rows])
     again = read(shard, table=where, version=table.version)
-    assert (sizes(again), gone(again), again[0][0].removes) == ([0], [(0, 0)], ())
+    assert (sizes(again), again[0][0].removes) == ([0], ())
     write_archive(root, {"a.tar": images(0, 4)})
     (whole,) = discover([str(root)])
     units = read(whole, table=where, version=table.version)
     assert [row["member"] for _, unit in units for row in unit] == ["0003.jpg"]
     (marker,) = [row["image_id"] for row in rows if row["member"] == ""]
     assert [head.removes for head, _ in units] == [(marker,)]
-    # It is told to go, so it is none of those that are reported and left.
-    assert gone(units) == [(0, 0)]
 
 
 @pytest.mark.parametrize("name", bad_shards(0))
@@ -307,9 +282,7 @@ def test_a_retry_is_of_what_failed_and_of_nothing_else(
     assert rows_by_member(less) == {}
 
 
-def test_a_retry_says_what_is_gone_and_what_is_whole_again(
-    tmp_path: Path, where: TableLocation
-) -> None:
+def test_a_retry_says_what_is_whole_again(tmp_path: Path, where: TableLocation) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
     ((_, samples),) = read(shard, table=where)
     rows = [table_row(row) for row in samples]
@@ -317,7 +290,7 @@ def test_a_retry_says_what_is_gone_and_what_is_whole_again(
     version = make_table(where, rows).version
     ((head, again),) = read(shard, table=where, version=version, select="failed")
     assert (head.num_listed, head.num_skipped, again) == (2, 2, [])
-    assert (head.num_gone_ok, head.num_gone_failed, head.removes) == (1, 1, ("0" * 32,))
+    assert head.removes == ("0" * 32,)
 
 
 def test_who_knows_that_there_are_no_rows_asks_for_none(
@@ -337,11 +310,13 @@ def test_who_has_read_a_shard_keeps_what_is_in_it(
     monkeypatch.setattr("skytext.run.stages.read_shards._MEMBERS_A_TABLE", 2)
     shard = write_shard(tmp_path / "aerial" / "a.tar", [*images(0, 4), ("bad.jpg", b"")])
     units = read(shard, table=where, unit_images=2)
-    kept = read_manifest(where, shard.archive, shard.path, shard.etag)
+    kept = read_manifest(where, shard.archive, shard.path)
     assert kept is not None
+    assert (kept.etag, kept.num_bytes) == (shard.etag, shard.size_bytes)
+    assert kept.num_units == len(units)
     names = ["member", "image_id", "content_sha256", "byte_offset", "byte_length"]
     samples = [row for _, rows in units for row in rows]
-    assert kept.select(names).to_pylist() == [{n: row[n] for n in names} for row in samples]
+    assert kept.members.select(names).to_pylist() == [{n: row[n] for n in names} for row in samples]
     # Before any of it is described: a run that dies now leaves no false word behind.
     assert ImagesTable.find(where) is None
 
@@ -358,7 +333,7 @@ def test_who_is_told_to_stop_reads_no_more_and_keeps_no_manifest(
     StopFlag(where, "run").raise_()
     # What was begun and is not full is left to the next run.
     assert list(units) == []
-    assert read_manifest(where, shard.archive, shard.path, shard.etag) is None
+    assert read_manifest(where, shard.archive, shard.path) is None
     stop.lower()
     # Another run of the same table was not told.
     other = ShardReader(2, MANY, ReadLimits(), where, None, stop=StopFlag(where, "other"))
@@ -378,3 +353,126 @@ def test_every_unit_of_every_run_has_its_own_name(tmp_path: Path, where: TableLo
     again = read(first, table=where, unit_images=2, run_id="run1")
     assert [head.unit_id for head, _ in again] == names[:3]
     assert image_id("aerial", "a.tar", "", 0) in names[0]
+
+
+def breaking_off(monkeypatch: pytest.MonkeyPatch, at_byte: int) -> None:
+    """Make local files break off at a byte."""
+    original = local.LocalStore.open_ranged
+
+    def open_ranged(*arguments: Any) -> RangedFile:
+        file = original(*arguments)
+        fetch = file._fetch
+
+        def broken(offset: int, length: int) -> bytes:
+            if offset + length > at_byte:
+                raise OSError("it broke off")
+            return fetch(offset, length)
+
+        file._fetch = broken
+        return file
+
+    window = Window(512, 512)
+    monkeypatch.setattr("skytext.archive.formats.tar.STREAMING", window)
+    monkeypatch.setattr(local.LocalStore, "open_ranged", open_ranged)
+
+
+def test_a_shard_that_breaks_off_is_unread(
+    tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 6))
+    whole = read(shard, table=where, unit_images=2)
+    (path,) = Path(where.uri, "state", "manifest").rglob("*.parquet")
+    path.unlink()
+    rows = [failed_row("", image_id="0" * 32), good_row("gone.jpg"), good_row("0000.jpg")]
+    version = make_table(where, rows).version
+    at_byte = whole[0][1][-1]["byte_offset"] * 2
+    with monkeypatch.context() as patch:
+        breaking_off(patch, at_byte)
+        units = read(shard, table=where, unit_images=2)
+        *_, (last, _) = read(shard, table=where, version=version, unit_images=2)
+    assert "a.tar was not read to its end: it broke off" in units[-1][0].fault
+    assert [head.fault for head, _ in units[:-1]] == [""] * (len(units) - 1)
+    # What came is cut as it is cut where nothing breaks off.
+    assert units[0] == whole[0]
+    came = [row for _, rows in units for row in rows]
+    assert all(row["failure"] is None for row in came)
+    assert 2 <= len(came) < 6
+    # Nothing is said of what is behind the fault.
+    assert not list(Path(where.uri, "state", "manifest").rglob("*.parquet"))
+    assert last.fault
+    assert last.removes == ()
+
+
+def test_a_file_of_a_folder_that_is_not_given_leaves_the_folder_unread(
+    tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "aerial"
+    root.mkdir()
+    for name, data in images(0, 6):
+        (root / name).write_bytes(data)
+    (shard,) = discover([str(root)])
+    whole = read(shard, table=where, unit_images=2)
+    original = local.LocalStore.read_range
+
+    def read_range(self: Any, location: Any, *more: Any) -> bytes:
+        if location.name == "0002.jpg":
+            raise OSError("no answer")
+        return original(self, location, *more)
+
+    monkeypatch.setattr(local.LocalStore, "read_range", read_range)
+    units = read(shard, table=where, unit_images=2)
+    # The others are cut as they are where it is given.
+    assert [[row["member"] for row in rows] for _, rows in units] == [
+        ["0000.jpg", "0001.jpg"],
+        ["0003.jpg"],
+        ["0004.jpg", "0005.jpg"],
+        [],
+    ]
+    assert [head.unit_id for head, _ in units] == [head.unit_id for head, _ in whole]
+    assert "0002.jpg was not read: no answer" in units[-1][0].fault
+
+
+def test_what_was_never_read_is_described_once_its_bytes_come(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    """Skytext 0.1 made failed rows of images whose store broke off."""
+    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
+    why = {"stage": "read", "reason": "shard_unreadable", "detail": "", "attempts": 3}
+    version = make_table(where, [failed_row("0000.jpg", content_sha256=None, failure=why)]).version
+    ((_, rows),) = read(shard, table=where, version=version)
+    assert [(row["member"], row["earlier_attempts"]) for row in rows] == [
+        ("0000.jpg", 0),
+        ("0001.jpg", None),
+    ]
+
+
+def test_a_folder_with_one_file_more_is_read_for_that_file_only(
+    tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "aerial"
+    root.mkdir()
+    for name, data in images(0, 4):
+        (root / name).write_bytes(data)
+    (shard,) = discover([str(root)])
+    rows = [table_row(row) for _, unit in read(shard, table=where) for row in unit]
+    for row in rows:
+        row["shard"] = "./"
+    version = make_table(where, rows).version
+    (root / "new.jpg").write_bytes(jpeg(7))
+    asked: list[str] = []
+    original = local.LocalStore.read_range
+
+    def read_range(self: Any, location: Any, *more: Any) -> bytes:
+        asked.append(location.name)
+        return original(self, location, *more)
+
+    monkeypatch.setattr(local.LocalStore, "read_range", read_range)
+    (shard,) = discover([str(root)])
+    ((head, found),) = read(shard, table=where, version=version)
+    assert asked == ["new.jpg"]
+    assert [row["member"] for row in found] == ["new.jpg"]
+    assert (head.num_listed, head.num_skipped) == (5, 4)
+    manifest = read_manifest(where, "aerial", "./")
+    assert manifest is not None
+    assert manifest.members.column("content_sha256").null_count == 0
+    assert manifest.etag == shard.etag

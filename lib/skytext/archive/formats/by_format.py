@@ -2,18 +2,24 @@
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in it, in order, or a
 :class:`Member` from its headers alone.
-FAN-OUT: one shard, as many samples as it has images, plus one for an unreadable tail.
-ON ERROR: a failed sample; nothing that a shard holds makes reading raise.
+FAN-OUT: one shard, as many samples as it has images, plus one for a damaged tail.
+ON ERROR: bytes that were read and are damaged make a failed sample. A store that does not give the
+bytes makes reading raise: nothing is known then of the rest of the shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from skytext.archive.formats.folder import list_folder_images, read_folder
 from skytext.archive.formats.parquet import list_parquet, read_parquet
 from skytext.archive.formats.tar import list_tar, read_tar
 from skytext.archive.shards import Member, ReadLimits, ReadOptions, Sample, Shard, ShardCounts
+from skytext.archive.unreadable import ShardEndError, failed_shard
+from skytext.errors import Reason, StoreFaultError
+
+_DANGLING = ShardEndError(Reason.SHARD_UNREADABLE, "is a link that leads nowhere")
 
 
 def read_shard(
@@ -22,30 +28,41 @@ def read_shard(
     limits: ReadLimits | None = None,
     options: ReadOptions | None = None,
     counts: ShardCounts | None = None,
+    is_known: Callable[[Member], bool] = lambda _: False,
 ) -> Iterator[Sample]:
-    """Yield the images of a shard; never raises for what the shard holds.
+    """Yield the images of a shard.
 
     Args:
         shard: the shard, as :func:`skytext.archive.discover` found it.
         limits: how much may be held in memory; the defaults where None.
         options: how shards are to be read; the defaults where None.
         counts: filled while reading, where given.
+        is_known: whether the bytes of an image in a folder are not needed, by its etag; its sample
+            has no data.
+
+    Raises:
+        StoreFaultError: the store did not give all of the shard.
     """
     limits = limits or ReadLimits()
     options = options or ReadOptions()
     counts = counts if counts is not None else ShardCounts()
-    if shard.path.endswith("/"):
-        samples = read_folder(shard, limits, counts)
+    counts.etag = shard.etag
+    samples: Iterator[Sample]
+    if _is_dangling(shard):
+        samples = iter([failed_shard(shard, _DANGLING)])
+    elif shard.path.endswith("/"):
+        samples = read_folder(shard, limits, options, counts, is_known)
     elif shard.path.lower().endswith(".parquet"):
-        samples = read_parquet(shard, limits, options)
+        samples = read_parquet(shard, limits, options, counts)
     else:
-        samples = read_tar(shard, limits, counts)
-    for sample in samples:
-        if sample.failure is None:
-            counts.num_ok += 1
-        else:
-            counts.num_failed += 1
-        yield sample
+        samples = read_tar(shard, limits, options, counts)
+    with _store_faults(shard):
+        for sample in samples:
+            if sample.failure is None:
+                counts.num_ok += 1
+            else:
+                counts.num_failed += 1
+            yield sample
 
 
 def list_members(
@@ -56,18 +73,39 @@ def list_members(
     """Yield what is known of a shard's images without reading them.
 
     The same ids as those of `read_shard` with the same arguments, in the same order and number,
-    however damaged the shard is. Only faults of the store may make a difference.
+    however damaged the shard is.
 
     Args:
         shard: the shard, as :func:`skytext.archive.discover` found it.
         limits: as for `read_shard`; they decide which members are too large.
         options: as for `read_shard`.
+
+    Raises:
+        StoreFaultError: the store did not give all of the shard.
     """
     limits = limits or ReadLimits()
     options = options or ReadOptions()
-    if shard.path.endswith("/"):
-        yield from list_folder_images(shard, limits)
+    members: Iterator[Member]
+    if _is_dangling(shard):
+        members = iter([Member.of(failed_shard(shard, _DANGLING))])
+    elif shard.path.endswith("/"):
+        members = list_folder_images(shard, limits, options)
     elif shard.path.lower().endswith(".parquet"):
-        yield from list_parquet(shard, options)
+        members = list_parquet(shard, options)
     else:
-        yield from list_tar(shard, limits)
+        members = list_tar(shard, limits, options)
+    with _store_faults(shard):
+        yield from members
+
+
+def _is_dangling(shard: Shard) -> bool:
+    """Whether a local listing met a link that leads nowhere."""
+    return shard.uri.startswith("file:") and not shard.etag
+
+
+@contextmanager
+def _store_faults(shard: Shard) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise StoreFaultError(f"{shard.uri} was not read to its end: {err}") from err

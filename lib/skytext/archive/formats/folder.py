@@ -2,9 +2,9 @@
 
 INPUT: a :class:`Shard` whose path ends with a slash. OUTPUT: a :class:`Sample` for every image
 file in the folder, sorted by name.
-FAN-OUT: one folder, as many samples as it has images, plus one for the rest where it cannot be
-listed any further.
-ON ERROR: a failed sample; a file that vanishes or changes while the folder is read is one.
+FAN-OUT: one folder, as many samples as it has images.
+ON ERROR: a file that the store does not give is a sample with a ``fault``; after many of them in a
+row the folder is given up. A listing that breaks off makes reading raise.
 
 Sidecars belong to images as in a tar: the ``.json`` and ``.txt`` whose name equals the image's up
 to the last suffix, else the one named by the part before the first dot. There is no order to
@@ -16,13 +16,15 @@ carries its own file's etag, so a file that is added or changed makes no other i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from skytext.archive.shards import (
     Member,
     Metadata,
     ReadLimits,
+    ReadOptions,
     Sample,
     Shard,
     ShardCounts,
@@ -30,14 +32,15 @@ from skytext.archive.shards import (
 )
 from skytext.archive.sidecar import parse_sidecar
 from skytext.archive.storage.addresses import StoredFile
-from skytext.archive.storage.files import READ_ERRORS, describe_fault, list_folder, open_stream
+from skytext.archive.storage.files import list_folder, read_range, stat_file
 from skytext.archive.storage.prefetch import prefetch
+from skytext.archive.storage.store import ChangedError
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
-from skytext.archive.unreadable import ShardEndError, failed_shard, store_end
 from skytext.errors import Reason, SampleError, Stage
 
 _NUM_THREADS = 16
 _AHEAD_BYTES = 32 << 20
+_MAX_FAULTS_IN_A_ROW = _NUM_THREADS
 
 
 @dataclass(frozen=True)
@@ -49,73 +52,113 @@ class _File:
     sidecars: dict[str, StoredFile]
 
 
-def read_folder(shard: Shard, limits: ReadLimits, counts: ShardCounts) -> Iterator[Sample]:
-    """Yield the images of a folder; never raises for what is in it.
+class FolderDigest:
+    """The names, sizes and etags of a folder's images and sidecars, in whatever order they come.
+
+    Attributes:
+        num_images: images so far.
+        num_bytes: their bytes.
+    """
+
+    def __init__(self) -> None:
+        self.num_images = 0
+        self.num_bytes = 0
+        self._sum = 0
+
+    def add(self, name: str, file: StoredFile) -> None:
+        """Add a file."""
+        if _suffix(name) in IMAGE_SUFFIXES:
+            self.num_images += 1
+            self.num_bytes += file.size_bytes
+        said = f"{name}\0{file.size_bytes}\0{file.etag}".encode("utf-8", "surrogateescape")
+        self._sum += int.from_bytes(hashlib.sha256(said).digest(), "big")
+
+    @property
+    def etag(self) -> str:
+        """Changes when any name, size or etag does."""
+        return f"{self._sum % (1 << 256):064x}"[:32]
+
+
+def read_folder(
+    shard: Shard,
+    limits: ReadLimits,
+    options: ReadOptions,
+    counts: ShardCounts,
+    is_known: Callable[[Member], bool],
+) -> Iterator[Sample]:
+    """Yield the images of a folder.
 
     Args:
         shard: the shard, as :func:`skytext.archive.discover` found it.
         limits: a larger image becomes a failure, a larger sidecar is not read.
+        options: how the store is asked.
         counts: filled while reading.
+        is_known: whether an image's bytes are not needed.
+
+    Raises:
+        OSError: the folder cannot be listed to its end, or too many files in a row not be read.
     """
-    files = _files(shard, limits, counts)
-
-    def read(file: _File) -> Sample:
-        return _read(shard, limits, file)
-
-    try:
-        if shard.uri.startswith("file:"):
-            yield from map(read, files)
-        else:
-            ahead = prefetch(
-                files,
-                read,
-                lambda file: file.stored.size_bytes,
-                num_threads=_NUM_THREADS,
-                max_bytes=_AHEAD_BYTES,
-            )
-            for _, sample in ahead:
-                yield sample
-    except ShardEndError as err:
-        yield failed_shard(shard, err)
-
-
-def list_folder_images(shard: Shard, limits: ReadLimits) -> Iterator[Member]:
-    """Yield what `read_folder` would, from the folder's listing alone."""
-    try:
-        for file in _files(shard, limits, ShardCounts()):
-            yield file.member
-    except ShardEndError as err:
-        yield Member.of(failed_shard(shard, err))
+    read = _FileReader(shard, limits, options, is_known)
+    files = _files(shard, limits, options, counts)
+    if shard.uri.startswith("file:"):
+        samples: Iterator[Sample | None] = map(read, files)
+    else:
+        ahead = prefetch(
+            files,
+            read,
+            lambda file: file.stored.size_bytes,
+            num_threads=_NUM_THREADS,
+            max_bytes=_AHEAD_BYTES,
+        )
+        samples = (sample for _, sample in ahead)
+    num_in_a_row = 0
+    for sample in samples:
+        if sample is None:
+            continue  # the file is gone: it is no part of the folder any more
+        yield sample
+        num_in_a_row = num_in_a_row + 1 if sample.fault else 0
+        if num_in_a_row == _MAX_FAULTS_IN_A_ROW:
+            raise OSError(f"{num_in_a_row} files in a row: {sample.fault}")
 
 
-def _files(shard: Shard, limits: ReadLimits, counts: ShardCounts) -> Iterator[_File]:
+def list_folder_images(shard: Shard, limits: ReadLimits, options: ReadOptions) -> Iterator[Member]:
+    """Yield what `read_folder` would, from the folder's listing alone.
+
+    Raises:
+        OSError: the folder cannot be listed to its end.
+    """
+    for file in _files(shard, limits, options, ShardCounts()):
+        yield file.member
+
+
+def _files(
+    shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
+) -> Iterator[_File]:
     """Yield the image files of a folder.
 
     Raises:
-        ShardEndError: the folder cannot be listed, or not any further, or has no image any more.
+        OSError: it cannot be listed to its end, or has no image any more.
     """
-    num_images = 0
-    try:
-        for group in _groups(shard, counts):
-            for name in group:
-                if _suffix(name) in IMAGE_SUFFIXES:
-                    num_images += 1
-                    sidecars = _sidecars_of(name, group)
-                    counts.num_sidecars += len(sidecars)
-                    yield _file(shard, limits, name, group[name], sidecars)
-    except READ_ERRORS as err:
-        raise store_end(shard, err) from err
-    if not num_images:
-        raise ShardEndError(
-            Reason.SHARD_UNREADABLE, "holds no image any more: its files vanished; run again"
-        )
+    digest = FolderDigest()
+    for group in _groups(shard, options, counts):
+        for name, stored in group.items():
+            digest.add(name, stored)
+            if _suffix(name) in IMAGE_SUFFIXES:
+                sidecars = _sidecars_of(name, group)
+                counts.num_sidecars += len(sidecars)
+                yield _file(shard, limits, name, stored, sidecars)
+    if not digest.num_images:
+        raise FileNotFoundError("it holds no image any more: run again")
+    counts.num_bytes, counts.etag = digest.num_bytes, digest.etag
 
 
-def _groups(shard: Shard, counts: ShardCounts) -> Iterator[dict[str, StoredFile]]:
+def _groups(
+    shard: Shard, options: ReadOptions, counts: ShardCounts
+) -> Iterator[dict[str, StoredFile]]:
     """Yield the images and sidecars of one key after the other, by their names, sorted."""
     key = ""
     group: dict[str, StoredFile] = {}
-    for name, stored in list_folder(shard.uri):
+    for name, stored in list_folder(shard.uri, retry_s=options.retry_s):
         if _suffix(name) not in IMAGE_SUFFIXES | SIDECAR_SUFFIXES:
             counts.num_ignored += 1
             continue
@@ -168,43 +211,65 @@ def _file(
     )
 
 
-def _read(shard: Shard, limits: ReadLimits, file: _File) -> Sample:
-    if file.member.failure is not None:
-        return file.member.sample(shard, _said(limits, file), None)
-    try:
-        data = _content(file.stored)
-    except READ_ERRORS as err:
-        failure = SampleError(
-            Stage.READ,
-            Reason.SHARD_UNREADABLE,
-            f"{file.member.member} cannot be read: {describe_fault(err)}",
-        )
-        return file.member.sample(shard, Metadata(), None, failure)
-    return file.member.sample(shard, _said(limits, file), data)
+@dataclass(frozen=True)
+class _FileReader:
+    """Reads an image file with its sidecars."""
 
+    shard: Shard
+    limits: ReadLimits
+    options: ReadOptions
+    is_known: Callable[[Member], bool]
 
-def _said(limits: ReadLimits, file: _File) -> Metadata:
-    contents: dict[str, bytes] = {}
-    errors = []
-    for suffix, stored in file.sidecars.items():
-        if stored.size_bytes > limits.max_sidecar_bytes:
-            errors.append(f"{stored.uri} is larger than {limits.max_sidecar_bytes} bytes")
-            continue
+    def __call__(self, file: _File) -> Sample | None:
+        """Return the file's sample; None where the file is gone."""
+        member = file.member
+        if self.is_known(member):
+            return member.sample(self.shard, Metadata(), None)
+        if not member.etag:
+            why = f"{member.member} is a link that leads nowhere"
+            failure = SampleError(Stage.READ, Reason.SHARD_UNREADABLE, why)
+            return member.sample(self.shard, Metadata(), None, failure)
+        if member.failure is not None:
+            return member.sample(self.shard, self._said(file), None)
         try:
-            contents[suffix] = _content(stored)
-        except READ_ERRORS as err:
-            errors.append(f"{stored.uri} cannot be read: {describe_fault(err)}")
-    if not contents and not errors:
-        return Metadata()
-    return parse_sidecar(contents.get("json"), contents.get("txt"), errors=tuple(errors))
+            data = self._content(file.stored)
+        except ChangedError:
+            return self._changed(file)
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            return member.sample(self.shard, Metadata(), None, fault=str(err))
+        return member.sample(self.shard, self._said(file), data)
 
+    def _changed(self, file: _File) -> Sample | None:
+        """Read a file that was replaced after it was listed, as it is now."""
+        try:
+            stored = stat_file(file.stored.uri, retry_s=self.options.retry_s)
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            return file.member.sample(self.shard, Metadata(), None, fault=str(err))
+        member = replace(file.member, etag=stored.etag, byte_length=stored.size_bytes)
+        return self(_File(member, stored, file.sidecars))
 
-def _content(stored: StoredFile) -> bytes:
-    with open_stream(stored.uri, etag=stored.etag) as stream:
-        data = stream.read(stored.size_bytes)
-    if len(data) != stored.size_bytes:
-        raise OSError(f"{len(data)} of {stored.size_bytes} bytes: it became shorter")
-    return data
+    def _said(self, file: _File) -> Metadata:
+        contents: dict[str, bytes] = {}
+        errors = []
+        for suffix, stored in file.sidecars.items():
+            if stored.size_bytes > self.limits.max_sidecar_bytes:
+                errors.append(f"{stored.uri} is larger than {self.limits.max_sidecar_bytes} bytes")
+                continue
+            try:
+                contents[suffix] = self._content(stored)
+            except OSError as err:
+                errors.append(f"{stored.uri} cannot be read: {err}")
+        if not contents and not errors:
+            return Metadata()
+        return parse_sidecar(contents.get("json"), contents.get("txt"), errors=tuple(errors))
+
+    def _content(self, stored: StoredFile) -> bytes:
+        retry_s = self.options.retry_s
+        return read_range(stored.uri, 0, stored.size_bytes, etag=stored.etag, retry_s=retry_s)
 
 
 def _suffix(name: str) -> str:

@@ -1,9 +1,10 @@
 """Read the images out of the rows of a Parquet shard, as a stream.
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every row, in order.
-FAN-OUT: one shard, as many samples as it has rows, plus one for the rest where the store fails.
-ON ERROR: a failed sample; nothing that a shard holds makes reading raise. A damaged row group
-costs its rows from the damage on, each of them a failed sample; the others are read.
+FAN-OUT: one shard, as many samples as it has rows, or one where its footer is damaged.
+ON ERROR: a failed sample where the bytes are damaged; an OSError where the store does not give
+them. A damaged row group costs its rows from the damage on, each of them a failed sample; the
+others are read.
 
 A row's member name is the ``path`` of its image struct, else ``row-{n}``, ``n`` counted from 0
 through the whole file, so that writing the file again in other row groups changes no id.
@@ -32,11 +33,12 @@ from skytext.archive.shards import (
     ReadOptions,
     Sample,
     Shard,
+    ShardCounts,
     image_id,
 )
-from skytext.archive.storage.files import READ_ERRORS, open_ranged
+from skytext.archive.storage.files import open_ranged
 from skytext.archive.storage.ranged_file import RangedFile
-from skytext.archive.unreadable import ShardEndError, failed_shard, store_end
+from skytext.archive.unreadable import ShardEndError, failed_shard
 from skytext.errors import Reason, SampleError, SourceError, Stage
 
 _BATCH_BYTES = 16 << 20
@@ -58,13 +60,19 @@ _DAMAGE = (
 )
 
 
-def read_parquet(shard: Shard, limits: ReadLimits, options: ReadOptions) -> Iterator[Sample]:
+def read_parquet(
+    shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
+) -> Iterator[Sample]:
     """Yield the images of a Parquet shard; never raises for what the shard holds.
 
     Args:
         shard: the shard, as :func:`skytext.archive.discover` found it.
         limits: an image above ``max_member_bytes`` becomes a failure.
-        options: which column holds the images.
+        options: which column holds the images, and how the store is asked.
+        counts: filled while reading.
+
+    Raises:
+        OSError: the store did not give all of it.
     """
     end: ShardEndError | None = None
     try:
@@ -76,8 +84,7 @@ def read_parquet(shard: Shard, limits: ReadLimits, options: ReadOptions) -> Iter
                     yield _sample(shard, limits, member, cell)
     except ShardEndError as err:
         end = err
-    except READ_ERRORS as err:
-        end = store_end(shard, err)
+    counts.num_bytes = shard.size_bytes
     if end is not None:
         yield failed_shard(shard, end)
 
@@ -86,6 +93,9 @@ def list_parquet(shard: Shard, options: ReadOptions) -> Iterator[Member]:
     """Yield what `read_parquet` would, without the images: of each row its path alone is read.
 
     Whether a cell is empty or too large is not known then.
+
+    Raises:
+        OSError: the store did not give all of it.
     """
     end: ShardEndError | None = None
     try:
@@ -94,8 +104,6 @@ def list_parquet(shard: Shard, options: ReadOptions) -> Iterator[Member]:
                 yield from opened.members(group)
     except ShardEndError as err:
         end = err
-    except READ_ERRORS as err:
-        end = store_end(shard, err)
     if end is not None:
         yield Member.of(failed_shard(shard, end))
 
@@ -137,11 +145,9 @@ def check_columns(source: str, shard: Shard, options: ReadOptions, *, alone: boo
         SourceError: there is no image column, or several.
     """
     try:
-        file, parquet = _open(shard, stat=False)
-    except ShardEndError:
-        return  # it becomes a failed row when it is read
-    except READ_ERRORS:
-        return  # it becomes a failed row when it is read
+        file, parquet = _open(shard, options, stat=False)
+    except (ShardEndError, OSError):
+        return  # what is wrong with it is reported when it is read
     try:
         find_columns(parquet.schema_arrow, options.image_column)
     except NoImageColumnError as err:
@@ -161,7 +167,7 @@ class _Shard:
 
     def __init__(self, shard: Shard, options: ReadOptions, *, stat: bool = False) -> None:
         self._shard = shard
-        self._file, self._parquet = _open(shard, stat=stat)
+        self._file, self._parquet = _open(shard, options, stat=stat)
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._columns = _columns(self._parquet, options)
@@ -321,8 +327,9 @@ class _Shard:
         return num_rows
 
 
-def _open(shard: Shard, *, stat: bool) -> tuple[RangedFile, pq.ParquetFile]:
-    file = open_ranged(shard.uri, etag=shard.etag, size_bytes=None if stat else shard.size_bytes)
+def _open(shard: Shard, options: ReadOptions, *, stat: bool) -> tuple[RangedFile, pq.ParquetFile]:
+    size_bytes = None if stat else shard.size_bytes
+    file = open_ranged(shard.uri, etag=shard.etag, size_bytes=size_bytes, retry_s=options.retry_s)
     with contextlib.ExitStack() as undo:
         undo.callback(file.close)
         try:

@@ -2,7 +2,8 @@
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in it, in order.
 FAN-OUT: one shard, as many samples as it has image members, plus one for an unreadable tail.
-ON ERROR: a failed sample; nothing that a shard holds makes reading raise.
+ON ERROR: a failed sample where the bytes are damaged; an OSError where the store does not give
+them.
 
 Members are grouped as WebDataset groups them (https://github.com/webdataset/webdataset): the key
 is the member's path up to the first dot of its base name, and neighbours of one key belong
@@ -27,21 +28,25 @@ from skytext.archive.shards import (
     Member,
     Metadata,
     ReadLimits,
+    ReadOptions,
     Sample,
     Shard,
     ShardCounts,
     image_id,
 )
 from skytext.archive.sidecar import parse_sidecar
-from skytext.archive.storage.files import READ_ERRORS, open_ranged, open_stream
+from skytext.archive.storage.files import open_ranged
+from skytext.archive.storage.ranged_file import JUMPING, STREAMING, RangedFile, Window
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
-from skytext.archive.unreadable import ShardEndError, failed_shard, store_end
+from skytext.archive.unreadable import ShardEndError, failed_shard
 from skytext.errors import Reason, SampleError, Stage
 
 _MEMBER_OVERHEAD_BYTES = 512  # about what Python needs to remember a member of no bytes
 
 
-def read_tar(shard: Shard, limits: ReadLimits, counts: ShardCounts) -> Iterator[Sample]:
+def read_tar(
+    shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
+) -> Iterator[Sample]:
     """Yield the images of a tar shard; never raises for what the shard holds.
 
     At most ``limits.max_group_bytes`` plus one member are held at any time.
@@ -49,22 +54,29 @@ def read_tar(shard: Shard, limits: ReadLimits, counts: ShardCounts) -> Iterator[
     Args:
         shard: the shard, as :func:`skytext.archive.discover` found it.
         limits: how much may be held in memory.
+        options: how the store is asked.
         counts: filled while reading.
+
+    Raises:
+        OSError: the store did not give all of it. Images whose sidecars may be missing are left
+            out.
     """
-    yield from _Reader(shard, limits, counts).samples()
+    yield from _Reader(shard, limits, options, counts).samples()
 
 
-def list_tar(shard: Shard, limits: ReadLimits) -> Iterator[Member]:
+def list_tar(shard: Shard, limits: ReadLimits, options: ReadOptions) -> Iterator[Member]:
     """Yield what `read_tar` would, without the images: their bytes are jumped over.
 
     The ids, their order and their number are those of `read_tar` on the same bytes, on a damaged
     tar too. Only headers are held.
+
+    Raises:
+        OSError: the store did not give all of it.
     """
     occurrences: dict[str, int] = defaultdict(int)
     end: ShardEndError | None = None
     try:
-        file = open_ranged(shard.uri, etag=shard.etag, size_bytes=shard.size_bytes)
-        with contextlib.closing(file):
+        with contextlib.closing(_open(shard, options, JUMPING)) as file:
             tarball = Tarball(Jumping(file))
             for header in tarball.headers():
                 kind = _kind(header)
@@ -77,10 +89,18 @@ def list_tar(shard: Shard, limits: ReadLimits) -> Iterator[Member]:
                     tarball.skip(header)
     except ShardEndError as err:
         end = err
-    except READ_ERRORS as err:
-        end = store_end(shard, err)
     if end is not None:
         yield Member.of(failed_shard(shard, end))
+
+
+def _open(shard: Shard, options: ReadOptions, window: Window) -> RangedFile:
+    return open_ranged(
+        shard.uri,
+        etag=shard.etag,
+        size_bytes=shard.size_bytes,
+        window=window,
+        retry_s=options.retry_s,
+    )
 
 
 class _Kind(Enum):
@@ -170,9 +190,12 @@ class _Group:
 class _Reader:
     """Reads one shard once."""
 
-    def __init__(self, shard: Shard, limits: ReadLimits, counts: ShardCounts) -> None:
+    def __init__(
+        self, shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
+    ) -> None:
         self._shard = shard
         self._limits = limits
+        self._options = options
         self._counts = counts
         self._occurrences: dict[str, int] = defaultdict(int)
         self._group = _Group()
@@ -180,15 +203,15 @@ class _Reader:
     def samples(self) -> Iterator[Sample]:
         """Yield the samples of the shard, a failed one last where its rest is unreadable."""
         end: ShardEndError | None = None
-        try:
-            with contextlib.closing(open_stream(self._shard.uri, etag=self._shard.etag)) as stream:
-                tarball = Tarball(Forward(stream))
+        with contextlib.closing(_open(self._shard, self._options, STREAMING)) as file:
+            stream = Forward(file)
+            tarball = Tarball(stream)
+            try:
                 for header in tarball.headers():
                     yield from self._take(tarball, header)
-        except ShardEndError as err:
-            end = err
-        except READ_ERRORS as err:
-            end = store_end(self._shard, err)
+            except ShardEndError as err:
+                end = err
+        self._counts.num_bytes = stream.tell()
         yield from self._flush()
         if end is not None:
             yield failed_shard(self._shard, end)

@@ -183,7 +183,7 @@ class Tarball:
 
         Raises:
             ShardEndError: the tar cannot be read, or not any further.
-            OSError: and the others of `READ_ERRORS`: the store gave up.
+            OSError: the store did not give the bytes.
         """
         head = self._stream.peek(tarfile.BLOCKSIZE)
         _check_head(head)

@@ -1,4 +1,4 @@
-"""Files in local folders and object stores: list them, stream them, read a range.
+"""Files in local folders and object stores: list them, read them by ranges.
 
 One function for each thing to do, whatever the store: local paths and ``file://``, ``s3://``
 (:mod:`skytext.archive.storage.s3`) and ``gs://`` (:mod:`skytext.archive.storage.gcs`).
@@ -7,23 +7,16 @@ One function for each thing to do, whatever the store: local paths and ``file://
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
-from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
-
-from skytext.archive.storage.addresses import Location, Scheme, StoredFile, parse_location
-from skytext.archive.storage.gcs import GcsStore, describe_gcs
+from skytext.archive.storage.addresses import Location, StoredFile, parse_location
+from skytext.archive.storage.gcs import GcsStore
 from skytext.archive.storage.local import LocalStore
-from skytext.archive.storage.ranged_file import RangedFile
-from skytext.archive.storage.s3 import S3Store, describe_s3
-from skytext.archive.storage.store import Found, Kind, Store
-
-READ_ERRORS: tuple[type[Exception], ...] = (OSError, BotoCoreError, ClientError, HTTPError)
-"""What opening or reading a stored file may raise, whatever the store."""
+from skytext.archive.storage.ranged_file import JUMPING, RangedFile, Window
+from skytext.archive.storage.s3 import S3Store
+from skytext.archive.storage.store import DEFAULT_RETRY_S, Found, Kind, Store
+from skytext.errors import SourceError
 
 _NUM_EXAMPLES = 3
-_STORES: dict[Scheme, Store] = {"file": LocalStore(), "s3": S3Store(), "gs": GcsStore()}
 
 
 class Listing:
@@ -61,14 +54,22 @@ class Listing:
                 continue
             relative = path[len(prefix) :].lstrip("/")
             if path.lower().endswith(self._suffixes):
-                yield relative, file or self._store.look(path)
+                yield relative, file or self._look(path)
             else:
                 self.num_others += 1
                 if len(self.others) < _NUM_EXAMPLES:
                     self.others.append(relative)
 
+    def _look(self, path: str) -> StoredFile:
+        try:
+            return self._store.look(path)
+        except OSError as err:
+            raise SourceError(f"cannot look at {path}: {err.strerror or err}") from err
 
-def list_files(source: str, suffixes: Sequence[str]) -> Listing:
+
+def list_files(
+    source: str, suffixes: Sequence[str], *, retry_s: float = DEFAULT_RETRY_S
+) -> Listing:
     """List the files of a folder (with sub-folders), a wildcard pattern, or one single file.
 
     ``*`` and ``?`` stay within one folder level. Names that begin with a dot are left out.
@@ -76,84 +77,87 @@ def list_files(source: str, suffixes: Sequence[str]) -> Listing:
     Args:
         source: a local path, ``file://``, ``s3://`` or ``gs://`` address.
         suffixes: lower-case suffixes with their dot; compared without regard to case.
+        retry_s: for how long a request without an answer is repeated.
 
     Raises:
         SourceError: missing, refused, unreachable, or not supported.
     """
     location = parse_location(source)
-    store = _STORES[location.scheme]
+    store = _store(location, retry_s)
     return Listing(store.find(source, location), store, suffixes)
 
 
-def list_folder(uri: str) -> Iterator[tuple[str, StoredFile]]:
+def list_folder(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> Iterator[tuple[str, StoredFile]]:
     """Yield the files directly in a folder: their names, sorted by code point, and the files.
 
     Names that begin with a dot are left out.
 
     Raises:
-        OSError: and the others of `READ_ERRORS`: missing, refused or unreachable.
+        OSError: missing, refused or unavailable.
     """
     location = parse_location(uri)
     if location.scheme != "file":
         # One slash stands for the folder; those before it are part of its name.
         path = uri.partition("://")[2].partition("/")[2].removesuffix("/")
         location = Location(location.scheme, location.bucket, path)
-    store = _STORES[location.scheme]
+    store = _store(location, retry_s)
     for name, file in store.folder(location):
         if name and not name.startswith("."):
             yield name, file or store.look(f"{location.path.rstrip('/')}/{name}")
 
 
-def open_stream(uri: str, *, etag: str = "") -> BinaryIO:
-    """Open a stored file for reading from its beginning.
-
-    Args:
-        uri: a local path, ``file://``, ``s3://`` or ``gs://`` address of one file.
-        etag: the etag of the listing; where given, a file that changed since then is refused.
-
-    Raises:
-        OSError: missing, refused, or changed since it was listed.
-        BotoCoreError: the store cannot be reached.
-    """
-    location = parse_location(uri)
-    return _STORES[location.scheme].open_stream(location, etag)
-
-
-def open_ranged(uri: str, *, etag: str = "", size_bytes: int | None = None) -> RangedFile:
+def open_ranged(
+    uri: str,
+    *,
+    etag: str = "",
+    size_bytes: int | None = None,
+    window: Window = JUMPING,
+    retry_s: float = DEFAULT_RETRY_S,
+) -> RangedFile:
     """Open a stored file for reading by ranges.
 
     Args:
         uri: a local path, ``file://``, ``s3://`` or ``gs://`` address of one file.
         etag: the etag of the listing; where given, a file that changed since then is refused.
         size_bytes: the size that came with the etag; spares an object store one request.
+        window: how much is fetched at once.
+        retry_s: for how long a request without an answer is repeated.
 
     Raises:
-        OSError: missing, refused, or changed since it was listed.
-        BotoCoreError: the store cannot be reached.
-        ClientError: the store refuses.
+        OSError: missing, refused, unavailable, or changed since it was listed.
     """
     location = parse_location(uri)
-    return _STORES[location.scheme].open_ranged(location, etag, size_bytes)
+    return _store(location, retry_s).open_ranged(location, etag, size_bytes, window)
 
 
-def read_range(uri: str, offset: int, length: int, *, etag: str = "") -> bytes:
+def read_range(
+    uri: str, offset: int, length: int, *, etag: str = "", retry_s: float = DEFAULT_RETRY_S
+) -> bytes:
     """Read ``length`` bytes from byte ``offset`` of a stored file, in one request.
 
     Raises:
-        OSError: missing, refused, changed since ``etag``, or shorter than asked for.
-        BotoCoreError: the store cannot be reached.
+        OSError: missing, refused, unavailable, changed since ``etag``, or shorter than asked for.
     """
     if length == 0:
         return b""
     location = parse_location(uri)
-    data = _STORES[location.scheme].read_range(location, offset, length, etag)
+    data = _store(location, retry_s).read_range(location, offset, length, etag)
     if len(data) != length:
         raise OSError(f"{uri}: {len(data)} of {length} bytes at {offset}: the file is shorter")
     return data
 
 
-def describe_fault(err: Exception) -> str:
-    """Say in words what one of `READ_ERRORS` means, and what to do about it."""
-    if isinstance(err, FileNotFoundError):
-        return f"it vanished after it was listed: run again ({err})"
-    return describe_s3(err) or describe_gcs(err) or str(err)
+def stat_file(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> StoredFile:
+    """Return the size and etag of a stored file, as they are now.
+
+    Raises:
+        OSError: missing, refused or unavailable.
+    """
+    location = parse_location(uri)
+    return _store(location, retry_s).stat(location)
+
+
+def _store(location: Location, retry_s: float) -> Store:
+    if location.scheme == "s3":
+        return S3Store(retry_s)
+    return GcsStore(retry_s) if location.scheme == "gs" else LocalStore()

@@ -4,8 +4,8 @@ The credentials are Google's application default ones (``GOOGLE_APPLICATION_CRED
 ``gcloud auth application-default login``, or the machine's own). ``STORAGE_EMULATOR_HOST`` leads
 to another server, without credentials, as it does for Google's own clients.
 
-Retries are the client's: every request again with growing pauses for up to a minute, and a body
-that breaks half-way from the byte it had reached. An open file stays at the generation that it
+Arrow's client repeats requests itself, with growing pauses, for ``retry_s``; it resumes a body that
+breaks off from the byte that it had reached. An open file stays at the generation that it
 was opened at: bytes of two versions never meet.
 """
 
@@ -16,35 +16,31 @@ import functools
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 from skytext.archive.storage.addresses import Location, StoredFile
-from skytext.archive.storage.ranged_file import RangedFile
-from skytext.archive.storage.store import ObjectStore, changed_error
+from skytext.archive.storage.ranged_file import RangedFile, Window
+from skytext.archive.storage.store import (
+    ObjectStore,
+    UnavailableError,
+    changed_error,
+    vanished_error,
+)
 from skytext.errors import SourceError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_RETRY_TIME_S = 60
-
 
 class GcsStore(ObjectStore):
     """The buckets that Google's application default credentials open."""
-
-    scheme = "gs"
-
-    @property
-    def errors(self) -> tuple[type[Exception], ...]:
-        """What listing may raise."""
-        return (OSError,)
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
         from pyarrow.fs import FileType
 
         with _errors(location):
-            info = _filesystem().get_file_info(f"{location.bucket}/{location.path}")
+            info = self._filesystem().get_file_info(f"{location.bucket}/{location.path}")
         if info.type != FileType.File:
             raise FileNotFoundError(f"{location.uri} does not exist")
         return _stored(info)
@@ -64,7 +60,7 @@ class GcsStore(ObjectStore):
         folder = prefix.rpartition("/")[0]
         base = f"{bucket}/{folder}".rstrip("/")
         with _errors(Location("gs", bucket, folder)):
-            infos = _filesystem().get_file_info(
+            infos = self._filesystem().get_file_info(
                 FileSelector(base, recursive=deep, allow_not_found=bool(folder))
             )
         # Places that only look like folders come between; and Arrow promises no order.
@@ -74,30 +70,28 @@ class GcsStore(ObjectStore):
             if key.startswith(prefix):
                 yield key, _stored(info)
 
-    def open_stream(self, location: Location, etag: str) -> BinaryIO:
-        """Open an object for reading from its beginning, with one request."""
-        return cast(BinaryIO, _Stream(location, self._open(location, etag, "stream")))
-
-    def open_ranged(self, location: Location, etag: str, size_bytes: int | None) -> RangedFile:
-        """Open an object for reading by ranges."""
-        file = self._open(location, etag, "file")
+    def open_ranged(
+        self, location: Location, etag: str, size_bytes: int | None, window: Window
+    ) -> RangedFile:
+        """Open an object for reading by ranges, all of the generation that it has now."""
+        file = self._open(location, etag)
 
         def fetch(offset: int, length: int) -> bytes:
             with _errors(location):
                 data = bytes(file.read_at(length, offset))
             if len(data) < length:
-                raise OSError(f"{location.uri} is shorter than it was: run again")
+                raise OSError(f"{location.uri} is shorter than it was listed: run again")
             return data
 
-        return RangedFile(fetch, file.size(), on_close=file.close)
+        return RangedFile(fetch, file.size(), window, on_close=file.close)
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
         """Read up to ``length`` bytes from ``offset``."""
-        with self._open(location, etag, "file") as file, _errors(location):
+        with self._open(location, etag) as file, _errors(location):
             return bytes(file.read_at(length, offset))
 
-    def source_error(self, source: str, location: Location, err: Exception) -> SourceError:
-        """Say what went wrong with a store, and what to do about it, in one line."""
+    def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
+        """Say why a source cannot be listed, and what to do about it, in one line."""
         if isinstance(err, FileNotFoundError):
             then = f"bucket {location.bucket!r} does not exist: check its name"
         elif isinstance(err, PermissionError):
@@ -109,11 +103,9 @@ class GcsStore(ObjectStore):
             then = f"{err}: check the network and GOOGLE_APPLICATION_CREDENTIALS"
         return SourceError(" ".join(f"{source!r}: {then}".split()))
 
-    def _open(self, location: Location, etag: str, how: str) -> pa.NativeFile:
-        filesystem = _filesystem()
-        opener = filesystem.open_input_file if how == "file" else filesystem.open_input_stream
+    def _open(self, location: Location, etag: str) -> pa.NativeFile:
         with _errors(location):
-            file = opener(f"{location.bucket}/{location.path}")
+            file = self._filesystem().open_input_file(f"{location.bucket}/{location.path}")
         try:
             # Of the generation that was opened.
             with _errors(location):
@@ -125,43 +117,10 @@ class GcsStore(ObjectStore):
             raise
         return file
 
-
-class GcsError(OSError):
-    """Google's store, or its client, gave up."""
-
-
-class _Stream:
-    """A stream of Arrow's whose errors are those of the other stores."""
-
-    def __init__(self, location: Location, file: pa.NativeFile) -> None:
-        self._location = location
-        self._file = file
-
-    def __enter__(self) -> _Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def read(self, size: int = -1) -> bytes:
-        with _errors(self._location):
-            return bytes(self._file.read(size if size >= 0 else None))
-
-    def close(self) -> None:
-        self._file.close()
-
-    @property
-    def closed(self) -> bool:
-        return bool(self._file.closed)
-
-
-def describe_gcs(err: Exception) -> str | None:
-    """Say in words what an error of a read means; None where it is not one of Google's."""
-    if isinstance(err, GcsError):
-        return f"the store gave no answer for {_RETRY_TIME_S} s: run again later ({err})"
-    if isinstance(err, PermissionError) and "gs://" in str(err):
-        return f"the store refuses access: renew the credentials and run again ({err})"
-    return None
+    def _filesystem(self) -> Any:
+        """Return the client of this process for Google's settings as they stand now."""
+        names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
+        return _make_filesystem(*(os.environ.get(name, "") for name in names), self.retry_s)
 
 
 @contextlib.contextmanager
@@ -174,10 +133,12 @@ def _errors(location: Location) -> Iterator[None]:
     except (OSError, pa.ArrowException) as err:
         said = f"{location.uri}: {' '.join(str(err).split())[:300]}"
         if isinstance(err, FileNotFoundError) or "NOT_FOUND" in said:
-            raise FileNotFoundError(said) from err
+            raise vanished_error(said) from err
         if any(word in said for word in ("PERMISSION_DENIED", "UNAUTHENTICATED", "credentials")):
-            raise PermissionError(said) from err
-        raise GcsError(said) from err
+            raise PermissionError(
+                f"the store refuses access: renew the credentials and run again ({said})"
+            ) from err
+        raise UnavailableError(f"the store gave no answer: run again later ({said})") from err
 
 
 def _stored(info: Any) -> StoredFile:
@@ -192,17 +153,11 @@ def _etag(size_bytes: int, updated: str) -> str:
     return f"{size_bytes}-{moment:%Y%m%dT%H%M%S.%f}"
 
 
-def _filesystem() -> Any:
-    """Return the client of this process for Google's settings as they stand now."""
-    names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
-    return _make_filesystem(*(os.environ.get(name, "") for name in names))
-
-
 @functools.lru_cache(maxsize=4)
-def _make_filesystem(credentials: str, emulator: str) -> Any:
+def _make_filesystem(credentials: str, emulator: str, retry_s: float) -> Any:
     from pyarrow.fs import GcsFileSystem
 
-    retry = timedelta(seconds=_RETRY_TIME_S)
+    retry = timedelta(seconds=retry_s)
     if not emulator:
         return GcsFileSystem(retry_time_limit=retry)
     scheme, _, host = emulator.rpartition("://")

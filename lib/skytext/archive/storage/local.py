@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import glob
+import io
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 from skytext.archive.storage.addresses import Location, StoredFile, is_pattern, pattern_root
-from skytext.archive.storage.ranged_file import RangedFile
-from skytext.archive.storage.store import Found, changed_error
+from skytext.archive.storage.ranged_file import RangedFile, Window
+from skytext.archive.storage.store import Found, changed_error, vanished_error
 from skytext.errors import SourceError
 
-_STREAM_BUFFER_BYTES = 1 << 20
+_DANGLING = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
+"""What looking at a link says that leads nowhere."""
 
 
 class LocalStore:
@@ -36,11 +39,12 @@ class LocalStore:
         """Return the size and etag of a file that a listing named."""
         uri = Location("file", "", path).uri
         try:
-            stat = os.stat(path)
-        except OSError:
-            # A dangling link, say: it is listed, so that reading it becomes a failed row.
-            return StoredFile(uri, 0, "")
-        return StoredFile(uri, stat.st_size, _etag(stat))
+            return StoredFile(uri, *_size_and_etag(os.stat(path)))
+        except OSError as err:
+            if err.errno in _DANGLING:
+                # It is listed, so that reading it becomes a failed row.
+                return StoredFile(uri, 0, "")
+            raise
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one file."""
@@ -53,24 +57,12 @@ class LocalStore:
         for name in names:
             yield name, None
 
-    def open_stream(self, location: Location, etag: str) -> BinaryIO:
-        """Open a file for reading from its beginning."""
-        stream = open(location.path, "rb", buffering=_STREAM_BUFFER_BYTES)  # noqa: SIM115
-        try:
-            self._check(location, stream.fileno(), etag)
-        except OSError:
-            stream.close()
-            raise
-        return stream
-
-    def open_ranged(self, location: Location, etag: str, size_bytes: int | None) -> RangedFile:
+    def open_ranged(
+        self, location: Location, etag: str, size_bytes: int | None, window: Window
+    ) -> RangedFile:
         """Open a file for reading by ranges."""
-        fd = os.open(location.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            stat = self._check(location, fd, etag)
-        except OSError:
-            os.close(fd)
-            raise
+        file = self._open(location, etag)
+        fd = file.fileno()
 
         def fetch(offset: int, length: int) -> bytes:
             data = b""
@@ -81,20 +73,24 @@ class LocalStore:
                 raise OSError(f"{location.path} became shorter while it was read: run again")
             return data
 
-        return RangedFile(fetch, stat.st_size, on_close=lambda: os.close(fd))
+        return RangedFile(fetch, os.fstat(fd).st_size, window, on_close=file.close)
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
         """Read up to ``length`` bytes from ``offset``."""
-        with self.open_stream(location, etag) as stream:
-            stream.seek(offset)
-            return stream.read(length)
+        with self._open(location, etag) as file:
+            file.seek(offset)
+            return file.read(length)
 
     @staticmethod
-    def _check(location: Location, fd: int, etag: str) -> os.stat_result:
-        stat = os.fstat(fd)
-        if etag and _etag(stat) != etag:
+    def _open(location: Location, etag: str) -> io.FileIO:
+        try:
+            file = open(location.path, "rb", buffering=0)  # noqa: SIM115  # the caller closes it
+        except FileNotFoundError as err:
+            raise vanished_error(location.path) from err
+        if etag and _etag(os.fstat(file.fileno())) != etag:
+            file.close()
             raise changed_error(location.path)
-        return stat
+        return file
 
 
 def _etag(stat: os.stat_result) -> str:

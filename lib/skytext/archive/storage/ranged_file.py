@@ -10,13 +10,29 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
-FIRST_WINDOW_BYTES = 4 << 10
-"""What is fetched after a jump: a header with its extension, of any format."""
-MAX_WINDOW_BYTES = 4 << 20
-"""The most that is fetched beyond what was asked for."""
 NEAR_BYTES = 64 << 10
 """A jump forward that is no longer than this counts as reading on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much is fetched at once.
+
+    Attributes:
+        first_bytes: after a jump.
+        max_bytes: the most that is fetched beyond what was asked for.
+    """
+
+    first_bytes: int
+    max_bytes: int
+
+
+JUMPING = Window(4 << 10, 4 << 20)
+"""For a file that is looked into here and there: a header with its extension, of any format."""
+STREAMING = Window(1 << 20, 8 << 20)
+"""For a file that is read from its beginning to its end."""
 
 
 class RangedFile(io.RawIOBase):
@@ -33,6 +49,7 @@ class RangedFile(io.RawIOBase):
         self,
         fetch: Callable[[int, int], bytes],
         size_bytes: int,
+        window: Window = JUMPING,
         *,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -41,6 +58,7 @@ class RangedFile(io.RawIOBase):
         Args:
             fetch: called for ranges inside the file only.
             size_bytes: the file's size.
+            window: how much is fetched at once.
             on_close: called once, when the file is closed.
         """
         super().__init__()
@@ -50,7 +68,8 @@ class RangedFile(io.RawIOBase):
         self._position = 0
         self._start = 0
         self._buffer = b""
-        self._window = FIRST_WINDOW_BYTES
+        self._limits = window
+        self._window = window.first_bytes
         self.fault: Exception | None = None
         self.num_fetched_bytes = 0
 
@@ -114,9 +133,9 @@ class RangedFile(io.RawIOBase):
             kept = self._buffer[self._position - self._start :]
         gap = self._position + len(kept) - end
         if self._buffer and 0 <= gap <= NEAR_BYTES:
-            self._window = min(self._window * 2, MAX_WINDOW_BYTES)
+            self._window = min(self._window * 2, self._limits.max_bytes)
         else:
-            self._window = FIRST_WINDOW_BYTES
+            self._window = self._limits.first_bytes
         offset = self._position + len(kept)
         length = min(max(self._window, size - len(kept)), self._size - offset)
         try:

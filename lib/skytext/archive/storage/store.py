@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar
+
+import tenacity
 
 from skytext.archive.storage.addresses import (
     Location,
@@ -15,10 +17,32 @@ from skytext.archive.storage.addresses import (
     pattern_regex,
     pattern_root,
 )
-from skytext.archive.storage.ranged_file import RangedFile
+from skytext.archive.storage.ranged_file import RangedFile, Window
 from skytext.errors import SourceError
 
 Kind = Literal["file", "folder", "glob"]
+T = TypeVar("T")
+
+DEFAULT_RETRY_S = 120.0
+"""How long a request that the store does not answer is repeated."""
+
+
+class ChangedError(OSError):
+    """A file is not the one that was listed."""
+
+
+class UnavailableError(OSError):
+    """The store gave no answer, or not all of it; the next request may succeed."""
+
+
+def changed_error(name: str) -> ChangedError:
+    """Return the error of a file that is not the one that was listed."""
+    return ChangedError(f"{name} changed after it was listed: run again")
+
+
+def vanished_error(name: str) -> FileNotFoundError:
+    """Return the error of a file that is not there any more."""
+    return FileNotFoundError(f"{name} vanished after it was listed: run again")
 
 
 @dataclass(frozen=True)
@@ -38,13 +62,17 @@ class Found:
 
 
 class Store(Protocol):
-    """A place that files lie in. ``etag`` is that of a listing, or empty for none."""
+    """A place that files lie in. ``etag`` is that of a listing, or empty for none.
+
+    Every method may raise OSError: `FileNotFoundError`, `PermissionError`, `ChangedError`, and
+    `UnavailableError` where the store did not answer for as long as requests are repeated.
+    """
 
     def find(self, source: str, location: Location) -> Found:
         """Find the files of a folder with its sub-folders, of a pattern, or one single file.
 
         Raises:
-            SourceError: missing, refused or unreachable; while the paths are taken, too.
+            SourceError: missing, refused or unreachable; also while the paths are iterated.
         """
         ...
 
@@ -53,38 +81,40 @@ class Store(Protocol):
         ...
 
     def stat(self, location: Location) -> StoredFile:
-        """Return the size and etag of one file; raises one of `READ_ERRORS`."""
+        """Return the size and etag of one file."""
         ...
 
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
         """Yield the names of the files directly in a folder, sorted by code point.
 
-        None where the listing did not tell size and etag: `look` does. Raises one of
-        `READ_ERRORS`.
+        None where the listing did not tell size and etag: `look` does.
         """
         ...
 
-    def open_stream(self, location: Location, etag: str) -> BinaryIO:
-        """Open a file for reading from its beginning; raises one of `READ_ERRORS`."""
-        ...
-
-    def open_ranged(self, location: Location, etag: str, size_bytes: int | None) -> RangedFile:
-        """Open a file for reading by ranges; raises one of `READ_ERRORS`."""
+    def open_ranged(
+        self, location: Location, etag: str, size_bytes: int | None, window: Window
+    ) -> RangedFile:
+        """Open a file for reading by ranges."""
         ...
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
-        """Read up to ``length`` bytes from ``offset``; raises one of `READ_ERRORS`."""
+        """Read up to ``length`` bytes from ``offset``."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class ObjectStore(ABC):
-    """A store of buckets and keys, listed by prefix."""
+    """A store of buckets and keys, listed by prefix.
 
-    scheme: Literal["s3", "gs"]
+    Attributes:
+        retry_s: for how long requests without an answer are repeated.
+    """
+
+    retry_s: float = DEFAULT_RETRY_S
 
     @abstractmethod
     def stat(self, location: Location) -> StoredFile:
-        """Return the size and etag of one object; raises one of `READ_ERRORS`."""
+        """Return the size and etag of one object."""
 
     @abstractmethod
     def lookup(self, location: Location) -> StoredFile | None:
@@ -101,17 +131,12 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def source_error(self, source: str, location: Location, err: Exception) -> SourceError:
-        """Say what went wrong with a store, and what to do about it, in one line."""
+    def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
+        """Say why a source cannot be listed, and what to do about it, in one line."""
 
     @abstractmethod
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
-        """Read up to ``length`` bytes from ``offset``; raises one of `READ_ERRORS`."""
-
-    @property
-    @abstractmethod
-    def errors(self) -> tuple[type[Exception], ...]:
-        """What listing may raise."""
+        """Read up to ``length`` bytes from ``offset``."""
 
     def find(self, source: str, location: Location) -> Found:
         """Find the objects below a prefix, of a pattern, or one single object."""
@@ -120,7 +145,7 @@ class ObjectStore(ABC):
                 paths = self._matching(source, location)
                 return Found("glob", pattern_root(location), paths)
             single = None if source.endswith("/") else self.lookup(location)
-        except self.errors as err:
+        except OSError as err:
             raise self.source_error(source, location, err) from err
         if single is not None:
             return Found("file", location.parent, iter([(location.path, single)]))
@@ -142,7 +167,9 @@ class ObjectStore(ABC):
             last = name
             yield name, file
 
-    def open_ranged(self, location: Location, etag: str, size_bytes: int | None) -> RangedFile:
+    def open_ranged(
+        self, location: Location, etag: str, size_bytes: int | None, window: Window
+    ) -> RangedFile:
         """Open an object for reading by ranges."""
         if size_bytes is None or not etag:
             stored = self.stat(location)
@@ -156,11 +183,17 @@ class ObjectStore(ABC):
                 raise OSError(f"{location.uri} is shorter than it was listed: run again")
             return data
 
-        return RangedFile(fetch, size_bytes)
+        return RangedFile(fetch, size_bytes, window)
 
-    def open_stream(self, location: Location, etag: str) -> BinaryIO:
-        """Open an object for reading from its beginning."""
-        return cast(BinaryIO, self.open_ranged(location, etag, None))
+    def ask(self, request: Callable[[], T]) -> T:
+        """Send a request, again and again for ``retry_s`` where the store is unavailable."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(UnavailableError),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
+            stop=tenacity.stop_before_delay(self.retry_s),
+            reraise=True,
+        )
+        return retrying(request)
 
     def _matching(self, source: str, location: Location) -> Iterator[tuple[str, StoredFile]]:
         matches = pattern_regex(location.path).fullmatch
@@ -169,7 +202,7 @@ class ObjectStore(ABC):
             for key, file in self.objects(location.bucket, prefix, deep=True):
                 if matches(key):
                     yield key, file
-        except self.errors as err:
+        except OSError as err:
             raise self.source_error(source, location, err) from err
 
     def _below(self, source: str, location: Location) -> Iterator[tuple[str, StoredFile]]:
@@ -179,19 +212,10 @@ class ObjectStore(ABC):
             for key, file in self.objects(location.bucket, prefix, deep=True):
                 num_found += 1
                 yield key, file
-        except self.errors as err:
+        except OSError as err:
             raise self.source_error(source, location, err) from err
         if not num_found and location.path:
             raise SourceError(
                 f"{source!r} does not exist: bucket {location.bucket!r} has no object of this "
                 "name and none below it: check the prefix"
             )
-
-
-class ChangedError(OSError):
-    """A file is not the one that was listed."""
-
-
-def changed_error(name: str) -> ChangedError:
-    """Return the error of a file that is not the one that was listed."""
-    return ChangedError(f"{name} changed since it was listed: run again")

@@ -50,7 +50,7 @@ class ImagePlan:
     @property
     def reading(self) -> ReadOptions:
         """What a person chose about the way shards are read."""
-        return ReadOptions(image_column=self.config.sources.image_column)
+        return ReadOptions(**self.config.sources.model_dump())
 
 
 def plan_images(table: str, config: Config, *, replace: bool = False) -> ImagePlan:

@@ -4,9 +4,10 @@ INPUT    one row a shard: archive, uri, path, size_bytes, etag.
 OUTPUT   units of `skytext.table.schema.SAMPLE` rows, encoded bytes included.
 FAN-OUT  one shard to many units; the last unit of a shard may be empty, so that every shard
          reports what it listed.
-ON ERROR an unreadable shard, or the unreadable tail of one, is one failed sample of stage ``read``.
+ON ERROR a damaged shard, or the damaged tail of one, is one failed sample of stage ``read``. A
+         shard that the store does not give is *unread*: its last unit says so.
 
-Who has read a shard to its end also keeps what was in it: the manifest.
+A reader that came to the end of a shard also writes the manifest: what was in it.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from skytext.archive import (
+    Member,
     ReadLimits,
     ReadOptions,
     Sample,
     Shard,
+    ShardCounts,
     image_id,
     read_shard,
 )
-from skytext.errors import SampleError
+from skytext.errors import SampleError, StoreFaultError
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.units import UnitHead, pack
 from skytext.table.images_dataset import ImagesTable, RowState
 from skytext.table.location import TableLocation
-from skytext.table.manifest import MANIFEST, write_manifest
+from skytext.table.manifest import MANIFEST, Manifest, write_manifest
 from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK
 
 SHARD_ROW = pa.schema(
@@ -99,12 +102,21 @@ class ShardReader:
         """Yield a shard's units, at least one."""
         found = self._rows(shard) if has_rows else {}
         cut = _UnitCutter(self, shard, found)
-        for sample in read_shard(shard, limits=self.limits, options=self.reading):
-            if self.stop is not None and self.stop.is_raised():
-                return
-            if cut.add(sample):
-                yield cut.unit()
-        write_manifest(self.location, shard.archive, shard.path, shard.etag, cut.members())
+        counts = ShardCounts()
+        samples = read_shard(
+            shard, limits=self.limits, options=self.reading, counts=counts, is_known=cut.is_known
+        )
+        try:
+            for sample in samples:
+                if self.stop is not None and self.stop.is_raised():
+                    return
+                if cut.add(sample):
+                    yield cut.unit()
+        except StoreFaultError as error:
+            cut.fault = str(error)
+        if not cut.fault:
+            manifest = Manifest(counts.etag, counts.num_bytes, cut.num_units + 1, cut.members())
+            write_manifest(self.location, shard.archive, shard.path, manifest)
         yield cut.last_unit()
 
     def _rows(self, shard: Shard) -> dict[str, RowState]:
@@ -115,7 +127,15 @@ class ShardReader:
 
 
 class _UnitCutter:
-    """Collects a shard's samples into units, and counts what it leaves out."""
+    """Collects a shard's samples into units, and counts what it leaves out.
+
+    A shard that is read again, after the loss of a node, is cut at the same places: by what its
+    headers say, whatever the store gives.
+
+    Attributes:
+        num_units: units so far.
+        fault: why the store did not give all of the shard; empty where it did.
+    """
 
     def __init__(self, reader: ShardReader, shard: Shard, found: dict[str, RowState]) -> None:
         self._reader = reader
@@ -128,7 +148,8 @@ class _UnitCutter:
         self._member_tables: list[pa.Table] = []
         self._forget_members()
         self._prefix = f"{reader.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
-        self._index = 0
+        self.num_units = 0
+        self.fault = ""
         self._position = 0
         self._cut_at = 0
         self._start_unit()
@@ -138,18 +159,28 @@ class _UnitCutter:
             self._position = max(self._position, sample.byte_offset + sample.byte_length)
         else:
             # A row of a Parquet file, or a file of a folder: they come one after the other.
-            self._position += len(sample.data or b"")
+            self._position += _num_bytes(sample)
 
     def _start_unit(self) -> None:
         self._rows: list[dict[str, Any]] = []
-        self._listed = self._skipped = self._held = 0
+        self._listed = self._skipped = self._num_cut = self._bytes_cut = 0
+
+    def is_known(self, member: Member) -> bool:
+        """Return whether the bytes of a file are not needed: its row has the same etag."""
+        row = self._found.get(member.image_id)
+        if row is None or row.content_sha256 is None or row.etag != member.etag:
+            return False
+        return not self._wanted(row, row.content_sha256)
 
     def add(self, sample: Sample) -> bool:
         """Take a sample in; return whether the unit is full."""
-        content = None if sample.data is None else hashlib.sha256(sample.data).hexdigest()
-        self._remember(sample, content)
         self._advance(sample)
         row = self._found.pop(sample.image_id, None)
+        if sample.fault is not None:
+            self.fault = self.fault or f"{sample.uri} was not read: {sample.fault}"
+            return self._count_cut(sample)
+        content = self._content(sample, row)
+        self._remember(sample, content)
         if row is None and self._reader.select == "failed":
             return False
         self._listed += 1
@@ -157,46 +188,49 @@ class _UnitCutter:
             self._skipped += 1
             return False
         self._rows.append(_replacing(sample_row(sample), row, content))
-        self._held += len(sample.data or b"")
-        full = len(self._rows) >= self._reader.unit_images
-        return full or self._held >= self._reader.unit_bytes
+        return self._count_cut(sample)
+
+    def _count_cut(self, sample: Sample) -> bool:
+        self._num_cut += 1
+        self._bytes_cut += _num_bytes(sample)
+        is_full = self._num_cut >= self._reader.unit_images
+        return is_full or self._bytes_cut >= self._reader.unit_bytes
+
+    @staticmethod
+    def _content(sample: Sample, row: RowState | None) -> str | None:
+        if sample.data is not None:
+            return hashlib.sha256(sample.data).hexdigest()
+        # Neither bytes nor a failure: the row has them.
+        return row.content_sha256 if row is not None and sample.failure is None else None
 
     def unit(self) -> pa.Table:
         """Return the unit so far, and start the next."""
         return self._pack(self._position - self._cut_at)
 
     def last_unit(self) -> pa.Table:
-        """Return the rest of the shard; it says which rows belong to no image any more."""
+        """Return the rest of the shard, and whether the store gave all of it."""
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
         # The shard was read to its end: that it once could not be is no longer true.
-        removes = tuple(i for i, row in self._found.items() if row.is_shard)
-        left = [row.status for row in self._found.values() if not row.is_shard]
-        return self._pack(num_bytes, removes, left.count(STATUS_OK), left.count(STATUS_FAILED))
+        removes = tuple(i for i, row in self._found.items() if row.is_shard and not self.fault)
+        return self._pack(num_bytes, removes)
 
     def members(self) -> pa.Table:
         """Return what was met, of `skytext.table.manifest.MANIFEST`."""
         return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
 
-    def _pack(
-        self,
-        num_bytes: int,
-        removes: tuple[str, ...] = (),
-        num_gone_ok: int = 0,
-        num_gone_failed: int = 0,
-    ) -> pa.Table:
+    def _pack(self, num_bytes: int, removes: tuple[str, ...] = ()) -> pa.Table:
         head = UnitHead(
-            f"{self._prefix}-{self._index}",
+            f"{self._prefix}-{self.num_units}",
             self._shard.archive,
             self._shard.path,
             self._listed,
             self._skipped,
             num_bytes,
-            num_gone_ok,
-            num_gone_failed,
             removes,
+            self.fault,
         )
         unit = pack(head, pa.Table.from_pylist(self._rows, schema=SAMPLE))
-        self._index += 1
+        self.num_units += 1
         self._cut_at = self._position
         self._start_unit()
         return unit
@@ -216,8 +250,7 @@ class _UnitCutter:
     def _is_new(row: RowState | None, content: str | None) -> bool:
         if row is None:
             return True
-        # An image that cannot be read now keeps the row it has.
-        return None not in (content, row.content_sha256) and content != row.content_sha256
+        return _has_other_bytes(row, content)
 
     def _is_retryable(self, row: RowState | None, content: str | None) -> bool:
         if row is None or row.status == STATUS_OK:
@@ -225,15 +258,28 @@ class _UnitCutter:
         return row.attempts < self._reader.max_attempts
 
 
+def _num_bytes(sample: Sample) -> int:
+    """Return the bytes of an image, as its header says where there is one."""
+    return len(sample.data or b"") if sample.byte_length is None else sample.byte_length
+
+
+def _has_other_bytes(row: RowState, content: str | None) -> bool:
+    """Whether bytes were read that the row was not made of."""
+    if row.content_sha256 is None:
+        # A failed row without a hash is of an image whose bytes were not there.
+        return content is not None and row.status == STATUS_FAILED
+    # An image that cannot be read any more keeps the row that it has.
+    return content is not None and content != row.content_sha256
+
+
 def _replacing(fields: dict[str, Any], row: RowState | None, content: str | None) -> dict[str, Any]:
     if row is None:
         return fields | {"content_sha256": content}
-    changed = None not in (content, row.content_sha256) and content != row.content_sha256
     return fields | {
         "content_sha256": content,
         "replaces_unit": row.unit_id,
         # Other bytes have never been tried.
-        "earlier_attempts": 0 if changed else row.attempts,
+        "earlier_attempts": 0 if _has_other_bytes(row, content) else row.attempts,
     }
 
 
