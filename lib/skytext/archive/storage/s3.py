@@ -1,8 +1,8 @@
 """S3 and the stores that speak it.
 
-Everything about the store comes from the usual AWS variables and config files
-(``AWS_ENDPOINT_URL``, ``AWS_REGION``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID`` …), so any store
-that speaks S3 works and skytext has no setting of its own for it.
+Everything about the store comes from the usual AWS variables and config files, as
+`skytext.aws.session` reads them, so any store that speaks S3 works and skytext has no setting of
+its own for it.
 
 Retries are those of the client libraries: botocore's "standard" mode for requests
 (``AWS_RETRY_MODE`` and ``AWS_MAX_ATTEMPTS`` change it), and ``smart_open`` for a body that breaks
@@ -29,6 +29,7 @@ from botocore.exceptions import (
 
 from skytext.archive.storage.addresses import Location, StoredFile
 from skytext.archive.storage.store import ObjectStore
+from skytext.aws.session import S3Access, access_problem, s3_access
 from skytext.errors import SourceError
 
 _CONNECT_TIMEOUT_S = 10
@@ -120,14 +121,11 @@ class S3Store(ObjectStore):
                 status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
                 what = f"the store answered {err}"
                 then = "run again later" if status >= 500 else "check the address"
-        elif isinstance(err, (NoCredentialsError, PartialCredentialsError)):
-            what = "no complete credentials found"
-            then = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         elif isinstance(err, (ConnectionError, HTTPClientError)):
             what = f"cannot reach the store at {_endpoint()} ({err})"
             then = "check the network and AWS_ENDPOINT_URL"
         else:
-            what, then = f"the store's settings do not work ({err})", "check the AWS settings"
+            return SourceError(f"{source!r}: {access_problem(err)}")
         return SourceError(" ".join(f"{source!r}: {what}: {then}".split()))
 
 
@@ -153,8 +151,7 @@ def describe_s3(err: Exception) -> str | None:
 
 
 def _endpoint() -> str:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return endpoint or "AWS"
+    return s3_access().endpoint or "AWS"
 
 
 def _open(location: Location, etag: str, smart_open_args: dict[str, Any]) -> BinaryIO:
@@ -176,29 +173,21 @@ def _open(location: Location, etag: str, smart_open_args: dict[str, Any]) -> Bin
 
 def _client() -> Any:
     """The S3 client of this process for the AWS settings as they stand now."""
-    settings = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
-    return _make_client(tuple(sorted(settings.items())))
+    return _make_client(s3_access())
 
 
 @functools.lru_cache(maxsize=4)
-def _make_client(settings: tuple[tuple[str, str], ...]) -> Any:
-    # Here, not above: boto3 takes 0.3 s to import, in every process, and local files need none.
-    import boto3
-    from botocore.config import Config
-
-    names = dict(settings)
-    retries: dict[str, Any] = {"mode": names.get("AWS_RETRY_MODE", "standard")}
-    if "AWS_MAX_ATTEMPTS" not in names:
+def _make_client(access: S3Access) -> Any:
+    retries: dict[str, Any] = {"mode": os.environ.get("AWS_RETRY_MODE", "standard")}
+    if "AWS_MAX_ATTEMPTS" not in os.environ:
         retries["total_max_attempts"] = _MAX_ATTEMPTS
-    config = Config(
+    return access.client(
         retries=retries,
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
         tcp_keepalive=True,
         max_pool_connections=32,  # a folder's files are fetched side by side
     )
-    # A session of its own: boto3's default one is not safe to use from several threads.
-    return boto3.session.Session().client("s3", config=config)
 
 
 def s3_changed(err: Exception) -> bool:
