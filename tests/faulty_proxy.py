@@ -17,12 +17,14 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 _PIECE_BYTES = 64 << 10
@@ -85,18 +87,35 @@ _ANSWERS = {
 }
 
 
+class Request(NamedTuple):
+    """A request as the client sent it; ``received_at`` in seconds since 1970."""
+
+    method: str
+    path: str
+    headers: Message
+    received_at: float
+
+    @property
+    def key_id(self) -> str:
+        """The access key that signed it; empty where nothing did."""
+        found = re.search(r"Credential=([^/]*)/", self.headers.get("Authorization", ""))
+        return found[1] if found else ""
+
+
 class FaultyProxy:
     """A running proxy.
 
     Attributes:
         url: its address.
         counts: requests by what became of them: ``passed``, or the kind of fault.
+        requests: what was asked for, in order.
     """
 
     def __init__(self, upstream: str, faults: Faults) -> None:
         self.upstream = urlsplit(upstream)
         self.url = ""
         self.counts: Counter[str] = Counter()
+        self.requests: list[Request] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.faults = faults
@@ -161,6 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def _serve(self) -> None:
+        request = Request(self.command, self.path, self.headers, time.time())
+        self.proxy.requests.append(request)
         body = self._body()
         kind, where, faults = self.proxy.draw(self.command, self.path)
         if kind in _ANSWERS:

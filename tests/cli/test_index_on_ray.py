@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lance_ray.index
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from skytext.run.index_on_ray import vector_index_on_ray
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX, read_facts
 from skytext.table.indexes.build_indexes import build_indexes, num_unindexed_rows
+from skytext.table.location import TableLocation
 from tests.cli.conftest import Skytext
 from tests.search.rankings import column, dense_question, rank
 from tests.table.rows import (
@@ -36,7 +38,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 @pytest.fixture
 def table(tmp_path: Path) -> tuple[ImagesTable, Any]:
     """Three fragments of 200 images of two variants, and some that failed."""
-    where = location(tmp_path / "table")
+    return fill(location(tmp_path / "table"))
+
+
+def fill(where: TableLocation) -> tuple[ImagesTable, Any]:
     vectors = unit_vectors(np.random.default_rng(2), (600, 2, DIM))
     rows = [good_row(f"{i}", vectors=vectors[i]) for i in range(600)]
     writer = committer(where)
@@ -72,6 +77,27 @@ def test_tasks_build_one_index(table: tuple[ImagesTable, Any], kind: Any) -> Non
     again = build_indexes(built, config.index, vector_index_on_ray(config, None))
     assert again.recall_at_10 == pytest.approx(report.recall_at_10, abs=0.02)
     assert num_segments(ImagesTable.open(images.location)) == 1
+
+
+def test_tasks_reach_a_store_with_keys_of_their_own(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.create_bucket(Bucket="indexed")
+    images, _ = fill(TableLocation.parse("s3://indexed/table"))
+    config = Config(index=IndexConfig(vector="always", recall_queries=32, num_workers=2))
+    arguments: list[Any] = []
+    make_task = lance_ray.index._handle_vector_fragment_index
+
+    def note(**more: Any) -> Any:
+        arguments.append(more)
+        return make_task(**more)
+
+    monkeypatch.setattr(lance_ray.index, "_handle_vector_fragment_index", note)
+    assert build_indexes(images, config.index, vector_index_on_ray(config, None)).promoted
+    assert num_segments(ImagesTable.open(images.location)) == 1
+    (given,) = arguments
+    assert given["storage_options"]["aws_endpoint"]
+    assert "secret" not in str(given)
 
 
 def test_the_command_builds_where_it_is_told_to(

@@ -19,6 +19,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX
 from skytext.table.indexes.build_indexes import BuildVectorIndex
 from skytext.table.indexes.vector_index import VectorPlan
+from skytext.table.location import IMAGES
 
 
 def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorIndex:
@@ -64,14 +65,13 @@ def build_vector_index(
     num_tasks = min(num_tasks, len(table.dataset.get_fragments()))
     try:
         built = lance_ray.create_index(
-            table.dataset.uri,
-            "vectors",
-            plan.kind,
-            VECTOR_INDEX,
+            column="vectors",
+            index_type=plan.kind,
+            name=VECTOR_INDEX,
             replace=True,
             num_workers=num_tasks,
             num_segments=num_tasks,
-            storage_options=table.location.storage_options(),
+            **table.location.lance_ray_options(IMAGES),
             **options,
         )
     except (RuntimeError, ValueError) as error:

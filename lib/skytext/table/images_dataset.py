@@ -494,8 +494,8 @@ def open_dataset(
     """
     uri = location.dataset_uri(name)
     try:
-        return again(lance.dataset)(
-            uri, version=version, storage_options=location.storage_options(), session=session
+        return again(lance.LanceDataset)(
+            uri, version=version, session=session, **location.lance_options(name)
         )
     except (ValueError, OverflowError) as error:
         # Lance 14 raises ValueError for a data set that is not there, for a version that is not

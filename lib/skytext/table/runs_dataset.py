@@ -44,7 +44,7 @@ def record_run(location: TableLocation, run: RunRecord) -> None:
         pa.Table.from_pylist([row], schema=RUNS_SCHEMA),
         location.dataset_uri(RUNS),
         mode="append",
-        storage_options=location.storage_options(),
+        storage_options=location.short_lived_options(RUNS),
     )
 
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from skytext.aws.session import S3Access
 from skytext.errors import JobError
 from skytext.table.location import TableLocation
 from skytext.table.store_retry import again
@@ -131,7 +133,7 @@ class StateStore:
     def _store(self, *, writing: bool = False) -> ObjectStore:
         if self.location.is_local and writing:
             Path(self.location.uri, _STATE).mkdir(parents=True, exist_ok=True)
-        return _open(self.location)
+        return open_store(self.location, _STATE)
 
     def _refused(self, verb: str, path: str, error: Exception) -> JobError:
         what = " ".join(str(error).split())[:300]
@@ -163,25 +165,30 @@ def _delete(store: ObjectStore, paths: str | list[str]) -> None:
     obstore.delete(store, paths)
 
 
-@functools.lru_cache(maxsize=8)
-def _open(location: TableLocation) -> ObjectStore:
-    return open_store(location, _STATE)
-
-
 def open_store(location: TableLocation, folder: str) -> ObjectStore:
     """Open a folder of a table with the credentials and the endpoint that Lance uses.
 
     Args:
         location: the table.
         folder: relative to it; a local one must be there.
+
+    Raises:
+        TableError: the AWS settings give no access to an ``s3://`` table.
     """
     if location.is_local:
         return LocalStore(Path(location.uri, folder))
-    options: Any = location.storage_options()
+    access = location.s3_access() if location.is_s3 else None
+    return _open(f"{location.uri}/{folder}", access)
+
+
+@functools.lru_cache(maxsize=8)
+def _open(url: str, access: S3Access | None) -> ObjectStore:
     client: Any = {"timeout": timedelta(seconds=30)}
-    if options.pop("allow_http", None):
-        client["allow_http"] = True
-    store: ObjectStore = from_url(
-        f"{location.uri}/{folder}", config=options, client_options=client, retry_config=_RETRY
-    )
+    more: Any = {}
+    if access is not None:
+        more["config"] = access.settings(urlsplit(url).netloc)
+        client["allow_http"] = bool(more["config"].pop("allow_http", False))
+        if not access.is_anonymous:
+            more["credential_provider"] = access.keys
+    store: ObjectStore = from_url(url, client_options=client, retry_config=_RETRY, **more)
     return store

@@ -1,8 +1,8 @@
 """S3 and the stores that speak it.
 
-Everything about the store comes from the usual AWS variables and config files
-(``AWS_ENDPOINT_URL``, ``AWS_REGION``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID`` …), so any store
-that speaks S3 works and skytext has no setting of its own for it.
+Everything about the store comes from the usual AWS variables and config files, as
+`skytext.aws.session` reads them, so any store that speaks S3 works and skytext has no setting of
+its own for it.
 
 One request is sent at a time, and repeated by `ObjectStore.ask` while the store is unavailable:
 throttled, failing, unreachable, or breaking off in the middle of a body. botocore itself repeats
@@ -23,8 +23,6 @@ from botocore.exceptions import (
     ClientError,
     ConnectionError,
     HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
     ResponseStreamingError,
 )
 from urllib3.exceptions import HTTPError
@@ -36,6 +34,7 @@ from skytext.archive.storage.store import (
     changed_error,
     vanished_error,
 )
+from skytext.aws.session import S3Access, access_problem, s3_access
 from skytext.errors import SourceError
 
 _CONNECT_TIMEOUT_S = 10
@@ -139,18 +138,13 @@ def _errors(location: Location) -> Iterator[None]:
         yield
     except ClientError as err:
         raise _answered(location, err) from err
-    except (NoCredentialsError, PartialCredentialsError) as err:
-        raise PermissionError(
-            "no complete credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY"
-        ) from err
     except (ConnectionError, HTTPClientError, ResponseStreamingError, HTTPError) as err:
         raise UnavailableError(
             f"cannot reach the store at {_endpoint()} ({err}): check the network and "
             "AWS_ENDPOINT_URL, and run again"
         ) from err
     except BotoCoreError as err:
-        raise OSError(f"the store's settings do not work ({err}): check the AWS settings") from err
+        raise PermissionError(access_problem(err)) from err
 
 
 def _answered(location: Location, err: ClientError) -> OSError:
@@ -172,35 +166,26 @@ def _answered(location: Location, err: ClientError) -> OSError:
 
 
 def _endpoint() -> str:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return endpoint or "AWS"
+    return s3_access().endpoint or "AWS"
 
 
 def _client() -> Any:
     """The S3 client of this process for the AWS settings as they stand now."""
-    settings = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
-    return _make_client(tuple(sorted(settings.items())))
+    return _make_client(s3_access())
 
 
 @functools.lru_cache(maxsize=4)
-def _make_client(settings: tuple[tuple[str, str], ...]) -> Any:
-    # Here, not above: boto3 takes 0.3 s to import, in every process, and local files need none.
-    import boto3
-    from botocore.config import Config
-
-    names = dict(settings)
-    retries: dict[str, Any] = {"mode": names.get("AWS_RETRY_MODE", "standard")}
-    if "AWS_MAX_ATTEMPTS" not in names:
+def _make_client(access: S3Access) -> Any:
+    retries: dict[str, Any] = {"mode": os.environ.get("AWS_RETRY_MODE", "standard")}
+    if "AWS_MAX_ATTEMPTS" not in os.environ:
         retries["total_max_attempts"] = 1  # `ObjectStore.ask` repeats requests, by time
-    config = Config(
+    return access.client(
         retries=retries,
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
         tcp_keepalive=True,
         max_pool_connections=32,  # a folder's files are fetched side by side
     )
-    # A session of its own: boto3's default one is not safe to use from several threads.
-    return boto3.session.Session().client("s3", config=config)
 
 
 def _error_code(err: ClientError) -> str:

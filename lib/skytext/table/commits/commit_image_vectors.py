@@ -77,14 +77,13 @@ def _write(table: ImagesTable, rows: pa.Table) -> int:
     if not updated:
         return table.version
     committed = lance.LanceDataset.commit(
-        dataset.uri,
+        dataset,
         lance.LanceOperation.Update(
             updated_fragments=with_anchor(dataset.get_fragments(), updated, []),
             fields_modified=fields,
         ),
         read_version=dataset.version,
         max_retries=0,
-        storage_options=table.location.storage_options(),
     )
     return int(committed.version)
 

@@ -94,15 +94,17 @@ class Committer:
         # The identity is part of the schema, so that it is there from the first version on.
         # read_version 0 makes Lance fail where another writer created the data set meanwhile.
         try:
-            return lance.LanceDataset.commit(
+            created = lance.LanceDataset.commit(
                 self._location.dataset_uri(IMAGES),
                 lance.LanceOperation.Overwrite(
                     images_schema(dim).with_metadata(identity.to_metadata()), fragments
                 ),
                 read_version=0,
                 max_retries=0,
-                storage_options=self._location.storage_options(),
+                storage_options=self._location.short_lived_options(IMAGES),
             )
+            # The data set stays open for the run; its keys must be renewed.
+            return ImagesTable.open(self._location, created.version).dataset
         except (LanceConflict, OSError) as error:
             # Lance 14 says it in several ways; that the table is there now is what tells.
             table = ImagesTable.find(self._location)
@@ -154,11 +156,7 @@ class Committer:
             # No fragment to name; an overwrite conflicts with whatever came between.
             operation = lance.LanceOperation.Overwrite(dataset.schema, fragments)
         return lance.LanceDataset.commit(
-            dataset.uri,
-            operation,
-            read_version=dataset.version,
-            max_retries=0,
-            storage_options=self._location.storage_options(),
+            dataset, operation, read_version=dataset.version, max_retries=0
         )
 
 

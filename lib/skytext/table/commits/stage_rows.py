@@ -129,7 +129,7 @@ def _write(location: TableLocation, rows: pa.Table) -> list[FragmentMetadata]:
         schema=rows.schema,
         mode="append",
         data_storage_version=FILE_VERSION,
-        storage_options=location.storage_options(),
+        **location.lance_options(IMAGES),
     )
     return found
 

@@ -1,0 +1,1 @@
+"""The AWS settings of this process, resolved once for everything that speaks to S3."""
