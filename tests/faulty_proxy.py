@@ -7,6 +7,13 @@
         assert proxy.counts["reset"] > 0
 
 It changes nothing else of what passes, and never the order of one connection's answers.
+
+A store that answers, but wrongly, is a function that gets each request and the way to the server:
+
+    def ignores_conditions(request, send):
+        return send(request.without("If-None-Match"))
+
+    with faulty_proxy(endpoint, breach=ignores_conditions) as proxy: ...
 """
 
 from __future__ import annotations
@@ -18,9 +25,9 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,6 +92,38 @@ _ANSWERS = {
 }
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a client sent; ``path`` with its query."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes | None
+
+    def has(self, header: str) -> bool:
+        """Return whether the request has a header."""
+        return self.without(header) != self
+
+    def without(self, header: str) -> Request:
+        """Return the request without a header."""
+        kept = {k: v for k, v in self.headers.items() if k.lower() != header.lower()}
+        return replace(self, headers=kept)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client gets."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+Send = Callable[[Request], Answer]
+Breach = Callable[[Request, Send], Answer]
+
+
 class FaultyProxy:
     """A running proxy.
 
@@ -93,7 +132,8 @@ class FaultyProxy:
         counts: requests by what became of them: ``passed``, or the kind of fault.
     """
 
-    def __init__(self, upstream: str, faults: Faults) -> None:
+    def __init__(self, upstream: str, faults: Faults, breach: Breach | None) -> None:
+        self.breach = breach
         self.upstream = urlsplit(upstream)
         self.url = ""
         self.counts: Counter[str] = Counter()
@@ -168,19 +208,45 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if kind == "delay":
             self.proxy.wait(faults.delay_s)
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
+        request = Request(self.command, self.path, headers, body)
+        if self.proxy.breach is not None:
+            self._answer(self.proxy.breach(request, self._send))
+            return
+        with self._upstream(request) as answer:
+            self._pass_on(answer, kind, where, faults)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+
+    @contextmanager
+    def _upstream(self, request: Request) -> Iterator[http.client.HTTPResponse]:
         upstream = self.proxy.upstream
         connection = http.client.HTTPConnection(
             upstream.hostname or "", upstream.port or 80, timeout=60
         )
         try:
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            self._pass_on(answer, kind, where, faults)
+            connection.request(request.method, request.path, request.body, request.headers)
+            yield connection.getresponse()
         finally:
             connection.close()
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+    def _send(self, request: Request) -> Answer:
+        with self._upstream(request) as answer:
+            headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
+            return Answer(answer.status, headers, answer.read())
+
+    def _answer(self, answer: Answer) -> None:
+        is_head = self.command == "HEAD"
+        self.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            # The length that a HEAD tells is that of the object.
+            if is_head or not _is_length(name):
+                self.send_header(name, value)
+        if not is_head and answer.status not in (204, 304):
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if not is_head:
+            self.wfile.write(answer.body)
 
     def _body(self) -> bytes | None:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
@@ -258,9 +324,11 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty_proxy(upstream: str, faults: Faults | None = None) -> Iterator[FaultyProxy]:
+def faulty_proxy(
+    upstream: str, faults: Faults | None = None, breach: Breach | None = None
+) -> Iterator[FaultyProxy]:
     """Run a proxy before ``upstream`` (an ``http://host:port``) in threads of this process."""
-    proxy = FaultyProxy(upstream, faults or Faults())
+    proxy = FaultyProxy(upstream, faults or Faults(), breach)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     server = _Server(("127.0.0.1", 0), handler)
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,9 +41,11 @@ class StateStore:
 
     Attributes:
         location: the table.
+        client: those of one number share connections; those of another have their own.
     """
 
     location: TableLocation
+    client: int = 0
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object that is not there yet; return False where there was another already.
@@ -88,8 +90,19 @@ class StateStore:
         except (BaseError, OSError) as error:
             raise self._refused("read", path, error) from error
 
+    def modified_at(self, path: str) -> datetime:
+        """Return when an object was written, by the store's clock.
+
+        Raises:
+            JobError: the store refuses, or there is no such object.
+        """
+        try:
+            return _modified_at(self._store(), path)
+        except (BaseError, OSError) as error:
+            raise self._refused("read", path, error) from error
+
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the paths of the objects under a prefix (a folder), in no particular order.
+        """Yield the paths of the objects under a prefix (a folder), in the store's order.
 
         Raises:
             JobError: the store refuses.
@@ -131,7 +144,7 @@ class StateStore:
     def _store(self, *, writing: bool = False) -> ObjectStore:
         if self.location.is_local and writing:
             Path(self.location.uri, _STATE).mkdir(parents=True, exist_ok=True)
-        return _open(self.location)
+        return _open(self.location, self.client)
 
     def _refused(self, verb: str, path: str, error: Exception) -> JobError:
         what = " ".join(str(error).split())[:300]
@@ -154,6 +167,11 @@ def _get(store: ObjectStore, path: str) -> bytes:
 
 
 @again
+def _modified_at(store: ObjectStore, path: str) -> datetime:
+    return obstore.head(store, path)["last_modified"]
+
+
+@again
 def _list(store: ObjectStore, prefix: str) -> list[str]:
     return [entry["path"] for page in obstore.list(store, prefix) for entry in page]
 
@@ -164,7 +182,7 @@ def _delete(store: ObjectStore, paths: str | list[str]) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def _open(location: TableLocation) -> ObjectStore:
+def _open(location: TableLocation, client: int) -> ObjectStore:
     return open_store(location, _STATE)
 
 
