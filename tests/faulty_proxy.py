@@ -7,6 +7,13 @@
         assert proxy.counts["reset"] > 0
 
 It changes nothing else of what passes, and never the order of one connection's answers.
+
+A store that answers, but wrongly, is a function that gets each request and the way to the server:
+
+    def ignores_conditions(request, send):
+        return send(request.without("If-None-Match"))
+
+    with faulty_proxy(endpoint, breach=ignores_conditions) as proxy: ...
 """
 
 from __future__ import annotations
@@ -19,12 +26,11 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from email.message import Message
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 _PIECE_BYTES = 64 << 10
@@ -87,19 +93,43 @@ _ANSWERS = {
 }
 
 
-class Request(NamedTuple):
-    """A request as the client sent it; ``received_at`` in seconds since 1970."""
+@dataclass(frozen=True)
+class Request:
+    """What a client sent; ``path`` with its query, ``received_at`` in seconds since 1970."""
 
     method: str
     path: str
-    headers: Message
-    received_at: float
+    headers: dict[str, str]
+    body: bytes | None
+    received_at: float = field(default_factory=time.time, compare=False)
 
     @property
     def key_id(self) -> str:
         """The access key that signed it; empty where nothing did."""
-        found = re.search(r"Credential=([^/]*)/", self.headers.get("Authorization", ""))
+        found = re.search(r"Credential=([^/]*)/", self.header("Authorization") or "")
         return found[1] if found else ""
+
+    def header(self, name: str) -> str | None:
+        """Return a header, or None."""
+        return next((v for k, v in self.headers.items() if k.lower() == name.lower()), None)
+
+    def without(self, header: str) -> Request:
+        """Return the request without a header."""
+        kept = {k: v for k, v in self.headers.items() if k.lower() != header.lower()}
+        return replace(self, headers=kept)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client gets."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+Send = Callable[[Request], Answer]
+Breach = Callable[[Request, Send], Answer]
 
 
 class FaultyProxy:
@@ -111,7 +141,8 @@ class FaultyProxy:
         requests: what was asked for, in order.
     """
 
-    def __init__(self, upstream: str, faults: Faults) -> None:
+    def __init__(self, upstream: str, faults: Faults, breach: Breach | None) -> None:
+        self.breach = breach
         self.upstream = urlsplit(upstream)
         self.url = ""
         self.counts: Counter[str] = Counter()
@@ -180,28 +211,53 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def _serve(self) -> None:
-        request = Request(self.command, self.path, self.headers, time.time())
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
+        request = Request(self.command, self.path, headers, None)
         self.proxy.requests.append(request)
-        body = self._body()
+        request = replace(request, body=self._body())
         kind, where, faults = self.proxy.draw(self.command, self.path)
         if kind in _ANSWERS:
             self._refuse(*_ANSWERS[kind])
             return
         if kind == "delay":
             self.proxy.wait(faults.delay_s)
+        if self.proxy.breach is not None:
+            self._answer(self.proxy.breach(request, self._send))
+            return
+        with self._upstream(request) as answer:
+            self._pass_on(answer, kind, where, faults)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+
+    @contextmanager
+    def _upstream(self, request: Request) -> Iterator[http.client.HTTPResponse]:
         upstream = self.proxy.upstream
         connection = http.client.HTTPConnection(
             upstream.hostname or "", upstream.port or 80, timeout=60
         )
         try:
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            self._pass_on(answer, kind, where, faults)
+            connection.request(request.method, request.path, request.body, request.headers)
+            yield connection.getresponse()
         finally:
             connection.close()
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+    def _send(self, request: Request) -> Answer:
+        with self._upstream(request) as answer:
+            headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
+            return Answer(answer.status, headers, answer.read())
+
+    def _answer(self, answer: Answer) -> None:
+        is_head = self.command == "HEAD"
+        self.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            # The length that a HEAD tells is that of the object.
+            if is_head or not _is_length(name):
+                self.send_header(name, value)
+        if not is_head and answer.status not in (204, 304):
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if not is_head:
+            self.wfile.write(answer.body)
 
     def _body(self) -> bytes | None:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
@@ -279,9 +335,11 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty_proxy(upstream: str, faults: Faults | None = None) -> Iterator[FaultyProxy]:
+def faulty_proxy(
+    upstream: str, faults: Faults | None = None, breach: Breach | None = None
+) -> Iterator[FaultyProxy]:
     """Run a proxy before ``upstream`` (an ``http://host:port``) in threads of this process."""
-    proxy = FaultyProxy(upstream, faults or Faults())
+    proxy = FaultyProxy(upstream, faults or Faults(), breach)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     server = _Server(("127.0.0.1", 0), handler)
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"

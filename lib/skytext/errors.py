@@ -5,7 +5,8 @@
     - ConfigError          a setting, or a combination of settings, that cannot work
     - SourceError          a source that is missing, empty, refused or of an unknown format
     - ModelError           a checkpoint or model that cannot be used
-    - TableError           a table that is missing, or made by another schema or model
+    - TableError           a table that is missing, made by another schema or model, or in a store
+                           that cannot hold one
     - CapacityError        the plan does not fit the machine or the cluster
   + SampleError            one image cannot be done: becomes a ``failed`` row, the job goes on
   + JobError               the work itself failed, exit status 1
@@ -81,7 +82,7 @@ class ModelError(CallError):
 
 
 class TableError(CallError):
-    """A table that is missing, or made by another schema or model."""
+    """A table that is missing, made by another schema or model, or in an unfit store."""
 
 
 class CapacityError(CallError):

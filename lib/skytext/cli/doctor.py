@@ -42,7 +42,8 @@ class Finding:
 
 def doctor(
     table: Annotated[
-        str | None, typer.Option("--table", help="Check that this table can be reached, too.")
+        str | None,
+        typer.Option("--table", help="Check this table and its store, too."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Check this caption model, too.")] = None,
     embedding_model: EmbeddingModel = None,
@@ -61,6 +62,8 @@ def doctor(
     ]
     if table is not None:
         findings.append(_checked("table", lambda: _table(table)))
+        if findings[-1].ok:
+            findings.append(_checked("table's store", lambda: _store(table)))
     able = all(finding.ok is not False for finding in findings)
     if as_json:
         print_json({"able": able, "findings": [asdict(finding) for finding in findings]})
@@ -171,3 +174,12 @@ def _table(table: str) -> str:
     location = TableLocation.parse(table)
     found = ImagesTable.find(location)
     return f"{location.uri}, " + ("not there yet" if found is None else f"version {found.version}")
+
+
+def _store(table: str) -> str:
+    from skytext.table.location import TableLocation
+    from skytext.table.store_preflight import try_store
+
+    ahead_s = try_store(TableLocation.parse(table))
+    clock = "" if ahead_s is None else f"; its clock differs by {abs(ahead_s):.0f} s"
+    return f"can hold a table{clock}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skytext.archive import ReadLimits, ReadOptions, Shard, survey
 from skytext.captions.prompts import Prompt
@@ -41,6 +41,7 @@ class CaptionPlan:
         prompt: what it is asked.
         embed_model: the embedding model.
         retry_failed: whether only rows that failed are done, again.
+        is_new_table: whether the run makes the table.
         make_captioner: starts the engines; another one may speak with another kind of engine, and
             must be importable on the workers.
     """
@@ -54,6 +55,7 @@ class CaptionPlan:
     prompt: Prompt
     embed_model: ModelIdentity
     retry_failed: bool = False
+    is_new_table: bool = False
     make_captioner: CaptionerFactory = make_captioner
 
     @property
@@ -163,8 +165,9 @@ def _plan(
         retry_failed=retry_failed,
     )
     existing = ImagesTable.find(location)
-    if existing is not None:
-        check_identity(location, existing.identity, plan.identity)
+    if existing is None:
+        return replace(plan, is_new_table=True)
+    check_identity(location, existing.identity, plan.identity)
     return plan
 
 

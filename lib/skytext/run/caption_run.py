@@ -34,6 +34,7 @@ from skytext.run.stages.write_rows import UnitRecord
 from skytext.table.commits.claim import Claim, hold
 from skytext.table.id_sums import IdSum
 from skytext.table.runs_dataset import RunRecord
+from skytext.table.store_preflight import check_store
 
 _MIN_UNREAD = 8
 
@@ -56,6 +57,7 @@ def run_caption(
         on_note: is told what the run waits for.
 
     Raises:
+        TableError: the store of a new table breaks a rule that a table rests on.
         TableHeldError: another run that lives holds the table.
         CapacityError: the plan does not fit the cluster.
         JobError: the work failed; what was committed stays, a re-run goes on from there.
@@ -65,6 +67,8 @@ def run_caption(
         IncompleteRunError: the evidence does not show one row for every image.
     """
     job, run = plan.config.job, _run_record(plan, uuid.uuid4().hex)
+    if plan.is_new_table:
+        check_store(plan.location)
     with (
         watch(job.stall_timeout_s, job.drain_s) as stopping,
         hold(plan.location, run.run_id, plan.command, lease_s=job.lease_s) as claim,

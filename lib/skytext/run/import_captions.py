@@ -31,6 +31,7 @@ from skytext.table.images_dataset import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, record_run
 from skytext.table.schema import STATUS_OK, images_schema
+from skytext.table.store_preflight import check_store
 
 COMMAND = "import"
 _UNIT_ROWS = 256
@@ -83,7 +84,7 @@ def import_descriptions(
 
     Raises:
         CallError: a missing file, a line of another form, an image that stands there twice, or a
-            table of another model.
+            table of another model, or a new one in a store that cannot hold it.
         JobError: the store refuses, or another run holds the table.
     """
     if not path.is_file():
@@ -96,6 +97,8 @@ def import_descriptions(
         check_identity(location, existing.identity, identity)
     lines = _Lines(path, archive or path.stem, root or f"{path.absolute().as_uri()}#")
     lines.check()
+    if existing is None:
+        check_store(location)
     with hold(location, run.run_id, COMMAND) as claim:
         adoption = settle(claim, identity, lines.fingerprint)
         embedder = make_embedder(embed, model)

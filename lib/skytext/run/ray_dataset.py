@@ -152,8 +152,8 @@ def stream_records(dataset: ray.data.Dataset) -> Generator[str, None, None]:
         SkytextError: what an operator raised.
         JobError: the cluster failed.
     """
-    # An execution that failed is part of a reference cycle with its exception. Until it is collected
-    # its actors hold their CPUs, and this one may wait for them without end.
+    # An execution that failed is part of a reference cycle with its exception. Until the cycle is
+    # collected its actors hold their CPUs, and this execution may wait for them without end.
     gc.collect()
     batches = iter(
         dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -43,9 +43,11 @@ class StateStore:
 
     Attributes:
         location: the table.
+        client: those of one number share connections; those of another have their own.
     """
 
     location: TableLocation
+    client: int = 0
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object that is not there yet; return False where there was another already.
@@ -90,8 +92,19 @@ class StateStore:
         except (BaseError, OSError) as error:
             raise self._refused("read", path, error) from error
 
+    def modified_at(self, path: str) -> datetime:
+        """Return when an object was written, by the store's clock.
+
+        Raises:
+            JobError: the store refuses, or there is no such object.
+        """
+        try:
+            return _modified_at(self._store(), path)
+        except (BaseError, OSError) as error:
+            raise self._refused("read", path, error) from error
+
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the paths of the objects under a prefix (a folder), in no particular order.
+        """Yield the paths of the objects under a prefix (a folder), in the store's order.
 
         Raises:
             JobError: the store refuses.
@@ -133,7 +146,7 @@ class StateStore:
     def _store(self, *, writing: bool = False) -> ObjectStore:
         if self.location.is_local and writing:
             Path(self.location.uri, _STATE).mkdir(parents=True, exist_ok=True)
-        return open_store(self.location, _STATE)
+        return open_store(self.location, _STATE, self.client)
 
     def _refused(self, verb: str, path: str, error: Exception) -> JobError:
         what = " ".join(str(error).split())[:300]
@@ -156,6 +169,11 @@ def _get(store: ObjectStore, path: str) -> bytes:
 
 
 @again
+def _modified_at(store: ObjectStore, path: str) -> datetime:
+    return obstore.head(store, path)["last_modified"]
+
+
+@again
 def _list(store: ObjectStore, prefix: str) -> list[str]:
     return [entry["path"] for page in obstore.list(store, prefix) for entry in page]
 
@@ -165,12 +183,13 @@ def _delete(store: ObjectStore, paths: str | list[str]) -> None:
     obstore.delete(store, paths)
 
 
-def open_store(location: TableLocation, folder: str) -> ObjectStore:
+def open_store(location: TableLocation, folder: str, client: int = 0) -> ObjectStore:
     """Open a folder of a table with the credentials and the endpoint that Lance uses.
 
     Args:
         location: the table.
         folder: relative to it; a local one must be there.
+        client: each number has connections of its own.
 
     Raises:
         TableError: the AWS settings give no access to an ``s3://`` table.
@@ -178,17 +197,17 @@ def open_store(location: TableLocation, folder: str) -> ObjectStore:
     if location.is_local:
         return LocalStore(Path(location.uri, folder))
     access = location.s3_access() if location.is_s3 else None
-    return _open(f"{location.uri}/{folder}", access)
+    return _open(f"{location.uri}/{folder}", access, client)
 
 
 @functools.lru_cache(maxsize=8)
-def _open(url: str, access: S3Access | None) -> ObjectStore:
-    client: Any = {"timeout": timedelta(seconds=30)}
+def _open(url: str, access: S3Access | None, client: int) -> ObjectStore:
+    options: Any = {"timeout": timedelta(seconds=30)}
     more: Any = {}
     if access is not None:
         more["config"] = access.settings(urlsplit(url).netloc)
-        client["allow_http"] = bool(more["config"].pop("allow_http", False))
+        options["allow_http"] = bool(more["config"].pop("allow_http", False))
         if not access.is_anonymous:
             more["credential_provider"] = access.keys
-    store: ObjectStore = from_url(url, client_options=client, retry_config=_RETRY, **more)
+    store: ObjectStore = from_url(url, client_options=options, retry_config=_RETRY, **more)
     return store
