@@ -18,6 +18,7 @@ from skytext.errors import (
 PARENTS = {
     "SkytextError": "Exception",
     "CallError": "SkytextError",
+    "AddressError": "CallError",
     "ConfigError": "CallError",
     "SourceError": "CallError",
     "ModelError": "CallError",

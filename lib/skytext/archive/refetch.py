@@ -14,9 +14,9 @@ from skytext.archive.shards import ReadOptions
 from skytext.archive.storage.files import READ_ERRORS, read_range
 from skytext.archive.storage.s3 import s3_changed
 from skytext.archive.storage.store import ChangedError
-from skytext.errors import SourceError
+from skytext.errors import AddressError, SourceError
 
-_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
+_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, AddressError, SourceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def fetch_image(
             a failed row).
         BotoCoreError: the store cannot be reached; see `READ_ERRORS`.
         ClientError: the store refuses.
-        SourceError: the uri's scheme is not supported.
+        AddressError: the uri is no address; SourceError: no image column can be told.
     """
     place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
     [found] = fetch_images([place], options=options, num_threads=1)

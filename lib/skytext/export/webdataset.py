@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from skytext.archive.refetch import fetch_row
 from skytext.archive.storage.files import READ_ERRORS
 from skytext.archive.storage.prefetch import prefetch
-from skytext.errors import JobError, SourceError
+from skytext.errors import AddressError, JobError, SourceError
 from skytext.export.image_json import COLUMNS, described, rows, to_line
 from skytext.table.images_dataset import ImagesTable
 
@@ -19,7 +19,7 @@ _PLACE = ("byte_offset", "byte_length", "row_group", "row", "shard_etag")
 _FETCHED_AT_ONCE = 8
 _AHEAD_BYTES = 64 * 2**20
 _NO_SUFFIX = "img"
-_FETCH_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SourceError)
+_FETCH_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, AddressError, SourceError)
 
 Row = dict[str, Any]
 

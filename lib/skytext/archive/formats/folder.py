@@ -29,9 +29,9 @@ from skytext.archive.shards import (
     image_id,
 )
 from skytext.archive.sidecar import parse_sidecar
-from skytext.archive.storage.addresses import StoredFile
 from skytext.archive.storage.files import READ_ERRORS, describe_fault, list_folder, open_stream
 from skytext.archive.storage.prefetch import prefetch
+from skytext.archive.storage.store import StoredFile
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
 from skytext.archive.unreadable import ShardEndError, failed_shard, store_end
 from skytext.errors import Reason, SampleError, Stage

@@ -12,12 +12,12 @@ from typing import BinaryIO
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from skytext.archive.storage.addresses import Location, Scheme, StoredFile, parse_location
+from skytext.addresses.address_parser import Location, Scheme, parse_location
 from skytext.archive.storage.gcs import GcsStore, describe_gcs
 from skytext.archive.storage.local import LocalStore
 from skytext.archive.storage.ranged_file import RangedFile
 from skytext.archive.storage.s3 import S3Store, describe_s3
-from skytext.archive.storage.store import Found, Kind, Store
+from skytext.archive.storage.store import Found, Kind, Store, StoredFile
 
 READ_ERRORS: tuple[type[Exception], ...] = (OSError, BotoCoreError, ClientError, HTTPError)
 """What opening or reading a stored file may raise, whatever the store."""
@@ -54,12 +54,12 @@ class Listing:
         Raises:
             SourceError: the store refuses, or cannot be reached any more.
         """
-        prefix = "" if self.root.path in {"", "/"} else self.root.path
+        prefix = self.root.prefix
         for item in self._found.paths:
             path, file = (item, None) if isinstance(item, str) else item
             if path.endswith("/") or path.rpartition("/")[2].startswith("."):
                 continue
-            relative = path[len(prefix) :].lstrip("/")
+            relative = path[len(prefix) :]
             if path.lower().endswith(self._suffixes):
                 yield relative, file or self._store.look(path)
             else:
@@ -78,7 +78,8 @@ def list_files(source: str, suffixes: Sequence[str]) -> Listing:
         suffixes: lower-case suffixes with their dot; compared without regard to case.
 
     Raises:
-        SourceError: missing, refused, unreachable, or not supported.
+        SourceError: missing, refused or unreachable.
+        AddressError: as `parse_location`.
     """
     location = parse_location(source)
     store = _STORES[location.scheme]
@@ -94,14 +95,10 @@ def list_folder(uri: str) -> Iterator[tuple[str, StoredFile]]:
         OSError: and the others of `READ_ERRORS`: missing, refused or unreachable.
     """
     location = parse_location(uri)
-    if location.scheme != "file":
-        # One slash stands for the folder; those before it are part of its name.
-        path = uri.partition("://")[2].partition("/")[2].removesuffix("/")
-        location = Location(location.scheme, location.bucket, path)
     store = _STORES[location.scheme]
     for name, file in store.folder(location):
         if name and not name.startswith("."):
-            yield name, file or store.look(f"{location.path.rstrip('/')}/{name}")
+            yield name, file or store.look(f"{location.prefix}{name}")
 
 
 def open_stream(uri: str, *, etag: str = "") -> BinaryIO:

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from skytext.archive.storage.addresses import Location, StoredFile
+from skytext.addresses.address_parser import Location
 from skytext.archive.storage.ranged_file import RangedFile
-from skytext.archive.storage.store import ObjectStore, changed_error
+from skytext.archive.storage.store import ObjectStore, StoredFile, changed_error
 from skytext.errors import SourceError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class GcsStore(ObjectStore):
 
     def lookup(self, location: Location) -> StoredFile | None:
         """Return one object; None where there is none, or where the store will not say."""
-        if not location.path:
+        if location.path == location.prefix:
             return None
         with contextlib.suppress(FileNotFoundError, PermissionError):
             return self.stat(location)

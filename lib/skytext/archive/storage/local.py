@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
-from skytext.archive.storage.addresses import Location, StoredFile, is_pattern, pattern_root
+from skytext.addresses.address_parser import Location
+from skytext.archive.storage.patterns import is_pattern, pattern_root
 from skytext.archive.storage.ranged_file import RangedFile
-from skytext.archive.storage.store import Found, changed_error
+from skytext.archive.storage.store import Found, StoredFile, changed_error
 from skytext.errors import SourceError
 
 _STREAM_BUFFER_BYTES = 1 << 20

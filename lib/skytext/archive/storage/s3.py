@@ -27,8 +27,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from skytext.archive.storage.addresses import Location, StoredFile
-from skytext.archive.storage.store import ObjectStore
+from skytext.addresses.address_parser import Location
+from skytext.archive.storage.store import ObjectStore, StoredFile
 from skytext.errors import SourceError
 
 _CONNECT_TIMEOUT_S = 10
@@ -72,7 +72,7 @@ class S3Store(ObjectStore):
 
     def lookup(self, location: Location) -> StoredFile | None:
         """Return one object; None where there is none, or where the store will not say."""
-        if not location.path:
+        if location.path == location.prefix:
             return None
         try:
             return self.stat(location)
