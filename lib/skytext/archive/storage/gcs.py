@@ -43,8 +43,9 @@ class GcsStore(ObjectStore):
         """Return the size and etag of one object."""
         from pyarrow.fs import FileType
 
+        path = _arrow_path(location)
         with _errors(location):
-            info = _filesystem().get_file_info(f"{location.bucket}/{location.path}")
+            info = _filesystem().get_file_info(path)
         if info.type != FileType.File:
             raise FileNotFoundError(f"{location.uri} does not exist")
         return _stored(info)
@@ -61,11 +62,11 @@ class GcsStore(ObjectStore):
         """Yield the objects whose name begins with ``prefix``, with their names, in order."""
         from pyarrow.fs import FileSelector, FileType
 
-        folder = prefix.rpartition("/")[0]
-        base = f"{bucket}/{folder}".rstrip("/")
-        with _errors(Location("gs", bucket, folder)):
+        folder = Location("gs", bucket, prefix.rpartition("/")[0])
+        base = _arrow_path(Location("gs", bucket, prefix)).rpartition("/")[0]
+        with _errors(folder):
             infos = _filesystem().get_file_info(
-                FileSelector(base, recursive=deep, allow_not_found=bool(folder))
+                FileSelector(base, recursive=deep, allow_not_found=bool(folder.path))
             )
         # Places that only look like folders come between; and Arrow promises no order.
         files = [info for info in infos if info.type == FileType.File]
@@ -98,7 +99,9 @@ class GcsStore(ObjectStore):
 
     def source_error(self, source: str, location: Location, err: Exception) -> SourceError:
         """Say what went wrong with a store, and what to do about it, in one line."""
-        if isinstance(err, FileNotFoundError):
+        if isinstance(err, EmptyPartError):
+            then = str(err)
+        elif isinstance(err, FileNotFoundError):
             then = f"bucket {location.bucket!r} does not exist: check its name"
         elif isinstance(err, PermissionError):
             then = (
@@ -112,8 +115,9 @@ class GcsStore(ObjectStore):
     def _open(self, location: Location, etag: str, how: str) -> pa.NativeFile:
         filesystem = _filesystem()
         opener = filesystem.open_input_file if how == "file" else filesystem.open_input_stream
+        path = _arrow_path(location)
         with _errors(location):
-            file = opener(f"{location.bucket}/{location.path}")
+            file = opener(path)
         try:
             # Of the generation that was opened.
             with _errors(location):
@@ -128,6 +132,10 @@ class GcsStore(ObjectStore):
 
 class GcsError(OSError):
     """Google's store, or its client, gave up."""
+
+
+class EmptyPartError(OSError):
+    """A name with an empty part, which Arrow's client lists and cannot read."""
 
 
 class _Stream:
@@ -162,6 +170,16 @@ def describe_gcs(err: Exception) -> str | None:
     if isinstance(err, PermissionError) and "gs://" in str(err):
         return f"the store refuses access: renew the credentials and run again ({err})"
     return None
+
+
+def _arrow_path(location: Location) -> str:
+    path = f"{location.bucket}/{location.path}"
+    if "//" in path:
+        raise EmptyPartError(
+            "the client for gs:// cannot read names with an empty part ('//'): copy these objects "
+            "to other names"
+        )
+    return path
 
 
 @contextlib.contextmanager
