@@ -76,6 +76,8 @@ ONE_LINE = {
     "export s3://b/t#1 --format geojson": "Lance cannot address '#'",
     "embed-images s3://b/t#1 --model demo": "Lance cannot address '#'",
     "status a\tb": r"Lance cannot address '\\t' in a path",
+    "serve table --archive-root ftp://host/x": "ftp:// is not supported",
+    "serve table --archive-root file://host/x": "names the host 'host'",
     # What must be local.
     "export table --format geojson --output s3://b/x": "'s3://b/x' must be a local path",
     "export table --format geojson --output file://host/x": "names the host 'host'",
