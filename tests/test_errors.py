@@ -18,6 +18,7 @@ from skytext.errors import (
 PARENTS = {
     "SkytextError": "Exception",
     "CallError": "SkytextError",
+    "AddressError": "CallError",
     "ConfigError": "CallError",
     "SourceError": "CallError",
     "ModelError": "CallError",
@@ -27,6 +28,7 @@ PARENTS = {
     "JobError": "SkytextError",
     "TableHeldError": "JobError",
     "CommitConflictError": "JobError",
+    "StoreFaultError": "JobError",
     "FailureRateError": "JobError",
     "InterruptedRunError": "JobError",
     "IncompleteRunError": "JobError",

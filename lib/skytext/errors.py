@@ -2,6 +2,7 @@
 
 * SkytextError
   + CallError              the call is wrong: said before any work starts, exit status 2
+    - AddressError         an address that means no place
     - ConfigError          a setting, or a combination of settings, that cannot work
     - SourceError          a source that is missing, empty, refused or of an unknown format
     - ModelError           a checkpoint or model that cannot be used
@@ -67,6 +68,10 @@ class CallError(SkytextError):
     """The call is wrong; nothing was started."""
 
     exit_status = 2
+
+
+class AddressError(CallError):
+    """An address that means no place: another scheme, no bucket, another machine."""
 
 
 class ConfigError(CallError):

@@ -128,3 +128,18 @@ def test_images_that_are_gone_fail_the_export_and_leave_nothing(
     assert called.status == 1
     assert "cannot fetch file:///x/a.tar#" in called.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["file://{here}/my%20file", "FILE:{here}/my%20file", "my file"])
+def test_an_output_is_a_local_address(
+    skytext: Skytext,
+    shared_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = address.format(here=tmp_path)
+    called = skytext("export", shared_table.as_uri(), "--format", "geojson", "--output", output)
+    assert called.status == 0, called.err
+    assert [path.name for path in tmp_path.iterdir()] == ["my file"]

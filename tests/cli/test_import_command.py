@@ -215,3 +215,29 @@ def test_a_model_that_gives_no_finite_vector_ends_the_import(
     assert called.status != 0
     assert "the model 'fake' gave no finite vector for '" in called.err
     assert ImagesTable.find(location(tmp_path / "table")) is None
+
+
+@pytest.mark.parametrize(
+    ("root", "uri"),
+    [
+        ("s3://b/w%20x/", "s3://b/w%20x/a b%.jpg"),
+        ("GS://b", "gs://b/a b%.jpg"),
+        ("my images", "file://{here}/my%20images/a%20b%25.jpg"),
+        ("file:{here}/my%20images/", "file://{here}/my%20images/a%20b%25.jpg"),
+        ("https://host/images", "https://host/images/a b%.jpg"),
+        (None, "file://{here}/described.jsonl#a b%.jpg"),
+    ],
+)
+def test_an_image_lies_below_the_root_that_is_named(
+    skytext: Skytext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    root: str | None,
+    uri: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("described.jsonl").write_text(line("a b%.jpg", "a river"))
+    named = [] if root is None else ["--root", root.format(here=tmp_path)]
+    run_import(skytext, "described.jsonl", "--table", "table", *named)
+    [row] = ImagesTable.open(location(tmp_path / "table")).dataset.to_table(["uri"]).to_pylist()
+    assert row["uri"] == uri.format(here=tmp_path)

@@ -41,6 +41,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_table: Path) -
     (tmp_path / "bad.yaml").write_text("caption: [")
     (tmp_path / "unknown.yaml").write_text("caption:\n  modle: demo\n")
     (tmp_path / "one.yaml").write_text("id: mine\none: Describe it.\n")
+    (tmp_path / "captions.json").write_text('[{"image": "a.jpg", "caption": ["a river"]}]')
     (tmp_path / "table").symlink_to(shared_table)
     lance.write_dataset(pa.table({"a": [1]}), str(tmp_path / "other" / "images.lance"))
     (tmp_path / "kept").mkdir()
@@ -57,7 +58,35 @@ ONE_LINE = {
     "status empty": "there is no table at",
     "status file": "table 'file' is a file; name a folder",
     "search file river": "is a file",
-    "status ftp://host/table": "unknown scheme 'ftp'",
+    "status ftp://host/table": "ftp:// is not supported: use a local path, s3://BUCKET",
+    "status s3:/b/t": "write s3://BUCKET/PATH",
+    "status s3://": "names no bucket",
+    "status file://host/t": "names the host 'host'",
+    "status s3://b/t#1": "table 's3://b/t#1': Lance cannot address '#' .*: name another place",
+    "search gs://b/u?v=1 river": r"Lance cannot address '\?'",
+    "index s3://b/w%20x": "Lance cannot address '%20'",
+    f"{CAPTION} --table s3://b/t#1": "Lance cannot address '#'",
+    "promote s3://b/a//t 3": "Lance cannot address '//'",
+    "rollback s3://b/../t": r"Lance cannot address the part '\.\.'",
+    "failures s3://b?x/t": r"Lance cannot address the bucket 'b\?x'",
+    "serve s3://b/t#1": "Lance cannot address '#'",
+    "keys list s3://b/t#1": "Lance cannot address '#'",
+    "import file --table s3://b/t#1": "Lance cannot address '#'",
+    "evaluate s3://b/t#1 --queries file": "Lance cannot address '#'",
+    "export s3://b/t#1 --format geojson": "Lance cannot address '#'",
+    "embed-images s3://b/t#1 --model demo": "Lance cannot address '#'",
+    "status a\tb": r"Lance cannot address '\\t' in a path",
+    "serve table --archive-root ftp://host/x": "ftp:// is not supported",
+    "serve table --archive-root file://host/x": "names the host 'host'",
+    # What must be local.
+    "export table --format geojson --output s3://b/x": "'s3://b/x' must be a local path",
+    "export table --format geojson --output file://host/x": "names the host 'host'",
+    "evaluate table --queries gs://b/x": "must be a local path",
+    "evaluate s3://b/x.jsonl --annotations captions.json": "'s3://b/x.jsonl' must be a local path",
+    "import s3://b/x.jsonl --table new": "must be a local path",
+    "import file --table new --root ftp://host/x": "ftp:// is not supported",
+    "config show --config s3://b/x": "must be a local path",
+    "config validate file:x": "names no absolute path",
     "status other": "was not made by skytext",
     "search other river": "was not made by skytext",
     "index other": "was not made by skytext",

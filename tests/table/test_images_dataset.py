@@ -41,22 +41,6 @@ def test_where_there_is_no_table(where: TableLocation) -> None:
         ImagesTable.open(where, 3)
 
 
-def test_a_file_or_an_unknown_scheme_is_no_table(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(TableError, match="is a file"):
-        TableLocation.parse(str(tmp_path / "file"))
-    with pytest.raises(TableError, match="unknown scheme 'ftp'"):
-        TableLocation.parse("ftp://x/y")
-
-
-def test_a_location_is_absolute_and_has_no_slash_at_its_end(tmp_path: Path) -> None:
-    assert TableLocation.parse(f"{tmp_path}/").uri == str(tmp_path)
-    assert TableLocation.parse(f"file://{tmp_path}").uri == str(tmp_path)
-    assert TableLocation.parse("s3://b/t/").uri == "s3://b/t"
-    assert not TableLocation.parse("s3://b/t").is_local
-    assert Path(TableLocation.parse("t").uri).is_absolute()
-
-
 def test_data_of_somebody_else_are_no_table(where: TableLocation) -> None:
     lance.write_dataset(pa.table({"image_id": ["x"]}), where.dataset_uri(IMAGES))
     with pytest.raises(TableError, match="was not made by skytext"):

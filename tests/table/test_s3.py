@@ -5,6 +5,7 @@ import os
 import uuid
 from typing import Any
 
+import lancedb
 import pytest
 
 from skytext.config.index import IndexConfig
@@ -119,6 +120,28 @@ def test_a_row_is_replaced_in_a_store(where: TableLocation) -> None:
 def test_a_bucket_that_is_not_there_is_a_wrong_call(s3: Any) -> None:
     with pytest.raises(TableError):
         ImagesTable.find(TableLocation.parse("s3://nobucket/t"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b", " a", "ü 🛰", "u\u0308", "100%", "50% b", "%zz", "a+b&c=d", "a@b:c", "...", "[*]\\|"],
+)
+def test_every_file_of_a_table_lies_under_the_name_that_was_written(s3: Any, name: str) -> None:
+    bucket = uuid.uuid4().hex
+    s3.create_bucket(Bucket=bucket)
+    where = TableLocation.parse(f"S3://{bucket}/{name}/")
+    with hold(where, "one", "caption"):
+        committer(where).commit([stage(where, good_rows(0, 10))])
+        committer(where).commit([stage(where, good_rows(10, 2))])
+    build_indexes(ImagesTable.open(where), IndexConfig())
+    record_run(where, RunRecord("run", "caption", "done", dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))
+    assert ImagesTable.open_served(where).num_rows() == 12
+    again = lancedb.connect(where.uri, storage_options=where.short_lived_options("images"))
+    assert again.open_table("images").count_rows() == 12
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    places = {key.removeprefix(f"{name}/").partition("/")[0] for key in keys}
+    assert places == {"images.lance", "runs.lance", "state"}
+    assert all(key.startswith(f"{name}/") for key in keys)
 
 
 def test_image_vectors_in_a_store_are_written_read_and_fenced(where: TableLocation) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from skytext.addresses.address_parser import Location
 from skytext.archive.formats.folder import FolderDigest
 from skytext.archive.formats.parquet import check_columns
 from skytext.archive.shards import ReadOptions, Shard
-from skytext.archive.storage.addresses import Location
 from skytext.archive.storage.files import Listing, list_files
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SHARD_SUFFIXES, SIDECAR_SUFFIXES
 from skytext.errors import SourceError
@@ -68,6 +68,7 @@ def survey(
         SourceError: a source is missing, refused, unreachable, holds no shard or a compressed
             one, names image files without their folder, has a Parquet file whose image column
             cannot be told, or two sources would give two different shards the same ids.
+        AddressError: a source is no address.
     """
     if not sources:
         raise SourceError("no source given: name a folder, a shard or an s3:// address")
@@ -116,7 +117,9 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
         elif lower.endswith(SHARD_SUFFIXES):
             shards.append(Shard(name, file.uri, _printable(path), file.size_bytes, file.etag))
         else:
-            folder, _, base = path.rpartition("/")
+            base = path.rpartition("/")[2]
+            # With its slash at the end: "" is the root, "/" a folder with an empty name in it.
+            folder = path.removesuffix(base)
             if "__MACOSX" not in folder.split("/"):
                 folders.setdefault(folder, FolderDigest()).add(base, file)
     if compressed:
@@ -136,15 +139,10 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
 
 
 def _folder_shard(archive: str, root: Location, path: str, folder: FolderDigest) -> Shard:
-    joined = f"{root.path.rstrip('/')}/{path}" if path else root.path
-    location = Location(root.scheme, root.bucket, joined if root.path else path)
-    return Shard(
-        archive,
-        f"{location.uri.removesuffix('/')}/",
-        f"{_printable(path) or '.'}/",
-        folder.num_bytes,
-        folder.etag,
-    )
+    uri = replace(root, path=f"{root.prefix}{path}").uri
+    # The addresses of buckets and of local folders come without the slash.
+    uri = uri if uri.endswith("/") else f"{uri}/"
+    return Shard(archive, uri, _printable(path) or "./", folder.num_bytes, folder.etag)
 
 
 def _without_twins(shards: list[Shard]) -> list[Shard]:

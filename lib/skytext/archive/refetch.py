@@ -13,9 +13,9 @@ from skytext.archive.formats.parquet import fetch_cells
 from skytext.archive.shards import ReadOptions
 from skytext.archive.storage.files import read_range
 from skytext.archive.storage.store import ChangedError
-from skytext.errors import SourceError
+from skytext.errors import AddressError, SourceError
 
-_ERRORS: tuple[type[Exception], ...] = (OSError, SourceError)
+_ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def fetch_image(
         ChangedError: the shard is gone, or changed since ``etag``.
         OSError: refused, unavailable, damaged, or an image with no place of its own (a sparse
             member of a tar, a failed row).
-        SourceError: the uri's scheme is not supported.
+        AddressError: the uri is no address; SourceError: no image column can be told.
     """
     place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
     [found] = fetch_images([place], options=options, num_threads=1)

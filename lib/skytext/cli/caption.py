@@ -14,6 +14,7 @@ from skytext.cli.options import (
     RayAddress,
     Settings,
     TableOption,
+    local_path,
     make_config,
 )
 from skytext.errors import ConfigError, StoreFaultError
@@ -42,7 +43,10 @@ PromptName = Annotated[
     str | None, typer.Option(help="A packaged prompt's id, or your own prompt file.")
 ]
 ChatTemplate = Annotated[
-    Path | None, typer.Option(help="A Jinja file, where the checkpoint has none.")
+    Path | None,
+    typer.Option(
+        help="A Jinja file, where the checkpoint has none.", metavar="FILE", parser=local_path
+    ),
 ]
 NumVariants = Annotated[int | None, typer.Option(help="Descriptions an image (5).")]
 NumEngines = Annotated[

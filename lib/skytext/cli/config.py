@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skytext.cli.options import AsJson, ConfigFile, Settings, make_config
+from skytext.cli.options import AsJson, ConfigFile, Settings, local_path, make_config
 
 app = typer.Typer(help="Show and check settings.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,7 +39,9 @@ def print_reference() -> None:
 
 @app.command("validate")
 def validate(
-    file: Annotated[Path, typer.Argument(help="A YAML file of settings.", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="A YAML file of settings.", metavar="FILE", parser=local_path)
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Check a file of settings."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skytext.cli.options import AsJson, ConfigFile, Settings, make_config
+from skytext.cli.options import AsJson, ConfigFile, Settings, local_path, make_config
 from skytext.errors import ConfigError, TableError
 
 if TYPE_CHECKING:
@@ -45,7 +45,13 @@ _QUERIES = (
 
 def demo(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where the archive and the table go; replaced each time.")
+        Path,
+        typer.Option(
+            "--dir",
+            help="Where the archive and the table go; replaced each time.",
+            metavar="FOLDER",
+            parser=local_path,
+        ),
     ] = Path("skytext-demo"),
     num_images: Annotated[int, typer.Option(min=1, help="Scenes to generate.")] = _NUM_IMAGES,
     config: ConfigFile = None,

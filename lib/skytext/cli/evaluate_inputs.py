@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytext.cli.open_table import open_table
+from skytext.cli.options import local_path
 from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import CallError
@@ -224,9 +225,10 @@ class _Models(dict[str | None, Embedders]):
 
 
 def _images(call: Call, models: _Models, names: Collection[str] | None) -> Iterator[Described]:
-    path = Path(call.descriptions or "")
-    if models.table is None and not path.is_file():
-        raise CallError(f"there is no file {path}")
+    if models.table is None:
+        path = local_path(call.descriptions or "")
+        if not path.is_file():
+            raise CallError(f"there is no file {path}")
     # Before anything is read: a model that is not the table's own is told at once.
     _ = models[None]
     if models.table is None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from skytext.cli.options import local_path
+
 Descriptions = Annotated[
     str | None,
     typer.Argument(
@@ -20,6 +22,7 @@ Annotations = Annotated[
         help="A benchmark's captions: dataset_*.json, *_caps.txt (with *_filename.txt), "
         ".json, .jsonl or .csv; may be repeated.",
         metavar="FILE",
+        parser=local_path,
     ),
 ]
 Benchmark = Annotated[
@@ -35,6 +38,7 @@ Queries = Annotated[
     typer.Option(
         help="Your own queries, each with the images expected, instead: .csv, .json or .jsonl.",
         metavar="FILE",
+        parser=local_path,
     ),
 ]
 Golden = Annotated[
@@ -42,6 +46,7 @@ Golden = Annotated[
     typer.Option(
         help="Golden queries instead: .yaml, .json or .jsonl; exit status 1 where they fail.",
         metavar="FILE",
+        parser=local_path,
     ),
 ]
 AtLeast = Annotated[
@@ -98,9 +103,14 @@ VersionOption = Annotated[
     int | None, typer.Option(help="A table version; default: the live one, else the latest.")
 ]
 Markdown = Annotated[
-    Path | None, typer.Option(help="Write the table there as Markdown.", metavar="FILE")
+    Path | None,
+    typer.Option(help="Write the table there as Markdown.", metavar="FILE", parser=local_path),
 ]
 Plots = Annotated[
     Path | None,
-    typer.Option(help="Draw recall by k and by variants as PNG there.", metavar="FOLDER"),
+    typer.Option(
+        help="Draw recall by k and by variants as PNG there.",
+        metavar="FOLDER",
+        parser=local_path,
+    ),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from skytext.cli.options import AsJson, Table
+from skytext.cli.options import AsJson, Table, local_path
 from skytext.errors import CallError
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ def export(
     ],
     output: Annotated[
         Path,
-        typer.Option(help="- is stdout. A file is there whole or not at all.", metavar="FILE"),
+        typer.Option(
+            help="- is stdout. A file is there whole or not at all.",
+            metavar="FILE",
+            parser=local_path,
+        ),
     ] = _STDOUT,
     force: Annotated[
         bool, typer.Option("--force", help="Write over a file that is there.")

@@ -13,6 +13,7 @@ from skytext.cli.options import (
     EmbeddingModel,
     Settings,
     TableOption,
+    local_path,
     make_config,
 )
 
@@ -20,7 +21,11 @@ from skytext.cli.options import (
 def import_(
     descriptions: Annotated[
         Path,
-        typer.Argument(help="Descriptions, as skytext export writes them.", metavar="FILE.jsonl"),
+        typer.Argument(
+            help="Descriptions, as skytext export writes them.",
+            metavar="FILE.jsonl",
+            parser=local_path,
+        ),
     ],
     table: TableOption,
     archive: Annotated[
@@ -28,7 +33,9 @@ def import_(
     ] = None,
     root: Annotated[
         str | None,
-        typer.Option(help="Folder or URI under which the images lie.", metavar="URI"),
+        typer.Option(
+            help="Folder or s3://…, gs://… or https://… prefix of the images.", metavar="URI"
+        ),
     ] = None,
     embedding_model: EmbeddingModel = None,
     config: ConfigFile = None,

@@ -8,10 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skytext.errors import ConfigError
+from skytext.addresses.address_parser import parse_location
+from skytext.errors import AddressError, ConfigError
 
 if TYPE_CHECKING:
     from skytext.config.settings import Config
+
+
+def local_path(address: str | Path) -> Path:
+    """Read the address of a file or folder of this machine; a relative path stays relative.
+
+    Raises:
+        AddressError: a bucket's address, or one that is no address.
+    """
+    text = str(address)
+    location = parse_location(text)
+    if location.scheme != "file":
+        raise AddressError(
+            f"{text!r} must be a local path: only sources, tables and archive roots may lie in a "
+            "bucket"
+        )
+    is_uri = text.lower().startswith("file:")
+    return Path(location.path) if is_uri else Path(text).expanduser()
+
 
 Table = Annotated[
     str, typer.Argument(help="The table: a folder, s3://… or gs://…", metavar="TABLE")
@@ -22,7 +41,12 @@ TableOption = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="A YAML file of settings; skytext config show prints one."),
+    typer.Option(
+        "--config",
+        help="A YAML file of settings; skytext config show prints one.",
+        metavar="FILE",
+        parser=local_path,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from skytext.cli.options import local_path
+
 Words = Annotated[
     str | None, typer.Argument(help="What to look for, in plain words.", metavar="[WORDS]")
 ]
@@ -29,7 +31,11 @@ Like = Annotated[
 ]
 ImageFile = Annotated[
     Path | None,
-    typer.Option(help="Like this image file, which the table's model describes first."),
+    typer.Option(
+        help="Like this image file, which the table's model describes first.",
+        metavar="FILE",
+        parser=local_path,
+    ),
 ]
 Combine = Annotated[
     str | None,

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from skytext.archive.refetch import fetch_row
 from skytext.archive.storage.prefetch import prefetch
-from skytext.errors import JobError, SourceError
+from skytext.errors import AddressError, JobError, SourceError
 from skytext.export.image_json import COLUMNS, described, rows, to_line
 from skytext.table.images_dataset import ImagesTable
 
@@ -79,7 +79,7 @@ def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
 def _fetch(row: Row) -> bytes | Exception:
     try:
         return fetch_row(row)
-    except (OSError, SourceError) as error:
+    except (OSError, AddressError, SourceError) as error:
         return error
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from skytext.addresses.address_parser import Location, parse_location
 from skytext.archive.shards import image_id
 from skytext.captions.parsing import document_text, search_text
 from skytext.config.embedding import EmbedConfig
@@ -80,11 +81,13 @@ def import_descriptions(
         location: the table; it is made where there is none.
         embed: the model, which must be that of a table that is there.
         archive: the archive's name; None for the file's without its suffix.
-        root: folder or URI under which the images lie; None where nobody knows.
+        root: folder, or prefix in a bucket or on the web, under which the images lie; None where
+            nobody knows.
 
     Raises:
         CallError: a missing file, a line of another form, an image that stands there twice, or a
-            table of another model, or a new one in a store that cannot hold it.
+            table of another model, a new one in a store that cannot hold it, or a root that is no
+            address.
         JobError: the store refuses, or another run holds the table.
     """
     if not path.is_file():
@@ -95,7 +98,7 @@ def import_descriptions(
     existing = ImagesTable.find(location)
     if existing is not None:
         check_identity(location, existing.identity, identity)
-    lines = _Lines(path, archive or path.stem, root or f"{path.absolute().as_uri()}#")
+    lines = _Lines(path, archive or path.stem, _root(root) if root else None)
     lines.check()
     if existing is None:
         check_store(location)
@@ -131,13 +134,19 @@ def _started_run(path: Path, embed: EmbedConfig) -> RunRecord:
     )
 
 
+def _root(root: str) -> Location | str:
+    """Read where the images lie; a prefix on the web stays as it is, for nothing is read there."""
+    is_web = root.lower().startswith(("https://", "http://"))
+    return root if is_web else parse_location(root)
+
+
 @dataclass(frozen=True, slots=True)
 class _Lines:
     """The file, and what its rows have in common."""
 
     path: Path
     archive: str
-    root: str
+    root: Location | str | None
 
     @property
     def fingerprint(self) -> str:
@@ -170,8 +179,11 @@ class _Lines:
         return image_id(self.archive, self.path.name, described.image, 0)
 
     def uri_of(self, described: Described) -> str:
-        between = "" if self.root.endswith(("/", "#")) else "/"
-        return f"{self.root}{between}{described.image}"
+        if self.root is None:
+            return f"{self.path.absolute().as_uri()}#{described.image}"
+        if isinstance(self.root, str):
+            return f"{self.root.removesuffix('/')}/{described.image}"
+        return replace(self.root, path=f"{self.root.prefix}{described.image}").uri
 
 
 class _Writer:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from cachetools import LRUCache, TTLCache
 from PIL import Image
 
+from skytext.addresses.address_parser import Location, parse_location
 from skytext.archive import (
     ChangedError,
     Place,
@@ -25,9 +26,8 @@ from skytext.archive import (
     fetch_row,
 )
 from skytext.archive.shards import ReadOptions
-from skytext.archive.storage.addresses import Location, parse_location
 from skytext.config.settings import Config
-from skytext.errors import SampleError, SourceError
+from skytext.errors import AddressError, SampleError
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import Meter, timed
@@ -150,7 +150,7 @@ class Images:
     def _is_allowed(self, uri: str) -> bool:
         try:
             place = parse_location(uri)
-        except SourceError:
+        except AddressError:
             return False
         if place.scheme == "file":
             path = os.path.realpath(place.path)
@@ -223,14 +223,13 @@ def _root(root: str) -> Location:
 def _is_below(place: Location, root: Location) -> bool:
     if (place.scheme, place.bucket) != (root.scheme, root.bucket):
         return False
-    prefix = root.path.rstrip("/")
-    return not prefix or place.path == prefix or place.path.startswith(f"{prefix}/")
+    return place.path == root.path or place.path.startswith(root.prefix)
 
 
 def archive_roots(roots: Sequence[str]) -> tuple[str, ...]:
     """Return roots in the form that is compared, local ones absolute.
 
     Raises:
-        SourceError: a scheme that is not supported.
+        AddressError: one that is no address.
     """
     return tuple(_root(root).uri for root in roots)

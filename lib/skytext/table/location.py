@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from skytext.addresses.address_parser import Location, parse_location
 from skytext.aws.session import S3Access, access_problem, s3_access
 from skytext.errors import JobError, TableError
 
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 IMAGES = "images"
 RUNS = "runs"
-_SCHEMES = ("s3", "gs")
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Lance 14 and obstore read s3:// and gs:// addresses as URLs: they cut at # and ?, decode %20, and
+# resolve "." and ".."; an empty part they refuse. A % without two hex digits behind it stays.
+# LanceDB, which may open a table too, drops a space at the end.
+_NOT_IN_A_URL = re.compile(r"[#?\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}| (?=/?\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,8 @@ class TableLocation:
     """A table's folder or URI.
 
     Attributes:
-        uri: the absolute path or the URI, without a trailing slash.
+        uri: the absolute path or the URI, without a trailing slash. Lance and obstore mean by it
+            exactly the place that its letters name.
     """
 
     uri: str
@@ -33,20 +40,17 @@ class TableLocation:
         """Read what a person typed.
 
         Raises:
-            TableError: an unknown scheme, or a path that is a file.
+            AddressError: as `parse_location`.
+            TableError: a path that is a file, or a name that Lance cannot address.
         """
-        scheme = urlsplit(table).scheme if "://" in table else ""
-        if scheme in _SCHEMES:
-            return cls(table.rstrip("/"))
-        if scheme not in ("", "file"):
-            raise TableError(
-                f"table {table!r}: unknown scheme {scheme!r}; use a folder, s3://BUCKET/PATH or "
-                "gs://BUCKET/PATH"
-            )
-        path = Path(table.removeprefix("file://")).expanduser()
+        location = parse_location(table)
+        _check_addressable(table, location)
+        if location.scheme != "file":
+            return cls(location.uri.removesuffix("/"))
+        path = Path(location.path)
         if path.exists() and not path.is_dir():
             raise TableError(f"table {table!r} is a file; name a folder (it is made when missing)")
-        return cls(str(path.absolute()))
+        return cls(location.path)
 
     @property
     def is_local(self) -> bool:
@@ -126,3 +130,33 @@ class TableLocation:
         from skytext.table.s3_namespace import S3Namespace
 
         return S3Namespace(self.dataset_uri(name), self.s3_access())
+
+
+def _check_addressable(table: str, location: Location) -> None:
+    fault = _local_fault(location.path) if location.scheme == "file" else _fault(location)
+    if fault:
+        raise TableError(
+            f"table {table!r}: Lance cannot address {fault}: name another place, of letters, "
+            "digits, '-', '_', '.' and single slashes"
+        )
+
+
+def _local_fault(path: str) -> str | None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "a name that is not UTF-8"
+    found = _CONTROL.search(path)
+    return f"{found[0]!r} in a path" if found else None
+
+
+def _fault(location: Location) -> str | None:
+    if not _BUCKET.fullmatch(location.bucket):
+        return f"the bucket {location.bucket!r}"
+    if found := _NOT_IN_A_URL.search(location.path):
+        return f"{found[0]!r} in the name of a table in a bucket"
+    parts = location.prefix.split("/")[:-1]
+    if "" in parts:
+        return "'//', an empty part of a name in a bucket"
+    dots = [part for part in parts if part in (".", "..")]
+    return f"the part {dots[0]!r} of a name in a bucket" if dots else None

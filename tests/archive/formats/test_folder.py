@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,64 @@ def test_a_folder_in_a_bucket(s3: Any) -> None:
             samples[0].uri, "a.jpg", byte_offset=0, byte_length=3, etag=samples[0].shard_etag
         )
     assert discover(["s3://loose/x"])[0].etag != shards[0].etag
+
+
+ODD_KEYS = {
+    "a/x.jpg": "a/",
+    "a//x.jpg": "a//",
+    "a///x.jpg": "a///",
+    "a//deep/x.jpg": "a//deep/",
+    "/x.jpg": "/",
+    "//x.jpg": "//",
+    "x.jpg": "./",
+    "x?v=1#a%20 b.jpg": "./",
+    "ü 🛰/%2F/x.jpg": "ü 🛰/%2F/",
+    " /x.jpg": " /",
+    "a/../x.jpg": "a/../",
+}
+MARKERS = ("", "a/", "a//", "a/none/", "none/")
+
+
+def put_odd(s3: Any, bucket: str, root: str) -> None:
+    s3.create_bucket(Bucket=bucket)
+    for key in MARKERS:
+        if root or key:
+            s3.put_object(Bucket=bucket, Key=f"{root}{key}", Body=b"")
+    for key in ODD_KEYS:
+        s3.put_object(Bucket=bucket, Key=f"{root}{key}", Body=key.encode())
+
+
+@pytest.mark.parametrize("root", ["", "photos/", "photos//", "/", "/photos/"])
+def test_odd_keys_of_a_bucket_are_found_read_and_fetched_again(s3: Any, root: str) -> None:
+    bucket = uuid.uuid4().hex
+    put_odd(s3, bucket, root)
+    shards = discover([f"s3://{bucket}/{root}"], archive="odd")
+    assert {shard.path for shard in shards} == set(ODD_KEYS.values())
+    read = {}
+    for shard in shards:
+        assert shard.uri == f"s3://{bucket}/{root}{shard.path.removeprefix('./')}"
+        assert_same(shard)
+        for sample in read_shard(shard):
+            assert sample.failure is None
+            key = sample.uri.removeprefix(f"s3://{bucket}/{root}")
+            read[key] = shard.path
+            assert sample.data == key.encode()
+            assert sample.image_id == image_id("odd", shard.path, sample.member, 0)
+            place = {"byte_offset": 0, "byte_length": sample.byte_length}
+            again = fetch_image(sample.uri, sample.member, etag=sample.shard_etag, **place)
+            assert again == sample.data
+    assert read == ODD_KEYS
+
+
+def test_a_source_with_slashes_at_its_end_names_that_folder(s3: Any) -> None:
+    bucket = uuid.uuid4().hex
+    put_odd(s3, bucket, "")
+    found = {
+        source: [shard.uri.removeprefix(f"s3://{bucket}/") for shard in discover([source])]
+        for source in (f"s3://{bucket}/a", f"s3://{bucket}/a/", f"s3://{bucket}/a//")
+    }
+    assert list(found.values()) == [
+        ["a/../", "a/", "a//", "a///", "a//deep/"],
+        ["a/../", "a/", "a//", "a///", "a//deep/"],
+        ["a//", "a///", "a//deep/"],
+    ]

@@ -85,13 +85,50 @@ def test_a_shard_that_changed_or_vanished_is_unread(store: GcsServer) -> None:
         ("gs://nobucket", "does not exist"),
         ("gs://maps/nothing", "does not exist"),
         ("gs://maps/*.tar", "matches nothing"),
-        ("gs://", "names no bucket"),
     ],
 )
 def test_a_source_that_is_not_there_says_so(source: str, message: str) -> None:
     with pytest.raises(SourceError, match=message) as caught:
         discover([source])
     assert "\n" not in str(caught.value)
+
+
+ODD_NAMES = ("x y.jpg", "x%20y.jpg", "x#1.jpg", "x?v=1.jpg", "ü 🛰.jpg", "x@y:z.jpg", " x .jpg")
+
+
+def test_odd_names_are_read_and_markers_of_folders_left_out(store: GcsServer) -> None:
+    for name in ("", "a/", "none/", *ODD_NAMES, *(f"a/{name}" for name in ODD_NAMES)):
+        store.put("odd", f"photos/{name}", name.encode())
+    shards = discover(["gs://odd/photos"])
+    assert [(shard.path, shard.uri) for shard in shards] == [
+        ("./", "gs://odd/photos/"),
+        ("a/", "gs://odd/photos/a/"),
+    ]
+    for shard in shards:
+        samples = list(read_shard(shard))
+        assert sorted(sample.member for sample in samples) == sorted(ODD_NAMES)
+        assert [m.image_id for m in list_members(shard)] == [s.image_id for s in samples]
+        for sample in samples:
+            assert sample.data is not None
+            assert sample.uri == f"gs://odd/photos/{sample.data.decode()}"
+            place = {"byte_offset": 0, "byte_length": sample.byte_length}
+            again = fetch_image(sample.uri, sample.member, etag=sample.shard_etag, **place)
+            assert again == sample.data
+
+
+def test_a_name_with_an_empty_part_is_unread(store: GcsServer) -> None:
+    for name in ("a/x.jpg", "a//x.jpg", "a//s.tar"):
+        store.put("slashes", f"photos/{name}", b"x")
+    shards = discover(["gs://slashes/photos"])
+    assert [shard.path for shard in shards] == ["a/", "a//", "a//s.tar"]
+    assert [sample.data for sample in read_shard(shards[0])] == [b"x"]
+    for shard in shards[1:]:
+        for read in (read_shard, list_members):
+            with pytest.raises(StoreFaultError, match="cannot read names with an empty part"):
+                list(read(shard))
+    for source in ("gs://slashes/photos/a//", "gs://slashes/photos/a//*", "gs://slashes//x.jpg"):
+        with pytest.raises(SourceError, match="copy these objects to other names"):
+            discover([source])
 
 
 def test_a_store_that_refuses_says_what_to_check(store: GcsServer) -> None:

@@ -122,7 +122,9 @@ def test_a_range_is_one_request_for_exactly_these_bytes(monkeypatch: pytest.Monk
         read_range("s3://maps/aerial/README.md", 2, 400)
 
 
-@pytest.mark.parametrize("key", ["a b#c%20.tar", "ü 🛰.tar", "w@x:y@z.tar", "q?versionId=7.tar"])
+@pytest.mark.parametrize(
+    "key", ["a b#c%20.tar", "ü 🛰.tar", "w@x:y@z.tar", "q?versionId=7.tar", "/s.tar", "a//s.tar"]
+)
 def test_odd_keys_are_read(store: Any, key: str) -> None:
     store.put_object(Bucket="maps", Key=f"odd/{key}", Body=make_tar(ENTRIES))
     (shard,) = discover(["s3://maps/odd/"])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from skytext.archive.shards import image_id
-from skytext.service.archive_images import Images
+from skytext.service.archive_images import Images, archive_roots
 from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
@@ -201,6 +201,30 @@ def test_a_row_cannot_lead_outside(uri: str) -> None:
     config = make_config("/t/table", archive_roots=["/archive", "s3://bucket/archive/"])
     with pytest.raises(ProblemError) as caught:
         Images(config, LocalMeter()).check(row(uri))
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("root", "inside", "outside"),
+    [
+        ("/archive/", "file:///archive/a.tar", "file:///archives/a.tar"),
+        ("/my archive", "file:///my%20archive/a.tar", "file:///my%2520archive/a.tar"),
+        ("FILE:/my%20archive/", "file:///my%20archive/a.tar", "file:///my/archive/a.tar"),
+        ("/", "file:///a.tar", "s3://bucket/a.tar"),
+        ("S3://bucket", "s3://bucket/a.tar", "s3://bucket2/a.tar"),
+        ("s3://bucket/", "s3://bucket//a.tar", "gs://bucket/a.tar"),
+        ("s3://bucket/a", "s3://bucket/a//b.tar", "s3://bucket/ab.tar"),
+        ("s3://bucket/a//", "s3://bucket/a//b.tar", "s3://bucket/a/b.tar"),
+        ("s3://bucket//", "s3://bucket//b.tar", "s3://bucket/b.tar"),
+        ("s3://bucket/w%20x", "s3://bucket/w%20x/a.tar", "s3://bucket/w x/a.tar"),
+        ("gs://bucket/a.tar", "gs://bucket/a.tar", "gs://bucket/a.tar2"),
+    ],
+)
+def test_an_archive_root_is_an_address(root: str, inside: str, outside: str) -> None:
+    images = Images(make_config("/t/table", archive_roots=archive_roots([root])), LocalMeter())
+    images.check(row(f"{inside}#a.jpg"))
+    with pytest.raises(ProblemError) as caught:
+        images.check(row(f"{outside}#a.jpg"))
     assert caught.value.status == 403
 
 

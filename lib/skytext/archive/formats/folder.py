@@ -31,10 +31,9 @@ from skytext.archive.shards import (
     image_id,
 )
 from skytext.archive.sidecar import parse_sidecar
-from skytext.archive.storage.addresses import StoredFile
 from skytext.archive.storage.files import list_folder, read_range, stat_file
 from skytext.archive.storage.prefetch import prefetch
-from skytext.archive.storage.store import ChangedError
+from skytext.archive.storage.store import ChangedError, StoredFile
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
 from skytext.errors import Reason, SampleError, Stage
 

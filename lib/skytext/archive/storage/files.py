@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from skytext.archive.storage.addresses import Location, StoredFile, parse_location
+from skytext.addresses.address_parser import Location, parse_location
 from skytext.archive.storage.gcs import GcsStore
 from skytext.archive.storage.local import LocalStore
 from skytext.archive.storage.ranged_file import JUMPING, RangedFile, Window
 from skytext.archive.storage.s3 import S3Store
-from skytext.archive.storage.store import DEFAULT_RETRY_S, Found, Kind, Store
+from skytext.archive.storage.store import DEFAULT_RETRY_S, Found, Kind, Store, StoredFile
 from skytext.errors import SourceError
 
 _NUM_EXAMPLES = 3
@@ -47,12 +47,12 @@ class Listing:
         Raises:
             SourceError: the store refuses, or cannot be reached any more.
         """
-        prefix = "" if self.root.path in {"", "/"} else self.root.path
+        prefix = self.root.prefix
         for item in self._found.paths:
             path, file = (item, None) if isinstance(item, str) else item
             if path.endswith("/") or path.rpartition("/")[2].startswith("."):
                 continue
-            relative = path[len(prefix) :].lstrip("/")
+            relative = path[len(prefix) :]
             if path.lower().endswith(self._suffixes):
                 yield relative, file or self._look(path)
             else:
@@ -80,7 +80,8 @@ def list_files(
         retry_s: for how long a request without an answer is repeated.
 
     Raises:
-        SourceError: missing, refused, unreachable, or not supported.
+        SourceError: missing, refused or unreachable.
+        AddressError: as `parse_location`.
     """
     location = parse_location(source)
     store = _store(location, retry_s)
@@ -96,14 +97,10 @@ def list_folder(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> Iterator[tuple
         OSError: missing, refused or unavailable.
     """
     location = parse_location(uri)
-    if location.scheme != "file":
-        # One slash stands for the folder; those before it are part of its name.
-        path = uri.partition("://")[2].partition("/")[2].removesuffix("/")
-        location = Location(location.scheme, location.bucket, path)
     store = _store(location, retry_s)
     for name, file in store.folder(location):
         if name and not name.startswith("."):
-            yield name, file or store.look(f"{location.path.rstrip('/')}/{name}")
+            yield name, file or store.look(f"{location.prefix}{name}")
 
 
 def open_ranged(

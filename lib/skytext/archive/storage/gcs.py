@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from skytext.archive.storage.addresses import Location, StoredFile
+from skytext.addresses.address_parser import Location
 from skytext.archive.storage.ranged_file import RangedFile, Window
 from skytext.archive.storage.store import (
     ObjectStore,
+    StoredFile,
     UnavailableError,
     changed_error,
     vanished_error,
@@ -39,15 +40,16 @@ class GcsStore(ObjectStore):
         """Return the size and etag of one object."""
         from pyarrow.fs import FileType
 
+        path = _arrow_path(location)
         with _errors(location):
-            info = self._filesystem().get_file_info(f"{location.bucket}/{location.path}")
+            info = self._filesystem().get_file_info(path)
         if info.type != FileType.File:
             raise FileNotFoundError(f"{location.uri} does not exist")
         return _stored(info)
 
     def lookup(self, location: Location) -> StoredFile | None:
         """Return one object; None where there is none, or where the store will not say."""
-        if not location.path:
+        if location.path == location.prefix:
             return None
         with contextlib.suppress(FileNotFoundError, PermissionError):
             return self.stat(location)
@@ -57,11 +59,11 @@ class GcsStore(ObjectStore):
         """Yield the objects whose name begins with ``prefix``, with their names, in order."""
         from pyarrow.fs import FileSelector, FileType
 
-        folder = prefix.rpartition("/")[0]
-        base = f"{bucket}/{folder}".rstrip("/")
-        with _errors(Location("gs", bucket, folder)):
+        folder = Location("gs", bucket, prefix.rpartition("/")[0])
+        base = _arrow_path(Location("gs", bucket, prefix)).rpartition("/")[0]
+        with _errors(folder):
             infos = self._filesystem().get_file_info(
-                FileSelector(base, recursive=deep, allow_not_found=bool(folder))
+                FileSelector(base, recursive=deep, allow_not_found=bool(folder.path))
             )
         # Places that only look like folders come between; and Arrow promises no order.
         files = [info for info in infos if info.type == FileType.File]
@@ -92,7 +94,9 @@ class GcsStore(ObjectStore):
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
         """Say why a source cannot be listed, and what to do about it, in one line."""
-        if isinstance(err, FileNotFoundError):
+        if isinstance(err, EmptyPartError):
+            then = str(err)
+        elif isinstance(err, FileNotFoundError):
             then = f"bucket {location.bucket!r} does not exist: check its name"
         elif isinstance(err, PermissionError):
             then = (
@@ -104,8 +108,9 @@ class GcsStore(ObjectStore):
         return SourceError(" ".join(f"{source!r}: {then}".split()))
 
     def _open(self, location: Location, etag: str) -> pa.NativeFile:
+        path = _arrow_path(location)
         with _errors(location):
-            file = self._filesystem().open_input_file(f"{location.bucket}/{location.path}")
+            file = self._filesystem().open_input_file(path)
         try:
             # Of the generation that was opened.
             with _errors(location):
@@ -121,6 +126,20 @@ class GcsStore(ObjectStore):
         """Return the client of this process for Google's settings as they stand now."""
         names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
         return _make_filesystem(*(os.environ.get(name, "") for name in names), self.retry_s)
+
+
+class EmptyPartError(OSError):
+    """A name with an empty part, which Arrow's client lists and cannot read."""
+
+
+def _arrow_path(location: Location) -> str:
+    path = f"{location.bucket}/{location.path}"
+    if "//" in path:
+        raise EmptyPartError(
+            "the client for gs:// cannot read names with an empty part ('//'): copy these objects "
+            "to other names"
+        )
+    return path
 
 
 @contextlib.contextmanager

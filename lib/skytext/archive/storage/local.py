@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterator
 from typing import NoReturn
 
-from skytext.archive.storage.addresses import Location, StoredFile, is_pattern, pattern_root
+from skytext.addresses.address_parser import Location
+from skytext.archive.storage.patterns import is_pattern, pattern_root
 from skytext.archive.storage.ranged_file import RangedFile, Window
-from skytext.archive.storage.store import Found, changed_error, vanished_error
+from skytext.archive.storage.store import Found, StoredFile, changed_error, vanished_error
 from skytext.errors import SourceError
 
 _DANGLING = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)

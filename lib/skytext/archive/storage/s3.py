@@ -27,9 +27,10 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from skytext.archive.storage.addresses import Location, StoredFile
+from skytext.addresses.address_parser import Location
 from skytext.archive.storage.store import (
     ObjectStore,
+    StoredFile,
     UnavailableError,
     changed_error,
     vanished_error,
@@ -71,7 +72,7 @@ class S3Store(ObjectStore):
 
     def lookup(self, location: Location) -> StoredFile | None:
         """Return one object; None where there is none, or where the store will not say."""
-        if not location.path:
+        if location.path == location.prefix:
             return None
         # A HEAD has no body to tell a missing bucket, a missing object and a missing right apart;
         # the listing that follows does, and its error is the one to report.

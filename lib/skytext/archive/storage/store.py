@@ -5,18 +5,13 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 import tenacity
 
-from skytext.archive.storage.addresses import (
-    Location,
-    StoredFile,
-    is_pattern,
-    pattern_regex,
-    pattern_root,
-)
+from skytext.addresses.address_parser import Location
+from skytext.archive.storage.patterns import is_pattern, pattern_regex, pattern_root
 from skytext.archive.storage.ranged_file import RangedFile, Window
 from skytext.errors import SourceError
 
@@ -43,6 +38,22 @@ def changed_error(name: str) -> ChangedError:
 def vanished_error(name: str) -> FileNotFoundError:
     """Return the error of a file that is not there any more."""
     return FileNotFoundError(f"{name} vanished after it was listed: run again")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file as a listing saw it.
+
+    Attributes:
+        uri: where it is.
+        size_bytes: its size in bytes.
+        etag: changes when the content does: the S3 ETag without quotes, elsewhere
+            size and time of the last write; empty where the file could not be looked at.
+    """
+
+    uri: str
+    size_bytes: int
+    etag: str
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,10 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def lookup(self, location: Location) -> StoredFile | None:
-        """Return one object; None where there is none, or where the store will not say."""
+        """Return one object; None where there is none, or where the store will not say.
+
+        None for the root of a bucket and for a path with a slash at its end: that is a folder.
+        """
 
     @abstractmethod
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
@@ -142,9 +156,10 @@ class ObjectStore(ABC):
         """Find the objects below a prefix, of a pattern, or one single object."""
         try:
             if is_pattern(location.path):
+                location = replace(location, path=location.path.removesuffix("/"))
                 paths = self._matching(source, location)
                 return Found("glob", pattern_root(location), paths)
-            single = None if source.endswith("/") else self.lookup(location)
+            single = self.lookup(location)
         except OSError as err:
             raise self.source_error(source, location, err) from err
         if single is not None:
@@ -157,10 +172,12 @@ class ObjectStore(ABC):
 
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
         """Yield the objects directly below a prefix, sorted by code point."""
-        prefix = f"{location.path}/" if location.path else ""
+        prefix = location.prefix
         last = ""
         for key, file in self.objects(location.bucket, prefix, deep=False):
             name = key[len(prefix) :]
+            if not name:
+                continue  # an empty object that consoles make to show a folder
             if name <= last:
                 # Directory buckets of S3 list in no order; what belongs together lies apart.
                 raise OSError(f"the store lists {location.uri} unsorted: pack it into .tar shards")
@@ -206,10 +223,9 @@ class ObjectStore(ABC):
             raise self.source_error(source, location, err) from err
 
     def _below(self, source: str, location: Location) -> Iterator[tuple[str, StoredFile]]:
-        prefix = f"{location.path}/" if location.path else ""
         num_found = 0
         try:
-            for key, file in self.objects(location.bucket, prefix, deep=True):
+            for key, file in self.objects(location.bucket, location.prefix, deep=True):
                 num_found += 1
                 yield key, file
         except OSError as err:

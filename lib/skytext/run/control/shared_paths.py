@@ -14,8 +14,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from skytext.addresses.address_parser import parse_location
 from skytext.archive.shards import Shard
-from skytext.archive.storage.addresses import parse_location
 from skytext.errors import CapacityError, ConfigError
 from skytext.models.checkpoints import ModelIdentity
 from skytext.table.location import TableLocation

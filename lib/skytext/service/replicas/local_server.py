@@ -15,6 +15,7 @@ from skytext.config.settings import Config
 from skytext.errors import CallError, ConfigError, JobError
 from skytext.run.control.cluster import start_local
 from skytext.service.access.api_keys import KeyStore
+from skytext.service.archive_images import archive_roots
 from skytext.service.http.web_page import FOLDER
 from skytext.service.replicas.listening_socket import bound, listening
 from skytext.table.images_dataset import ImagesTable
@@ -56,6 +57,7 @@ def decide_access(table: str, host: str, keys: bool | None, config: Config) -> C
 
     Raises:
         ConfigError: others could search without a key, or nobody could.
+        AddressError: an archive root is no address.
     """
     location = TableLocation.parse(table)
     ImagesTable.open(location)
@@ -73,7 +75,8 @@ def decide_access(table: str, host: str, keys: bool | None, config: Config) -> C
             f"skytext keys add {table} NAME"
         )
     access = config.service.access.model_copy(update={"require_keys": wanted})
-    service = config.service.model_copy(update={"access": access})
+    roots = archive_roots(config.service.archive_roots)
+    service = config.service.model_copy(update={"access": access, "archive_roots": roots})
     return config.model_copy(update={"service": service})
 
 

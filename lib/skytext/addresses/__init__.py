@@ -1,0 +1,1 @@
+"""Addresses of places: sources, tables, archive roots and files, all read by one parser."""

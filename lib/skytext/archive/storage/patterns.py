@@ -1,0 +1,24 @@
+"""Wildcard patterns: which files of a store a source names."""
+
+from __future__ import annotations
+
+import re
+
+from skytext.addresses.address_parser import Location
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path holds wildcards."""
+    return "*" in path or "?" in path
+
+
+def pattern_root(location: Location) -> Location:
+    """The deepest folder before the first wildcard of a pattern."""
+    fixed = re.split(r"[*?]", location.path)[0]
+    return Location(location.scheme, location.bucket, fixed).parent
+
+
+def pattern_regex(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern; its wildcards stay within one folder level."""
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(wild.get(char) or re.escape(char) for char in pattern), re.DOTALL)
