@@ -18,7 +18,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from skytext.errors import JobError
+from skytext.errors import JobError, disk_failure
 from skytext.table.location import TableLocation
 from skytext.table.store_retry import again
 
@@ -134,10 +134,14 @@ class StateStore:
         return _open(self.location)
 
     def _refused(self, verb: str, path: str, error: Exception) -> JobError:
+        where = f"{self.location.uri}/{_STATE}/{path}"
+        disk = disk_failure(error, where)
+        if disk is not None:
+            return JobError(f"cannot {verb} a file of the table: {disk}")
         what = " ".join(str(error).split())[:300]
         return JobError(
-            f"cannot {verb} {self.location.uri}/{_STATE}/{path}: {what} (what is committed stays; "
-            "run the same command again to go on)"
+            f"cannot {verb} {where}: {what} (what is committed stays; run the same command again "
+            "to go on)"
         )
 
 
