@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,30 +96,26 @@ def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture(scope="session")
-def local_ray(s3_settings: dict[str, str]) -> Iterator[None]:
-    """One local Ray of two CPUs for the whole session; its workers know the S3 above."""
-    import ray
-    import ray.data
+def local_ray(
+    s3_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """One local Ray of two CPUs for the whole session; its workers know the S3 above.
 
-    from skytext.run.control.cluster import KEEP_WORKERS
+    Its temporary folder has a longer path than a socket can have.
+    """
+    import ray.data  # noqa: F401
+
+    from skytext.config.settings import Config
+    from skytext.run.control import cluster
 
     # It tells every step of its scheduler, thousands of records that pytest would keep.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    with pytest.MonkeyPatch.context() as patch:
-        # Workers inherit what is set when Ray starts.
-        for name, value in s3_settings.items():
-            patch.setenv(name, value)
-        with warnings.catch_warnings():
-            # Ray forks only to execute its own programs right away, which Lance survives.
-            warnings.filterwarnings("ignore", message="lance is not fork-safe")
-            ray.init(
-                address="local",
-                num_cpus=2,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=100 * 2**20,
-                _system_config=KEEP_WORKERS,
-            )
-    yield
-    ray.shutdown()
+    config = Config.model_validate({"job": {"object_store_bytes": 100 * 2**20}})
+    with contextlib.ExitStack() as until_the_end:
+        with pytest.MonkeyPatch.context() as patch:
+            # Workers inherit what is set when Ray starts.
+            for name, value in s3_settings.items():
+                patch.setenv(name, value)
+            patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary-" * 9)))
+            until_the_end.enter_context(cluster.local_ray(config, num_cpus=2))
+        yield

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import inspect
 import pickle
 
@@ -91,3 +92,15 @@ def test_stages_and_reasons_are_the_texts_that_are_stored() -> None:
 def test_failed_work_is_no_wrong_call() -> None:
     assert not issubclass(JobError, CallError)
     assert not issubclass(SampleError, (CallError, JobError))
+
+
+def test_what_a_disk_refuses_is_told_of_python_and_of_rust() -> None:
+    of_python = OSError(errno.ENOSPC, "text", "/x/y")
+    of_rust = OSError('LanceError(IO): (os error 30) at path "/t/a", rust/lance-io/src/x.rs:1:2')
+    told = "No space left on device: /x/y: free some space and run the same command again"
+    assert errors.disk_failure(of_python, "elsewhere") == told
+    assert str(errors.disk_failure(of_rust, "/t")).startswith("Read-only file system: /t/a: ")
+    without_path = RuntimeError("no space (os error 28)")
+    assert str(errors.disk_failure(without_path, "/t")).startswith("No space left on device: /t: ")
+    for other in (OSError("body error"), ConnectionRefusedError(errno.ECONNREFUSED, "refused")):
+        assert errors.disk_failure(other, "/t") is None

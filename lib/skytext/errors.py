@@ -24,6 +24,9 @@ Every message says what is wrong, names the value, and says what to do next.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from enum import StrEnum
 
 
@@ -154,3 +157,37 @@ class SampleError(SkytextError):
 
 def _rebuild(stage: Stage, reason: Reason, detail: str, attempts: int) -> SampleError:
     return SampleError(stage, reason, detail, attempts=attempts)
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or get a larger quota",
+    errno.EROFS: "make it writable, or name another folder",
+    errno.EACCES: "get the permission, or name another folder",
+    errno.EPERM: "get the permission, or name another folder",
+    errno.EIO: "check the disk",
+}
+_RUST_ERROR = re.compile(r'\(os error (?P<number>\d+)\)(?: at path "(?P<path>[^"]+)")?')
+DISK_ERRNOS = frozenset(_ADVICE)
+"""What a disk refuses work with, whichever file it is about."""
+
+
+def disk_failure(error: BaseException, where: object) -> str | None:
+    """Return in one line what a disk refused, where, and what to do.
+
+    Args:
+        error: of Python, or of a library in Rust, which has the number in its text only.
+        where: a path, for an error that names none.
+
+    Returns:
+        None where it is no failure of a disk.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    path = error.filename if isinstance(error, OSError) else None
+    if number is None and (found := _RUST_ERROR.search(str(error))):
+        number, path = int(found["number"]), found["path"]
+    if number not in DISK_ERRNOS:
+        return None
+    return (
+        f"{os.strerror(number)}: {path or where}: {_ADVICE[number]} and run the same command again"
+    )

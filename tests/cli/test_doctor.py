@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -99,6 +100,31 @@ def test_a_table_is_looked_at_when_it_is_named(
     bad = report(skytext("doctor", "--json", "--table", tmp_path / "file"))["table"]
     assert bad["ok"] is False
     assert "is a file" in bad["advice"]
+
+
+def test_the_disks_of_the_table_and_of_ray_are_looked_at(
+    skytext: Skytext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    found = report(skytext("doctor", "--json", "--table", tmp_path / "new"))
+    assert found["table's disk"]["found"].startswith(f"{tmp_path}, ")
+    of_ray = found["Ray's temporary folder"]
+    assert of_ray["ok"] is True
+    assert of_ray["found"].startswith(f"{long}, ")
+    assert of_ray["found"].endswith(" GiB free (a link makes its long path short)")
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as taken:
+        # A file stands for a folder that cannot be written, for root too.
+        (Path(taken) / "ray").touch()
+        monkeypatch.setenv("TMPDIR", taken)
+        replaced = report(skytext("doctor", "--json"))["Ray's temporary folder"]["found"]
+        assert replaced.endswith(f"(in place of {taken}, where Ray cannot write)")
+        monkeypatch.setenv("RAY_TMPDIR", taken)
+        refused = report(skytext("doctor", "--json", "--table", f"{taken}/ray/table"))
+        assert f"RAY_TMPDIR={taken}" in refused["Ray's temporary folder"]["advice"]
+        assert "cannot be written" in refused["table's disk"]["advice"]
 
 
 def test_a_missing_package_is_told_how_to_get(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skytext.cli.atomic_file import open_atomically, write_text
+from skytext.cli.atomic_file import open_atomically, write_file
 from skytext.errors import CallError
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED
@@ -19,7 +19,7 @@ from tests.cli.tables import DESCRIBED
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    write_text(path, "before")
+    write_file(path, b"before")
 
     def write_half() -> None:
         with open_atomically(path) as out:
@@ -43,10 +43,10 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     ):
         pass
     with pytest.raises(CallError, match="cannot write"):
-        write_text(tmp_path / "nowhere" / "x", "one")
+        write_file(tmp_path / "nowhere" / "x", b"one")
     (tmp_path / "folder").mkdir()
     with pytest.raises(CallError, match="it is a folder"):
-        write_text(tmp_path / "folder", "one")
+        write_file(tmp_path / "folder", b"one")
 
 
 @pytest.mark.parametrize("format", ["rsrt-jsonl", "webdataset", "geojson", "parquet"])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import pytest
 from PIL import Image
@@ -8,7 +8,7 @@ from PIL import Image
 from skytext.errors import ConfigError
 from skytext.evaluation.compared_setups import PAPER_RULE, Setup
 from skytext.evaluation.evaluate import Embedders, evaluate_text_only
-from skytext.evaluation.plots import check_plots, lines_by_variants, write_plots
+from skytext.evaluation.plots import check_plots, draw_plots, lines_by_variants
 from skytext.evaluation.report import Evaluation
 from skytext.models.fakes.embedders import FakeEmbedder
 from tests.evaluation.test_ablations import ANNOTATIONS
@@ -31,12 +31,12 @@ ANNOTATIONS_OF_FOUR = type(ANNOTATIONS)(
 )
 
 
-def test_curves_are_drawn(tmp_path: Path) -> None:
+def test_curves_are_drawn() -> None:
     pytest.importorskip("matplotlib")
-    paths = write_plots(evaluated(1, 2, 3), tmp_path)
-    assert [path.name for path in paths] == ["recall_at_k.png", "recall_by_variants.png"]
-    for path in paths:
-        with Image.open(path) as image:
+    drawn = draw_plots(evaluated(1, 2, 3))
+    assert list(drawn) == ["recall_at_k.png", "recall_by_variants.png"]
+    for png in drawn.values():
+        with Image.open(io.BytesIO(png)) as image:
             image.load()
             colours = image.convert("RGB").getcolors(2**20)
         # Lines of several colours on white, and axes.
@@ -44,9 +44,9 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
         assert len(colours) > 10
 
 
-def test_one_number_of_variants_makes_no_line(tmp_path: Path) -> None:
+def test_one_number_of_variants_makes_no_line() -> None:
     pytest.importorskip("matplotlib")
-    assert [path.name for path in write_plots(evaluated(2), tmp_path)] == ["recall_at_k.png"]
+    assert list(draw_plots(evaluated(2))) == ["recall_at_k.png"]
 
 
 def test_lines_join_what_differs_in_the_number_of_variants_alone() -> None:

@@ -6,10 +6,13 @@ what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from skytext.cli import (
     caption,
@@ -28,6 +31,7 @@ from skytext.cli import (
     serve,
     status,
 )
+from skytext.cli.os_errors import drop_stdout, told
 from skytext.config.environment import prepare_libraries
 from skytext.errors import SkytextError
 
@@ -57,6 +61,18 @@ app.command("serve")(serve.serve)
 app.command("promote")(promote.promote)
 app.command("rollback")(promote.rollback)
 app.command("doctor")(doctor.doctor)
+
+
+class _Command(TyperCommand):
+    """Keeps what a command was called with for whoever has to explain its failure."""
+
+    def invoke(self, ctx: Any) -> Any:
+        ctx.obj.update(ctx.params)
+        return super().invoke(ctx)
+
+
+for _command in app.registered_commands:
+    _command.cls = _Command
 app.add_typer(config.app, name="config")
 app.add_typer(serve.keys_app, name="keys")
 
@@ -73,17 +89,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     prepare_libraries()
+    called: dict[str, Any] = {}
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="skytext")
+        app(args=None if arguments is None else list(arguments), prog_name="skytext", obj=called)
     except KeyboardInterrupt:
-        typer.echo("skytext: interrupted; run the same command again to go on", err=True)
+        _say("interrupted; run the same command again to go on")
         return EXIT_INTERRUPTED
     except SkytextError as error:
-        typer.echo(f"skytext: {error}", err=True)
-        return error.exit_status
+        return _fail(error)
+    except OSError as error:
+        drop_stdout()
+        return _fail(told(error, called.get("table")))
     except SystemExit as done:
         # typer makes an exit of Ctrl-C, too.
         if done.code == EXIT_INTERRUPTED:
-            typer.echo("skytext: interrupted; run the same command again to go on", err=True)
+            _say("interrupted; run the same command again to go on")
         return done.code if isinstance(done.code, int) else 1
     return 0
+
+
+def _fail(error: SkytextError) -> int:
+    _say(str(error))
+    return error.exit_status
+
+
+def _say(text: str) -> None:
+    # Where stderr takes nothing either, the status still tells.
+    with contextlib.suppress(OSError):
+        typer.echo(f"skytext: {text}", err=True)

@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from skytext.errors import CallError
+from skytext.errors import DISK_ERRNOS, CallError
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the path in an error of the disk that names none: of a write to an open file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_ERRNOS and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -24,6 +35,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 
     Raises:
         CallError: the folder is not there or cannot be written, or the file is there.
+        OSError: the disk is full or broken; the path is its ``filename``.
     """
     if path.is_dir():
         raise CallError(f"cannot write {path}: it is a folder")
@@ -34,7 +46,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         raise CallError(f"cannot write {path}: {error.strerror or error}") from error
     written = Path(name)
-    with contextlib.ExitStack() as undo:
+    with naming(path), contextlib.ExitStack() as undo:
         undo.callback(written.unlink, missing_ok=True)
         with os.fdopen(handle, "wb") as out:
             yield out
@@ -48,11 +60,12 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
         undo.pop_all()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text as a whole, over what was there.
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole, over what was there.
 
     Raises:
         CallError: the folder is not there or cannot be written.
+        OSError: the disk is full or broken.
     """
     with open_atomically(path) as out:
-        out.write(text.encode())
+        out.write(content)

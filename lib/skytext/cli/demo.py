@@ -63,6 +63,7 @@ def demo(
     Nothing is downloaded: the model and the generator come with the package. On a terminal it goes
     on to serve the page until Ctrl-C; with --json, or where CI is set, it ends.
     """
+    from skytext.cli.atomic_file import naming
     from skytext.cli.caption import show_summary
     from skytext.cli.output import job_progress, note, print_json
 
@@ -75,7 +76,8 @@ def demo(
     check_models(resolved)
     archive, table = _fresh(directory)
     note(f"1. generating {num_images} scenes → {archive}")
-    _generate(archive, num_images)
+    with naming(archive):
+        _generate(archive, num_images)
     plan = plan_caption([str(archive)], str(table), resolved)
     note(
         f"2. describing each in {resolved.caption.num_variants} variants with LLaVA in vLLM, "
@@ -96,7 +98,8 @@ def demo(
         shown.append((query, hits))
         if not as_json:
             _show(query, hits, truth)
-    picture = _draw(shown, archive, directory / _PICTURE)
+    with naming(directory):
+        picture = _draw(shown, archive, directory / _PICTURE)
     duration_s = time.monotonic() - started
     if as_json:
         found = {"searches": searches, "picture": str(picture), "demo_s": round(duration_s, 1)}

@@ -57,12 +57,14 @@ def doctor(
     findings = [
         *_system(),
         *_packages(),
+        _checked("Ray's temporary folder", _ray_folder),
         _checked("caption model", lambda: _caption_model(config.caption)),
         _checked("embedding model", lambda: _embed_model(config.embed)),
     ]
     if table is not None:
         findings.append(_checked("table", lambda: _table(table)))
-        if findings[-1].ok:
+        findings.append(_checked("table's disk", lambda: _table_disk(table)))
+        if findings[-1].ok and findings[-2].ok:
             findings.append(_checked("table's store", lambda: _store(table)))
     able = all(finding.ok is not False for finding in findings)
     if as_json:
@@ -183,3 +185,41 @@ def _store(table: str) -> str:
     ahead_s = try_store(TableLocation.parse(table))
     clock = "" if ahead_s is None else f"; its clock differs by {abs(ahead_s):.0f} s"
     return f"can hold a table{clock}"
+
+
+def _table_disk(table: str) -> str:
+    from skytext.errors import TableError
+    from skytext.run.control.ray_temp_dir import can_write, existing_part
+    from skytext.table.location import TableLocation
+
+    location = TableLocation.parse(table)
+    if not location.is_local:
+        return "none of this machine's"
+    folder = existing_part(location.uri)
+    if not can_write(folder):
+        raise TableError(
+            f"{folder} cannot be written: searches work; to change the table, get the permission "
+            "or name another folder"
+        )
+    return _room(folder, "free some space, or name another folder")
+
+
+def _ray_folder() -> str:
+    from skytext.run.control.ray_temp_dir import existing_part, short_temp_dir, wanted_temp_dir
+
+    wanted = wanted_temp_dir()
+    with short_temp_dir() as folder:
+        room = _room(existing_part(folder), "free some space, or set RAY_TMPDIR to another folder")
+        if os.path.realpath(folder) == os.path.realpath(wanted):
+            return room if folder == wanted else f"{room} (a link makes its long path short)"
+        return f"{room} (in place of {wanted}, where Ray cannot write)"
+
+
+def _room(folder: str, advice: str) -> str:
+    from skytext.errors import CapacityError
+
+    free = shutil.disk_usage(folder).free / 2**30
+    room = f"{os.path.realpath(folder)}, {free:.1f} GiB free"
+    if free < _MIN_DISK_GIB:
+        raise CapacityError(f"{room}: {advice}")
+    return room

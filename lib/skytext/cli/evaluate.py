@@ -130,17 +130,17 @@ def _show(
     plots: Path | None,
     as_json: bool,
 ) -> None:
+    from skytext.cli.atomic_file import write_file
     from skytext.cli.output import answers, note, print_json
 
     if markdown is not None:
-        from skytext.cli.atomic_file import write_text
-
-        write_text(markdown, evaluation.markdown())
+        write_file(markdown, evaluation.markdown().encode())
     if plots is not None:
-        from skytext.evaluation.plots import write_plots
+        from skytext.evaluation.plots import draw_plots
 
-        for path in write_plots(evaluation, plots):
-            note(f"drawn: {path}")
+        for name, png in draw_plots(evaluation).items():
+            write_file(plots / name, png)
+            note(f"drawn: {plots / name}")
     if as_json:
         golden = {} if verdict is None else {"golden": verdict.to_json()}
         print_json(evaluation.to_json() | golden)

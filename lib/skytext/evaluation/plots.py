@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skytext.errors import ConfigError
 from skytext.evaluation.recall_intervals import CURVE_KS, Measured
 from skytext.evaluation.report import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RECALL_AT_K = "recall_at_k.png"
 RECALL_BY_VARIANTS = "recall_by_variants.png"
@@ -27,8 +30,8 @@ def check_plots() -> None:
         )
 
 
-def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Draw an evaluation as PNG files in ``folder``, and return their paths.
+def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
+    """Draw an evaluation, and return PNG files by name.
 
     Recall against the number of variants is drawn where more than one number was measured.
 
@@ -36,13 +39,11 @@ def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
         ConfigError: matplotlib is missing.
     """
     check_plots()
-    paths = [folder / RECALL_AT_K]
-    _draw_recall_at_k(evaluation, paths[0])
+    drawn = {RECALL_AT_K: _draw_recall_at_k(evaluation)}
     lines = lines_by_variants(evaluation.rows)
     if lines:
-        paths.append(folder / RECALL_BY_VARIANTS)
-        _draw_by_variants(evaluation, lines, paths[1])
-    return paths
+        drawn[RECALL_BY_VARIANTS] = _draw_by_variants(evaluation, lines)
+    return drawn
 
 
 def lines_by_variants(
@@ -66,7 +67,7 @@ def _without_count(setup: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _draw_recall_at_k(evaluation: Evaluation, path: Path) -> None:
+def _draw_recall_at_k(evaluation: Evaluation) -> bytes:
     from matplotlib.figure import Figure
 
     keys = [key for key in _TITLES if key in evaluation.rows[0].curves]
@@ -84,14 +85,13 @@ def _draw_recall_at_k(evaluation: Evaluation, path: Path) -> None:
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", fontsize="small")
     figure.suptitle(evaluation.headline(), fontsize="small")
-    figure.savefig(path, dpi=120)
+    return _png(figure)
 
 
 def _draw_by_variants(
     evaluation: Evaluation,
     lines: Mapping[str, Sequence[tuple[int, float, float, float]]],
-    path: Path,
-) -> None:
+) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4 + 0.22 * len(lines)), layout="constrained")
@@ -105,4 +105,10 @@ def _draw_by_variants(
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize="small")
     figure.suptitle(f"{evaluation.headline()}; shaded: 95 %", fontsize="small")
-    figure.savefig(path, dpi=120)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, dpi=120, format="png")
+    return out.getvalue()

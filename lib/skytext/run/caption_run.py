@@ -61,6 +61,7 @@ def run_caption(
         TableHeldError: another run that lives holds the table.
         CapacityError: the plan does not fit the cluster.
         JobError: the work failed; what was committed stays, a re-run goes on from there.
+        OSError: a disk is full or refuses; the same holds.
         FailureRateError: too large a part of the images failed.
         InterruptedRunError: a signal asked for the end; what was done is committed.
         StoreFaultError: the store gave none of many shards in a row.

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.commit import CommitConflictError as LanceConflict
 
-from skytext.errors import CommitConflictError, JobError, TableError
+from skytext.errors import CommitConflictError, JobError, TableError, disk_failure
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.schema import PIXEL_FIELDS, SOURCE_FIELDS, STATUS_OK
@@ -158,7 +158,8 @@ def ensure_column(table: ImagesTable, ours: ImageIdentity) -> ImagesTable:
             "same command again"
         ) from error
     except OSError as error:
-        raise JobError(f"cannot change the columns of {table.location.uri}: {error}") from error
+        reason = disk_failure(error, table.location.uri) or error
+        raise JobError(f"cannot change the columns of {table.location.uri}: {reason}") from error
     return ImagesTable.open(table.location)
 
 

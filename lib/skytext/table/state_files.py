@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from skytext.aws.session import S3Access
-from skytext.errors import JobError
+from skytext.errors import JobError, disk_failure
 from skytext.table.location import TableLocation
 from skytext.table.store_retry import again
 
@@ -149,10 +149,14 @@ class StateStore:
         return open_store(self.location, _STATE, self.client)
 
     def _refused(self, verb: str, path: str, error: Exception) -> JobError:
+        where = f"{self.location.uri}/{_STATE}/{path}"
+        disk = disk_failure(error, where)
+        if disk is not None:
+            return JobError(f"cannot {verb} a file of the table: {disk}")
         what = " ".join(str(error).split())[:300]
         return JobError(
-            f"cannot {verb} {self.location.uri}/{_STATE}/{path}: {what} (what is committed stays; "
-            "run the same command again to go on)"
+            f"cannot {verb} {where}: {what} (what is committed stays; run the same command again "
+            "to go on)"
         )
 
 

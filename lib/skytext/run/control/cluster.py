@@ -17,7 +17,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from skytext.config.environment import prepare_libraries
 from skytext.config.settings import Config
-from skytext.errors import ConfigError, JobError, SkytextError
+from skytext.errors import ConfigError, JobError, SkytextError, disk_failure
+from skytext.run.control.ray_temp_dir import short_temp_dir
 
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
 _CONNECT_TIMEOUT_S = 10.0
@@ -46,24 +47,28 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
         _check_reachable(address)
     prepare_libraries()
     _quiet_ray_data()
+    # Ray prints on stdout what the cluster tells it, the last lines of a lost node's log, too.
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        _joined(address) if address else local_ray(config),
+    ):
+        yield
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            start_local(config)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"the Ray cluster at {address}" if address else "a local Ray"
         message = " ".join(str(error).split())[:300]
-        if address and "RAY_AUTH_MODE" not in os.environ:
+        if "RAY_AUTH_MODE" not in os.environ:
             # `ray start` wants the token of ~/.ray where there is one; a plain address sends none.
             message += " (does the cluster want a token? set RAY_AUTH_MODE=token)"
-        raise JobError(f"cannot use {where}: {message}") from error
-    # Ray prints on stdout what the cluster tells it, the last lines of a lost node's log, too.
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        raise JobError(f"cannot use the Ray cluster at {address}: {message}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
@@ -115,31 +120,52 @@ def _held_back_stderr() -> Iterator[None]:
             os.close(stderr)
 
 
-def start_local(config: Config, num_cpus: int | None = None) -> None:
-    """Start a Ray on this machine, without a word where it starts.
+@contextmanager
+def local_ray(config: Config, num_cpus: int | None = None) -> Iterator[None]:
+    """Start a Ray on this machine, without a word where it starts, and end it with the block.
 
     It takes the signals that end a process for itself: whoever handles them does so afterwards.
 
     Args:
         config: the size of its object store.
         num_cpus: what it offers; None for the machine's cores.
+
+    Raises:
+        ConfigError: no temporary folder will do for its sockets.
+        JobError: it does not start.
     """
+    with short_temp_dir():
+        try:
+            _start_local(config, num_cpus)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start_local(config: Config, num_cpus: int | None) -> None:
     with _held_back_stderr(), warnings.catch_warnings():
         # Ray forks only to execute its own programs right away, which Lance survives.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=config.job.object_store_bytes or _DEFAULT_OBJECT_STORE_BYTES,
-            _system_config=KEEP_WORKERS,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=config.job.object_store_bytes or _DEFAULT_OBJECT_STORE_BYTES,
+                _system_config=KEEP_WORKERS,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            message = " ".join(str(error).split())[:300]
+            raise JobError(f"cannot start a local Ray: {message}") from error
 
 
-def job_error(error: RayError) -> SkytextError:
-    """Return what a failure of the cluster, or of our code on it, means to the caller."""
+def job_error(error: RayError) -> SkytextError | OSError:
+    """Return what a failure of the cluster, or of our code on it, means to the caller.
+
+    What a disk refused comes as it is: whoever called knows the path of the table.
+    """
     cause = getattr(error, "cause", None)
     # Ray hands an exception of ours back as itself and a traceback of its own in one.
     if isinstance(error, RayTaskError) and isinstance(cause, SkytextError):
@@ -147,8 +173,18 @@ def job_error(error: RayError) -> SkytextError:
         return type(cause)(str(cause).partition("\n")[0])
     cause = cause or error
     text = str(cause.args[0]) if cause.args else ""
+    if isinstance(cause, OSError) and disk_failure(cause, "") is not None:
+        return cause
     return JobError(
         f"the job stopped: {type(cause).__name__}: {text.partition(chr(10))[0]} (what is committed "
-        "stays; run the same command again to go on; the logs under /tmp/ray/session_latest say "
-        "more)"
+        f"stays; run the same command again to go on; the logs under {ray_logs()} say more)"
     )
+
+
+def ray_logs() -> str:
+    """Return the folder of the logs of the Ray that is in use, on each of its nodes."""
+    node = ray._private.worker._global_node
+    if node is None:
+        return "/tmp/ray/session_latest/logs"
+    # Without the link that goes with the run.
+    return os.path.realpath(str(node.get_logs_dir_path()))

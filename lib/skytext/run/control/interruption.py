@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from skytext.errors import JobError
+from skytext.run.control.cluster import ray_logs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Of the time that a node has left, what the commit and the record of the run are given.
@@ -103,8 +104,8 @@ class Stopping:
             raise KeyboardInterrupt
         raise JobError(
             f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s): what is "
-            "done is committed; look at the logs under /tmp/ray/session_latest, then run the same "
-            "command again"
+            f"done is committed; look at the logs under {ray_logs()}, then run the same command "
+            "again"
         )
 
 

@@ -64,6 +64,7 @@ def run_images(
         TableHeldError: another run that lives holds the table.
         CapacityError: the plan does not fit the cluster.
         JobError: the work failed; what was staged or committed stays, a re-run goes on from there.
+        OSError: a disk is full or refuses; the same holds.
         InterruptedRunError: a signal asked for the end; what was done is committed.
         IncompleteRunError: an image has neither a vector nor a counted failure.
     """

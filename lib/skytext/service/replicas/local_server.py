@@ -8,12 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from skytext.config.settings import Config
 from skytext.errors import CallError, ConfigError, JobError
-from skytext.run.control.cluster import start_local
+from skytext.run.control.cluster import local_ray, ray_logs
+from skytext.run.control.ray_temp_dir import short_temp_dir
 from skytext.service.access.api_keys import KeyStore
 from skytext.service.archive_images import archive_roots
 from skytext.service.http.web_page import FOLDER
@@ -96,7 +97,7 @@ def serve_here(
         CallError: the address cannot be listened on.
         JobError: Ray or a replica does not start.
     """
-    with listening(host, port) as listener, _local_serve(config) as stop:
+    with short_temp_dir(), listening(host, port) as listener, _local_serve(config) as stop:
         from ray import serve
 
         from skytext.service.replicas.deployments import APPLICATION, build_application
@@ -115,8 +116,7 @@ def serve_here(
         except RuntimeError as error:
             message = " ".join(str(error).split())[:300]
             raise JobError(
-                f"the service did not start: {message} (the logs under "
-                "/tmp/ray/session_latest/logs say more)"
+                f"the service did not start: {message} (the logs under {ray_logs()} say more)"
             ) from error
         for line in _told(host, port, config):
             say(line)
@@ -147,7 +147,7 @@ def _told(host: str, port: int, config: Config) -> Iterator[str]:
         yield "no API keys: whoever is on this machine may search, administer, and see the images"
     if not config.service.archive_roots:
         yield "no images: name the archive with --archive-root to show them"
-    yield "logs: /tmp/ray/session_latest/logs/serve (replica_skytext_ingress_….log: the requests)"
+    yield f"logs: {ray_logs()}/serve (replica_skytext_ingress_….log: the requests)"
 
 
 class _Stop:
@@ -180,25 +180,20 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
     """Start a local Ray with Serve, and end both."""
     for name, value in _SERVE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import ray
     from ray import serve  # has read the environment from here on
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     stop = _Stop()
     stop.install()
     try:
-        try:
+        with ExitStack() as until_the_end:
             with _environment(_WORKER_ENVIRONMENT):
-                start_local(config, max(_NUM_CPUS, os.cpu_count() or 1))
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            message = " ".join(str(error).split())[:300]
-            raise JobError(f"cannot start a local Ray: {message}") from error
-        stop.install()
-        serve.start(proxy_location="Disabled")
-        yield stop
+                # Serve ends with its Ray.
+                until_the_end.enter_context(local_ray(config, max(_NUM_CPUS, os.cpu_count() or 1)))
+            stop.install()
+            serve.start(proxy_location="Disabled")
+            yield stop
     finally:
-        # Serve ends with its Ray.
-        ray.shutdown()
         stop.uninstall()
 
 

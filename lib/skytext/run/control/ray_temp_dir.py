@@ -1,0 +1,141 @@
+"""A temporary folder in which a local Ray and its workers can make Unix sockets.
+
+Ray works in ``RAY_TMPDIR/ray``, else ``TMPDIR/ray``, else ``/tmp/ray``. The path of a Unix socket
+has at most 107 bytes, of which Ray's own names take 68. Workers (vLLM) make sockets in ``TMPDIR``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from skytext.errors import ConfigError, JobError
+
+_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+MAX_BYTES = 107 - len(_SOCKET)
+"""Of the path of the temporary folder."""
+MIN_FREE_BYTES = 64 * 2**20
+"""With less Ray does not start; it would wait for half a minute, and not say why."""
+_VARIABLES = ("RAY_TMPDIR", "TMPDIR")
+
+
+@contextmanager
+def short_temp_dir() -> Iterator[str]:
+    """Let ``RAY_TMPDIR`` and ``TMPDIR`` name folders that serve a local Ray, for the block.
+
+    What serves stays as it is. A path that is too long is reached through a link in a private
+    folder, so that files still go where the user wants them. Where ``ray`` in ``TMPDIR`` or
+    ``/tmp`` cannot be written, Ray works in the private folder itself. That folder goes with the
+    block, unless the block ends with an error that names it: the logs in it say more.
+
+    Yields:
+        The folder in which Ray makes its own, ``ray``.
+
+    Raises:
+        ConfigError: no folder will do.
+        JobError: the disk is full.
+    """
+    before = {name: os.environ.get(name) for name in _VARIABLES}
+    private: list[Path] = []
+    is_kept = False
+    try:
+        for name, folder in before.items():
+            if folder and not _is_short(folder) and os.path.isdir(folder):
+                _set(name, _link(folder, name, private))
+        if not _serves(wanted_temp_dir()):
+            if before["RAY_TMPDIR"]:
+                raise ConfigError(
+                    f"Ray cannot write in RAY_TMPDIR={before['RAY_TMPDIR']}: set it to a folder "
+                    "that can be written"
+                )
+            _set("RAY_TMPDIR", str(_private(private)))
+        _check_space(wanted_temp_dir())
+        yield wanted_temp_dir()
+    except JobError as error:
+        is_kept = any(str(made) in str(error) for made in private)
+        raise
+    finally:
+        for name, value in before.items():
+            _set(name, value)
+        for made in private:
+            if not is_kept:
+                shutil.rmtree(made, ignore_errors=True)
+
+
+def wanted_temp_dir() -> str:
+    """Return the folder in which Ray makes its own; it takes an empty variable at its word."""
+    return os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
+
+
+def _is_short(folder: str) -> bool:
+    return len(os.fsencode(folder)) <= MAX_BYTES
+
+
+def _serves(folder: str) -> bool:
+    """Return whether Ray can make or use ``ray`` in a folder."""
+    if not os.path.isabs(folder) or not _is_short(folder):
+        return False
+    return can_write(existing_part(os.path.join(folder, "ray")))
+
+
+def existing_part(path: str) -> str:
+    """Return what there is of a path: itself, or the folder in which it would be made."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def can_write(folder: str) -> bool:
+    """Return whether this user can make files in a folder."""
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _check_space(folder: str) -> None:
+    if shutil.disk_usage(existing_part(folder)).free < MIN_FREE_BYTES:
+        raise JobError(
+            f"{os.strerror(errno.ENOSPC)}: {folder}: free some space, or set RAY_TMPDIR to another "
+            "folder, and run the same command again"
+        )
+
+
+def _link(folder: str, name: str, private: list[Path]) -> str:
+    link = _private(private) / name.lower()
+    link.symlink_to(os.path.abspath(folder))
+    return str(link)
+
+
+def _private(made: list[Path]) -> Path:
+    """Return a folder that is open to this user only, made the first time."""
+    if not made:
+        made.append(_make_private())
+    return made[0]
+
+
+def _make_private() -> Path:
+    for folder in ("/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "")):
+        try:
+            made = Path(tempfile.mkdtemp(prefix="skytext-", dir=folder or "/tmp"))
+        except OSError:
+            continue
+        if _is_short(str(made / "ray_tmpdir")):
+            return made
+        made.rmdir()
+    raise ConfigError(
+        "Ray finds no folder for its sockets: set RAY_TMPDIR to a folder that can be written, "
+        f"whose path has at most {MAX_BYTES} bytes"
+    )
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+    # Python looks for its own anew.
+    tempfile.tempdir = None
