@@ -30,7 +30,7 @@ from skytext.run import caption_run as pipeline
 from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.caption_run import run_caption
 from skytext.run.progress import Progress, RunSummary
-from skytext.run.proof import Proof, Question, prove
+from skytext.run.proof.compare_rows import Proof, Question, prove
 from skytext.run.stages.write_rows import UnitRecord
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import IndexReport, build_indexes, num_unindexed_rows

@@ -16,19 +16,31 @@ from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import bad_images, images, upload, write_archive
 from tests.cluster import Nodes, start_cluster
+from tests.faulty_proxy import Answer, Faults, FaultyProxy, Request, Send, faulty_proxy
 from tests.proof.commands import Command, command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 RUN_S = 150.0
+FAULTS = Faults(
+    seed=5,
+    reset=0.03,
+    truncate=0.02,
+    server_error=0.02,
+    slow_down=0.03,
+    methods=frozenset({"GET", "HEAD", "PUT", "POST"}),
+    max_in_a_row=2,
+)
+SLOW_DOWN = Answer(503, {}, b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>")
 FAKES = ["--embedding-model", "fake", "--set", "job.unit_images=8", "--json"]
 
 
 @dataclass
 class Place:
-    """A cluster, and a bucket that its nodes reach."""
+    """A cluster, and a bucket that it reaches through a proxy."""
 
     nodes: Nodes
+    proxy: FaultyProxy
     s3: Any
     folder: Path
     bucket: str
@@ -48,15 +60,29 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def cluster(s3_settings: dict[str, str]) -> Iterator[Nodes]:
-    with start_cluster(s3_settings) as nodes:
+def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
+    with faulty_proxy(s3_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_settings: dict[str, str], proxy: FaultyProxy) -> Iterator[Nodes]:
+    with start_cluster(s3_settings | {"AWS_ENDPOINT_URL": proxy.url}) as nodes:
         yield nodes
 
 
 @pytest.fixture
-def place(cluster: Nodes, s3: Any, tmp_path: Path) -> Place:
+def place(
+    cluster: Nodes,
+    proxy: FaultyProxy,
+    s3: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Place]:
     bucket = f"cluster-{tmp_path.name.replace('_', '-').lower()}"[:60].rstrip("-")
-    return Place(cluster, s3, tmp_path, bucket)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    yield Place(cluster, proxy, s3, tmp_path, bucket)
+    proxy.faults, proxy.breach = Faults(), None
 
 
 def statuses(table: str) -> Counter[str]:
@@ -81,7 +107,7 @@ def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
     archive = place.archive("aerial", {"0.tar": images(0, 30), "1.tar": [*images(30, 10), *bad]})
     table = place.table("t")
     engines = ["--model", "fake", "--num-engines", "1:2"]
-    summary = place.run("caption", archive, "--table", table, *engines, *FAKES)
+    summary = place.run("caption", archive, "--table", table, *engines, *FAKES, "--verify-all")
     assert (summary["num_ok"], summary["num_failed"]) == (40, 3)
     again = place.run("retry-failed", table, "--json")
     assert again["num_newly_failed"] == 3
@@ -98,13 +124,14 @@ def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
     assert embedders <= gpu_nodes
 
 
-def test_a_lost_node_costs_time_and_nothing_else(place: Place) -> None:
+def test_a_lost_node_and_a_faulty_store_cost_time_and_nothing_else(place: Place) -> None:
     shards = {f"{i}.tar": images(60 * i, 60) for i in range(4)}
     archive, table = place.archive("aerial", shards), place.table("t")
     journal = place.folder / "journal"
     words = ["caption", archive, "--table", table, "--num-engines", "4", *FAKES]
     words += ["--model", f"fake:delay_s=0.5,journal={journal}", "--set", "job.commit_interval_s=2"]
     words += ["--set", "caption.engine.max_num_seqs=20", "--ray-address", place.nodes.address]
+    place.proxy.faults = FAULTS
     with command(place.folder, *words) as running:
         wait_for_answers(journal, 40, running)
         place.nodes.kill()
@@ -112,7 +139,36 @@ def test_a_lost_node_costs_time_and_nothing_else(place: Place) -> None:
         assert running.finish(RUN_S) == 0, running.err
         # Ray says of a lost node what its log said last; stdout is for the answer alone.
         assert json.loads(running.out)["num_ok"] == 240
+    assert place.proxy.num_faults > 10
     assert statuses(table) == {"ok": 240}
+
+
+def test_a_shard_that_a_store_does_not_give_leaves_no_hole(place: Place) -> None:
+    """The store answers no request for bytes behind the first megabyte of one shard."""
+    padded = [*images(40, 20), ("pad.bin", bytes(3 << 20)), *images(60, 20)]
+    archive = place.archive("aerial", {"0.tar": images(0, 40), "1.tar": padded})
+    words = ["caption", archive, "--table", place.table("t"), "--model", "fake", *FAKES]
+    words += ["--set", "sources.retry_s=1", "--ray-address", place.nodes.address]
+
+    def refuses_the_rest(request: Request, send: Send) -> Answer:
+        is_rest = not (request.header("Range") or "bytes=0-").startswith("bytes=0-")
+        return SLOW_DOWN if "1.tar" in request.path and is_rest else send(request)
+
+    place.proxy.breach = refuses_the_rest
+    with command(place.folder, *words) as running:
+        assert running.finish(RUN_S) == 1, running.err
+    summary = json.loads(running.out)
+    assert (summary["num_unread"], list(summary["unread"])) == (1, ["1.tar"])
+    assert (summary["num_ok"], summary["num_failed"]) == (40, 0)
+    assert "1 shard not read to the end" in running.err
+    assert "answered SlowDown" in running.err
+    assert statuses(place.table("t")) == {"ok": 60}
+    place.proxy.breach = None
+    with command(place.folder, *words) as running:
+        assert running.finish(RUN_S) == 0, running.err
+    summary = json.loads(running.out)
+    assert (summary["num_unread"], summary["num_ok"], summary["num_captioned"]) == (0, 80, 20)
+    assert statuses(place.table("t")) == {"ok": 80}
 
 
 def test_a_run_waits_for_nodes_that_are_added_by_hand(place: Place) -> None:

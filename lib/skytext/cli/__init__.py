@@ -27,6 +27,7 @@ from skytext.cli import (
     index,
     plan,
     promote,
+    repair,
     search,
     serve,
     status,
@@ -57,6 +58,7 @@ app.command("import")(import_.import_)
 app.command("status")(status.status)
 app.command("failures")(failures.failures)
 app.command("retry-failed")(failures.retry_failed)
+app.command("repair")(repair.repair)
 app.command("serve")(serve.serve)
 app.command("promote")(promote.promote)
 app.command("rollback")(promote.rollback)

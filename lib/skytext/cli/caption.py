@@ -61,6 +61,13 @@ TensorParallelSize = Annotated[
     int | None, typer.Option(help="GPUs that share one copy of the model (1).")
 ]
 CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000) …")]
+VerifyAll = Annotated[
+    bool,
+    typer.Option(
+        "--verify-all",
+        help="At the end compare the headers of all shards with what was read of them, not of 1 %.",
+    ),
+]
 MaxFailureRate = Annotated[
     float | None, typer.Option(help="A larger share of failed images ends the run (0.5).")
 ]
@@ -88,6 +95,7 @@ def caption(
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,
+    verify_all: VerifyAll = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe and embed every new image of the sources into a table.
@@ -113,7 +121,7 @@ def caption(
     # Imported behind the cheap checks: Ray takes seconds.
     from skytext.run.caption_plan import plan_caption
 
-    run_and_show(plan_caption(sources, table, resolved), ray_address, as_json)
+    run_and_show(plan_caption(sources, table, resolved), ray_address, as_json, verify_all)
 
 
 def _engine_options(text: str | None) -> dict[str, int | None]:
@@ -136,14 +144,22 @@ def _engine_options(text: str | None) -> dict[str, int | None]:
         ) from error
 
 
-def run_and_show(plan: CaptionPlan, ray_address: str | None, as_json: bool) -> None:
+def run_and_show(
+    plan: CaptionPlan, ray_address: str | None, as_json: bool, verify_all: bool
+) -> None:
     """Run a plan with its progress on stderr, and print what it did."""
     from skytext.cli.output import job_progress, note, print_json
     from skytext.run.caption_run import run_caption
 
     announce(plan)
     with job_progress() as on_progress:
-        summary = run_caption(plan, ray_address=ray_address, on_progress=on_progress, on_note=note)
+        summary = run_caption(
+            plan,
+            ray_address=ray_address,
+            verify_all=verify_all,
+            on_progress=on_progress,
+            on_note=note,
+        )
     if as_json:
         print_json(summary.to_json())
     else:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skytext.cli.caption import VerifyAll, run_and_show
 from skytext.cli.options import (
     AsJson,
     ConfigFile,
@@ -63,14 +64,13 @@ def retry_failed(
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,
+    verify_all: VerifyAll = False,
     as_json: AsJson = False,
 ) -> None:
     """Try the images that failed again, with the settings of the last run, and nothing else.
 
     A row turns to `ok` in one commit.
     """
-    from skytext.cli.caption import run_and_show
-
     options: dict[str, Any] = {
         "job.max_attempts": max_attempts,
         "job.max_failure_rate": max_failure_rate,
@@ -78,7 +78,7 @@ def retry_failed(
     resolved = make_config(config, settings, options, base=_last_settings(table))
     from skytext.run.caption_plan import plan_retry
 
-    run_and_show(plan_retry(sources or [], table, resolved), ray_address, as_json)
+    run_and_show(plan_retry(sources or [], table, resolved), ray_address, as_json, verify_all)
 
 
 def _last_settings(table: str) -> dict[str, Any]:

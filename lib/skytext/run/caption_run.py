@@ -8,10 +8,8 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
-from skytext.archive import Shard
 from skytext.errors import (
     FailureRateError,
-    IncompleteRunError,
     InterruptedRunError,
     StoreFaultError,
 )
@@ -27,12 +25,11 @@ from skytext.run.control.shared_paths import check_paths
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
-from skytext.run.proof import Question, ShardMet, prove
+from skytext.run.prove_run import prove_headers, prove_rows
 from skytext.run.ray_dataset import build_dataset, stream
 from skytext.run.run_record import ended_record, installed_versions
 from skytext.run.stages.write_rows import UnitRecord
 from skytext.table.commits.claim import Claim, hold
-from skytext.table.id_sums import IdSum
 from skytext.table.runs_dataset import RunRecord
 from skytext.table.store_preflight import check_store
 
@@ -43,6 +40,7 @@ def run_caption(
     plan: CaptionPlan,
     *,
     ray_address: str | None = None,
+    verify_all: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
@@ -53,6 +51,8 @@ def run_caption(
     Args:
         plan: from `plan_caption` or `plan_retry`.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        verify_all: at the end, compare the headers of all shards with what was read of them; else
+            of 1 % of those that the run read, at least three.
         on_progress: called after every unit.
         on_note: is told what the run waits for.
 
@@ -80,7 +80,7 @@ def run_caption(
         models = {"the model": plan.caption_model, "the embedding model": plan.embed_model}
         check_paths(plan.location, models, plan.shards)
         sizes, gpus = fit_plan(plan.config, read_offer(), on_note)
-        return _run(plan, run, claim, (sizes, gpus), stopping, on_progress)
+        return _run(plan, run, claim, (sizes, gpus), stopping, on_progress, verify_all)
 
 
 def _run(
@@ -90,6 +90,7 @@ def _run(
     pools: tuple[PoolSizes, float],
     stopping: Stopping,
     on_progress: Callable[[Progress], None],
+    verify_all: bool,
 ) -> RunSummary:
     started, progress = time.monotonic(), Progress(plan.total_bytes)
     prepared = prepare(claim, plan.identity, plan.shards, plan.options(), run)
@@ -116,7 +117,15 @@ def _run(
             record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
             raise
     proving = time.monotonic()
-    num_stale = _prove(plan, prepared, committer.version, progress)
+    num_stale = prove_rows(plan, prepared, committer.version, progress)
+    seed = None if verify_all else run.run_id
+    prove_headers(
+        plan,
+        progress,
+        seed,
+        num_tasks=pools[0].num_readers,
+        on_wait=lambda: check_not_stopped(stopping, f"{progress.num_committed:,} images"),
+    )
     progress.finish_s += time.monotonic() - proving
     duration_s = time.monotonic() - started
     summary = summarise(run.run_id, progress, num_stale, committer.version, duration_s)
@@ -197,43 +206,6 @@ class _Units:
                 f"{worst} ({count:,}): more than --max-failure-rate {job.max_failure_rate:g} "
                 "allows; what is done is committed, skytext failures shows samples"
             )
-
-
-def _prove(plan: CaptionPlan, prepared: Prepared, version: int | None, progress: Progress) -> int:
-    """Prove that every image of every shard that was read has one row; return the stale rows.
-
-    Raises:
-        IncompleteRunError: the evidence does not agree.
-    """
-    met: list[ShardMet] = []
-    settled: list[tuple[Shard, IdSum]] = []
-    for planned in prepared.shards:
-        shard = planned.shard
-        key = (shard.archive, shard.path)
-        if not planned.must_read:
-            settled += [] if plan.retry_failed else [(shard, planned.ids)]
-        elif key not in progress.unread:
-            met.append(ShardMet(shard, progress.listed_by_shard[key], progress.units_by_shard[key]))
-    question = Question(
-        plan.location,
-        version,
-        prepared.version,
-        plan.caption_fingerprint,
-        only_rows=plan.retry_failed,
-    )
-    proof = prove(question, met, settled)
-    progress.add_proof(proof)
-    if proof.num_double:
-        raise IncompleteRunError(
-            f"{proof.num_double:,} images of {plan.location.uri} have more than one row: remove "
-            f"the others with skytext repair {plan.location.uri}"
-        )
-    if proof.wrong:
-        raise IncompleteRunError(
-            f"{len(proof.wrong)} of {len(prepared.shards)} shards are not proven complete: "
-            f"{'; '.join(proof.wrong[:3])}; run the same command again"
-        )
-    return proof.num_stale
 
 
 def _run_record(plan: CaptionPlan, run_id: str) -> RunRecord:

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from skytext.run.proof import Proof
+from skytext.archive import Shard
+from skytext.run.proof.compare_rows import Proof
 from skytext.run.stages.write_rows import UnitRecord
 from skytext.run.units import UnitHead
 from skytext.run.worklist import ShardPlan
@@ -90,6 +91,19 @@ class Progress:
             self.num_unread_in_a_row += 1
         elif head.num_listed:
             self.num_unread_in_a_row = 0
+
+    def is_unread(self, shard: Shard) -> bool:
+        """Return whether the store did not give all of a shard."""
+        return (shard.archive, shard.path) in self.unread
+
+    def was_read(self, shard: Shard) -> bool:
+        """Return whether this run read a shard to its end."""
+        return self.met(shard)[1] > 0 and not self.is_unread(shard)
+
+    def met(self, shard: Shard) -> tuple[int, int]:
+        """Return how many images of a shard came, in how many units."""
+        key = (shard.archive, shard.path)
+        return self.listed_by_shard[key], self.units_by_shard[key]
 
     def add_proof(self, proof: Proof) -> None:
         """Count what the proof found in the shards that were read."""

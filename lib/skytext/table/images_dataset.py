@@ -117,6 +117,14 @@ class ShardRows:
     ids: IdSum = NO_IDS
 
 
+class DoubleRow(NamedTuple):
+    """One row of an image that has several."""
+
+    address: int
+    status: str
+    created_at: dt.datetime
+
+
 class RowBatch(NamedTuple):
     """Some rows as columns, as far as they decide what a run does; see `RowState`."""
 
@@ -431,20 +439,38 @@ class ImagesTable:
         return int(self.dataset.count_rows(filter=condition))
 
     def num_double(self) -> int:
-        """Return the number of images with more than one row.
+        """Return the number of images with more than one row."""
+        return sum(len(found) for found in self._double_heads())
 
-        By the first 64 bits of the id, sixteenth by sixteenth of a large table: 8 bytes a row of
-        one part in memory.
+    def double_rows(self) -> dict[str, list[DoubleRow]]:
+        """Return the rows of the images that have more than one, by image, all in memory."""
+        doubles = np.concatenate([np.empty(0, np.uint64), *self._double_heads()])
+        if not len(doubles):
+            return {}
+        found: dict[str, list[DoubleRow]] = {}
+        columns = ["image_id", "status", "created_at"]
+        scanner = self.dataset.scanner(columns=columns, with_row_address=True)
+        for batch in scanner.to_batches():
+            is_double = np.isin(heads(hash_bytes(batch.column("image_id"))), doubles)
+            for row in batch.filter(pa.array(is_double)).to_pylist():
+                kept = DoubleRow(row["_rowaddr"], row["status"], row["created_at"])
+                found.setdefault(row["image_id"], []).append(kept)
+        return found
+
+    def _double_heads(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield the first 64 bits of the ids of images with more than one row.
+
+        Sixteenth by sixteenth of a large table: 8 bytes a row of one part in memory.
         """
         digits = "0123456789abcdef" if self.num_rows() > _ROWS_AT_ONCE else " "
-        return sum(self._num_double_in(digit.strip()) for digit in digits)
-
-    def _num_double_in(self, first_digit: str) -> int:
-        condition = f"starts_with(image_id, '{first_digit}')" if first_digit else None
-        scanned = self._scan(["image_id"], filter=condition)
-        parts = [heads(hash_bytes(batch.column("image_id"))) for batch in scanned]
-        _, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *parts]), return_counts=True)
-        return int((counts > 1).sum())
+        for digit in digits:
+            condition = f"starts_with(image_id, '{digit}')" if digit.strip() else None
+            scanned = self._scan(["image_id"], filter=condition)
+            parts = [heads(hash_bytes(batch.column("image_id"))) for batch in scanned]
+            found, counts = np.unique(
+                np.concatenate([np.empty(0, np.uint64), *parts]), return_counts=True
+            )
+            yield found[counts > 1]
 
     def some_row(self, columns: Sequence[str]) -> dict[str, Any] | None:
         """Return some image that is done, or None where there is none."""

@@ -69,6 +69,7 @@ def list_members(
     shard: Shard,
     limits: ReadLimits | None = None,
     options: ReadOptions | None = None,
+    counts: ShardCounts | None = None,
 ) -> Iterator[Member]:
     """Yield what is known of a shard's images without reading them.
 
@@ -79,17 +80,20 @@ def list_members(
         shard: the shard, as :func:`skytext.archive.discover` found it.
         limits: as for `read_shard`; they decide which members are too large.
         options: as for `read_shard`.
+        counts: its ``etag`` is set, where given.
 
     Raises:
         StoreFaultError: the store did not give all of the shard.
     """
     limits = limits or ReadLimits()
     options = options or ReadOptions()
+    counts = counts if counts is not None else ShardCounts()
+    counts.etag = shard.etag
     members: Iterator[Member]
     if _is_dangling(shard):
         members = iter([Member.of(failed_shard(shard, _DANGLING))])
     elif shard.path.endswith("/"):
-        members = list_folder_images(shard, limits, options)
+        members = list_folder_images(shard, limits, options, counts)
     elif shard.path.lower().endswith(".parquet"):
         members = list_parquet(shard, options)
     else:

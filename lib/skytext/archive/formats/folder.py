@@ -120,13 +120,15 @@ def read_folder(
             raise OSError(f"{num_in_a_row} files in a row: {sample.fault}")
 
 
-def list_folder_images(shard: Shard, limits: ReadLimits, options: ReadOptions) -> Iterator[Member]:
+def list_folder_images(
+    shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
+) -> Iterator[Member]:
     """Yield what `read_folder` would, from the folder's listing alone.
 
     Raises:
         OSError: the folder cannot be listed to its end.
     """
-    for file in _files(shard, limits, options, ShardCounts()):
+    for file in _files(shard, limits, options, counts):
         yield file.member
 
 

@@ -78,6 +78,20 @@ class Committer:
             self._dataset = self._extend_past_maintenance(self._dataset, units)
         return int(self._dataset.version)
 
+    def remove_rows(self, condition: str) -> int:
+        """Delete the rows of a condition in Lance's filter language; return the new version.
+
+        Raises:
+            CommitConflictError: somebody else committed since this writer last looked.
+        """
+        if self._dataset is None:
+            raise JobError(f"there is no table at {self._location.uri}")
+        try:
+            self._dataset = self._extend(self._dataset, (), condition)
+        except LanceConflict as error:
+            raise self._conflict() from error
+        return int(self._dataset.version)
+
     def raise_fence(self) -> int | None:
         """Make every commit that was prepared before this one a conflict; return the new version.
 
@@ -139,13 +153,12 @@ class Committer:
         )
 
     def _extend(
-        self, dataset: lance.LanceDataset, units: Sequence[StagedUnit]
+        self, dataset: lance.LanceDataset, units: Sequence[StagedUnit], outdated: str = ""
     ) -> lance.LanceDataset:
         present = dataset.get_fragments()
         fragments = _checked_fragments(units)
         if present:
-            outdated = [image_id for unit in units for image_id in unit.outdated_ids]
-            updated, removed = _without_rows(dataset, outdated)
+            updated, removed = _without_rows(dataset, outdated or _outdated(units))
             operation = lance.LanceOperation.Update(
                 updated_fragments=with_anchor(present, updated, removed),
                 new_fragments=fragments,
@@ -191,16 +204,21 @@ def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetada
     return fragments
 
 
+def _outdated(units: Sequence[StagedUnit]) -> str:
+    """Return the condition of the rows that go with a commit of these units; empty for none."""
+    image_ids = [sql_text(image_id) for unit in units for image_id in unit.outdated_ids]
+    return f"image_id IN ({', '.join(image_ids)})" if image_ids else ""
+
+
 def _without_rows(
-    dataset: lance.LanceDataset, image_ids: Sequence[str]
+    dataset: lance.LanceDataset, condition: str
 ) -> tuple[list[lance.FragmentMetadata], list[int]]:
     """Return the fragments as they are without these rows, and the ids of those left empty.
 
     Writes deletion files; nothing is visible before a commit names them.
     """
-    if not image_ids:
+    if not condition:
         return [], []
-    condition = f"image_id IN ({', '.join(sql_text(image_id) for image_id in image_ids)})"
     addresses = dataset.to_table(columns=[], filter=condition, with_row_address=True)
     touched = {address >> 32 for address in addresses.column("_rowaddr").to_pylist()}
     updated, removed = [], []

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from skytext.archive import Shard
-from skytext.run.proof import Proof, Question, ShardMet, _prove, prove
+from skytext.run.proof.compare_rows import Proof, Question, ShardMet, _prove, prove
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.manifest import MANIFEST, Manifest, write_manifest

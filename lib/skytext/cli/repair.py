@@ -1,0 +1,27 @@
+"""``skytext repair``: one row for each image again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from skytext.cli.options import AsJson, Table
+
+
+def repair(table: Table, as_json: AsJson = False) -> None:
+    """Remove second rows of images; a run that finds some names this command.
+
+    Of several rows of an image the newest that is `ok` is kept.
+    """
+    from skytext.cli.output import answers, plural, print_json
+    from skytext.table.commits.remove_double_rows import remove_double_rows
+    from skytext.table.location import TableLocation
+
+    done = remove_double_rows(TableLocation.parse(table))
+    if as_json:
+        print_json(asdict(done))
+        return
+    answers.print(
+        f"{plural(done.num_images, 'image')} had more than one row: "
+        f"{plural(done.num_removed, 'row')} removed (table version {done.table_version})",
+        markup=False,
+    )

@@ -1,0 +1,120 @@
+"""Compare the headers of shards with their manifests: a second look that no reader took part in.
+
+INPUT    shards that were read to their ends, and the table with their manifests.
+OUTPUT   a line for each shard whose headers do not name the images of its manifest.
+FAN-OUT  one task for many shards.
+ON ERROR a shard that changed meanwhile is passed over; one that the store does not give is a line.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import ray
+from ray.exceptions import RayError
+
+from skytext.archive import (
+    ChangedError,
+    ReadLimits,
+    ReadOptions,
+    Shard,
+    ShardCounts,
+    list_members,
+)
+from skytext.errors import StoreFaultError
+from skytext.run.control.cluster import job_error
+from skytext.table.location import TableLocation
+from skytext.table.manifest import read_manifest
+
+_THREADS = 16
+_SHARE = 0.01
+_MIN_SHARDS = 3
+_TRIES = 3
+_WAIT_S = 1.0
+
+
+def sample_shards(shards: Sequence[Shard], seed: str) -> list[Shard]:
+    """Return 1 % of the shards, at least three where there are so many."""
+    number = max(_MIN_SHARDS, math.ceil(_SHARE * len(shards)))
+    return random.Random(seed).sample(shards, min(number, len(shards)))
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderWalk:
+    """Walks the headers of shards.
+
+    Attributes:
+        location: the table with the manifests.
+        limits: as those the shards were read with.
+        reading: likewise.
+    """
+
+    location: TableLocation
+    limits: ReadLimits
+    reading: ReadOptions
+
+    def __call__(self, shards: Sequence[Shard]) -> list[str]:
+        """Return what does not agree."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return [wrong for wrong in pool.map(self._compare, shards) if wrong]
+
+    def _compare(self, shard: Shard) -> str | None:
+        manifest = read_manifest(self.location, shard.archive, shard.path, ["image_id"])
+        if manifest is None:
+            return f"{shard.path}: no manifest: it was not read to its end"
+        counts = ShardCounts()
+        try:
+            members = list_members(shard, self.limits, self.reading, counts)
+            ids = [member.image_id for member in members]
+        except StoreFaultError as error:
+            has_changed = isinstance(error.__cause__, (ChangedError, FileNotFoundError))
+            return None if has_changed else f"{shard.path}: its headers were not read: {error}"
+        if counts.etag != manifest.etag or ids == manifest.members.column("image_id").to_pylist():
+            return None
+        return (
+            f"{shard.path}: its headers name {len(ids)} images, its manifest "
+            f"{manifest.members.num_rows}"
+        )
+
+
+def walk_shards(
+    walk: HeaderWalk,
+    shards: Sequence[Shard],
+    *,
+    num_tasks: int,
+    num_cpus: float,
+    on_wait: Callable[[], None],
+) -> list[str]:
+    """Walk the headers of shards on the cluster; return what does not agree.
+
+    Args:
+        walk: what to do with each.
+        shards: to be looked at.
+        num_tasks: side by side, at the most.
+        num_cpus: of a task.
+        on_wait: called every second; may raise.
+
+    Raises:
+        JobError: the cluster failed.
+    """
+    num_tasks = min(num_tasks, math.ceil(len(shards) / _THREADS))
+    task = ray.remote(num_cpus=num_cpus, max_retries=_TRIES, scheduling_strategy="SPREAD")(
+        walk.__call__
+    )
+    pending = [task.remote(shards[number::num_tasks]) for number in range(num_tasks)]
+    wrong: list[str] = []
+    try:
+        while pending:
+            done, pending = ray.wait(pending, timeout=_WAIT_S)
+            wrong += [line for lines in ray.get(done) for line in lines]
+            on_wait()
+    except RayError as error:
+        raise job_error(error) from error
+    finally:
+        for reference in pending:
+            ray.cancel(reference)
+    return wrong

@@ -1,0 +1,86 @@
+"""Collect the evidence of a captioning run, and end the run where it does not agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from skytext.archive import Shard
+from skytext.errors import IncompleteRunError
+from skytext.run.caption_plan import CaptionPlan
+from skytext.run.control.prepare_table import Prepared
+from skytext.run.progress import Progress
+from skytext.run.proof.compare_rows import Question, ShardMet, prove
+from skytext.run.proof.walk_headers import HeaderWalk, sample_shards, walk_shards
+from skytext.table.id_sums import IdSum
+
+
+def prove_rows(
+    plan: CaptionPlan, prepared: Prepared, version: int | None, progress: Progress
+) -> int:
+    """Prove that every image of every shard that was read has one row; return the stale rows.
+
+    Raises:
+        IncompleteRunError: the evidence does not agree.
+    """
+    met: list[ShardMet] = []
+    settled: list[tuple[Shard, IdSum]] = []
+    for planned in prepared.shards:
+        shard = planned.shard
+        if not planned.must_read:
+            settled += [] if plan.retry_failed else [(shard, planned.ids)]
+        elif not progress.is_unread(shard):
+            met.append(ShardMet(shard, *progress.met(shard)))
+    question = Question(
+        plan.location,
+        version,
+        prepared.version,
+        plan.caption_fingerprint,
+        only_rows=plan.retry_failed,
+    )
+    proof = prove(question, met, settled)
+    progress.add_proof(proof)
+    if proof.num_double:
+        raise IncompleteRunError(
+            f"{proof.num_double:,} images of {plan.location.uri} have more than one row: remove "
+            f"the others with skytext repair {plan.location.uri}"
+        )
+    _check(proof.wrong, len(prepared.shards))
+    return proof.num_stale
+
+
+def prove_headers(
+    plan: CaptionPlan,
+    progress: Progress,
+    seed: str | None,
+    *,
+    num_tasks: int,
+    on_wait: Callable[[], None],
+) -> None:
+    """Compare the headers of shards with what was read of them.
+
+    Args:
+        plan: of the run.
+        progress: its end.
+        seed: chooses a sample of the shards that the run read; None for all that are known.
+        num_tasks: side by side, at the most.
+        on_wait: called every second; may raise.
+
+    Raises:
+        IncompleteRunError: they do not agree.
+    """
+    if seed is None:
+        shards = [shard for shard in plan.shards if not progress.is_unread(shard)]
+    else:
+        shards = sample_shards([s for s in plan.shards if progress.was_read(s)], seed)
+    walk = HeaderWalk(plan.location, plan.limits, plan.reading)
+    num_cpus = plan.config.job.read_cpus
+    wrong = walk_shards(walk, shards, num_tasks=num_tasks, num_cpus=num_cpus, on_wait=on_wait)
+    _check(wrong, len(shards))
+
+
+def _check(wrong: Sequence[str], num_shards: int) -> None:
+    if wrong:
+        raise IncompleteRunError(
+            f"{len(wrong)} of {num_shards} shards are not proven complete: {'; '.join(wrong[:3])}; "
+            "run the same command again"
+        )
