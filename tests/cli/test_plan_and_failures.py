@@ -139,6 +139,8 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "num_images": {"new": 1, "changed": 1, "unsure": 1, "stale": 1, "failed": 1, "done": 2},
         "num_gone": 1,
         "num_shards_gone": 0,
+        "num_unread": 0,
+        "unread": [],
         "num_staged_units": 1,
         "num_to_describe": 3,
         # 40 images in 20 s of one engine; another model's runs say nothing.

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from skytext.archive import ReadLimits, Shard, discover, survey
+from skytext.errors import StoreFaultError
 from skytext.run.stages.read_shards import ShardReader
 from skytext.run.units import unpack
 from skytext.run.worklist import (
@@ -130,6 +131,26 @@ def test_what_is_done_is_known_without_opening_the_shard(
     assert (plan.is_known, plan.has_rows, plan.must_read) == (True, True, False)
     assert counts(plan) == {"done": 3}
     assert (plan.num_listed_ok, plan.num_gone_ok, plan.num_gone_failed) == (3, 0, 0)
+
+
+def test_a_shard_that_the_store_does_not_give_is_to_be_read(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreFaultError("no answer")
+
+    archive.write(images(0, 3))
+    monkeypatch.setattr("skytext.run.worklist.list_members", refuse)
+    plan = archive.plan(WALKING)
+    assert (plan.is_known, plan.must_read, plan.fault) == (False, True, "no answer")
+
+
+def test_a_row_of_bytes_that_never_came_is_to_be_described(archive: Archive) -> None:
+    """Skytext 0.1 made such failed rows where a store broke off."""
+    archive.write(images(0, 3))
+    archive.describe(**{"0001": failed(3) | {"content_sha256": None}})
+    plan = archive.plan()
+    assert (plan.must_read, counts(plan)) == (True, {"changed": 1, "done": 2})
 
 
 def test_what_was_read_and_not_committed_is_new(archive: Archive) -> None:

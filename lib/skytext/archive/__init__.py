@@ -16,7 +16,7 @@ from skytext.archive.shards import (
 )
 from skytext.archive.sidecar import parse_bbox, parse_datetime, parse_sidecar
 from skytext.archive.storage.files import read_range
-from skytext.archive.storage.store import ChangedError
+from skytext.archive.storage.store import ChangedError, is_store_fault
 from skytext.archive.suffixes import SHARD_SUFFIXES
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "fetch_images",
     "fetch_row",
     "image_id",
+    "is_store_fault",
     "list_members",
     "parse_bbox",
     "parse_datetime",

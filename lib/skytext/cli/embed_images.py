@@ -16,6 +16,7 @@ from skytext.cli.options import (
     Table,
     make_config,
 )
+from skytext.errors import StoreFaultError
 
 if TYPE_CHECKING:
     from skytext.run.image_vectors.image_plan import ImagePlan
@@ -54,7 +55,8 @@ def embed_images(
         "image_embed.num_gpus_per_actor": gpus_per_actor,
     }
     resolved = make_config(config, settings, options)
-    from skytext.cli.output import note, print_json
+    from skytext.cli.output import note, plural, print_json
+    from skytext.run.image_vectors.fetch_images import STORE_FAULT
     from skytext.run.image_vectors.image_plan import plan_images
     from skytext.run.image_vectors.image_run import run_images
 
@@ -66,6 +68,11 @@ def embed_images(
         print_json(summary.to_json())
     else:
         _show(plan, summary)
+    if STORE_FAULT in summary.failures:
+        raise StoreFaultError(
+            f"the store did not give {plural(summary.failures[STORE_FAULT], 'image')} "
+            f"({summary.failure_samples[STORE_FAULT]}): run the same command again"
+        )
 
 
 @contextmanager

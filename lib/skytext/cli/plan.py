@@ -103,6 +103,9 @@ def _show(found: Preview, num_engines: int) -> None:
         shards = plural(found.num_shards_gone, "shard")
         with_shards = f", {shards} as a whole" if found.num_shards_gone else ""
         lines.append(f"  {found.num_gone:>12,}  gone{with_shards}: their rows are left")
+    if found.num_unread:
+        shards = plural(found.num_unread, "shard")
+        lines.append(f"  {shards} not counted, the store did not give them: {found.unread[0]}")
     if found.num_staged_units:
         units = plural(found.num_staged_units, "unit")
         lines.append(f"{units} staged by a run that ended early would be committed first")

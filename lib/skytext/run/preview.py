@@ -20,6 +20,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.runs_dataset import RunRecord, last_runs
 
 _RUNS_LOOKED_AT = 1000
+_NUM_UNREAD_SHOWN = 10
 _TO_DO = (Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE)
 
 
@@ -34,6 +35,8 @@ class Preview:
         num_gone: rows of images that are gone, from their shard or with it: reported and left.
         num_shards_gone: shards of the table that the sources no longer hold, where they are the
             folders of whole archives.
+        num_unread: shards whose headers the store did not give: nothing is known of their images.
+        unread: why, for up to ten of them.
         num_staged_units: units that an earlier run staged and did not commit: adopted first.
         num_to_describe: images for the model, at the most.
         images_per_engine_s: measured by earlier runs of this model; None without one.
@@ -48,6 +51,8 @@ class Preview:
     num_images: dict[str, int]
     num_gone: int
     num_shards_gone: int
+    num_unread: int
+    unread: list[str]
     num_staged_units: int
     num_to_describe: int
     images_per_engine_s: float | None
@@ -82,6 +87,7 @@ def preview(
     version = None if table is None else table.version
     images: Counter[Verdict] = Counter()
     num_to_read = num_gone = 0
+    unread: list[str] = []
     options = plan.options(walk_headers=True)
     index = open_index(plan.location, version, plan.shards, options)
     num_gone += index.gone_shards.total()
@@ -89,6 +95,8 @@ def preview(
         images.update(dict(zip(Verdict, shard.counts, strict=True)))
         num_gone += shard.num_gone_ok + shard.num_gone_failed
         num_to_read += shard.must_read
+        if shard.fault:
+            unread.append(shard.fault)
     num_to_describe = sum(images[verdict] for verdict in _TO_DO)
     rate = _measured_rate(last_runs(plan.location, _RUNS_LOOKED_AT), plan.caption_model.name)
     engine_s = None if rate is None else num_to_describe / rate
@@ -99,6 +107,8 @@ def preview(
         num_images={verdict.name.lower(): images[verdict] for verdict in Verdict},
         num_gone=num_gone,
         num_shards_gone=len(index.gone_shards),
+        num_unread=len(unread),
+        unread=unread[:_NUM_UNREAD_SHOWN],
         num_staged_units=len(staged_unit_ids(plan.location)),
         num_to_describe=num_to_describe,
         images_per_engine_s=None if rate is None else round(rate, 4),

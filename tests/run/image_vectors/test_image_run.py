@@ -193,7 +193,7 @@ def test_failed_images_get_no_vector_and_are_counted_and_tried_again(
     again = embed(captioned)
     # Written again, it is another file by its etag: not the one that was captioned.
     assert again.failures == {"read/unreadable": 8}
-    assert "changed since it was listed" in again.failure_samples["read/unreadable"]
+    assert "changed after it was listed" in again.failure_samples["read/unreadable"]
 
 
 def test_a_stop_finishes_what_is_in_flight_and_commits_it(captioned: Path) -> None:

@@ -24,7 +24,7 @@ def test_of_several_rows_the_newest_good_one_stays(where: TableLocation) -> None
     table = make_table(
         where,
         [*good_rows(3, 2), good_row("a.jpg", created_at=NEW), good_row("b.jpg", created_at=OLD)],
-        [failed_row("a.jpg", created_at=NEW), good_row("b.jpg", created_at=NEW, unit_id="newest")],
+        [failed_row("a.jpg", created_at=NEW), good_row("b.jpg", created_at=NEW, gsd=2.0)],
         [failed_row("a.jpg", created_at=OLD), failed_row("c.jpg")],
     )
     assert table.num_double() == 2
@@ -32,7 +32,7 @@ def test_of_several_rows_the_newest_good_one_stays(where: TableLocation) -> None
     assert (done.num_images, done.num_removed) == (2, 3)
     table = ImagesTable.open(where)
     assert (table.version, table.num_rows(), table.num_double()) == (done.table_version, 5, 0)
-    left = table.dataset.to_table(["member", "status", "unit_id"]).to_pylist()
+    left = table.dataset.to_table(["member", "status", "gsd"]).to_pylist()
     assert {row["member"]: row["status"] for row in left} == {
         "00003.jpg": "ok",
         "00004.jpg": "ok",
@@ -40,7 +40,7 @@ def test_of_several_rows_the_newest_good_one_stays(where: TableLocation) -> None
         "b.jpg": "ok",
         "c.jpg": "failed",
     }
-    assert [row["unit_id"] for row in left if row["member"] == "b.jpg"] == ["newest"]
+    assert [row["gsd"] for row in left if row["member"] == "b.jpg"] == [2.0]
 
 
 def test_a_table_without_second_rows_gets_no_version(where: TableLocation) -> None:

@@ -30,6 +30,11 @@ class UnavailableError(OSError):
     """The store gave no answer, or not all of it; the next request may succeed."""
 
 
+def is_store_fault(error: Exception) -> bool:
+    """Return whether an error says nothing of the file: the store may give it another time."""
+    return isinstance(error, (UnavailableError, PermissionError))
+
+
 def changed_error(name: str) -> ChangedError:
     """Return the error of a file that is not the one that was listed."""
     return ChangedError(f"{name} changed after it was listed: run again")

@@ -16,10 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from skytext.archive import Place, ReadOptions, fetch_images
+from skytext.archive import Place, ReadOptions, fetch_images, is_store_fault
 from skytext.errors import SampleError
 from skytext.pixels.decode import ImageLimits, normalise
 from skytext.run.control.stop_flag import StopFlag
+
+STORE_FAULT = "read/store_fault"
+"""The stage and reason of images that the store did not give, however often it was asked."""
 
 FETCHED = pa.schema(
     [
@@ -120,7 +123,8 @@ class ImageFetcher:
         found = fetch_images(places, options=self.reading, num_threads=self.num_threads)
         for row, data in zip(rows, found, strict=True):
             if isinstance(data, Exception):
-                failures.add("read/unreadable", f"{row['uri']}: {data}")
+                key = STORE_FAULT if is_store_fault(data) else "read/unreadable"
+                failures.add(key, f"{row['uri']}: {data}")
                 continue
             try:
                 image = normalise(data, self.limits)
