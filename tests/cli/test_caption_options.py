@@ -29,6 +29,8 @@ SUMMARY = {
     "num_skipped": 199,
     "num_stale": 1,
     "num_gone": 2,
+    "num_unread": 0,
+    "unread": {},
     "failures": {"decode/empty": 1},
     "num_variants": 5000,
     "num_prompt_tokens": 1000,
