@@ -36,15 +36,17 @@ class LocalStore:
             return Found("glob", pattern_root(location), files)
         raise SourceError(f"{source!r} does not exist ({path}): check the path")
 
-    def look(self, path: str) -> StoredFile:
-        """Return the size and etag of a file that a listing named."""
+    def look(self, path: str) -> StoredFile | None:
+        """Return the size and etag of a file that a listing named; None where it is gone."""
         uri = Location("file", "", path).uri
         try:
             return StoredFile(uri, *_size_and_etag(os.stat(path)))
         except OSError as err:
-            if err.errno in _DANGLING:
+            if err.errno in _DANGLING and os.path.islink(path):
                 # It is listed, so that reading it becomes a failed row.
                 return StoredFile(uri, 0, "")
+            if isinstance(err, FileNotFoundError):
+                return None
             raise
 
     def stat(self, location: Location) -> StoredFile:
