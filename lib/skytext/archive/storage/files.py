@@ -54,13 +54,15 @@ class Listing:
                 continue
             relative = path[len(prefix) :]
             if path.lower().endswith(self._suffixes):
-                yield relative, file or self._look(path)
+                file = file or self._look(path)
+                if file is not None:
+                    yield relative, file
             else:
                 self.num_others += 1
                 if len(self.others) < _NUM_EXAMPLES:
                     self.others.append(relative)
 
-    def _look(self, path: str) -> StoredFile:
+    def _look(self, path: str) -> StoredFile | None:
         try:
             return self._store.look(path)
         except OSError as err:
@@ -100,7 +102,9 @@ def list_folder(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> Iterator[tuple
     store = _store(location, retry_s)
     for name, file in store.folder(location):
         if name and not name.startswith("."):
-            yield name, file or store.look(f"{location.prefix}{name}")
+            file = file or store.look(f"{location.prefix}{name}")
+            if file is not None:
+                yield name, file
 
 
 def open_ranged(

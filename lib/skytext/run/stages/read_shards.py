@@ -215,13 +215,13 @@ class _UnitCutter:
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
         # The shard was read to its end: that it once could not be is no longer true.
         removes = tuple(i for i, row in self._found.items() if row.is_shard and not self.fault)
-        return self._pack(num_bytes, removes)
+        return self._pack(num_bytes, removes, self.fault)
 
     def members(self) -> pa.Table:
         """Return what was met, of `skytext.table.manifest.MANIFEST`."""
         return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
 
-    def _pack(self, num_bytes: int, removes: tuple[str, ...] = ()) -> pa.Table:
+    def _pack(self, num_bytes: int, removes: tuple[str, ...] = (), fault: str = "") -> pa.Table:
         head = UnitHead(
             f"{self._prefix}-{self.num_units}",
             self._shard.archive,
@@ -230,7 +230,7 @@ class _UnitCutter:
             self._skipped,
             num_bytes,
             removes,
-            self.fault,
+            fault,
         )
         unit = pack(head, pa.Table.from_pylist(self._rows, schema=SAMPLE))
         self.num_units += 1
