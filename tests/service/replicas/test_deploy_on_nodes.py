@@ -7,6 +7,7 @@ of them, as a load balancer before the nodes does.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -39,7 +40,8 @@ POLL_S, REFRESH_S = 0.5, 1.0
 # What a node of two cores that does other things, too, may need beyond that.
 SLOW_S = 10.0
 KEY_RATE = 100
-NUM_CLIENTS, NUM_KEYS, NUM_KILLS = 4, 10, 10
+NUM_CLIENTS, NUM_KEYS = 4, 10
+NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_LOST_NODES", "10"))
 BACK_S = 30.0
 PARTS = {f"ray::ServeReplica:skytext:{part}" for part in ("ingress", "embedding", "search")}
 TWO = {"searches": [{"text": "a brown river", "k": 9}, {"text": "water in fields", "k": 9}]}
