@@ -28,13 +28,8 @@ def read_image(path: Path, images: ImageConfig) -> Image.Image:
     Raises:
         CallError: it cannot be read, or is no image that is accepted.
     """
-    limits = ImageLimits(
-        max_pixels=images.max_pixels,
-        min_side_px=images.min_side_px,
-        max_side_px=images.max_side_px,
-    )
     try:
-        return decode_rgb(normalise(path.read_bytes(), limits).data)
+        return decode_rgb(normalise(path.read_bytes(), ImageLimits.of(images)).data)
     except OSError as error:
         raise CallError(f"cannot read the image {path}: {error.strerror}") from error
     except SampleError as error:

@@ -57,7 +57,7 @@ def caption_fingerprint(
                     "seed",
                 },
             ),
-            "pixels": [PIXELS_VERSION, images.max_side_px],
+            "pixels": _pixels(images),
         }
     )
 
@@ -77,9 +77,15 @@ def image_embedding_fingerprint(model: ModelIdentity, images: ImageConfig) -> st
     return _fingerprint(
         {
             "model": model.revision if model.is_local else [model.source, model.revision],
-            "pixels": [PIXELS_VERSION, images.max_side_px],
+            "pixels": _pixels(images),
         }
     )
+
+
+def _pixels(images: ImageConfig) -> list[Any]:
+    parts: list[Any] = [PIXELS_VERSION, images.max_side_px]
+    # Only where it is set: what was made before the setting existed is not stale.
+    return parts if images.bands is None else [*parts, list(images.bands)]
 
 
 def _hash_template(path: str | None) -> str | None:

@@ -10,9 +10,14 @@ What the pixels of the many kinds of remote-sensing image become:
 * **Alpha** of PNG and WebP is composited on black. In a TIFF a fourth band is dropped: there it
   is near infrared or a mask as often as it is opacity, whatever the header says.
 * **16-bit, float and other deep bands**: each band is stretched linearly from its 2nd to its 98th
-  percentile to 0 … 255. NaN, infinities and the GDAL nodata value take no part and become 0. A
-  constant band becomes 0. The magnitude of complex (radar) values is what is stretched.
-* **More than three bands**: the first three. **Two bands**: the first, as grey.
+  percentile to 0 … 255. NaN, infinities, a float type's largest number and the GDAL nodata value
+  take no part and become 0. A constant band becomes 0. The magnitude of complex (radar) values is
+  what is stretched.
+* **More than three bands**: the first three, or those of ``images.bands``. **Two bands**: the
+  first, as grey.
+* **TIFF tags that are missing**: without a photometric interpretation three samples and more are
+  RGB and fewer are grey, 0 black (fax codes: white); without a sample format, numbers are unsigned.
+  A page that a default would scramble is refused.
 * **Several pages or frames**: the first.
 * **Orientation** (EXIF) is applied. Colour profiles are not.
 """
@@ -38,6 +43,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from skytext.config.pixels import ImageConfig
 from skytext.errors import Reason, SampleError
 from skytext.pixels.headers import (
     JPEG,
@@ -54,10 +60,10 @@ from skytext.pixels.headers import (
     webp_size,
 )
 from skytext.pixels.stretch import ROWS_AT_ONCE, bands_to_rgb
-from skytext.pixels.tiff import check_tiff_segments, open_tiff, tiff_array_rgb
+from skytext.pixels.tiff import check_tiff_segments, num_bands, open_tiff, tiff_array_rgb
 
 PIXELS_VERSION = 1
-"""Part of the caption fingerprint: raise it with any change to the pixels this module gives."""
+"""Part of the caption fingerprint: raise it with a change to the pixels of ordinary images."""
 
 
 # The plugins' own classes, not Image.open: that one compares with Pillow's global pixel limit,
@@ -119,11 +125,18 @@ class ImageLimits:
             before anything is decoded. The default is Pillow's.
         min_side_px: an image with a shorter side is refused.
         max_side_px: an image with a longer side is scaled down to it.
+        bands: numbers, from 1, of the one or three bands of a TIFF to show; None: the first three.
     """
 
     max_pixels: int = 178_956_970
     min_side_px: int = 8
     max_side_px: int = 2048
+    bands: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, images: ImageConfig) -> ImageLimits:
+        """Return the limits that the settings say."""
+        return cls(images.max_pixels, images.min_side_px, images.max_side_px, images.bands)
 
 
 @dataclass(frozen=True)
@@ -135,12 +148,15 @@ class ImageInfo:
         height_px: height upright, in the original resolution.
         format: ``jpeg``, ``png``, ``webp`` or ``tiff``.
         content_sha256: hex digest of the original bytes.
+        num_bands: of a TIFF: the bands there are to choose from; None for a palette or inks, and
+            for other formats.
     """
 
     width_px: int
     height_px: int
     format: str
     content_sha256: str
+    num_bands: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +195,7 @@ def normalise(data: bytes, limits: ImageLimits | None = None) -> NormalisedImage
     limits = limits or ImageLimits()
     with _boundary(data) as image_format, _Source(data, image_format) as source:
         info = source.info(limits)
-        rgb, untouched = source.rgb(limits.max_side_px)
+        rgb, untouched = source.rgb(limits.max_side_px, limits.bands)
         size = _fit(rgb.size, limits.max_side_px)
         if size != rgb.size:
             rgb = rgb.resize(size, Image.Resampling.LANCZOS)
@@ -216,7 +232,7 @@ class _Source:
             page = self._tiff.pages[0]
             self._size = (int(page.imagewidth), int(page.imagelength))
             tag = page.tags.get(_ORIENTATION_TAG)
-            self._orientation = int(tag.value) if tag is not None else 1
+            self._orientation = tag.value if tag is not None and isinstance(tag.value, int) else 1
         elif image_format == WEBP:
             self._size = webp_size(data)
             self._orientation = 1  # its decoder allocates the canvas, so size goes first
@@ -256,15 +272,16 @@ class _Source:
         if self._orientation in _TURNED:
             width, height = height, width
         digest = hashlib.sha256(self._data).hexdigest()
-        return ImageInfo(width, height, self._format, digest)
+        bands = None if self._tiff is None else num_bands(self._tiff.pages[0])
+        return ImageInfo(width, height, self._format, digest, bands)
 
-    def rgb(self, max_side_px: int) -> tuple[Image.Image, bool]:
+    def rgb(self, max_side_px: int, bands: tuple[int, ...] | None) -> tuple[Image.Image, bool]:
         """Decode to upright RGB; the second value says whether the bytes are that already.
 
         The image may come reduced, but not below ``max_side_px``.
         """
         if self._tiff is not None:
-            return self._tiff_rgb(max_side_px), False
+            return self._tiff_rgb(max_side_px, bands), False
         image = cast(ImageFile.ImageFile, self._image)
         if self._format == PNG and self._data[24:25] == b"\x10":
             image.load()  # checks every chunk, which the other decoder leaves to stderr
@@ -286,7 +303,7 @@ class _Source:
         upright = _turn(_flatten(image), self._orientation)
         return upright, plain and self._orientation not in _TRANSPOSE
 
-    def _tiff_rgb(self, max_side_px: int) -> Image.Image:
+    def _tiff_rgb(self, max_side_px: int, bands: tuple[int, ...] | None) -> Image.Image:
         from tifffile import COMPRESSION, PHOTOMETRIC
 
         page = self._tiff.pages[0]
@@ -297,7 +314,7 @@ class _Source:
             # Pillow writes its complaints to the process's stderr.
             # Pillow applies the orientation of a TIFF itself.
             return TiffImageFile(io.BytesIO(self._data)).convert("RGB")
-        return _turn(tiff_array_rgb(page, max_side_px), self._orientation)
+        return _turn(tiff_array_rgb(page, max_side_px, bands), self._orientation)
 
 
 # The boundary: any error of a decoder becomes a SampleError here

@@ -28,9 +28,10 @@ def bands_to_rgb(
     max_side_px: int,
     *,
     plain: bool = False,
-    nodata: float | None = None,
+    nodata: tuple[float, float] | None = None,
     valid: npt.NDArray[np.bool_] | None = None,
     inverted: bool = False,
+    chosen: tuple[int, ...] | None = None,
 ) -> Image.Image:
     """Make an RGB image of an array of bands.
 
@@ -38,15 +39,18 @@ def bands_to_rgb(
         array: (height, width, bands) of any numeric dtype.
         max_side_px: pixels may be left out as long as the longest side stays twice this.
         plain: the values are 8-bit pixels, to be taken as they are.
-        nodata: the value of missing pixels.
+        nodata: the least and the greatest value that means a missing pixel.
         valid: (height, width), False where a pixel is missing.
         inverted: white is 0.
+        chosen: numbers, from 1, of the one or three bands to show; None: the first three, or the
+            first where there are fewer.
     """
     step = max(1, max(array.shape[:2]) // (2 * max_side_px))
     array = array[::step, ::step]
     if valid is not None:
         valid = valid[::step, ::step]
-    bands = [array[..., index] for index in range(3 if array.shape[2] >= 3 else 1)]
+    chosen = chosen or ((1, 2, 3) if array.shape[2] >= 3 else (1,))
+    bands = [array[..., number - 1] for number in chosen]
     if plain:
         done = [255 - band if inverted else band for band in bands]
     else:
@@ -56,16 +60,19 @@ def bands_to_rgb(
 
 def _stretch(
     band: npt.NDArray[Any],
-    nodata: float | None,
+    nodata: tuple[float, float] | None,
     valid: npt.NDArray[np.bool_] | None,
     inverted: bool,
 ) -> npt.NDArray[np.uint8]:
     """Stretch the 2nd … 98th percentile of a band's valid values to 0 … 255."""
     values = np.abs(band) if band.dtype.kind == "c" else band
     values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
-    use = np.isfinite(values)
+    # The largest number of a type is a mark of missing pixels, never a measurement.
+    use = np.isfinite(values) & (np.abs(values) != np.finfo(values.dtype).max)
     if nodata is not None:
-        use &= values != values.dtype.type(nodata)
+        with np.errstate(over="ignore"):  # a bound beyond the type is its infinity
+            least, greatest = (values.dtype.type(bound) for bound in nodata)
+        use &= (values < least) | (values > greatest)
     if valid is not None:
         use &= valid
     known = values[use]

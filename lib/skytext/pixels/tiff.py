@@ -6,19 +6,30 @@ import io
 import itertools
 import re
 import struct
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from skytext.errors import Reason
 from skytext.pixels.headers import (
     JPEG_SIZES,
     jpeg_markers,
+    pixel_error,
     webp_size,
 )
 from skytext.pixels.stretch import bands_to_rgb, inks_to_rgb
 
+_BITS_PER_SAMPLE_TAG = 258
+_PHOTOMETRIC_TAG = 262
+_STRIP_OFFSETS_TAG = 273
+_PLANAR_CONFIGURATION_TAG = 284
 _NODATA_TAG = 42113
+
+# From here on a number in a rounded text is no measurement.
+_BEYOND_MEASURE = 1e30
+_ROUNDED_DIGITS = 6  # that printf's %g leaves
 
 # Photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK, YCbCr (as
 # JPEG), colour filter array, raw. Not among them: the L*a*b* and logarithmic ones.
@@ -27,6 +38,7 @@ _TIFF_COLOURS = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
 # How many pixels come out of a segment of these: no more than the page has room for (none, the fax
 # codes, LZW, deflate, PackBits, LZMA, zstd), or what a header of the segment's own says.
 _TIFF_BOUNDED = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000, 50013})
+_TIFF_FAX = frozenset({2, 3, 4})
 _TIFF_JPEG = frozenset({6, 7, 33007, 34892})
 _TIFF_JPEG_2000 = frozenset({33003, 33004, 33005, 34712})
 
@@ -114,11 +126,73 @@ def _segment_values(compression: int, segment: bytes) -> int:
     raise NotImplementedError(f"segments of the compression {compression!r} are not taken")
 
 
-def tiff_array_rgb(page: Any, max_side_px: int) -> Image.Image:
-    """Decode a page of any depth, number of bands and layout."""
+def check_tiff_tags(page: Any) -> None:
+    """Refuse a page whose pixels a default of TIFF would scramble.
+
+    Raises:
+        NotImplementedError: a tag is missing, and what it must have said is not its default.
+    """
+    num_samples, tags = page.samplesperpixel, page.tags
+    depths = tags.get(_BITS_PER_SAMPLE_TAG)
+    if depths is not None and depths.count > num_samples:
+        raise NotImplementedError(f"{depths.count} depths for {num_samples} samples a pixel")
+    num_bytes = (page.imagewidth * num_samples + 7) // 8 * page.imagelength
+    # A codec may make a little more of what it cannot compress.
+    is_bilevel = page.compression in _TIFF_FAX or sum(page.databytecounts) <= 4 * num_bytes
+    if depths is None and not is_bilevel:
+        raise NotImplementedError("BitsPerSample is missing, and the pixels are not of 1 bit")
+    if num_samples == 1 or page.is_tiled or _PLANAR_CONFIGURATION_TAG in tags:
+        return
+    num_strips = -(-page.imagelength // min(page.rowsperstrip, page.imagelength))
+    offsets = tags.get(_STRIP_OFFSETS_TAG)
+    if offsets is not None and offsets.count == num_samples * num_strips:
+        raise NotImplementedError("PlanarConfiguration is missing, and each band has its strips")
+
+
+def colour_space(page: Any) -> int:
+    """Return the photometric interpretation; where writers left it out, what libtiff assumes.
+
+    TIFF has no default for it, and tifffile's is the negative: white is zero.
+    """
     from tifffile import PHOTOMETRIC
 
-    axes, photometric = page.axes, page.photometric
+    if _PHOTOMETRIC_TAG in page.tags:
+        return int(page.photometric)
+    if page.colormap is not None:
+        return PHOTOMETRIC.PALETTE
+    if page.samplesperpixel >= 3:
+        return PHOTOMETRIC.RGB
+    is_fax = page.compression in _TIFF_FAX
+    return PHOTOMETRIC.MINISWHITE if is_fax else PHOTOMETRIC.MINISBLACK
+
+
+def num_bands(page: Any) -> int | None:
+    """Return how many bands there are to choose from; None for a palette, and for inks."""
+    from tifffile import PHOTOMETRIC
+
+    if colour_space(page) in {PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED}:
+        return None
+    return int(page.samplesperpixel)
+
+
+def tiff_array_rgb(
+    page: Any, max_side_px: int, chosen: tuple[int, ...] | None = None
+) -> Image.Image:
+    """Decode a page of any depth, number of bands and layout.
+
+    Args:
+        page: from tifffile.
+        max_side_px: pixels may be left out as long as the longest side stays twice this.
+        chosen: as in `skytext.pixels.stretch.bands_to_rgb`.
+
+    Raises:
+        SampleError: it lacks a band that was chosen.
+    """
+    from tifffile import PHOTOMETRIC
+
+    check_tiff_tags(page)
+    axes, photometric = page.axes, colour_space(page)
+    page.photometric = photometric  # which decoders of JPEG segments look at
     if axes not in {"YX", "YXS", "SYX"}:
         raise NotImplementedError(f"the axes {axes} are no flat image")
     if photometric not in _TIFF_COLOURS:
@@ -132,10 +206,17 @@ def tiff_array_rgb(page: Any, max_side_px: int) -> Image.Image:
     elif axes == "YX":
         array = array[..., np.newaxis]
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        colours = (page.colormap >> 8).astype(np.uint8).transpose()
+        # Some writers give 8 bits where TIFF wants 16.
+        shift = 8 if page.colormap.max() > 255 else 0
+        colours = (page.colormap >> shift).astype(np.uint8).transpose()
         return Image.fromarray(colours[array[..., 0]])
     if photometric == PHOTOMETRIC.SEPARATED and array.shape[2] >= 4:
         return inks_to_rgb(array[..., :4])
+    if chosen is not None and max(chosen) > array.shape[2]:
+        raise pixel_error(
+            Reason.UNSUPPORTED_IMAGE,
+            f"it has no band {max(chosen)}, which images.bands asks for: it has {array.shape[2]}",
+        )
     if page.sampleformat == 1 and depth < 8:
         array = (array.astype(np.uint16) * 255 // (2**depth - 1)).astype(np.uint8)
     return bands_to_rgb(
@@ -144,13 +225,28 @@ def tiff_array_rgb(page: Any, max_side_px: int) -> Image.Image:
         plain=page.sampleformat == 1 and depth <= 8,
         nodata=_nodata(page),
         inverted=photometric == PHOTOMETRIC.MINISWHITE,
+        chosen=chosen,
     )
 
 
-def _nodata(page: Any) -> float | None:
-    """The value that GDAL marks missing pixels with, from its TIFF tag."""
+def _nodata(page: Any) -> tuple[float, float] | None:
+    """Return the least and the greatest value that GDAL's tag for missing pixels may mean.
+
+    A number with a point or an exponent may be rounded: ``-3.40282e+38`` is the least float32.
+    Of several numbers the first counts, as it does for GDAL.
+    """
     tag = page.tags.get(_NODATA_TAG)
+    value = tag.value if tag is not None else ""
+    words = str(value[0] if isinstance(value, tuple) else value).replace("\x00", " ").split()
     try:
-        return None if tag is None else float(str(tag.value).strip("\x00 "))
-    except ValueError:
+        number = Decimal(words[0])
+        digits = number.as_tuple()
+    except (IndexError, InvalidOperation):
         return None
+    if not isinstance(digits.exponent, int):
+        return None  # NaN and infinities are missing anyway
+    is_rounded = not words[0].lstrip("+-").isdigit() and (
+        len(digits.digits) >= _ROUNDED_DIGITS or abs(number) >= _BEYOND_MEASURE
+    )
+    half = Decimal(5).scaleb(digits.exponent - 1) if is_rounded else Decimal(0)
+    return float(number - half), float(number + half)

@@ -206,14 +206,7 @@ def _reader(
 
 
 def _decoder(plan: CaptionPlan) -> ImageDecoder:
-    images = plan.config.images
-    return ImageDecoder(
-        ImageLimits(
-            max_pixels=images.max_pixels,
-            min_side_px=images.min_side_px,
-            max_side_px=images.max_side_px,
-        )
-    )
+    return ImageDecoder(ImageLimits.of(plan.config.images))
 
 
 def actor_pool(min_size: int, max_size: int, concurrency: int) -> ActorPoolStrategy:

@@ -31,6 +31,8 @@ class UnitHead:
             read, and now it can.
         fault: why the store did not give the rest of the shard, or some of its files; empty where
             it did. It is said by the last unit.
+        num_many_bands: images of more than three bands of which nobody chose any; counted where
+            they are decoded.
     """
 
     unit_id: str
@@ -41,6 +43,7 @@ class UnitHead:
     shard_bytes_read: int
     removes: tuple[str, ...] = ()
     fault: str = ""
+    num_many_bands: int = 0
 
     def __post_init__(self) -> None:
         # From Arrow and from JSON it comes as a list.

@@ -82,6 +82,8 @@ class Images:
     def etag(self, row: Mapping[str, Any], size_px: int | None = None) -> str:
         """Return the ETag of an image, or of a thumbnail, without reading it."""
         kind = "" if size_px is None else f"-{_THUMBNAIL_VERSION}-{size_px}"
+        if size_px is not None and self._limits.bands is not None:
+            kind += "-" + ".".join(map(str, self._limits.bands))
         return f'"{row["content_sha256"]}{kind}"'
 
     async def whole(self, row: Mapping[str, Any]) -> Encoded:
@@ -179,6 +181,7 @@ class Images:
             max_pixels=self._limits.max_pixels,
             min_side_px=1,
             max_side_px=max(THUMBNAIL_SIZES),
+            bands=self._limits.bands,
         )
         try:
             with timed(self._meter, "thumbnail"):

@@ -173,6 +173,7 @@ def unit_schema(samples: pa.Schema) -> pa.Schema:
             pa.field("removes", pa.list_(pa.string()), nullable=False),
             pa.field("fault", pa.string(), nullable=False),
             pa.field("shard_bytes_read", pa.int64(), nullable=False),
+            pa.field("num_many_bands", pa.int64(), nullable=False),
             pa.field("samples", pa.list_(pa.struct(list(samples))), nullable=False),
         ]
     )

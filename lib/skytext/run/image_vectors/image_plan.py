@@ -44,8 +44,7 @@ class ImagePlan:
     @property
     def limits(self) -> ImageLimits:
         """Of the images: as the captioner's, so that both see the same pixels."""
-        images = self.config.images
-        return ImageLimits(images.max_pixels, images.min_side_px, images.max_side_px)
+        return ImageLimits.of(self.config.images)
 
     @property
     def reading(self) -> ReadOptions:

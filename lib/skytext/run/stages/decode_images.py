@@ -9,6 +9,7 @@ ON ERROR an image that cannot be decoded gets its ``failure`` and loses its ``da
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,20 +35,26 @@ class ImageDecoder:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images checked."""
         head, samples = unpack(batch)
-        rows = [self._decode(row) for row in samples.to_pylist()]
+        decoded = [self._decode(row) for row in samples.to_pylist()]
+        rows = [row for row, _ in decoded]
+        if self.limits.bands is None:
+            num_many = sum(num_bands is not None and num_bands > 3 for _, num_bands in decoded)
+            head = dataclasses.replace(head, num_many_bands=num_many)
         return pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
 
-    def _decode(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _decode(self, row: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """Return the row, and how many bands there were to choose from, where there were."""
         if row["failure"] is not None:
-            return row
+            return row, None
         try:
             image = normalise(row["data"], self.limits)
         except SampleError as error:
-            return row | {"data": None, "failure": failure_row(error)}
-        return row | {
+            return row | {"data": None, "failure": failure_row(error)}, None
+        row |= {
             "data": image.data,
             "content_sha256": image.info.content_sha256,
             "width_px": image.info.width_px,
             "height_px": image.info.height_px,
             "format": image.info.format,
         }
+        return row, image.info.num_bands

@@ -77,9 +77,7 @@ class CaptionWorker:
         caption = config.caption
         model = caption_model(caption)
         self._captioner = make_captioner(caption, model, prompt_of(caption))
-        self._limits = ImageLimits(
-            config.images.max_pixels, config.images.min_side_px, config.images.max_side_px
-        )
+        self._limits = ImageLimits.of(config.images)
         self._meter = meter
 
     @hands_back_refusals
