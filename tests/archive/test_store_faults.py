@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +37,10 @@ def proxy(
     """A proxy before the S3 with the same images in each format, without pauses."""
     if "faulty" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         s3.create_bucket(Bucket="faulty")
-        s3.put_object(Bucket="faulty", Key="tar/s.tar", Body=make_tar(IMAGES.items()))
+        # With sidecars, so that the headers need not be walked.
+        pairs = [((name, data), (f"{name[:2]}.json", "{}")) for name, data in IMAGES.items()]
+        tar = make_tar(itertools.chain.from_iterable(pairs))
+        s3.put_object(Bucket="faulty", Key="tar/s.tar", Body=tar)
         s3.put_object(Bucket="faulty", Key="parquet/s.parquet", Body=make_parquet())
         for name in NAMES:
             s3.put_object(Bucket="faulty", Key=f"folder/{name}", Body=IMAGES[name])

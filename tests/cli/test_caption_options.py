@@ -29,7 +29,10 @@ SUMMARY = {
     "num_skipped": 199,
     "num_stale": 1,
     "num_gone": 2,
+    "num_unread": 0,
+    "unread": {},
     "failures": {"decode/empty": 1},
+    "ignored": {"hidden": 12, "link": 1, ".md": 10, "other": 50, ".csv": 30},
     "num_variants": 5000,
     "num_prompt_tokens": 1000,
     "num_cached_tokens": 250,
@@ -137,6 +140,7 @@ def test_people_get_the_summary(
         "listed 1,200 = 1,199 ok + 1 failed (table version 7)",
         "this run: 1,000 images described, 1 failed, 199 had a row already; 20.0 s, 50.05 images/s",
         "  failed: 1 × decode/empty",
+        "ignored: 12 hidden files, 1 link, 90 other files (csv 30, md 10, other 50)",
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",
         "embedding: the model's token limit cut off 3 of 5,000 variants",

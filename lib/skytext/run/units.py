@@ -31,6 +31,8 @@ class UnitHead:
             read, and now it can.
         fault: why the store did not give the rest of the shard, or some of its files; empty where
             it did. It is said by the last unit.
+        ignored: pairs of a kind and the number of files of it in the shard, see
+            :mod:`skytext.archive.ignored`. They are said by the last unit.
     """
 
     unit_id: str
@@ -41,10 +43,12 @@ class UnitHead:
     shard_bytes_read: int
     removes: tuple[str, ...] = ()
     fault: str = ""
+    ignored: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        # From Arrow and from JSON it comes as a list.
+        # From Arrow and from JSON they come as lists.
         object.__setattr__(self, "removes", tuple(self.removes))
+        object.__setattr__(self, "ignored", tuple((kind, num) for kind, num in self.ignored))
 
     def as_row(self) -> dict[str, Any]:
         """Return the head's columns and values."""
