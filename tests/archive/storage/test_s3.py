@@ -69,6 +69,17 @@ def test_a_wildcard_stays_within_a_folder() -> None:
     assert places(discover(["s3://maps/aerial/n*/c.tar"])) == [("aerial", "north/c.tar")]
 
 
+def test_hidden_folders_are_left_out(store: Any) -> None:
+    keys = [f"aerial/{name}" for name in (".ipynb_checkpoints/a.tar", "__MACOSX/b.tar", ".c/d.jpg")]
+    for key in keys:
+        store.put_object(Bucket="maps", Key=key, Body=make_tar(ENTRIES))
+    assert len(discover(["s3://maps/aerial"])) == 3
+    # What is named is not hidden.
+    assert len(discover(["s3://maps/aerial/.ipynb_checkpoints/"])) == 1
+    for key in keys:
+        store.delete_object(Bucket="maps", Key=key)
+
+
 def test_a_prefix_ends_at_a_folder(store: Any) -> None:
     store.put_object(Bucket="maps", Key="aerial2/z.tar", Body=b"")
     assert len(discover(["s3://maps/aerial"])) == 3
