@@ -84,7 +84,7 @@ def test_plan_says_what_would_become_of_every_image(
         "             1  new: would be described",
         "             1  changed: would be described again, in place of their row",
         "             1  in a shard that has changed: decided when it is read",
-        "             1  described with other settings: left as they are",
+        "             1  described with other settings: left as they are without --stale captions",
         "             1  failed before: left to skytext retry-failed",
         "             2  done",
         "             1  gone: their rows are left",

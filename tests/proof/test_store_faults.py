@@ -1,45 +1,95 @@
-"""A store that stumbles costs time, and changes nothing in the table."""
+"""A store that fails in every way, in every format: the final table equals an undisturbed one."""
 
 from __future__ import annotations
 
+import itertools
+import random
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tests.archives import upload
-from tests.faulty_proxy import Faults, faulty_proxy
-from tests.proof.kill_matrix import make_scene, rows_of, run_to_its_end
-from tests.proof.test_kill_matrix import FAKES, archive
+from tests.archives import images, upload, write_archive
+from tests.faulty_proxy import Faults, FaultyProxy, faulty_proxy
+from tests.proof.commands import command
+from tests.proof.kill_matrix import RUN_S, Scene, make_scene, rows_of, run_to_its_end
 
-# Every eighth request of any kind meets one.
-FAULTS = Faults(
-    seed=6,
-    delay=0.03,
-    delay_s=0.5,
-    reset=0.02,
-    truncate=0.02,
-    server_error=0.03,
-    slow_down=0.03,
-    methods=frozenset({"GET", "HEAD", "PUT", "POST"}),
-)
+KINDS = ("reset", "truncate", "server_error", "slow_down", "expired")
+# What requests meet the fault, and at which byte of the answer.
+PLACES = {
+    "the first byte": (r"aerial/(1\.tar|1\.parquet|one/)", 0),
+    "the middle": (r"aerial/(1\.tar|1\.parquet|one/)", 3_000),
+    "the listing": (r"list-type=2.*delimiter", 20),
+}
+CASES = list(itertools.product(KINDS, PLACES, [True, False]))
+FAKES = ["--model", "fake:delay_s=0.1", "--embedding-model", "fake", "--num-engines", "1"]
+FAKES += ["--set", "job.unit_images=4", "--set", "sources.retry_s=2"]
+# An expired token is not asked for again.
+NEVER_RECOVERS = "expired"
+
+
+def write_parquet(path: Path, start: int) -> None:
+    cells = [{"path": name, "bytes": data} for name, data in images(start, 8)]
+    pq.write_table(pa.table({"image": cells}), path, row_group_size=4)
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    with faulty_proxy(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+
+
+def make_archive(folder: Path, s3: Any) -> str:
+    """Two shards of each format; only the second ones meet faults."""
+    root = write_archive(folder / "aerial", {f"{i}.tar": images(8 * i, 8) for i in range(2)})
+    for i, name in enumerate(("zero", "one")):
+        write_parquet(Path(root) / f"{i}.parquet", 100 + 8 * i)
+        (Path(root) / name).mkdir()
+        for file, data in images(200 + 8 * i, 8):
+            (Path(root) / name / file).write_bytes(data)
+    return upload(s3, Path(root), "faults", "aerial")
+
+
+def run_with_faults(scene: Scene, table: str, *, is_killed: bool, luck: random.Random) -> int:
+    """Run the command through the faults; return its exit status."""
+    with command(scene.folder, *scene.call(table)) as running:
+        if is_killed:
+            time.sleep(luck.uniform(2, scene.run_s))
+            running.kill()
+        return running.finish(RUN_S)
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(1800)
-def test_a_stumbling_store_changes_nothing(
-    tmp_path: Path, s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.timeout(3600 * 2)
+def test_every_fault_ends_in_the_right_table(
+    proxy: FaultyProxy, s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = upload(s3, archive(tmp_path), "stumbling-archive", "aerial")
-    s3.create_bucket(Bucket="stumbling-tables")
-    # As a user has it: the everyday tests forbid the client its retries.
-    monkeypatch.delenv("AWS_MAX_ATTEMPTS")
-    scene = make_scene(tmp_path, source, FAKES, "s3://stumbling-tables/whole", whole_rows=True)
-    with faulty_proxy(s3_endpoint, FAULTS) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        summary = run_to_its_end(scene, "s3://stumbling-tables/stumbled")
-        met = dict(proxy.counts)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    assert summary["num_listed"] == len(scene.reference)
-    assert proxy.num_faults >= 20, met
-    assert rows_of("s3://stumbling-tables/stumbled", scene.compare) == scene.reference
+    source = make_archive(tmp_path, s3)
+    scene = make_scene(tmp_path, source, FAKES, "s3://faults/whole", whole_rows=True)
+    assert len(scene.reference) == 48
+    luck, num_unread = random.Random(1), 0
+    for number, (kind, place, recovers) in enumerate(CASES):
+        pattern, at_byte = PLACES[place]
+        more = {kind: 1.0, "max_in_a_row": 2 if recovers else None}
+        proxy.faults = Faults(seed=number, pattern=pattern, at_byte=at_byte, **more)
+        table, is_killed = f"s3://faults/table-{number}", number % 3 == 2
+        what = f"{kind} at {place}, recovers: {recovers}, killed: {is_killed}"
+        status = run_with_faults(scene, table, is_killed=is_killed, luck=luck)
+        is_whole = recovers and kind != NEVER_RECOVERS
+        if not is_killed:
+            assert status == (0 if is_whole else 1), what
+            num_unread += status
+        rows = rows_of(table, scene.compare)
+        assert rows.items() <= scene.reference.items(), what
+        assert is_killed or len(rows) >= (48 if is_whole else 24), what
+        proxy.faults = Faults()
+        run_to_its_end(scene, table)
+        assert rows_of(table, scene.compare) == scene.reference, what
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(CASES)} faults, {num_unread} runs with unread shards\n")

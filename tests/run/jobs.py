@@ -32,7 +32,7 @@ def config(**settings: Any) -> Config:
 
 
 def caption(
-    source: Path | str, table: Path | str, **settings: Any
+    source: Path | str, table: Path | str, *, redo_stale: bool = False, **settings: Any
 ) -> tuple[RunSummary, list[tuple[str, int]]]:
     """Run the job; return the summary, and the engines seen with the commits after each unit."""
     seen = []
@@ -40,7 +40,7 @@ def caption(
     def watch(progress: Progress) -> None:
         seen.append((",".join(progress.engines), progress.num_committed))
 
-    plan = plan_caption([str(source)], str(table), config(**settings))
+    plan = plan_caption([str(source)], str(table), config(**settings), redo_stale=redo_stale)
     return run_caption(plan, on_progress=watch), seen
 
 

@@ -169,3 +169,24 @@ def test_what_was_staged_with_other_settings_is_described_again(
     assert (summary.num_adopted, summary.num_captioned) == (0, 4)
     assert all(len(row["vectors"]) == 2 for row in rows(table, "vectors"))
     assert len(list((table / "images.lance" / "data").iterdir())) == 1
+
+
+@ray
+@with_ray
+def test_what_was_described_with_other_settings_is_described_again_where_that_is_asked(
+    tmp_path: Path,
+) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6), "b.tar": images(6, 3)})
+    (root / "folder").mkdir()
+    (root / "folder" / "x.jpg").write_bytes(jpeg(77))
+    table = tmp_path / "table"
+    first, _ = caption(root, table)
+    left, _ = caption(root, table, caption__num_variants=2)
+    assert (left.num_captioned, left.num_stale) == (0, first.num_ok)
+    write_archive(root, {"c.tar": images(20, 2)})
+    again, _ = caption(root, table, caption__num_variants=2, redo_stale=True)
+    assert (again.num_captioned, again.num_stale) == (12, 0)
+    check_one_row_an_image(table, again)
+    assert all(len(row["vectors"]) == 2 for row in rows(table, "vectors"))
+    done, seen = caption(root, table, caption__num_variants=2, redo_stale=True)
+    check_nothing_to_do(done, seen, again)

@@ -133,6 +133,16 @@ def test_what_is_done_is_known_without_opening_the_shard(
     assert (plan.num_listed_ok, plan.num_gone_ok, plan.num_gone_failed) == (3, 0, 0)
 
 
+def test_rows_of_other_settings_are_to_be_described_only_where_that_is_asked(
+    archive: Archive,
+) -> None:
+    archive.write(images(0, 2))
+    archive.describe(**{"0001": {"caption_fingerprint": STALE}})
+    assert not archive.plan().must_read
+    plan = archive.plan(replace(OPTIONS, redo_stale=True))
+    assert (plan.must_read, counts(plan)) == (True, {"stale": 1, "done": 1})
+
+
 def test_a_shard_that_the_store_does_not_give_is_to_be_read(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

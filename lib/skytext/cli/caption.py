@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -61,6 +61,14 @@ TensorParallelSize = Annotated[
     int | None, typer.Option(help="GPUs that share one copy of the model (1).")
 ]
 CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000) …")]
+Stale = Annotated[
+    Literal["captions"] | None,
+    typer.Option(
+        "--stale",
+        help="Describe images again that were described with another model, prompt or sampling.",
+        metavar="captions",
+    ),
+]
 VerifyAll = Annotated[
     bool,
     typer.Option(
@@ -92,6 +100,7 @@ def caption(
     commit_images: CommitImages = None,
     commit_interval_s: CommitInterval = None,
     max_failure_rate: MaxFailureRate = None,
+    stale: Stale = None,
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,
@@ -121,7 +130,8 @@ def caption(
     # Imported behind the cheap checks: Ray takes seconds.
     from skytext.run.caption_plan import plan_caption
 
-    run_and_show(plan_caption(sources, table, resolved), ray_address, as_json, verify_all)
+    plan = plan_caption(sources, table, resolved, redo_stale=stale is not None)
+    run_and_show(plan, ray_address, as_json, verify_all)
 
 
 def _engine_options(text: str | None) -> dict[str, int | None]:
@@ -253,7 +263,8 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
         lines.append(f"{images} staged by a run that ended early committed, not described again")
     if summary.num_stale:
         lines.append(
-            f"{plural(summary.num_stale, 'row')} made with other settings left as they are"
+            f"{plural(summary.num_stale, 'row')} made with other settings left as they are "
+            "(--stale captions describes them again)"
         )
     if summary.num_gone:
         rows = plural(summary.num_gone, "row")

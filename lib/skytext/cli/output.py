@@ -21,12 +21,23 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from skytext.cli.typed_name import as_typed
+
 if TYPE_CHECKING:
     from skytext.run.progress import Progress as JobProgress
 
-notes = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """Names commands as the person can type them."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        typed = (as_typed(one) if isinstance(one, str) else one for one in objects)
+        super().print(*typed, **options)
+
+
+notes = _Console(stderr=True, highlight=False)
 """Everything that is no answer: notes, warnings, progress."""
-answers = Console(highlight=False)
+answers = _Console(highlight=False)
 """The answer, where it is for people."""
 
 

@@ -12,6 +12,7 @@ from skytext.cli.caption import (
     PromptName,
     Revision,
     Sources,
+    Stale,
 )
 from skytext.cli.options import (
     AsJson,
@@ -35,7 +36,7 @@ _WORDS = {
     "new": "new: would be described",
     "changed": "changed: would be described again, in place of their row",
     "unsure": "in a shard that has changed: decided when it is read",
-    "stale": "described with other settings: left as they are",
+    "stale": "described with other settings: left as they are without --stale captions",
     "failed": "failed before: left to skytext retry-failed",
     "done": "done",
 }
@@ -49,6 +50,7 @@ def plan(
     revision: Revision = None,
     prompt: PromptName = None,
     embedding_model: EmbeddingModel = None,
+    stale: Stale = None,
     list_images: Annotated[
         bool, typer.Option("--list", help="One line an image first: what, tab, where.")
     ] = False,
@@ -76,7 +78,7 @@ def plan(
     from skytext.run.caption_plan import plan_caption
     from skytext.run.preview import preview
 
-    planned = plan_caption(sources, table, resolved)
+    planned = plan_caption(sources, table, resolved, redo_stale=stale is not None)
     found = preview(planned, _print_members if list_images else None)
     if as_json:
         print_json(found.to_json())

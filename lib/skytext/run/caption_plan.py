@@ -40,6 +40,7 @@ class CaptionPlan:
         caption_model: the model.
         prompt: what it is asked.
         embed_model: the embedding model.
+        redo_stale: whether rows that were described with other settings are described again.
         retry_failed: whether only rows that failed are done, again.
         is_new_table: whether the run makes the table.
         make_captioner: starts the engines; another one may speak with another kind of engine, and
@@ -54,6 +55,7 @@ class CaptionPlan:
     caption_model: ModelIdentity
     prompt: Prompt
     embed_model: ModelIdentity
+    redo_stale: bool = False
     retry_failed: bool = False
     is_new_table: bool = False
     make_captioner: CaptionerFactory = make_captioner
@@ -100,6 +102,7 @@ class CaptionPlan:
         """Return what decides which images there is something to do for."""
         return PlanOptions(
             caption_fingerprint=self.caption_fingerprint,
+            redo_stale=self.redo_stale,
             retry_failed=self.retry_failed,
             max_attempts=self.config.job.max_attempts,
             walk_headers=walk_headers,
@@ -109,13 +112,22 @@ class CaptionPlan:
         )
 
 
-def plan_caption(sources: Sequence[str], table: str, config: Config) -> CaptionPlan:
+def plan_caption(
+    sources: Sequence[str], table: str, config: Config, *, redo_stale: bool = False
+) -> CaptionPlan:
     """Check everything that can be checked before Ray or an engine starts.
+
+    Args:
+        sources: where the images are.
+        table: where the rows go.
+        config: the settings.
+        redo_stale: describe rows again that were described with other settings.
 
     Raises:
         CallError: a source, model, prompt, setting or table that cannot be used.
     """
-    return _plan(sources, TableLocation.parse(table), config, retry_failed=False)
+    plan = _plan(sources, TableLocation.parse(table), config, retry_failed=False)
+    return replace(plan, redo_stale=redo_stale)
 
 
 def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPlan:

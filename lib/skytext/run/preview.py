@@ -104,7 +104,8 @@ def preview(
             count_kind(ignored, kind, number)
         if shard.fault:
             unread.append(shard.fault)
-    num_to_describe = sum(images[verdict] for verdict in _TO_DO)
+    to_do = (*_TO_DO, Verdict.STALE) if plan.redo_stale else _TO_DO
+    num_to_describe = sum(images[verdict] for verdict in to_do)
     rate = _measured_rate(last_runs(plan.location, _RUNS_LOOKED_AT), plan.caption_model.name)
     engine_s = None if rate is None else num_to_describe / rate
     price = plan.config.job.cost_per_engine_hour

@@ -198,6 +198,7 @@ def _reader(
         table_version=table_version,
         run_id=run_id,
         select="failed" if plan.retry_failed else "new",
+        described_with=plan.caption_fingerprint if plan.redo_stale else "",
         max_attempts=job.max_attempts,
         reading=plan.reading,
         stop=stop,

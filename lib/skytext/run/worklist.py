@@ -46,7 +46,7 @@ class Verdict(IntEnum):
     UNSURE = 2
     """Its shard has changed since; whether the image has is known once it is read."""
     STALE = 3
-    """Described with other settings: left as it is."""
+    """Described with other settings: left as it is, or described again where that is asked."""
     FAILED = 4
     """Failed before: left to ``retry-failed``."""
     DONE = 5
@@ -95,6 +95,7 @@ class PlanOptions:
 
     Attributes:
         caption_fingerprint: rows with another one are stale.
+        redo_stale: describe stale rows again.
         retry_failed: plan ``retry-failed`` instead of ``caption``.
         max_attempts: a row that failed this often is not tried again.
         walk_headers: whether to open shards that the manifest does not know.
@@ -104,6 +105,7 @@ class PlanOptions:
     """
 
     caption_fingerprint: str
+    redo_stale: bool = False
     retry_failed: bool = False
     max_attempts: int = 3
     walk_headers: bool = False
@@ -287,7 +289,8 @@ def _judge(
     has_row[place[place >= 0]] = True
     gone, markers = ~has_row & ~rows.is_shard, ~has_row & rows.is_shard
     counts = np.bincount(verdicts, minlength=len(Verdict))
-    to_do = counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE]].any() or markers.any()
+    stale = [Verdict.STALE] if options.redo_stale else []
+    to_do = counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE, *stale]].any() or markers.any()
     return ShardPlan(
         shard=shard,
         is_known=True,

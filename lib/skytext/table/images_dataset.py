@@ -94,6 +94,7 @@ class RowState(NamedTuple):
         content_sha256: of the encoded image; None where it could not be read.
         is_shard: it stands for an unreadable shard, or the unreadable tail of one.
         etag: of the file that held its bytes.
+        caption_fingerprint: of the settings that it was described with; None where it failed.
     """
 
     unit_id: str
@@ -102,6 +103,7 @@ class RowState(NamedTuple):
     content_sha256: str | None
     is_shard: bool
     etag: str | None
+    caption_fingerprint: str | None
 
 
 @dataclass(slots=True)
@@ -369,7 +371,7 @@ class ImagesTable:
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
         found: dict[str, RowState] = {}
         columns = ["image_id", "unit_id", "status", "failure", "content_sha256", "member"]
-        columns.append("shard_etag")
+        columns += ["shard_etag", "caption_fingerprint"]
         for batch in self._scan(columns, filter=condition):
             for row in batch.to_pylist():
                 failure = row["failure"]
@@ -380,6 +382,7 @@ class ImagesTable:
                     row["content_sha256"],
                     row["member"] == "",
                     row["shard_etag"],
+                    row["caption_fingerprint"],
                 )
         return found
 

@@ -102,10 +102,9 @@ def walk_shards(
         JobError: the cluster failed.
     """
     num_tasks = min(num_tasks, math.ceil(len(shards) / _THREADS))
-    task = ray.remote(num_cpus=num_cpus, max_retries=_TRIES, scheduling_strategy="SPREAD")(
-        walk.__call__
-    )
-    pending = [task.remote(shards[number::num_tasks]) for number in range(num_tasks)]
+    options = ray.remote(num_cpus=num_cpus, max_retries=_TRIES, scheduling_strategy="SPREAD")
+    task = options(_walk)
+    pending = [task.remote(walk, shards[number::num_tasks]) for number in range(num_tasks)]
     wrong: list[str] = []
     try:
         while pending:
@@ -118,3 +117,7 @@ def walk_shards(
         for reference in pending:
             ray.cancel(reference)
     return wrong
+
+
+def _walk(walk: HeaderWalk, shards: Sequence[Shard]) -> list[str]:
+    return walk(shards)

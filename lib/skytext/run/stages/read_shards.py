@@ -76,6 +76,8 @@ class ShardReader:
         run_id: begins the name of every unit.
         select: ``new`` for images without a row or with other bytes than their row's; ``failed``
             for those with a failed row.
+        described_with: a caption fingerprint: rows with another one are described again; empty to
+            leave them.
         max_attempts: with ``failed``, rows that failed this often are left alone.
         reading: what a person chose about the way shards are read.
         stop: once it is raised, nothing more is read.
@@ -88,6 +90,7 @@ class ShardReader:
     table_version: int | None
     run_id: str = "run"
     select: Literal["new", "failed"] = "new"
+    described_with: str = ""
     max_attempts: int = 3
     reading: ReadOptions = field(default_factory=ReadOptions)
     stop: StopFlag | None = None
@@ -252,11 +255,14 @@ class _UnitCutter:
     def _forget_members(self) -> None:
         self._members: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
 
-    @staticmethod
-    def _is_new(row: RowState | None, content: str | None) -> bool:
+    def _is_new(self, row: RowState | None, content: str | None) -> bool:
         if row is None:
             return True
-        return _has_other_bytes(row, content)
+        return _has_other_bytes(row, content) or (content is not None and self._is_stale(row))
+
+    def _is_stale(self, row: RowState) -> bool:
+        ours = self._reader.described_with
+        return bool(ours) and row.status == STATUS_OK and row.caption_fingerprint != ours
 
     def _is_retryable(self, row: RowState | None, content: str | None) -> bool:
         if row is None or row.status == STATUS_OK:
