@@ -144,7 +144,7 @@ def test_people_get_the_summary(
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",
         "embedding: the model's token limit cut off 3 of 5,000 variants",
-        "1 row made with other settings left as they are",
+        "1 row made with other settings left as they are (--stale captions describes them again)",
         "2 rows of images that are gone from the source left as they are",
         f"see: skytext failures {tmp_path / 'new'}",
         f"next: skytext index {tmp_path / 'new'}",

@@ -101,7 +101,7 @@ def test_sources_without_an_image_end_with_status_1(
         assert "listed 0 = 0 ok + 0 failed (no table)" in out
         assert f"no image was found in {shards}" in err
         assert "None" not in out + err
-    assert run([*call, "--json"]) == 1
+    assert run(["caption", str(root), "--table", str(tmp_path / "new"), *FAKES, "--json"]) == 1
     out, err = capsys.readouterr()
     summary = json.loads(out)
     assert (summary["num_listed"], summary["table_version"]) == (0, None)

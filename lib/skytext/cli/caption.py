@@ -206,7 +206,7 @@ def check_any_listed(summary: RunSummary, num_shards: int) -> None:
         what = f" ({ignored_words(summary.ignored)})" if summary.ignored else ""
         raise JobError(
             f"no image was found in {plural(num_shards, 'shard')}{what}, and no table was made: "
-            "name sources with images; skytext plan shows what is in them"
+            "name sources that hold images"
         )
 
 

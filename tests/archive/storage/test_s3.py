@@ -158,7 +158,9 @@ def test_a_range_whose_body_breaks_is_asked_for_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(botocore.response.StreamingBody, "read", flaky)
     samples = list(read_shard(shard))
     assert [(s.member, s.data) for s in samples] == ENTRIES[:2]
-    assert asked == [f"bytes=0-{shard.size_bytes - 1}"] * 3
+    # What is asked for then are headers: an image has no sidecar beside it.
+    assert asked[:3] == [f"bytes=0-{shard.size_bytes - 1}"] * 3
+    assert len(set(asked[3:])) == len(asked[3:])
 
 
 def test_a_shard_that_changed_or_vanished_is_unread(store: Any) -> None:
