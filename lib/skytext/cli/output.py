@@ -105,6 +105,31 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def ignored_words(ignored: Mapping[str, int]) -> str:
+    """Return ``ignored: 12 hidden files, 3 links, 40 other files (csv 30, md 10)``.
+
+    Args:
+        ignored: numbers by the kinds of `skytext.archive.ignored`, at least one.
+    """
+    # Imported here: the archive's libraries are slow to load.
+    from skytext.archive.ignored import HIDDEN, LINK, OTHER, SIDECAR, SPECIAL
+
+    nouns = {
+        HIDDEN: "hidden file",
+        LINK: "link",
+        SPECIAL: "special file",
+        SIDECAR: "unused sidecar",
+    }
+    words = [plural(ignored[kind], noun) for kind, noun in nouns.items() if kind in ignored]
+    others = {kind: number for kind, number in ignored.items() if kind not in nouns}
+    if others:
+        by_number = sorted(others.items(), key=lambda item: (item[0] == OTHER, -item[1], item[0]))
+        some = ", ".join(f"{kind.lstrip('.')} {number:,}" for kind, number in by_number[:5])
+        more = ", …" if len(others) > 5 else ""
+        words.append(f"{plural(sum(others.values()), 'other file')} ({some}{more})")
+    return f"ignored: {', '.join(words)}"
+
+
 def index_words(kind: str, facts: Mapping[str, Any]) -> str:
     """Return what a person is told of a vector index.
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def paths(shards: list[Shard]) -> list[str]:
 
 def test_every_folder_with_images_is_a_shard(tmp_path: Path) -> None:
     files = {"x.jpg": b"1", "n/y.PNG": b"2", "n/s.tar": make_tar([("a.jpg", b"3")]), "t/a.txt": b""}
-    shards = write(tmp_path / "aerial", {**files, "__MACOSX/z.jpg": b"", "n/._y.PNG": b""})
+    hidden = {"__MACOSX/z.jpg": b"", "__MACOSX/z.tar": b"", "n/._y.PNG": b"", ".h/a/z.jpg": b""}
+    shards = write(tmp_path / "aerial", {**files, **hidden})
     assert paths(shards) == ["./", "n/", "n/s.tar"]
     root, north, _ = shards
     assert root.uri == f"{(tmp_path / 'aerial').as_uri()}/"
@@ -81,6 +83,7 @@ def test_sidecars_belong_to_images_as_in_a_tar(tmp_path: Path) -> None:
         "b.jpg": b"4",
         "b.txt": b"a ship",
         "c.csv": b"",
+        ".d.jpg": b"5",
     }
     (shard,) = write(tmp_path, files)
     counts = ShardCounts()
@@ -90,7 +93,8 @@ def test_sidecars_belong_to_images_as_in_a_tar(tmp_path: Path) -> None:
     assert samples["a.nir.png"] == {"v": "own"}
     assert samples["a.rgb.png"] == {"v": "shared"}
     assert samples["b.jpg"] == {"txt": "a ship"}
-    assert counts == ShardCounts(num_ok=4, num_sidecars=3, num_ignored=1)
+    ignored = Counter({".csv": 1, "hidden": 1})
+    assert counts == ShardCounts(num_ok=4, num_sidecars=3, ignored=ignored)
 
 
 def test_adding_a_file_changes_the_folder_and_no_other_image(tmp_path: Path) -> None:

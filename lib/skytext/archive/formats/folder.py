@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from skytext.archive.ignored import HIDDEN, kind_of_file
 from skytext.archive.shards import (
     Member,
     Metadata,
@@ -35,7 +36,7 @@ from skytext.archive.sidecar import parse_sidecar
 from skytext.archive.storage.files import list_folder, read_range, stat_file
 from skytext.archive.storage.prefetch import prefetch
 from skytext.archive.storage.store import ChangedError, StoredFile
-from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
+from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 from skytext.errors import Reason, SampleError, Stage
 
 _NUM_THREADS = 16
@@ -169,8 +170,11 @@ def _groups(
     key = ""
     group: dict[str, StoredFile] = {}
     for name, stored in list_folder(shard.uri, retry_s=options.retry_s):
+        if is_hidden(name):
+            counts.ignore(HIDDEN)
+            continue
         if _suffix(name) not in IMAGE_SUFFIXES | SIDECAR_SUFFIXES:
-            counts.num_ignored += 1
+            counts.ignore(kind_of_file(name))
             continue
         if name.partition(".")[0] != key:
             yield group
