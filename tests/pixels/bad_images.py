@@ -122,7 +122,7 @@ TAIL = Failed(Stage.READ, Reason.SHARD_TRUNCATED)
 COMPRESSED = Failed(Stage.READ, Reason.SHARD_COMPRESSED)
 NO_TAR = Failed(Stage.READ, Reason.SHARD_UNREADABLE)
 TOO_LARGE = Failed(Stage.READ, Reason.MEMBER_TOO_LARGE)
-NO_TARGET = Failed("read", "link_without_target")
+NO_TARGET = Failed(Stage.READ, Reason.LINK_WITHOUT_TARGET)
 
 PNG, WEBP, TIFF = Ok(format="png"), Ok(format="webp"), Ok(format="tiff")
 
