@@ -121,6 +121,7 @@ def _run(
     seed = None if verify_all else run.run_id
     prove_headers(
         plan,
+        prepared,
         progress,
         seed,
         num_tasks=pools[0].num_readers,
