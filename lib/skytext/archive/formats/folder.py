@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from skytext.archive.shards import (
     Member,
@@ -260,8 +260,8 @@ class _FileReader:
             return None
         except OSError as err:
             return file.member.sample(self.shard, Metadata(), None, fault=str(err))
-        member = replace(file.member, etag=stored.etag, byte_length=stored.size_bytes)
-        return self(_File(member, stored, file.sidecars))
+        name = file.member.member
+        return self(_file(self.shard, self.limits, name, stored, file.sidecars))
 
     def _said(self, file: _File) -> Metadata:
         """Return what the sidecars say that are there.
@@ -299,4 +299,6 @@ class _FileReader:
 
 
 def _suffix(name: str) -> str:
-    return name.rpartition(".")[2].lower()
+    # As `skytext.archive.discover` finds it: a file with the name "json" has none.
+    _, dot, suffix = name.rpartition(".")
+    return suffix.lower() if dot else ""
