@@ -299,6 +299,17 @@ def test_a_retry_reads_what_may_be_tried_again(
     assert (plan.is_known, plan.must_read) == (is_known, must_read)
 
 
+def test_a_retry_reads_nothing_for_an_image_that_is_gone(
+    archive: Archive, where: TableLocation
+) -> None:
+    archive.write(images(0, 2))
+    archive.describe(**{"0001": failed(1)})
+    assert archive.plan(PlanOptions("c" * 32, retry_failed=True)).must_read
+    archive.write(images(0, 1))
+    archive.read()
+    assert not archive.plan(PlanOptions("c" * 32, retry_failed=True)).must_read
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_retry_reads_nothing_new(archive: Archive, where: TableLocation, is_known: bool) -> None:
     archive.write(images(0, 3))

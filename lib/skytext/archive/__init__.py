@@ -16,7 +16,7 @@ from skytext.archive.shards import (
 )
 from skytext.archive.sidecar import parse_bbox, parse_datetime, parse_sidecar
 from skytext.archive.storage.files import read_range
-from skytext.archive.storage.store import ChangedError, is_store_fault
+from skytext.archive.storage.store import ChangedError, UnavailableError, is_store_fault
 from skytext.archive.suffixes import SHARD_SUFFIXES
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "Shard",
     "ShardCounts",
+    "UnavailableError",
     "discover",
     "fetch_image",
     "fetch_images",

@@ -143,7 +143,7 @@ class Sample(Metadata):
     row: int | None = field(kw_only=True, default=None)
     data: bytes | None = field(kw_only=True, repr=False)
     failure: SampleError | None = field(kw_only=True, default=None)
-    fault: str | None = field(kw_only=True, default=None)
+    fault: OSError | None = field(kw_only=True, default=None)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Member:
         said: Metadata,
         data: bytes | None,
         failure: SampleError | None = None,
-        fault: str | None = None,
+        fault: OSError | None = None,
     ) -> Sample:
         """Return the sample of this member.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from skytext.errors import (
     FailureRateError,
+    IncompleteRunError,
     InterruptedRunError,
     StoreFaultError,
 )
@@ -33,7 +34,9 @@ from skytext.table.commits.claim import Claim, hold
 from skytext.table.runs_dataset import RunRecord
 from skytext.table.store_preflight import check_store
 
-_MIN_UNREAD = 8
+_MIN_AWAY = 8
+_ENDS = (InterruptedRunError, FailureRateError, StoreFaultError, IncompleteRunError)
+"""Ends of a run that its record tells; of any other its last word is that it started."""
 
 
 def run_caption(
@@ -99,37 +102,39 @@ def _run(
     progress.num_gone_with_shard = prepared.num_gone_with_shard
     must_read = _count_settled(plan, prepared, progress)
     committer = RemoteCommitter(claim, plan.identity, prepared.version)
-    if must_read:
-        dataset = build_dataset(plan, prepared, run.run_id, *pools)
-        units = _Units(plan, pools[0].num_readers, committer, progress, stopping, on_progress)
-        stop = StopFlag(plan.location, run.run_id)
-        try:
+    is_recorded = must_read or progress.num_adopted > 0
+    try:
+        if must_read:
+            dataset = build_dataset(plan, prepared, run.run_id, *pools)
+            units = _Units(plan, pools[0].num_readers, committer, progress, stopping, on_progress)
+            stop = StopFlag(plan.location, run.run_id)
             with contextlib.closing(stream(dataset)) as records:
                 progress.finish_s = commit_as_staged(
                     records, units.take, units.pending, stop, stopping
                 )
             check_not_stopped(stopping, f"{progress.num_committed:,} images")
             on_progress(progress)
-        except (InterruptedRunError, FailureRateError, StoreFaultError) as error:
+        proving = time.monotonic()
+        num_stale = prove_rows(plan, prepared, committer.version, progress)
+        prove_headers(
+            plan,
+            prepared,
+            progress,
+            None if verify_all else run.run_id,
+            num_tasks=pools[0].num_readers,
+            on_wait=lambda: check_not_stopped(stopping, f"{progress.num_committed:,} images"),
+        )
+        progress.finish_s += time.monotonic() - proving
+    except _ENDS as error:
+        if is_recorded:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
             summary = _summary_so_far(run, progress, committer, started)
             ended = ended_record(run, state, summary)
             record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
-            raise
-    proving = time.monotonic()
-    num_stale = prove_rows(plan, prepared, committer.version, progress)
-    seed = None if verify_all else run.run_id
-    prove_headers(
-        plan,
-        progress,
-        seed,
-        num_tasks=pools[0].num_readers,
-        on_wait=lambda: check_not_stopped(stopping, f"{progress.num_committed:,} images"),
-    )
-    progress.finish_s += time.monotonic() - proving
+        raise
     duration_s = time.monotonic() - started
     summary = summarise(run.run_id, progress, num_stale, committer.version, duration_s)
-    if must_read or progress.num_adopted:
+    if is_recorded:
         state = "incomplete" if summary.num_unread else "done"
         record_run_remotely(plan.location, ended_record(run, state, summary))
     return summary
@@ -157,7 +162,7 @@ class _Units:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._job = plan.config.job
-        self._max_unread = max(_MIN_UNREAD, 2 * num_readers)
+        self._max_away = max(_MIN_AWAY, 2 * num_readers)
         self._committer = committer
         self._progress = progress
         self._stopping = stopping
@@ -169,7 +174,7 @@ class _Units:
 
         Raises:
             FailureRateError: too large a part of the images failed.
-            StoreFaultError: the store gave none of the last shards.
+            StoreFaultError: the store gave no answer for the last shards.
         """
         self._progress.is_stopping = self._stopping.is_asked
         self._progress.add(record)
@@ -187,11 +192,11 @@ class _Units:
         self._progress.commit_s += time.monotonic() - started
 
     def _check_store(self) -> None:
-        """End a run whose store gives nothing: every further shard would wait in vain."""
-        if self._progress.num_unread_in_a_row >= self._max_unread:
+        """End a run whose store answers nothing: every further shard would wait in vain."""
+        if self._progress.num_away_in_a_row >= self._max_away:
             *_, why = self._progress.unread.values()
             raise StoreFaultError(
-                f"the store did not give the last {self._progress.num_unread_in_a_row} shards: "
+                f"the store gave no answer for the last {self._progress.num_away_in_a_row} shards: "
                 f"{why}; what was read is committed, run the same command again"
             )
 

@@ -43,7 +43,7 @@ class Progress:
     units_by_shard: Counter[ShardKey] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     unread: dict[ShardKey, str] = field(default_factory=dict)
-    num_unread_in_a_row: int = 0
+    num_away_in_a_row: int = 0
     example: tuple[str, str] | None = None
     is_stopping: bool = False
     prepare_s: float = 0.0
@@ -92,9 +92,10 @@ class Progress:
             count_kind(self.ignored, kind, number)
         if head.fault:
             self.unread.setdefault(key, head.fault)
-            self.num_unread_in_a_row += 1
+        if head.is_store_away:
+            self.num_away_in_a_row += 1
         elif head.num_listed:
-            self.num_unread_in_a_row = 0
+            self.num_away_in_a_row = 0
 
     def is_unread(self, shard: Shard) -> bool:
         """Return whether the store did not give all of a shard."""

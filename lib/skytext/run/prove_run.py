@@ -50,6 +50,7 @@ def prove_rows(
 
 def prove_headers(
     plan: CaptionPlan,
+    prepared: Prepared,
     progress: Progress,
     seed: str | None,
     *,
@@ -60,6 +61,7 @@ def prove_headers(
 
     Args:
         plan: of the run.
+        prepared: what it started from.
         progress: its end.
         seed: chooses a sample of the shards that the run read; None for all that are known.
         num_tasks: side by side, at the most.
@@ -68,10 +70,13 @@ def prove_headers(
     Raises:
         IncompleteRunError: they do not agree.
     """
+    read = [one.shard for one in prepared.shards if progress.was_read(one.shard)]
     if seed is None:
-        shards = [shard for shard in plan.shards if not progress.is_unread(shard)]
+        # Of a shard that a retry leaves alone there may be no manifest.
+        left = [one.shard for one in prepared.shards if one.is_known and not one.must_read]
+        shards = read + left
     else:
-        shards = sample_shards([s for s in plan.shards if progress.was_read(s)], seed)
+        shards = sample_shards(read, seed)
     walk = HeaderWalk(plan.location, plan.limits, plan.reading)
     num_cpus = plan.config.job.read_cpus
     wrong = walk_shards(walk, shards, num_tasks=num_tasks, num_cpus=num_cpus, on_wait=on_wait)

@@ -31,6 +31,8 @@ class UnitHead:
             read, and now it can.
         fault: why the store did not give the rest of the shard, or some of its files; empty where
             it did. It is said by the last unit.
+        is_store_away: whether the fault is that the store gave no answer; it may be away as a
+            whole.
         num_many_bands: images of more than three bands of which nobody chose any; counted where
             they are decoded.
         ignored: pairs of a kind and the number of files of it in the shard, see
@@ -45,6 +47,7 @@ class UnitHead:
     shard_bytes_read: int
     removes: tuple[str, ...] = ()
     fault: str = ""
+    is_store_away: bool = False
     num_many_bands: int = 0
     ignored: tuple[tuple[str, int], ...] = ()
 

@@ -276,10 +276,10 @@ def _judge(
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
 ) -> ShardPlan:
-    retryable = bool((~rows.is_ok & (rows.attempts < options.max_attempts)).any())
+    retryable = ~rows.is_ok & (rows.attempts < options.max_attempts)
     members = known.members
     if members is None:
-        must_read = retryable if options.retry_failed else True
+        must_read = bool(retryable.any()) if options.retry_failed else True
         has_rows = len(rows.ids) > 0
         return ShardPlan(shard, False, has_rows, must_read, fault=known.fault)
     verdicts, place = _verdicts(members, rows)
@@ -289,13 +289,15 @@ def _judge(
     has_row[place[place >= 0]] = True
     gone, markers = ~has_row & ~rows.is_shard, ~has_row & rows.is_shard
     counts = np.bincount(verdicts, minlength=len(Verdict))
+    # A failed row of an image that is gone can never be retried.
+    retryable &= ~gone
     stale = [Verdict.STALE] if options.redo_stale else []
     to_do = counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE, *stale]].any() or markers.any()
     return ShardPlan(
         shard=shard,
         is_known=True,
         has_rows=len(rows.ids) > 0,
-        must_read=retryable if options.retry_failed else bool(to_do),
+        must_read=bool(retryable.any() if options.retry_failed else to_do),
         counts=tuple(int(count) for count in counts),
         num_listed_ok=int((rows.is_ok & has_row).sum()),
         num_gone_ok=int((rows.is_ok & gone).sum()),

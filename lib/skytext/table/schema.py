@@ -110,11 +110,13 @@ EMBEDDING_FIELDS: list[pa.Field] = [
     pa.field("num_truncated_variants", pa.int32()),
 ]
 
-# What is known of an image that has a row already, which this one is to replace; both null where
-# it has none.
+# What is known of an image that has a row already, which this one is to replace; all null
+# where it has none.
 REPLACE_FIELDS: list[pa.Field] = [
     pa.field("replaces_unit", pa.string()),
     pa.field("earlier_attempts", pa.int32()),
+    # The row is good: a failed one does not take its place.
+    pa.field("keeps_row", pa.bool_()),
 ]
 
 RUN_FIELDS: list[pa.Field] = [
@@ -174,6 +176,7 @@ def unit_schema(samples: pa.Schema) -> pa.Schema:
             pa.field("fault", pa.string(), nullable=False),
             pa.field("ignored", pa.map_(pa.string(), pa.int64()), nullable=False),
             pa.field("shard_bytes_read", pa.int64(), nullable=False),
+            pa.field("is_store_away", pa.bool_(), nullable=False),
             pa.field("num_many_bands", pa.int64(), nullable=False),
             pa.field("samples", pa.list_(pa.struct(list(samples))), nullable=False),
         ]

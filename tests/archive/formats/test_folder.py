@@ -150,7 +150,7 @@ def test_an_image_whose_sidecar_the_store_does_not_give_is_unread(
     (shard,) = write(tmp_path, {"a.jpg": b"1", "a.json": {"gsd": 2}, "b.jpg": b"2"})
     refuse(monkeypatch, "a.json", UnavailableError("no answer"))
     one, two = read_shard(shard)
-    assert (one.member, one.data, one.failure, one.fault) == ("a.jpg", None, None, "no answer")
+    assert (one.member, one.data, one.failure, str(one.fault)) == ("a.jpg", None, None, "no answer")
     assert (two.data, two.fault) == (b"2", None)
 
 
@@ -207,6 +207,28 @@ def test_what_was_read_is_known_by_its_etag(tmp_path: Path) -> None:
     (tmp_path / "c.jpg").write_bytes(b"345")
     list(read_shard(shard, counts=counts))
     assert (counts.etag, counts.num_bytes) == (discover([str(tmp_path)])[0].etag, 5)
+
+
+def test_a_file_that_becomes_too_large_is_not_read(tmp_path: Path) -> None:
+    (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"3"})
+
+    def change(member: Member) -> bool:
+        (tmp_path / "b.jpg").write_bytes(b"2" * 100)
+        return False
+
+    limits = ReadLimits(max_member_bytes=10)
+    _, large, _ = read_shard(shard, limits=limits, is_known=change)
+    assert (large.data, large.byte_length) == (None, 100)
+    assert large.failure is not None
+    assert large.failure.reason is Reason.MEMBER_TOO_LARGE
+
+
+def test_a_name_without_a_suffix_is_no_part_of_a_folder(tmp_path: Path) -> None:
+    """Else what is listed would never be what was met, and every run would read it again."""
+    (shard,) = write(tmp_path, {"a.jpg": b"1", "jpg": b"2", "json": b"{}"})
+    counts = ShardCounts()
+    assert [s.member for s in read_shard(shard, counts=counts)] == ["a.jpg"]
+    assert (counts.etag, counts.num_bytes) == (shard.etag, shard.size_bytes)
 
 
 def test_odd_names_are_read(tmp_path: Path) -> None:

@@ -154,6 +154,17 @@ def test_a_unit_that_only_removes_is_staged_too(where: TableLocation) -> None:
     assert not list(Path(where.uri).rglob("*.lance/data/*"))
 
 
+def test_a_failure_does_not_take_the_place_of_a_good_row(where: TableLocation) -> None:
+    """The image was to be described again, with other settings."""
+    kept = bad("kept.jpg") | {"replaces_unit": "u", "keeps_row": True}
+    record = write(where, [kept])
+    assert (record.num_rows, record.num_failed) == (None, 1)
+    assert staged_unit_ids(where) == []
+    record = write(where, [kept, *good(1), bad()], head=dataclasses.replace(HEAD, unit_id="u2"))
+    assert (record.num_rows, record.num_ok, record.num_failed) == (2, 1, 2)
+    assert "u" not in staged(where, record).replaces.values()
+
+
 def test_an_attempt_is_a_run_s_and_those_of_the_replaced_row_count(where: TableLocation) -> None:
     tried = [
         sample("twice.jpg", jpeg(1), replaces_unit="u", earlier_attempts=1),

@@ -4,8 +4,8 @@ INPUT: a :class:`Shard` whose path ends with a slash. OUTPUT: a :class:`Sample` 
 file in the folder, sorted by name.
 FAN-OUT: one folder, as many samples as it has images.
 ON ERROR: an image that the store does not give, or whose sidecar it does not give, is a sample with
-a ``fault``; after many of them in a row the folder is given up. A listing that breaks off makes
-reading raise.
+a ``fault``. Where the store answers no request for many of them in a row, the folder is given up. A
+listing that breaks off makes reading raise.
 
 Sidecars belong to images as in a tar: the ``.json`` and ``.txt`` whose name equals the image's up
 to the last suffix, else the one named by the part before the first dot. There is no order to
@@ -17,9 +17,10 @@ carries its own file's etag, so a file that is added or changed makes no other i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from skytext.archive.ignored import HIDDEN, kind_of_file
 from skytext.archive.shards import (
@@ -35,7 +36,7 @@ from skytext.archive.shards import (
 from skytext.archive.sidecar import parse_sidecar
 from skytext.archive.storage.files import list_folder, read_range, stat_file
 from skytext.archive.storage.prefetch import prefetch
-from skytext.archive.storage.store import ChangedError, StoredFile
+from skytext.archive.storage.store import ChangedError, StoredFile, UnavailableError
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 from skytext.errors import Reason, SampleError, Stage
 
@@ -97,34 +98,44 @@ def read_folder(
         is_known: whether an image's bytes are not needed.
 
     Raises:
-        OSError: the folder cannot be listed to its end, or too many files in a row not be read,
-            those that are known left aside.
+        OSError: the folder cannot be listed to its end, or the store answered for too many files
+            in a row not at all, those that are known left aside. A file that the store refuses
+            says nothing of the others.
     """
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
-    if shard.uri.startswith("file:"):
-        samples: Iterator[Sample | None] = map(read, files)
-    else:
-        ahead = prefetch(
-            files,
-            read,
-            lambda file: file.stored.size_bytes,
-            num_threads=_NUM_THREADS,
-            max_bytes=_AHEAD_BYTES,
-        )
-        samples = (sample for _, sample in ahead)
+    # A disk answers at once.
+    num_threads = 1 if shard.uri.startswith("file:") else _NUM_THREADS
+    samples = prefetch(
+        files,
+        read,
+        lambda file: file.stored.size_bytes,
+        num_threads=num_threads,
+        max_bytes=_AHEAD_BYTES,
+    )
+    # Its threads end before whoever reads on learns of a fault.
+    with contextlib.closing(samples):
+        yield from _given(samples, counts)
+
+
+def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) -> Iterator[Sample]:
+    """Yield the samples of the files that are still there.
+
+    Raises:
+        OSError: the store answered for too many files in a row not at all.
+    """
     num_gone = num_in_a_row = 0
-    for sample in samples:
+    for _, sample in samples:
         if sample is None:
             num_gone += 1  # it is no part of the folder any more
             continue
         yield sample
-        if sample.fault:
+        if isinstance(sample.fault, UnavailableError):
             num_in_a_row += 1
         elif sample.data is not None:
             num_in_a_row = 0
         if num_in_a_row == _MAX_FAULTS_IN_A_ROW:
-            raise OSError(f"{num_in_a_row} files in a row: {sample.fault}")
+            raise UnavailableError(f"{num_in_a_row} files in a row: {sample.fault}")
     if num_gone:
         # A file may come back as it was: what the listing named is not what was met.
         counts.etag = ""
@@ -250,11 +261,11 @@ class _FileReader:
         except FileNotFoundError:
             return None
         except OSError as err:
-            return member.sample(self.shard, Metadata(), None, fault=str(err))
+            return member.sample(self.shard, Metadata(), None, fault=err)
         try:
             return member.sample(self.shard, self._said(file), data)
         except OSError as err:
-            return member.sample(self.shard, Metadata(), None, fault=str(err))
+            return member.sample(self.shard, Metadata(), None, fault=err)
 
     def _changed(self, file: _File) -> Sample | None:
         """Read a file that was replaced after it was listed, as it is now."""
@@ -263,9 +274,9 @@ class _FileReader:
         except FileNotFoundError:
             return None
         except OSError as err:
-            return file.member.sample(self.shard, Metadata(), None, fault=str(err))
-        member = replace(file.member, etag=stored.etag, byte_length=stored.size_bytes)
-        return self(_File(member, stored, file.sidecars))
+            return file.member.sample(self.shard, Metadata(), None, fault=err)
+        name = file.member.member
+        return self(_file(self.shard, self.limits, name, stored, file.sidecars))
 
     def _said(self, file: _File) -> Metadata:
         """Return what the sidecars say that are there.
@@ -303,4 +314,6 @@ class _FileReader:
 
 
 def _suffix(name: str) -> str:
-    return name.rpartition(".")[2].lower()
+    # As `skytext.archive.discover` finds it: a file with the name "json" has none.
+    _, dot, suffix = name.rpartition(".")
+    return suffix.lower() if dot else ""

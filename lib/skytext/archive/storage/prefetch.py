@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ def prefetch(
     *,
     num_threads: int,
     max_bytes: int,
-) -> Iterator[tuple[T, R]]:
+) -> Generator[tuple[T, R], None, None]:
     """Yield each item with what was fetched for it, a few of them ahead of the caller.
 
     An object store answers a small request in 10 to 50 ms, however small: one after the other

@@ -32,7 +32,11 @@ class UnavailableError(OSError):
 
 def is_store_fault(error: Exception) -> bool:
     """Return whether an error says nothing of the file: the store may give it another time."""
-    return isinstance(error, (UnavailableError, PermissionError))
+    if isinstance(error, (UnavailableError, PermissionError)):
+        return True
+    # A disk or a mount that fails: EIO, ESTALE, ETIMEDOUT and so on.
+    is_of_system = isinstance(error, OSError) and error.errno is not None
+    return is_of_system and not isinstance(error, FileNotFoundError)
 
 
 def changed_error(name: str) -> ChangedError:

@@ -26,6 +26,7 @@ from skytext.archive import (
     Sample,
     Shard,
     ShardCounts,
+    UnavailableError,
     image_id,
     read_shard,
 )
@@ -117,6 +118,7 @@ class ShardReader:
                     yield cut.unit()
         except StoreFaultError as error:
             cut.fault = str(error)
+            cut.is_store_away = isinstance(error.__cause__, UnavailableError)
         if not cut.fault:
             manifest = Manifest(counts.etag, counts.num_bytes, cut.num_units + 1, cut.members())
             write_manifest(self.location, shard.archive, shard.path, manifest)
@@ -138,6 +140,7 @@ class _UnitCutter:
     Attributes:
         num_units: units so far.
         fault: why the store did not give all of the shard; empty where it did.
+        is_store_away: whether the store gave no answer at the end.
     """
 
     def __init__(self, reader: ShardReader, shard: Shard, found: dict[str, RowState]) -> None:
@@ -153,6 +156,7 @@ class _UnitCutter:
         self._prefix = f"{reader.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
         self.num_units = 0
         self.fault = ""
+        self.is_store_away = False
         self._position = 0
         self._cut_at = 0
         self._start_unit()
@@ -237,6 +241,7 @@ class _UnitCutter:
             num_bytes,
             removes,
             fault,
+            is_store_away=self.is_store_away,
             ignored=ignored,
         )
         unit = pack(head, pa.Table.from_pylist(self._rows, schema=SAMPLE))
@@ -293,6 +298,7 @@ def _replacing(fields: dict[str, Any], row: RowState | None, content: str | None
         "replaces_unit": row.unit_id,
         # Other bytes have never been tried.
         "earlier_attempts": 0 if _has_other_bytes(row, content) else row.attempts,
+        "keeps_row": row.status == STATUS_OK and not _has_other_bytes(row, content),
     }
 
 

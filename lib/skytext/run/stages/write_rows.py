@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -99,6 +99,24 @@ class UnitWriter:
     ) -> UnitRecord:
         if samples.num_rows == 0 and not head.removes:
             return UnitRecord(head, None)
+        status = samples.column("status").to_pylist()
+        record = UnitRecord(
+            head=head,
+            num_rows=None,
+            num_ok=status.count(STATUS_OK),
+            num_failed=status.count(STATUS_FAILED),
+            failures=_failures(samples),
+            sums={name: pc.sum(samples.column(name)).as_py() or 0 for name in _SUMMED},
+            engine_clock=clock,
+            example=_example(samples),
+        )
+        samples = _without_kept(samples)
+        if samples.num_rows == 0 and not head.removes:
+            return record
+        return replace(record, num_rows=self._stage(head, samples))
+
+    def _stage(self, head: UnitHead, samples: pa.Table) -> int:
+        """Stage the rows of a unit; return their number."""
         now = pa.scalar(dt.datetime.now(dt.UTC), TIMESTAMP)
         said = {"unit_id": pa.scalar(head.unit_id), "run_id": pa.scalar(self.run_id)}
         rows = samples.set_column(
@@ -115,17 +133,14 @@ class UnitWriter:
             replaces=_replaces(samples),
             removes=head.removes,
         )
-        status = samples.column("status").to_pylist()
-        return UnitRecord(
-            head=head,
-            num_rows=staged.num_rows,
-            num_ok=status.count(STATUS_OK),
-            num_failed=status.count(STATUS_FAILED),
-            failures=_failures(samples),
-            sums={name: pc.sum(samples.column(name)).as_py() or 0 for name in _SUMMED},
-            engine_clock=clock,
-            example=_example(samples),
-        )
+        return staged.num_rows
+
+
+def _without_kept(samples: pa.Table) -> pa.Table:
+    """Leave out failures of images that have a good row of the same bytes."""
+    failed = pc.equal(samples.column("status"), STATUS_FAILED)
+    kept = samples.column("keeps_row").fill_null(False)
+    return samples.filter(pc.invert(pc.and_(failed, kept)))
 
 
 def _replaces(samples: pa.Table) -> dict[str, str]:
