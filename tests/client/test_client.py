@@ -195,6 +195,19 @@ def test_a_proxy_that_answers_in_between_is_said() -> None:
         ours.search("a")
 
 
+def test_a_replica_that_died_with_a_request_is_not_the_end_of_it(no_waits: list[float]) -> None:
+    found = httpx.Response(200, json={"hits": [], "table_version": 1, "exact": True})
+    # What Serve's proxy says where the node of the replica is lost.
+    answers = [httpx.Response(500, text="Internal Server Error"), found]
+    died = httpx.MockTransport(lambda request: answers.pop(0))
+    with Client("http://localhost", transport=died) as ours:
+        assert ours.search("a").table_version == 1
+    failing = Busy(1, 500)
+    with Client("http://localhost", transport=failing) as ours, pytest.raises(ServiceError):
+        ours.search("a")
+    assert failing.asked == 1
+
+
 class Failing(httpx.BaseTransport):
     """Fails some times without an answer, then answers."""
 

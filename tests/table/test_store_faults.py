@@ -45,3 +45,17 @@ def test_a_stumbling_store_loses_and_doubles_nothing(
         table = ImagesTable.open(where)
         assert (table.num_rows(), table.num_double()) == (40, 0)
         assert list(StateStore(where).list("staged")) == []
+
+
+def test_an_object_is_created_once_where_the_connection_breaks_before_the_answer(
+    s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.create_bucket(Bucket="breaking")
+    with faulty_proxy(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        state = StateStore(TableLocation.parse(f"s3://breaking/{uuid.uuid4().hex}"))
+        proxy.faults = Faults(reset=1.0, methods=frozenset({"PUT"}), max_in_a_row=1)
+        # Whether the head of the answer arrives is chance, as with a real connection.
+        assert all(state.create(f"tried/{i}", str(i).encode()) for i in range(40))
+        assert proxy.num_faults == 40
+        assert not state.create("tried/0", b"another")

@@ -29,6 +29,7 @@ SLOW_S = 75.0
 """Longer than a service's own limit of 60 s for describing an image and for promotions."""
 _FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
+_NO_PROBLEM = "no-problem"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -170,8 +171,8 @@ def asking_again(call: Call, retries: int) -> dict[str, Any]:
     """Return when and how often to ask again, as arguments of tenacity's ``Retrying``.
 
     What changes something is asked for once. Again is asked where the service told so (429, 503),
-    after the wait that it told, and where the connection broke off or nobody answered: a service
-    that is started again is back within seconds.
+    after the wait that it told, and where the connection broke off, nobody answered, or a proxy of
+    Serve says that the replica is gone: a service that is started again is back within seconds.
     """
     return {
         "retry": tenacity.retry_if_exception(lambda error: call.may_repeat and _may_pass(error)),
@@ -184,6 +185,8 @@ def asking_again(call: Call, retries: int) -> dict[str, Any]:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, UnreachableError):
         return error.may_pass
+    if isinstance(error, ServiceError) and (error.status, error.code) == (500, _NO_PROBLEM):
+        return True  # of Serve's proxy: the service's own failures are problems
     return isinstance(error, TooBusyError)
 
 
@@ -245,7 +248,7 @@ def failure(answer: httpx.Response) -> ServiceError:
         problem = None
     if not isinstance(problem, dict):
         # Not of the service itself: a proxy in between.
-        problem = {"type": ":no-problem", "detail": answer.text[:200]}
+        problem = {"type": f":{_NO_PROBLEM}", "detail": answer.text[:200]}
     if answer.status_code in _BUSY:
         return TooBusyError(answer.status_code, problem, _retry_after(answer))
     return ServiceError(answer.status_code, problem)

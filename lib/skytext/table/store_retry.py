@@ -1,8 +1,8 @@
 """Ask a store again whose answer broke off.
 
 The client library below Lance and `skytext.table.state_files` (Rust's object_store) repeats
-requests that fail, with backoff and a limit; but not those whose answer breaks off in its body.
-That is left to the caller.
+requests that fail, with backoff and a limit; but not those whose answer breaks off in its body, and
+not a conditional put whose connection breaks before the answer. That is left to the caller.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ _ATTEMPTS = 6
 
 
 def broke_off(error: BaseException) -> bool:
-    """Return whether an answer of the store broke off on its way."""
-    return "body error" in str(error)
+    """Return whether an answer of the store broke off on its way, and nobody has asked again."""
+    said = str(error)
+    return "body error" in said or ("kind: Interrupted" in said and "retries: 0," in said)
 
 
 again = tenacity.retry(

@@ -259,7 +259,10 @@ def lose_a_node(served: Deployed, nodes: Nodes, asked: list[Asked], change: Any)
         f"{len(failed)} of {len(since)} requests failed {outcomes(failed)}, the last of them "
         f"{back_s:.1f} s after the kill; a promotion was followed after {followed_s:.1f} s"
     )
-    assert outcomes(failed).keys() <= {"503", "ConnectError", "ReadError", "RemoteProtocolError"}
+    # 500: what Serve's proxy on another node says of a request whose ingress replica died with it.
+    in_work = [one for one in failed if one.sent < killed and one.outcome == "500"]
+    later = outcomes([one for one in failed if one not in in_work])
+    assert later.keys() <= {"503", "ConnectError", "ReadError", "RemoteProtocolError"}, line
     assert back_s < BACK_S, line
     assert is_normal(since, time.monotonic(), 3.0), line
     return line
