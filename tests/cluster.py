@@ -6,15 +6,20 @@ processes of their own, with shards and tables on an S3 server.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
 _NODE: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 100 * 2**20}
@@ -67,7 +72,24 @@ class Nodes:
 
     def kill(self, place: int = 0) -> None:
         """End all processes of a worker node with SIGKILL."""
-        self._cluster.remove_node(self.workers.pop(place), allow_graceful=False)
+        node = self.workers.pop(place)
+        started = self._started_by(node)
+        self._cluster.remove_node(node, allow_graceful=False)
+        for process in started:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def _started_by(self, node: Any) -> list[psutil.Process]:
+        (raylet,) = node.all_processes[PROCESS_TYPE_RAYLET]
+        return psutil.Process(raylet.process.pid).children(recursive=True)
+
+    def actors(self, place: int) -> list[str]:
+        """Return the titles of a worker node's processes, without the method at work."""
+        titles = []
+        for process in self._started_by(self.workers[place]):
+            with contextlib.suppress(psutil.Error):
+                titles.append((process.cmdline() or [""])[0].partition(".")[0])
+        return titles
 
     def places(self) -> dict[str, set[str]]:
         """Return the nodes on which actors of each class were started, by the class's name."""
@@ -86,6 +108,12 @@ class Nodes:
     def shutdown(self) -> None:
         """End all nodes."""
         self._cluster.shutdown()
+
+
+def serve_settings() -> dict[str, str]:
+    """Return the variables that the nodes of cluster.yaml start with for the endpoint."""
+    text = (Path(__file__).parents[1] / "cluster.yaml").read_text(encoding="utf-8")
+    return dict(re.findall(r"\b(RAY_SERVE_\w+|FORWARDED_ALLOW_IPS)=(\w*)", text))
 
 
 @contextmanager

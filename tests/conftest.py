@@ -6,9 +6,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cluster import Nodes
+    from tests.faulty_proxy import FaultyProxy
 
 # Before anything imports transformers, vLLM, Ray or boto3, which read these once; the processes
 # that tests start inherit them.
@@ -93,6 +97,25 @@ def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in s3_settings.items():
         monkeypatch.setenv(name, value)
     return boto3.session.Session().client("s3")
+
+
+@pytest.fixture(scope="session")
+def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
+    """What stands between the cluster below and that S3."""
+    from tests.faulty_proxy import faulty_proxy
+
+    with faulty_proxy(s3_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_settings: dict[str, str], proxy: FaultyProxy) -> Iterator[Nodes]:
+    """A head and two worker nodes for the whole session; they reach the S3 through the proxy."""
+    from tests.cluster import serve_settings, start_cluster
+
+    settings = s3_settings | serve_settings() | {"AWS_ENDPOINT_URL": proxy.url}
+    with start_cluster(settings) as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     SHARD_TRUNCATED = "shard_truncated"
     SHARD_COMPRESSED = "shard_compressed"
     MEMBER_TOO_LARGE = "member_too_large"
+    LINK_WITHOUT_TARGET = "link_without_target"
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
     UNSUPPORTED_IMAGE = "unsupported_image"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,6 +180,23 @@ def test_a_folder_that_may_not_be_read_is_named(archive: Path) -> None:
             discover([str(archive)])
     finally:
         (archive / "north").chmod(0o755)
+
+
+def test_a_pattern_never_leaves_out_a_folder_that_cannot_be_listed(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith("north"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for pattern in ("*/*.tar", "nor*/c.tar"):
+        with pytest.raises(SourceError, match=r"cannot list .*north: Input/output error"):
+            discover([f"{archive}/{pattern}"])
+    assert len(discover([f"{archive}/*.tar"])) == 2
 
 
 def test_a_range_beyond_the_end_is_an_error(archive: Path) -> None:

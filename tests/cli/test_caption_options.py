@@ -38,6 +38,7 @@ SUMMARY = {
         "bbox": "[1] of s3://b/a.tar#b.jpg",
     },
     "num_many_bands": 40,
+    "ignored": {"hidden": 12, "link": 1, ".md": 10, "other": 50, ".csv": 30},
     "num_variants": 5000,
     "num_prompt_tokens": 1000,
     "num_cached_tokens": 250,
@@ -149,10 +150,11 @@ def test_people_get_the_summary(
         '  cannot be used, left empty: 1,200 × gsd, e.g. "10m" of s3://b/a.tar#a.jpg',
         "note: 40 images with more than three bands: the first three were shown; images.bands "
         "chooses others",
+        "ignored: 12 hidden files, 1 link, 90 other files (csv 30, md 10, other 50)",
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",
         "embedding: the model's token limit cut off 3 of 5,000 variants",
-        "1 row made with other settings left as they are",
+        "1 row made with other settings left as they are (--stale captions describes them again)",
         "2 rows of images that are gone from the source left as they are",
         f"see: skytext failures {tmp_path / 'new'}",
         f"next: skytext index {tmp_path / 'new'}",

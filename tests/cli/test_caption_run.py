@@ -10,6 +10,7 @@ import pytest
 from skytext.cli import run
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from tests.archive.formats.tars import link, make_tar
 from tests.archives import bad_images, images, write_archive
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -85,6 +86,39 @@ def test_a_wrong_call_is_one_line_and_status_2(
     assert last.startswith("skytext: ")
     assert message in last
     assert ImagesTable.find(TableLocation.parse(str(tmp_path / "table"))) is None
+
+
+def test_sources_without_an_image_end_with_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_archive(
+        tmp_path / "aerial", {"a.tar": [], "b.tar": [("a.md", ""), (".b.jpg", "")]}
+    )
+    call = ["caption", str(root), "--table", str(tmp_path / "table"), *FAKES]
+    for source, shards in ((root / "a.tar", "1 shard"), (root, "2 shards (ignored: 1 hidden file")):
+        assert run(["caption", str(source), *call[2:]]) == 1
+        out, err = capsys.readouterr()
+        assert "listed 0 = 0 ok + 0 failed (no table)" in out
+        assert f"no image was found in {shards}" in err
+        assert "None" not in out + err
+    assert run(["caption", str(root), "--table", str(tmp_path / "new"), *FAKES, "--json"]) == 1
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert (summary["num_listed"], summary["table_version"]) == (0, None)
+    assert summary["ignored"] == {"hidden": 1, ".md": 1}
+    assert "no image was found" in err
+
+
+def test_a_tar_of_links_gives_failed_rows_and_the_summary_counts_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar = make_tar([link("a.jpg", "/elsewhere/a.jpg"), link("latest", "a.jpg"), ("b.md", "")])
+    root = write_archive(tmp_path / "aerial", {"a.tar": tar})
+    assert run(["caption", str(root), "--table", str(tmp_path / "table"), *FAKES]) == 0
+    out, _ = capsys.readouterr()
+    assert "listed 1 = 0 ok + 1 failed (table version 1)" in out
+    assert "failed: 1 × read/link_without_target" in out
+    assert "ignored: 1 link, 1 other file (md 1)" in out
 
 
 def test_a_missing_source_is_a_wrong_call(

@@ -137,6 +137,7 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "num_shards": 2,
         "num_shards_to_read": 2,
         "num_images": {"new": 1, "changed": 1, "unsure": 1, "stale": 1, "failed": 1, "done": 2},
+        "ignored": {},
         "num_gone": 1,
         "num_shards_gone": 0,
         "num_unread": 0,
@@ -163,6 +164,18 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "earlier runs, cost 1.50)",
     ]
     assert contents(tmp_path) == before
+
+
+def test_plan_counts_what_is_ignored(skytext: Skytext, tmp_path: Path) -> None:
+    junk = [("notes.md", ""), ("a.csv", ""), ("b.csv", ""), (".hidden.jpg", jpeg(2))]
+    root = write_archive(tmp_path / "aerial", {"a.tar": [*images(0, 1), *junk]})
+    write_archive(root / "north", {"x.jpg": jpeg(3), "x.csv": b"", ".x.jpg": b""})
+    call = ["plan", root, "--table", tmp_path / "new", *FAKES]
+    lines = skytext(*call).out.splitlines()
+    assert lines[0] == "2 images in 2 shards, 2 to be read"
+    assert lines[7] == "ignored: 2 hidden files, 4 other files (csv 3, md 1)"
+    found = json.loads(skytext(*call, "--json").out)
+    assert found["ignored"] == {"hidden": 2, ".csv": 3, ".md": 1}
 
 
 def test_plan_lists_every_image(skytext: Skytext, archive: Path, tmp_path: Path) -> None:

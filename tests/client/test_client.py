@@ -290,6 +290,29 @@ def test_a_key_that_cannot_be_one_is_said(key: str) -> None:
     assert key not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("[::1]", True),
+        ("search.example.org", False),
+        ("localhost.example.org", False),
+    ],
+)
+def test_a_service_on_this_machine_is_asked_without_the_proxy_of_the_environment(
+    host: str, is_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    for scheme in ("http", "https"):
+        with Client(f"{scheme}://{host}:8000") as ours:
+            taken = ours._http._transport_for_url(httpx.URL(f"{scheme}://{host}:8000/v1/search"))
+            assert (taken is ours._http._transport) is is_here
+
+
 class Noting(httpx.BaseTransport):
     """Notes what is asked, and answers with no hits."""
 

@@ -122,6 +122,7 @@ TAIL = Failed(Stage.READ, Reason.SHARD_TRUNCATED)
 COMPRESSED = Failed(Stage.READ, Reason.SHARD_COMPRESSED)
 NO_TAR = Failed(Stage.READ, Reason.SHARD_UNREADABLE)
 TOO_LARGE = Failed(Stage.READ, Reason.MEMBER_TOO_LARGE)
+NO_TARGET = Failed(Stage.READ, Reason.LINK_WITHOUT_TARGET)
 
 PNG, WEBP, TIFF = Ok(format="png"), Ok(format="webp"), Ok(format="tiff")
 
@@ -777,13 +778,16 @@ SHARDS: list[ShardKind] = [
     # Members that are no files
     ShardKind("folders", lambda: members(A) + raw("d.jpg", kind=tarfile.DIRTYPE) + members(C) + END,
               around(())),
-    ShardKind("symbolic link", lambda: linked(tarfile.SYMTYPE, "a.jpg"), around(())),
+    ShardKind("symbolic link", lambda: linked(tarfile.SYMTYPE, "a.jpg"),
+              around((("b.jpg", Ok()),))),
     ShardKind("symbolic link to a file of the system",
-              lambda: linked(tarfile.SYMTYPE, "/etc/passwd"), around(())),
-    ShardKind("symbolic link to itself", lambda: linked(tarfile.SYMTYPE, "b.jpg"), around(())),
-    ShardKind("hard link", lambda: linked(tarfile.LNKTYPE, "a.jpg"), around(())),
+              lambda: linked(tarfile.SYMTYPE, "/etc/passwd"), around((("b.jpg", NO_TARGET),))),
+    ShardKind("symbolic link to itself", lambda: linked(tarfile.SYMTYPE, "b.jpg"),
+              around((("b.jpg", NO_TARGET),))),
+    ShardKind("hard link", lambda: linked(tarfile.LNKTYPE, "a.jpg"),
+              around((("b.jpg", Ok()),))),
     ShardKind("hard link out of the archive", lambda: linked(tarfile.LNKTYPE, "../../canary.jpg"),
-              around(())),
+              around((("b.jpg", NO_TARGET),))),
     ShardKind("device", lambda: linked(tarfile.CHRTYPE, ""), around(())),
     ShardKind("pipe", lambda: linked(tarfile.FIFOTYPE, ""), around(())),
     ShardKind("debris of a Mac", lambda: make_tar(
@@ -816,9 +820,10 @@ SHARDS: list[ShardKind] = [
     name_kind("with quotes", "o'clock \"x\" `y`.jpg"),
     name_kind("that is a query", "'; DROP TABLE images; --.jpg"),
     name_kind("with signs of an address", "a#b?c=%20&d%2e%2e.jpg"),
-    name_kind("with backslashes", "..\\..\\windows\\x.jpg"),
+    name_kind("with backslashes", "x\\..\\windows\\x.jpg"),
     name_kind("with spaces at its ends", " x .jpg"),
-    name_kind("of nothing but a suffix", ".jpg"),
+    ShardKind("name of nothing but a suffix, which is hidden",
+              lambda: named(".jpg"), around(())),
     name_kind("of two suffixes", "x.tar.gz.jpg"),
     name_kind("that is very long, PAX", LONG),
     name_kind("that is very long, GNU", LONG, tar_format=tarfile.GNU_FORMAT),

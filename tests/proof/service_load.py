@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 
 ANSWERED = "200"
 
@@ -32,7 +34,12 @@ def new_client(url: str) -> httpx.Client:
 
 @contextmanager
 def load(
-    url: str, bodies: list[Any], num_clients: int, check: Callable[[int, Any], None] | None = None
+    url: str,
+    bodies: list[Any],
+    num_clients: int,
+    check: Callable[[int, Any], None] | None = None,
+    keys: Sequence[str] = (),
+    pause_s: float = 0.0,
 ) -> Iterator[list[Asked]]:
     """Let clients post to ``/v1/search/batch`` until the block ends; yields what was asked.
 
@@ -44,6 +51,8 @@ def load(
         num_clients: each with one request on its way at a time.
         check: is given the number of the body and the answer to it; what it raises is raised at the
             end of the block.
+        keys: API keys, used in turn; none where the service wants none.
+        pause_s: of each client between two requests.
     """
     done, asked = threading.Event(), list[Asked]()
 
@@ -52,9 +61,10 @@ def load(
         with new_client(url) as http:
             while not done.is_set():
                 number = (number + 1) % len(bodies)
+                headers = {"X-API-Key": keys[number % len(keys)]} if keys else {}
                 sent = time.monotonic()
                 try:
-                    answer = http.post("/v1/search/batch", json=bodies[number])
+                    answer = http.post("/v1/search/batch", json=bodies[number], headers=headers)
                     outcome = str(answer.status_code)
                 except httpx.TransportError as error:
                     answer, outcome = None, type(error).__name__
@@ -64,7 +74,7 @@ def load(
                 if outcome == ANSWERED and check is not None:
                     check(number, answer.json())
                 # A client that is told to wait does so.
-                done.wait(float(answer.headers.get("Retry-After", 0)))
+                done.wait(float(answer.headers.get("Retry-After", pause_s)))
 
     with ThreadPoolExecutor(num_clients) as pool:
         clients: list[Future[None]] = [
@@ -76,3 +86,18 @@ def load(
             done.set()
         for client in clients:
             client.result()
+
+
+def outcomes(asked: list[Asked]) -> dict[str, int]:
+    return dict(Counter(one.outcome for one in asked))
+
+
+def is_normal(asked: list[Asked], end: float, last_s: float = 10.0) -> bool:
+    """Whether all is well in the last seconds."""
+    lately = [one for one in asked if one.sent > end - last_s]
+    return bool(lately) and {one.outcome for one in lately} == {ANSWERED}
+
+
+def say(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    with capsys.disabled():
+        print(f"\n{line}", flush=True)  # noqa: T201  (the proof is to be seen)

@@ -1,9 +1,10 @@
-"""A cluster that takes the driver's node away: what is done is kept, and the run says so."""
+"""A cluster that takes nodes away with a notice: the driver's own, and another."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ray.cluster_utils import Cluster
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
 from tests.archives import images, write_archive
+from tests.cluster import Nodes, start_cluster
 from tests.proof.commands import command
 from tests.run.control.test_interruption import OPTIONS, START_S, num_committed, wait_for_a_commit
 
@@ -33,6 +35,13 @@ def cluster() -> Iterator[Cluster]:
         cluster.shutdown()
 
 
+def drain(address: str, node_id: str) -> None:
+    """Tell a cluster that a node ends in 30 seconds."""
+    words = [RAY, "drain-node", "--address", address, "--node-id", node_id]
+    words += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    subprocess.run([*words, "--deadline-remaining-seconds", "30"], check=True)
+
+
 @pytest.mark.proof
 @pytest.mark.timeout(600, method="thread")
 def test_a_node_that_goes_away(tmp_path: Path, cluster: Cluster) -> None:
@@ -41,10 +50,7 @@ def test_a_node_that_goes_away(tmp_path: Path, cluster: Cluster) -> None:
     call = ["caption", root, "--table", table, "--model", "fake:delay_s=1", *OPTIONS]
     with command(tmp_path, *call, "--ray-address", cluster.address) as running:
         wait_for_a_commit(running, table)
-        drain = [RAY, "drain-node", "--address", cluster.address]
-        drain += ["--node-id", cluster.head_node.node_id]
-        drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
-        subprocess.run([*drain, "--deadline-remaining-seconds", "30"], check=True)
+        drain(cluster.address, cluster.head_node.node_id)
         assert running.finish(START_S) == 130, running.err
         assert "the cluster takes this node away; " in running.err
     left = num_committed(table)
@@ -52,3 +58,33 @@ def test_a_node_that_goes_away(tmp_path: Path, cluster: Cluster) -> None:
     assert f"{left} images of this run are committed" in running.err
     (run,) = last_runs(TableLocation.parse(str(table)), 9)
     assert run.state == "interrupted"
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(600, method="thread")
+def test_a_worker_node_that_goes_away_ends_what_it_has_in_work(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(60 * i, 60) for i in range(8)})
+    table, journal = tmp_path / "table", tmp_path / "journal"
+    call = ["caption", root, "--table", table, "--model", f"fake:delay_s=2,journal={journal}"]
+    call += ["--num-engines", "4", *OPTIONS]
+    with (
+        start_cluster({}) as nodes,
+        command(tmp_path, *call, "--ray-address", nodes.address) as running,
+    ):
+        wait_for_a_commit(running, table)
+        assert has_captioners(nodes)
+        drain(nodes.address, nodes.workers[0].node_id)
+        deadline = time.monotonic() + 30
+        while has_captioners(nodes):
+            assert time.monotonic() < deadline, "the node still describes images"
+            time.sleep(0.5)
+        assert num_committed(table) < 480
+        nodes.kill()
+        assert running.finish(START_S) == 0, running.err
+    assert num_committed(table) == 480
+    digests = journal.read_text().split()
+    assert len(digests) == len(set(digests)) == 480
+
+
+def has_captioners(nodes: Nodes) -> bool:
+    return any("CaptionUnits" in title for title in nodes.actors(0))

@@ -21,7 +21,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote, rollback
 from tests.proof.commands import Command, command
-from tests.proof.service_load import ANSWERED, Asked, load, new_client
+from tests.proof.service_load import ANSWERED, is_normal, load, new_client, outcomes, say
 
 NUM_CHANGES = int(os.environ.get("SKYTEXT_NUM_PROMOTIONS", "1000"))
 # What two cores carry without refusing any.
@@ -171,15 +171,6 @@ def test_a_part_that_dies_under_load_is_replaced(
     assert is_normal(after, killed + BACK_S)
 
 
-def outcomes(asked: list[Asked]) -> dict[str, int]:
-    return dict(Counter(one.outcome for one in asked))
-
-
-def say(capsys: pytest.CaptureFixture[str], line: str) -> None:
-    with capsys.disabled():
-        print(f"\n{line}", flush=True)  # noqa: T201  (the proof is to be seen)
-
-
 def is_replica(process: psutil.Process, part: str) -> bool:
     try:
         title = (process.cmdline() or [""])[0]
@@ -187,9 +178,3 @@ def is_replica(process: psutil.Process, part: str) -> bool:
         return title.partition(".")[0] == f"ray::ServeReplica:skytext:{part}"
     except psutil.Error:
         return False
-
-
-def is_normal(asked: list[Asked], end: float) -> bool:
-    """Whether all is well in the last seconds."""
-    lately = [one for one in asked if one.sent > end - 10]
-    return bool(lately) and {one.outcome for one in lately} == {ANSWERED}

@@ -15,8 +15,8 @@ import pytest
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import bad_images, images, upload, write_archive
-from tests.cluster import Nodes, start_cluster
-from tests.faulty_proxy import Answer, Faults, FaultyProxy, Request, Send, faulty_proxy
+from tests.cluster import Nodes
+from tests.faulty_proxy import Answer, Faults, FaultyProxy, Request, Send
 from tests.proof.commands import Command, command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -57,18 +57,6 @@ class Place:
         with command(self.folder, *words, "--ray-address", self.nodes.address) as running:
             assert running.finish(RUN_S) == 0, running.err
             return dict(json.loads(running.out))
-
-
-@pytest.fixture(scope="session")
-def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    with faulty_proxy(s3_endpoint) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="session")
-def cluster(s3_settings: dict[str, str], proxy: FaultyProxy) -> Iterator[Nodes]:
-    with start_cluster(s3_settings | {"AWS_ENDPOINT_URL": proxy.url}) as nodes:
-        yield nodes
 
 
 @pytest.fixture
@@ -122,6 +110,9 @@ def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
     (embedders,) = (nodes for name, nodes in where.items() if "EmbedImages" in name)
     assert captioners <= gpu_nodes
     assert embedders <= gpu_nodes
+    quick = ["--vector", "always", "--set", "index.recall_queries=32"]
+    assert place.run("index", table, *quick, "--json")["recall_at_10"] >= 0.98
+    assert place.nodes.places()["PoolActor"] >= gpu_nodes
 
 
 def test_a_lost_node_and_a_faulty_store_cost_time_and_nothing_else(place: Place) -> None:

@@ -17,6 +17,7 @@ from skytext.config.embedding import EmbedConfig
 from skytext.models.checkpoints import embed_model
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
 from tests.cli.tables import DESCRIBED, described_row
 from tests.table.rows import (
     committer,
@@ -53,7 +54,7 @@ def make_archive(folder: Path) -> Path:
     return path
 
 
-def make_rows(archive: Path) -> dict[str, dict[str, Any]]:
+def make_rows(archive: Path | str) -> dict[str, dict[str, Any]]:
     """The rows of that archive by member, as a run would have written them."""
     (shard,) = discover([str(archive)], archive="aerial")
     rows = {}
@@ -91,7 +92,11 @@ def make_served_table(folder: Path, *, num_chars: int = 0) -> ImagesTable:
     rows = list(make_rows(make_archive(folder / "archive")).values())
     for caption in (caption for row in rows for caption in row["captions"]):
         caption["caption"] += " " + "x" * num_chars if num_chars else ""
-    where = location(folder / "table")
+    return write_table(location(folder / "table"), rows)
+
+
+def write_table(where: TableLocation, rows: list[dict[str, Any]]) -> ImagesTable:
+    """A table of these rows and one that failed, in two commits."""
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
     writer = committer(where, identity("fake", fingerprint))
     writer.commit([stage(where, rows[:2])])

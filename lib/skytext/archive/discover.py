@@ -120,8 +120,7 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
             base = path.rpartition("/")[2]
             # With its slash at the end: "" is the root, "/" a folder with an empty name in it.
             folder = path.removesuffix(base)
-            if "__MACOSX" not in folder.split("/"):
-                folders.setdefault(folder, FolderDigest()).add(base, file)
+            folders.setdefault(folder, FolderDigest()).add(base, file)
     if compressed:
         raise _compressed_error(source, sorted(compressed))
     shards = _without_twins(shards)

@@ -23,9 +23,11 @@ from their root, always.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from skytext.archive.ignored import count_kind
 from skytext.archive.storage.store import DEFAULT_RETRY_S
 from skytext.errors import SampleError
 
@@ -230,8 +232,7 @@ class ShardCounts:
         num_ok: images that went on.
         num_failed: failed samples.
         num_sidecars: sidecars that belong to an image.
-        num_ignored: regular files that are neither an image nor the sidecar of one.
-        num_skipped: folders, links, devices and file-system debris (``._*``, ``__MACOSX``).
+        ignored: what else there is, by its kind, see :mod:`skytext.archive.ignored`.
         num_bytes: bytes of the shard that were read or, in a Parquet file, could be; all of them
             where the shard was read to its end. Of a folder, the bytes of its images.
         etag: of what was read: the shard's; of a folder that changed after it was listed, that of
@@ -241,10 +242,14 @@ class ShardCounts:
     num_ok: int = 0
     num_failed: int = 0
     num_sidecars: int = 0
-    num_ignored: int = 0
-    num_skipped: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
     num_bytes: int = field(default=0, compare=False)
     etag: str = field(default="", compare=False)
+
+    def ignore(self, kind: str | None, number: int = 1) -> None:
+        """Count what is ignored; None is not counted."""
+        if kind is not None and number:
+            count_kind(self.ignored, kind, number)
 
 
 def image_id(archive: str, shard_path: str, member: str, occurrence: int) -> str:

@@ -10,3 +10,11 @@ IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff"})
 
 SIDECAR_SUFFIXES = frozenset({"json", "txt"})
 """Lower-case suffixes, without their dot, of what may stand beside an image."""
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a part of a path begins with a dot (not ``.`` and ``..``) or is ``__MACOSX``."""
+    return any(
+        part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
+        for part in path.split("/")
+    )

@@ -33,6 +33,7 @@ from skytext.cli import (
     status,
 )
 from skytext.cli.os_errors import drop_stdout, told
+from skytext.cli.typed_name import as_typed
 from skytext.config.environment import prepare_libraries
 from skytext.errors import SkytextError
 
@@ -118,4 +119,4 @@ def _fail(error: SkytextError) -> int:
 def _say(text: str) -> None:
     # Where stderr takes nothing either, the status still tells.
     with contextlib.suppress(OSError):
-        typer.echo(f"skytext: {text}", err=True)
+        typer.echo(f"skytext: {as_typed(text)}", err=True)

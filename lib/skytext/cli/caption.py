@@ -17,7 +17,7 @@ from skytext.cli.options import (
     local_path,
     make_config,
 )
-from skytext.errors import ConfigError, StoreFaultError
+from skytext.errors import ConfigError, JobError, StoreFaultError
 
 if TYPE_CHECKING:
     from skytext.run.caption_plan import CaptionPlan
@@ -175,6 +175,7 @@ def run_and_show(
     else:
         show_summary(plan, summary)
     check_all_read(summary)
+    check_any_listed(summary, len(plan.shards))
 
 
 def check_all_read(summary: RunSummary) -> None:
@@ -190,6 +191,22 @@ def check_all_read(summary: RunSummary) -> None:
         raise StoreFaultError(
             f"{plural(summary.num_unread, 'shard')} not read to the end, the images are not all in "
             f"the table ({shards}): run the same command again"
+        )
+
+
+def check_any_listed(summary: RunSummary, num_shards: int) -> None:
+    """End with an error where the sources hold no image, and there is no table.
+
+    Raises:
+        JobError: they hold none.
+    """
+    from skytext.cli.output import ignored_words, plural
+
+    if summary.table_version is None and not summary.num_listed:
+        what = f" ({ignored_words(summary.ignored)})" if summary.ignored else ""
+        raise JobError(
+            f"no image was found in {plural(num_shards, 'shard')}{what}, and no table was made: "
+            "name sources that hold images"
         )
 
 
@@ -215,11 +232,13 @@ def announce(plan: CaptionPlan) -> None:
 
 def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     """Print what a run did, for people."""
-    from skytext.cli.output import answers, plural
+    from skytext.cli.output import answers, ignored_words, plural
 
+    version = summary.table_version
+    where = "no table" if version is None else f"table version {version}"
     lines = [
         f"listed {summary.num_listed:,} = {summary.num_ok:,} ok + {summary.num_failed:,} failed "
-        f"(table version {summary.table_version})",
+        f"({where})",
         f"this run: {plural(summary.num_captioned, 'image')} described, "
         f"{summary.num_newly_failed:,} failed, {summary.num_skipped:,} had a row already; "
         f"{summary.duration_s:.1f} s, {summary.images_per_s:.2f} images/s",
@@ -234,6 +253,8 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
             f"note: {plural(summary.num_many_bands, 'image')} with more than three bands: the "
             "first three were shown; images.bands chooses others"
         )
+    if summary.ignored:
+        lines.append(ignored_words(summary.ignored))
     if summary.engine_span_s:
         lines.append(
             f"engine: {summary.output_tokens_per_s:,.0f} tokens/s over "

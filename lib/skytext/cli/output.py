@@ -21,12 +21,23 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from skytext.cli.typed_name import as_typed
+
 if TYPE_CHECKING:
     from skytext.run.progress import Progress as JobProgress
 
-notes = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """Names commands as the person can type them."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        typed = (as_typed(one) if isinstance(one, str) else one for one in objects)
+        super().print(*typed, **options)
+
+
+notes = _Console(stderr=True, highlight=False)
 """Everything that is no answer: notes, warnings, progress."""
-answers = Console(highlight=False)
+answers = _Console(highlight=False)
 """The answer, where it is for people."""
 
 
@@ -92,6 +103,31 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
 def plural(count: int, noun: str) -> str:
     """Return ``1 image``, ``2 images``, ``1,000 images``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def ignored_words(ignored: Mapping[str, int]) -> str:
+    """Return ``ignored: 12 hidden files, 3 links, 40 other files (csv 30, md 10)``.
+
+    Args:
+        ignored: numbers by the kinds of `skytext.archive.ignored`, at least one.
+    """
+    # Imported here: the archive's libraries are slow to load.
+    from skytext.archive.ignored import HIDDEN, LINK, OTHER, SIDECAR, SPECIAL
+
+    nouns = {
+        HIDDEN: "hidden file",
+        LINK: "link",
+        SPECIAL: "special file",
+        SIDECAR: "unused sidecar",
+    }
+    words = [plural(ignored[kind], noun) for kind, noun in nouns.items() if kind in ignored]
+    others = {kind: number for kind, number in ignored.items() if kind not in nouns}
+    if others:
+        by_number = sorted(others.items(), key=lambda item: (item[0] == OTHER, -item[1], item[0]))
+        some = ", ".join(f"{kind.lstrip('.')} {number:,}" for kind, number in by_number[:5])
+        more = ", …" if len(others) > 5 else ""
+        words.append(f"{plural(sum(others.values()), 'other file')} ({some}{more})")
+    return f"ignored: {', '.join(words)}"
 
 
 def index_words(kind: str, facts: Mapping[str, Any]) -> str:

@@ -95,12 +95,14 @@ def _print_members(shard: Shard, members: pa.Table, verdicts: NDArray[np.uint8])
 
 
 def _show(found: Preview, num_engines: int) -> None:
-    from skytext.cli.output import answers, plural
+    from skytext.cli.output import answers, ignored_words, plural
 
     num_images = plural(sum(found.num_images.values()), "image")
     num_shards = plural(found.num_shards, "shard")
     lines = [f"{num_images} in {num_shards}, {found.num_shards_to_read:,} to be read"]
     lines += [f"  {found.num_images[key]:>12,}  {words}" for key, words in _WORDS.items()]
+    if found.ignored:
+        lines.append(ignored_words(found.ignored))
     if found.num_gone:
         shards = plural(found.num_shards_gone, "shard")
         with_shards = f", {shards} as a whole" if found.num_shards_gone else ""

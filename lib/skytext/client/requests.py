@@ -29,6 +29,7 @@ SLOW_S = 75.0
 """Longer than a service's own limit of 60 s for describing an image and for promotions."""
 _FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Call(NamedTuple):
@@ -68,6 +69,8 @@ def make_options(
         "base_url": url.rstrip("/"),
         "headers": headers,
         "timeout": timeout_s,
+        # What is on this machine is behind no proxy of the environment's.
+        "mounts": {f"all://{host}": None for host in _LOOPBACK},
     }
     return options if transport is None else {**options, "transport": transport}
 
@@ -219,7 +222,7 @@ def image_of(answer: httpx.Response) -> bytes:
     Raises:
         ClientError: it is none.
     """
-    kind = answer.headers.get("content-type", "")
+    kind = answer.headers.get("content-type", "").lower()
     # Octets: an image of a format that no media type is known for.
     if not kind.startswith(("image/", "application/octet-stream")):
         raise _foreign(answer)

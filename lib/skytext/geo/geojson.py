@@ -35,21 +35,27 @@ def _feature(rank: int, hit: Mapping[str, Any]) -> dict[str, Any]:
 def geometry(west: float, south: float, east: float, north: float) -> dict[str, Any]:
     """Return a box as a polygon; one that crosses the antimeridian as two, cut there.
 
-    A box without extent is a point. Rings run counter-clockwise.
+    A box without width or height is a line, or two; one without either is a point. Rings run
+    counter-clockwise.
     """
     if (west, east) == (180, -180):  # the antimeridian itself, by both of its names
         east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
-    if west <= east:
-        return {"type": "Polygon", "coordinates": [_ring(west, south, east, north)]}
     # A part that has no width is the antimeridian itself, an edge of the other part.
     parts = [(west, 180.0)] if west < 180 else []
     parts += [(-180.0, east)] if east > -180 else []
-    rings = [[_ring(first, south, last, north)] for first, last in parts]
-    if len(rings) == 1:
-        return {"type": "Polygon", "coordinates": rings[0]}
-    return {"type": "MultiPolygon", "coordinates": rings}
+    if west <= east:
+        parts = [(west, east)]
+    is_line = west == east or south == north
+    kind = "LineString" if is_line else "Polygon"
+    shapes: list[list[Any]] = [
+        [[first, south], [last, north]] if is_line else [_ring(first, south, last, north)]
+        for first, last in parts
+    ]
+    if len(shapes) == 1:
+        return {"type": kind, "coordinates": shapes[0]}
+    return {"type": f"Multi{kind}", "coordinates": shapes}
 
 
 def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:

@@ -8,6 +8,8 @@ ON ERROR the build fails as a whole; what was written is an orphan that clean-up
 
 from __future__ import annotations
 
+from typing import Any
+
 import lance
 import lance_ray
 import ray
@@ -20,6 +22,10 @@ from skytext.table.index_facts import VECTOR_INDEX
 from skytext.table.indexes.build_indexes import BuildVectorIndex
 from skytext.table.indexes.vector_index import VectorPlan
 from skytext.table.location import IMAGES
+
+# lance-ray's tasks ask for no CPU unless they are told to. Ray puts such tasks on random nodes: two
+# on one node, none on another, and some on a head that was given no CPUs to keep tasks off it.
+_ONE_A_NODE: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
 
 
 def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorIndex:
@@ -42,7 +48,7 @@ def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorI
 def build_vector_index(
     table: ImagesTable, plan: VectorPlan, num_workers: int | None = None
 ) -> None:
-    """Build the vector index with one task a node, or ``num_workers``.
+    """Build the vector index with one task on each node that has a CPU, or ``num_workers``.
 
     Each task writes a segment of its own; a search asks all segments, which costs its latency, so
     they are merged into one.
@@ -61,7 +67,7 @@ def build_vector_index(
     num_trained = max(plan.num_partitions, 256 if plan.num_sub_vectors else 1)
     fitting = table.dataset.count_rows() // num_trained
     options["sample_rate"] = max(1, min(options["sample_rate"], fitting))
-    num_tasks = num_workers or sum(node["Alive"] for node in ray.nodes())
+    num_tasks = num_workers or max(1, sum(_takes_tasks(node) for node in ray.nodes()))
     num_tasks = min(num_tasks, len(table.dataset.get_fragments()))
     try:
         built = lance_ray.create_index(
@@ -71,6 +77,7 @@ def build_vector_index(
             replace=True,
             num_workers=num_tasks,
             num_segments=num_tasks,
+            ray_remote_args=_ONE_A_NODE,
             **table.location.lance_ray_options(IMAGES),
             **options,
         )
@@ -78,6 +85,10 @@ def build_vector_index(
         message = " ".join(str(error).split())[:500]
         raise JobError(f"the vector index could not be built on Ray: {message}") from error
     merge_segments(built)
+
+
+def _takes_tasks(node: dict[str, Any]) -> bool:
+    return bool(node["Alive"]) and node["Resources"].get("CPU", 0.0) >= 1.0
 
 
 def merge_segments(dataset: lance.LanceDataset) -> None:

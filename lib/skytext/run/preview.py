@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skytext.archive import Shard
+from skytext.archive.ignored import count_kind
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.pool_sizes import PoolSizes, pool_sizes
 from skytext.run.worklist import Verdict, open_index, plan_shards
@@ -32,6 +33,8 @@ class Preview:
         num_shards: shards of the sources.
         num_shards_to_read: those in which there is something to do.
         num_images: images by what would become of them, keys the names of `Verdict` in lower case.
+        ignored: what else is in the shards whose headers were walked, by the kinds of
+            :mod:`skytext.archive.ignored`.
         num_gone: rows of images that are gone, from their shard or with it: reported and left.
         num_shards_gone: shards of the table that the sources no longer hold, where they are the
             folders of whole archives.
@@ -49,6 +52,7 @@ class Preview:
     num_shards: int
     num_shards_to_read: int
     num_images: dict[str, int]
+    ignored: dict[str, int]
     num_gone: int
     num_shards_gone: int
     num_unread: int
@@ -86,6 +90,7 @@ def preview(
     table = ImagesTable.find(plan.location)
     version = None if table is None else table.version
     images: Counter[Verdict] = Counter()
+    ignored: Counter[str] = Counter()
     num_to_read = num_gone = 0
     unread: list[str] = []
     options = plan.options(walk_headers=True)
@@ -95,6 +100,8 @@ def preview(
         images.update(dict(zip(Verdict, shard.counts, strict=True)))
         num_gone += shard.num_gone_ok + shard.num_gone_failed
         num_to_read += shard.must_read
+        for kind, number in shard.ignored.items():
+            count_kind(ignored, kind, number)
         if shard.fault:
             unread.append(shard.fault)
     to_do = (*_TO_DO, Verdict.STALE) if plan.redo_stale else _TO_DO
@@ -106,6 +113,7 @@ def preview(
         num_shards=len(plan.shards),
         num_shards_to_read=num_to_read,
         num_images={verdict.name.lower(): images[verdict] for verdict in Verdict},
+        ignored=dict(ignored),
         num_gone=num_gone,
         num_shards_gone=len(index.gone_shards),
         num_unread=len(unread),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skytext.archive import Shard
+from skytext.archive.ignored import count_kind
 from skytext.run.proof.compare_rows import Proof
 from skytext.run.stages.write_rows import UnitRecord
 from skytext.run.units import UnitHead
@@ -43,6 +44,7 @@ class Progress:
     totals: Counter[str] = field(default_factory=Counter)
     listed_by_shard: Counter[ShardKey] = field(default_factory=Counter)
     units_by_shard: Counter[ShardKey] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
     unread: dict[ShardKey, str] = field(default_factory=dict)
     num_unread_in_a_row: int = 0
     example: tuple[str, str] | None = None
@@ -92,6 +94,8 @@ class Progress:
         key = (head.archive, head.shard)
         self.listed_by_shard[key] += head.num_listed
         self.units_by_shard[key] += 1
+        for kind, number in head.ignored:
+            count_kind(self.ignored, kind, number)
         if head.fault:
             self.unread.setdefault(key, head.fault)
             self.num_unread_in_a_row += 1
@@ -135,7 +139,9 @@ class RunSummary:
     """What a captioning run did; ``to_json`` is the command line's ``--json``.
 
     ``unread`` has up to ten of the shards that the store did not give, and why; ``num_unread`` is
-    their number. Nothing is known of the images in them that did not come.
+    their number. Nothing is known of the images in them that did not come. ``ignored`` is what
+    else the shards hold that this run read: numbers by the kinds of
+    :mod:`skytext.archive.ignored`.
 
     ``unusable`` counts, by field, values that sources gave to images of this run and that could not
     be used, with one of each in ``unusable_examples``. ``num_many_bands`` images had more than
@@ -161,6 +167,7 @@ class RunSummary:
     unusable: dict[str, int]
     unusable_examples: dict[str, str]
     num_many_bands: int
+    ignored: dict[str, int]
     num_variants: int
     num_prompt_tokens: int
     num_cached_tokens: int
@@ -217,6 +224,7 @@ def summarise(
         unusable=dict(progress.unusable),
         unusable_examples=dict(progress.unusable_examples),
         num_many_bands=progress.num_many_bands,
+        ignored=dict(progress.ignored),
         num_variants=sums["num_variants"],
         num_prompt_tokens=sums["num_prompt_tokens"],
         num_cached_tokens=sums["num_cached_tokens"],

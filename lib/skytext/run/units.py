@@ -33,6 +33,8 @@ class UnitHead:
             it did. It is said by the last unit.
         num_many_bands: images of more than three bands of which nobody chose any; counted where
             they are decoded.
+        ignored: pairs of a kind and the number of files of it in the shard, see
+            :mod:`skytext.archive.ignored`. They are said by the last unit.
     """
 
     unit_id: str
@@ -44,10 +46,12 @@ class UnitHead:
     removes: tuple[str, ...] = ()
     fault: str = ""
     num_many_bands: int = 0
+    ignored: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        # From Arrow and from JSON it comes as a list.
+        # From Arrow and from JSON they come as lists.
         object.__setattr__(self, "removes", tuple(self.removes))
+        object.__setattr__(self, "ignored", tuple((kind, num) for kind, num in self.ignored))
 
     def as_row(self) -> dict[str, Any]:
         """Return the head's columns and values."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from skytext.archive import ReadLimits, ReadOptions, Shard, list_members
+from skytext.archive import ReadLimits, ReadOptions, Shard, ShardCounts, list_members
 from skytext.errors import StoreFaultError
 from skytext.table.id_sums import ID_BYTES, NO_IDS, IdSum, hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable, RowBatch
@@ -68,6 +68,7 @@ class ShardPlan:
         num_gone_failed: failed rows of such.
         ids: of its rows.
         fault: why the store did not give its headers; empty where it did or was not asked.
+        ignored: what else its headers name, by kind; empty where they were not walked.
     """
 
     shard: Shard
@@ -80,6 +81,7 @@ class ShardPlan:
     num_gone_failed: int = 0
     ids: IdSum = NO_IDS
     fault: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_listed(self) -> int:
@@ -232,43 +234,54 @@ def plan_shards(
     """
     columns = ["image_id", "content_sha256"] if on_members is None else MANIFEST.names
 
-    def members_of(shard: Shard) -> pa.Table | str | None:
+    def members_of(shard: Shard) -> _Known:
         manifest = read_manifest(location, shard.archive, shard.path, columns)
         if manifest is not None and manifest.etag == shard.etag:
-            return manifest.members
-        return _walk(shard, options) if options.walk_headers else None
+            return _Known(manifest.members)
+        return _walk(shard, options) if options.walk_headers else _Known()
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(shards), _AHEAD):
             some = shards[start : start + _AHEAD]
-            for shard, members in zip(some, pool.map(members_of, some), strict=True):
-                yield _judge(shard, members, index.rows_of(shard), options, on_members)
+            for shard, known in zip(some, pool.map(members_of, some), strict=True):
+                yield _judge(shard, known, index.rows_of(shard), options, on_members)
 
 
-def _walk(shard: Shard, options: PlanOptions) -> pa.Table | str:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The members of a shard, None where they are not known; why; what else its headers name."""
+
+    members: pa.Table | None = None
+    fault: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+
+def _walk(shard: Shard, options: PlanOptions) -> _Known:
     """Return the members of a shard, or why the store did not give its headers."""
+    counts = ShardCounts()
     try:
         members = [
             {name: getattr(member, name, None) for name in _WALKED.names}
-            for member in list_members(shard, options.limits, options.reading)
+            for member in list_members(shard, options.limits, options.reading, counts)
         ]
     except StoreFaultError as error:
-        return str(error)
-    return pa.Table.from_pylist(members, schema=_WALKED)
+        return _Known(fault=str(error))
+    return _Known(pa.Table.from_pylist(members, schema=_WALKED), ignored=counts.ignored)
 
 
 def _judge(
     shard: Shard,
-    members: pa.Table | str | None,
+    known: _Known,
     rows: _Rows,
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
 ) -> ShardPlan:
     retryable = bool((~rows.is_ok & (rows.attempts < options.max_attempts)).any())
-    if members is None or isinstance(members, str):
+    members = known.members
+    if members is None:
         must_read = retryable if options.retry_failed else True
         has_rows = len(rows.ids) > 0
-        return ShardPlan(shard, False, has_rows, must_read, fault=members or "")
+        return ShardPlan(shard, False, has_rows, must_read, fault=known.fault)
     verdicts, place = _verdicts(members, rows)
     if on_members is not None:
         on_members(shard, members, verdicts)
@@ -288,6 +301,7 @@ def _judge(
         num_gone_ok=int((rows.is_ok & gone).sum()),
         num_gone_failed=int((~rows.is_ok & (gone | markers)).sum()),
         ids=id_sum(rows.ids),
+        ignored=known.ignored,
     )
 
 

@@ -12,6 +12,9 @@ from skytext.search.request import SearchRequest
 Vectors = dict[str, NDArray[np.float32]]
 """Unit vectors by the text that they are of."""
 
+TRIAL = "a river"
+"""What replicas search for, and embed, before they take requests: the first of all is slow."""
+
 
 class Query(NamedTuple):
     """A search on its way to a search replica.

@@ -107,6 +107,11 @@ def read_manifest(
     )
 
 
+def forget_manifest(location: TableLocation, archive: str, shard: str) -> None:
+    """Make the next run read a shard again: what was met in it is in doubt."""
+    StateStore(location).delete([_path(archive, shard)])
+
+
 def _has_unread(file: pq.ParquetFile) -> bool:
     """Whether images without content are in a manifest of skytext 0.1.
 

@@ -172,6 +172,7 @@ def unit_schema(samples: pa.Schema) -> pa.Schema:
             pa.field("num_skipped", pa.int64(), nullable=False),
             pa.field("removes", pa.list_(pa.string()), nullable=False),
             pa.field("fault", pa.string(), nullable=False),
+            pa.field("ignored", pa.map_(pa.string(), pa.int64()), nullable=False),
             pa.field("shard_bytes_read", pa.int64(), nullable=False),
             pa.field("num_many_bands", pa.int64(), nullable=False),
             pa.field("samples", pa.list_(pa.struct(list(samples))), nullable=False),

@@ -20,16 +20,29 @@ def to_bytes(content: bytes | str | dict[str, Any]) -> bytes:
     return content.encode() if isinstance(content, str) else content
 
 
-def make_tar(entries: Iterable[Entry], tar_format: int = tarfile.PAX_FORMAT) -> bytes:
-    """A tar of regular files, with its end-of-archive marker."""
+def make_tar(
+    entries: Iterable[Entry | tarfile.TarInfo], tar_format: int = tarfile.PAX_FORMAT
+) -> bytes:
+    """A tar of regular files, and of members without data, with its end-of-archive marker."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as tar:
-        for name, content in entries:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                tar.addfile(entry)
+                continue
+            name, content = entry
             data = to_bytes(content)
             header = tarfile.TarInfo(name)
             header.size = len(data)
             tar.addfile(header, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    """A link, or another member without data."""
+    header = tarfile.TarInfo(name)
+    header.type, header.linkname = kind, target
+    return header
 
 
 def write_shard(path: Path, entries: Iterable[Entry] | bytes) -> Shard:

@@ -15,13 +15,14 @@ from skytext.archive import (
     ReadLimits,
     Sample,
     Shard,
+    ShardCounts,
     discover,
     list_members,
     read_shard,
 )
 from skytext.archive.formats import tar as tar_module
 from skytext.errors import StoreFaultError
-from tests.archive.formats.tars import make_tar, write_shard
+from tests.archive.formats.tars import link, make_tar, write_shard
 
 
 def told(one: Member | Sample) -> tuple[Any, ...]:
@@ -102,6 +103,22 @@ BASE = make_tar(
     ],
     tarfile.PAX_FORMAT,
 )
+LINKS = make_tar(
+    [
+        link("before.jpg", "x/a.jpg"),
+        ("x/a.jpg", b"a" * 700),
+        link("hard.jpg", "x/a.jpg", tarfile.LNKTYPE),
+        link("x/lost.jpg", "nowhere.jpg"),
+        link("x/a.json", "../b.json"),
+        link("step", "before.jpg"),
+        link("steps.png", "step"),
+        ("b.jpg", b"b" * 5000),
+        (".h.jpg", b"h" * 100),
+        link("of_hidden.jpg", ".h.jpg"),
+        ("b.json", {"gsd": 1}),
+    ],
+    tarfile.GNU_FORMAT,
+)
 GNU = make_tar([("n" * 150 + ".jpg", b"a" * 600), ("b.jpg", b"b" * 513)], tarfile.GNU_FORMAT)
 
 damage = st.one_of(
@@ -119,6 +136,8 @@ damage = st.one_of(
                 b"00000000144\0",
                 b"77777777777\0",
                 b"S",
+                b"1",
+                b"2",
                 b"x",
                 b"g",
                 b"L",
@@ -167,7 +186,7 @@ def hurt(data: bytes, kind: str, place: int, what: bytes) -> bytes:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    base=st.sampled_from([BASE, GNU]),
+    base=st.sampled_from([BASE, GNU, LINKS]),
     damages=st.lists(damage, min_size=1, max_size=3),
     limit=st.sampled_from([600, 4000, 1 << 28]),
 )
@@ -181,8 +200,29 @@ def test_on_any_damaged_tar_walk_and_reader_agree(
 
 
 def test_cut_at_every_block_they_agree(tmp_path: Path) -> None:
-    for length in [*range(0, len(BASE), 512), *range(1, len(BASE), 977)]:
-        assert_same(loose(tmp_path / "s.tar", BASE[:length]))
+    for data in (BASE, LINKS):
+        for length in [*range(0, len(data), 512), *range(1, len(data), 977)]:
+            assert_same(loose(tmp_path / "s.tar", data[:length]))
+
+
+def test_links_are_listed_as_they_are_read(tmp_path: Path) -> None:
+    walked = assert_same(loose(tmp_path / "s.tar", LINKS))
+    places = {member.member: (member.byte_offset, member.byte_length) for member in walked}
+    assert places["before.jpg"] == places["hard.jpg"] == places["steps.png"] == places["x/a.jpg"]
+    assert places["of_hidden.jpg"][1] == 100
+    assert [member.member for member in walked if member.failure] == ["x/lost.jpg"]
+    # Room for four links: the others are not known.
+    walked = assert_same(loose(tmp_path / "s.tar", LINKS), ReadLimits(max_group_bytes=4 * 512))
+    assert sum(member.failure is not None for member in walked) == 3
+
+
+def test_the_walk_counts_what_is_ignored_as_the_reader_does(tmp_path: Path) -> None:
+    entries = [("a.jpg", b"a"), ("b.md", b""), (".c.jpg", b""), ("d/e.csv", b""), ("f.md", b"")]
+    shard = write_shard(tmp_path / "s.tar", make_tar([*entries, link("latest", "a.jpg")]))
+    read, walked = ShardCounts(), ShardCounts()
+    list(read_shard(shard, counts=read))
+    list(list_members(shard, counts=walked))
+    assert read.ignored == walked.ignored == {".md": 2, "hidden": 1, ".csv": 1, "link": 1}
 
 
 def test_a_sparse_member_is_listed_as_it_is_read(tmp_path: Path) -> None:

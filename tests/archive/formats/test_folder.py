@@ -3,14 +3,18 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from skytext.addresses.address_parser import Location
 from skytext.archive import (
     ChangedError,
+    Member,
     ReadLimits,
+    Sample,
     Shard,
     ShardCounts,
     discover,
@@ -20,6 +24,8 @@ from skytext.archive import (
     read_shard,
 )
 from skytext.archive.storage.files import stat_file
+from skytext.archive.storage.local import LocalStore
+from skytext.archive.storage.store import UnavailableError
 from skytext.errors import Reason, SourceError, StoreFaultError
 from tests.archive.formats.tars import make_tar
 from tests.archive.formats.test_by_format import assert_same
@@ -33,13 +39,26 @@ def write(root: Path, files: dict[str, bytes | dict[str, Any]]) -> list[Shard]:
     return discover([str(root)])
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, ending: str, error: OSError) -> None:
+    """Make the store not give the files whose names end so."""
+    original = LocalStore.read_range
+
+    def read_range(self: LocalStore, location: Location, *more: Any) -> bytes:
+        if location.path.endswith(ending):
+            raise error
+        return original(self, location, *more)
+
+    monkeypatch.setattr(LocalStore, "read_range", read_range)
+
+
 def paths(shards: list[Shard]) -> list[str]:
     return [shard.path for shard in shards]
 
 
 def test_every_folder_with_images_is_a_shard(tmp_path: Path) -> None:
     files = {"x.jpg": b"1", "n/y.PNG": b"2", "n/s.tar": make_tar([("a.jpg", b"3")]), "t/a.txt": b""}
-    shards = write(tmp_path / "aerial", {**files, "__MACOSX/z.jpg": b"", "n/._y.PNG": b""})
+    hidden = {"__MACOSX/z.jpg": b"", "__MACOSX/z.tar": b"", "n/._y.PNG": b"", ".h/a/z.jpg": b""}
+    shards = write(tmp_path / "aerial", {**files, **hidden})
     assert paths(shards) == ["./", "n/", "n/s.tar"]
     root, north, _ = shards
     assert root.uri == f"{(tmp_path / 'aerial').as_uri()}/"
@@ -64,6 +83,7 @@ def test_sidecars_belong_to_images_as_in_a_tar(tmp_path: Path) -> None:
         "b.jpg": b"4",
         "b.txt": b"a ship",
         "c.csv": b"",
+        ".d.jpg": b"5",
     }
     (shard,) = write(tmp_path, files)
     counts = ShardCounts()
@@ -73,7 +93,8 @@ def test_sidecars_belong_to_images_as_in_a_tar(tmp_path: Path) -> None:
     assert samples["a.nir.png"] == {"v": "own"}
     assert samples["a.rgb.png"] == {"v": "shared"}
     assert samples["b.jpg"] == {"txt": "a ship"}
-    assert counts == ShardCounts(num_ok=4, num_sidecars=3, num_ignored=1)
+    ignored = Counter({".csv": 1, "hidden": 1})
+    assert counts == ShardCounts(num_ok=4, num_sidecars=3, ignored=ignored)
 
 
 def test_adding_a_file_changes_the_folder_and_no_other_image(tmp_path: Path) -> None:
@@ -108,6 +129,61 @@ def test_a_file_that_vanishes_changes_or_is_too_large_costs_itself(tmp_path: Pat
     assert [s.member for s in failed] == ["link.jpg"]
     assert failed[0].failure is not None
     assert "leads nowhere" in failed[0].failure.detail
+
+
+def test_a_file_that_vanishes_and_comes_back_is_read_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was met is not what was listed, though the listing is the same before and after."""
+    (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
+    counts = ShardCounts()
+    with monkeypatch.context() as patch:
+        refuse(patch, "b.jpg", FileNotFoundError("it is gone"))
+        assert [sample.member for sample in read_shard(shard, counts=counts)] == ["a.jpg"]
+    assert discover([str(tmp_path)]) == [shard]
+    assert counts.etag != shard.etag
+
+
+def test_an_image_whose_sidecar_the_store_does_not_give_is_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shard,) = write(tmp_path, {"a.jpg": b"1", "a.json": {"gsd": 2}, "b.jpg": b"2"})
+    refuse(monkeypatch, "a.json", UnavailableError("no answer"))
+    one, two = read_shard(shard)
+    assert (one.member, one.data, one.failure, one.fault) == ("a.jpg", None, None, "no answer")
+    assert (two.data, two.fault) == (b"2", None)
+
+
+def test_a_sidecar_that_changes_or_vanishes_is_taken_as_it_is_now(tmp_path: Path) -> None:
+    files: dict[str, bytes | dict[str, Any]] = {"a.jpg": b"1", "b.jpg": b"2", "b.json": {"gsd": 2}}
+    (shard,) = write(tmp_path, files | {"b.txt": b"x", "c.jpg": b"3"})
+
+    def change(member: Member) -> bool:
+        (tmp_path / "b.json").write_bytes(b'{"gsd": 33}')
+        (tmp_path / "b.txt").unlink(missing_ok=True)
+        return False
+
+    _, b, _ = read_shard(shard, is_known=change)
+    assert (b.data, b.gsd, b.metadata, b.fault) == (b"2", 33.0, None, None)
+
+
+def test_a_file_that_vanishes_before_it_is_looked_at_is_no_failed_image(tmp_path: Path) -> None:
+    (shard,) = write(tmp_path, {f"{name}.jpg": b"1" for name in "abcd"})
+    samples = read_shard(shard)
+    assert next(samples).member == "a.jpg"
+    (tmp_path / "d.jpg").unlink()
+    assert [(s.member, s.failure) for s in samples] == [("b.jpg", None), ("c.jpg", None)]
+
+
+def test_files_that_are_known_say_nothing_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shard,) = write(tmp_path, {f"{i:03}.jpg": b"1" for i in range(100)})
+    refuse(monkeypatch, "", UnavailableError("no answer"))
+    met: list[Sample] = []
+    with pytest.raises(StoreFaultError, match="16 files in a row"):
+        met.extend(read_shard(shard, is_known=lambda m: int(m.member[:3]) % 2 == 0))
+    assert len(met) == 32
 
 
 def test_a_folder_that_vanished_is_unread(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from skytext.archive import Shard
 from skytext.run.proof.compare_rows import Proof, Question, ShardMet, _prove, prove
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.manifest import MANIFEST, Manifest, write_manifest
+from skytext.table.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from tests.table.rows import (
     failed_row,
     good_row,
@@ -95,6 +95,8 @@ def test_a_manifest_that_does_not_agree_is_no_proof(
     version = make_table(where, good_rows(0, 3)).version
     keep(where, NAMES, **manifest)
     assert check(where, version, met).wrong == [f"a.tar: {words}"]
+    # The next run does not believe it either.
+    assert read_manifest(where, "aerial", "a.tar") is None
 
 
 def test_a_damaged_shard_or_a_changed_folder_need_not_be_read_whole(where: TableLocation) -> None:

@@ -57,6 +57,8 @@ def test_an_image_that_no_manifest_names_is_found(
         "b.tar: its headers name 3 images, its manifest 0",  # one stands for the damaged rest
         "folder/: its headers name 3 images, its manifest 0",
     ]
+    # The next run reads them again.
+    assert [read_manifest(where, shard.archive, shard.path) for shard in shards] == [None] * 3
 
 
 def test_a_shard_without_a_manifest_is_found(where: TableLocation) -> None:

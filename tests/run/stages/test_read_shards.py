@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.manifest import read_manifest
 from skytext.table.schema import SAMPLE
-from tests.archive.formats.tars import write_shard
+from tests.archive.formats.tars import link, make_tar, write_shard
 from tests.archives import (
     bad_shards,
     cut_tar,
@@ -180,6 +181,23 @@ def test_a_member_that_is_too_large_fails_alone(tmp_path: Path) -> None:
 def test_a_shard_without_images_reports_nothing_listed(tmp_path: Path) -> None:
     ((head, rows),) = read(write_shard(tmp_path / "a.tar", [("notes.md", b"hello")]))
     assert (head.num_listed, head.num_skipped, rows) == (0, 0, [])
+
+
+def test_the_last_unit_says_what_was_ignored(tmp_path: Path) -> None:
+    entries = [*images(0, 3), ("notes.md", "x"), (".hidden.jpg", b"x"), ("alone.json", "{}")]
+    units = read(write_shard(tmp_path / "a.tar", entries), unit_images=2)
+    assert [dict(head.ignored) for head, _ in units] == [{}, {".md": 1, "hidden": 1, "sidecar": 1}]
+
+
+def test_a_link_to_an_image_is_a_row_and_any_other_a_failed_one(tmp_path: Path) -> None:
+    (name, data) = images(0, 1)[0]
+    links = [link("twin.jpg", name), link("lost.jpg", "/elsewhere.jpg")]
+    shard = write_shard(tmp_path / "a.tar", make_tar([*links, (name, data)]))
+    rows = rows_by_member(read(shard))
+    assert (rows["twin.jpg"]["data"], rows["twin.jpg"]["failure"]) == (data, None)
+    for column in ("content_sha256", "byte_offset", "byte_length"):
+        assert rows["twin.jpg"][column] == rows[name][column]
+    assert rows["lost.jpg"]["failure"]["reason"] == "link_without_target"
 
 
 def test_a_batch_may_hold_several_shards(tmp_path: Path) -> None:
@@ -379,7 +397,8 @@ def breaking_off(monkeypatch: pytest.MonkeyPatch, at_byte: int) -> None:
 def test_a_shard_that_breaks_off_is_unread(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 6))
+    pairs = [[image, (f"{image[0][:4]}.txt", "")] for image in images(0, 6)]
+    shard = write_shard(tmp_path / "aerial" / "a.tar", itertools.chain.from_iterable(pairs))
     whole = read(shard, table=where, unit_images=2)
     (path,) = Path(where.uri, "state", "manifest").rglob("*.parquet")
     path.unlink()
@@ -429,7 +448,10 @@ def test_a_file_of_a_folder_that_is_not_given_leaves_the_folder_unread(
         [],
     ]
     assert [head.unit_id for head, _ in units] == [head.unit_id for head, _ in whole]
-    assert "0002.jpg was not read: no answer" in units[-1][0].fault
+    *before, last = [head.fault for head, _ in units]
+    # Once: each fault counts as a shard that the store did not give.
+    assert before == ["", "", ""]
+    assert "0002.jpg was not read: no answer" in last
 
 
 def test_what_was_never_read_is_described_once_its_bytes_come(

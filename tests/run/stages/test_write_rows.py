@@ -55,7 +55,7 @@ def kept_rows(where: TableLocation) -> list[dict[str, Any]]:
     [
         UnitRecord(HEAD, None),
         UnitRecord(
-            UnitHead("u", "ü", "it's.tar", 3, 1, 99, removes=("a" * 32,)),
+            UnitHead("u", "ü", "it's.tar", 3, 1, 99, removes=("a" * 32,), ignored=((".md", 3),)),
             2,
             num_ok=1,
             num_failed=1,

@@ -76,7 +76,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 class Deployed:
     """A deployed application and its keys."""
 
-    def __init__(self, table: Path, port: int) -> None:
+    def __init__(self, table: Path | str, port: int) -> None:
         self.location = TableLocation.parse(str(table))
         store = KeyStore(self.location)
         self.url = f"http://127.0.0.1:{port}"

@@ -80,7 +80,8 @@ def list_members(
         shard: the shard, as :func:`skytext.archive.discover` found it.
         limits: as for `read_shard`; they decide which members are too large.
         options: as for `read_shard`.
-        counts: its ``etag`` is set, where given.
+        counts: its ``etag`` is set, where given, and what is ignored is counted, but for the
+            sidecars that no image takes.
 
     Raises:
         StoreFaultError: the store did not give all of the shard.
@@ -97,7 +98,7 @@ def list_members(
     elif shard.path.lower().endswith(".parquet"):
         members = list_parquet(shard, options)
     else:
-        members = list_tar(shard, limits, options)
+        members = list_tar(shard, limits, options, counts)
     with _store_faults(shard):
         yield from members
 

@@ -3,8 +3,9 @@
 INPUT: a :class:`Shard` whose path ends with a slash. OUTPUT: a :class:`Sample` for every image
 file in the folder, sorted by name.
 FAN-OUT: one folder, as many samples as it has images.
-ON ERROR: a file that the store does not give is a sample with a ``fault``; after many of them in a
-row the folder is given up. A listing that breaks off makes reading raise.
+ON ERROR: an image that the store does not give, or whose sidecar it does not give, is a sample with
+a ``fault``; after many of them in a row the folder is given up. A listing that breaks off makes
+reading raise.
 
 Sidecars belong to images as in a tar: the ``.json`` and ``.txt`` whose name equals the image's up
 to the last suffix, else the one named by the part before the first dot. There is no order to
@@ -20,6 +21,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from skytext.archive.ignored import HIDDEN, kind_of_file
 from skytext.archive.shards import (
     Member,
     Metadata,
@@ -34,7 +36,7 @@ from skytext.archive.sidecar import parse_sidecar
 from skytext.archive.storage.files import list_folder, read_range, stat_file
 from skytext.archive.storage.prefetch import prefetch
 from skytext.archive.storage.store import ChangedError, StoredFile
-from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
+from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 from skytext.errors import Reason, SampleError, Stage
 
 _NUM_THREADS = 16
@@ -95,7 +97,8 @@ def read_folder(
         is_known: whether an image's bytes are not needed.
 
     Raises:
-        OSError: the folder cannot be listed to its end, or too many files in a row not be read.
+        OSError: the folder cannot be listed to its end, or too many files in a row not be read,
+            those that are known left aside.
     """
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
@@ -110,14 +113,21 @@ def read_folder(
             max_bytes=_AHEAD_BYTES,
         )
         samples = (sample for _, sample in ahead)
-    num_in_a_row = 0
+    num_gone = num_in_a_row = 0
     for sample in samples:
         if sample is None:
-            continue  # the file is gone: it is no part of the folder any more
+            num_gone += 1  # it is no part of the folder any more
+            continue
         yield sample
-        num_in_a_row = num_in_a_row + 1 if sample.fault else 0
+        if sample.fault:
+            num_in_a_row += 1
+        elif sample.data is not None:
+            num_in_a_row = 0
         if num_in_a_row == _MAX_FAULTS_IN_A_ROW:
             raise OSError(f"{num_in_a_row} files in a row: {sample.fault}")
+    if num_gone:
+        # A file may come back as it was: what the listing named is not what was met.
+        counts.etag = ""
 
 
 def list_folder_images(
@@ -160,8 +170,11 @@ def _groups(
     key = ""
     group: dict[str, StoredFile] = {}
     for name, stored in list_folder(shard.uri, retry_s=options.retry_s):
+        if is_hidden(name):
+            counts.ignore(HIDDEN)
+            continue
         if _suffix(name) not in IMAGE_SUFFIXES | SIDECAR_SUFFIXES:
-            counts.num_ignored += 1
+            counts.ignore(kind_of_file(name))
             continue
         if name.partition(".")[0] != key:
             yield group
@@ -230,17 +243,18 @@ class _FileReader:
             why = f"{member.member} is a link that leads nowhere"
             failure = SampleError(Stage.READ, Reason.SHARD_UNREADABLE, why)
             return member.sample(self.shard, Metadata(), None, failure)
-        if member.failure is not None:
-            return member.sample(self.shard, self._said(file), None)
         try:
-            data = self._content(file.stored)
+            data = None if member.failure is not None else self._content(file.stored)
         except ChangedError:
             return self._changed(file)
         except FileNotFoundError:
             return None
         except OSError as err:
             return member.sample(self.shard, Metadata(), None, fault=str(err))
-        return member.sample(self.shard, self._said(file), data)
+        try:
+            return member.sample(self.shard, self._said(file), data)
+        except OSError as err:
+            return member.sample(self.shard, Metadata(), None, fault=str(err))
 
     def _changed(self, file: _File) -> Sample | None:
         """Read a file that was replaced after it was listed, as it is now."""
@@ -254,19 +268,34 @@ class _FileReader:
         return self(_File(member, stored, file.sidecars))
 
     def _said(self, file: _File) -> Metadata:
+        """Return what the sidecars say that are there.
+
+        Raises:
+            OSError: the store did not give one of them.
+        """
         contents: dict[str, bytes] = {}
         errors = []
         for suffix, stored in file.sidecars.items():
-            if stored.size_bytes > self.limits.max_sidecar_bytes:
-                errors.append(f"{stored.uri} is larger than {self.limits.max_sidecar_bytes} bytes")
-                continue
             try:
-                contents[suffix] = self._content(stored)
-            except OSError as err:
-                errors.append(f"{stored.uri} cannot be read: {err}")
+                content = self._sidecar(stored)
+            except FileNotFoundError:
+                continue
+            if isinstance(content, str):
+                errors.append(content)
+            else:
+                contents[suffix] = content
         if not contents and not errors:
             return Metadata()
         return parse_sidecar(contents.get("json"), contents.get("txt"), errors=tuple(errors))
+
+    def _sidecar(self, stored: StoredFile) -> bytes | str:
+        """Return the content of a sidecar as it is now, or why it is not read."""
+        if stored.size_bytes > self.limits.max_sidecar_bytes:
+            return f"{stored.uri} is larger than {self.limits.max_sidecar_bytes} bytes"
+        try:
+            return self._content(stored)
+        except ChangedError:
+            return self._sidecar(stat_file(stored.uri, retry_s=self.options.retry_s))
 
     def _content(self, stored: StoredFile) -> bytes:
         retry_s = self.options.retry_s

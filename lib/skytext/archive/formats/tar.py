@@ -11,6 +11,12 @@ together. Every image of a key is a sample of its own. An image takes the ``.jso
 beside it whose name equals its own up to the last suffix (``a.rgb.json`` for ``a.rgb.png``), else
 the one named by the key alone (``a.json``).
 
+An image with no sidecar beside it makes the reader walk over the headers of the whole tar, once
+(:mod:`skytext.archive.formats.tar_index`). From then on sidecars are found wherever they are; one
+that is beside its image goes before another of its name.
+
+A link whose name is an image's is an image: its bytes are those of the member that it leads to.
+
 Nothing is extracted, so a name is only a string, whatever path it spells.
 """
 
@@ -18,12 +24,31 @@ from __future__ import annotations
 
 import contextlib
 import tarfile
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 
+import numpy as np
+
+from skytext.archive.formats.tar_index import (
+    MEMBER_OVERHEAD_BYTES,
+    Place,
+    Sidecar,
+    TarIndex,
+    too_large,
+)
+from skytext.archive.formats.tar_names import (
+    Kind,
+    ignored_as,
+    is_link,
+    key_of,
+    kind_of,
+    stem_of,
+    suffix_of,
+)
 from skytext.archive.formats.tar_stream import Forward, Jumping, Tarball
+from skytext.archive.ignored import SIDECAR
 from skytext.archive.shards import (
     Member,
     Metadata,
@@ -37,11 +62,9 @@ from skytext.archive.shards import (
 from skytext.archive.sidecar import parse_sidecar
 from skytext.archive.storage.files import open_ranged
 from skytext.archive.storage.ranged_file import JUMPING, STREAMING, RangedFile, Window
-from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES
+from skytext.archive.suffixes import SIDECAR_SUFFIXES
 from skytext.archive.unreadable import ShardEndError, failed_shard
 from skytext.errors import Reason, SampleError, Stage
-
-_MEMBER_OVERHEAD_BYTES = 512  # about what Python needs to remember a member of no bytes
 
 
 def read_tar(
@@ -49,7 +72,8 @@ def read_tar(
 ) -> Iterator[Sample]:
     """Yield the images of a tar shard; never raises for what the shard holds.
 
-    At most ``limits.max_group_bytes`` plus one member are held at any time.
+    At most ``limits.max_group_bytes`` plus one member are held at any time, and as much again
+    where the headers were walked.
 
     Args:
         shard: the shard, as :func:`skytext.archive.discover` found it.
@@ -61,34 +85,42 @@ def read_tar(
         OSError: the store did not give all of it. Images whose sidecars may be missing are left
             out.
     """
-    yield from _Reader(shard, limits, options, counts).samples()
+    with contextlib.closing(_index(shard, limits, options)) as index:
+        yield from _Reader(shard, limits, options, counts, index).samples()
 
 
-def list_tar(shard: Shard, limits: ReadLimits, options: ReadOptions) -> Iterator[Member]:
+def list_tar(
+    shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
+) -> Iterator[Member]:
     """Yield what `read_tar` would, without the images: their bytes are jumped over.
 
     The ids, their order and their number are those of `read_tar` on the same bytes, on a damaged
-    tar too. Only headers are held.
+    tar too. Only headers are held. What is ignored is counted, but for sidecars.
 
     Raises:
         OSError: the store did not give all of it.
     """
     occurrences: dict[str, int] = defaultdict(int)
     end: ShardEndError | None = None
-    try:
-        with contextlib.closing(_open(shard, options, JUMPING)) as file:
-            tarball = Tarball(Jumping(file))
+    with (
+        contextlib.closing(_open(shard, options, JUMPING)) as file,
+        contextlib.closing(_index(shard, limits, options)) as index,
+    ):
+        tarball = Tarball(Jumping(file))
+        try:
             for header in tarball.headers():
-                kind = _kind(header)
-                if kind is _Kind.IMAGE:
-                    image = _Image.of(header, occurrences)
-                    if header.size <= limits.max_member_bytes:
+                kind = kind_of(header)
+                if kind is Kind.IMAGE:
+                    image = _Image.of(header, occurrences, limits, index)
+                    if header.size <= limits.max_member_bytes and not is_link(header):
                         tarball.skip(header)
-                    yield _member(shard, limits, image)
-                elif kind is _Kind.SIDECAR and header.size <= limits.max_sidecar_bytes:
+                    yield _member(shard, image)
+                elif kind is Kind.IGNORED:
+                    counts.ignore(ignored_as(header))
+                elif header.size <= limits.max_sidecar_bytes and not is_link(header):
                     tarball.skip(header)
-    except ShardEndError as err:
-        end = err
+        except ShardEndError as err:
+            end = err
     if end is not None:
         yield Member.of(failed_shard(shard, end))
 
@@ -103,28 +135,8 @@ def _open(shard: Shard, options: ReadOptions, window: Window) -> RangedFile:
     )
 
 
-class _Kind(Enum):
-    """What a member of a tar is."""
-
-    IMAGE = 1
-    SIDECAR = 2
-    IGNORED = 3
-    SKIPPED = 4
-
-
-def _kind(header: tarfile.TarInfo) -> _Kind:
-    folder, _, base = header.name.rpartition("/")
-    if not header.isreg() or base.startswith("._") or "__MACOSX" in folder.split("/"):
-        return _Kind.SKIPPED
-    suffix = base.rpartition(".")[2].lower()
-    if suffix in IMAGE_SUFFIXES:
-        return _Kind.IMAGE
-    return _Kind.SIDECAR if suffix in SIDECAR_SUFFIXES else _Kind.IGNORED
-
-
-def _stem(name: str) -> str:
-    folder, slash, base = name.rpartition("/")
-    return folder + slash + base.rpartition(".")[0]
+def _index(shard: Shard, limits: ReadLimits, options: ReadOptions) -> TarIndex:
+    return TarIndex(lambda: _open(shard, options, JUMPING), limits)
 
 
 @dataclass
@@ -135,35 +147,57 @@ class _Image:
     occurrence: int
     offset: int | None
     length: int
+    failure: SampleError | None
     data: bytes | None = None
 
     @classmethod
-    def of(cls, header: tarfile.TarInfo, occurrences: dict[str, int]) -> _Image:
-        """Read a header, and count it among those of its name."""
-        occurrence = occurrences[header.name]
-        occurrences[header.name] += 1
-        # A sparse member is not stored in one piece.
-        offset = None if header.issparse() else header.offset_data
-        return cls(header.name, occurrence, offset, header.size)
+    def of(
+        cls,
+        header: tarfile.TarInfo,
+        occurrences: dict[str, int],
+        limits: ReadLimits,
+        index: TarIndex,
+    ) -> _Image:
+        """Read a header, and count it among those of its name.
 
-    @property
-    def stem(self) -> str:
-        """The name up to its last suffix."""
-        return _stem(self.name)
+        Raises:
+            OSError: it is a link, and the store did not give the headers.
+        """
+        name, occurrence = header.name, occurrences[header.name]
+        occurrences[name] += 1
+        offset: int | None = header.offset_data
+        length = header.size
+        if is_link(header):
+            place = index.target(header)
+            if place is None:
+                return cls(name, occurrence, None, 0, _link_failure(header))
+            offset, length = place
+        elif header.issparse():
+            offset = None  # it is not stored in one piece
+        failure = _size_failure(name, length, limits)
+        return cls(name, occurrence, offset, length, failure)
 
-    def failure(self, limits: ReadLimits) -> SampleError | None:
-        """Say why the image is not read; None where it is."""
-        if self.length <= limits.max_member_bytes:
-            return None
-        return SampleError(
-            Stage.READ,
-            Reason.MEMBER_TOO_LARGE,
-            f"{self.name} has {self.length} bytes, more than the limit of "
-            f"{limits.max_member_bytes}",
-        )
+
+def _link_failure(header: tarfile.TarInfo) -> SampleError:
+    return SampleError(
+        Stage.READ,
+        Reason.LINK_WITHOUT_TARGET,
+        f"{header.name} is a link to {header.linkname}, and the tar holds no such file in one "
+        "piece: pack the files that links lead to (tar --dereference)",
+    )
 
 
-def _member(shard: Shard, limits: ReadLimits, image: _Image) -> Member:
+def _size_failure(name: str, length: int, limits: ReadLimits) -> SampleError | None:
+    if length <= limits.max_member_bytes:
+        return None
+    return SampleError(
+        Stage.READ,
+        Reason.MEMBER_TOO_LARGE,
+        f"{name} has {length} bytes, more than the limit of {limits.max_member_bytes}",
+    )
+
+
+def _member(shard: Shard, image: _Image) -> Member:
     return Member(
         image_id=image_id(shard.archive, shard.path, image.name, image.occurrence),
         member=image.name,
@@ -171,7 +205,7 @@ def _member(shard: Shard, limits: ReadLimits, image: _Image) -> Member:
         etag=shard.etag,
         byte_offset=image.offset,
         byte_length=None if image.offset is None else image.length,
-        failure=image.failure(limits),
+        failure=image.failure,
     )
 
 
@@ -182,8 +216,7 @@ class _Group:
     key: str | None = None
     images: list[_Image] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
-    sidecars: dict[tuple[str, str], bytes | str] = field(default_factory=dict)
-    used: set[tuple[str, str]] = field(default_factory=set)
+    sidecars: dict[tuple[str, str], Sidecar] = field(default_factory=dict)
     num_bytes: int = 0
 
 
@@ -191,14 +224,23 @@ class _Reader:
     """Reads one shard once."""
 
     def __init__(
-        self, shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
+        self,
+        shard: Shard,
+        limits: ReadLimits,
+        options: ReadOptions,
+        counts: ShardCounts,
+        index: TarIndex,
     ) -> None:
         self._shard = shard
         self._limits = limits
         self._options = options
         self._counts = counts
+        self._index = index
         self._occurrences: dict[str, int] = defaultdict(int)
         self._group = _Group()
+        self._num_sidecars = 0
+        # Where the sidecars that an image took are in the tar; of one that several took, each time.
+        self._taken = array("Q")
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples of the shard, a failed one last where its rest is unreadable."""
@@ -213,51 +255,54 @@ class _Reader:
                 end = err
         self._counts.num_bytes = stream.tell()
         yield from self._flush()
+        self._counts.num_sidecars = len(np.unique(self._taken))
+        self._counts.ignore(SIDECAR, self._num_sidecars - self._counts.num_sidecars)
         if end is not None:
             yield failed_shard(self._shard, end)
 
     def _take(self, tarball: Tarball, header: tarfile.TarInfo) -> Iterator[Sample]:
         """Add a member to its group, which goes on when another key begins."""
-        kind = _kind(header)
-        if kind is _Kind.SKIPPED:
-            self._counts.num_skipped += 1
+        kind = kind_of(header)
+        if kind is Kind.IGNORED:
+            self._counts.ignore(ignored_as(header))
             return
-        name = header.name
-        base = name.rpartition("/")[2]
-        key = name[: len(name) - len(base)] + base.partition(".")[0]
+        name, key = header.name, key_of(header.name)
         if key != self._group.key or name in self._group.names:
             # A name that comes again begins another sample of the same key.
             yield from self._flush()
             self._group.key = key
-        if kind is _Kind.IMAGE:
+        if kind is Kind.IMAGE:
             yield from self._take_image(tarball, header)
-        elif kind is _Kind.SIDECAR:
-            yield from self._take_sidecar(tarball, header)
         else:
-            self._counts.num_ignored += 1
+            yield from self._take_sidecar(tarball, header)
+        self._group.names.add(name)
 
     def _take_image(self, tarball: Tarball, header: tarfile.TarInfo) -> Iterator[Sample]:
-        image = _Image.of(header, self._occurrences)
-        if header.size <= self._limits.max_member_bytes:
-            yield from self._make_room(header.size)
-            image.data = tarball.data(header)
+        image = _Image.of(header, self._occurrences, self._limits, self._index)
+        if image.failure is None:
+            yield from self._make_room(image.length)
+            if is_link(header) and image.offset is not None:
+                image.data = self._index.read(Place(image.offset, image.length))
+            else:
+                image.data = tarball.data(header)
         self._group.images.append(image)
-        self._group.names.add(header.name)
 
     def _take_sidecar(self, tarball: Tarball, header: tarfile.TarInfo) -> Iterator[Sample]:
         content: bytes | str
-        if header.size > self._limits.max_sidecar_bytes:
-            content = f"{header.name} is larger than {self._limits.max_sidecar_bytes} bytes"
+        if is_link(header):
+            content = self._index.linked_sidecar(header)
+        elif header.size > self._limits.max_sidecar_bytes:
+            content = too_large(header.name, self._limits)
         else:
-            yield from self._make_room(header.size)
             content = tarball.data(header)
-        suffix = header.name.rpartition(".")[2].lower()
-        self._group.sidecars[_stem(header.name), suffix] = content
-        self._group.names.add(header.name)
+        yield from self._make_room(len(content))
+        place = (stem_of(header.name), suffix_of(header.name))
+        self._group.sidecars[place] = Sidecar(header.offset_data, content)
+        self._num_sidecars += 1
 
     def _make_room(self, num_bytes: int) -> Iterator[Sample]:
         """Let the images that wait go on where the group would become too large."""
-        num_bytes += _MEMBER_OVERHEAD_BYTES
+        num_bytes += MEMBER_OVERHEAD_BYTES
         if self._group.num_bytes + num_bytes > self._limits.max_group_bytes:
             yield from self._flush(key_goes_on=True)
         self._group.num_bytes += num_bytes
@@ -266,48 +311,42 @@ class _Reader:
         """Yield the images that wait; keep the sidecars that later ones of the key may need."""
         group = self._group
         for image in group.images:
-            yield self._sample(image, self._metadata(image))
+            member = _member(self._shard, image)
+            yield member.sample(self._shard, self._metadata(image), image.data)
+        kept: dict[tuple[str, str], Sidecar] = {}
+        num_bytes = 0
         if key_goes_on:
-            done = {image.stem for image in group.images}
+            done = {stem_of(image.name) for image in group.images}
             kept = {
-                place: content
-                for place, content in group.sidecars.items()
+                place: sidecar
+                for place, sidecar in group.sidecars.items()
                 if place[0] == group.key or place[0] not in done
             }
-            num_bytes = sum(_MEMBER_OVERHEAD_BYTES + len(content) for content in kept.values())
+            num_bytes = sum(MEMBER_OVERHEAD_BYTES + len(s.content) for s in kept.values())
             if num_bytes > self._limits.max_group_bytes // 2:
                 # Sidecars without an image, too many to wait for one any longer.
                 kept, num_bytes = {}, 0
-        else:
-            kept, num_bytes = {}, 0
-        gone = group.sidecars.keys() - kept.keys()
-        self._counts.num_sidecars += len(gone & group.used)
-        self._counts.num_ignored += len(gone - group.used)
-        self._group = _Group(
-            key=group.key,
-            sidecars=kept,
-            used=group.used & kept.keys(),
-            num_bytes=num_bytes,
-        )
+        self._group = _Group(key=group.key, sidecars=kept, num_bytes=num_bytes)
 
     def _metadata(self, image: _Image) -> Metadata:
+        sidecars = {suffix: self._beside(image, suffix) for suffix in sorted(SIDECAR_SUFFIXES)}
+        if self._index.is_made or not any(sidecars.values()):
+            for suffix, beside in sidecars.items():
+                sidecars[suffix] = beside or self._index.sidecar(image.name, suffix)
         found: dict[str, bytes] = {}
         errors = []
-        for suffix in sorted(SIDECAR_SUFFIXES):
-            places = ((image.stem, suffix), (self._group.key or "", suffix))
-            place = next((place for place in places if place in self._group.sidecars), None)
-            if place is None:
+        for suffix, sidecar in sidecars.items():
+            if sidecar is None:
                 continue
-            self._group.used.add(place)
-            content = self._group.sidecars[place]
-            if isinstance(content, str):
-                errors.append(content)
+            self._taken.append(sidecar.offset)
+            if isinstance(sidecar.content, str):
+                errors.append(sidecar.content)
             else:
-                found[suffix] = content
+                found[suffix] = sidecar.content
         if not found and not errors:
             return Metadata()
         return parse_sidecar(found.get("json"), found.get("txt"), errors=tuple(errors))
 
-    def _sample(self, image: _Image, said: Metadata) -> Sample:
-        member = _member(self._shard, self._limits, image)
-        return member.sample(self._shard, said, image.data)
+    def _beside(self, image: _Image, suffix: str) -> Sidecar | None:
+        own, shared = (stem_of(image.name), suffix), (key_of(image.name), suffix)
+        return self._group.sidecars.get(own) or self._group.sidecars.get(shared)

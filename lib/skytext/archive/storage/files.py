@@ -14,6 +14,7 @@ from skytext.archive.storage.local import LocalStore
 from skytext.archive.storage.ranged_file import JUMPING, RangedFile, Window
 from skytext.archive.storage.s3 import S3Store
 from skytext.archive.storage.store import DEFAULT_RETRY_S, Found, Kind, Store, StoredFile
+from skytext.archive.suffixes import is_hidden
 from skytext.errors import SourceError
 
 _NUM_EXAMPLES = 3
@@ -50,17 +51,19 @@ class Listing:
         prefix = self.root.prefix
         for item in self._found.paths:
             path, file = (item, None) if isinstance(item, str) else item
-            if path.endswith("/") or path.rpartition("/")[2].startswith("."):
-                continue
             relative = path[len(prefix) :]
+            if path.endswith("/") or is_hidden(relative):
+                continue
             if path.lower().endswith(self._suffixes):
-                yield relative, file or self._look(path)
+                file = file or self._look(path)
+                if file is not None:
+                    yield relative, file
             else:
                 self.num_others += 1
                 if len(self.others) < _NUM_EXAMPLES:
                     self.others.append(relative)
 
-    def _look(self, path: str) -> StoredFile:
+    def _look(self, path: str) -> StoredFile | None:
         try:
             return self._store.look(path)
         except OSError as err:
@@ -72,7 +75,7 @@ def list_files(
 ) -> Listing:
     """List the files of a folder (with sub-folders), a wildcard pattern, or one single file.
 
-    ``*`` and ``?`` stay within one folder level. Names that begin with a dot are left out.
+    ``*`` and ``?`` stay within one folder level. Hidden files are left out.
 
     Args:
         source: a local path, ``file://``, ``s3://`` or ``gs://`` address.
@@ -91,16 +94,16 @@ def list_files(
 def list_folder(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> Iterator[tuple[str, StoredFile]]:
     """Yield the files directly in a folder: their names, sorted by code point, and the files.
 
-    Names that begin with a dot are left out.
-
     Raises:
         OSError: missing, refused or unavailable.
     """
     location = parse_location(uri)
     store = _store(location, retry_s)
     for name, file in store.folder(location):
-        if name and not name.startswith("."):
-            yield name, file or store.look(f"{location.prefix}{name}")
+        if name:
+            file = file or store.look(f"{location.prefix}{name}")
+            if file is not None:
+                yield name, file
 
 
 def open_ranged(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import glob
 import io
 import os
 from collections.abc import Iterator
 from typing import NoReturn
 
 from skytext.addresses.address_parser import Location
-from skytext.archive.storage.patterns import is_pattern, pattern_root
+from skytext.archive.storage.patterns import is_pattern, pattern_regex, pattern_root
 from skytext.archive.storage.ranged_file import RangedFile, Window
 from skytext.archive.storage.store import Found, StoredFile, changed_error, vanished_error
 from skytext.errors import SourceError
@@ -30,21 +29,21 @@ class LocalStore:
         if os.path.isdir(path):
             return Found("folder", location, _walk(path))
         if is_pattern(path):
-            # Brackets are ordinary characters here, as they are in the pattern of an S3 source.
-            names = glob.iglob(path.replace("[", "[[]"))
-            files = (name for name in names if not os.path.isdir(name))
-            return Found("glob", pattern_root(location), files)
+            root = pattern_root(location)
+            return Found("glob", root, _matching(root.path, path[len(root.prefix) :]))
         raise SourceError(f"{source!r} does not exist ({path}): check the path")
 
-    def look(self, path: str) -> StoredFile:
-        """Return the size and etag of a file that a listing named."""
+    def look(self, path: str) -> StoredFile | None:
+        """Return the size and etag of a file that a listing named; None where it is gone."""
         uri = Location("file", "", path).uri
         try:
             return StoredFile(uri, *_size_and_etag(os.stat(path)))
         except OSError as err:
-            if err.errno in _DANGLING:
+            if err.errno in _DANGLING and os.path.islink(path):
                 # It is listed, so that reading it becomes a failed row.
                 return StoredFile(uri, 0, "")
+            if isinstance(err, FileNotFoundError):
+                return None
             raise
 
     def stat(self, location: Location) -> StoredFile:
@@ -123,6 +122,28 @@ def _walk(root: str) -> Iterator[str]:
             yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
     except OSError as err:
         raise SourceError(f"cannot list {err.filename or root}: {err.strerror or err}") from err
+
+
+def _matching(folder: str, pattern: str) -> Iterator[str]:
+    """Yield the files of a pattern relative to a folder.
+
+    `glob` leaves out, without a word, a folder that it cannot list.
+    """
+    part, slash, rest = pattern.partition("/")
+    matches = pattern_regex(part).fullmatch
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry.name, _is_folder(entry)) for entry in entries if matches(entry.name)]
+    except OSError as err:
+        if err.errno in _DANGLING:
+            return
+        raise SourceError(f"cannot list {folder}: {err.strerror or err}") from err
+    for name, is_folder in sorted(found):
+        path = os.path.join(folder, name)
+        if slash and name.startswith(".") == part.startswith("."):
+            yield from _matching(path, rest)
+        elif not slash and not is_folder:
+            yield path
 
 
 def _raise(err: OSError) -> NoReturn:

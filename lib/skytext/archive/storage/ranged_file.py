@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 NEAR_BYTES = 64 << 10
@@ -23,15 +24,18 @@ class Window:
     Attributes:
         first_bytes: after a jump.
         max_bytes: the most that is fetched beyond what was asked for.
+        reads_ahead: fetch the next range while this one is worked through. A store answers each
+            request after 10 to 50 ms, however much is asked for.
     """
 
     first_bytes: int
     max_bytes: int
+    reads_ahead: bool = False
 
 
 JUMPING = Window(4 << 10, 4 << 20)
 """For a file that is looked into here and there: a header with its extension, of any format."""
-STREAMING = Window(1 << 20, 8 << 20)
+STREAMING = Window(1 << 20, 8 << 20, reads_ahead=True)
 """For a file that is read from its beginning to its end."""
 
 
@@ -70,6 +74,10 @@ class RangedFile(io.RawIOBase):
         self._buffer = b""
         self._limits = window
         self._window = window.first_bytes
+        self._ahead: tuple[int, Future[bytes]] | None = None
+        # A file below must not be closed while a thread reads it.
+        reads_ahead = window.reads_ahead and on_close is None
+        self._pool = ThreadPoolExecutor(1, "read-ahead") if reads_ahead else None
         self.fault: Exception | None = None
         self.num_fetched_bytes = 0
 
@@ -121,6 +129,8 @@ class RangedFile(io.RawIOBase):
         """Let the buffer and the file below go."""
         if not self.closed:
             self._buffer = b""
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
             super().close()
             if self._on_close is not None:
                 self._on_close()
@@ -139,9 +149,25 @@ class RangedFile(io.RawIOBase):
         offset = self._position + len(kept)
         length = min(max(self._window, size - len(kept)), self._size - offset)
         try:
-            data = self._fetch(offset, length)
+            data = self._take_ahead(offset) or self._fetch(offset, length)
+            missing = size - len(kept) - len(data)
+            if missing > 0:
+                data += self._fetch(offset + len(data), missing)
         except Exception as err:
             self.fault = err
             raise
         self.num_fetched_bytes += len(data)
         self._start, self._buffer = self._position, kept + data
+        self._read_ahead(offset + len(data))
+
+    def _take_ahead(self, offset: int) -> bytes | None:
+        """Return what was fetched ahead, where it begins here."""
+        if self._ahead is None:
+            return None
+        (start, future), self._ahead = self._ahead, None
+        return future.result() if start == offset else None
+
+    def _read_ahead(self, offset: int) -> None:
+        length = min(self._window * 2, self._limits.max_bytes, self._size - offset)
+        if self._pool is not None and length > 0:
+            self._ahead = offset, self._pool.submit(self._fetch, offset, length)

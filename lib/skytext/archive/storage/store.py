@@ -92,8 +92,11 @@ class Store(Protocol):
         """
         ...
 
-    def look(self, path: str) -> StoredFile:
-        """Return the size and etag of a file that a listing named without them."""
+    def look(self, path: str) -> StoredFile | None:
+        """Return the size and etag of a file that a listing named without them.
+
+        None where the file is gone since.
+        """
         ...
 
     def stat(self, location: Location) -> StoredFile:
@@ -171,7 +174,7 @@ class ObjectStore(ABC):
             return Found("file", location.parent, iter([(location.path, single)]))
         return Found("folder", location, self._below(source, location))
 
-    def look(self, path: str) -> StoredFile:
+    def look(self, path: str) -> StoredFile | None:
         """Listings of object stores tell everything."""
         raise NotImplementedError(path)
 

@@ -11,9 +11,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.job_config import JobConfig
 
 from skytext.config.environment import prepare_libraries
 from skytext.config.settings import Config
@@ -55,10 +57,30 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
         yield
 
 
+class _DriverPath(JobConfig):
+    """Lets workers import from where this process does.
+
+    Ray puts the working directory before everything else on its workers' path, also where this
+    process does not import from it: a ``random.py`` there would end every worker.
+    """
+
+    def _get_proto_job_config(self) -> Any:
+        ours = {os.path.abspath(path) for path in sys.path}
+        wanted: list[str] = self._py_driver_sys_path
+        wanted[:] = [path for path in wanted if path in ours]
+        return super()._get_proto_job_config()
+
+
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            # A server of Ray clients (ray://) makes its own, and may not have this class.
+            job_config=None if "://" in address else _DriverPath(),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         message = " ".join(str(error).split())[:300]
         if "RAY_AUTH_MODE" not in os.environ:
@@ -149,6 +171,7 @@ def _start_local(config: Config, num_cpus: int | None) -> None:
         try:
             ray.init(
                 address="local",
+                job_config=_DriverPath(),
                 num_cpus=num_cpus,
                 include_dashboard=False,
                 log_to_driver=False,

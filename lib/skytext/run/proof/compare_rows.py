@@ -7,7 +7,8 @@ ON ERROR the run ends without its proof: a job error.
 
 The evidence does not come from the stream of units alone. The listing of the store says which
 shards there are. The manifest of a shard, which only a reader that came to the shard's end writes,
-says how many bytes and which images are in it. The table says which images have rows.
+says how many bytes and which images are in it. The table says which images have rows. A manifest
+that does not agree is deleted, so that the next run reads the shard again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from skytext.run.control.driver_node import run_on_driver_node
 from skytext.table.id_sums import IdSum, hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable, ShardRows
 from skytext.table.location import TableLocation
-from skytext.table.manifest import Manifest, read_manifest
+from skytext.table.manifest import Manifest, forget_manifest, read_manifest
 from skytext.table.store_retry import again
 
 _THREADS = 16
@@ -136,6 +137,8 @@ class _ShardCheck:
             return Proof(wrong=[f"{shard.path}: no manifest: it was not read to its end"])
         proof = self._compare_rows(shard, manifest)
         proof.wrong += self._against_stream(met, manifest)
+        if proof.wrong:
+            forget_manifest(self.question.location, shard.archive, shard.path)
         return proof
 
     def _against_stream(self, met: ShardMet, manifest: Manifest) -> Iterable[str]:

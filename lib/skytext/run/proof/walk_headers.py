@@ -4,6 +4,8 @@ INPUT    shards that were read to their ends, and the table with their manifests
 OUTPUT   a line for each shard whose headers do not name the images of its manifest.
 FAN-OUT  one task for many shards.
 ON ERROR a shard that changed meanwhile is passed over; one that the store does not give is a line.
+
+A manifest that does not agree is deleted, so that the next run reads the shard again.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from skytext.archive import (
 from skytext.errors import StoreFaultError
 from skytext.run.control.cluster import job_error
 from skytext.table.location import TableLocation
-from skytext.table.manifest import read_manifest
+from skytext.table.manifest import forget_manifest, read_manifest
 
 _THREADS = 16
 _SHARE = 0.01
@@ -75,6 +77,7 @@ class HeaderWalk:
             return None if has_changed else f"{shard.path}: its headers were not read: {error}"
         if counts.etag != manifest.etag or ids == manifest.members.column("image_id").to_pylist():
             return None
+        forget_manifest(self.location, shard.archive, shard.path)
         return (
             f"{shard.path}: its headers name {len(ids)} images, its manifest "
             f"{manifest.members.num_rows}"

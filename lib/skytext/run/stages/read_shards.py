@@ -120,7 +120,7 @@ class ShardReader:
         if not cut.fault:
             manifest = Manifest(counts.etag, counts.num_bytes, cut.num_units + 1, cut.members())
             write_manifest(self.location, shard.archive, shard.path, manifest)
-        yield cut.last_unit()
+        yield cut.last_unit(counts)
 
     def _rows(self, shard: Shard) -> dict[str, RowState]:
         if self.table_version is None:
@@ -210,18 +210,24 @@ class _UnitCutter:
         """Return the unit so far, and start the next."""
         return self._pack(self._position - self._cut_at)
 
-    def last_unit(self) -> pa.Table:
-        """Return the rest of the shard, and whether the store gave all of it."""
+    def last_unit(self, counts: ShardCounts) -> pa.Table:
+        """Return the rest of the shard, what was ignored, and whether the store gave all of it."""
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
         # The shard was read to its end: that it once could not be is no longer true.
         removes = tuple(i for i, row in self._found.items() if row.is_shard and not self.fault)
-        return self._pack(num_bytes, removes)
+        return self._pack(num_bytes, removes, self.fault, tuple(counts.ignored.items()))
 
     def members(self) -> pa.Table:
         """Return what was met, of `skytext.table.manifest.MANIFEST`."""
         return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
 
-    def _pack(self, num_bytes: int, removes: tuple[str, ...] = ()) -> pa.Table:
+    def _pack(
+        self,
+        num_bytes: int,
+        removes: tuple[str, ...] = (),
+        fault: str = "",
+        ignored: tuple[tuple[str, int], ...] = (),
+    ) -> pa.Table:
         head = UnitHead(
             f"{self._prefix}-{self.num_units}",
             self._shard.archive,
@@ -230,7 +236,8 @@ class _UnitCutter:
             self._skipped,
             num_bytes,
             removes,
-            self.fault,
+            fault,
+            ignored=ignored,
         )
         unit = pack(head, pa.Table.from_pylist(self._rows, schema=SAMPLE))
         self.num_units += 1

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 
 from limits import RateLimitItem, parse
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from limits.errors import StorageError
+from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 
 from skytext.config.service import AccessConfig, LimitsConfig
+from skytext.errors import ConfigError
 from skytext.service.problem_details import ProblemError, too_busy
 from skytext.service.telemetry.metrics import Meter
 
@@ -119,14 +120,27 @@ class Turns:
 
 
 class Rates:
-    """Counts requests and wrong keys by who sends them."""
+    """Counts requests and wrong keys by who sends them.
+
+    Raises:
+        ConfigError: there is no such place to count in, or no package for it.
+    """
 
     def __init__(self, config: AccessConfig, retry_after_s: int, meter: Meter) -> None:
         self._requests = None if config.key_rate is None else parse(config.key_rate)
         self._failures = parse(config.failure_rate)
         self._retry_after_s = retry_after_s
         self._meter = meter
-        storage = storage_from_string(f"async+{config.rate_storage}", wrap_exceptions=True)
+        try:
+            # The package's own choice for redis://, coredis, does not work from its version 6 on.
+            storage = storage_from_string(
+                f"async+{config.rate_storage}", wrap_exceptions=True, implementation="redispy"
+            )
+        except ConfigurationError as error:
+            raise ConfigError(
+                f"service.access.rate_storage: {config.rate_storage} cannot be used: {error} "
+                "(redis:// needs `pip install redis` on every node)"
+            ) from error
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     async def take(self, who: str) -> None:

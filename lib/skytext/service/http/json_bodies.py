@@ -321,7 +321,7 @@ class HealthModel(BaseModel):
 
 
 class ReadyModel(BaseModel):
-    """Whether the service can answer searches, and of which version."""
+    """Whether the next search is answered at full speed, and of which version."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"status": "ok", "table_version": 42}})
 
@@ -332,7 +332,7 @@ class ReadyModel(BaseModel):
 class GeometryModel(BaseModel):
     """A GeoJSON geometry (RFC 7946)."""
 
-    type: Literal["Point", "Polygon", "MultiPolygon"]
+    type: Literal["Point", "LineString", "MultiLineString", "Polygon", "MultiPolygon"]
     coordinates: list[Any]
 
 

@@ -25,6 +25,7 @@ from skytext.config.service import LimitsConfig
 from skytext.service.access.authentication import Guard
 from skytext.service.access.path_policies import Policies
 from skytext.service.access.rate_limits import Drain, Turns
+from skytext.service.http.content_coding import TooLongError, decoded
 from skytext.service.problem_details import ProblemError, not_found, problem_response, too_busy
 from skytext.service.telemetry.metrics import Meter
 from skytext.service.telemetry.tracing import span
@@ -189,7 +190,23 @@ class Gate:
             )
 
     async def _body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
-        """Read the whole body.
+        """Read the whole body, and decompress it.
+
+        Raises:
+            ProblemError: 408, 413, 415 or 422.
+            ClientGoneError: it stopped in between.
+        """
+        body = await self._sent_body(headers, receive, max_bytes)
+        coding = headers.get("content-encoding", "")
+        if not body or not coding:
+            return body
+        try:
+            return await asyncio.to_thread(decoded, body, coding, max_bytes)
+        except TooLongError:
+            raise self._too_large(max_bytes) from None
+
+    async def _sent_body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
+        """Read the whole body as it is sent.
 
         Raises:
             ProblemError: 408 or 413.

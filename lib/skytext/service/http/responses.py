@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Response
@@ -24,3 +26,27 @@ class GeoJson(ApiJson):
     """The same as GeoJSON."""
 
     media_type = geojson.MEDIA_TYPE
+
+
+def prefers_geojson(accepted: Sequence[str]) -> bool:
+    """Return whether ``Accept`` names GeoJSON, and JSON with no higher quality.
+
+    Args:
+        accepted: the values of all its lines.
+    """
+    qualities: dict[str, float] = {}
+    for item in ",".join(accepted).split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        qualities[name] = _quality(parameters)
+    wanted = qualities.get(geojson.MEDIA_TYPE, 0.0)
+    return wanted > 0 and wanted >= qualities.get(ApiJson.media_type, 0.0)
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    """Return the ``q`` of a media type: 0 to 1, and 1 where none can be read."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            with contextlib.suppress(ValueError):
+                return float(value)
+    return 1.0

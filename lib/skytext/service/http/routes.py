@@ -9,16 +9,17 @@ from skytext.service.archive_images import Images
 from skytext.service.backend import Backend
 from skytext.service.http.image_routes import add_image_routes
 from skytext.service.http.json_bodies import PromoteBody, PromotionModel, TableModel
+from skytext.service.http.parameters import StrictRoute
 from skytext.service.http.responses import ApiJson
 from skytext.service.http.search_routes import add_search_routes
 from skytext.service.problem_details import problem_responses
 
-_ANY = (401, 403, 408, 413, 421, 422, 429, 500, 503)
+_ANY = (401, 403, 408, 413, 415, 421, 422, 429, 500, 503)
 
 
 def make_routes(backend: Backend, images: Images, config: Config) -> APIRouter:
     """Return all routes of the API."""
-    router = APIRouter(prefix="/v1", responses=problem_responses(*_ANY))
+    router = APIRouter(prefix="/v1", route_class=StrictRoute, responses=problem_responses(*_ANY))
     add_search_routes(router, backend, config)
     add_image_routes(router, backend, images, config)
     _add_table(router, backend)

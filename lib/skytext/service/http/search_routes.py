@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 
 from skytext.config.settings import Config
 from skytext.errors import ConfigError, SampleError
 from skytext.filters.language import parse_filter
-from skytext.filters.options import make_filter
 from skytext.geo import geojson
 from skytext.pixels.decode import ImageLimits, inspect_image
-from skytext.search.request import MAX_K, Mode, SearchRequest
+from skytext.search.request import MAX_K, SearchRequest
 from skytext.service.backend import Backend
 from skytext.service.http.json_bodies import (
-    EXAMPLE_ID,
-    IMAGE_ID,
-    MAX_CURSOR_CHARS,
     SCHEMAS,
     BatchAnswer,
     BatchBody,
@@ -28,14 +24,14 @@ from skytext.service.http.json_bodies import (
     ImageSearchAnswer,
     SearchAnswer,
     SearchBody,
-    Version,
 )
-from skytext.service.http.json_bodies import Query as QueryText
-from skytext.service.http.responses import ApiJson, GeoJson
+from skytext.service.http.parameters import check_names, not_utf8
+from skytext.service.http.responses import ApiJson, GeoJson, prefers_geojson
+from skytext.service.http.search_link import SearchLink
 from skytext.service.problem_details import ProblemError, problem_responses
 from skytext.service.search_query import texts_of
 
-_CURSOR = "WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"
+_FORM_FIELDS = {"file": False, "k": False, "filter": False}
 
 
 def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
@@ -115,9 +111,7 @@ def _add_search(router: APIRouter, searches: _Searches) -> None:
         With `Accept: application/geo+json` the answer is a GeoJSON FeatureCollection.
         """
         (found,) = await searches.answer(request, [body.to_request()], [body.version])
-        if geojson.MEDIA_TYPE in request.headers.get("accept", ""):
-            return GeoJson(geojson.feature_collection(found))
-        return ApiJson(found)
+        return _shown(request, found)
 
 
 def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
@@ -128,67 +122,20 @@ def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
         tags=["search"],
         summary="Search by a link",
     )
-    async def search_by_link(
-        request: Request,
-        text: Annotated[
-            QueryText | None,
-            Query(description="What to look for.", examples=["ships in a harbour"]),
-        ] = None,
-        like: Annotated[
-            str | None,
-            Query(pattern=IMAGE_ID, description="More like this image.", examples=[EXAMPLE_ID]),
-        ] = None,
-        mode: Annotated[Mode | None, Query(examples=["hybrid"])] = None,
-        k: Annotated[int, Query(ge=1, le=MAX_K, description="Hits wanted.", examples=[20])] = 10,
-        filter: Annotated[
-            FilterText | None,
-            Query(description="Only images that fulfil this.", examples=["gsd < 1"]),
-        ] = None,
-        bbox: Annotated[
-            str | None,
-            Query(
-                description="West,south,east,north in degrees.",
-                max_length=200,
-                examples=["3,51,5,53"],
-            ),
-        ] = None,
-        after: Annotated[
-            str | None, Query(description="From this day or time on.", examples=["2024-05-01"])
-        ] = None,
-        before: Annotated[
-            str | None,
-            Query(description="Before this day or time.", examples=["2024-06-01T12:00:00Z"]),
-        ] = None,
-        cursor: Annotated[
-            str | None,
-            Query(
-                min_length=1,
-                max_length=MAX_CURSOR_CHARS,
-                description="`next_cursor` of the same search: go on behind its last hit.",
-                examples=[_CURSOR],
-            ),
-        ] = None,
-        version: Annotated[
-            Version | None,
-            Query(
-                description="Of the table; 410 where it is no longer held. Default: the live one.",
-                examples=[42],
-            ),
-        ] = None,
-        format: Annotated[Literal["json", "geojson"], Query(examples=["geojson"])] = "json",
-    ) -> Response:
-        """The same as a link, for QGIS (`format=geojson`), web maps and bookmarks."""
-        where = make_filter(where=filter, bbox=_box(bbox), after=after, before=before)
-        body = SearchBody(
-            text=text,
-            like=() if like is None else (like,),
-            mode=mode,
-            k=k,
-            filter=where,
-            cursor=cursor,
-        )
-        (found,) = await searches.answer(request, [body.to_request()], [version])
-        return GeoJson(geojson.feature_collection(found)) if format == "geojson" else ApiJson(found)
+    async def search_by_link(request: Request, link: Annotated[SearchLink, Query()]) -> Response:
+        """The same as a link, for QGIS (`format=geojson`), web maps and bookmarks.
+
+        The parameters have the names of the options of `skytext search`; others are refused.
+        """
+        (found,) = await searches.answer(request, [link.to_request()], [link.version])
+        return _shown(request, found, link.format)
+
+
+def _shown(request: Request, found: dict[str, Any], wanted: str | None = None) -> Response:
+    """Return an answer as GeoJSON where that is wanted: by a parameter, or else by ``Accept``."""
+    if wanted is None:
+        wanted = "geojson" if prefers_geojson(request.headers.getlist("accept")) else "json"
+    return GeoJson(geojson.feature_collection(found)) if wanted == "geojson" else ApiJson(found)
 
 
 def _add_batch(router: APIRouter, searches: _Searches) -> None:
@@ -238,6 +185,12 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
 
         Needs a captioner: 501 where none is configured.
         """
+        check_names(
+            [name for name, _ in (await request.form()).multi_items()], _FORM_FIELDS, "body"
+        )
+        # The parser takes bytes that are not UTF-8 for Latin-1.
+        if filter is not None and filter.encode() not in await request.body():
+            raise not_utf8("the filter")
         describe = searches.backend.describer()
         data = await file.read()
         try:
@@ -249,15 +202,3 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
         described = SearchRequest(described=tuple(texts), k=k, where=where)
         (found,) = await searches.answer(request, [described], [None])
         return ApiJson({**found, "queries": texts})
-
-
-def _box(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4:
-        raise ConfigError("bbox must be west,south,east,north: four numbers with commas")
-    return numbers

@@ -23,6 +23,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from skytext.config.environment import bypass_proxies
 from skytext.config.settings import Config
 from skytext.errors import ConfigError, JobError
 from skytext.service.access.api_keys import KeyStore
@@ -242,6 +243,8 @@ def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[An
 
 
 def _start(process: str, settings: Mapping[str, Any]) -> Config:
+    # On a cluster the replicas have the environment of their nodes.
+    bypass_proxies()
     # Serve's own files, with its own rotation: what Ray's tools look at.
     configure_logs(logging.getLogger("ray.serve").handlers)
     start_tracing(process)

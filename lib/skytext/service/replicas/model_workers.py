@@ -18,6 +18,7 @@ from skytext.models.fingerprints import prompt_of
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.service.problem_details import ProblemError
 from skytext.service.replicas.refusals import hands_back_refusals
+from skytext.service.search_query import TRIAL
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -38,6 +39,8 @@ class EmbeddingWorker:
         self._meter = meter
         # One thread: the model uses all cores that it may for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+        # The first forward pass is slow, and of the thread that makes it.
+        self._thread.submit(self._embedder.embed_queries, [TRIAL]).result()
 
     async def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         """Return the unit vector of each text, float32, shape (dim,)."""

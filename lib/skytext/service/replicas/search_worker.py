@@ -16,11 +16,12 @@ from skytext.config.settings import Config
 from skytext.errors import TableError
 from skytext.models.text_embedder import Embedder, EmbedderInfo, Embeddings
 from skytext.search import Searcher, cursor_version
+from skytext.search.request import SearchRequest
 from skytext.service.problem_details import ProblemError
 from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.row_copier import RowCopier
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
-from skytext.service.search_query import Query, Vectors
+from skytext.service.search_query import TRIAL, Query, Vectors
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.service.telemetry.tracing import Carrier, span
 from skytext.table.images_dataset import ImagesTable
@@ -84,7 +85,7 @@ class SearchWorker:
         self.follower = Follower(self.versions, config.service.poll_interval_s)
 
     def _searcher(self, table: ImagesTable) -> Searcher:
-        """Open a version for searches and read its index into memory.
+        """Open a version for searches, read its index into memory, and search in every mode.
 
         Raises:
             OtherModelError: it was embedded with another model than the one that embeds the
@@ -99,6 +100,7 @@ class SearchWorker:
             table, _GivenVectors(table.identity.dim), self._config.index, self._config.search
         )
         searcher.warm()
+        _try_out(searcher)
         self._identity = table.identity
         return searcher
 
@@ -229,6 +231,15 @@ class SearchWorker:
 def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
     _given.set(query)
     return searcher.search(query.request).to_json()
+
+
+def _try_out(searcher: Searcher) -> None:
+    """Search once in every mode: the first search of each is slow."""
+    dim = searcher.table.identity.dim
+    vectors = {TRIAL: np.full(dim, dim**-0.5, np.float32)}
+    for mode in searcher.modes:
+        query = Query(SearchRequest(text=TRIAL, mode=mode, k=1), vectors, {})
+        copy_context().run(_answer, searcher, query)
 
 
 def _about(table: ImagesTable) -> dict[str, Any]:

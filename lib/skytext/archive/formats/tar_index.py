@@ -1,0 +1,231 @@
+"""Where the sidecars of a tar are, and what its links lead to: a walk over its headers.
+
+A tar whose sidecars lie beside their images, and that has no links, needs none of this. One walk
+is made where an image has no sidecar beside it, and one more where the tar has links: then
+the places of the members that they lead to are looked up. Of the bytes only those of sidecars are
+read; in a stored tar, jumps beyond 64 KiB are not read.
+
+Memory is bounded by ``limits.max_group_bytes``: an entry counts as 512 bytes, and half of the
+bound may be contents of sidecars. The contents of further sidecars are read by their ranges when
+they are needed. Sidecars and links beyond the bound (524,288 of each by default) are not found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from skytext.archive.formats.tar_names import (
+    Kind,
+    is_link,
+    key_of,
+    kind_of,
+    link_target,
+    normal_name,
+    stem_of,
+    suffix_of,
+)
+from skytext.archive.formats.tar_stream import Jumping, Tarball
+from skytext.archive.shards import ReadLimits
+from skytext.archive.storage.ranged_file import RangedFile
+from skytext.archive.unreadable import ShardEndError
+
+MEMBER_OVERHEAD_BYTES = 512
+"""About what Python needs to remember a member of no bytes."""
+_MAX_LINKS_IN_A_ROW = 40  # as Linux follows them
+
+
+class Place(NamedTuple):
+    """Where the bytes of a member are in the tar."""
+
+    offset: int
+    length: int
+
+
+class _Link(NamedTuple):
+    """A link; a hard link leads to a member that came before it, where there is one."""
+
+    target: str
+    before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar.
+
+    Attributes:
+        offset: where its data begin, or would begin for a link: tells it from others.
+        content: its bytes; or a sentence on why they cannot be had.
+    """
+
+    offset: int
+    content: bytes | str
+
+
+_Content = bytes | str | Place | _Link | None
+"""Of a sidecar, as `Sidecar` has it, or where it is; None: a link that is not known."""
+_Visit = Callable[[Tarball, tarfile.TarInfo], None]
+
+
+class TarIndex:
+    """The sidecars and links of one tar; the walks are made when the first is asked for.
+
+    What it tells depends on the tar's bytes alone, and ends where the reader's do: at damage.
+
+    Attributes:
+        is_made: whether the walks were made.
+    """
+
+    def __init__(self, open_tar: Callable[[], RangedFile], limits: ReadLimits) -> None:
+        """Prepare the walks.
+
+        Args:
+            open_tar: opens the tar for jumping.
+            limits: those of the reader.
+        """
+        self._open = open_tar
+        self._limits = limits
+        self._max_entries = limits.max_group_bytes // MEMBER_OVERHEAD_BYTES
+        self._room = limits.max_group_bytes // 2
+        self._file: RangedFile | None = None
+        self._sidecars: dict[tuple[str, str], tuple[int, _Content]] = {}
+        self._links: dict[int, _Link] = {}
+        self._links_by_name: dict[str, _Link] = {}
+        self._places: dict[str, list[Place]] = {}
+        self.is_made = False
+
+    def close(self) -> None:
+        """Close the tar."""
+        if self._file is not None:
+            self._file.close()
+
+    def sidecar(self, name: str, suffix: str) -> Sidecar | None:
+        """Return the sidecar of an image, wherever in the tar it is; of several, the last.
+
+        Args:
+            name: the image's.
+            suffix: ``json`` or ``txt``.
+
+        Raises:
+            OSError: the store did not give the headers.
+        """
+        self._make()
+        for stem in (stem_of(name), key_of(name)):
+            if (found := self._sidecars.get((stem, suffix))) is not None:
+                offset, content = found
+                return Sidecar(offset, self._content(f"{stem}.{suffix}", content))
+        return None
+
+    def linked_sidecar(self, header: tarfile.TarInfo) -> bytes | str:
+        """Return the content of a sidecar that is a link, or why it cannot be had.
+
+        Raises:
+            OSError: the store did not give it.
+        """
+        self._make()
+        return self._content(header.name, self._links.get(header.offset))
+
+    def target(self, header: tarfile.TarInfo) -> Place | None:
+        """Return the place of the file that a link leads to, in one or several steps.
+
+        None where the tar holds no such file, or not in one piece.
+
+        Raises:
+            OSError: the store did not give the headers.
+        """
+        self._make()
+        link = self._links.get(header.offset)
+        return None if link is None else self._resolve(link)
+
+    def read(self, place: Place) -> bytes:
+        """Return the bytes of a place.
+
+        Raises:
+            OSError: the store did not give them.
+        """
+        file = self._opened()
+        file.seek(place.offset)
+        return file.read(place.length)
+
+    def _opened(self) -> RangedFile:
+        if self._file is None:
+            self._file = self._open()
+        return self._file
+
+    def _make(self) -> None:
+        if self.is_made:
+            return
+        self._walk(self._note)
+        if self._links:
+            wanted = {link.target for link in self._links.values()}
+            self._places = {name: [] for name in wanted}
+            self._walk(self._note_place)
+        self.is_made = True
+
+    def _walk(self, visit: _Visit) -> None:
+        file = self._opened()
+        file.seek(0)
+        tarball = Tarball(Jumping(file))
+        # The reader meets the damage too, and tells of it.
+        with contextlib.suppress(ShardEndError):
+            for header in tarball.headers():
+                visit(tarball, header)
+
+    def _note(self, tarball: Tarball, header: tarfile.TarInfo) -> None:
+        if is_link(header) and len(self._links) < self._max_entries:
+            link = _Link(link_target(header), header.offset if header.islnk() else None)
+            self._links[header.offset] = self._links_by_name[normal_name(header.name)] = link
+        if kind_of(header) is Kind.SIDECAR:
+            content = self._noted_content(tarball, header)
+            place = (stem_of(header.name), suffix_of(header.name))
+            if place in self._sidecars or len(self._sidecars) < self._max_entries:
+                self._sidecars[place] = (header.offset_data, content)
+
+    def _noted_content(self, tarball: Tarball, header: tarfile.TarInfo) -> _Content:
+        if is_link(header):
+            return self._links.get(header.offset)
+        if header.size > self._limits.max_sidecar_bytes:
+            return too_large(header.name, self._limits)
+        if header.size > self._room and not header.issparse():
+            tarball.skip(header)
+            return Place(header.offset_data, header.size)
+        self._room -= header.size
+        return tarball.data(header)
+
+    def _note_place(self, _: Tarball, header: tarfile.TarInfo) -> None:
+        if not header.isreg() or header.issparse():
+            return
+        places = self._places.get(normal_name(header.name))
+        place = Place(header.offset_data, header.size)
+        if places is not None and sum(place) <= self._opened().size():
+            places.append(place)
+
+    def _resolve(self, link: _Link) -> Place | None:
+        for _ in range(_MAX_LINKS_IN_A_ROW):
+            places = self._places.get(link.target, ())
+            if places:
+                earlier = [p for p in places if link.before is None or p.offset < link.before]
+                return (earlier or places)[-1]
+            following = self._links_by_name.get(link.target)
+            if following is None:
+                return None
+            link = following
+        return None
+
+    def _content(self, name: str, content: _Content) -> bytes | str:
+        place = self._resolve(content) if isinstance(content, _Link) else content
+        if place is None:
+            return f"{name} is a link to no file of this tar"
+        if not isinstance(place, Place):
+            return place
+        if place.length > self._limits.max_sidecar_bytes:
+            return too_large(name, self._limits)
+        return self.read(place)
+
+
+def too_large(name: str, limits: ReadLimits) -> str:
+    """Say that a sidecar is not read."""
+    return f"{name} is larger than {limits.max_sidecar_bytes} bytes"

@@ -1,0 +1,35 @@
+"""Name commands in messages as the person can type them.
+
+Messages are written with ``skytext COMMAND``. After ``make demo`` the program is
+``.venv/bin/skytext``, and on no shell's path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+
+COMMANDS = (
+    *("caption", "config", "demo", "doctor", "embed-images", "evaluate", "export", "failures"),
+    *("import", "index", "keys", "plan", "promote", "repair", "retry-failed", "rollback"),
+    *("search", "serve", "status"),
+)
+_NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")
+
+
+def as_typed(text: str) -> str:
+    """Return a message in which commands are named as this process was called."""
+    name = _name(sys.argv[0])
+    return text if name == "skytext" else _NAMED.sub(lambda _: name, text)
+
+
+def _name(called: str) -> str:
+    if os.path.basename(called) != "skytext":
+        return "skytext"
+    on_path = shutil.which("skytext")
+    if on_path is not None and os.path.realpath(on_path) == os.path.realpath(called):
+        return "skytext"
+    return shlex.quote(called)

@@ -1,0 +1,57 @@
+"""Bodies of requests that were sent compressed (RFC 9110, 8.4)."""
+
+from __future__ import annotations
+
+import zlib
+
+from skytext.service.problem_details import ProblemError
+
+_GZIP = 16 + zlib.MAX_WBITS
+"""For zlib: a gzip header and nothing else."""
+
+
+class TooLongError(Exception):
+    """The body is longer than allowed once it is decompressed."""
+
+
+def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
+    """Return a body as it was before it was compressed.
+
+    Args:
+        body: as it came.
+        coding: the value of ``Content-Encoding``; empty: none.
+        max_bytes: no more than one byte beyond it is ever made.
+
+    Raises:
+        ProblemError: 415: another coding than gzip. 422: it is no whole gzip.
+        TooLongError: it has more than ``max_bytes``.
+    """
+    name = coding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in ("gzip", "x-gzip"):
+        raise ProblemError(
+            415,
+            "unsupported-encoding",
+            "a body may be sent as it is, or with Content-Encoding: gzip",
+            {"Accept-Encoding": "gzip"},
+        )
+    parts, size = [], 0
+    while body:
+        one = zlib.decompressobj(_GZIP)
+        try:
+            parts.append(one.decompress(body, max_bytes + 1 - size))
+        except zlib.error as error:
+            raise _damaged() from error
+        size += len(parts[-1])
+        if size > max_bytes:
+            raise TooLongError
+        if not one.eof:
+            raise _damaged()
+        # Several files one after the other are one file, too (RFC 1952, 2.2).
+        body = one.unused_data
+    return b"".join(parts)
+
+
+def _damaged() -> ProblemError:
+    return ProblemError(422, "bad-request", "the body is no whole gzip")

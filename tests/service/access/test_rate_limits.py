@@ -1,0 +1,24 @@
+"""Where requests are counted."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from skytext.config.service import AccessConfig
+from skytext.errors import ConfigError
+from skytext.service.access.rate_limits import Rates
+from skytext.service.telemetry.metrics import LocalMeter
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [("nowhere://host", "unknown storage scheme"), ("redis://host", "'redis' .*pip install redis")],
+)
+def test_a_place_that_cannot_be_used_is_named(
+    storage: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)  # as where it is not installed
+    with pytest.raises(ConfigError, match=f"rate_storage: {storage} cannot be used: .*{said}"):
+        Rates(AccessConfig(rate_storage=storage), 1, LocalMeter())

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.models.fakes.embedders import FakeEmbedder
+from skytext.service.replicas.model_workers import EmbeddingWorker
+from skytext.service.telemetry.metrics import LocalMeter
+from tests.service.app import make_config
+
+
+def test_queries_are_embedded_once_before_the_first_request_and_in_its_thread(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first forward pass is slow, and its threads are those of the thread that makes it."""
+    by: list[str] = []
+    embed_queries = FakeEmbedder.embed_queries
+
+    def noted(self: Any, texts: Any) -> Any:
+        by.append(threading.current_thread().name)
+        return embed_queries(self, texts)
+
+    monkeypatch.setattr(FakeEmbedder, "embed_queries", noted)
+    worker = EmbeddingWorker(str(served), make_config(served), LocalMeter())
+    assert len(by) == 1
+    asyncio.run(worker.embed(["a river"]))
+    assert by[1] == by[0]
