@@ -8,7 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from skytext.archive import Metadata, parse_bbox, parse_datetime, parse_sidecar
+from skytext.archive import (
+    Metadata,
+    parse_bbox,
+    parse_datetime,
+    parse_sidecar,
+    unusable_values,
+)
+from skytext.archive.sidecar import parse_item
 
 
 def parse(item: Any, **more: Any) -> tuple[Metadata, dict[str, Any]]:
@@ -77,9 +84,10 @@ def test_nothing_said_is_nothing() -> None:
         ("bbox", [0, 10, 1, 5]),
         ("bbox", [0, -91, 1, 5]),
         ("bbox", [0, 0, 1, 90.5]),
-        ("bbox", [-181, 0, 1, 5]),
+        ("bbox", [-541, 0, 1, 5]),
+        ("bbox", [500000, 5, 500100, 6]),
         ("bbox", [0, 0, 1]),
-        ("bbox", [0, 0, 1, "5"]),
+        ("bbox", [0, 0, 1, "5 deg"]),
         ("bbox", [0, 0, 1, True]),
         ("bbox", "0,0,1,1"),
         ("bbox", {"west": 0}),
@@ -182,3 +190,78 @@ def test_a_naive_time_is_utc_and_others_are_converted() -> None:
     assert parse_datetime("2020-01-01T00:30:00.1234567-01:00") == datetime(
         2020, 1, 1, 1, 30, 0, 123456, tzinfo=UTC
     )
+
+
+@pytest.mark.parametrize("letter", ["Z", "z"])
+def test_a_time_may_be_written_in_small_letters(letter: str) -> None:
+    assert parse_datetime(f"2020-01-01t10:00:00{letter}") == datetime(2020, 1, 1, 10, tzinfo=UTC)
+
+
+def test_numbers_as_text_are_numbers() -> None:
+    said, rest = parse({"gsd": "10", "bbox": ["1", "-2.5", " 3 ", "+4e0"]})
+    assert (said.gsd, said.bbox, rest) == (10.0, (1.0, -2.5, 3.0, 4.0), {})
+
+
+def test_a_box_beyond_180_is_brought_back() -> None:
+    assert parse({"bbox": [-190, -20, -170, -10]})[0].bbox == (170, -20, -170, -10)
+    assert parse({"bbox": [350, 1, -5, 370, 2, 9]})[0].bbox == (-10, 1, 10, 2)
+
+
+def feature(geometry: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "Feature", "properties": {}, "geometry": geometry, **more}
+
+
+ACROSS = {"type": "Polygon", "coordinates": [[[179, 1], [-179, 1], [-179, 2], [179, 2], [179, 1]]]}
+
+
+def test_a_feature_without_a_box_has_that_of_its_geometry() -> None:
+    for bbox in ({}, {"bbox": None}):
+        said, rest = parse(feature(ACROSS, **bbox))
+        assert said.bbox == (179, 1, -179, 2)
+        assert rest["geometry"] == ACROSS
+    assert parse(feature(ACROSS, bbox=[0, 1, 2, 3]))[0].bbox == (0, 1, 2, 3)
+    assert parse(feature(None))[0].bbox is None
+    assert parse({"geometry": ACROSS})[0].bbox is None, "no Feature"
+
+
+@pytest.mark.parametrize("shape", ["POINT (1 2)", {"type": "Point"}, {"type": "x"}, [1, 2]])
+def test_a_geometry_that_cannot_be_used_is_kept_and_named(shape: Any) -> None:
+    said, rest = parse(feature(shape))
+    assert said.bbox is None
+    assert (rest["geometry"], rest["_invalid"]) == (shape, ["geometry"])
+
+
+def unusable(said: Metadata) -> dict[str, str]:
+    return dict(unusable_values(said.metadata))
+
+
+def test_what_could_not_be_used_can_be_told_from_the_metadata() -> None:
+    assert unusable(parse(STAC)[0]) == {}
+    assert unusable(parse_sidecar(b"{}")) == {}
+    assert unusable(parse({"gsd": "10m", "bbox": [1], "collection": 5})[0]) == {
+        "gsd": '"10m"',
+        "bbox": "[1]",
+        "collection": "5",
+    }
+    properties = {"datetime": None, "start_datetime": "soon", "gsd": -1}
+    item = feature({"type": "Point"}, properties=properties)
+    assert unusable(parse(item)[0]) == {
+        "datetime": '"soon"',
+        "gsd": "-1",
+        "geometry": '{"type": "Point"}',
+    }
+    assert list(unusable(parse(b"{")[0])) == ["sidecar"]
+    (text,) = unusable(parse({"datetime": "x" * 5000})[0]).values()
+    assert len(text) == 201
+
+
+def test_what_could_not_be_used_of_an_item_in_a_row_is_told_too() -> None:
+    item = {"type": "Feature", "bbox": [1, 2, 3, 4], "properties": {"gsd": "10m"}}
+    assert unusable(parse_item({"stac_item": item})) == {"gsd": '"10m"'}
+    assert unusable(parse_item({"stac_item": item, "bbox": [5, 6, 7, 8]})) == {"gsd": '"10m"'}
+    assert unusable(parse_item({"stac_item": item, "gsd": 3, "bbox": [5, 6, 7, 8]})) == {}
+
+
+@pytest.mark.parametrize("own", [5, "gsd", ["speed", 5, None], {"gsd": 1}])
+def test_a_source_may_use_the_same_key_for_something_of_its_own(own: Any) -> None:
+    assert unusable(parse({"_invalid": own, "stac": {"_invalid": own}})[0]) == {}

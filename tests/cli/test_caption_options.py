@@ -32,6 +32,12 @@ SUMMARY = {
     "num_unread": 0,
     "unread": {},
     "failures": {"decode/empty": 1},
+    "unusable": {"gsd": 1200, "bbox": 1},
+    "unusable_examples": {
+        "gsd": '"10m" of s3://b/a.tar#a.jpg',
+        "bbox": "[1] of s3://b/a.tar#b.jpg",
+    },
+    "num_many_bands": 40,
     "ignored": {"hidden": 12, "link": 1, ".md": 10, "other": 50, ".csv": 30},
     "num_variants": 5000,
     "num_prompt_tokens": 1000,
@@ -140,6 +146,10 @@ def test_people_get_the_summary(
         "listed 1,200 = 1,199 ok + 1 failed (table version 7)",
         "this run: 1,000 images described, 1 failed, 199 had a row already; 20.0 s, 50.05 images/s",
         "  failed: 1 × decode/empty",
+        "  cannot be used, left empty: 1 × bbox, e.g. [1] of s3://b/a.tar#b.jpg",
+        '  cannot be used, left empty: 1,200 × gsd, e.g. "10m" of s3://b/a.tar#a.jpg',
+        "note: 40 images with more than three bands: the first three were shown; images.bands "
+        "chooses others",
         "ignored: 12 hidden files, 1 link, 90 other files (csv 30, md 10, other 50)",
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",

@@ -44,7 +44,8 @@ def test_a_unit_gives_back_what_was_packed() -> None:
 
 def test_a_unit_says_which_rows_are_to_go_and_what_was_not_read() -> None:
     ignored = (("hidden", 12), (".csv", 1 << 40))
-    head = dataclasses.replace(HEAD, fault="x", removes=("a" * 32, "b" * 32), ignored=ignored)
+    removes = ("a" * 32, "b" * 32)
+    head = dataclasses.replace(HEAD, fault="x", removes=removes, ignored=ignored, num_many_bands=3)
     assert unpack(pack(head, SAMPLE.empty_table()))[0] == head
 
 

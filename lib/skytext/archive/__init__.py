@@ -14,7 +14,12 @@ from skytext.archive.shards import (
     ShardCounts,
     image_id,
 )
-from skytext.archive.sidecar import parse_bbox, parse_datetime, parse_sidecar
+from skytext.archive.sidecar import (
+    parse_bbox,
+    parse_datetime,
+    parse_sidecar,
+    unusable_values,
+)
 from skytext.archive.storage.files import read_range
 from skytext.archive.storage.store import ChangedError, UnavailableError, is_store_fault
 from skytext.archive.suffixes import SHARD_SUFFIXES
@@ -45,4 +50,5 @@ __all__ = [
     "read_range",
     "read_shard",
     "survey",
+    "unusable_values",
 ]

@@ -2,8 +2,9 @@
 
 A sidecar is a STAC Item (https://github.com/radiantearth/stac-spec, Item specification 1.x) or a
 JSON object with top-level keys of the same names (``datetime``, ``bbox``, ``gsd``,
-``collection``). A value that cannot be used leaves its field null, stays where it was in
-``metadata`` and is named in ``metadata["_invalid"]``; a sidecar that cannot be parsed leaves
+``collection``). A Feature without a ``bbox`` gets the one of its geometry. A value that cannot be
+used leaves its field null, stays where it was in ``metadata`` and is named in
+``metadata["_invalid"]``; a sidecar that cannot be parsed leaves
 ``{"_sidecar_error": …}``. Neither ever costs the image.
 
 Text found beside an image (captions of others included) is kept in ``metadata`` only. It never
@@ -14,12 +15,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from skytext.archive.shards import BBox, Metadata
+from skytext.geo.bounds import bounding_box, wrap_longitudes
 
 _MAX_DETAIL_CHARS = 200
+_INVALID, _ERROR = "_invalid", "_sidecar_error"
+_NAMES = ("datetime", "bbox", "geometry", "gsd", "collection")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def parse_sidecar(
@@ -48,7 +55,7 @@ def parse_sidecar(
         text = txt_data.decode("utf-8-sig", "replace")
         rest["_txt" if "txt" in rest else "txt"] = text
     if problems:
-        rest["_sidecar_error"] = "; ".join(problems)
+        rest[_ERROR] = "; ".join(problems)
     return Metadata(**fields, metadata=_dump(rest) if rest else None)
 
 
@@ -70,12 +77,40 @@ def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadat
         inner = _inner_item(rest.get(key))
         if inner is not None:
             more, inner_rest = _typed_fields(inner)
-            rest[key] = inner_rest if not more.keys() & fields.keys() else inner
+            if more.keys() & fields.keys():
+                named = [name for name in inner_rest.get(_INVALID, ()) if name not in fields]
+                inner_rest = {**inner, _INVALID: named} if named else inner
+            rest[key] = inner_rest
             fields = {**more, **fields}
     kept = _dump(rest) if rest else None
     if kept is not None and max_bytes is not None and len(kept.encode()) > max_bytes:
-        kept = _dump({"_sidecar_error": f"the other columns hold more than {max_bytes} bytes"})
+        kept = _dump({_ERROR: f"the other columns hold more than {max_bytes} bytes"})
     return Metadata(**fields, metadata=kept)
+
+
+def unusable_values(metadata: str | None) -> Iterator[tuple[str, str]]:
+    """Yield what could not be used of an image's ``metadata``: the field, and what it said.
+
+    A sidecar that could not be read is the field ``sidecar``.
+    """
+    if metadata is None or (_INVALID not in metadata and _ERROR not in metadata):
+        return
+    item = json.loads(metadata)
+    if isinstance(item.get(_ERROR), str):
+        yield "sidecar", item[_ERROR]
+    for holder in (item, *(item.get(key) for key in _ITEM_KEYS)):
+        names = holder.get(_INVALID) if isinstance(holder, dict) else None
+        for name in names if isinstance(names, list) else ():
+            if name in _NAMES:
+                yield name, _shown(holder, name)
+
+
+def _shown(item: dict[str, Any], name: str) -> str:
+    inner, when = _places(item)
+    key = when if name == "datetime" else name
+    value = inner.get(key) if name in ("datetime", "gsd") else item.get(key)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_DETAIL_CHARS else f"{text[:_MAX_DETAIL_CHARS]}…"
 
 
 def _inner_item(value: object) -> dict[str, Any] | None:
@@ -115,11 +150,9 @@ def _valid_unicode(text: str) -> str:
 def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split an object into the typed fields of :class:`Metadata` and a copy of the rest."""
     rest = dict(item)
-    properties = item.get("properties")
-    inner = rest
-    if item.get("type") == "Feature" and isinstance(properties, dict):
-        inner = rest["properties"] = dict(properties)
-    when = "datetime" if inner.get("datetime") is not None else "start_datetime"
+    inner, when = _places(rest)
+    if inner is not rest:
+        inner = rest["properties"] = dict(inner)
     places = {
         "datetime": (inner, when, parse_datetime),
         "bbox": (rest, "bbox", parse_bbox),
@@ -139,9 +172,22 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         else:
             if not (name == "bbox" and len(raw) == 6):  # the heights would be lost
                 del holder[key]
+    if item.get("type") == "Feature" and item.get("bbox") is None and item.get("geometry"):
+        try:
+            fields["bbox"] = bounding_box(item["geometry"])
+        except ValueError:
+            invalid.append("geometry")
     if invalid:
-        rest["_invalid"] = sorted(invalid)
+        rest[_INVALID] = sorted(invalid)
     return fields, rest
+
+
+def _places(item: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return where an object has ``datetime`` and ``gsd``, and the key of the first."""
+    properties = item.get("properties")
+    is_inside = item.get("type") == "Feature" and isinstance(properties, dict)
+    inner: dict[str, Any] = properties if is_inside else item  # type: ignore[assignment]
+    return inner, "datetime" if inner.get("datetime") is not None else "start_datetime"
 
 
 def parse_datetime(value: object) -> datetime:
@@ -153,16 +199,17 @@ def parse_datetime(value: object) -> datetime:
     """
     if not isinstance(value, str):
         raise ValueError(f"not a date and time: {value!r}")
-    moment = datetime.fromisoformat(value.strip())
+    moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 takes t and z, too
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parse_bbox(value: object) -> BBox:
     """Read a bounding box of 4 or 6 numbers (RFC 7946, section 5) into west, south, east, north.
 
+    Longitudes beyond 180 are brought back. West > east is right: it crosses the antimeridian.
+
     Raises:
-        ValueError: not such a list, or not on the globe. West > east is right: it crosses the
-            antimeridian.
+        ValueError: not such a list, or not on the globe.
     """
     if not isinstance(value, (list, tuple)) or len(value) not in (4, 6):
         raise ValueError(f"not a list of 4 or 6 numbers: {value!r}")
@@ -171,8 +218,7 @@ def parse_bbox(value: object) -> BBox:
     west, south, east, north = *numbers[:2], *numbers[half : half + 2]
     if not -90 <= south <= north <= 90:
         raise ValueError(f"latitudes must be -90 <= south <= north <= 90: {value!r}")
-    if not (-180 <= west <= 180 and -180 <= east <= 180):
-        raise ValueError(f"longitudes must be between -180 and 180: {value!r}")
+    west, east = wrap_longitudes(west, east)
     return (west, south, east, north)
 
 
@@ -190,6 +236,8 @@ def _parse_collection(value: object) -> str:
 
 
 def _number(value: object) -> float:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"not a number: {value!r}")
     number = float(value)

@@ -244,6 +244,15 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
         f"{summary.duration_s:.1f} s, {summary.images_per_s:.2f} images/s",
     ]
     lines += [f"  failed: {count:,} × {key}" for key, count in sorted(summary.failures.items())]
+    lines += [
+        f"  cannot be used, left empty: {count:,} × {name}, e.g. {summary.unusable_examples[name]}"
+        for name, count in sorted(summary.unusable.items())
+    ]
+    if summary.num_many_bands:
+        lines.append(
+            f"note: {plural(summary.num_many_bands, 'image')} with more than three bands: the "
+            "first three were shown; images.bands chooses others"
+        )
     if summary.ignored:
         lines.append(ignored_words(summary.ignored))
     if summary.engine_span_s:

@@ -4,7 +4,8 @@ A condition holds before the search: what it does not let through is never score
 a filter text in which every name is one of ours and every literal is written by us; nobody's text
 reaches the table's own language. Logic is SQL's: a comparison with something that is not there is
 neither true nor false, so a null never matches, negated or not. Metadata has no schema: a value is
-compared with values of its own kind only, and one of another kind counts as not there.
+compared with values of its own kind only, and one of another kind counts as not there. Only true
+and false also mean the numbers 1 and 0, which many writers put in their place.
 """
 
 from __future__ import annotations
@@ -160,6 +161,9 @@ class _Condition(BaseModel):
         return None
 
 
+# As Lance writes the JSON values that mean them.
+_BOOLEANS = {True: "'true', '1', '1.0'", False: "'false', '0', '0.0'"}
+
 CompareOp: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 _OPPOSITE: Mapping[CompareOp, CompareOp] = {
     "=": "!=",
@@ -198,7 +202,7 @@ class Compare(_Condition):
             return _guarded(column.sql, op, _literal(self.value))
         if isinstance(self.value, bool):
             wanted = self.value if op == "=" else not self.value
-            return f"{column.sql} = '{str(wanted).lower()}'"
+            return f"{column.sql} IN ({_BOOLEANS[wanted]})"
         if isinstance(self.value, str):
             # Without the closing quote, which would come after the text's first blank.
             literal = _text(_json(self.value)[:-1])
@@ -230,7 +234,10 @@ class OneOf(_Condition):
             return _guarded(column.sql, inside, f"({', '.join(map(_literal, self.values))})")
         if isinstance(self.values[0], (bool, str)):
             kind = _kind(self.values[0])
-            texts = ", ".join(_text(_json(value)) for value in self.values)
+            texts = ", ".join(
+                _BOOLEANS[value] if isinstance(value, bool) else _text(_json(value))
+                for value in self.values
+            )
             return f"({_has(column, kind)} AND {column.sql} {inside} ({texts}))"
         return _guarded(_number(column), inside, f"({', '.join(map(_literal, self.values))})")
 
@@ -528,7 +535,7 @@ def _has(column: Column, kind: Kind) -> str:
     if kind == "text":
         return f"left({column.sql}, 1) = '\"'"
     if kind == "boolean":
-        return f"{column.sql} IN ('true', 'false')"
+        return f"{column.sql} IN ({_BOOLEANS[True]}, {_BOOLEANS[False]})"
     return f"{_number(column)} IS NOT NULL"
 
 

@@ -34,6 +34,9 @@ class Progress:
     num_committed: int = 0
     num_adopted: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    unusable: Counter[str] = field(default_factory=Counter)
+    unusable_examples: dict[str, str] = field(default_factory=dict)
+    num_many_bands: int = 0
     sums: Counter[str] = field(default_factory=Counter)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
     num_gone: int = 0
@@ -71,6 +74,9 @@ class Progress:
         self.num_ok += record.num_ok
         self.num_failed += record.num_failed
         self.failures.update(record.failures)
+        self.unusable.update(record.unusable)
+        self.unusable_examples = {**record.unusable_examples, **self.unusable_examples}
+        self.num_many_bands += head.num_many_bands
         self.sums.update(record.sums)
         self._add_to_shard(head)
         self.example = record.example
@@ -138,6 +144,10 @@ class RunSummary:
     else the shards hold that this run read: numbers by the kinds of
     :mod:`skytext.archive.ignored`.
 
+    ``unusable`` counts, by field, values that sources gave to images of this run and that could not
+    be used, with one of each in ``unusable_examples``. ``num_many_bands`` images had more than
+    three bands while ``images.bands`` was not set.
+
     Of the seconds, ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof) are
     spent while no engine works; ``commit_s`` (all commits) mostly while engines do.
     """
@@ -155,6 +165,9 @@ class RunSummary:
     num_unread: int
     unread: dict[str, str]
     failures: dict[str, int]
+    unusable: dict[str, int]
+    unusable_examples: dict[str, str]
+    num_many_bands: int
     ignored: dict[str, int]
     num_variants: int
     num_prompt_tokens: int
@@ -209,6 +222,9 @@ def summarise(
         num_unread=len(progress.unread),
         unread={key[1]: why for key, why in list(progress.unread.items())[:_NUM_UNREAD_SHOWN]},
         failures=dict(progress.failures),
+        unusable=dict(progress.unusable),
+        unusable_examples=dict(progress.unusable_examples),
+        num_many_bands=progress.num_many_bands,
         ignored=dict(progress.ignored),
         num_variants=sums["num_variants"],
         num_prompt_tokens=sums["num_prompt_tokens"],

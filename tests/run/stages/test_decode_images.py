@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+
+import numpy as np
 
 from skytext.pixels.decode import ImageLimits, decode_rgb
 from skytext.run.stages.decode_images import ImageDecoder
 from skytext.run.units import unpack
 from tests.archives import bad_images, jpeg, tiff16
+from tests.pixels.image_corpus import encode, flat, tiff
 from tests.run.stages.samples import (
     HEAD,
     REFUSED,
@@ -76,3 +80,22 @@ def test_what_failed_before_and_an_empty_unit_pass_through() -> None:
     assert row["failure"] == REFUSED
     head, samples = unpack(decoder(unit([])))
     assert (head, samples.num_rows) == (HEAD, 0)
+
+
+def bands(number: int) -> bytes:
+    array = np.full((32, 48, number), 9, np.uint8)
+    return tiff(array, photometric="minisblack", planarconfig="contig")
+
+
+def test_images_of_more_than_three_bands_are_counted_unless_bands_were_chosen() -> None:
+    images = [bands(13), bands(4), bands(3), bands(2), encode(flat("CMYK", (0, 9, 9, 0)), "TIFF")]
+    samples = [sample(f"{i}.tif", data) for i, data in enumerate([*images, jpeg(1)])] + [bad()]
+    head, _ = unpack(ImageDecoder(LIMITS)(unit(samples)))
+    assert head == dataclasses.replace(HEAD, num_many_bands=2)
+    chosen = dataclasses.replace(LIMITS, bands=(4, 3, 2))
+    head, rows = unpack(ImageDecoder(chosen)(unit(samples)))
+    assert head == HEAD
+    failures = [row["failure"] for row in rows.to_pylist()]
+    assert [failure and failure["reason"] for failure in failures] == [
+        *(None, None, "unsupported_image", "unsupported_image", None, None, "empty")
+    ]

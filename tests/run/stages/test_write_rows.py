@@ -60,6 +60,8 @@ def kept_rows(where: TableLocation) -> list[dict[str, Any]]:
             num_ok=1,
             num_failed=1,
             failures={"decode/empty": 1},
+            unusable={"gsd": 2},
+            unusable_examples={"gsd": '"10m" of a.tar#a.jpg'},
             sums={"num_variants": 5},
             engine_clock={"engine": "e", "span_s": 1.5, "idle_s": 0.25},
             example=("a.jpg", "a river"),
@@ -186,3 +188,19 @@ def test_a_unit_written_twice_is_there_once(where: TableLocation) -> None:
     assert len(list(Path(where.uri).rglob("*.lance/data/*"))) == 1
     committer(where).commit([staged(where, second)])
     assert ImagesTable.open(where).num_rows() == 3
+
+
+def test_a_record_counts_what_sources_said_and_could_not_be_used(where: TableLocation) -> None:
+    rows = [
+        sample("a.jpg", jpeg(1), metadata='{"_invalid": ["bbox", "gsd"], "bbox": [1], "gsd": "x"}'),
+        sample("b.jpg", jpeg(2), metadata='{"_invalid": ["gsd"], "gsd": "10m"}'),
+        sample("c.jpg", jpeg(3), metadata='{"gsd": 5}'),
+        bad() | {"metadata": '{"_sidecar_error": "cut off"}'},
+    ]
+    record = write(where, rows)
+    assert record.unusable == {"gsd": 2, "bbox": 1, "sidecar": 1}
+    assert record.unusable_examples == {
+        "bbox": "[1] of file:///x/a.tar#a.jpg",
+        "gsd": '"x" of file:///x/a.tar#a.jpg',
+        "sidecar": "cut off of file:///x/a.tar#bad.jpg",
+    }

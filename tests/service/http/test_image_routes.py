@@ -1,21 +1,27 @@
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from skytext.archive import discover, read_shard
 from skytext.archive.shards import image_id
+from skytext.config.pixels import ImageConfig
 from skytext.service.archive_images import Images, archive_roots
 from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote
+from tests.pixels.image_corpus import tiff
 from tests.service.app import client, make_config
 from tests.service.tables import encoded
 
@@ -242,3 +248,25 @@ def test_an_image_too_large_to_hand_out_is_not_read(tmp_path: Path) -> None:
     images = Images(make_config(tmp_path / "table"), LocalMeter())
     with pytest.raises(ProblemError, match="image-too-large"):
         images.check(row(f"file://{tmp_path}/archive/a.tar#a.jpg", byte_length=10**10))
+
+
+def test_a_thumbnail_shows_the_bands_that_were_chosen(tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    bands = np.full((32, 48, 4), (10, 20, 30, 250), np.uint8)
+    data = tiff(bands, photometric="minisblack", planarconfig="contig")
+    (folder / "a.tif").write_bytes(data)
+    (shard,) = discover([str(folder)])
+    (sample,) = read_shard(shard)
+    row = {**vars(sample), "content_sha256": hashlib.sha256(data).hexdigest(), "format": "tiff"}
+    shown = []
+    for chosen in (None, (4, 3, 2)):
+        config = make_config(tmp_path / "table")
+        config = config.model_copy(update={"images": ImageConfig(bands=chosen)})
+        encoded = asyncio.run(Images(config, LocalMeter()).thumbnail(row, 128))
+        colour = Image.open(io.BytesIO(encoded.data)).convert("RGB").getpixel((5, 5))
+        shown.append((encoded.etag, colour))
+    # A browser that has the one must not take it for the other.
+    assert shown[0][0] != shown[1][0]
+    assert np.abs(np.subtract(shown[0][1], (10, 20, 30))).max() <= 4
+    assert np.abs(np.subtract(shown[1][1], (250, 30, 20))).max() <= 4

@@ -78,7 +78,7 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
     field = schema.field(name)
     is_struct = pa.types.is_struct(field.type)
     has_path = is_struct and any(
-        inner.name == "path" and _is_text(inner.type) for inner in field.type
+        inner.name == "path" and is_text(inner.type) for inner in field.type
     )
     said = tuple(
         field.name for field in schema if field.name != name and _is_said(field.name, field.type)
@@ -135,19 +135,26 @@ def _is_binary(kind: pa.DataType) -> bool:
     )
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether values of a type are lists."""
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether values of a type are text."""
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
 
 
 def _is_said(name: str, kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if _holds_images(kind) or pa.types.is_fixed_size_binary(kind):
         return False
-    is_list = (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-    return name == _BBOX or not (is_list and pa.types.is_floating(kind.value_type))
+    return name == _BBOX or not (is_list(kind) and pa.types.is_floating(kind.value_type))
 
 
 def _declared(schema: pa.Schema) -> list[str]:

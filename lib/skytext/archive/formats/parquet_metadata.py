@@ -16,20 +16,23 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 
-from skytext.archive.formats.parquet_columns import Columns
+from skytext.archive.formats.parquet_columns import Columns, is_list, is_text
 from skytext.archive.shards import Metadata
 from skytext.archive.sidecar import parse_item
 
+_ANY = pa.null()
+_SHORT_FLOATS = {pa.float16(): np.float16, pa.float32(): np.float32}
 _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("west", "south", "east", "north"))
 
 
 def said_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
     """Yield what each row of a batch says, as values of JSON."""
-    named = [(name, _values(batch.column(name))) for name in columns.said]
+    named = [(name, *_values(batch.column(name))) for name in columns.said]
     for row in range(len(batch)):
-        said = {name: _jsonable(values[row]) for name, values in named}
+        said = {name: _jsonable(values[row], kind) for name, values, kind in named}
         yield {name: value for name, value in said.items() if value is not None}
 
 
@@ -48,17 +51,22 @@ def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
     return parse_item(said, max_bytes=max_bytes)
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _values(column: pa.Array) -> tuple[list[Any], pa.DataType]:
+    """Return the values of a column, and their type."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type):
-        # Python's datetime knows no nanoseconds.
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        # Python's datetime knows no nanoseconds, and this machine need not know the zone.
+        unit = "us" if column.type.unit == "ns" else column.type.unit
+        column = column.cast(pa.timestamp(unit, column.type.tz and "UTC"), safe=False)
+    if is_text(column.type):
         texts = column.cast(pa.large_binary()).to_pylist()
-        return [None if text is None else text.decode("utf-8", "replace") for text in texts]
+        decoded = [None if text is None else text.decode("utf-8", "replace") for text in texts]
+        return decoded, column.type
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return column.to_pylist(), column.type
     except (ValueError, TypeError, OverflowError):
-        return [_value(cell) for cell in column]
+        return [_value(cell) for cell in column], column.type
 
 
 def _value(cell: pa.Scalar) -> Any:
@@ -68,22 +76,37 @@ def _value(cell: pa.Scalar) -> Any:
         return f"cannot be read: {err}"
 
 
-def _jsonable(value: Any) -> Any:
-    """Turn a value of Arrow's into one of JSON's."""
+def _jsonable(value: Any, kind: pa.DataType) -> Any:
+    """Turn a value of Arrow's into one of JSON's.
+
+    Args:
+        value: as Python has it.
+        kind: its type; that of what is inside may be the null type, where it does not matter.
+    """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         # NaN is how tables say that there is nothing; infinities are no JSON.
-        return None if math.isnan(value) else value if math.isfinite(value) else str(value)
+        if not math.isfinite(value):
+            return None if math.isnan(value) else str(value)
+        # As it was written: 0.3, not the 0.30000001192092896 that the next float32 is.
+        short = _SHORT_FLOATS.get(kind)
+        return value if short is None else float(str(short(value)))
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, dict):
-        return {str(key): _jsonable(inner) for key, inner in value.items()}
+        return {
+            str(key): _jsonable(inner, kind.field(key).type if pa.types.is_struct(kind) else _ANY)
+            for key, inner in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_jsonable(inner) for inner in value]
+        inner_kind = kind.value_type if is_list(kind) else _ANY
+        return [_jsonable(inner, inner_kind) for inner in value]
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, (Decimal, UUID)):
+    if isinstance(value, UUID):
         return str(value)
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()

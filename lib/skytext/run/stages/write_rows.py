@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skytext.archive import unusable_values
 from skytext.run.stages.caption_images import ENGINE_COLUMN
 from skytext.run.units import UnitHead, unpack
 from skytext.table.commits.stage_rows import stage_rows, to_images_table, vector_dim
@@ -42,6 +44,8 @@ class UnitRecord:
         num_ok: rows that are done.
         num_failed: rows that failed.
         failures: ``stage/reason`` to the number of rows.
+        unusable: what the source said of the rows and could not be used: field to their number.
+        unusable_examples: one value of each of those fields, and where it stands.
         sums: token and variant counts over the rows.
         engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
         example: a member's name and what was seen in it, for people to watch; None without one.
@@ -52,6 +56,8 @@ class UnitRecord:
     num_ok: int = 0
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
+    unusable: Mapping[str, int] = field(default_factory=dict)
+    unusable_examples: Mapping[str, str] = field(default_factory=dict)
     sums: Mapping[str, int] = field(default_factory=dict)
     engine_clock: Mapping[str, Any] | None = None
     example: tuple[str, str] | None = None
@@ -100,12 +106,15 @@ class UnitWriter:
         if samples.num_rows == 0 and not head.removes:
             return UnitRecord(head, None)
         status = samples.column("status").to_pylist()
+        unusable, examples = _unusable(samples)
         record = UnitRecord(
             head=head,
             num_rows=None,
             num_ok=status.count(STATUS_OK),
             num_failed=status.count(STATUS_FAILED),
             failures=_failures(samples),
+            unusable=unusable,
+            unusable_examples=examples,
             sums={name: pc.sum(samples.column(name)).as_py() or 0 for name in _SUMMED},
             engine_clock=clock,
             example=_example(samples),
@@ -169,6 +178,17 @@ def _failures(samples: pa.Table) -> dict[str, int]:
             key = f"{failure['stage']}/{failure['reason']}"
             counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def _unusable(samples: pa.Table) -> tuple[dict[str, int], dict[str, str]]:
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    uris = samples.column("uri")
+    for i, metadata in enumerate(samples.column("metadata").to_pylist()):
+        for name, value in unusable_values(metadata):
+            counts[name] += 1
+            examples.setdefault(name, f"{value} of {uris[i].as_py()}")
+    return dict(counts), examples
 
 
 def _example(samples: pa.Table) -> tuple[str, str] | None:

@@ -1,0 +1,123 @@
+"""Boxes of longitudes and latitudes in degrees: brought to -180 to 180, and around a geometry."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+MAX_LONGITUDE = 540
+"""What goes farther around than half a turn beyond 0 to 360 is no longitude, but metres."""
+
+_ROUNDING = 1e-9
+
+Bounds = tuple[float, float, float, float]
+"""West, south, east, north; west > east crosses the antimeridian."""
+
+
+class _Part(NamedTuple):
+    """The extent of a line or ring; ``west`` is -180 to 180, ``east`` may lie beyond."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+def wrap_longitudes(west: float, east: float) -> tuple[float, float]:
+    """Bring the sides of a box to -180 to 180; what is there already stays as it is.
+
+    Raises:
+        ValueError: beyond `MAX_LONGITUDE`.
+    """
+    if max(abs(west), abs(east)) > MAX_LONGITUDE:
+        raise ValueError(f"no longitudes: {west!r}, {east!r}")
+    if abs(west) <= 180 and abs(east) <= 180:
+        return west, east
+    if east - west >= 360 - _ROUNDING:
+        return -180.0, 180.0
+    return _turned(west), east - 360 * math.ceil((east - 180) / 360)
+
+
+def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
+    """Return the smallest box around a geometry of GeoJSON (RFC 7946) in longitudes and latitudes.
+
+    Two positions in a row that are more than half a turn apart, but less than a whole one, lie on
+    two sides of the antimeridian. A ring that goes once around a pole has it inside.
+
+    Raises:
+        ValueError: no such geometry, an empty one, or one beyond the globe.
+    """
+    try:
+        parts = [_part(line) for line in _lines(geometry)]
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no geometry of GeoJSON: {error}") from error
+    if not parts:
+        raise ValueError("an empty geometry")
+    south, north = min(part.south for part in parts), max(part.north for part in parts)
+    if not -90 <= south <= north <= 90:
+        raise ValueError(f"latitudes must be -90 to 90: {south!r}, {north!r}")
+    west, east = _around([(part.west, part.east) for part in parts])
+    return west, south, east, north
+
+
+def _lines(geometry: Mapping[str, Any]) -> Iterator[Sequence[Sequence[float]]]:
+    """Yield the positions that hang together: points, lines and rings."""
+    kind = geometry["type"]
+    if kind == "GeometryCollection":
+        for inner in geometry["geometries"]:
+            yield from _lines(inner)
+        return
+    coordinates = geometry["coordinates"]
+    if kind == "Point":
+        yield from [[coordinates]] if coordinates else []
+    elif kind == "MultiPoint":
+        yield from ([position] for position in coordinates)
+    elif kind == "LineString":
+        yield from [coordinates] if coordinates else []
+    elif kind in ("Polygon", "MultiLineString"):
+        yield from coordinates
+    elif kind == "MultiPolygon":
+        yield from (ring for polygon in coordinates for ring in polygon)
+    else:
+        raise LookupError(f"the type {kind!r}")
+
+
+def _part(line: Sequence[Sequence[float]]) -> _Part:
+    longitudes = [float(position[0]) for position in line]
+    latitudes = [float(position[1]) for position in line]
+    if not all(map(math.isfinite, [*longitudes, *latitudes])):
+        raise LookupError("a coordinate that is not finite")
+    if max(map(abs, longitudes)) > MAX_LONGITUDE:
+        raise ValueError("no longitudes")
+    south, north = min(latitudes), max(latitudes)
+    shift, unrolled = 0, longitudes[:1]
+    for before, longitude in itertools.pairwise(longitudes):
+        if 180 < abs(longitude - before) < 360:
+            shift -= int(math.copysign(360, longitude - before))
+        unrolled.append(longitude + shift)
+    if shift and longitudes[0] == longitudes[-1]:
+        south, north = (south, 90.0) if south + north > 0 else (-90.0, north)
+        return _Part(-180.0, south, 180.0, north)
+    west, east = min(unrolled), max(unrolled)
+    return _Part(_turned(west), south, east - (west - _turned(west)), north)
+
+
+def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the shortest arc that holds all arcs: the circle without the widest gap."""
+    widest, first = 0.0, None
+    reach = max(east for _, east in arcs) - 360
+    for west, east in sorted(arcs):
+        if west - reach > widest + _ROUNDING:
+            widest, first = west - reach, west
+        reach = max(reach, east)
+    if first is None:
+        return -180.0, 180.0
+    last = max(arcs, key=lambda arc: (arc[0] - first) % 360 + arc[1] - arc[0])[1]
+    return wrap_longitudes(first, last)
+
+
+def _turned(longitude: float) -> float:
+    """Return a longitude as one of -180 to 180, 180 itself left out."""
+    return longitude - 360 * math.floor((longitude + 180) / 360)

@@ -1,0 +1,131 @@
+"""What a Parquet row says of its image, in every type that writers use for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from skytext.archive import Metadata, unusable_values
+from skytext.archive.formats.parquet_columns import find_columns
+from skytext.archive.formats.parquet_metadata import row_metadata, said_rows
+
+NOON = dt.datetime(2020, 6, 1, 12, tzinfo=dt.UTC)
+
+
+def read(**columns: pa.Array) -> tuple[Metadata, dict[str, Any]]:
+    """Return what the first row of these columns says, and what is left of it."""
+    batch = pa.RecordBatch.from_pydict({"image": pa.array([b"x"]), **columns})
+    (said,) = said_rows(batch, find_columns(batch.schema, None))
+    found = row_metadata(said, 1 << 20)
+    return found, json.loads(found.metadata or "{}")
+
+
+@pytest.mark.parametrize(
+    ("column", "number"),
+    [
+        (pa.array([Decimal("0.30")], pa.decimal128(10, 2)), 0.3),
+        (pa.array([Decimal(10)], pa.decimal128(5, 0)), 10),
+        (pa.array([Decimal("0.3")], pa.decimal256(40, 4)), 0.3),
+        (pa.array([Decimal("0.3")]).dictionary_encode(), 0.3),
+        (pa.array([0.3]).dictionary_encode(), 0.3),
+        (pa.array([np.float16(0.3)], pa.float16()), 0.3),
+        (pa.array([0.3], pa.float32()), 0.3),
+        (pa.array([0.3], pa.float32()).dictionary_encode(), 0.3),
+        (pa.array([3], pa.uint8()), 3),
+        (pa.array([3], pa.uint64()), 3),
+        (pa.array([3], pa.int8()), 3),
+        (pa.array(["10"]), 10),
+        (pa.array([" 1.5e1 "], pa.large_string()), 15),
+        (pa.array(["0.3"]).dictionary_encode(), 0.3),
+    ],
+    ids=lambda value: str(getattr(value, "type", value)),
+)
+def test_a_number_of_any_type_is_that_number(column: pa.Array, number: float) -> None:
+    said, rest = read(gsd=column)
+    assert (said.gsd, rest) == (number, {})
+    rest = read(cloud=column)[1]
+    if not isinstance(column[0].as_py(), str):
+        assert rest == {"cloud": number}
+
+
+@pytest.mark.parametrize("value", ["10m", "10 m", "1_000", "0,5", "ten", "", "nan", "1e999", "0"])
+def test_a_text_that_is_no_number_is_no_gsd_and_is_told(value: str) -> None:
+    said, rest = read(gsd=pa.array([value]))
+    assert said.gsd is None
+    assert rest == {"gsd": value, "_invalid": ["gsd"]}
+    assert list(unusable_values(said.metadata)) == [("gsd", json.dumps(value))]
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (Decimal("12345678901234567890"), 12345678901234567890),
+        (Decimal("-0.5"), -0.5),
+        (Decimal("1.00"), 1),
+    ],
+)
+def test_a_decimal_in_metadata_is_a_number_of_json(value: Decimal, number: float) -> None:
+    assert read(cost=pa.array([value]))[1] == {"cost": number}
+    nested = pa.array([{"costs": [value]}])
+    assert read(job=nested)[1] == {"job": {"costs": [number]}}
+
+
+def test_short_floats_inside_others_keep_the_digits_that_were_written() -> None:
+    kind = pa.struct([("a", pa.float32()), ("b", pa.list_(pa.struct([("c", pa.float16())])))])
+    column = pa.array([{"a": 0.1, "b": [{"c": np.float16(0.2)}]}], kind)
+    assert read(view=column)[1] == {"view": {"a": 0.1, "b": [{"c": 0.2}]}}
+    for box in (pa.list_(pa.float32()), pa.list_(pa.float32(), 4)):
+        assert read(bbox=pa.array([[-122.4, 37.1, -122.3, 37.2]], box))[0].bbox == (
+            *(-122.4, 37.1),
+            *(-122.3, 37.2),
+        )
+
+
+def test_a_box_of_decimals_is_a_box() -> None:
+    sides = {"xmin": Decimal("1.5"), "ymin": Decimal(2), "xmax": Decimal(3), "ymax": Decimal(4)}
+    assert read(bbox=pa.array([sides]))[0].bbox == (1.5, 2, 3, 4)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin", "+02:00", "Nowhere/Unknown"])
+def test_a_time_of_any_unit_and_zone_is_that_moment(unit: str, zone: str | None) -> None:
+    ticks = int(NOON.timestamp()) * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    column = pa.array([ticks], pa.timestamp(unit, zone))
+    for times in (column, column.dictionary_encode()):
+        said, rest = read(datetime=times, seen=times)
+        assert (said.datetime, list(rest)) == (NOON, ["seen"])
+        seen = dt.datetime.fromisoformat(rest["seen"])
+        assert seen == (NOON if zone else NOON.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
+def test_a_day_is_its_beginning(kind: pa.DataType) -> None:
+    assert read(datetime=pa.array([dt.date(2020, 6, 1)], kind))[0].datetime == NOON.replace(hour=0)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_time_beyond_the_calendar_is_told_and_none(unit: str) -> None:
+    said, rest = read(datetime=pa.array([2**62], pa.timestamp(unit, "UTC")))
+    assert said.datetime is None
+    assert rest["_invalid"] == ["datetime"]
+
+
+def test_a_number_is_no_time() -> None:
+    said, rest = read(datetime=pa.array([1590000000]))
+    assert (said.datetime, rest["_invalid"]) == (None, ["datetime"])
+
+
+def test_flags_stay_what_they_are() -> None:
+    columns = {"a": pa.array([True]), "b": pa.array([1], pa.uint8()), "c": pa.array([0.0])}
+    assert read(**columns)[1] == {"a": True, "b": 1, "c": 0}
+    assert read(gsd=pa.array([True]))[0].gsd is None
+
+
+def test_a_dictionary_of_bytes_is_not_read() -> None:
+    assert read(mask=pa.array([b"wkb"]).dictionary_encode())[1] == {}
