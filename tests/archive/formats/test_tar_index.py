@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from skytext.archive import ReadLimits, ShardCounts, image_id, read_range, read_shard
 from skytext.archive.storage.files import open_ranged
+from skytext.archive.storage.ranged_file import Window
 from skytext.errors import Reason
 from tests.archive.formats.tars import Entry, link, make_tar, write_shard
 from tests.archive.formats.test_tar import A, B, C, garble, kept, members, reasons
@@ -197,3 +199,18 @@ def test_a_sidecar_may_be_a_link(tmp_path: Path) -> None:
     assert [kept(s) for s in samples[:3]] == [{"v": 1}] * 3
     assert kept(samples[3]) == {"_sidecar_error": "d.txt is a link to no file of this tar"}
     assert counts == ShardCounts(num_ok=4, num_sidecars=4)
+
+
+def test_sidecars_of_a_walk_do_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STREAMING", "JUMPING"):
+        monkeypatch.setattr(f"skytext.archive.formats.tar.{name}", Window(64 << 10, 64 << 10))
+    entries: list[Entry] = [("a.jpg", A), *((f"{i}.json", "x" * 9000) for i in range(4000))]
+    shard = write_shard(tmp_path / "s.tar", [*entries, ("a.json", {"v": 1})])
+    tracemalloc.start()
+    (sample,) = read_shard(shard, limits=ReadLimits(max_group_bytes=512 * 5000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert kept(sample) == {"v": 1}
+    assert peak < 6_000_000  # the sidecars are 36 MB
