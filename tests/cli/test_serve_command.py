@@ -3,9 +3,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -48,18 +51,53 @@ def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) ->
     assert taken.status == 2
 
 
+@pytest.fixture
+def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """What comes to a proxy that all variables name, and that answers nothing."""
+    asked: list[bytes] = []
+
+    class Refusal(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.request.recv(200))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("no_proxy", "no_grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_address[1]}")
+            monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{server.server_address[1]}")
+        yield asked
+        server.shutdown()
+
+
+@pytest.fixture
+def shadows(tmp_path: Path) -> Path:
+    """A folder of modules that are named like the standard library's, and cannot be imported."""
+    folder = tmp_path / "shadows"
+    (folder / "email").mkdir(parents=True)
+    for name in ("random.py", "json.py", "types.py", "email/__init__.py"):
+        (folder / name).write_text("raise ImportError('a module of the working directory')\n")
+    return folder
+
+
 @pytest.mark.ray
-def test_serve_answers_and_ends_within_15_seconds_of_a_signal(tmp_path: Path) -> None:
+def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
+    tmp_path: Path, asked_of_proxy: list[bytes], shadows: Path
+) -> None:
+    """Behind a company's proxy, and in a working directory with a ``random.py``, too."""
     make_served_table(tmp_path, num_chars=50_000)
     table = TableLocation.parse(str(tmp_path / "table")).uri
     port = free_port()
     command = [
-        *(sys.executable, "-c", "from skytext.cli import main; main()", "serve", table),
+        # -P: without the working directory on its path, as the installed command.
+        *(sys.executable, "-P", "-c", "from skytext.cli import main; main()", "serve", table),
         *("--port", str(port), "--archive-root", str(tmp_path / "archive")),
     ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}"}
     with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, env=environment, stderr=said, stdout=said)
+        process = subprocess.Popen(command, env=environment, stderr=said, stdout=said, cwd=shadows)
     http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
     try:
 
@@ -81,6 +119,7 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(tmp_path: Path) ->
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert time.monotonic() - asked < 15
+        assert asked_of_proxy == []
     finally:
         process.kill()
         process.wait()

@@ -6,16 +6,20 @@ import pytest
 
 from skytext.config.environment import bypass_proxies
 
-LOOPBACK = "localhost,127.0.0.1,::1"
+METADATA = "169.254.169.254,metadata.google.internal"
+LOCAL = f"localhost,127.0.0.1,::1,{METADATA}"
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, LOOPBACK),
-        ({"no_proxy": "corp.example"}, f"corp.example,{LOOPBACK}"),
-        ({"NO_PROXY": "corp.example, 127.0.0.1,"}, "corp.example,127.0.0.1,localhost,::1"),
-        ({"no_proxy": "a.example", "NO_PROXY": "b.example"}, f"a.example,{LOOPBACK}"),
+        ({}, LOCAL),
+        ({"no_proxy": "corp.example"}, f"corp.example,{LOCAL}"),
+        (
+            {"NO_PROXY": "corp.example, 127.0.0.1,"},
+            f"corp.example,127.0.0.1,localhost,::1,{METADATA}",
+        ),
+        ({"no_proxy": "a.example", "NO_PROXY": "b.example"}, f"a.example,{LOCAL}"),
         ({"no_proxy": "*"}, "*"),
     ],
 )

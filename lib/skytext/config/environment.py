@@ -26,7 +26,11 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# This machine, and what tells a virtual machine of itself: a cloud's credentials come from there.
+_WITHOUT_PROXY = (
+    *("localhost", "127.0.0.1", "::1"),
+    *("169.254.169.254", "metadata.google.internal"),
+)
 
 
 def prepare_libraries() -> None:
@@ -40,7 +44,7 @@ def prepare_libraries() -> None:
 
 
 def bypass_proxies() -> None:
-    """Keep gRPC and what goes to this machine off the proxies of the environment.
+    """Keep gRPC, and what goes to this machine, off the proxies of the environment.
 
     gRPC is spoken between Ray's processes only. Python's gRPC follows ``http_proxy``, also to the
     address of this node, which a user's ``no_proxy`` rarely names. An empty ``grpc_proxy`` means no
@@ -50,5 +54,5 @@ def bypass_proxies() -> None:
     before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     names = [name for part in before.split(",") if (name := part.strip())]
     if "*" not in names:
-        names += [name for name in _LOOPBACK if name not in names]
+        names += [name for name in _WITHOUT_PROXY if name not in names]
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)

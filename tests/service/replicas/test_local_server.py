@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -8,7 +12,7 @@ from skytext.config.settings import Config
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.service.access.api_keys import KeyStore, Right
 from skytext.service.replicas.listening_socket import bound
-from skytext.service.replicas.local_server import decide_access, find_port
+from skytext.service.replicas.local_server import _Stop, decide_access, find_port
 from skytext.service.telemetry.node_metrics import merge
 from skytext.table.location import TableLocation
 
@@ -82,3 +86,42 @@ def test_another_port_is_found_where_the_wanted_one_is_in_use() -> None:
     assert find_port("127.0.0.1", found) == found
     with pytest.raises(CallError):
         find_port("192.0.2.1", wanted)
+
+
+_BUSY = """
+import hashlib, signal
+from skytext.service.replicas import local_server
+
+local_server._EXIT_AFTER_S = 0.5
+stop = local_server._Stop()
+signal.signal(signal.SIGTERM, lambda *_: None)  # as Ray does while it starts
+print("installed", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+"""
+
+
+def test_the_seconds_until_the_end_are_counted_from_the_signal() -> None:
+    """And not from the end of what the main thread does then, minutes later."""
+    command = [sys.executable, "-c", _BUSY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "installed\n"
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+        assert time.monotonic() - asked < 10
+
+
+def test_signals_are_left_to_those_who_had_them_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stop = _Stop()
+    stop.install()
+    try:
+        assert not stop.asked.is_set()
+    finally:
+        stop.uninstall()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(-1) == -1

@@ -6,10 +6,13 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from skytext.config.settings import Config
 from skytext.errors import CallError, ConfigError, JobError
@@ -83,8 +86,8 @@ def decide_access(table: str, host: str, keys: bool | None, config: Config) -> C
 
 def serve_here(
     table: str, host: str, port: int, config: Config, say: Callable[[str], None]
-) -> None:
-    """Serve a table until a signal asks for the end.
+) -> NoReturn:
+    """Serve a table until a signal asks for the end, and end this process then, with status 0.
 
     Args:
         table: folder or URI.
@@ -125,6 +128,11 @@ def serve_here(
         say("draining: what is under way is answered, nothing new is let in")
         _drain(ingress, config.service.drain_s)
         serve.delete(APPLICATION)
+    # Everything is closed. Python's own end takes seconds on a busy machine, with all that Ray has
+    # loaded, and the thread that keeps the time could not cut it short.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _drain(ingress: Any, seconds: float) -> None:
@@ -151,28 +159,45 @@ def _told(host: str, port: int, config: Config) -> Iterator[str]:
 
 
 class _Stop:
-    """Turns SIGINT and SIGTERM into an event, and the process's end, 0, within 15 seconds."""
+    """Turns SIGINT and SIGTERM into an event, and the process's end, 0, within 15 seconds.
+
+    A thread hears of the signals. The main thread may be in a call of Ray's, and Python runs its
+    signal handlers only after that: the seconds would be counted from there.
+    """
 
     def __init__(self) -> None:
         self.asked = threading.Event()
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._heard, self._signalled = socket.socketpair()
+        self._signalled.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(
+            self._signalled.fileno(), warn_on_full_buffer=False
+        )
+        threading.Thread(target=self._listen, name="stop", daemon=True).start()
 
     def install(self) -> None:
         """Handle the signals from here on; again after others took them for themselves."""
         for number in _SIGNALS:
-            signal.signal(number, self._on_signal)
+            signal.signal(number, _go_on)
 
     def uninstall(self) -> None:
         """Leave the signals to those who had them before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._signalled.close()
 
-    def _on_signal(self, *_: object) -> None:
-        if not self.asked.is_set():
-            timer = threading.Timer(_EXIT_AFTER_S, os._exit, (0,))
-            timer.daemon = True
-            timer.start()
-        self.asked.set()
+    def _listen(self) -> None:
+        with self._heard:
+            while numbers := self._heard.recv(64):
+                if set(numbers) & set(_SIGNALS):
+                    self.asked.set()
+                    time.sleep(_EXIT_AFTER_S)
+                    os._exit(0)
+
+
+def _go_on(*_: object) -> None:
+    """Handle a signal: with a handler of Python's it is told to the thread, and ends nothing."""
 
 
 @contextmanager
