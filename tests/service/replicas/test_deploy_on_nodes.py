@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 POLL_S, REFRESH_S = 0.5, 1.0
 # What a node of two cores that does other things, too, may need beyond that.
 SLOW_S = 10.0
-KEY_RATE = 100
+KEY_RATE = 150
 NUM_CLIENTS, NUM_KEYS = 4, 10
 NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_LOST_NODES", "10"))
 BACK_S = 30.0
@@ -147,7 +147,7 @@ def statuses(served: Deployed, key: str, path: str, times: int = 16) -> Counter[
         return Counter(http.get(path).status_code for _ in range(times))
 
 
-def versions(served: Deployed, key: str, times: int = 16) -> set[int | None]:
+def versions(served: Deployed, key: str, times: int = 8) -> set[int | None]:
     """The versions that so many searches one after the other tell; None for what failed."""
     found = set[int | None]()
     with connecting_anew(served, key) as http:
