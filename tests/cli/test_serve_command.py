@@ -76,9 +76,9 @@ def asked_of_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 def shadows(tmp_path: Path) -> Path:
     """A folder of modules that are named like the standard library's, and cannot be imported."""
     folder = tmp_path / "shadows"
-    (folder / "email").mkdir(parents=True)
-    for name in ("random.py", "json.py", "types.py", "email/__init__.py"):
-        (folder / name).write_text("raise ImportError('a module of the working directory')\n")
+    folder.mkdir()
+    for name in sys.stdlib_module_names:
+        (folder / f"{name}.py").write_text("raise ImportError('of the working directory')\n")
     return folder
 
 

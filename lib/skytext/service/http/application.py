@@ -83,7 +83,8 @@ def make_app(
             allow_origins=config.service.access.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=[
-                *("Authorization", "X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID")
+                *("Authorization", "X-API-Key", "Content-Type", "Content-Encoding"),
+                *("If-None-Match", "X-Request-ID"),
             ],
             expose_headers=["X-Request-ID", "X-Table-Version", "Retry-After", "ETag"],
         )
