@@ -644,8 +644,8 @@ def members(*entries: Entry) -> bytes:
     return b"".join(raw(name, data if isinstance(data, bytes) else b"") for name, data in entries)
 
 
-def linked(kind: bytes, target: str) -> bytes:
-    return members(A) + raw("b.jpg", kind=kind, link=target) + members(C) + END
+def linked(kind: bytes, target: str, name: str = "b.jpg") -> bytes:
+    return members(A) + raw(name, kind=kind, link=target) + members(C) + END
 
 
 def with_sidecar(content: bytes | str | dict[str, Any], name: str = "b.json") -> bytes:
@@ -782,8 +782,8 @@ SHARDS: list[ShardKind] = [
               around((("b.jpg", Ok()),))),
     ShardKind("symbolic link to a file of the system",
               lambda: linked(tarfile.SYMTYPE, "/etc/passwd"), around((("b.jpg", NO_TARGET),))),
-    ShardKind("symbolic link to itself", lambda: linked(tarfile.SYMTYPE, "b.jpg"),
-              around((("b.jpg", NO_TARGET),))),
+    ShardKind("symbolic link to itself", lambda: linked(tarfile.SYMTYPE, "self.jpg", "self.jpg"),
+              around((("self.jpg", NO_TARGET),))),
     ShardKind("hard link", lambda: linked(tarfile.LNKTYPE, "a.jpg"),
               around((("b.jpg", Ok()),))),
     ShardKind("hard link out of the archive", lambda: linked(tarfile.LNKTYPE, "../../canary.jpg"),

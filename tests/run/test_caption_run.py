@@ -310,7 +310,7 @@ def test_a_run_that_lost_rows_says_so(
         return prove(dataclasses.replace(question, version=version), *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("skytext.run.caption_run.prove", lose_and_prove)
+        patch.setattr("skytext.run.prove_run.prove", lose_and_prove)
         with pytest.raises(IncompleteRunError) as caught:
             caption(archive, tmp_path / "table")
     assert "2 of 6 shards are not proven complete" in str(caught.value)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from skytext.archive import ReadLimits, ShardCounts, image_id, read_range, read_shard
+from skytext.archive.formats.tar_index import TarIndex
 from skytext.archive.storage.files import open_ranged
 from skytext.archive.storage.ranged_file import Window
 from skytext.errors import Reason
@@ -89,10 +90,24 @@ def test_of_sidecars_of_one_name_the_one_beside_the_image_counts_else_the_last(
 
 def test_one_sidecar_may_serve_images_that_lie_apart(tmp_path: Path) -> None:
     entries = [("a.nir.png", A), ("a.json", {"v": 1}), ("b.jpg", B), ("a.rgb.png", C)]
+    entries += [("c.json", {"v": 2}), ("b.jpg", B)]  # with no image beside it
     counts = ShardCounts()
     samples = list(read_shard(write_shard(tmp_path / "s.tar", entries), counts=counts))
-    assert [kept(s) for s in samples] == [{"v": 1}, {}, {"v": 1}]
-    assert counts == ShardCounts(num_ok=3, num_sidecars=1)
+    assert [kept(s) for s in samples] == [{"v": 1}, {}, {"v": 1}, {}]
+    assert counts == ShardCounts(num_ok=4, num_sidecars=1, ignored=Counter(sidecar=1))
+
+
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_a_tar_without_strays_is_not_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A walk is a request for each member above 64 KiB."""
+    entries = [(f"{i:02}.jpg", bytes([i]) * size) for i in range(30)]
+    entries[10:10] = [("with.jpg", A), ("with.json", {"v": 1})]
+    monkeypatch.setattr(TarIndex, "_walk", lambda *_: pytest.fail("it was walked"))
+    samples = list(read_shard(write_shard(tmp_path / "s.tar", entries)))
+    assert [kept(s) for s in samples if kept(s)] == [{"v": 1}]
+    assert len(samples) == 31
 
 
 def test_what_lies_behind_damage_is_not_found(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tests.proof.service_load import ANSWERED, Asked, is_normal, load, outcomes,
 from tests.service.replicas.test_deploy import RIVER, ROOT, Deployed, counts, free_port, until
 from tests.service.tables import encoded, make_archive, make_rows, write_table
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.proof, pytest.mark.timeout(900)]
 
 POLL_S, REFRESH_S = 0.5, 1.0
 # What a node of two cores that does other things, too, may need beyond that.

@@ -11,9 +11,10 @@ together. Every image of a key is a sample of its own. An image takes the ``.jso
 beside it whose name equals its own up to the last suffix (``a.rgb.json`` for ``a.rgb.png``), else
 the one named by the key alone (``a.json``).
 
-An image with no sidecar beside it makes the reader walk over the headers of the whole tar, once
-(:mod:`skytext.archive.formats.tar_index`). From then on sidecars are found wherever they are; one
-that is beside its image goes before another of its name.
+An image with no sidecar beside it, in a tar that has sidecars with no image beside them, makes the
+reader walk over the headers of the whole tar, once (:mod:`skytext.archive.formats.tar_index`). From
+then on sidecars are found wherever they are; one that is beside its image goes before another of
+its name. Sidecars that no image took are counted.
 
 A link whose name is an image's is an image: its bytes are those of the member that it leads to.
 
@@ -239,6 +240,7 @@ class _Reader:
         self._occurrences: dict[str, int] = defaultdict(int)
         self._group = _Group()
         self._num_sidecars = 0
+        self._has_met_stray = False
         # Where the sidecars that an image took are in the tar; of one that several took, each time.
         self._taken = array("Q")
 
@@ -313,6 +315,7 @@ class _Reader:
         for image in group.images:
             member = _member(self._shard, image)
             yield member.sample(self._shard, self._metadata(image), image.data)
+        self._has_met_stray |= bool(group.sidecars) and not (group.images or key_goes_on)
         kept: dict[tuple[str, str], Sidecar] = {}
         num_bytes = 0
         if key_goes_on:
@@ -328,9 +331,13 @@ class _Reader:
                 kept, num_bytes = {}, 0
         self._group = _Group(key=group.key, sidecars=kept, num_bytes=num_bytes)
 
+    def _has_strays(self) -> bool:
+        """Whether there may be sidecars that are not beside their images."""
+        return self._has_met_stray or self._index.ends_in_strays
+
     def _metadata(self, image: _Image) -> Metadata:
         sidecars = {suffix: self._beside(image, suffix) for suffix in sorted(SIDECAR_SUFFIXES)}
-        if self._index.is_made or not any(sidecars.values()):
+        if self._index.is_made or (not any(sidecars.values()) and self._has_strays()):
             for suffix, beside in sidecars.items():
                 sidecars[suffix] = beside or self._index.sidecar(image.name, suffix)
         found: dict[str, bytes] = {}

@@ -1,7 +1,8 @@
 """Where the sidecars of a tar are, and what its links lead to: a walk over its headers.
 
 A tar whose sidecars lie beside their images, and that has no links, needs none of this. One walk
-is made where an image has no sidecar beside it, and one more where the tar has links: then
+is made where an image has no sidecar beside it and the tar has sidecars without an image beside
+them, as far as was read or in its last megabyte; and one more where the tar has links: then
 the places of the members that they lead to are looked up. Of the bytes only those of sidecars are
 read; in a stored tar, jumps beyond 64 KiB are not read.
 
@@ -13,8 +14,10 @@ they are needed. Sidecars and links beyond the bound (524,288 of each by default
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +39,7 @@ from skytext.archive.unreadable import ShardEndError
 MEMBER_OVERHEAD_BYTES = 512
 """About what Python needs to remember a member of no bytes."""
 _MAX_LINKS_IN_A_ROW = 40  # as Linux follows them
+_TAIL_BYTES = 1 << 20
 
 
 class Place(NamedTuple):
@@ -101,6 +105,25 @@ class TarIndex:
         """Close the tar."""
         if self._file is not None:
             self._file.close()
+
+    @functools.cached_property
+    def ends_in_strays(self) -> bool:
+        """Whether a sidecar in the last megabyte has no image of its key beside it; one request.
+
+        A walk over the headers is a request for each member above 64 KiB. A tar without sidecars
+        must not cost that.
+
+        Raises:
+            OSError: the store did not give it.
+        """
+        file = self._opened()
+        start = max(file.size() - _TAIL_BYTES, 0) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+        file.seek(start)
+        runs = itertools.groupby(_headers_in(file.read(_TAIL_BYTES)), lambda h: key_of(h.name))
+        kinds = [{kind_of(header) for header in run} for _, run in runs]
+        # The image of the first run may lie before it.
+        whole = kinds[1:] if start else kinds
+        return any(Kind.SIDECAR in run and Kind.IMAGE not in run for run in whole)
 
     def sidecar(self, name: str, suffix: str) -> Sidecar | None:
         """Return the sidecar of an image, wherever in the tar it is; of several, the last.
@@ -224,6 +247,15 @@ class TarIndex:
         if place.length > self._limits.max_sidecar_bytes:
             return too_large(name, self._limits)
         return self.read(place)
+
+
+def _headers_in(data: bytes) -> Iterator[tarfile.TarInfo]:
+    """Yield the tar headers in a piece of a tar that begins at a block."""
+    for offset in range(0, len(data) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
+        block = data[offset : offset + tarfile.BLOCKSIZE]
+        if block[257:262] == b"ustar":
+            with contextlib.suppress(tarfile.HeaderError):
+                yield tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
 
 
 def too_large(name: str, limits: ReadLimits) -> str:
