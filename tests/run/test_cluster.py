@@ -136,7 +136,12 @@ def test_a_lost_node_and_a_faulty_store_cost_time_and_nothing_else(place: Place)
 
 def test_a_shard_that_a_store_does_not_give_leaves_no_hole(place: Place) -> None:
     """The store answers no request for bytes behind the first megabyte of one shard."""
-    padded = [*images(40, 20), ("pad.bin", bytes(3 << 20)), *images(60, 20)]
+    with_sidecars = [
+        entry
+        for name, data in images(40, 20)
+        for entry in ((name, data), (name.replace(".jpg", ".json"), {"gsd": 1}))
+    ]
+    padded = [*with_sidecars, ("pad.bin", bytes(3 << 20)), *images(60, 20)]
     archive = place.archive("aerial", {"0.tar": images(0, 40), "1.tar": padded})
     words = ["caption", archive, "--table", place.table("t"), "--model", "fake", *FAKES]
     words += ["--set", "sources.retry_s=1", "--ray-address", place.nodes.address]
