@@ -44,7 +44,11 @@ def test_another_coding_is_a_415(http: Any, coding: str) -> None:
     assert answer.json()["type"] == "urn:skytext:problem:unsupported-encoding"
 
 
-@pytest.mark.parametrize("body", [BODY, gzip.compress(BODY)[:-1], gzip.compress(BODY) + b"x"])
+@pytest.mark.parametrize(
+    "body",
+    [BODY, gzip.compress(BODY)[:-1], gzip.compress(BODY) + b"x"],
+    ids=["plain", "cut", "longer"],
+)
 def test_what_is_no_whole_gzip_is_refused(http: Any, body: bytes) -> None:
     answer = post(http, body, "gzip")
     assert answer.status_code == 422
