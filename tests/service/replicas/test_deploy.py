@@ -210,12 +210,12 @@ def counts(text: str, name: str, label: str) -> dict[str, float]:
 def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
     # Nothing else in this file asks for a row.
     name, label = "ray_skytext_requests_total", 'route="/v1/images/{image_id}"'
-    num_asked = 0
+    num_asked, text = 0, ""
     seen: dict[str, float] = {}
     with deployed.client(deployed.admin_key) as http:
 
         def all_are_counted() -> bool:
-            nonlocal num_asked
+            nonlocal num_asked, text
             text = http.get("/metrics").text
             if any(line.startswith(_SCRAPED) and line.endswith(" 0") for line in text.splitlines()):
                 return False  # the node's agent was too slow this once, and the service says so
@@ -227,8 +227,8 @@ def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
                 assert {http.get(f"/v1/images/{RIVER}").status_code for _ in range(10)} == {200}
             return len(found) == 2 and sum(found.values()) == num_asked
 
+        # What it looked at last: the next answer may come while the node's agent is too slow.
         until(all_are_counted, 120)
-        text = http.get("/metrics").text
     assert "ray_skytext_embed_batch_size" in text
     assert 'skytext_node_scraped{node="' in text
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
