@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 import lance
+import tenacity
 from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, TableError
@@ -73,7 +74,7 @@ class Committer:
             JobError: a record and its fragments disagree, or the store refuses.
         """
         if self._dataset is None:
-            self._dataset = self._create(units)
+            self._dataset = self._create_with_retries(units)
         else:
             self._dataset = self._extend_past_maintenance(self._dataset, units)
         return int(self._dataset.version)
@@ -100,6 +101,16 @@ class Committer:
         if self._dataset is not None:
             self._dataset = self._extend_past_maintenance(self._dataset, ())
         return self.version
+
+    @tenacity.retry(
+        # The connection broke before the answer, and there is no data set: nothing landed.
+        retry=tenacity.retry_if_exception(lambda error: broke_off(error.__cause__ or error)),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+        stop=tenacity.stop_after_attempt(_MAINTENANCE_RETRIES),
+        reraise=True,
+    )
+    def _create_with_retries(self, units: Sequence[StagedUnit]) -> lance.LanceDataset:
+        return self._create(units)
 
     def _create(self, units: Sequence[StagedUnit]) -> lance.LanceDataset:
         fragments = _checked_fragments(units)
