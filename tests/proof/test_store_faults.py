@@ -22,8 +22,8 @@ from tests.proof.kill_matrix import RUN_S, Scene, make_scene, rows_of, run_to_it
 KINDS = ("reset", "truncate", "server_error", "slow_down", "expired")
 # What requests meet the fault, and at which byte of the answer.
 PLACES = {
-    "the first byte": (r"aerial/(1\.tar|1\.parquet|one/)", 0),
-    "the middle": (r"aerial/(1\.tar|1\.parquet|one/)", 3_000),
+    "the first byte": (r"aerial/(1\.tar|p1\.parquet|one/)", 0),
+    "the middle": (r"aerial/(1\.tar|p1\.parquet|one/)", 3_000),
     "the listing": (r"list-type=2.*delimiter", 20),
 }
 CASES = list(itertools.product(KINDS, PLACES, [True, False]))
@@ -49,7 +49,7 @@ def make_archive(folder: Path, s3: Any) -> str:
     """Two shards of each format; only the second ones meet faults."""
     root = write_archive(folder / "aerial", {f"{i}.tar": images(8 * i, 8) for i in range(2)})
     for i, name in enumerate(("zero", "one")):
-        write_parquet(Path(root) / f"{i}.parquet", 100 + 8 * i)
+        write_parquet(Path(root) / f"p{i}.parquet", 100 + 8 * i)
         (Path(root) / name).mkdir()
         for file, data in images(200 + 8 * i, 8):
             (Path(root) / name / file).write_bytes(data)
