@@ -49,11 +49,9 @@ def make_archive(folder: Path, s3: Any) -> str:
     """Two shards of each format; only the second ones meet faults."""
     root = write_archive(folder / "aerial", {f"{i}.tar": images(8 * i, 8) for i in range(2)})
     for i, name in enumerate(("zero", "one")):
-        write_parquet(Path(root) / f"p{i}.parquet", 100 + 8 * i)
-        (Path(root) / name).mkdir()
-        for file, data in images(200 + 8 * i, 8):
-            (Path(root) / name / file).write_bytes(data)
-    return upload(s3, Path(root), "faults", "aerial")
+        write_parquet(root / f"p{i}.parquet", 100 + 8 * i)
+        write_archive(root / name, dict(images(200 + 8 * i, 8)))
+    return upload(s3, root, "faults", "aerial")
 
 
 def run_with_faults(scene: Scene, table: str, *, is_killed: bool, luck: random.Random) -> int:

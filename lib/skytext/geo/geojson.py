@@ -35,8 +35,8 @@ def _feature(rank: int, hit: Mapping[str, Any]) -> dict[str, Any]:
 def geometry(west: float, south: float, east: float, north: float) -> dict[str, Any]:
     """Return a box as a polygon; one that crosses the antimeridian as two, cut there.
 
-    A box without width or height is a line, or two; one without either is a point. Rings run
-    counter-clockwise.
+    A box of zero width or zero height becomes a line (two lines if it crosses the antimeridian). A
+    box of zero width and zero height becomes a point. Rings run counter-clockwise.
     """
     if (west, east) == (180, -180):  # the antimeridian itself, by both of its names
         east = west

@@ -29,8 +29,8 @@ class UnitHead:
         shard_bytes_read: bytes of the shard that these images take.
         removes: rows that are to go with this unit, by image: they say that the shard could not be
             read, and now it can.
-        fault: why the store did not give the rest of the shard, or some of its files; empty where
-            it did. It is said by the last unit.
+        fault: the error of the store if a part of the shard, or some of its files, could not be
+            fetched; else empty. Only the last unit of a shard has one.
         is_store_away: whether the fault is that the store gave no answer; it may be away as a
             whole.
         num_many_bands: images of more than three bands of which nobody chose any; counted where

@@ -68,7 +68,8 @@ class ShardPlan:
         num_gone_failed: failed rows of such.
         ids: of its rows.
         fault: why the store did not give its headers; empty where it did or was not asked.
-        ignored: what else its headers name, by kind; empty where they were not walked.
+        ignored: numbers of other files that its headers name, by kind; empty if its headers were
+            not read.
     """
 
     shard: Shard
@@ -249,7 +250,7 @@ def plan_shards(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The members of a shard, None where they are not known; why; what else its headers name."""
+    """The members of a shard (None: not known), the error if there was one, and ignored files."""
 
     members: pa.Table | None = None
     fault: str = ""

@@ -108,7 +108,7 @@ def read_manifest(
 
 
 def forget_manifest(location: TableLocation, archive: str, shard: str) -> None:
-    """Make the next run read a shard again: what was met in it is in doubt."""
+    """Delete the manifest of a shard, so that the next run reads the shard again."""
     StateStore(location).delete([_path(archive, shard)])
 
 

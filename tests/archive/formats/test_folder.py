@@ -224,7 +224,7 @@ def test_a_file_that_becomes_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_name_without_a_suffix_is_no_part_of_a_folder(tmp_path: Path) -> None:
-    """Else what is listed would never be what was met, and every run would read it again."""
+    """Otherwise the etag of the listing never equals that of the files that were read."""
     (shard,) = write(tmp_path, {"a.jpg": b"1", "jpg": b"2", "json": b"{}"})
     counts = ShardCounts()
     assert [s.member for s in read_shard(shard, counts=counts)] == ["a.jpg"]

@@ -27,9 +27,7 @@ def shards(tmp_path: Path, where: TableLocation) -> list[Shard]:
     root = write_archive(
         tmp_path / "aerial", {"a.tar": images(0, 3), "b.tar": cut_tar(images(3, 3))}
     )
-    (root / "folder").mkdir()
-    for name, data in images(6, 3):
-        (root / "folder" / name).write_bytes(data)
+    write_archive(root / "folder", dict(images(6, 3)))
     found = discover([str(root)])
     reader = ShardReader(99, 10**9, ReadLimits(), where, None)
     for shard in found:

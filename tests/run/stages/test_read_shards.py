@@ -425,10 +425,7 @@ def test_a_shard_that_breaks_off_is_unread(
 def test_a_file_of_a_folder_that_is_not_given_leaves_the_folder_unread(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path / "aerial"
-    root.mkdir()
-    for name, data in images(0, 6):
-        (root / name).write_bytes(data)
+    root = write_archive(tmp_path / "aerial", dict(images(0, 6)))
     (shard,) = discover([str(root)])
     whole = read(shard, table=where, unit_images=2)
     original = local.LocalStore.read_range
@@ -471,10 +468,7 @@ def test_what_was_never_read_is_described_once_its_bytes_come(
 def test_a_folder_with_one_file_more_is_read_for_that_file_only(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path / "aerial"
-    root.mkdir()
-    for name, data in images(0, 4):
-        (root / name).write_bytes(data)
+    root = write_archive(tmp_path / "aerial", dict(images(0, 4)))
     (shard,) = discover([str(root)])
     rows = [table_row(row) for _, unit in read(shard, table=where) for row in unit]
     for row in rows:
