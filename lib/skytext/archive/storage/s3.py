@@ -15,8 +15,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -37,6 +37,8 @@ from skytext.archive.storage.store import (
 )
 from skytext.aws.session import S3Access, access_problem, s3_access
 from skytext.errors import SourceError
+
+T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 60
@@ -101,18 +103,20 @@ class S3Store(ObjectStore):
         span = f"bytes={offset}-{offset + length - 1}"
 
         def request() -> bytes:
-            with _errors(location):
-                answer = _client().get_object(**place, **match, Range=span)
-                return bytes(answer["Body"].read())
+            answer = _client().get_object(**place, **match, Range=span)
+            return bytes(answer["Body"].read())
 
-        return self.ask(request)
+        return self._ask(location, request)
 
     def _send(self, location: Location, operation: str, **arguments: Any) -> Any:
-        def request() -> Any:
-            with _errors(location):
-                return getattr(_client(), operation)(**arguments)
+        return self._ask(location, lambda: getattr(_client(), operation)(**arguments))
 
-        return self.ask(request)
+    def _ask(self, location: Location, request: Callable[[], T]) -> T:
+        def checked() -> T:
+            with _errors(location):
+                return request()
+
+        return self.ask(checked)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
         """Say why a source cannot be listed, and what to do about it, in one line."""
