@@ -117,7 +117,7 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
         started = [process.pid, *(p.pid for p in psutil.Process(process.pid).children(True))]
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 0, (tmp_path / "said").read_text()
         assert time.monotonic() - asked < 15
         assert asked_of_proxy == []
     finally:

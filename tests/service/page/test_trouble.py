@@ -165,6 +165,41 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
         assert page.evaluate("sessionStorage.length") == 0
 
 
+@pytest.mark.parametrize("when", ["while the person types", "after the next key"])
+def test_a_late_refusal_of_the_key_before_changes_nothing(
+    page_table: Path, tmp_path: Path, browser: Browser, when: str
+) -> None:
+    """The page asks for two things at once: the second refusal comes when it comes."""
+    table = tmp_path / "table"
+    shutil.copytree(page_table, table)
+    key = KeyStore(TableLocation.parse(str(table))).add("somebody", Right.SEARCH)
+    late: list[Route] = []
+    with (
+        serving(table, access__require_keys=True) as url,
+        open_page(browser, url) as page,
+    ):
+        page.route("**/v1/table", lambda route: late.append(route), times=1)
+        page.goto("/?text=a+brown+river")
+        page.fill("#key-value", "wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-said")).to_have_text("this API key is not known here")
+        page.fill("#key-value", key)
+        if when == "while the person types":
+            _refuse(page, late)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".hit")
+        if when == "after the next key":
+            _refuse(page, late)
+        expect(page.locator("#key")).to_be_hidden()
+
+
+def _refuse(page: Page, late: list[Route]) -> None:
+    with page.expect_response("**/v1/table") as refused:
+        late.pop().fulfill(**problem(401, "too late"))
+    refused.value.finished()
+    page.evaluate("new Promise((heard) => setTimeout(heard, 100))")
+
+
 def test_hostile_descriptions_stay_text(page: Page) -> None:
     page.goto("/?mode=dense")
     assert search(page, HOSTILE[0])[0] == HOSTILE_MEMBER

@@ -14,6 +14,8 @@ export class Problem extends Error {
     this.detail = detail;
     this.requestId = requestId;
     this.kind = kind;
+    /** The API key that was sent. */
+    this.key = "";
   }
 }
 
@@ -26,7 +28,8 @@ const at = (path) => new URL(path, document.baseURI);
 
 async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
-  if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
+  const sent = key.get();
+  if (sent) headers.set("Authorization", `Bearer ${sent}`);
   let answer;
   try {
     answer = await fetch(at(path), { ...options, headers });
@@ -34,7 +37,7 @@ async function ask(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, "No answer", "The service cannot be reached. Is it running?");
   }
-  if (!answer.ok) throw await problemOf(answer);
+  if (!answer.ok) throw Object.assign(await problemOf(answer), { key: sent });
   return answer;
 }
 

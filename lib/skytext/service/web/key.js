@@ -22,7 +22,8 @@ export function wireKey(onKey) {
 
 export function askKey(said) {
   byId("key-said").textContent = said;
+  if (byId("key").open) return;  // somebody may be typing by now
   byId("key-value").value = key.get();
-  if (!byId("key").open) byId("key").showModal();
+  byId("key").showModal();
   byId("key-value").focus();
 }

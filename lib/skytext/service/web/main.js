@@ -192,7 +192,10 @@ async function stale(version) {
 const searchLive = () => go(state.query);
 function fail(error, again) {
   if (!(error instanceof Problem)) throw error;
-  if (error.status === 401) return askKey(error.detail);
+  if (error.status === 401) {
+    // Another key has been given since: its own answers count.
+    return error.key === key.get() ? askKey(error.detail) : undefined;
+  }
   const gone = error.status === 410;
   const box = gone
     ? problemBox(error, "Search the live version", searchLive)
