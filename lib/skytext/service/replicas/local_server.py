@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 from skytext.config.settings import Config
@@ -126,8 +126,7 @@ def serve_here(
         while not stop.asked.wait(1.0):
             pass
         say("draining: what is under way is answered, nothing new is let in")
-        _drain(ingress, config.service.drain_s)
-        serve.delete(APPLICATION)
+        _drain(ingress, config.service.drain_s, say)
     # Everything is closed. Python's own end takes seconds on a busy machine, with all that Ray has
     # loaded, and the thread that keeps the time could not cut it short.
     sys.stdout.flush()
@@ -135,14 +134,21 @@ def serve_here(
     os._exit(0)
 
 
-def _drain(ingress: Any, seconds: float) -> None:
-    """Let running requests end, and refuse new ones with a 503 meanwhile."""
+def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
+    """Let running requests end, refuse new ones with a 503 meanwhile, and end the replicas."""
+    from grpc import RpcError
+    from ray import serve
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
-    # A replica that is dead or does not answer has nothing to wait for.
-    with suppress(RayError, RayServeException, TimeoutError):
+    from skytext.service.replicas.deployments import APPLICATION
+
+    try:
         ingress.drain.remote(seconds).result(timeout_s=seconds + 1)
+        serve.delete(APPLICATION)
+    except (RayError, RayServeException, RpcError, RuntimeError, TimeoutError) as error:
+        # The process ends, and its Ray with it: nothing is left that this could keep from ending.
+        say(f"the service did not end in order: {type(error).__name__}: {error}")
 
 
 def _told(host: str, port: int, config: Config) -> Iterator[str]:
