@@ -42,6 +42,9 @@ class Stage(StrEnum):
 class Reason(StrEnum):
     """Why an image failed: the enumerated code of ``failure.reason``."""
 
+    UNREADABLE = "unreadable"
+    CHANGED = "changed"
+    STORE_FAULT = "store_fault"
     SHARD_UNREADABLE = "shard_unreadable"
     SHARD_TRUNCATED = "shard_truncated"
     SHARD_COMPRESSED = "shard_compressed"

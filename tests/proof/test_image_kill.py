@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skytext.table.commits.stage_image_vectors import staged_vector_units
+from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import images, write_archive
@@ -67,7 +67,7 @@ def test_a_killed_driver_costs_only_what_was_not_staged(tmp_path: Path) -> None:
     assert summary["num_with_vector"] == summary["num_ok"] == NUM_IMAGES
     assert len(vectors(where)) == NUM_IMAGES
     assert before.items() <= vectors(where).items()
-    assert staged_vector_units(where) == []
+    assert staged_unit_ids(where) == []
     # A kill costs what its one actor had in its hands, no more.
     asked = Counter(journal.read_text().split())
     assert len(asked) == NUM_IMAGES

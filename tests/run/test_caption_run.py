@@ -26,12 +26,12 @@ from skytext.errors import (
     SourceError,
     TableError,
 )
-from skytext.run import caption_run as pipeline
+from skytext.run import open_run
 from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.caption_run import run_caption
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.proof.compare_rows import Proof, Question, prove
-from skytext.run.stages.write_rows import UnitRecord
+from skytext.run.units import UnitRecord
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import IndexReport, build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
@@ -393,7 +393,7 @@ class StopAfter:
 
 def engine_dies_after(num_units: int) -> Callable[..., Iterator[UnitRecord]]:
     """The job's stream, with an end of another kind."""
-    stream = pipeline.stream
+    stream = open_run.stream
 
     def cut_off(*arguments: Any) -> Iterator[UnitRecord]:
         yield from itertools.islice(stream(*arguments), num_units)
@@ -414,7 +414,7 @@ def test_a_run_that_was_cut_off_goes_on_from_where_it_was(
     stop = StopAfter(5 if end == "interrupt" else 1000)
     with monkeypatch.context() as patch:
         if end == "engine":
-            patch.setattr(pipeline, "stream", engine_dies_after(5))
+            patch.setattr(open_run, "stream", engine_dies_after(5))
         with pytest.raises(StopAfter.Stopped if end == "interrupt" else JobError):
             run_caption(plan_caption(*call), on_progress=stop)
     committed = {row["image_id"]: row for row in rows(tmp_path / "table", "image_id", "run_id")}

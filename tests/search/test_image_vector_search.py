@@ -19,15 +19,14 @@ from skytext.models.checkpoints import embed_model, image_model
 from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
 from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
 from skytext.search.image_vector_search import ImageSearcher
-from skytext.table.commits.commit_image_vectors import commit_vectors
-from skytext.table.commits.stage_image_vectors import read_vectors, stage_vectors
+from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.image_vector_column import ImageIdentity
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.image_vector_index import build_image_index, image_index_facts
 from skytext.table.location import TableLocation
 from skytext.table.queries.image_vector_queries import nearest_images
 from tests.cli.tables import described_row
-from tests.table.image_rows import embed_numbers, image_vector
+from tests.table.image_rows import commit_vectors, embed_numbers, image_vector
 from tests.table.rows import (
     committer,
     failed_row,
@@ -71,8 +70,8 @@ def embed(where: TableLocation, colours: dict[str, Any]) -> None:
     vectors = fake.embed_images([Image.new("RGB", (9, 9), c) for c in colours.values()])
     ids = [good_row(name)["image_id"] for name in colours]
     ours = ImageIdentity(fingerprint, "fake", "", fake.dim)
-    stage_vectors(where, "u", ours, ids, [None] * len(ids), vectors)
-    commit_vectors(where, ImagesTable.open(where).version, [read_vectors(where, "u")])
+    unit = stage_vectors(where, "u", ours, ids, [None] * len(ids), vectors)
+    commit_vectors(where, ImagesTable.open(where).version, [unit])
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import numpy as np
 
 from skytext.archive import discover, read_shard
 from skytext.pixels.decode import normalise
-from skytext.table.commits.commit_image_vectors import commit_vectors
-from skytext.table.commits.stage_image_vectors import StagedVectors, read_vectors, stage_vectors
+from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.stage_rows import StagedUnit
+from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.image_vector_column import ImageIdentity
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
@@ -37,14 +38,20 @@ def stage_numbers(
     *,
     identity: ImageIdentity | None = None,
     contents: Sequence[str | None] | None = None,
-) -> StagedVectors:
+    unit_id: str | None = None,
+) -> StagedUnit:
     """Stage the vectors of ``good_rows`` of these numbers."""
     ours = identity or image_identity()
-    unit_id = uuid.uuid4().hex
+    unit_id = unit_id or uuid.uuid4().hex
     ids = [good_row(f"{i:05d}.jpg")["image_id"] for i in numbers]
     vectors = np.array([image_vector(i, ours.dim) for i in numbers]).reshape(-1, ours.dim)
-    stage_vectors(where, unit_id, ours, ids, contents or [None] * len(ids), vectors)
-    return read_vectors(where, unit_id)
+    return stage_vectors(where, unit_id, ours, ids, contents or [None] * len(ids), vectors)
+
+
+def commit_vectors(where: TableLocation, version: int, units: Sequence[StagedUnit]) -> int:
+    """Commit on a version that a writer has seen."""
+    identity = ImagesTable.open(where, version).identity
+    return Committer(where, identity, version).commit(units)
 
 
 def embed_numbers(where: TableLocation, *numbers: int, **more: Any) -> int:

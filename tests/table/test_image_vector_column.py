@@ -7,28 +7,31 @@ import lance
 import numpy as np
 import pytest
 
-from skytext.errors import CommitConflictError, JobError, TableError
-from skytext.table.commits.commit_image_vectors import commit_vectors
+from skytext.errors import CommitConflictError, TableError
 from skytext.table.commits.commit_rows import Committer
-from skytext.table.commits.stage_image_vectors import (
-    forget_vectors,
-    read_vectors,
-    staged_vector_units,
+from skytext.table.commits.stage_rows import (
+    data_files,
+    forget_records,
+    has_all_files,
+    read_records,
+    staged_unit_ids,
 )
+from skytext.table.commits.stage_vectors import read_vectors
 from skytext.table.compaction import merge_small_fragments
 from skytext.table.image_vector_column import (
     check_same_model,
+    count_without_vector,
     find_image_identity,
-    fragment_rows,
     image_identity,
     num_with_vector,
-    places_without_vector,
+    rows_without_vector,
 )
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.indexes.build_indexes import VECTOR_INDEX, build_indexes, num_unindexed_rows
 from skytext.table.location import TableLocation
 from tests.table.image_rows import (
     IMAGE_DIM,
+    commit_vectors,
     embed_numbers,
     image_vector,
     stage_numbers,
@@ -176,16 +179,18 @@ def test_what_is_to_be_done_is_listed_by_fragment(tmp_path: Path) -> None:
     first = [good_row("00000.jpg", byte_offset=512, byte_length=9), failed_row("00001.jpg")]
     make_table(where, first, good_rows(2, 2))
     table = ImagesTable.open(where)
-    (a, rows_a), (b, _) = fragment_rows(table)
-    assert rows_a == 2
-    [place] = places_without_vector(table, a, "f" * 32).to_pylist()
+    counts = count_without_vector(table, "f" * 32)
+    a, b = counts
+    assert list(counts.values()) == [1, 2]
+    [place] = rows_without_vector(table, a, "f" * 32).to_pylist()
     assert (place["member"], place["byte_offset"], place["byte_length"]) == ("00000.jpg", 512, 9)
     embed_numbers(where, 2)
     table = ImagesTable.open(where)
-    left = places_without_vector(table, b, ours().fingerprint).column("member").to_pylist()
+    assert count_without_vector(table, ours().fingerprint) == {a: 1, b: 1}
+    left = rows_without_vector(table, b, ours().fingerprint).column("member").to_pylist()
     assert left == ["00003.jpg"]
     # By another model nothing is done yet.
-    assert places_without_vector(table, b, "e" * 32).num_rows == 2
+    assert rows_without_vector(table, b, "e" * 32).num_rows == 2
     assert num_with_vector(table) == (3, 1)
 
 
@@ -340,14 +345,26 @@ def test_a_commit_whose_answer_was_lost_is_not_done_again(
 
 
 def test_staged_vectors_are_read_back_and_forgotten(where: TableLocation) -> None:
+    before = staged_unit_ids(where)
     staged = stage_numbers(where, [0, 3], contents=["a", None])
-    assert staged_vector_units(where) == [staged.unit_id]
-    assert staged.identity == ours()
-    assert staged.rows.column("content_sha256").to_pylist() == ["a", None]
-    vectors = np.array(staged.rows.column(IMAGE_VECTOR).to_pylist(), np.float32)
+    assert set(staged_unit_ids(where)) == {*before, staged.unit_id}
+    assert read_records(where, [staged.unit_id]) == [staged]
+    assert staged.column == ours().to_metadata()
+    assert has_all_files(where, staged)
+    found = read_vectors(where, [staged])
+    assert found.column("content_sha256").to_pylist() == ["a", None]
+    vectors = np.array(found.column(IMAGE_VECTOR).to_pylist(), np.float32)
     assert vectors.shape == (2, IMAGE_DIM)
     np.testing.assert_array_equal(vectors[1], image_vector(3))
-    forget_vectors(where, [staged.unit_id, "gone"])
-    assert staged_vector_units(where) == []
-    with pytest.raises(JobError, match=r"are gone from .*: run the same command again"):
-        read_vectors(where, staged.unit_id)
+    forget_records(where, [staged])
+    assert staged_unit_ids(where) == before
+    assert len(data_files(staged)) == 1
+    assert not has_all_files(where, staged)
+
+
+def test_of_a_unit_that_is_staged_twice_the_first_counts(where: TableLocation) -> None:
+    first = stage_numbers(where, [0], unit_id="unit")
+    second = stage_numbers(where, [0], unit_id="unit")
+    assert second == first
+    commit_vectors(where, ImagesTable.open(where).version, [second])
+    check(where, [0], [1, 2, 3, 4, 5])

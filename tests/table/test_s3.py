@@ -12,15 +12,18 @@ from skytext.config.index import IndexConfig
 from skytext.errors import CommitConflictError, TableError, TableHeldError
 from skytext.table.commits.adoption import adopt, collect_orphans
 from skytext.table.commits.claim import hold
-from skytext.table.commits.commit_image_vectors import commit_vectors
 from skytext.table.commits.commit_rows import Committer
-from skytext.table.commits.stage_image_vectors import forget_vectors, staged_vector_units
-from skytext.table.commits.stage_rows import has_all_files, staged_unit_ids
+from skytext.table.commits.stage_rows import (
+    forget_records,
+    has_all_files,
+    read_records,
+    staged_unit_ids,
+)
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, last_runs, record_run
-from tests.table.image_rows import embed_numbers, stage_numbers, vectors_by_number
+from tests.table.image_rows import commit_vectors, embed_numbers, stage_numbers, vectors_by_number
 from tests.table.rows import committer, good_rows, identity, stage
 
 
@@ -99,7 +102,13 @@ def test_what_was_staged_in_a_store_is_adopted(where: TableLocation) -> None:
     }
     stage(where, good_rows(2, 3), **fitting)
     other = stage(where, good_rows(5, 1), **fitting | {"caption_fingerprint": "other"})
-    found = adopt(where, identity(), ImagesTable.open(where).version, "c", lambda: None)
+    found = adopt(
+        where,
+        identity(),
+        ImagesTable.open(where).version,
+        lambda: None,
+        caption_fingerprint="c",
+    )
     assert (found.num_adopted, found.num_discarded, found.num_records) == (3, 1, 3)
     assert (staged_unit_ids(where), has_all_files(where, other)) == ([], False)
     orphan = stage(where, good_rows(9, 1))
@@ -154,6 +163,6 @@ def test_image_vectors_in_a_store_are_written_read_and_fenced(where: TableLocati
         commit_vectors(where, version, [stage_numbers(where, [2])])
     found = vectors_by_number(where)
     assert [number for number, vector in sorted(found.items()) if vector] == [0, 1, 4]
-    assert len(staged_vector_units(where)) == 3
-    forget_vectors(where, staged_vector_units(where))
-    assert staged_vector_units(where) == []
+    assert len(staged_unit_ids(where)) == 5
+    forget_records(where, read_records(where, staged_unit_ids(where)))
+    assert staged_unit_ids(where) == []

@@ -17,7 +17,6 @@ from skytext.archive import discover, read_range, read_shard
 from skytext.config.index import IndexConfig
 from skytext.errors import JobError, SkytextError, SourceError, TableError
 from skytext.table.commits.claim import hold
-from skytext.table.commits.commit_image_vectors import commit_vectors
 from skytext.table.commits.stage_rows import has_all_files
 from skytext.table.images_dataset import ImagesTable, open_session
 from skytext.table.indexes.build_indexes import build_indexes
@@ -28,7 +27,7 @@ from tests.archive.formats.tars import make_tar
 from tests.aws.profiles import use_key, use_process, use_profile
 from tests.faulty_proxy import FaultyProxy, Request, faulty_proxy
 from tests.search.rankings import column, dense_question, rank
-from tests.table.image_rows import embed_numbers, stage_numbers
+from tests.table.image_rows import commit_vectors, embed_numbers, stage_numbers
 from tests.table.rows import DIM, committer, good_rows, stage
 
 LIFE_S = 3

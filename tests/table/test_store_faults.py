@@ -40,7 +40,8 @@ def test_a_stumbling_store_loses_and_doubles_nothing(
                 claim.check()
             version = ImagesTable.open(where).version
             # Nothing that was committed is adopted once more.
-            assert adopt(where, identity(), version, "", claim.check).num_adopted == 0
+            adopted = adopt(where, identity(), version, claim.check, caption_fingerprint="")
+            assert adopted.num_adopted == 0
         assert proxy.num_faults >= 5, dict(proxy.counts)
         table = ImagesTable.open(where)
         assert (table.num_rows(), table.num_double()) == (40, 0)

@@ -16,11 +16,14 @@ from skytext.cli.options import (
     Table,
     make_config,
 )
-from skytext.errors import StoreFaultError
+from skytext.errors import Reason, Stage, StoreFaultError
 
 if TYPE_CHECKING:
-    from skytext.run.image_vectors.image_plan import ImagePlan
-    from skytext.run.image_vectors.image_progress import ImageProgress, ImageSummary
+    from skytext.run.image_plan import ImagePlan
+    from skytext.run.image_run import ImageSummary
+    from skytext.run.progress import Progress
+
+_STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"
 
 
 def embed_images(
@@ -56,9 +59,8 @@ def embed_images(
     }
     resolved = make_config(config, settings, options)
     from skytext.cli.output import note, plural, print_json
-    from skytext.run.image_vectors.fetch_images import STORE_FAULT
-    from skytext.run.image_vectors.image_plan import plan_images
-    from skytext.run.image_vectors.image_run import run_images
+    from skytext.run.image_plan import plan_images
+    from skytext.run.image_run import run_images
 
     plan = plan_images(table, resolved, replace=replace)
     note(f"{plan.location.uri}  (images by {plan.model.name})")
@@ -68,24 +70,24 @@ def embed_images(
         print_json(summary.to_json())
     else:
         _show(plan, summary)
-    if STORE_FAULT in summary.failures:
+    if _STORE_FAULT in summary.failures:
         raise StoreFaultError(
-            f"the store did not give {plural(summary.failures[STORE_FAULT], 'image')} "
-            f"({summary.failure_samples[STORE_FAULT]}): run the same command again"
+            f"the store did not give {plural(summary.failures[_STORE_FAULT], 'image')} "
+            f"({summary.failure_samples[_STORE_FAULT]}): run the same command again"
         )
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[ImageProgress], None]]:
+def _progress() -> Iterator[Callable[[Progress], None]]:
     """Show share, images, rate and time left on a terminal; nothing elsewhere."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich import progress as bars
 
     from skytext.cli.output import notes
 
-    bar = Progress(
-        *Progress.get_default_columns()[:-1],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+    bar = bars.Progress(
+        *bars.Progress.get_default_columns()[:-1],
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
         console=notes,
         transient=True,
         disable=not notes.is_terminal,
@@ -93,12 +95,12 @@ def _progress() -> Iterator[Callable[[ImageProgress], None]]:
     with bar:
         task = bar.add_task("starting", total=None)
 
-        def update(progress: ImageProgress) -> None:
+        def update(progress: Progress) -> None:
             bar.update(
                 task,
                 description="stopping" if progress.is_stopping else "embedding images",
                 total=progress.num_to_do,
-                completed=progress.num_embedded + progress.failures.total,
+                completed=progress.num_done,
             )
 
         yield update

@@ -68,7 +68,9 @@ class ImageEmbedConfig(Section):
     )
     commit_images: PositiveInt = Field(
         20_000,
-        description="Commit after this many images: what is staged is safe without, and a commit "
-        "writes the whole column of every fragment that it touches …",
+        description="Commit after this many images. Fragments are committed whole, small ones "
+        "together: a commit writes the column of a fragment anew. What is staged is safe without.",
     )
-    commit_interval_s: PositiveFloat = Field(300.0, description="… or this long.")
+    commit_interval_s: PositiveFloat = Field(
+        300.0, description="Commit after this many seconds what is ready."
+    )

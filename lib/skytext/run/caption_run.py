@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from skytext.config.job import JobConfig
 from skytext.errors import (
     FailureRateError,
     IncompleteRunError,
@@ -16,22 +14,14 @@ from skytext.errors import (
 )
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.capacity import fit_plan, read_offer
-from skytext.run.control.cluster import ray_cluster
-from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
-from skytext.run.control.committer import RemoteCommitter, record_run_remotely
-from skytext.run.control.drain_notice import watch_node
-from skytext.run.control.interruption import Stopping, watch
+from skytext.run.control.commit_schedule import check_not_stopped
+from skytext.run.control.committer import RemoteCommitter
 from skytext.run.control.prepare_table import Prepared, prepare
-from skytext.run.control.shared_paths import check_paths
-from skytext.run.control.stop_flag import StopFlag
+from skytext.run.open_run import OpenRun, UnitTaker, open_run
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
 from skytext.run.prove_run import prove_headers, prove_rows
-from skytext.run.ray_dataset import build_dataset, stream
-from skytext.run.run_record import ended_record, installed_versions
-from skytext.run.stages.write_rows import UnitRecord
-from skytext.table.commits.claim import Claim, hold
-from skytext.table.runs_dataset import RunRecord
+from skytext.run.ray_dataset import build_dataset
 from skytext.table.store_preflight import check_store
 
 _MIN_AWAY = 8
@@ -70,74 +60,61 @@ def run_caption(
         StoreFaultError: the store gave none of many shards in a row.
         IncompleteRunError: the evidence does not show one row for every image.
     """
-    job, run = plan.config.job, _run_record(plan, uuid.uuid4().hex)
     if plan.is_new_table:
         check_store(plan.location)
-    with (
-        watch(job.stall_timeout_s, job.drain_s) as stopping,
-        hold(plan.location, run.run_id, plan.command, lease_s=job.lease_s) as claim,
-        ray_cluster(ray_address, plan.config),
-        watch_node(stopping.on_notice),
-    ):
-        stopping.install()
-        models = {"the model": plan.caption_model, "the embedding model": plan.embed_model}
-        check_paths(plan.location, models, plan.shards)
-        sizes, gpus = fit_plan(plan.config, read_offer(), on_note)
-        return _run(plan, run, claim, (sizes, gpus), stopping, on_progress, verify_all)
+    with open_run(
+        plan.command,
+        plan.location,
+        plan.config,
+        {"the model": plan.caption_model, "the embedding model": plan.embed_model},
+        recorded=plan.config.model_dump(mode="json") | {"sources": list(plan.sources)},
+        shards=plan.shards,
+        ray_address=ray_address,
+        on_progress=on_progress,
+    ) as run:
+        pools = fit_plan(plan.config, read_offer(), on_note)
+        return _run(plan, run, pools, verify_all)
 
 
 def _run(
-    plan: CaptionPlan,
-    run: RunRecord,
-    claim: Claim,
-    pools: tuple[PoolSizes, float],
-    stopping: Stopping,
-    on_progress: Callable[[Progress], None],
-    verify_all: bool,
+    plan: CaptionPlan, run: OpenRun, pools: tuple[PoolSizes, float], verify_all: bool
 ) -> RunSummary:
-    started, progress = time.monotonic(), Progress(plan.total_bytes)
-    prepared = prepare(claim, plan.identity, plan.shards, plan.options(), run)
-    progress.prepare_s = time.monotonic() - started
+    progress, num_tasks = run.progress, pools[0].num_readers
+    prepared = prepare(run.claim, plan.identity, plan.shards, plan.options(), run.record)
+    progress.prepare_s = run.duration_s
     progress.num_adopted = prepared.adoption.num_adopted
     progress.num_gone_with_shard = prepared.num_gone_with_shard
     must_read = _count_settled(plan, prepared, progress)
-    committer = RemoteCommitter(claim, plan.identity, prepared.version)
+    committer = RemoteCommitter(run.claim, plan.identity, prepared.version)
     is_recorded = must_read or progress.num_adopted > 0
     try:
         if must_read:
-            dataset = build_dataset(plan, prepared, run.run_id, *pools)
-            units = _Units(plan, pools[0].num_readers, committer, progress, stopping, on_progress)
-            stop = StopFlag(plan.location, run.run_id)
-            with contextlib.closing(stream(dataset)) as records:
-                progress.finish_s = commit_as_staged(
-                    records, units.take, units.pending, stop, stopping
-                )
-            check_not_stopped(stopping, f"{progress.num_committed:,} images")
-            on_progress(progress)
+            dataset = build_dataset(plan, prepared, run.record.run_id, *pools)
+            _CaptionTaker(run, committer, plan.config.job, num_tasks).stream(dataset)
         proving = time.monotonic()
         num_stale = prove_rows(plan, prepared, committer.version, progress)
         prove_headers(
             plan,
             prepared,
             progress,
-            None if verify_all else run.run_id,
-            num_tasks=pools[0].num_readers,
-            on_wait=lambda: check_not_stopped(stopping, f"{progress.num_committed:,} images"),
+            None if verify_all else run.record.run_id,
+            num_tasks=num_tasks,
+            on_wait=lambda: check_not_stopped(run.stopping, f"{progress.num_committed:,} images"),
         )
         progress.finish_s += time.monotonic() - proving
     except _ENDS as error:
         if is_recorded:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
-            summary = _summary_so_far(run, progress, committer, started)
-            ended = ended_record(run, state, summary)
-            record_run_remotely(plan.location, ended, is_local=stopping.is_node_leaving)
+            run.end(state, _summary(run, committer))
         raise
-    duration_s = time.monotonic() - started
-    summary = summarise(run.run_id, progress, num_stale, committer.version, duration_s)
+    summary = _summary(run, committer, num_stale)
     if is_recorded:
-        state = "incomplete" if summary.num_unread else "done"
-        record_run_remotely(plan.location, ended_record(run, state, summary))
+        run.end("incomplete" if summary.num_unread else "done", summary)
     return summary
+
+
+def _summary(run: OpenRun, committer: RemoteCommitter, num_stale: int = 0) -> RunSummary:
+    return summarise(run.record.run_id, run.progress, num_stale, committer.version, run.duration_s)
 
 
 def _count_settled(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> bool:
@@ -149,47 +126,26 @@ def _count_settled(plan: CaptionPlan, prepared: Prepared, progress: Progress) ->
     return any(shard.must_read for shard in prepared.shards)
 
 
-class _Units:
-    """Counts the units of a run as their records come, and commits them."""
+class _CaptionTaker(UnitTaker):
+    """Ends a run in which too much fails."""
 
     def __init__(
-        self,
-        plan: CaptionPlan,
-        num_readers: int,
-        committer: RemoteCommitter,
-        progress: Progress,
-        stopping: Stopping,
-        on_progress: Callable[[Progress], None],
+        self, run: OpenRun, committer: RemoteCommitter, job: JobConfig, num_readers: int
     ) -> None:
-        self._job = plan.config.job
+        super().__init__(run, committer, job.commit_images, job.commit_interval_s)
+        self._progress = run.progress
+        self._job = job
         self._max_away = max(_MIN_AWAY, 2 * num_readers)
-        self._committer = committer
-        self._progress = progress
-        self._stopping = stopping
-        self._on_progress = on_progress
-        self.pending = Pending(self._commit, self._job.commit_images, self._job.commit_interval_s)
 
-    def take(self, record: UnitRecord) -> None:
-        """Take a unit in, and commit where it is time.
+    def check(self) -> None:
+        """Raise where the run should not go on.
 
         Raises:
             FailureRateError: too large a part of the images failed.
             StoreFaultError: the store gave no answer for the last shards.
         """
-        self._progress.is_stopping = self._stopping.is_asked
-        self._progress.add(record)
-        is_staged = record.num_rows is not None
-        self.pending.add(record.head.unit_id if is_staged else None, record.num_rows or 0)
         self._check_failure_rate()
         self._check_store()
-        self._on_progress(self._progress)
-
-    def _commit(self, unit_ids: Sequence[str], num_images: int) -> None:
-        started = time.monotonic()
-        self._committer.is_local = self._stopping.is_node_leaving
-        self._committer.commit(unit_ids)
-        self._progress.num_committed += num_images
-        self._progress.commit_s += time.monotonic() - started
 
     def _check_store(self) -> None:
         """End a run whose store answers nothing: every further shard would wait in vain."""
@@ -211,21 +167,3 @@ class _Units:
                 f"{worst} ({count:,}): more than --max-failure-rate {job.max_failure_rate:g} "
                 "allows; what is done is committed, skytext failures shows samples"
             )
-
-
-def _run_record(plan: CaptionPlan, run_id: str) -> RunRecord:
-    return RunRecord(
-        run_id=run_id,
-        command=plan.command,
-        state="started",
-        started_at=dt.datetime.now(dt.UTC),
-        config=plan.config.model_dump(mode="json") | {"sources": list(plan.sources)},
-        versions=installed_versions(),
-    )
-
-
-def _summary_so_far(
-    run: RunRecord, progress: Progress, committer: RemoteCommitter, started: float
-) -> RunSummary:
-    duration_s = time.monotonic() - started
-    return summarise(run.run_id, progress, 0, committer.version, duration_s)

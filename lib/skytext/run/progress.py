@@ -10,8 +10,7 @@ from typing import Any
 from skytext.archive import Shard
 from skytext.archive.ignored import count_kind
 from skytext.run.proof.compare_rows import Proof
-from skytext.run.stages.write_rows import UnitRecord
-from skytext.run.units import UnitHead
+from skytext.run.units import UnitHead, UnitRecord
 from skytext.run.worklist import ShardPlan
 from skytext.table.schema import STATUS_FAILED, STATUS_OK
 
@@ -26,6 +25,7 @@ class Progress:
     """How far a run is; handed to the caller after every unit."""
 
     total_bytes: int
+    num_to_do: int = 0
     bytes_done: int = 0
     num_listed: int = 0
     num_skipped: int = 0
@@ -34,6 +34,9 @@ class Progress:
     num_committed: int = 0
     num_adopted: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    failure_samples: dict[str, str] = field(default_factory=dict)
+    embed_s: float = 0.0
+    ran_on: tuple[str, str] | None = None
     unusable: Counter[str] = field(default_factory=Counter)
     unusable_examples: dict[str, str] = field(default_factory=dict)
     num_many_bands: int = 0
@@ -74,6 +77,9 @@ class Progress:
         self.num_ok += record.num_ok
         self.num_failed += record.num_failed
         self.failures.update(record.failures)
+        self.failure_samples = {**record.failure_samples, **self.failure_samples}
+        self.embed_s += record.embed_s
+        self.ran_on = record.ran_on or self.ran_on
         self.unusable.update(record.unusable)
         self.unusable_examples = {**record.unusable_examples, **self.unusable_examples}
         self.num_many_bands += head.num_many_bands

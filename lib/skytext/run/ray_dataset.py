@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
+import math
 import warnings
 from collections.abc import Generator
 from typing import Any
@@ -18,13 +18,19 @@ from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.backpressure import limit_unstaged
 from skytext.run.control.cluster import job_error
 from skytext.run.control.prepare_table import Prepared
+from skytext.run.control.prepare_vectors import PreparedVectors
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.pool_sizes import PoolSizes
+from skytext.run.image_plan import ImagePlan
+from skytext.run.pool_sizes import PoolSizes, pool_sizes
 from skytext.run.stages.caption_images import CaptionUnits
 from skytext.run.stages.decode_images import ImageDecoder
+from skytext.run.stages.embed_images import EmbedImages
 from skytext.run.stages.embed_text import EmbedUnits
+from skytext.run.stages.fetch_images import ImageFetcher
+from skytext.run.stages.list_rows import RowLister
 from skytext.run.stages.read_shards import ShardReader, shard_row
-from skytext.run.stages.write_rows import UnitRecord, UnitWriter
+from skytext.run.stages.write_rows import UnitWriter
+from skytext.run.units import UnitRecord
 
 # Every unit is a row, and every row a block: see `skytext.run.units`. Without a batch size Ray Data
 # refuses operators that ask for GPUs.
@@ -133,20 +139,57 @@ def _written(
     )
 
 
+def build_image_dataset(
+    plan: ImagePlan, prepared: PreparedVectors, stop: StopFlag
+) -> ray.data.Dataset:
+    """Return a run that embeds images as a lazy Ray data set of unit records.
+
+    Args:
+        plan: from `plan_images`.
+        prepared: the rows to be done, at least one.
+        stop: tells the stages that the run is to stop.
+    """
+    embed, job = plan.config.image_embed, plan.config.job
+    fingerprint = plan.identity.fingerprint
+    configure_ray_data()
+    lister = RowLister(
+        location=plan.location,
+        version=prepared.version,
+        fingerprint=fingerprint,
+        unit_images=embed.unit_images,
+        unit_bytes=embed.unit_bytes,
+        stop=stop,
+    )
+    rows = [
+        {"group": group.name, "fragment_ids": list(group.fragment_ids)} for group in prepared.groups
+    ]
+    num_images = sum(group.num_images for group in prepared.groups)
+    # Ray warns of places that stay empty, and there are at least so many units.
+    num_units = math.ceil(num_images / embed.unit_images)
+    readers = {
+        "num_cpus": job.read_cpus,
+        "compute": TaskPoolStrategy(size=min(pool_sizes(plan.config).num_readers, num_units)),
+        **ONE_UNIT,
+    }
+    units = ray.data.from_items(rows, override_num_blocks=len(rows))
+    units = units.map_batches(
+        lister.__call__, num_cpus=job.write_cpus, compute=TaskPoolStrategy(size=1), **ONE_UNIT
+    )
+    fetcher = ImageFetcher(plan.reading, embed.read_threads, stop)
+    units = units.map_batches(fetcher.__call__, **readers)
+    units = units.map_batches(ImageDecoder(plan.limits).__call__, **readers)
+    return units.map_batches(
+        EmbedImages,
+        fn_constructor_args=(embed, plan.model, fingerprint, plan.location, stop),
+        compute=actor_pool(embed.num_actors, embed.num_actors, 1),
+        num_cpus=embed.num_cpus_per_actor,
+        num_gpus=embed.num_gpus_per_actor,
+        **ONE_UNIT,
+    )
+
+
 def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
     """Run the job and yield the record of every unit, as it is staged.
-
-    Raises:
-        SkytextError: what an operator raised.
-        JobError: the cluster failed.
-    """
-    with contextlib.closing(stream_records(dataset)) as texts:
-        for text in texts:
-            yield UnitRecord.from_json(text)
-
-
-def stream_records(dataset: ray.data.Dataset) -> Generator[str, None, None]:
-    """Run a data set and yield what stands in its column ``record``, row by row.
 
     Raises:
         SkytextError: what an operator raised.
@@ -160,7 +203,8 @@ def stream_records(dataset: ray.data.Dataset) -> Generator[str, None, None]:
     )
     try:
         for batch in batches:
-            yield from batch.column("record").to_pylist()
+            for text in batch.column("record").to_pylist():
+                yield UnitRecord.from_json(text)
     except RayError as error:
         raise job_error(error) from error
     finally:

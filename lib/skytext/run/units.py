@@ -8,7 +8,9 @@ failure is then the same piece of work at every stage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -22,8 +24,8 @@ class UnitHead:
 
     Attributes:
         unit_id: names the unit within its run.
-        archive: the archive's name.
-        shard: the shard's path relative to the source's root.
+        archive: the archive's name; empty for a unit of rows of the table.
+        shard: the shard's path relative to the source's root; or the name of a group of rows.
         num_listed: images met in the shard since the unit before.
         num_skipped: those of them that have a row already.
         shard_bytes_read: bytes of the shard that these images take.
@@ -59,6 +61,56 @@ class UnitHead:
     def as_row(self) -> dict[str, Any]:
         """Return the head's columns and values."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """What the driver learns of a unit.
+
+    Attributes:
+        head: its counts as read.
+        num_rows: what is to be committed of it; None where there is nothing.
+        num_ok: rows that are done.
+        num_failed: rows that failed.
+        failures: ``stage/reason`` to the number of rows.
+        unusable: what the source said of the rows and could not be used: field to their number.
+        unusable_examples: one value of each of those fields, and where it stands.
+        sums: token and variant counts over the rows.
+        engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
+        example: a member's name and what was seen in it, for people to watch; None without one.
+        failure_samples: of a unit that is not written as rows: ``stage/reason`` to one failure in
+            words.
+        embed_s: seconds in the model of an image embedder, decoding included.
+        ran_on: device and precision of that model; None where it did not run.
+    """
+
+    head: UnitHead
+    num_rows: int | None
+    num_ok: int = 0
+    num_failed: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    unusable: Mapping[str, int] = field(default_factory=dict)
+    unusable_examples: Mapping[str, str] = field(default_factory=dict)
+    sums: Mapping[str, int] = field(default_factory=dict)
+    engine_clock: Mapping[str, Any] | None = None
+    example: tuple[str, str] | None = None
+    failure_samples: Mapping[str, str] = field(default_factory=dict)
+    embed_s: float = 0.0
+    ran_on: tuple[str, str] | None = None
+
+    def to_json(self) -> str:
+        """Return the record as a JSON text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> UnitRecord:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        fields["head"] = UnitHead(**fields["head"])
+        for name in ("example", "ran_on"):
+            if fields[name] is not None:
+                fields[name] = tuple(fields[name])
+        return cls(**fields)
 
 
 def pack(head: UnitHead, samples: pa.Table) -> pa.Table:

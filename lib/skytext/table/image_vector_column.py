@@ -23,22 +23,7 @@ from skytext.table.store_retry import again
 
 IMAGE_VECTOR_INDEX = "image_vector_idx"
 _PREFIX = "skytext.image_"
-_PLACE_COLUMNS = (
-    "image_id",
-    "uri",
-    "member",
-    "byte_offset",
-    "byte_length",
-    "row_group",
-    "row",
-    "shard_etag",
-    "content_sha256",
-    "width_px",
-    "height_px",
-)
-PLACE_SCHEMA = pa.schema(
-    [field for field in (*SOURCE_FIELDS, *PIXEL_FIELDS) if field.name in _PLACE_COLUMNS]
-)
+LISTED = [field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)]
 """What must be known of a row to fetch its image again, and to see that it is the same."""
 DONE = f"status = '{STATUS_OK}'"
 EMBEDDED = f"{DONE} AND {IMAGE_VECTOR} IS NOT NULL"
@@ -72,6 +57,18 @@ class ImageIdentity:
         if len(texts) < len(found):
             return None
         return cls(texts["fingerprint"], texts["model"], texts["revision"], int(texts["dim"]))
+
+    @classmethod
+    def from_record(cls, column: Mapping[str, str]) -> ImageIdentity:
+        """Read what `to_metadata` wrote into the record of a unit.
+
+        Raises:
+            ValueError: it is of something else.
+        """
+        found = cls.from_metadata({k.encode(): v.encode() for k, v in column.items()})
+        if found is None:
+            raise ValueError(f"no vectors of images: {dict(column)}")
+        return found
 
 
 def vector_field(dim: int) -> pa.Field:
@@ -163,14 +160,8 @@ def ensure_column(table: ImagesTable, ours: ImageIdentity) -> ImagesTable:
     return ImagesTable.open(table.location)
 
 
-def fragment_rows(table: ImagesTable) -> list[tuple[int, int]]:
-    """Return the id and the number of rows of each fragment, by id."""
-    fragments = table.dataset.get_fragments()
-    return sorted((fragment.fragment_id, fragment.physical_rows) for fragment in fragments)
-
-
 @again
-def places_without_vector(table: ImagesTable, fragment_id: int, fingerprint: str) -> pa.Table:
+def rows_without_vector(table: ImagesTable, fragment_id: int, fingerprint: str) -> pa.Table:
     """Return where the images of a fragment lie that are done and have no vector by a model.
 
     Args:
@@ -178,11 +169,25 @@ def places_without_vector(table: ImagesTable, fragment_id: int, fingerprint: str
         fragment_id: of it.
         fingerprint: of the model; vectors by another one count for nothing.
     """
+    condition = _missing(table, fingerprint)
+    return table.dataset.get_fragment(fragment_id).to_table(columns=LISTED, filter=condition)
+
+
+@again
+def count_without_vector(table: ImagesTable, fingerprint: str) -> dict[int, int]:
+    """Return the number of those images by fragment, for the fragments that have some."""
+    condition = _missing(table, fingerprint)
+    counts = {
+        fragment.fragment_id: int(fragment.count_rows(condition))
+        for fragment in table.dataset.get_fragments()
+    }
+    return {fragment_id: number for fragment_id, number in sorted(counts.items()) if number}
+
+
+def _missing(table: ImagesTable, fingerprint: str) -> str:
     there = find_image_identity(table)
     is_ours = there is not None and there.fingerprint == fingerprint
-    return table.dataset.get_fragment(fragment_id).to_table(
-        columns=PLACE_SCHEMA.names, filter=f"{DONE} AND {IMAGE_VECTOR} IS NULL" if is_ours else DONE
-    )
+    return f"{DONE} AND {IMAGE_VECTOR} IS NULL" if is_ours else DONE
 
 
 @again

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from skytext.run.stages.write_rows import UnitRecord, UnitWriter
-from skytext.run.units import UnitHead
+from skytext.run.stages.write_rows import UnitWriter
+from skytext.run.units import UnitHead, UnitRecord
 from skytext.table.commits.stage_rows import StagedUnit, read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from skytext.errors import InterruptedRunError, JobError
@@ -28,6 +28,8 @@ class Pending:
         commit: makes the units of these names, and so many images, visible.
         commit_images: images after which it is time.
         commit_interval_s: seconds after which it is time, whichever is first.
+        groups: images of each group of units that is committed as a whole. A unit of no group
+            waits for no other.
     """
 
     def __init__(
@@ -35,8 +37,11 @@ class Pending:
         commit: Callable[[Sequence[str], int], None],
         commit_images: int,
         commit_interval_s: float,
+        groups: Mapping[str, int] | None = None,
     ) -> None:
         self._commit = commit
+        self._num_left = dict(groups or {})
+        self._held: dict[str, list[tuple[str, int]]] = {}
         self._commit_images = commit_images
         self._commit_interval_s = commit_interval_s
         self._unit_ids: list[str] = []
@@ -45,12 +50,23 @@ class Pending:
         # One commit at a time; whoever adds a unit meanwhile waits for it.
         self._lock = threading.RLock()
 
-    def add(self, unit_id: str | None, num_images: int) -> None:
-        """Take a unit in (None for one that staged nothing), and commit where it is time."""
+    def add(
+        self, unit_id: str | None, num_images: int, group: str = "", num_settled: int = 0
+    ) -> None:
+        """Take a unit in, and commit where it is time.
+
+        Args:
+            unit_id: None for a unit that staged nothing.
+            num_images: that it staged.
+            group: that it is part of.
+            num_settled: images of the group that wait for nothing any more.
+        """
         with self._lock:
             if unit_id is not None:
-                self._unit_ids.append(unit_id)
-                self._num_images += num_images
+                self._held.setdefault(group, []).append((unit_id, num_images))
+            self._num_left[group] = self._num_left.get(group, 0) - num_settled
+            if self._num_left[group] <= 0:
+                self._release(group)
             if self._num_images >= self._commit_images or self._seconds_left() <= 0:
                 self.commit()
 
@@ -63,6 +79,18 @@ class Pending:
             unit_ids, num_images = self._unit_ids, self._num_images
             self._unit_ids, self._num_images = [], 0
             self._commit(unit_ids, num_images)
+
+    def finish(self) -> None:
+        """Commit what is pending, and groups that are not complete."""
+        with self._lock:
+            for group in list(self._held):
+                self._release(group)
+            self.commit()
+
+    def _release(self, group: str) -> None:
+        for unit_id, num_images in self._held.pop(group, []):
+            self._unit_ids.append(unit_id)
+            self._num_images += num_images
 
     @contextlib.contextmanager
     def committing_in_time(self, on_error: Callable[[BaseException], None]) -> Iterator[None]:
@@ -120,7 +148,7 @@ def commit_as_staged(
         stopping.settle()
         # The cluster or the store may be what failed: then the records wait for the next run.
         with contextlib.suppress(JobError):
-            pending.commit()
+            pending.finish()
         # Out of time, or asked twice: what was in flight is given up.
         if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
             raise
@@ -128,7 +156,7 @@ def commit_as_staged(
     else:
         stopping.settle()
         started = time.monotonic()
-        pending.commit()
+        pending.finish()
         return time.monotonic() - started
     finally:
         if stopping.is_asked:

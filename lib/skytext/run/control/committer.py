@@ -15,13 +15,16 @@ from collections.abc import Sequence
 from skytext.errors import JobError, TableHeldError
 from skytext.run.control.driver_node import run_on_driver_node
 from skytext.table.commits.claim import Claim, check_claim, told_by_claim
-from skytext.table.commits.commit_rows import Committer, holds_units
+from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.fence import holds_units
 from skytext.table.commits.stage_rows import (
     StagedUnit,
     find_records,
     forget_records,
     has_all_files,
 )
+from skytext.table.commits.stage_vectors import read_vectors
+from skytext.table.commits.write_columns import holds_vectors
 from skytext.table.compaction import merge_small_fragments
 from skytext.table.images_dataset import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
@@ -53,7 +56,7 @@ class RemoteCommitter:
         self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
-        """Make the units' rows visible, all of them or none.
+        """Make the units visible, all of them or none.
 
         Raises:
             CommitConflictError: somebody else committed since the last version seen.
@@ -119,10 +122,18 @@ def _finish(
     """
     check_claim(location, claim_number)
     table = ImagesTable.find(location)
-    if table is None or not holds_units(table.dataset, committed):
+    if table is None or not _holds(table, units, committed):
         raise JobError(f"unit {committed[0]} has no record in {location.uri}/state")
     forget_records(location, units)
     return table.version
+
+
+def _holds(table: ImagesTable, units: list[StagedUnit], committed: list[str]) -> bool:
+    """Return whether a commit of which some records are gone has landed."""
+    vectors = [unit for unit in units if unit.column]
+    if vectors:
+        return holds_vectors(table, read_vectors(table.location, vectors[:1]))
+    return holds_units(table.dataset, committed)
 
 
 def merge(location: TableLocation, claim_number: int) -> int:

@@ -4,7 +4,8 @@ INPUT    units of `skytext.table.schema.SAMPLE` rows as read.
 OUTPUT   the same with content_sha256, width_px, height_px, format; ``data`` stays encoded (decoded
          arrays never travel) and is rewritten only where the original would mislead a decoder.
 FAN-OUT  one unit to one unit.
-ON ERROR an image that cannot be decoded gets its ``failure`` and loses its ``data``.
+ON ERROR an image that cannot be decoded, or that is not the one that its row was made of, gets its
+         ``failure`` and loses its ``data``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from skytext.errors import SampleError
+from skytext.errors import Reason, SampleError, Stage
 from skytext.pixels.decode import ImageLimits, normalise
 from skytext.run.stages.read_shards import failure_row
 from skytext.run.units import pack, unpack
@@ -48,6 +49,7 @@ class ImageDecoder:
             return row, None
         try:
             image = normalise(row["data"], self.limits)
+            _check_same(row, image.info.content_sha256)
         except SampleError as error:
             return row | {"data": None, "failure": failure_row(error)}, None
         row |= {
@@ -58,3 +60,14 @@ class ImageDecoder:
             "format": image.info.format,
         }
         return row, image.info.num_bands
+
+
+def _check_same(row: dict[str, Any], content: str) -> None:
+    """Refuse bytes that are not those of the row.
+
+    Raises:
+        SampleError: they are others.
+    """
+    if row["content_sha256"] not in (None, content):
+        detail = f"{row['uri']} is not the image that was captioned"
+        raise SampleError(Stage.READ, Reason.CHANGED, detail)

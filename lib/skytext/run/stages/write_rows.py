@@ -12,7 +12,7 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from skytext.archive import unusable_values
 from skytext.run.stages.caption_images import ENGINE_COLUMN
-from skytext.run.units import UnitHead, unpack
+from skytext.run.units import UnitHead, UnitRecord, unpack
 from skytext.table.commits.stage_rows import stage_rows, to_images_table, vector_dim
 from skytext.table.location import TableLocation
 from skytext.table.schema import FAILURE, STATUS_FAILED, STATUS_OK, TIMESTAMP
@@ -32,48 +32,6 @@ _SUMMED = (
     "num_output_tokens",
     "num_truncated_variants",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class UnitRecord:
-    """What the driver learns of a unit.
-
-    Attributes:
-        head: its counts as read.
-        num_rows: what is to be committed of it; None where there is nothing.
-        num_ok: rows that are done.
-        num_failed: rows that failed.
-        failures: ``stage/reason`` to the number of rows.
-        unusable: what the source said of the rows and could not be used: field to their number.
-        unusable_examples: one value of each of those fields, and where it stands.
-        sums: token and variant counts over the rows.
-        engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
-        example: a member's name and what was seen in it, for people to watch; None without one.
-    """
-
-    head: UnitHead
-    num_rows: int | None
-    num_ok: int = 0
-    num_failed: int = 0
-    failures: Mapping[str, int] = field(default_factory=dict)
-    unusable: Mapping[str, int] = field(default_factory=dict)
-    unusable_examples: Mapping[str, str] = field(default_factory=dict)
-    sums: Mapping[str, int] = field(default_factory=dict)
-    engine_clock: Mapping[str, Any] | None = None
-    example: tuple[str, str] | None = None
-
-    def to_json(self) -> str:
-        """Return the record as a JSON text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> UnitRecord:
-        """Read what `to_json` wrote."""
-        fields = json.loads(text)
-        fields["head"] = UnitHead(**fields["head"])
-        if fields["example"] is not None:
-            fields["example"] = tuple(fields["example"])
-        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,17 @@
 """Take over what a run that died had staged, before a new run decides what there is to do.
 
-A record says, for each of its images, which row it found (none, or one that it replaces). It is
+A record of rows says, for each of its images, which row it found (none, or one that it replaces).
+It is
 
 * *committed* if the rows are its own already: the run died between the commit and the clean-up;
 * *adopted* if every image still has just that row: it is committed now, not computed again;
 * *discarded* otherwise: another run was faster, the settings have changed, or files are missing.
+
+A record of vectors is adopted if the model is the one that is wanted. The commit gives a vector to
+each row that still has the image that was embedded.
+
+A run judges records of the kind that it makes itself. Others wait for a run of their kind, but for
+vectors of a column that the table has: they need no judgement.
 
 Whatever a worker of a dead run stages after that, late, waits for the next run to judge it.
 """
@@ -13,7 +20,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from skytext.table.commits.claim import Claim
 from skytext.table.commits.commit_rows import Committer
@@ -26,10 +33,13 @@ from skytext.table.commits.stage_rows import (
     read_records,
     staged_unit_ids,
 )
+from skytext.table.image_vector_column import ImageIdentity, find_image_identity
 from skytext.table.images_dataset import ImagesTable, TableIdentity
 from skytext.table.location import TableLocation
 
 _ROWS_A_COMMIT = 1000
+# A commit writes the whole column of each fragment that it touches.
+_VECTORS_A_COMMIT = 50_000
 _NEVER = dt.timedelta(days=36500)
 
 
@@ -40,18 +50,27 @@ class Adoption:
     Attributes:
         version: the table's version afterwards; None where there is no data set.
         num_adopted: rows committed now.
-        num_discarded: rows thrown away.
-        num_records: records that were left over, those of committed units included.
+        num_discarded: rows and vectors thrown away.
+        num_records: records that were settled, those of committed units included.
+        num_vectors_adopted: vectors committed now, of rows that stay.
     """
 
     version: int | None
     num_adopted: int = 0
     num_discarded: int = 0
     num_records: int = 0
+    num_vectors_adopted: int = 0
 
 
-def settle(claim: Claim, identity: TableIdentity, caption_fingerprint: str) -> Adoption:
+def settle(
+    claim: Claim,
+    identity: TableIdentity,
+    caption_fingerprint: str | None = None,
+    image_fingerprint: str | None = None,
+) -> Adoption:
     """Fence off a run that died, and adopt or remove what it had staged: how every writer begins.
+
+    Args: as those of `adopt`.
 
     Raises: as `adopt`, and TableError where the table is of another model.
     """
@@ -62,8 +81,16 @@ def settle(claim: Claim, identity: TableIdentity, caption_fingerprint: str) -> A
     # A run that let go of its claim may have left a commit on its way, too.
     if claim.took_over or staged_unit_ids(location):
         version = Committer(location, identity, version).raise_fence()
-    adoption = adopt(location, identity, version, caption_fingerprint, claim.check)
-    if claim.took_over or adoption.num_records:
+    adoption = adopt(
+        location,
+        identity,
+        version,
+        claim.check,
+        caption_fingerprint=caption_fingerprint,
+        image_fingerprint=image_fingerprint,
+    )
+    # Files of records that wait are no orphans.
+    if (claim.took_over or adoption.num_records) and not staged_unit_ids(location):
         claim.check()
         collect_orphans(location)
     return adoption
@@ -73,8 +100,10 @@ def adopt(
     location: TableLocation,
     identity: TableIdentity,
     version: int | None,
-    caption_fingerprint: str,
     check_claim: Callable[[], None],
+    *,
+    caption_fingerprint: str | None = None,
+    image_fingerprint: str | None = None,
 ) -> Adoption:
     """Commit what can be adopted, and remove the rest.
 
@@ -82,42 +111,98 @@ def adopt(
         location: the table.
         identity: of this run.
         version: the latest version; None where there is no data set.
-        caption_fingerprint: of this run; what was staged with another is discarded.
         check_claim: called before anything is changed; raises where the claim is lost.
+        caption_fingerprint: of this run; rows that were staged with another are discarded. None
+            for a run that describes nothing: rows wait.
+        image_fingerprint: of this run; vectors that were staged with another are discarded. None
+            for a run that embeds no images: vectors that the table has no column for wait.
 
     Raises:
         CommitConflictError: somebody commits without holding the claim.
         TableHeldError: the claim is lost.
         JobError: the store refuses.
     """
-    units = read_records(location, staged_unit_ids(location))
-    if not units:
+    records = read_records(location, staged_unit_ids(location))
+    if not records:
         return Adoption(version)
+    rows = [unit for unit in records if not unit.column]
+    vectors = [unit for unit in records if unit.column]
     committer = Committer(location, identity, version)
+    judged = [
+        _judge_rows(location, version, rows, identity, caption_fingerprint),
+        _judge_vectors(location, version, vectors, image_fingerprint),
+    ]
+    for one in judged:
+        for group in _groups(one.wanted):
+            check_claim()
+            committer.commit(group)
+    check_claim()
+    unwanted = [unit for one in judged for unit in one.unwanted]
+    delete_files(location, [path for unit in unwanted for path in data_files(unit)])
+    settled = [unit for one in judged for unit in one.settled]
+    forget_records(location, settled)
+    num_adopted, num_vectors = (sum(unit.num_rows for unit in one.wanted) for one in judged)
+    num_discarded = sum(unit.num_rows for unit in unwanted)
+    return Adoption(committer.version, num_adopted, num_discarded, len(settled), num_vectors)
+
+
+@dataclass(slots=True)
+class _Judged:
+    """Records that are to be committed now, to be thrown away, and committed already."""
+
+    wanted: list[StagedUnit] = field(default_factory=list)
+    unwanted: list[StagedUnit] = field(default_factory=list)
+    committed: list[StagedUnit] = field(default_factory=list)
+
+    @property
+    def settled(self) -> list[StagedUnit]:
+        return [*self.committed, *self.wanted, *self.unwanted]
+
+
+def _judge_rows(
+    location: TableLocation,
+    version: int | None,
+    units: Sequence[StagedUnit],
+    identity: TableIdentity,
+    caption_fingerprint: str | None,
+) -> _Judged:
+    judged = _Judged()
+    if caption_fingerprint is None:
+        return judged
     present = _present_units(location, version, units)
-    wanted: list[StagedUnit] = []
-    unwanted: list[StagedUnit] = []
     for unit in units:
         if _is_committed(unit, present):
-            continue
-        if _fits(unit, identity, caption_fingerprint, present) and has_all_files(location, unit):
-            wanted.append(unit)
+            judged.committed.append(unit)
+        elif _fits(unit, identity, caption_fingerprint, present) and has_all_files(location, unit):
+            judged.wanted.append(unit)
             present.update(dict.fromkeys(unit.image_ids, unit.unit_id))
         else:
-            unwanted.append(unit)
-    for group in _groups(wanted):
-        check_claim()
-        committer.commit(group)
-    check_claim()
-    for unit in unwanted:
-        delete_files(location, data_files(unit))
-    forget_records(location, units)
-    return Adoption(
-        committer.version,
-        sum(unit.num_rows for unit in wanted),
-        sum(unit.num_rows for unit in unwanted),
-        len(units),
-    )
+            judged.unwanted.append(unit)
+    return judged
+
+
+def _judge_vectors(
+    location: TableLocation,
+    version: int | None,
+    units: Sequence[StagedUnit],
+    image_fingerprint: str | None,
+) -> _Judged:
+    judged = _Judged()
+    if not units or version is None:
+        return judged
+    wanted = image_fingerprint
+    if wanted is None:
+        there = find_image_identity(ImagesTable.open(location, version))
+        wanted = None if there is None else there.fingerprint
+    for unit in units:
+        if ImageIdentity.from_record(unit.column).fingerprint != wanted:
+            if image_fingerprint is not None:
+                judged.unwanted.append(unit)
+        elif has_all_files(location, unit):
+            judged.wanted.append(unit)
+        else:
+            judged.unwanted.append(unit)
+    return judged
 
 
 def collect_orphans(location: TableLocation) -> int:
@@ -160,9 +245,10 @@ def _fits(
 
 def _groups(units: Sequence[StagedUnit]) -> list[list[StagedUnit]]:
     groups: list[list[StagedUnit]] = []
-    num_rows = _ROWS_A_COMMIT
+    most = _VECTORS_A_COMMIT if units and units[0].column else _ROWS_A_COMMIT
+    num_rows = most
     for unit in units:
-        if num_rows >= _ROWS_A_COMMIT:
+        if num_rows >= most:
             groups.append([])
             num_rows = 0
         groups[-1].append(unit)

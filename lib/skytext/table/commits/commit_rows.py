@@ -1,39 +1,31 @@
 """Commit staged units: the only writer of the ``images`` data set.
 
-A plain Lance append cannot be fenced: two appends from the same stale version both land. An
-``Update`` that names an existing fragment, unchanged, beside the new ones does conflict with
-any other update that names the same one, leaves indexes valid and does not conflict with an index
-build. So every commit but the one that creates the data set is an update that names the first
-fragment, whatever else it changes, from the version that this
-writer saw last: a second writer gets `CommitConflictError`, never a double row. Only maintenance
-(merged fragments, indexes) in between lets it go on from the newer version.
+Every commit starts from the version that this writer saw last, and is fenced
+(`skytext.table.commits.fence`): a second writer gets `CommitConflictError`, never a double row.
+Only maintenance (merged fragments, indexes) in between lets it go on from the newer version.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import lance
 import tenacity
 from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, TableError
+from skytext.table.commits.fence import holds_units, rows_changed, with_anchor
 from skytext.table.commits.stage_rows import StagedUnit, fragments_of
+from skytext.table.commits.stage_vectors import read_vectors
+from skytext.table.commits.write_columns import holds_vectors, vectors_update
+from skytext.table.image_vector_column import ImageIdentity, ensure_column
 from skytext.table.images_dataset import ImagesTable, TableIdentity, sql_text
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.schema import images_schema
 from skytext.table.store_retry import broke_off
 
-_ROW_OPERATIONS = (
-    lance.LanceOperation.Append,
-    lance.LanceOperation.Delete,
-    lance.LanceOperation.Merge,
-    lance.LanceOperation.Overwrite,
-    lance.LanceOperation.Project,
-    lance.LanceOperation.Restore,
-    lance.LanceOperation.Update,
-)
 # An index build is a handful of commits, and they do not follow one another for ever.
 _MAINTENANCE_RETRIES = 5
 
@@ -67,13 +59,18 @@ class Committer:
         return None if self._dataset is None else int(self._dataset.version)
 
     def commit(self, units: Sequence[StagedUnit]) -> int:
-        """Make the units' rows visible, all of them or none; return the new version.
+        """Make units visible, all of them or none; return the new version.
+
+        Args:
+            units: all of rows, or all of vectors of one column.
 
         Raises:
             CommitConflictError: somebody else committed since this writer last looked.
             JobError: a record and its fragments disagree, or the store refuses.
         """
-        if self._dataset is None:
+        if units and units[0].column:
+            self._dataset = self._write_vectors(units)
+        elif self._dataset is None:
             self._dataset = self._create_with_retries(units)
         else:
             self._dataset = self._extend_past_maintenance(self._dataset, units)
@@ -142,13 +139,48 @@ class Committer:
     def _extend_past_maintenance(
         self, dataset: lance.LanceDataset, units: Sequence[StagedUnit]
     ) -> lance.LanceDataset:
+        return self._past_maintenance(
+            dataset,
+            lambda latest: self._extend(latest, units),
+            lambda latest: _holds_all(latest.dataset, units),
+        )
+
+    def _write_vectors(self, units: Sequence[StagedUnit]) -> lance.LanceDataset:
+        vectors = read_vectors(self._location, units)
+        latest = ImagesTable.open(self._location)
+        if self._dataset is None or rows_changed(self._dataset.version, latest.dataset):
+            raise self._conflict()
+        table = ensure_column(latest, ImageIdentity.from_record(units[0].column))
+
+        def write(dataset: lance.LanceDataset) -> lance.LanceDataset:
+            update = vectors_update(ImagesTable(self._location, dataset), vectors)
+            return dataset if update is None else _commit(dataset, update)
+
+        return self._past_maintenance(
+            table.dataset, write, lambda latest: holds_vectors(latest, vectors)
+        )
+
+    def _past_maintenance(
+        self,
+        dataset: lance.LanceDataset,
+        write: Callable[[lance.LanceDataset], lance.LanceDataset],
+        has_landed: Callable[[ImagesTable], bool],
+    ) -> lance.LanceDataset:
+        """Commit to a version, or to the one that maintenance has made of it meanwhile.
+
+        Args:
+            dataset: the version.
+            write: commits to one.
+            has_landed: whether the commit is part of a version.
+        """
         for _ in range(_MAINTENANCE_RETRIES):
             try:
-                return self._extend(dataset, units)
+                return write(dataset)
             except (LanceConflict, OSError) as error:
-                latest = ImagesTable.open(self._location).dataset
-                if _holds_all(latest, units):
-                    # It landed, and only the answer was lost.
+                table = ImagesTable.open(self._location)
+                latest = table.dataset
+                if has_landed(table):
+                    # Only the answer was lost.
                     return latest
                 if not isinstance(error, LanceConflict) and not broke_off(error):
                     raise JobError(f"cannot commit to {self._location.uri}: {error}") from error
@@ -179,25 +211,13 @@ class Committer:
         else:
             # No fragment to name; an overwrite conflicts with whatever came between.
             operation = lance.LanceOperation.Overwrite(dataset.schema, fragments)
-        return lance.LanceDataset.commit(
-            dataset, operation, read_version=dataset.version, max_retries=0
-        )
+        return _commit(dataset, operation)
 
 
-def with_anchor(
-    present: Sequence[lance.LanceFragment],
-    updated: list[lance.FragmentMetadata],
-    removed: Sequence[int],
-) -> list[lance.FragmentMetadata]:
-    """Return the updated fragments, the first one that is kept always among them.
-
-    Two updates conflict only where they name the same fragment.
-    """
-    kept = [fragment for fragment in present if fragment.fragment_id not in set(removed)]
-    anchor = min(kept, key=lambda fragment: fragment.fragment_id, default=None)
-    if anchor is None or any(fragment.id == anchor.fragment_id for fragment in updated):
-        return updated
-    return [anchor.metadata, *updated]
+def _commit(dataset: lance.LanceDataset, operation: Any) -> lance.LanceDataset:
+    return lance.LanceDataset.commit(
+        dataset, operation, read_version=dataset.version, max_retries=0
+    )
 
 
 def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetadata]:
@@ -248,30 +268,6 @@ def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool
     Some of them, without the rest, were committed by somebody else: a commit is all or none.
     """
     return holds_units(dataset, {unit.unit_id for unit in units if unit.num_rows})
-
-
-def holds_units(dataset: lance.LanceDataset, unit_ids: Collection[str]) -> bool:
-    """Return whether rows of all these units are in the data set; of no units, False."""
-    if not unit_ids:
-        return False
-    condition = f"unit_id IN ({', '.join(sql_text(unit_id) for unit_id in sorted(unit_ids))})"
-    found = dataset.to_table(columns=["unit_id"], filter=condition).column("unit_id")
-    return set(found.unique().to_pylist()) == set(unit_ids)
-
-
-def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
-    """Return whether any commit after version ``since`` did more than maintenance."""
-    for version in range(since + 1, latest.version + 1):
-        try:
-            transaction = latest.read_transaction(version)
-        except TypeError:
-            # Lance 14 cannot show a merge of fragments that indexes were carried along with
-            # (RewrittenIndex lacks arguments); no other transaction holds such a thing.
-            continue
-        # A transaction that clean-up has removed cannot be vouched for.
-        if transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS):
-            return True
-    return False
 
 
 def check_identity(location: TableLocation, table: TableIdentity, ours: TableIdentity) -> None:

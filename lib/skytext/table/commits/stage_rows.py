@@ -13,7 +13,7 @@ counts. A record that outlives its run is adopted by the next one
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
@@ -38,9 +38,11 @@ _THREADS = 16
 class StagedUnit:
     """What a worker wrote of one unit: the record by which it is committed.
 
+    It has either whole rows (``fragments``), or vectors of rows that stay (``column``).
+
     Attributes:
         unit_id: the unit's name, unlike that of any unit of any other run; in every row.
-        num_rows: rows in the fragments, checked again at the commit.
+        num_rows: rows in the fragments, checked again at the commit; or vectors.
         dim: length of a vector.
         fragments: Lance's metadata of each fragment, as JSON texts.
         image_ids: the rows' images.
@@ -48,17 +50,21 @@ class StagedUnit:
         embedding_fingerprint: of the run that staged it.
         replaces: image to the unit of the row that is to go when the new one is committed.
         removes: images whose rows are to go, without a new one.
+        column: what the vectors were made with (`ImageIdentity.to_metadata`); empty for rows.
+        files: where the vectors are, relative to the folder of the data set's data.
     """
 
     unit_id: str
     num_rows: int
     dim: int
-    fragments: tuple[str, ...]
+    fragments: tuple[str, ...] = ()
     image_ids: tuple[str, ...] = ()
     caption_fingerprint: str = ""
     embedding_fingerprint: str = ""
     replaces: Mapping[str, str] = field(default_factory=dict)
     removes: tuple[str, ...] = ()
+    column: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     @property
     def outdated_ids(self) -> list[str]:
@@ -73,7 +79,7 @@ class StagedUnit:
     def from_json(cls, data: bytes) -> StagedUnit:
         """Read what `to_json` wrote."""
         fields = json.loads(data)
-        for name in ("fragments", "image_ids", "removes"):
+        for name in {"fragments", "image_ids", "removes", "files"} & fields.keys():
             fields[name] = tuple(fields[name])
         return cls(**fields)
 
@@ -111,12 +117,23 @@ def stage_rows(
         replaces=dict(replaces or {}),
         removes=tuple(removes),
     )
-    state = StateStore(location)
-    if state.create(record_path(unit_id), unit.to_json()):
+    return keep_record(location, unit)
+
+
+def keep_record(location: TableLocation, unit: StagedUnit) -> StagedUnit:
+    """Create the record of a unit whose files are written, and return it.
+
+    Where another attempt had created one before, that one counts, and these files go.
+
+    Raises:
+        JobError: the store refuses.
+    """
+    state, path = StateStore(location), record_path(unit.unit_id)
+    if state.create(path, unit.to_json()):
         return unit
-    first = state.get(record_path(unit_id))
+    first = state.get(path)
     if first is None:
-        raise JobError(f"unit {unit_id}: its record came and went while it was staged again")
+        raise JobError(f"unit {unit.unit_id}: its record came and went while it was staged again")
     delete_files(location, data_files(unit))
     return StagedUnit.from_json(first)
 
@@ -172,14 +189,19 @@ def find_records(
     return units, [name for name, data in zip(unit_ids, found, strict=True) if data is None]
 
 
-def forget_records(location: TableLocation, units: Iterable[StagedUnit]) -> None:
-    """Delete the records of units that are committed, or that never will be."""
+def forget_records(location: TableLocation, units: Sequence[StagedUnit]) -> None:
+    """Delete the records of units that are committed, or that never will be.
+
+    Vectors were copied by the commit, so their files go, too.
+    """
     StateStore(location).delete([record_path(unit.unit_id) for unit in units])
+    delete_files(location, [path for unit in units for path in unit.files])
 
 
 def data_files(unit: StagedUnit) -> list[str]:
     """Return the unit's files, relative to the folder of the data set's data."""
-    return [file.path for fragment in fragments_of(unit) for file in fragment.files]
+    rows = [file.path for fragment in fragments_of(unit) for file in fragment.files]
+    return [*rows, *unit.files]
 
 
 def has_all_files(location: TableLocation, unit: StagedUnit) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,16 @@ from skytext.models.checkpoints import image_model
 from skytext.models.fakes.embedders import FakeImageEmbedder
 from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.pixels.decode import ImageLimits, decode_rgb
+from skytext.run.control.prepare_vectors import RowGroup, group_fragments
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.image_vectors.embed_images import EmbedImages, VectorRecord
-from skytext.run.image_vectors.fetch_images import Failures, ImageFetcher
-from skytext.run.image_vectors.list_rows import VectorlessImages, group_fragments
-from skytext.table.commits.stage_image_vectors import read_vectors, staged_vector_units
-from skytext.table.image_vector_column import fragment_rows
+from skytext.run.stages.decode_images import ImageDecoder
+from skytext.run.stages.embed_images import EmbedImages
+from skytext.run.stages.fetch_images import ImageFetcher
+from skytext.run.stages.list_rows import RowLister
+from skytext.run.units import UnitRecord, unpack
+from skytext.table.commits.stage_rows import read_records, staged_unit_ids
+from skytext.table.commits.stage_vectors import read_vectors
+from skytext.table.image_vector_column import ImageIdentity, count_without_vector
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import (
@@ -44,19 +48,19 @@ FINGERPRINT = image_embedding_fingerprint(MODEL, ImageConfig())
 def list_units(where: TableLocation, **more: Any) -> list[pa.Table]:
     table = ImagesTable.open(where)
     options = {"unit_images": 3, "unit_bytes": 2**20} | more
-    lister = VectorlessImages(
-        where, table.version, FINGERPRINT, stop=StopFlag(where, "run"), **options
-    )
-    groups = group_fragments(fragment_rows(table), 4)
-    return [unit for group in groups for unit in lister(pa.table({"fragment_ids": [group]}))]
+    lister = RowLister(where, table.version, FINGERPRINT, stop=StopFlag(where, "run"), **options)
+    groups = group_fragments(count_without_vector(table, FINGERPRINT), 4)
+    rows = [{"group": g.name, "fragment_ids": list(g.fragment_ids)} for g in groups]
+    return [unit for row in rows for unit in lister(pa.Table.from_pylist([row]))]
 
 
-def fetcher(where: TableLocation) -> ImageFetcher:
-    return ImageFetcher(ImageLimits(), ReadOptions(), 4, StopFlag(where, "run"))
+def fetch(where: TableLocation, unit: pa.Table) -> pa.Table:
+    fetched = ImageFetcher(ReadOptions(), 4, StopFlag(where, "run"))(unit)
+    return ImageDecoder(ImageLimits())(fetched)
 
 
 def members(units: Sequence[pa.Table]) -> list[list[str]]:
-    return [[p["member"] for p in unit.column("places")[0].as_py()] for unit in units]
+    return [unpack(unit)[1].column("member").to_pylist() for unit in units]
 
 
 def test_units_are_bounded_by_images_and_by_bytes(tmp_path: Path) -> None:
@@ -76,13 +80,17 @@ def test_units_are_bounded_by_images_and_by_bytes(tmp_path: Path) -> None:
         ["c1"],
         ["c2"],
     ]
-    ids = [unit.column("unit_id")[0].as_py() for unit in units]
+    ids = [unpack(unit)[0].unit_id for unit in units]
     assert len(set(ids)) == len(ids)
 
 
-def test_small_fragments_share_a_task() -> None:
-    assert group_fragments([(0, 2), (1, 3), (4, 1), (5, 9), (7, 1)], 5) == [[0, 1], [4, 5], [7]]
-    assert group_fragments([], 5) == []
+def test_small_fragments_share_a_commit() -> None:
+    assert group_fragments({0: 2, 1: 3, 4: 1, 5: 9, 7: 1}, 5) == [
+        RowGroup("group 0", (0, 1), 5),
+        RowGroup("group 1", (4, 5), 10),
+        RowGroup("group 2", (7,), 1),
+    ]
+    assert group_fragments({}, 5) == []
 
 
 def test_images_come_back_and_what_cannot_be_had_is_counted(tmp_path: Path) -> None:
@@ -97,22 +105,28 @@ def test_images_come_back_and_what_cannot_be_had_is_counted(tmp_path: Path) -> N
     make_table(where, rows)
     (root / "b.tar").unlink()
     [unit] = list_units(where, unit_images=99)
-    found = fetcher(where)(unit)
-    failures = Failures.from_json(found.column("failures")[0].as_py())
-    assert failures.counts == {
+    found = unpack(fetch(where, unit))[1].to_pylist()
+    failures = [row["failure"] for row in found if row["failure"] is not None]
+    assert Counter(f"{f['stage']}/{f['reason']}" for f in failures) == {
         "read/changed": 1,
         "read/unreadable": 2,
         "decode/empty": 1,
         "decode/truncated_image": 1,
         "decode/not_an_image": 1,
     }
-    assert "0001.jpg is not the image that was captioned" in failures.said["read/changed"]
-    kept = found.column("images")[0].as_py()
+    [changed] = [failure["detail"] for failure in failures if failure["reason"] == "changed"]
+    assert "0001.jpg is not the image that was captioned" in changed
+    kept = [row["data"] for row in found if row["failure"] is None]
     assert len(kept) == 3
-    assert decode_rgb(kept[0]["data"]).tobytes() == decode_rgb(jpeg(0)).tobytes()
+    assert decode_rgb(kept[0]).tobytes() == decode_rgb(jpeg(0)).tobytes()
     # What the model cannot take as it is was brought into form.
-    assert decode_rgb(kept[2]["data"]).size == (40, 24)
-    assert failures.total + len(kept) == len(rows)
+    assert decode_rgb(kept[2]).size == (40, 24)
+    assert len(failures) + len(kept) == len(rows)
+
+
+def embedded(embed: EmbedImages, unit: pa.Table) -> UnitRecord:
+    [text] = embed(unit).column("record").to_pylist()
+    return UnitRecord.from_json(text)
 
 
 def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) -> None:
@@ -121,17 +135,17 @@ def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) 
     version = make_table(where, rows_of(root)).version
     # Fewer images a forward pass than the unit has.
     embed = EmbedImages(ImageEmbedConfig(model="fake", batch_size=2), MODEL, FINGERPRINT, where)
-    fetch, records = fetcher(where), []
-    for unit in list_units(where):
-        records += embed(fetch(unit)).column("record").to_pylist()
-    found = [VectorRecord.from_json(text) for text in records]
-    assert [(r.num_embedded, r.num_left, r.device) for r in found] == [(3, 0, "cpu"), (2, 0, "cpu")]
-    assert sorted(staged_vector_units(where)) == sorted(str(r.unit_id) for r in found)
-    staged = read_vectors(where, str(found[1].unit_id))
-    assert (staged.identity.fingerprint, staged.identity.dim) == (FINGERPRINT, 8)
+    found = [embedded(embed, fetch(where, unit)) for unit in list_units(where)]
+    assert [(r.num_rows, r.num_ok, r.num_failed) for r in found] == [(3, 3, 0), (2, 2, 0)]
+    assert {r.ran_on for r in found} == {("cpu", "float32")}
+    assert set(staged_unit_ids(where)) >= {r.head.unit_id for r in found}
+    [staged] = read_records(where, [found[1].head.unit_id])
+    identity = ImageIdentity.from_record(staged.column)
+    assert (identity.fingerprint, identity.dim, staged.num_rows) == (FINGERPRINT, 8, 2)
     expected = FakeImageEmbedder().embed_images([decode_rgb(jpeg(3)), decode_rgb(jpeg(4))])
     np.testing.assert_array_equal(
-        np.array(staged.rows.column(IMAGE_VECTOR).to_pylist(), np.float32), expected
+        np.array(read_vectors(where, [staged]).column(IMAGE_VECTOR).to_pylist(), np.float32),
+        expected,
     )
     assert ImagesTable.open(where).version == version
 
@@ -143,11 +157,12 @@ def test_a_stop_leaves_what_has_not_begun(tmp_path: Path) -> None:
     first, _ = list_units(where)
     stop = StopFlag(where, "run")
     stop.raise_()
-    left = fetcher(where)(first)
+    left = fetch(where, first)
     embed = EmbedImages(ImageEmbedConfig(model="./missing"), MODEL, FINGERPRINT, where)
     # Without an image no model is loaded.
-    record = VectorRecord.from_json(embed(left).column("record")[0].as_py())
-    assert (record.unit_id, record.num_embedded, record.num_left) == (None, 0, 3)
+    record = embedded(embed, left)
+    assert (record.num_rows, record.num_ok, record.num_failed) == (None, 0, 0)
+    assert record.head.num_listed == 3
     assert list_units(where) == []
 
 
@@ -167,16 +182,14 @@ def test_a_vector_that_is_not_finite_is_a_failure(
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
     where = location(tmp_path / "t")
     make_table(where, rows_of(root))
-    monkeypatch.setattr(
-        "skytext.run.image_vectors.embed_images.make_image_embedder", lambda *_: Broken()
-    )
+    monkeypatch.setattr("skytext.run.stages.embed_images.make_image_embedder", lambda *_: Broken())
     config = ImageEmbedConfig(model="fake", batch_size=batch_size)
     embed = EmbedImages(config, MODEL, FINGERPRINT, where)
     [unit] = list_units(where)
-    record = VectorRecord.from_json(embed(fetcher(where)(unit)).column("record")[0].as_py())
-    assert record.num_embedded == 3 - num_lost
-    assert json.loads(record.failures)[0] == {"embed/embedding_failed": num_lost}
-    assert len(staged_vector_units(where)) == (1 if record.num_embedded else 0)
+    record = embedded(embed, fetch(where, unit))
+    assert record.num_ok == 3 - num_lost
+    assert record.failures == {"embed/embedding_failed": num_lost}
+    assert (record.head.unit_id in staged_unit_ids(where)) == (record.num_ok > 0)
 
 
 def test_a_model_that_does_not_load_ends_the_job(tmp_path: Path) -> None:
@@ -190,4 +203,4 @@ def test_a_model_that_does_not_load_ends_the_job(tmp_path: Path) -> None:
     embed = EmbedImages(config, image_model(config), FINGERPRINT, where)
     [unit] = list_units(where)
     with pytest.raises(ModelError, match="cannot load the embedding model"):
-        embed(fetcher(where)(unit))
+        embed(fetch(where, unit))

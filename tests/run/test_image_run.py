@@ -24,12 +24,12 @@ from skytext.errors import (
 from skytext.models.fakes.embedders import FakeImageEmbedder
 from skytext.pixels.decode import decode_rgb
 from skytext.run.caption_plan import earlier_sources
-from skytext.run.image_vectors.commit_vectors import RemoteVectorCommitter
-from skytext.run.image_vectors.image_plan import plan_images
-from skytext.run.image_vectors.image_progress import ImageProgress, ImageSummary
-from skytext.run.image_vectors.image_run import run_images
+from skytext.run.control.committer import RemoteCommitter
+from skytext.run.image_plan import plan_images
+from skytext.run.image_run import ImageSummary, run_images
+from skytext.run.progress import Progress
 from skytext.table.commits.claim import hold
-from skytext.table.commits.stage_image_vectors import staged_vector_units
+from skytext.table.commits.stage_rows import read_records, staged_unit_ids
 from skytext.table.image_vector_column import image_identity
 from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
 from skytext.table.location import TableLocation
@@ -92,7 +92,7 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(tmp_path: 
     assert (first.num_ok, first.num_with_vector, first.num_embedded) == (21, 21, 21)
     assert (first.num_failed, first.num_skipped, first.device) == (0, 0, "cpu")
     check_all(captioned, range(21))
-    assert staged_vector_units(TableLocation.parse(str(captioned))) == []
+    assert staged_unit_ids(TableLocation.parse(str(captioned))) == []
     again = embed(captioned)
     assert (again.num_embedded, again.num_skipped) == (0, 21)
     assert again.table_version == first.table_version
@@ -143,7 +143,7 @@ def test_what_a_dead_run_had_staged_or_committed_is_not_embedded_again(
 ) -> None:
     journal = tmp_path / "journal"
     settings = {"image_embed__model": f"fake:journal={journal}"}
-    real, calls = RemoteVectorCommitter.commit, []
+    real, calls = RemoteCommitter.commit, []
 
     def trapped(self: Any, unit_ids: Any) -> None:
         calls.append(len(unit_ids))
@@ -154,12 +154,12 @@ def test_what_a_dead_run_had_staged_or_committed_is_not_embedded_again(
             raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(RemoteVectorCommitter, "commit", trapped)
+        patch.setattr(RemoteCommitter, "commit", trapped)
         with pytest.raises(Died):
             embed(captioned, **settings)
     num_there = sum(vector is not None for vector in vectors(captioned).values())
     where = TableLocation.parse(str(captioned))
-    num_staged = len(staged_vector_units(where))
+    num_staged = len(staged(where))
     assert num_there > 0
     assert num_staged > 0 or not before
     asked_before = journal.read_text().split()
@@ -176,7 +176,13 @@ def test_what_a_dead_run_had_staged_or_committed_is_not_embedded_again(
     assert len(again) == summary.num_embedded
     assert len(set(asked_before)) == len(asked_before)
     assert len(set(again)) == len(again)
-    assert staged_vector_units(where) == []
+    assert staged(where) == []
+
+
+def staged(where: TableLocation) -> list[str]:
+    """Units of vectors; the table's rows were staged by the fixture."""
+    records = read_records(where, staged_unit_ids(where))
+    return [record.unit_id for record in records if record.column]
 
 
 def test_failed_images_get_no_vector_and_are_counted_and_tried_again(
@@ -197,8 +203,8 @@ def test_failed_images_get_no_vector_and_are_counted_and_tried_again(
 
 
 def test_a_stop_finishes_what_is_in_flight_and_commits_it(captioned: Path) -> None:
-    def stop(progress: ImageProgress) -> None:
-        if progress.num_embedded and not progress.is_stopping:
+    def stop(progress: Progress) -> None:
+        if progress.num_ok and not progress.is_stopping:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(InterruptedRunError, match="stopped as asked"):
@@ -219,15 +225,15 @@ def test_two_runs_do_not_get_at_one_table(captioned: Path, monkeypatch: Any) -> 
     where = TableLocation.parse(str(captioned))
     with hold(where, "other", "caption"), pytest.raises(TableHeldError, match="is held by skytext"):
         embed(captioned, image_embed__model="fake")
-    real = RemoteVectorCommitter.commit
+    real = RemoteCommitter.commit
 
     def late(self: Any, unit_ids: Any) -> None:
         """Another writer, that got past the claim, commits first."""
-        monkeypatch.setattr(RemoteVectorCommitter, "commit", real)
+        monkeypatch.setattr(RemoteCommitter, "commit", real)
         make_table(where, good_rows(900, 1))
         real(self, unit_ids)
 
-    monkeypatch.setattr(RemoteVectorCommitter, "commit", late)
+    monkeypatch.setattr(RemoteCommitter, "commit", late)
     with pytest.raises(CommitConflictError):
         embed(captioned, image_embed__model="fake", image_embed__commit_images=4)
 

@@ -1,0 +1,192 @@
+"""Run an image plan: claim the table, prepare it, stream the job, commit, and prove it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from skytext.errors import IncompleteRunError, InterruptedRunError
+from skytext.run.control.capacity import Offer, check_asked, read_offer
+from skytext.run.control.committer import RemoteCommitter, record_run_remotely
+from skytext.run.control.nodes import Resources
+from skytext.run.control.prepare_vectors import PreparedVectors, count_vectors, prepare_vectors
+from skytext.run.image_plan import ImagePlan
+from skytext.run.open_run import OpenRun, UnitTaker, open_run
+from skytext.run.progress import Progress
+from skytext.run.ray_dataset import build_image_dataset
+
+COMMAND = "embed-images"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSummary:
+    """What a run did; ``to_json`` is the command line's ``--json``.
+
+    Attributes:
+        run_id: the run.
+        num_ok: images that are done, all of the table.
+        num_with_vector: those of them that have an image vector now.
+        num_embedded: by this run.
+        num_adopted: embedded by an earlier run that ended early, committed now.
+        num_skipped: that had a vector already.
+        num_failed: that could not be embedded by this run; they have no vector.
+        failures: ``stage/reason`` to their number.
+        failure_samples: ``stage/reason`` to one of them in words.
+        model: the model.
+        device: that it ran on; None where it did not.
+        precision: that it ran in; None where it did not.
+        table_version: the last that it made or saw.
+        duration_s: in all.
+        embed_s: in the model, of all actors together.
+        images_per_s: embedded, over the whole run.
+    """
+
+    run_id: str
+    num_ok: int
+    num_with_vector: int
+    num_embedded: int
+    num_adopted: int
+    num_skipped: int
+    num_failed: int
+    failures: dict[str, int]
+    failure_samples: dict[str, str]
+    model: str
+    device: str | None
+    precision: str | None
+    table_version: int | None
+    duration_s: float
+    embed_s: float
+    images_per_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def run_images(
+    plan: ImagePlan,
+    *,
+    ray_address: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> ImageSummary:
+    """Give every image of a table that is done a vector, and prove it from the table.
+
+    What is staged is durable, so a run that dies loses what is in its actors' hands, no more.
+
+    Args:
+        plan: from `plan_images`.
+        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        on_progress: called after every unit.
+
+    Raises:
+        TableHeldError: another run that lives holds the table.
+        CapacityError: the plan does not fit the cluster.
+        JobError: the work failed; what was staged or committed stays, a re-run goes on from there.
+        OSError: a disk is full or refuses; the same holds.
+        InterruptedRunError: a signal asked for the end; what was done is committed.
+        IncompleteRunError: an image has neither a vector nor a counted failure.
+    """
+    with open_run(
+        COMMAND,
+        plan.location,
+        plan.config,
+        {"the model": plan.model},
+        # What it goes by, and no more: of captioning it says nothing.
+        recorded=plan.config.model_dump(mode="json", include={"image_embed", "images", "job"}),
+        ray_address=ray_address,
+        on_progress=on_progress,
+    ) as run:
+        check_image_capacity(plan, read_offer())
+        return _run(plan, run)
+
+
+def check_image_capacity(plan: ImagePlan, offer: Offer) -> None:
+    """Refuse a plan that the cluster can never run; Ray would wait for ever, silently.
+
+    Raises:
+        CapacityError: says what is asked for, what there is, and which settings to lower.
+    """
+    embed, job = plan.config.image_embed, plan.config.job
+    asked = Resources(
+        embed.num_actors * embed.num_cpus_per_actor + job.read_cpus + job.write_cpus,
+        embed.num_actors * embed.num_gpus_per_actor,
+    )
+    advice = (
+        f"image_embed.num_actors ({embed.num_actors}), image_embed.num_cpus_per_actor "
+        f"({embed.num_cpus_per_actor:g}) or image_embed.num_gpus_per_actor"
+    )
+    check_asked(asked, offer, advice)
+
+
+def _run(plan: ImagePlan, run: OpenRun) -> ImageSummary:
+    embed, progress = plan.config.image_embed, run.progress
+    prepared = prepare_vectors(
+        run.claim, plan.identity, replace=plan.replace, group_images=embed.commit_images
+    )
+    progress.num_to_do = sum(group.num_images for group in prepared.groups)
+    committer = RemoteCommitter(run.claim, prepared.identity, prepared.version)
+    if prepared.groups:
+        record_run_remotely(plan.location, run.record)
+        taker = UnitTaker(
+            run,
+            committer,
+            embed.commit_images,
+            embed.commit_interval_s,
+            {group.name: group.num_images for group in prepared.groups},
+        )
+        try:
+            taker.stream(build_image_dataset(plan, prepared, run.stop))
+        except InterruptedRunError:
+            counts = prepared.num_ok, prepared.num_there + progress.num_committed
+            run.end("interrupted", _summary(plan, run, prepared, committer, counts))
+            raise
+    counts = count_vectors(plan.location, committer.version or prepared.version)
+    _prove(progress, counts)
+    summary = _summary(plan, run, prepared, committer, counts)
+    if prepared.groups or prepared.num_adopted:
+        run.end("done", summary)
+    return summary
+
+
+def _prove(progress: Progress, counts: tuple[int, int]) -> None:
+    """Compare what was counted with what the table holds.
+
+    Raises:
+        IncompleteRunError: they differ.
+    """
+    num_ok, num_there = counts
+    if num_there + progress.num_failed != num_ok:
+        raise IncompleteRunError(
+            f"{num_ok:,} images are done, {num_there:,} have a vector and "
+            f"{progress.num_failed:,} failed: run the same command again"
+        )
+
+
+def _summary(
+    plan: ImagePlan,
+    run: OpenRun,
+    prepared: PreparedVectors,
+    committer: RemoteCommitter,
+    counts: tuple[int, int],
+) -> ImageSummary:
+    progress, duration_s = run.progress, run.duration_s
+    device, precision = progress.ran_on or (None, None)
+    return ImageSummary(
+        run_id=run.record.run_id,
+        num_ok=counts[0],
+        num_with_vector=counts[1],
+        num_embedded=progress.num_ok,
+        num_adopted=prepared.num_adopted,
+        num_skipped=prepared.num_there - prepared.num_adopted,
+        num_failed=progress.num_failed,
+        failures=dict(progress.failures),
+        failure_samples=dict(progress.failure_samples),
+        model=plan.model.name,
+        device=device,
+        precision=precision,
+        table_version=committer.version,
+        duration_s=round(duration_s, 3),
+        embed_s=round(progress.embed_s, 3),
+        images_per_s=round(progress.num_ok / duration_s, 3) if duration_s else 0.0,
+    )

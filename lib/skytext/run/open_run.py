@@ -1,0 +1,178 @@
+"""What every run has: the table's claim, a Ray, a record, and somebody who watches for its end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray.data
+
+from skytext.archive import Shard
+from skytext.config.settings import Config
+from skytext.models.checkpoints import ModelIdentity
+from skytext.run.control.cluster import ray_cluster
+from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
+from skytext.run.control.committer import RemoteCommitter, record_run_remotely
+from skytext.run.control.drain_notice import watch_node
+from skytext.run.control.interruption import Stopping, watch
+from skytext.run.control.shared_paths import check_paths
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.progress import Progress
+from skytext.run.ray_dataset import stream
+from skytext.run.run_record import Summary, ended_record, installed_versions
+from skytext.run.units import UnitRecord
+from skytext.table.commits.claim import Claim, hold
+from skytext.table.location import TableLocation
+from skytext.table.runs_dataset import RunRecord
+
+
+@dataclass
+class OpenRun:
+    """A run that holds its table and has a Ray.
+
+    Attributes:
+        location: the table.
+        record: what stands in the table's runs.
+        claim: on the table.
+        stopping: watches for what ends the run early.
+        progress: how far it is.
+        on_progress: called after every unit.
+        started: when it began, of the monotonic clock.
+    """
+
+    location: TableLocation
+    record: RunRecord
+    claim: Claim
+    stopping: Stopping
+    progress: Progress
+    on_progress: Callable[[Progress], None]
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def duration_s(self) -> float:
+        """How long it has been running."""
+        return time.monotonic() - self.started
+
+    @property
+    def stop(self) -> StopFlag:
+        """What tells the stages that the run is to stop."""
+        return StopFlag(self.location, self.record.run_id)
+
+    def end(self, state: str, summary: Summary) -> None:
+        """Record the end of the run."""
+        ended = ended_record(self.record, state, summary)
+        record_run_remotely(self.location, ended, is_local=self.stopping.is_node_leaving)
+
+
+@contextmanager
+def open_run(
+    command: str,
+    location: TableLocation,
+    config: Config,
+    models: Mapping[str, ModelIdentity],
+    *,
+    recorded: dict[str, Any],
+    shards: Sequence[Shard] = (),
+    ray_address: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[OpenRun]:
+    """Hold the table and have a Ray as long as the block lasts.
+
+    Args:
+        command: that makes the run.
+        location: the table.
+        config: the settings.
+        models: what each model is called in an error, and the model.
+        recorded: the settings that the run goes by.
+        shards: what the sources hold.
+        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        on_progress: called after every unit.
+
+    Raises:
+        TableHeldError: another run that lives holds the table.
+        ConfigError: a path that a node of the cluster does not have.
+        JobError: the cluster refuses.
+    """
+    job = config.job
+    run = RunRecord(
+        run_id=uuid.uuid4().hex,
+        command=command,
+        state="started",
+        started_at=dt.datetime.now(dt.UTC),
+        config=recorded,
+        versions=installed_versions(),
+    )
+    with (
+        watch(job.stall_timeout_s, job.drain_s) as stopping,
+        hold(location, run.run_id, command, lease_s=job.lease_s) as claim,
+        ray_cluster(ray_address, config),
+        watch_node(stopping.on_notice),
+    ):
+        stopping.install()
+        check_paths(location, models, shards)
+        total_bytes = sum(shard.size_bytes for shard in shards)
+        yield OpenRun(location, run, claim, stopping, Progress(total_bytes), on_progress)
+
+
+class UnitTaker:
+    """Counts the units of a run as their records come, and commits them.
+
+    Args:
+        run: the run.
+        committer: makes units visible.
+        commit_images: images after which it is time for a commit.
+        commit_interval_s: seconds after which it is time, whichever is first.
+        groups: see `skytext.run.control.commit_schedule.Pending`.
+    """
+
+    def __init__(
+        self,
+        run: OpenRun,
+        committer: RemoteCommitter,
+        commit_images: int,
+        commit_interval_s: float,
+        groups: Mapping[str, int] | None = None,
+    ) -> None:
+        self._run = run
+        self._committer = committer
+        self._pending = Pending(self._commit, commit_images, commit_interval_s, groups)
+
+    def stream(self, dataset: ray.data.Dataset) -> None:
+        """Run a data set of unit records, and commit as they come.
+
+        Raises:
+            InterruptedRunError: a signal asked for the end; what was done is committed.
+            SkytextError: what ended the run.
+        """
+        run = self._run
+        with contextlib.closing(stream(dataset)) as records:
+            run.progress.finish_s = commit_as_staged(
+                records, self._take, self._pending, run.stop, run.stopping
+            )
+        check_not_stopped(run.stopping, f"{run.progress.num_committed:,} images")
+        run.on_progress(run.progress)
+
+    def check(self) -> None:
+        """Raise where the run should not go on. Called after every unit."""
+
+    def _take(self, record: UnitRecord) -> None:
+        run, head = self._run, record.head
+        run.progress.is_stopping = run.stopping.is_asked
+        run.progress.add(record)
+        unit_id = None if record.num_rows is None else head.unit_id
+        self._pending.add(unit_id, record.num_rows or 0, head.shard, head.num_listed)
+        self.check()
+        run.on_progress(run.progress)
+
+    def _commit(self, unit_ids: Sequence[str], num_images: int) -> None:
+        progress, started = self._run.progress, time.monotonic()
+        self._committer.is_local = self._run.stopping.is_node_leaving
+        self._committer.commit(unit_ids)
+        progress.num_committed += num_images
+        progress.commit_s += time.monotonic() - started

@@ -1,0 +1,57 @@
+"""Fetch the bytes of images that have a row, by ranges.
+
+INPUT    units of `skytext.table.schema.SAMPLE` rows as listed: where each image lies.
+OUTPUT   the same with ``data``.
+FAN-OUT  one unit to one unit. Once the run is to stop, a unit loses its rows: they wait for the
+         next run.
+ON ERROR an image that cannot be had gets its ``failure``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from skytext.archive import Place, ReadOptions, fetch_images, is_store_fault
+from skytext.errors import Reason, SampleError, Stage
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.stages.read_shards import failure_row
+from skytext.run.units import pack, unpack
+from skytext.table.schema import SAMPLE
+
+_PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFetcher:
+    """Fetches the images of units.
+
+    Attributes:
+        reading: how the sources were read.
+        num_threads: images asked for at once.
+        stop: whether the run is to stop.
+    """
+
+    reading: ReadOptions
+    num_threads: int
+    stop: StopFlag
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Return the unit with its images' bytes, all in memory."""
+        head, samples = unpack(batch)
+        rows = [] if self.stop.is_raised() else samples.to_pylist()
+        found = fetch_images(
+            [Place(**{n: row[n] for n in _PLACE}, etag=row["shard_etag"] or "") for row in rows],
+            options=self.reading,
+            num_threads=self.num_threads,
+        )
+        for row, data in zip(rows, found, strict=True):
+            row.update(_failed(row, data) if isinstance(data, Exception) else {"data": data})
+        return pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
+
+
+def _failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
+    reason = Reason.STORE_FAULT if is_store_fault(error) else Reason.UNREADABLE
+    return {"failure": failure_row(SampleError(Stage.READ, reason, f"{row['uri']}: {error}"))}

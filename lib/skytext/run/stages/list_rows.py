@@ -1,0 +1,77 @@
+"""Read rows of the table that need work, in units.
+
+INPUT    one row a group of fragments: its name and their ids.
+OUTPUT   units of `skytext.table.schema.SAMPLE` rows: where each image lies; no bytes.
+FAN-OUT  one group to many units. A unit's ``shard`` is the name of its group.
+ON ERROR a store that refuses ends the job.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.units import UnitHead, pack
+from skytext.table.image_vector_column import rows_without_vector
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.schema import SAMPLE
+
+
+@dataclass(frozen=True, slots=True)
+class RowLister:
+    """Lists the images of one version of a table that have no vector yet.
+
+    Attributes:
+        location: the table.
+        version: of it.
+        fingerprint: of the model; vectors by another one count for nothing.
+        unit_images: images a unit at the most.
+        unit_bytes: encoded bytes a unit at the most, but for a single larger image.
+        stop: whether the run is to stop.
+    """
+
+    location: TableLocation
+    version: int
+    fingerprint: str
+    unit_images: int
+    unit_bytes: int
+    stop: StopFlag
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yield units, each a table of one row."""
+        table = ImagesTable.open(self.location, self.version)
+        for group in batch.to_pylist():
+            for rows in self._units(table, group["fragment_ids"]):
+                if self.stop.is_raised():
+                    return
+                # New for each unit of each run: what two runs stage never collides.
+                head = UnitHead(uuid.uuid4().hex, "", group["group"], len(rows), 0, 0)
+                yield pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
+
+    def _units(self, table: ImagesTable, fragment_ids: list[int]) -> Iterator[list[dict[str, Any]]]:
+        held: list[dict[str, Any]] = []
+        held_bytes = 0
+        for fragment_id in fragment_ids:
+            for row in rows_without_vector(table, fragment_id, self.fingerprint).to_pylist():
+                num_bytes = _bytes_of(row)
+                full = len(held) >= self.unit_images
+                if held and (full or held_bytes + num_bytes > self.unit_bytes):
+                    yield held
+                    held, held_bytes = [], 0
+                held.append(row)
+                held_bytes += num_bytes
+        if held:
+            yield held
+
+
+def _bytes_of(row: dict[str, Any]) -> int:
+    """Return an image's encoded bytes; of a Parquet cell a guess: a byte a pixel."""
+    if row["byte_length"] is not None:
+        return int(row["byte_length"])
+    return int((row["width_px"] or 0) * (row["height_px"] or 0))

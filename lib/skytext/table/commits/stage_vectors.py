@@ -1,0 +1,96 @@
+"""Write the vectors of some images as a file that no version refers to, and a durable record.
+
+The record is the same as for rows (`skytext.table.commits.stage_rows`). It names the column and one
+Lance file with, for each image, its id, the hash of the content that was embedded, and the vector.
+By id and content the vectors fit whatever became of the rows meanwhile, so those of a run that died
+wait for the next one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from lance.file import LanceFileReader, LanceFileWriter
+from numpy.typing import NDArray
+
+from skytext.table.commits.stage_rows import StagedUnit, keep_record
+from skytext.table.image_vector_column import ImageIdentity, vector_field
+from skytext.table.location import IMAGES, TableLocation
+from skytext.table.schema import FILE_VERSION
+from skytext.table.store_retry import again
+
+
+def stage_vectors(
+    location: TableLocation,
+    unit_id: str,
+    identity: ImageIdentity,
+    image_ids: Sequence[str],
+    contents: Sequence[str | None],
+    vectors: NDArray[np.float32],
+) -> StagedUnit:
+    """Keep the vectors of a unit.
+
+    Args:
+        location: the table.
+        unit_id: the unit.
+        identity: of the model that made them.
+        image_ids: of the images.
+        contents: SHA-256 of each encoded image.
+        vectors: float32, shape (images, identity.dim), unit length.
+
+    Returns:
+        The unit's record: this one, or the one that another attempt had written before.
+
+    Raises:
+        JobError: the store refuses.
+    """
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), pa.float32())
+    rows = pa.table(
+        [
+            pa.array(image_ids, pa.string()),
+            pa.array(contents, pa.string()),
+            pa.FixedSizeListArray.from_arrays(flat, identity.dim),
+        ],
+        names=["image_id", "content_sha256", vector_field(identity.dim).name],
+    )
+    unit = StagedUnit(
+        unit_id=unit_id,
+        num_rows=rows.num_rows,
+        dim=identity.dim,
+        column=identity.to_metadata(),
+        files=(_write(location, rows),),
+    )
+    return keep_record(location, unit)
+
+
+@again
+def _write(location: TableLocation, rows: pa.Table) -> str:
+    path = f"{uuid.uuid4().hex}.lance"
+    with LanceFileWriter(
+        _uri(location, path), rows.schema, version=FILE_VERSION, **location.lance_options(IMAGES)
+    ) as writer:
+        writer.write_batch(rows)
+    return path
+
+
+@again
+def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Table:
+    """Return what was staged of units of one column, in their order.
+
+    Returns:
+        image_id (string), content_sha256 (string), and the column of vectors
+        (fixed_size_list<float32>).
+    """
+    options = location.lance_options(IMAGES)
+    return pa.concat_tables(
+        LanceFileReader(_uri(location, path), **options).read_all().to_table()
+        for unit in units
+        for path in unit.files
+    )
+
+
+def _uri(location: TableLocation, path: str) -> str:
+    return f"{location.dataset_uri(IMAGES)}/data/{path}"
