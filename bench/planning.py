@@ -8,6 +8,7 @@ measured is the planning. The shards are empty files that are never opened.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -64,14 +65,15 @@ def _build(archive: Path, table: Path, num_shards: int, images_per_shard: int) -
     from skytext.table.commits.stage_rows import stage_rows, to_images_table
     from skytext.table.manifest import MANIFEST, write_manifest
 
-    committer = Committer(planned.location, planned.identity, None)
+    committer = Committer(planned.location, planned.column, None)
     pending = []
     for number, shard in enumerate(planned.shards):
         rows = _rows(shard, images_per_shard, planned.caption_fingerprint)
         members = pa.table({name: rows.column(name) for name in MANIFEST.names})
         write_manifest(planned.location, shard.archive, shard.path, shard.etag, members)
-        images = to_images_table(rows, _DIM)
-        pending.append(stage_rows(planned.location, f"bench/{number}", images))
+        column = dataclasses.replace(planned.column, dim=_DIM)
+        images = to_images_table(rows, column)
+        pending.append(stage_rows(planned.location, f"bench/{number}", images, column))
         if len(pending) == 100 or number == num_shards - 1:
             committer.commit(pending)
             pending = []
@@ -79,7 +81,7 @@ def _build(archive: Path, table: Path, num_shards: int, images_per_shard: int) -
 
 def _rows(shard: Any, count: int, fingerprint: str) -> pa.Table:
     from skytext.archive import image_id
-    from skytext.table.schema import images_schema
+    from skytext.table.schema import RUN_FIELDS, embedded
 
     members = [f"{i:08d}.jpg" for i in range(count)]
     vectors = np.full((count, _DIM), _DIM**-0.5, np.float32)
@@ -104,10 +106,9 @@ def _rows(shard: Any, count: int, fingerprint: str) -> pa.Table:
         "unit_id": [f"bench/{shard.path}"] * count,
         "created_at": [now] * count,
     }
-    schema = images_schema(_DIM)
-    fields = [pa.field("metadata", pa.string()) if f.name == "metadata" else f for f in schema]
-    columns = [pa.array(given.get(f.name, [None] * count), f.type) for f in fields]
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+    schema = pa.schema([*embedded(_DIM), *RUN_FIELDS])
+    columns = [pa.array(given.get(f.name, [None] * count), f.type) for f in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _run(archive: Path, table: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class FaissIvfPq:
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Train on a part of the blocks, add all of them."""
         faiss = _faiss()
-        dim = table.identity.dim
+        dim = table.text_column.dim
         num_vectors = table.num_rows() * NUM_VARIANTS
         num_partitions = 2 ** round(math.log2(2 * math.sqrt(num_vectors)))
         key = f"IVF{num_partitions}_HNSW32,PQ{self._pq_bytes}x8"
@@ -71,7 +71,7 @@ class FaissHnsw:
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Add all vectors to the graph."""
         faiss = _faiss()
-        dim = table.identity.dim
+        dim = table.text_column.dim
         index = faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 64
         for block in stored_vectors(table):
@@ -100,6 +100,7 @@ def _sample(table: ImagesTable, num_vectors: int) -> Floats:
     num_images = -(-num_vectors // NUM_VARIANTS)
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(table.num_rows(), min(num_images, table.num_rows()), replace=False))
-    column = table.dataset.take(rows.tolist(), columns=["vectors"]).column("vectors")
+    name = table.text_column.name
+    column = table.dataset.take(rows.tolist(), columns=[name]).column(name)
     flat = column.combine_chunks().flatten().flatten().to_numpy()
-    return flat.reshape(-1, table.identity.dim)
+    return flat.reshape(-1, table.text_column.dim)

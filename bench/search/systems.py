@@ -59,7 +59,7 @@ class Skytext:
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
         """Open the table as a server does."""
-        given = GivenVectors(table.identity.dim)
+        given = GivenVectors(table.text_column.dim)
         searcher = self._searcher(folder, given)
 
         def search(query: Floats, k: int) -> NDArray[np.int64]:
@@ -96,7 +96,7 @@ class PlainLance(Skytext):
 
         def search(query: Floats, k: int) -> NDArray[np.int64]:
             nearest = {
-                "column": "vectors",
+                "column": table.text_column.name,
                 "q": query,
                 "k": k,
                 "metric": "cosine",
@@ -150,17 +150,17 @@ class LanceDb:
 
         clone_table(table, folder)
         images = lancedb.connect(folder).open_table(IMAGES)
-        images.create_index("vectors", config=IvfPq(distance_type="cosine"))
+        images.create_index(table.text_column.name, config=IvfPq(distance_type="cosine"))
         return {"kind": [index.index_type for index in images.list_indices()]}
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
         """Open the table by name."""
         import lancedb
 
-        images = lancedb.connect(folder).open_table(IMAGES)
+        images, column = lancedb.connect(folder).open_table(IMAGES), table.text_column.name
 
         def search(query: Floats, k: int) -> NDArray[np.int64]:
-            asked = images.search(query, vector_column_name="vectors").limit(k).select(["uri"])
+            asked = images.search(query, vector_column_name=column).limit(k).select(["uri"])
             if self._where is not None:
                 asked = asked.where(self._where, prefilter=True)
             return image_numbers(asked.to_arrow().column("uri").to_pylist())
@@ -181,7 +181,7 @@ class ExactNumpy:
         Raises:
             MemoryError: they do not fit.
         """
-        dim, num_images = table.identity.dim, table.num_rows()
+        dim, num_images = table.text_column.dim, table.num_rows()
         needed = 4 * num_images * NUM_VARIANTS * dim
         if psutil.virtual_memory().available < 1.1 * needed:
             raise MemoryError(f"exact search in memory needs {needed / 2**30:.1f} GiB")

@@ -24,17 +24,19 @@ from skytext.config.embedding import EmbedConfig
 from skytext.models.checkpoints import embed_model
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.table.compaction import ROWS_PER_FRAGMENT
-from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.queries.hit_column import HIT, hit_texts
+from skytext.table.queries.hit_column import hit_texts
 from skytext.table.schema import (
     BBOX,
     FILE_VERSION,
+    HIT,
     STATUS_OK,
     TIMESTAMP,
     VARIANT,
     images_schema,
 )
+from skytext.table.vector_columns import VectorColumn, VectorKind, is_vector_name, to_metadata
 
 NUM_VARIANTS = 5
 SEED = 11
@@ -57,16 +59,10 @@ def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
         OSError: there is a table already.
     """
     location = TableLocation.parse(str(folder))
-    dim = vectors.statistics.dim
     model = embed_model(EmbedConfig())
-    identity = TableIdentity(
-        embedding_fingerprint=embedding_fingerprint(model),
-        embedding_model=model.name,
-        embedding_revision="",
-        embedding_dtype="auto",
-        dim=dim,
-    )
-    schema = images_schema(dim).with_metadata(identity.to_metadata())
+    fingerprint = embedding_fingerprint(model)
+    column = VectorColumn(VectorKind.TEXT, fingerprint, model.name, "", vectors.statistics.dim)
+    schema = images_schema(column).with_metadata(to_metadata([column]))
     reader = pa.RecordBatchReader.from_batches(schema, _batches(vectors, schema))
     lance.write_dataset(
         reader,
@@ -81,13 +77,13 @@ def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
 
 def stored_vectors(table: ImagesTable, rows_at_once: int = 10_000) -> Iterator[Floats]:
     """Yield the vectors of a table in its order, shape (images, variants, dim)."""
-    dim = table.identity.dim
+    column = table.text_column
     scanner = table.dataset.scanner(
-        columns=["vectors"], batch_size=rows_at_once, scan_in_order=True, batch_readahead=2
+        columns=[column.name], batch_size=rows_at_once, scan_in_order=True, batch_readahead=2
     )
     for batch in scanner.to_batches():
-        flat = batch.column("vectors").flatten().flatten().to_numpy(zero_copy_only=True)
-        yield flat.reshape(batch.num_rows, -1, dim)
+        flat = batch.column(column.name).flatten().flatten().to_numpy(zero_copy_only=True)
+        yield flat.reshape(batch.num_rows, -1, column.dim)
 
 
 def _batches(vectors: CaptionVectors, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -104,7 +100,8 @@ def _batch(first: int, block: Floats, schema: pa.Schema) -> pa.RecordBatch:
     known = _source(numbers, rng) | _captions(numbers, num_variants, rng)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), dim)
     offsets = np.arange(0, count * num_variants + 1, num_variants, dtype=np.int32)
-    known["vectors"] = pa.ListArray.from_arrays(offsets, lists)
+    (vectors,) = (name for name in schema.names if is_vector_name(name))
+    known[vectors] = pa.ListArray.from_arrays(offsets, lists)
     arrays = [_column(field, known.get(field.name), count) for field in schema]
     rows = pa.Table.from_arrays(arrays, schema=schema)
     place = schema.get_field_index(HIT)

@@ -119,8 +119,8 @@ def test_the_table_is_one_that_a_searcher_opens(table: ImagesTable) -> None:
     (stored,) = caption_vectors(NUM_IMAGES).blocks()
     np.testing.assert_array_equal(np.concatenate(list(stored_vectors(table))), stored)
     model = embed_model(EmbedConfig())
-    assert table.identity.embedding_fingerprint == embedding_fingerprint(model)
-    given = GivenVectors(table.identity.dim)
+    assert table.text_column.fingerprint == embedding_fingerprint(model)
+    given = GivenVectors(table.text_column.dim)
     hit = Searcher(table, given).search(given.name(stored[7, 3]), 1).hits[0]
     assert (image_numbers([hit.uri]).tolist(), hit.variant) == ([7], 3)
     assert hit.collection in {RARE_COLLECTION, "c0", "c1", "c2", "c3"}

@@ -14,9 +14,9 @@ from tests.table.rows import (
     committer,
     failed_row,
     good_row,
-    identity,
     location,
     stage,
+    text_column,
 )
 
 DESCRIBED = {
@@ -45,7 +45,7 @@ def make_described_table(folder: Path, **more: Any) -> ImagesTable:
     """
     where = location(folder)
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
-    writer = committer(where, identity("fake", fingerprint))
+    writer = committer(where, text_column("fake", fingerprint))
     good = [
         described_row(member, texts, text="\n\n".join(texts), **more)
         for member, texts in DESCRIBED.items()

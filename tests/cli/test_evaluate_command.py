@@ -14,7 +14,7 @@ from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.models.fingerprints import embedding_fingerprint
 from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED, described_row
-from tests.table.rows import committer, identity, location, stage
+from tests.table.rows import committer, location, stage, text_column
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def make_table(folder: Path) -> Path:
         documents = [document_text(variant) for variant in variants]
         row["vectors"] = FakeEmbedder().embed_documents(documents).vectors.tolist()
         rows.append(row)
-    committer(where, identity("fake", fingerprint)).commit([stage(where, rows)])
+    committer(where, text_column("fake", fingerprint)).commit([stage(where, rows)])
     return folder
 
 

@@ -67,7 +67,7 @@ def archive(tmp_path: Path) -> Path:
     rows += [good_row("gone.jpg", shard="b.tar", shard_etag="before")]
     rows += [good_row("0011.jpg", shard="b.tar", shard_etag="before", content_sha256="1" * 64)]
     unit = stage(where, rows)
-    committer(where, plan.identity).commit([unit])
+    committer(where, plan.column).commit([unit])
     forget_records(where, [unit])
     assert b.path == "b.tar"
     return root

@@ -25,9 +25,9 @@ from tests.cli.tables import DESCRIBED, make_described_table
 from tests.table.rows import (
     DIM,
     failed_row,
-    identity,
     location,
     make_table,
+    text_column,
 )
 
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -342,7 +342,7 @@ def test_a_table_of_failed_images_has_nothing_to_index(skytext: Skytext, tmp_pat
 def test_a_model_that_changed_since_is_refused(skytext: Skytext, tmp_path: Path) -> None:
     """The name is the same, what it stands for is not."""
     make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
-    assert identity().embedding_model == "fake"
+    assert text_column().model == "fake"
     called = skytext("search", tmp_path / "table", "a")
     assert (called.status, called.out) == (2, "")
     assert "is not that model" in called.err

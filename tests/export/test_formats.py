@@ -273,16 +273,18 @@ def test_rows_are_written_as_they_are_read(
 def test_lancedb_and_plain_lance_open_the_table(tmp_path: Path) -> None:
     """No code of ours: other tools read what a run writes."""
     folder = tmp_path / "t"
-    make_table(location(folder), [good_row("a.jpg", **SAID), failed_row("b.jpg")])
+    table = make_table(location(folder), [good_row("a.jpg", **SAID), failed_row("b.jpg")])
+    # `skytext status --json` says the name.
+    column = table.text_column.name
     opened = lancedb.connect(str(folder)).open_table("images")
     assert opened.count_rows() == 2
     assert opened.count_rows("status = 'ok' AND gsd < 1") == 1
     plain = lance.dataset(str(folder / "images.lance"))
-    row = plain.to_table(columns=["captions", "vectors"], filter="status = 'ok'").to_pylist()[0]
+    row = plain.to_table(columns=["captions", column], filter="status = 'ok'").to_pylist()[0]
     assert row["captions"][0]["caption"] == "a river"
-    query = np.array(row["vectors"][1], dtype=np.float32)
+    query = np.array(row[column][1], dtype=np.float32)
     [hit] = (
-        opened.search(query, vector_column_name="vectors")
+        opened.search(query, vector_column_name=column)
         .distance_type("cosine")
         .where("status = 'ok'")
         .limit(1)

@@ -21,6 +21,7 @@ from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.proof.commands import Command, command
+from tests.table.rows import rows_of as table_rows
 
 RUN_S = 240
 # Ray's agents on a node try for 60 s to tell a head that may be dead, too, that their raylet is.
@@ -116,7 +117,7 @@ def make_scene(
     started = time.monotonic()
     run_to_its_end(scene, table)
     run_s = time.monotonic() - started
-    names = ImagesTable.open(TableLocation.parse(table)).dataset.schema.names
+    names = table_rows(ImagesTable.open(TableLocation.parse(table)))[0]
     left_out = _OF_THE_RUN if whole_rows else (*_OF_THE_RUN, *_MODELS, *_COUNTS)
     compare = [name for name in names if name not in left_out]
     reference = rows_of(table, compare)
@@ -138,7 +139,7 @@ def rows_of(table: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     found = ImagesTable.find(TableLocation.parse(table))
     if found is None:
         return {}
-    rows = found.dataset.to_table(columns=list(dict.fromkeys(["image_id", *columns]))).to_pylist()
+    rows = table_rows(found, *dict.fromkeys(["image_id", *columns]))
     by_id = {row["image_id"]: row for row in rows}
     if len(by_id) != len(rows):
         raise AssertionError(f"{len(rows) - len(by_id)} double rows")

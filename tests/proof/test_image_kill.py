@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from skytext.table.commits.stage_rows import staged_unit_ids
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import images, write_archive
 from tests.proof.commands import command
+from tests.table.rows import rows_of
 
 NUM_KILLS, NUM_IMAGES, UNIT_IMAGES = 6, 240, 4
 RUN_S, CLEAN_UP_S = 180, 60
@@ -22,11 +23,13 @@ RUN_S, CLEAN_UP_S = 180, 60
 
 def vectors(where: TableLocation) -> dict[str, list[float]]:
     """Return the vectors that are committed."""
-    dataset = ImagesTable.open(where).dataset
-    if IMAGE_VECTOR not in dataset.schema.names:
+    table = ImagesTable.open(where)
+    if table.image_column is None:
         return {}
-    rows = dataset.to_table(columns=["image_id", IMAGE_VECTOR]).to_pylist()
-    return {row["image_id"]: row[IMAGE_VECTOR] for row in rows if row[IMAGE_VECTOR] is not None}
+    rows = rows_of(
+        table, "image_id", "image_vector", filter=f"{table.image_column.name} IS NOT NULL"
+    )
+    return {row["image_id"]: row["image_vector"] for row in rows}
 
 
 @pytest.mark.proof

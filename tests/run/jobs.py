@@ -13,6 +13,7 @@ from skytext.run.caption_run import run_caption
 from skytext.run.progress import Progress, RunSummary
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from tests.table.rows import rows_of
 
 # Ray starts where it is first needed; everything below `ray` wants it.
 ray = pytest.mark.ray
@@ -49,7 +50,7 @@ def open_table(table: Path | str) -> ImagesTable:
 
 
 def rows(table: Path | str, *columns: str) -> list[dict[str, Any]]:
-    return list(open_table(table).dataset.to_table(columns=list(columns)).to_pylist())
+    return rows_of(open_table(table), *columns)
 
 
 def check_one_row_an_image(table: Path | str, summary: RunSummary) -> None:

@@ -58,9 +58,9 @@ from tests.table.rows import (
     ALWAYS,
     committer,
     good_rows,
-    identity,
     location,
     stage,
+    text_column,
 )
 
 LEAKED = "someone elses words about a zeppelin"
@@ -105,7 +105,7 @@ def test_every_image_ends_as_one_row(done: tuple[Path, CaptionPlan, RunSummary])
     check_one_row_an_image(table, summary)
     opened = open_table(table)
     assert summary.table_version == opened.version
-    assert opened.identity.dim == 16
+    assert opened.text_column.dim == 16
     for row in rows(table, "status", "captions", "vectors", "caption_fingerprint", "run_id"):
         assert row["run_id"] == summary.run_id
         if row["status"] == "ok":
@@ -492,7 +492,7 @@ def test_shards_without_images_are_no_failure(tmp_path: Path) -> None:
 
 def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
-    committer(where, identity("another", "0" * 32)).commit([stage(where, good_rows(0, 1))])
+    committer(where, text_column("another", "0" * 32)).commit([stage(where, good_rows(0, 1))])
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
     with pytest.raises(TableError, match=r"embedded with 'another'.*would use 'fake'"):
         plan_caption([str(root)], where.uri, config())

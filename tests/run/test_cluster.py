@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import bad_images, images, upload, write_archive
 from tests.cluster import Nodes
@@ -106,7 +106,7 @@ def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
     embedded = place.run("embed-images", table, "--model", "fake", *gpus, "--json")
     assert embedded["num_with_vector"] == 40
     assert statuses(table) == {"ok": 40, "failed": 3}
-    assert IMAGE_VECTOR in ImagesTable.open(TableLocation.parse(table)).dataset.schema.names
+    assert ImagesTable.open(TableLocation.parse(table)).image_column is not None
     where = place.nodes.places()
     gpu_nodes = {node.node_id for node in place.nodes.workers}
     (captioners,) = (nodes for name, nodes in where.items() if "CaptionUnits" in name)

@@ -30,9 +30,9 @@ from skytext.run.image_run import ImageSummary, run_images
 from skytext.run.progress import Progress
 from skytext.table.commits.claim import hold
 from skytext.table.commits.stage_rows import read_records, staged_unit_ids
-from skytext.table.image_vector_column import image_identity
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.missing_vectors import image_column_of
 from skytext.table.runs_dataset import last_runs
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.models.clip_checkpoint import PROJECTION, make_clip
@@ -59,8 +59,8 @@ def embed(
 
 
 def vectors(table: Path) -> dict[str, Any]:
-    found = rows(table, "member", "status", IMAGE_VECTOR)
-    return {row["member"]: row[IMAGE_VECTOR] for row in found if row["status"] == "ok"}
+    found = rows(table, "member", "status", "image_vector")
+    return {row["member"]: row["image_vector"] for row in found if row["status"] == "ok"}
 
 
 def check_all(table: Path, seeds: range) -> None:
@@ -129,7 +129,7 @@ def test_a_real_checkpoint_and_another_model_in_its_place(captioned: Path, tmp_p
         embed(captioned, image_embed__model="fake")
     replaced = embed(captioned, image_embed__model="fake", replace=True)
     assert (replaced.num_embedded, replaced.num_skipped) == (21, 0)
-    assert image_identity(open_table(captioned)).model == "fake"
+    assert image_column_of(open_table(captioned)).model == "fake"
     check_all(captioned, range(21))
 
 
@@ -252,4 +252,4 @@ def test_what_cannot_work_is_said_before_anything_starts(tmp_path: Path, caption
     (folder / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(SkytextError, match="cannot load the embedding model"):
         embed(captioned, image_embed__model=str(folder))
-    assert IMAGE_VECTOR not in ImagesTable.open(where).dataset.schema.names
+    assert ImagesTable.open(where).image_column is None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -20,11 +21,11 @@ from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
 from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
 from skytext.search.image_vector_search import ImageSearcher
 from skytext.table.commits.stage_vectors import stage_vectors
-from skytext.table.image_vector_column import ImageIdentity
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.image_vector_index import build_image_index, image_index_facts
 from skytext.table.location import TableLocation
 from skytext.table.queries.image_vector_queries import nearest_images
+from skytext.table.vector_columns import VectorColumn, VectorKind
 from tests.cli.tables import described_row
 from tests.table.image_rows import commit_vectors, embed_numbers, image_vector
 from tests.table.rows import (
@@ -32,10 +33,10 @@ from tests.table.rows import (
     failed_row,
     good_row,
     good_rows,
-    identity,
     location,
     make_table,
     stage,
+    text_column,
     unit_vectors,
 )
 
@@ -56,7 +57,7 @@ def make_searched(folder: Path) -> ImagesTable:
         for i, (name, (_, text)) in enumerate(SHOWN.items())
     ]
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
-    committer(where, identity("fake", fingerprint)).commit(
+    committer(where, text_column("fake", fingerprint)).commit(
         [stage(where, [*rows, failed_row("f.jpg")])]
     )
     embed(where, {name: colour for name, (colour, _) in SHOWN.items() if colour})
@@ -69,8 +70,9 @@ def embed(where: TableLocation, colours: dict[str, Any]) -> None:
     fake = FakeImageEmbedder()
     vectors = fake.embed_images([Image.new("RGB", (9, 9), c) for c in colours.values()])
     ids = [good_row(name)["image_id"] for name in colours]
-    ours = ImageIdentity(fingerprint, "fake", "", fake.dim)
-    unit = stage_vectors(where, "u", ours, ids, [None] * len(ids), vectors)
+    ours = VectorColumn(VectorKind.IMAGE, fingerprint, "fake", "", fake.dim)
+    entries = pa.array(list(vectors), ours.field.type)
+    unit = stage_vectors(where, "u", ours, ids, [None] * len(ids), entries)
     commit_vectors(where, ImagesTable.open(where).version, [unit])
 
 

@@ -22,9 +22,9 @@ from tests.cli.tables import DESCRIBED, described_row
 from tests.table.rows import (
     committer,
     failed_row,
-    identity,
     location,
     stage,
+    text_column,
 )
 
 BOXES = {
@@ -98,7 +98,7 @@ def make_served_table(folder: Path, *, num_chars: int = 0) -> ImagesTable:
 def write_table(where: TableLocation, rows: list[dict[str, Any]]) -> ImagesTable:
     """A table of these rows and one that failed, in two commits."""
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
-    writer = committer(where, identity("fake", fingerprint))
+    writer = committer(where, text_column("fake", fingerprint))
     writer.commit([stage(where, rows[:2])])
     writer.commit([stage(where, [*rows[2:], failed_row("cut.jpg", content_sha256="0" * 64)])])
     return ImagesTable.open(where)

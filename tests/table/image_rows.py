@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from skytext.archive import discover, read_shard
 from skytext.pixels.decode import normalise
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.stage_rows import StagedUnit
 from skytext.table.commits.stage_vectors import stage_vectors
-from skytext.table.image_vector_column import ImageIdentity
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.schema import STATUS_OK
+from skytext.table.schema import DONE
+from skytext.table.vector_columns import VectorColumn, VectorKind
 from tests.archives import bad_images
 from tests.table.rows import good_row, unit_vectors
+from tests.table.rows import rows_of as table_rows
 
 IMAGE_DIM = 8
 
 
-def image_identity(model: str = "fake", dim: int = IMAGE_DIM) -> ImageIdentity:
-    return ImageIdentity(fingerprint=model[:1] * 32, model=model, revision="", dim=dim)
+def image_column(model: str = "fake", dim: int = IMAGE_DIM) -> VectorColumn:
+    return VectorColumn(VectorKind.IMAGE, model[:1] * 32, model, "", dim)
 
 
 def image_vector(number: int, dim: int = IMAGE_DIM) -> Any:
@@ -36,22 +38,22 @@ def stage_numbers(
     where: TableLocation,
     numbers: Sequence[int],
     *,
-    identity: ImageIdentity | None = None,
+    column: VectorColumn | None = None,
     contents: Sequence[str | None] | None = None,
     unit_id: str | None = None,
 ) -> StagedUnit:
     """Stage the vectors of ``good_rows`` of these numbers."""
-    ours = identity or image_identity()
+    ours = column or image_column()
     unit_id = unit_id or uuid.uuid4().hex
     ids = [good_row(f"{i:05d}.jpg")["image_id"] for i in numbers]
-    vectors = np.array([image_vector(i, ours.dim) for i in numbers]).reshape(-1, ours.dim)
+    vectors = pa.array([image_vector(i, ours.dim) for i in numbers], ours.field.type)
     return stage_vectors(where, unit_id, ours, ids, contents or [None] * len(ids), vectors)
 
 
 def commit_vectors(where: TableLocation, version: int, units: Sequence[StagedUnit]) -> int:
     """Commit on a version that a writer has seen."""
-    identity = ImagesTable.open(where, version).identity
-    return Committer(where, identity, version).commit(units)
+    column = ImagesTable.open(where, version).text_column
+    return Committer(where, column, version).commit(units)
 
 
 def embed_numbers(where: TableLocation, *numbers: int, **more: Any) -> int:
@@ -62,11 +64,9 @@ def embed_numbers(where: TableLocation, *numbers: int, **more: Any) -> int:
 
 def vectors_by_number(where: TableLocation) -> dict[int, Any]:
     """Read the image vectors back: number of the row to vector, or None."""
-    dataset = ImagesTable.open(where).dataset
-    table = dataset.to_table(columns=["member", IMAGE_VECTOR], filter=f"status = '{STATUS_OK}'")
-    rows = table.to_pylist()
+    rows = table_rows(ImagesTable.open(where), "member", "image_vector", filter=DONE)
     assert len({row["member"] for row in rows}) == len(rows)
-    return {int(row["member"][:5]): row[IMAGE_VECTOR] for row in rows}
+    return {int(row["member"][:5]): row["image_vector"] for row in rows}
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:

@@ -17,23 +17,18 @@ from skytext.archive.shards import image_id
 from skytext.config.index import IndexConfig
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.stage_rows import StagedUnit, data_files, stage_rows, to_images_table
-from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.schema import images_schema
+from skytext.table.schema import RUN_FIELDS, embedded
+from skytext.table.vector_columns import VectorColumn, VectorKind, is_vector_name
 
 DIM = 16
 # An index however few the rows, and few searches to measure it: seconds instead of half a minute.
 ALWAYS = IndexConfig(vector="always", recall_queries=32)
 
 
-def identity(model: str = "fake", fingerprint: str = "f" * 32) -> TableIdentity:
-    return TableIdentity(
-        embedding_fingerprint=fingerprint,
-        embedding_model=model,
-        embedding_revision="",
-        embedding_dtype="auto",
-        dim=0,
-    )
+def text_column(model: str = "fake", fingerprint: str = "f" * 32, dim: int = 0) -> VectorColumn:
+    return VectorColumn(VectorKind.TEXT, fingerprint, model, "", dim)
 
 
 def location(folder: Path) -> TableLocation:
@@ -87,12 +82,9 @@ def failed_row(
 
 def to_table(rows: Sequence[dict[str, Any]], dim: int = DIM) -> pa.Table:
     """Rows in the types that workers hand to `to_images_table`."""
-    fields = [
-        pa.field("metadata", pa.string()) if field.name == "metadata" else field
-        for field in images_schema(dim)
-    ]
-    full = [{field.name: row.get(field.name) for field in fields} for row in rows]
-    return to_images_table(pa.Table.from_pylist(full, schema=pa.schema(fields)), dim)
+    schema = pa.schema([*embedded(dim), *RUN_FIELDS])
+    full = [{name: row.get(name) for name in schema.names} for row in rows]
+    return to_images_table(pa.Table.from_pylist(full, schema=schema), text_column(dim=dim))
 
 
 def stage(
@@ -101,26 +93,32 @@ def stage(
     dim: int = DIM,
     *,
     unit_id: str = "",
+    embedding_fingerprint: str = "f" * 32,
     **more: Any,
 ) -> StagedUnit:
     """Stage rows as one unit, which stands in each of them; ``more`` is `stage_rows`' own."""
     table = rows if isinstance(rows, pa.Table) else to_table(rows, dim)
+    column = text_column(fingerprint=embedding_fingerprint, dim=dim)
+    there = ImagesTable.find(where)
+    if there is not None:
+        name = there.text_column.name
+        table = table.rename_columns([name if is_vector_name(n) else n for n in table.column_names])
     unit_id = unit_id or uuid.uuid4().hex
     names = pa.repeat(pa.scalar(unit_id), table.num_rows)
     place = table.schema.get_field_index("unit_id")
     table = table.set_column(place, table.schema.field(place), names)
-    return stage_rows(where, unit_id, table, **more)
+    return stage_rows(where, unit_id, table, column, **more)
 
 
 def good_rows(first: int, count: int, **more: Any) -> list[dict[str, Any]]:
     return [good_row(f"{i:05d}.jpg", **more) for i in range(first, first + count)]
 
 
-def committer(where: TableLocation, ours: TableIdentity | None = None) -> Committer:
+def committer(where: TableLocation, ours: VectorColumn | None = None) -> Committer:
     """A writer that goes on from the latest version, as one that has just made its plan."""
     table = ImagesTable.find(where)
     version = None if table is None else table.version
-    return Committer(where, identity() if ours is None else ours, version)
+    return Committer(where, text_column() if ours is None else ours, version)
 
 
 def make_table(where: TableLocation, *groups: Sequence[dict[str, Any]]) -> ImagesTable:
@@ -129,6 +127,17 @@ def make_table(where: TableLocation, *groups: Sequence[dict[str, Any]]) -> Image
     for group in groups:
         writer.commit([stage(where, group)])
     return ImagesTable.open(where)
+
+
+def rows_of(table: ImagesTable, *names: str, filter: str | None = None) -> list[dict[str, Any]]:
+    """Rows with some columns, or all; ``vectors`` and ``image_vector`` are the active ones."""
+    columns = {"vectors": table.text_column.name}
+    if table.image_column is not None:
+        columns["image_vector"] = table.image_column.name
+    wanted = [columns.get(name, name) for name in names] or None
+    found = table.dataset.to_table(columns=wanted, filter=filter)
+    plain = {column: name for name, column in columns.items()}
+    return found.rename_columns([plain.get(n, n) for n in found.column_names]).to_pylist()
 
 
 def make_old(where: TableLocation, *units: StagedUnit) -> None:

@@ -7,7 +7,8 @@ import lance
 import numpy as np
 import pytest
 
-from skytext.errors import CommitConflictError, TableError
+from skytext.errors import CommitConflictError, JobError, TableError
+from skytext.table.commits.change_columns import activate_column
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.stage_rows import (
     data_files,
@@ -18,17 +19,16 @@ from skytext.table.commits.stage_rows import (
 )
 from skytext.table.commits.stage_vectors import read_vectors
 from skytext.table.compaction import merge_small_fragments
-from skytext.table.image_vector_column import (
-    check_same_model,
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.indexes.build_indexes import VECTOR_INDEX, build_indexes, num_unindexed_rows
+from skytext.table.location import TableLocation
+from skytext.table.missing_vectors import (
     count_without_vector,
-    find_image_identity,
-    image_identity,
+    image_column_of,
     num_with_vector,
     rows_without_vector,
 )
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
-from skytext.table.indexes.build_indexes import VECTOR_INDEX, build_indexes, num_unindexed_rows
-from skytext.table.location import TableLocation
+from skytext.table.vector_columns import Role
 from tests.table.image_rows import (
     IMAGE_DIM,
     commit_vectors,
@@ -37,7 +37,7 @@ from tests.table.image_rows import (
     stage_numbers,
     vectors_by_number,
 )
-from tests.table.image_rows import image_identity as ours
+from tests.table.image_rows import image_column as ours
 from tests.table.rows import (
     ALWAYS,
     committer,
@@ -74,10 +74,10 @@ def caption(where: TableLocation, *numbers: int, replaces: bool = False) -> None
 
 def test_a_table_without_the_column_says_so(where: TableLocation) -> None:
     table = ImagesTable.open(where)
-    assert find_image_identity(table) is None
-    assert num_with_vector(table) == (6, 0)
+    assert table.image_column is None
+    assert num_with_vector(table, ours()) == (6, 0)
     with pytest.raises(TableError, match=r"no image vectors: skytext embed-images .* --model NAME"):
-        image_identity(table)
+        image_column_of(table)
 
 
 def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableLocation) -> None:
@@ -85,19 +85,19 @@ def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableL
     embed_numbers(where, 1, 2, 5)
     check(where, [1, 2, 5], [0, 3, 4])
     table = ImagesTable.open(where)
-    assert image_identity(table) == ours()
-    assert num_with_vector(table) == (6, 3)
-    assert table.identity == before.identity
+    assert table.image_column == ours()
+    assert num_with_vector(table, ours()) == (6, 3)
+    assert table.text_column == before.text_column
     # The rest of the table is what it was.
     names = before.dataset.schema.names
-    assert table.dataset.schema.names == [*names, IMAGE_VECTOR]
+    assert table.dataset.schema.names == [*names, ours().name]
     kept = table.dataset.to_table(columns=names).to_pylist()
     assert kept == before.dataset.to_table().to_pylist()
     # An earlier version has none, and says where there are some.
     old = ImagesTable.open(where, before.version)
-    assert find_image_identity(old) is None
+    assert old.image_column is None
     with pytest.raises(TableError, match=rf"the latest has: --version {table.version}"):
-        image_identity(old)
+        image_column_of(old)
 
 
 def test_commits_fill_the_column_and_leave_what_is_there(where: TableLocation) -> None:
@@ -179,34 +179,51 @@ def test_what_is_to_be_done_is_listed_by_fragment(tmp_path: Path) -> None:
     first = [good_row("00000.jpg", byte_offset=512, byte_length=9), failed_row("00001.jpg")]
     make_table(where, first, good_rows(2, 2))
     table = ImagesTable.open(where)
-    counts = count_without_vector(table, "f" * 32)
+    counts = count_without_vector(table, ours())
     a, b = counts
     assert list(counts.values()) == [1, 2]
-    [place] = rows_without_vector(table, a, "f" * 32).to_pylist()
+    [place] = rows_without_vector(table, a, ours()).to_pylist()
     assert (place["member"], place["byte_offset"], place["byte_length"]) == ("00000.jpg", 512, 9)
     embed_numbers(where, 2)
     table = ImagesTable.open(where)
-    assert count_without_vector(table, ours().fingerprint) == {a: 1, b: 1}
-    left = rows_without_vector(table, b, ours().fingerprint).column("member").to_pylist()
+    assert count_without_vector(table, ours()) == {a: 1, b: 1}
+    left = rows_without_vector(table, b, ours()).column("member").to_pylist()
     assert left == ["00003.jpg"]
     # By another model nothing is done yet.
-    assert rows_without_vector(table, b, "e" * 32).num_rows == 2
-    assert num_with_vector(table) == (3, 1)
+    assert rows_without_vector(table, b, ours("e")).num_rows == 2
+    assert num_with_vector(table, ours()) == (3, 1)
 
 
-def test_another_model_is_refused_and_replaces_on_request(where: TableLocation) -> None:
+def test_another_model_fills_a_column_of_its_own_beside(where: TableLocation) -> None:
     embed_numbers(where, 0, 1)
-    there, other = ours(), ours("other", dim=5)
-    check_same_model(where, there, there)
-    with pytest.raises(TableError, match=r"embedded with 'fake', .* 'other' .* --replace"):
-        check_same_model(where, there, other)
-    embed_numbers(where, 1, 2, identity=other)
-    assert image_identity(ImagesTable.open(where)) == other
+    other = ours("other", dim=5)
+    embed_numbers(where, 1, 2, column=other)
+    table = ImagesTable.open(where)
+    # Readers go on with the first until the other is made active.
+    assert table.image_column == ours()
+    check(where, [0, 1], [2, 3, 4, 5])
+    pending = table.find_column(other)
+    assert pending is not None
+    assert pending.role == Role.PENDING
+    assert num_with_vector(table, other) == (6, 2)
+    caption(where, 6)
+    assert num_with_vector(ImagesTable.open(where), other) == (7, 2)
+    activated = activate_column(ImagesTable.open(where), other)
+    assert activated.image_column == other
+    assert ours().name not in activated.dataset.schema.names
     found = vectors_by_number(where)
     assert [number for number, vector in sorted(found.items()) if vector] == [1, 2]
     np.testing.assert_array_equal(np.float32(found[2]), image_vector(2, 5))
-    caption(where, 6)
-    assert num_with_vector(ImagesTable.open(where)) == (7, 2)
+    # Once more changes nothing.
+    assert activate_column(activated, other).version == activated.version
+    # The version before has the first.
+    assert ImagesTable.open(where, table.version).image_column == ours()
+
+
+def test_vectors_of_another_length_are_refused(where: TableLocation) -> None:
+    embed_numbers(where, 0)
+    with pytest.raises(JobError, match=r"gives vectors of 5 numbers, the column .* has 8"):
+        embed_numbers(where, 1, column=ours(dim=5))
 
 
 def test_a_death_between_the_steps_of_a_replacement_is_made_good(
@@ -218,24 +235,22 @@ def test_a_death_between_the_steps_of_a_replacement_is_made_good(
         with monkeypatch.context() as patch:
             patch.setattr(lance.LanceDataset, step, died)
             with pytest.raises(KeyboardInterrupt):
-                embed_numbers(where, 1, identity=other)
-        assert find_image_identity(ImagesTable.open(where)) is None
-    embed_numbers(where, 1, identity=other)
-    assert image_identity(ImagesTable.open(where)) == other
-    assert num_with_vector(ImagesTable.open(where)) == (6, 1)
+                embed_numbers(where, 1, column=other)
+        assert ImagesTable.open(where).columns[1:] == (ours(),)
+    embed_numbers(where, 1, column=other)
+    for step in ("update_schema_metadata", "drop_columns"):
+        with monkeypatch.context() as patch:
+            patch.setattr(lance.LanceDataset, step, died)
+            with pytest.raises(KeyboardInterrupt):
+                activate_column(ImagesTable.open(where), other)
+    table = activate_column(ImagesTable.open(where), other)
+    assert table.image_column == other
+    assert [name for name in table.dataset.schema.names if "image_vector" in name] == [other.name]
+    assert num_with_vector(table, other) == (6, 1)
 
 
 def died(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
-
-
-def test_somebody_elses_column_is_no_column_of_ours(where: TableLocation) -> None:
-    import pyarrow as pa
-
-    table = ImagesTable.open(where)
-    table.dataset.add_columns(pa.field(IMAGE_VECTOR, pa.list_(pa.float32(), 3)))
-    with pytest.raises(TableError, match="a column image_vector that skytext did not make"):
-        find_image_identity(ImagesTable.open(where))
 
 
 Commit = Callable[[TableLocation, Committer, int], object]
@@ -247,7 +262,7 @@ COMMITS: dict[str, Commit] = {
         where, version, [stage_numbers(where, [5])]
     ),
     "another model": lambda where, _, version: commit_vectors(
-        where, version, [stage_numbers(where, [1], identity=ours("other"))]
+        where, version, [stage_numbers(where, [1], column=ours("other"))]
     ),
     "new rows": lambda where, writer, _: writer.commit([stage(where, good_rows(60, 1))]),
     "replaced row": lambda where, writer, _: writer.commit(
@@ -349,11 +364,11 @@ def test_staged_vectors_are_read_back_and_forgotten(where: TableLocation) -> Non
     staged = stage_numbers(where, [0, 3], contents=["a", None])
     assert set(staged_unit_ids(where)) == {*before, staged.unit_id}
     assert read_records(where, [staged.unit_id]) == [staged]
-    assert staged.column == ours().to_metadata()
+    assert staged.column == ours().to_json()
     assert has_all_files(where, staged)
     found = read_vectors(where, [staged])
     assert found.column("content_sha256").to_pylist() == ["a", None]
-    vectors = np.array(found.column(IMAGE_VECTOR).to_pylist(), np.float32)
+    vectors = np.array(found.column(ours().name).to_pylist(), np.float32)
     assert vectors.shape == (2, IMAGE_DIM)
     np.testing.assert_array_equal(vectors[1], image_vector(3))
     forget_records(where, [staged])

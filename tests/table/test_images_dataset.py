@@ -10,19 +10,26 @@ import pyarrow as pa
 import pytest
 
 from skytext.errors import TableError
-from skytext.table.images_dataset import ImagesTable, TableIdentity, sql_text
+from skytext.table.images_dataset import ImagesTable, sql_text
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.promote_rollback import promote
 from skytext.table.schema import images_schema
+from skytext.table.vector_columns import (
+    Role,
+    VectorColumn,
+    VectorKind,
+    read_metadata,
+    to_metadata,
+)
 from tests.table.rows import (
     DIM,
     failed_row,
     good_row,
     good_rows,
-    identity,
     location,
     make_table,
     stage,
+    text_column,
 )
 
 ODD_NAMES = ["it's.tar", "' OR '1'='1", "a.tar' OR 1=1 --", "'; drop table images; --", "ü 🛰.tar"]
@@ -47,25 +54,31 @@ def test_data_of_somebody_else_are_no_table(where: TableLocation) -> None:
         ImagesTable.open(where)
 
 
-def test_an_older_format_says_what_to_do(where: TableLocation) -> None:
-    metadata = {**identity().to_metadata(), "skytext.format_version": "0", "skytext.dim": "16"}
-    empty = images_schema(DIM).with_metadata(metadata).empty_table()
+def metadata(**more: str) -> dict[str, str]:
+    return to_metadata([text_column(dim=DIM)]) | more
+
+
+def test_another_format_says_what_to_do(where: TableLocation) -> None:
+    said = metadata() | {"skytext.format_version": "2"}
+    empty = images_schema(text_column(dim=DIM)).with_metadata(said).empty_table()
     lance.write_dataset(empty, where.dataset_uri(IMAGES))
-    with pytest.raises(TableError, match="has table format 0, this skytext reads format 3"):
+    with pytest.raises(TableError, match="has table format 2, this skytext reads formats 3 and 4"):
         ImagesTable.open(where)
 
 
 def test_missing_columns_are_named(where: TableLocation) -> None:
-    metadata = {**identity().to_metadata(), "skytext.dim": str(DIM)}
-    empty = images_schema(DIM).with_metadata(metadata).empty_table()
+    empty = images_schema(text_column(dim=DIM)).with_metadata(metadata()).empty_table()
     lance.write_dataset(empty.drop_columns(["gsd", "text"]), where.dataset_uri(IMAGES))
     with pytest.raises(TableError, match=r"of another schema \(no column gsd, text\)"):
         ImagesTable.open(where)
 
 
-def test_an_identity_survives_the_metadata() -> None:
-    one = TableIdentity("f", "org/model", "abc", "bfloat16", 384)
-    assert TableIdentity.from_metadata("t", one.to_metadata()) == one
+def test_columns_of_vectors_survive_the_metadata() -> None:
+    text = VectorColumn(VectorKind.TEXT, "f" * 32, "org/model", "abc", 384, "bfloat16")
+    image = VectorColumn(VectorKind.IMAGE, "0" * 32, "clip", "", 512, role=Role.PENDING)
+    assert (text.name, image.name) == ("text_vectors_ffffffff", "image_vector_00000000")
+    assert read_metadata("t", to_metadata([text, image])) == (4, (text, image))
+    assert VectorColumn.from_json(image.to_json()) == image
 
 
 def test_rows_are_counted_by_status_reason_and_shard(where: TableLocation) -> None:
@@ -174,5 +187,5 @@ def test_lancedb_and_lance_open_a_table(where: TableLocation) -> None:
     make_table(where, good_rows(0, 4))
     opened = lancedb.connect(where.uri).open_table("images")
     assert opened.count_rows() == 4
-    assert opened.schema.names == images_schema(DIM).names
+    assert opened.schema.names == images_schema(text_column(dim=DIM)).names
     assert lance.dataset(f"{where.uri}/images.lance").count_rows() == 4

@@ -24,7 +24,7 @@ from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, last_runs, record_run
 from tests.table.image_rows import commit_vectors, embed_numbers, stage_numbers, vectors_by_number
-from tests.table.rows import committer, good_rows, identity, stage
+from tests.table.rows import committer, good_rows, stage, text_column
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_table_in_a_store_is_written_read_and_fenced(where: TableLocation) -> 
 
 
 def test_of_two_that_found_no_table_in_a_store_one_makes_it(where: TableLocation) -> None:
-    one, two = Committer(where, identity(), None), Committer(where, identity(), None)
+    one, two = Committer(where, text_column(), None), Committer(where, text_column(), None)
     units = [stage(where, good_rows(0, 2)), stage(where, good_rows(0, 3))]
     version = one.commit(units[:1])
     with pytest.raises(CommitConflictError, match="another run committed"):
@@ -98,13 +98,13 @@ def test_what_was_staged_in_a_store_is_adopted(where: TableLocation) -> None:
     committer(where).commit([stage(where, good_rows(0, 2))])
     fitting = {
         "caption_fingerprint": "c",
-        "embedding_fingerprint": identity().embedding_fingerprint,
+        "embedding_fingerprint": text_column().fingerprint,
     }
     stage(where, good_rows(2, 3), **fitting)
     other = stage(where, good_rows(5, 1), **fitting | {"caption_fingerprint": "other"})
     found = adopt(
         where,
-        identity(),
+        text_column(),
         ImagesTable.open(where).version,
         lambda: None,
         caption_fingerprint="c",

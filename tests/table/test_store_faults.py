@@ -13,7 +13,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.state_files import StateStore
 from tests.faulty_proxy import Faults, faulty_proxy
-from tests.table.rows import committer, good_rows, identity, stage
+from tests.table.rows import committer, good_rows, stage, text_column
 
 FAULTS = Faults(
     seed=3,
@@ -40,7 +40,7 @@ def test_a_stumbling_store_loses_and_doubles_nothing(
                 claim.check()
             version = ImagesTable.open(where).version
             # Nothing that was committed is adopted once more.
-            adopted = adopt(where, identity(), version, claim.check, caption_fingerprint="")
+            adopted = adopt(where, text_column(), version, claim.check, caption_fingerprint="")
             assert adopted.num_adopted == 0
         assert proxy.num_faults >= 5, dict(proxy.counts)
         table = ImagesTable.open(where)

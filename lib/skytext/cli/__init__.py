@@ -25,6 +25,7 @@ from skytext.cli import (
     failures,
     import_,
     index,
+    migrate,
     plan,
     promote,
     repair,
@@ -59,6 +60,7 @@ app.command("import")(import_.import_)
 app.command("status")(status.status)
 app.command("failures")(failures.failures)
 app.command("retry-failed")(failures.retry_failed)
+app.command("migrate")(migrate.migrate)
 app.command("repair")(repair.repair)
 app.command("serve")(serve.serve)
 app.command("promote")(promote.promote)

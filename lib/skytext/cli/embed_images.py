@@ -37,7 +37,8 @@ def embed_images(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Throw the vectors of another model away.")
+        bool,
+        typer.Option("--replace", help="Embed all images again, where another model did."),
     ] = False,
     num_actors: Annotated[int | None, typer.Option(help="Copies of the model (1).")] = None,
     gpus_per_actor: Annotated[float | None, typer.Option(help="GPUs a copy (0).")] = None,

@@ -42,8 +42,8 @@ from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder, make_table_embedder, make_table_image_embedder
 from skytext.models.text_embedder import Embedder
 from skytext.search.fusion import FUSIONS, POOLINGS
-from skytext.table.image_vector_column import image_identity
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.missing_vectors import image_column_of
 
 _JSONL = (".jsonl", ".ndjson")
 _Value = TypeVar("_Value", bound=str)
@@ -217,8 +217,8 @@ class _Models(dict[str | None, Embedders]):
     def _load(self, name: str | None) -> Embedder:
         embed, named = self._call.embed, name or self._call.embedding_model
         if name is None and self.table is not None:
-            identity = self.table.identity
-            return make_table_embedder(self.table.location.uri, identity, embed, named)
+            column = self.table.text_column
+            return make_table_embedder(self.table.location.uri, column, embed, named)
         if named is not None:
             embed = embed.model_copy(update={"model": named, "revision": None})
         return make_embedder(embed, embed_model(embed))
@@ -241,14 +241,9 @@ def _image_model(call: Call, models: _Models) -> ImageModel | None:
         return None
     if models.table is None:
         raise CallError("--image-vectors is for tables: a file of descriptions has none")
-    table, own = models.table, image_identity(models.table)
+    table, own = models.table, image_column_of(models.table)
     embedder = make_table_image_embedder(
-        table.location.uri,
-        model=own.model,
-        revision=own.revision,
-        fingerprint=own.fingerprint,
-        config=call.image_embed,
-        images=call.images,
+        table.location.uri, own, config=call.image_embed, images=call.images
     )
     return ImageModel(own.model, embedder.embed_queries)
 

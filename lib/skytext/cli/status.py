@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from skytext.cli.options import AsJson, Table
@@ -66,12 +67,12 @@ def table_report(table: str) -> dict[str, Any]:
     Raises:
         TableError: there is no such table.
     """
-    from skytext.table.image_vector_column import IMAGE_VECTOR_INDEX, image_report
     from skytext.table.images_dataset import ImagesTable
-    from skytext.table.index_facts import read_facts
+    from skytext.table.index_facts import IMAGE_VECTOR_INDEX, read_facts
     from skytext.table.indexes.build_indexes import num_unindexed_rows
     from skytext.table.indexes.image_vector_index import image_index_facts
     from skytext.table.location import TableLocation
+    from skytext.table.missing_vectors import image_report
     from skytext.table.runs_dataset import last_runs
 
     location = TableLocation.parse(table)
@@ -86,8 +87,10 @@ def table_report(table: str) -> dict[str, Any]:
             {"stage": stage, "reason": reason, "rows": count}
             for (stage, reason), count in images.failure_counts().items()
         ],
-        "embedding_model": images.identity.embedding_model,
-        "dim": images.identity.dim,
+        "format_version": images.format_version,
+        "vector_columns": [asdict(column) for column in images.columns],
+        "embedding_model": images.text_column.model,
+        "dim": images.text_column.dim,
         "num_unindexed_rows": num_unindexed_rows(images),
         "vector_index": None if facts is None else facts.to_json(),
         "image_vectors": image_report(images),

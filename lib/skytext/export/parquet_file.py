@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 from skytext.export.image_json import COLUMNS
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.scan import done_batches
-from skytext.table.schema import images_schema
+from skytext.table.schema import ROW
+from skytext.table.vector_columns import VectorColumn
 
 _GROUP_ROWS = 2048
+_VECTORS = "vectors"
 _MORE = ("content_sha256", "format", "num_variants", "text", "prompt_id", "run_id", "created_at")
 
 
@@ -24,12 +26,13 @@ def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = Fal
         out: where to write; it need not seek.
         with_vectors: add ``vectors``, a list of unit vectors, one a variant.
     """
-    schema = parquet_schema(table.identity.dim, with_vectors)
+    schema = parquet_schema(table.text_column, with_vectors)
+    columns = [table.text_column.name if name == _VECTORS else name for name in schema.names]
     waiting: list[pa.RecordBatch] = []
     count = held = 0
     with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-        for batch in done_batches(table, schema.names):
-            waiting.append(_with_json_text(batch, schema))
+        for batch in done_batches(table, columns):
+            waiting.append(_cast(batch.select(columns), schema))
             held += batch.num_rows
             count += batch.num_rows
             if held >= _GROUP_ROWS:
@@ -40,21 +43,19 @@ def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = Fal
     return count
 
 
-def parquet_schema(dim: int, with_vectors: bool) -> pa.Schema:
+def parquet_schema(column: VectorColumn, with_vectors: bool) -> pa.Schema:
     """Return the file's columns."""
-    table = images_schema(dim)
-    names = [*COLUMNS, *_MORE, *(["vectors"] if with_vectors else [])]
-    fields = [table.field(name) for name in names]
+    fields = [ROW.field(name) for name in (*COLUMNS, *_MORE)]
+    fields += [column.field.with_name(_VECTORS)] if with_vectors else []
     return pa.schema(
         [pa.field("metadata", pa.string()) if one.name == "metadata" else one for one in fields]
     )
 
 
-def _with_json_text(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return columns under the names of a schema, and ``metadata`` as text."""
     columns = [
-        batch.column(field.name).cast(field.type)
-        if batch.schema.field(field.name).type != field.type
-        else batch.column(field.name)
-        for field in schema
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(batch.columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

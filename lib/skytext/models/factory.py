@@ -77,12 +77,26 @@ def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> Image
     return ClipEmbedder(config, model)
 
 
+class EmbeddedBy(Protocol):
+    """What a table says of the model that it was embedded with: its name and what tells it."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def revision(self) -> str:
+        """The hub commit, or empty."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model, its prompts and the text layout."""
+
+
 def make_table_image_embedder(
     table: str,
+    by: EmbeddedBy,
     *,
-    model: str,
-    revision: str | None,
-    fingerprint: str,
     config: ImageEmbedConfig | None = None,
     images: ImageConfig | None = None,
 ) -> ImageEmbedder:
@@ -90,9 +104,7 @@ def make_table_image_embedder(
 
     Args:
         table: its address, for people.
-        model: the model's name, as the table has it.
-        revision: the hub commit, as the table has it; None or empty for none.
-        fingerprint: as the table has it.
+        by: the model, as the table has it.
         config: how the model runs; ``model``, where set, is where the table's model is now.
         images: the pixels that the model saw.
 
@@ -102,31 +114,15 @@ def make_table_image_embedder(
     """
     config = config or ImageEmbedConfig()
     if config.model is None:
-        config = config.model_copy(update={"model": model, "revision": revision or None})
+        config = config.model_copy(update={"model": by.model, "revision": by.revision or None})
     found = image_model(config)
-    if image_embedding_fingerprint(found, images or ImageConfig()) != fingerprint:
+    if image_embedding_fingerprint(found, images or ImageConfig()) != by.fingerprint:
         raise TableError(
-            f"the images of {table} were embedded with {model!r}, and {config.model!r} is not that "
-            "model, or images.max_side_px is another: name its folder or revision with --set "
+            f"the images of {table} were embedded with {by.model!r}, and {config.model!r} is not "
+            "that model, or images.max_side_px is another: name its folder or revision with --set "
             "image_embed.model=…"
         )
     return make_image_embedder(config, found)
-
-
-class EmbeddedBy(Protocol):
-    """What a table says of the model that it was embedded with: its name and what tells it."""
-
-    @property
-    def embedding_model(self) -> str:
-        """The model's name."""
-
-    @property
-    def embedding_revision(self) -> str:
-        """The hub commit, or empty."""
-
-    @property
-    def embedding_fingerprint(self) -> str:
-        """Of the model, its prompts and the text layout."""
 
 
 def make_table_embedder(
@@ -146,15 +142,15 @@ def make_table_embedder(
     """
     config = (embed or EmbedConfig()).model_copy(
         update={
-            "model": named or by.embedding_model,
+            "model": named or by.model,
             # A model that was named is taken as it is; the fingerprint tells whether it fits.
-            "revision": None if named else by.embedding_revision or None,
+            "revision": None if named else by.revision or None,
         }
     )
     found = embed_model(config)
-    if embedding_fingerprint(found) != by.embedding_fingerprint:
+    if embedding_fingerprint(found) != by.fingerprint:
         raise TableError(
-            f"{table} was embedded with {by.embedding_model!r}, and {config.model!r} is not that "
+            f"{table} was embedded with {by.model!r}, and {config.model!r} is not that "
             "model: name its folder or revision with --embedding-model"
         )
     return make_embedder(config, found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from skytext.archive import ReadLimits, ReadOptions, Shard, survey
 from skytext.captions.prompts import Prompt
+from skytext.config.embedding import EmbedConfig
 from skytext.config.settings import Config
 from skytext.errors import TableError
 from skytext.models.checkpoints import ModelIdentity, caption_model, embed_model
@@ -19,10 +20,11 @@ from skytext.models.fingerprints import (
     read_template,
 )
 from skytext.run.worklist import PlanOptions
-from skytext.table.commits.commit_rows import check_identity
-from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.commits.commit_rows import check_writable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
+from skytext.table.vector_columns import VectorColumn, VectorKind
 
 _RUNS_LOOKED_AT = 1000
 
@@ -78,15 +80,9 @@ class CaptionPlan:
         )
 
     @property
-    def identity(self) -> TableIdentity:
-        """What the rows are made with; the vector length is told by the first unit."""
-        return TableIdentity(
-            embedding_fingerprint=embedding_fingerprint(self.embed_model),
-            embedding_model=self.embed_model.name,
-            embedding_revision=self.embed_model.hub_revision,
-            embedding_dtype=self.config.embed.dtype,
-            dim=0,
-        )
+    def column(self) -> VectorColumn:
+        """Of the vectors of the descriptions; their length is told by the first unit."""
+        return text_column(self.embed_model, self.config.embed)
 
     @property
     def limits(self) -> ReadLimits:
@@ -110,6 +106,17 @@ class CaptionPlan:
             limits=self.limits,
             reading=self.reading,
         )
+
+
+def text_column(model: ModelIdentity, embed: EmbedConfig) -> VectorColumn:
+    """Return the column of the vectors of descriptions that a model makes, but for their length."""
+    return VectorColumn(
+        kind=VectorKind.TEXT,
+        fingerprint=embedding_fingerprint(model),
+        model=model.name,
+        revision=model.hub_revision,
+        dtype=embed.dtype,
+    )
 
 
 def plan_caption(
@@ -179,7 +186,7 @@ def _plan(
     existing = ImagesTable.find(location)
     if existing is None:
         return replace(plan, is_new_table=True)
-    check_identity(location, existing.identity, plan.identity)
+    check_writable(existing, plan.column)
     return plan
 
 

@@ -80,12 +80,12 @@ def _run(
     plan: CaptionPlan, run: OpenRun, pools: tuple[PoolSizes, float], verify_all: bool
 ) -> RunSummary:
     progress, num_tasks = run.progress, pools[0].num_readers
-    prepared = prepare(run.claim, plan.identity, plan.shards, plan.options(), run.record)
+    prepared = prepare(run.claim, plan.column, plan.shards, plan.options(), run.record)
     progress.prepare_s = run.duration_s
     progress.num_adopted = prepared.adoption.num_adopted
     progress.num_gone_with_shard = prepared.num_gone_with_shard
     must_read = _count_settled(plan, prepared, progress)
-    committer = RemoteCommitter(run.claim, plan.identity, prepared.version)
+    committer = RemoteCommitter(run.claim, plan.column, prepared.version)
     is_recorded = must_read or progress.num_adopted > 0
     try:
         if must_read:

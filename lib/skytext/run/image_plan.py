@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from skytext.archive import ReadOptions
 from skytext.config.settings import Config
+from skytext.errors import TableError
 from skytext.models.checkpoints import ModelIdentity, image_model
 from skytext.models.fakes.options import FakeOptions
 from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.pixels.decode import ImageLimits
-from skytext.table.image_vector_column import ImageIdentity, check_same_model, find_image_identity
+from skytext.table.commits.commit_rows import check_writable
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.vector_columns import VectorColumn, VectorKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +25,21 @@ class ImagePlan:
         config: the settings.
         location: the table.
         model: the model that embeds images.
-        replace: whether vectors by another model are thrown away.
     """
 
     config: Config
     location: TableLocation
     model: ModelIdentity
-    replace: bool = False
 
     @property
-    def identity(self) -> ImageIdentity:
+    def column(self) -> VectorColumn:
         """Of the vectors to be made; their length is told by the first unit."""
-        return ImageIdentity(
+        return VectorColumn(
+            kind=VectorKind.IMAGE,
             fingerprint=image_embedding_fingerprint(self.model, self.config.images),
             model=self.model.name,
             revision=self.model.hub_revision,
-            dim=0,
+            dtype=self.config.image_embed.dtype,
         )
 
     @property
@@ -60,13 +61,16 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> ImagePl
     Args:
         table: it must be there.
         config: the settings.
-        replace: throw the vectors of another model away.
+        replace: embed all images with this model, if those that the table has are by another. When
+            all are done, searches use the new vectors, and the others go.
 
     Raises:
         CallError: a model, setting or table that cannot be used.
     """
     location = TableLocation.parse(table)
-    there = find_image_identity(ImagesTable.open(location))
+    opened = ImagesTable.open(location)
+    check_writable(opened)
+    there = opened.image_column
     chosen = config.image_embed
     if chosen.model is None and there is not None:
         chosen = chosen.model_copy(
@@ -76,7 +80,11 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> ImagePl
     if model.is_fake:
         FakeOptions.parse(model.name)
     config = config.model_copy(update={"image_embed": chosen})
-    plan = ImagePlan(config, location, model, replace)
-    if there is not None and not replace:
-        check_same_model(location, there, plan.identity)
+    plan = ImagePlan(config, location, model)
+    if there is not None and not replace and not there.fits(plan.column):
+        raise TableError(
+            f"the images of {location.uri} were embedded with {there.described}, this call would "
+            f"use {model.name!r} (or other settings of images.*): name the same model, or embed "
+            "all images again with --replace"
+        )
     return plan

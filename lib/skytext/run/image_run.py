@@ -10,7 +10,7 @@ from skytext.errors import IncompleteRunError, InterruptedRunError
 from skytext.run.control.capacity import Offer, check_asked, read_offer
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
 from skytext.run.control.nodes import Resources
-from skytext.run.control.prepare_vectors import PreparedVectors, count_vectors, prepare_vectors
+from skytext.run.control.prepare_vectors import PreparedVectors, finish_vectors, prepare_vectors
 from skytext.run.image_plan import ImagePlan
 from skytext.run.open_run import OpenRun, UnitTaker, open_run
 from skytext.run.progress import Progress
@@ -121,11 +121,9 @@ def check_image_capacity(plan: ImagePlan, offer: Offer) -> None:
 
 def _run(plan: ImagePlan, run: OpenRun) -> ImageSummary:
     embed, progress = plan.config.image_embed, run.progress
-    prepared = prepare_vectors(
-        run.claim, plan.identity, replace=plan.replace, group_images=embed.commit_images
-    )
+    prepared = prepare_vectors(run.claim, plan.column, embed.commit_images)
     progress.num_to_do = sum(group.num_images for group in prepared.groups)
-    committer = RemoteCommitter(run.claim, prepared.identity, prepared.version)
+    committer = RemoteCommitter(run.claim, prepared.text_column, prepared.version)
     if prepared.groups:
         record_run_remotely(plan.location, run.record)
         taker = UnitTaker(
@@ -138,24 +136,25 @@ def _run(plan: ImagePlan, run: OpenRun) -> ImageSummary:
         try:
             taker.stream(build_image_dataset(plan, prepared, run.stop))
         except InterruptedRunError:
-            counts = prepared.num_ok, prepared.num_there + progress.num_committed
-            run.end("interrupted", _summary(plan, run, prepared, committer, counts))
+            num_there = prepared.num_there + progress.num_committed
+            so_far = _summary(plan, run, prepared, committer, prepared.num_ok, num_there)
+            run.end("interrupted", so_far)
             raise
-    counts = count_vectors(plan.location, committer.version or prepared.version)
-    _prove(progress, counts)
-    summary = _summary(plan, run, prepared, committer, counts)
+    finished = finish_vectors(run.claim, plan.column, progress.num_failed)
+    committer.version, num_ok, num_there = finished
+    _prove(progress, num_ok, num_there)
+    summary = _summary(plan, run, prepared, committer, num_ok, num_there)
     if prepared.groups or prepared.num_adopted:
         run.end("done", summary)
     return summary
 
 
-def _prove(progress: Progress, counts: tuple[int, int]) -> None:
+def _prove(progress: Progress, num_ok: int, num_there: int) -> None:
     """Compare what was counted with what the table holds.
 
     Raises:
         IncompleteRunError: they differ.
     """
-    num_ok, num_there = counts
     if num_there + progress.num_failed != num_ok:
         raise IncompleteRunError(
             f"{num_ok:,} images are done, {num_there:,} have a vector and "
@@ -168,14 +167,15 @@ def _summary(
     run: OpenRun,
     prepared: PreparedVectors,
     committer: RemoteCommitter,
-    counts: tuple[int, int],
+    num_ok: int,
+    num_there: int,
 ) -> ImageSummary:
     progress, duration_s = run.progress, run.duration_s
     device, precision = progress.ran_on or (None, None)
     return ImageSummary(
         run_id=run.record.run_id,
-        num_ok=counts[0],
-        num_with_vector=counts[1],
+        num_ok=num_ok,
+        num_with_vector=num_there,
         num_embedded=progress.num_ok,
         num_adopted=prepared.num_adopted,
         num_skipped=prepared.num_there - prepared.num_adopted,

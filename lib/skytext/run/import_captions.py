@@ -22,17 +22,18 @@ from skytext.errors import CallError, ModelError
 from skytext.evaluation.gallery_texts import Described, described_in_jsonl
 from skytext.models.checkpoints import ModelIdentity, embed_model
 from skytext.models.factory import make_embedder
-from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder
+from skytext.run.caption_plan import text_column
 from skytext.table.commits.adoption import settle
 from skytext.table.commits.claim import Claim, hold
-from skytext.table.commits.commit_rows import Committer, check_identity
+from skytext.table.commits.commit_rows import Committer, check_writable
 from skytext.table.commits.stage_rows import StagedUnit, forget_records, stage_rows, to_images_table
-from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, record_run
-from skytext.table.schema import STATUS_OK, images_schema
+from skytext.table.schema import RUN_FIELDS, STATUS_OK, embedded
 from skytext.table.store_preflight import check_store
+from skytext.table.vector_columns import VectorColumn
 
 COMMAND = "import"
 _UNIT_ROWS = 256
@@ -94,18 +95,18 @@ def import_descriptions(
         raise CallError(f"there is no file {path}")
     model = embed_model(embed)
     run = _started_run(path, embed)
-    identity = _identity(model, embed)
+    column = text_column(model, embed)
     existing = ImagesTable.find(location)
     if existing is not None:
-        check_identity(location, existing.identity, identity)
+        check_writable(existing, column)
     lines = _Lines(path, archive or path.stem, _root(root) if root else None)
     lines.check()
     if existing is None:
         check_store(location)
     with hold(location, run.run_id, COMMAND) as claim:
-        adoption = settle(claim, identity, lines.fingerprint)
+        adoption = settle(claim, column, lines.fingerprint)
         embedder = make_embedder(embed, model)
-        writer = _Writer(claim, run.run_id, lines, embedder, model, identity, adoption.version)
+        writer = _Writer(claim, run.run_id, lines, embedder, model, column, adoption.version)
         record_run(location, run)
         images = lines.read()
         while described := list(islice(images, _UNIT_ROWS)):
@@ -196,7 +197,7 @@ class _Writer:
         lines: _Lines,
         embedder: Embedder,
         model: ModelIdentity,
-        identity: TableIdentity,
+        column: VectorColumn,
         version: int | None,
     ) -> None:
         self._claim = claim
@@ -204,8 +205,8 @@ class _Writer:
         self._lines = lines
         self._embedder = embedder
         self._model = model
-        self._identity = identity
-        self._committer = Committer(claim.location, identity, version)
+        self._column = replace(column, dim=embedder.dim)
+        self._committer = Committer(claim.location, column, version)
         self._table = ImagesTable.find(claim.location)
         self._staged: list[StagedUnit] = []
         self._counts = {"num_listed": 0, "num_new": 0, "num_changed": 0, "num_same": 0}
@@ -233,8 +234,8 @@ class _Writer:
                 self._claim.location,
                 unit_id,
                 self._rows(unit_id, wanted),
+                self._column,
                 caption_fingerprint=self._lines.fingerprint,
-                embedding_fingerprint=self._identity.embedding_fingerprint,
                 replaces=replaces,
             )
         )
@@ -286,7 +287,7 @@ class _Writer:
                 "caption_model": one.model,
                 "vectors": list(embeddings.vectors[first:last]),
                 "num_truncated_variants": int(embeddings.truncated[first:last].sum()),
-                "embedding_fingerprint": self._identity.embedding_fingerprint,
+                "embedding_fingerprint": self._column.fingerprint,
                 "embedding_model": self._model.name,
                 "embedding_model_revision": self._model.revision,
                 "embedding_device": self._embedder.info.device,
@@ -297,19 +298,7 @@ class _Writer:
             }
             rows.append(row)
             first = last
-        dim = self._embedder.dim
-        fields = [
-            pa.field("metadata", pa.string()) if one_field.name == "metadata" else one_field
-            for one_field in images_schema(dim)
-        ]
-        return to_images_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), dim)
-
-
-def _identity(model: ModelIdentity, embed: EmbedConfig) -> TableIdentity:
-    return TableIdentity(
-        embedding_fingerprint=embedding_fingerprint(model),
-        embedding_model=model.name,
-        embedding_revision="" if model.is_local or model.is_fake else model.revision,
-        embedding_dtype=embed.dtype,
-        dim=0,
-    )
+        schema = embedded(self._column.dim)
+        fields = [*schema, *(field for field in RUN_FIELDS if field.name not in schema.names)]
+        table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
+        return to_images_table(table, self._column)

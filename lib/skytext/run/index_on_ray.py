@@ -71,7 +71,7 @@ def build_vector_index(
     num_tasks = min(num_tasks, len(table.dataset.get_fragments()))
     try:
         built = lance_ray.create_index(
-            column="vectors",
+            column=table.text_column.name,
             index_type=plan.kind,
             name=VECTOR_INDEX,
             replace=True,

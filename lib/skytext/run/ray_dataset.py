@@ -126,9 +126,7 @@ def _written(
         num_gpus=config.embed.num_gpus_per_actor,
         **ONE_UNIT,
     )
-    writer = UnitWriter(
-        plan.location, run_id, plan.caption_fingerprint, plan.identity.embedding_fingerprint
-    )
+    writer = UnitWriter(plan.location, run_id, plan.column, plan.caption_fingerprint)
     num_shards = sum(shard.must_read for shard in prepared.shards)
     return units.map_batches(
         writer.__call__,
@@ -150,12 +148,11 @@ def build_image_dataset(
         stop: tells the stages that the run is to stop.
     """
     embed, job = plan.config.image_embed, plan.config.job
-    fingerprint = plan.identity.fingerprint
     configure_ray_data()
     lister = RowLister(
         location=plan.location,
         version=prepared.version,
-        fingerprint=fingerprint,
+        column=plan.column,
         unit_images=embed.unit_images,
         unit_bytes=embed.unit_bytes,
         stop=stop,
@@ -180,7 +177,7 @@ def build_image_dataset(
     units = units.map_batches(ImageDecoder(plan.limits).__call__, **readers)
     return units.map_batches(
         EmbedImages,
-        fn_constructor_args=(embed, plan.model, fingerprint, plan.location, stop),
+        fn_constructor_args=(embed, plan.model, plan.column, plan.location, stop),
         compute=actor_pool(embed.num_actors, embed.num_actors, 1),
         num_cpus=embed.num_cpus_per_actor,
         num_gpus=embed.num_gpus_per_actor,

@@ -21,10 +21,10 @@ from skytext.models.factory import make_table_embedder, make_table_image_embedde
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.models.text_embedder import Embedder
 from skytext.search.fusion import best, fuse
-from skytext.table.image_vector_column import image_identity
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX
 from skytext.table.location import TableLocation
+from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.caption_queries import has_any
 from skytext.table.queries.hit_column import HitRow
 from skytext.table.queries.image_vector_queries import (
@@ -112,7 +112,7 @@ class ImageSearcher:
         images: ImageEmbedder,
         descriptions: Embedder | None = None,
     ) -> None:
-        image_identity(table)
+        image_column_of(table)
         self.table = table
         self._images = images
         self._descriptions = descriptions
@@ -148,18 +148,13 @@ class ImageSearcher:
         """
         location = TableLocation.parse(table)
         opened = ImagesTable.open_served(location, version)
-        own = image_identity(opened)
-        embedder = make_table_image_embedder(
-            location.uri,
-            model=own.model,
-            revision=own.revision,
-            fingerprint=own.fingerprint,
-            config=image_embed,
-            images=images,
-        )
+        own = image_column_of(opened)
+        embedder = make_table_image_embedder(location.uri, own, config=image_embed, images=images)
         described = None
         if mode == "image+dense":
-            described = make_table_embedder(location.uri, opened.identity, embed, embedding_model)
+            described = make_table_embedder(
+                location.uri, opened.text_column, embed, embedding_model
+            )
         return cls(opened, embedder, described)
 
     def search(

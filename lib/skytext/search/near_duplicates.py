@@ -28,12 +28,12 @@ def group_duplicates(
     """
     groups: list[tuple[int, list[int]]] = []
     of_bytes: dict[str, int] = {}
-    heads = np.empty((0, table.identity.dim), np.float32)
+    heads = np.empty((0, table.text_column.dim), np.float32)
     for start in range(0, len(ranking.ids), _AT_ONCE):
         ids = ranking.ids[start : start + _AT_ONCE]
-        rows = take(table, ids, ["vectors", "content_sha256"])
+        rows = take(table, ids, [table.text_column.name, "content_sha256"])
         contents = rows.column("content_sha256").to_pylist()
-        for i, mean in enumerate(mean_vectors(variants_of(rows, table.identity.dim))):
+        for i, mean in enumerate(mean_vectors(variants_of(rows, table.text_column))):
             content = contents[i]
             near = np.flatnonzero(heads @ mean >= cosine)
             found = of_bytes.get(content) if content else None

@@ -54,10 +54,11 @@ class Searcher:
         index: IndexConfig | None = None,
         search: SearchConfig | None = None,
     ) -> None:
-        if embedder.dim != table.identity.dim:
+        dim = table.text_column.dim
+        if embedder.dim != dim:
             raise TableError(
-                f"{table.location.uri} holds vectors of {table.identity.dim} numbers, the embedder "
-                f"makes {embedder.dim}: search with the model that the table was embedded with"
+                f"{table.location.uri} holds vectors of {dim} numbers, the embedder makes "
+                f"{embedder.dim}: search with the model that the table was embedded with"
             )
         self.table = table
         self._config = search or SearchConfig()
@@ -93,7 +94,7 @@ class Searcher:
         """
         location = TableLocation.parse(table)
         opened = ImagesTable.open_served(location, version)
-        embedder = make_table_embedder(location.uri, opened.identity, embed, embedding_model)
+        embedder = make_table_embedder(location.uri, opened.text_column, embed, embedding_model)
         return cls(opened, embedder, index, search)
 
     @property

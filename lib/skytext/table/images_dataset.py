@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,70 +19,12 @@ from numpy.typing import NDArray
 from skytext.errors import TableError
 from skytext.table.id_sums import NO_IDS, IdSum, hash_bytes, heads
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.schema import FORMAT_VERSION, STATUS_FAILED, STATUS_OK, images_schema
+from skytext.table.schema import HIT, ROW, STATUS_FAILED, STATUS_OK
 from skytext.table.store_retry import again
+from skytext.table.vector_columns import Role, VectorColumn, VectorKind, read_metadata
 
-_PREFIX = "skytext."
 _ROWS_AT_ONCE = 10_000_000
 LIVE_TAG = "live"
-IMAGE_VECTOR = "image_vector"
-"""The column of the images' own vectors: `skytext.table.image_vector_column`."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableIdentity:
-    """What decides whether a writer or a searcher fits a table; stored in its metadata.
-
-    Attributes:
-        embedding_fingerprint: of the model, its prompts and the text layout.
-        embedding_model: the model's name, by which a searcher loads it.
-        embedding_revision: the hub commit, or empty.
-        embedding_dtype: the precision asked for (`EmbedConfig.dtype`).
-        dim: length of a vector.
-    """
-
-    embedding_fingerprint: str
-    embedding_model: str
-    embedding_revision: str
-    embedding_dtype: str
-    dim: int
-
-    def to_metadata(self) -> dict[str, str]:
-        """Return the table metadata that `from_metadata` reads."""
-        return {
-            f"{_PREFIX}format_version": str(FORMAT_VERSION),
-            f"{_PREFIX}embedding_fingerprint": self.embedding_fingerprint,
-            f"{_PREFIX}embedding_model": self.embedding_model,
-            f"{_PREFIX}embedding_revision": self.embedding_revision,
-            f"{_PREFIX}embedding_dtype": self.embedding_dtype,
-            f"{_PREFIX}dim": str(self.dim),
-        }
-
-    @classmethod
-    def from_metadata(cls, uri: str, metadata: Mapping[str, str]) -> TableIdentity:
-        """Read a table's metadata.
-
-        Raises:
-            TableError: it is not a table of ours, or one of another format version.
-        """
-        version = metadata.get(f"{_PREFIX}format_version")
-        if version is None:
-            raise TableError(
-                f"{uri} was not made by skytext (no skytext.format_version in its metadata): name "
-                "another table, or a folder that does not exist yet"
-            )
-        if version != str(FORMAT_VERSION):
-            raise TableError(
-                f"{uri} has table format {version}, this skytext reads format {FORMAT_VERSION}: "
-                f"install the skytext that wrote it, or caption into a new table"
-            )
-        return cls(
-            embedding_fingerprint=metadata[f"{_PREFIX}embedding_fingerprint"],
-            embedding_model=metadata[f"{_PREFIX}embedding_model"],
-            embedding_revision=metadata[f"{_PREFIX}embedding_revision"],
-            embedding_dtype=metadata[f"{_PREFIX}embedding_dtype"],
-            dim=int(metadata[f"{_PREFIX}dim"]),
-        )
 
 
 class RowState(NamedTuple):
@@ -160,13 +103,41 @@ class DescribedImage(NamedTuple):
 
 
 class ImagesTable:
-    """One version of the ``images`` data set, open for reading."""
+    """One version of the ``images`` data set, open for reading.
+
+    Attributes:
+        location: the table.
+        dataset: the version.
+        format_version: of the table.
+        columns: of vectors, see `skytext.table.vector_columns`.
+        text_column: the one of them with the vectors of the descriptions.
+        image_column: the one with the images' own vectors; None where there is none.
+    """
 
     def __init__(self, location: TableLocation, dataset: lance.LanceDataset) -> None:
         self.location = location
         self.dataset = dataset
-        self.identity = TableIdentity.from_metadata(location.uri, _metadata(dataset))
-        _check_schema(location.uri, dataset.schema, self.identity.dim)
+        self.format_version, columns = read_metadata(location.uri, _metadata(dataset))
+        names = set(dataset.schema.names)
+        # A migration that has not come to its end may have renamed columns of an old format.
+        named = (c if c.name in names else dataclasses.replace(c, name="") for c in columns)
+        self.columns = tuple(column for column in named if column.name in names)
+        text, self.image_column = (self._active(kind) for kind in VectorKind)
+        missing = sorted({*ROW.names, HIT} - names)
+        if text is None or missing:
+            raise TableError(
+                f"{location.uri} is of another schema (no column "
+                f"{', '.join(missing) or 'of vectors'}): caption into a new table"
+            )
+        self.text_column = text
+
+    def _active(self, kind: VectorKind) -> VectorColumn | None:
+        of_kind = (c for c in self.columns if c.kind == kind and c.role == Role.ACTIVE)
+        return next(of_kind, None)
+
+    def find_column(self, wanted: VectorColumn) -> VectorColumn | None:
+        """Return the column that holds vectors of this kind and fingerprint, or None."""
+        return next((column for column in self.columns if column.fits(wanted)), None)
 
     @classmethod
     def open(
@@ -291,8 +262,14 @@ class ImagesTable:
             image_vectors: read the images' own vectors too; the version must have some.
         """
         wanted = None if file_names is None else pa.array(list(file_names), pa.string())
-        columns = ["member", "captions", "caption_model", *(["vectors"] if vectors else [])]
-        columns += [IMAGE_VECTOR] if image_vectors else []
+        columns = [
+            "member",
+            "captions",
+            "caption_model",
+            *([self.text_column.name] if vectors else []),
+        ]
+        own_name = self.image_column.name if image_vectors and self.image_column else None
+        columns += [] if own_name is None else [own_name]
         for batch in self._scan(columns, filter=f"status = '{STATUS_OK}'"):
             if wanted is not None:
                 names = pc.replace_substring_regex(batch.column("member"), r"(?s)^.*[/\\]", "")
@@ -301,12 +278,12 @@ class ImagesTable:
             models = batch.column("caption_model")
             of_rows: list[Any] = [None] * batch.num_rows
             if vectors:
-                column = batch.column("vectors")
+                column = batch.column(self.text_column.name)
                 counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
                 flat = column.flatten().flatten().to_numpy(zero_copy_only=False)
-                whole = flat.astype(np.float32).reshape(-1, self.identity.dim)
+                whole = flat.astype(np.float32).reshape(-1, self.text_column.dim)
                 of_rows = np.split(whole, np.cumsum(counts)[:-1]) if len(counts) else []
-            own = batch.column(IMAGE_VECTOR).to_pylist() if image_vectors else []
+            own = [] if own_name is None else batch.column(own_name).to_pylist()
             for i in range(batch.num_rows):
                 vector = np.array(own[i], np.float32) if own and own[i] is not None else None
                 yield DescribedImage(
@@ -549,12 +526,3 @@ def open_dataset(
 def _metadata(dataset: lance.LanceDataset) -> dict[str, str]:
     metadata = dataset.schema.metadata or {}
     return {key.decode(): value.decode(errors="replace") for key, value in metadata.items()}
-
-
-def _check_schema(uri: str, schema: pa.Schema, dim: int) -> None:
-    expected = images_schema(dim)
-    missing = [field.name for field in expected if field.name not in schema.names]
-    if missing:
-        raise TableError(
-            f"{uri} is of another schema (no column {', '.join(missing)}): caption into a new table"
-        )

@@ -20,6 +20,7 @@ from skytext.config.index import IndexConfig
 VECTOR_INDEX = "vectors_idx"
 
 
+IMAGE_VECTOR_INDEX = "image_vector_idx"
 TEXT_INDEX = "text_idx"
 
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 3
-"""Version of the table format; stored in the table's metadata as ``skytext.format_version``."""
+from skytext.table.vector_columns import VectorColumn
 
 # Lance 14 writes 2.2 where nothing is said. There a column of one value, as the variants' finish
 # reason is, keeps its lists' lengths in one piece a page: two megabytes to read for every row
@@ -23,6 +22,9 @@ FORMAT_VERSION = 3
 FILE_VERSION = "2.1"
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
+HIT = "hit"
+DONE = f"status = '{STATUS_OK}'"
+"""The condition of the rows that have a description, in Lance's filter language."""
 
 BBOX = pa.struct(
     [
@@ -183,23 +185,34 @@ def unit_schema(samples: pa.Schema) -> pa.Schema:
     )
 
 
-def images_schema(dim: int) -> pa.Schema:
-    """The ``images`` table: one row an image, ``ok`` or ``failed``.
+_BEFORE_VECTORS = [
+    *SOURCE_FIELDS,
+    pa.field("metadata", pa.json_()),
+    *PIXEL_FIELDS,
+    *CAPTION_FIELDS,
+]
+ROW = pa.schema([*_BEFORE_VECTORS, *EMBEDDING_FIELDS, *RUN_FIELDS])
+"""What the table says of an image, ``ok`` or ``failed``, but for vectors.
+
+``EMBEDDING_FIELDS`` are of the vectors that were written with the row. What other columns of
+vectors were made with stands in the metadata of the schema (`skytext.table.vector_columns`).
+"""
+
+
+def images_schema(column: VectorColumn) -> pa.Schema:
+    """The ``images`` table as it is made: one row an image.
 
     Args:
-        dim: length of one embedding vector; float32, unit length.
+        column: of the vectors of the descriptions.
     """
     return pa.schema(
         [
-            *SOURCE_FIELDS,
-            pa.field("metadata", pa.json_()),
-            *PIXEL_FIELDS,
-            *CAPTION_FIELDS,
-            pa.field("vectors", pa.list_(pa.list_(pa.float32(), dim))),
+            *_BEFORE_VECTORS,
+            column.field,
             *EMBEDDING_FIELDS,
             *RUN_FIELDS,
             # Once more what a search tells of an image, as one text: `queries.hit_column`.
-            pa.field("hit", pa.string()),
+            pa.field(HIT, pa.string()),
         ]
     )
 

@@ -28,10 +28,10 @@ from tests.table.rows import (
     failed_row,
     good_row,
     good_rows,
-    identity,
     location,
     make_table,
     stage,
+    text_column,
 )
 
 
@@ -62,14 +62,14 @@ def test_a_group_is_committed_and_its_records_go(where: TableLocation, claim: Cl
     units = [stage(where, good_rows(0, 2)), stage(where, good_rows(2, 1))]
     other = stage(where, good_rows(9, 1))
     names = tuple(unit.unit_id for unit in units)
-    version = commit_units(where, claim.number, identity(), None, names)
+    version = commit_units(where, claim.number, text_column(), None, names)
     assert version == 1
     assert ImagesTable.open(where).num_rows() == 3
     assert staged_unit_ids(where) == [other.unit_id]
     # Done once is done: without its record a group is not committed again.
-    assert commit_units(where, claim.number, identity(), version, names) == version
+    assert commit_units(where, claim.number, text_column(), version, names) == version
     with pytest.raises(JobError, match="has no record"):
-        commit_units(where, claim.number, identity(), version, ("never-staged",))
+        commit_units(where, claim.number, text_column(), version, ("never-staged",))
     assert ImagesTable.open(where).num_rows() == 3
 
 
@@ -78,7 +78,7 @@ def test_without_the_claim_nothing_is_committed(where: TableLocation, claim: Cla
     unit = stage(where, good_rows(1, 1))
     lose(where)
     with pytest.raises(TableHeldError, match="nothing more will be"):
-        commit_units(where, claim.number, identity(), version, (unit.unit_id,))
+        commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
     assert ImagesTable.open(where).version == version
     # For the run that has the table now.
     assert unit.unit_id in staged_unit_ids(where)
@@ -93,7 +93,7 @@ def test_who_finds_its_records_gone_is_told_that_the_claim_was_lost(
     lose(where)
     forget_records(where, [unit])
     with pytest.raises(TableHeldError, match="lost"):
-        commit_units(where, claim.number, identity(), version, (unit.unit_id,))
+        commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
 
 
 def test_a_group_that_conflicts_keeps_its_records(where: TableLocation, claim: Claim) -> None:
@@ -101,7 +101,7 @@ def test_a_group_that_conflicts_keeps_its_records(where: TableLocation, claim: C
     committer(where).commit([stage(where, good_rows(1, 1))])
     unit = stage(where, good_rows(1, 1))
     with pytest.raises(CommitConflictError):
-        commit_units(where, claim.number, identity(), version, (unit.unit_id,))
+        commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
     assert unit.unit_id in staged_unit_ids(where)
     assert ImagesTable.open(where).num_rows() == 2
 
@@ -111,7 +111,7 @@ def test_a_unit_without_its_files_is_never_committed(where: TableLocation, claim
     unit = stage(where, good_rows(0, 1))
     delete_files(where, data_files(unit))
     with pytest.raises(JobError, match="its files are gone: run the same command again"):
-        commit_units(where, claim.number, identity(), None, (unit.unit_id,))
+        commit_units(where, claim.number, text_column(), None, (unit.unit_id,))
     assert ImagesTable.find(where) is None
 
 
@@ -120,7 +120,7 @@ def test_small_fragments_are_merged_as_a_run_goes_on(
     where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 3)
-    remote = RemoteCommitter(claim, identity(), None)
+    remote = RemoteCommitter(claim, text_column(), None)
     sizes = []
     for i in range(7):
         remote.commit([stage(where, good_rows(2 * i, 2)).unit_id])
@@ -141,7 +141,7 @@ def test_who_lost_the_claim_merges_nothing(
     where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 2)
-    remote = RemoteCommitter(claim, identity(), None)
+    remote = RemoteCommitter(claim, text_column(), None)
     remote.commit([stage(where, good_rows(0, 2)).unit_id])
     real = commits.commit_units
 
@@ -166,7 +166,7 @@ def test_a_merge_that_fails_is_left_to_the_next_one(
         raise JobError("the store refuses")
 
     monkeypatch.setattr(commits, "merge", fail)
-    remote = RemoteCommitter(claim, identity(), None)
+    remote = RemoteCommitter(claim, text_column(), None)
     for i in range(2):
         remote.commit([stage(where, good_rows(i, 1)).unit_id])
     assert ImagesTable.open(where).num_rows() == 2
@@ -180,7 +180,7 @@ def test_a_commit_that_is_tried_again_after_it_landed_commits_nothing_more(
     version = make_table(where, good_rows(0, 1)).version
     before = staged_unit_ids(where)
     units = [stage(where, good_rows(i, 1)) for i in (1, 2)]
-    group = (where, claim.number, identity(), version, tuple(unit.unit_id for unit in units))
+    group = (where, claim.number, text_column(), version, tuple(unit.unit_id for unit in units))
     with monkeypatch.context() as patch:
         patch.setattr(
             commits, "forget_records", lambda *_: forget_records(where, units[:num_forgotten])

@@ -33,11 +33,11 @@ from tests.table.rows import (
     committer,
     good_row,
     good_rows,
-    identity,
     location,
     make_old,
     make_table,
     stage,
+    text_column,
 )
 
 RUN = RunRecord("run", "caption", "started", dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
@@ -62,7 +62,7 @@ def claim(where: TableLocation) -> Iterator[Claim]:
 
 
 def prepared(claim: Claim, shards: list[Shard], **more: Any) -> Prepared:
-    arguments: dict[str, Any] = {"identity": identity(), "options": OPTIONS, "run": RUN}
+    arguments: dict[str, Any] = {"column": text_column(), "options": OPTIONS, "run": RUN}
     found, described = _prepare(claim, shards=tuple(shards), **{**arguments, **more})
     assert described.dtype == "S16"
     return found
@@ -180,7 +180,7 @@ def test_another_embedder_changes_nothing(
     forget_all(where)
     unit = stage(where, good_rows(5, 1), **OURS)
     StateStore(where).put("claim/00000001.json", b"{}")
-    other = identity("other", "0" * 32)
+    other = text_column("other", "0" * 32)
     with pytest.raises(TableError, match="would use 'other'"):
         prepared(Claim(where, 1, took_over), shards, identity=other)
     assert ImagesTable.open(where).version == version

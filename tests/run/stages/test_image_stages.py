@@ -28,9 +28,10 @@ from skytext.run.stages.list_rows import RowLister
 from skytext.run.units import UnitRecord, unpack
 from skytext.table.commits.stage_rows import read_records, staged_unit_ids
 from skytext.table.commits.stage_vectors import read_vectors
-from skytext.table.image_vector_column import ImageIdentity, count_without_vector
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.missing_vectors import count_without_vector
+from skytext.table.vector_columns import VectorColumn, VectorKind
 from tests.archives import (
     bad_images,
     images,
@@ -42,14 +43,16 @@ from tests.table.image_rows import rows_of
 from tests.table.rows import good_row, location, make_table
 
 MODEL = image_model(ImageEmbedConfig(model="fake"))
-FINGERPRINT = image_embedding_fingerprint(MODEL, ImageConfig())
+COLUMN = VectorColumn(
+    VectorKind.IMAGE, image_embedding_fingerprint(MODEL, ImageConfig()), MODEL.name, ""
+)
 
 
 def list_units(where: TableLocation, **more: Any) -> list[pa.Table]:
     table = ImagesTable.open(where)
     options = {"unit_images": 3, "unit_bytes": 2**20} | more
-    lister = RowLister(where, table.version, FINGERPRINT, stop=StopFlag(where, "run"), **options)
-    groups = group_fragments(count_without_vector(table, FINGERPRINT), 4)
+    lister = RowLister(where, table.version, COLUMN, stop=StopFlag(where, "run"), **options)
+    groups = group_fragments(count_without_vector(table, COLUMN), 4)
     rows = [{"group": g.name, "fragment_ids": list(g.fragment_ids)} for g in groups]
     return [unit for row in rows for unit in lister(pa.Table.from_pylist([row]))]
 
@@ -134,17 +137,18 @@ def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) 
     where = location(tmp_path / "t")
     version = make_table(where, rows_of(root)).version
     # Fewer images a forward pass than the unit has.
-    embed = EmbedImages(ImageEmbedConfig(model="fake", batch_size=2), MODEL, FINGERPRINT, where)
+    embed = EmbedImages(ImageEmbedConfig(model="fake", batch_size=2), MODEL, COLUMN, where)
     found = [embedded(embed, fetch(where, unit)) for unit in list_units(where)]
     assert [(r.num_rows, r.num_ok, r.num_failed) for r in found] == [(3, 3, 0), (2, 2, 0)]
     assert {r.ran_on for r in found} == {("cpu", "float32")}
     assert set(staged_unit_ids(where)) >= {r.head.unit_id for r in found}
     [staged] = read_records(where, [found[1].head.unit_id])
-    identity = ImageIdentity.from_record(staged.column)
-    assert (identity.fingerprint, identity.dim, staged.num_rows) == (FINGERPRINT, 8, 2)
+    column = VectorColumn.from_json(staged.column)
+    assert column.fits(COLUMN)
+    assert (column.dim, staged.num_rows) == (8, 2)
     expected = FakeImageEmbedder().embed_images([decode_rgb(jpeg(3)), decode_rgb(jpeg(4))])
     np.testing.assert_array_equal(
-        np.array(read_vectors(where, [staged]).column(IMAGE_VECTOR).to_pylist(), np.float32),
+        np.array(read_vectors(where, [staged]).column(COLUMN.name).to_pylist(), np.float32),
         expected,
     )
     assert ImagesTable.open(where).version == version
@@ -158,7 +162,7 @@ def test_a_stop_leaves_what_has_not_begun(tmp_path: Path) -> None:
     stop = StopFlag(where, "run")
     stop.raise_()
     left = fetch(where, first)
-    embed = EmbedImages(ImageEmbedConfig(model="./missing"), MODEL, FINGERPRINT, where)
+    embed = EmbedImages(ImageEmbedConfig(model="./missing"), MODEL, COLUMN, where)
     # Without an image no model is loaded.
     record = embedded(embed, left)
     assert (record.num_rows, record.num_ok, record.num_failed) == (None, 0, 0)
@@ -184,7 +188,7 @@ def test_a_vector_that_is_not_finite_is_a_failure(
     make_table(where, rows_of(root))
     monkeypatch.setattr("skytext.run.stages.embed_images.make_image_embedder", lambda *_: Broken())
     config = ImageEmbedConfig(model="fake", batch_size=batch_size)
-    embed = EmbedImages(config, MODEL, FINGERPRINT, where)
+    embed = EmbedImages(config, MODEL, COLUMN, where)
     [unit] = list_units(where)
     record = embedded(embed, fetch(where, unit))
     assert record.num_ok == 3 - num_lost
@@ -200,7 +204,7 @@ def test_a_model_that_does_not_load_ends_the_job(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "clip"}')
     config = ImageEmbedConfig(model=str(folder))
-    embed = EmbedImages(config, image_model(config), FINGERPRINT, where)
+    embed = EmbedImages(config, image_model(config), COLUMN, where)
     [unit] = list_units(where)
     with pytest.raises(ModelError, match="cannot load the embedding model"):
         embed(fetch(where, unit))

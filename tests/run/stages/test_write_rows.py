@@ -22,7 +22,7 @@ from tests.run.stages.samples import (
     sample,
     unit,
 )
-from tests.table.rows import committer
+from tests.table.rows import committer, rows_of, text_column
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def write(
     where: TableLocation, rows: list[dict[str, Any]], model: str = "fake", head: UnitHead = HEAD
 ) -> UnitRecord:
     described = embedder()(caption(unit(rows, head), model))
-    written = UnitWriter(where, "run-1", "captions", "embeddings")(described)
+    written = UnitWriter(where, "run-1", text_column(), "captions")(described)
     assert written.column_names == ["record"]
     return UnitRecord.from_json(written.column("record")[0].as_py())
 
@@ -47,7 +47,7 @@ def staged(where: TableLocation, record: UnitRecord) -> StagedUnit:
 
 
 def kept_rows(where: TableLocation) -> list[dict[str, Any]]:
-    return list(ImagesTable.open(where).dataset.to_table().to_pylist())
+    return rows_of(ImagesTable.open(where))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_record_holds_what_a_later_run_must_know_to_adopt_it(where: TableLocat
     assert (unit.image_ids, unit.replaces) == (ids, {ids[1]: "unit-of-old"})
     assert (unit.removes, sorted(unit.outdated_ids)) == (head.removes, sorted([ids[1], "0" * 32]))
     assert unit.caption_fingerprint == "captions"
-    assert unit.embedding_fingerprint == "embeddings"
+    assert unit.embedding_fingerprint == text_column().fingerprint
     assert (unit.unit_id, unit.dim) == (HEAD.unit_id, 16)
 
 

@@ -20,7 +20,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from tests.cli.tables import described_row
 from tests.service.tables import encoded
-from tests.table.rows import committer, identity, location, stage
+from tests.table.rows import committer, location, stage, text_column
 
 HOSTILE = (
     "<img src=x onerror=\"window.hacked='one'\">",
@@ -75,7 +75,7 @@ def make_page_table(folder: Path) -> Path:
     rows = [_row(sample) for sample in read_shard(discover([str(archive)], archive="aerial")[0])]
     where = location(folder / "table")
     fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
-    writer = committer(where, identity("fake", fingerprint))
+    writer = committer(where, text_column("fake", fingerprint))
     writer.commit([stage(where, rows[:-1])])
     writer.commit([stage(where, rows[-1:])])
     build_indexes(ImagesTable.open(where), IndexConfig())

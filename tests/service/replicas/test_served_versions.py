@@ -142,7 +142,7 @@ def test_a_version_that_nobody_served_is_refused_while_another_is_opened(
     first, last = first_and_last(own)
     promote(own, first)
     made = worker(own, search_threads=1)
-    dim = made.versions.live.table.identity.dim
+    dim = made.versions.live.table.text_column.dim
     opening, go_on = threading.Event(), threading.Event()
     make = made.versions._make_searcher
 
@@ -205,7 +205,7 @@ def test_a_version_that_cannot_be_served_leaves_the_old_one(
     promote(own, first)
     made = worker(own)
     made._identity = None
-    other = ImagesTable.open(own, first).identity
+    other = ImagesTable.open(own, first).text_column
     promote(own, last)
     monkeypatch.setattr(made, "_identity", other.__class__(**{**vars_of(other), "dim": 5}))
     assert not made.versions.refresh()

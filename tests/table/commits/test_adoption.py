@@ -27,11 +27,11 @@ from tests.table.rows import (
     failed_row,
     good_row,
     good_rows,
-    identity,
     location,
     make_old,
     make_table,
     stage,
+    text_column,
 )
 
 OURS = {"caption_fingerprint": "captions", "embedding_fingerprint": "f" * 32}
@@ -52,7 +52,7 @@ def take_over(where: TableLocation, **more: Any) -> Adoption:
     table = ImagesTable.find(where)
     version = None if table is None else table.version
     arguments: dict[str, Any] = {
-        "identity": identity(),
+        "column": text_column(),
         "caption_fingerprint": "captions",
         "check_claim": lambda: None,
     }

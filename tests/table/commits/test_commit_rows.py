@@ -21,10 +21,11 @@ from tests.table.rows import (
     committer,
     good_row,
     good_rows,
-    identity,
     location,
     make_table,
+    rows_of,
     stage,
+    text_column,
 )
 
 
@@ -46,7 +47,7 @@ def test_the_first_commit_makes_a_whole_table(where: TableLocation) -> None:
     version = writer.commit(units)
     table = ImagesTable.open(where)
     assert (table.version, table.num_rows()) == (version, 5)
-    assert table.identity == dataclasses.replace(identity(), dim=DIM)
+    assert table.text_column == dataclasses.replace(text_column(), dim=DIM)
     # No version of it was ever without its identity, and none came before.
     assert [entry["version"] for entry in table.dataset.versions()] == [version]
 
@@ -58,7 +59,7 @@ def test_a_table_keeps_the_schema_and_the_values(where: TableLocation) -> None:
         gsd=0.5,
         metadata='{"sensor": "S2"}',
     )
-    (kept,) = make_table(where, [row]).dataset.to_table().to_pylist()
+    (kept,) = rows_of(make_table(where, [row]))
     assert kept["bbox"] == row["bbox"]
     assert kept["vectors"] == [pytest.approx(vector) for vector in row["vectors"]]
     assert kept["captions"] == row["captions"]
@@ -111,7 +112,7 @@ def test_an_index_built_in_between_neither_conflicts_nor_is_lost(where: TableLoc
 
 
 def test_of_two_that_found_no_table_one_makes_it(where: TableLocation) -> None:
-    one, two = Committer(where, identity(), None), Committer(where, identity(), None)
+    one, two = Committer(where, text_column(), None), Committer(where, text_column(), None)
     units = [stage(where, good_rows(0, 2)), stage(where, good_rows(0, 3))]
     version = one.commit(units[:1])
     for _ in range(2):
@@ -125,7 +126,7 @@ def test_a_plan_from_before_the_rows_of_others_commits_nothing(where: TableLocat
     """What a writer knows is what its plan saw, not what is there when it starts."""
     planned = make_table(where, good_rows(0, 2)).version
     committer(where).commit([stage(where, good_rows(2, 2))])
-    late = Committer(where, identity(), planned)
+    late = Committer(where, text_column(), planned)
     assert late.version == planned
     with pytest.raises(CommitConflictError, match="run the same command again"):
         late.commit([stage(where, good_rows(2, 2))])
@@ -150,7 +151,8 @@ def test_fragments_merged_in_between_stop_no_writer(where: TableLocation) -> Non
     assert num_unindexed_rows(table) == 10
     for i in (0, 299, 300, 309):
         row = good_row(f"{i:05d}.jpg")
-        (found,) = table.rows([row["image_id"]], ["member", "vectors"])
+        condition = f"image_id = '{row['image_id']}'"
+        (found,) = rows_of(table, "member", "vectors", filter=condition)
         assert found["member"] == row["member"]
         assert found["vectors"] == [pytest.approx(vector) for vector in row["vectors"]]
     again = build_indexes(table, ALWAYS)
@@ -197,10 +199,10 @@ def test_a_change_that_nobody_can_read_any_more_is_not_vouched_for(
 def test_another_embedder_is_refused(where: TableLocation) -> None:
     make_table(where, good_rows(0, 1))
     with pytest.raises(TableError, match=r"embedded with 'fake'.*would use 'other'") as caught:
-        committer(where, identity("other", "0" * 32))
+        committer(where, text_column("other", "0" * 32))
     assert "--embedding-model fake" in str(caught.value)
     # The name alone decides nothing: a folder may be named in two ways.
-    committer(where, identity("the same, elsewhere"))
+    committer(where, text_column("the same, elsewhere"))
 
 
 def test_a_record_that_disagrees_with_its_fragments_is_refused(where: TableLocation) -> None:
@@ -223,5 +225,5 @@ def test_data_of_somebody_else_is_left_alone(where: TableLocation) -> None:
     with pytest.raises(TableError, match="not made by skytext"):
         ImagesTable.find(where)
     with pytest.raises(TableError, match="not made by skytext"):
-        Committer(where, identity(), 1)
+        Committer(where, text_column(), 1)
     assert lance.dataset(where.dataset_uri(IMAGES)).count_rows() == 1

@@ -26,10 +26,10 @@ from tests.table.rows import (
     failed_row,
     good_row,
     good_rows,
-    identity,
     location,
     make_table,
     stage,
+    text_column,
 )
 
 
@@ -108,7 +108,7 @@ def test_a_fragment_without_rows_goes(where: TableLocation, merged: bool) -> Non
     # And the table is none the worse for it.
     committer(where).commit([stage(where, good_rows(0, 1))])
     assert statuses(where) == {"00000.jpg": "ok"}
-    assert ImagesTable.open(where).identity.dim == 16
+    assert ImagesTable.open(where).text_column.dim == 16
 
 
 def test_an_image_whose_row_is_gone_already_takes_nothing_with_it(where: TableLocation) -> None:
@@ -216,7 +216,7 @@ def test_half_of_a_group_in_another_s_commit_is_a_conflict(where: TableLocation)
 
 def test_half_of_a_first_group_in_another_s_commit_is_a_conflict(where: TableLocation) -> None:
     shared, own = stage(where, good_rows(2, 2)), stage(where, good_rows(4, 2))
-    one, two = Committer(where, identity(), None), Committer(where, identity(), None)
+    one, two = Committer(where, text_column(), None), Committer(where, text_column(), None)
     one.commit([shared])
     with pytest.raises(CommitConflictError):
         two.commit([shared, own])

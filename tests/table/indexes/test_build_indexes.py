@@ -316,7 +316,8 @@ def test_an_index_that_was_not_measured_is_not_used(where: TableLocation) -> Non
 
     def build_and_die(table: ImagesTable, plan: VectorPlan) -> None:
         options = plan.options()
-        table.dataset.create_index("vectors", plan.kind, VECTOR_INDEX, replace=True, **options)
+        column = table.text_column.name
+        table.dataset.create_index(column, plan.kind, VECTOR_INDEX, replace=True, **options)
         raise KeyboardInterrupt
 
     table = make_table(where, good_rows(0, 300))

@@ -11,9 +11,9 @@ import pytest
 from skytext.config.index import IndexConfig
 from skytext.errors import IndexRecallError
 from skytext.filters.language import parse_filter
-from skytext.table.image_vector_column import IMAGE_VECTOR_INDEX
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
+    IMAGE_VECTOR_INDEX,
     VECTOR_INDEX,
     Probing,
     VectorIndexFacts,
@@ -30,7 +30,7 @@ from skytext.table.indexes.vector_index import choose_partitions
 from skytext.table.location import TableLocation
 from skytext.table.queries import image_vector_queries as image_query
 from skytext.table.queries.image_vector_queries import nearest_descriptions, nearest_images
-from tests.table.image_rows import IMAGE_DIM, embed_numbers, image_identity, image_vector
+from tests.table.image_rows import IMAGE_DIM, embed_numbers, image_column, image_vector
 from tests.table.rows import (
     DIM,
     good_row,
@@ -52,7 +52,7 @@ def make_embedded(where: TableLocation, dim: int = IMAGE_DIM, num: int = NUM_EMB
         for i in range(NUM_ROWS)
     ]
     make_table(where, rows)
-    embed_numbers(where, *range(num), identity=image_identity(dim=dim))
+    embed_numbers(where, *range(num), column=image_column(dim=dim))
 
 
 @pytest.fixture

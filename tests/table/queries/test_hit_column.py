@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from skytext.captions.parsing import FIELDS
-from skytext.table.queries.hit_column import HIT, HitRow, hit_texts, read_hits
+from skytext.table.queries.hit_column import HitRow, hit_texts, read_hits
+from skytext.table.schema import HIT
 from tests.table.rows import (
     failed_row,
     good_row,

@@ -26,9 +26,10 @@ from skytext.table.commits.stage_rows import (
 from skytext.table.commits.stage_vectors import read_vectors
 from skytext.table.commits.write_columns import holds_vectors
 from skytext.table.compaction import merge_small_fragments
-from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, record_run
+from skytext.table.vector_columns import VectorColumn
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class RemoteCommitter:
 
     Args:
         claim: of the run; without it nothing is committed.
-        identity: what the rows are made with.
+        column: of the vectors of rows.
         version: the version that the run started from; None where there was no table.
 
     Attributes:
@@ -48,9 +49,9 @@ class RemoteCommitter:
         is_local: commit in this process from now on: a node that goes away takes no new task.
     """
 
-    def __init__(self, claim: Claim, identity: TableIdentity, version: int | None) -> None:
+    def __init__(self, claim: Claim, column: VectorColumn, version: int | None) -> None:
         self._claim = claim
-        self._identity = identity
+        self._column = column
         self._num_commits = 0
         self.version = version
         self.is_local = False
@@ -64,7 +65,7 @@ class RemoteCommitter:
             JobError: the work failed, or the cluster did.
         """
         location, number = self._claim.location, self._claim.number
-        arguments = (location, number, self._identity, self.version, tuple(unit_ids))
+        arguments = (location, number, self._column, self.version, tuple(unit_ids))
         if self.is_local:
             self.version = commit_units(*arguments)
             return
@@ -87,7 +88,7 @@ class RemoteCommitter:
 def commit_units(
     location: TableLocation,
     claim_number: int,
-    identity: TableIdentity,
+    column: VectorColumn,
     version: int | None,
     unit_ids: tuple[str, ...],
 ) -> int:
@@ -105,7 +106,7 @@ def commit_units(
                 raise JobError(
                     f"unit {unit.unit_id}: its files are gone: run the same command again"
                 )
-    committer = Committer(location, identity, version)
+    committer = Committer(location, column, version)
     check_claim(location, claim_number)
     new_version = committer.commit(units)
     forget_records(location, units)

@@ -21,8 +21,8 @@ from skytext.run.control.driver_node import run_and_refer
 from skytext.run.worklist import PlanOptions, ShardPlan, open_index, plan_shards
 from skytext.table.commits.adoption import Adoption, settle
 from skytext.table.commits.claim import Claim
-from skytext.table.images_dataset import TableIdentity
 from skytext.table.runs_dataset import RunRecord, record_run
+from skytext.table.vector_columns import VectorColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Prepared:
 
 def prepare(
     claim: Claim,
-    identity: TableIdentity,
+    column: VectorColumn,
     shards: Sequence[Shard],
     options: PlanOptions,
     run: RunRecord,
@@ -59,7 +59,7 @@ def prepare(
 
     Args:
         claim: of this run.
-        identity: what this run makes rows with.
+        column: of the vectors of this run's rows.
         shards: what the sources hold.
         options: what the run is for.
         run: its record, written before it does anything.
@@ -68,19 +68,19 @@ def prepare(
         TableError: the table is of another model.
         JobError: the store refuses.
     """
-    found, described = run_and_refer(_prepare, claim, identity, tuple(shards), options, run)
+    found, described = run_and_refer(_prepare, claim, column, tuple(shards), options, run)
     return dataclasses.replace(found, described=described)
 
 
 def _prepare(
     claim: Claim,
-    identity: TableIdentity,
+    column: VectorColumn,
     shards: tuple[Shard, ...],
     options: PlanOptions,
     run: RunRecord,
 ) -> tuple[Prepared, NDArray[np.bytes_]]:
     location = claim.location
-    adoption = settle(claim, identity, options.caption_fingerprint)
+    adoption = settle(claim, column, options.caption_fingerprint)
     index = open_index(location, adoption.version, shards, options)
     plans = tuple(plan_shards(location, index, shards, options))
     if adoption.num_adopted or any(plan.must_read for plan in plans):

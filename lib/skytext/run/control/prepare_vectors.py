@@ -13,16 +13,11 @@ from dataclasses import dataclass
 
 from skytext.run.control.driver_node import run_on_driver_node
 from skytext.table.commits.adoption import settle
+from skytext.table.commits.change_columns import activate_column
 from skytext.table.commits.claim import Claim
-from skytext.table.image_vector_column import (
-    ImageIdentity,
-    check_same_model,
-    count_without_vector,
-    find_image_identity,
-    num_with_vector,
-)
-from skytext.table.images_dataset import ImagesTable, TableIdentity
-from skytext.table.location import TableLocation
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.missing_vectors import count_without_vector, num_with_vector
+from skytext.table.vector_columns import VectorColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +41,7 @@ class PreparedVectors:
 
     Attributes:
         version: the version to start from.
-        identity: what the rows of the table were made with.
+        text_column: of the vectors of the table's descriptions.
         num_ok: images that are done.
         num_there: those of them that have a vector by this run's model.
         num_adopted: those of them that an earlier run had embedded and not committed.
@@ -54,51 +49,40 @@ class PreparedVectors:
     """
 
     version: int
-    identity: TableIdentity
+    text_column: VectorColumn
     num_ok: int
     num_there: int
     num_adopted: int
     groups: tuple[RowGroup, ...]
 
 
-def prepare_vectors(
-    claim: Claim, ours: ImageIdentity, *, replace: bool, group_images: int
-) -> PreparedVectors:
+def prepare_vectors(claim: Claim, column: VectorColumn, group_images: int) -> PreparedVectors:
     """Fence off a run that died, commit what it had staged, and find what there is to do.
 
     Args:
         claim: of this run.
-        ours: of this run's model; its ``dim`` is not known yet.
-        replace: whether vectors by another model may go.
+        column: that this run fills; its ``dim`` is not known yet.
         group_images: images from which a group is full.
 
     Raises:
-        TableError: the table's images were embedded with another model.
+        TableError: the table is of an old format.
         JobError: the store refuses.
     """
-    return run_on_driver_node(_prepare, claim, ours, replace, group_images)
+    return run_on_driver_node(_prepare, claim, column, group_images)
 
 
-def _prepare(
-    claim: Claim, ours: ImageIdentity, replace: bool, group_images: int
-) -> PreparedVectors:
-    table = ImagesTable.open(claim.location)
-    there = find_image_identity(table)
-    if there is not None and not replace:
-        check_same_model(claim.location, there, ours)
-    adoption = settle(claim, table.identity, image_fingerprint=ours.fingerprint)
+def _prepare(claim: Claim, column: VectorColumn, group_images: int) -> PreparedVectors:
+    text_column = ImagesTable.open(claim.location).text_column
+    adoption = settle(claim, text_column, vectors=column)
     table = ImagesTable.open(claim.location, adoption.version)
-    there = find_image_identity(table)
-    num_ok, num_there = num_with_vector(table)
-    if there is None or there.fingerprint != ours.fingerprint:
-        num_there = 0
+    num_ok, num_there = num_with_vector(table, column)
     return PreparedVectors(
         table.version,
-        table.identity,
+        text_column,
         num_ok,
         num_there,
         adoption.num_vectors_adopted,
-        tuple(group_fragments(count_without_vector(table, ours.fingerprint), group_images)),
+        tuple(group_fragments(count_without_vector(table, column), group_images)),
     )
 
 
@@ -119,10 +103,24 @@ def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[Ro
     return groups
 
 
-def count_vectors(location: TableLocation, version: int) -> tuple[int, int]:
-    """Return, on the cluster, how many images are done and how many of them have a vector."""
-    return run_on_driver_node(_count, location, version)
+def finish_vectors(claim: Claim, column: VectorColumn, num_failed: int) -> tuple[int, int, int]:
+    """Count the vectors, and let readers use the column where each image has one or has failed.
+
+    Args:
+        claim: of this run.
+        column: that this run fills.
+        num_failed: images that could not be embedded.
+
+    Returns:
+        The version, how many images are done, and how many of them have a vector.
+    """
+    return run_on_driver_node(_finish, claim, column, num_failed)
 
 
-def _count(location: TableLocation, version: int) -> tuple[int, int]:
-    return num_with_vector(ImagesTable.open(location, version))
+def _finish(claim: Claim, column: VectorColumn, num_failed: int) -> tuple[int, int, int]:
+    table = ImagesTable.open(claim.location)
+    num_ok, num_there = num_with_vector(table, column)
+    if num_there and num_there + num_failed == num_ok:
+        claim.check()
+        table = activate_column(table, column)
+    return table.version, num_ok, num_there

@@ -9,6 +9,7 @@ ON ERROR a model that cannot load ends the job; an image that failed before, or 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from typing import Any
@@ -26,8 +27,8 @@ from skytext.pixels.decode import decode_rgb
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.units import UnitHead, UnitRecord, unpack
 from skytext.table.commits.stage_vectors import stage_vectors
-from skytext.table.image_vector_column import ImageIdentity
 from skytext.table.location import TableLocation
+from skytext.table.vector_columns import VectorColumn
 
 _NOT_FINITE = ("embed/embedding_failed", "the model gave no finite vector")
 
@@ -38,7 +39,7 @@ class EmbedImages:
     Args:
         config: how it runs.
         model: the model.
-        fingerprint: of the model and the pixels it sees.
+        column: of the vectors, but for their length.
         location: the table.
         stop: once it is raised, units are left for the next run.
     """
@@ -47,14 +48,14 @@ class EmbedImages:
         self,
         config: ImageEmbedConfig,
         model: ModelIdentity,
-        fingerprint: str,
+        column: VectorColumn,
         location: TableLocation,
         stop: StopFlag | None = None,
     ) -> None:
         self._stop = stop
         self._config = config
         self._model = model
-        self._fingerprint = fingerprint
+        self._column = column
         self._location = location
         self._embedder: ImageEmbedder | None = None
 
@@ -97,14 +98,17 @@ class EmbedImages:
     def _stage(
         self, unit_id: str, dim: int, images: pa.Table, vectors: NDArray[np.float32]
     ) -> None:
-        identity = ImageIdentity(
-            fingerprint=self._fingerprint,
-            model=self._model.name,
-            revision=self._model.hub_revision,
-            dim=dim,
-        )
+        column = dataclasses.replace(self._column, dim=dim)
+        flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), pa.float32())
         ids, contents = (images.column(n).to_pylist() for n in ("image_id", "content_sha256"))
-        stage_vectors(self._location, unit_id, identity, ids, contents, vectors)
+        stage_vectors(
+            self._location,
+            unit_id,
+            column,
+            ids,
+            contents,
+            pa.FixedSizeListArray.from_arrays(flat, dim),
+        )
 
 
 def _failures(samples: pa.Table) -> list[dict[str, Any]]:

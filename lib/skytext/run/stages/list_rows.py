@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.units import UnitHead, pack
-from skytext.table.image_vector_column import rows_without_vector
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.missing_vectors import rows_without_vector
 from skytext.table.schema import SAMPLE
+from skytext.table.vector_columns import VectorColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class RowLister:
     Attributes:
         location: the table.
         version: of it.
-        fingerprint: of the model; vectors by another one count for nothing.
+        column: of the model.
         unit_images: images a unit at the most.
         unit_bytes: encoded bytes a unit at the most, but for a single larger image.
         stop: whether the run is to stop.
@@ -38,7 +39,7 @@ class RowLister:
 
     location: TableLocation
     version: int
-    fingerprint: str
+    column: VectorColumn
     unit_images: int
     unit_bytes: int
     stop: StopFlag
@@ -58,7 +59,7 @@ class RowLister:
         held: list[dict[str, Any]] = []
         held_bytes = 0
         for fragment_id in fragment_ids:
-            for row in rows_without_vector(table, fragment_id, self.fingerprint).to_pylist():
+            for row in rows_without_vector(table, fragment_id, self.column).to_pylist():
                 num_bytes = _bytes_of(row)
                 full = len(held) >= self.unit_images
                 if held and (full or held_bytes + num_bytes > self.unit_bytes):

@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 from skytext.archive import unusable_values
 from skytext.run.stages.caption_images import ENGINE_COLUMN
 from skytext.run.units import UnitHead, UnitRecord, unpack
-from skytext.table.commits.stage_rows import stage_rows, to_images_table, vector_dim
+from skytext.table.commits.stage_rows import stage_rows, to_images_table
 from skytext.table.location import TableLocation
 from skytext.table.schema import FAILURE, STATUS_FAILED, STATUS_OK, TIMESTAMP
+from skytext.table.vector_columns import VectorColumn
 
 _SUMMED = (
     "num_variants",
@@ -41,15 +42,15 @@ class UnitWriter:
     Attributes:
         location: the table.
         run_id: stands in every row.
+        column: of the vectors, but for their length.
         caption_fingerprint: stands in every record: what was staged with other settings is not
             adopted by a later run.
-        embedding_fingerprint: likewise.
     """
 
     location: TableLocation
     run_id: str
+    column: VectorColumn
     caption_fingerprint: str = ""
-    embedding_fingerprint: str = ""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Stage the unit; return its record as a table of one JSON text."""
@@ -91,16 +92,21 @@ class UnitWriter:
         )
         for name, value in (said | {"created_at": now}).items():
             rows = rows.append_column(name, pa.repeat(value, samples.num_rows))
+        column = replace(self.column, dim=_dim(samples.schema))
         staged = stage_rows(
             self.location,
             head.unit_id,
-            to_images_table(rows, vector_dim(samples.schema)),
+            to_images_table(rows, column),
+            column,
             caption_fingerprint=self.caption_fingerprint,
-            embedding_fingerprint=self.embedding_fingerprint,
             replaces=_replaces(samples),
             removes=head.removes,
         )
         return staged.num_rows
+
+
+def _dim(schema: pa.Schema) -> int:
+    return int(schema.field("vectors").type.value_type.list_size)
 
 
 def _without_kept(samples: pa.Table) -> pa.Table:

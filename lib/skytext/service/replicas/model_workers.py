@@ -34,8 +34,7 @@ class EmbeddingWorker:
     def __init__(self, table: str, config: Config, meter: Meter) -> None:
         location = TableLocation.parse(table)
         opened = ImagesTable.open_served(location, config.service.version)
-        identity = opened.identity
-        self._embedder = make_table_embedder(location.uri, identity, config.embed)
+        self._embedder = make_table_embedder(location.uri, opened.text_column, config.embed)
         self._meter = meter
         # One thread: the model uses all cores that it may for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")

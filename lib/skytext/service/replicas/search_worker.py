@@ -29,8 +29,8 @@ from skytext.table.indexes.build_indexes import num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import Promotion, promote, rollback
 from skytext.table.queries.caption_queries import filter_columns
-from skytext.table.queries.hit_column import HIT
-from skytext.table.schema import images_schema
+from skytext.table.schema import ROW
+from skytext.table.vector_columns import VectorColumn
 
 _given: ContextVar[Query] = ContextVar("query")
 
@@ -68,7 +68,7 @@ class SearchWorker:
         self._location = TableLocation.parse(table)
         self._config = config
         self._meter = meter
-        self._identity: Any = None
+        self._column: VectorColumn | None = None
         self._threads = ThreadPoolExecutor(
             config.service.search_threads, thread_name_prefix="search"
         )
@@ -91,17 +91,17 @@ class SearchWorker:
             OtherModelError: it was embedded with another model than the one that embeds the
                 queries.
         """
-        if self._identity not in (None, table.identity):
+        if self._column is not None and not self._column.fits(table.text_column):
             raise OtherModelError(
                 f"version {table.version} of {table.location.uri} was embedded with "
-                f"{table.identity.embedding_model!r}: start the service anew to serve it"
+                f"{table.text_column.model!r}: start the service anew to serve it"
             )
         searcher = Searcher(
-            table, _GivenVectors(table.identity.dim), self._config.index, self._config.search
+            table, _GivenVectors(table.text_column.dim), self._config.index, self._config.search
         )
         searcher.warm()
         _try_out(searcher)
-        self._identity = table.identity
+        self._column = table.text_column
         return searcher
 
     def _went_live(self, searcher: Searcher) -> None:
@@ -162,9 +162,8 @@ class SearchWorker:
         """
         searcher = self.versions.live if version is None else await self._at(version)
         table = searcher.table
-        columns = [name for name in images_schema(0).names if name not in ("vectors", HIT)]
         with timed(self._meter, "image"):
-            rows = await self._in_thread(table.rows, [image_id], columns)
+            rows = await self._in_thread(table.rows, [image_id], ROW.names)
         if not rows:
             return None
         return {**rows[0], "metadata": _json(rows[0]["metadata"]), "table_version": table.version}
@@ -235,7 +234,7 @@ def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
 
 def _try_out(searcher: Searcher) -> None:
     """Search once in every mode: the first search of each is slow."""
-    dim = searcher.table.identity.dim
+    dim = searcher.table.text_column.dim
     vectors = {TRIAL: np.full(dim, dim**-0.5, np.float32)}
     for mode in searcher.modes:
         query = Query(SearchRequest(text=TRIAL, mode=mode, k=1), vectors, {})
@@ -250,7 +249,7 @@ def _about(table: ImagesTable) -> dict[str, Any]:
         "num_ok": counts["ok"],
         "num_failed": counts["failed"],
         "num_unindexed": num_unindexed_rows(table),
-        "embedding_model": table.identity.embedding_model,
+        "embedding_model": table.text_column.model,
         "caption_models": table.caption_models(),
         "filter_columns": filter_columns(table),
     }

@@ -23,19 +23,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from skytext.table.commits.claim import Claim
-from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.commit_rows import Committer, check_writable
 from skytext.table.commits.stage_rows import (
     StagedUnit,
     data_files,
     delete_files,
     forget_records,
     has_all_files,
+    has_vectors_for,
     read_records,
     staged_unit_ids,
 )
-from skytext.table.image_vector_column import ImageIdentity, find_image_identity
-from skytext.table.images_dataset import ImagesTable, TableIdentity
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.vector_columns import VectorColumn
 
 _ROWS_A_COMMIT = 1000
 # A commit writes the whole column of each fragment that it touches.
@@ -64,9 +65,9 @@ class Adoption:
 
 def settle(
     claim: Claim,
-    identity: TableIdentity,
+    column: VectorColumn,
     caption_fingerprint: str | None = None,
-    image_fingerprint: str | None = None,
+    vectors: VectorColumn | None = None,
 ) -> Adoption:
     """Fence off a run that died, and adopt or remove what it had staged: how every writer begins.
 
@@ -77,17 +78,19 @@ def settle(
     location = claim.location
     table = ImagesTable.find(location)
     version = None if table is None else table.version
+    if table is not None:
+        check_writable(table, column)
     claim.check()
     # A run that let go of its claim may have left a commit on its way, too.
     if claim.took_over or staged_unit_ids(location):
-        version = Committer(location, identity, version).raise_fence()
+        version = Committer(location, column, version).raise_fence()
     adoption = adopt(
         location,
-        identity,
+        column,
         version,
         claim.check,
         caption_fingerprint=caption_fingerprint,
-        image_fingerprint=image_fingerprint,
+        vectors=vectors,
     )
     # Files of records that wait are no orphans.
     if (claim.took_over or adoption.num_records) and not staged_unit_ids(location):
@@ -98,24 +101,24 @@ def settle(
 
 def adopt(
     location: TableLocation,
-    identity: TableIdentity,
+    column: VectorColumn,
     version: int | None,
     check_claim: Callable[[], None],
     *,
     caption_fingerprint: str | None = None,
-    image_fingerprint: str | None = None,
+    vectors: VectorColumn | None = None,
 ) -> Adoption:
     """Commit what can be adopted, and remove the rest.
 
     Args:
         location: the table.
-        identity: of this run.
+        column: of the vectors of this run's rows.
         version: the latest version; None where there is no data set.
         check_claim: called before anything is changed; raises where the claim is lost.
         caption_fingerprint: of this run; rows that were staged with another are discarded. None
             for a run that describes nothing: rows wait.
-        image_fingerprint: of this run; vectors that were staged with another are discarded. None
-            for a run that embeds no images: vectors that the table has no column for wait.
+        vectors: the column that this run fills; vectors of its kind that were staged for another
+            are discarded. Vectors that the table has no column for wait.
 
     Raises:
         CommitConflictError: somebody commits without holding the claim.
@@ -126,11 +129,11 @@ def adopt(
     if not records:
         return Adoption(version)
     rows = [unit for unit in records if not unit.column]
-    vectors = [unit for unit in records if unit.column]
-    committer = Committer(location, identity, version)
+    of_columns = [unit for unit in records if unit.column]
+    committer = Committer(location, column, version)
     judged = [
-        _judge_rows(location, version, rows, identity, caption_fingerprint),
-        _judge_vectors(location, version, vectors, image_fingerprint),
+        _judge_rows(location, version, rows, column, caption_fingerprint),
+        _judge_vectors(location, version, of_columns, vectors),
     ]
     for one in judged:
         for group in _groups(one.wanted):
@@ -163,17 +166,22 @@ def _judge_rows(
     location: TableLocation,
     version: int | None,
     units: Sequence[StagedUnit],
-    identity: TableIdentity,
+    column: VectorColumn,
     caption_fingerprint: str | None,
 ) -> _Judged:
     judged = _Judged()
     if caption_fingerprint is None:
         return judged
     present = _present_units(location, version, units)
+    table = None if version is None else ImagesTable.open(location, version)
     for unit in units:
         if _is_committed(unit, present):
             judged.committed.append(unit)
-        elif _fits(unit, identity, caption_fingerprint, present) and has_all_files(location, unit):
+        elif (
+            _fits(unit, column, caption_fingerprint, present)
+            and has_all_files(location, unit)
+            and (table is None or has_vectors_for(unit, table))
+        ):
             judged.wanted.append(unit)
             present.update(dict.fromkeys(unit.image_ids, unit.unit_id))
         else:
@@ -185,23 +193,20 @@ def _judge_vectors(
     location: TableLocation,
     version: int | None,
     units: Sequence[StagedUnit],
-    image_fingerprint: str | None,
+    wanted: VectorColumn | None,
 ) -> _Judged:
     judged = _Judged()
     if not units or version is None:
         return judged
-    wanted = image_fingerprint
-    if wanted is None:
-        there = find_image_identity(ImagesTable.open(location, version))
-        wanted = None if there is None else there.fingerprint
+    table = ImagesTable.open(location, version)
     for unit in units:
-        if ImageIdentity.from_record(unit.column).fingerprint != wanted:
-            if image_fingerprint is not None:
-                judged.unwanted.append(unit)
-        elif has_all_files(location, unit):
-            judged.wanted.append(unit)
-        else:
+        column = VectorColumn.from_json(unit.column)
+        is_ours = wanted is not None and wanted.kind == column.kind
+        if is_ours and wanted is not None and not wanted.fits(column):
             judged.unwanted.append(unit)
+        elif is_ours or table.find_column(column) is not None:
+            fit = has_all_files(location, unit)
+            (judged.wanted if fit else judged.unwanted).append(unit)
     return judged
 
 
@@ -232,10 +237,10 @@ def _is_committed(unit: StagedUnit, present: dict[str, str]) -> bool:
 
 
 def _fits(
-    unit: StagedUnit, identity: TableIdentity, caption_fingerprint: str, present: dict[str, str]
+    unit: StagedUnit, column: VectorColumn, caption_fingerprint: str, present: dict[str, str]
 ) -> bool:
     return (
-        unit.embedding_fingerprint == identity.embedding_fingerprint
+        unit.embedding_fingerprint == column.fingerprint
         and unit.caption_fingerprint == caption_fingerprint
         # Rows that only go are judged anew by the next run.
         and bool(unit.image_ids)
@@ -245,10 +250,11 @@ def _fits(
 
 def _groups(units: Sequence[StagedUnit]) -> list[list[StagedUnit]]:
     groups: list[list[StagedUnit]] = []
+    units = sorted(units, key=lambda unit: unit.column)
     most = _VECTORS_A_COMMIT if units and units[0].column else _ROWS_A_COMMIT
     num_rows = most
     for unit in units:
-        if num_rows >= most:
+        if num_rows >= most or unit.column != groups[-1][-1].column:
             groups.append([])
             num_rows = 0
         groups[-1].append(unit)

@@ -16,15 +16,16 @@ import tenacity
 from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, TableError
+from skytext.table.commits.change_columns import ensure_column
 from skytext.table.commits.fence import holds_units, rows_changed, with_anchor
-from skytext.table.commits.stage_rows import StagedUnit, fragments_of
+from skytext.table.commits.stage_rows import StagedUnit, fragments_of, has_vectors_for
 from skytext.table.commits.stage_vectors import read_vectors
 from skytext.table.commits.write_columns import holds_vectors, vectors_update
-from skytext.table.image_vector_column import ImageIdentity, ensure_column
-from skytext.table.images_dataset import ImagesTable, TableIdentity, sql_text
+from skytext.table.images_dataset import ImagesTable, sql_text
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.schema import images_schema
 from skytext.table.store_retry import broke_off
+from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, to_metadata
 
 # An index build is a handful of commits, and they do not follow one another for ever.
 _MAINTENANCE_RETRIES = 5
@@ -35,22 +36,19 @@ class Committer:
 
     Args:
         location: the table.
-        identity: what the rows are made with, the vector length left open (``dim`` 0) until the
-            first unit tells it.
+        column: of the vectors of rows; the first unit tells its ``dim``.
         version: the version that the caller decided by what there is to do; None where there was
             no table. Rows that another `Committer` added since make every commit a conflict; those
             of a plain append by another tool do not.
     """
 
-    def __init__(
-        self, location: TableLocation, identity: TableIdentity, version: int | None
-    ) -> None:
+    def __init__(self, location: TableLocation, column: VectorColumn, version: int | None) -> None:
         self._location = location
-        self._identity = identity
+        self._column = column
         self._dataset: lance.LanceDataset | None = None
         if version is not None:
             table = ImagesTable.open(location, version)
-            check_identity(location, table.identity, identity)
+            check_writable(table, column)
             self._dataset = table.dataset
 
     @property
@@ -112,14 +110,14 @@ class Committer:
     def _create(self, units: Sequence[StagedUnit]) -> lance.LanceDataset:
         fragments = _checked_fragments(units)
         dim = max(unit.dim for unit in units)
-        identity = dataclasses.replace(self._identity, dim=dim)
-        # The identity is part of the schema, so that it is there from the first version on.
+        column = dataclasses.replace(self._column, dim=dim)
+        # What the column is made with is part of the schema: it is there from the first version on.
         # read_version 0 makes Lance fail where another writer created the data set meanwhile.
         try:
             created = lance.LanceDataset.commit(
                 self._location.dataset_uri(IMAGES),
                 lance.LanceOperation.Overwrite(
-                    images_schema(dim).with_metadata(identity.to_metadata()), fragments
+                    images_schema(column).with_metadata(to_metadata([column])), fragments
                 ),
                 read_version=0,
                 max_retries=0,
@@ -150,7 +148,7 @@ class Committer:
         latest = ImagesTable.open(self._location)
         if self._dataset is None or rows_changed(self._dataset.version, latest.dataset):
             raise self._conflict()
-        table = ensure_column(latest, ImageIdentity.from_record(units[0].column))
+        table = ensure_column(latest, VectorColumn.from_json(units[0].column))
 
         def write(dataset: lance.LanceDataset) -> lance.LanceDataset:
             update = vectors_update(ImagesTable(self._location, dataset), vectors)
@@ -199,6 +197,13 @@ class Committer:
         self, dataset: lance.LanceDataset, units: Sequence[StagedUnit], outdated: str = ""
     ) -> lance.LanceDataset:
         present = dataset.get_fragments()
+        table = ImagesTable(self._location, dataset)
+        for unit in units:
+            if not has_vectors_for(unit, table):
+                raise JobError(
+                    f"unit {unit.unit_id} has no vectors for the column {table.text_column.name}: "
+                    "run the same command again"
+                )
         fragments = _checked_fragments(units)
         if present:
             updated, removed = _without_rows(dataset, outdated or _outdated(units))
@@ -270,16 +275,24 @@ def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool
     return holds_units(dataset, {unit.unit_id for unit in units if unit.num_rows})
 
 
-def check_identity(location: TableLocation, table: TableIdentity, ours: TableIdentity) -> None:
-    """Refuse to mix embeddings of two models in one table.
+def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None:
+    """Refuse to write into a table of another format, or rows with vectors of another model.
+
+    Args:
+        table: its latest version.
+        ours: of the vectors of rows; None for a writer of none.
 
     Raises:
-        TableError: the table was embedded with another model, revision or text layout.
+        TableError: says what to do.
     """
-    if table.embedding_fingerprint != ours.embedding_fingerprint:
-        revision = f" at {table.embedding_revision}" if table.embedding_revision else ""
+    uri, theirs = table.location.uri, table.text_column
+    if table.format_version != FORMAT_VERSION:
         raise TableError(
-            f"{location.uri} was embedded with {table.embedding_model!r}{revision}, this call "
-            f"would use {ours.embedding_model!r}: name the same model (--embedding-model "
-            f"{table.embedding_model}), or another table"
+            f"{uri} has table format {table.format_version}, this skytext writes format "
+            f"{FORMAT_VERSION}: skytext migrate {uri} (no model is called)"
+        )
+    if ours is not None and not ours.fits(theirs):
+        raise TableError(
+            f"{uri} was embedded with {theirs.described}, this call would use {ours.model!r}: name "
+            f"the same model (--embedding-model {theirs.model}), or another table"
         )

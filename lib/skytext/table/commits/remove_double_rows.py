@@ -48,7 +48,7 @@ def remove_double_rows(location: TableLocation) -> Repair:
         surplus = sorted(
             row.address for rows in doubles.values() for row in sorted(rows, key=_worth)[:-1]
         )
-        committer = Committer(location, table.identity, table.version)
+        committer = Committer(location, table.text_column, table.version)
         for start in range(0, len(surplus), _ROWS_A_COMMIT):
             addresses = ", ".join(map(str, surplus[start : start + _ROWS_A_COMMIT]))
             committer.remove_rows(f"_rowaddr IN ({addresses})")

@@ -23,11 +23,13 @@ from lance.fragment import FragmentMetadata, write_fragments
 from obstore.exceptions import BaseError
 
 from skytext.errors import JobError
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.queries.hit_column import HIT, hit_texts
-from skytext.table.schema import FILE_VERSION, images_schema
+from skytext.table.queries.hit_column import hit_texts
+from skytext.table.schema import FILE_VERSION, HIT, images_schema
 from skytext.table.state_files import StateStore, open_store
 from skytext.table.store_retry import again
+from skytext.table.vector_columns import VectorColumn
 
 STAGED = "staged"
 _DATA = f"{IMAGES}.lance/data"
@@ -50,7 +52,7 @@ class StagedUnit:
         embedding_fingerprint: of the run that staged it.
         replaces: image to the unit of the row that is to go when the new one is committed.
         removes: images whose rows are to go, without a new one.
-        column: what the vectors were made with (`ImageIdentity.to_metadata`); empty for rows.
+        column: that the vectors are for (`VectorColumn.to_json`); empty for rows.
         files: where the vectors are, relative to the folder of the data set's data.
     """
 
@@ -63,7 +65,7 @@ class StagedUnit:
     embedding_fingerprint: str = ""
     replaces: Mapping[str, str] = field(default_factory=dict)
     removes: tuple[str, ...] = ()
-    column: Mapping[str, str] = field(default_factory=dict)
+    column: str = ""
     files: tuple[str, ...] = ()
 
     @property
@@ -88,9 +90,9 @@ def stage_rows(
     location: TableLocation,
     unit_id: str,
     rows: pa.Table,
+    column: VectorColumn,
     *,
     caption_fingerprint: str = "",
-    embedding_fingerprint: str = "",
     replaces: Mapping[str, str] | None = None,
     removes: Sequence[str] = (),
 ) -> StagedUnit:
@@ -109,11 +111,11 @@ def stage_rows(
     unit = StagedUnit(
         unit_id=unit_id,
         num_rows=written,
-        dim=vector_dim(rows.schema),
+        dim=column.dim,
         fragments=tuple(json.dumps(fragment.to_json()) for fragment in fragments),
         image_ids=tuple(rows.column("image_id").to_pylist()),
         caption_fingerprint=caption_fingerprint,
-        embedding_fingerprint=embedding_fingerprint,
+        embedding_fingerprint=column.fingerprint,
         replaces=dict(replaces or {}),
         removes=tuple(removes),
     )
@@ -236,9 +238,21 @@ def delete_files(location: TableLocation, paths: Sequence[str]) -> None:
             continue
 
 
-def vector_dim(schema: pa.Schema) -> int:
-    """Return the length of the vectors of an ``images`` schema."""
-    return int(schema.field("vectors").type.value_type.list_size)
+def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
+    """Return whether the rows of a unit have vectors for the active column of a version.
+
+    A unit that was staged before the column was made has other field ids: its rows would have none.
+    """
+    (column,) = [
+        field
+        for field in table.dataset.lance_schema.fields()
+        if field.name() == table.text_column.name
+    ]
+    wanted = {leaf.id() for leaf in column.children()}
+    return all(
+        any(wanted <= set(file.fields) for file in fragment.files)
+        for fragment in fragments_of(unit)
+    )
 
 
 def fragments_of(unit: StagedUnit) -> list[FragmentMetadata]:
@@ -246,18 +260,18 @@ def fragments_of(unit: StagedUnit) -> list[FragmentMetadata]:
     return [FragmentMetadata.from_json(text) for text in unit.fragments]
 
 
-def to_images_table(rows: pa.Table, dim: int) -> pa.Table:
+def to_images_table(rows: pa.Table, vectors: VectorColumn) -> pa.Table:
     """Bring columns into the table's order and types, and add ``hit``.
 
-    ``metadata`` is text in ``rows`` and becomes Arrow JSON.
+    ``metadata`` is text in ``rows`` and becomes Arrow JSON; ``vectors`` get the column's name.
     """
-    schema = images_schema(dim)
+    schema = images_schema(vectors)
     columns = []
     for field_ in schema:
         if field_.name == HIT:
             columns.append(pa.chunked_array([hit_texts(rows)]))
             continue
-        column = rows.column(field_.name)
+        column = rows.column("vectors" if field_.name == vectors.name else field_.name)
         if field_.name == "metadata":
             chunks = [pa.ExtensionArray.from_storage(field_.type, c) for c in column.chunks]
             column = pa.chunked_array(chunks, type=field_.type)

@@ -11,35 +11,33 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 from lance.file import LanceFileReader, LanceFileWriter
-from numpy.typing import NDArray
 
 from skytext.table.commits.stage_rows import StagedUnit, keep_record
-from skytext.table.image_vector_column import ImageIdentity, vector_field
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.schema import FILE_VERSION
 from skytext.table.store_retry import again
+from skytext.table.vector_columns import VectorColumn
 
 
 def stage_vectors(
     location: TableLocation,
     unit_id: str,
-    identity: ImageIdentity,
+    column: VectorColumn,
     image_ids: Sequence[str],
     contents: Sequence[str | None],
-    vectors: NDArray[np.float32],
+    vectors: pa.Array,
 ) -> StagedUnit:
     """Keep the vectors of a unit.
 
     Args:
         location: the table.
         unit_id: the unit.
-        identity: of the model that made them.
+        column: that they are for, with its ``dim``.
         image_ids: of the images.
         contents: SHA-256 of each encoded image.
-        vectors: float32, shape (images, identity.dim), unit length.
+        vectors: of the column's type, one entry an image.
 
     Returns:
         The unit's record: this one, or the one that another attempt had written before.
@@ -47,20 +45,18 @@ def stage_vectors(
     Raises:
         JobError: the store refuses.
     """
-    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), pa.float32())
     rows = pa.table(
-        [
-            pa.array(image_ids, pa.string()),
-            pa.array(contents, pa.string()),
-            pa.FixedSizeListArray.from_arrays(flat, identity.dim),
-        ],
-        names=["image_id", "content_sha256", vector_field(identity.dim).name],
+        {
+            "image_id": pa.array(image_ids, pa.string()),
+            "content_sha256": pa.array(contents, pa.string()),
+            column.name: vectors,
+        }
     )
     unit = StagedUnit(
         unit_id=unit_id,
         num_rows=rows.num_rows,
-        dim=identity.dim,
-        column=identity.to_metadata(),
+        dim=column.dim,
+        column=column.to_json(),
         files=(_write(location, rows),),
     )
     return keep_record(location, unit)
@@ -81,8 +77,7 @@ def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Tab
     """Return what was staged of units of one column, in their order.
 
     Returns:
-        image_id (string), content_sha256 (string), and the column of vectors
-        (fixed_size_list<float32>).
+        image_id (string), content_sha256 (string), and the column of vectors.
     """
     options = location.lance_options(IMAGES)
     return pa.concat_tables(

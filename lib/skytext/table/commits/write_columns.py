@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skytext.table.commits.fence import with_anchor
-from skytext.table.image_vector_column import contents_by_fragment
 from skytext.table.images_dataset import ImagesTable, sql_text
+from skytext.table.missing_vectors import contents_by_fragment
 
 _KEYS = ["image_id", "content_sha256"]
 

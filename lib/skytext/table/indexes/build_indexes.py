@@ -145,7 +145,7 @@ def _build_vector_index(
     table: ImagesTable, config: IndexConfig, num_rows: int, build: BuildVectorIndex
 ) -> VectorIndexFacts:
     num_vectors = round(num_rows * _mean_variants(table.dataset))
-    plan = choose_plan(num_vectors, table.identity.dim, config, memory_bytes())
+    plan = choose_plan(num_vectors, table.text_column.dim, config, memory_bytes())
     return build_measured(
         table,
         config,
@@ -160,7 +160,7 @@ def _build_vector_index(
 
 def _build_here(table: ImagesTable, plan: VectorPlan) -> None:
     table.dataset.create_index(
-        "vectors", plan.kind, name=VECTOR_INDEX, replace=True, **plan.options()
+        table.text_column.name, plan.kind, name=VECTOR_INDEX, replace=True, **plan.options()
     )
 
 

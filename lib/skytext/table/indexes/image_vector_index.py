@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from skytext.config.index import IndexConfig
 from skytext.table.compaction import merge_fragments
-from skytext.table.image_vector_column import (
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import (
     IMAGE_VECTOR_INDEX,
-    find_image_identity,
-    num_with_vector,
+    VectorIndexFacts,
+    forget_facts,
+    index_names,
+    read_facts,
 )
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
-from skytext.table.index_facts import VectorIndexFacts, forget_facts, index_names, read_facts
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import ImageVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
+from skytext.table.missing_vectors import image_column_of, num_with_vector
 
 
 def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFacts | None:
@@ -26,15 +28,14 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
         What it was measured to find; None where search is exact, or there are no image vectors.
 
     Raises:
-        TableError: somebody else made the column.
         CommitConflictError: a run got in between.
         IndexRecallError: it finds too little, and was dropped.
     """
     latest = ImagesTable.open(table.location)
-    identity = find_image_identity(latest)
-    if identity is None:
+    column = latest.image_column
+    if column is None:
         return None
-    _, num_rows = num_with_vector(latest)
+    _, num_rows = num_with_vector(latest, column)
     wanted = config.vector == "always" or (
         config.vector == "auto" and num_rows >= config.exact_below_rows
     )
@@ -48,7 +49,7 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
     return build_measured(
         ImagesTable.open(table.location),
         config,
-        _plan(num_rows, identity.dim, config),
+        _plan(num_rows, column.dim, config),
         num_rows,
         index=IMAGE_VECTOR_INDEX,
         what="the index on image vectors",
@@ -72,5 +73,9 @@ def _plan(num_rows: int, dim: int, config: IndexConfig) -> VectorPlan:
 
 def _build(table: ImagesTable, plan: VectorPlan) -> None:
     table.dataset.create_index(
-        IMAGE_VECTOR, plan.kind, name=IMAGE_VECTOR_INDEX, replace=True, **plan.options()
+        image_column_of(table).name,
+        plan.kind,
+        name=IMAGE_VECTOR_INDEX,
+        replace=True,
+        **plan.options(),
     )

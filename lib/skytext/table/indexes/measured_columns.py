@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skytext.table.image_vector_column import EMBEDDED, image_identity
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import NEIGHBOURS, VECTOR_INDEX, Probing, is_covered
+from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.caption_queries import (
     Floats,
     nearest,
@@ -20,6 +20,7 @@ from skytext.table.queries.caption_queries import (
     variants_of,
 )
 from skytext.table.queries.image_vector_queries import ask_index
+from skytext.table.schema import DONE
 
 _ROWS_A_BATCH = 4096
 
@@ -45,9 +46,9 @@ class VariantVectors:
         """Return one vector each of images picked at random."""
         num_rows = self._table.num_rows()
         picked = np.sort(rng.choice(num_rows, min(num_rows, num_vectors * 2), replace=False))
-        rows = self._table.dataset.take(picked.tolist(), columns=["vectors"])
+        rows = self._table.dataset.take(picked.tolist(), columns=[self._table.text_column.name])
         rows = rows.append_column("_rowid", pa.array(np.arange(rows.num_rows, dtype=np.uint64)))
-        found = variants_of(rows, self._table.identity.dim)
+        found = variants_of(rows, self._table.text_column)
         ends = np.append(found.offsets[1:], len(found.vectors))
         one = rng.integers(found.offsets, ends) if len(found.ids) else found.offsets
         return found.vectors[one][rng.permutation(len(one))][:num_vectors]
@@ -82,27 +83,29 @@ class ImageVectors:
 
     def __init__(self, table: ImagesTable) -> None:
         self._table = table
-        self._dim = image_identity(table).dim
+        self._column = image_column_of(table)
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
         """Return the vectors of images picked at random among those that have one."""
         # Not by place, as above: the images that were embedded may be few of many.
-        there = self._table.dataset.scanner(columns=[], with_row_id=True, filter=EMBEDDED)
+        there = self._table.dataset.scanner(
+            columns=[], with_row_id=True, filter=f"{DONE} AND {self._column.name} IS NOT NULL"
+        )
         ids = there.to_table().column("_rowid").to_numpy()
         picked = rng.choice(ids, min(len(ids), num_vectors), replace=False)
-        return self._matrix(take(self._table, picked, [IMAGE_VECTOR]))
+        return self._matrix(take(self._table, picked, [self._column.name]))
 
     def scores(self, queries: Floats) -> Iterator[Floats]:
         """Yield the cosines with all images that have a vector."""
-        scanner = self._table.dataset.scanner(columns=[IMAGE_VECTOR], batch_size=_ROWS_A_BATCH)
+        scanner = self._table.dataset.scanner(columns=[self._column.name], batch_size=_ROWS_A_BATCH)
         for batch in scanner.to_batches():
             yield queries @ self._matrix(pa.table(batch)).T
 
     def ask(self, query: Floats, probing: Probing) -> Floats:
         """Return the exact scores of what a search finds, best first."""
-        return ask_index(self._table, IMAGE_VECTOR, query, NEIGHBOURS, probing)[1]
+        return ask_index(self._table, self._column.name, query, NEIGHBOURS, probing)[1]
 
     def _matrix(self, rows: pa.Table) -> Floats:
         """Return the vectors of rows, shape (≤ rows, dim); nulls are left out."""
-        flat = pc.list_flatten(rows.column(IMAGE_VECTOR)).to_numpy()
-        return np.asarray(flat, np.float32).reshape(-1, self._dim)
+        flat = pc.list_flatten(rows.column(self._column.name)).to_numpy()
+        return np.asarray(flat, np.float32).reshape(-1, self._column.dim)

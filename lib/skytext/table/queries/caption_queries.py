@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from skytext.filters.conditions import Condition, Need
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import Probing
-from skytext.table.schema import STATUS_OK
+from skytext.table.schema import DONE
+from skytext.table.vector_columns import VectorColumn
 
-DONE = f"status = '{STATUS_OK}'"
 _ROWS_A_BATCH = 4096
 
 RowIds = NDArray[np.uint64]
@@ -102,7 +102,7 @@ def nearest(
     condition = None if where is None and covered else _condition(where)
     if where is not None and covered:
         condition = where.sql()
-    query = near("vectors", vector, probing.num_candidates(k)) | probing.partitions()
+    query = near(table.text_column.name, vector, probing.num_candidates(k)) | probing.partitions()
     scanner = table.dataset.scanner(
         columns=["_distance"],
         with_row_id=True,
@@ -163,7 +163,7 @@ def word_scores(
 
 def take_variants(table: ImagesTable, ids: RowIds) -> Variants:
     """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
-    return variants_of(take(table, ids, ["vectors"]), table.identity.dim)
+    return variants_of(take(table, ids, [table.text_column.name]), table.text_column)
 
 
 def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
@@ -179,13 +179,13 @@ def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
 def scan_variants(table: ImagesTable, where: Condition | None = None) -> Iterator[Variants]:
     """Yield the vectors of all images that are done and match, a batch in memory at a time."""
     scanner = table.dataset.scanner(
-        columns=["vectors"],
+        columns=[table.text_column.name],
         with_row_id=True,
         filter=None if where is None else _condition(where),
         batch_size=_ROWS_A_BATCH,
     )
     for batch in scanner.to_batches():
-        yield variants_of(pa.table(batch), table.identity.dim)
+        yield variants_of(pa.table(batch), table.text_column)
 
 
 def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
@@ -229,9 +229,9 @@ def metadata_names(table: ImagesTable, num_rows: int = 100) -> list[str]:
     return sorted(names)
 
 
-def variants_of(rows: pa.Table, dim: int) -> Variants:
-    """Read the columns ``_rowid`` and ``vectors``; rows without a vector are left out."""
-    lists = rows.column("vectors").combine_chunks()
+def variants_of(rows: pa.Table, column: VectorColumn) -> Variants:
+    """Read a column of vectors and ``_rowid``; rows without a vector are left out."""
+    lists = rows.column(column.name).combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else lists.type.empty_array()
     counts = lists.value_lengths()
@@ -240,7 +240,7 @@ def variants_of(rows: pa.Table, dim: int) -> Variants:
     counts = counts.to_numpy()
     some = counts > 0
     flat = lists.flatten().flatten().to_numpy(zero_copy_only=False)
-    vectors = flat.reshape(-1, dim).astype(np.float32, copy=False)
+    vectors = flat.reshape(-1, column.dim).astype(np.float32, copy=False)
     starts = np.cumsum(counts[some]) - counts[some]
     return Variants(_ids(rows)[some], vectors, starts.astype(np.intp))
 

@@ -16,7 +16,6 @@ from pydantic_core import from_json, to_json
 
 from skytext.captions.parsing import FIELDS
 
-HIT = "hit"
 _COLUMNS = ("image_id", "uri", "captions", "datetime", "bbox", "gsd", "collection")
 
 

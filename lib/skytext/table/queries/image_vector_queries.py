@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 
 from skytext.config.index import IndexConfig
 from skytext.filters.conditions import Condition
-from skytext.table.image_vector_column import IMAGE_VECTOR_INDEX
-from skytext.table.images_dataset import IMAGE_VECTOR, ImagesTable
-from skytext.table.index_facts import NEIGHBOURS, Probing, VectorIndexFacts, read_facts
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import (
+    IMAGE_VECTOR_INDEX,
+    NEIGHBOURS,
+    Probing,
+    VectorIndexFacts,
+    read_facts,
+)
+from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.caption_queries import count_matching, near, take
 
 # As for the descriptions' vectors: up to here an exact answer is worth what it costs more.
@@ -76,7 +82,7 @@ def nearest_images(
         exact: score every row instead of asking the index.
         where: only rows that it lets through are scored.
     """
-    return _nearest(table, IMAGE_VECTOR, IMAGE_VECTOR_INDEX, vector, k, exact, where)
+    return _nearest(table, image_column_of(table).name, IMAGE_VECTOR_INDEX, vector, k, exact, where)
 
 
 def nearest_descriptions(
@@ -93,7 +99,7 @@ def nearest_descriptions(
     Args: as `nearest_images`, and
         index: the name of the index on the variants' vectors.
     """
-    return _nearest(table, "vectors", index, vector, k, exact, where)
+    return _nearest(table, table.text_column.name, index, vector, k, exact, where)
 
 
 def score_rows(
@@ -108,16 +114,16 @@ def score_rows(
         text_query: in the space of the descriptions, unit length; None: ``text`` is NaN and
             ``variant`` 0.
     """
-    columns = [IMAGE_VECTOR, *([] if text_query is None else ["vectors"])]
-    rows = take(table, ids, columns)
-    own = rows.column(IMAGE_VECTOR).to_pylist()
+    own_name, text_name = image_column_of(table).name, table.text_column.name
+    rows = take(table, ids, [own_name, *([] if text_query is None else [text_name])])
+    own = rows.column(own_name).to_pylist()
     nothing = np.full(len(image_query), np.nan, np.float32)
     matrix = np.array([nothing if vector is None else vector for vector in own], np.float32)
     image = matrix.reshape(-1, len(image_query)) @ image_query
     text = np.full(len(image), np.nan, np.float32)
     variant = np.zeros(len(image), np.intp)
     if text_query is not None:
-        for i, vectors in enumerate(rows.column("vectors").to_pylist()):
+        for i, vectors in enumerate(rows.column(text_name).to_pylist()):
             cosines = np.asarray(vectors, np.float32) @ text_query
             variant[i] = int(np.argmax(cosines))
             text[i] = cosines[variant[i]]

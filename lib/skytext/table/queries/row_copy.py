@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
-from lance import LanceDataset, LanceFragment
+from lance import LanceFragment
 from numpy.typing import NDArray
 
 from skytext.table.images_dataset import ImagesTable
@@ -33,9 +33,10 @@ from skytext.table.queries.caption_queries import (
     take,
     take_variants,
 )
-from skytext.table.queries.hit_column import HIT, HitRow, read_hits
+from skytext.table.queries.hit_column import HitRow, read_hits
+from skytext.table.schema import HIT
+from skytext.table.vector_columns import VectorColumn
 
-_COLUMNS = ["vectors", HIT]
 # A file that is being written; whoever holds the folder's lock may remove it.
 _UNFINISHED = ".unfinished"
 # 8 MB at five vectors of 384 numbers: what is looked for in a batch lies in few pages.
@@ -96,12 +97,12 @@ class RowCopy:
 
     Args:
         files: that `copy_rows` made.
-        dim: numbers a vector.
+        column: of the vectors in them.
     """
 
-    def __init__(self, files: list[Path], dim: int) -> None:
-        self._dim = dim
-        self._batches = [batch for path in files for batch in _map(path, dim)]
+    def __init__(self, files: list[Path], column: VectorColumn) -> None:
+        self._dim = column.dim
+        self._batches = [batch for path in files for batch in _map(path, column)]
         self._batches.sort(key=lambda batch: int(batch.ids[0]))
         self._firsts = np.array([batch.ids[0] for batch in self._batches], np.uint64)
 
@@ -162,13 +163,14 @@ def copy_rows(
     """
     own = folder / hashlib.sha256(table.location.uri.encode()).hexdigest()[:16]
     own.mkdir(parents=True, exist_ok=True)
-    fields = _field_ids(table.dataset)
+    fields = _field_ids(table)
     with FileLock(own / "lock"):
         # Whoever waited may have been overtaken: what a later version has copied is not to go.
         if not is_wanted():
             return None
         fragments = {
-            _name(fragment, fields): fragment for fragment in table.dataset.get_fragments()
+            _name(fragment, _columns(table), fields): fragment
+            for fragment in table.dataset.get_fragments()
         }
         for path in own.iterdir():
             if path.name != "lock" and path.name not in fragments:
@@ -177,13 +179,13 @@ def copy_rows(
             if not (own / name).exists() and not _write(table, fragment, own / name, is_wanted):
                 return None
         # Mapped while it is locked: the next version may not need all of these.
-        return RowCopy([own / name for name in fragments], table.identity.dim)
+        return RowCopy([own / name for name in fragments], table.text_column)
 
 
-def _field_ids(dataset: LanceDataset) -> list[int]:
+def _field_ids(table: ImagesTable) -> list[int]:
     """Return Lance's ids of the columns, and of what they are made of."""
-    found = []
-    fields = [field for field in dataset.lance_schema.fields() if field.name() in _COLUMNS]
+    found, names = [], _columns(table)
+    fields = [field for field in table.dataset.lance_schema.fields() if field.name() in names]
     while fields:
         field = fields.pop()
         found.append(field.id())
@@ -191,7 +193,11 @@ def _field_ids(dataset: LanceDataset) -> list[int]:
     return sorted(found)
 
 
-def _name(fragment: LanceFragment, fields: list[int]) -> str:
+def _columns(table: ImagesTable) -> list[str]:
+    return [table.text_column.name, HIT]
+
+
+def _name(fragment: LanceFragment, columns: list[str], fields: list[int]) -> str:
     """Return the file of a fragment: by all that decides which rows are in it, and what they hold.
 
     Files of other columns do not, so that images may be embedded without a copy anew.
@@ -199,7 +205,7 @@ def _name(fragment: LanceFragment, fields: list[int]) -> str:
     metadata = fragment.metadata.to_json()
     files = [file for file in metadata["files"] if not set(fields).isdisjoint(file["fields"])]
     of_rows = [metadata.get(key) for key in ("id", "deletion_file", "overlays", "row_id_meta")]
-    made_of = [_COLUMNS, fields, files, of_rows]
+    made_of = [columns, fields, files, of_rows]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
     return f"{digest.hexdigest()[:32]}.arrow"
 
@@ -210,7 +216,7 @@ def _write(
     """Write the file of a fragment, all of it or nothing; return whether it was wanted so long."""
     unfinished = path.with_suffix(_UNFINISHED)
     scanner = table.dataset.scanner(
-        columns=_COLUMNS, with_row_id=True, fragments=[fragment], batch_size=_ROWS_A_BATCH
+        columns=_columns(table), with_row_id=True, fragments=[fragment], batch_size=_ROWS_A_BATCH
     )
     try:
         with unfinished.open("wb") as file:
@@ -219,7 +225,7 @@ def _write(
                     if not is_wanted():
                         return False
                     # Only an image that is done has vectors.
-                    done = batch.filter(pc.is_valid(batch.column("vectors")))
+                    done = batch.filter(pc.is_valid(batch.column(table.text_column.name)))
                     if done.num_rows:
                         writer.write_batch(done)
             file.flush()
@@ -230,7 +236,7 @@ def _write(
     return True
 
 
-def _map(path: Path, dim: int) -> Iterator[_Batch]:
+def _map(path: Path, column: VectorColumn) -> Iterator[_Batch]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
     except pa.ArrowInvalid:
@@ -239,10 +245,10 @@ def _map(path: Path, dim: int) -> Iterator[_Batch]:
         raise
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
-        lists = batch.column("vectors")
+        lists = batch.column(column.name)
         yield _Batch(
             ids=batch.column("_rowid").to_numpy(),
             ends=lists.offsets.to_numpy(),
-            vectors=lists.values.values.to_numpy().reshape(-1, dim),
+            vectors=lists.values.values.to_numpy().reshape(-1, column.dim),
             hits=batch.column(HIT),
         )

@@ -1,0 +1,27 @@
+"""``skytext migrate``: a table of an older format in the present one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from skytext.cli.options import AsJson, Table
+
+
+def migrate(table: Table, as_json: AsJson = False) -> None:
+    """Bring a table of an older format to the present one; no model is called.
+
+    Only names change: it takes seconds, whatever the size. Earlier versions stay readable.
+    """
+    from skytext.cli.output import answers, print_json
+    from skytext.table.commits.migrate import migrate as migrate_table
+    from skytext.table.location import TableLocation
+
+    done = migrate_table(TableLocation.parse(table))
+    if as_json:
+        print_json(asdict(done))
+        return
+    was = "had" if done.from_format == done.to_format else f"had format {done.from_format}, now has"
+    answers.print(
+        f"the table {was} format {done.to_format} (table version {done.table_version})",
+        markup=False,
+    )

@@ -1,0 +1,111 @@
+"""Which rows have a vector in a column, and which have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skytext.errors import TableError
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.schema import DONE, PIXEL_FIELDS, SOURCE_FIELDS
+from skytext.table.store_retry import again
+from skytext.table.vector_columns import VectorColumn
+
+LISTED = [field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)]
+"""What must be known of a row to fetch its image again, and to see that it is the same."""
+
+
+@again
+def rows_without_vector(table: ImagesTable, fragment_id: int, column: VectorColumn) -> pa.Table:
+    """Return where the images of a fragment lie that are done and have no vector by a model.
+
+    Args:
+        table: a version.
+        fragment_id: of it.
+        column: of the model; the version need not have it.
+    """
+    condition = _missing(table, column)
+    return table.dataset.get_fragment(fragment_id).to_table(columns=LISTED, filter=condition)
+
+
+@again
+def count_without_vector(table: ImagesTable, column: VectorColumn) -> dict[int, int]:
+    """Return the number of those images by fragment, for the fragments that have some."""
+    condition = _missing(table, column)
+    counts = {
+        fragment.fragment_id: int(fragment.count_rows(condition))
+        for fragment in table.dataset.get_fragments()
+    }
+    return {fragment_id: number for fragment_id, number in sorted(counts.items()) if number}
+
+
+def _missing(table: ImagesTable, column: VectorColumn) -> str:
+    there = table.find_column(column)
+    return DONE if there is None else f"{DONE} AND {there.name} IS NULL"
+
+
+@again
+def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[int, int]:
+    """Return how many images are done, and how many of them have a vector in a column.
+
+    Args:
+        table: a version.
+        column: None for none.
+    """
+    num_ok = int(table.dataset.count_rows(filter=DONE))
+    there = None if column is None else table.find_column(column)
+    if there is None:
+        return num_ok, 0
+    return num_ok, int(table.dataset.count_rows(filter=f"{DONE} AND {there.name} IS NOT NULL"))
+
+
+def image_report(table: ImagesTable) -> dict[str, Any] | None:
+    """Return what ``status --json`` says of the image vectors; None where there are none."""
+    column = table.image_column
+    if column is None:
+        return None
+    num_ok, num_there = num_with_vector(table, column)
+    return {
+        "model": column.model,
+        "revision": column.revision,
+        "dim": column.dim,
+        "num_with": num_there,
+        "num_without": num_ok - num_there,
+    }
+
+
+def image_column_of(table: ImagesTable) -> VectorColumn:
+    """Return the column of a version's image vectors.
+
+    Raises:
+        TableError: it has none.
+    """
+    if table.image_column is not None:
+        return table.image_column
+    uri, latest = table.location.uri, ImagesTable.open(table.location)
+    if latest.version != table.version and latest.image_column is not None:
+        raise TableError(
+            f"version {table.version} of {uri} has no image vectors; the latest has: --version "
+            f"{latest.version}"
+        )
+    raise TableError(f"{uri} has no image vectors: skytext embed-images {uri} --model NAME")
+
+
+@again
+def contents_by_fragment(
+    table: ImagesTable, image_ids: pa.Array
+) -> dict[int, dict[str, str | None]]:
+    """Return, for each fragment that holds some of these images, their content hashes by id."""
+    found: dict[int, dict[str, str | None]] = {}
+    for fragment in table.dataset.get_fragments():
+        scanner = fragment.scanner(columns=["image_id", "content_sha256"], filter=DONE)
+        here: dict[str, str | None] = {}
+        for batch in scanner.to_batches():
+            some = batch.filter(pc.is_in(batch.column("image_id"), image_ids))
+            pairs = (some.column(name).to_pylist() for name in ("image_id", "content_sha256"))
+            here.update(zip(*pairs, strict=True))
+        if here:
+            found[fragment.fragment_id] = here
+    return found
