@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from skytext.config.settings import Config, load_config
-from skytext.run.caption_plan import plan_caption
+from skytext.run.caption_plan import Stale, plan_caption
 from skytext.run.caption_run import run_caption
 from skytext.run.progress import Progress, RunSummary
 from skytext.table.images_dataset import ImagesTable
@@ -33,7 +33,7 @@ def config(**settings: Any) -> Config:
 
 
 def caption(
-    source: Path | str, table: Path | str, *, redo_stale: bool = False, **settings: Any
+    source: Path | str, table: Path | str, *, stale: Stale | None = None, **settings: Any
 ) -> tuple[RunSummary, list[tuple[str, int]]]:
     """Run the job; return the summary, and the engines seen with the commits after each unit."""
     seen = []
@@ -41,7 +41,7 @@ def caption(
     def watch(progress: Progress) -> None:
         seen.append((",".join(progress.engines), progress.num_committed))
 
-    plan = plan_caption([str(source)], str(table), config(**settings), redo_stale=redo_stale)
+    plan = plan_caption([str(source)], str(table), config(**settings), stale=stale)
     return run_caption(plan, on_progress=watch), seen
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from skytext.run.progress import RunSummary
 
 
+EMBEDDED = {"text": "descriptions", "image": "images"}
+
 Sources = Annotated[
     list[str],
     typer.Argument(help="Folders, globs, .tar shards or s3:// addresses.", metavar="SOURCE…"),
@@ -62,11 +64,12 @@ TensorParallelSize = Annotated[
 ]
 CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000) …")]
 Stale = Annotated[
-    Literal["captions"] | None,
+    Literal["captions", "vectors", "all"] | None,
     typer.Option(
         "--stale",
-        help="Describe images again that were described with another model, prompt or sampling.",
-        metavar="captions",
+        help="Make again what was made with other settings: captions (another model, prompt or "
+        "sampling), vectors (another embedding model; no image is described), or all.",
+        metavar="captions|vectors|all",
     ),
 ]
 VerifyAll = Annotated[
@@ -130,7 +133,7 @@ def caption(
     # Imported behind the cheap checks: Ray takes seconds.
     from skytext.run.caption_plan import plan_caption
 
-    plan = plan_caption(sources, table, resolved, redo_stale=stale is not None)
+    plan = plan_caption(sources, table, resolved, stale=stale)
     run_and_show(plan, ray_address, as_json, verify_all)
 
 
@@ -267,6 +270,11 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
             f"embedding: the model's token limit cut off {summary.num_truncated_variants:,} of "
             f"{summary.num_variants:,} variants"
         )
+    lines[:0] = [
+        f"{one['num_embedded']:,} {EMBEDDED[one['kind']]} embedded again with {one['model']}, "
+        f"{one['num_failed']:,} failed; {one['duration_s']:.1f} s"
+        for one in summary.stale_vectors
+    ]
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
         lines.append(f"{images} staged by a run that ended early committed, not described again")
@@ -280,7 +288,7 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
         lines.append(f"{rows} of images that are gone from the source left as they are")
     if summary.num_failed:
         lines.append(f"see: skytext failures {plan.location.uri}")
-    if summary.num_captioned:
+    if summary.num_captioned or summary.stale_vectors:
         lines.append(f"next: skytext index {plan.location.uri}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)

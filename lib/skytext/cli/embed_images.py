@@ -19,9 +19,9 @@ from skytext.cli.options import (
 from skytext.errors import Reason, Stage, StoreFaultError
 
 if TYPE_CHECKING:
-    from skytext.run.image_plan import ImagePlan
-    from skytext.run.image_run import ImageSummary
     from skytext.run.progress import Progress
+    from skytext.run.vector_plan import VectorPlan
+    from skytext.run.vector_run import VectorSummary
 
 _STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"
 
@@ -60,13 +60,13 @@ def embed_images(
     }
     resolved = make_config(config, settings, options)
     from skytext.cli.output import note, plural, print_json
-    from skytext.run.image_plan import plan_images
-    from skytext.run.image_run import run_images
+    from skytext.run.vector_plan import plan_images
+    from skytext.run.vector_run import run_vectors
 
     plan = plan_images(table, resolved, replace=replace)
     note(f"{plan.location.uri}  (images by {plan.model.name})")
     with _progress() as on_progress:
-        summary = run_images(plan, ray_address=ray_address, on_progress=on_progress)
+        summary = run_vectors(plan, ray_address=ray_address, on_progress=on_progress)
     if as_json:
         print_json(summary.to_json())
     else:
@@ -107,7 +107,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         yield update
 
 
-def _show(plan: ImagePlan, summary: ImageSummary) -> None:
+def _show(plan: VectorPlan, summary: VectorSummary) -> None:
     from skytext.cli.output import answers, plural
 
     uri = plan.location.uri

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skytext.cli.caption import (
+    EMBEDDED,
     Archive,
     Model,
     PromptName,
@@ -78,7 +79,7 @@ def plan(
     from skytext.run.caption_plan import plan_caption
     from skytext.run.preview import preview
 
-    planned = plan_caption(sources, table, resolved, redo_stale=stale is not None)
+    planned = plan_caption(sources, table, resolved, stale=stale)
     found = preview(planned, _print_members if list_images else None)
     if as_json:
         print_json(found.to_json())
@@ -110,6 +111,8 @@ def _show(found: Preview, num_engines: int) -> None:
     if found.num_unread:
         shards = plural(found.num_unread, "shard")
         lines.append(f"  {shards} not counted, the store did not give them: {found.unread[0]}")
+    for kind, number in found.num_to_embed.items():
+        lines.append(f"  {number:>12,}  {EMBEDDED[kind]} would be embedded again")
     if found.num_staged_units:
         units = plural(found.num_staged_units, "unit")
         lines.append(f"{units} staged by a run that ended early would be committed first")

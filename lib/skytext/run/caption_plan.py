@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from skytext.archive import ReadLimits, ReadOptions, Shard, survey
 from skytext.captions.prompts import Prompt
-from skytext.config.embedding import EmbedConfig
 from skytext.config.settings import Config
 from skytext.errors import TableError
 from skytext.models.checkpoints import ModelIdentity, caption_model, embed_model
@@ -15,16 +15,16 @@ from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.fakes.options import FakeOptions
 from skytext.models.fingerprints import (
     caption_fingerprint,
-    embedding_fingerprint,
     prompt_of,
     read_template,
 )
+from skytext.run.vector_plan import VectorPlan, plan_stale_vectors, text_column
 from skytext.run.worklist import PlanOptions
 from skytext.table.commits.commit_rows import check_writable
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
-from skytext.table.vector_columns import VectorColumn, VectorKind
+from skytext.table.vector_columns import VectorColumn
 
 _RUNS_LOOKED_AT = 1000
 
@@ -42,6 +42,7 @@ class CaptionPlan:
         caption_model: the model.
         prompt: what it is asked.
         embed_model: the embedding model.
+        stale_vectors: columns that are filled before, by other models than the table's.
         redo_stale: whether rows that were described with other settings are described again.
         retry_failed: whether only rows that failed are done, again.
         is_new_table: whether the run makes the table.
@@ -57,6 +58,7 @@ class CaptionPlan:
     caption_model: ModelIdentity
     prompt: Prompt
     embed_model: ModelIdentity
+    stale_vectors: tuple[VectorPlan, ...] = ()
     redo_stale: bool = False
     retry_failed: bool = False
     is_new_table: bool = False
@@ -82,7 +84,7 @@ class CaptionPlan:
     @property
     def column(self) -> VectorColumn:
         """Of the vectors of the descriptions; their length is told by the first unit."""
-        return text_column(self.embed_model, self.config.embed)
+        return text_column(self.embed_model, self.config)
 
     @property
     def limits(self) -> ReadLimits:
@@ -108,19 +110,11 @@ class CaptionPlan:
         )
 
 
-def text_column(model: ModelIdentity, embed: EmbedConfig) -> VectorColumn:
-    """Return the column of the vectors of descriptions that a model makes, but for their length."""
-    return VectorColumn(
-        kind=VectorKind.TEXT,
-        fingerprint=embedding_fingerprint(model),
-        model=model.name,
-        revision=model.hub_revision,
-        dtype=embed.dtype,
-    )
+Stale = Literal["captions", "vectors", "all"]
 
 
 def plan_caption(
-    sources: Sequence[str], table: str, config: Config, *, redo_stale: bool = False
+    sources: Sequence[str], table: str, config: Config, *, stale: Stale | None = None
 ) -> CaptionPlan:
     """Check everything that can be checked before Ray or an engine starts.
 
@@ -128,13 +122,15 @@ def plan_caption(
         sources: where the images are.
         table: where the rows go.
         config: the settings.
-        redo_stale: describe rows again that were described with other settings.
+        stale: what is made again where it was made with other settings: the captions, the vectors
+            (without a call of the captioner), or all.
 
     Raises:
         CallError: a source, model, prompt, setting or table that cannot be used.
     """
-    plan = _plan(sources, TableLocation.parse(table), config, retry_failed=False)
-    return replace(plan, redo_stale=redo_stale)
+    vectors = plan_stale_vectors(table, config) if stale in ("vectors", "all") else []
+    plan = _plan(sources, TableLocation.parse(table), config, stale_vectors=tuple(vectors))
+    return replace(plan, redo_stale=stale in ("captions", "all"))
 
 
 def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPlan:
@@ -156,7 +152,7 @@ def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPla
             f"{location.uri} does not say where its images came from: name the sources, "
             f"skytext retry-failed {location.uri} SOURCE…"
         )
-    return _plan(sources, location, config, retry_failed=True)
+    return replace(_plan(sources, location, config), retry_failed=True)
 
 
 def earlier_sources(location: TableLocation) -> list[str]:
@@ -166,7 +162,10 @@ def earlier_sources(location: TableLocation) -> list[str]:
 
 
 def _plan(
-    sources: Sequence[str], location: TableLocation, config: Config, *, retry_failed: bool
+    sources: Sequence[str],
+    location: TableLocation,
+    config: Config,
+    stale_vectors: tuple[VectorPlan, ...] = (),
 ) -> CaptionPlan:
     reading = ReadOptions(**config.sources.model_dump())
     found = survey(sources, archive=config.archive, options=reading)
@@ -181,12 +180,13 @@ def _plan(
         caption_model=model,
         prompt=prompt,
         embed_model=embedder,
-        retry_failed=retry_failed,
+        stale_vectors=stale_vectors,
     )
     existing = ImagesTable.find(location)
     if existing is None:
         return replace(plan, is_new_table=True)
-    check_writable(existing, plan.column)
+    will_fit = any(one.column.fits(plan.column) for one in stale_vectors)
+    check_writable(existing, None if will_fit else plan.column)
     return plan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from skytext.config.job import JobConfig
 from skytext.errors import (
@@ -22,9 +23,12 @@ from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
 from skytext.run.prove_run import prove_headers, prove_rows
 from skytext.run.ray_dataset import build_dataset
+from skytext.run.vector_run import run_vectors
 from skytext.table.store_preflight import check_store
+from skytext.table.vector_columns import VectorKind
 
 _MIN_AWAY = 8
+_OF = {VectorKind.TEXT: "the descriptions", VectorKind.IMAGE: "the images"}
 _ENDS = (InterruptedRunError, FailureRateError, StoreFaultError, IncompleteRunError)
 """Ends of a run that its record tells; of any other its last word is that it started."""
 
@@ -39,7 +43,8 @@ def run_caption(
 ) -> RunSummary:
     """Do what a plan has to do, and prove that every image has one row.
 
-    Shards that the store did not give are reported in the summary; the next run reads them.
+    Stale vectors are made first, by runs of their own. Shards that the store did not give are
+    reported in the summary; the next run reads them.
 
     Args:
         plan: from `plan_caption` or `plan_retry`.
@@ -62,6 +67,10 @@ def run_caption(
     """
     if plan.is_new_table:
         check_store(plan.location)
+    vectors = []
+    for one in plan.stale_vectors:
+        on_note(f"embedding {_OF[one.column.kind]} again, with {one.model.name}")
+        vectors.append(run_vectors(one, ray_address=ray_address))
     with open_run(
         plan.command,
         plan.location,
@@ -73,7 +82,8 @@ def run_caption(
         on_progress=on_progress,
     ) as run:
         pools = fit_plan(plan.config, read_offer(), on_note)
-        return _run(plan, run, pools, verify_all)
+        summary = _run(plan, run, pools, verify_all)
+    return replace(summary, stale_vectors=[one.to_json() for one in vectors])
 
 
 def _run(

@@ -18,12 +18,13 @@ from skytext.addresses.address_parser import Location, parse_location
 from skytext.archive.shards import image_id
 from skytext.captions.parsing import document_text, search_text
 from skytext.config.embedding import EmbedConfig
+from skytext.config.settings import Config
 from skytext.errors import CallError, ModelError
 from skytext.evaluation.gallery_texts import Described, described_in_jsonl
 from skytext.models.checkpoints import ModelIdentity, embed_model
 from skytext.models.factory import make_embedder
 from skytext.models.text_embedder import Embedder
-from skytext.run.caption_plan import text_column
+from skytext.run.vector_plan import text_column
 from skytext.table.commits.adoption import settle
 from skytext.table.commits.claim import Claim, hold
 from skytext.table.commits.commit_rows import Committer, check_writable
@@ -95,7 +96,7 @@ def import_descriptions(
         raise CallError(f"there is no file {path}")
     model = embed_model(embed)
     run = _started_run(path, embed)
-    column = text_column(model, embed)
+    column = text_column(model, Config(embed=embed))
     existing = ImagesTable.find(location)
     if existing is not None:
         check_writable(existing, column)

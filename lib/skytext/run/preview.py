@@ -18,6 +18,7 @@ from skytext.run.pool_sizes import PoolSizes, pool_sizes
 from skytext.run.worklist import Verdict, open_index, plan_shards
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.missing_vectors import num_with_vector
 from skytext.table.runs_dataset import RunRecord, last_runs
 
 _RUNS_LOOKED_AT = 1000
@@ -42,6 +43,8 @@ class Preview:
         unread: why, for up to ten of them.
         num_staged_units: units that an earlier run staged and did not commit: adopted first.
         num_to_describe: images for the model, at the most.
+        num_to_embed: images that get vectors by another model than the table's, by the kind of
+            vectors.
         images_per_engine_s: measured by earlier runs of this model; None without one.
         time_s: what describing them would take with the engines of this configuration.
         engine_hours: of all engines together.
@@ -59,6 +62,7 @@ class Preview:
     unread: list[str]
     num_staged_units: int
     num_to_describe: int
+    num_to_embed: dict[str, int]
     images_per_engine_s: float | None
     time_s: float | None
     engine_hours: float | None
@@ -120,12 +124,24 @@ def preview(
         unread=unread[:_NUM_UNREAD_SHOWN],
         num_staged_units=len(staged_unit_ids(plan.location)),
         num_to_describe=num_to_describe,
+        num_to_embed=_to_embed(plan, table),
         images_per_engine_s=None if rate is None else round(rate, 4),
         time_s=_rounded(engine_s, plan.config.caption.engine.num_engines),
         engine_hours=_rounded(engine_s, 3600, digits=4),
         cost=None if engine_s is None or price is None else round(engine_s / 3600 * price, 2),
         pools=pool_sizes(plan.config),
     )
+
+
+def _to_embed(plan: CaptionPlan, table: ImagesTable | None) -> dict[str, int]:
+    """Return how many images get vectors of each kind by another model than the table's."""
+    found: dict[str, int] = {}
+    if table is None:
+        return found
+    for one in plan.stale_vectors:
+        num_ok, num_there = num_with_vector(table, one.column)
+        found[str(one.column.kind)] = num_ok - num_there
+    return found
 
 
 def _measured_rate(runs: list[RunRecord], model: str) -> float | None:

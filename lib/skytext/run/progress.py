@@ -154,6 +154,9 @@ class RunSummary:
     be used, with one of each in ``unusable_examples``. ``num_many_bands`` images had more than
     three bands while ``images.bands`` was not set.
 
+    ``stale_vectors`` has the summaries of the runs before it that embedded again what other models
+    had embedded (`skytext.run.vector_run.VectorSummary`).
+
     Of the seconds, ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof) are
     spent while no engine works; ``commit_s`` (all commits) mostly while engines do.
     """
@@ -190,6 +193,7 @@ class RunSummary:
     engine_span_s: float
     engine_idle_s: float
     output_tokens_per_s: float
+    stale_vectors: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""

@@ -20,17 +20,17 @@ from skytext.run.control.cluster import job_error
 from skytext.run.control.prepare_table import Prepared
 from skytext.run.control.prepare_vectors import PreparedVectors
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.image_plan import ImagePlan
 from skytext.run.pool_sizes import PoolSizes, pool_sizes
 from skytext.run.stages.caption_images import CaptionUnits
 from skytext.run.stages.decode_images import ImageDecoder
-from skytext.run.stages.embed_images import EmbedImages
 from skytext.run.stages.embed_text import EmbedUnits
 from skytext.run.stages.fetch_images import ImageFetcher
 from skytext.run.stages.list_rows import RowLister
 from skytext.run.stages.read_shards import ShardReader, shard_row
+from skytext.run.stages.stage_vectors import StageVectors
 from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitRecord
+from skytext.run.vector_plan import VectorPlan
 
 # Every unit is a row, and every row a block: see `skytext.run.units`. Without a batch size Ray Data
 # refuses operators that ask for GPUs.
@@ -137,13 +137,13 @@ def _written(
     )
 
 
-def build_image_dataset(
-    plan: ImagePlan, prepared: PreparedVectors, stop: StopFlag
+def build_vector_dataset(
+    plan: VectorPlan, prepared: PreparedVectors, stop: StopFlag
 ) -> ray.data.Dataset:
-    """Return a run that embeds images as a lazy Ray data set of unit records.
+    """Return a run that fills a column of vectors as a lazy Ray data set of unit records.
 
     Args:
-        plan: from `plan_images`.
+        plan: of the run.
         prepared: the rows to be done, at least one.
         stop: tells the stages that the run is to stop.
     """
@@ -160,29 +160,38 @@ def build_image_dataset(
     rows = [
         {"group": group.name, "fragment_ids": list(group.fragment_ids)} for group in prepared.groups
     ]
-    num_images = sum(group.num_images for group in prepared.groups)
-    # Ray warns of places that stay empty, and there are at least so many units.
-    num_units = math.ceil(num_images / embed.unit_images)
-    readers = {
-        "num_cpus": job.read_cpus,
-        "compute": TaskPoolStrategy(size=min(pool_sizes(plan.config).num_readers, num_units)),
-        **ONE_UNIT,
-    }
     units = ray.data.from_items(rows, override_num_blocks=len(rows))
     units = units.map_batches(
         lister.__call__, num_cpus=job.write_cpus, compute=TaskPoolStrategy(size=1), **ONE_UNIT
     )
-    fetcher = ImageFetcher(plan.reading, embed.read_threads, stop)
-    units = units.map_batches(fetcher.__call__, **readers)
-    units = units.map_batches(ImageDecoder(plan.limits).__call__, **readers)
+    if plan.of_images:
+        units = _fetched(units, plan, prepared, stop)
     return units.map_batches(
-        EmbedImages,
-        fn_constructor_args=(embed, plan.model, plan.column, plan.location, stop),
-        compute=actor_pool(embed.num_actors, embed.num_actors, 1),
-        num_cpus=embed.num_cpus_per_actor,
-        num_gpus=embed.num_gpus_per_actor,
+        StageVectors,
+        fn_constructor_args=(plan.load, plan.column, plan.location, stop),
+        compute=actor_pool(plan.num_actors, plan.num_actors, 1),
+        num_cpus=plan.per_actor.num_cpus,
+        num_gpus=plan.per_actor.num_gpus,
         **ONE_UNIT,
     )
+
+
+def _fetched(
+    units: ray.data.Dataset, plan: VectorPlan, prepared: PreparedVectors, stop: StopFlag
+) -> ray.data.Dataset:
+    """Return units of decoded images."""
+    embed = plan.config.image_embed
+    num_images = sum(group.num_images for group in prepared.groups)
+    # Ray warns of places that stay empty, and there are at least so many units.
+    num_units = math.ceil(num_images / embed.unit_images)
+    readers = {
+        "num_cpus": plan.config.job.read_cpus,
+        "compute": TaskPoolStrategy(size=min(pool_sizes(plan.config).num_readers, num_units)),
+        **ONE_UNIT,
+    }
+    fetcher = ImageFetcher(plan.reading, embed.read_threads, stop)
+    units = units.map_batches(fetcher.__call__, **readers)
+    return units.map_batches(ImageDecoder(plan.limits).__call__, **readers)
 
 
 def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:

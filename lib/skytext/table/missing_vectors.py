@@ -9,25 +9,34 @@ import pyarrow.compute as pc
 
 from skytext.errors import TableError
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.schema import DONE, PIXEL_FIELDS, SOURCE_FIELDS
+from skytext.table.schema import DONE, PIXEL_FIELDS, ROW, SAMPLE, SOURCE_FIELDS
 from skytext.table.store_retry import again
-from skytext.table.vector_columns import VectorColumn
+from skytext.table.vector_columns import VectorColumn, VectorKind
 
-LISTED = [field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)]
-"""What must be known of a row to fetch its image again, and to see that it is the same."""
+LISTED = {
+    # What must be known of a row to fetch its image again, and to see that it is the same.
+    VectorKind.IMAGE: SAMPLE,
+    VectorKind.TEXT: pa.schema([ROW.field(n) for n in ("image_id", "content_sha256", "captions")]),
+}
+"""What must be known of a row to make its vectors."""
+_OF_TABLE = {field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)} | {"captions"}
 
 
 @again
 def rows_without_vector(table: ImagesTable, fragment_id: int, column: VectorColumn) -> pa.Table:
-    """Return where the images of a fragment lie that are done and have no vector by a model.
+    """Return the rows of a fragment that are done and have no vector by a model.
 
     Args:
         table: a version.
         fragment_id: of it.
         column: of the model; the version need not have it.
+
+    Returns:
+        Those columns of `LISTED` that the table has.
     """
+    names = [name for name in LISTED[column.kind].names if name in _OF_TABLE]
     condition = _missing(table, column)
-    return table.dataset.get_fragment(fragment_id).to_table(columns=LISTED, filter=condition)
+    return table.dataset.get_fragment(fragment_id).to_table(columns=names, filter=condition)
 
 
 @again

@@ -67,15 +67,15 @@ class EmbedUnits:
         texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
         embeddings = embedder.embed_documents(texts)
         if not embeddings.finite.all():
-            lost = [bool(count) for count in _by_image(~embeddings.finite, captions)]
+            lost = [bool(count) for count in by_image(~embeddings.finite, captions)]
             samples = _without_captions(samples, lost)
             kept = ~np.repeat(lost, [len(variants or ()) for variants in captions])
             embeddings = Embeddings(embeddings.vectors[kept], embeddings.truncated[kept])
             captions = samples.column("captions").to_pylist()
         columns = {name: samples.column(name) for name in samples.column_names}
-        columns["vectors"] = _vector_lists(embeddings.vectors, captions, embedder.dim)
+        columns["vectors"] = vector_lists(embeddings.vectors, captions, embedder.dim)
         columns["num_truncated_variants"] = pa.array(
-            _by_image(embeddings.truncated, captions), pa.int32()
+            by_image(embeddings.truncated, captions), pa.int32()
         )
         made_by = self._lineage | {
             "embedding_device": embedder.info.device,
@@ -89,7 +89,7 @@ class EmbedUnits:
         return pack(head, pa.Table.from_arrays(ordered, schema=schema))
 
 
-def _vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:
+def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:
     """Return list<fixed_size_list<float32, dim>>, one list an image, null where it has none."""
     lengths = [len(variants) if variants else 0 for variants in captions]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
@@ -98,14 +98,15 @@ def _vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=missing)
 
 
-def _by_image(truncated: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
+def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
+    """Return how many variants of each image have a flag; None where it has no variants."""
     counts: list[int | None] = []
     start = 0
     for variants in captions:
         if variants is None:
             counts.append(None)
             continue
-        counts.append(int(truncated[start : start + len(variants)].sum()))
+        counts.append(int(flags[start : start + len(variants)].sum()))
         start += len(variants)
     return counts
 

@@ -1,7 +1,7 @@
 """Read rows of the table that need work, in units.
 
 INPUT    one row a group of fragments: its name and their ids.
-OUTPUT   units of `skytext.table.schema.SAMPLE` rows: where each image lies; no bytes.
+OUTPUT   units of `skytext.table.missing_vectors.LISTED` rows; no bytes.
 FAN-OUT  one group to many units. A unit's ``shard`` is the name of its group.
 ON ERROR a store that refuses ends the job.
 """
@@ -19,8 +19,7 @@ from skytext.run.control.stop_flag import StopFlag
 from skytext.run.units import UnitHead, pack
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import rows_without_vector
-from skytext.table.schema import SAMPLE
+from skytext.table.missing_vectors import LISTED, rows_without_vector
 from skytext.table.vector_columns import VectorColumn
 
 
@@ -46,14 +45,14 @@ class RowLister:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yield units, each a table of one row."""
-        table = ImagesTable.open(self.location, self.version)
+        table, schema = ImagesTable.open(self.location, self.version), LISTED[self.column.kind]
         for group in batch.to_pylist():
             for rows in self._units(table, group["fragment_ids"]):
                 if self.stop.is_raised():
                     return
                 # New for each unit of each run: what two runs stage never collides.
                 head = UnitHead(uuid.uuid4().hex, "", group["group"], len(rows), 0, 0)
-                yield pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
+                yield pack(head, pa.Table.from_pylist(rows, schema=schema))
 
     def _units(self, table: ImagesTable, fragment_ids: list[int]) -> Iterator[list[dict[str, Any]]]:
         held: list[dict[str, Any]] = []
@@ -73,6 +72,6 @@ class RowLister:
 
 def _bytes_of(row: dict[str, Any]) -> int:
     """Return an image's encoded bytes; of a Parquet cell a guess: a byte a pixel."""
-    if row["byte_length"] is not None:
+    if row.get("byte_length") is not None:
         return int(row["byte_length"])
-    return int((row["width_px"] or 0) * (row["height_px"] or 0))
+    return int((row.get("width_px") or 0) * (row.get("height_px") or 0))

@@ -294,5 +294,6 @@ def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None
     if ours is not None and not ours.fits(theirs):
         raise TableError(
             f"{uri} was embedded with {theirs.described}, this call would use {ours.model!r}: name "
-            f"the same model (--embedding-model {theirs.model}), or another table"
+            f"the same model (--embedding-model {theirs.model}) or another table, or embed the "
+            "descriptions again (skytext caption … --stale vectors)"
         )

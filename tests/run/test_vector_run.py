@@ -25,9 +25,9 @@ from skytext.models.fakes.embedders import FakeImageEmbedder
 from skytext.pixels.decode import decode_rgb
 from skytext.run.caption_plan import earlier_sources
 from skytext.run.control.committer import RemoteCommitter
-from skytext.run.image_plan import plan_images
-from skytext.run.image_run import ImageSummary, run_images
 from skytext.run.progress import Progress
+from skytext.run.vector_plan import plan_images
+from skytext.run.vector_run import VectorSummary, run_vectors
 from skytext.table.commits.claim import hold
 from skytext.table.commits.stage_rows import read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
@@ -51,11 +51,11 @@ pytestmark = [ray, with_ray]
 
 def embed(
     table: Path, *, replace: bool = False, watch: Any = None, **settings: Any
-) -> ImageSummary:
+) -> VectorSummary:
     small = {"image_embed.unit_images": 4, "image_embed.commit_images": 8}
     given = {name.replace("__", "."): value for name, value in settings.items()}
     plan = plan_images(str(table), load_config(None, small | given), replace=replace)
-    return run_images(plan, on_progress=watch or (lambda _: None))
+    return run_vectors(plan, on_progress=watch or (lambda _: None))
 
 
 def vectors(table: Path) -> dict[str, Any]:

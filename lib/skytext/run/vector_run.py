@@ -1,4 +1,4 @@
-"""Run an image plan: claim the table, prepare it, stream the job, commit, and prove it."""
+"""Fill a column of vectors: claim the table, prepare it, stream the job, commit, and prove it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,29 @@ from skytext.run.control.capacity import Offer, check_asked, read_offer
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
 from skytext.run.control.nodes import Resources
 from skytext.run.control.prepare_vectors import PreparedVectors, finish_vectors, prepare_vectors
-from skytext.run.image_plan import ImagePlan
 from skytext.run.open_run import OpenRun, UnitTaker, open_run
 from skytext.run.progress import Progress
-from skytext.run.ray_dataset import build_image_dataset
+from skytext.run.ray_dataset import build_vector_dataset
+from skytext.run.vector_plan import VectorPlan
+from skytext.table.vector_columns import VectorKind
 
-COMMAND = "embed-images"
+# A commit writes the column of a fragment anew: small fragments are committed together.
+_TEXTS_A_GROUP = 20_000
+_SECTIONS = {
+    VectorKind.IMAGE: {"image_embed", "images", "job"},
+    VectorKind.TEXT: {"embed", "job"},
+}
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSummary:
+class VectorSummary:
     """What a run did; ``to_json`` is the command line's ``--json``.
 
     Attributes:
         run_id: the run.
+        kind: what the vectors are made of, ``image`` or ``text``.
         num_ok: images that are done, all of the table.
-        num_with_vector: those of them that have an image vector now.
+        num_with_vector: those of them that have a vector now.
         num_embedded: by this run.
         num_adopted: embedded by an earlier run that ended early, committed now.
         num_skipped: that had a vector already.
@@ -43,6 +50,7 @@ class ImageSummary:
     """
 
     run_id: str
+    kind: str
     num_ok: int
     num_with_vector: int
     num_embedded: int
@@ -64,18 +72,18 @@ class ImageSummary:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def run_images(
-    plan: ImagePlan,
+def run_vectors(
+    plan: VectorPlan,
     *,
     ray_address: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
-) -> ImageSummary:
-    """Give every image of a table that is done a vector, and prove it from the table.
+) -> VectorSummary:
+    """Give every image of a table that is done its vectors, and prove it from the table.
 
     What is staged is durable, so a run that dies loses what is in its actors' hands, no more.
 
     Args:
-        plan: from `plan_images`.
+        plan: from `plan_images` or `plan_stale_vectors`.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
         on_progress: called after every unit.
 
@@ -88,40 +96,39 @@ def run_images(
         IncompleteRunError: an image has neither a vector nor a counted failure.
     """
     with open_run(
-        COMMAND,
+        plan.command,
         plan.location,
         plan.config,
         {"the model": plan.model},
         # What it goes by, and no more: of captioning it says nothing.
-        recorded=plan.config.model_dump(mode="json", include={"image_embed", "images", "job"}),
+        recorded=plan.config.model_dump(mode="json", include=_SECTIONS[plan.column.kind]),
         ray_address=ray_address,
         on_progress=on_progress,
     ) as run:
-        check_image_capacity(plan, read_offer())
+        check_vector_capacity(plan, read_offer())
         return _run(plan, run)
 
 
-def check_image_capacity(plan: ImagePlan, offer: Offer) -> None:
+def check_vector_capacity(plan: VectorPlan, offer: Offer) -> None:
     """Refuse a plan that the cluster can never run; Ray would wait for ever, silently.
 
     Raises:
         CapacityError: says what is asked for, what there is, and which settings to lower.
     """
-    embed, job = plan.config.image_embed, plan.config.job
-    asked = Resources(
-        embed.num_actors * embed.num_cpus_per_actor + job.read_cpus + job.write_cpus,
-        embed.num_actors * embed.num_gpus_per_actor,
-    )
+    job, number, one = plan.config.job, plan.num_actors, plan.per_actor
+    asked = Resources(number * one.num_cpus + job.read_cpus + job.write_cpus, number * one.num_gpus)
+    section = "image_embed" if plan.of_images else "embed"
     advice = (
-        f"image_embed.num_actors ({embed.num_actors}), image_embed.num_cpus_per_actor "
-        f"({embed.num_cpus_per_actor:g}) or image_embed.num_gpus_per_actor"
+        f"{section}.num_actors ({number}), {section}.num_cpus_per_actor ({one.num_cpus:g}) or "
+        f"{section}.num_gpus_per_actor"
     )
     check_asked(asked, offer, advice)
 
 
-def _run(plan: ImagePlan, run: OpenRun) -> ImageSummary:
+def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
     embed, progress = plan.config.image_embed, run.progress
-    prepared = prepare_vectors(run.claim, plan.column, embed.commit_images)
+    group_images = embed.commit_images if plan.of_images else _TEXTS_A_GROUP
+    prepared = prepare_vectors(run.claim, plan.column, group_images)
     progress.num_to_do = sum(group.num_images for group in prepared.groups)
     committer = RemoteCommitter(run.claim, prepared.text_column, prepared.version)
     if prepared.groups:
@@ -129,12 +136,12 @@ def _run(plan: ImagePlan, run: OpenRun) -> ImageSummary:
         taker = UnitTaker(
             run,
             committer,
-            embed.commit_images,
+            group_images,
             embed.commit_interval_s,
             {group.name: group.num_images for group in prepared.groups},
         )
         try:
-            taker.stream(build_image_dataset(plan, prepared, run.stop))
+            taker.stream(build_vector_dataset(plan, prepared, run.stop))
         except InterruptedRunError:
             num_there = prepared.num_there + progress.num_committed
             so_far = _summary(plan, run, prepared, committer, prepared.num_ok, num_there)
@@ -163,17 +170,18 @@ def _prove(progress: Progress, num_ok: int, num_there: int) -> None:
 
 
 def _summary(
-    plan: ImagePlan,
+    plan: VectorPlan,
     run: OpenRun,
     prepared: PreparedVectors,
     committer: RemoteCommitter,
     num_ok: int,
     num_there: int,
-) -> ImageSummary:
+) -> VectorSummary:
     progress, duration_s = run.progress, run.duration_s
     device, precision = progress.ran_on or (None, None)
-    return ImageSummary(
+    return VectorSummary(
         run_id=run.record.run_id,
+        kind=str(plan.column.kind),
         num_ok=num_ok,
         num_with_vector=num_there,
         num_embedded=progress.num_ok,

@@ -16,15 +16,16 @@ from skytext.config.embedding import ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import ModelError
 from skytext.models.checkpoints import image_model
+from skytext.models.factory import make_image_embedder
 from skytext.models.fakes.embedders import FakeImageEmbedder
 from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.pixels.decode import ImageLimits, decode_rgb
 from skytext.run.control.prepare_vectors import RowGroup, group_fragments
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.stages.decode_images import ImageDecoder
-from skytext.run.stages.embed_images import EmbedImages
 from skytext.run.stages.fetch_images import ImageFetcher
 from skytext.run.stages.list_rows import RowLister
+from skytext.run.stages.stage_vectors import ImageModel, StageVectors
 from skytext.run.units import UnitRecord, unpack
 from skytext.table.commits.stage_rows import read_records, staged_unit_ids
 from skytext.table.commits.stage_vectors import read_vectors
@@ -127,7 +128,13 @@ def test_images_come_back_and_what_cannot_be_had_is_counted(tmp_path: Path) -> N
     assert len(failures) + len(kept) == len(rows)
 
 
-def embedded(embed: EmbedImages, unit: pa.Table) -> UnitRecord:
+def embedding(where: TableLocation, config: ImageEmbedConfig) -> StageVectors:
+    model = image_model(config)
+    load = lambda: ImageModel(make_image_embedder(config, model), config.batch_size)  # noqa: E731
+    return StageVectors(load, COLUMN, where)
+
+
+def embedded(embed: StageVectors, unit: pa.Table) -> UnitRecord:
     [text] = embed(unit).column("record").to_pylist()
     return UnitRecord.from_json(text)
 
@@ -137,7 +144,7 @@ def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) 
     where = location(tmp_path / "t")
     version = make_table(where, rows_of(root)).version
     # Fewer images a forward pass than the unit has.
-    embed = EmbedImages(ImageEmbedConfig(model="fake", batch_size=2), MODEL, COLUMN, where)
+    embed = embedding(where, ImageEmbedConfig(model="fake", batch_size=2))
     found = [embedded(embed, fetch(where, unit)) for unit in list_units(where)]
     assert [(r.num_rows, r.num_ok, r.num_failed) for r in found] == [(3, 3, 0), (2, 2, 0)]
     assert {r.ran_on for r in found} == {("cpu", "float32")}
@@ -162,9 +169,10 @@ def test_a_stop_leaves_what_has_not_begun(tmp_path: Path) -> None:
     stop = StopFlag(where, "run")
     stop.raise_()
     left = fetch(where, first)
-    embed = EmbedImages(ImageEmbedConfig(model="./missing"), MODEL, COLUMN, where)
-    # Without an image no model is loaded.
+    loaded: list[str] = []
+    embed = StageVectors(lambda: loaded.append("model"), COLUMN, where)  # type: ignore[arg-type]
     record = embedded(embed, left)
+    assert loaded == []
     assert (record.num_rows, record.num_ok, record.num_failed) == (None, 0, 0)
     assert record.head.num_listed == 3
     assert list_units(where) == []
@@ -181,14 +189,12 @@ class Broken(FakeImageEmbedder):
 
 @pytest.mark.parametrize(("batch_size", "num_lost"), [(3, 1), (1, 3)])
 def test_a_vector_that_is_not_finite_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, num_lost: int
+    tmp_path: Path, batch_size: int, num_lost: int
 ) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
     where = location(tmp_path / "t")
     make_table(where, rows_of(root))
-    monkeypatch.setattr("skytext.run.stages.embed_images.make_image_embedder", lambda *_: Broken())
-    config = ImageEmbedConfig(model="fake", batch_size=batch_size)
-    embed = EmbedImages(config, MODEL, COLUMN, where)
+    embed = StageVectors(lambda: ImageModel(Broken(), batch_size), COLUMN, where)
     [unit] = list_units(where)
     record = embedded(embed, fetch(where, unit))
     assert record.num_ok == 3 - num_lost
@@ -204,7 +210,7 @@ def test_a_model_that_does_not_load_ends_the_job(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "clip"}')
     config = ImageEmbedConfig(model=str(folder))
-    embed = EmbedImages(config, image_model(config), COLUMN, where)
+    embed = embedding(where, config)
     [unit] = list_units(where)
     with pytest.raises(ModelError, match="cannot load the embedding model"):
         embed(fetch(where, unit))

@@ -1,0 +1,182 @@
+"""Embed the images, or the descriptions, of a unit, and stage the vectors: one model an actor.
+
+INPUT    units of rows as listed: of images with ``data`` (or their ``failure``), of descriptions
+         with ``captions``.
+OUTPUT   one row a unit: `skytext.run.units.UnitRecord`. The vectors themselves go to the store.
+FAN-OUT  one unit to one record.
+ON ERROR a model that cannot load ends the job; a row that failed before, or whose vector is not
+         finite, is counted and gets none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from skytext.captions.parsing import Variant, document_text
+from skytext.models.image_embedder import ImageEmbedder
+from skytext.models.text_embedder import Embedder
+from skytext.pixels.decode import decode_rgb
+from skytext.run.control.stop_flag import StopFlag
+from skytext.run.stages.embed_text import by_image, vector_lists
+from skytext.run.units import UnitHead, UnitRecord, unpack
+from skytext.table.commits.stage_vectors import stage_vectors
+from skytext.table.location import TableLocation
+from skytext.table.vector_columns import VectorColumn
+
+_NOT_FINITE = ("embed/embedding_failed", "the model gave no finite vector")
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What a model made of rows.
+
+    Attributes:
+        entries: of the column's type, one a row.
+        finite: bool, shape (rows,): whether an entry may be kept.
+        dim: length of a vector.
+        device: that the model ran on.
+        precision: that it ran in.
+    """
+
+    entries: pa.Array
+    finite: NDArray[np.bool_]
+    dim: int
+    device: str
+    precision: str
+
+
+class ImageModel:
+    """Embeds pixels.
+
+    Args:
+        embedder: the model.
+        batch_size: images a forward pass, decoded at once.
+    """
+
+    def __init__(self, embedder: ImageEmbedder, batch_size: int) -> None:
+        self._embedder = embedder
+        self._batch_size = batch_size
+
+    def __call__(self, rows: pa.Table) -> Vectors:
+        """Return the vectors of encoded images in the column ``data``."""
+        parts, data = [], rows.column("data")
+        for first in range(0, len(data), self._batch_size):
+            encoded = data.slice(first, self._batch_size).to_pylist()
+            parts.append(self._embedder.embed_images([decode_rgb(image) for image in encoded]))
+        vectors, dim, info = np.concatenate(parts), self._embedder.dim, self._embedder.info
+        flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+        entries = pa.FixedSizeListArray.from_arrays(flat, dim)
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
+        return Vectors(entries, finite, dim, info.device, info.precision)
+
+
+class TextModel:
+    """Embeds descriptions.
+
+    Args:
+        embedder: the model.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def __call__(self, rows: pa.Table) -> Vectors:
+        """Return the vectors of the variants in the column ``captions``."""
+        captions = rows.column("captions").to_pylist()
+        texts = [document_text(Variant(**v)) for variants in captions for v in variants]
+        found, dim, info = (
+            self._embedder.embed_documents(texts),
+            self._embedder.dim,
+            self._embedder.info,
+        )
+        entries = vector_lists(found.vectors, captions, dim)
+        finite = np.array([not count for count in by_image(~found.finite, captions)], np.bool_)
+        return Vectors(entries, finite, dim, info.device, info.precision)
+
+
+class StageVectors:
+    """One model; it loads with the first unit that holds rows.
+
+    Args:
+        load: loads it.
+        column: of the vectors, but for their length.
+        location: the table.
+        stop: once it is raised, units are left for the next run.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Callable[[pa.Table], Vectors]],
+        column: VectorColumn,
+        location: TableLocation,
+        stop: StopFlag | None = None,
+    ) -> None:
+        self._load = load
+        self._column = column
+        self._location = location
+        self._stop = stop
+        self._model: Callable[[pa.Table], Vectors] | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Stage the unit's vectors; return its record as a table of one JSON text."""
+        head, rows = unpack(batch)
+        failures: list[tuple[str, str]] = []
+        if "failure" in rows.column_names:
+            failed = rows.column("failure").drop_null().to_pylist()
+            failures = [(f"{f['stage']}/{f['reason']}", f["detail"]) for f in failed]
+            rows = rows.filter(pc.is_null(rows.column("failure")))
+        if rows.num_rows and self._stop is not None and self._stop.is_raised():
+            rows = rows.slice(0, 0)
+        record = self._embed(head, rows, failures)
+        return pa.table({"record": [record.to_json()]})
+
+    def _embed(self, head: UnitHead, rows: pa.Table, failures: list[tuple[str, str]]) -> UnitRecord:
+        if rows.num_rows == 0:
+            return _record(head, 0, failures)
+        if self._model is None:
+            self._model = self._load()
+        started = time.monotonic()
+        found = self._model(rows)
+        embed_s = time.monotonic() - started
+        num_kept = int(found.finite.sum())
+        failures = failures + [_NOT_FINITE] * (rows.num_rows - num_kept)
+        if num_kept:
+            self._stage(head.unit_id, rows, found)
+        ran_on = (found.device, found.precision)
+        return _record(head, num_kept, failures, embed_s=embed_s, ran_on=ran_on)
+
+    def _stage(self, unit_id: str, rows: pa.Table, found: Vectors) -> None:
+        kept = pa.array(found.finite)
+        rows = rows.filter(kept)
+        stage_vectors(
+            self._location,
+            unit_id,
+            dataclasses.replace(self._column, dim=found.dim),
+            rows.column("image_id").to_pylist(),
+            rows.column("content_sha256").to_pylist(),
+            found.entries.filter(kept),
+        )
+
+
+def _record(
+    head: UnitHead, num_embedded: int, failures: list[tuple[str, str]], **more: Any
+) -> UnitRecord:
+    return UnitRecord(
+        head=head,
+        num_rows=num_embedded or None,
+        num_ok=num_embedded,
+        num_failed=len(failures),
+        failures=dict(Counter(key for key, _ in failures)),
+        failure_samples=dict(reversed(failures)),
+        **more,
+    )

@@ -1,0 +1,167 @@
+"""What a run that fills a column of vectors is to do, checked before Ray or a model starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+
+from skytext.archive import ReadOptions
+from skytext.config.settings import Config
+from skytext.errors import TableError
+from skytext.models.checkpoints import ModelIdentity, embed_model, image_model
+from skytext.models.factory import make_embedder, make_image_embedder
+from skytext.models.fakes.options import FakeOptions
+from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
+from skytext.pixels.decode import ImageLimits
+from skytext.run.control.nodes import Resources
+from skytext.run.stages.stage_vectors import ImageModel, TextModel, Vectors
+from skytext.table.commits.commit_rows import check_writable
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.missing_vectors import num_with_vector
+from skytext.table.vector_columns import Role, VectorColumn, VectorKind
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPlan:
+    """Everything about a run that is known, and checked, before work starts.
+
+    Attributes:
+        config: the settings.
+        location: the table.
+        model: the model that embeds.
+        column: that is filled; the length of its vectors is told by the first unit.
+    """
+
+    config: Config
+    location: TableLocation
+    model: ModelIdentity
+    column: VectorColumn
+
+    @property
+    def of_images(self) -> bool:
+        """Whether pixels are embedded; else descriptions are."""
+        return self.column.kind == VectorKind.IMAGE
+
+    @property
+    def command(self) -> str:
+        """What the run is called in the table's runs."""
+        return "embed-images" if self.of_images else "embed-captions"
+
+    @property
+    def num_actors(self) -> int:
+        """Copies of the model."""
+        config = self.config
+        return config.image_embed.num_actors if self.of_images else config.embed.num_actors or 1
+
+    @property
+    def per_actor(self) -> Resources:
+        """What each asks Ray for."""
+        embed = self.config.image_embed if self.of_images else self.config.embed
+        return Resources(embed.num_cpus_per_actor, embed.num_gpus_per_actor)
+
+    @property
+    def load(self) -> Callable[[], Callable[[pa.Table], Vectors]]:
+        """Loads the model, on the node that runs it."""
+        return partial(_load, self.config, self.model, self.of_images)
+
+    @property
+    def limits(self) -> ImageLimits:
+        """Of the images: as the captioner's, so that both see the same pixels."""
+        return ImageLimits.of(self.config.images)
+
+    @property
+    def reading(self) -> ReadOptions:
+        """What a person chose about the way shards are read."""
+        return ReadOptions(**self.config.sources.model_dump())
+
+
+def _load(config: Config, model: ModelIdentity, of_images: bool) -> Callable[[pa.Table], Vectors]:
+    if not of_images:
+        return TextModel(make_embedder(config.embed, model))
+    embed = config.image_embed
+    return ImageModel(make_image_embedder(embed, model), embed.batch_size)
+
+
+def text_column(model: ModelIdentity, config: Config) -> VectorColumn:
+    """Return the column of the vectors of descriptions that a model makes, but for their length."""
+    fingerprint = embedding_fingerprint(model)
+    dtype = config.embed.dtype
+    return VectorColumn(VectorKind.TEXT, fingerprint, model.name, model.hub_revision, dtype=dtype)
+
+
+def image_column(model: ModelIdentity, config: Config) -> VectorColumn:
+    """Return the column of the vectors of images that a model makes, but for their length."""
+    fingerprint = image_embedding_fingerprint(model, config.images)
+    dtype = config.image_embed.dtype
+    return VectorColumn(VectorKind.IMAGE, fingerprint, model.name, model.hub_revision, dtype=dtype)
+
+
+def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorPlan:
+    """Plan to embed the images that have no vector.
+
+    Without a model named, the one that the table's images were embedded with goes on.
+
+    Args:
+        table: it must be there.
+        config: the settings.
+        replace: embed all images with this model, if those that the table has are by another. When
+            all are done, searches use the new vectors, and the others go.
+
+    Raises:
+        CallError: a model, setting or table that cannot be used.
+    """
+    location = TableLocation.parse(table)
+    opened = ImagesTable.open(location)
+    check_writable(opened)
+    there = opened.image_column
+    chosen = config.image_embed
+    if chosen.model is None and there is not None:
+        chosen = chosen.model_copy(
+            update={"model": there.model, "revision": there.revision or None}
+        )
+    model = image_model(chosen)
+    if model.is_fake:
+        FakeOptions.parse(model.name)
+    config = config.model_copy(update={"image_embed": chosen})
+    plan = VectorPlan(config, location, model, image_column(model, config))
+    if there is not None and not replace and not there.fits(plan.column):
+        raise TableError(
+            f"the images of {location.uri} were embedded with {there.described}, this call would "
+            f"use {model.name!r} (or other settings of images.*): name the same model, or embed "
+            "all images again with --replace"
+        )
+    return plan
+
+
+def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
+    """Plan to embed what was embedded with other models than the settings name, or not at all.
+
+    Args:
+        table: where it is not there, nothing is stale.
+        config: the settings. Where they name no model for images, their vectors are not stale.
+
+    Raises:
+        CallError: a model, setting or table that cannot be used.
+    """
+    location = TableLocation.parse(table)
+    opened = ImagesTable.find(location)
+    if opened is None:
+        return []
+    check_writable(opened)
+    model = embed_model(config.embed)
+    plans = [VectorPlan(config, location, model, text_column(model, config))]
+    if config.image_embed.model is not None and opened.image_column is not None:
+        plans.append(plan_images(table, config, replace=True))
+    return [plan for plan in plans if not _is_complete(opened, plan.column)]
+
+
+def _is_complete(table: ImagesTable, wanted: VectorColumn) -> bool:
+    column = table.find_column(wanted)
+    if column is None or column.role != Role.ACTIVE:
+        return False
+    num_ok, num_there = num_with_vector(table, column)
+    return num_ok == num_there

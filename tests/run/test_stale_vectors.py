@@ -1,0 +1,166 @@
+"""Vectors by another model: made again, beside the ones in use, without a call of the captioner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.errors import JobError, TableError
+from skytext.models.checkpoints import embed_model
+from skytext.models.factory import make_embedder
+from skytext.run.control.committer import RemoteCommitter
+from skytext.run.vector_plan import plan_images
+from skytext.run.vector_run import run_vectors
+from skytext.table.commits.stage_rows import staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.runs_dataset import last_runs
+from skytext.table.vector_columns import VectorKind
+from tests.archives import bad_images, images, write_archive
+from tests.run.jobs import (
+    caption,
+    check_nothing_to_do,
+    check_one_row_an_image,
+    config,
+    open_table,
+    ray,
+    rows,
+    with_ray,
+)
+
+pytestmark = [ray, with_ray]
+PACKAGED = EmbedConfig().model
+
+
+@pytest.fixture
+def captioned(tmp_path: Path) -> Path:
+    """A table of 15 described images and some that failed, with vectors by a fake model."""
+    bad = [(name, data) for name, (data, _) in bad_images().items()]
+    root = write_archive(
+        tmp_path / "aerial", {"a.tar": images(0, 9), "b.tar": [*images(9, 6), *bad]}
+    )
+    caption(root, tmp_path / "table", caption__model=f"fake:journal={tmp_path / 'journal'}")
+    return tmp_path / "table"
+
+
+def again(table: Path, **more: Any) -> Any:
+    journal = f"fake:journal={table.parent / 'journal'}"
+    given = {"caption__model": journal, "embed__model": PACKAGED} | more
+    return caption(table.parent / "aerial", table, **given)
+
+
+def described(table: Path) -> Counter[str]:
+    return Counter((table.parent / "journal").read_text().split())
+
+
+def check_vectors(table: ImagesTable) -> None:
+    embedder = make_embedder(EmbedConfig(), embed_model(EmbedConfig()))
+    assert table.text_column.model == embed_model(EmbedConfig()).name
+    assert table.text_column.dim == embedder.dim
+    for row in rows(table.location.uri, "status", "captions", "vectors"):
+        if row["status"] != "ok":
+            assert row["vectors"] is None
+            continue
+        texts = [document_text(Variant(**variant)) for variant in row["captions"]]
+        expected = embedder.embed_documents(texts).vectors
+        # Texts of other lengths are padded in one batch: the last bits differ.
+        np.testing.assert_allclose(np.array(row["vectors"], np.float32), expected, atol=2e-2)
+
+
+def test_another_embedding_model_calls_no_captioner(captioned: Path) -> None:
+    before, asked = open_table(captioned), described(captioned)
+    with pytest.raises(TableError, match=r"was embedded with 'fake'.*--stale vectors"):
+        again(captioned)
+    summary, _ = again(captioned, stale="vectors")
+    [vectors] = summary.stale_vectors
+    assert (vectors["kind"], vectors["num_embedded"], vectors["num_failed"]) == ("text", 15, 0)
+    assert (summary.num_captioned, summary.num_skipped) == (0, summary.num_listed)
+    assert described(captioned) == asked
+    check_one_row_an_image(captioned, summary)
+    table = open_table(captioned)
+    check_vectors(table)
+    # The version before is what it was, and what readers of the new one use is all that is there.
+    old = ImagesTable.open(table.location, before.version)
+    assert (old.text_column, old.text_column.dim) == (before.text_column, 16)
+    assert [column.kind for column in table.columns] == [VectorKind.TEXT]
+    assert old.text_column.name not in table.dataset.schema.names
+    done, seen = again(captioned, stale="vectors")
+    assert done.stale_vectors == []
+    check_nothing_to_do(done, seen, summary)
+    commands = [run.command for run in last_runs(table.location, 9)]
+    assert commands == ["embed-captions", "caption"]
+
+
+def test_a_run_that_ends_in_the_middle_is_gone_on_with(
+    captioned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_table(captioned)
+
+    def away(*_: object) -> None:
+        raise JobError("the store is away")
+
+    small = {"image_embed__unit_images": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteCommitter, "commit", away)
+        with pytest.raises(JobError, match="the store is away"):
+            again(captioned, stale="vectors", **small)
+    # Readers see the old vectors until all of the new ones are there.
+    assert open_table(captioned).text_column == before.text_column
+    assert len(staged_unit_ids(before.location)) == 4
+    summary, _ = again(captioned, stale="vectors", **small)
+    [vectors] = summary.stale_vectors
+    assert (vectors["num_adopted"], vectors["num_embedded"]) == (15, 0)
+    check_vectors(open_table(captioned))
+
+
+def test_new_images_come_while_the_old_ones_are_still_embedded_with_the_other_model(
+    captioned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The column is there and half full; runs go on with the one in use."""
+    from skytext.run import vector_run
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vector_run, "finish_vectors", lambda *_: (_ for _ in ()).throw(JobError("x")))
+        with pytest.raises(JobError):
+            again(captioned, stale="vectors")
+    pending = [column for column in open_table(captioned).columns if column.role == "pending"]
+    assert [column.dim for column in pending] == [384]
+    write_archive(captioned.parent / "aerial", {"c.tar": images(40, 3)})
+    added, _ = again(captioned, embed__model="fake")
+    assert added.num_captioned == 3
+    summary, _ = again(captioned, stale="vectors")
+    [vectors] = summary.stale_vectors
+    # Those that had one keep it.
+    assert (vectors["num_skipped"], vectors["num_embedded"]) == (15, 3)
+    check_vectors(open_table(captioned))
+
+
+def test_all_is_described_once_and_embedded_by_the_new_model(captioned: Path) -> None:
+    asked = described(captioned)
+    summary, _ = again(captioned, stale="all", caption__num_variants=2)
+    assert (summary.num_captioned, summary.num_stale) == (15, 0)
+    assert set((described(captioned) - asked).values()) == {1}
+    assert all(len(row["vectors"] or "xx") == 2 for row in rows(captioned, "vectors"))
+    check_vectors(open_table(captioned))
+
+
+def test_another_image_model_makes_image_vectors_again_and_nothing_else(captioned: Path) -> None:
+    first = config(image_embed__model="fake", images__max_side_px=64)
+    run_vectors(plan_images(str(captioned), first))
+    table, asked = open_table(captioned), described(captioned)
+    assert table.image_column is not None
+    # Other pixels: another fingerprint.
+    given = {"image_embed__model": "fake", "images__max_side_px": 32, "embed__model": "fake"}
+    summary, _ = again(captioned, stale="vectors", **given)
+    [vectors] = summary.stale_vectors
+    assert (vectors["kind"], vectors["num_embedded"]) == ("image", 15)
+    assert described(captioned) == asked
+    after = open_table(captioned)
+    assert after.text_column == table.text_column
+    assert after.image_column is not None
+    assert not after.image_column.fits(table.image_column)
