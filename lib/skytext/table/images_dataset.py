@@ -445,7 +445,7 @@ class ImagesTable:
         }
         for batch in self.dataset.scanner(columns=columns, with_row_address=True).to_batches():
             fragment = pc.shift_right(batch.column("_rowaddr"), pa.scalar(32, pa.uint64()))
-            yield RowBatch(*(batch.column(name) for name in columns), fragment)
+            yield RowBatch._make([*(batch.column(name) for name in columns), fragment])
 
     def rows_by_shard(self) -> dict[tuple[str, str], ShardRows]:
         """Return what there is of each ``(archive, shard)``, in one scan."""
