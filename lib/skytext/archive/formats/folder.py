@@ -41,9 +41,10 @@ from skytext.archive.storage.store import ChangedError, StoredFile, UnavailableE
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 from skytext.errors import Reason, SampleError, Stage
 
-_NUM_THREADS = 16
+NUM_THREADS = 32
+"""Files of a store that are asked for at once."""
 _AHEAD_BYTES = 32 << 20
-_MAX_FAULTS_IN_A_ROW = _NUM_THREADS
+_MAX_FAULTS_IN_A_ROW = 16
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read_folder(
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
     # A disk answers at once.
-    num_threads = 1 if shard.uri.startswith("file:") else _NUM_THREADS
+    num_threads = 1 if shard.uri.startswith("file:") else NUM_THREADS
     samples = prefetch(
         files,
         read,
