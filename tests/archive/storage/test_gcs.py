@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from skytext.archive import (
     ChangedError,
@@ -15,10 +18,11 @@ from skytext.archive import (
     read_shard,
 )
 from skytext.archive.storage.files import open_ranged
+from skytext.archive.storage.gcs import _session
 from skytext.errors import SourceError, StoreFaultError
 from tests.archive.formats.tars import make_tar
 from tests.archive.storage.fake_gcs import GcsServer, serve_gcs
-from tests.faulty_proxy import Faults, faulty_proxy
+from tests.faulty_proxy import Answer, Faults, Request, Send, faulty_proxy
 
 ENTRIES = [("a.jpg", b"a" * 3000), ("b.jpg", b"b" * 200_000)]
 
@@ -197,3 +201,37 @@ def test_a_store_that_refuses_says_what_to_check(store: GcsServer) -> None:
         discover(["gs://maps/aerial"])
     with pytest.raises(StoreFaultError, match="renew the credentials"):
         list(read_shard(shard))
+
+
+def service_account(path: Path, token_uri: str) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    account = {"type": "service_account", "client_email": "a@b.c", "token_uri": token_uri}
+    path.write_text(json.dumps(account | {"private_key": key.decode()}))
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_requests_carry_a_token_of_the_service_account(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
+) -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request, _: Send) -> Answer:
+        asked.append(request)
+        said = {"access_token": "secret", "expires_in": 3600} if status == 200 else {"error": "no"}
+        return Answer(status, {"Content-Type": "application/json"}, json.dumps(said).encode())
+
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    with faulty_proxy("http://127.0.0.1:9", breach=answer) as proxy:
+        service_account(tmp_path / "account.json", f"{proxy.url}/token")
+        session, endpoint = _session()
+        assert endpoint == "https://storage.googleapis.com"
+        if status == 200:
+            session.get(f"{proxy.url}/storage/v1/b/maps/o")
+            assert [request.path for request in asked] == ["/token", "/storage/v1/b/maps/o"]
+            assert asked[1].headers["authorization"] == "Bearer secret"
+        else:
+            with pytest.raises(SourceError, match=r"refuses access .*renew the credentials"):
+                discover(["gs://maps/aerial"])
