@@ -383,7 +383,8 @@ class ImagesTable:
         found: dict[str, RowState] = {}
         columns = ["image_id", "unit_id", "status", "failure", "content_sha256", "member"]
         columns += ["shard_etag", "caption_fingerprint"]
-        for batch in self._scan(columns, filter=condition, fragments=fragments):
+        some = None if fragments is None else [self.dataset.get_fragment(i) for i in fragments]
+        for batch in self._scan(columns, filter=condition, fragments=some):
             for row in batch.to_pylist():
                 failure = row["failure"]
                 found[row["image_id"]] = RowState(
@@ -521,14 +522,8 @@ class ImagesTable:
         table = self.dataset.to_table(columns=list(columns), filter=condition)
         return list(table.to_pylist())
 
-    def _scan(
-        self,
-        columns: list[str],
-        filter: str | None = None,
-        fragments: Sequence[int] | None = None,
-    ) -> Iterator[pa.RecordBatch]:
-        some = None if fragments is None else [self.dataset.get_fragment(i) for i in fragments]
-        yield from self.dataset.scanner(columns=columns, filter=filter, fragments=some).to_batches()
+    def _scan(self, columns: list[str], **options: Any) -> Iterator[pa.RecordBatch]:
+        yield from self.dataset.scanner(columns=columns, **options).to_batches()
 
 
 def sql_text(value: str) -> str:

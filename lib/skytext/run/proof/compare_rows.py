@@ -15,7 +15,7 @@ that does not agree is deleted, so that the next run reads the shard again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -112,20 +112,24 @@ def _prove(
     proof = Proof(num_stale=table.num_stale(question.caption_fingerprint))
     with ThreadPoolExecutor(_THREADS) as pool:
         looked = list(pool.map(lambda one: _look(question, rows, one), met))
-    unequal = [one for one in looked if one.members is not None]
     unsettled = [(shard, ids) for shard, ids in settled if _rows_of(shard, rows).ids != ids]
-    keys = {_key(one.shard) for one in unequal} | {_key(shard) for shard, _ in unsettled}
+    keys = {_key(shard) for shard, _ in unsettled}
+    keys |= {_key(one.shard) for one in looked if one.members is not None}
     found = table.statuses_of_shards(keys)
     proof.num_double = sum(len(rows) > 1 for images in found.values() for rows in images.values())
     for shard, ids in unsettled:
         now = found[_key(shard)]
         if id_sum(hash_bytes(pa.array(now, pa.string()))) != ids:
             proof.wrong.append(f"{shard.path}: {ids.num} rows at the start, {len(now)} now")
-    earlier = _earlier(question, keys)
+    earlier: _Statuses = {key: {} for key in keys}
+    if question.only_rows and question.first_version is not None:
+        first = ImagesTable.open(question.location, question.first_version)
+        earlier = first.statuses_of_shards(keys)
     for one in looked:
         if one.members is not None:
-            members = set(one.members.to_pylist())
-            _compare_ids(one, members, found[_key(one.shard)], earlier)
+            key, members = _key(one.shard), set(one.members.to_pylist())
+            expected = members & earlier[key].keys() if question.only_rows else members
+            _compare_ids(one, members, expected, found[key])
         proof.totals.update(one.totals)
         proof.num_gone += one.num_gone
         proof.wrong += one.wrong
@@ -134,14 +138,11 @@ def _prove(
     return proof
 
 
-@dataclass(slots=True)
-class _Looked:
+@dataclass(slots=True, kw_only=True)
+class _Looked(Proof):
     """What the manifest of a shard says; ``members`` are kept where the rows' ids differ."""
 
     shard: Shard
-    wrong: list[str]
-    totals: Counter[str] = field(default_factory=Counter)
-    num_gone: int = 0
     members: pa.Array | None = None
 
 
@@ -157,8 +158,9 @@ def _look(question: Question, rows: Mapping[tuple[str, str], ShardRows], met: Sh
     shard = met.shard
     manifest = read_manifest(question.location, *_key(shard), ["image_id", "member"])
     if manifest is None:
-        return _Looked(shard, [f"{shard.path}: no manifest: it was not read to its end"])
-    looked = _Looked(shard, list(_against_stream(question, met, manifest)))
+        wrong = [f"{shard.path}: no manifest: it was not read to its end"]
+        return _Looked(shard=shard, wrong=wrong)
+    looked = _Looked(shard=shard, wrong=list(_against_stream(question, met, manifest)))
     ids = manifest.members.column("image_id").combine_chunks()
     found = _rows_of(shard, rows)
     if found.ids == id_sum(hash_bytes(ids)):
@@ -181,22 +183,9 @@ def _against_stream(question: Question, met: ShardMet, manifest: Manifest) -> It
         yield f"{path}: {manifest.num_bytes} of {met.shard.size_bytes} bytes were read"
 
 
-def _earlier(question: Question, keys: Collection[tuple[str, str]]) -> _Statuses | None:
-    """Return the rows that the run started from; None where every image must have a row."""
-    if not question.only_rows:
-        return None
-    if question.first_version is None:
-        return {}
-    table = ImagesTable.open(question.location, question.first_version)
-    return table.statuses_of_shards(keys)
-
-
 def _compare_ids(
-    looked: _Looked, members: set[str], found: Mapping[str, list[str]], earlier: _Statuses | None
+    looked: _Looked, members: set[str], expected: set[str], found: Mapping[str, list[str]]
 ) -> None:
-    expected = members
-    if earlier is not None:
-        expected = members & earlier.get(_key(looked.shard), {}).keys()
     looked.totals = Counter(found[image_id][-1] for image_id in found.keys() & members)
     looked.num_gone = len(found.keys() - members)
     missing = len(expected - found.keys())
