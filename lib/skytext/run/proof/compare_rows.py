@@ -119,7 +119,7 @@ def _prove(
     proof.num_double = sum(len(rows) > 1 for images in found.values() for rows in images.values())
     for shard, ids in unsettled:
         now = found[_key(shard)]
-        if id_sum(hash_bytes(pa.array(now, pa.string()))) != ids:
+        if id_sum(hash_bytes(pa.array(list(now), pa.string()))) != ids:
             proof.wrong.append(f"{shard.path}: {ids.num} rows at the start, {len(now)} now")
     earlier: _Statuses = {key: {} for key in keys}
     if question.only_rows and question.first_version is not None:
