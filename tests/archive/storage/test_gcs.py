@@ -18,7 +18,7 @@ from skytext.archive import (
     read_shard,
 )
 from skytext.archive.storage.files import open_ranged
-from skytext.archive.storage.gcs import _session
+from skytext.archive.storage.gcs import _TIMEOUT_S, _session
 from skytext.errors import SourceError, StoreFaultError
 from tests.archive.formats.tars import make_tar
 from tests.archive.storage.fake_gcs import GcsServer, serve_gcs
@@ -229,7 +229,7 @@ def test_requests_carry_a_token_of_the_service_account(
         session, endpoint = _session()
         assert endpoint == "https://storage.googleapis.com"
         if status == 200:
-            session.get(f"{proxy.url}/storage/v1/b/maps/o")
+            session.get(f"{proxy.url}/storage/v1/b/maps/o", timeout=_TIMEOUT_S, stream=True)
             assert [request.path for request in asked] == ["/token", "/storage/v1/b/maps/o"]
             assert asked[1].headers["authorization"] == "Bearer secret"
         else:
