@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import random
+import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -17,7 +18,7 @@ from skytext.archive import ReadOptions, Sample, Shard, discover, list_members, 
 from skytext.archive.storage.ranged_file import Window
 from skytext.errors import SourceError, StoreFaultError
 from tests.archive.formats.tars import make_tar
-from tests.faulty_proxy import Faults, FaultyProxy, faulty_proxy
+from tests.faulty_proxy import Answer, Faults, FaultyProxy, Request, Send, faulty_proxy
 
 NAMES = [f"{index:02}.jpg" for index in range(40)]
 IMAGES = {name: random.Random(name).randbytes(70_000) for name in NAMES}
@@ -162,6 +163,29 @@ def test_one_file_of_a_folder_that_is_not_given_is_unread(proxy: FaultyProxy, ki
     assert (unread.member, unread.failure) == ("07.jpg", None)
     with pytest.raises(AssertionError, match=KINDS[kind]):
         raise AssertionError(unread.fault)
+
+
+@pytest.mark.parametrize("name", ["07.jpg", "07.json"])
+def test_a_file_that_is_listed_and_never_found_is_unread(
+    s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    s3.create_bucket(Bucket=(bucket := uuid.uuid4().hex))
+    for key in ("07.jpg", "07.json", "08.jpg"):
+        s3.put_object(Bucket=bucket, Key=f"x/{key}", Body=b"{}")
+
+    def hides(request: Request, send: Send) -> Answer:
+        if request.path.endswith(f"/x/{name}"):
+            body = "<Error><Code>NoSuchKey</Code><Message>no</Message></Error>"
+            return Answer(404, {"Content-Type": "application/xml"}, body.encode())
+        return send(request)
+
+    with faulty_proxy(s3_endpoint, breach=hides) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        (shard,) = discover([f"s3://{bucket}/x"])
+        hidden, other = read_shard(shard, options=IMPATIENT)
+        assert (hidden.member, hidden.data, hidden.failure) == ("07.jpg", None, None)
+        assert f"{name} is listed and cannot be found" in str(hidden.fault)
+        assert (other.data, other.fault) == (b"{}", None)
 
 
 def test_a_folder_is_given_up_after_many_faults_in_a_row(proxy: FaultyProxy) -> None:

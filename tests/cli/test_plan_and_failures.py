@@ -8,12 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from skytext.archive import ReadLimits, discover
 from skytext.config.settings import load_config
 from skytext.run.caption_plan import plan_caption
 from skytext.run.stages.read_shards import ShardReader
+from skytext.run.units import unpack
 from skytext.table.commits.stage_rows import forget_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -113,20 +115,23 @@ def test_plan_says_what_is_gone_with_its_shard(
     assert "gone" not in called.out
 
 
+def finished_run(model: str, num_captioned: int, span_s: float) -> RunRecord:
+    return RunRecord(
+        run_id=f"{model}{num_captioned}",
+        command="caption",
+        state="done",
+        started_at=NOON,
+        ended_at=NOON,
+        config={"caption": {"model": model}},
+        counts={"num_captioned": num_captioned},
+        timings_s={"engine_span_s": span_s},
+    )
+
+
 def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
     where = location(tmp_path / "table")
-    for model, images_, span_s in (("fake", 30, 10.0), ("fake", 10, 10.0), ("other", 500, 1.0)):
-        run = RunRecord(
-            run_id=f"{model}{images_}",
-            command="caption",
-            state="done",
-            started_at=NOON,
-            ended_at=NOON,
-            config={"caption": {"model": model}},
-            counts={"num_captioned": images_},
-            timings_s={"engine_span_s": span_s},
-        )
-        record_run(where, run)
+    for run in (("fake", 30, 10.0), ("fake", 10, 10.0), ("other", 500, 1.0)):
+        record_run(where, finished_run(*run))
     stage(where, good_rows(90, 1))
     before = contents(tmp_path)
     settings = ["--set", "job.cost_per_engine_hour=3600", "--set", "caption.engine.num_engines=2"]
@@ -164,6 +169,27 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "earlier runs, cost 1.50)",
     ]
     assert contents(tmp_path) == before
+
+
+def test_plan_says_that_there_is_nothing_to_do(skytext: Skytext, tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
+    where = location(tmp_path / "table")
+    plan = plan_caption([str(root)], where.uri, SETTINGS)
+    (shard,) = discover([str(root)])
+    units = [unpack(u)[1] for u in ShardReader(9, 10**9, ReadLimits(), where, None).units(shard)]
+    names = ("image_id", "content_sha256", "shard_etag")
+    rows = [
+        good_row(sample["member"], caption_fingerprint=plan.caption_fingerprint)
+        | {name: sample[name] for name in names}
+        for sample in pa.concat_tables(units).to_pylist()
+    ]
+    committer(where, plan.identity).commit([unit := stage(where, rows)])
+    forget_records(where, [unit])
+    record_run(where, finished_run("fake", 40, 20.0))
+    lines = skytext("plan", root, "--table", where.uri, *FAKES).out.splitlines()
+    assert lines[0] == "2 images in 1 shard, 0 to be read"
+    assert lines[-2] == "nothing to do: a run would read no shard"
+    assert "an engine" not in "".join(lines)
 
 
 def test_plan_counts_what_is_ignored(skytext: Skytext, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def forget_manifest(where: TableLocation) -> None:
 def test_a_shard_that_nobody_has_read_is_read(archive: Archive, where: TableLocation) -> None:
     archive.write(images(0, 3))
     plan = archive.plan()
-    assert (plan.is_known, plan.has_rows, plan.must_read) == (False, False, True)
+    assert (plan.is_known, plan.fragments, plan.must_read) == (False, (), True)
     assert plan.num_listed == 0
     # Its headers say how much there is in it.
     plan = archive.plan(WALKING)
@@ -128,7 +128,7 @@ def test_what_is_done_is_known_without_opening_the_shard(
 
     monkeypatch.setattr("skytext.run.worklist.list_members", opened)
     plan = archive.plan(options)
-    assert (plan.is_known, plan.has_rows, plan.must_read) == (True, True, False)
+    assert (plan.is_known, plan.fragments, plan.must_read) == (True, (), False)
     assert counts(plan) == {"done": 3}
     assert (plan.num_listed_ok, plan.num_gone_ok, plan.num_gone_failed) == (3, 0, 0)
 
@@ -167,7 +167,7 @@ def test_what_was_read_and_not_committed_is_new(archive: Archive) -> None:
     archive.write(images(0, 3))
     archive.read()
     plan = archive.plan()
-    assert (plan.is_known, plan.has_rows, plan.must_read) == (True, False, True)
+    assert (plan.is_known, plan.fragments, plan.must_read) == (True, (), True)
     assert counts(plan) == {"new": 3}
 
 
@@ -218,7 +218,7 @@ def test_a_shard_that_changed_is_read_again(archive: Archive) -> None:
     del entries[3]
     archive.write(entries)
     plan = archive.plan()
-    assert (plan.is_known, plan.has_rows, plan.must_read) == (False, True, True)
+    assert (plan.is_known, plan.fragments, plan.must_read) == (False, (0,), True)
     # Headers tell what there is, but not whether the bytes are the same.
     walked = archive.plan(WALKING)
     assert counts(walked) == {"new": 1, "unsure": 3}

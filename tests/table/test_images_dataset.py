@@ -131,6 +131,34 @@ def test_no_name_of_a_shard_reaches_beyond_its_own_rows(where: TableLocation) ->
     assert table.num_rows() == len(ODD_NAMES) + 3
 
 
+def test_rows_of_a_shard_are_looked_for_in_the_fragments_that_are_named(
+    where: TableLocation,
+) -> None:
+    table = make_table(where, good_rows(0, 2), good_rows(2, 1), [good_row("x", shard="b.tar")])
+    assert len(table.rows_of_shard("aerial", "a.tar", [0, 1])) == 3
+    assert len(table.rows_of_shard("aerial", "a.tar", [1])) == 1
+    assert table.rows_of_shard("aerial", "a.tar", [2]) == {}
+    fragments = {
+        (shard, fragment)
+        for batch in table.row_batches("c" * 32)
+        for shard, fragment in zip(batch.shard.to_pylist(), batch.fragment.to_pylist(), strict=True)
+    }
+    assert fragments == {("a.tar", 0), ("a.tar", 1), ("b.tar", 2)}
+
+
+def test_statuses_of_some_shards_are_told_by_image(where: TableLocation) -> None:
+    rows = [good_row("x.jpg", shard=name) for name in ODD_NAMES]
+    table = make_table(where, [*rows, *good_rows(0, 2)], [failed_row("00001.jpg")])
+    one, two = (row["image_id"] for row in good_rows(0, 2))
+    keys = [("aerial", "a.tar"), ("aerial", ODD_NAMES[0]), ("other", ODD_NAMES[1])]
+    assert table.statuses_of_shards(keys) == {
+        keys[0]: {one: ["ok"], two: ["ok", "failed"]},
+        keys[1]: {rows[0]["image_id"]: ["ok"]},
+        keys[2]: {},
+    }
+    assert table.statuses_of_shards([]) == {}
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_no_id_reaches_beyond_its_own_row(where: TableLocation, name: str) -> None:
     table = make_table(where, [good_row("a.jpg", image_id=name), *good_rows(0, 3)])

@@ -116,7 +116,9 @@ def _show(found: Preview, num_engines: int) -> None:
     if found.num_staged_units:
         units = plural(found.num_staged_units, "unit")
         lines.append(f"{units} staged by a run that ended early would be committed first")
-    if found.time_s is not None:
+    if not found.num_shards_to_read and not found.num_staged_units:
+        lines.append("nothing to do: a run would read no shard")
+    elif found.num_to_describe and found.time_s is not None:
         cost = "" if found.cost is None else f", cost {found.cost:,.2f}"
         lines.append(
             f"about {_duration(found.time_s)} with {plural(num_engines, 'engine')} "

@@ -67,7 +67,7 @@ def _decoded(
     """Return units of decoded images."""
     job = plan.config.job
     to_read = (shard for shard in prepared.shards if shard.must_read)
-    rows = [shard_row(shard.shard, has_rows=shard.has_rows) for shard in to_read]
+    rows = [shard_row(shard.shard, shard.fragments) for shard in to_read]
     num_readers = min(sizes.num_readers, len(rows))
     reader = _reader(plan, run_id, prepared.version, stop)
     units = ray.data.from_items(rows, override_num_blocks=len(rows))

@@ -60,13 +60,13 @@ class ShardPlan:
     Attributes:
         shard: the shard.
         is_known: whether its members are, from the manifest or from its headers.
-        has_rows: whether the table has rows of it.
         must_read: whether there is anything to do in it.
         counts: images by `Verdict`, index by value; all 0 where it is not known.
         num_listed_ok: of the images listed, those whose row is ``ok``.
         num_gone_ok: done rows of images that the shard no longer holds.
         num_gone_failed: failed rows of such.
-        ids: of its rows.
+        ids: of the images that have rows; an image with two counts once.
+        fragments: of the table: those that hold its rows, if it must be read.
         fault: why the store did not give its headers; empty where it did or was not asked.
         ignored: numbers of other files that its headers name, by kind; empty if its headers were
             not read.
@@ -74,13 +74,13 @@ class ShardPlan:
 
     shard: Shard
     is_known: bool
-    has_rows: bool
     must_read: bool
     counts: tuple[int, ...] = (0,) * len(Verdict)
     num_listed_ok: int = 0
     num_gone_ok: int = 0
     num_gone_failed: int = 0
     ids: IdSum = NO_IDS
+    fragments: tuple[int, ...] = ()
     fault: str = ""
     ignored: Mapping[str, int] = field(default_factory=dict)
 
@@ -126,13 +126,14 @@ class _Rows:
     is_ok: NDArray[np.bool_]
     is_stale: NDArray[np.bool_]
     is_shard: NDArray[np.bool_]
+    fragments: NDArray[np.uint32]
 
     def at(self, index: NDArray[np.intp]) -> _Rows:
         return _Rows(*(getattr(self, name)[index] for name in self.__slots__))
 
 
 class RowIndex:
-    """What the table says of every image of some shards: about 50 bytes a row.
+    """What the table says of every image of some shards: about 54 bytes a row.
 
     Attributes:
         described: bytes (N,), sorted: the first 16 bytes of the content hashes of all images of
@@ -204,6 +205,7 @@ class RowIndex:
             is_ok=batch.is_ok.to_numpy(zero_copy_only=False),
             is_stale=batch.is_stale.fill_null(False).to_numpy(zero_copy_only=False),
             is_shard=batch.is_shard.to_numpy(zero_copy_only=False),
+            fragments=batch.fragment.to_numpy().astype(np.uint32),
         )
         return rows, code
 
@@ -281,8 +283,9 @@ def _judge(
     members = known.members
     if members is None:
         must_read = bool(retryable.any()) if options.retry_failed else True
-        has_rows = len(rows.ids) > 0
-        return ShardPlan(shard, False, has_rows, must_read, fault=known.fault)
+        return ShardPlan(
+            shard, False, must_read, fragments=_fragments(rows, must_read), fault=known.fault
+        )
     verdicts, place = _verdicts(members, rows)
     if on_members is not None:
         on_members(shard, members, verdicts)
@@ -294,18 +297,23 @@ def _judge(
     retryable &= ~gone
     stale = [Verdict.STALE] if options.redo_stale else []
     to_do = counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE, *stale]].any() or markers.any()
+    must_read = bool(retryable.any() if options.retry_failed else to_do)
     return ShardPlan(
         shard=shard,
         is_known=True,
-        has_rows=len(rows.ids) > 0,
-        must_read=bool(retryable.any() if options.retry_failed else to_do),
+        must_read=must_read,
         counts=tuple(int(count) for count in counts),
         num_listed_ok=int((rows.is_ok & has_row).sum()),
         num_gone_ok=int((rows.is_ok & gone).sum()),
         num_gone_failed=int((~rows.is_ok & (gone | markers)).sum()),
-        ids=id_sum(rows.ids),
+        ids=id_sum(np.unique(rows.ids)),
+        fragments=_fragments(rows, must_read),
         ignored=known.ignored,
     )
+
+
+def _fragments(rows: _Rows, must_read: bool) -> tuple[int, ...]:
+    return tuple(np.unique(rows.fragments).tolist()) if must_read else ()
 
 
 def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
@@ -353,6 +361,7 @@ def _concatenate(parts: Sequence[_Rows]) -> _Rows:
         np.empty(0, np.bool_),
         np.empty(0, np.bool_),
         np.empty(0, np.bool_),
+        np.empty(0, np.uint32),
     )
     return _Rows(
         *(np.concatenate([getattr(part, n) for part in (empty, *parts)]) for n in _Rows.__slots__)

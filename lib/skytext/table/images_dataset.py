@@ -82,6 +82,7 @@ class RowBatch(NamedTuple):
     is_ok: pa.Array
     is_stale: pa.Array
     is_shard: pa.Array
+    fragment: pa.Array
 
 
 class DescribedImage(NamedTuple):
@@ -343,13 +344,24 @@ class ImagesTable:
         return sorted(groups.values(), key=lambda group: -group["rows"])
 
     @again
-    def rows_of_shard(self, archive: str, shard: str) -> dict[str, RowState]:
-        """Return what there is of a shard's images, by id."""
+    def rows_of_shard(
+        self, archive: str, shard: str, fragments: Sequence[int] | None = None
+    ) -> dict[str, RowState]:
+        """Return what there is of a shard's images, by id.
+
+        An index on ``shard`` is used where there is one. Rows that no index covers are scanned.
+
+        Args:
+            archive: the archive's name.
+            shard: the shard's path.
+            fragments: the fragments that hold its rows; None to look at all of them.
+        """
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
         found: dict[str, RowState] = {}
         columns = ["image_id", "unit_id", "status", "failure", "content_sha256", "member"]
         columns += ["shard_etag", "caption_fingerprint"]
-        for batch in self._scan(columns, filter=condition):
+        some = None if fragments is None else [self.dataset.get_fragment(i) for i in fragments]
+        for batch in self._scan(columns, filter=condition, fragments=some):
             for row in batch.to_pylist():
                 failure = row["failure"]
                 found[row["image_id"]] = RowState(
@@ -361,6 +373,24 @@ class ImagesTable:
                     row["shard_etag"],
                     row["caption_fingerprint"],
                 )
+        return found
+
+    @again
+    def statuses_of_shards(
+        self, shards: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], dict[str, list[str]]]:
+        """Return the statuses of the rows of each image, by ``(archive, shard)``, in one scan."""
+        found: dict[tuple[str, str], dict[str, list[str]]] = {key: {} for key in shards}
+        if not found:
+            return found
+        wanted = pa.array({shard for _, shard in found}, pa.string())
+        for batch in self._scan(["archive", "shard", "image_id", "status"]):
+            some = batch.filter(pc.is_in(batch.column("shard"), wanted))
+            for archive, shard, image_id, status in zip(
+                *(column.to_pylist() for column in some.columns), strict=True
+            ):
+                if (archive, shard) in found:
+                    found[archive, shard].setdefault(image_id, []).append(status)
         return found
 
     @again
@@ -391,8 +421,9 @@ class ImagesTable:
             "is_stale": f"caption_fingerprint != {sql_text(caption_fingerprint)}",
             "is_shard": "member = ''",
         }
-        for batch in self.dataset.scanner(columns=columns).to_batches():
-            yield RowBatch(*(batch.column(name) for name in RowBatch._fields))
+        for batch in self.dataset.scanner(columns=columns, with_row_address=True).to_batches():
+            fragment = pc.shift_right(batch.column("_rowaddr"), pa.scalar(32, pa.uint64()))
+            yield RowBatch._make([*(batch.column(name) for name in columns), fragment])
 
     def rows_by_shard(self) -> dict[tuple[str, str], ShardRows]:
         """Return what there is of each ``(archive, shard)``, in one scan."""
@@ -420,7 +451,7 @@ class ImagesTable:
 
     def num_double(self) -> int:
         """Return the number of images with more than one row."""
-        return sum(len(found) for found in self._double_heads())
+        return len(self.double_rows())
 
     def double_rows(self) -> dict[str, list[DoubleRow]]:
         """Return the rows of the images that have more than one, by image, all in memory."""
@@ -435,10 +466,11 @@ class ImagesTable:
             for row in batch.filter(pa.array(is_double)).to_pylist():
                 kept = DoubleRow(row["_rowaddr"], row["status"], row["created_at"])
                 found.setdefault(row["image_id"], []).append(kept)
-        return found
+        # Two ids may begin with the same 64 bits.
+        return {image_id: rows for image_id, rows in found.items() if len(rows) > 1}
 
     def _double_heads(self) -> Iterator[NDArray[np.uint64]]:
-        """Yield the first 64 bits of the ids of images with more than one row.
+        """Yield the first 64 bits that several rows' ids share.
 
         Sixteenth by sixteenth of a large table: 8 bytes a row of one part in memory.
         """
@@ -467,8 +499,8 @@ class ImagesTable:
         table = self.dataset.to_table(columns=list(columns), filter=condition)
         return list(table.to_pylist())
 
-    def _scan(self, columns: list[str], filter: str | None = None) -> Iterator[pa.RecordBatch]:
-        yield from self.dataset.scanner(columns=columns, filter=filter).to_batches()
+    def _scan(self, columns: list[str], **options: Any) -> Iterator[pa.RecordBatch]:
+        yield from self.dataset.scanner(columns=columns, **options).to_batches()
 
 
 def sql_text(value: str) -> str:

@@ -1,8 +1,4 @@
-"""A small Google Cloud Storage: what reading an archive asks for.
-
-It runs in a process of its own: Arrow's client may hold this one's interpreter lock while it waits
-for an answer.
-"""
+"""A small Google Cloud Storage: what reading an archive asks for, in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+_PAGE = 5
 
 
 class FakeGcs:
@@ -79,13 +77,8 @@ def serve() -> None:
             if store.status:
                 self.fail(store.status)
                 return
-            path = where.path
-            if path.startswith("/storage/v1/b/"):
-                bucket, _, rest = path.removeprefix("/storage/v1/b/").partition("/o")
-                bucket, name = unquote(bucket), unquote(rest.removeprefix("/"))
-            else:
-                bucket, _, name = unquote(path).lstrip("/").partition("/")
-                asked.setdefault("alt", "media")
+            bucket, _, rest = where.path.removeprefix("/storage/v1/b/").partition("/o")
+            bucket, name = unquote(bucket), unquote(rest.removeprefix("/"))
             objects = store.objects.get(bucket)
             if objects is None or (name and name not in objects):
                 self.fail(404)
@@ -111,19 +104,21 @@ def serve() -> None:
         def list(self, bucket: str, names: list[str], asked: dict[str, str]) -> None:
             prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter")
             items, prefixes = [], set()
+            page = int(asked.get("pageToken", 0))
             for name in names:
                 rest = name[len(prefix) :]
                 if name.startswith(prefix) and delimiter and delimiter in rest:
                     prefixes.add(prefix + rest.partition(delimiter)[0] + delimiter)
                 elif name.startswith(prefix):
                     items.append(store.describe(bucket, name))
+            more, items = len(items) > page + _PAGE, items[page : page + _PAGE]
             said = {"kind": "storage#objects", "items": items, "prefixes": sorted(prefixes)}
+            said |= {"nextPageToken": str(page + _PAGE)} if more else {}
             self.answer(200, json.dumps(said).encode(), Content_Type="application/json")
 
         def media(self, data: bytes, generation: int, asked: dict[str, str]) -> None:
-            wanted = asked.get("generation") or asked.get("ifGenerationMatch")
-            if wanted and int(wanted) != generation:
-                self.fail(404)
+            if int(asked.get("ifGenerationMatch", generation)) != generation:
+                self.fail(412)
                 return
             ranged = self.headers.get("Range")
             headers = {"x_goog_generation": str(generation)}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from skytext.archive import Shard
 from skytext.run.proof.compare_rows import Proof, Question, ShardMet, _prove, prove
+from skytext.table.id_sums import hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.manifest import MANIFEST, Manifest, read_manifest, write_manifest
@@ -151,3 +152,45 @@ def test_two_rows_of_an_image_are_found_in_a_large_table(
     monkeypatch.setattr("skytext.table.images_dataset._ROWS_AT_ONCE", 10)
     assert table.num_double() == 3
     assert make_table(location(Path(f"{where.uri}2")), good_rows(0, 40)).num_double() == 0
+
+
+def test_ids_that_begin_alike_are_two_images(where: TableLocation) -> None:
+    rows = [good_row(f"{i}.jpg", image_id="a" * 31 + str(i)) for i in range(2)]
+    table = make_table(where, rows, [rows[0]])
+    assert list(table.double_rows()) == ["a" * 31 + "0"]
+    assert table.num_double() == 1
+
+
+def test_two_rows_in_a_shard_in_which_there_was_nothing_to_do_are_counted(
+    where: TableLocation,
+) -> None:
+    table = make_table(where, good_rows(0, 3), good_rows(1, 1))
+    ids = id_sum(hash_bytes(pa.array([row["image_id"] for row in good_rows(0, 3)])))
+    question = Question(where, table.version, table.version, "c" * 32)
+    assert _prove(question, [], [(SHARD, ids)]) == Proof(num_double=1)
+
+
+def test_the_table_is_scanned_again_only_where_sums_of_ids_differ(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make_table(where, good_rows(0, 3), [good_row("x.jpg", shard="b.tar")]).version
+    keep(where, NAMES)
+    scans: list[list[str]] = []
+    scan = ImagesTable._scan
+
+    def count(table: ImagesTable, columns: list[str], **more: Any) -> Iterator[pa.RecordBatch]:
+        scans.append(columns)
+        return scan(table, columns, **more)
+
+    monkeypatch.setattr(ImagesTable, "_scan", count)
+    check(where, version, MET)
+    assert len(scans) == 1
+    # One scan for all of them.
+    other = replace(SHARD, path="b.tar")
+    members = pa.Table.from_pylist([member(name) for name in NAMES], schema=MANIFEST)
+    write_manifest(where, "aerial", "b.tar", Manifest("e", 900, 2, members))
+    keep(where, NAMES[:2])
+    question = Question(where, version, None, "c" * 32)
+    proof = _prove(question, [replace(MET, num_listed=2), ShardMet(other, 3, 2)], [])
+    assert (proof.num_gone, proof.wrong) == (2, ["b.tar: 3 of 3 images have no row"])
+    assert len(scans) == 3

@@ -53,7 +53,7 @@ def read(
     where = table or TableLocation.parse("table")
     reader = ShardReader(unit_images, unit_bytes, limits or ReadLimits(), where, version, **more)
     units = []
-    for batch in reader(pa.Table.from_pylist([shard_row(shard, has_rows=has_rows)])):
+    for batch in reader(pa.Table.from_pylist([shard_row(shard, None if has_rows else ())])):
         head, samples = unpack(batch)
         assert samples.schema.equals(SAMPLE)
         units.append((head, samples.to_pylist()))
@@ -204,7 +204,7 @@ def test_a_batch_may_hold_several_shards(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2), "b.tar": images(2, 1)})
     reader = ShardReader(9, MANY, ReadLimits(), TableLocation.parse("table"), None)
     shards = discover([str(root)])
-    batch = pa.Table.from_pylist([shard_row(shard, has_rows=False) for shard in shards])
+    batch = pa.Table.from_pylist([shard_row(shard, ()) for shard in shards])
     units = [unpack(unit) for unit in reader(batch)]
     assert [(head.shard, samples.num_rows) for head, samples in units] == [
         ("a.tar", 2),

@@ -4,8 +4,9 @@ INPUT: a :class:`Shard` whose path ends with a slash. OUTPUT: a :class:`Sample` 
 file in the folder, sorted by name.
 FAN-OUT: one folder, as many samples as it has images.
 ON ERROR: an image that the store does not give, or whose sidecar it does not give, is a sample with
-a ``fault``. Where the store answers no request for many of them in a row, the folder is given up. A
-listing that breaks off makes reading raise.
+a ``fault``. A file that is not found is listed again: either it is gone, or the store has a fault.
+Where the store answers no request for many files in a row, the folder is given up. A listing that
+breaks off makes reading raise.
 
 Sidecars belong to images as in a tar: the ``.json`` and ``.txt`` whose name equals the image's up
 to the last suffix, else the one named by the part before the first dot. There is no order to
@@ -34,15 +35,16 @@ from skytext.archive.shards import (
     image_id,
 )
 from skytext.archive.sidecar import parse_sidecar
-from skytext.archive.storage.files import list_folder, read_range, stat_file
+from skytext.archive.storage.files import is_listed, list_folder, read_range, stat_file
 from skytext.archive.storage.prefetch import prefetch
 from skytext.archive.storage.store import ChangedError, StoredFile, UnavailableError
 from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 from skytext.errors import Reason, SampleError, Stage
 
-_NUM_THREADS = 16
+NUM_THREADS = 32
+"""Files of a store that are asked for at once."""
 _AHEAD_BYTES = 32 << 20
-_MAX_FAULTS_IN_A_ROW = _NUM_THREADS
+_MAX_FAULTS_IN_A_ROW = 16
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def read_folder(
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
     # A disk answers at once.
-    num_threads = 1 if shard.uri.startswith("file:") else _NUM_THREADS
+    num_threads = 1 if shard.uri.startswith("file:") else NUM_THREADS
     samples = prefetch(
         files,
         read,
@@ -310,7 +312,12 @@ class _FileReader:
 
     def _content(self, stored: StoredFile) -> bytes:
         retry_s = self.options.retry_s
-        return read_range(stored.uri, 0, stored.size_bytes, etag=stored.etag, retry_s=retry_s)
+        try:
+            return read_range(stored.uri, 0, stored.size_bytes, etag=stored.etag, retry_s=retry_s)
+        except FileNotFoundError as err:
+            if is_listed(stored.uri, retry_s=retry_s):
+                raise OSError(f"{stored.uri} is listed and cannot be found: run again") from err
+            raise  # it was deleted
 
 
 def _suffix(name: str) -> str:

@@ -13,7 +13,14 @@ from skytext.archive.storage.gcs import GcsStore
 from skytext.archive.storage.local import LocalStore
 from skytext.archive.storage.ranged_file import JUMPING, RangedFile, Window
 from skytext.archive.storage.s3 import S3Store
-from skytext.archive.storage.store import DEFAULT_RETRY_S, Found, Kind, Store, StoredFile
+from skytext.archive.storage.store import (
+    DEFAULT_RETRY_S,
+    Found,
+    Kind,
+    ObjectStore,
+    Store,
+    StoredFile,
+)
 from skytext.archive.suffixes import is_hidden
 from skytext.errors import SourceError
 
@@ -155,6 +162,20 @@ def stat_file(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> StoredFile:
     """
     location = parse_location(uri)
     return _store(location, retry_s).stat(location)
+
+
+def is_listed(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> bool:
+    """Return whether a listing names this file now.
+
+    Raises:
+        OSError: refused or unavailable.
+    """
+    location = parse_location(uri)
+    store = _store(location, retry_s)
+    if not isinstance(store, ObjectStore):
+        return store.look(location.path) is not None
+    found = store.objects(location.bucket, location.path, deep=False)
+    return any(key == location.path for key, _ in found)
 
 
 def _store(location: Location, retry_s: float) -> Store:

@@ -1,22 +1,23 @@
-"""Google Cloud Storage, by the client that comes with Arrow.
+"""Google Cloud Storage, by its JSON API.
 
 The credentials are Google's application default ones (``GOOGLE_APPLICATION_CREDENTIALS``,
 ``gcloud auth application-default login``, or the machine's own). ``STORAGE_EMULATOR_HOST`` leads
 to another server, without credentials, as it does for Google's own clients.
 
-Arrow's client repeats requests itself, with growing pauses, for ``retry_s``; it resumes a body that
-breaks off from the byte that it had reached. An open file stays at the generation that it
-was opened at: bytes of two versions never meet.
+`ObjectStore.ask` repeats a request while the store is unavailable. Every read of bytes names the
+generation that its etag was compared with, so bytes of two versions of an object never meet.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from skytext.addresses.address_parser import Location
 from skytext.archive.storage.ranged_file import RangedFile, Window
@@ -30,7 +31,11 @@ from skytext.archive.storage.store import (
 from skytext.errors import SourceError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import requests
+
+_SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
+_FIELDS = "name,size,updated,generation"
+_TIMEOUT_S = (10, 60)
 
 
 class GcsStore(ObjectStore):
@@ -38,65 +43,43 @@ class GcsStore(ObjectStore):
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
-        from pyarrow.fs import FileType
-
-        path = _arrow_path(location)
-        with _errors(location):
-            info = self._filesystem().get_file_info(path)
-        if info.type != FileType.File:
-            raise FileNotFoundError(f"{location.uri} does not exist")
-        return _stored(info)
-
-    def lookup(self, location: Location) -> StoredFile | None:
-        """Return one object; None where there is none, or where the store will not say."""
-        if location.path == location.prefix:
-            return None
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            return self.stat(location)
-        return None  # the listing that follows says why
+        return _stored(location.bucket, self._describe(location))
 
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
         """Yield the objects whose name begins with ``prefix``, with their names, in order."""
-        from pyarrow.fs import FileSelector, FileType
-
         folder = Location("gs", bucket, prefix.rpartition("/")[0])
-        base = _arrow_path(Location("gs", bucket, prefix)).rpartition("/")[0]
-        with _errors(folder):
-            infos = self._filesystem().get_file_info(
-                FileSelector(base, recursive=deep, allow_not_found=bool(folder.path))
-            )
-        # Places that only look like folders come between; and Arrow promises no order.
-        files = [info for info in infos if info.type == FileType.File]
-        for info in sorted(files, key=lambda info: str(info.path)):
-            key = info.path.partition("/")[2]
-            if key.startswith(prefix):
-                yield key, _stored(info)
+        asked = {"prefix": prefix, "fields": f"items({_FIELDS}),nextPageToken"}
+        if not deep:
+            asked["delimiter"] = "/"
+        while True:
+            page = json.loads(self._get(folder, "", asked))
+            for item in page.get("items", ()):
+                yield item["name"], _stored(bucket, item)
+            if not page.get("nextPageToken"):
+                return
+            asked["pageToken"] = page["nextPageToken"]
 
     def open_ranged(
         self, location: Location, etag: str, size_bytes: int | None, window: Window
     ) -> RangedFile:
         """Open an object for reading by ranges, all of the generation that it has now."""
-        file = self._open(location, etag)
+        item = self._describe(location, etag)
 
         def fetch(offset: int, length: int) -> bytes:
-            with _errors(location):
-                data = bytes(file.read_at(length, offset))
+            data = self._media(location, item, offset, length)
             if len(data) < length:
                 raise OSError(f"{location.uri} is shorter than it was listed: run again")
             return data
 
-        return RangedFile(fetch, file.size(), window, on_close=file.close)
+        return RangedFile(fetch, int(item["size"]), window)
 
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
         """Read up to ``length`` bytes from ``offset``."""
-        with self._open(location, etag) as file, _errors(location):
-            return bytes(file.read_at(length, offset))
+        return self._media(location, self._describe(location, etag), offset, length)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
         """Say why a source cannot be listed, and what to do about it, in one line."""
-        if isinstance(err, EmptyPartError):
-            then = str(err)
-        elif isinstance(err, FileNotFoundError):
+        if isinstance(err, FileNotFoundError):
             then = f"bucket {location.bucket!r} does not exist: check its name"
         elif isinstance(err, PermissionError):
             then = (
@@ -107,82 +90,115 @@ class GcsStore(ObjectStore):
             then = f"{err}: check the network and GOOGLE_APPLICATION_CREDENTIALS"
         return SourceError(" ".join(f"{source!r}: {then}".split()))
 
-    def _open(self, location: Location, etag: str) -> pa.NativeFile:
-        path = _arrow_path(location)
-        with _errors(location):
-            file = self._filesystem().open_input_file(path)
-        try:
-            # Of the generation that was opened.
+    def _describe(self, location: Location, etag: str = "") -> dict[str, str]:
+        """Return what the store says of an object; it must still have the etag, if one is given."""
+        said = self._get(location, location.path, {"fields": _FIELDS})
+        item: dict[str, str] = json.loads(said)
+        if etag and _stored(location.bucket, item).etag != etag:
+            raise changed_error(location.uri)
+        return item
+
+    def _media(self, location: Location, item: dict[str, str], offset: int, length: int) -> bytes:
+        asked = {"alt": "media", "ifGenerationMatch": item["generation"]}
+        # Without this header the store unpacks what was stored packed, and ignores the range.
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "gzip"}
+        return self._get(location, location.path, asked, headers)
+
+    def _get(
+        self,
+        location: Location,
+        name: str,
+        asked: dict[str, str],
+        headers: dict[str, str] | None = None,
+    ) -> bytes:
+        """Return the body of an answer; of an object as it is stored."""
+
+        def request() -> bytes:
             with _errors(location):
-                opened = {key: bytes(value).decode() for key, value in file.metadata().items()}
-            if etag and _etag(int(opened["size"]), opened["updated"]) != etag:
-                raise changed_error(location.uri)
-        except (OSError, KeyError, ValueError):
-            file.close()
-            raise
-        return file
+                session, endpoint = _session()
+                url = f"{endpoint}/storage/v1/b/{quote(location.bucket, safe='')}/o"
+                url += f"/{quote(name, safe='')}" if name else ""
+                answer = session.get(
+                    url, params=asked, headers=headers, timeout=_TIMEOUT_S, stream=True
+                )
+                body = bytes(answer.raw.read(decode_content=headers is None))
+            if not answer.ok:
+                raise _answered(location, answer.status_code)
+            return body
 
-    def _filesystem(self) -> Any:
-        """Return the client of this process for Google's settings as they stand now."""
-        names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
-        return _make_filesystem(*(os.environ.get(name, "") for name in names), self.retry_s)
-
-
-class EmptyPartError(OSError):
-    """A name with an empty part, which Arrow's client lists and cannot read."""
-
-
-def _arrow_path(location: Location) -> str:
-    path = f"{location.bucket}/{location.path}"
-    if "//" in path:
-        raise EmptyPartError(
-            "the client for gs:// cannot read names with an empty part ('//'): copy these objects "
-            "to other names"
-        )
-    return path
+        return self.ask(request)
 
 
 @contextlib.contextmanager
 def _errors(location: Location) -> Iterator[None]:
-    """Turn what Arrow raises, one error for everything, into what other stores raise."""
-    import pyarrow as pa
+    """Raise what the clients raise as the errors that all stores share."""
+    from google.auth.exceptions import GoogleAuthError, TransportError
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
-    except (OSError, pa.ArrowException) as err:
-        said = f"{location.uri}: {' '.join(str(err).split())[:300]}"
-        if isinstance(err, FileNotFoundError) or "NOT_FOUND" in said:
-            raise vanished_error(said) from err
-        if any(word in said for word in ("PERMISSION_DENIED", "UNAUTHENTICATED", "credentials")):
-            raise PermissionError(
-                f"the store refuses access: renew the credentials and run again ({said})"
-            ) from err
-        raise UnavailableError(f"the store gave no answer: run again later ({said})") from err
+    except GoogleAuthError as err:
+        if isinstance(err, TransportError) or err.retryable:
+            raise _unavailable(location, str(err)) from err
+        raise _refused(location, str(err)) from err
+    except (RequestException, HTTPError) as err:
+        raise _unavailable(location, str(err)) from err
 
 
-def _stored(info: Any) -> StoredFile:
-    return StoredFile(
-        f"gs://{info.path}", int(info.size), _etag(int(info.size), info.mtime.isoformat())
+def _answered(location: Location, status: int) -> OSError:
+    """Return the shared error of an answer that is none of what was asked for."""
+    if status == 404:
+        return vanished_error(location.uri)
+    if status == 412:
+        return changed_error(location.uri)
+    if status in (401, 403):
+        return _refused(location, f"status {status}")
+    if status in (408, 429) or status >= 500:
+        return _unavailable(location, f"status {status}")
+    return OSError(f"the store answered with status {status}: check the address {location.uri}")
+
+
+def _refused(location: Location, why: str) -> PermissionError:
+    return PermissionError(
+        f"the store refuses access to {location.uri}: renew the credentials and run again ({why})"
     )
 
 
-def _etag(size_bytes: int, updated: str) -> str:
-    """Return what changes with an object: Arrow's listings tell no generation."""
-    moment = datetime.fromisoformat(updated).astimezone(UTC)
-    return f"{size_bytes}-{moment:%Y%m%dT%H%M%S.%f}"
+def _unavailable(location: Location, why: str) -> UnavailableError:
+    return UnavailableError(f"{location.uri}: the store gave no answer: run again later ({why})")
+
+
+def _stored(bucket: str, item: dict[str, str]) -> StoredFile:
+    updated = datetime.fromisoformat(item["updated"]).astimezone(UTC)
+    # Tables hold etags of this form.
+    etag = f"{item['size']}-{updated:%Y%m%dT%H%M%S.%f}"
+    return StoredFile(f"gs://{bucket}/{item['name']}", int(item["size"]), etag)
+
+
+def _session() -> tuple[requests.Session, str]:
+    """Return the client of this process for Google's settings as they stand, and the endpoint."""
+    names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
+    return _make_session(*(os.environ.get(name, "") for name in names))
 
 
 @functools.lru_cache(maxsize=4)
-def _make_filesystem(credentials: str, emulator: str, retry_s: float) -> Any:
-    from pyarrow.fs import GcsFileSystem
+def _make_session(credentials: str, emulator: str) -> tuple[requests.Session, str]:
+    import requests
+    from requests.adapters import HTTPAdapter
 
-    retry = timedelta(seconds=retry_s)
-    if not emulator:
-        return GcsFileSystem(retry_time_limit=retry)
-    scheme, _, host = emulator.rpartition("://")
-    return GcsFileSystem(
-        anonymous=True,
-        scheme=scheme or "http",
-        endpoint_override=host.rstrip("/"),
-        retry_time_limit=retry,
-    )
+    session: Any
+    if emulator:
+        session = requests.Session()
+        scheme, _, host = emulator.rpartition("://")
+        endpoint = f"{scheme or 'http'}://{host.rstrip('/')}"
+    else:
+        import google.auth
+        from google.auth.transport.requests import AuthorizedSession
+
+        found, _ = google.auth.default(scopes=[_SCOPE])
+        session = AuthorizedSession(found)  # type: ignore[no-untyped-call]
+        endpoint = "https://storage.googleapis.com"
+    # A folder's files are fetched side by side.
+    session.mount(endpoint, HTTPAdapter(pool_maxsize=32))
+    return session, endpoint

@@ -72,16 +72,6 @@ class S3Store(ObjectStore):
         head = self._send(location, "head_object", Bucket=location.bucket, Key=location.path)
         return StoredFile(location.uri, int(head["ContentLength"]), head["ETag"].strip('"'))
 
-    def lookup(self, location: Location) -> StoredFile | None:
-        """Return one object; None where there is none, or where the store will not say."""
-        if location.path == location.prefix:
-            return None
-        # A HEAD has no body to tell a missing bucket, a missing object and a missing right apart;
-        # the listing that follows does, and its error is the one to report.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            return self.stat(location)
-        return None
-
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
         """Yield the objects whose key begins with ``prefix``, with their keys, in key order."""
         location = Location("s3", bucket, prefix)

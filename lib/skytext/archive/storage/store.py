@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -140,13 +141,6 @@ class ObjectStore(ABC):
         """Return the size and etag of one object."""
 
     @abstractmethod
-    def lookup(self, location: Location) -> StoredFile | None:
-        """Return one object; None where there is none, or where the store will not say.
-
-        None for the root of a bucket and for a path with a slash at its end: that is a folder.
-        """
-
-    @abstractmethod
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
         """Yield the objects whose key begins with ``prefix``, with their keys, in key order.
 
@@ -163,6 +157,19 @@ class ObjectStore(ABC):
     @abstractmethod
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
         """Read up to ``length`` bytes from ``offset``."""
+
+    def lookup(self, location: Location) -> StoredFile | None:
+        """Return one object; None where there is none, or where the store will not say.
+
+        None for the root of a bucket and for a path with a slash at its end: that is a folder.
+        """
+        if location.path == location.prefix:
+            return None
+        # A HEAD of S3 has no body to tell a missing bucket, a missing object and a missing right
+        # apart; the listing that follows does, and its error is the one to report.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            return self.stat(location)
+        return None
 
     def find(self, source: str, location: Location) -> Found:
         """Find the objects below a prefix, of a pattern, or one single object."""

@@ -2,7 +2,8 @@
 
 INPUT    what the run met in each shard, and the table's version.
 OUTPUT   `Proof`: rows by status, and every shard whose evidence does not agree.
-FAN-OUT  one task; one manifest for each shard that the run read.
+FAN-OUT  one task; one manifest for each shard that the run read. The table is scanned once, and
+         once more where counts and sums of ids do not tell that a shard is complete.
 ON ERROR the run ends without its proof: a job error.
 
 The evidence does not come from the stream of units alone. The listing of the store says which
@@ -14,9 +15,11 @@ that does not agree is deleted, so that the next run reads the shard again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from skytext.archive import Shard
 from skytext.run.control.driver_node import run_on_driver_node
@@ -27,6 +30,7 @@ from skytext.table.manifest import Manifest, forget_manifest, read_manifest
 from skytext.table.store_retry import again
 
 _THREADS = 16
+_Statuses = dict[tuple[str, str], dict[str, list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Proof:
         totals: rows by status, of images that are in the shards now.
         num_gone: rows of images that are not there any more.
         num_stale: rows made with another caption fingerprint.
-        num_double: images with more than one row.
+        num_double: images with more than one row, of the shards that the run planned.
         wrong: what does not agree, a line for each shard.
     """
 
@@ -90,7 +94,7 @@ def prove(
     Args:
         question: the table and its version.
         met: the shards that the run read to their ends.
-        settled: the shards in which there was nothing to do, and the rows that they had.
+        settled: the shards in which there was nothing to do, and the images with rows in them.
     """
     if question.version is None:
         return Proof(
@@ -106,74 +110,85 @@ def _prove(
     table = ImagesTable.open(question.location, question.version)
     rows = table.rows_by_shard()
     proof = Proof(num_stale=table.num_stale(question.caption_fingerprint))
-    proof.num_double = table.num_double()
-    for shard, ids in settled:
-        found = rows.get((shard.archive, shard.path), ShardRows())
-        if found.ids != ids:
-            proof.wrong.append(f"{shard.path}: {ids.num} rows at the start, {found.ids.num} now")
-    check = _ShardCheck(question, table, rows)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for result in pool.map(check, met):
-            proof.totals.update(result.totals)
-            proof.num_gone += result.num_gone
-            proof.wrong += result.wrong
+        looked = list(pool.map(lambda one: _look(question, rows, one), met))
+    unsettled = [(shard, ids) for shard, ids in settled if _rows_of(shard, rows).ids != ids]
+    keys = {_key(shard) for shard, _ in unsettled}
+    keys |= {_key(one.shard) for one in looked if one.members is not None}
+    found = table.statuses_of_shards(keys)
+    proof.num_double = sum(len(rows) > 1 for images in found.values() for rows in images.values())
+    for shard, ids in unsettled:
+        now = found[_key(shard)]
+        if id_sum(hash_bytes(pa.array(list(now), pa.string()))) != ids:
+            proof.wrong.append(f"{shard.path}: {ids.num} rows at the start, {len(now)} now")
+    earlier: _Statuses = {key: {} for key in keys}
+    if question.only_rows and question.first_version is not None:
+        first = ImagesTable.open(question.location, question.first_version)
+        earlier = first.statuses_of_shards(keys)
+    for one in looked:
+        if one.members is not None:
+            key, members = _key(one.shard), set(one.members.to_pylist())
+            expected = members & earlier[key].keys() if question.only_rows else members
+            _compare_ids(one, members, expected, found[key])
+        proof.totals.update(one.totals)
+        proof.num_gone += one.num_gone
+        proof.wrong += one.wrong
+        if one.wrong:
+            forget_manifest(question.location, *_key(one.shard))
     return proof
 
 
-@dataclass(frozen=True, slots=True)
-class _ShardCheck:
-    """Compares the manifest of a shard with what the run met and with the shard's rows."""
+@dataclass(slots=True, kw_only=True)
+class _Looked(Proof):
+    """What the manifest of a shard says; ``members`` are kept where the rows' ids differ."""
 
-    question: Question
-    table: ImagesTable
-    rows: dict[tuple[str, str], ShardRows]
+    shard: Shard
+    members: pa.Array | None = None
 
-    def __call__(self, met: ShardMet) -> Proof:
-        shard = met.shard
-        manifest = read_manifest(
-            self.question.location, shard.archive, shard.path, ["image_id", "member"]
-        )
-        if manifest is None:
-            return Proof(wrong=[f"{shard.path}: no manifest: it was not read to its end"])
-        proof = self._compare_rows(shard, manifest)
-        proof.wrong += self._against_stream(met, manifest)
-        if proof.wrong:
-            forget_manifest(self.question.location, shard.archive, shard.path)
-        return proof
 
-    def _against_stream(self, met: ShardMet, manifest: Manifest) -> Iterable[str]:
-        path, num_members = met.shard.path, manifest.members.num_rows
-        if manifest.num_units != met.num_units:
-            yield f"{path}: {manifest.num_units} units were cut, {met.num_units} came"
-        if not self.question.only_rows and num_members != met.num_listed:
-            yield f"{path}: {num_members} images are in it, {met.num_listed} came"
-        # A folder that changed after it was listed was read as it is now.
-        is_listed = manifest.etag == met.shard.etag
-        is_whole = manifest.num_bytes == met.shard.size_bytes
-        if is_listed and not is_whole and not manifest.is_damaged:
-            yield f"{path}: {manifest.num_bytes} of {met.shard.size_bytes} bytes were read"
+def _key(shard: Shard) -> tuple[str, str]:
+    return shard.archive, shard.path
 
-    def _compare_rows(self, shard: Shard, manifest: Manifest) -> Proof:
-        ids = manifest.members.column("image_id").combine_chunks()
-        found = self.rows.get((shard.archive, shard.path), ShardRows())
-        if found.ids == id_sum(hash_bytes(ids)):
-            return Proof(totals=found.by_status)
-        members = set(ids.to_pylist())
-        states = self.table.rows_of_shard(shard.archive, shard.path)
-        expected = members & self._earlier_ids(shard) if self.question.only_rows else members
-        proof = Proof(
-            totals=Counter(row.status for image_id, row in states.items() if image_id in members),
-            num_gone=len(states.keys() - members),
-        )
-        missing = expected - states.keys()
-        if missing:
-            proof.wrong.append(
-                f"{shard.path}: {len(missing)} of {len(expected)} images have no row"
-            )
-        return proof
 
-    def _earlier_ids(self, shard: Shard) -> set[str]:
-        if self.question.first_version is None:
-            return set()
-        table = ImagesTable.open(self.question.location, self.question.first_version)
-        return set(table.rows_of_shard(shard.archive, shard.path))
+def _rows_of(shard: Shard, rows: Mapping[tuple[str, str], ShardRows]) -> ShardRows:
+    return rows.get(_key(shard), ShardRows())
+
+
+def _look(question: Question, rows: Mapping[tuple[str, str], ShardRows], met: ShardMet) -> _Looked:
+    shard = met.shard
+    manifest = read_manifest(question.location, *_key(shard), ["image_id", "member"])
+    if manifest is None:
+        wrong = [f"{shard.path}: no manifest: it was not read to its end"]
+        return _Looked(shard=shard, wrong=wrong)
+    looked = _Looked(shard=shard, wrong=list(_against_stream(question, met, manifest)))
+    ids = manifest.members.column("image_id").combine_chunks()
+    found = _rows_of(shard, rows)
+    if found.ids == id_sum(hash_bytes(ids)):
+        looked.totals = found.by_status
+    else:
+        looked.members = ids
+    return looked
+
+
+def _against_stream(question: Question, met: ShardMet, manifest: Manifest) -> Iterator[str]:
+    path, num_members = met.shard.path, manifest.members.num_rows
+    if manifest.num_units != met.num_units:
+        yield f"{path}: {manifest.num_units} units were cut, {met.num_units} came"
+    if not question.only_rows and num_members != met.num_listed:
+        yield f"{path}: {num_members} images are in it, {met.num_listed} came"
+    # A folder that changed after it was listed was read as it is now.
+    is_listed = manifest.etag == met.shard.etag
+    is_whole = manifest.num_bytes == met.shard.size_bytes
+    if is_listed and not is_whole and not manifest.is_damaged:
+        yield f"{path}: {manifest.num_bytes} of {met.shard.size_bytes} bytes were read"
+
+
+def _compare_ids(
+    looked: _Looked, members: set[str], expected: set[str], found: Mapping[str, list[str]]
+) -> None:
+    looked.totals = Counter(found[image_id][-1] for image_id in found.keys() & members)
+    looked.num_gone = len(found.keys() - members)
+    missing = len(expected - found.keys())
+    if missing:
+        path = looked.shard.path
+        looked.wrong.insert(0, f"{path}: {missing} of {len(expected)} images have no row")

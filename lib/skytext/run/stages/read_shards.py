@@ -1,6 +1,6 @@
 """Read shards into units of samples.
 
-INPUT    one row a shard: archive, uri, path, size_bytes, etag.
+INPUT    one row a shard: archive, uri, path, size_bytes, etag, and where the table has its rows.
 OUTPUT   units of `skytext.table.schema.SAMPLE` rows, encoded bytes included.
 FAN-OUT  one shard to many units; the last unit of a shard may be empty, so that every shard
          reports what it listed.
@@ -13,7 +13,7 @@ A reader that came to the end of a shard also writes the manifest: what was in i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ SHARD_ROW = pa.schema(
         pa.field("path", pa.string()),
         pa.field("size_bytes", pa.int64()),
         pa.field("etag", pa.string()),
-        pa.field("has_rows", pa.bool_()),
+        pa.field("fragments", pa.list_(pa.int64())),
     ]
 )
 
@@ -53,15 +53,15 @@ SHARD_ROW = pa.schema(
 _MEMBERS_A_TABLE = 8192
 
 
-def shard_row(shard: Shard, *, has_rows: bool) -> dict[str, Any]:
+def shard_row(shard: Shard, fragments: Sequence[int] | None) -> dict[str, Any]:
     """Return the row that stands for a shard.
 
     Args:
         shard: the shard.
-        has_rows: whether the table holds rows of it, so that they must be looked up.
+        fragments: of the table: those that hold rows of it; None to look at all.
     """
-    fields = {name: getattr(shard, name) for name in SHARD_ROW.names if name != "has_rows"}
-    return fields | {"has_rows": has_rows}
+    fields = {name: getattr(shard, name) for name in SHARD_ROW.names if name != "fragments"}
+    return fields | {"fragments": fragments}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ class ShardReader:
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yield the units of the batch's shards."""
         for row in batch.to_pylist():
-            has_rows = row.pop("has_rows")
-            yield from self.units(Shard(**row), has_rows=has_rows)
+            fragments = row.pop("fragments")
+            yield from self.units(Shard(**row), fragments)
 
-    def units(self, shard: Shard, *, has_rows: bool = True) -> Iterator[pa.Table]:
-        """Yield a shard's units, at least one."""
-        found = self._rows(shard) if has_rows else {}
+    def units(self, shard: Shard, fragments: Sequence[int] | None = None) -> Iterator[pa.Table]:
+        """Yield a shard's units, at least one; the arguments are those of `shard_row`."""
+        found = self._rows(shard, fragments)
         cut = _UnitCutter(self, shard, found)
         counts = ShardCounts()
         samples = read_shard(
@@ -124,11 +124,11 @@ class ShardReader:
             write_manifest(self.location, shard.archive, shard.path, manifest)
         yield cut.last_unit(counts)
 
-    def _rows(self, shard: Shard) -> dict[str, RowState]:
-        if self.table_version is None:
+    def _rows(self, shard: Shard, fragments: Sequence[int] | None) -> dict[str, RowState]:
+        if self.table_version is None or (fragments is not None and not fragments):
             return {}
         table = ImagesTable.open(self.location, self.table_version)
-        return table.rows_of_shard(shard.archive, shard.path)
+        return table.rows_of_shard(shard.archive, shard.path, fragments)
 
 
 class _UnitCutter:
