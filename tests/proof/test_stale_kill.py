@@ -1,4 +1,4 @@
-"""A change of prompt and embedding model, killed again and again: exactly what is stale is redone."""
+"""A change of prompt and embedding model, killed again and again: only what is stale is redone."""
 
 from __future__ import annotations
 
