@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def latest(table: Path) -> int:
 def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("status", shared_table, "--json")
     assert called.err == ""
+    open_table = ImagesTable.open(TableLocation.parse(str(shared_table)))
     assert answer(called) == {
         "table": str(shared_table),
         "version": latest(shared_table),
@@ -65,6 +67,8 @@ def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
             {"stage": "decode", "reason": "truncated_image", "rows": 2},
             {"stage": "decode", "reason": "empty", "rows": 1},
         ],
+        "format_version": 4,
+        "vector_columns": [asdict(open_table.text_column)],
         "embedding_model": "fake",
         "dim": DIM,
         "num_unindexed_rows": None,

@@ -18,7 +18,7 @@ from tests.faulty_proxy import Answer, Request, Send, faulty_proxy
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from skytext.run import caption_run as pipeline
+    from skytext.run import open_run
 
 REFUSED = (
     "cannot hold a table. The rule: a put on condition that there is no such object is refused"
@@ -91,8 +91,8 @@ def test_no_captioning_begins_there(
     def started(*_: object, **__: object) -> None:
         pytest.fail("the work was started")
 
-    monkeypatch.setattr(pipeline, "ray_cluster", started)
-    monkeypatch.setattr(pipeline, "hold", started)
+    monkeypatch.setattr(open_run, "ray_cluster", started)
+    monkeypatch.setattr(open_run, "hold", started)
     write_shard(tmp_path / "a.tar", [("a.jpg", b"x")])
     called = skytext(
         "caption", tmp_path / "a.tar", "--table", table, "--model", "fake",

@@ -335,7 +335,7 @@ def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None
     table.dataset.update_schema_metadata({"skytext.format_version": "9"})
     called = skytext("status", tmp_path / "newer")
     assert called.status == 2
-    assert "has table format 9, this skytext reads format 3" in called.err
+    assert "has table format 9, this skytext reads formats 3 and 4" in called.err
 
 
 def test_the_lines_for_hits_say_when_there_are_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +26,7 @@ def status(table: Table, as_json: AsJson = False) -> None:
         + (f"live {live}" if live is not None else "nothing live (skytext index promotes)"),
         f"rows: {rows['ok']:,} ok, {rows['failed']:,} failed",
         f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
+        *_column_lines(report),
     ]
     lines += [f"  failed: {f['rows']:,} × {f['stage']}/{f['reason']}" for f in report["failures"]]
     line = _index_line(report["num_unindexed_rows"], report["vector_index"])
@@ -40,7 +42,7 @@ def status(table: Table, as_json: AsJson = False) -> None:
     for run in report["runs"]:
         did = (
             f"{run['num_embedded']:,} images embedded"
-            if run["command"] == "embed-images"
+            if run["command"].startswith("embed-")
             else f"{run['num_captioned']:,} described, {run['num_newly_failed']:,} failed"
         )
         lines.append(
@@ -59,6 +61,19 @@ def _index_line(num_unindexed: int | None, facts: dict[str, Any] | None) -> str:
     if facts is None:
         return "not measured, so searches are exact: skytext index builds it anew"
     return f"{index_words(facts['kind'], facts)}; {num_unindexed:,} rows not covered yet"
+
+
+def _column_lines(report: dict[str, Any]) -> Iterator[str]:
+    from skytext.table.vector_columns import FORMAT_VERSION, Role
+
+    for column in report["vector_columns"]:
+        if column["role"] == Role.PENDING:
+            yield f"  pending, not yet searched: {column['name']} by {column['model']}"
+    if report["format_version"] < FORMAT_VERSION:
+        yield (
+            f"table format {report['format_version']}: runs want format {FORMAT_VERSION}, "
+            f"skytext migrate {report['table']}"
+        )
 
 
 def table_report(table: str) -> dict[str, Any]:

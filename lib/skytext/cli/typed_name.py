@@ -14,7 +14,17 @@ import sys
 
 COMMANDS = (
     *("caption", "config", "demo", "doctor", "embed-images", "evaluate", "export", "failures"),
-    *("import", "index", "keys", "plan", "promote", "repair", "retry-failed", "rollback"),
+    *(
+        "import",
+        "index",
+        "keys",
+        "migrate",
+        "plan",
+        "promote",
+        "repair",
+        "retry-failed",
+        "rollback",
+    ),
     *("search", "serve", "status"),
 )
 _NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")

@@ -182,6 +182,6 @@ def test_another_embedder_changes_nothing(
     StateStore(where).put("claim/00000001.json", b"{}")
     other = text_column("other", "0" * 32)
     with pytest.raises(TableError, match="would use 'other'"):
-        prepared(Claim(where, 1, took_over), shards, identity=other)
+        prepared(Claim(where, 1, took_over), shards, column=other)
     assert ImagesTable.open(where).version == version
     assert staged_unit_ids(where) == [unit.unit_id]
