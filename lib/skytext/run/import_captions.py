@@ -309,7 +309,7 @@ def _identity(model: ModelIdentity, embed: EmbedConfig) -> TableIdentity:
     return TableIdentity(
         embedding_fingerprint=embedding_fingerprint(model),
         embedding_model=model.name,
-        embedding_revision="" if model.is_local or model.is_fake else model.revision,
+        embedding_revision=model.hub_revision,
         embedding_dtype=embed.dtype,
         dim=0,
     )

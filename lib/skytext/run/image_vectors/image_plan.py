@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from skytext.archive import ReadOptions
 from skytext.config.settings import Config
 from skytext.models.checkpoints import ModelIdentity, image_model
-from skytext.models.fakes.options import FakeOptions
+from skytext.models.factory import check_name
 from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.pixels.decode import ImageLimits
 from skytext.table.image_vector_column import ImageIdentity, check_same_model, find_image_identity
@@ -73,8 +73,7 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> ImagePl
             update={"model": there.model, "revision": there.revision or None}
         )
     model = image_model(chosen)
-    if model.is_fake:
-        FakeOptions.parse(model.name)
+    check_name(model.name)
     config = config.model_copy(update={"image_embed": chosen})
     plan = ImagePlan(config, location, model, replace)
     if there is not None and not replace:

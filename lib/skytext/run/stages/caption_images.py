@@ -1,4 +1,4 @@
-"""Describe the images of a unit: one vLLM engine an actor.
+"""Describe the images of a unit: one captioner an actor.
 
 INPUT    units of `skytext.table.schema.SAMPLE` rows as decoded.
 OUTPUT   units of `skytext.table.schema.CAPTIONED` rows, without the images' bytes.
@@ -6,8 +6,7 @@ FAN-OUT  one unit to one unit. Several units are in work at once (the actor is a
          concurrent), so requests of many units share the engine's batch and it does not drain
          between them.
 ON ERROR an image without a good variant, that the engine refuses, or that ends the engine becomes
-         a failed row. An engine that dies or hangs is replaced; one that cannot start, or that
-         lives too short to describe a single image, ends the job.
+         a failed row. A captioner that cannot start, or that goes on failing, ends the job.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from skytext.errors import SampleError
 from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.fingerprints import caption_fingerprint
-from skytext.models.vllm.supervisor import EngineSupervisor
 from skytext.pixels.decode import decode_rgb
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.stages.read_shards import failure_row
@@ -52,10 +50,10 @@ class _StoppedError(Exception):
 
 
 class CaptionUnits:
-    """One engine, shared by all the units that its actor works on.
+    """One captioner, shared by all the units that its actor works on.
 
-    The engine starts with the first image: a run that finds nothing to do starts none. Its
-    processes end with this object, or at `close`.
+    It starts with the first image: a run that finds nothing to do starts none. It ends with this
+    object, or at `close`.
 
     Args:
         config: what to run and how.
@@ -66,7 +64,7 @@ class CaptionUnits:
             units: they stay without a row, for the next run.
         location: the table, where earlier descriptions of identical bytes are found.
         described: see `skytext.run.control.prepare_table.Prepared`; None for nothing described yet.
-        make_captioner: starts an engine.
+        make_captioner: as `skytext.models.factory.make_captioner`.
     """
 
     def __init__(
@@ -91,12 +89,10 @@ class CaptionUnits:
         fingerprint = self._lineage["caption_fingerprint"]
         self._duplicates = Duplicates(location, fingerprint, known)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
-        self._engine = EngineSupervisor(
-            partial(make_captioner, config, model, prompt), config.engine
-        )
+        self._captioner = make_captioner(config, model, prompt)
         # Ray lets go of this object when the actor ends in peace; of an actor that is killed, the
         # engine's processes notice it themselves.
-        weakref.finalize(self, self._engine.close)
+        weakref.finalize(self, self._captioner.close)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images described."""
@@ -107,11 +103,11 @@ class CaptionUnits:
         return unit.append_column(ENGINE_COLUMN, pa.array([self._clock()], pa.string()))
 
     def close(self) -> None:
-        """End the engine's processes and wait until they are gone; from any thread, at any time.
+        """End the captioner and wait until it is gone; from any thread, at any time.
 
         Units still in work fail with a JobError.
         """
-        self._engine.close()
+        self._captioner.close()
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any] | None:
         data = row.pop("data")
@@ -130,16 +126,16 @@ class CaptionUnits:
         return row | self._made_by(info) | _caption_columns(description)
 
     async def _started(self) -> EngineInfo:
-        """Return what the engine runs on, once it is up.
+        """Return what the captioner runs on, once it is up.
 
         Raises:
-            _StoppedError: the run stops, and the engine is not up yet.
+            _StoppedError: the run stops, and it is not up yet.
         """
         if await self._is_stopping():
             raise _StoppedError
-        if self._engine.was_started:
-            return await self._engine.start()
-        start = asyncio.ensure_future(self._engine.start())
+        if self._captioner.info is not None:
+            return self._captioner.info
+        start = asyncio.ensure_future(self._captioner.start())
         while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
             if await self._is_stopping():
                 # Others may wait for it, too; what it raises later is no concern of this image.
@@ -152,7 +148,7 @@ class CaptionUnits:
             if await self._is_stopping():
                 raise _StoppedError
             image = await asyncio.to_thread(decode_rgb, data)
-            return await self._engine.describe(image, image_id)
+            return await self._captioner.describe(image, image_id)
 
     async def _is_stopping(self) -> bool:
         return self._stop is not None and await asyncio.to_thread(self._stop.is_raised)
@@ -165,15 +161,15 @@ class CaptionUnits:
         }
 
     def _clock(self) -> str | None:
-        if not self._engine.was_started:
+        if self._captioner.info is None:
             return None
-        clock = self._engine.clock
+        clock = self._captioner.clock
         return json.dumps(
             {
                 "engine": ray.get_runtime_context().get_actor_id(),
                 "span_s": clock.span_s,
                 "idle_s": clock.idle_s,
-                "restarts": self._engine.num_restarts,
+                "restarts": self._captioner.num_restarts,
             }
         )
 
