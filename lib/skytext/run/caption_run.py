@@ -24,10 +24,11 @@ from skytext.run.control.interruption import Stopping, watch
 from skytext.run.control.prepare_table import Prepared, prepare
 from skytext.run.control.shared_paths import check_paths
 from skytext.run.control.stop_flag import StopFlag
+from skytext.run.passes import datasets_of_run
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
 from skytext.run.prove_run import prove_headers, prove_rows
-from skytext.run.ray_dataset import build_dataset, stream
+from skytext.run.ray_dataset import stream
 from skytext.run.run_record import ended_record, installed_versions
 from skytext.run.stages.write_rows import UnitRecord
 from skytext.table.commits.claim import Claim, hold
@@ -105,14 +106,16 @@ def _run(
     is_recorded = must_read or progress.num_adopted > 0
     try:
         if must_read:
-            dataset = build_dataset(plan, prepared, run.run_id, *pools)
             units = _Units(plan, pools[0].num_readers, committer, progress, stopping, on_progress)
             stop = StopFlag(plan.location, run.run_id)
-            with contextlib.closing(stream(dataset)) as records:
-                progress.finish_s = commit_as_staged(
-                    records, units.take, units.pending, stop, stopping
-                )
-            check_not_stopped(stopping, f"{progress.num_committed:,} images")
+            for dataset in datasets_of_run(
+                plan, prepared, run.run_id, pools, progress, lambda: committer.version
+            ):
+                with contextlib.closing(stream(dataset)) as records:
+                    progress.finish_s = commit_as_staged(
+                        records, units.take, units.pending, stop, stopping
+                    )
+                check_not_stopped(stopping, f"{progress.num_committed:,} images")
             on_progress(progress)
         proving = time.monotonic()
         num_stale = prove_rows(plan, prepared, committer.version, progress)

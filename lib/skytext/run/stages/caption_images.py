@@ -31,9 +31,10 @@ from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.fingerprints import caption_fingerprint
 from skytext.pixels.decode import decode_rgb
+from skytext.run.control.content_ledger import Ledger, Words
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.stages.read_shards import failure_row
-from skytext.run.stages.reuse_captions import Duplicates
+from skytext.run.stages.reuse_captions import Duplicates, PutOffError
 from skytext.run.units import pack, unpack
 from skytext.table.location import TableLocation
 from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
@@ -41,6 +42,8 @@ from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
 ENGINE_COLUMN = "engine_clock"
 """Beside a unit: the engine's id, span and idle seconds, and restarts so far, as JSON."""
 
+PUT_OFF_COLUMN = "put_off"
+"""Beside a unit: the images that were left out of it, for a later pass of the run."""
 
 _STOP_LOOK_S = 2.0
 
@@ -63,7 +66,7 @@ class CaptionUnits:
         stop: once it is raised, images that the engine does not have yet are left out of their
             units: they stay without a row, for the next run.
         location: the table, where earlier descriptions of identical bytes are found.
-        described: see `skytext.run.control.prepare_table.Prepared`; None for nothing described yet.
+        ledger: says which image describes which content; None: no other engine asks.
         make_captioner: as `skytext.models.factory.make_captioner`.
     """
 
@@ -75,7 +78,7 @@ class CaptionUnits:
         prompt: Prompt,
         stop: StopFlag | None = None,
         location: TableLocation | None = None,
-        described: Any = None,
+        ledger: Ledger | None = None,
         make_captioner: CaptionerFactory = make_captioner,
     ) -> None:
         self._stop = stop
@@ -85,9 +88,8 @@ class CaptionUnits:
             "caption_model_revision": model.revision,
             "prompt_id": prompt.prompt_id,
         }
-        known = None if described is None else ray.get(described)
         fingerprint = self._lineage["caption_fingerprint"]
-        self._duplicates = Duplicates(location, fingerprint, known)
+        self._duplicates = Duplicates(location, fingerprint, ledger)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
         self._captioner = make_captioner(config, model, prompt)
         # Ray lets go of this object when the actor ends in peace; of an actor that is killed, the
@@ -97,9 +99,11 @@ class CaptionUnits:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images described."""
         head, samples = unpack(batch)
-        found = await asyncio.gather(*(self._row(row) for row in samples.to_pylist()))
+        put_off: list[str] = []
+        found = await asyncio.gather(*(self._row(row, put_off) for row in samples.to_pylist()))
         rows = [row for row in found if row is not None]
         unit = pack(head, pa.Table.from_pylist(rows, schema=CAPTIONED))
+        unit = unit.append_column(PUT_OFF_COLUMN, pa.array([put_off], pa.list_(pa.string())))
         return unit.append_column(ENGINE_COLUMN, pa.array([self._clock()], pa.string()))
 
     def close(self) -> None:
@@ -109,21 +113,25 @@ class CaptionUnits:
         """
         self._captioner.close()
 
-    async def _row(self, row: dict[str, Any]) -> dict[str, Any] | None:
+    async def _row(self, row: dict[str, Any], put_off: list[str]) -> dict[str, Any] | None:
         data = row.pop("data")
         failure = row.pop("failure")
         if failure is not None:
             return row | {"status": STATUS_FAILED, "failure": failure}
         try:
-            info = await self._started()
             describe = partial(self._describe, data, row["image_id"])
-            description = await self._duplicates.describe(row["content_sha256"], describe)
+            words = await self._duplicates.describe(
+                row["content_sha256"], row["image_id"], describe
+            )
         except _StoppedError:
+            return None
+        except PutOffError:
+            put_off.append(row["image_id"])
             return None
         except SampleError as error:
             failed = {"status": STATUS_FAILED, "failure": failure_row(error)}
-            return row | self._made_by(info) | failed
-        return row | self._made_by(info) | _caption_columns(description)
+            return row | self._made_by(self._captioner.info) | failed
+        return row | self._made_by(words.made_by) | _caption_columns(words.description)
 
     async def _started(self) -> EngineInfo:
         """Return what the captioner runs on, once it is up.
@@ -143,21 +151,22 @@ class CaptionUnits:
                 raise _StoppedError
         return start.result()
 
-    async def _describe(self, data: bytes, image_id: str) -> Description:
+    async def _describe(self, data: bytes, image_id: str) -> Words:
+        made_by = await self._started()
         async with self._admitted:
             if await self._is_stopping():
                 raise _StoppedError
             image = await asyncio.to_thread(decode_rgb, data)
-            return await self._captioner.describe(image, image_id)
+            return Words(await self._captioner.describe(image, image_id), made_by)
 
     async def _is_stopping(self) -> bool:
         return self._stop is not None and await asyncio.to_thread(self._stop.is_raised)
 
-    def _made_by(self, info: EngineInfo) -> dict[str, Any]:
+    def _made_by(self, info: EngineInfo | None) -> dict[str, Any]:
         return self._lineage | {
-            "engine_version": info.engine_version,
-            "caption_device": info.device,
-            "caption_precision": info.precision,
+            "engine_version": info and info.engine_version,
+            "caption_device": info and info.device,
+            "caption_precision": info and info.precision,
         }
 
     def _clock(self) -> str | None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skytext.archive import unusable_values
-from skytext.run.stages.caption_images import ENGINE_COLUMN
+from skytext.run.stages.caption_images import ENGINE_COLUMN, PUT_OFF_COLUMN
 from skytext.run.units import UnitHead, unpack
 from skytext.table.commits.stage_rows import stage_rows, to_images_table, vector_dim
 from skytext.table.location import TableLocation
@@ -49,6 +49,7 @@ class UnitRecord:
         sums: token and variant counts over the rows.
         engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
         example: a member's name and what was seen in it, for people to watch; None without one.
+        put_off: images of the unit that are left to a later pass.
     """
 
     head: UnitHead
@@ -61,6 +62,7 @@ class UnitRecord:
     sums: Mapping[str, int] = field(default_factory=dict)
     engine_clock: Mapping[str, Any] | None = None
     example: tuple[str, str] | None = None
+    put_off: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the record as a JSON text."""
@@ -71,6 +73,7 @@ class UnitRecord:
         """Read what `to_json` wrote."""
         fields = json.loads(text)
         fields["head"] = UnitHead(**fields["head"])
+        fields["put_off"] = tuple(fields["put_off"])
         if fields["example"] is not None:
             fields["example"] = tuple(fields["example"])
         return cls(**fields)
@@ -98,6 +101,7 @@ class UnitWriter:
         head, samples = unpack(batch)
         clock = batch.column(ENGINE_COLUMN)[0].as_py()
         record = self._write(head, samples, None if clock is None else json.loads(clock))
+        record = replace(record, put_off=tuple(batch.column(PUT_OFF_COLUMN)[0].as_py()))
         return pa.table({"record": [record.to_json()]})
 
     def _write(
