@@ -32,7 +32,7 @@ CaptionerFactory = Callable[[CaptionConfig, ModelIdentity, Prompt], Captioner]
 
 
 def make_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
-    """Make a captioner; what it runs on starts later, with its ``start``."""
+    """Make a captioner, without a look at the model: ``start`` raises what is wrong with it."""
     return _CAPTIONERS[kind_of(model.name)](config, model, prompt)
 
 
@@ -65,13 +65,16 @@ def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> Image
 
 
 def _vllm_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
-    here = model.here()
-    return SupervisedCaptioner(config, lambda noted: VllmEngine(config, here, prompt, noted))
+    return SupervisedCaptioner(
+        config, lambda noted: VllmEngine(config, model.here(), prompt, noted)
+    )
 
 
 def _fake_captioner(config: CaptionConfig, model: ModelIdentity, _: Prompt) -> Captioner:
-    options, limit_s = FakeOptions.parse(model.name), config.engine.start_timeout_s
-    return SupervisedCaptioner(config, lambda noted: FakeEngine(options, noted, limit_s))
+    limit_s = config.engine.start_timeout_s
+    return SupervisedCaptioner(
+        config, lambda noted: FakeEngine(FakeOptions.parse(model.name), noted, limit_s)
+    )
 
 
 # What makes each kind of model. An entry is all that a further kind of captioner needs here; its
