@@ -80,11 +80,7 @@ class EngineDiedError(JobError):
 
 
 class Engine(Protocol):
-    """Generates text for an image and a fixed prompt.
-
-    Attributes:
-        info: what it runs on.
-    """
+    """Generates text for an image and a fixed prompt; ``info`` is what it runs on."""
 
     info: EngineInfo
 
