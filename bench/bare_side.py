@@ -15,8 +15,8 @@ from skytext.captions.captioner import Ask
 from skytext.cli.options import parse_settings
 from skytext.config.settings import Config, load_config
 from skytext.models.checkpoints import caption_model
-from skytext.models.factory import make_captioner
 from skytext.models.fingerprints import prompt_of
+from skytext.models.vllm.engine import VllmEngine
 from skytext.pixels.decode import decode_rgb, normalise
 
 
@@ -30,8 +30,7 @@ def read_images(archive: Path) -> list[Image.Image]:
 async def measure(config: Config, images: list[Image.Image]) -> dict[str, float]:
     """Return tokens/s of the engine with every request in its hands at once."""
     caption = config.caption
-    captioner = make_captioner(caption, caption_model(caption), prompt_of(caption))
-    engine = captioner.engine
+    engine = VllmEngine(caption, caption_model(caption), prompt_of(caption))
     ask = Ask(caption.num_variants, 1, caption.temperature, caption.max_tokens, caption.seed)
     await engine.check()
     started = time.monotonic()

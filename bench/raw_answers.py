@@ -14,8 +14,8 @@ from bench.bare_side import read_images
 from skytext.captions.captioner import Ask, Engine
 from skytext.config.settings import Config, load_config
 from skytext.models.checkpoints import caption_model
-from skytext.models.factory import make_captioner
 from skytext.models.fingerprints import prompt_of
+from skytext.models.vllm.engine import VllmEngine
 
 
 async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str
 async def collect(config: Config, images: list[Image.Image]) -> list[dict[str, Any]]:
     """Return, an image in order, its greedy answer and its samples."""
     caption = config.caption
-    engine = make_captioner(caption, caption_model(caption), prompt_of(caption)).engine
+    engine = VllmEngine(caption, caption_model(caption), prompt_of(caption))
     asks = {
         "greedy": Ask(1, 1, 0.0, caption.max_tokens, None),
         "sampled": Ask(caption.num_variants, 1, caption.temperature, caption.max_tokens, None),

@@ -1,7 +1,7 @@
 """Answers of a fixed length, whatever they say: dummy weights write nonsense and never stop.
 
 Nothing of this can be switched on in the product. The bench gives the job its own engine class and
-its own parser through `CaptionPlan.make_captioner` and `Captioner`'s ``parse``.
+its own parser through `CaptionPlan.make_captioner` and `SupervisedCaptioner`'s ``parse``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skytext.captions.prompts import Prompt
 from skytext.config.captioning import CaptionConfig
 from skytext.models.checkpoints import ModelIdentity
 from skytext.models.vllm.engine import VllmEngine
-from skytext.models.vllm.processes import EngineProcesses
+from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 _WARM_UP_IMAGES = 16
 _WARM_UP_TOKENS = 16
@@ -75,13 +75,12 @@ class AcceptAnything:
         ]
 
 
-def make_fixed_captioner(
-    config: CaptionConfig,
-    model: ModelIdentity,
-    prompt: Prompt,
-    processes: EngineProcesses | None = None,
-) -> Captioner:
-    """Start an engine of fixed lengths; in the place of `skytext.models.factory.make_captioner`."""
-    engine = FixedLengthEngine(config, model, prompt, processes)
+def make_fixed_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
+    """Return one of fixed lengths; in the place of `skytext.models.factory.make_captioner`."""
     per_answer = config.num_variants if config.variants_by == "one_request" else 1
-    return Captioner(engine, config, AcceptAnything(per_answer))
+
+    return SupervisedCaptioner(
+        config,
+        lambda processes: FixedLengthEngine(config, model, prompt, processes),
+        AcceptAnything(per_answer),
+    )

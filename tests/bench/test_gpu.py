@@ -21,7 +21,7 @@ from bench.gpu.fixed import AcceptAnything
 from bench.gpu.report import read_results, table, write_results
 from bench.gpu.run_case import make_config
 from bench.gpu.shapes import SHAPES, model_config, write_checkpoint
-from skytext.captions.captioner import Answer, Captioner, Generation
+from skytext.captions.captioner import Answer, EngineCaptioner, Generation
 from skytext.config.settings import Config
 from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
 from skytext.models.checkpoints import caption_model
@@ -78,12 +78,11 @@ def test_a_captioner_takes_another_parser() -> None:
 
     class Babbler:
         info: Any = None
-        num_signs = 0
 
         async def generate(self, image: Image.Image, ask: Any) -> Generation:
             return Generation([Answer("no JSON", "length")] * ask.num_samples, 1, 0, 5)
 
-    captioner = Captioner(Babbler(), Config().caption, AcceptAnything(1))  # type: ignore[arg-type]
+    captioner = EngineCaptioner(Babbler(), Config().caption, AcceptAnything(1))  # type: ignore[arg-type]
     description = asyncio.run(captioner.describe(Image.new("RGB", (8, 8)), "key"))
     assert (len(description.variants), description.attempts) == (5, 1)
 

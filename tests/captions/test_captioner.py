@@ -16,6 +16,7 @@ from skytext.captions.captioner import (
     BusyClock,
     Captioner,
     Description,
+    EngineCaptioner,
     EngineInfo,
     Generation,
 )
@@ -48,7 +49,8 @@ class ScriptedEngine:
     script: Sequence[Sequence[Answer] | SampleError]
     asks: list[Ask] = field(default_factory=list)
     info: EngineInfo = INFO
-    num_signs: int = 0
+    num_checks: int = 0
+    is_closed: bool = False
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
         assert image is IMAGE
@@ -58,15 +60,18 @@ class ScriptedEngine:
             raise answers
         return Generation(answers, 100, 10 * (len(self.asks) - 1), 7 * len(answers))
 
+    async def check(self) -> None:
+        self.num_checks += 1
+
     def close(self) -> None:
-        """Nothing to stop."""
+        self.is_closed = True
 
 
 def describe(
     *script: Sequence[Answer] | SampleError, key: str = "id", **settings: Any
 ) -> tuple[Description, list[Ask]]:
     engine = ScriptedEngine(script)
-    captioner = Captioner(engine, CaptionConfig(**settings))
+    captioner = EngineCaptioner(engine, CaptionConfig(**settings))
     return asyncio.run(captioner.describe(IMAGE, key)), engine.asks
 
 
@@ -75,6 +80,16 @@ def words(description: Description) -> list[str]:
 
 
 FIVE = [good(word) for word in "abcde"]
+
+
+def test_it_says_what_it_runs_on_once_the_engine_was_tried() -> None:
+    engine = ScriptedEngine([FIVE])
+    captioner: Captioner = EngineCaptioner(engine, CaptionConfig())
+    assert captioner.info is None
+    assert [asyncio.run(captioner.start()) for _ in range(2)] == [INFO, INFO]
+    assert (captioner.info, captioner.num_restarts, engine.num_checks) == (INFO, 0, 1)
+    captioner.close()
+    assert engine.is_closed
 
 
 def test_five_good_answers_take_one_request() -> None:
@@ -154,7 +169,7 @@ def test_more_answers_than_asked_for_are_left_out() -> None:
 def test_a_refusal_is_the_images_own_and_not_tried_again() -> None:
     refusal = SampleError(Stage.CAPTION, Reason.PROMPT_TOO_LONG, "4097 tokens")
     engine = ScriptedEngine([refusal])
-    captioner = Captioner(engine, CaptionConfig())
+    captioner = EngineCaptioner(engine, CaptionConfig())
     with pytest.raises(SampleError) as caught:
         asyncio.run(captioner.describe(IMAGE, "id"))
     assert caught.value is refusal
@@ -305,7 +320,7 @@ class SlowEngine(ScriptedEngine):
 
 def test_the_captioners_clock_covers_all_calls_at_once(time: FakeTime) -> None:
     engine = SlowEngine([FIVE])
-    captioner = Captioner(engine, CaptionConfig())
+    captioner = EngineCaptioner(engine, CaptionConfig())
 
     async def three() -> list[Description]:
         engine.gate = asyncio.Event()
@@ -322,7 +337,7 @@ def test_the_captioners_clock_covers_all_calls_at_once(time: FakeTime) -> None:
 
 def test_a_failed_image_leaves_the_clock_right(time: FakeTime) -> None:
     refusal = SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "no")
-    captioner = Captioner(ScriptedEngine([refusal, FIVE]), CaptionConfig())
+    captioner = EngineCaptioner(ScriptedEngine([refusal, FIVE]), CaptionConfig())
     with pytest.raises(SampleError):
         asyncio.run(captioner.describe(IMAGE, "a"))
     time.now += 5

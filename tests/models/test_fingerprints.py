@@ -18,12 +18,13 @@ from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import ConfigError, ModelError
 from skytext.models.checkpoints import (
+    CHECKPOINT,
     DEMO_CHECKPOINT,
     ModelIdentity,
     caption_model,
     embed_model,
     image_model,
-    is_fake,
+    kind_of,
 )
 from skytext.models.fingerprints import (
     caption_fingerprint,
@@ -84,7 +85,7 @@ def test_demo_is_the_packaged_checkpoint() -> None:
     assert model.name == "demo"
     assert model.source == str(DEMO_CHECKPOINT)
     assert model.is_local
-    assert not model.is_fake
+    assert kind_of(model.name) == CHECKPOINT
     assert model.revision == hash_folder(DEMO_CHECKPOINT)
 
 
@@ -104,10 +105,10 @@ def test_the_default_embedder_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["fake", "fake:fail=0.5", "fake:"])
 def test_fakes_are_models(name: str) -> None:
     model = caption_model(CaptionConfig(model=name))
-    assert model.is_fake
-    assert is_fake(name)
+    assert kind_of(name) == "fake"
     assert (model.name, model.source, model.is_local) == (name, name, False)
-    assert embed_model(EmbedConfig(model=name)).is_fake
+    assert model.revision == embed_model(EmbedConfig(model=name)).revision == "fake-1"
+    assert model.hub_revision == ""
 
 
 def test_a_fake_has_no_revisions() -> None:
@@ -119,7 +120,7 @@ def test_a_fake_has_no_revisions() -> None:
 
 @pytest.mark.parametrize("name", ["faker", "fakes/llava", "llava-hf/fake", "demo"])
 def test_other_names_are_no_fakes(name: str) -> None:
-    assert not is_fake(name)
+    assert kind_of(name) == CHECKPOINT
 
 
 def test_a_folder_is_known_by_its_content(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Describe an image: ask an engine, check the answers, ask again for what is missing.
 
-The ladder is the same whatever generates the text: vLLM (`skytext.models.vllm.engine`) or a
-fake (`skytext.models.fakes.engine`).
+`Captioner` is all that a run and the service see. `EngineCaptioner` is one for any engine that
+needs no care; an engine in processes of this machine, which may die, is a matter of
+`skytext.models.vllm.supervisor`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from PIL import Image
 
@@ -79,15 +80,9 @@ class EngineDiedError(JobError):
 
 
 class Engine(Protocol):
-    """Generates text for an image and a fixed prompt.
-
-    Attributes:
-        info: what it runs on.
-        num_signs: signs of life so far: grows with every answer, and every few tokens of one.
-    """
+    """Generates text for an image and a fixed prompt; ``info`` is what it runs on."""
 
     info: EngineInfo
-    num_signs: int
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
         """Answer one request.
@@ -124,8 +119,49 @@ class Description:
     num_output_tokens: int
 
 
-class Captioner:
-    """Describes images through an engine; any number of calls may run at once.
+class Captioner(Protocol):
+    """Describes images; any number of calls may run at once, in one event loop.
+
+    Attributes:
+        info: what it runs on; None until it is started.
+        clock: how long it had work, and how long it had none.
+        num_restarts: engines that were started in the place of others.
+    """
+
+    info: EngineInfo | None
+    clock: BusyClock
+    num_restarts: int
+
+    async def start(self) -> EngineInfo:
+        """Get ready, if that is not done yet; return what it runs on.
+
+        Raises:
+            CallError: the model cannot be served, or refuses even a blank image.
+            JobError: it was not ready in time, or an engine that died could not be replaced.
+        """
+
+    async def describe(self, image: Image.Image, key: str) -> Description:
+        """Describe one image.
+
+        Args:
+            image: RGB.
+            key: names the image for `CaptionConfig.seed`.
+
+        Raises:
+            SampleError: this image cannot be described; others can.
+            CallError: as `start`.
+            JobError: likewise.
+        """
+
+    def close(self) -> None:
+        """End what was started and wait until it is gone; from any thread, more than once."""
+
+
+EngineT = TypeVar("EngineT", bound=Engine)
+
+
+class EngineCaptioner(Generic[EngineT]):
+    """A `Captioner` that asks one engine.
 
     Args:
         engine: writes the answers.
@@ -136,21 +172,26 @@ class Captioner:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineT,
         config: CaptionConfig,
         parse: Callable[[str, str | None], Sequence[Variant]] = parse_answer,
     ) -> None:
         self.engine = engine
+        self.info: EngineInfo | None = None
         self.clock = BusyClock()
+        self.num_restarts = 0
         self._config = config
         self._parse = parse
 
+    async def start(self) -> EngineInfo:
+        """Try the engine with a small request, once."""
+        if self.info is None:
+            await self.engine.check()
+            self.info = self.engine.info
+        return self.info
+
     async def describe(self, image: Image.Image, key: str) -> Description:
         """Describe one image.
-
-        Args:
-            image: RGB.
-            key: names the image for `CaptionConfig.seed`.
 
         Raises:
             SampleError: no good variant came within the attempts, or the engine refused the image.
@@ -158,6 +199,10 @@ class Captioner:
         """
         with self.clock:
             return await self._climb(image, key)
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self.engine.close()
 
     async def _climb(self, image: Image.Image, key: str) -> Description:
         variants: list[Variant] = []

@@ -1,10 +1,10 @@
-"""Which model a configuration names, and where it is: packaged, a folder, a hub, or a fake."""
+"""Which model a configuration names, and where it is: packaged, a folder, a hub, or nowhere."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,12 @@ from skytext.models.folder_hash import hash_folder
 
 # By path, not by import: the demo package stands above the models.
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
+
+CHECKPOINT = "checkpoint"
+"""The kind of a model with files of its own: a folder, or on a hub."""
+
+# The other kinds, named PREFIX or PREFIX:…, and the revision that is recorded of each.
+_REVISIONS = {FAKE_MODEL_PREFIX: "fake-1"}
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -39,11 +45,6 @@ class ModelIdentity:
     is_local: bool
 
     @property
-    def is_fake(self) -> bool:
-        """Whether this is one of the package's fakes."""
-        return is_fake(self.name)
-
-    @property
     def is_packaged(self) -> bool:
         """Whether its files come with a Python package."""
         return self.name in (DEMO_MODEL, PACKAGED_EMBEDDER)
@@ -56,26 +57,26 @@ class ModelIdentity:
         Raises:
             ModelError: the package is not installed here.
         """
-        if self.name == DEMO_MODEL:
-            return dataclasses.replace(self, source=str(DEMO_CHECKPOINT))
-        if self.name == PACKAGED_EMBEDDER:
-            return dataclasses.replace(self, source=str(_packaged_embedder()))
-        return self
+        if not self.is_packaged:
+            return self
+        folder = DEMO_CHECKPOINT if self.name == DEMO_MODEL else _packaged_embedder()
+        return dataclasses.replace(self, source=str(folder))
 
     @property
     def hub_revision(self) -> str:
-        """The hub commit by which it is found again; empty for what lies here, and for fakes."""
-        return "" if self.is_local or self.is_fake else self.revision
+        """The hub commit by which it is found again; empty for what is not on a hub."""
+        return "" if self.is_local or kind_of(self.name) != CHECKPOINT else self.revision
 
 
-def is_fake(name: str) -> bool:
-    """Return whether a model name means one of the package's fakes."""
-    return name == FAKE_MODEL_PREFIX or name.startswith(f"{FAKE_MODEL_PREFIX}:")
+def kind_of(name: str) -> str:
+    """Return the kind of model that a name means: a prefix, or `CHECKPOINT`."""
+    prefix = name.partition(":")[0]
+    return prefix if prefix in _REVISIONS else CHECKPOINT
 
 
 def is_local_model(name: str) -> bool:
-    """Return whether a model's files lie on this machine, so that it has no revision to name."""
-    return name == DEMO_MODEL or is_fake(name) or _folder(name) is not None
+    """Return whether a model has no revision to name: its files lie here, or it has none."""
+    return name == DEMO_MODEL or kind_of(name) != CHECKPOINT or _folder(name) is not None
 
 
 def caption_model(config: CaptionConfig) -> ModelIdentity:
@@ -86,14 +87,8 @@ def caption_model(config: CaptionConfig) -> ModelIdentity:
             cannot be looked up.
         ConfigError: a revision of a model on this machine.
     """
-    if config.model == DEMO_MODEL:
-        _no_revision(config.revision, config.model)
-        return _local_captioner(config.model, DEMO_CHECKPOINT)
-    folder = _folder(config.model)
-    if folder is not None:
-        _no_revision(config.revision, config.model)
-        return _local_captioner(config.model, folder)
-    return _hub_or_fake(config.model, config.revision)
+    packaged = DEMO_CHECKPOINT if config.model == DEMO_MODEL else None
+    return _resolve(config.model, config.revision, _local_captioner, packaged)
 
 
 def embed_model(config: EmbedConfig) -> ModelIdentity:
@@ -102,16 +97,10 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
     Raises:
         ModelError: a folder that is no model, a hub name that cannot be looked up, or the packaged
             model is not installed.
-        ConfigError: a revision of a model on this machine.
+        ConfigError: as `caption_model`.
     """
-    if config.model == PACKAGED_EMBEDDER:
-        _no_revision(config.revision, config.model)
-        return _local_embedder(config.model, _packaged_embedder())
-    folder = _folder(config.model)
-    if folder is not None:
-        _no_revision(config.revision, config.model)
-        return _local_embedder(config.model, folder)
-    return _hub_or_fake(config.model, config.revision)
+    packaged = _packaged_embedder() if config.model == PACKAGED_EMBEDDER else None
+    return _resolve(config.model, config.revision, _local_embedder, packaged)
 
 
 def _packaged_embedder() -> Path:
@@ -137,30 +126,36 @@ def image_model(config: ImageEmbedConfig) -> ModelIdentity:
             "no model was named that embeds images: --model NAME, e.g. "
             "sentence-transformers/clip-ViT-B-32, or the folder of one"
         )
-    folder = _folder(config.model)
-    if folder is not None:
-        _no_revision(config.revision, config.model)
-        return _local_embedder(config.model, folder)
     # The published CLIP models of sentence-transformers have their config.json in a sub-folder.
-    return _hub_or_fake(config.model, config.revision, ("config.json", "modules.json"))
+    files = ("config.json", "modules.json")
+    return _resolve(config.model, config.revision, _local_embedder, hub_files=files)
 
 
-def _no_revision(revision: str | None, name: str) -> None:
-    if revision is not None:
+def _resolve(
+    name: str,
+    revision: str | None,
+    local: Callable[[str, Path], ModelIdentity],
+    packaged: Path | None = None,
+    hub_files: Sequence[str] = ("config.json",),
+) -> ModelIdentity:
+    recorded = _REVISIONS.get(kind_of(name))
+    folder = None if recorded else packaged or _folder(name)
+    if revision is not None and (recorded or folder):
         raise ConfigError(
             f"revision {revision!r} was given for {name!r}, which lies on this machine: revisions "
             "are for hub names; leave it out"
         )
+    if recorded:
+        return ModelIdentity(name, name, recorded, is_local=False)
+    return local(name, folder) if folder else _on_hub(name, revision, hub_files)
 
 
 def _folder(name: str) -> Path | None:
-    """Return the folder that a name means, or None where it can only be a hub name or a fake.
+    """Return the folder that a name means, or None where it can only be a hub name.
 
     Raises:
         ModelError: it reads like a path, and there is no such folder.
     """
-    if is_fake(name):
-        return None
     path = Path(name).expanduser()
     if path.is_dir():
         return path.absolute()
@@ -228,13 +223,8 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
     return [] if files else [f"weights ({' or '.join(_WEIGHTS)})"]
 
 
-def _hub_or_fake(
-    name: str, revision: str | None, files: Sequence[str] = ("config.json",)
-) -> ModelIdentity:
+def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdentity:
     """Resolve a hub name by the first of some small files that it has."""
-    if is_fake(name):
-        _no_revision(revision, name)
-        return ModelIdentity(name, name, "fake-1", is_local=False)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -45,7 +45,7 @@ def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
 
     Raises:
         CallError: the model cannot be used.
-        JobError: the engine died.
+        JobError: the engine does not start, or died again and again.
         SampleError: it found nothing to say.
     """
     return asyncio.run(_describe(image, config)).variants
@@ -57,12 +57,11 @@ async def _describe(image: Image.Image, config: Config) -> Description:
     if caption.seed is None:
         # The same image is described the same way: a further page is one of the same search.
         caption = caption.model_copy(update={"seed": 0})
-    # Within the loop that asks it: vLLM's engine belongs to one.
     captioner = make_captioner(caption, model, prompt)
     try:
         return await captioner.describe(image, "query")
     finally:
-        captioner.engine.close()
+        captioner.close()
 
 
 def document_texts(variants: tuple[Variant, ...]) -> tuple[str, ...]:

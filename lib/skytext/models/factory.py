@@ -7,51 +7,43 @@ from typing import Protocol
 
 from skytext.captions.captioner import Captioner
 from skytext.captions.prompts import Prompt
-from skytext.config.captioning import CaptionConfig
+from skytext.config.captioning import FAKE_MODEL_PREFIX, CaptionConfig
 from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import TableError
-from skytext.models.checkpoints import ModelIdentity, embed_model, image_model
+from skytext.models.checkpoints import (
+    CHECKPOINT,
+    ModelIdentity,
+    embed_model,
+    image_model,
+    kind_of,
+)
 from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
 from skytext.models.fakes.engine import FakeEngine
 from skytext.models.fakes.options import FakeOptions
 from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
 from skytext.models.image_embedder import ClipEmbedder, ImageEmbedder
 from skytext.models.text_embedder import Embedder, SentenceEmbedder
-from skytext.models.vllm.processes import EngineProcesses
+from skytext.models.vllm.engine import VllmEngine
+from skytext.models.vllm.supervisor import SupervisedCaptioner
 
-CaptionerFactory = Callable[
-    [CaptionConfig, ModelIdentity, Prompt, EngineProcesses | None], Captioner
-]
-"""Starts an engine and returns its captioner, as `make_captioner` does."""
+CaptionerFactory = Callable[[CaptionConfig, ModelIdentity, Prompt], Captioner]
+"""Makes a captioner, as `make_captioner` does."""
 
 
-def make_captioner(
-    config: CaptionConfig,
-    model: ModelIdentity,
-    prompt: Prompt,
-    processes: EngineProcesses | None = None,
-) -> Captioner:
-    """Start an engine and return its captioner.
+def make_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
+    """Make a captioner, without a look at the model: ``start`` raises what is wrong with it."""
+    return _CAPTIONERS[kind_of(model.name)](config, model, prompt)
 
-    Args:
-        config: what to run and how.
-        model: the checkpoint.
-        prompt: what is asked.
-        processes: where to note the engine's processes; None where nobody else has to end them.
+
+def check_name(name: str) -> None:
+    """Check what a model's name asks for, where its kind takes options in the name.
 
     Raises:
-        ModelError: the checkpoint cannot be served.
-        ConfigError: options that the engine does not know.
-        JobError: it was not up in time.
+        ConfigError: options that this kind of model does not have.
     """
-    if model.is_fake:
-        options = FakeOptions.parse(model.name)
-        return Captioner(FakeEngine(options, processes, config.engine.start_timeout_s), config)
-    # Imported here: vLLM takes seconds, and a fake must work where it is not installed.
-    from skytext.models.vllm.engine import VllmEngine
-
-    return Captioner(VllmEngine(config, model.here(), prompt, processes), config)
+    if kind_of(name) in _CHECKS:
+        _CHECKS[kind_of(name)](name)
 
 
 def make_embedder(config: EmbedConfig, model: ModelIdentity) -> Embedder:
@@ -60,9 +52,7 @@ def make_embedder(config: EmbedConfig, model: ModelIdentity) -> Embedder:
     Raises:
         ModelError: the model cannot be loaded.
     """
-    if model.is_fake:
-        return FakeEmbedder()
-    return SentenceEmbedder(config, model.here())
+    return _EMBEDDERS[kind_of(model.name)](config, model)
 
 
 def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> ImageEmbedder:
@@ -70,11 +60,38 @@ def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> Image
 
     Raises:
         ModelError: the model cannot be loaded, or does not embed images and text.
-        ConfigError: options that the fake does not know.
     """
-    if model.is_fake:
-        return FakeImageEmbedder(FakeOptions.parse(model.name))
-    return ClipEmbedder(config, model)
+    return _IMAGE_EMBEDDERS[kind_of(model.name)](config, model)
+
+
+def _vllm_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
+    return SupervisedCaptioner(
+        config, lambda noted: VllmEngine(config, model.here(), prompt, noted)
+    )
+
+
+def _fake_captioner(config: CaptionConfig, model: ModelIdentity, _: Prompt) -> Captioner:
+    limit_s = config.engine.start_timeout_s
+    return SupervisedCaptioner(
+        config, lambda noted: FakeEngine(FakeOptions.parse(model.name), noted, limit_s)
+    )
+
+
+# What makes each kind of model. An entry is all that a further kind of captioner needs here; its
+# names are told from others in `skytext.models.checkpoints`.
+_CAPTIONERS: dict[str, CaptionerFactory] = {
+    CHECKPOINT: _vllm_captioner,
+    FAKE_MODEL_PREFIX: _fake_captioner,
+}
+_CHECKS: dict[str, Callable[[str], object]] = {FAKE_MODEL_PREFIX: FakeOptions.parse}
+_EMBEDDERS: dict[str, Callable[[EmbedConfig, ModelIdentity], Embedder]] = {
+    CHECKPOINT: lambda config, model: SentenceEmbedder(config, model.here()),
+    FAKE_MODEL_PREFIX: lambda *_: FakeEmbedder(),
+}
+_IMAGE_EMBEDDERS: dict[str, Callable[[ImageEmbedConfig, ModelIdentity], ImageEmbedder]] = {
+    CHECKPOINT: ClipEmbedder,
+    FAKE_MODEL_PREFIX: lambda _, model: FakeImageEmbedder(FakeOptions.parse(model.name)),
+}
 
 
 class EmbeddedBy(Protocol):

@@ -11,8 +11,7 @@ from skytext.captions.prompts import Prompt
 from skytext.config.settings import Config
 from skytext.errors import TableError
 from skytext.models.checkpoints import ModelIdentity, caption_model, embed_model
-from skytext.models.factory import CaptionerFactory, make_captioner
-from skytext.models.fakes.options import FakeOptions
+from skytext.models.factory import CaptionerFactory, check_name, make_captioner
 from skytext.models.fingerprints import (
     caption_fingerprint,
     prompt_of,
@@ -207,8 +206,7 @@ def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
     """
     model, embedder = caption_model(config.caption), embed_model(config.embed)
     prompt = prompt_of(config.caption)
-    if model.is_fake:
-        FakeOptions.parse(model.name)
+    check_name(model.name)
     # Reads what it hashes, a chat template's file included.
     caption_fingerprint(config.caption, config.images, model, prompt)
     if config.caption.variants_by == "one_request":

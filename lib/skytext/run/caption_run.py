@@ -19,10 +19,10 @@ from skytext.run.control.commit_schedule import check_not_stopped
 from skytext.run.control.committer import RemoteCommitter
 from skytext.run.control.prepare_table import Prepared, prepare
 from skytext.run.open_run import OpenRun, UnitTaker, open_run
+from skytext.run.passes import datasets_of_run
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
 from skytext.run.prove_run import prove_headers, prove_rows
-from skytext.run.ray_dataset import build_dataset
 from skytext.run.vector_run import run_vectors
 from skytext.table.store_preflight import check_store
 from skytext.table.vector_columns import VectorKind
@@ -99,8 +99,11 @@ def _run(
     is_recorded = must_read or progress.num_adopted > 0
     try:
         if must_read:
-            dataset = build_dataset(plan, prepared, run.record.run_id, *pools)
-            _CaptionTaker(run, committer, plan.config.job, num_tasks).stream(dataset)
+            taker = _CaptionTaker(run, committer, plan.config.job, num_tasks)
+            for dataset in datasets_of_run(
+                plan, prepared, run.record.run_id, pools, progress, lambda: committer.version
+            ):
+                taker.stream(dataset)
         proving = time.monotonic()
         num_stale = prove_rows(plan, prepared, committer.version, progress)
         prove_headers(

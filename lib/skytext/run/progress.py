@@ -49,6 +49,8 @@ class Progress:
     units_by_shard: Counter[ShardKey] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     unread: dict[ShardKey, str] = field(default_factory=dict)
+    put_off: dict[ShardKey, list[str]] = field(default_factory=dict)
+    is_later_pass: bool = False
     num_away_in_a_row: int = 0
     example: tuple[str, str] | None = None
     is_stopping: bool = False
@@ -70,10 +72,10 @@ class Progress:
 
     def add(self, record: UnitRecord) -> None:
         """Count a unit."""
-        head = record.head
-        self.bytes_done += head.shard_bytes_read
-        self.num_listed += head.num_listed
-        self.num_skipped += head.num_skipped
+        self._add_head(record.head)
+        if record.put_off:
+            key = (record.head.archive, record.head.shard)
+            self.put_off.setdefault(key, []).extend(record.put_off)
         self.num_ok += record.num_ok
         self.num_failed += record.num_failed
         self.failures.update(record.failures)
@@ -82,9 +84,7 @@ class Progress:
         self.ran_on = record.ran_on or self.ran_on
         self.unusable.update(record.unusable)
         self.unusable_examples = {**record.unusable_examples, **self.unusable_examples}
-        self.num_many_bands += head.num_many_bands
         self.sums.update(record.sums)
-        self._add_to_shard(head)
         self.example = record.example
         self._measure_rate()
         clock = record.engine_clock
@@ -96,14 +96,21 @@ class Progress:
         """Images that this run has settled, one way or the other."""
         return self.num_ok + self.num_failed
 
-    def _add_to_shard(self, head: UnitHead) -> None:
+    def _add_head(self, head: UnitHead) -> None:
         key = (head.archive, head.shard)
+        if head.fault:
+            self.unread.setdefault(key, head.fault)
+        if self.is_later_pass:
+            # The first pass has counted the shard, and all images in it.
+            return
+        self.bytes_done += head.shard_bytes_read
+        self.num_listed += head.num_listed
+        self.num_skipped += head.num_skipped
+        self.num_many_bands += head.num_many_bands
         self.listed_by_shard[key] += head.num_listed
         self.units_by_shard[key] += 1
         for kind, number in head.ignored:
             count_kind(self.ignored, kind, number)
-        if head.fault:
-            self.unread.setdefault(key, head.fault)
         if head.is_store_away:
             self.num_away_in_a_row += 1
         elif head.num_listed:

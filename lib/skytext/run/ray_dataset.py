@@ -69,7 +69,7 @@ def _decoded(
     to_read = (shard for shard in prepared.shards if shard.must_read)
     rows = [shard_row(shard.shard, shard.fragments) for shard in to_read]
     num_readers = min(sizes.num_readers, len(rows))
-    reader = _reader(plan, run_id, prepared.version, stop)
+    reader = _reader(plan, run_id, prepared, stop)
     units = ray.data.from_items(rows, override_num_blocks=len(rows))
     units = units.map_batches(
         reader.__call__,
@@ -103,7 +103,7 @@ def _captioned(
         fn_constructor_kwargs={
             "stop": stop,
             "location": plan.location,
-            "described": prepared.described,
+            "ledger": prepared.ledger,
             "make_captioner": plan.make_captioner,
         },
         compute=actor_pool(sizes.num_engines, sizes.max_engines, config.job.units_in_flight),
@@ -236,22 +236,21 @@ def configure_ray_data() -> None:
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
 
 
-def _reader(
-    plan: CaptionPlan, run_id: str, table_version: int | None, stop: StopFlag
-) -> ShardReader:
+def _reader(plan: CaptionPlan, run_id: str, prepared: Prepared, stop: StopFlag) -> ShardReader:
     job = plan.config.job
     return ShardReader(
         unit_images=job.unit_images,
         unit_bytes=job.unit_bytes,
         limits=plan.limits,
         location=plan.location,
-        table_version=table_version,
+        table_version=prepared.version,
         run_id=run_id,
         select="failed" if plan.retry_failed else "new",
         described_with=plan.caption_fingerprint if plan.redo_stale else "",
         max_attempts=job.max_attempts,
         reading=plan.reading,
         stop=stop,
+        only=prepared.only,
     )
 
 

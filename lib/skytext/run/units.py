@@ -82,6 +82,7 @@ class UnitRecord:
             words.
         embed_s: seconds in the model of an image embedder, decoding included.
         ran_on: device and precision of that model; None where it did not run.
+        put_off: images of the unit that are left to a later pass.
     """
 
     head: UnitHead
@@ -97,6 +98,7 @@ class UnitRecord:
     failure_samples: Mapping[str, str] = field(default_factory=dict)
     embed_s: float = 0.0
     ran_on: tuple[str, str] | None = None
+    put_off: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the record as a JSON text."""
@@ -107,7 +109,7 @@ class UnitRecord:
         """Read what `to_json` wrote."""
         fields = json.loads(text)
         fields["head"] = UnitHead(**fields["head"])
-        for name in ("example", "ran_on"):
+        for name in ("example", "ran_on", "put_off"):
             if fields[name] is not None:
                 fields[name] = tuple(fields[name])
         return cls(**fields)

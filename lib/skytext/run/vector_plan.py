@@ -12,8 +12,7 @@ from skytext.archive import ReadOptions
 from skytext.config.settings import Config
 from skytext.errors import TableError
 from skytext.models.checkpoints import ModelIdentity, embed_model, image_model
-from skytext.models.factory import make_embedder, make_image_embedder
-from skytext.models.fakes.options import FakeOptions
+from skytext.models.factory import check_name, make_embedder, make_image_embedder
 from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
 from skytext.pixels.decode import ImageLimits
 from skytext.run.control.nodes import Resources
@@ -124,8 +123,7 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorP
             update={"model": there.model, "revision": there.revision or None}
         )
     model = image_model(chosen)
-    if model.is_fake:
-        FakeOptions.parse(model.name)
+    check_name(model.name)
     config = config.model_copy(update={"image_embed": chosen})
     plan = VectorPlan(config, location, model, image_column(model, config))
     if there is not None and not replace and not there.fits(plan.column):

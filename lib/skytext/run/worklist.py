@@ -66,7 +66,8 @@ class ShardPlan:
         num_gone_ok: done rows of images that the shard no longer holds.
         num_gone_failed: failed rows of such.
         ids: of the images that have rows; an image with two counts once.
-        fragments: of the table: those that hold its rows, if it must be read.
+        fragments: of the table: those that hold its rows, if it must be read; None where that is
+            not known.
         fault: why the store did not give its headers; empty where it did or was not asked.
         ignored: numbers of other files that its headers name, by kind; empty if its headers were
             not read.
@@ -80,7 +81,7 @@ class ShardPlan:
     num_gone_ok: int = 0
     num_gone_failed: int = 0
     ids: IdSum = NO_IDS
-    fragments: tuple[int, ...] = ()
+    fragments: tuple[int, ...] | None = ()
     fault: str = ""
     ignored: Mapping[str, int] = field(default_factory=dict)
 

@@ -312,21 +312,28 @@ class ImagesTable:
 
     @again
     def described(
-        self, content_sha256: str, caption_fingerprint: str
-    ) -> list[dict[str, Any]] | None:
-        """Return the variants of some image of this content, or None where there is none.
+        self, contents: Sequence[str], caption_fingerprint: str
+    ) -> dict[str, dict[str, Any]]:
+        """Return some row of each content that has one, as far as it tells the captions.
 
         Args:
-            content_sha256: of the encoded image.
-            caption_fingerprint: how it must have been described.
+            contents: hashes of encoded images.
+            caption_fingerprint: how they must have been described.
         """
         condition = (
-            f"content_sha256 = {sql_text(content_sha256)} AND status = '{STATUS_OK}' "
+            f"content_sha256 IN ({', '.join(map(sql_text, contents))}) AND status = '{STATUS_OK}' "
             f"AND caption_fingerprint = {sql_text(caption_fingerprint)}"
         )
-        scanner = self.dataset.scanner(columns=["captions"], filter=condition, limit=1)
-        rows = scanner.to_table().column("captions").to_pylist()
-        return rows[0] if rows else None
+        found: dict[str, dict[str, Any]] = {}
+        columns = ["content_sha256", "captions"]
+        columns += ["engine_version", "caption_device", "caption_precision"]
+        for batch in self._scan(columns, filter=condition):
+            for row in batch.to_pylist():
+                found.setdefault(row["content_sha256"], row)
+            # Of one content there may be a million rows.
+            if len(found) == len(set(contents)):
+                break
+        return found
 
     def failure_samples(self, num_samples: int) -> list[dict[str, Any]]:
         """Return the failures by stage and reason, most first, each with some of its rows."""

@@ -15,16 +15,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from skytext.captions.captioner import Ask, Captioner, EngineDiedError, Generation
-from skytext.config.captioning import CaptionConfig, EngineConfig
+from skytext.captions.captioner import Ask, EngineCaptioner, EngineDiedError, Generation
+from skytext.config.captioning import CaptionConfig
 from skytext.errors import JobError
-from skytext.models.checkpoints import caption_model
-from skytext.models.factory import make_captioner
 from skytext.models.fakes import engine_process as fake_engine_process
 from skytext.models.fakes.engine import FakeEngine
 from skytext.models.fakes.engine_process import PROCESS_TITLE
 from skytext.models.fakes.options import FakeOptions, pixel_digest
-from skytext.models.fingerprints import prompt_of
 from skytext.models.vllm.processes import EngineProcesses
 
 LIB = Path(__file__).parents[3] / "lib"
@@ -173,11 +170,10 @@ def test_it_ends_with_the_process_that_started_it(state: str) -> None:
 
 
 def test_a_start_that_takes_too_long_is_given_up() -> None:
-    config = CaptionConfig(model="fake:start_s=1000", engine=EngineConfig(start_timeout_s=0.3))
     processes = EngineProcesses()
     started = time.monotonic()
     with pytest.raises(JobError, match=r"not up within caption.engine.start_timeout_s \(0.3 s\)"):
-        make_captioner(config, caption_model(config), prompt_of(config), processes)
+        FakeEngine(FakeOptions(start_s=1000), processes, 0.3)
     assert time.monotonic() - started < 10
     assert processes.alive() == []
 
@@ -198,7 +194,7 @@ def test_a_stopped_process_is_ended_too() -> None:
 
 def test_the_pipes_are_no_bottleneck() -> None:
     engine = FakeEngine(FakeOptions())
-    captioner = Captioner(engine, CaptionConfig())
+    captioner = EngineCaptioner(engine, CaptionConfig())
     num_images = 2000
 
     async def describe() -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skytext.captions.captioner import Answer, Ask, Captioner, Description
+from skytext.captions.captioner import Answer, Ask, Description, EngineCaptioner
 from skytext.captions.parsing import guide_pattern, parse_answer
 from skytext.captions.prompts import load_prompt
 from skytext.config.captioning import CaptionConfig
@@ -39,7 +39,7 @@ def answers(name: str, number: int = 0, ask: Ask = ASK) -> list[Answer]:
 def describe(name: str, number: int = 0) -> Description:
     engine = FakeEngine(FakeOptions.parse(name))
     try:
-        return asyncio.run(Captioner(engine, CaptionConfig()).describe(image(number), "id"))
+        return asyncio.run(EngineCaptioner(engine, CaptionConfig()).describe(image(number), "id"))
     finally:
         engine.close()
 
@@ -79,7 +79,7 @@ def test_tokens_and_requests_are_counted() -> None:
 
 
 async def _refused(name: str) -> int:
-    captioner = Captioner(FakeEngine(FakeOptions.parse(name)), CaptionConfig())
+    captioner = EngineCaptioner(FakeEngine(FakeOptions.parse(name)), CaptionConfig())
     calls = [captioner.describe(image(i), str(i)) for i in range(NUM_IMAGES)]
     done = await asyncio.gather(*calls, return_exceptions=True)
     captioner.engine.close()
@@ -149,11 +149,15 @@ def test_an_option_that_is_none_is_told_what_there_is(name: str) -> None:
 def test_the_factory_makes_fakes_by_name() -> None:
     config, embed = CaptionConfig(model="fake:fail=1"), EmbedConfig(model="fake")
     captioner = make_captioner(config, caption_model(config), load_prompt("rsrt-1"))
-    assert isinstance(captioner.engine, FakeEngine)
-    assert captioner.engine.info.device == "cpu"
-    with pytest.raises(SampleError):
-        asyncio.run(captioner.describe(image(0), "id"))
-    captioner.engine.close()
+    assert captioner.info is None
+
+    async def use() -> None:
+        assert await captioner.start() is captioner.info is FakeEngine.info
+        with pytest.raises(SampleError):
+            await captioner.describe(image(0), "id")
+
+    asyncio.run(use())
+    captioner.close()
     assert isinstance(make_embedder(embed, embed_model(embed)), FakeEmbedder)
 
 

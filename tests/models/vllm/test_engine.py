@@ -14,16 +14,17 @@ import psutil
 import pytest
 from PIL import Image
 
-from skytext.captions.captioner import Ask, Captioner, Description, Generation
+from skytext.captions.captioner import Ask, Description, EngineCaptioner, Generation
 from skytext.captions.parsing import FIELDS, parse_answer
 from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene, render
 from skytext.errors import Reason, SampleError
 from skytext.models.checkpoints import DEMO_CHECKPOINT, caption_model
-from skytext.models.factory import make_captioner
 from skytext.models.fingerprints import prompt_of
+from skytext.models.vllm.engine import VllmEngine
+from skytext.models.vllm.liveness import LocalEngine
 from skytext.models.vllm.processes import EngineProcesses
-from skytext.models.vllm.supervisor import EngineSupervisor
+from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 pytestmark = [
     pytest.mark.vllm,
@@ -52,12 +53,12 @@ class Running:
         processes: of each engine that was started, in order.
     """
 
-    supervisor: EngineSupervisor
+    supervisor: SupervisedCaptioner
     runner: asyncio.Runner
     processes: list[EngineProcesses]
 
     @property
-    def captioner(self) -> Captioner:
+    def captioner(self) -> EngineCaptioner[LocalEngine]:
         """What speaks with the engine that runs now."""
         found = self.supervisor._captioner
         assert found is not None
@@ -80,14 +81,14 @@ def running() -> Iterator[Running]:
     before = set(psutil.Process().children(recursive=True))
     started: list[EngineProcesses] = []
 
-    def start(processes: EngineProcesses) -> Captioner:
+    def start(processes: EngineProcesses) -> VllmEngine:
         started.append(processes)
-        return make_captioner(CONFIG, caption_model(CONFIG), prompt_of(CONFIG), processes)
+        return VllmEngine(CONFIG, caption_model(CONFIG), prompt_of(CONFIG), processes)
 
     # A fork of this process would take the threads of other tests' servers half along.
     environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     with mock.patch.dict(os.environ, environment), asyncio.Runner() as runner:
-        supervisor = EngineSupervisor(start, CONFIG.engine)
+        supervisor = SupervisedCaptioner(CONFIG, start)
         try:
             runner.run(supervisor.start())
             core = started[0].alive()

@@ -146,13 +146,13 @@ def test_an_option_that_vllm_does_not_know_is_refused() -> None:
 @pytest.mark.vllm
 def test_a_real_engine_that_has_too_little_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("vllm")
-    from skytext.models.factory import make_captioner
+    from skytext.models.vllm.engine import VllmEngine
 
     # A fork of this process would take the threads of other tests' servers half along.
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     engine = EngineConfig(options={"num_gpu_blocks_override": 4})
     config, processes = CaptionConfig(engine=engine), EngineProcesses()
     with pytest.raises(ModelError, match="larger than the available KV cache") as caught:
-        make_captioner(config, caption_model(config), prompt_of(config), processes)
+        VllmEngine(config, caption_model(config), prompt_of(config), processes)
     assert "lower caption.engine.max_model_len (not set)" in str(caught.value)
     assert processes.alive() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import threading
 import time
@@ -13,9 +14,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from skytext.captions.captioner import BusyClock, Description, EngineDiedError, EngineInfo
-from skytext.captions.parsing import Variant
-from skytext.config.captioning import EngineConfig
+from skytext.captions.captioner import (
+    Answer,
+    Ask,
+    Description,
+    EngineDiedError,
+    EngineInfo,
+    Generation,
+)
+from skytext.captions.parsing import FIELDS, Variant
+from skytext.config.captioning import CaptionConfig, EngineConfig
 from skytext.errors import (
     JobError,
     ModelError,
@@ -24,9 +32,8 @@ from skytext.errors import (
     Stage,
 )
 from skytext.models.vllm.processes import EngineProcesses
-from skytext.models.vllm.supervisor import EngineSupervisor
+from skytext.models.vllm.supervisor import SupervisedCaptioner
 
-IMAGE = Image.new("RGB", (8, 8))
 HANG_S = 0.2
 Outcome = Description | BaseException
 
@@ -60,7 +67,7 @@ class World:
             raise self.bad_starts[number]
         assert all(engine.closed for engine in self.engines), "two engines at once"
         self.engines.append(Engine(self, number))
-        return Speaker(self.engines[-1])
+        return self.engines[-1]
 
 
 class Engine:
@@ -87,7 +94,8 @@ class Engine:
                 lambda: self.death.done() or self.death.set_result(None)
             )
 
-    async def answer(self, key: str) -> Description:
+    async def generate(self, image: Image.Image, _: Ask) -> Generation:
+        key = image.info["key"]
         self.lot.append(key)
         await self._pass(random.Random(key).uniform(0.001, 0.003))
         if key in self.world.deadly:
@@ -99,7 +107,7 @@ class Engine:
             raise SampleError(Stage.CAPTION, Reason.PROMPT_TOO_LONG, "long")
         if key in self.world.broken:
             raise ZeroDivisionError(key)
-        return description(key)
+        return Generation([Answer(json.dumps(dict.fromkeys(FIELDS, key)), "stop")], 1, 0, 1)
 
     async def _pass(self, seconds: float) -> None:
         sleep = asyncio.ensure_future(asyncio.sleep(seconds))
@@ -109,34 +117,30 @@ class Engine:
             raise EngineDiedError("the scripted engine died")
 
 
-class Speaker:
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.clock = BusyClock()
-
-    async def describe(self, image: Image.Image, key: str) -> Description:
-        assert image is IMAGE
-        with self.clock:
-            return await self.engine.answer(key)
+def picture(key: str) -> Image.Image:
+    image = Image.new("RGB", (8, 8))
+    image.info["key"] = key
+    return image
 
 
 def description(key: str) -> Description:
-    return Description((Variant(key, key, key),), 1, 1, 0, 1)
+    return Description((Variant(key, key, key, "stop"),), 1, 1, 0, 1)
 
 
-def supervisor(world: World, **settings: Any) -> EngineSupervisor:
+def supervisor(world: World, **settings: Any) -> SupervisedCaptioner:
     world.loop = asyncio.get_running_loop()
-    return EngineSupervisor(world.start, EngineConfig(**{"hang_timeout_s": HANG_S} | settings))
+    engine = EngineConfig(**{"hang_timeout_s": HANG_S} | settings)
+    return SupervisedCaptioner(CaptionConfig(num_variants=1, engine=engine), world.start)
 
 
 async def describe_all(
-    engine: EngineSupervisor, keys: Iterable[str], at_once: int = 1000
+    engine: SupervisedCaptioner, keys: Iterable[str], at_once: int = 1000
 ) -> list[Outcome]:
     admitted = asyncio.Semaphore(at_once)
 
     async def one(key: str) -> Description:
         async with admitted:
-            return await engine.describe(IMAGE, key)
+            return await engine.describe(picture(key), key)
 
     return await asyncio.gather(*(one(key) for key in keys), return_exceptions=True)
 
@@ -147,8 +151,8 @@ def names(count: int) -> list[str]:
 
 def run(
     world: World, keys: Sequence[str], at_once: int = 1000, **settings: Any
-) -> tuple[EngineSupervisor, dict[str, Outcome]]:
-    async def main() -> tuple[EngineSupervisor, dict[str, Outcome]]:
+) -> tuple[SupervisedCaptioner, dict[str, Outcome]]:
+    async def main() -> tuple[SupervisedCaptioner, dict[str, Outcome]]:
         engine = supervisor(world, **settings)
         outcomes = await asyncio.wait_for(describe_all(engine, keys, at_once), 60)
         engine.close()
@@ -216,7 +220,7 @@ def test_some_deadly_images_among_many_are_all_found(at_once: int) -> None:
 def test_nobody_is_blamed_for_what_was_done_to_the_engine() -> None:
     world = World()
 
-    async def main() -> tuple[EngineSupervisor, list[Outcome]]:
+    async def main() -> tuple[SupervisedCaptioner, list[Outcome]]:
         engine = supervisor(world)
         work = asyncio.create_task(describe_all(engine, names(300), 20))
         for _ in range(3):
@@ -238,7 +242,7 @@ def test_an_image_alone_in_work_is_not_blamed_for_an_engine_that_was_killed() ->
 
     async def main() -> Description:
         engine = supervisor(world)
-        work = asyncio.create_task(engine.describe(IMAGE, "a"))
+        work = asyncio.create_task(engine.describe(picture("a"), "a"))
         await asyncio.sleep(0)
         while not world.engines or not world.engines[0].lot:
             await asyncio.sleep(0)
@@ -274,9 +278,9 @@ def test_an_engine_without_work_may_be_silent() -> None:
 
     async def main() -> None:
         engine = supervisor(world, hang_timeout_s=0.05)
-        await engine.describe(IMAGE, "a")
+        await engine.describe(picture("a"), "a")
         await asyncio.sleep(0.3)
-        await engine.describe(IMAGE, "b")
+        await engine.describe(picture("b"), "b")
 
     asyncio.run(main())
     assert world.num_starts == 1
@@ -287,7 +291,7 @@ def test_an_image_that_nobody_waits_for_is_forgotten() -> None:
 
     async def main() -> None:
         engine = supervisor(world, hang_timeout_s=0.1)
-        task = asyncio.create_task(engine.describe(IMAGE, "a"))
+        task = asyncio.create_task(engine.describe(picture("a"), "a"))
         await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -8,16 +8,26 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
-from skytext.captions.parsing import Variant, search_text
+from skytext.captions.captioner import (
+    Answer,
+    Ask,
+    EngineCaptioner,
+    EngineInfo,
+    Generation,
+)
+from skytext.captions.parsing import FIELDS, Variant, search_text
 from skytext.config.captioning import CaptionConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import ConfigError, JobError
 from skytext.models.checkpoints import caption_model
-from skytext.models.factory import make_captioner
+from skytext.models.fakes.engine import FakeEngine
 from skytext.models.fakes.engine_process import PROCESS_TITLE
-from skytext.models.fakes.options import pixel_digest
+from skytext.models.fakes.options import FakeOptions, pixel_digest
 from skytext.models.fingerprints import caption_fingerprint, prompt_of
+from skytext.models.vllm.processes import EngineProcesses
+from skytext.models.vllm.supervisor import SupervisedCaptioner
 from skytext.pixels.decode import decode_rgb
 from skytext.run.stages.caption_images import ENGINE_COLUMN
 from skytext.run.units import unpack
@@ -78,12 +88,42 @@ def test_the_engine_tells_its_clock(actor: str) -> None:
 
 @pytest.mark.parametrize("rows", [[], [bad()]])
 def test_without_an_image_no_engine_starts(rows: list[dict[str, Any]]) -> None:
-    def refuse(*_: object) -> Any:
+    def refuse(_: object) -> Any:
         raise AssertionError("an engine was started")
 
-    batch = asyncio.run(captioner("fake", make_captioner=refuse)(unit(rows)))
+    stage = captioner(make_captioner=lambda config, *_: SupervisedCaptioner(config, refuse))
+    batch = asyncio.run(stage(unit(rows)))
     assert clock_of(batch) is None
     assert unpack(batch)[1].num_rows == len(rows)
+
+
+class InProcess:
+    """An engine without processes: whatever has these attributes can be asked."""
+
+    info = EngineInfo("in process 1", "none", "none")
+    is_closed = False
+
+    async def generate(self, image: Image.Image, ask: Ask) -> Generation:
+        texts = [json.dumps(dict.fromkeys(FIELDS, f"{i}")) for i in range(ask.num_samples)]
+        return Generation([Answer(text, "stop") for text in texts], 1, 0, 1)
+
+    async def check(self) -> None:
+        """Nothing to try."""
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_captioner_without_processes_is_enough() -> None:
+    engine = InProcess()
+    stage = captioner(make_captioner=lambda config, *_: EngineCaptioner(engine, config))
+    batch = asyncio.run(stage(unit(good(3))))
+    assert [row["engine_version"] for row in rows_of(batch)] == ["in process 1"] * 3
+    assert all(row["num_variants"] == 5 for row in rows_of(batch))
+    assert (clock_of(batch) or {})["restarts"] == 0
+    assert engines() == []
+    stage.close()
+    assert engine.is_closed
 
 
 def test_what_failed_before_passes_through() -> None:
@@ -134,13 +174,14 @@ def test_one_answer_may_hold_all_variants() -> None:
 
 
 def test_units_share_one_engine() -> None:
-    started = []
+    started: list[FakeEngine] = []
 
-    def count(*arguments: Any) -> Any:
-        started.append(make_captioner(*arguments))
+    def start(processes: EngineProcesses) -> FakeEngine:
+        started.append(FakeEngine(FakeOptions(delay_s=0.02), processes))
         return started[-1]
 
-    stage = captioner("fake:delay_s=0.02", make_captioner=count)
+    described_by = SupervisedCaptioner(CaptionConfig(), start)
+    stage = captioner("fake", make_captioner=lambda *_: described_by)
 
     async def work() -> list[Any]:
         return await asyncio.gather(*(stage(unit(good(3, 10 * i))) for i in range(4)))
@@ -148,10 +189,10 @@ def test_units_share_one_engine() -> None:
     batches = asyncio.run(work())
     assert [rows_of(batch)[0]["member"] for batch in batches] == [f"{10 * i}.jpg" for i in range(4)]
     (engine,) = started
-    assert engine.engine.num_requests == 12
+    assert engine.num_requests == 12
     # All at once: twelve images in about the time of one, and never idle in between.
-    assert engine.clock.span_s < 12 * 0.02
-    assert engine.clock.idle_s < 0.02
+    assert described_by.clock.span_s < 12 * 0.02
+    assert described_by.clock.idle_s < 0.02
 
 
 def test_a_model_that_cannot_start_ends_the_job() -> None:
@@ -209,7 +250,7 @@ def test_a_killed_engine_is_replaced_and_nobody_is_blamed() -> None:
     async def work() -> Any:
         unit_work = asyncio.create_task(stage(unit(good(10))))
         # Started, and at its first image: not in the middle of its start.
-        while not stage._engine.was_started:
+        while stage._captioner.info is None:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)
         engines()[0].kill()

@@ -358,6 +358,22 @@ def test_who_is_told_to_stop_reads_no_more_and_keeps_no_manifest(
     assert sum(unpack(unit)[1].num_rows for unit in other.units(shard)) == 9
 
 
+def test_a_later_pass_reads_what_was_put_off_and_nothing_else(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6)})
+    (shard,) = discover([str(root)])
+    first = read(shard, table=where)
+    put_off = {row["image_id"] for row in first[0][1][2:4]}
+    manifest = read_manifest(where, shard.archive, shard.path)
+    reader = ShardReader(9, MANY, ReadLimits(), where, None, only=frozenset(put_off))
+    ((head, samples),) = [unpack(unit) for unit in reader.units(shard)]
+    assert samples.to_pylist() == first[0][1][2:4]
+    # The manifest is the first pass's, and the unit is another one.
+    assert read_manifest(where, shard.archive, shard.path) == manifest
+    assert head.unit_id != first[0][0].unit_id
+
+
 def test_every_unit_of_every_run_has_its_own_name(tmp_path: Path, where: TableLocation) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "b.tar": images(4, 4)})
     names: list[str] = []

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from skytext.captions.captioner import Description
+from skytext.captions.captioner import Description, EngineInfo
 from skytext.captions.parsing import Variant
 from skytext.config.captioning import CaptionConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import Reason, SampleError, Stage
 from skytext.models.checkpoints import caption_model
 from skytext.models.fingerprints import caption_fingerprint, prompt_of
-from skytext.run.stages import reuse_captions as duplicates
+from skytext.run.control import content_ledger
+from skytext.run.control.content_ledger import Asked, ContentLedger, LocalLedger, Words
 from skytext.run.stages.caption_images import CaptionUnits
-from skytext.run.stages.reuse_captions import Duplicates
+from skytext.run.stages.reuse_captions import Duplicates, PutOffError
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.archives import jpeg
 from tests.run.stages.samples import captioner, rows_of, sample, unit
@@ -42,16 +46,34 @@ class Model:
         self.error = error
         self.may_answer = asyncio.Event()
 
-    def __call__(self, content: str) -> Callable[[], Awaitable[Description]]:
-        async def describe() -> Description:
+    def __call__(self, content: str) -> Callable[[], Awaitable[Words]]:
+        async def describe() -> Words:
             self.asked.append(content)
             await self.may_answer.wait()
             if self.error is not None:
                 raise self.error
             words = Variant(f"{content[:6]} {len(self.asked)}", "feature", "caption")
-            return Description((words,), 2, 100, 10, 90)
+            return Words(Description((words,), 2, 100, 10, 90), INFO)
 
         return describe
+
+
+IMAGES = itertools.count()
+INFO = EngineInfo("scripted", "cpu", "none")
+
+
+async def ask_for(
+    known: Duplicates, model: Model, content: str, image_id: str | None = None
+) -> Description:
+    """Ask for a further image of a content."""
+    words = await known.describe(content, image_id or f"image-{next(IMAGES)}", model(content))
+    return words.description
+
+
+def ledger_of(*contents: str) -> LocalLedger:
+    ledger = ContentLedger()
+    ledger.know(keys(*contents))
+    return LocalLedger(ledger)
 
 
 def keys(*contents: str) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
@@ -61,8 +83,8 @@ def keys(*contents: str) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
 def test_who_asks_while_it_is_described_waits_for_the_same_words() -> None:
     async def ask() -> None:
         model, known = Model(), Duplicates(None, OURS)
-        asking = [asyncio.create_task(known.describe(ONE, model(ONE))) for _ in range(3)]
-        other = asyncio.create_task(known.describe(TWO, model(TWO)))
+        asking = [asyncio.create_task(ask_for(known, model, ONE)) for _ in range(3)]
+        other = asyncio.create_task(ask_for(known, model, TWO))
         while len(model.asked) < 2:
             await asyncio.sleep(0)
         model.may_answer.set()
@@ -83,8 +105,8 @@ def test_who_asks_later_gets_the_same_words_at_no_cost() -> None:
     async def ask() -> None:
         model, known = Model(), Duplicates(None, OURS)
         model.may_answer.set()
-        first = await known.describe(ONE, model(ONE))
-        again = await known.describe(ONE, model(ONE))
+        first = await ask_for(known, model, ONE)
+        again = await ask_for(known, model, ONE)
         assert model.asked == [ONE]
         assert again.variants == first.variants
         assert again.num_output_tokens == 0
@@ -96,7 +118,7 @@ def test_an_error_reaches_all_that_wait_and_is_not_remembered() -> None:
     async def ask() -> None:
         error = SampleError(Stage.CAPTION, Reason.NO_GOOD_VARIANT, "nothing")
         model, known = Model(error), Duplicates(None, OURS)
-        asking = [asyncio.create_task(known.describe(ONE, model(ONE))) for _ in range(3)]
+        asking = [asyncio.create_task(ask_for(known, model, ONE)) for _ in range(3)]
         while not model.asked:
             await asyncio.sleep(0)
         model.may_answer.set()
@@ -104,7 +126,7 @@ def test_an_error_reaches_all_that_wait_and_is_not_remembered() -> None:
         assert told == [error] * 3
         assert model.asked == [ONE]
         model.error = None
-        assert (await known.describe(ONE, model(ONE))).num_output_tokens == 90
+        assert (await ask_for(known, model, ONE)).num_output_tokens == 90
 
     asyncio.run(ask())
 
@@ -116,7 +138,7 @@ def test_an_error_for_which_nobody_waits_is_told_once(
         model, known = Model(RuntimeError("engine")), Duplicates(None, OURS)
         model.may_answer.set()
         with pytest.raises(RuntimeError):
-            await known.describe(ONE, model(ONE))
+            await ask_for(known, model, ONE)
 
     asyncio.run(ask())
     assert caplog.records == []
@@ -125,22 +147,22 @@ def test_an_error_for_which_nobody_waits_is_told_once(
 def test_what_was_forgotten_is_read_from_the_table(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "_REMEMBERED", 1)
+    monkeypatch.setattr(content_ledger, "_REMEMBERED", 1)
 
     async def ask() -> None:
         model, known = Model(), Duplicates(where, OURS)
         model.may_answer.set()
-        await known.describe(ONE, model(ONE))
-        await known.describe(TWO, model(TWO))
-        # Forgotten, and not committed yet: described again.
-        await known.describe(ONE, model(ONE))
-        assert model.asked == [ONE, TWO, ONE]
-        make_table(where, [good_row("two.jpg", content_sha256=TWO)])
-        found = await known.describe(TWO, model(TWO))
-        assert model.asked == [ONE, TWO, ONE]
+        await ask_for(known, model, ONE)
+        await ask_for(known, model, TWO)
+        # Forgotten, and not committed yet: left to a later pass, and not described again.
+        with pytest.raises(PutOffError):
+            await ask_for(known, model, ONE)
+        make_table(where, [good_row("one.jpg", content_sha256=ONE)])
+        found = await ask_for(known, model, ONE)
+        assert model.asked == [ONE, TWO]
         assert [variant.one_sentence for variant in found.variants] == [
-            "two.jpg variant 0",
-            "two.jpg variant 1",
+            "one.jpg variant 0",
+            "one.jpg variant 1",
         ]
         assert (found.attempts, found.num_output_tokens) == (0, 0)
 
@@ -159,15 +181,15 @@ def test_what_an_earlier_run_described_is_read_from_the_table(where: TableLocati
     make_table(where, rows)
 
     async def ask() -> None:
-        model, known = Model(), Duplicates(where, OURS, keys(ONE, odd, TWO, THREE))
+        model, known = Model(), Duplicates(where, OURS, ledger_of(ONE, odd, TWO, THREE))
         model.may_answer.set()
         for content, member in ((ONE, "one.jpg"), (odd, "odd.jpg")):
-            found = await known.describe(content, model(content))
+            found = await ask_for(known, model, content)
             assert found.variants[0].one_sentence == f"{member} variant 0"
             assert found.variants[0].finish_reason == "stop"
         # Whatever the index said: other settings' words, and failures, are no description.
         for content in (TWO, THREE):
-            await known.describe(content, model(content))
+            await ask_for(known, model, content)
         assert model.asked == [TWO, THREE]
 
     asyncio.run(ask())
@@ -179,9 +201,9 @@ def test_contents_of_one_beginning_are_not_mixed_up(where: TableLocation) -> Non
     make_table(where, [good_row("one.jpg", content_sha256=ONE)])
 
     async def ask() -> None:
-        model, known = Model(), Duplicates(where, OURS, keys(ONE))
+        model, known = Model(), Duplicates(where, OURS, ledger_of(ONE))
         model.may_answer.set()
-        await known.describe(twin, model(twin))
+        await ask_for(known, model, twin)
         assert model.asked == [twin]
 
     asyncio.run(ask())
@@ -190,8 +212,8 @@ def test_contents_of_one_beginning_are_not_mixed_up(where: TableLocation) -> Non
 def test_who_gives_up_takes_its_own_place_only(where: TableLocation) -> None:
     async def ask() -> None:
         model, known = Model(), Duplicates(None, OURS)
-        first = asyncio.create_task(known.describe(ONE, model(ONE)))
-        second = asyncio.create_task(known.describe(ONE, model(ONE)))
+        first = asyncio.create_task(ask_for(known, model, ONE))
+        second = asyncio.create_task(ask_for(known, model, ONE))
         while not model.asked:
             await asyncio.sleep(0)
         # One that waits gives up: the other is none the worse.
@@ -227,7 +249,7 @@ def test_copies_within_a_unit_and_across_units_cost_one_description() -> None:
 
 
 def test_an_engine_s_actor_finds_what_an_earlier_run_described(
-    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+    where: TableLocation,
 ) -> None:
     config = CaptionConfig(model="fake")
     model, prompt = caption_model(config), prompt_of(config)
@@ -235,11 +257,10 @@ def test_an_engine_s_actor_finds_what_an_earlier_run_described(
     content = hashlib.sha256(jpeg(1)).hexdigest()
     row = good_row("one.jpg", content_sha256=content, caption_fingerprint=ours)
     make_table(where, [row])
-    monkeypatch.setattr("skytext.run.stages.caption_images.ray.get", lambda reference: reference)
 
     async def ask() -> None:
         units = CaptionUnits(
-            config, ImageConfig(), model, prompt, location=where, described=keys(content)
+            config, ImageConfig(), model, prompt, location=where, ledger=ledger_of(content)
         )
         (found,) = rows_of(await units(unit([sample("copy.jpg", jpeg(1))])))
         assert found["captions"] == row["captions"]
@@ -247,3 +268,95 @@ def test_an_engine_s_actor_finds_what_an_earlier_run_described(
         units.close()
 
     asyncio.run(ask())
+
+
+def test_two_engines_of_a_run_describe_a_content_once() -> None:
+    async def ask() -> None:
+        model, ledger = Model(), ledger_of()
+        one, other = (Duplicates(None, OURS, ledger) for _ in range(2))
+        first = asyncio.create_task(ask_for(one, model, ONE))
+        while not model.asked:
+            await asyncio.sleep(0)
+        # Nobody waits for another engine: an image whose words are on their way is put off, and
+        # with it those that wait for it.
+        late = [asyncio.create_task(ask_for(other, model, ONE)) for _ in range(2)]
+        told = await asyncio.gather(*late, return_exceptions=True)
+        assert [type(error) for error in told] == [PutOffError] * 2
+        model.may_answer.set()
+        words = (await first).variants
+        found = await ask_for(other, model, ONE)
+        assert (found.variants, found.num_output_tokens) == (words, 0)
+        assert model.asked == [ONE]
+
+    asyncio.run(ask())
+
+
+def test_a_content_that_failed_is_free_again() -> None:
+    async def ask() -> None:
+        model, ledger = Model(SampleError(Stage.CAPTION, Reason.NO_GOOD_VARIANT, "-")), ledger_of()
+        model.may_answer.set()
+        with pytest.raises(SampleError):
+            await ask_for(Duplicates(None, OURS, ledger), model, ONE)
+        model.error = None
+        await ask_for(Duplicates(None, OURS, ledger), model, ONE)
+        assert model.asked == [ONE, ONE]
+
+    asyncio.run(ask())
+
+
+def test_an_image_whose_engine_was_lost_is_described_when_it_comes_again() -> None:
+    async def ask() -> None:
+        model, ledger = Model(), ledger_of()
+        lost = asyncio.create_task(ask_for(Duplicates(None, OURS, ledger), model, ONE, "lost"))
+        while not model.asked:
+            await asyncio.sleep(0)
+        lost.cancel()
+        model.may_answer.set()
+        again = Duplicates(None, OURS, ledger)
+        with pytest.raises(PutOffError):
+            await ask_for(again, model, ONE, "another")
+        await ask_for(again, model, ONE, "lost")
+        assert model.asked == [ONE, ONE]
+
+    asyncio.run(ask())
+
+
+def test_a_later_pass_describes_what_nobody_did(where: TableLocation) -> None:
+    async def ask() -> None:
+        model, ledger = Model(), ledger_of()
+        known = Duplicates(where, OURS, ledger)
+        await ledger.claim([Asked(ONE, "an image that came no more")])
+        with pytest.raises(PutOffError):
+            await ask_for(known, model, ONE)
+        ledger.ledger.begin_pass()
+        model.may_answer.set()
+        await ask_for(known, model, ONE)
+        assert model.asked == [ONE]
+
+    asyncio.run(ask())
+
+
+def test_look_ups_of_many_images_are_few_scans(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [hashlib.sha256(bytes([i])).hexdigest() for i in range(50)]
+    make_table(where, [good_row(f"{i}.jpg", content_sha256=c) for i, c in enumerate(contents)])
+    scans: list[int] = []
+    described = ImagesTable.described
+
+    def counted(table: ImagesTable, wanted: Sequence[str], fingerprint: str) -> Any:
+        scans.append(len(wanted))
+        return described(table, wanted, fingerprint)
+
+    monkeypatch.setattr(ImagesTable, "described", counted)
+
+    async def ask() -> None:
+        known = Duplicates(where, OURS, ledger_of(*contents))
+        found = await asyncio.gather(*(ask_for(known, Model(), c) for c in contents))
+        assert [one.variants[0].one_sentence for one in found] == [
+            f"{i}.jpg variant 0" for i in range(50)
+        ]
+
+    asyncio.run(ask())
+    assert sum(scans) == 50
+    assert len(scans) <= 2

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from skytext.run.stages.caption_images import PUT_OFF_COLUMN
 from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitHead, UnitRecord
 from skytext.table.commits.stage_rows import StagedUnit, read_records, staged_unit_ids
@@ -102,6 +104,16 @@ def test_a_record_counts_what_was_written(where: TableLocation) -> None:
     assert record.engine_clock["engine"] == "actor-1"
     assert record.example is not None
     assert record.example[0] == "0.jpg"
+
+
+def test_a_record_names_the_images_that_were_put_off(where: TableLocation) -> None:
+    described = embedder()(caption(unit(good(1))))
+    place = described.column_names.index(PUT_OFF_COLUMN)
+    column = pa.array([["a", "b"]], pa.list_(pa.string()))
+    described = described.set_column(place, PUT_OFF_COLUMN, column)
+    (text,) = UnitWriter(where, "run-1", text_column())(described).column("record").to_pylist()
+    record = UnitRecord.from_json(text)
+    assert (record.num_ok, record.put_off) == (1, ("a", "b"))
 
 
 def test_an_empty_unit_stages_nothing(where: TableLocation) -> None:

@@ -34,7 +34,16 @@ from tests.table.rows import (
 NUM_IMAGES, NUM_VARIANTS = 2000, 5
 SCALAR = {
     f"{column}_idx"
-    for column in ("text", "image_id", "shard", "status", "datetime", "collection", "gsd")
+    for column in (
+        "text",
+        "image_id",
+        "shard",
+        "status",
+        "datetime",
+        "collection",
+        "gsd",
+        "content_sha256",
+    )
 }
 
 

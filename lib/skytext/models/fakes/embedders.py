@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skytext.models.fakes.options import FakeOptions, pixel_digest
-from skytext.models.text_embedder import EmbedderInfo, Embeddings
+from skytext.models.text_embedder import EmbedderInfo, Embeddings, to_unit
 
 
 class FakeEmbedder:
@@ -31,9 +31,7 @@ class FakeEmbedder:
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed queries: float32, shape (texts, dim), unit length."""
         vectors = np.array([self._sum_of_words(text) for text in texts]).reshape(-1, self.dim)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
-        return unit
+        return to_unit(vectors)
 
     def _sum_of_words(self, text: str) -> NDArray[np.float64]:
         # A text without words has a direction, too: a zero vector is not of unit length.
@@ -61,11 +59,13 @@ class FakeImageEmbedder:
 
     def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Embed RGB images: float32, shape (images, dim), unit length."""
-        return self._unit([self._of_image(image) for image in images])
+        rows = [self._of_image(image) for image in images]
+        return to_unit(np.array(rows).reshape(-1, self.dim))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed queries: float32, shape (texts, dim), unit length."""
-        return self._unit([self._of_text(text) for text in texts])
+        rows = [self._of_text(text) for text in texts]
+        return to_unit(np.array(rows).reshape(-1, self.dim))
 
     def _of_image(self, image: Image.Image) -> NDArray[np.float64]:
         time.sleep(self._options.delay_s)
@@ -82,10 +82,3 @@ class FakeImageEmbedder:
         words = [word.strip(".,:;") for word in text.lower().split()]
         counts = np.array([words.count(colour) for colour in self._colours], dtype=np.float64)
         return np.concatenate([counts - counts.mean() + 1e-3, np.zeros(self.dim - 3)])
-
-    def _unit(self, rows: list[NDArray[np.float64]]) -> NDArray[np.float32]:
-        vectors = np.array(rows).reshape(-1, self.dim)
-        unit: NDArray[np.float32] = (
-            vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        ).astype(np.float32)
-        return unit

@@ -60,7 +60,7 @@ class FakeEngine:
             EngineDiedError: its process is gone.
         """
         self.num_requests += 1
-        reply = await self._process.ask({"digest": pixel_digest(image), **_asked(ask)})
+        reply = await self._process.ask({"digest": pixel_digest(image), **dataclasses.asdict(ask)})
         self.num_signs += 1
         if "refused" in reply:
             raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, reply["refused"])
@@ -76,12 +76,3 @@ class FakeEngine:
         self._processes.kill()
         self._process.close()
         self._processes.end()
-
-
-def _asked(ask: Ask) -> dict[str, float]:
-    return {
-        "num_samples": ask.num_samples,
-        "objects_per_answer": ask.objects_per_answer,
-        "temperature": ask.temperature,
-        "max_tokens": ask.max_tokens,
-    }

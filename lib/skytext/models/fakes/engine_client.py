@@ -12,8 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from skytext.captions.captioner import EngineDiedError
@@ -97,24 +96,11 @@ class FakeProcess:
     def _write(self) -> None:
         stream = _pipe(self._popen.stdin)
         with stream:
-            while lines := self._next_requests():
+            while (line := self._requests.get()) is not None:
                 try:
-                    _write_all(stream, b"".join(lines))
+                    _write_all(stream, line)
                 except OSError:
                     return  # It is gone; the reader says so.
-
-    def _next_requests(self) -> list[bytes]:
-        """Wait for requests; return all that there are, none at the end."""
-        lines = []
-        line = self._requests.get()
-        while line is not None:
-            lines.append(line)
-            if self._requests.empty():
-                break
-            line = self._requests.get()
-        if line is None and lines:
-            self._requests.put(None)  # The end is for the next call.
-        return lines
 
     def _read(self) -> None:
         rest = b""
@@ -122,20 +108,18 @@ class FakeProcess:
         with stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 *lines, rest = (rest + chunk).split(b"\n")
-                self._hand_over(json.loads(line) for line in lines)
+                for line in lines:
+                    self._hand_over(json.loads(line))
         self._bury(self._popen.wait())
 
-    def _hand_over(self, replies: Iterable[_Reply]) -> None:
-        """Give answers to who waits for them, each loop's in one call."""
-        by_loop = defaultdict(list)
+    def _hand_over(self, reply: _Reply) -> None:
+        if "ready" in reply:
+            self._ready.set()
+            return
         with self._lock:
-            for reply in replies:
-                if "ready" in reply:
-                    self._ready.set()
-                elif future := self._waiting.pop(reply["id"], None):
-                    by_loop[future.get_loop()].append((future, reply))
-        for loop, answered in by_loop.items():
-            _call(loop, _answer, answered)
+            future = self._waiting.pop(reply["id"], None)
+        if future is not None:
+            _call(future.get_loop(), _answer, future, reply)
 
     def _bury(self, status: int) -> None:
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
@@ -167,10 +151,9 @@ def _call(loop: asyncio.AbstractEventLoop, what: Any, *arguments: Any) -> None:
         return  # The loop is closed: nobody waits any more.
 
 
-def _answer(answered: Sequence[tuple[asyncio.Future[_Reply], _Reply]]) -> None:
-    for future, reply in answered:
-        if not future.done():
-            future.set_result(reply)
+def _answer(future: asyncio.Future[_Reply], reply: _Reply) -> None:
+    if not future.done():
+        future.set_result(reply)
 
 
 def _fail(future: asyncio.Future[_Reply], why: str) -> None:

@@ -16,7 +16,6 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 PROCESS_TITLE = "skytext-fake-engine"
@@ -24,26 +23,9 @@ PROCESS_TITLE = "skytext-fake-engine"
 
 _CHUNK_BYTES = 2**20
 _WORDS = [
-    "river",
-    "forest",
-    "road",
-    "field",
-    "harbour",
-    "runway",
-    "storage",
-    "tank",
-    "bridge",
-    "village",
-    "lake",
-    "desert",
-    "snow",
-    "beach",
-    "stadium",
-    "factory",
-    "railway",
-    "canal",
-    "orchard",
-    "solar",
+    *("river", "forest", "road", "field", "harbour", "runway", "storage", "tank", "bridge"),
+    *("village", "lake", "desert", "snow", "beach", "stadium", "factory", "railway", "canal"),
+    *("orchard", "solar"),
 ]
 _NUM_WORDS = 6
 _ROOM_TOKENS = 512
@@ -134,11 +116,11 @@ def serve(model: FakeModel, delay_s: float) -> None:
         now = time.monotonic()
         while due and due[0][0] <= now:
             # One line at a time: what is answered before this process dies has been answered.
-            _write([model.answer(heapq.heappop(due)[2])])
+            _write(model.answer(heapq.heappop(due)[2]))
 
 
-def _write(values: Iterable[Any]) -> None:
-    data = b"".join(json.dumps(value).encode() + b"\n" for value in values)
+def _write(value: Any) -> None:
+    data = json.dumps(value).encode() + b"\n"
     while data:
         data = data[os.write(1, data) :]
 
@@ -151,7 +133,7 @@ def main() -> None:
     selector.register(0, selectors.EVENT_READ)
     if options["start_s"] and selector.select(options["start_s"]):
         return
-    _write([{"ready": True}])
+    _write({"ready": True})
     serve(FakeModel(options, settings["fields"]), options["delay_s"])
 
 

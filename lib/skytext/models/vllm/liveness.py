@@ -5,16 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from PIL import Image
 
-from skytext.captions.captioner import Captioner, Description, EngineDiedError
+from skytext.captions.captioner import Description, Engine, EngineCaptioner, EngineDiedError
 from skytext.errors import Reason, SampleError
 from skytext.models.vllm.processes import EngineProcesses
 
 _TICKS = 10
 _MAX_TICK_S = 1.0
 _CANCEL_S = 10.0
+
+
+class LocalEngine(Engine, Protocol):
+    """An engine in processes of this machine.
+
+    Attributes:
+        num_signs: signs of life so far: grows with every answer, and every few tokens of one.
+    """
+
+    num_signs: int
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +71,7 @@ class EngineLife:
 
     def __init__(
         self,
-        captioner: Captioner,
+        captioner: EngineCaptioner[LocalEngine],
         processes: EngineProcesses,
         hang_timeout_s: float,
         on_answer: Callable[[], None],
@@ -102,7 +113,7 @@ class EngineLife:
             # Bounded: what waits for an engine that is gone may not hear that it is to stop.
             await asyncio.wait(tasks, timeout=_CANCEL_S)
         # Blocks the loop on purpose: without an engine nothing can go on.
-        self.captioner.engine.close()
+        self.captioner.close()
         return self.in_hand
 
     def _done(self, case: Case, task: asyncio.Task[Description]) -> None:

@@ -21,21 +21,15 @@ from PIL import Image
 
 from skytext.captions.captioner import (
     BusyClock,
-    Captioner,
     Description,
+    EngineCaptioner,
     EngineDiedError,
     EngineInfo,
 )
-from skytext.config.captioning import EngineConfig
-from skytext.errors import (
-    CallError,
-    JobError,
-    Reason,
-    SampleError,
-    SkytextError,
-    Stage,
-)
-from skytext.models.vllm.liveness import Case, EngineLife, Fall
+from skytext.captions.parsing import Variant, parse_answer
+from skytext.config.captioning import CaptionConfig
+from skytext.errors import CallError, JobError, Reason, SampleError, SkytextError, Stage
+from skytext.models.vllm.liveness import Case, EngineLife, Fall, LocalEngine
 from skytext.models.vllm.processes import EngineProcesses
 
 logger = logging.getLogger(__name__)
@@ -43,24 +37,31 @@ logger = logging.getLogger(__name__)
 _GO_ON = "what is committed stays; run the same command again to go on"
 
 
-class EngineSupervisor:
-    """One engine after the other; it starts with the first image.
+class SupervisedCaptioner:
+    """A `skytext.captions.captioner.Captioner`: one engine of this machine after the other.
 
     Args:
+        config: what is asked for, and the limits.
         start: starts an engine and notes its processes.
-        config: the limits.
+        parse: see `EngineCaptioner`.
 
     Attributes:
+        info: what the engines run on; None until one was started.
         clock: how long the engines had work, and how long they had none, restarts included.
         num_restarts: engines started after the first.
     """
 
-    def __init__(self, start: Callable[[EngineProcesses], Captioner], config: EngineConfig) -> None:
+    def __init__(
+        self,
+        config: CaptionConfig,
+        start: Callable[[EngineProcesses], LocalEngine],
+        parse: Callable[[str, str | None], Sequence[Variant]] = parse_answer,
+    ) -> None:
+        self.info: EngineInfo | None = None
         self.clock = BusyClock()
         self.num_restarts = 0
-        self._make_captioner = start
-        self._config = config
-        self._info: EngineInfo | None = None
+        self._make_captioner = lambda noted: EngineCaptioner(start(noted), config, parse)
+        self._config = config.engine
         self._life: EngineLife | None = None
         # Held while an engine starts and while suspects are tried: nothing is admitted meanwhile.
         self._gate = asyncio.Lock()
@@ -69,36 +70,19 @@ class EngineSupervisor:
         self._last_fall: Fall | None = None
         self._failure: SkytextError | None = None
         self._processes: EngineProcesses | None = None
-        self._captioner: Captioner | None = None
+        self._captioner: EngineCaptioner[LocalEngine] | None = None
         self._closing = threading.RLock()
         self._closed = False
 
-    @property
-    def was_started(self) -> bool:
-        """Whether there was an engine."""
-        return self._info is not None
-
     async def start(self) -> EngineInfo:
-        """Start the first engine, if none was started yet; return what it runs on.
-
-        Raises:
-            CallError: the checkpoint cannot be served, or the engine refuses even a blank image.
-            JobError: it was not up in time, or an earlier one could not be replaced.
-        """
-        if self._info is None:
+        """Start the first engine, if none was started yet; return what it runs on."""
+        if self.info is None or self._failure is not None:
             async with self._gate:
-                if self._info is None:
-                    await self._running()
-        if self._info is None:
-            raise JobError("the engine did not start")
-        return self._info
+                return (await self._running()).captioner.engine.info
+        return self.info
 
     async def describe(self, image: Image.Image, key: str) -> Description:
         """Describe one image, by as many engines as it takes.
-
-        Args:
-            image: RGB.
-            key: names the image for the captioner.
 
         Raises:
             SampleError: this image cannot be described, or it ends the engine.
@@ -126,7 +110,7 @@ class EngineSupervisor:
             if self._processes is not None:
                 self._processes.kill()
             if self._captioner is not None:
-                self._captioner.engine.close()
+                self._captioner.close()
             elif self._processes is not None:
                 self._processes.end()
 
@@ -143,7 +127,7 @@ class EngineSupervisor:
         return self._life
 
     async def _start(self) -> EngineLife:
-        again = self._info is not None
+        again = self.info is not None
         while True:
             if again:
                 self._count_restart()
@@ -163,7 +147,7 @@ class EngineSupervisor:
             else:
                 return self._live(captioner)
 
-    async def _start_once(self) -> Captioner:
+    async def _start_once(self) -> EngineCaptioner[LocalEngine]:
         """Start an engine that answers."""
         with self._closing:
             self._refuse_if_closed()
@@ -180,15 +164,15 @@ class EngineSupervisor:
         except BaseException:
             processes.kill()
             if captioner is not None:
-                captioner.engine.close()
+                captioner.close()
             processes.end()
             raise
         return captioner
 
-    async def _check(self, captioner: Captioner) -> None:
+    async def _check(self, captioner: EngineCaptioner[LocalEngine]) -> None:
         limit_s = self._config.start_timeout_s
         try:
-            await asyncio.wait_for(captioner.engine.check(), limit_s)
+            await asyncio.wait_for(captioner.start(), limit_s)
         except TimeoutError as error:
             raise EngineDiedError(
                 f"it did not answer its first request, a blank image, within {limit_s:g} s "
@@ -199,7 +183,7 @@ class EngineSupervisor:
         if self._closed:
             raise JobError("the engine was stopped: the run is ending")
 
-    def _live(self, captioner: Captioner) -> EngineLife:
+    def _live(self, captioner: EngineCaptioner[LocalEngine]) -> EngineLife:
         processes = self._processes
         if processes is None:
             raise JobError("an engine without processes")
@@ -207,7 +191,7 @@ class EngineSupervisor:
         processes.settle()
         # One clock for all engines: what is lost by a restart shows as idle time.
         captioner.clock = self.clock
-        self._info = captioner.engine.info
+        self.info = captioner.engine.info
         life = EngineLife(captioner, processes, self._config.hang_timeout_s, self._on_answer)
         life.fall.add_done_callback(lambda _: self._on_fall(life))
         return life

@@ -11,7 +11,7 @@ import ray
 
 from skytext.config.settings import Config
 from skytext.errors import CapacityError
-from skytext.models.checkpoints import is_fake
+from skytext.models.checkpoints import CHECKPOINT, kind_of
 from skytext.run.control.autoscaler import find_addable_nodes
 from skytext.run.control.nodes import Nodes, Resources
 from skytext.run.pool_sizes import PoolSizes, pool_sizes
@@ -50,7 +50,7 @@ def gpus_per_engine(config: Config, offer: Offer) -> float:
     engine = config.caption.engine
     if engine.num_gpus_per_engine is not None:
         return engine.num_gpus_per_engine
-    runs_on_cpus = is_fake(config.caption.model) or _is_cpu_build()
+    runs_on_cpus = kind_of(config.caption.model) != CHECKPOINT or _is_cpu_build()
     has_gpus = offer.live.total.num_gpus > 0 or offer.most.total.num_gpus > 0
     return float(engine.tensor_parallel_size) if has_gpus or not runs_on_cpus else 0.0
 

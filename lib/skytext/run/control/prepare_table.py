@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytext.archive import Shard
+from skytext.run.control.content_ledger import Ledger
 from skytext.run.control.driver_node import run_and_refer
 from skytext.run.worklist import PlanOptions, ShardPlan, open_index, plan_shards
 from skytext.table.commits.adoption import Adoption, settle
@@ -35,12 +36,16 @@ class Prepared:
         num_gone_with_shard: rows of shards that the sources no longer hold.
         described: a reference to the contents that have a description: bytes (N,), sorted, the
             first 16 bytes of their hashes. Workers fetch it, the driver never does.
+        ledger: says which image describes which content, once the run is about to describe some.
+        only: the images of this pass; None for all.
     """
 
     adoption: Adoption
     shards: tuple[ShardPlan, ...]
     num_gone_with_shard: int = 0
     described: Any = None
+    ledger: Ledger | None = None
+    only: frozenset[str] | None = None
 
     @property
     def version(self) -> int | None:

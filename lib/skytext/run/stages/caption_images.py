@@ -1,4 +1,4 @@
-"""Describe the images of a unit: one vLLM engine an actor.
+"""Describe the images of a unit: one captioner an actor.
 
 INPUT    units of `skytext.table.schema.SAMPLE` rows as decoded.
 OUTPUT   units of `skytext.table.schema.CAPTIONED` rows, without the images' bytes.
@@ -6,8 +6,7 @@ FAN-OUT  one unit to one unit. Several units are in work at once (the actor is a
          concurrent), so requests of many units share the engine's batch and it does not drain
          between them.
 ON ERROR an image without a good variant, that the engine refuses, or that ends the engine becomes
-         a failed row. An engine that dies or hangs is replaced; one that cannot start, or that
-         lives too short to describe a single image, ends the job.
+         a failed row. A captioner that cannot start, or that goes on failing, ends the job.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from skytext.errors import SampleError
 from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.fingerprints import caption_fingerprint
-from skytext.models.vllm.supervisor import EngineSupervisor
 from skytext.pixels.decode import decode_rgb
+from skytext.run.control.content_ledger import Ledger, Words
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.stages.read_shards import failure_row
-from skytext.run.stages.reuse_captions import Duplicates
+from skytext.run.stages.reuse_captions import Duplicates, PutOffError
 from skytext.run.units import pack, unpack
 from skytext.table.location import TableLocation
 from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
@@ -43,6 +42,8 @@ from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
 ENGINE_COLUMN = "engine_clock"
 """Beside a unit: the engine's id, span and idle seconds, and restarts so far, as JSON."""
 
+PUT_OFF_COLUMN = "put_off"
+"""Beside a unit: the images that were left out of it, for a later pass of the run."""
 
 _STOP_LOOK_S = 2.0
 
@@ -52,10 +53,10 @@ class _StoppedError(Exception):
 
 
 class CaptionUnits:
-    """One engine, shared by all the units that its actor works on.
+    """One captioner, shared by all the units that its actor works on.
 
-    The engine starts with the first image: a run that finds nothing to do starts none. Its
-    processes end with this object, or at `close`.
+    It starts with the first image: a run that finds nothing to do starts none. It ends with this
+    object, or at `close`.
 
     Args:
         config: what to run and how.
@@ -65,8 +66,8 @@ class CaptionUnits:
         stop: once it is raised, images that the engine does not have yet are left out of their
             units: they stay without a row, for the next run.
         location: the table, where earlier descriptions of identical bytes are found.
-        described: see `skytext.run.control.prepare_table.Prepared`; None for nothing described yet.
-        make_captioner: starts an engine.
+        ledger: says which image describes which content; None: no other engine asks.
+        make_captioner: as `skytext.models.factory.make_captioner`.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class CaptionUnits:
         prompt: Prompt,
         stop: StopFlag | None = None,
         location: TableLocation | None = None,
-        described: Any = None,
+        ledger: Ledger | None = None,
         make_captioner: CaptionerFactory = make_captioner,
     ) -> None:
         self._stop = stop
@@ -87,59 +88,62 @@ class CaptionUnits:
             "caption_model_revision": model.revision,
             "prompt_id": prompt.prompt_id,
         }
-        known = None if described is None else ray.get(described)
         fingerprint = self._lineage["caption_fingerprint"]
-        self._duplicates = Duplicates(location, fingerprint, known)
+        self._duplicates = Duplicates(location, fingerprint, ledger)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
-        self._engine = EngineSupervisor(
-            partial(make_captioner, config, model, prompt), config.engine
-        )
+        self._captioner = make_captioner(config, model, prompt)
         # Ray lets go of this object when the actor ends in peace; of an actor that is killed, the
         # engine's processes notice it themselves.
-        weakref.finalize(self, self._engine.close)
+        weakref.finalize(self, self._captioner.close)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images described."""
         head, samples = unpack(batch)
-        found = await asyncio.gather(*(self._row(row) for row in samples.to_pylist()))
+        put_off: list[str] = []
+        found = await asyncio.gather(*(self._row(row, put_off) for row in samples.to_pylist()))
         rows = [row for row in found if row is not None]
         unit = pack(head, pa.Table.from_pylist(rows, schema=CAPTIONED))
+        unit = unit.append_column(PUT_OFF_COLUMN, pa.array([put_off], pa.list_(pa.string())))
         return unit.append_column(ENGINE_COLUMN, pa.array([self._clock()], pa.string()))
 
     def close(self) -> None:
-        """End the engine's processes and wait until they are gone; from any thread, at any time.
+        """End the captioner and wait until it is gone; from any thread, at any time.
 
         Units still in work fail with a JobError.
         """
-        self._engine.close()
+        self._captioner.close()
 
-    async def _row(self, row: dict[str, Any]) -> dict[str, Any] | None:
+    async def _row(self, row: dict[str, Any], put_off: list[str]) -> dict[str, Any] | None:
         data = row.pop("data")
         failure = row.pop("failure")
         if failure is not None:
             return row | {"status": STATUS_FAILED, "failure": failure}
         try:
-            info = await self._started()
             describe = partial(self._describe, data, row["image_id"])
-            description = await self._duplicates.describe(row["content_sha256"], describe)
+            words = await self._duplicates.describe(
+                row["content_sha256"], row["image_id"], describe
+            )
         except _StoppedError:
+            return None
+        except PutOffError:
+            put_off.append(row["image_id"])
             return None
         except SampleError as error:
             failed = {"status": STATUS_FAILED, "failure": failure_row(error)}
-            return row | self._made_by(info) | failed
-        return row | self._made_by(info) | _caption_columns(description)
+            return row | self._made_by(self._captioner.info) | failed
+        return row | self._made_by(words.made_by) | _caption_columns(words.description)
 
     async def _started(self) -> EngineInfo:
-        """Return what the engine runs on, once it is up.
+        """Return what the captioner runs on, once it is up.
 
         Raises:
-            _StoppedError: the run stops, and the engine is not up yet.
+            _StoppedError: the run stops, and it is not up yet.
         """
         if await self._is_stopping():
             raise _StoppedError
-        if self._engine.was_started:
-            return await self._engine.start()
-        start = asyncio.ensure_future(self._engine.start())
+        if self._captioner.info is not None:
+            return self._captioner.info
+        start = asyncio.ensure_future(self._captioner.start())
         while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
             if await self._is_stopping():
                 # Others may wait for it, too; what it raises later is no concern of this image.
@@ -147,33 +151,34 @@ class CaptionUnits:
                 raise _StoppedError
         return start.result()
 
-    async def _describe(self, data: bytes, image_id: str) -> Description:
+    async def _describe(self, data: bytes, image_id: str) -> Words:
+        made_by = await self._started()
         async with self._admitted:
             if await self._is_stopping():
                 raise _StoppedError
             image = await asyncio.to_thread(decode_rgb, data)
-            return await self._engine.describe(image, image_id)
+            return Words(await self._captioner.describe(image, image_id), made_by)
 
     async def _is_stopping(self) -> bool:
         return self._stop is not None and await asyncio.to_thread(self._stop.is_raised)
 
-    def _made_by(self, info: EngineInfo) -> dict[str, Any]:
+    def _made_by(self, info: EngineInfo | None) -> dict[str, Any]:
         return self._lineage | {
-            "engine_version": info.engine_version,
-            "caption_device": info.device,
-            "caption_precision": info.precision,
+            "engine_version": info and info.engine_version,
+            "caption_device": info and info.device,
+            "caption_precision": info and info.precision,
         }
 
     def _clock(self) -> str | None:
-        if not self._engine.was_started:
+        if self._captioner.info is None:
             return None
-        clock = self._engine.clock
+        clock = self._captioner.clock
         return json.dumps(
             {
                 "engine": ray.get_runtime_context().get_actor_id(),
                 "span_s": clock.span_s,
                 "idle_s": clock.idle_s,
-                "restarts": self._engine.num_restarts,
+                "restarts": self._captioner.num_restarts,
             }
         )
 

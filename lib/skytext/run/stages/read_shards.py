@@ -82,6 +82,7 @@ class ShardReader:
         max_attempts: with ``failed``, rows that failed this often are left alone.
         reading: what a person chose about the way shards are read.
         stop: once it is raised, nothing more is read.
+        only: of images that a pass before this one met and put off; None for all.
     """
 
     unit_images: int
@@ -95,6 +96,7 @@ class ShardReader:
     max_attempts: int = 3
     reading: ReadOptions = field(default_factory=ReadOptions)
     stop: StopFlag | None = None
+    only: frozenset[str] | None = None
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yield the units of the batch's shards."""
@@ -119,7 +121,7 @@ class ShardReader:
         except StoreFaultError as error:
             cut.fault = str(error)
             cut.is_store_away = isinstance(error.__cause__, UnavailableError)
-        if not cut.fault:
+        if not cut.fault and self.only is None:
             manifest = Manifest(counts.etag, counts.num_bytes, cut.num_units + 1, cut.members())
             write_manifest(self.location, shard.archive, shard.path, manifest)
         yield cut.last_unit(counts)
@@ -154,6 +156,9 @@ class _UnitCutter:
         self._member_tables: list[pa.Table] = []
         self._forget_members()
         self._prefix = f"{reader.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
+        if reader.only is not None:
+            # Each pass starts from a later version.
+            self._prefix += f"-v{reader.table_version}"
         self.num_units = 0
         self.fault = ""
         self.is_store_away = False
@@ -174,6 +179,8 @@ class _UnitCutter:
 
     def is_known(self, member: Member) -> bool:
         """Return whether the bytes of a file are not needed: its row has the same etag."""
+        if self._is_left_out(member.image_id):
+            return True
         row = self._found.get(member.image_id)
         if row is None or row.content_sha256 is None or row.etag != member.etag:
             return False
@@ -182,6 +189,8 @@ class _UnitCutter:
     def add(self, sample: Sample) -> bool:
         """Take a sample in; return whether the unit is full."""
         self._advance(sample)
+        if self._is_left_out(sample.image_id):
+            return False
         row = self._found.pop(sample.image_id, None)
         if sample.fault is not None:
             self.fault = self.fault or f"{sample.uri} was not read: {sample.fault}"
@@ -196,6 +205,9 @@ class _UnitCutter:
             return False
         self._rows.append(_replacing(sample_row(sample), row, content))
         return self._count_cut(sample)
+
+    def _is_left_out(self, image_id: str) -> bool:
+        return self._reader.only is not None and image_id not in self._reader.only
 
     def _count_cut(self, sample: Sample) -> bool:
         self._num_cut += 1

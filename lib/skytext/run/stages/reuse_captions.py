@@ -1,30 +1,38 @@
 """Describe identical bytes once: the second image gets the words of the first.
 
-Within an engine's actor all images pass here. What is being described is waited for; what was
-described lately is remembered; what was described longer ago, or by an earlier run, is read from
-the table.
+Within an engine's actor the second waits for the first. Across the engines of a run a ledger
+(`skytext.run.control.content_ledger`) says who describes what; there nobody waits. What earlier
+runs described is read from the table.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from skytext.captions.captioner import Description
+from skytext.captions.captioner import Description, EngineInfo
 from skytext.captions.parsing import Variant
+from skytext.errors import SampleError
+from skytext.run.control.content_ledger import (
+    Asked,
+    ContentLedger,
+    Ledger,
+    LocalLedger,
+    Reply,
+    Words,
+)
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
-# About 4 kB each.
-_REMEMBERED = 8192
-_KEY_BYTES = 16
+Describe = Callable[[], Awaitable[Words]]
+QuestionT = TypeVar("QuestionT")
+AnswerT = TypeVar("AnswerT")
 
-Describe = Callable[[], Awaitable[Description]]
+
+class PutOffError(Exception):
+    """Another engine describes this content, or its words are not committed yet."""
 
 
 class Duplicates:
@@ -33,27 +41,28 @@ class Duplicates:
     Args:
         location: the table; None for none.
         caption_fingerprint: descriptions made with other settings do not count.
-        known: bytes (N,), sorted: the first 16 bytes of the content hashes that had a description
-            when the run started; None for none.
+        ledger: shared by the engines of a run; None for one of this actor's own.
     """
 
     def __init__(
         self,
         location: TableLocation | None,
         caption_fingerprint: str,
-        known: NDArray[np.bytes_] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._location = location
         self._fingerprint = caption_fingerprint
-        self._known = np.empty(0, f"S{_KEY_BYTES}") if known is None else known
-        self._pending: dict[str, asyncio.Future[Description]] = {}
-        self._recent: OrderedDict[str, Description] = OrderedDict()
-        self._earlier: set[bytes] = set()
+        ledger = ledger or LocalLedger(ContentLedger())
+        self._claim = Batched(ledger.claim)
+        self._settle = Batched(ledger.settle)
+        self._look_up = Batched(self._read_in_thread)
+        self._pending: dict[str, asyncio.Future[Words]] = {}
 
-    async def describe(self, content_sha256: str, describe: Describe) -> Description:
-        """Return the description of a content, calling ``describe`` only where there is none.
+    async def describe(self, content_sha256: str, image_id: str, describe: Describe) -> Words:
+        """Return the words for a content, calling ``describe`` only where there are none.
 
         Raises:
+            PutOffError: another engine is to describe it: see `Reply.PUT_OFF`.
             SampleError: what ``describe`` raised, for every image of this content that waited.
         """
         pending = self._pending.get(content_sha256)
@@ -64,7 +73,7 @@ class Duplicates:
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending[content_sha256] = future
         try:
-            description = await self._recall(content_sha256) or await describe()
+            words = await self._recall_or_describe(content_sha256, image_id, describe)
         except asyncio.CancelledError:
             future.cancel()
             raise
@@ -76,39 +85,99 @@ class Duplicates:
             raise
         finally:
             del self._pending[content_sha256]
-        future.set_result(description)
-        self._remember(content_sha256, description)
-        return description
+        future.set_result(words)
+        return words
 
-    async def _recall(self, content_sha256: str) -> Description | None:
-        recent = self._recent.get(content_sha256)
-        if recent is not None:
-            self._recent.move_to_end(content_sha256)
-            return _copy(recent)
-        key = bytes.fromhex(content_sha256)[:_KEY_BYTES]
-        place = int(np.searchsorted(self._known, key))
-        was_known = place < len(self._known) and self._known[place] == key.rstrip(b"\0")
-        if not was_known and key not in self._earlier:
-            return None
-        return await asyncio.to_thread(self._read, content_sha256)
+    async def _recall_or_describe(
+        self, content_sha256: str, image_id: str, describe: Describe
+    ) -> Words:
+        reply = await self._claim(Asked(content_sha256, image_id))
+        if reply is Reply.LOOK_UP:
+            words = await self._look_up(content_sha256)
+            if words is not None:
+                await self._settle((content_sha256, words))
+                return words
+            reply = await self._claim(Asked(content_sha256, image_id, is_looked_up=True))
+        if isinstance(reply, Words):
+            return reply
+        if reply is not Reply.DESCRIBE:
+            raise PutOffError
+        try:
+            words = await describe()
+        except SampleError:
+            await self._settle((content_sha256, None))
+            raise
+        await self._settle((content_sha256, _copy(words)))
+        return words
 
-    def _read(self, content_sha256: str) -> Description | None:
+    async def _read_in_thread(self, contents: Sequence[str]) -> list[Words | None]:
+        found = await asyncio.to_thread(self._read, contents)
+        return [found.get(content) for content in contents]
+
+    def _read(self, contents: Sequence[str]) -> dict[str, Words]:
         table = None if self._location is None else ImagesTable.find(self._location)
-        row = None if table is None else table.described(content_sha256, self._fingerprint)
-        if row is None:
-            return None
-        variants = tuple(Variant(**variant) for variant in row)
-        return Description(variants, 0, 0, 0, 0)
-
-    def _remember(self, content_sha256: str, description: Description) -> None:
-        self._recent[content_sha256] = description
-        if len(self._recent) > _REMEMBERED:
-            forgotten, _ = self._recent.popitem(last=False)
-            self._earlier.add(bytes.fromhex(forgotten)[:_KEY_BYTES])
+        rows = {} if table is None else table.described(contents, self._fingerprint)
+        return {
+            content: Words(
+                Description(tuple(Variant(**variant) for variant in row["captions"]), 0, 0, 0, 0),
+                EngineInfo(row["engine_version"], row["caption_device"], row["caption_precision"]),
+            )
+            for content, row in rows.items()
+        }
 
 
-def _copy(description: Description) -> Description:
-    """Return the description for another image, at no cost of its own."""
-    return dataclasses.replace(
-        description, attempts=0, num_prompt_tokens=0, num_cached_tokens=0, num_output_tokens=0
+class Batched(Generic[QuestionT, AnswerT]):
+    """Answers many questions with few calls: those that come during a call share the next one.
+
+    Args:
+        call: answers questions, in order.
+    """
+
+    def __init__(self, call: Callable[[Sequence[QuestionT]], Awaitable[Sequence[AnswerT]]]) -> None:
+        self._call = call
+        self._waiting: list[tuple[QuestionT, asyncio.Future[AnswerT]]] = []
+        self._work: asyncio.Task[None] | None = None
+
+    async def __call__(self, question: QuestionT) -> AnswerT:
+        """Return the answer to one question, or raise what its call raised."""
+        future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, future))
+        if self._work is None:
+            self._work = asyncio.create_task(self._answer())
+        return await future
+
+    async def _answer(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                await self._answer_some(waiting)
+        finally:
+            self._work = None
+
+    async def _answer_some(
+        self, waiting: Sequence[tuple[QuestionT, asyncio.Future[AnswerT]]]
+    ) -> None:
+        try:
+            answers = await self._call([question for question, _ in waiting])
+        # Whoever asked raises it.
+        except Exception as error:  # noqa: BLE001
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(waiting, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+
+def _copy(words: Words) -> Words:
+    """Return the words for another image, at no cost of its own."""
+    return words._replace(
+        description=dataclasses.replace(
+            words.description,
+            attempts=0,
+            num_prompt_tokens=0,
+            num_cached_tokens=0,
+            num_output_tokens=0,
+        )
     )

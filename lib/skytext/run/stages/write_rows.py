@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skytext.archive import unusable_values
-from skytext.run.stages.caption_images import ENGINE_COLUMN
+from skytext.run.stages.caption_images import ENGINE_COLUMN, PUT_OFF_COLUMN
 from skytext.run.units import UnitHead, UnitRecord, unpack
 from skytext.table.commits.stage_rows import stage_rows, to_images_table
 from skytext.table.location import TableLocation
@@ -57,6 +57,7 @@ class UnitWriter:
         head, samples = unpack(batch)
         clock = batch.column(ENGINE_COLUMN)[0].as_py()
         record = self._write(head, samples, None if clock is None else json.loads(clock))
+        record = replace(record, put_off=tuple(batch.column(PUT_OFF_COLUMN)[0].as_py()))
         return pa.table({"record": [record.to_json()]})
 
     def _write(

@@ -79,6 +79,10 @@ class Captioning(CaptionWorker):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(_start(CAPTIONING, settings), RayMeter())
 
+    async def check_health(self) -> None:
+        """Tell Serve whether this replica is to be replaced; the first time, start the engine."""
+        await self.start()
+
     def __del__(self) -> None:
         self.close()
 

@@ -65,9 +65,6 @@ class CaptionWorker:
     """Describes uploaded images as those of the archive were described.
 
     What cannot be described comes back as a `skytext.service.replicas.refusals.Refusal`.
-
-    Raises:
-        SkytextError: the model cannot be served.
     """
 
     private_names: tuple[str, ...] = ()
@@ -78,6 +75,14 @@ class CaptionWorker:
         self._captioner = make_captioner(caption, model, prompt_of(caption))
         self._limits = ImageLimits.of(config.images)
         self._meter = meter
+
+    async def start(self) -> None:
+        """Start the engine, if that is not done yet.
+
+        Raises:
+            SkytextError: the model cannot be served, or can be no more.
+        """
+        await self._captioner.start()
 
     @hands_back_refusals
     async def describe(self, data: bytes, key: str) -> list[str]:
@@ -101,4 +106,4 @@ class CaptionWorker:
 
     def close(self) -> None:
         """End the engine."""
-        self._captioner.engine.close()
+        self._captioner.close()

@@ -31,6 +31,8 @@ from skytext.table.schema import STATUS_OK
 _SCALAR_INDEXES = (
     ("image_id", "BTREE"),
     ("shard", "BTREE"),
+    # By which a run finds the words for bytes that were described before.
+    ("content_sha256", "BTREE"),
     ("status", "BITMAP"),
     ("datetime", "BTREE"),
     ("collection", "BITMAP"),

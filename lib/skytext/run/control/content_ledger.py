@@ -1,0 +1,212 @@
+"""Which image of a run describes which content, whatever engine it comes to.
+
+The first image that asks gets the content. Until it has its words, the others of the same content
+are *put off*: a later pass of the run takes them up. Nobody waits for another engine. An engine
+that is lost with its images does no harm: Ray repeats their units, and a claim belongs to an image.
+
+The ledger is an actor on the driver's node. An engine asks it about many images in one call.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from skytext.captions.captioner import Description, EngineInfo
+
+# About 4 kB each.
+_REMEMBERED = 8192
+_KEY_BYTES = 16
+_KEYS_A_CHUNK = 2**17
+
+
+class Words(NamedTuple):
+    """A description for a further image of a content, at no cost of its own, and its engine."""
+
+    description: Description
+    made_by: EngineInfo
+
+
+class Reply(Enum):
+    """What an image is to do that gets no words at once."""
+
+    DESCRIBE = auto()
+    """The content is this image's."""
+    LOOK_UP = auto()
+    """The table may have it."""
+    PUT_OFF = auto()
+    """Another image describes it, or its words are not committed yet."""
+
+
+class Asked(NamedTuple):
+    """One image's question.
+
+    Attributes:
+        content_sha256: hexadecimal.
+        image_id: of the image.
+        is_looked_up: the table does not have the content.
+    """
+
+    content_sha256: str
+    image_id: str
+    is_looked_up: bool = False
+
+
+class Ledger(Protocol):
+    """What an engine's actor sees of the ledger."""
+
+    async def claim(self, asked: Sequence[Asked]) -> Sequence[Words | Reply]:
+        """Answer each question, in order."""
+
+    async def settle(self, found: Sequence[tuple[str, Words | None]]) -> Sequence[None]:
+        """Take the words of contents; None for one that got none, which is free again.
+
+        Returns:
+            None for each, once it is taken.
+        """
+
+
+class ContentLedger:
+    """The ledger itself."""
+
+    def __init__(self) -> None:
+        self._known = _Keys([])
+        # Those whose words were here and are forgotten.
+        self._done = _Keys([])
+        self._claims: dict[str, str] = {}
+        self._recent: OrderedDict[str, Words] = OrderedDict()
+        self._is_committed = False
+
+    def know(self, contents: NDArray[np.bytes_]) -> None:
+        """Take the contents that the table has words for when the run starts.
+
+        Args:
+            contents: bytes (N,), sorted: the first 16 bytes of their hashes.
+        """
+        self._known = _Keys([contents])
+
+    def begin_pass(self) -> None:
+        """Start over with what was put off: all that was described is committed."""
+        self._claims.clear()
+        self._is_committed = True
+
+    def claim(self, asked: Sequence[Asked]) -> list[Words | Reply]:
+        """See `Ledger`."""
+        return [self._claim(*one) for one in asked]
+
+    def settle(self, found: Sequence[tuple[str, Words | None]]) -> list[None]:
+        """See `Ledger`."""
+        for content, words in found:
+            self._claims.pop(content, None)
+            if words is not None:
+                self._remember(content, words)
+        return [None] * len(found)
+
+    def _claim(self, content: str, image_id: str, is_looked_up: bool) -> Words | Reply:
+        if content in self._recent:
+            self._recent.move_to_end(content)
+            return self._recent[content]
+        is_done = self._done.hold(content)
+        if not is_looked_up and (is_done or self._known.hold(content)):
+            return Reply.LOOK_UP
+        if is_done and not self._is_committed:
+            return Reply.PUT_OFF
+        is_ours = self._claims.setdefault(content, image_id) == image_id
+        return Reply.DESCRIBE if is_ours else Reply.PUT_OFF
+
+    def _remember(self, content: str, words: Words) -> None:
+        self._recent[content] = words
+        if len(self._recent) > _REMEMBERED:
+            forgotten, _ = self._recent.popitem(last=False)
+            self._done.add(forgotten)
+
+
+class _Keys:
+    """A set of contents, by the first 16 bytes of their hashes: 16 bytes of memory each."""
+
+    def __init__(self, chunks: list[NDArray[np.bytes_]]) -> None:
+        self._chunks = chunks
+        self._new: set[bytes] = set()
+
+    def add(self, content: str) -> None:
+        self._new.add(_key(content))
+        if len(self._new) < _KEYS_A_CHUNK:
+            return
+        chunk = np.array(sorted(self._new), f"S{_KEY_BYTES}")
+        self._new = set()
+        # Chunks double in size: few of them, and each key is sorted a few times in all.
+        while self._chunks and len(self._chunks[-1]) <= len(chunk):
+            chunk = np.sort(np.concatenate([self._chunks.pop(), chunk]))
+        self._chunks.append(chunk)
+
+    def hold(self, content: str) -> bool:
+        key = _key(content)
+        return key in self._new or any(_holds(chunk, key) for chunk in self._chunks)
+
+
+def _key(content: str) -> bytes:
+    return bytes.fromhex(content)[:_KEY_BYTES]
+
+
+def _holds(chunk: NDArray[np.bytes_], key: bytes) -> bool:
+    place = int(np.searchsorted(chunk, key))
+    # NumPy cuts zeros off the end.
+    return place < len(chunk) and bool(chunk[place] == key.rstrip(b"\0"))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLedger:
+    """A `Ledger` in this process."""
+
+    ledger: ContentLedger
+
+    async def claim(self, asked: Sequence[Asked]) -> Sequence[Words | Reply]:
+        """See `Ledger`."""
+        return self.ledger.claim(asked)
+
+    async def settle(self, found: Sequence[tuple[str, Words | None]]) -> Sequence[None]:
+        """See `Ledger`."""
+        return self.ledger.settle(found)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteLedger:
+    """A `Ledger` that all engines of a run share; made by `start_ledger`."""
+
+    actor: Any
+
+    async def claim(self, asked: Sequence[Asked]) -> Sequence[Words | Reply]:
+        """See `Ledger`."""
+        replies: list[Words | Reply] = await self.actor.claim.remote(asked)
+        return replies
+
+    async def settle(self, found: Sequence[tuple[str, Words | None]]) -> Sequence[None]:
+        """See `Ledger`."""
+        taken: list[None] = await self.actor.settle.remote(found)
+        return taken
+
+    def begin_pass(self) -> None:
+        """See `ContentLedger`."""
+        ray.get(self.actor.begin_pass.remote())
+
+
+def start_ledger(known: Any) -> RemoteLedger:
+    """Start a ledger on this node; it ends with the last reference to it.
+
+    Args:
+        known: a reference to the argument of `ContentLedger.know`.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # Started anew it knows nothing: a content may then be described twice, and no image is lost.
+    options = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+    actor = options(ContentLedger).remote()
+    actor.know.remote(known)
+    return RemoteLedger(actor)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from skytext.captions.captioner import Description, EngineInfo
+from skytext.run.control import content_ledger
+from skytext.run.control.content_ledger import Asked, ContentLedger, Reply, Words
+
+WORDS = Words(Description((), 0, 0, 0, 0), EngineInfo("e", "cpu", "none"))
+
+
+def content(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def test_what_was_forgotten_is_known_however_much_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_ledger, "_REMEMBERED", 10)
+    monkeypatch.setattr(content_ledger, "_KEYS_A_CHUNK", 7)
+    ledger = ContentLedger()
+    ledger.settle([(content(i), WORDS) for i in range(1000)])
+    for i in range(1000):
+        expected = WORDS if i >= 990 else Reply.LOOK_UP
+        assert ledger.claim([Asked(content(i), "new")]) == [expected]
+    assert ledger.claim([Asked(content(1000), "new")]) == [Reply.DESCRIBE]
+    # Not committed yet; once all is committed, what the table does not have is to be described.
+    looked_up = Asked(content(3), "new", is_looked_up=True)
+    assert ledger.claim([looked_up]) == [Reply.PUT_OFF]
+    ledger.begin_pass()
+    assert ledger.claim([looked_up]) == [Reply.DESCRIBE]
+
+
+def test_what_the_table_had_at_the_start_is_looked_up() -> None:
+    # The first 16 bytes of a hash may end in zeros, which NumPy cuts off.
+    odd = "ab" * 14 + "0000" + "cd" * 16
+    known = np.sort(np.array([bytes.fromhex(one)[:16] for one in (odd, content(1))], "S16"))
+    ledger = ContentLedger()
+    ledger.know(known)
+    asked = [Asked(odd, "a"), Asked(content(1), "b"), Asked(content(2), "c")]
+    assert ledger.claim(asked) == [Reply.LOOK_UP, Reply.LOOK_UP, Reply.DESCRIBE]
+    assert ledger.claim([Asked(odd, "a", is_looked_up=True)]) == [Reply.DESCRIBE]
+    assert ledger.claim([Asked(odd, "z", is_looked_up=True)]) == [Reply.PUT_OFF]
