@@ -20,6 +20,7 @@ _MEASUREMENTS = {
     "folder-reading": ["bench.folder_reading", "measure"],
     "folder-reading-far": ["bench.folder_reading", "measure", "--delay-ms", "100"],
     "folder-reading-sidecars": ["bench.folder_reading", "measure", "--sidecars"],
+    "vector-writes": ["bench.vector_writes"],
     "protocol": ["bench.protocol"],
     "demo-marks": ["bench.demo_marks"],
     "search": ["bench.search"],
