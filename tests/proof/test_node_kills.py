@@ -18,6 +18,8 @@ from tests.proof.commands import Command, command
 from tests.proof.kill_matrix import make_scene, rows_of
 
 NUM_RUNS = int(os.environ.get("SKYTEXT_NUM_RUNS", "10"))
+# Each run's number is its seed.
+FIRST_RUN = int(os.environ.get("SKYTEXT_FIRST_RUN", "0"))
 KILLS_A_RUN, VLLM_KILLS = 10, 5
 NUM_SHARDS, IMAGES_PER_SHARD = 10, 120
 # No unit finished for so long, while there is work, is a hang.
@@ -67,7 +69,7 @@ def test_ten_kills_a_run_end_exactly_right(nodes: Nodes, s3: Any, tmp_path: Path
     source = upload(s3, Path(write_archive(tmp_path / "aerial", shards)), "nodes", "aerial")
     options = [*FAKES, "--ray-address", nodes.address]
     scene = make_scene(tmp_path, source, options, "s3://nodes/whole", whole_rows=True)
-    for number in range(NUM_RUNS):
+    for number in range(FIRST_RUN, FIRST_RUN + NUM_RUNS):
         luck, table = random.Random(number), f"s3://nodes/run-{number}"
         moments = sorted(luck.uniform(5, 10 + 8 * KILLS_A_RUN) for _ in range(KILLS_A_RUN))
         num_planned = len(moments)
