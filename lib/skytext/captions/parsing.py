@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,9 +124,20 @@ DOCUMENT_LAYOUT_ID = "rsrt-lines-1"
 
 def search_text(variants: Iterable[Variant]) -> str:
     """Return all variants as one text for the full-text index."""
-    return "\n\n".join(
-        f"{variant.one_sentence}\n{variant.feature}\n{variant.caption}" for variant in variants
+    return composed(
+        "\n\n".join(
+            f"{variant.one_sentence}\n{variant.feature}\n{variant.caption}" for variant in variants
+        )
     )
+
+
+def composed(text: str) -> str:
+    """Return a text in Unicode's composed form (NFC): an accent is part of its letter.
+
+    The full-text index folds such letters. Of an accent that is a character of its own (NFD, as
+    some file systems and keyboards give it) it would make a word of its own.
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 def _has_surrogate(text: str) -> bool:

@@ -11,6 +11,14 @@ from skytext.config.section import Fraction, PositiveInt, Section
 VectorIndexKind = Literal[
     "auto", "IVF_RQ", "IVF_PQ", "IVF_SQ", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ", "IVF_HNSW_FLAT"
 ]
+# Those for which Lance has stems and stop words.
+# fmt: off
+Language = Literal[
+    "Arabic", "Danish", "Dutch", "English", "Finnish", "French", "German", "Greek", "Hungarian",
+    "Italian", "Norwegian", "Portuguese", "Romanian", "Russian", "Spanish", "Swedish", "Tamil",
+    "Turkish",
+]
+# fmt: on
 
 
 class IndexConfig(Section):
@@ -64,6 +72,10 @@ class IndexConfig(Section):
         256,
         description="Queries on which recall is measured: half to choose by, half to judge by; "
         "enough to tell 0.98 from 0.99.",
+    )
+    language: Language = Field(
+        "English",
+        description="Of the descriptions: their words are found by the stems of this language.",
     )
     num_workers: PositiveInt | None = Field(
         None, description="Ray tasks that build an index on a cluster; null: one a node."

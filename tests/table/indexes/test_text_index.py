@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lance.query import MatchQuery
 
+from skytext.captions.parsing import Variant, search_text
 from skytext.config.index import IndexConfig
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.indexes.text_index import TextIndex
+from skytext.table.queries.caption_queries import take, word_scores
 from tests.table.rows import failed_row, good_row, location, make_table
 
 TEXTS = [
@@ -57,3 +60,34 @@ def test_what_has_no_word_scores_nothing() -> None:
     assert index.scores("").tolist() == [0, 0]
     assert index.scores("🛰 " * 5000).tolist() == [0, 0]
     assert TextIndex([]).scores("river").shape == (0,)
+
+
+def found(tmp_path: Path, texts: list[str], query: str, **config: Any) -> list[int]:
+    """Build the index of a table, and return the numbers of the texts that have the words."""
+    rows = [
+        good_row(f"{i}.jpg", text=search_text([Variant(text, "", "", "stop")]))
+        for i, text in enumerate(texts)
+    ]
+    where = location(tmp_path / "t")
+    make_table(where, rows)
+    build_indexes(ImagesTable.open(where), IndexConfig(**config))
+    table = ImagesTable.open(where)
+    ids = word_scores(table, query, 9).ids
+    names = take(table, ids, ["member"]).column("member").to_pylist()
+    return sorted(int(name.removesuffix(".jpg")) for name in names)
+
+
+CAFES = ["Un café au bord d'un étang", "UN CAFE", "Un cafe\u0301 isole\u0301", "Une rivière"]
+
+
+@pytest.mark.parametrize("query", ["cafe", "café", "CAFÉ", "cafe\u0301"])
+def test_case_and_accents_make_no_difference(tmp_path: Path, query: str) -> None:
+    assert found(tmp_path, CAFES, query) == [0, 1, 2]
+    scores = TextIndex(CAFES).scores(query)
+    assert (scores > 0).tolist() == [True, True, True, False]
+
+
+def test_words_are_found_by_the_stems_of_the_language(tmp_path: Path) -> None:
+    texts = ["deux avions sur la piste", "un avion"]
+    assert found(tmp_path, texts, "avions de ligne", language="French") == [0, 1]
+    assert found(tmp_path / "german", ["drei Häuser"], "haus hauses", language="German") == [0]

@@ -107,7 +107,9 @@ def build_indexes(
     with warnings.catch_warnings():
         # Lance asks to use its newer SDK for full-text options that are not used here.
         warnings.simplefilter("ignore", DeprecationWarning)
-        dataset.create_scalar_index("text", "INVERTED", name=TEXT_INDEX, replace=True)
+        dataset.create_scalar_index(
+            "text", "INVERTED", name=TEXT_INDEX, replace=True, language=config.language
+        )
         for column, kind in _SCALAR_INDEXES:
             dataset.create_scalar_index(column, kind, name=f"{column}_idx", replace=True)
     facts = None

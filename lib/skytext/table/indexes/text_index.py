@@ -11,6 +11,8 @@ import pyarrow as pa
 from lance.query import MatchQuery
 from numpy.typing import NDArray
 
+from skytext.captions.parsing import composed
+
 
 class TextIndex:
     """Lance's inverted index over some texts, in memory: BM25, English stems, no stop words.
@@ -23,7 +25,8 @@ class TextIndex:
         self.num_texts = len(texts)
         places = pa.array(np.arange(len(texts), dtype=np.int64))
         self._dataset = lance.write_dataset(
-            pa.table({"text": pa.array(texts, pa.string()), "place": places}), "memory://texts"
+            pa.table({"text": pa.array(map(composed, texts), pa.string()), "place": places}),
+            "memory://texts",
         )
         with warnings.catch_warnings():
             # As where a table's index is built.
@@ -34,7 +37,7 @@ class TextIndex:
         """Return the BM25 score of every text: float32, shape (texts,), 0 without a common word."""
         found = self._dataset.to_table(
             columns=["place", "_score"],
-            full_text_query=MatchQuery(query, "text"),
+            full_text_query=MatchQuery(composed(query), "text"),
             limit=max(self.num_texts, 1),
         )
         scores = np.zeros(self.num_texts, dtype=np.float32)

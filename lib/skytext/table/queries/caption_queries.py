@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from skytext.captions.parsing import composed
 from skytext.filters.conditions import Condition, Need
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import Probing
@@ -151,7 +152,7 @@ def word_scores(
         scanner = table.dataset.scanner(
             columns=["_score"],
             with_row_id=True,
-            full_text_query=MatchQuery(words, "text"),
+            full_text_query=MatchQuery(composed(words), "text"),
             limit=limit,
             filter=condition,
             prefilter=condition is not None,
