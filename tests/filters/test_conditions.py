@@ -30,6 +30,7 @@ from skytext.filters.conditions import (
     OneOf,
     Or,
     condition_from_json,
+    find_column,
 )
 from skytext.filters.language import parse_filter
 from skytext.filters.options import make_filter
@@ -503,6 +504,9 @@ def test_the_largest_filter_is_answered(table: ImagesTable) -> None:
         group = And if level % 2 else Or
         inner = group(conditions=(inner, Intersects(bbox=(-180, -1, 180, 1))))
     found_by(table, condition_from_json(inner.model_dump()))
+    find_column("metadata" + ".a" * 16)
+    with pytest.raises(ConfigError, match="goes 17 levels into metadata: at most 16"):
+        find_column("metadata" + ".a" * 17)
     with pytest.raises(ConfigError, match="too deep: at most 16 levels"):
         condition_from_json(Not(condition=inner).model_dump())
     with pytest.raises(ConfigError, match="too deep"):

@@ -106,6 +106,8 @@ def _columns() -> dict[str, Column]:
 COLUMNS = _columns()
 """What can be filtered on, besides ``bbox intersects`` and ``metadata.…``."""
 
+# Each level is a call within a call for Lance, which overflows its stack at about 45.
+_MAX_SEGMENTS = 16
 _SEGMENT = r'(?:[\w:\-]+|"(?:[^"]|"")*")'
 _FIELD = re.compile(rf"[^\W\d][\w:\-]*(?:\.{_SEGMENT})*")
 
@@ -127,8 +129,13 @@ def find_column(name: str) -> Column:
             f"there is no column {_shown(name)} to filter on; there are {', '.join(COLUMNS)}, "
             "bbox intersects (west, south, east, north), and metadata.NAME for what the source said"
         )
+    segments = re.findall(rf"\.({_SEGMENT})", name)
+    if len(segments) > _MAX_SEGMENTS:
+        raise ConfigError(
+            f"{_shown(name)} goes {len(segments)} levels into metadata: at most {_MAX_SEGMENTS}"
+        )
     sql = "metadata"
-    for segment in re.findall(rf"\.({_SEGMENT})", name):
+    for segment in segments:
         key = segment[1:-1].replace('""', '"') if segment.startswith('"') else segment
         sql = f"json_get({sql}, {_text(key)})"
     return Column(name, f"json_extract({sql}, '$')", None)
