@@ -68,7 +68,7 @@ Stale = Annotated[
     typer.Option(
         "--stale",
         help="Make again what was made with other settings: captions (another model, prompt or "
-        "sampling), vectors (another embedding model; no image is described), or all.",
+        "sampling), vectors (another embedding model; no image is described again), or all.",
         metavar="captions|vectors|all",
     ),
 ]
@@ -163,6 +163,7 @@ def run_and_show(
     """Run a plan with its progress on stderr, and print what it did."""
     from skytext.cli.output import job_progress, note, print_json
     from skytext.run.caption_run import run_caption
+    from skytext.run.vector_run import check_store_gave_all
 
     announce(plan)
     with job_progress() as on_progress:
@@ -177,6 +178,8 @@ def run_and_show(
         print_json(summary.to_json())
     else:
         show_summary(plan, summary)
+    for one in summary.stale_vectors:
+        check_store_gave_all(one["failures"], one["failure_samples"])
     check_all_read(summary)
     check_any_listed(summary, len(plan.shards))
 

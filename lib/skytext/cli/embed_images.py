@@ -16,14 +16,11 @@ from skytext.cli.options import (
     Table,
     make_config,
 )
-from skytext.errors import Reason, Stage, StoreFaultError
 
 if TYPE_CHECKING:
     from skytext.run.progress import Progress
     from skytext.run.vector_plan import VectorPlan
     from skytext.run.vector_run import VectorSummary
-
-_STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"
 
 
 def embed_images(
@@ -59,9 +56,9 @@ def embed_images(
         "image_embed.num_gpus_per_actor": gpus_per_actor,
     }
     resolved = make_config(config, settings, options)
-    from skytext.cli.output import note, plural, print_json
+    from skytext.cli.output import note, print_json
     from skytext.run.vector_plan import plan_images
-    from skytext.run.vector_run import run_vectors
+    from skytext.run.vector_run import check_store_gave_all, run_vectors
 
     plan = plan_images(table, resolved, replace=replace)
     note(f"{plan.location.uri}  (images by {plan.model.name})")
@@ -71,11 +68,7 @@ def embed_images(
         print_json(summary.to_json())
     else:
         _show(plan, summary)
-    if _STORE_FAULT in summary.failures:
-        raise StoreFaultError(
-            f"the store did not give {plural(summary.failures[_STORE_FAULT], 'image')} "
-            f"({summary.failure_samples[_STORE_FAULT]}): run the same command again"
-        )
+    check_store_gave_all(summary.failures, summary.failure_samples)
 
 
 @contextmanager

@@ -116,7 +116,8 @@ def _show(found: Preview, num_engines: int) -> None:
     if found.num_staged_units:
         units = plural(found.num_staged_units, "unit")
         lines.append(f"{units} staged by a run that ended early would be committed first")
-    if not found.num_shards_to_read and not found.num_staged_units:
+    to_embed = any(found.num_to_embed.values())
+    if not found.num_shards_to_read and not found.num_staged_units and not to_embed:
         lines.append("nothing to do: a run would read no shard")
     elif found.num_to_describe and found.time_s is not None:
         cost = "" if found.cost is None else f", cost {found.cost:,.2f}"

@@ -41,7 +41,7 @@ def status(table: Table, as_json: AsJson = False) -> None:
         lines.append(f"image vector index: {line}")
     for run in report["runs"]:
         did = (
-            f"{run['num_embedded']:,} images embedded"
+            f"{run['num_embedded']:,} embedded"
             if run["command"].startswith("embed-")
             else f"{run['num_captioned']:,} described, {run['num_newly_failed']:,} failed"
         )

@@ -43,8 +43,8 @@ def run_caption(
 ) -> RunSummary:
     """Do what a plan has to do, and prove that every image has one row.
 
-    Stale vectors are made first, by runs of their own. Shards that the store did not give are
-    reported in the summary; the next run reads them.
+    Vectors by another model are made first, each kind in a run of its own. Shards that the store
+    did not give are reported in the summary; the next run reads them.
 
     Args:
         plan: from `plan_caption` or `plan_retry`.

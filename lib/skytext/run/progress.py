@@ -100,6 +100,10 @@ class Progress:
         key = (head.archive, head.shard)
         if head.fault:
             self.unread.setdefault(key, head.fault)
+        if head.is_store_away:
+            self.num_away_in_a_row += 1
+        elif head.num_listed:
+            self.num_away_in_a_row = 0
         if self.is_later_pass:
             # The first pass has counted the shard, and all images in it.
             return
@@ -111,10 +115,6 @@ class Progress:
         self.units_by_shard[key] += 1
         for kind, number in head.ignored:
             count_kind(self.ignored, kind, number)
-        if head.is_store_away:
-            self.num_away_in_a_row += 1
-        elif head.num_listed:
-            self.num_away_in_a_row = 0
 
     def is_unread(self, shard: Shard) -> bool:
         """Return whether the store did not give all of a shard."""
@@ -161,8 +161,8 @@ class RunSummary:
     be used, with one of each in ``unusable_examples``. ``num_many_bands`` images had more than
     three bands while ``images.bands`` was not set.
 
-    ``stale_vectors`` has the summaries of the runs before it that embedded again what other models
-    had embedded (`skytext.run.vector_run.VectorSummary`).
+    ``stale_vectors`` has the summaries of the runs that embedded images or descriptions again with
+    another model (`skytext.run.vector_run.VectorSummary`).
 
     Of the seconds, ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof) are
     spent while no engine works; ``commit_s`` (all commits) mostly while engines do.

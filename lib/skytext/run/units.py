@@ -69,7 +69,7 @@ class UnitRecord:
 
     Attributes:
         head: its counts as read.
-        num_rows: what is to be committed of it; None where there is nothing.
+        num_rows: rows or vectors to be committed; None for none.
         num_ok: rows that are done.
         num_failed: rows that failed.
         failures: ``stage/reason`` to the number of rows.
@@ -80,7 +80,7 @@ class UnitRecord:
         example: a member's name and what was seen in it, for people to watch; None without one.
         failure_samples: of a unit that is not written as rows: ``stage/reason`` to one failure in
             words.
-        embed_s: seconds in the model of an image embedder, decoding included.
+        embed_s: seconds in the embedding model; decoding included.
         ran_on: device and precision of that model; None where it did not run.
         put_off: images of the unit that are left to a later pass.
     """

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skytext.errors import IncompleteRunError, InterruptedRunError
+from skytext.errors import (
+    IncompleteRunError,
+    InterruptedRunError,
+    Reason,
+    Stage,
+    StoreFaultError,
+)
 from skytext.run.control.capacity import Offer, check_asked, read_offer
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
 from skytext.run.control.nodes import Resources
@@ -17,11 +23,13 @@ from skytext.run.ray_dataset import build_vector_dataset
 from skytext.run.vector_plan import VectorPlan
 from skytext.table.vector_columns import VectorKind
 
+STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"
+"""The key in ``failures`` of images that the store did not give."""
 # A commit writes the column of a fragment anew: small fragments are committed together.
 _TEXTS_A_GROUP = 20_000
 _SECTIONS = {
     VectorKind.IMAGE: {"image_embed", "images", "job"},
-    VectorKind.TEXT: {"embed", "job"},
+    VectorKind.TEXT: {"embed", "image_embed", "job"},
 }
 
 
@@ -130,7 +138,7 @@ def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
     group_images = embed.commit_images if plan.of_images else _TEXTS_A_GROUP
     prepared = prepare_vectors(run.claim, plan.column, group_images)
     progress.num_to_do = sum(group.num_images for group in prepared.groups)
-    committer = RemoteCommitter(run.claim, prepared.text_column, prepared.version)
+    committer = RemoteCommitter(run.claim, prepared.text_column, prepared.version, plan.column)
     if prepared.groups:
         record_run_remotely(plan.location, run.record)
         taker = UnitTaker(
@@ -147,21 +155,41 @@ def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
             so_far = _summary(plan, run, prepared, committer, prepared.num_ok, num_there)
             run.end("interrupted", so_far)
             raise
-    finished = finish_vectors(run.claim, plan.column, progress.num_failed)
+    finished = finish_vectors(run.claim, plan.column, _num_without(plan, progress))
     committer.version, num_ok, num_there = finished
-    _prove(progress, num_ok, num_there)
     summary = _summary(plan, run, prepared, committer, num_ok, num_there)
+    try:
+        _prove(plan, progress, num_ok, num_there)
+    except IncompleteRunError:
+        run.end("failed", summary)
+        raise
     if prepared.groups or prepared.num_adopted:
         run.end("done", summary)
     return summary
 
 
-def _prove(progress: Progress, num_ok: int, num_there: int) -> None:
+def _num_without(plan: VectorPlan, progress: Progress) -> int:
+    """Return how many rows may be without a vector while searches use the column.
+
+    An image that is gone or damaged has none. One that the store did not give will have one, and
+    until then an older column is the better one. A description is at hand: each has its vectors.
+    """
+    if not plan.of_images or STORE_FAULT in progress.failures:
+        return 0
+    return progress.num_failed
+
+
+def _prove(plan: VectorPlan, progress: Progress, num_ok: int, num_there: int) -> None:
     """Compare what was counted with what the table holds.
 
     Raises:
-        IncompleteRunError: they differ.
+        IncompleteRunError: they differ, or a description has no vectors.
     """
+    if progress.num_failed and not plan.of_images:
+        raise IncompleteRunError(
+            f"{plan.model.name!r} gave no finite vector for {progress.num_failed:,} of {num_ok:,} "
+            "descriptions: searches go on with the vectors that they had; name another model"
+        )
     if num_there + progress.num_failed != num_ok:
         raise IncompleteRunError(
             f"{num_ok:,} images are done, {num_there:,} have a vector and "
@@ -198,3 +226,20 @@ def _summary(
         embed_s=round(progress.embed_s, 3),
         images_per_s=round(progress.num_ok / duration_s, 3) if duration_s else 0.0,
     )
+
+
+def check_store_gave_all(failures: Mapping[str, int], samples: Mapping[str, str]) -> None:
+    """End a command whose run did not get all images.
+
+    Args:
+        failures: of its summary.
+        samples: of its summary.
+
+    Raises:
+        StoreFaultError: the store did not give some of them.
+    """
+    if STORE_FAULT in failures:
+        raise StoreFaultError(
+            f"the store did not give {failures[STORE_FAULT]:,} images ({samples[STORE_FAULT]}): "
+            "run the same command again"
+        )

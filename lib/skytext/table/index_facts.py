@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import lance
 
 from skytext.config.index import IndexConfig
+from skytext.table.vector_columns import COLUMNS_KEY, Role, is_vector_name
 
 VECTOR_INDEX = "vectors_idx"
 
@@ -116,13 +118,26 @@ class VectorIndexFacts:
 
 def index_names(dataset: lance.LanceDataset) -> set[str]:
     """Return the names of a data set's indexes."""
-    return {index.name for index in dataset.describe_indices()}
+    return {index.name for index in _indexes(dataset)}
+
+
+def _indexes(dataset: lance.LanceDataset) -> Iterator[Any]:
+    """Yield the indexes, but for those on columns that are gone, or that searches do not use."""
+    listed = json.loads((dataset.schema.metadata or {}).get(COLUMNS_KEY.encode(), b"null"))
+    active = None if listed is None else {c["name"] for c in listed if c["role"] == Role.ACTIVE}
+    names = set(dataset.schema.names)
+    if active is not None:
+        names = {name for name in names if name in active or not is_vector_name(name)}
+    for index in dataset.describe_indices():
+        # Of a field of a struct the name is a path.
+        if {name.partition(".")[0] for name in index.field_names} <= names:
+            yield index
 
 
 def is_covered(dataset: lance.LanceDataset, name: str) -> bool:
     """Return whether there is an index of a name that covers every fragment."""
     covered: set[int] = set()
-    for index in dataset.describe_indices():
+    for index in _indexes(dataset):
         if index.name == name:
             for segment in index.segments:
                 covered |= set(segment.fragment_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -13,30 +14,41 @@ from skytext.table.schema import DONE, PIXEL_FIELDS, ROW, SAMPLE, SOURCE_FIELDS
 from skytext.table.store_retry import again
 from skytext.table.vector_columns import VectorColumn, VectorKind
 
+_ROWS_A_BATCH = 1024
 LISTED = {
     # What must be known of a row to fetch its image again, and to see that it is the same.
     VectorKind.IMAGE: SAMPLE,
-    VectorKind.TEXT: pa.schema([ROW.field(n) for n in ("image_id", "content_sha256", "captions")]),
+    VectorKind.TEXT: pa.schema([ROW.field(n) for n in ("image_id", "unit_id", "captions")]),
 }
 """What must be known of a row to make its vectors."""
-_OF_TABLE = {field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)} | {"captions"}
+_OF_TABLE = {field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)} | {"unit_id", "captions"}
+KEY = {VectorKind.IMAGE: "content_sha256", VectorKind.TEXT: "unit_id"}
+"""The column of a row that says whether a vector was made of what is there now.
+
+An image is known by its bytes. A description has no name of its own, but a row that is described
+again is written by another unit.
+"""
 
 
-@again
-def rows_without_vector(table: ImagesTable, fragment_id: int, column: VectorColumn) -> pa.Table:
-    """Return the rows of a fragment that are done and have no vector by a model.
+def rows_without_vector(
+    table: ImagesTable, fragment_id: int, column: VectorColumn
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a fragment that are done and have no vector by a model.
 
     Args:
         table: a version.
         fragment_id: of it.
         column: of the model; the version need not have it.
 
-    Returns:
-        Those columns of `LISTED` that the table has.
+    Yields:
+        Those columns of `LISTED` that the table has, a batch in memory at a time.
     """
     names = [name for name in LISTED[column.kind].names if name in _OF_TABLE]
-    condition = _missing(table, column)
-    return table.dataset.get_fragment(fragment_id).to_table(columns=names, filter=condition)
+    fragment = table.dataset.get_fragment(fragment_id)
+    scanner = fragment.scanner(
+        columns=names, filter=_missing(table, column), batch_size=_ROWS_A_BATCH
+    )
+    yield from scanner.to_batches()
 
 
 @again
@@ -103,18 +115,24 @@ def image_column_of(table: ImagesTable) -> VectorColumn:
 
 
 @again
-def contents_by_fragment(
-    table: ImagesTable, image_ids: pa.Array
+def missing_by_fragment(
+    table: ImagesTable, image_ids: pa.Array, column: VectorColumn
 ) -> dict[int, dict[str, str | None]]:
-    """Return, for each fragment that holds some of these images, their content hashes by id."""
+    """Return, for each fragment that holds some of these images without a vector, their keys by id.
+
+    Args:
+        table: a version that has the column.
+        image_ids: of the images.
+        column: that is filled.
+    """
     found: dict[int, dict[str, str | None]] = {}
+    names = ["image_id", KEY[column.kind]]
     for fragment in table.dataset.get_fragments():
-        scanner = fragment.scanner(columns=["image_id", "content_sha256"], filter=DONE)
+        scanner = fragment.scanner(columns=names, filter=_missing(table, column))
         here: dict[str, str | None] = {}
         for batch in scanner.to_batches():
             some = batch.filter(pc.is_in(batch.column("image_id"), image_ids))
-            pairs = (some.column(name).to_pylist() for name in ("image_id", "content_sha256"))
-            here.update(zip(*pairs, strict=True))
+            here.update(zip(*(some.column(name).to_pylist() for name in names), strict=True))
         if here:
             found[fragment.fragment_id] = here
     return found

@@ -24,7 +24,7 @@ FORMAT_VERSION = 4
 _OLD_FORMAT = 3
 _PREFIX = "skytext."
 _FORMAT_KEY = f"{_PREFIX}format_version"
-_COLUMNS_KEY = f"{_PREFIX}vector_columns"
+COLUMNS_KEY = f"{_PREFIX}vector_columns"
 
 
 class VectorKind(StrEnum):
@@ -56,7 +56,7 @@ class VectorColumn:
         fingerprint: of all that changes them: the model, and the text layout or the pixels.
         model: the model's name, by which a searcher loads it.
         revision: the hub commit, or empty.
-        dim: length of a vector; 0 where the first unit will tell.
+        dim: length of a vector; 0 while it is not known; the first unit tells it.
         dtype: the precision that was asked for.
         role: what the column is for.
         name: of the column in the schema.
@@ -112,7 +112,7 @@ def to_metadata(columns: Sequence[VectorColumn]) -> dict[str, str]:
     """Return the metadata of a schema with these columns of vectors."""
     return {
         _FORMAT_KEY: str(FORMAT_VERSION),
-        _COLUMNS_KEY: json.dumps([asdict(column) for column in columns]),
+        COLUMNS_KEY: json.dumps([asdict(column) for column in columns]),
     }
 
 
@@ -129,7 +129,7 @@ def read_metadata(uri: str, metadata: Mapping[str, str]) -> tuple[int, tuple[Vec
             "table, or a folder that does not exist yet"
         )
     if version == str(FORMAT_VERSION):
-        columns = json.loads(metadata[_COLUMNS_KEY])
+        columns = json.loads(metadata[COLUMNS_KEY])
         return FORMAT_VERSION, tuple(VectorColumn(**column) for column in columns)
     if version == str(_OLD_FORMAT):
         return _OLD_FORMAT, tuple(_old_columns(metadata))

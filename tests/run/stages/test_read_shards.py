@@ -374,6 +374,23 @@ def test_a_later_pass_reads_what_was_put_off_and_nothing_else(
     assert head.unit_id != first[0][0].unit_id
 
 
+def test_a_later_pass_leaves_the_row_of_a_damaged_tail_alone(
+    tmp_path: Path, where: TableLocation
+) -> None:
+    (tmp_path / "aerial").mkdir()
+    (tmp_path / "aerial" / "a.tar").write_bytes(cut_tar(images(0, 4)))
+    (shard,) = discover([str(tmp_path / "aerial")])
+    rows = [row for _, samples in read(shard, table=where) for row in samples]
+    (marker,) = [row for row in rows if row["member"] == ""]
+    committed = [
+        failed_row("", image_id=marker["image_id"], archive=shard.archive, shard=shard.path)
+    ]
+    version = make_table(where, committed).version
+    only = frozenset({rows[0]["image_id"]})
+    units = read(shard, table=where, version=version, only=only)
+    assert [head.removes for head, _ in units] == [()]
+
+
 def test_every_unit_of_every_run_has_its_own_name(tmp_path: Path, where: TableLocation) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "b.tar": images(4, 4)})
     names: list[str] = []

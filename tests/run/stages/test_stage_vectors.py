@@ -90,9 +90,9 @@ def test_units_are_bounded_by_images_and_by_bytes(tmp_path: Path) -> None:
 
 def test_small_fragments_share_a_commit() -> None:
     assert group_fragments({0: 2, 1: 3, 4: 1, 5: 9, 7: 1}, 5) == [
-        RowGroup("group 0", (0, 1), 5),
-        RowGroup("group 1", (4, 5), 10),
-        RowGroup("group 2", (7,), 1),
+        RowGroup("vectors-0", (0, 1), 5),
+        RowGroup("vectors-1", (4, 5), 10),
+        RowGroup("vectors-2", (7,), 1),
     ]
     assert group_fragments({}, 5) == []
 

@@ -68,7 +68,7 @@ class GcsStore(ObjectStore):
         def fetch(offset: int, length: int) -> bytes:
             data = self._media(location, item, offset, length)
             if len(data) < length:
-                raise OSError(f"{location.uri} is shorter than it was listed: run again")
+                raise UnavailableError(f"{location.uri} is shorter than it was listed: run again")
             return data
 
         return RangedFile(fetch, int(item["size"]), window)

@@ -42,6 +42,7 @@ class RemoteCommitter:
     Args:
         claim: of the run; without it nothing is committed.
         column: of the vectors of rows.
+        fills: the column that the run fills; None for a run that writes rows.
         version: the version that the run started from; None where there was no table.
 
     Attributes:
@@ -49,9 +50,16 @@ class RemoteCommitter:
         is_local: commit in this process from now on: a node that goes away takes no new task.
     """
 
-    def __init__(self, claim: Claim, column: VectorColumn, version: int | None) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        column: VectorColumn,
+        version: int | None,
+        fills: VectorColumn | None = None,
+    ) -> None:
         self._claim = claim
         self._column = column
+        self._fills = fills
         self._num_commits = 0
         self.version = version
         self.is_local = False
@@ -65,7 +73,7 @@ class RemoteCommitter:
             JobError: the work failed, or the cluster did.
         """
         location, number = self._claim.location, self._claim.number
-        arguments = (location, number, self._column, self.version, tuple(unit_ids))
+        arguments = (location, number, self._column, self.version, tuple(unit_ids), self._fills)
         if self.is_local:
             self.version = commit_units(*arguments)
             return
@@ -91,6 +99,7 @@ def commit_units(
     column: VectorColumn,
     version: int | None,
     unit_ids: tuple[str, ...],
+    fills: VectorColumn | None = None,
 ) -> int:
     """Commit staged units by their records, then delete these; return the new version.
 
@@ -100,7 +109,7 @@ def commit_units(
     with told_by_claim(location, claim_number):
         units, missing = find_records(location, unit_ids)
         if missing:
-            return _finish(location, claim_number, units, missing)
+            return _finish(location, claim_number, units, missing, fills)
         for unit in units:
             if not has_all_files(location, unit):
                 raise JobError(
@@ -114,7 +123,11 @@ def commit_units(
 
 
 def _finish(
-    location: TableLocation, claim_number: int, units: list[StagedUnit], committed: list[str]
+    location: TableLocation,
+    claim_number: int,
+    units: list[StagedUnit],
+    committed: list[str],
+    fills: VectorColumn | None,
 ) -> int:
     """Delete the records that are left of a group whose commit has landed; return the version.
 
@@ -123,18 +136,20 @@ def _finish(
     """
     check_claim(location, claim_number)
     table = ImagesTable.find(location)
-    if table is None or not _holds(table, units, committed):
+    if table is None or not _holds(table, units, committed, fills):
         raise JobError(f"unit {committed[0]} has no record in {location.uri}/state")
     forget_records(location, units)
     return table.version
 
 
-def _holds(table: ImagesTable, units: list[StagedUnit], committed: list[str]) -> bool:
+def _holds(
+    table: ImagesTable, units: list[StagedUnit], committed: list[str], fills: VectorColumn | None
+) -> bool:
     """Return whether a commit of which some records are gone has landed."""
-    vectors = [unit for unit in units if unit.column]
-    if vectors:
-        return holds_vectors(table, read_vectors(table.location, vectors[:1]))
-    return holds_units(table.dataset, committed)
+    if fills is None:
+        return holds_units(table.dataset, committed)
+    # Where all are gone, the claim says who deleted them: this run, after its commit.
+    return not units or holds_vectors(table, fills, read_vectors(table.location, units[:1]))
 
 
 def merge(location: TableLocation, claim_number: int) -> int:

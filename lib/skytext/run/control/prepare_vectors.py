@@ -72,7 +72,8 @@ def prepare_vectors(claim: Claim, column: VectorColumn, group_images: int) -> Pr
 
 
 def _prepare(claim: Claim, column: VectorColumn, group_images: int) -> PreparedVectors:
-    text_column = ImagesTable.open(claim.location).text_column
+    table = ImagesTable.open(claim.location)
+    text_column, (_, num_before) = table.text_column, num_with_vector(table, column)
     adoption = settle(claim, text_column, vectors=column)
     table = ImagesTable.open(claim.location, adoption.version)
     num_ok, num_there = num_with_vector(table, column)
@@ -81,7 +82,7 @@ def _prepare(claim: Claim, column: VectorColumn, group_images: int) -> PreparedV
         text_column,
         num_ok,
         num_there,
-        adoption.num_vectors_adopted,
+        num_there - num_before,
         tuple(group_fragments(count_without_vector(table, column), group_images)),
     )
 
@@ -97,30 +98,30 @@ def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[Ro
     for fragment_id, number in num_images.items():
         last = groups.pop() if groups and groups[-1].num_images < group_images else None
         if last is None:
-            last = RowGroup(f"group {len(groups)}", (), 0)
+            last = RowGroup(f"vectors-{len(groups)}", (), 0)
         ids = (*last.fragment_ids, fragment_id)
         groups.append(RowGroup(last.name, ids, last.num_images + number))
     return groups
 
 
-def finish_vectors(claim: Claim, column: VectorColumn, num_failed: int) -> tuple[int, int, int]:
-    """Count the vectors, and let readers use the column where each image has one or has failed.
+def finish_vectors(claim: Claim, column: VectorColumn, num_without: int) -> tuple[int, int, int]:
+    """Count the vectors, and let readers use the column if no other row is without one.
 
     Args:
         claim: of this run.
         column: that this run fills.
-        num_failed: images that could not be embedded.
+        num_without: rows that may be without a vector.
 
     Returns:
         The version, how many images are done, and how many of them have a vector.
     """
-    return run_on_driver_node(_finish, claim, column, num_failed)
+    return run_on_driver_node(_finish, claim, column, num_without)
 
 
-def _finish(claim: Claim, column: VectorColumn, num_failed: int) -> tuple[int, int, int]:
+def _finish(claim: Claim, column: VectorColumn, num_without: int) -> tuple[int, int, int]:
     table = ImagesTable.open(claim.location)
     num_ok, num_there = num_with_vector(table, column)
-    if num_there and num_there + num_failed == num_ok:
+    if num_there and num_there + num_without == num_ok:
         claim.check()
         table = activate_column(table, column)
     return table.version, num_ok, num_there

@@ -4,7 +4,7 @@ INPUT    units of `skytext.table.schema.SAMPLE` rows as listed: where each image
 OUTPUT   the same with ``data``.
 FAN-OUT  one unit to one unit. Once the run is to stop, a unit loses its rows: they wait for the
          next run.
-ON ERROR an image that cannot be had gets its ``failure``.
+ON ERROR an image that cannot be read gets a ``failure``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ ON ERROR a store that refuses ends the job.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,7 @@ class RowLister:
         column: of the model.
         unit_images: images a unit at the most.
         unit_bytes: encoded bytes a unit at the most, but for a single larger image.
-        stop: whether the run is to stop.
+        stop: whether the run is to stop; its run begins the name of every unit.
     """
 
     location: TableLocation
@@ -47,18 +46,21 @@ class RowLister:
         """Yield units, each a table of one row."""
         table, schema = ImagesTable.open(self.location, self.version), LISTED[self.column.kind]
         for group in batch.to_pylist():
-            for rows in self._units(table, group["fragment_ids"]):
+            units = self._units(table, group["fragment_ids"])
+            for number, rows in enumerate(units):
                 if self.stop.is_raised():
                     return
-                # New for each unit of each run: what two runs stage never collides.
-                head = UnitHead(uuid.uuid4().hex, "", group["group"], len(rows), 0, 0)
+                # The same where Ray lists the group again.
+                unit_id = f"{self.stop.run_id}/{group['group']}-{number}"
+                head = UnitHead(unit_id, "", group["group"], len(rows), 0, 0)
                 yield pack(head, pa.Table.from_pylist(rows, schema=schema))
 
     def _units(self, table: ImagesTable, fragment_ids: list[int]) -> Iterator[list[dict[str, Any]]]:
         held: list[dict[str, Any]] = []
         held_bytes = 0
         for fragment_id in fragment_ids:
-            for row in rows_without_vector(table, fragment_id, self.column).to_pylist():
+            batches = rows_without_vector(table, fragment_id, self.column)
+            for row in (row for batch in batches for row in batch.to_pylist()):
                 num_bytes = _bytes_of(row)
                 full = len(held) >= self.unit_images
                 if held and (full or held_bytes + num_bytes > self.unit_bytes):

@@ -189,9 +189,9 @@ class _UnitCutter:
     def add(self, sample: Sample) -> bool:
         """Take a sample in; return whether the unit is full."""
         self._advance(sample)
+        row = self._found.pop(sample.image_id, None)
         if self._is_left_out(sample.image_id):
             return False
-        row = self._found.pop(sample.image_id, None)
         if sample.fault is not None:
             self.fault = self.fault or f"{sample.uri} was not read: {sample.fault}"
             return self._count_cut(sample)
@@ -230,7 +230,8 @@ class _UnitCutter:
         """Return the rest of the shard, what was ignored, and whether the store gave all of it."""
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
         # The shard was read to its end: that it once could not be is no longer true.
-        removes = tuple(i for i, row in self._found.items() if row.is_shard and not self.fault)
+        is_whole = not self.fault and self._reader.only is None
+        removes = tuple(i for i, row in self._found.items() if row.is_shard and is_whole)
         return self._pack(num_bytes, removes, self.fault, tuple(counts.ignored.items()))
 
     def members(self) -> pa.Table:

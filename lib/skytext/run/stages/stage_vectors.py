@@ -31,6 +31,7 @@ from skytext.run.stages.embed_text import by_image, vector_lists
 from skytext.run.units import UnitHead, UnitRecord, unpack
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.location import TableLocation
+from skytext.table.missing_vectors import KEY
 from skytext.table.vector_columns import VectorColumn
 
 _NOT_FINITE = ("embed/embedding_failed", "the model gave no finite vector")
@@ -163,7 +164,7 @@ class StageVectors:
             unit_id,
             dataclasses.replace(self._column, dim=found.dim),
             rows.column("image_id").to_pylist(),
-            rows.column("content_sha256").to_pylist(),
+            rows.column(KEY[self._column.kind]).to_pylist(),
             found.entries.filter(kept),
         )
 

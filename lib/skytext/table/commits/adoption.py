@@ -8,7 +8,7 @@ It is
 * *discarded* otherwise: another run was faster, the settings have changed, or files are missing.
 
 A record of vectors is adopted if the model is the one that is wanted. The commit gives a vector to
-each row that still has the image that was embedded.
+each row that has none and still has the image or description that was embedded.
 
 A run judges records of the kind that it makes itself. Others wait for a run of their kind, but for
 vectors of a column that the table has: they need no judgement.
@@ -22,6 +22,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from skytext.table.commits.change_columns import drop_unlisted_columns
 from skytext.table.commits.claim import Claim
 from skytext.table.commits.commit_rows import Committer, check_writable
 from skytext.table.commits.stage_rows import (
@@ -53,7 +54,7 @@ class Adoption:
         num_adopted: rows committed now.
         num_discarded: rows and vectors thrown away.
         num_records: records that were settled, those of committed units included.
-        num_vectors_adopted: vectors committed now, of rows that stay.
+        num_vectors_adopted: vectors in the records that were committed now.
     """
 
     version: int | None
@@ -81,6 +82,8 @@ def settle(
     if table is not None:
         check_writable(table, column)
     claim.check()
+    if table is not None:
+        version = drop_unlisted_columns(table).version
     # A run that let go of its claim may have left a commit on its way, too.
     if claim.took_over or staged_unit_ids(location):
         version = Committer(location, column, version).raise_fence()

@@ -1,6 +1,6 @@
 """Add a column of vectors, make it the active one, and drop the one before.
 
-Each step is a commit of its own. It is judged by what is there, so that it may end anywhere and be
+Each step is a commit of its own. It is judged by what is there, so it can be killed at any step and
 done again. A run does this while it holds the claim, after what was staged before is settled.
 """
 
@@ -12,8 +12,17 @@ from collections.abc import Callable
 from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, disk_failure
+from skytext.table.commits.fence import raise_fence, rows_changed
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.vector_columns import Role, VectorColumn, is_vector_name, to_metadata
+from skytext.table.vector_columns import (
+    FORMAT_VERSION,
+    Role,
+    VectorColumn,
+    is_vector_name,
+    to_metadata,
+)
+
+_MAINTENANCE_RETRIES = 5
 
 
 def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
@@ -39,8 +48,10 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
         return table
     is_first = all(column.kind != ours.kind for column in table.columns)
     made = dataclasses.replace(ours, name="", role=Role.ACTIVE if is_first else Role.PENDING)
+    if any(column.name == made.name for column in table.columns):
+        raise JobError(f"{table.location.uri} has a column {made.name} of another fingerprint")
 
-    def steps() -> None:
+    def steps(table: ImagesTable) -> None:
         if made.name not in table.dataset.schema.names:
             table.dataset.add_columns(made.field)
         table.dataset.update_schema_metadata(to_metadata([*table.columns, made]))
@@ -59,42 +70,64 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
     Raises: as `ensure_column`.
     """
-    others = [column for column in table.columns if column.kind != ours.kind]
     there = table.find_column(ours)
     if there is None:
         raise JobError(f"{table.location.uri} has no column {ours.name}")
+    if there.role == Role.ACTIVE:
+        return drop_unlisted_columns(table)
+    others = [column for column in table.columns if column.kind != ours.kind]
     kept = [*others, dataclasses.replace(there, role=Role.ACTIVE)]
-    unlisted = [
-        name
-        for name in table.dataset.schema.names
-        if is_vector_name(name) and name not in {column.name for column in kept}
-    ]
-    if there.role == Role.ACTIVE and not unlisted:
+
+    def steps(table: ImagesTable) -> None:
+        # Rows that were staged before have no vectors for this column.
+        dataset = raise_fence(table.dataset)
+        dataset.update_schema_metadata(to_metadata(kept))
+
+    return drop_unlisted_columns(change(table, steps))
+
+
+def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:
+    """Return a version without columns of vectors that are not listed: what a kill has left.
+
+    Args:
+        table: the latest version.
+
+    Raises: as `ensure_column`.
+    """
+    listed = {column.name for column in table.columns}
+    unlisted = [n for n in table.dataset.schema.names if is_vector_name(n) and n not in listed]
+    if not unlisted or table.format_version != FORMAT_VERSION:
         return table
-
-    def steps() -> None:
-        table.dataset.update_schema_metadata(to_metadata(kept))
-        if unlisted:
-            table.dataset.drop_columns(unlisted)
-
-    return change(table, steps)
+    return change(table, lambda table: table.dataset.drop_columns(unlisted))
 
 
-def change(table: ImagesTable, steps: Callable[[], None]) -> ImagesTable:
+def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTable:
     """Change a table's schema, and return its latest version.
+
+    Args:
+        table: the latest version.
+        steps: change the version that they are given. Where maintenance came between, they are
+            given the version that it made.
 
     Raises:
         CommitConflictError: somebody else committed meanwhile.
         JobError: the store refuses.
     """
-    uri = table.location.uri
-    try:
-        steps()
-    except LanceConflict as error:
-        raise CommitConflictError(
-            f"another run committed to {uri} meanwhile: let it end, then run the same command again"
-        ) from error
-    except OSError as error:
-        reason = disk_failure(error, uri) or error
-        raise JobError(f"cannot change the columns of {uri}: {reason}") from error
-    return ImagesTable.open(table.location)
+    location = table.location
+    for _ in range(_MAINTENANCE_RETRIES):
+        try:
+            steps(table)
+        except LanceConflict:
+            latest = ImagesTable.open(location)
+            if rows_changed(table.version, latest.dataset):
+                break
+            table = latest
+        except OSError as error:
+            reason = disk_failure(error, location.uri) or error
+            raise JobError(f"cannot change the columns of {location.uri}: {reason}") from error
+        else:
+            return ImagesTable.open(location)
+    raise CommitConflictError(
+        f"another run committed to {location.uri} meanwhile: let it end, then run the same command "
+        "again"
+    )

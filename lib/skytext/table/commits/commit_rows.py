@@ -8,10 +8,12 @@ Only maintenance (merged fragments, indexes) in between lets it go on from the n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import lance
+import pyarrow as pa
 import tenacity
 from lance.commit import CommitConflictError as LanceConflict
 
@@ -25,10 +27,12 @@ from skytext.table.images_dataset import ImagesTable, sql_text
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.schema import images_schema
 from skytext.table.store_retry import broke_off
-from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, to_metadata
+from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, VectorKind, to_metadata
 
 # An index build is a handful of commits, and they do not follow one another for ever.
 _MAINTENANCE_RETRIES = 5
+# Lance holds the vectors of a commit about three times.
+_VECTOR_BYTES_A_COMMIT = 2**30
 
 
 class Committer:
@@ -144,19 +148,25 @@ class Committer:
         )
 
     def _write_vectors(self, units: Sequence[StagedUnit]) -> lance.LanceDataset:
-        vectors = read_vectors(self._location, units)
         latest = ImagesTable.open(self._location)
         if self._dataset is None or rows_changed(self._dataset.version, latest.dataset):
             raise self._conflict()
-        table = ensure_column(latest, VectorColumn.from_json(units[0].column))
+        column = VectorColumn.from_json(units[0].column)
+        dataset = ensure_column(latest, column).dataset
+        for some in _slices(units, column):
+            vectors = read_vectors(self._location, some)
+            dataset = self._past_maintenance(
+                dataset,
+                partial(self._put, column, vectors),
+                partial(holds_vectors, column=column, vectors=vectors),
+            )
+        return dataset
 
-        def write(dataset: lance.LanceDataset) -> lance.LanceDataset:
-            update = vectors_update(ImagesTable(self._location, dataset), vectors)
-            return dataset if update is None else _commit(dataset, update)
-
-        return self._past_maintenance(
-            table.dataset, write, lambda latest: holds_vectors(latest, vectors)
-        )
+    def _put(
+        self, column: VectorColumn, vectors: pa.Table, dataset: lance.LanceDataset
+    ) -> lance.LanceDataset:
+        update = vectors_update(ImagesTable(self._location, dataset), column, vectors)
+        return dataset if update is None else _commit(dataset, update)
 
     def _past_maintenance(
         self,
@@ -223,6 +233,21 @@ def _commit(dataset: lance.LanceDataset, operation: Any) -> lance.LanceDataset:
     return lance.LanceDataset.commit(
         dataset, operation, read_version=dataset.version, max_retries=0
     )
+
+
+def _slices(units: Sequence[StagedUnit], column: VectorColumn) -> Iterator[list[StagedUnit]]:
+    """Yield units whose vectors fit into memory together, several times over."""
+    # A description has five variants, as a rule.
+    row_bytes = 4 * column.dim * (5 if column.kind == VectorKind.TEXT else 1)
+    some: list[StagedUnit] = []
+    num_rows = 0
+    for unit in units:
+        if some and (num_rows + unit.num_rows) * row_bytes > _VECTOR_BYTES_A_COMMIT:
+            yield some
+            some, num_rows = [], 0
+        some.append(unit)
+        num_rows += unit.num_rows
+    yield some
 
 
 def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetadata]:

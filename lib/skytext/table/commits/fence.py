@@ -26,6 +26,19 @@ _ROW_OPERATIONS = (
 )
 
 
+def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
+    """Make every commit that was prepared before this one a conflict; return the new version."""
+    present = dataset.get_fragments()
+    if not present:
+        return dataset
+    operation = lance.LanceOperation.Update(
+        updated_fragments=with_anchor(present, [], []), new_fragments=[], fields_modified=[]
+    )
+    return lance.LanceDataset.commit(
+        dataset, operation, read_version=dataset.version, max_retries=0
+    )
+
+
 def with_anchor(
     present: Sequence[lance.LanceFragment],
     updated: list[lance.FragmentMetadata],
@@ -60,7 +73,7 @@ def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
             # Lance 14 cannot show a merge of fragments that indexes were carried along with
             # (RewrittenIndex lacks arguments); no other transaction holds such a thing.
             continue
-        # A transaction that clean-up has removed cannot be vouched for.
+        # A transaction that clean-up removed may have changed rows.
         if transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS):
             return True
     return False

@@ -2,7 +2,7 @@
 
 Columns of vectors get the names of `skytext.table.vector_columns`. Their files, field ids and
 indexes stay, so records of rows that an earlier version has staged fit as before. The format
-version is written last. Every step is judged by what is there, so that it may end anywhere and be
+version is written last. Every step is judged by what is there, so it can be killed at any step and
 run again. Versions from before stay in format 3, which readers open.
 """
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from skytext.table.commits.change_columns import change
 from skytext.table.commits.claim import Claim, hold
+from skytext.table.commits.fence import raise_fence
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -50,6 +51,8 @@ def migrate(location: TableLocation) -> Migration:
         CommitConflictError: somebody else committed meanwhile.
         JobError: the store refuses.
     """
+    # Before the claim, which would make the folder of a table that is not there.
+    ImagesTable.open(location)
     with hold(location, uuid.uuid4().hex, COMMAND) as claim:
         table = ImagesTable.open(location)
         before = table.format_version
@@ -68,11 +71,12 @@ def _migrate(claim: Claim, table: ImagesTable) -> ImagesTable:
         if old.name != new.name
     ]
 
-    def steps() -> None:
+    def steps(table: ImagesTable) -> None:
+        dataset = raise_fence(table.dataset)
         if renamed:
-            table.dataset.alter_columns(*renamed)
+            dataset.alter_columns(*renamed)
         claim.check()
-        table.dataset.update_schema_metadata(to_metadata(columns), replace=True)
+        dataset.update_schema_metadata(to_metadata(columns), replace=True)
 
     return change(table, steps)
 

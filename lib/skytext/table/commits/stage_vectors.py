@@ -1,9 +1,9 @@
 """Write the vectors of some images as a file that no version refers to, and a durable record.
 
 The record is the same as for rows (`skytext.table.commits.stage_rows`). It names the column and one
-Lance file with, for each image, its id, the hash of the content that was embedded, and the vector.
-By id and content the vectors fit whatever became of the rows meanwhile, so those of a run that died
-wait for the next one.
+Lance file with, for each image, its id, a key of what was embedded
+(`skytext.table.missing_vectors.KEY`), and the vector. By id and key the vectors fit whatever became
+of the rows meanwhile, so those of a run that died wait for the next one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def stage_vectors(
     unit_id: str,
     column: VectorColumn,
     image_ids: Sequence[str],
-    contents: Sequence[str | None],
+    keys: Sequence[str | None],
     vectors: pa.Array,
 ) -> StagedUnit:
     """Keep the vectors of a unit.
@@ -36,7 +36,7 @@ def stage_vectors(
         unit_id: the unit.
         column: that they are for, with its ``dim``.
         image_ids: of the images.
-        contents: SHA-256 of each encoded image.
+        keys: of what was embedded, see `skytext.table.missing_vectors.KEY`.
         vectors: of the column's type, one entry an image.
 
     Returns:
@@ -48,7 +48,7 @@ def stage_vectors(
     rows = pa.table(
         {
             "image_id": pa.array(image_ids, pa.string()),
-            "content_sha256": pa.array(contents, pa.string()),
+            "key": pa.array(keys, pa.string()),
             column.name: vectors,
         }
     )
@@ -77,7 +77,7 @@ def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Tab
     """Return what was staged of units of one column, in their order.
 
     Returns:
-        image_id (string), content_sha256 (string), and the column of vectors.
+        image_id (string), key (string), and the column of vectors.
     """
     options = location.lance_options(IMAGES)
     return pa.concat_tables(

@@ -40,7 +40,7 @@ _SCALAR_INDEXES = (
 )
 
 BuildVectorIndex = Callable[[ImagesTable, VectorPlan], None]
-"""Builds `VECTOR_INDEX` on the column ``vectors`` of a table's latest version, and commits it."""
+"""Builds `VECTOR_INDEX` on the active text vectors of a table's latest version, and commits it."""
 
 
 @dataclass(frozen=True, slots=True)
