@@ -54,6 +54,7 @@ SUMMARY = {
     "engine_span_s": 10.0,
     "engine_idle_s": 0.5,
     "output_tokens_per_s": 900.0,
+    "stale_vectors": [],
 }
 
 
