@@ -149,6 +149,7 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "unread": [],
         "num_staged_units": 1,
         "num_to_describe": 3,
+        "num_to_embed": {},
         # 40 images in 20 s of one engine; another model's runs say nothing.
         "images_per_engine_s": 2.0,
         "time_s": 0.8,
@@ -183,7 +184,7 @@ def test_plan_says_that_there_is_nothing_to_do(skytext: Skytext, tmp_path: Path)
         | {name: sample[name] for name in names}
         for sample in pa.concat_tables(units).to_pylist()
     ]
-    committer(where, plan.identity).commit([unit := stage(where, rows)])
+    committer(where, plan.column).commit([unit := stage(where, rows)])
     forget_records(where, [unit])
     record_run(where, finished_run("fake", 40, 20.0))
     lines = skytext("plan", root, "--table", where.uri, *FAKES).out.splitlines()

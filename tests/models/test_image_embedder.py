@@ -17,6 +17,7 @@ from skytext.models.fakes.embedders import FakeImageEmbedder
 from skytext.models.fakes.options import FakeOptions, pixel_digest
 from skytext.models.fingerprints import image_embedding_fingerprint
 from skytext.models.image_embedder import ImageEmbedder
+from skytext.table.vector_columns import VectorColumn, VectorKind
 from tests.models.clip_checkpoint import PROJECTION, make_clip
 
 
@@ -123,16 +124,13 @@ def test_the_fingerprint_is_of_content_and_pixels(tmp_path: Path, checkpoint: Pa
 
 def test_a_table_gets_its_own_model_and_no_other(tmp_path: Path, checkpoint: Path) -> None:
     model = image_model(ImageEmbedConfig(model=str(checkpoint)))
-    said = {
-        "model": str(checkpoint),
-        "revision": "",
-        "fingerprint": image_embedding_fingerprint(model, ImageConfig()),
-    }
-    assert make_table_image_embedder("t", **said).dim == PROJECTION
+    fingerprint = image_embedding_fingerprint(model, ImageConfig())
+    said = VectorColumn(VectorKind.IMAGE, fingerprint, str(checkpoint), "")
+    assert make_table_image_embedder("t", said).dim == PROJECTION
     moved = ImageEmbedConfig(model=str(make_clip(tmp_path / "moved")))
-    assert make_table_image_embedder("t", **said, config=moved).dim == PROJECTION
+    assert make_table_image_embedder("t", said, config=moved).dim == PROJECTION
     with pytest.raises(TableError, match=r"embedded with .* and 'fake' is not that model"):
-        make_table_image_embedder("t", **said, config=ImageEmbedConfig(model="fake"))
+        make_table_image_embedder("t", said, config=ImageEmbedConfig(model="fake"))
 
 
 def plain(colour: tuple[int, int, int]) -> Image.Image:
