@@ -110,7 +110,7 @@ def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
     where = place.nodes.places()
     gpu_nodes = {node.node_id for node in place.nodes.workers}
     (captioners,) = (nodes for name, nodes in where.items() if "CaptionUnits" in name)
-    (embedders,) = (nodes for name, nodes in where.items() if "EmbedImages" in name)
+    (embedders,) = (nodes for name, nodes in where.items() if "StageVectors" in name)
     assert captioners <= gpu_nodes
     assert embedders <= gpu_nodes
     assert where["PoolActor"] >= gpu_nodes

@@ -61,7 +61,7 @@ def test_so_many_units_may_be_without_a_record(
 
 
 def test_other_data_sets_are_not_limited() -> None:
-    reader, writer = Operator("MapBatches(ImageFetcher)"), Operator("MapBatches(EmbedImages)", 1)
+    reader, writer = Operator("MapBatches(ImageFetcher)"), Operator("MapBatches(StageVectors)", 1)
     policy = policy_of(JobConfig(commit_images=1, unit_images=1), reader, writer)
     writer.metrics.num_inputs_received = 10_000
     assert policy.can_add_input(reader)

@@ -90,6 +90,8 @@ class Stopping:
         """End the run with an error of another thread, wherever the main thread waits."""
         self._failure = error
         if self._enabled:
+            # Python drops what a handler raises while it removes a weak reference.
+            signal.setitimer(signal.ITIMER_REAL, _RING_AGAIN_S, _RING_AGAIN_S)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def check(self) -> None:
