@@ -14,13 +14,14 @@ from skytext.config.embedding import EmbedConfig
 from skytext.errors import JobError, TableError
 from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
+from skytext.run import vector_run
 from skytext.run.control.committer import RemoteCommitter
 from skytext.run.vector_plan import plan_images
 from skytext.run.vector_run import run_vectors
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.runs_dataset import last_runs
-from skytext.table.vector_columns import VectorKind
+from skytext.table.vector_columns import Role, VectorKind
 from tests.archives import bad_images, images, write_archive
 from tests.run.jobs import (
     caption,
@@ -96,56 +97,37 @@ def test_another_embedding_model_calls_no_captioner(captioned: Path) -> None:
     assert commands == ["embed-captions", "caption"]
 
 
-def test_a_run_that_ends_in_the_middle_is_gone_on_with(
+def test_a_run_that_ends_in_the_middle_is_gone_on_with_and_new_images_come_meanwhile(
     captioned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_table(captioned)
+    commit, calls = RemoteCommitter.commit, []
 
-    def away(*_: object) -> None:
-        raise JobError("the store is away")
+    def away(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise JobError("the store is away")
+        committer, unit_ids = arguments
+        commit(committer, unit_ids[:1])
 
     small = {"image_embed__unit_images": 4}
     with monkeypatch.context() as patch:
         patch.setattr(RemoteCommitter, "commit", away)
+        patch.setattr(vector_run, "finish_vectors", away)
         with pytest.raises(JobError, match="the store is away"):
             again(captioned, stale="vectors", **small)
     # Readers see the old vectors until all of the new ones are there.
-    assert open_table(captioned).text_column == before.text_column
-    assert len(staged_unit_ids(before.location)) == 4
-    summary, _ = again(captioned, stale="vectors", **small)
-    [vectors] = summary.stale_vectors
-    assert (vectors["num_adopted"], vectors["num_embedded"]) == (15, 0)
-    check_vectors(open_table(captioned))
-
-
-def test_new_images_come_while_the_old_ones_are_still_embedded_with_the_other_model(
-    captioned: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The column is there and half full; runs go on with the one in use."""
-    from skytext.run import vector_run
-
-    with monkeypatch.context() as patch:
-        patch.setattr(vector_run, "finish_vectors", lambda *_: (_ for _ in ()).throw(JobError("x")))
-        with pytest.raises(JobError):
-            again(captioned, stale="vectors")
-    pending = [column for column in open_table(captioned).columns if column.role == "pending"]
-    assert [column.dim for column in pending] == [384]
+    half = open_table(captioned)
+    assert half.text_column == before.text_column
+    assert [column.dim for column in half.columns if column.role == Role.PENDING] == [384]
+    assert len(staged_unit_ids(before.location)) == 3
     write_archive(captioned.parent / "aerial", {"c.tar": images(40, 3)})
     added, _ = again(captioned, embed__model="fake")
     assert added.num_captioned == 3
-    summary, _ = again(captioned, stale="vectors")
+    summary, _ = again(captioned, stale="vectors", **small)
     [vectors] = summary.stale_vectors
-    # Those that had one keep it.
-    assert (vectors["num_skipped"], vectors["num_embedded"]) == (15, 3)
-    check_vectors(open_table(captioned))
-
-
-def test_all_is_described_once_and_embedded_by_the_new_model(captioned: Path) -> None:
-    asked = described(captioned)
-    summary, _ = again(captioned, stale="all", caption__num_variants=2)
-    assert (summary.num_captioned, summary.num_stale) == (15, 0)
-    assert set((described(captioned) - asked).values()) == {1}
-    assert all(len(row["vectors"] or "xx") == 2 for row in rows(captioned, "vectors"))
+    # What was staged is part of the column since the run between.
+    assert (vectors["num_skipped"], vectors["num_adopted"], vectors["num_embedded"]) == (15, 0, 3)
     check_vectors(open_table(captioned))
 
 
