@@ -27,7 +27,8 @@ IMAGE_DIM = 8
 
 
 def image_column(model: str = "fake", dim: int = IMAGE_DIM) -> VectorColumn:
-    return VectorColumn(VectorKind.IMAGE, model[:1] * 32, model, "", dim)
+    digit = model[0] if model[0] in "0123456789abcdef" else "0"
+    return VectorColumn(VectorKind.IMAGE, digit * 32, model, "", dim)
 
 
 def image_vector(number: int, dim: int = IMAGE_DIM) -> Any:

@@ -21,7 +21,6 @@ from skytext.table.commits.commit_rows import check_writable
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import num_with_vector
-from skytext.table.schema import STATUS_OK
 from skytext.table.vector_columns import Role, VectorColumn, VectorKind
 
 
@@ -152,7 +151,8 @@ def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
         return []
     check_writable(opened)
     model = embed_model(config.embed)
-    if opened.status_counts()[STATUS_OK] == 0:
+    if num_with_vector(opened, None)[0] == 0:
+        # There is nothing to embed, so no length of a vector for a column.
         check_writable(opened, text_column(model, config))
     plans = [VectorPlan(config, location, model, text_column(model, config))]
     if config.image_embed.model is not None and opened.image_column is not None:

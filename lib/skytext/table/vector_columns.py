@@ -10,6 +10,7 @@ Tables of format 3 have their columns under fixed names.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -44,6 +45,7 @@ class Role(StrEnum):
 
 
 _STEMS = {VectorKind.TEXT: "text_vectors", VectorKind.IMAGE: "image_vector"}
+_NAME = re.compile(rf"(?:{'|'.join(_STEMS.values())})_[0-9a-f]{{8}}")
 _OLD_NAMES = {VectorKind.TEXT: "vectors", VectorKind.IMAGE: "image_vector"}
 
 
@@ -105,7 +107,7 @@ class VectorColumn:
 
 def is_vector_name(name: str) -> bool:
     """Return whether a column is named as `VectorColumn` names it."""
-    return name.startswith(tuple(f"{stem}_" for stem in _STEMS.values()))
+    return _NAME.fullmatch(name) is not None
 
 
 def to_metadata(columns: Sequence[VectorColumn]) -> dict[str, str]:
