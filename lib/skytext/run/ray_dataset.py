@@ -53,8 +53,6 @@ def build_dataset(
         sizes: of the stages.
         gpus_per_engine: GPUs an engine asks for.
     """
-    configure_ray_data()
-    limit_unstaged(DataContext.get_current(), CaptionUnits.__name__, plan.config.job)
     stop = StopFlag(plan.location, run_id)
     units = _decoded(plan, prepared, run_id, sizes, stop)
     units = _captioned(units, plan, prepared, sizes, gpus_per_engine, stop)
@@ -70,7 +68,9 @@ def _decoded(
     rows = [shard_row(shard.shard, shard.fragments) for shard in to_read]
     num_readers = min(sizes.num_readers, len(rows))
     reader = _reader(plan, run_id, prepared, stop)
-    units = ray.data.from_items(rows, override_num_blocks=len(rows))
+    context = own_context()
+    limit_unstaged(context, CaptionUnits.__name__, job)
+    units = _from_rows(rows, context)
     units = units.map_batches(
         reader.__call__,
         num_cpus=job.read_cpus,
@@ -148,7 +148,6 @@ def build_vector_dataset(
         stop: tells the stages that the run is to stop.
     """
     embed, job = plan.config.image_embed, plan.config.job
-    configure_ray_data()
     lister = RowLister(
         location=plan.location,
         version=prepared.version,
@@ -160,7 +159,7 @@ def build_vector_dataset(
     rows = [
         {"group": group.name, "fragment_ids": list(group.fragment_ids)} for group in prepared.groups
     ]
-    units = ray.data.from_items(rows, override_num_blocks=len(rows))
+    units = _from_rows(rows, own_context())
     units = units.map_batches(
         lister.__call__, num_cpus=job.write_cpus, compute=TaskPoolStrategy(size=1), **ONE_UNIT
     )
@@ -220,11 +219,20 @@ def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
             close()
 
 
-def configure_ray_data() -> None:
-    """Make Ray Data treat a row as a block, print nothing, and pass errors on as they are."""
+def _from_rows(rows: list[dict[str, Any]], context: DataContext) -> ray.data.Dataset:
+    """Return a data set that has a block for each row, and all that is made of it, in a context."""
+    with DataContext.current(context):
+        return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def own_context() -> DataContext:
+    """Return settings by which a row is a block, nothing is printed, and errors stay as they are.
+
+    They are of one data set. What else a process does with Ray Data has its own.
+    """
     # Ray warns where a stage gets fewer units than it may have tasks or actors. Small runs do.
     warnings.filterwarnings("ignore", message="The (min|max)imum number of concurrent")
-    context = DataContext.get_current()
+    context = DataContext.get_current().copy()
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -234,6 +242,7 @@ def configure_ray_data() -> None:
     # takes minutes to start.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
+    return context
 
 
 def _reader(plan: CaptionPlan, run_id: str, prepared: Prepared, stop: StopFlag) -> ShardReader:
