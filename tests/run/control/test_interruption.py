@@ -141,7 +141,7 @@ def test_a_run_that_mostly_fails_is_ended(tmp_path: Path) -> None:
 
 @ray
 @with_ray
-# Python drops what the timer raises while it removes a weak reference. The timer rings again.
+# What the timer raises is lost where it interrupts a callback. The timer rings again.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_in_which_nothing_moves_is_ended(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 8)})

@@ -20,8 +20,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Of the time that a node has left, what the commit and the record of the run are given.
 _COMMIT_PART = 0.25
 # What a handler raises is lost where it interrupts a destructor or a callback that swallows it:
-# once it has run out, the timer goes on ringing until it is switched off.
-_RING_AGAIN_S = 1.0
+# once it has run out, the timer goes on ringing until it is switched off. Not at once: what was
+# raised first ends the execution of Ray Data, and its actors would stay if that were interrupted.
+_RING_AGAIN_S = 20.0
 
 
 class Stopping:
@@ -90,7 +91,6 @@ class Stopping:
         """End the run with an error of another thread, wherever the main thread waits."""
         self._failure = error
         if self._enabled:
-            # Python drops what a handler raises while it removes a weak reference.
             signal.setitimer(signal.ITIMER_REAL, _RING_AGAIN_S, _RING_AGAIN_S)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
