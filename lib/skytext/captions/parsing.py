@@ -134,8 +134,8 @@ def search_text(variants: Iterable[Variant]) -> str:
 def composed(text: str) -> str:
     """Return a text in Unicode's composed form (NFC): an accent is part of its letter.
 
-    The full-text index folds such letters. Of an accent that is a character of its own (NFD, as
-    some file systems and keyboards give it) it would make a word of its own.
+    The full-text index removes the accents of such letters. It does not know an accent that is a
+    separate character (NFD, which some file systems and keyboards produce).
     """
     return unicodedata.normalize("NFC", text)
 

@@ -35,7 +35,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class VectorSummary:
-    """What a run did; ``to_json`` is the command line's ``--json``.
+    """What a run did. ``to_json`` gives what the command prints with ``--json``.
 
     Attributes:
         run_id: the run.
@@ -240,6 +240,6 @@ def check_store_gave_all(failures: Mapping[str, int], samples: Mapping[str, str]
     """
     if STORE_FAULT in failures:
         raise StoreFaultError(
-            f"the store did not give {failures[STORE_FAULT]:,} images ({samples[STORE_FAULT]}): "
-            "run the same command again"
+            f"images that the store did not give: {failures[STORE_FAULT]:,} "
+            f"({samples[STORE_FAULT]}): run the same command again"
         )

@@ -1,7 +1,7 @@
 """Which image of a run describes which content, whatever engine it comes to.
 
 The first image that asks gets the content. Until it has its words, the others of the same content
-are *put off*: a later pass of the run takes them up. Nobody waits for another engine. An engine
+are *put off*: a later pass of the run describes them. No engine waits for another. An engine
 that is lost with its images does no harm: Ray repeats their units, and a claim belongs to an image.
 
 The ledger is an actor on the driver's node. An engine asks it about many images in one call.
@@ -142,7 +142,7 @@ class _Keys:
             return
         chunk = np.array(sorted(self._new), f"S{_KEY_BYTES}")
         self._new = set()
-        # Chunks double in size: few of them, and each key is sorted a few times in all.
+        # Each chunk is larger than the next. So there are few, and a key is sorted few times.
         while self._chunks and len(self._chunks[-1]) <= len(chunk):
             chunk = np.sort(np.concatenate([self._chunks.pop(), chunk]))
         self._chunks.append(chunk)

@@ -157,13 +157,13 @@ class Batched(Generic[QuestionT, AnswerT]):
     async def _answer_some(
         self, waiting: Sequence[tuple[QuestionT, asyncio.Future[AnswerT]]]
     ) -> None:
-        try:
-            answers = await self._call([question for question, _ in waiting])
-        # Whoever asked raises it.
-        except Exception as error:  # noqa: BLE001
+        questions = [question for question, _ in waiting]
+        (answers,) = await asyncio.gather(self._call(questions), return_exceptions=True)
+        if isinstance(answers, BaseException):
+            # Whoever asked raises it.
             for _, future in waiting:
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(answers)
             return
         for (_, future), answer in zip(waiting, answers, strict=True):
             if not future.done():

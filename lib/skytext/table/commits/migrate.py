@@ -43,7 +43,7 @@ class Migration:
 
 
 def migrate(location: TableLocation) -> Migration:
-    """Bring a table to the present format; one that has it already is left alone.
+    """Bring a table to the present format. A table that has this format is not changed.
 
     Raises:
         TableError: there is no such table, or one of a format that is not known.

@@ -74,7 +74,7 @@ def _write(location: TableLocation, rows: pa.Table) -> str:
 
 @again
 def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Table:
-    """Return what was staged of units of one column, in their order.
+    """Return the staged vectors of some units of one column, in the order of the units.
 
     Returns:
         image_id (string), key (string), and the column of vectors.
