@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import lance
 import pyarrow as pa
@@ -19,7 +18,13 @@ from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, TableError
 from skytext.table.commits.change_columns import ensure_column
-from skytext.table.commits.fence import holds_units, rows_changed, with_anchor
+from skytext.table.commits.fence import (
+    commit,
+    holds_units,
+    raise_fence,
+    rows_changed,
+    with_anchor,
+)
 from skytext.table.commits.stage_rows import StagedUnit, fragments_of, has_vectors_for
 from skytext.table.commits.stage_vectors import read_vectors
 from skytext.table.commits.write_columns import holds_vectors, vectors_update
@@ -98,7 +103,7 @@ class Committer:
         Without a data set there is nothing to fence: of two that create it one fails.
         """
         if self._dataset is not None:
-            self._dataset = self._extend_past_maintenance(self._dataset, ())
+            self._dataset = self._past_maintenance(self._dataset, raise_fence, lambda _: False)
         return self.version
 
     @tenacity.retry(
@@ -166,7 +171,7 @@ class Committer:
         self, column: VectorColumn, vectors: pa.Table, dataset: lance.LanceDataset
     ) -> lance.LanceDataset:
         update = vectors_update(ImagesTable(self._location, dataset), column, vectors)
-        return dataset if update is None else _commit(dataset, update)
+        return dataset if update is None else commit(dataset, update)
 
     def _past_maintenance(
         self,
@@ -226,13 +231,7 @@ class Committer:
         else:
             # No fragment to name; an overwrite conflicts with whatever came between.
             operation = lance.LanceOperation.Overwrite(dataset.schema, fragments)
-        return _commit(dataset, operation)
-
-
-def _commit(dataset: lance.LanceDataset, operation: Any) -> lance.LanceDataset:
-    return lance.LanceDataset.commit(
-        dataset, operation, read_version=dataset.version, max_retries=0
-    )
+        return commit(dataset, operation)
 
 
 def _slices(units: Sequence[StagedUnit], column: VectorColumn) -> Iterator[list[StagedUnit]]:

@@ -10,6 +10,7 @@ fragment, whatever else it changes.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import lance
 
@@ -30,10 +31,16 @@ def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
     """Make every commit that was prepared before this one a conflict; return the new version."""
     present = dataset.get_fragments()
     if not present:
-        return dataset
+        # No fragment to name; an overwrite conflicts with whatever came between.
+        return commit(dataset, lance.LanceOperation.Overwrite(dataset.schema, []))
     operation = lance.LanceOperation.Update(
         updated_fragments=with_anchor(present, [], []), new_fragments=[], fields_modified=[]
     )
+    return commit(dataset, operation)
+
+
+def commit(dataset: lance.LanceDataset, operation: Any) -> lance.LanceDataset:
+    """Commit an operation to a version, once, and return the new version."""
     return lance.LanceDataset.commit(
         dataset, operation, read_version=dataset.version, max_retries=0
     )
