@@ -205,6 +205,8 @@ def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--before", "2024-05-01T12:00:00Z"], []),
         (["--bbox", "170,-5,-172,5"], ["airport", "forest"]),
         (["--bbox", "-180,-5,-160,5"], ["airport", "forest"]),
+        (["--polygon", "POLYGON((170 -5, 190 -5, 190 3, 170 -5))"], ["forest"]),
+        (["--where", "S_INTERSECTS(geometry, BBOX(170, -5, -172, 5))"], ["airport", "forest"]),
         (["--bbox", "-179.5,-5,-179.2,5", "--gsd-max", "5"], ["airport"]),
     ],
 )

@@ -9,6 +9,7 @@ not compare, ranks do.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -37,6 +38,7 @@ from skytext.table.queries.image_vector_queries import (
     score_rows,
 )
 from skytext.table.queries.row_copy import Rows
+from skytext.table.queries.shape_rows import bind, shape_rows
 
 ImageMode = Literal["image", "image+dense"]
 IMAGE_MODES: tuple[ImageMode, ...] = get_args(ImageMode)
@@ -179,6 +181,8 @@ class ImageSearcher:
             # Its answer would say nothing of the images.
             if not has_any(self.table, need):
                 raise CallError(f"no image of {self.table.location.uri} has {need.name}")
+        if where is not None:
+            where = bind(where, partial(shape_rows, self.table))
         query = self._images.embed_queries([text])[0]
         if self._descriptions is None:
             found = nearest_images(self.table, query, k, exact=exact, where=where)

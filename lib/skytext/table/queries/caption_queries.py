@@ -16,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skytext.captions.parsing import composed
-from skytext.filters.conditions import Condition, Need
+from skytext.filters.columns import Need
+from skytext.filters.conditions import Condition
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import Probing
 from skytext.table.schema import DONE
