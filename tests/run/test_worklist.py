@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from skytext.archive import ReadLimits, Shard, discover, survey
 from skytext.errors import StoreFaultError
@@ -18,11 +20,13 @@ from skytext.run.stages.read_shards import ShardReader
 from skytext.run.units import unpack
 from skytext.run.worklist import (
     PlanOptions,
+    RowIndex,
     ShardPlan,
     Verdict,
     open_index,
     plan_shards,
 )
+from skytext.table.id_sums import id_texts
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.schema import SAMPLE
@@ -31,6 +35,7 @@ from tests.archives import cut_tar, images, jpeg, write_archive
 from tests.table.rows import failed_row, good_row, make_table
 
 STALE = "s" * 32
+_SAME = ("image_id", "content_sha256", "shard_etag", "byte_offset", "byte_length")
 OPTIONS = PlanOptions(caption_fingerprint="c" * 32)
 WALKING = PlanOptions(caption_fingerprint="c" * 32, walk_headers=True)
 
@@ -68,7 +73,7 @@ class Archive:
         rows = []
         for sample in self.read():
             more = changes.pop(sample["member"].removesuffix(".jpg") or "marker", {})
-            same = {n: sample[n] for n in ("image_id", "content_sha256", "shard_etag")}
+            same = {n: sample[n] for n in _SAME}
             is_bad = sample["failure"] is not None or "failure" in more
             make = failed_row if is_bad else good_row
             rows.append(make(sample["member"], **same) | more)
@@ -141,6 +146,78 @@ def test_rows_of_other_settings_are_to_be_described_only_where_that_is_asked(
     assert not archive.plan().must_read
     plan = archive.plan(replace(OPTIONS, redo_stale=True))
     assert (plan.must_read, counts(plan)) == (True, {"stale": 1, "done": 1})
+
+
+WITHDRAWN = {"status": "withdrawn", "vectors": None, "text": None}
+
+
+def test_an_image_that_is_back_is_new_and_one_that_is_gone_is_counted_once(
+    archive: Archive,
+) -> None:
+    archive.write(images(0, 4))
+    archive.describe(**{"0000": WITHDRAWN})
+    plan = archive.plan()
+    assert (plan.must_read, counts(plan)) == (True, {"new": 1, "done": 3})
+    # The row that is replaced is found.
+    assert plan.fragments == (0,)
+    assert len(plan.gone) == 0
+    archive.write(images(2, 2))
+    archive.read()
+    plan = archive.plan()
+    assert (plan.must_read, counts(plan), plan.num_gone_ok) == (False, {"done": 2}, 1)
+    gone = {row["member"] for row in rows_of_ids(archive.where, plan.gone)}
+    assert gone == {"0001.jpg"}
+
+
+def test_rows_of_shards_that_are_gone_are_known_by_their_ids(archive: Archive) -> None:
+    shard = archive.write(images(0, 4))
+    archive.describe(**{"0000": WITHDRAWN})
+    table = ImagesTable.open(archive.where)
+    index = RowIndex(table, [], OPTIONS.caption_fingerprint, frozenset({shard.archive}))
+    assert index.gone_shards == {(shard.archive, shard.path): 3}
+    found = rows_of_ids(archive.where, np.concatenate(index.gone_ids))
+    assert {row["member"] for row in found} == {"0001.jpg", "0002.jpg", "0003.jpg"}
+
+
+def rows_of_ids(where: TableLocation, ids: NDArray[np.bytes_]) -> list[dict[str, Any]]:
+    return ImagesTable.open(where).rows(id_texts(ids), ["member"])
+
+
+STALE_ROW = {"caption_fingerprint": STALE}
+REDO = replace(OPTIONS, redo_stale=True)
+RETRY = replace(OPTIONS, retry_failed=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "second", "by_rows"),
+    [
+        (REDO, STALE_ROW, {}, True),
+        (REDO, STALE_ROW, {"failure": failed(1)["failure"]}, True),
+        (RETRY, failed(1), STALE_ROW, True),
+        # A row without a place, and one that was written when the shard was another.
+        (REDO, STALE_ROW | {"byte_offset": None}, {}, False),
+        (REDO, STALE_ROW | {"shard_etag": "another"}, {}, False),
+        (RETRY, failed(1) | {"content_sha256": None}, {}, False),
+        # Those of other rows do not matter.
+        (REDO, STALE_ROW, {"byte_offset": None, "shard_etag": "another"}, True),
+        (REDO, {}, {}, False),
+    ],
+)
+def test_images_that_have_a_row_are_fetched_one_by_one(
+    archive: Archive,
+    options: PlanOptions,
+    first: dict[str, Any],
+    second: dict[str, Any],
+    by_rows: bool,
+) -> None:
+    archive.write(images(0, 3))
+    archive.describe(**{"0000": first, "0001": second})
+    plan = archive.plan(options)
+    assert (plan.by_rows, plan.num_known) == (by_rows, 3)
+    # What is new is in the shard alone.
+    archive.write(images(0, 4))
+    archive.read()
+    assert not archive.plan(options).by_rows
 
 
 def test_a_shard_that_the_store_does_not_give_is_to_be_read(

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from skytext.filters.cql2_text import MAX_TEXT_CHARS
 from skytext.filters.options import make_filter
-from skytext.geo import geojson
 from skytext.search.request import (
     MAX_EXAMPLES,
     MAX_K,
@@ -20,6 +19,7 @@ from skytext.search.request import (
     Mode,
     SearchRequest,
 )
+from skytext_client import geojson
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 MAX_CURSOR_CHARS = 4096
@@ -252,7 +252,7 @@ class ImageModel(BaseModel):
     image_id: str
     table_version: int
     uri: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "withdrawn"]
     captions: list[VariantModel] | None = None
     metadata: dict[str, Any] | None = None
 

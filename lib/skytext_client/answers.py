@@ -96,7 +96,7 @@ class Found(_Answer):
 
     def to_geojson(self) -> dict[str, Any]:
         """Return the hits as a GeoJSON FeatureCollection of the images' footprints."""
-        from skytext.geo.geojson import feature_collection
+        from skytext_client.geojson import feature_collection
 
         return feature_collection(self.model_dump(mode="json"))
 
@@ -114,7 +114,7 @@ class FoundImage(_Answer):
         image_id: the image.
         table_version: that it is of.
         uri: where the image lies.
-        status: ``ok`` or ``failed``.
+        status: ``ok``, ``failed`` or ``withdrawn``.
         captions: all descriptions; None where it failed.
         metadata: what its source said of it.
     """
