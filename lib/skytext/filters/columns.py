@@ -74,7 +74,7 @@ COLUMNS = _columns()
 """What can be compared, besides ``metadata.…``."""
 
 # Each level is a call within a call for Lance, which overflows its stack at about 45.
-_MAX_SEGMENTS = 16
+MAX_SEGMENTS = 16
 _SEGMENT = r'(?:[^."]+|"(?:[^"]|"")*")'
 _FIELD = re.compile(rf"metadata(?:\.{_SEGMENT})+")
 
@@ -102,23 +102,24 @@ def find_column(name: str) -> Column:
             f"there is no column {shown(name)} to filter on; there are {', '.join(COLUMNS)}, "
             "geometry, and metadata.NAME for what the source said"
         )
-    segments = re.findall(rf"\.({_SEGMENT})", name)
-    if len(segments) > _MAX_SEGMENTS:
+    path = metadata_path(name)
+    if len(path) > MAX_SEGMENTS:
         raise ConfigError(
-            f"{shown(name)} goes {len(segments)} levels into metadata: at most {_MAX_SEGMENTS}"
+            f"{shown(name)} goes {len(path)} levels into metadata: at most {MAX_SEGMENTS}"
         )
     sql = "metadata"
-    for segment in segments:
-        sql = f"json_get({sql}, {text_literal(_unquoted(segment))})"
+    for key in path:
+        sql = f"json_get({sql}, {text_literal(key)})"
     return Column(name, f"json_extract({sql}, '$')", None)
 
 
-def metadata_name(path: tuple[str, ...]) -> str:
-    """Return the name of a metadata field, as `find_column` reads it.
+def metadata_path(name: str) -> tuple[str, ...]:
+    """Return the names of the fields, from the outermost to the innermost, of a metadata name."""
+    return tuple(map(_unquoted, re.findall(rf"\.({_SEGMENT})", name)))
 
-    Args:
-        path: the names of the fields, from the outermost to the innermost.
-    """
+
+def metadata_name(path: tuple[str, ...]) -> str:
+    """Return the name of the metadata field of a `metadata_path`, with as few quotes as can be."""
     return ".".join(["metadata", *map(_quoted, path)])
 
 

@@ -14,7 +14,6 @@ from skytext.config.embedding import EmbedConfig
 from skytext.config.index import IndexConfig
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError, ConfigError, TableError
-from skytext.filters.columns import Need
 from skytext.filters.conditions import Condition
 from skytext.models.factory import make_table_embedder
 from skytext.models.text_embedder import Embedder
@@ -28,8 +27,9 @@ from skytext.search.request import Mode, SearchRequest
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import prewarm
 from skytext.table.location import TableLocation
-from skytext.table.queries.caption_queries import Floats, has_any, metadata_names, take
+from skytext.table.queries.caption_queries import Floats, take
 from skytext.table.queries.hit_column import HitRow
+from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import copy_rows
 from skytext.table.queries.shape_rows import bind, shape_rows
 
@@ -71,7 +71,7 @@ class Searcher:
         self._said_config = self._config.model_dump_json()
         self._served = Served.of_table(table, index or IndexConfig())
         self._questioner = Questioner(table, embedder, self._config)
-        self._there: set[Need] = set()
+        self._fields = KnownFields(table)
         self._shape_rows = lru_cache(_SHAPES_KEPT)(partial(shape_rows, table))
 
     @classmethod
@@ -267,15 +267,12 @@ class Searcher:
     def _check_filter(self, where: Condition) -> None:
         """Refuse a filter on what no image has: its answer would say nothing of the images."""
         for need in where.needs():
-            if need in self._there:
-                continue
-            if has_any(self.table, need):
-                self._there.add(need)
+            if self._fields.has(need):
                 continue
             kind = "" if need.kind is None else f" as {_KINDS[need.kind]}"
             message = f"no image of {self.table.location.uri} has {need.name}{kind}"
             if need.name.startswith("metadata."):
-                names = metadata_names(self.table)
+                names = self._fields.metadata_names()
                 there = ", ".join(names) if names else "nothing"
                 message += f" (the first images' metadata: {there})"
             raise CallError(message)
