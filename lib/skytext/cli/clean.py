@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from skytext.cli.options import AsJson, Table
-
-KEEP_DAYS = 7.0
+from skytext.config.reindex import ReindexConfig
 
 
 def clean(
     table: Table,
     keep_days: Annotated[
         float, typer.Option(help="Versions younger than this stay.", min=0)
-    ] = KEEP_DAYS,
+    ] = ReindexConfig().keep_days,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
     ] = False,
@@ -34,7 +32,7 @@ def clean(
 
     done = clean_up(TableLocation.parse(table), keep_days=keep_days, is_dry=dry_run)
     if as_json:
-        print_json(asdict(done))
+        print_json(done.to_json())
         return
     removed = "would be removed" if dry_run else "removed"
     answers.print(
