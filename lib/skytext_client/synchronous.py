@@ -108,7 +108,7 @@ class Client:
             negative: and away from.
             mode: ``dense``, ``text`` or ``hybrid``; None for the service's default.
             k: hits wanted.
-            filter: a text such as ``gsd < 1``, or a typed condition.
+            filter: CQL2 text such as ``gsd < 1``, or CQL2 JSON.
             cursor: `Found.next_cursor` of the same search.
             version: `Found.table_version` of an earlier search; None for the live one.
             group_duplicates: near-duplicates become one hit.

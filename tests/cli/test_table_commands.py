@@ -26,9 +26,12 @@ from tests.cli.conftest import Called, Skytext
 from tests.cli.tables import DESCRIBED, make_described_table
 from tests.table.rows import (
     DIM,
+    committer,
     failed_row,
+    good_row,
     location,
     make_table,
+    stage,
     text_column,
 )
 
@@ -89,6 +92,45 @@ def test_status_answers_people(skytext: Skytext, shared_table: Path) -> None:
     assert "rows: 4 ok, 3 failed" in lines
     assert "  failed: 2 × decode/truncated_image" in lines
     assert "vector index: none, searches are exact" in lines
+
+
+def test_status_shows_what_can_be_filtered_on(skytext: Skytext, tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    said = [{"cloud": 5, "sensor": "S2"}, {"cloud": 80.5, "sensor": "S2"}, {"clear": True}]
+    rows = [
+        good_row(f"{i}.jpg", metadata=json.dumps(metadata), collection="naip", gsd=i + 0.5)
+        for i, metadata in enumerate(said)
+    ]
+    make_table(where, rows)
+    called = skytext("status", where.uri, "--fields")
+    assert (called.status, called.err) == (0, "")
+    assert called.out.splitlines()[0].endswith("has no catalogue of fields yet:")
+    assert answer(skytext("status", where.uri, "--fields", "--json"))["catalogue"] is None
+    skytext("index", where.uri)
+    lines = skytext("status", where.uri, "--fields").out.splitlines()
+    assert lines[0].endswith("fields of 3 images")
+    told = [line.split(maxsplit=3) for line in lines[1:]]
+    assert ["gsd", "number", "3", "0.5 to 2.5; 0.5 (1), 1.5 (1), 2.5 (1)"] in told
+    assert ["collection", "text", "3", "naip (3)"] in told
+    assert ["metadata.cloud", "number", "2", "5 to 80.5; 5 (1), 80.5 (1)"] in told
+    assert ["metadata.sensor", "text", "2", "S2 (2)"] in told
+    assert ["metadata.clear", "boolean", "1", "true (1)"] in told
+    report = answer(skytext("status", where.uri, "--fields", "--json"))
+    assert report["is_current"] is True
+    (cloud,) = (f for f in report["catalogue"]["fields"] if f["name"] == "metadata.cloud")
+    assert cloud == {
+        "name": "metadata.cloud",
+        "kind": "number",
+        "num_images": 2,
+        "minimum": 5,
+        "maximum": 80.5,
+        "top_values": [{"value": 5, "num_images": 1}, {"value": 80.5, "num_images": 1}],
+        "num_values": 2,
+        "is_cut": False,
+    }
+    committer(where).commit([stage(where, [good_row("new.jpg")])])
+    lines = skytext("status", where.uri, "--fields").out.splitlines()
+    assert lines[0].endswith(f"; rows changed since: skytext index {where.uri}")
 
 
 def test_status_shows_the_last_runs_the_last_one_first(skytext: Skytext, table: Path) -> None:
@@ -206,6 +248,8 @@ def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--before", "2024-05-01T12:00:00Z"], []),
         (["--bbox", "170,-5,-172,5"], ["airport", "forest"]),
         (["--bbox", "-180,-5,-160,5"], ["airport", "forest"]),
+        (["--polygon", "POLYGON((170 -5, 190 -5, 190 3, 170 -5))"], ["forest"]),
+        (["--where", "S_INTERSECTS(geometry, BBOX(170, -5, -172, 5))"], ["airport", "forest"]),
         (["--bbox", "-179.5,-5,-179.2,5", "--gsd-max", "5"], ["airport"]),
     ],
 )

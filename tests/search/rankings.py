@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from skytext.search.ranker import Ranker
 from skytext.search.ranking_inputs import Question, Ranking, Served
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import take
+from skytext.table.queries.shape_rows import bind, shape_rows
 
 
 def dense_question(
@@ -30,6 +33,8 @@ def dense_question(
 
 
 def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Ranking:
+    if question.where is not None:
+        question = replace(question, where=bind(question.where, partial(shape_rows, table)))
     return Ranker(Served.of_table(table, IndexConfig(**index)), question).rank(k)
 
 

@@ -9,6 +9,7 @@ not compare, ranks do.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,7 +26,6 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import image_column_of
-from skytext.table.queries.caption_queries import has_any
 from skytext.table.queries.hit_column import HitRow
 from skytext.table.queries.image_vector_queries import (
     Floats,
@@ -36,7 +36,9 @@ from skytext.table.queries.image_vector_queries import (
     nearest_images,
     score_rows,
 )
+from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import Rows
+from skytext.table.queries.shape_rows import bind, shape_rows
 
 ImageMode = Literal["image", "image+dense"]
 IMAGE_MODES: tuple[ImageMode, ...] = get_args(ImageMode)
@@ -175,10 +177,13 @@ class ImageSearcher:
             raise CallError("the query is empty: say in words what to look for")
         if not 1 <= k <= MAX_K:
             raise ConfigError(f"k must be 1 to {MAX_K} (given: {k})")
+        fields = KnownFields(self.table)
         for need in () if where is None else where.needs():
             # Its answer would say nothing of the images.
-            if not has_any(self.table, need):
+            if not fields.has(need):
                 raise CallError(f"no image of {self.table.location.uri} has {need.name}")
+        if where is not None:
+            where = bind(where, partial(shape_rows, self.table))
         query = self._images.embed_queries([text])[0]
         if self._descriptions is None:
             found = nearest_images(self.table, query, k, exact=exact, where=where)

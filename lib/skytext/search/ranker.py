@@ -223,7 +223,7 @@ class Ranker:
     def _few(self) -> RowIds | None:
         """All rows that match the filter, where they are few; None where they are not."""
         where = self._question.where
-        if where is None or self._served.num_matching.get(where.sql(), 0) > _SCORED_WITHOUT_INDEX:
+        if where is None or self._served.num_matching.get(where.key(), 0) > _SCORED_WITHOUT_INDEX:
             return None
         ids = matching_ids(self._table, where, _SCORED_WITHOUT_INDEX + 1)
         return ids if len(ids) <= _SCORED_WITHOUT_INDEX else None
@@ -233,12 +233,12 @@ class Ranker:
         where, known = self._question.where, self._served.num_matching
         if where is None:
             return self._served.num_done
-        text = where.sql()
-        if text not in known:
+        key = where.key()
+        if key not in known:
             if len(known) >= _FILTERS_KNOWN:
                 known.clear()
-            known[text] = count_matching(self._table, where)
-        return known[text]
+            known[key] = count_matching(self._table, where)
+        return known[key]
 
     @property
     def _part(self) -> float:

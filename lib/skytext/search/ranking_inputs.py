@@ -40,7 +40,7 @@ class Served:
         has_text: there is a full-text index.
         text_covered: it covers every row.
         num_done: images that are done.
-        num_matching: images that match a filter, by its text, for filters asked before: a version
+        num_matching: images that match a filter, by its key, for filters asked before: a version
             never changes, and counting costs as much as the search itself.
     """
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from skytext.errors import ConfigError
 from skytext.filters.conditions import Condition, check_size
+from skytext.filters.cql2_out import to_json
+from skytext.filters.read import read_filter
 
 MAX_K = 1000
 MAX_QUERIES = 16
@@ -18,6 +28,13 @@ MAX_QUERY_CHARS = 10_000
 
 Mode: TypeAlias = Literal["dense", "text", "hybrid"]
 Combine: TypeAlias = Literal["max", "mean"]
+
+
+Where: TypeAlias = Annotated[
+    Condition | None,
+    BeforeValidator(lambda given: None if given is None else read_filter(given)),
+    PlainSerializer(lambda where: None if where is None else to_json(where)),
+]
 
 
 class Example(BaseModel):
@@ -57,7 +74,7 @@ class SearchRequest(BaseModel):
         mode: ``dense`` compares vectors, ``text`` compares words (BM25), ``hybrid`` fuses both.
             None for the configured default.
         k: hits wanted, 1 to 1000.
-        where: only images that it lets through are looked at.
+        where: only images that it lets through are looked at: CQL2 text, CQL2 JSON or a condition.
         cursor: `SearchResult.next_cursor` of the same request: go on behind its last hit.
         group_duplicates: near-duplicates become one hit, which names the others.
         exact: score every row, index or not.
@@ -77,7 +94,7 @@ class SearchRequest(BaseModel):
     negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     mode: Mode | None = None
     k: int = 10
-    where: Condition | None = None
+    where: Where = None
     cursor: str | None = None
     group_duplicates: bool = False
     exact: bool = False

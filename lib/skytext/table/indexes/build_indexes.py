@@ -20,6 +20,7 @@ from skytext.table.index_facts import (
     forget_facts,
     index_names,
 )
+from skytext.table.indexes.build_catalogue import refresh_catalogue
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import VariantVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
@@ -122,6 +123,7 @@ def build_indexes(
     elif VECTOR_INDEX in index_names(dataset):
         forget_facts(dataset)
         dataset.drop_index(VECTOR_INDEX)
+    refresh_catalogue(table)
     indexed = ImagesTable.open(table.location)
     promoted = promote_first and indexed.live_version() is None
     if promoted:

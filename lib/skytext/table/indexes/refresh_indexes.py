@@ -25,6 +25,7 @@ from skytext.table.index_facts import (
     read_facts,
     store_facts,
 )
+from skytext.table.indexes.build_catalogue import refresh_catalogue
 from skytext.table.indexes.build_indexes import (
     BuildVectorIndex,
     IndexReport,
@@ -73,6 +74,7 @@ def refresh_indexes(
     for index, number in ((VECTOR_INDEX, num_ok), (IMAGE_VECTOR_INDEX, num_images)):
         _refresh_vector_index(latest, config, index, number)
     _add_new_rows(latest)
+    refresh_catalogue(latest)
     refreshed = ImagesTable.open(table.location)
     facts = read_facts(refreshed.dataset)
     if not _finds_enough(facts, config):
