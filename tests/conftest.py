@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,11 +66,35 @@ def s3_endpoint() -> Iterator[str]:
 
     # It notes each request, hundreds of lines below every failure.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        _make_puts_atomic(patch)
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
+
+
+def _make_puts_atomic(patch: pytest.MonkeyPatch) -> None:
+    """Let moto answer one put at a time.
+
+    It looks whether the object is there, and then writes it: of two conditional puts at the same
+    moment both may succeed, which no S3 does.
+    """
+    from moto.s3.responses import S3Response
+
+    lock = threading.RLock()
+
+    def one_at_a_time(answer: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(answer)
+        def locked(*args: Any, **more: Any) -> Any:
+            with lock:
+                return answer(*args, **more)
+
+        return locked
+
+    for name in ("_key_response_put", "_key_response_post"):
+        patch.setattr(S3Response, name, one_at_a_time(getattr(S3Response, name)))
 
 
 @pytest.fixture(scope="session")
