@@ -131,6 +131,10 @@ class IncompleteRunError(JobError):
     """The run cannot prove that every image met became exactly one row."""
 
 
+class BrokenListingError(JobError):
+    """Too many images of an archive are gone from its listing: it is taken for broken."""
+
+
 class IndexRecallError(JobError):
     """A vector index finds too little of what exact search finds."""
 

@@ -363,6 +363,8 @@ def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> N
         "recall_at_10": 1.0,
         "num_queries": 2,
         "num_trained_rows": None,
+        "num_untrained": 0,
+        "num_unmeasured": 0,
         "num_rows": 4,
     }
     people = skytext("status", table).out

@@ -9,14 +9,16 @@ import typer
 
 from skytext.cli.caption import (
     EMBEDDED,
+    announce,
     caption,
     caption_config,
     check_all_read,
 )
 from skytext.cli.options import with_options_of
-from skytext.errors import StoreFaultError
+from skytext.errors import BrokenListingError, ConfigError, StoreFaultError
 
 if TYPE_CHECKING:
+    from skytext.run.caption_plan import CaptionPlan
     from skytext.run.reindex.reindex_run import ReindexSummary
 
 _REASONS = {"new": "new or changed", "failed": "failed before", "stale": "stale"}
@@ -61,6 +63,8 @@ def reindex(
     }
     config = caption_config(options, own)
     plan = plan_caption(options["sources"], options["table"], config, stale="all")
+    _check_model(plan)
+    announce(plan)
     failure: GateError | None = None
     try:
         with job_progress() as on_progress:
@@ -76,12 +80,33 @@ def reindex(
             answers.print(line, markup=False, soft_wrap=True)
     if failure is not None:
         raise failure
+    if summary.broken_listing:
+        raise BrokenListingError(summary.broken_listing)
     for vectors in summary.vectors:
         check_store_gave_all(vectors["failures"], vectors["failure_samples"])
     for run in summary.runs.values():
         check_all_read(run)
     if summary.live_version is None and not any(run.num_ok for run in summary.runs.values()):
         raise StoreFaultError(f"{plan.location.uri} has no image that is done: nothing was indexed")
+
+
+def _check_model(plan: CaptionPlan) -> None:
+    """Refuse to describe a whole table again because no model was named.
+
+    Raises:
+        ConfigError: the table's images were described by other models than the default.
+    """
+    from skytext.table.images_dataset import ImagesTable
+
+    table = ImagesTable.find(plan.location)
+    if table is None or "model" in plan.config.caption.model_fields_set:
+        return
+    models = table.caption_models()
+    if models and plan.caption_model.name not in models:
+        raise ConfigError(
+            f"{plan.location.uri} was described by {', '.join(models)}, and no model was named: "
+            f"name the one to go on with, --model {models[0]}"
+        )
 
 
 def _lines(summary: ReindexSummary) -> Iterator[str]:

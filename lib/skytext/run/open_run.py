@@ -229,7 +229,8 @@ class UnitTaker:
     def _check_budget(self, record: UnitRecord) -> None:
         """Stop in good order once the budget is spent; what has begun is finished."""
         run = self._run
-        run.table.budget.spend(record.num_ok + record.num_failed)
+        # An image that fails again every night must not take the place of new ones.
+        run.table.budget.spend(record.num_ok)
         if run.table.budget.is_spent and not run.progress.is_budget_spent:
             run.progress.is_budget_spent = True
             run.stop.raise_()

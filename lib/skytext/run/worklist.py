@@ -20,9 +20,17 @@ from enum import IntEnum
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from skytext.archive import ReadLimits, ReadOptions, Shard, ShardCounts, list_members
+from skytext.archive import (
+    ReadLimits,
+    ReadOptions,
+    Shard,
+    ShardCounts,
+    image_id,
+    list_members,
+)
 from skytext.errors import StoreFaultError
 from skytext.table.id_sums import ID_BYTES, NO_IDS, IdSum, hash_bytes, id_sum
 from skytext.table.images_dataset import ImagesTable, RowBatch
@@ -320,6 +328,9 @@ def _judge(
     has_row = np.zeros(len(rows.ids), np.bool_)
     has_row[place[place >= 0]] = True
     gone, markers = ~has_row & ~rows.is_shard, ~has_row & rows.is_shard
+    if _is_damaged(shard, members):
+        # What is behind the damage is not known.
+        gone[:] = False
     counts = np.bincount(verdicts, minlength=len(Verdict))
     # A failed row of an image that is gone can never be retried.
     retryable &= ~gone
@@ -332,7 +343,7 @@ def _judge(
         shard=shard,
         is_known=True,
         must_read=must_read,
-        by_rows=must_read and not needs_shard and has_places,
+        by_rows=must_read and not needs_shard and has_places and not gone.any(),
         counts=tuple(int(count) for count in counts),
         num_listed_ok=int((rows.is_ok & has_row).sum()),
         num_gone_ok=int((rows.is_ok & gone).sum()),
@@ -342,6 +353,12 @@ def _judge(
         ignored=known.ignored,
         gone=rows.ids[gone],
     )
+
+
+def _is_damaged(shard: Shard, members: pa.Table) -> bool:
+    """Return whether a part of a shard could not be read when its members were listed."""
+    marker = pa.scalar(image_id(shard.archive, shard.path, "", 0))
+    return bool(pc.any(pc.equal(members.column("image_id"), marker)).as_py())
 
 
 def _stale(rows: _Rows, options: PlanOptions) -> NDArray[np.bool_]:

@@ -108,7 +108,8 @@ def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
 
 def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp:
     versions = again(table.dataset.versions)()
-    needed = {table.version, *table.tags().values(), *held_versions(table.location)}
+    held = held_versions(table.location, forget=not is_dry)
+    needed = {table.version, *table.tags().values(), *held}
     needed |= set(recent_versions(table.location, _RECENT))
     youngest = dt.datetime.now(dt.UTC) - dt.timedelta(days=keep_days)
     unneeded = [

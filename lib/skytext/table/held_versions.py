@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
 from collections.abc import Collection
 
 from skytext.table.location import TableLocation
@@ -34,8 +35,12 @@ def hold_versions(location: TableLocation, holder: str, versions: Collection[int
     StateStore(location).put(f"{_FOLDER}/{holder}.json", json.dumps(sorted(versions)).encode())
 
 
-def held_versions(location: TableLocation) -> set[int]:
-    """Return the versions that services use, and forget holders that have ended.
+def held_versions(location: TableLocation, *, forget: bool = True) -> set[int]:
+    """Return the versions that services use.
+
+    Args:
+        location: the table.
+        forget: whether the objects of services that have ended are deleted.
 
     Raises:
         JobError: the store refuses.
@@ -44,9 +49,10 @@ def held_versions(location: TableLocation) -> set[int]:
     paths = [path for path in state.list(_FOLDER) if not path.endswith(_PROBE)]
     if not paths:
         return set()
-    state.put(f"{_FOLDER}/{_PROBE}", b"{}")
-    now = state.modified_at(f"{_FOLDER}/{_PROBE}")
+    probe = f"{_FOLDER}/{uuid.uuid4().hex}.{_PROBE}"
+    state.put(probe, b"{}")
+    now = state.modified_at(probe)
     ended = [path for path in paths if now - state.modified_at(path) > _LASTS]
-    state.delete(ended)
+    state.delete([probe, *(ended if forget else ())])
     found = (state.get(path) for path in set(paths) - set(ended))
     return {version for data in found if data is not None for version in json.loads(data)}

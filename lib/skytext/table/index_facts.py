@@ -92,6 +92,8 @@ class VectorIndexFacts:
         search_effort: see `Probing`; of searches without a filter.
         num_trained_rows: images that were in the index when it was built; None where it was not
             refreshed since.
+        num_untrained: rows that were added since it was built, replaced ones too.
+        num_unmeasured: rows that were added since it was measured.
     """
 
     kind: str
@@ -104,6 +106,8 @@ class VectorIndexFacts:
     num_rows: int
     search_effort: float | None = None
     num_trained_rows: int | None = None
+    num_untrained: int = 0
+    num_unmeasured: int = 0
 
     def probing(self, config: IndexConfig) -> Probing:
         """Return how far a search looks: as was measured, or as the configuration has it."""

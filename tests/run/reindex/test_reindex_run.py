@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from skytext.config.embedding import EmbedConfig
-from skytext.errors import JobError, TableHeldError
+from skytext.errors import BrokenListingError, TableHeldError
 from skytext.run.caption_plan import plan_caption
 from skytext.run.reindex.reindex_run import GateError, ReindexSummary, run_reindex
 from skytext.table.commits.claim import hold
 from skytext.table.location import TableLocation
+from skytext.table.promote_rollback import rollback
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.run.jobs import config, open_table, ray, rows, with_ray
 
@@ -91,12 +92,61 @@ def test_a_listing_that_lacks_too_much_changes_nothing(tmp_path: Path) -> None:
     version = open_table(table).version
     Path(root, "b.tar").unlink()
     write_archive(root, {"new.tar": images(30, 2)})
-    with pytest.raises(JobError, match="4 of 8 images of the archive 'aerial' are gone"):
+    with pytest.raises(BrokenListingError, match="4 of 8 images of the archive 'aerial' are gone"):
         night(root, table, reindex__max_withdrawn=0.05)
     assert open_table(table).version == version
+    # What lacks in a shard that has changed is known once it is read: its images are served.
+    write_archive(root, {"b.tar": images(10, 1)})
+    found = night(root, table, reindex__max_withdrawn=0.05)
+    assert "3 of 11 images" in found.broken_listing
+    assert (found.runs["new"].num_captioned, found.num_withdrawn) == (2, 0)
+    assert found.live_version == open_table(table).live_version() == open_table(table).version
     # A part of an archive that is named alone withdraws nothing.
     part = night(f"{root}/a.tar", table, reindex__max_withdrawn=0.0, archive="aerial")
     assert (part.num_withdrawn, part.was_promoted) == (0, False)
+
+
+def test_what_is_behind_the_damage_of_a_shard_is_not_withdrawn(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6)})
+    table = tmp_path / "table"
+    night(root, table)
+    whole = Path(root, "a.tar").read_bytes()
+    Path(root, "a.tar").write_bytes(whole[: len(whole) // 3])
+    cut = night(root, table, reindex__max_failure_rate=1.0)
+    assert cut.num_withdrawn == 0
+    assert sorted(statuses(table).values()) == ["failed", *["ok"] * 6]
+    Path(root, "a.tar").write_bytes(whole)
+    mended = night(root, table)
+    assert (tokens(mended), mended.num_withdrawn) == (0, 0)
+    assert set(statuses(table).values()) == {"ok"}
+
+
+def test_a_roll_back_lasts_until_something_is_new(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
+    table = tmp_path / "table"
+    first = night(root, table).live_version
+    write_archive(root, {"b.tar": images(10, 1)})
+    second = night(root, table).live_version
+    assert rollback(TableLocation.parse(str(table))).version == first != second
+    notes: list[str] = []
+    plan = plan_caption([root], str(table), config(index__vector="never"), stale="all")
+    left = run_reindex(plan, on_note=notes.append)
+    assert (left.was_promoted, open_table(table).live_version()) == (False, first)
+    assert "rolled back" in "".join(notes)
+    write_archive(root, {"c.tar": images(20, 1)})
+    assert night(root, table).was_promoted
+
+
+def test_new_images_get_vectors_of_their_own_where_others_have_some(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
+    table = tmp_path / "table"
+    first = night(root, table, image_embed__model="fake")
+    assert [(one["kind"], one["num_embedded"]) for one in first.vectors] == [("image", 2)]
+    write_archive(root, {"b.tar": images(10, 1)})
+    second = night(root, table)
+    assert [(one["kind"], one["num_embedded"]) for one in second.vectors] == [("image", 1)]
+    assert all(row["image_vector"] for row in rows(table, "image_vector"))
+    assert night(root, table).vectors == []
 
 
 def test_a_budget_is_kept_and_the_next_night_goes_on(tmp_path: Path) -> None:
@@ -104,15 +154,18 @@ def test_a_budget_is_kept_and_the_next_night_goes_on(tmp_path: Path) -> None:
     table = tmp_path / "table"
     slow = {"caption__model": "fake:delay_s=0.5", "caption__engine__max_num_seqs": 10}
     numbers = []
+    night(write_archive(tmp_path / "old" / "aerial", {"gone.tar": images(90, 2)}), table, **slow)
     for _ in range(20):
         summary = night(root, table, reindex__max_images=8, job__units_in_flight=2, **slow)
         numbers.append(summary.runs["new"].num_captioned)
-        assert summary.was_promoted == (numbers[-1] > 0)
+        assert summary.was_promoted == (numbers[-1] > 0 or summary.num_withdrawn > 0)
+        # What is gone may have another name now.
+        assert (summary.num_withdrawn == 0) == summary.is_partial
         if not summary.is_partial:
             break
     assert sum(numbers) == 40
     assert 8 <= numbers[0] < 40
-    assert set(statuses(table).values()) == {"ok"}
+    assert sorted(statuses(table).values()) == ["ok"] * 40 + ["withdrawn"] * 2
     assert tokens(night(root, table, **slow)) == 0
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from skytext.archive import ReadLimits, Shard, UnavailableError, discover
+from skytext.archive import ReadLimits, Shard, UnavailableError, discover, refetch
 from skytext.run.stages.read_shards import ShardReader, shard_row
 from skytext.run.units import UnitHead, unpack
 from skytext.table.location import TableLocation
@@ -141,26 +141,36 @@ def test_a_file_that_was_touched_is_fetched_and_one_that_is_gone_is_a_failure(
     assert {head.fault for head, _ in units} == {""}
 
 
-def test_images_that_the_store_does_not_give_are_left_for_the_next_run(
-    tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("num_given", "expected"), [(2, [2, 0]), (3, [2, 1, 0]), (0, [0])])
+def test_the_first_image_that_the_store_does_not_answer_for_ends_the_shard(
+    tmp_path: Path,
+    where: TableLocation,
+    monkeypatch: pytest.MonkeyPatch,
+    num_given: int,
+    expected: list[int],
 ) -> None:
-    from skytext.archive import refetch
-
     shard = tar(tmp_path)
     version = describe(where, shard, 0)
-    real = refetch.read_range
-    failing = {2: True}
+    offsets = sorted(
+        row["byte_offset"]
+        for _, rows in read(where, shard, version, 6, described_with=OURS)
+        for row in rows
+    )
+    real, asked = refetch.read_range, []
 
     def read_range(uri: str, offset: int, *args: Any, **more: Any) -> bytes:
-        number = len(failing)
-        failing[number + 100] = True
-        if number == 2:
+        asked.append(offset)
+        if offset >= offsets[num_given]:
             raise UnavailableError("no answer")
         return real(uri, offset, *args, **more)
 
     monkeypatch.setattr(refetch, "read_range", read_range)
-    *units, (last, _) = read(where, shard, version, 6, described_with=OURS)
-    assert sum(len(rows) for _, rows in units) == 5
+    units = read(where, shard, version, 6, described_with=OURS)
+    assert [len(rows) for _, rows in units] == expected
+    # Each further one would be waited for as long.
+    assert len(asked) <= num_given + 2
+    *others, (last, _) = units
     assert "no answer" in last.fault
     assert last.is_store_away
-    assert {head.fault for head, _ in units} == {""}
+    assert {head.fault for head, _ in others} <= {""}
+    assert sum(head.num_listed for head, _ in units) == 6

@@ -12,7 +12,7 @@ class Budget:
 
     Attributes:
         max_images: images that may be described or embedded; None for all. What engines have in
-            work when they are reached is finished, too.
+            work when they are reached is finished, too. Images that failed do not count.
         max_s: seconds from the start; None for no limit.
         num_images: done so far.
     """
@@ -25,6 +25,11 @@ class Budget:
     def spend(self, num_images: int) -> None:
         """Count images that were done."""
         self.num_images += num_images
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it can be spent."""
+        return self.max_images is not None or self.max_s is not None
 
     @property
     def is_spent(self) -> bool:

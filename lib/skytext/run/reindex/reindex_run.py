@@ -1,20 +1,22 @@
 """Bring a table up to date with its archive and its settings, and serve the result.
 
-The work is done in the order of its worth: vectors by a new model, because no new image can be
-written before; then new and changed images, failed ones that are due, stale ones. Each is a run as
-`skytext caption` makes it, all under one claim. Then images that are gone are withdrawn, indexes
-are refreshed, the version is checked, promoted, and what nobody needs any more is removed.
+The work is done in the order of its worth: vectors of descriptions by a new model, because no new
+image can be written before; then new and changed images, failed ones, stale ones, and the vectors
+of images. Each is a run as `skytext caption` or `skytext embed-images` makes it, all under one
+claim. Then images that are gone are withdrawn, indexes are refreshed, the version is checked,
+promoted, and what nobody needs any more is removed.
 """
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skytext.errors import JobError
+from skytext.errors import BrokenListingError, JobError
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.caption_run import run_caption
 from skytext.run.control.budget import Budget
@@ -24,6 +26,7 @@ from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
+from skytext.run.vector_plan import VectorPlan, plan_images
 from skytext.run.vector_run import run_vectors
 from skytext.table.clean_up import CleanUp, clean_held_table
 from skytext.table.commits.stage_rows import staged_unit_ids
@@ -31,7 +34,9 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import BuildVectorIndex, IndexReport
 from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.missing_vectors import num_with_vector
+from skytext.table.promote_rollback import promote, promotions
+from skytext.table.store_preflight import check_store
 
 COMMAND = "reindex"
 
@@ -45,6 +50,7 @@ class ReindexSummary:
         runs: summaries of the captioning runs, by the reason of their work: ``new`` (and changed),
             ``failed``, ``stale``.
         num_withdrawn: images that are gone from their archive, withdrawn now.
+        broken_listing: why none was withdrawn although some are gone; empty where that is not so.
         index: what was done to the indexes; None where nothing had changed.
         gate: what must hold before a version is served; empty where nothing had changed.
         live_version: that is served now.
@@ -57,6 +63,7 @@ class ReindexSummary:
     vectors: list[dict[str, Any]] = field(default_factory=list)
     runs: dict[str, RunSummary] = field(default_factory=dict)
     num_withdrawn: int = 0
+    broken_listing: str = ""
     index: IndexReport | None = None
     gate: list[Check] = field(default_factory=list)
     live_version: int | None = None
@@ -71,6 +78,7 @@ class ReindexSummary:
             "vectors": self.vectors,
             "runs": {reason: summary.to_json() for reason, summary in self.runs.items()},
             "num_withdrawn": self.num_withdrawn,
+            "broken_listing": self.broken_listing,
             "index": None if self.index is None else self.index.to_json(),
             "gate": [check.to_json() for check in self.gate],
             "live_version": self.live_version,
@@ -79,6 +87,13 @@ class ReindexSummary:
             "is_partial": self.is_partial,
             "duration_s": round(self.duration_s, 3),
         }
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether this call has changed any row."""
+        runs = (r.num_captioned + r.num_newly_failed + r.num_adopted for r in self.runs.values())
+        vectors = (one["num_embedded"] + one["num_adopted"] for one in self.vectors)
+        return bool(self.num_withdrawn or sum(runs) or sum(vectors))
 
 
 class GateError(JobError):
@@ -114,22 +129,23 @@ def run_reindex(
 
     Raises:
         GateError: the new version is not fit to be served.
-        JobError: the listing lacks too many images: nothing was changed.
+        BrokenListingError: the listing lacks too many images: nothing was changed.
         SkytextError: as `run_caption`, `run_vectors` and `refresh_indexes`.
     """
     started, limits = time.monotonic(), plan.config.reindex
     budget = Budget(limits.max_images, limits.max_hours and limits.max_hours * 3600)
     summary = ReindexSummary()
+    if plan.is_new_table:
+        check_store(plan.location)
+    # Before hours of work: a model of the table's images that cannot be had.
+    _image_vectors(plan)
     with hold_table(
         COMMAND, plan.location, plan.config, ray_address=ray_address, budget=budget
     ) as held:
         check_listing(held.claim, plan.shards, plan.options(), limits.max_withdrawn)
         _compute(plan, held, summary, on_progress, on_note)
         summary.is_partial = budget.is_spent
-        withdrawn = withdraw_gone(
-            held.claim, plan.shards, plan.options(), limits.max_withdrawn, uuid.uuid4().hex
-        )
-        summary.num_withdrawn = withdrawn.num_images
+        _withdraw(plan, held, summary, on_note)
         _serve(plan, held, summary, on_note, ray_address)
     summary.duration_s = time.monotonic() - started
     return summary
@@ -143,28 +159,77 @@ def _compute(
     on_note: Callable[[str], None],
 ) -> None:
     """Describe and embed, until nothing is left or the budget is spent."""
-    for vectors in plan.stale_vectors:
-        on_note(f"embedding again, with {vectors.model.name}")
+
+    def embed(vectors: VectorPlan) -> None:
+        on_note(f"embedding with {vectors.model.name}")
         done = run_vectors(vectors, held=held, on_progress=on_progress)
         summary.vectors.append(done.to_json())
-        if held.budget.is_spent:
-            # New rows have vectors by the new model alone; searches still use the old ones.
-            return
-    base = replace(plan, stale_vectors=(), redo_stale=False)
-    # An image that fails for the first time in this call is due in the next one.
+
+    for vectors in plan.stale_vectors:
+        if not vectors.of_images:
+            embed(vectors)
+            if held.budget.is_spent:
+                # New rows have vectors by the new model alone; searches still use the old ones.
+                return
+    base = replace(plan, stale_vectors=(), redo_stale=False, is_new_table=False)
     num_due = run_on_driver_node(_num_due, base)
-    plans = {
-        "new": base,
-        "failed": replace(base, retry_failed=True),
-        "stale": replace(base, redo_stale=True),
-    }
-    for reason, one in plans.items():
+    plans = [
+        ("new", base),
+        ("failed", replace(base, retry_failed=True)),
+        ("stale", replace(base, redo_stale=True)),
+    ]
+    if not held.budget.is_limited:
+        # Then nothing takes the place of new images, and what fails in this call is tried once.
+        plans[:2] = reversed(plans[:2])
+    for reason, one in plans:
         if held.budget.is_spent:
             return
         if num_due.get(reason) == 0:
             continue
         on_note(f"describing {reason} images")
         summary.runs[reason] = run_caption(one, held=held, on_progress=on_progress, on_note=on_note)
+    of_images = _image_vectors(plan)
+    if of_images is not None and not held.budget.is_spent:
+        embed(of_images)
+
+
+def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
+    """Plan to embed images that have no vector, by the model that the settings or the table name.
+
+    Returns:
+        None where neither names one, or no image lacks a vector.
+    """
+    table = ImagesTable.find(plan.location)
+    is_named = plan.config.image_embed.model is not None
+    if table is None or (table.image_column is None and not is_named):
+        return None
+    vectors = plan_images(plan.location.uri, plan.config, replace=is_named)
+    num_ok, num_there = num_with_vector(table, vectors.column)
+    return vectors if num_there < num_ok else None
+
+
+def _withdraw(
+    plan: CaptionPlan,
+    held: HeldTable,
+    summary: ReindexSummary,
+    on_note: Callable[[str], None],
+) -> None:
+    """Withdraw images that are gone, once all that is there has its row.
+
+    An image may have another name now. It is not withdrawn under the old one before it is described
+    under the new one.
+    """
+    if summary.is_partial or any(run.num_unread for run in summary.runs.values()):
+        on_note("images that are gone are withdrawn once every image that is there has its row")
+        return
+    max_share = plan.config.reindex.max_withdrawn
+    try:
+        done = withdraw_gone(held.claim, plan.shards, plan.options(), max_share, uuid.uuid4().hex)
+    except BrokenListingError as error:
+        # What was described is worth to be served all the same.
+        summary.broken_listing = str(error)
+        return
+    summary.num_withdrawn = done.num_images
 
 
 def _num_due(plan: CaptionPlan) -> dict[str, int]:
@@ -195,7 +260,9 @@ def _serve(
     if table is None:
         return
     summary.live_version = table.live_version()
-    if table.version != summary.live_version and table.some_row(["image_id"]) is not None:
+    if _was_rolled_back(location) and not summary.has_changed:
+        on_note("the live version was rolled back to, and nothing is new: it stays live")
+    elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
         summary.index = _refresh(location, plan, ray_address)
         summary.gate = check_version(location, summary.index.table_version, config)
@@ -210,9 +277,14 @@ def _serve(
     summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
 
 
+def _was_rolled_back(location: TableLocation) -> bool:
+    last = promotions(location, 1)
+    return bool(last) and last[0].action == "rollback"
+
+
 def _refresh(location: TableLocation, plan: CaptionPlan, ray_address: str | None) -> IndexReport:
     build: BuildVectorIndex | None = None
-    if ray_address is not None:
+    if ray_address is not None or os.environ.get("RAY_ADDRESS"):
         num_workers = plan.config.index.num_workers
 
         def build(table: Any, vector_plan: Any) -> None:

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from skytext.archive import Shard
-from skytext.errors import JobError
+from skytext.errors import BrokenListingError
 from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.worklist import PlanOptions, RowIndex, open_index, plan_shards
 from skytext.table.commits.claim import Claim, check_claim
@@ -55,7 +55,7 @@ def check_listing(
         max_share: of the images of each of these archives that may be gone.
 
     Raises:
-        JobError: more are gone.
+        BrokenListingError: more are gone.
     """
     run_on_driver_node(_check, claim, tuple(shards), options, max_share)
 
@@ -73,7 +73,7 @@ def withdraw_gone(
         run_id: stands in the rows.
 
     Raises:
-        JobError: more are gone than may be: none was withdrawn.
+        BrokenListingError: more are gone than may be: none was withdrawn.
         CommitConflictError: somebody commits without holding the claim.
     """
     return run_on_driver_node(_withdraw, claim, tuple(shards), options, max_share, run_id)
@@ -102,7 +102,7 @@ def _check(
     for archive, number in gone.items():
         num_images = table.num_present(archive)
         if number > max_share * num_images:
-            raise JobError(
+            raise BrokenListingError(
                 f"{number:,} of {num_images:,} images of the archive {archive!r} are gone from "
                 f"what its source lists, a larger share than reindex.max_withdrawn ({max_share:g}) "
                 "allows: nothing was withdrawn. If the listing is right, allow more with "

@@ -50,10 +50,14 @@ def units_of_rows(
     for some in cut_rows(rows, unit_images, unit_bytes):
         if is_stopped():
             return
-        samples, fault = _fetched(some, reading)
+        samples, fault = _fetched(some, reading, is_folder=last.shard.endswith("/"))
         if fault is not None and not last.fault:
-            is_away = isinstance(fault, UnavailableError)
-            last = replace(last, fault=f"images were not read: {fault}", is_store_away=is_away)
+            last = replace(last, fault=f"images were not read: {fault}")
+        if isinstance(fault, UnavailableError):
+            # Each further image would wait as long, and in vain.
+            last = replace(last, is_store_away=True)
+            if not samples:
+                break
         head = replace(
             last,
             unit_id=f"{last.unit_id}-{num_units}",
@@ -66,6 +70,8 @@ def units_of_rows(
         yield pack(head, pa.Table.from_pylist(samples, schema=SAMPLE))
         num_units += 1
         num_met += len(some)
+        if last.is_store_away:
+            break
     num_left = last.num_listed - num_met
     last = replace(
         last, unit_id=f"{last.unit_id}-{num_units}", num_listed=num_left, num_skipped=num_left
@@ -74,13 +80,13 @@ def units_of_rows(
 
 
 def _fetched(
-    rows: list[dict[str, Any]], reading: ReadOptions
+    rows: list[dict[str, Any]], reading: ReadOptions, *, is_folder: bool
 ) -> tuple[list[dict[str, Any]], Exception | None]:
     """Return samples, and an error of the store if it did not give all of them."""
     samples, fault = [], None
-    # The shard is the one that was read: its listing says so. A file that was only touched since
-    # has another etag and the same bytes. The decoder compares these with the row.
-    places = [row | {"shard_etag": None} for row in rows]
+    # A file of a folder that was only touched has another etag and the same bytes. The decoder
+    # compares these with the row.
+    places = [row | {"shard_etag": None} for row in rows] if is_folder else rows
     for row, found in zip(rows, fetch_rows(places, reading, _READS_AT_ONCE), strict=True):
         if isinstance(found, bytes):
             samples.append(row | {"data": found})

@@ -33,6 +33,7 @@ from skytext.table.indexes.build_indexes import (
     IndexReport,
     build_indexes,
     is_vector_index_wanted,
+    num_unindexed_rows,
     report_of,
 )
 from skytext.table.indexes.image_vector_index import build_image_index
@@ -94,7 +95,8 @@ def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_r
     if facts is None:
         return False
     trained = facts.num_trained_rows or facts.num_rows
-    return num_rows <= (1 + config.rebuild_growth) * trained
+    added = facts.num_untrained + (num_unindexed_rows(table, index) or 0)
+    return added <= config.rebuild_growth * trained
 
 
 @repeat_on_conflict
@@ -104,15 +106,29 @@ def _refresh_vector_index(
     """Add a segment for new rows, merge segments if there are many, and measure if it is time."""
     latest = ImagesTable.open(table.location)
     facts = read_facts(latest.dataset, index)
-    if facts is None or is_covered(latest.dataset, index):
+    if facts is None:
         return
-    segments = num_segments(latest.dataset, index)
-    merged = segments + 1 if segments >= config.max_segments else 0
-    latest.dataset.optimize.optimize_indices(num_indices_to_merge=merged, index_names=[index])
-    if num_rows > (1 + config.remeasure_growth) * facts.num_rows:
+    if not is_covered(latest.dataset, index):
+        facts = _with_added(facts, num_unindexed_rows(latest, index) or 0)
+        # Before the rows are in the index: a kill in between counts them twice, never not at all.
+        store_facts(latest.dataset, facts, index)
+        latest = ImagesTable.open(table.location)
+        segments = num_segments(latest.dataset, index)
+        merged = segments + 1 if segments >= config.max_segments else 0
+        latest.dataset.optimize.optimize_indices(num_indices_to_merge=merged, index_names=[index])
+    if facts.num_unmeasured > config.remeasure_growth * facts.num_rows:
         refreshed = ImagesTable.open(table.location)
         measured = _measured(refreshed, config, index, facts, num_rows)
         store_facts(refreshed.dataset, measured, index)
+
+
+def _with_added(facts: VectorIndexFacts, num_rows: int) -> VectorIndexFacts:
+    return dataclasses.replace(
+        facts,
+        num_trained_rows=facts.num_trained_rows or facts.num_rows,
+        num_untrained=facts.num_untrained + num_rows,
+        num_unmeasured=facts.num_unmeasured + num_rows,
+    )
 
 
 def _measured(
@@ -133,7 +149,7 @@ def _measured(
         recall_at_10=round(found.recall, 4),
         num_queries=found.num_queries,
         num_rows=num_rows,
-        num_trained_rows=facts.num_trained_rows or facts.num_rows,
+        num_unmeasured=0,
     )
 
 
