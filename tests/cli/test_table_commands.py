@@ -362,6 +362,7 @@ def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> N
         "refine_factor": index["refine_factor"],
         "recall_at_10": 1.0,
         "num_queries": 2,
+        "num_trained_rows": None,
         "num_rows": 4,
     }
     people = skytext("status", table).out
@@ -502,3 +503,12 @@ def test_clean_says_what_it_removed(skytext: Skytext, table: Path) -> None:
     assert found["num_versions"] > 0
     assert f"{found['num_versions']} versions" in said.out
     assert skytext("search", table, "river", "--exact").status == 0
+
+
+def test_an_index_is_refreshed(skytext: Skytext, table: Path) -> None:
+    answer(skytext("index", table, "--json"))
+    # It merges small fragments, too.
+    first = answer(skytext("index", table, "--refresh", "--json"))
+    again = answer(skytext("index", table, "--refresh", "--json"))
+    assert again["table_version"] == first["table_version"]
+    assert (again["num_rows"], again["promoted"]) == (4, False)

@@ -29,6 +29,13 @@ def index(
         str | None,
         typer.Option(help="auto, IVF_RQ, IVF_PQ, IVF_SQ, IVF_FLAT or IVF_HNSW_SQ, _PQ, _FLAT."),
     ] = None,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            help="Add new rows to the indexes that are there; build anew only what has to be.",
+        ),
+    ] = False,
     ray_address: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +56,8 @@ def index(
     from skytext.cli.output import answers, index_words, print_json
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.indexes.build_indexes import build_indexes
-    from skytext.table.indexes.image_vector_index import build_image_index
+    from skytext.table.indexes.image_vector_index import build_image_index, image_index_facts
+    from skytext.table.indexes.refresh_indexes import refresh_indexes
     from skytext.table.location import TableLocation
 
     resolved = make_config(config, settings, {"index.vector": vector, "index.kind": kind})
@@ -59,9 +67,13 @@ def index(
         from skytext.run.index_on_ray import vector_index_on_ray
 
         build_vector = vector_index_on_ray(resolved, ray_address)
-    # Before the others: the first index promotes, and what it promotes has them all.
-    of_images = build_image_index(images, resolved.index)
-    report = build_indexes(images, resolved.index, build_vector)
+    if refresh:
+        report = refresh_indexes(images, resolved.index, build_vector)
+        of_images = image_index_facts(ImagesTable.open(images.location))
+    else:
+        # Before the others: the first index promotes, and what it promotes has them all.
+        of_images = build_image_index(images, resolved.index)
+        report = build_indexes(images, resolved.index, build_vector)
     if as_json:
         facts = None if of_images is None else of_images.to_json()
         print_json(report.to_json() | {"image_vector_index": facts})

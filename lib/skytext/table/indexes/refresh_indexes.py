@@ -13,6 +13,7 @@ from collections.abc import Callable
 from skytext.config.index import IndexConfig
 from skytext.errors import TableError
 from skytext.table.compaction import merge_small_fragments
+from skytext.table.field_catalogue import read_catalogue
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
     IMAGE_VECTOR_INDEX,
@@ -74,7 +75,7 @@ def refresh_indexes(
     for index, number in ((VECTOR_INDEX, num_ok), (IMAGE_VECTOR_INDEX, num_images)):
         _refresh_vector_index(latest, config, index, number)
     _add_new_rows(latest)
-    refresh_catalogue(latest)
+    _refresh_catalogue(latest, config, num_ok)
     refreshed = ImagesTable.open(table.location)
     facts = read_facts(refreshed.dataset)
     if not _finds_enough(facts, config):
@@ -136,6 +137,13 @@ def _measured(
 
 def _finds_enough(facts: VectorIndexFacts | None, config: IndexConfig) -> bool:
     return facts is None or facts.recall_at_10 >= config.min_recall
+
+
+def _refresh_catalogue(table: ImagesTable, config: IndexConfig, num_rows: int) -> None:
+    """Make the catalogue of fields anew if the table has grown: filters look at other rows."""
+    catalogue = read_catalogue(ImagesTable.open(table.location).dataset)
+    if catalogue is None or num_rows > (1 + config.remeasure_growth) * catalogue.num_images:
+        refresh_catalogue(table)
 
 
 def _add_new_rows(table: ImagesTable) -> None:
