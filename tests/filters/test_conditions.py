@@ -24,6 +24,7 @@ from skytext.filters.columns import COLUMNS, find_column
 from skytext.filters.conditions import (
     MAX_CONDITIONS,
     MAX_DEPTH,
+    MAX_GEOMETRIES,
     And,
     Compare,
     Condition,
@@ -669,6 +670,10 @@ def test_the_largest_filter_is_answered(table: ImagesTable) -> None:
         parse_filter("not " * 1000 + "gsd < 1")
     with pytest.raises(ConfigError, match="too many conditions: at most 100"):
         parse_filter(" or ".join(["gsd < 1"] * 101))
+    triangle = "S_INTERSECTS(geometry, POLYGON((0 0, 1 1, 1 0, 0 0)))"
+    assert parse_filter(" or ".join([triangle] * MAX_GEOMETRIES))
+    with pytest.raises(ConfigError, match="too many geometries: at most 8"):
+        parse_filter(" or ".join([triangle] * (MAX_GEOMETRIES + 1)))
     with pytest.raises(ConfigError, match="too long"):
         parse_filter("gsd < 1" + " " * 10_000)
     values = tuple(f"c{i}" for i in range(1000))

@@ -14,7 +14,7 @@ from skytext.filters.spatial import HAS_BBOX, Rows, Spatial
 from skytext.table.images_dataset import ImagesTable
 
 _ROWS_A_BATCH = 4_096
-_MAX_TEST_S = 20.0
+_MAX_TEST_S = 10.0
 _NONE = "(bbox.west IS NULL AND bbox.west IS NOT NULL)"
 
 
