@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skytext.filters.columns import COLUMNS, MAX_SEGMENTS, metadata_name
+from skytext.table.commit_conflicts import repeat_on_conflict
 from skytext.table.field_catalogue import (
     Coverage,
     Field,
@@ -100,6 +101,7 @@ class _Tally:
         )
 
 
+@repeat_on_conflict
 def refresh_catalogue(table: ImagesTable) -> None:
     """Make the catalogue of a table's latest version, unless it has the right one."""
     latest = ImagesTable.open(table.location)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from skytext.config.index import IndexConfig
 from skytext.errors import TableError
+from skytext.table.commit_conflicts import repeat_on_conflict
 from skytext.table.compaction import merge_small_fragments
 from skytext.table.field_catalogue import read_catalogue
 from skytext.table.images_dataset import ImagesTable
@@ -96,6 +97,7 @@ def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_r
     return num_rows <= (1 + config.rebuild_growth) * trained
 
 
+@repeat_on_conflict
 def _refresh_vector_index(
     table: ImagesTable, config: IndexConfig, index: str, num_rows: int
 ) -> None:
@@ -139,6 +141,7 @@ def _finds_enough(facts: VectorIndexFacts | None, config: IndexConfig) -> bool:
     return facts is None or facts.recall_at_10 >= config.min_recall
 
 
+@repeat_on_conflict
 def _refresh_catalogue(table: ImagesTable, config: IndexConfig, num_rows: int) -> None:
     """Make the catalogue of fields anew if the table has grown: filters look at other rows."""
     catalogue = read_catalogue(ImagesTable.open(table.location).dataset)
@@ -146,6 +149,7 @@ def _refresh_catalogue(table: ImagesTable, config: IndexConfig, num_rows: int) -
         refresh_catalogue(table)
 
 
+@repeat_on_conflict
 def _add_new_rows(table: ImagesTable) -> None:
     """Add new rows to the full-text and scalar indexes that do not cover them."""
     latest = ImagesTable.open(table.location)
