@@ -93,6 +93,7 @@ class AsyncClient:
         mode: str | None = None,
         k: int = 10,
         filter: str | Mapping[str, Any] | None = None,
+        intersects: Mapping[str, Any] | None = None,
         cursor: str | None = None,
         version: int | None = None,
         group_duplicates: bool = False,
@@ -109,6 +110,7 @@ class AsyncClient:
             mode: ``dense``, ``text`` or ``hybrid``; None for the service's default.
             k: hits wanted.
             filter: CQL2 text such as ``gsd < 1``, or CQL2 JSON.
+            intersects: a geometry of GeoJSON that images must meet.
             cursor: `Found.next_cursor` of the same search.
             version: `Found.table_version` of an earlier search; None for the live one.
             group_duplicates: near-duplicates become one hit.
@@ -127,6 +129,7 @@ class AsyncClient:
             mode=mode,
             k=k,
             filter=filter,
+            intersects=intersects,
             cursor=cursor,
             version=version,
             group_duplicates=group_duplicates,

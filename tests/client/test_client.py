@@ -76,7 +76,13 @@ def test_a_search_is_typed(archive: Client) -> None:
     assert found.table_version == archive.table().table_version
 
 
-def test_a_typed_condition_is_a_filter(archive: Client) -> None:
+def test_a_geometry_is_met(archive: Client) -> None:
+    corners = [[4, 51], [4.5, 51], [4.5, 51.5], [4, 51]]
+    met = archive.search("planes", intersects={"type": "Polygon", "coordinates": [corners]})
+    assert [hit.image_id for hit in met.hits] == [RIVER]
+
+
+def test_cql2_json_is_a_filter(archive: Client) -> None:
     condition = {
         "op": "s_intersects",
         "args": [{"property": "geometry"}, {"bbox": [3, 50, 5, 52]}],

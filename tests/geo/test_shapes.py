@@ -104,7 +104,9 @@ def test_a_polygon_that_is_a_box_is_known_as_one() -> None:
 
 def test_a_geometry_comes_from_text_or_from_a_file(tmp_path: Path) -> None:
     feature = {"type": "Feature", "properties": {}, "geometry": TRIANGLE}
-    collection = {"type": "FeatureCollection", "features": [feature, feature]}
+    other = {"type": "Polygon", "coordinates": [[[20, 0], [30, 0], [20, 10], [20, 0]]]}
+    features = [feature, {"type": "Feature", "properties": None, "geometry": other}]
+    collection = {"type": "FeatureCollection", "features": features}
     file = tmp_path / "area.geojson"
     for told in (TRIANGLE, feature):
         file.write_text(json.dumps(told))
@@ -112,10 +114,36 @@ def test_a_geometry_comes_from_text_or_from_a_file(tmp_path: Path) -> None:
         assert read_geometry(json.dumps(told)) == TRIANGLE
     both = read_geometry(json.dumps(collection))
     assert both["type"] == "MultiPolygon"
-    assert met(both, (1, 1, 2, 2), (8, 8, 9, 9)) == [True, False]
+    assert met(both, (1, 1, 2, 2), (8, 8, 9, 9), (21, 1, 22, 2)) == [True, False, True]
     (tmp_path / "area.wkt").write_text("POLYGON ((0 0, 10 0, 0 10, 0 0))\n")
     for text in (str(tmp_path / "area.wkt"), "polygon z((0 0 1, 10 0 1, 0 10 1, 0 0 1))"):
         assert read_geometry(text) == TRIANGLE
+
+
+def test_polygons_side_by_side_count_as_one() -> None:
+    squares = [
+        [[[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1], [x, y]]] for x in (0, 1) for y in (0, 1)
+    ]
+    grid = {"type": "MultiPolygon", "coordinates": squares}
+    assert held(grid, (0.5, 0.5, 1.5, 1.5), (0, 0, 2, 2), (1.5, 1.5, 2.5, 1.9)) == [
+        True,
+        True,
+        False,
+    ]
+    band = [[-180, -60], [180, -60], [180, 80], [-180, 70], [-180, -60]]
+    world = {"type": "Polygon", "coordinates": [band]}
+    assert held(world, (179, 0, -179, 1), (179, 71, -179, 72), (178, 71, 179, 72)) == [
+        True,
+        False,
+        True,
+    ]
+    both = [
+        [[[-190, 0], [-175, 0], [-175, 9], [-190, 0]]],
+        [[[176, 0], [178, 0], [178, 9], [176, 0]]],
+    ]
+    for parts in ([squares[0], squares[0]], [squares[0]] * 1_500, both):
+        with pytest.raises(ConfigError, match="the polygons overlap: merge them"):
+            Shape.of_geojson({"type": "MultiPolygon", "coordinates": parts})
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ from skytext.filters.literals import (
 from skytext.filters.spatial import HAS_BBOX, Intersects, Rows, Spatial
 
 MAX_CONDITIONS = 100
+MAX_GEOMETRIES = 8
+"""Each is tested against all rows in the box around it."""
 MAX_VALUES = 1_000
 MAX_PATTERN_CHARS = 200
 MAX_DEPTH = 16
@@ -266,14 +268,20 @@ def check_size(condition: Condition) -> None:
         ConfigError: too many conditions, or too deep in each other.
     """
     waiting: list[tuple[BaseCondition, int]] = [(condition, 1)]
-    num_conditions = 0
+    num_conditions = num_geometries = 0
     while waiting:
         some, depth = waiting.pop()
         num_conditions += 1
+        num_geometries += isinstance(some, Spatial)
         if depth > MAX_DEPTH:
             raise ConfigError(f"the filter is too deep: at most {MAX_DEPTH} levels")
         if num_conditions > MAX_CONDITIONS:
             raise ConfigError(f"the filter has too many conditions: at most {MAX_CONDITIONS}")
+        if num_geometries > MAX_GEOMETRIES:
+            raise ConfigError(
+                f"the filter has too many geometries: at most {MAX_GEOMETRIES}, boxes not counted; "
+                "one MULTIPOLYGON may have many parts"
+            )
         waiting += [(part, depth + 1) for part in some.parts()]
 
 

@@ -35,6 +35,7 @@ from skytext.table.queries.shape_rows import bind, shape_rows
 
 # Their row ids take up to some 100 kB each.
 _SHAPES_KEPT = 64
+_NAMES_SHOWN = 50
 _KINDS = {
     "number": "a number",
     "text": "text (numbers stand without quotes)",
@@ -273,8 +274,8 @@ class Searcher:
             message = f"no image of {self.table.location.uri} has {need.name}{kind}"
             if need.name.startswith("metadata."):
                 names = self._fields.metadata_names()
-                there = ", ".join(names) if names else "nothing"
-                message += f" (the first images' metadata: {there})"
+                there = ", ".join(names[:_NAMES_SHOWN]) if names else "nothing"
+                message += f" (its metadata: {there}{', …' * (len(names) > _NAMES_SHOWN)})"
             raise CallError(message)
 
 

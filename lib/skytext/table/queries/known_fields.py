@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 
-from skytext.filters.columns import Need
+from skytext.filters.columns import Need, metadata_path
 from skytext.table.field_catalogue import Coverage, read_catalogue
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.schema import DONE
@@ -52,7 +52,10 @@ class KnownFields:
         return [name for name, sql in there.items() if self.has(Need(name, None, sql))]
 
     def metadata_names(self, num_rows: int = 100) -> list[str]:
-        """Return the top-level names in the metadata of the first images that have any."""
+        """Return the top-level names in the metadata: of the first images, without a catalogue."""
+        if self._catalogue is not None and self._coverage is Coverage.ALL:
+            found = (f.name for f in self._catalogue.fields if f.name.startswith("metadata."))
+            return sorted({metadata_path(name)[0] for name in found})
         scanner = self._table.dataset.scanner(
             columns=["metadata"], filter=f"{DONE} AND metadata IS NOT NULL", limit=num_rows
         )

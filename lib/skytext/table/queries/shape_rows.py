@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skytext.errors import CallError
 from skytext.filters.conditions import And, Condition, Not, Or
 from skytext.filters.spatial import HAS_BBOX, Rows, Spatial
 from skytext.table.images_dataset import ImagesTable
 
-_ROWS_A_BATCH = 65_536
+_ROWS_A_BATCH = 4_096
+_MAX_TEST_S = 10.0
 _NONE = "(bbox.west IS NULL AND bbox.west IS NOT NULL)"
 
 
@@ -36,6 +39,9 @@ def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
 
     A row's footprint is its ``bbox``. Rows are named by their row ids. The shorter list is written:
     of the rows that match, or of those that only the box around the geometry lets through.
+
+    Raises:
+        CallError: the geometry is made so that the test takes too long.
     """
     near, shape = where.box(), where.shape()
     test = shape.intersects if where.op == "s_intersects" else shape.contains
@@ -43,10 +49,16 @@ def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
         columns=["bbox"], with_row_id=True, filter=near.sql(), batch_size=_ROWS_A_BATCH
     )
     inside, outside = [], []
+    end = time.monotonic() + _MAX_TEST_S
     for batch in scanner.to_batches():
         box = batch.column("bbox")
         sides = [box.field(side).to_numpy() for side in ("west", "south", "east", "north")]
         ids, matches = batch.column("_rowid").to_numpy(), test(*sides)
+        if time.monotonic() > end:
+            raise CallError(
+                f"the geometry takes more than {_MAX_TEST_S:g} s to compare with the images: give "
+                "a simpler one, with fewer positions"
+            )
         inside.append(ids[matches])
         outside.append(ids[~matches])
     matching, others = _joined(inside), _joined(outside)
