@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # that tests start inherit them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Each process of tests has one core: the threads of two would wait for each other, at work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Ray's workers give way to every other process; beside a second process of tests they would starve.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray reads just this name)
@@ -44,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(groups[item.nodeid]))
     order = {name: place for place, name in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(groups[item.nodeid], len(_FIRST)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later search for garbage.
+
+    There are two million objects, and each run on Ray starts with a search through all of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _group(item: pytest.Item) -> str:
