@@ -113,7 +113,7 @@ def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="session")
 def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    """What stands between the cluster below and that S3."""
+    """What stands between the Rays below and that S3."""
     from tests.faulty_proxy import faulty_proxy
 
     with faulty_proxy(s3_endpoint) as proxy:
@@ -132,9 +132,9 @@ def cluster(s3_settings: dict[str, str], proxy: FaultyProxy) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="session")
 def local_ray(
-    s3_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    s3_settings: dict[str, str], proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """One local Ray of two CPUs for the whole session; its workers know the S3 above.
+    """One local Ray of two CPUs for the session; its workers reach the S3 through the proxy.
 
     Its temporary folder has a longer path than a socket can have.
     """
@@ -149,8 +149,10 @@ def local_ray(
     with contextlib.ExitStack() as until_the_end:
         with pytest.MonkeyPatch.context() as patch:
             # Workers inherit what is set when Ray starts.
-            for name, value in s3_settings.items():
+            for name, value in (s3_settings | {"AWS_ENDPOINT_URL": proxy.url}).items():
                 patch.setenv(name, value)
+            # Replicas tell their counts so often; a test waits for them.
+            patch.setenv("RAY_metrics_report_interval_ms", "2000")
             patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary-" * 9)))
             until_the_end.enter_context(cluster.local_ray(config, num_cpus=2))
         yield
