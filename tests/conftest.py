@@ -52,10 +52,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later search for garbage.
 
-    There are two million objects, and each run on Ray starts with a search through all of them.
+    Each run on Ray starts with such a search, and what was collected never becomes garbage.
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Give it back: libraries look at the end for objects of theirs that are left."""
+    gc.unfreeze()
 
 
 def _group(item: pytest.Item) -> str:
