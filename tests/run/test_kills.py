@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from pathlib import Path
 
 import pytest
-import ray
 
 from tests.archives import images, write_archive
 from tests.proof.kill_matrix import Tally, kill_once, make_scene
@@ -15,19 +13,10 @@ from tests.proof.test_kill_matrix import FAKES
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 @pytest.mark.timeout(600)
-def test_a_killed_driver_loses_and_doubles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 40), "1.tar": images(100, 40)})
-    # What is compared with is made on the session's Ray; the runs below start their own.
-    shared = ["--ray-address", ray.get_runtime_context().gcs_address]
-    whole = str(tmp_path / "whole")
-    scene = make_scene(tmp_path, str(root), [*FAKES, *shared], whole, whole_rows=True)
-    scene = dataclasses.replace(scene, options=scene.options[: -len(shared)])
-    # How long what is left of a Ray looks for its head.
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
+    scene = make_scene(tmp_path, str(root), FAKES, str(tmp_path / "whole"), whole_rows=True)
     luck, tally = random.Random(0), Tally()
     kill_once(scene, str(tmp_path / "killed"), "driver, staged", luck, tally)
     assert (tally.violations, tally.num_again) == ([], 0)
