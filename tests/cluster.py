@@ -79,6 +79,10 @@ class Nodes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
+    def remove(self, place: int) -> None:
+        """Take a worker node away in peace: the cluster knows it at once."""
+        self._cluster.remove_node(self.workers.pop(place), allow_graceful=True)
+
     def _started_by(self, node: Any) -> list[psutil.Process]:
         (raylet,) = node.all_processes[PROCESS_TYPE_RAYLET]
         return psutil.Process(raylet.process.pid).children(recursive=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import threading
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # that tests start inherit them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Each process of tests has one core: the threads of two would wait for each other, at work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Ray's workers give way to every other process; beside a second process of tests they would starve.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray reads just this name)
@@ -46,6 +49,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(groups[item.nodeid]))
     order = {name: place for place, name in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(groups[item.nodeid], len(_FIRST)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later search for garbage.
+
+    Each run on Ray starts with such a search, and what was collected never becomes garbage.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Give it back: libraries look at the end for objects of theirs that are left."""
+    gc.unfreeze()
 
 
 def _group(item: pytest.Item) -> str:
@@ -127,7 +144,7 @@ def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="session")
 def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    """What stands between the cluster below and that S3."""
+    """What stands between the Rays below and that S3."""
     from tests.faulty_proxy import faulty_proxy
 
     with faulty_proxy(s3_endpoint) as proxy:
@@ -146,9 +163,9 @@ def cluster(s3_settings: dict[str, str], proxy: FaultyProxy) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="session")
 def local_ray(
-    s3_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    s3_settings: dict[str, str], proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """One local Ray of two CPUs for the whole session; its workers know the S3 above.
+    """One local Ray of two CPUs for the session; its workers reach the S3 through the proxy.
 
     Its temporary folder has a longer path than a socket can have.
     """
@@ -163,8 +180,10 @@ def local_ray(
     with contextlib.ExitStack() as until_the_end:
         with pytest.MonkeyPatch.context() as patch:
             # Workers inherit what is set when Ray starts.
-            for name, value in s3_settings.items():
+            for name, value in (s3_settings | {"AWS_ENDPOINT_URL": proxy.url}).items():
                 patch.setenv(name, value)
+            # Replicas tell their counts so often; a test waits for them.
+            patch.setenv("RAY_metrics_report_interval_ms", "2000")
             patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary-" * 9)))
             until_the_end.enter_context(cluster.local_ray(config, num_cpus=2))
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,9 @@ from skytext.cli import run
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from tests.archive.formats.tars import link, make_tar
-from tests.archives import bad_images, images, write_archive
+from tests.archives import bad_images, images, upload, write_archive
+from tests.faulty_proxy import Answer, FaultyProxy, Request, Send
+from tests.run.test_cluster import statuses
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -24,6 +27,7 @@ DESIGNED = {
     "duration_s",
     "images_per_s",
 }
+SLOW_DOWN = Answer(503, {}, b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>")
 FAKES = ["--model", "fake", "--embedding-model", "fake"]
 
 
@@ -94,19 +98,20 @@ def test_sources_without_an_image_end_with_status_1(
     root = write_archive(
         tmp_path / "aerial", {"a.tar": [], "b.tar": [("a.md", ""), (".b.jpg", "")]}
     )
-    call = ["caption", str(root), "--table", str(tmp_path / "table"), *FAKES]
-    for source, shards in ((root / "a.tar", "1 shard"), (root, "2 shards (ignored: 1 hidden file")):
-        assert run(["caption", str(source), *call[2:]]) == 1
-        out, err = capsys.readouterr()
-        assert "listed 0 = 0 ok + 0 failed (no table)" in out
-        assert f"no image was found in {shards}" in err
-        assert "None" not in out + err
-    assert run(["caption", str(root), "--table", str(tmp_path / "new"), *FAKES, "--json"]) == 1
+    call = ["--table", str(tmp_path / "table"), *FAKES]
+    assert run(["caption", str(root / "a.tar"), *call]) == 1
+    out, err = capsys.readouterr()
+    assert "listed 0 = 0 ok + 0 failed (no table)" in out
+    assert "no image was found in 1 shard" in err
+    assert "None" not in out + err
+    assert run(["caption", str(root), *call, "--json"]) == 1
     out, err = capsys.readouterr()
     summary = json.loads(out)
-    assert (summary["num_listed"], summary["table_version"]) == (0, None)
+    assert (summary["num_listed"], summary["num_ok"], summary["num_failed"]) == (0, 0, 0)
+    assert summary["table_version"] is None
     assert summary["ignored"] == {"hidden": 1, ".md": 1}
-    assert "no image was found" in err
+    assert "no image was found in 2 shards (ignored: 1 hidden file" in err
+    assert "None" not in err
 
 
 def test_a_tar_of_links_gives_failed_rows_and_the_summary_counts_the_rest(
@@ -126,3 +131,44 @@ def test_a_missing_source_is_a_wrong_call(
 ) -> None:
     assert run(["caption", str(tmp_path / "no"), "--table", str(tmp_path / "t"), *FAKES]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_shard_that_a_store_does_not_give_leaves_no_hole(
+    s3: Any,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The store answers no request for bytes behind the first megabyte of one shard."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    with_sidecars = [
+        entry
+        for name, data in images(40, 20)
+        for entry in ((name, data), (name.replace(".jpg", ".json"), {"gsd": 1}))
+    ]
+    padded = [*with_sidecars, ("pad.bin", bytes(3 << 20)), *images(60, 20)]
+    root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 40), "1.tar": padded})
+    archive, table = upload(s3, root, "gaps", "aerial"), "s3://gaps/t"
+    call = ["caption", archive, "--table", table, *FAKES, "--json"]
+    call += ["--set", "sources.retry_s=1", "--set", "job.unit_images=8"]
+
+    def refuses_the_rest(request: Request, send: Send) -> Answer:
+        is_rest = not (request.header("Range") or "bytes=0-").startswith("bytes=0-")
+        return SLOW_DOWN if "1.tar" in request.path and is_rest else send(request)
+
+    monkeypatch.setattr(proxy, "breach", refuses_the_rest)
+    assert run(call) == 1
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert (summary["num_unread"], list(summary["unread"])) == (1, ["1.tar"])
+    assert (summary["num_ok"], summary["num_failed"]) == (40, 0)
+    assert "1 shard not read to the end" in err
+    assert "answered SlowDown" in err
+    # Another sidecar of the last image before the fault may be behind it.
+    assert statuses(table) == {"ok": 59}
+    monkeypatch.setattr(proxy, "breach", None)
+    assert run(call) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["num_unread"], summary["num_ok"], summary["num_captioned"]) == (0, 80, 21)
+    assert statuses(table) == {"ok": 80}

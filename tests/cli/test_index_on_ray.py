@@ -84,7 +84,7 @@ def test_tasks_reach_a_store_with_keys_of_their_own(
 ) -> None:
     s3.create_bucket(Bucket="indexed")
     images, _ = fill(TableLocation.parse("s3://indexed/table"))
-    config = Config(index=IndexConfig(vector="always", recall_queries=32, num_workers=2))
+    config = Config(index=IndexConfig(vector="always", recall_queries=8, num_workers=2))
     arguments: list[Any] = []
     make_task = lance_ray.index._handle_vector_fragment_index
 

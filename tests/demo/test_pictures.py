@@ -30,7 +30,7 @@ def test_a_contact_sheet_holds_every_scene() -> None:
 
 
 def test_varied_scenes_show_everything_soon() -> None:
-    scenes = varied_scenes(60)
+    scenes = varied_scenes(40)
     assert {scene.land_cover for scene in scenes} == set(LAND_COVERS)
     shown = {group.kind for scene in scenes for group in scene.objects}
     assert len(shown) >= len(OBJECT_KINDS) - 1

@@ -481,15 +481,6 @@ def test_a_source_of_one_shard_runs_without_a_word(tmp_path: Path) -> None:
     assert [record.getMessage() for record in told] == []
 
 
-@ray
-@with_ray
-def test_shards_without_images_are_no_failure(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": [("notes.md", b"hello")], "b.tar": []})
-    summary, _ = caption(root, tmp_path / "table")
-    assert (summary.num_listed, summary.num_ok, summary.num_failed) == (0, 0, 0)
-    assert summary.table_version is None
-
-
 def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     committer(where, text_column("another", "0" * 32)).commit([stage(where, good_rows(0, 1))])

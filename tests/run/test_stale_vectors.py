@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,25 +39,36 @@ pytestmark = [ray, with_ray]
 PACKAGED = EmbedConfig().model
 
 
-@pytest.fixture
-def captioned(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def first(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of 15 described images and some that failed, with vectors by a fake model."""
+    folder = tmp_path_factory.mktemp("stale") / "first"
     bad = [(name, data) for name, (data, _) in bad_images().items()]
-    root = write_archive(
-        tmp_path / "aerial", {"a.tar": images(0, 9), "b.tar": [*images(9, 6), *bad]}
-    )
-    caption(root, tmp_path / "table", caption__model=f"fake:journal={tmp_path / 'journal'}")
-    return tmp_path / "table"
+    shards = {"a.tar": images(0, 9), "b.tar": [*images(9, 6), *bad]}
+    caption(write_archive(folder / "aerial", shards), folder / "table", caption__model=fake(folder))
+    return folder
+
+
+@pytest.fixture
+def captioned(first: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of that table, beside a copy of its archive."""
+    folder = first.parent / request.node.name
+    shutil.copytree(first, folder)
+    return folder / "table"
+
+
+def fake(folder: Path) -> str:
+    """The model, whose journal all copies share: it is a part of its name."""
+    return f"fake:journal={folder.parent / 'journal'}"
 
 
 def again(table: Path, **more: Any) -> Any:
-    journal = f"fake:journal={table.parent / 'journal'}"
-    given = {"caption__model": journal, "embed__model": PACKAGED} | more
+    given = {"caption__model": fake(table.parent), "embed__model": PACKAGED} | more
     return caption(table.parent / "aerial", table, **given)
 
 
 def described(table: Path) -> Counter[str]:
-    return Counter((table.parent / "journal").read_text().split())
+    return Counter((table.parents[1] / "journal").read_text().split())
 
 
 def check_vectors(table: ImagesTable) -> None:

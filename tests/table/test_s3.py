@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import subprocess
+import sys
 import uuid
 from typing import Any
 
@@ -47,6 +49,20 @@ def test_a_table_in_a_store_is_written_read_and_fenced(where: TableLocation) -> 
     assert table.num_rows() == 5
     assert len(table.rows_of_shard("aerial", "a.tar")) == 5
     assert ImagesTable.open(where, table.version - 1).num_rows() == 3
+
+
+def test_to_open_a_table_in_a_store_needs_no_client_of_namespaces(where: TableLocation) -> None:
+    """Its import takes longer than all others of a worker."""
+    committer(where).commit([stage(where, good_rows(0, 3))])
+    code = f"""
+import sys
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+assert ImagesTable.open(TableLocation.parse({where.uri!r})).num_rows() == 3
+print("lance_namespace" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 def test_of_two_that_found_no_table_in_a_store_one_makes_it(where: TableLocation) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import ray.data
 
 from skytext.run.caption_plan import CaptionPlan
-from skytext.run.control.content_ledger import start_ledger
+from skytext.run.control.content_ledger import ContentLedger, LocalLedger, start_ledger
 from skytext.run.control.prepare_table import Prepared
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress
@@ -38,7 +38,9 @@ def datasets_of_run(
         version: returns the table's version as the run sees it.
     """
     sizes, gpus = pools
-    ledger = start_ledger(prepared.described)
+    known = prepared.described
+    is_shared = sizes.max_engines > 1
+    ledger = start_ledger(known) if is_shared else LocalLedger(ContentLedger(), known)
     prepared = dataclasses.replace(prepared, ledger=ledger)
     yield build_dataset(plan, prepared, run_id, sizes, gpus)
     # One engine meets all images of a content, and describes it once, even where that fails.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skytext.addresses.address_parser import Location, parse_location
 from skytext.aws.session import S3Access, access_problem, s3_access
 from skytext.errors import JobError, TableError
-
-if TYPE_CHECKING:
-    from skytext.table.s3_namespace import S3Namespace
+from skytext.table.s3_namespace import S3Namespace
 
 IMAGES = "images"
 RUNS = "runs"
@@ -104,7 +102,7 @@ class TableLocation:
             return {"uri": uri}
         return {
             "table_id": [name],
-            "namespace_impl": "skytext.table.s3_namespace.S3Namespace",
+            "namespace_impl": "skytext.table.lance_ray_namespace.LanceRayNamespace",
             "namespace_properties": {"uri": uri},
         }
 
@@ -126,9 +124,6 @@ class TableLocation:
             raise JobError(f"table {self.uri}: {access_problem(error)}") from error
 
     def _namespace(self, name: str) -> S3Namespace:
-        # Here, not above: it takes half a second to import, and other stores need none.
-        from skytext.table.s3_namespace import S3Namespace
-
         return S3Namespace(self.dataset_uri(name), self.s3_access())
 
 

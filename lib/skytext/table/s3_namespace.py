@@ -7,38 +7,51 @@ as long as a data set is open. This is such a client for one data set. Its keys 
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
-from lance_namespace import DescribeTableRequest, DescribeTableResponse, LanceNamespace
-
-from skytext.aws.session import S3Access, s3_access
+from skytext.aws.session import S3Access
 
 
-class S3Namespace(LanceNamespace):
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What Lance reads of a ``lance_namespace.DescribeTableResponse``."""
+
+    location: str
+    storage_options: dict[str, str]
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        """Return the fields as a dict, as pydantic's models do."""
+        return asdict(self)
+
+
+class S3Namespace:
     """The namespace of one data set in S3.
+
+    Lance asks for no more than these methods. The package of its base class, `lance_namespace`,
+    takes longer to import than all the rest of a worker; only lance-ray wants that class
+    (`skytext.table.lance_ray_namespace`).
 
     Args:
         uri: the data set's address.
-        access: None for that of this process (lance-ray makes the client in its tasks).
-
-    Raises:
-        BotoCoreError: as `skytext.aws.session.s3_access`.
+        access: the AWS settings of this process.
     """
 
-    def __init__(self, uri: str, access: S3Access | None = None) -> None:
+    def __init__(self, uri: str, access: S3Access) -> None:
         self._uri = uri
-        self._access = access or s3_access()
+        self._access = access
 
     def namespace_id(self) -> str:
         """Name the data set and the access: Lance shares connections between equal names."""
         return f"{self._uri} {id(self._access)}"
 
-    def describe_table(self, request: DescribeTableRequest) -> DescribeTableResponse:
+    def describe_table(self, request: Any) -> Described:
         """Return the storage options; with keys only where Lance itself asks for them."""
         # Lance hands over a dict that has only this method of a request.
         wants_keys = request.model_dump().get("vend_credentials")
         options = self.options_with_keys() if wants_keys else self.storage_options()
-        return DescribeTableResponse(location=self._uri, storage_options=options)
+        return Described(location=self._uri, storage_options=options)
 
     def storage_options(self) -> dict[str, str]:
         """Return options without secrets; they have expired, so that Lance asks for keys."""

@@ -38,7 +38,7 @@ def tiny(**changes: int) -> Recipe:
     values = {
         "steps": 20,
         "batch_size": 4,
-        "num_tokenizer_scenes": 200,
+        "num_tokenizer_scenes": 60,
         "num_scored": 2,
         "score_every": 1000,
         "save_every": 1000,

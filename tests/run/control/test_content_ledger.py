@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from skytext.captions.captioner import Description, EngineInfo
 from skytext.run.control import content_ledger
-from skytext.run.control.content_ledger import Asked, ContentLedger, Reply, Words
+from skytext.run.control.content_ledger import Asked, ContentLedger, LocalLedger, Reply, Words
 
 WORDS = Words(Description((), 0, 0, 0, 0), EngineInfo("e", "cpu", "none"))
 
@@ -42,3 +43,18 @@ def test_what_the_table_had_at_the_start_is_looked_up() -> None:
     assert ledger.claim(asked) == [Reply.LOOK_UP, Reply.LOOK_UP, Reply.DESCRIBE]
     assert ledger.claim([Asked(odd, "a", is_looked_up=True)]) == [Reply.DESCRIBE]
     assert ledger.claim([Asked(odd, "z", is_looked_up=True)]) == [Reply.PUT_OFF]
+
+
+def test_a_single_engine_s_ledger_fetches_what_the_table_had() -> None:
+    async def work() -> None:
+        known = asyncio.get_running_loop().create_future()
+        known.set_result(np.array([bytes.fromhex(content(1))[:16]]))
+        ledger = LocalLedger(ContentLedger(), known)
+        asked = [Asked(content(1), "a"), Asked(content(2), "b")]
+        for _ in range(2):
+            assert await ledger.claim(asked) == [Reply.LOOK_UP, Reply.DESCRIBE]
+        # All is committed by then, and a later pass starts with an engine that remembers nothing.
+        ledger.begin_pass()
+        assert await ledger.claim(asked) == [Reply.LOOK_UP, Reply.LOOK_UP]
+
+    asyncio.run(work())

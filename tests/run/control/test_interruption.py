@@ -58,10 +58,10 @@ def wait_for_a_commit(running: Command, table: Path) -> None:
 @ray
 @with_ray
 def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(60 * i, 60) for i in range(2)})
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(40 * i, 40) for i in range(2)})
     table = tmp_path / "table"
     where = TableLocation.parse(str(table))
-    # 30 units, two at once, a second each: without the word it would take much longer.
+    # 20 units, two at once, a second each: without the word it would take much longer.
     call = ["caption", root, "--table", table, "--model", "fake:delay_s=1", *OPTIONS]
     with command(tmp_path, *call, "--set", f"job.drain_s={DRAIN_S}") as running:
         wait_for_a_commit(running, table)
@@ -74,7 +74,7 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
         assert "run the same command again to go on" in running.err
         assert "Traceback" not in running.err
     left = num_committed(table)
-    assert 0 < left < 120
+    assert 0 < left < 80
     # What was in flight was finished, not given up.
     assert f"{left} images of this run are committed" in running.err
     assert current_holder(where) is None
@@ -84,9 +84,9 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
     before = {row["image_id"]: row for row in rows(table, "image_id", "unit_id")}
 
     summary, _ = caption(root, table, caption__model="fake:delay_s=1")
-    assert summary.num_listed == summary.num_ok == 120
+    assert summary.num_listed == summary.num_ok == 80
     # Nothing that was described is described again.
-    assert summary.num_captioned + summary.num_adopted == 120 - left
+    assert summary.num_captioned + summary.num_adopted == 80 - left
     check_one_row_an_image(table, summary)
     after = {row["image_id"]: row for row in rows(table, "image_id", "unit_id")}
     assert before.items() <= after.items()

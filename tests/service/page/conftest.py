@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.service.page.browser import open_browser, open_page, serving
+from tests.service.page.browser import open_browser, open_window, serving, watched_page
 from tests.service.page.table import make_page_table
 
 # Beside a second process of tests five seconds are not always enough.
@@ -32,7 +32,14 @@ def site(page_table: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def window(browser: Browser, site: str) -> Iterator[BrowserContext]:
+    with open_window(browser, site) as opened:
+        yield opened
+
+
 @pytest.fixture
-def page(browser: Browser, site: str) -> Iterator[Page]:
-    with open_page(browser, site) as opened:
+def page(window: BrowserContext, site: str) -> Iterator[Page]:
+    """A tab of the module's window: a window takes Chromium longer than what most tests do."""
+    with watched_page(window, site) as opened:
         yield opened

@@ -66,7 +66,9 @@ def test_from_the_threshold_on_there_is_a_vector_index(where: TableLocation) -> 
     table = make_table(where, [*good_rows(0, 299), failed_row("bad.jpg")])
     below = build_indexes(table, IndexConfig(exact_below_rows=300))
     assert below.vector is None
-    at = build_indexes(ImagesTable.open(where), IndexConfig(exact_below_rows=299))
+    at = build_indexes(
+        ImagesTable.open(where), IndexConfig(exact_below_rows=299, recall_queries=32)
+    )
     assert at.vector == "IVF_RQ"
     assert at.num_partitions == choose_partitions(299 * 2)
     assert at.num_rows == 299
@@ -179,7 +181,9 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImagesTable, An
     rows = [good_row(f"{i}", vectors=vectors[i]) for i in range(NUM_IMAGES)]
     rows += [failed_row(f"bad{i}") for i in range(5)]
     where = location(tmp_path_factory.mktemp("clustered") / "table")
-    report = build_indexes(make_table(where, rows), IndexConfig(vector="always"))
+    report = build_indexes(
+        make_table(where, rows), ALWAYS.model_copy(update={"recall_queries": 100})
+    )
     assert report.num_partitions == choose_partitions(NUM_IMAGES * NUM_VARIANTS) == 50
     queries = centres[rng.integers(100, size=100)] + 0.5 * unit_vectors(rng, (100, DIM))
     queries = (queries / np.linalg.norm(queries, axis=-1, keepdims=True)).astype(np.float32)
@@ -256,7 +260,7 @@ def test_the_recall_that_is_stored_is_that_of_other_queries(
     facts = read_facts(table.dataset)
     assert facts is not None
     assert facts.recall_at_10 >= 0.98
-    assert (facts.num_rows, facts.num_queries) == (NUM_IMAGES, 128)
+    assert (facts.num_rows, facts.num_queries) == (NUM_IMAGES, 50)
     found = 0
     for query in queries:
         hits = column(table, rank(table, dense_question(query), 10))
@@ -303,7 +307,7 @@ def test_an_index_that_finds_too_little_is_dropped_and_nothing_changes_for_searc
     rng = np.random.default_rng(1)
     rows = [good_row(f"{i}", vectors=unit_vectors(rng, (2, DIM))) for i in range(600)]
     good = build_indexes(make_table(where, rows), ALWAYS)
-    poor = IndexConfig(vector="always", num_partitions=20, nprobes=1, refine_factor=1)
+    poor = ALWAYS.model_copy(update={"num_partitions": 20, "nprobes": 1, "refine_factor": 1})
     with pytest.raises(IndexRecallError, match=r"finds 0\.\d+ .* less than index.min_recall 0.98"):
         build_indexes(ImagesTable.open(where), poor)
     served, latest = ImagesTable.open_served(where), ImagesTable.open(where)

@@ -4,7 +4,9 @@ The first image that asks gets the content. Until it has its words, the others o
 are *put off*: a later pass of the run describes them. No engine waits for another. An engine
 that is lost with its images does no harm: Ray repeats their units, and a claim belongs to an image.
 
-The ledger is an actor on the driver's node. An engine asks it about many images in one call.
+Where a run has several engines, the ledger is an actor on the driver's node. An engine asks it
+about many images in one call. The actor of a single engine holds the ledger itself: one process
+less to start.
 """
 
 from __future__ import annotations
@@ -115,7 +117,8 @@ class ContentLedger:
             self._recent.move_to_end(content)
             return self._recent[content]
         is_done = self._done.hold(content)
-        if not is_looked_up and (is_done or self._known.hold(content)):
+        may_be_there = self._is_committed or is_done or self._known.hold(content)
+        if not is_looked_up and may_be_there:
             return Reply.LOOK_UP
         if is_done and not self._is_committed:
             return Reply.PUT_OFF
@@ -162,19 +165,32 @@ def _holds(chunk: NDArray[np.bytes_], key: bytes) -> bool:
     return place < len(chunk) and bool(chunk[place] == key.rstrip(b"\0"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LocalLedger:
-    """A `Ledger` in this process."""
+    """A `Ledger` in the process that asks it.
+
+    Attributes:
+        ledger: the ledger itself.
+        known: a reference to the argument of `ContentLedger.know`, until it is fetched.
+    """
 
     ledger: ContentLedger
+    known: Any = None
 
     async def claim(self, asked: Sequence[Asked]) -> Sequence[Words | Reply]:
         """See `Ledger`."""
+        if self.known is not None:
+            self.ledger.know(await self.known)
+            self.known = None
         return self.ledger.claim(asked)
 
     async def settle(self, found: Sequence[tuple[str, Words | None]]) -> Sequence[None]:
         """See `Ledger`."""
         return self.ledger.settle(found)
+
+    def begin_pass(self) -> None:
+        """See `ContentLedger`."""
+        self.ledger.begin_pass()
 
 
 @dataclass(frozen=True, slots=True)
