@@ -27,9 +27,9 @@ from skytext.search import (
     Hit,
     Searcher,
     SearchRequest,
-    ranker,
 )
 from skytext.search.paging import MAX_DEPTH
+from skytext.search.retrievers import matching
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.queries.caption_queries import Floats
@@ -150,14 +150,14 @@ def test_text_search_ranks_by_bm25_and_is_never_short(
     searcher: Searcher, rows: Rows, text: str, where: Condition | None, k: int, few: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranker, "_SCORED_WITHOUT_INDEX", few)
+        patch.setattr(matching, "_SCORED_WITHOUT_INDEX", few)
         result = searcher.search(text, k, where=where, mode="text")
     matches = kept(rows, bm25(rows, text), where)
     assert len(result.hits) == min(k, len(matches))
     assert set(ids(result.hits)) <= matches.keys()
     scores = [hit.score for hit in result.hits]
     assert scores == sorted(scores, reverse=True)
-    if searcher._served.covered or not searcher.has_index:
+    if searcher._served.captions.covered or not searcher.has_index:
         expected = sorted(matches.values(), reverse=True)[:k]
         np.testing.assert_allclose(scores, expected, rtol=1e-4)
     assert [hit.bm25 for hit in result.hits] == scores
@@ -175,12 +175,12 @@ def test_hybrid_search_fuses_both_and_is_never_short(
     exact: bool,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranker, "_SCORED_WITHOUT_INDEX", few)
+        patch.setattr(matching, "_SCORED_WITHOUT_INDEX", few)
         request = SearchRequest(text=text, k=k, where=where, mode="hybrid", exact=exact)
         result = searcher.search(request)
     dense = kept(rows, pooled(rows, text), where)
     assert len(result.hits) == min(k, len(dense))
-    if searcher.has_index and not searcher._served.covered:
+    if searcher.has_index and not searcher._served.captions.covered:
         return  # Its BM25 is not the textbook's: statistics of the indexed part.
     words = kept(rows, bm25(rows, text), where)
     top = max(dense.values(), default=0) + 1, max(words.values(), default=1)

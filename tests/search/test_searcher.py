@@ -198,6 +198,7 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
         "variant": 0,
         "cosine": pytest.approx(1, abs=1e-6),
         "bm25": None,
+        "image_cosine": None,
         "one_sentence": "a.jpg variant 0",
         "feature": "river",
         "caption": "a river",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from skytext.cli.image_search import IMAGE_MODES, search_images
 from skytext.cli.options import (
     AsJson,
     ConfigFile,
@@ -102,7 +101,7 @@ def search(
         "combine": combine or "max",
         "positive": _examples(positive, positive_image),
         "negative": _examples(negative, negative_image),
-        "mode": None if mode in IMAGE_MODES else mode,
+        "mode": mode,
         "k": k,
         "where": condition,
         "cursor": cursor,
@@ -110,26 +109,16 @@ def search(
         "exact": exact,
     }
     # Before a model is loaded: with an image, what it shows stands for what will be said of it.
-    checked = SearchRequest.from_json(
-        asked | ({} if image is None else {"described": ("an image",)})
-    )
-    if mode in IMAGE_MODES:
-        if checked != SearchRequest(text=text, k=k, where=condition, exact=exact):
-            raise ConfigError(f"--mode {mode} takes words, a filter, -k and --exact alone")
-        search_images(
-            table, checked, str(mode), version, embedding_model, config=resolved, as_json=as_json
-        )
-        return
+    SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings)
     _show(_search(table, asked, described_by, version, embedding_model, resolved), as_json)
 
 
 def _check_mode(mode: str | None) -> None:
-    from skytext.search.request import Mode
+    from skytext.search.request import RETRIEVERS
 
-    modes = (*get_args(Mode), *IMAGE_MODES)
-    if mode is not None and mode not in modes:
-        raise ConfigError(f"--mode must be one of {', '.join(modes)} (given: {mode!r})")
+    if mode is not None and mode not in RETRIEVERS:
+        raise ConfigError(f"--mode must be one of {', '.join(RETRIEVERS)} (given: {mode!r})")
 
 
 def _search(
@@ -142,7 +131,7 @@ def _search(
 ) -> SearchResult:
     """Search by the descriptions; an image is described first, by what its settings name."""
     from skytext.search import Searcher, cursor_version
-    from skytext.search.request import SearchRequest
+    from skytext.search.request import IMAGE_MODES, SearchRequest
 
     pixels = None
     if described_by is not None:
@@ -159,6 +148,9 @@ def _search(
         embed=config.embed,
         index=config.index,
         search=config.search,
+        with_images=asked["mode"] in IMAGE_MODES,
+        image_embed=config.image_embed,
+        images=config.images,
     )
     if described_by is not None and pixels is not None:
         _, path, settings = described_by
@@ -175,7 +167,7 @@ def _show(result: SearchResult, as_json: bool) -> None:
         return
     how = "exact search" if result.exact else "vector index"
     note(f"table version {result.table_version}, {result.mode}, {how}")
-    for line in hit_lines(result.hits, result.note or "no image in this table"):
+    for line in hit_lines(result.hits, result.note or "no image in this table", result.mode):
         answers.print(line, markup=False, soft_wrap=True)
     if result.next_cursor is not None:
         note(f"more: the same search with --cursor {result.next_cursor}")
@@ -232,12 +224,22 @@ def parse_box(text: str) -> list[float]:
     return numbers
 
 
-def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> list[str]:
+def hit_lines(
+    hits: Sequence[Hit], nothing: str = "no image in this table", mode: str = "dense"
+) -> list[str]:
     """Return the lines that show hits to people, best first; ``nothing`` without hits."""
     lines = []
     for rank, hit in enumerate(hits, start=1):
-        lines.append(f"{rank:3}. {hit.score:.3f}  {hit.uri}")
+        lines.append(f"{rank:3}. {_score(hit, mode)}  {hit.uri}")
         lines.append(f"            {hit.one_sentence}")
         if hit.duplicates:
             lines.append(f"            and {len(hit.duplicates):,} near-duplicates")
     return lines or [nothing]
+
+
+def _score(hit: Hit, mode: str) -> str:
+    if mode != "image+dense":
+        return f"{hit.score:.3f}"
+    # Ranks say nothing by themselves: what they are made of is shown.
+    own = "–" if hit.image_cosine is None else f"{hit.image_cosine:.3f}"
+    return f"image {own} text {hit.cosine:.3f}"

@@ -35,10 +35,10 @@ class Page:
                 f"pages end at {MAX_DEPTH:,} hits (asked for: {self.offset + request.k:,}): narrow "
                 "the search with a filter"
             )
-        if cursor is not None:
-            cursor.check_tops(len(question.vectors))
         self._served = served
         self._ranker = Ranker(served, question)
+        if cursor is not None:
+            cursor.check_scale(*self._ranker.scale_shape)
         self._request = request
         self._cursor = cursor
         self._config = config
@@ -58,9 +58,9 @@ class Page:
         """
         # One more than is wanted, so that whether there are more is known.
         depth = self.offset + self._request.k + 1 + len(self._excluded)
-        tops = None if self._cursor is None else self._cursor.tops
+        scale = None if self._cursor is None else self._cursor.scale
         while True:
-            ranking = self._without_named(self._ranker.rank(depth, tops))
+            ranking = self._without_named(self._ranker.rank(depth, scale))
             places = [group for group in self._groups(ranking) if self._is_behind(ranking, group)]
             if len(places) > self._request.k or ranking.complete:
                 return ranking, places[: self._request.k + 1]

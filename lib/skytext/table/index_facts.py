@@ -172,7 +172,7 @@ def _facts_key(index: str) -> str:
     return _FACTS_KEY if index == VECTOR_INDEX else _FACTS_PREFIX + index
 
 
-def prewarm(dataset: lance.LanceDataset) -> None:
-    """Load the indexes that searches use into memory."""
-    for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX}:
+def prewarm(dataset: lance.LanceDataset, *others: str) -> None:
+    """Load the indexes on the descriptions into memory, and others that are named."""
+    for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX, *others}:
         dataset.prewarm_index(name)
