@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test proof lint lock bench clean moved
+.PHONY: help setup demo test proof lint client lock bench clean moved
 SHELL := /bin/sh
 
 PYTHON ?= $(shell command -v python3.11 2>/dev/null || echo python3)
@@ -53,6 +53,10 @@ lint: $(READY)  ## ruff, mypy (strict), and which module may import which
 
 bench: $(READY)  ## the figures of docs/benchmarks.md, measured here
 	@$(BIN)/python -m bench $(ARGS)
+
+client: $(READY)  ## write the synchronous client from the asynchronous one
+	@$(BIN)/python tests/client/write_synchronous.py
+	@$(BIN)/ruff check -q --fix lib/skytext_client && $(BIN)/ruff format -q lib/skytext_client
 
 lock: $(READY)  ## write requirements/cpu.txt from the packages now in .venv
 	@$(BIN)/python requirements/lock.py > $(VENV)/cpu.txt

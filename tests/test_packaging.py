@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import skytext
+import skytext_client
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -106,22 +107,49 @@ def test_cluster_runs_the_ray_that_is_pinned() -> None:
     assert all(image.startswith(f"rayproject/ray:{pins()['ray']}-py311") for image in images)
 
 
-def test_the_wheel_holds_skytext_alone(tmp_path: Path) -> None:
+IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+
+
+def build_wheel(source: Path, target: Path) -> Path:
+    build = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", build, str(target)], cwd=source, check=True, capture_output=True
+    )
+    (wheel,) = target.glob("*.whl")
+    return wheel
+
+
+def test_the_client_is_installed_alone(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "lib" / "skytext_client", source, ignore=IGNORED)
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    assert project["version"] == skytext.__version__ == skytext_client.__version__
+    zipfile.ZipFile(build_wheel(source, tmp_path)).extractall(tmp_path / "site")
+    # Only the packages that it asks for can be imported, and what these need themselves.
+    given = {"httpx", "pydantic", "tenacity"}
+    assert {Requirement(one).name for one in project["dependencies"]} == given
+    code = (
+        "import sys; [sys.modules.__setitem__(name, None) for name in"
+        " ('skytext', 'ray', 'torch', 'lance', 'pyarrow', 'numpy', 'pandas')];"
+        "from skytext_client import Client, Found;"
+        "Client('http://127.0.0.1:1').close();"
+        "Found(hits=(), table_version=1, exact=True).to_geojson()"
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "site")}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(ROOT / "lib", source / "lib", ignore=ignore)
-    build = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
-    subprocess.run(
-        [sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
+    shutil.copytree(ROOT / "lib", source / "lib", ignore=IGNORED)
+    names = zipfile.ZipFile(build_wheel(source, tmp_path)).namelist()
 
     assert {name.split("/")[0] for name in names} == {
         "skytext",
+        "skytext_client",
         f"skytext-{skytext.__version__}.data",
         f"skytext-{skytext.__version__}.dist-info",
     }
@@ -132,8 +160,9 @@ def test_the_wheel_holds_skytext_alone(tmp_path: Path) -> None:
     here = ROOT / "lib"
     expected = {
         str(path.relative_to(here))
-        for path in (here / "skytext").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        for package in ("skytext", "skytext_client")
+        for path in (here / package).rglob("*")
+        if path.is_file() and not {"__pycache__", "pyproject.toml"} & set(path.parts)
     }
     assert expected - set(names) == set()
 

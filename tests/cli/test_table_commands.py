@@ -17,6 +17,7 @@ from skytext.config.search import SearchConfig
 from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_embedder
 from skytext.search import Searcher
+from skytext.table.commits.stage_rows import forget_records, read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
@@ -442,3 +443,18 @@ def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
     assert called.status == 2
     assert "no version was live before it" in called.err
     assert skytext("promote", folder, 99).status == 2
+
+
+def test_clean_says_what_it_removed(skytext: Skytext, table: Path) -> None:
+    record_run(TableLocation.parse(str(table)), RunRecord("r", "caption", "done", NOON, NOON))
+    build_indexes(ImagesTable.open(TableLocation.parse(str(table))), IndexConfig(vector="never"))
+    where = TableLocation.parse(str(table))
+    forget_records(where, read_records(where, staged_unit_ids(where)))
+    said = skytext("clean", table, "--keep-days", "0", "--dry-run")
+    assert "would be removed" in said.out
+    number = len(ImagesTable.open(TableLocation.parse(str(table))).dataset.versions())
+    found = answer(skytext("clean", table, "--keep-days", "0", "--json"))
+    assert found["num_versions"] + found["num_kept"] == number
+    assert found["num_versions"] > 0
+    assert f"{found['num_versions']} versions" in said.out
+    assert skytext("search", table, "river", "--exact").status == 0

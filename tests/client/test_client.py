@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from skytext import client as package
+import skytext.client
+import skytext_client as package
 from skytext.archive.shards import image_id
 from skytext.client import (
     AsyncClient,
@@ -457,7 +458,7 @@ def test_both_clients_offer_the_same() -> None:
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert names(Client) == names(AsyncClient)
-    assert set(package.__all__) == {
+    assert set(package.__all__) == set(skytext.client.__all__) == {
         "AsyncClient", "BatchAnswers", "Client", "ClientError", "Found", "FoundImage", "Hit",
         "ServiceError", "TableInfo", "TooBusyError", "UnreachableError",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytext.geo.bounds import Bounds, bounding_box, wrap_longitudes
-from skytext.geo.geojson import geometry
+from skytext_client.geojson import geometry
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ NUM_SHARDS, IMAGES_PER_SHARD = 10, 120
 QUIET_S, START_S = 60.0, 60.0
 RUN_S = 900.0
 # One of vLLM's engines, on two cores that do other things, too.
-VLLM_START_S = 180.0
-NUM_SCENES = 600
+VLLM_START_S, VLLM_RUN_S = 240.0, 2400.0
+NUM_SCENES = 300
 FAKES = ["--model", "fake:delay_s=2", "--embedding-model", "fake", "--num-engines", "2:4"]
 FAKES += ["--set", "job.unit_images=8", "--set", "caption.engine.max_num_seqs=20"]
 FAKES += ["--set", "job.commit_interval_s=5"]
@@ -47,6 +47,7 @@ def watch(
     luck: random.Random,
     *,
     start_s: float = START_S,
+    run_s: float = RUN_S,
     in_rows: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Kill nodes at these moments; return the rows that were there before the last kill.
@@ -58,13 +59,14 @@ def watch(
         moments: ascending, seconds from now; those that came are removed.
         luck: chooses the nodes.
         start_s: how long an engine may take to start.
+        run_s: how long all may take.
         in_rows: moments are numbers of committed rows.
     """
     started, before = time.monotonic(), {}
     rows, quiet_since = 0, time.monotonic() + start_s
     while running.process.poll() is None:
         now = time.monotonic()
-        assert now - started < RUN_S, running.err
+        assert now - started < run_s, running.err
         found = len(rows_of(table, ["unit_id"]))
         if found != rows:
             rows, quiet_since = found, now
@@ -125,7 +127,8 @@ def test_nodes_with_real_engines_are_lost(nodes: Nodes, s3: Any, tmp_path: Path)
     moments = [NUM_SCENES * (i + 0.1) / VLLM_KILLS for i in range(VLLM_KILLS)]
     started = time.monotonic()
     with command(tmp_path, *words) as running:
-        before = watch(running, nodes, table, moments, luck, start_s=VLLM_START_S, in_rows=True)
+        limits = {"start_s": VLLM_START_S, "run_s": VLLM_RUN_S}
+        before = watch(running, nodes, table, moments, luck, in_rows=True, **limits)
         assert running.process.returncode == 0, running.err
     print(  # noqa: T201  (the proof is to be seen)
         f"real engines: {VLLM_KILLS - len(moments)} kills, {time.monotonic() - started:.0f} s",

@@ -103,12 +103,19 @@ def test_what_failed_is_tried_again_until_it_was_tried_often_enough(tmp_path: Pa
     last = last_runs(plan_retry([], str(table), config()).location, 1)
     assert [(run.command, run.state) for run in last] == [("retry-failed", "done")]
 
-    # Tried twice, it is left alone where two tries are enough.
+    # Now the table knows the shard, and the image alone is fetched: no new manifest is written.
+    state = table / "state" / "manifest"
+    written = {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")}
+    third = retry(table)
+    assert (third.num_captioned, third.num_newly_failed) == (0, 1)
+    assert third.failures == {"decode/empty": 1}
+    assert {path: path.stat().st_mtime_ns for path in state.rglob("*.parquet")} == written
+    # Tried three times, it is left alone where three tries are enough.
     version = open_table(table).version
-    third = retry(table, job__max_attempts=2)
-    assert (third.num_captioned, third.num_newly_failed, third.engine_span_s) == (0, 0, 0)
+    fourth = retry(table)
+    assert (fourth.num_captioned, fourth.num_newly_failed, fourth.engine_span_s) == (0, 0, 0)
     assert open_table(table).version == version
-    assert by_member(table, "failure")["empty.jpg"]["failure"]["attempts"] == 2
+    assert by_member(table, "failure")["empty.jpg"]["failure"]["attempts"] == 3
     whole, _ = caption(root, table)
     assert (whole.num_captioned, whole.num_failed) == (1, 1)
     check_one_row_an_image(table, whole)

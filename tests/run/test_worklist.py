@@ -31,6 +31,7 @@ from tests.archives import cut_tar, images, jpeg, write_archive
 from tests.table.rows import failed_row, good_row, make_table
 
 STALE = "s" * 32
+_SAME = ("image_id", "content_sha256", "shard_etag", "byte_offset", "byte_length")
 OPTIONS = PlanOptions(caption_fingerprint="c" * 32)
 WALKING = PlanOptions(caption_fingerprint="c" * 32, walk_headers=True)
 
@@ -68,7 +69,7 @@ class Archive:
         rows = []
         for sample in self.read():
             more = changes.pop(sample["member"].removesuffix(".jpg") or "marker", {})
-            same = {n: sample[n] for n in ("image_id", "content_sha256", "shard_etag")}
+            same = {n: sample[n] for n in _SAME}
             is_bad = sample["failure"] is not None or "failure" in more
             make = failed_row if is_bad else good_row
             rows.append(make(sample["member"], **same) | more)
@@ -141,6 +142,43 @@ def test_rows_of_other_settings_are_to_be_described_only_where_that_is_asked(
     assert not archive.plan().must_read
     plan = archive.plan(replace(OPTIONS, redo_stale=True))
     assert (plan.must_read, counts(plan)) == (True, {"stale": 1, "done": 1})
+
+
+STALE_ROW = {"caption_fingerprint": STALE}
+REDO = replace(OPTIONS, redo_stale=True)
+RETRY = replace(OPTIONS, retry_failed=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "second", "by_rows"),
+    [
+        (REDO, STALE_ROW, {}, True),
+        (REDO, STALE_ROW, {"failure": failed(1)["failure"]}, True),
+        (RETRY, failed(1), STALE_ROW, True),
+        # A row without a place, and one that was written when the shard was another.
+        (REDO, STALE_ROW | {"byte_offset": None}, {}, False),
+        (REDO, STALE_ROW | {"shard_etag": "another"}, {}, False),
+        (RETRY, failed(1) | {"content_sha256": None}, {}, False),
+        # Those of other rows do not matter.
+        (REDO, STALE_ROW, {"byte_offset": None, "shard_etag": "another"}, True),
+        (REDO, {}, {}, False),
+    ],
+)
+def test_images_that_have_a_row_are_fetched_one_by_one(
+    archive: Archive,
+    options: PlanOptions,
+    first: dict[str, Any],
+    second: dict[str, Any],
+    by_rows: bool,
+) -> None:
+    archive.write(images(0, 3))
+    archive.describe(**{"0000": first, "0001": second})
+    plan = archive.plan(options)
+    assert (plan.by_rows, plan.num_known) == (by_rows, 3)
+    # What is new is in the shard alone.
+    archive.write(images(0, 4))
+    archive.read()
+    assert not archive.plan(options).by_rows
 
 
 def test_a_shard_that_the_store_does_not_give_is_to_be_read(

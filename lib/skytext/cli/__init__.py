@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 from skytext.cli import (
     caption,
+    clean,
     config,
     demo,
     doctor,
@@ -61,6 +62,7 @@ app.command("status")(status.status)
 app.command("failures")(failures.failures)
 app.command("retry-failed")(failures.retry_failed)
 app.command("migrate")(migrate.migrate)
+app.command("clean")(clean.clean)
 app.command("repair")(repair.repair)
 app.command("serve")(serve.serve)
 app.command("promote")(promote.promote)

@@ -12,21 +12,13 @@ import shlex
 import shutil
 import sys
 
+# fmt: off
 COMMANDS = (
-    *("caption", "config", "demo", "doctor", "embed-images", "evaluate", "export", "failures"),
-    *(
-        "import",
-        "index",
-        "keys",
-        "migrate",
-        "plan",
-        "promote",
-        "repair",
-        "retry-failed",
-        "rollback",
-    ),
-    *("search", "serve", "status"),
+    "caption", "clean", "config", "demo", "doctor", "embed-images", "evaluate", "export",
+    "failures", "import", "index", "keys", "migrate", "plan", "promote", "repair", "retry-failed",
+    "rollback", "search", "serve", "status",
 )
+# fmt: on
 _NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")
 
 

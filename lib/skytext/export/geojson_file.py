@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from skytext.export.image_json import COLUMNS, described, rows, to_line
-from skytext.geo.geojson import geometry
 from skytext.table.images_dataset import ImagesTable
+from skytext_client.geojson import geometry
 
 
 def write_geojson(table: ImagesTable, out: BinaryIO) -> int:

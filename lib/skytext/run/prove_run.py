@@ -29,7 +29,8 @@ def prove_rows(
         if not planned.must_read:
             settled += [] if plan.retry_failed else [(shard, planned.ids)]
         elif not progress.is_unread(shard):
-            met.append(ShardMet(shard, *progress.met(shard)))
+            num_listed, num_units = progress.met(shard)
+            met.append(ShardMet(shard, num_listed, None if planned.by_rows else num_units))
     question = Question(
         plan.location,
         version,
@@ -70,11 +71,12 @@ def prove_headers(
     Raises:
         IncompleteRunError: they do not agree.
     """
-    read = [one.shard for one in prepared.shards if progress.was_read(one.shard)]
+    planned = prepared.shards
+    read = [one.shard for one in planned if not one.by_rows and progress.was_read(one.shard)]
     if seed is None:
         # Of a shard that a retry leaves alone there may be no manifest.
-        left = [one.shard for one in prepared.shards if one.is_known and not one.must_read]
-        shards = read + left
+        left = (one for one in planned if one.is_known and (one.by_rows or not one.must_read))
+        shards = read + [one.shard for one in left]
     else:
         shards = sample_shards(read, seed)
     walk = HeaderWalk(plan.location, plan.limits, plan.reading)

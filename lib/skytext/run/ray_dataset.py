@@ -64,8 +64,11 @@ def _decoded(
 ) -> ray.data.Dataset:
     """Return units of decoded images."""
     job = plan.config.job
-    to_read = (shard for shard in prepared.shards if shard.must_read)
-    rows = [shard_row(shard.shard, shard.fragments) for shard in to_read]
+    rows = [
+        shard_row(one.shard, one.fragments, one.num_known if one.by_rows else None)
+        for one in prepared.shards
+        if one.must_read
+    ]
     num_readers = min(sizes.num_readers, len(rows))
     reader = _reader(plan, run_id, prepared, stop)
     context = own_context()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from skytext.errors import SampleError
 from skytext.table.schema import unit_schema
 
 
@@ -140,6 +141,16 @@ def unpack(batch: pa.Table) -> tuple[UnitHead, pa.Table]:
     head = UnitHead(**{name: batch.column(name)[0].as_py() for name in UnitHead.__slots__})
     structs = _one_chunk(batch.column("samples")).flatten()
     return head, pa.Table.from_batches([pa.RecordBatch.from_struct_array(structs)])
+
+
+def failure_row(error: SampleError) -> dict[str, Any]:
+    """Return a failure as the struct of `skytext.table.schema.FAILURE`."""
+    return {
+        "stage": error.stage.value,
+        "reason": error.reason.value,
+        "detail": error.detail,
+        "attempts": error.attempts,
+    }
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

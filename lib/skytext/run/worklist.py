@@ -61,6 +61,8 @@ class ShardPlan:
         shard: the shard.
         is_known: whether its members are, from the manifest or from its headers.
         must_read: whether there is anything to do in it.
+        by_rows: whether all of that is images with a row that says where their bytes are: these
+            are fetched one by one. Else the shard is read as a whole.
         counts: images by `Verdict`, index by value; all 0 where it is not known.
         num_listed_ok: of the images listed, those whose row is ``ok``.
         num_gone_ok: done rows of images that the shard no longer holds.
@@ -84,11 +86,17 @@ class ShardPlan:
     fragments: tuple[int, ...] | None = ()
     fault: str = ""
     ignored: Mapping[str, int] = field(default_factory=dict)
+    by_rows: bool = False
 
     @property
     def num_listed(self) -> int:
         """Images in the shard."""
         return sum(self.counts)
+
+    @property
+    def num_known(self) -> int:
+        """Images in the shard that have a row."""
+        return self.num_listed - self.counts[Verdict.NEW]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,7 @@ class _Rows:
     is_ok: NDArray[np.bool_]
     is_stale: NDArray[np.bool_]
     is_shard: NDArray[np.bool_]
+    has_place: NDArray[np.bool_]
     fragments: NDArray[np.uint32]
 
     def at(self, index: NDArray[np.intp]) -> _Rows:
@@ -134,7 +143,7 @@ class _Rows:
 
 
 class RowIndex:
-    """What the table says of every image of some shards: about 54 bytes a row.
+    """What the table says of every image of some shards: about 55 bytes a row.
 
     Attributes:
         described: bytes (N,), sorted: the first 16 bytes of the content hashes of all images of
@@ -206,6 +215,7 @@ class RowIndex:
             is_ok=batch.is_ok.to_numpy(zero_copy_only=False),
             is_stale=batch.is_stale.fill_null(False).to_numpy(zero_copy_only=False),
             is_shard=batch.is_shard.to_numpy(zero_copy_only=False),
+            has_place=batch.has_place.to_numpy(zero_copy_only=False),
             fragments=batch.fragment.to_numpy().astype(np.uint32),
         )
         return rows, code
@@ -296,13 +306,16 @@ def _judge(
     counts = np.bincount(verdicts, minlength=len(Verdict))
     # A failed row of an image that is gone can never be retried.
     retryable &= ~gone
-    stale = [Verdict.STALE] if options.redo_stale else []
-    to_do = counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE, *stale]].any() or markers.any()
-    must_read = bool(retryable.any() if options.retry_failed else to_do)
+    again = retryable if options.retry_failed else _stale(rows, options) & has_row
+    is_new = bool(counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE]].any() or markers.any())
+    needs_shard = is_new and not options.retry_failed
+    must_read = needs_shard or bool(again.any())
+    has_places = _are_where_they_were(shard, rows.at(np.flatnonzero(again)))
     return ShardPlan(
         shard=shard,
         is_known=True,
         must_read=must_read,
+        by_rows=must_read and not needs_shard and has_places,
         counts=tuple(int(count) for count in counts),
         num_listed_ok=int((rows.is_ok & has_row).sum()),
         num_gone_ok=int((rows.is_ok & gone).sum()),
@@ -311,6 +324,20 @@ def _judge(
         fragments=_fragments(rows, must_read),
         ignored=known.ignored,
     )
+
+
+def _stale(rows: _Rows, options: PlanOptions) -> NDArray[np.bool_]:
+    """Return which rows are described again because they are stale, bool (N,)."""
+    return rows.is_ok & rows.is_stale if options.redo_stale else np.zeros(len(rows.ids), np.bool_)
+
+
+def _are_where_they_were(shard: Shard, rows: _Rows) -> bool:
+    """Return whether the rows of a known shard say where the bytes of their images are now."""
+    if not rows.has_place.all():
+        return False
+    # A tar that was written anew with the same images has them at other places. A file of a folder
+    # has an etag of its own, and one place.
+    return shard.path.endswith("/") or bool((rows.etags == _etag_hash(shard.etag)).all())
 
 
 def _fragments(rows: _Rows, must_read: bool) -> tuple[int, ...]:
@@ -359,6 +386,7 @@ def _concatenate(parts: Sequence[_Rows]) -> _Rows:
         np.empty(0, f"S{ID_BYTES}"),
         np.empty(0, np.int64),
         np.empty(0, np.int32),
+        np.empty(0, np.bool_),
         np.empty(0, np.bool_),
         np.empty(0, np.bool_),
         np.empty(0, np.bool_),

@@ -82,6 +82,7 @@ class RowBatch(NamedTuple):
     is_ok: pa.Array
     is_stale: pa.Array
     is_shard: pa.Array
+    has_place: pa.Array
     fragment: pa.Array
 
 
@@ -427,6 +428,9 @@ class ImagesTable:
             "is_ok": f"status = '{STATUS_OK}'",
             "is_stale": f"caption_fingerprint != {sql_text(caption_fingerprint)}",
             "is_shard": "member = ''",
+            "has_place": (
+                "content_sha256 IS NOT NULL AND (byte_offset IS NOT NULL OR row IS NOT NULL)"
+            ),
         }
         for batch in self.dataset.scanner(columns=columns, with_row_address=True).to_batches():
             fragment = pc.shift_right(batch.column("_rowaddr"), pa.scalar(32, pa.uint64()))

@@ -35,17 +35,18 @@ _Statuses = dict[tuple[str, str], dict[str, list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class ShardMet:
-    """What a run met in a shard that it read to its end.
+    """What a run met in a shard that it read to its end, or all of whose work it fetched.
 
     Attributes:
         shard: as the store listed it.
         num_listed: images in its units.
-        num_units: units whose records came.
+        num_units: units whose records came; None where only rows' images were fetched: nobody
+            wrote then into how many units these were cut.
     """
 
     shard: Shard
     num_listed: int
-    num_units: int
+    num_units: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _look(question: Question, rows: Mapping[tuple[str, str], ShardRows], met: Sh
 
 def _against_stream(question: Question, met: ShardMet, manifest: Manifest) -> Iterator[str]:
     path, num_members = met.shard.path, manifest.members.num_rows
-    if manifest.num_units != met.num_units:
+    if met.num_units is not None and manifest.num_units != met.num_units:
         yield f"{path}: {manifest.num_units} units were cut, {met.num_units} came"
     if not question.only_rows and num_members != met.num_listed:
         yield f"{path}: {num_members} images are in it, {met.num_listed} came"

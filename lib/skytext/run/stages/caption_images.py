@@ -33,9 +33,8 @@ from skytext.models.fingerprints import caption_fingerprint
 from skytext.pixels.decode import decode_rgb
 from skytext.run.control.content_ledger import Ledger, Words
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.stages.read_shards import failure_row
 from skytext.run.stages.reuse_captions import Duplicates, PutOffError
-from skytext.run.units import pack, unpack
+from skytext.run.units import failure_row, pack, unpack
 from skytext.table.location import TableLocation
 from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
 

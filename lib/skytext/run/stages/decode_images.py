@@ -18,8 +18,7 @@ import pyarrow as pa
 
 from skytext.errors import Reason, SampleError, Stage
 from skytext.pixels.decode import ImageLimits, normalise
-from skytext.run.stages.read_shards import failure_row
-from skytext.run.units import pack, unpack
+from skytext.run.units import failure_row, pack, unpack
 from skytext.table.schema import SAMPLE
 
 

@@ -24,8 +24,7 @@ from skytext.models.checkpoints import ModelIdentity
 from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder, Embeddings
-from skytext.run.stages.read_shards import failure_row
-from skytext.run.units import UnitHead, pack, unpack
+from skytext.run.units import UnitHead, failure_row, pack, unpack
 from skytext.table.schema import STATUS_FAILED, embedded
 
 _NICENESS = 19

@@ -9,6 +9,7 @@ ON ERROR an image that cannot be read gets a ``failure``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,7 @@ import pyarrow as pa
 from skytext.archive import Place, ReadOptions, fetch_images, is_store_fault
 from skytext.errors import Reason, SampleError, Stage
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.stages.read_shards import failure_row
-from skytext.run.units import pack, unpack
+from skytext.run.units import failure_row, pack, unpack
 from skytext.table.schema import SAMPLE
 
 _PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
@@ -42,16 +42,27 @@ class ImageFetcher:
         """Return the unit with its images' bytes, all in memory."""
         head, samples = unpack(batch)
         rows = [] if self.stop.is_raised() else samples.to_pylist()
-        found = fetch_images(
-            [Place(**{n: row[n] for n in _PLACE}, etag=row["shard_etag"] or "") for row in rows],
-            options=self.reading,
-            num_threads=self.num_threads,
-        )
+        found = fetch_rows(rows, self.reading, self.num_threads)
         for row, data in zip(rows, found, strict=True):
-            row.update(_failed(row, data) if isinstance(data, Exception) else {"data": data})
+            row.update(failure_of(row, data) if isinstance(data, Exception) else {"data": data})
         return pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
 
 
-def _failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
+def fetch_rows(
+    rows: Sequence[Mapping[str, Any]], reading: ReadOptions, num_threads: int
+) -> Iterator[bytes | Exception]:
+    """Yield the encoded bytes of rows' images, in their order, or why one cannot be had.
+
+    Args:
+        rows: with the columns of `skytext.table.schema.SOURCE_FIELDS`.
+        reading: how the sources were read.
+        num_threads: images asked for at once.
+    """
+    places = [Place(**{n: row[n] for n in _PLACE}, etag=row["shard_etag"] or "") for row in rows]
+    return fetch_images(places, options=reading, num_threads=num_threads)
+
+
+def failure_of(row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """Return the column ``failure`` of an image that was not had."""
     reason = Reason.STORE_FAULT if is_store_fault(error) else Reason.UNREADABLE
     return {"failure": failure_row(SampleError(Stage.READ, reason, f"{row['uri']}: {error}"))}

@@ -8,7 +8,7 @@ ON ERROR a store that refuses ends the job.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,8 @@ class RowLister:
         """Yield units, each a table of one row."""
         table, schema = ImagesTable.open(self.location, self.version), LISTED[self.column.kind]
         for group in batch.to_pylist():
-            units = self._units(table, group["fragment_ids"])
+            found = self._rows(table, group["fragment_ids"])
+            units = cut_rows(found, self.unit_images, self.unit_bytes)
             for number, rows in enumerate(units):
                 if self.stop.is_raised():
                     return
@@ -55,21 +56,33 @@ class RowLister:
                 head = UnitHead(unit_id, "", group["group"], len(rows), 0, 0)
                 yield pack(head, pa.Table.from_pylist(rows, schema=schema))
 
-    def _units(self, table: ImagesTable, fragment_ids: list[int]) -> Iterator[list[dict[str, Any]]]:
-        held: list[dict[str, Any]] = []
-        held_bytes = 0
+    def _rows(self, table: ImagesTable, fragment_ids: list[int]) -> Iterator[dict[str, Any]]:
         for fragment_id in fragment_ids:
-            batches = rows_without_vector(table, fragment_id, self.column)
-            for row in (row for batch in batches for row in batch.to_pylist()):
-                num_bytes = _bytes_of(row)
-                full = len(held) >= self.unit_images
-                if held and (full or held_bytes + num_bytes > self.unit_bytes):
-                    yield held
-                    held, held_bytes = [], 0
-                held.append(row)
-                held_bytes += num_bytes
-        if held:
+            for batch in rows_without_vector(table, fragment_id, self.column):
+                yield from batch.to_pylist()
+
+
+def cut_rows(
+    rows: Iterable[dict[str, Any]], unit_images: int, unit_bytes: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows in units.
+
+    Args:
+        rows: with the columns that say how large an image is, where there are any.
+        unit_images: images a unit at the most.
+        unit_bytes: encoded bytes a unit at the most, but for a single larger image.
+    """
+    held: list[dict[str, Any]] = []
+    held_bytes = 0
+    for row in rows:
+        num_bytes = _bytes_of(row)
+        if held and (len(held) >= unit_images or held_bytes + num_bytes > unit_bytes):
             yield held
+            held, held_bytes = [], 0
+        held.append(row)
+        held_bytes += num_bytes
+    if held:
+        yield held
 
 
 def _bytes_of(row: dict[str, Any]) -> int:

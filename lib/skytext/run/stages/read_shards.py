@@ -1,7 +1,8 @@
 """Read shards into units of samples.
 
 INPUT    one row a shard: archive, uri, path, size_bytes, etag, and where the table has its rows.
-OUTPUT   units of `skytext.table.schema.SAMPLE` rows, encoded bytes included.
+OUTPUT   units of `skytext.table.schema.SAMPLE` rows, encoded bytes included. Of a shard in which
+         nothing is new, only the images that are to be described again are read.
 FAN-OUT  one shard to many units; the last unit of a shard may be empty, so that every shard
          reports what it listed.
 ON ERROR a damaged shard, or the damaged tail of one, is one failed sample of stage ``read``. A
@@ -30,38 +31,36 @@ from skytext.archive import (
     image_id,
     read_shard,
 )
-from skytext.errors import SampleError, StoreFaultError
+from skytext.errors import StoreFaultError
 from skytext.run.control.stop_flag import StopFlag
-from skytext.run.units import UnitHead, pack
+from skytext.run.stages.read_rows import units_of_rows
+from skytext.run.units import UnitHead, failure_row, pack
 from skytext.table.images_dataset import ImagesTable, RowState
 from skytext.table.location import TableLocation
 from skytext.table.manifest import MANIFEST, Manifest, write_manifest
+from skytext.table.rows_to_redo import rows_to_redo
 from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK
-
-SHARD_ROW = pa.schema(
-    [
-        pa.field("archive", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("path", pa.string()),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("etag", pa.string()),
-        pa.field("fragments", pa.list_(pa.int64())),
-    ]
-)
 
 # Arrow holds these in a tenth of what Python's objects take.
 _MEMBERS_A_TABLE = 8192
 
 
-def shard_row(shard: Shard, fragments: Sequence[int] | None) -> dict[str, Any]:
+_OF_SHARD = ("archive", "uri", "path", "size_bytes", "etag")
+
+
+def shard_row(
+    shard: Shard, fragments: Sequence[int] | None, num_known: int | None = None
+) -> dict[str, Any]:
     """Return the row that stands for a shard.
 
     Args:
         shard: the shard.
         fragments: of the table: those that hold rows of it; None to look at all.
+        num_known: its images that have a row, if those to be described are fetched one by one;
+            None if the shard is read as a whole.
     """
-    fields = {name: getattr(shard, name) for name in SHARD_ROW.names if name != "fragments"}
-    return fields | {"fragments": fragments}
+    fields = {name: getattr(shard, name) for name in _OF_SHARD}
+    return fields | {"fragments": fragments, "num_known": num_known}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,11 @@ class ShardReader:
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yield the units of the batch's shards."""
         for row in batch.to_pylist():
-            fragments = row.pop("fragments")
-            yield from self.units(Shard(**row), fragments)
+            fragments, num_known = row.pop("fragments"), row.pop("num_known")
+            if num_known is None:
+                yield from self.units(Shard(**row), fragments)
+            else:
+                yield from self._known_units(Shard(**row), fragments, num_known)
 
     def units(self, shard: Shard, fragments: Sequence[int] | None = None) -> Iterator[pa.Table]:
         """Yield a shard's units, at least one; the arguments are those of `shard_row`."""
@@ -125,6 +127,40 @@ class ShardReader:
             manifest = Manifest(counts.etag, counts.num_bytes, cut.num_units + 1, cut.members())
             write_manifest(self.location, shard.archive, shard.path, manifest)
         yield cut.last_unit(counts)
+
+    def _known_units(
+        self, shard: Shard, fragments: Sequence[int] | None, num_known: int
+    ) -> Iterator[pa.Table]:
+        """Yield units of the images that the table asks for, and no others."""
+        rows = rows_to_redo(
+            ImagesTable.open(self.location, self.table_version),
+            shard.archive,
+            shard.path,
+            fragments,
+            described_with="" if self.select == "failed" else self.described_with,
+            max_attempts=self.max_attempts,
+        )
+        yield from units_of_rows(
+            (row for row in rows if self.only is None or row["image_id"] in self.only),
+            UnitHead(
+                self.unit_prefix(shard),
+                shard.archive,
+                shard.path,
+                num_listed=num_known,
+                num_skipped=num_known,
+                shard_bytes_read=shard.size_bytes,
+            ),
+            unit_images=self.unit_images,
+            unit_bytes=self.unit_bytes,
+            reading=self.reading,
+            is_stopped=lambda: self.stop is not None and self.stop.is_raised(),
+        )
+
+    def unit_prefix(self, shard: Shard) -> str:
+        """Return what begins the name of each unit of a shard."""
+        prefix = f"{self.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
+        # Each pass starts from a later version.
+        return prefix if self.only is None else f"{prefix}-v{self.table_version}"
 
     def _rows(self, shard: Shard, fragments: Sequence[int] | None) -> dict[str, RowState]:
         if self.table_version is None or (fragments is not None and not fragments):
@@ -155,10 +191,7 @@ class _UnitCutter:
         )
         self._member_tables: list[pa.Table] = []
         self._forget_members()
-        self._prefix = f"{reader.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
-        if reader.only is not None:
-            # Each pass starts from a later version.
-            self._prefix += f"-v{reader.table_version}"
+        self._prefix = reader.unit_prefix(shard)
         self.num_units = 0
         self.fault = ""
         self.is_store_away = False
@@ -323,13 +356,3 @@ def sample_row(sample: Sample) -> dict[str, Any]:
     if sample.failure is not None:
         row["failure"] = failure_row(sample.failure)
     return row
-
-
-def failure_row(error: SampleError) -> dict[str, Any]:
-    """Return a failure as the struct of `skytext.table.schema.FAILURE`."""
-    return {
-        "stage": error.stage.value,
-        "reason": error.reason.value,
-        "detail": error.detail,
-        "attempts": error.attempts,
-    }

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from skytext.filters.conditions import MAX_TEXT_CHARS, Condition
 from skytext.filters.language import parse_filter
-from skytext.geo import geojson
 from skytext.search.request import (
     MAX_EXAMPLES,
     MAX_K,
@@ -20,6 +19,7 @@ from skytext.search.request import (
     Mode,
     SearchRequest,
 )
+from skytext_client import geojson
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 MAX_CURSOR_CHARS = 4096

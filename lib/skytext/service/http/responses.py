@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Response
 from pydantic_core import to_json
 
-from skytext.geo import geojson
+from skytext_client import geojson
 
 
 class ApiJson(Response):

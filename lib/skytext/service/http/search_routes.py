@@ -11,7 +11,6 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from skytext.config.settings import Config
 from skytext.errors import ConfigError, SampleError
 from skytext.filters.language import parse_filter
-from skytext.geo import geojson
 from skytext.pixels.decode import ImageLimits, inspect_image
 from skytext.search.request import MAX_K, SearchRequest
 from skytext.service.backend import Backend
@@ -30,6 +29,7 @@ from skytext.service.http.responses import ApiJson, GeoJson, prefers_geojson
 from skytext.service.http.search_link import SearchLink
 from skytext.service.problem_details import ProblemError, problem_responses
 from skytext.service.search_query import texts_of
+from skytext_client import geojson
 
 _FORM_FIELDS = {"file": False, "k": False, "filter": False}
 

@@ -7,8 +7,10 @@ take the new one, and those under way end on the one that they began with.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -17,6 +19,7 @@ from skytext.errors import SkytextError, TableError
 from skytext.search import Searcher
 from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import Meter
+from skytext.table.held_versions import HOLD_EVERY_S, hold_versions
 from skytext.table.images_dataset import ImagesTable, open_session
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import recent_versions
@@ -60,6 +63,9 @@ class Versions:
         self._opening = threading.Lock()
         self._refused: int | None = None
         self._said: tuple[int, str] | None = None
+        self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._held_said: set[int] = set()
+        self._say_held_at = 0.0
         self._live = self._open(self._served_version())
         self._hold(self._live)
         went_live(self._live)
@@ -126,6 +132,17 @@ class Versions:
             self._hold(searcher)
             return searcher
 
+    def say_held(self) -> None:
+        """Tell a clean-up, every ten minutes and when they change, which versions are used here.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        held, now = set(self._held), time.monotonic()
+        if held != self._held_said or now >= self._say_held_at:
+            hold_versions(self._location, self._holder, held)
+            self._held_said, self._say_held_at = held, now + HOLD_EVERY_S
+
     def held(self, version: int) -> Searcher | None:
         """Return a version if it is open."""
         return self._held.get(version)
@@ -172,18 +189,25 @@ class Follower(threading.Thread):
         self._versions = versions
         self._interval_s = interval_s
         self._stopped = threading.Event()
-        self._is_failing = False
+        self._failing: set[str] = set()
 
     def run(self) -> None:
         """Look again and again; a store that does not answer is asked again, too."""
-        while not self._stopped.wait(self._interval_s):
-            try:
-                self._versions.refresh()
-                self._is_failing = False
-            except (SkytextError, OSError, ValueError) as error:
-                if not self._is_failing:
-                    _log.warning("cannot ask which version is live", extra={"error": str(error)})
-                self._is_failing = True
+        while True:
+            self._try("cannot tell clean-ups which versions are used", self._versions.say_held)
+            if self._stopped.wait(self._interval_s):
+                return
+            self._try("cannot ask which version is live", self._versions.refresh)
+
+    def _try(self, warning: str, call: Callable[[], object]) -> None:
+        """Call, and warn of the first of several failures in a row."""
+        try:
+            call()
+            self._failing.discard(warning)
+        except (SkytextError, OSError, ValueError) as error:
+            if warning not in self._failing:
+                _log.warning(warning, extra={"error": str(error)})
+            self._failing.add(warning)
 
     def stop(self) -> None:
         """End at once."""

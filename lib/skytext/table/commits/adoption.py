@@ -42,7 +42,7 @@ from skytext.table.vector_columns import VectorColumn
 _ROWS_A_COMMIT = 1000
 # A commit writes the whole column of each fragment that it touches.
 _VECTORS_A_COMMIT = 50_000
-_NEVER = dt.timedelta(days=36500)
+NEVER = dt.timedelta(days=36500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def collect_orphans(location: TableLocation) -> int:
     table = ImagesTable.find(location)
     if table is None:
         return 0
-    removed = table.dataset.cleanup_old_versions(older_than=_NEVER, delete_unverified=False)
+    removed = table.dataset.cleanup_old_versions(older_than=NEVER, delete_unverified=False)
     return int(removed.bytes_removed)
 
 

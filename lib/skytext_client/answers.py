@@ -96,7 +96,7 @@ class Found(_Answer):
 
     def to_geojson(self) -> dict[str, Any]:
         """Return the hits as a GeoJSON FeatureCollection of the images' footprints."""
-        from skytext.geo.geojson import feature_collection
+        from skytext_client.geojson import feature_collection
 
         return feature_collection(self.model_dump(mode="json"))
 

@@ -1,4 +1,7 @@
-"""The client for programs that wait for many things at once."""
+"""The client for programs that wait for many things at once.
+
+`skytext_client.synchronous` is written from `skytext_client.asynchronous`: ``make client``.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from typing import Any, Self
 import httpx
 import tenacity
 
-from skytext.client.answers import (
+from skytext_client.answers import (
     BatchAnswers,
     Found,
     FoundImage,
     Promotion,
     TableInfo,
 )
-from skytext.client.requests import (
+from skytext_client.requests import (
     Call,
     Example,
     Image,
@@ -35,7 +38,7 @@ from skytext.client.requests import (
 
 
 class AsyncClient:
-    """Asks a service; the same as `skytext.client.Client`, with ``await``.
+    """Asks a service.
 
     Args:
         url: where it is, e.g. ``https://search.example.org``.
@@ -113,7 +116,7 @@ class AsyncClient:
 
         Raises:
             ServiceError: the search is wrong, or the service refuses.
-            ClientError: the service cannot be reached.
+            UnreachableError: the service cannot be reached.
         """
         body = search_body(
             text,

@@ -1,4 +1,7 @@
-"""The client for programs and notebooks that wait."""
+"""The client for programs and notebooks that wait.
+
+`skytext_client.synchronous` is written from `skytext_client.asynchronous`: ``make client``.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from typing import Any, Self
 import httpx
 import tenacity
 
-from skytext.client.answers import (
+from skytext_client.answers import (
     BatchAnswers,
     Found,
     FoundImage,
     Promotion,
     TableInfo,
 )
-from skytext.client.requests import (
+from skytext_client.requests import (
     Call,
     Example,
     Image,
@@ -177,7 +180,8 @@ class Client:
         return parsed(Promotion, self._ask(admin_call("rollback"))).live_version
 
     def _ask(self, call: Call) -> httpx.Response:
-        return tenacity.Retrying(**asking_again(call, self._retries))(self._ask_once, call)
+        again = tenacity.Retrying(**asking_again(call, self._retries))
+        return again(self._ask_once, call)
 
     def _ask_once(self, call: Call) -> httpx.Response:
         timeout_s = max(self._timeout_s, call.min_timeout_s)

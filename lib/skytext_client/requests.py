@@ -14,8 +14,8 @@ import httpx
 import tenacity
 from pydantic import BaseModel, ValidationError
 
-from skytext.client.answers import Hit
-from skytext.client.errors import ClientError, ServiceError, TooBusyError, UnreachableError
+from skytext_client.answers import Hit
+from skytext_client.errors import ClientError, ServiceError, TooBusyError, UnreachableError
 
 Image: TypeAlias = str | Hit
 """An image of the table: its ``image_id``, or a hit."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from skytext.errors import SkytextError
 
-
-class ClientError(SkytextError):
+class ClientError(Exception):
     """The service cannot be reached, or answers what no skytext service answers."""
 
 

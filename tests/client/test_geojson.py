@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from skytext.geo.geojson import geometry
+from skytext_client.geojson import geometry
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""``skytext clean``: remove versions and files that nobody needs any more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from skytext.cli.options import AsJson, Table
+
+KEEP_DAYS = 7.0
+
+
+def clean(
+    table: Table,
+    keep_days: Annotated[
+        float, typer.Option(help="Versions younger than this stay.", min=0)
+    ] = KEEP_DAYS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old versions and their files, and files that no version refers to.
+
+    The live version, the versions that rollback leads to, those that a running service uses, and
+    the files of a living run always stay. Files that no version refers to go once they are seven
+    days old.
+    """
+    from skytext.cli.output import answers, plural, print_json
+    from skytext.table.clean_up import clean_up
+    from skytext.table.location import TableLocation
+
+    done = clean_up(TableLocation.parse(table), keep_days=keep_days, is_dry=dry_run)
+    if as_json:
+        print_json(asdict(done))
+        return
+    removed = "would be removed" if dry_run else "removed"
+    answers.print(
+        f"{plural(done.num_versions, 'version')} and {plural(done.num_files, 'file')} "
+        f"({done.num_bytes / 1e6:,.1f} MB) {removed}, {plural(done.num_kept, 'version')} kept",
+        markup=False,
+    )

@@ -1,0 +1,40 @@
+"""A client of the HTTP service, for notebooks and programs.
+
+    from skytext_client import Client
+
+    with Client("https://search.example.org", key="skytext_…") as archive:
+        found = archive.search("storage tanks beside a river", k=20, filter="gsd < 1")
+        found.to_frame()
+        archive.thumbnail(found[0])
+        archive.search(like=found[0], version=found.table_version)
+
+`AsyncClient` is the same with ``await``. The package needs httpx, pydantic and tenacity, and can be
+installed alone: it is in skytext, too, as `skytext.client`.
+"""
+
+from skytext_client.answers import (
+    BatchAnswers,
+    Found,
+    FoundImage,
+    Hit,
+    TableInfo,
+)
+from skytext_client.asynchronous import AsyncClient
+from skytext_client.errors import ClientError, ServiceError, TooBusyError, UnreachableError
+from skytext_client.synchronous import Client
+
+__all__ = [
+    "AsyncClient",
+    "BatchAnswers",
+    "Client",
+    "ClientError",
+    "Found",
+    "FoundImage",
+    "Hit",
+    "ServiceError",
+    "TableInfo",
+    "TooBusyError",
+    "UnreachableError",
+]
+
+__version__ = "0.1.0"

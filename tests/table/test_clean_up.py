@@ -1,0 +1,120 @@
+"""A clean-up removes what nobody needs any more, and nothing else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from skytext.errors import JobError, TableHeldError
+from skytext.table.clean_up import clean_up
+from skytext.table.commits.claim import hold
+from skytext.table.commits.stage_rows import forget_records, read_records, staged_unit_ids
+from skytext.table.held_versions import held_versions, hold_versions
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.promote_rollback import promote, rollback
+from skytext.table.runs_dataset import RunRecord, last_runs, record_run
+from tests.table.rows import committer, good_row, location, stage
+
+NUM = 8
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> TableLocation:
+    """A table of eight versions, each of which replaced the only row."""
+    where = location(tmp_path / "table")
+    row = good_row("a.jpg")
+    writer = committer(where)
+    for number in range(NUM):
+        before = {row["image_id"]: f"unit-{number - 1}"} if number else {}
+        writer.commit([stage(where, [row], unit_id=f"unit-{number}", replaces=before)])
+    # Commits leave records until a run forgets them.
+    forget_records(where, read_records(where, staged_unit_ids(where)))
+    assert versions(where) == list(range(1, NUM + 1))
+    return where
+
+
+def versions(where: TableLocation) -> list[int]:
+    return [one["version"] for one in ImagesTable.open(where).dataset.versions()]
+
+
+def unit_of(where: TableLocation, version: int) -> str:
+    (row,) = ImagesTable.open(where, version).dataset.to_table(columns=["unit_id"]).to_pylist()
+    return str(row["unit_id"])
+
+
+def test_versions_that_are_needed_stay_and_can_be_read(where: TableLocation) -> None:
+    for version in (2, 4):
+        promote(where, version)
+    hold_versions(where, "service", [6])
+    dry = clean_up(where, keep_days=0, is_dry=True)
+    assert versions(where) == list(range(1, NUM + 1))
+    done = clean_up(where, keep_days=0)
+    assert versions(where) == [2, 4, 6, 8]
+    assert [unit_of(where, version) for version in (2, 4, 6, 8)] == [
+        f"unit-{version - 1}" for version in (2, 4, 6, 8)
+    ]
+    assert (done.num_versions, done.num_kept) == (dry.num_versions, dry.num_kept) == (4, 4)
+    assert done.num_bytes == dry.num_bytes > 0
+    assert done.num_files == dry.num_files >= 4
+    assert rollback(where).version == 2
+
+
+def test_a_version_that_was_left_by_a_roll_back_stays(where: TableLocation) -> None:
+    promote(where, 2)
+    promote(where, 5)
+    rollback(where)
+    clean_up(where, keep_days=0)
+    assert versions(where) == [2, 5, 8]
+
+
+def test_young_versions_stay(where: TableLocation) -> None:
+    assert clean_up(where, keep_days=1).num_versions == 0
+    assert versions(where) == list(range(1, NUM + 1))
+
+
+def test_nothing_old_to_remove_is_no_error_and_young_orphans_stay(where: TableLocation) -> None:
+    clean_up(where, keep_days=0)
+    data = Path(where.uri) / "images.lance" / "data"
+    young, old = data / "young.lance", data / "old.lance"
+    for path in (young, old):
+        path.write_bytes(b"x" * 100)
+    week = time.time() - dt.timedelta(days=8).total_seconds()
+    os.utime(old, (week, week))
+    assert clean_up(where, keep_days=0).num_versions == 0
+    assert (young.exists(), old.exists()) == (True, False)
+
+
+def test_a_service_that_ended_holds_nothing(where: TableLocation) -> None:
+    hold_versions(where, "ended", [2])
+    hold_versions(where, "living", [3])
+    path = Path(where.uri) / "state" / "held" / "ended.json"
+    assert json.loads(path.read_text()) == [2]
+    ago = time.time() - 3700
+    os.utime(path, (ago, ago))
+    assert held_versions(where) == {3}
+    assert not path.exists()
+
+
+def test_staged_units_and_a_living_run_are_left_alone(where: TableLocation) -> None:
+    with hold(where, "run", "caption"), pytest.raises(TableHeldError, match="held by"):
+        clean_up(where, keep_days=0)
+    stage(where, [good_row("b.jpg")])
+    with pytest.raises(JobError, match="1 units that a run has staged"):
+        clean_up(where, keep_days=0)
+    assert len(staged_unit_ids(where)) == 1
+    assert versions(where) == list(range(1, NUM + 1))
+
+
+def test_the_runs_are_merged_and_all_are_still_there(where: TableLocation) -> None:
+    for number in range(70):
+        moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=number)
+        record_run(where, RunRecord(f"run-{number}", "caption", "done", moment, moment))
+    clean_up(where, keep_days=0)
+    assert [run.run_id for run in last_runs(where, 100)] == [f"run-{n}" for n in range(69, -1, -1)]
+    assert len(list((Path(where.uri) / "runs.lance" / "data").iterdir())) <= 71
