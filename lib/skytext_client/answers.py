@@ -34,7 +34,9 @@ class Hit(_Answer):
         gsd: metres, or None.
         collection: or None.
         cosine: of that description.
-        bm25: of the image's text; None in dense searches.
+        bm25: of the image's text; None where words were not compared.
+        image_cosine: of the query and the image's own vector; None where it has none, or where
+            images were not compared.
         duplicates: image_id of near-duplicates, where they are grouped.
     """
 
@@ -51,6 +53,7 @@ class Hit(_Answer):
     collection: str | None = None
     cosine: float | None = None
     bm25: float | None = None
+    image_cosine: float | None = None
     duplicates: tuple[str, ...] = ()
 
 
@@ -137,6 +140,9 @@ class TableInfo(_Answer):
     num_ok: int
     num_failed: int
     embedding_model: str
+    image_model: str | None = None
+    no_image_search: str | None = None
+    modes: tuple[str, ...] = ()
     caption_models: tuple[str, ...]
     has_captioner: bool
 

@@ -106,7 +106,8 @@ class Client:
             combine: how several queries make one answer, ``max`` or ``mean``; None for ``max``.
             positive: texts, hits, or ``{"image_id": …}``, to move the query towards.
             negative: and away from.
-            mode: ``dense``, ``text`` or ``hybrid``; None for the service's default.
+            mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``; None for the
+                service's default.
             k: hits wanted.
             filter: a text such as ``gsd < 1``, or a typed condition.
             cursor: `Found.next_cursor` of the same search.

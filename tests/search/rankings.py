@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,18 @@ def dense_question(
 
 
 def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Ranking:
-    return Ranker(Served.of_table(table, IndexConfig(**index)), question).rank(k)
+    served = Served.of_table(table, IndexConfig(**index), with_images=True)
+    return Ranker(served, question).rank(k)
+
+
+def nearest_images(
+    table: ImagesTable, vector: Any, k: int, *, where: Condition | None = None, exact: bool = False
+) -> Ranking:
+    """Rank by the images' own vectors."""
+    nothing = np.zeros(table.text_column.dim)
+    question = dense_question(nothing, where=where, exact=exact)
+    own = np.asarray([vector], np.float32)
+    return rank(table, dataclasses.replace(question, mode="image", image_vectors=own), k)
 
 
 def column(table: ImagesTable, ranking: Ranking, name: str = "member") -> list[Any]:

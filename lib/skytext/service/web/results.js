@@ -57,7 +57,8 @@ function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
 
 export function measures(hit) {
   const words = typeof hit.bm25 === "number" ? `, BM25 ${hit.bm25.toFixed(2)}` : "";
-  return `cosine ${hit.cosine.toFixed(3)}${words}`;
+  const own = typeof hit.image_cosine === "number" ? `, image cosine ${hit.image_cosine.toFixed(3)}` : "";
+  return `cosine ${hit.cosine.toFixed(3)}${words}${own}`;
 }
 
 const buttons = () => [...list.querySelectorAll(".hit")];
