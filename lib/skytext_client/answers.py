@@ -117,7 +117,7 @@ class FoundImage(_Answer):
         image_id: the image.
         table_version: that it is of.
         uri: where the image lies.
-        status: ``ok`` or ``failed``.
+        status: ``ok``, ``failed`` or ``withdrawn``.
         captions: all descriptions; None where it failed.
         metadata: what its source said of it.
     """

@@ -63,7 +63,7 @@ def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
         "table": str(shared_table),
         "version": latest(shared_table),
         "live_version": None,
-        "rows": {"ok": 4, "failed": 3},
+        "rows": {"ok": 4, "failed": 3, "withdrawn": 0},
         "failures": [
             {"stage": "decode", "reason": "truncated_image", "rows": 2},
             {"stage": "decode", "reason": "empty", "rows": 1},

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from skytext.archive import ReadLimits, Shard, discover, survey
 from skytext.errors import StoreFaultError
@@ -18,11 +20,13 @@ from skytext.run.stages.read_shards import ShardReader
 from skytext.run.units import unpack
 from skytext.run.worklist import (
     PlanOptions,
+    RowIndex,
     ShardPlan,
     Verdict,
     open_index,
     plan_shards,
 )
+from skytext.table.id_sums import id_texts
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.schema import SAMPLE
@@ -142,6 +146,41 @@ def test_rows_of_other_settings_are_to_be_described_only_where_that_is_asked(
     assert not archive.plan().must_read
     plan = archive.plan(replace(OPTIONS, redo_stale=True))
     assert (plan.must_read, counts(plan)) == (True, {"stale": 1, "done": 1})
+
+
+WITHDRAWN = {"status": "withdrawn", "vectors": None, "text": None}
+
+
+def test_an_image_that_is_back_is_new_and_one_that_is_gone_is_counted_once(
+    archive: Archive,
+) -> None:
+    archive.write(images(0, 4))
+    archive.describe(**{"0000": WITHDRAWN})
+    plan = archive.plan()
+    assert (plan.must_read, counts(plan)) == (True, {"new": 1, "done": 3})
+    # The row that is replaced is found.
+    assert plan.fragments == (0,)
+    assert len(plan.gone) == 0
+    archive.write(images(2, 2))
+    archive.read()
+    plan = archive.plan()
+    assert (plan.must_read, counts(plan), plan.num_gone_ok) == (False, {"done": 2}, 1)
+    gone = {row["member"] for row in rows_of_ids(archive.where, plan.gone)}
+    assert gone == {"0001.jpg"}
+
+
+def test_rows_of_shards_that_are_gone_are_known_by_their_ids(archive: Archive) -> None:
+    shard = archive.write(images(0, 4))
+    archive.describe(**{"0000": WITHDRAWN})
+    table = ImagesTable.open(archive.where)
+    index = RowIndex(table, [], OPTIONS.caption_fingerprint, frozenset({shard.archive}))
+    assert index.gone_shards == {(shard.archive, shard.path): 3}
+    found = rows_of_ids(archive.where, np.concatenate(index.gone_ids))
+    assert {row["member"] for row in found} == {"0001.jpg", "0002.jpg", "0003.jpg"}
+
+
+def rows_of_ids(where: TableLocation, ids: NDArray[np.bytes_]) -> list[dict[str, Any]]:
+    return ImagesTable.open(where).rows(id_texts(ids), ["member"])
 
 
 STALE_ROW = {"caption_fingerprint": STALE}

@@ -94,7 +94,7 @@ def test_rows_are_counted_by_status_reason_and_shard(where: TableLocation) -> No
         ],
     )
     assert table.num_rows() == 8
-    assert table.status_counts() == {"ok": 5, "failed": 3}
+    assert table.status_counts() == {"ok": 5, "failed": 3, "withdrawn": 0}
     assert list(table.failure_counts().items()) == [
         (("decode", "empty"), 2),
         (("read", "shard_truncated"), 1),
@@ -116,7 +116,7 @@ def test_rows_are_counted_by_status_reason_and_shard(where: TableLocation) -> No
 
 def test_a_table_without_failures_says_so(where: TableLocation) -> None:
     table = make_table(where, good_rows(0, 2))
-    assert table.status_counts() == {"ok": 2, "failed": 0}
+    assert table.status_counts() == {"ok": 2, "failed": 0, "withdrawn": 0}
     assert table.failure_counts() == {}
 
 

@@ -24,7 +24,8 @@ def status(table: Table, as_json: AsJson = False) -> None:
     lines = [
         f"{report['table']}  version {report['version']}, "
         + (f"live {live}" if live is not None else "nothing live (skytext index promotes)"),
-        f"rows: {rows['ok']:,} ok, {rows['failed']:,} failed",
+        f"rows: {rows['ok']:,} ok, {rows['failed']:,} failed"
+        + (f", {rows['withdrawn']:,} withdrawn" if rows["withdrawn"] else ""),
         f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
         *_column_lines(report),
     ]

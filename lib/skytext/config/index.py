@@ -73,6 +73,17 @@ class IndexConfig(Section):
         description="Queries on which recall is measured: half to choose by, half to judge by; "
         "enough to tell 0.98 from 0.99.",
     )
+    max_segments: PositiveInt = Field(
+        8,
+        description="A refreshed vector index gets a segment for new rows, each of which costs "
+        "every search a little; from so many on they are merged.",
+    )
+    remeasure_growth: float = Field(
+        0.05, gt=0, description="New rows, as a share, from which recall is measured again."
+    )
+    rebuild_growth: float = Field(
+        0.5, gt=0, description="New rows, as a share, from which the vector index is built anew."
+    )
     language: Language = Field(
         "English",
         description="Of the descriptions: their words are found by the stems of this language.",

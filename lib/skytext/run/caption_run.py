@@ -18,7 +18,7 @@ from skytext.run.control.capacity import fit_plan, read_offer
 from skytext.run.control.commit_schedule import check_not_stopped
 from skytext.run.control.committer import RemoteCommitter
 from skytext.run.control.prepare_table import Prepared, prepare
-from skytext.run.open_run import OpenRun, UnitTaker, open_run
+from skytext.run.open_run import HeldTable, OpenRun, UnitTaker, open_run
 from skytext.run.passes import datasets_of_run
 from skytext.run.pool_sizes import PoolSizes
 from skytext.run.progress import Progress, RunSummary, summarise
@@ -37,6 +37,7 @@ def run_caption(
     plan: CaptionPlan,
     *,
     ray_address: str | None = None,
+    held: HeldTable | None = None,
     verify_all: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
@@ -49,6 +50,7 @@ def run_caption(
     Args:
         plan: from `plan_caption` or `plan_retry`.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        held: the table, if it is held already.
         verify_all: at the end, compare the headers of all shards with what was read of them; else
             of 1 % of those that the run read, at least three.
         on_progress: called after every unit.
@@ -70,7 +72,7 @@ def run_caption(
     vectors = []
     for one in plan.stale_vectors:
         on_note(f"embedding {_OF[one.column.kind]} again, with {one.model.name}")
-        vectors.append(run_vectors(one, ray_address=ray_address))
+        vectors.append(run_vectors(one, ray_address=ray_address, held=held))
     with open_run(
         plan.command,
         plan.location,
@@ -79,6 +81,7 @@ def run_caption(
         recorded=plan.config.model_dump(mode="json") | {"sources": list(plan.sources)},
         shards=plan.shards,
         ray_address=ray_address,
+        held=held,
         on_progress=on_progress,
     ) as run:
         pools = fit_plan(plan.config, read_offer(), on_note)
@@ -104,17 +107,11 @@ def _run(
                 plan, prepared, run.record.run_id, pools, progress, lambda: committer.version
             ):
                 taker.stream(dataset)
-        proving = time.monotonic()
-        num_stale = prove_rows(plan, prepared, committer.version, progress)
-        prove_headers(
-            plan,
-            prepared,
-            progress,
-            None if verify_all else run.record.run_id,
-            num_tasks=num_tasks,
-            on_wait=lambda: check_not_stopped(run.stopping, f"{progress.num_committed:,} images"),
-        )
-        progress.finish_s += time.monotonic() - proving
+                if progress.is_budget_spent:
+                    break
+        num_stale = 0
+        if not progress.is_budget_spent:
+            num_stale = _prove(plan, prepared, run, committer, verify_all, num_tasks)
     except _ENDS as error:
         if is_recorded:
             state = "interrupted" if isinstance(error, InterruptedRunError) else "failed"
@@ -122,8 +119,36 @@ def _run(
         raise
     summary = _summary(run, committer, num_stale)
     if is_recorded:
-        run.end("incomplete" if summary.num_unread else "done", summary)
+        state = "incomplete" if summary.num_unread else "done"
+        run.end("partial" if summary.is_partial else state, summary)
     return summary
+
+
+def _prove(
+    plan: CaptionPlan,
+    prepared: Prepared,
+    run: OpenRun,
+    committer: RemoteCommitter,
+    verify_all: bool,
+    num_tasks: int,
+) -> int:
+    """Prove that every image has one row; return the number of stale rows.
+
+    Raises:
+        IncompleteRunError: the evidence does not show it.
+    """
+    progress, proving = run.progress, time.monotonic()
+    num_stale = prove_rows(plan, prepared, committer.version, progress)
+    prove_headers(
+        plan,
+        prepared,
+        progress,
+        None if verify_all else run.record.run_id,
+        num_tasks=num_tasks,
+        on_wait=lambda: check_not_stopped(run.stopping, f"{progress.num_committed:,} images"),
+    )
+    progress.finish_s += time.monotonic() - proving
+    return num_stale
 
 
 def _summary(run: OpenRun, committer: RemoteCommitter, num_stale: int = 0) -> RunSummary:

@@ -1,4 +1,4 @@
-"""What every run has: the table's claim, a Ray, a record, and somebody who watches for its end."""
+"""What every run has: a table that is held, a Ray, a record, and a watch for its end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import ray.data
 from skytext.archive import Shard
 from skytext.config.settings import Config
 from skytext.models.checkpoints import ModelIdentity
+from skytext.run.control.budget import NO_BUDGET, Budget
 from skytext.run.control.cluster import ray_cluster
 from skytext.run.control.commit_schedule import Pending, check_not_stopped, commit_as_staged
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
@@ -39,8 +40,7 @@ class OpenRun:
     Attributes:
         location: the table.
         record: what stands in the table's runs.
-        claim: on the table.
-        stopping: watches for what ends the run early.
+        table: that is held.
         progress: how far it is.
         on_progress: called after every unit.
         started: when it began, of the monotonic clock.
@@ -48,11 +48,20 @@ class OpenRun:
 
     location: TableLocation
     record: RunRecord
-    claim: Claim
-    stopping: Stopping
+    table: HeldTable
     progress: Progress
     on_progress: Callable[[Progress], None]
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def claim(self) -> Claim:
+        """On the table."""
+        return self.table.claim
+
+    @property
+    def stopping(self) -> Stopping:
+        """Watches for what ends the run early."""
+        return self.table.stopping
 
     @property
     def duration_s(self) -> float:
@@ -70,6 +79,54 @@ class OpenRun:
         record_run_remotely(self.location, ended, is_local=self.stopping.is_node_leaving)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldTable:
+    """A table that is held, and a Ray, for one run or for several that follow one another.
+
+    Attributes:
+        claim: on the table.
+        stopping: watches for what ends a run early.
+        budget: of all these runs together.
+    """
+
+    claim: Claim
+    stopping: Stopping
+    budget: Budget = NO_BUDGET
+
+
+@contextmanager
+def hold_table(
+    command: str,
+    location: TableLocation,
+    config: Config,
+    *,
+    ray_address: str | None = None,
+    budget: Budget = NO_BUDGET,
+) -> Iterator[HeldTable]:
+    """Hold the table and have a Ray as long as the block lasts.
+
+    Args:
+        command: stands in the claim.
+        location: the table.
+        config: the settings.
+        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        budget: of the runs.
+
+    Raises:
+        TableHeldError: another run that lives holds the table.
+        JobError: the cluster refuses.
+    """
+    job = config.job
+    with (
+        watch(job.stall_timeout_s, job.drain_s) as stopping,
+        hold(location, uuid.uuid4().hex, command, lease_s=job.lease_s) as claim,
+        ray_cluster(ray_address, config),
+        watch_node(stopping.on_notice),
+    ):
+        stopping.install()
+        yield HeldTable(claim, stopping, budget)
+
+
 @contextmanager
 def open_run(
     command: str,
@@ -80,9 +137,10 @@ def open_run(
     recorded: dict[str, Any],
     shards: Sequence[Shard] = (),
     ray_address: str | None = None,
+    held: HeldTable | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[OpenRun]:
-    """Hold the table and have a Ray as long as the block lasts.
+    """Begin a run on a table that is held as long as the block lasts.
 
     Args:
         command: that makes the run.
@@ -91,15 +149,13 @@ def open_run(
         models: what each model is called in an error, and the model.
         recorded: the settings that the run goes by.
         shards: what the sources hold.
-        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        ray_address: see `hold_table`.
+        held: the table, if it is held already.
         on_progress: called after every unit.
 
-    Raises:
-        TableHeldError: another run that lives holds the table.
+    Raises: as `hold_table`, and
         ConfigError: a path that a node of the cluster does not have.
-        JobError: the cluster refuses.
     """
-    job = config.job
     run = RunRecord(
         run_id=uuid.uuid4().hex,
         command=command,
@@ -108,16 +164,11 @@ def open_run(
         config=recorded,
         versions=installed_versions(),
     )
-    with (
-        watch(job.stall_timeout_s, job.drain_s) as stopping,
-        hold(location, run.run_id, command, lease_s=job.lease_s) as claim,
-        ray_cluster(ray_address, config),
-        watch_node(stopping.on_notice),
-    ):
-        stopping.install()
+    holding = contextlib.nullcontext(held) if held is not None else None
+    with holding or hold_table(command, location, config, ray_address=ray_address) as table:
         check_paths(location, models, shards)
         total_bytes = sum(shard.size_bytes for shard in shards)
-        yield OpenRun(location, run, claim, stopping, Progress(total_bytes), on_progress)
+        yield OpenRun(location, run, table, Progress(total_bytes), on_progress)
 
 
 class UnitTaker:
@@ -151,10 +202,14 @@ class UnitTaker:
             SkytextError: what ended the run.
         """
         run = self._run
-        with contextlib.closing(stream(dataset)) as records:
-            run.progress.finish_s = commit_as_staged(
-                records, self._take, self._pending, run.stop, run.stopping
-            )
+        try:
+            with contextlib.closing(stream(dataset)) as records:
+                run.progress.finish_s = commit_as_staged(
+                    records, self._take, self._pending, run.stop, run.stopping
+                )
+        finally:
+            if run.progress.is_budget_spent:
+                run.stop.lower()
         check_not_stopped(run.stopping, f"{run.progress.num_committed:,} images")
         run.on_progress(run.progress)
 
@@ -168,7 +223,16 @@ class UnitTaker:
         unit_id = None if record.num_rows is None else head.unit_id
         self._pending.add(unit_id, record.num_rows or 0, head.shard, head.num_listed)
         self.check()
+        self._check_budget(record)
         run.on_progress(run.progress)
+
+    def _check_budget(self, record: UnitRecord) -> None:
+        """Stop in good order once the budget is spent; what has begun is finished."""
+        run = self._run
+        run.table.budget.spend(record.num_ok + record.num_failed)
+        if run.table.budget.is_spent and not run.progress.is_budget_spent:
+            run.progress.is_budget_spent = True
+            run.stop.raise_()
 
     def _commit(self, unit_ids: Sequence[str], num_images: int) -> None:
         progress, started = self._run.progress, time.monotonic()

@@ -54,6 +54,7 @@ class Progress:
     num_away_in_a_row: int = 0
     example: tuple[str, str] | None = None
     is_stopping: bool = False
+    is_budget_spent: bool = False
     prepare_s: float = 0.0
     commit_s: float = 0.0
     finish_s: float = 0.0
@@ -161,6 +162,9 @@ class RunSummary:
     be used, with one of each in ``unusable_examples``. ``num_many_bands`` images had more than
     three bands while ``images.bands`` was not set.
 
+    ``is_partial``: the run ended because its budget was spent. It finished what it had begun, and
+    proved nothing.
+
     ``stale_vectors`` has the summaries of the runs that embedded images or descriptions again with
     another model (`skytext.run.vector_run.VectorSummary`).
 
@@ -192,6 +196,7 @@ class RunSummary:
     num_truncated_variants: int
     num_engines: int
     table_version: int | None
+    is_partial: bool
     duration_s: float
     prepare_s: float
     commit_s: float
@@ -250,6 +255,7 @@ def summarise(
         num_truncated_variants=sums["num_truncated_variants"],
         num_engines=len(progress.engines),
         table_version=table_version,
+        is_partial=progress.is_budget_spent,
         duration_s=round(duration_s, 3),
         prepare_s=round(progress.prepare_s, 3),
         commit_s=round(progress.commit_s, 3),

@@ -17,7 +17,7 @@ from skytext.run.control.capacity import Offer, check_asked, read_offer
 from skytext.run.control.committer import RemoteCommitter, record_run_remotely
 from skytext.run.control.nodes import Resources
 from skytext.run.control.prepare_vectors import PreparedVectors, finish_vectors, prepare_vectors
-from skytext.run.open_run import OpenRun, UnitTaker, open_run
+from skytext.run.open_run import HeldTable, OpenRun, UnitTaker, open_run
 from skytext.run.progress import Progress
 from skytext.run.ray_dataset import build_vector_dataset
 from skytext.run.vector_plan import VectorPlan
@@ -84,6 +84,7 @@ def run_vectors(
     plan: VectorPlan,
     *,
     ray_address: str | None = None,
+    held: HeldTable | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> VectorSummary:
     """Give every image of a table that is done its vectors, and prove it from the table.
@@ -93,6 +94,7 @@ def run_vectors(
     Args:
         plan: from `plan_images` or `plan_stale_vectors`.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        held: the table, if it is held already.
         on_progress: called after every unit.
 
     Raises:
@@ -111,6 +113,7 @@ def run_vectors(
         # What it goes by, and no more: of captioning it says nothing.
         recorded=plan.config.model_dump(mode="json", include=_SECTIONS[plan.column.kind]),
         ray_address=ray_address,
+        held=held,
         on_progress=on_progress,
     ) as run:
         check_vector_capacity(plan, read_offer())
@@ -158,6 +161,9 @@ def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
     finished = finish_vectors(run.claim, plan.column, _num_without(plan, progress))
     committer.version, num_ok, num_there = finished
     summary = _summary(plan, run, prepared, committer, num_ok, num_there)
+    if progress.is_budget_spent and num_there + progress.num_failed < num_ok:
+        run.end("partial", summary)
+        return summary
     try:
         _prove(plan, progress, num_ok, num_there)
     except IncompleteRunError:

@@ -33,6 +33,7 @@ from skytext.table.store_retry import again
 _THREADS = 16
 # Shards looked up ahead of the one that is judged: bounds what is in memory.
 _AHEAD = 64
+_NO_IDS = np.empty(0, f"S{ID_BYTES}")
 _WALKED = MANIFEST.append(pa.field("etag", pa.string(), nullable=False))
 
 
@@ -63,6 +64,7 @@ class ShardPlan:
         must_read: whether there is anything to do in it.
         by_rows: whether all of that is images with a row that says where their bytes are: these
             are fetched one by one. Else the shard is read as a whole.
+        gone: ids of the rows of images that the shard no longer holds, of dtype S16.
         counts: images by `Verdict`, index by value; all 0 where it is not known.
         num_listed_ok: of the images listed, those whose row is ``ok``.
         num_gone_ok: done rows of images that the shard no longer holds.
@@ -87,6 +89,7 @@ class ShardPlan:
     fault: str = ""
     ignored: Mapping[str, int] = field(default_factory=dict)
     by_rows: bool = False
+    gone: NDArray[np.bytes_] = field(default_factory=lambda: _NO_IDS, compare=False)
 
     @property
     def num_listed(self) -> int:
@@ -134,6 +137,7 @@ class _Rows:
     attempts: NDArray[np.int32]
     is_ok: NDArray[np.bool_]
     is_stale: NDArray[np.bool_]
+    is_withdrawn: NDArray[np.bool_]
     is_shard: NDArray[np.bool_]
     has_place: NDArray[np.bool_]
     fragments: NDArray[np.uint32]
@@ -143,12 +147,15 @@ class _Rows:
 
 
 class RowIndex:
-    """What the table says of every image of some shards: about 55 bytes a row.
+    """What the table says of every image of some shards: about 56 bytes a row.
 
     Attributes:
         described: bytes (N,), sorted: the first 16 bytes of the content hashes of all images of
-            the table, of whatever shard, that are described with this fingerprint.
-        gone_shards: rows by archive and shard, of the shards that are not there any more.
+            the table, of whatever shard, that are described with this fingerprint; withdrawn ones
+            too.
+        gone_shards: rows by archive and shard, of the shards that are not there any more; withdrawn
+            ones apart.
+        gone_ids: of these rows, as `skytext.table.id_sums.hash_bytes` gives them.
 
     Args:
         table: the version to look at; None where there is none.
@@ -166,6 +173,7 @@ class RowIndex:
     ) -> None:
         self._codes = {(shard.archive, shard.path): i for i, shard in enumerate(shards)}
         self.gone_shards: Counter[tuple[str, str]] = Counter()
+        self.gone_ids: list[NDArray[np.bytes_]] = []
         self._whole_archives = whole_archives
         parts: list[_Rows] = []
         codes: list[NDArray[np.int64]] = []
@@ -173,7 +181,7 @@ class RowIndex:
         if table is not None:
             for batch in table.row_batches(caption_fingerprint):
                 rows, code = self._arrays(batch)
-                described.append(rows.contents[rows.is_ok & ~rows.is_stale])
+                described.append(rows.contents[(rows.is_ok | rows.is_withdrawn) & ~rows.is_stale])
                 keep = np.flatnonzero(code >= 0)
                 parts.append(rows.at(keep))
                 codes.append(code[keep])
@@ -203,10 +211,16 @@ class RowIndex:
             for p in distinct
         ]
         known = np.array([self._codes.get(name, -1) for name in names], np.int64)
-        for name, index, number in zip(names, known, np.bincount(inverse), strict=True):
-            if index < 0 and name[0] in self._whole_archives:
-                self.gone_shards[name] += int(number)
         code = known[inverse]
+        is_present = ~batch.is_withdrawn.to_numpy(zero_copy_only=False)
+        is_gone = [
+            i < 0 and n[0] in self._whole_archives for n, i in zip(names, known, strict=True)
+        ]
+        gone = np.array(is_gone, np.bool_)[inverse] & is_present
+        for place, number in enumerate(np.bincount(inverse[gone])):
+            if number:
+                self.gone_shards[names[place]] += int(number)
+        self.gone_ids.append(hash_bytes(batch.image_id.filter(pa.array(gone))))
         rows = _Rows(
             ids=hash_bytes(batch.image_id),
             contents=hash_bytes(batch.content_sha256),
@@ -214,6 +228,7 @@ class RowIndex:
             attempts=batch.attempts.fill_null(0).to_numpy(zero_copy_only=False),
             is_ok=batch.is_ok.to_numpy(zero_copy_only=False),
             is_stale=batch.is_stale.fill_null(False).to_numpy(zero_copy_only=False),
+            is_withdrawn=batch.is_withdrawn.to_numpy(zero_copy_only=False),
             is_shard=batch.is_shard.to_numpy(zero_copy_only=False),
             has_place=batch.has_place.to_numpy(zero_copy_only=False),
             fragments=batch.fragment.to_numpy().astype(np.uint32),
@@ -286,16 +301,18 @@ def _walk(shard: Shard, options: PlanOptions) -> _Known:
 def _judge(
     shard: Shard,
     known: _Known,
-    rows: _Rows,
+    every_row: _Rows,
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
 ) -> ShardPlan:
+    # An image that is back is new; its withdrawn row is replaced.
+    rows = every_row.at(np.flatnonzero(~every_row.is_withdrawn))
     retryable = ~rows.is_ok & (rows.attempts < options.max_attempts)
     members = known.members
     if members is None:
         must_read = bool(retryable.any()) if options.retry_failed else True
         return ShardPlan(
-            shard, False, must_read, fragments=_fragments(rows, must_read), fault=known.fault
+            shard, False, must_read, fragments=_fragments(every_row, must_read), fault=known.fault
         )
     verdicts, place = _verdicts(members, rows)
     if on_members is not None:
@@ -321,8 +338,9 @@ def _judge(
         num_gone_ok=int((rows.is_ok & gone).sum()),
         num_gone_failed=int((~rows.is_ok & (gone | markers)).sum()),
         ids=id_sum(np.unique(rows.ids)),
-        fragments=_fragments(rows, must_read),
+        fragments=_fragments(every_row, must_read),
         ignored=known.ignored,
+        gone=rows.ids[gone],
     )
 
 
@@ -386,6 +404,7 @@ def _concatenate(parts: Sequence[_Rows]) -> _Rows:
         np.empty(0, f"S{ID_BYTES}"),
         np.empty(0, np.int64),
         np.empty(0, np.int32),
+        np.empty(0, np.bool_),
         np.empty(0, np.bool_),
         np.empty(0, np.bool_),
         np.empty(0, np.bool_),

@@ -35,6 +35,12 @@ def hash_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
     return np.frombuffer(bytes.fromhex(joined), dtype=f"S{ID_BYTES}")
 
 
+def id_texts(ids: NDArray[np.bytes_]) -> list[str]:
+    """Return ids of `hash_bytes` as hexadecimal texts."""
+    joined, width = np.ascontiguousarray(ids).tobytes().hex(), 2 * ID_BYTES
+    return [joined[start : start + width] for start in range(0, len(joined), width)]
+
+
 def heads(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """Return the first 64 bits of each id of `hash_bytes`."""
     # numpy cuts trailing zeros off single values, never in the buffer.

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from skytext.errors import TableError
 from skytext.table.id_sums import NO_IDS, IdSum, hash_bytes, heads
 from skytext.table.location import IMAGES, TableLocation
-from skytext.table.schema import HIT, ROW, STATUS_FAILED, STATUS_OK
+from skytext.table.schema import (
+    HIT,
+    PRESENT,
+    ROW,
+    STATUS_FAILED,
+    STATUS_OK,
+    STATUS_WITHDRAWN,
+)
 from skytext.table.store_retry import again
 from skytext.table.vector_columns import Role, VectorColumn, VectorKind, read_metadata
 
@@ -32,7 +39,7 @@ class RowState(NamedTuple):
 
     Attributes:
         unit_id: the unit that wrote it.
-        status: ``ok`` or ``failed``.
+        status: ``ok``, ``failed`` or ``withdrawn``.
         attempts: of a failed one, at least 1.
         content_sha256: of the encoded image; None where it could not be read.
         is_shard: it stands for an unreadable shard, or the unreadable tail of one.
@@ -81,6 +88,7 @@ class RowBatch(NamedTuple):
     attempts: pa.Array
     is_ok: pa.Array
     is_stale: pa.Array
+    is_withdrawn: pa.Array
     is_shard: pa.Array
     has_place: pa.Array
     fragment: pa.Array
@@ -293,15 +301,15 @@ class ImagesTable:
                 )
 
     def num_rows(self) -> int:
-        """Return the number of rows, ``ok`` and ``failed``."""
+        """Return the number of rows, whatever their status."""
         return int(self.dataset.count_rows())
 
     def status_counts(self) -> dict[str, int]:
-        """Return the number of rows by ``status``; both keys are always there."""
+        """Return the number of rows by ``status``; all three keys are always there."""
         counts: Counter[str] = Counter()
         for batch in self._scan(["status"]):
             counts.update(batch.column("status").to_pylist())
-        return {STATUS_OK: counts[STATUS_OK], STATUS_FAILED: counts[STATUS_FAILED]}
+        return {status: counts[status] for status in (STATUS_OK, STATUS_FAILED, STATUS_WITHDRAWN)}
 
     def failure_counts(self) -> dict[tuple[str, str], int]:
         """Return the number of failed rows by stage and reason, most first."""
@@ -322,7 +330,7 @@ class ImagesTable:
             caption_fingerprint: how they must have been described.
         """
         condition = (
-            f"content_sha256 IN ({', '.join(map(sql_text, contents))}) AND status = '{STATUS_OK}' "
+            f"content_sha256 IN ({', '.join(map(sql_text, contents))}) AND captions IS NOT NULL "
             f"AND caption_fingerprint = {sql_text(caption_fingerprint)}"
         )
         found: dict[str, dict[str, Any]] = {}
@@ -387,12 +395,15 @@ class ImagesTable:
     def statuses_of_shards(
         self, shards: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], dict[str, list[str]]]:
-        """Return the statuses of the rows of each image, by ``(archive, shard)``, in one scan."""
+        """Return the statuses of the rows of each image, by ``(archive, shard)``, in one scan.
+
+        Withdrawn rows are left out.
+        """
         found: dict[tuple[str, str], dict[str, list[str]]] = {key: {} for key in shards}
         if not found:
             return found
         wanted = pa.array({shard for _, shard in found}, pa.string())
-        for batch in self._scan(["archive", "shard", "image_id", "status"]):
+        for batch in self._scan(["archive", "shard", "image_id", "status"], filter=PRESENT):
             some = batch.filter(pc.is_in(batch.column("shard"), wanted))
             for archive, shard, image_id, status in zip(
                 *(column.to_pylist() for column in some.columns), strict=True
@@ -427,6 +438,7 @@ class ImagesTable:
             "attempts": "failure.attempts",
             "is_ok": f"status = '{STATUS_OK}'",
             "is_stale": f"caption_fingerprint != {sql_text(caption_fingerprint)}",
+            "is_withdrawn": f"status = '{STATUS_WITHDRAWN}'",
             "is_shard": "member = ''",
             "has_place": (
                 "content_sha256 IS NOT NULL AND (byte_offset IS NOT NULL OR row IS NOT NULL)"
@@ -437,10 +449,10 @@ class ImagesTable:
             yield RowBatch._make([*(batch.column(name) for name in columns), fragment])
 
     def rows_by_shard(self) -> dict[tuple[str, str], ShardRows]:
-        """Return what there is of each ``(archive, shard)``, in one scan."""
+        """Return what there is of each ``(archive, shard)``, in one scan; withdrawn rows apart."""
         found: dict[tuple[str, str], ShardRows] = {}
         columns = ["archive", "shard", "status"]
-        for batch in self._scan([*columns, "image_id"]):
+        for batch in self._scan([*columns, "image_id"], filter=PRESENT):
             table = pa.table(batch)
             table = table.set_column(
                 3, "head", pa.array(heads(hash_bytes(batch.column("image_id"))), pa.uint64())

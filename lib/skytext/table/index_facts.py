@@ -90,6 +90,8 @@ class VectorIndexFacts:
         num_queries: on which that was measured.
         num_rows: images that were in the index.
         search_effort: see `Probing`; of searches without a filter.
+        num_trained_rows: images that were in the index when it was built; None where it was not
+            refreshed since.
     """
 
     kind: str
@@ -101,6 +103,7 @@ class VectorIndexFacts:
     num_queries: int
     num_rows: int
     search_effort: float | None = None
+    num_trained_rows: int | None = None
 
     def probing(self, config: IndexConfig) -> Probing:
         """Return how far a search looks: as was measured, or as the configuration has it."""
@@ -132,6 +135,11 @@ def _indexes(dataset: lance.LanceDataset) -> Iterator[Any]:
         # Of a field of a struct the name is a path.
         if {name.partition(".")[0] for name in index.field_names} <= names:
             yield index
+
+
+def num_segments(dataset: lance.LanceDataset, name: str) -> int:
+    """Return how many segments the index of a name has; 0 without it."""
+    return sum(len(index.segments) for index in _indexes(dataset) if index.name == name)
 
 
 def is_covered(dataset: lance.LanceDataset, name: str) -> bool:

@@ -22,9 +22,13 @@ from skytext.table.vector_columns import VectorColumn
 FILE_VERSION = "2.1"
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
+STATUS_WITHDRAWN = "withdrawn"
+"""Of an image that its archive no longer has: no search finds it, and its captions stay."""
 HIT = "hit"
 DONE = f"status = '{STATUS_OK}'"
 """The condition of the rows that have a description, in Lance's filter language."""
+PRESENT = f"status != '{STATUS_WITHDRAWN}'"
+"""The condition of the rows of images that their archive has."""
 
 BBOX = pa.struct(
     [

@@ -133,7 +133,7 @@ def test_small_fragments_are_merged_as_a_run_goes_on(
     row = good_row("00003.jpg")
     replaces = table.units_of([row["image_id"]])
     remote.commit([stage(where, [failed_row("00003.jpg")], replaces=replaces).unit_id])
-    assert ImagesTable.open(where).status_counts() == {"ok": 13, "failed": 1}
+    assert ImagesTable.open(where).status_counts() == {"ok": 13, "failed": 1, "withdrawn": 0}
 
 
 @pytest.mark.usefixtures("no_ray")

@@ -127,7 +127,7 @@ def test_a_unit_of_failures_is_written_too(where: TableLocation) -> None:
     assert record.failures == {"decode/empty": 1, "caption/engine_refused": 1}
     assert (record.num_ok, record.num_failed, record.example) == (0, 2, None)
     committer(where).commit([staged(where, record)])
-    assert ImagesTable.open(where).status_counts() == {"ok": 0, "failed": 2}
+    assert ImagesTable.open(where).status_counts() == {"ok": 0, "failed": 2, "withdrawn": 0}
 
 
 def test_a_row_holds_all_of_it(where: TableLocation) -> None:

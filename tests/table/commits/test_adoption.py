@@ -170,7 +170,7 @@ def test_a_row_is_replaced_only_if_it_is_the_one_that_was_there(where: TableLoca
     found = take_over(where)
     assert (found.num_adopted, found.num_discarded) == (1, 1)
     assert units_in(where) == {"a.jpg": again.unit_id, "b.jpg": old.unit_id}
-    assert ImagesTable.open(where).status_counts() == {"ok": 1, "failed": 1}
+    assert ImagesTable.open(where).status_counts() == {"ok": 1, "failed": 1, "withdrawn": 0}
     assert other.unit_id not in staged_unit_ids(where)
 
 

@@ -134,7 +134,7 @@ def test_an_index_stays_good_while_rows_are_replaced(where: TableLocation) -> No
     # By a scalar index, the text index, the vector index and what is not in them yet.
     assert table.rows(ids("00007.jpg"), ["text"]) == [{"text": "a lighthouse on a cliff"}]
     assert table.rows(ids("00008.jpg"), ["text"]) == []
-    assert table.status_counts() == {"ok": 290, "failed": 9}
+    assert table.status_counts() == {"ok": 290, "failed": 9, "withdrawn": 0}
     by_word = table.dataset.to_table(columns=["member"], full_text_query="lighthouse")
     assert by_word.column("member").to_pylist() == ["00007.jpg"]
     for query, member in ((vector[0], "00007.jpg"), ([0.0] * 15 + [1.0], "bad3.jpg")):

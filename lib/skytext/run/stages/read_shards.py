@@ -39,7 +39,7 @@ from skytext.table.images_dataset import ImagesTable, RowState
 from skytext.table.location import TableLocation
 from skytext.table.manifest import MANIFEST, Manifest, write_manifest
 from skytext.table.rows_to_redo import rows_to_redo
-from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK
+from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 
 # Arrow holds these in a tenth of what Python's objects take.
 _MEMBERS_A_TABLE = 8192
@@ -230,7 +230,8 @@ class _UnitCutter:
             return self._count_cut(sample)
         content = self._content(sample, row)
         self._remember(sample, content)
-        if row is None and self._reader.select == "failed":
+        has_row = row is not None and row.status != STATUS_WITHDRAWN
+        if not has_row and self._reader.select == "failed":
             return False
         self._listed += 1
         if not self._wanted(row, content):
@@ -308,7 +309,7 @@ class _UnitCutter:
         self._members: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
 
     def _is_new(self, row: RowState | None, content: str | None) -> bool:
-        if row is None:
+        if row is None or row.status == STATUS_WITHDRAWN:
             return True
         return _has_other_bytes(row, content) or (content is not None and self._is_stale(row))
 
@@ -317,7 +318,7 @@ class _UnitCutter:
         return bool(ours) and row.status == STATUS_OK and row.caption_fingerprint != ours
 
     def _is_retryable(self, row: RowState | None, content: str | None) -> bool:
-        if row is None or row.status == STATUS_OK:
+        if row is None or row.status != STATUS_FAILED:
             return False
         return row.attempts < self._reader.max_attempts
 

@@ -253,7 +253,7 @@ class ImageModel(BaseModel):
     image_id: str
     table_version: int
     uri: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "withdrawn"]
     captions: list[VariantModel] | None = None
     metadata: dict[str, Any] | None = None
 

@@ -80,16 +80,19 @@ class IndexReport:
 
 
 def build_indexes(
-    table: ImagesTable, config: IndexConfig, build_vector: BuildVectorIndex | None = None
+    table: ImagesTable,
+    config: IndexConfig,
+    build_vector: BuildVectorIndex | None = None,
+    *,
+    promote_first: bool = True,
 ) -> IndexReport:
     """Build or refresh the indexes of a table's latest version.
-
-    The first index of a table with nothing live promotes it.
 
     Args:
         table: any version of it.
         config: which indexes, and what the vector index must find.
         build_vector: builds the vector index; None builds it in this process.
+        promote_first: promote the version with the indexes if nothing is live.
 
     Raises:
         TableError: the table has no row that is done.
@@ -113,16 +116,30 @@ def build_indexes(
         for column, kind in _SCALAR_INDEXES:
             dataset.create_scalar_index(column, kind, name=f"{column}_idx", replace=True)
     facts = None
-    if config.vector == "always" or (config.vector == "auto" and num_ok >= config.exact_below_rows):
+    if is_vector_index_wanted(config, num_ok):
         latest = ImagesTable.open(table.location)
         facts = _build_vector_index(latest, config, num_ok, build_vector or _build_here)
     elif VECTOR_INDEX in index_names(dataset):
         forget_facts(dataset)
         dataset.drop_index(VECTOR_INDEX)
     indexed = ImagesTable.open(table.location)
-    promoted = indexed.live_version() is None
+    promoted = promote_first and indexed.live_version() is None
     if promoted:
         promote(indexed.location, indexed.version)
+    return report_of(indexed, facts, num_ok, promoted)
+
+
+def is_vector_index_wanted(config: IndexConfig, num_rows: int) -> bool:
+    """Return whether a table of so many rows with vectors gets a vector index."""
+    return config.vector == "always" or (
+        config.vector == "auto" and num_rows >= config.exact_below_rows
+    )
+
+
+def report_of(
+    indexed: ImagesTable, facts: VectorIndexFacts | None, num_ok: int, promoted: bool = False
+) -> IndexReport:
+    """Return what is told of a version with indexes."""
     return IndexReport(
         table_version=indexed.version,
         vector=None if facts is None else facts.kind,

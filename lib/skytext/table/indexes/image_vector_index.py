@@ -12,6 +12,7 @@ from skytext.table.index_facts import (
     index_names,
     read_facts,
 )
+from skytext.table.indexes.build_indexes import is_vector_index_wanted
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import ImageVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
@@ -36,10 +37,7 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
     if column is None:
         return None
     _, num_rows = num_with_vector(latest, column)
-    wanted = config.vector == "always" or (
-        config.vector == "auto" and num_rows >= config.exact_below_rows
-    )
-    if not wanted or num_rows == 0:
+    if not is_vector_index_wanted(config, num_rows) or num_rows == 0:
         if IMAGE_VECTOR_INDEX in index_names(latest.dataset):
             forget_facts(latest.dataset, IMAGE_VECTOR_INDEX)
             latest.dataset.drop_index(IMAGE_VECTOR_INDEX)

@@ -1,0 +1,148 @@
+"""Bring the indexes of a table up to date at a cost that follows what is new.
+
+New rows get a segment of the vector index, and are added to the other indexes. The partitions stay
+those that the index was trained with. It is built anew only where the table has grown by much, or
+where it finds too little.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from skytext.config.index import IndexConfig
+from skytext.errors import TableError
+from skytext.table.compaction import merge_small_fragments
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import (
+    IMAGE_VECTOR_INDEX,
+    TEXT_INDEX,
+    VECTOR_INDEX,
+    VectorIndexFacts,
+    index_names,
+    is_covered,
+    num_segments,
+    read_facts,
+    store_facts,
+)
+from skytext.table.indexes.build_indexes import (
+    BuildVectorIndex,
+    IndexReport,
+    build_indexes,
+    is_vector_index_wanted,
+    report_of,
+)
+from skytext.table.indexes.image_vector_index import build_image_index
+from skytext.table.indexes.index_recall import Column, exact_scores, judge, sample_queries
+from skytext.table.indexes.measured_columns import ImageVectors, VariantVectors
+from skytext.table.missing_vectors import num_with_vector
+
+_COLUMNS: dict[str, Callable[[ImagesTable], Column]] = {
+    VECTOR_INDEX: VariantVectors,
+    IMAGE_VECTOR_INDEX: ImageVectors,
+}
+
+
+def refresh_indexes(
+    table: ImagesTable, config: IndexConfig, build_vector: BuildVectorIndex | None = None
+) -> IndexReport:
+    """Make every index of a table's latest version cover all rows; promote nothing.
+
+    Args:
+        table: any version of it.
+        config: which indexes, and what a vector index must find.
+        build_vector: builds the vector index; None builds it in this process.
+
+    Raises:
+        TableError: the table has no row that is done.
+        CommitConflictError: a run committed meanwhile.
+        IndexRecallError: a vector index finds too little even when it is built anew.
+    """
+    merge_small_fragments(ImagesTable.open(table.location))
+    latest = ImagesTable.open(table.location)
+    num_ok, _ = num_with_vector(latest, None)
+    if num_ok == 0:
+        raise TableError(f"{latest.location.uri} has no image that is done")
+    _, num_images = num_with_vector(latest, latest.image_column)
+    if not _can_be_refreshed(latest, config, IMAGE_VECTOR_INDEX, num_images):
+        build_image_index(latest, config)
+    if TEXT_INDEX not in index_names(latest.dataset) or not _can_be_refreshed(
+        latest, config, VECTOR_INDEX, num_ok
+    ):
+        return build_indexes(latest, config, build_vector, promote_first=False)
+    for index, number in ((VECTOR_INDEX, num_ok), (IMAGE_VECTOR_INDEX, num_images)):
+        _refresh_vector_index(latest, config, index, number)
+    _add_new_rows(latest)
+    refreshed = ImagesTable.open(table.location)
+    facts = read_facts(refreshed.dataset)
+    if not _finds_enough(facts, config):
+        return build_indexes(latest, config, build_vector, promote_first=False)
+    if not _finds_enough(read_facts(refreshed.dataset, IMAGE_VECTOR_INDEX), config):
+        build_image_index(latest, config)
+    return report_of(ImagesTable.open(table.location), facts, num_ok)
+
+
+def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_rows: int) -> bool:
+    """Return whether a vector index is as it is wanted, but for new rows."""
+    facts = read_facts(table.dataset, index)
+    if not num_rows or not is_vector_index_wanted(config, num_rows):
+        return index not in index_names(table.dataset)
+    if facts is None:
+        return False
+    trained = facts.num_trained_rows or facts.num_rows
+    return num_rows <= (1 + config.rebuild_growth) * trained
+
+
+def _refresh_vector_index(
+    table: ImagesTable, config: IndexConfig, index: str, num_rows: int
+) -> None:
+    """Add a segment for new rows, merge segments if there are many, and measure if it is time."""
+    latest = ImagesTable.open(table.location)
+    facts = read_facts(latest.dataset, index)
+    if facts is None or is_covered(latest.dataset, index):
+        return
+    segments = num_segments(latest.dataset, index)
+    merged = segments + 1 if segments >= config.max_segments else 0
+    latest.dataset.optimize.optimize_indices(num_indices_to_merge=merged, index_names=[index])
+    if num_rows > (1 + config.remeasure_growth) * facts.num_rows:
+        refreshed = ImagesTable.open(table.location)
+        measured = _measured(refreshed, config, index, facts, num_rows)
+        store_facts(refreshed.dataset, measured, index)
+
+
+def _measured(
+    table: ImagesTable, config: IndexConfig, index: str, facts: VectorIndexFacts, num_rows: int
+) -> VectorIndexFacts:
+    """Return the facts of an index with what it finds now, searched as it was before."""
+    column = _COLUMNS[index](table)
+    queries = sample_queries(column, config.recall_queries)
+    found = judge(
+        column.ask,
+        queries,
+        exact_scores(column, queries),
+        [facts.probing(config)],
+        config.target_recall,
+    )
+    return dataclasses.replace(
+        facts,
+        recall_at_10=round(found.recall, 4),
+        num_queries=found.num_queries,
+        num_rows=num_rows,
+        num_trained_rows=facts.num_trained_rows or facts.num_rows,
+    )
+
+
+def _finds_enough(facts: VectorIndexFacts | None, config: IndexConfig) -> bool:
+    return facts is None or facts.recall_at_10 >= config.min_recall
+
+
+def _add_new_rows(table: ImagesTable) -> None:
+    """Add new rows to the full-text and scalar indexes that do not cover them."""
+    latest = ImagesTable.open(table.location)
+    names = [
+        name
+        for name in index_names(latest.dataset) - _COLUMNS.keys()
+        if not is_covered(latest.dataset, name)
+    ]
+    if names:
+        latest.dataset.optimize.optimize_indices(index_names=names)
