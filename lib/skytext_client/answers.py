@@ -23,7 +23,9 @@ class Hit(_Answer):
 
     Attributes:
         image_id: the image.
-        score: higher is better.
+        score: how well the image fits: a cosine, -1 to 1. In modes image and image+dense None
+            where the image has no vector of its own.
+        rank_score: orders the hits.
         uri: where the image lies.
         variant: index of the description that matched.
         one_sentence: of it.
@@ -41,7 +43,8 @@ class Hit(_Answer):
     """
 
     image_id: str
-    score: float
+    score: float | None
+    rank_score: float
     uri: str
     variant: int
     one_sentence: str
@@ -65,7 +68,7 @@ class Found(_Answer):
         table_version: that they are of.
         next_cursor: to go on behind the last hit; None where nothing is left.
         mode: that was searched in.
-        note: why there are no hits, if there are none.
+        note: why there are no hits, or that nothing fits well; None for nothing.
         exact: whether every image that counts was scored.
     """
 

@@ -94,6 +94,7 @@ class AsyncClient:
         k: int = 10,
         filter: str | Mapping[str, Any] | None = None,
         cursor: str | None = None,
+        min_score: float | None = None,
         version: int | None = None,
         group_duplicates: bool = False,
         exact: bool = False,
@@ -111,6 +112,7 @@ class AsyncClient:
             k: hits wanted.
             filter: a text such as ``gsd < 1``, or a typed condition.
             cursor: `Found.next_cursor` of the same search.
+            min_score: only hits with this score at least.
             version: `Found.table_version` of an earlier search; None for the live one.
             group_duplicates: near-duplicates become one hit.
             exact: score every image.
@@ -129,6 +131,7 @@ class AsyncClient:
             k=k,
             filter=filter,
             cursor=cursor,
+            min_score=min_score,
             version=version,
             group_duplicates=group_duplicates,
             exact=exact,

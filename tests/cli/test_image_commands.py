@@ -41,11 +41,11 @@ def test_search_by_images_and_by_both(skytext: Skytext, searched: Path) -> None:
     called = skytext("search", searched, "red", "--mode", "image+dense")
     assert "image+dense, exact search" in called.err
     first, sentence, *rest = called.out.splitlines()
-    assert first.startswith("  1. image 0.9")
+    assert first.startswith("  1. 0.9")
     assert "a.jpg" in first
     assert sentence.strip() == "a red roof"
     assert len(rest) == 2 * (len(SHOWN) - 1)
-    assert "image – text" in called.out
+    assert ". –  file:///x/a.tar#e.jpg" in called.out
 
     called = skytext("search", searched, "red", "--mode", "image", "--where", "gsd > 90")
     assert called.out == "no image that the filter lets through has a vector of its own\n"

@@ -134,11 +134,13 @@ def test_fused_both_count(searcher: Searcher) -> None:
     words = FakeEmbedder().embed_queries(["red", "a red car"])
     assert without.cosine == pytest.approx(float(words[0] @ words[1]), abs=1e-5)
     assert without.variant == 0
-    assert [hit.score for hit in result.hits] == sorted(
-        (hit.score for hit in result.hits), reverse=True
+    assert without.score is None
+    assert [hit.rank_score for hit in result.hits] == sorted(
+        (hit.rank_score for hit in result.hits), reverse=True
     )
     # Ranks are added: a.jpg is first by its image and among the first three by its words.
-    assert result.hits[0].score > 1 / 63
+    assert result.hits[0].rank_score > 1 / 63
+    assert result.hits[0].score == result.hits[0].image_cosine
     assert result.to_json()["hits"][0]["image_id"] == result.hits[0].image_id
 
 
@@ -198,12 +200,12 @@ def test_fused_ranks_are_those_among_all_rows(numbered: Searcher, exact: bool) -
         / 2
         for one in text
     }
-    assert {h.image_id: h.score for h in whole.hits} == pytest.approx(expected, abs=1e-6)
+    assert {h.image_id: h.rank_score for h in whole.hits} == pytest.approx(expected, abs=1e-6)
     for k in (1, 7, 100):
         some = ask(numbered, "image+dense", k=k, exact=exact)
         assert some.exact
-        assert [(hit.image_id, hit.score) for hit in some.hits] == [
-            (hit.image_id, hit.score) for hit in whole.hits[:k]
+        assert [(hit.image_id, hit.rank_score) for hit in some.hits] == [
+            (hit.image_id, hit.rank_score) for hit in whole.hits[:k]
         ]
 
 
@@ -232,7 +234,7 @@ def test_pages_lead_to_every_image_once(
     else:
         # A deeper look may find what belongs on an earlier page; that is left out.
         assert expected - 20 <= len(ids) <= expected
-    scores = [hit.score for hit in found]
+    scores = [hit.rank_score for hit in found]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -262,6 +264,13 @@ def test_a_cursor_that_somebody_changed_is_refused_or_harmless(
     if mode == "image+dense":
         for number in (-5.0, 0.0, 1e300):
             assert len(ask(numbered, mode, k=3, cursor=changed([[number]])).hits) <= 3
+
+
+@pytest.mark.parametrize("mode", ["image", "image+dense"])
+def test_hits_have_the_score_that_is_asked_for(searcher: Searcher, mode: Any) -> None:
+    result = ask(searcher, mode, min_score=0.5)
+    assert set(names(result.hits)) == {"a.jpg", "b.jpg"}
+    assert min(hit.score or -1 for hit in result.hits) >= 0.5
 
 
 def test_several_texts_are_several_queries(searcher: Searcher) -> None:

@@ -194,6 +194,7 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
     assert told["hits"][0] == {
         "image_id": row["image_id"],
         "score": pytest.approx(1, abs=1e-6),
+        "rank_score": pytest.approx(1, abs=1e-6),
         "uri": row["uri"],
         "variant": 0,
         "cosine": pytest.approx(1, abs=1e-6),

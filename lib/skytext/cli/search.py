@@ -28,6 +28,7 @@ from skytext.cli.search_options import (
     GsdMin,
     ImageFile,
     Like,
+    MinScore,
     ModeOption,
     Negative,
     NegativeImage,
@@ -64,6 +65,7 @@ def search(
     positive_image: PositiveImage = None,
     negative_image: NegativeImage = None,
     cursor: Cursor = None,
+    min_score: MinScore = None,
     group_duplicates: GroupDuplicates = False,
     version: VersionOption = None,
     where: WhereOption = None,
@@ -105,6 +107,7 @@ def search(
         "k": k,
         "where": condition,
         "cursor": cursor,
+        "min_score": min_score,
         "group_duplicates": group_duplicates,
         "exact": exact,
     }
@@ -167,8 +170,10 @@ def _show(result: SearchResult, as_json: bool) -> None:
         return
     how = "exact search" if result.exact else "vector index"
     note(f"table version {result.table_version}, {result.mode}, {how}")
-    for line in hit_lines(result.hits, result.note or "no image in this table", result.mode):
+    for line in hit_lines(result.hits, result.note or "no image in this table"):
         answers.print(line, markup=False, soft_wrap=True)
+    if result.hits and result.note is not None:
+        note(result.note)
     if result.next_cursor is not None:
         note(f"more: the same search with --cursor {result.next_cursor}")
 
@@ -224,22 +229,13 @@ def parse_box(text: str) -> list[float]:
     return numbers
 
 
-def hit_lines(
-    hits: Sequence[Hit], nothing: str = "no image in this table", mode: str = "dense"
-) -> list[str]:
+def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> list[str]:
     """Return the lines that show hits to people, best first; ``nothing`` without hits."""
     lines = []
     for rank, hit in enumerate(hits, start=1):
-        lines.append(f"{rank:3}. {_score(hit, mode)}  {hit.uri}")
+        score = "–" if hit.score is None else f"{hit.score:.3f}"
+        lines.append(f"{rank:3}. {score}  {hit.uri}")
         lines.append(f"            {hit.one_sentence}")
         if hit.duplicates:
             lines.append(f"            and {len(hit.duplicates):,} near-duplicates")
     return lines or [nothing]
-
-
-def _score(hit: Hit, mode: str) -> str:
-    if mode != "image+dense":
-        return f"{hit.score:.3f}"
-    # Ranks say nothing by themselves: what they are made of is shown.
-    own = "–" if hit.image_cosine is None else f"{hit.image_cosine:.3f}"
-    return f"image {own} text {hit.cosine:.3f}"

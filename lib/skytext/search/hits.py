@@ -15,10 +15,13 @@ class Hit:
 
     Attributes:
         image_id: the image.
-        score: higher is better. Dense: cosine of the query and the best variant, -1 to 1 (of what
-            `SearchConfig.dense_pooling` says instead). Text: BM25. Hybrid: both fused, at most 1.
-            Image: cosine of the query and the image's own vector. Image+dense: the mean of two
-            reciprocal ranks.
+        score: how well the image fits, by itself: cosine of the query and the best variant, -1 to
+            1; in modes image and image+dense cosine of the query and the image's own vector, and
+            None where it has none.
+        rank_score: orders the hits, higher is better. Dense: `score` (or what
+            `SearchConfig.dense_pooling` says instead). Text: BM25. Hybrid: both fused, at most 1
+            and relative to the best hit. Image: `score`. Image+dense: the mean of two reciprocal
+            ranks.
         uri: where the image lies.
         variant: index of the variant that is nearest to the query.
         cosine: of that variant, whatever the mode.
@@ -38,7 +41,8 @@ class Hit:
     """
 
     image_id: str
-    score: float
+    score: float | None
+    rank_score: float
     uri: str
     variant: int
     cosine: float

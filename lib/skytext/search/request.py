@@ -71,6 +71,8 @@ class SearchRequest(BaseModel):
         k: hits wanted, 1 to 1000.
         where: only images that it lets through are looked at.
         cursor: `SearchResult.next_cursor` of the same request: go on behind its last hit.
+        min_score: hits have at least this `Hit.score`. A search ends where as many images behind
+            the last such one, and 50 at least, have less.
         group_duplicates: near-duplicates become one hit, which names the others.
         exact: score every row, index or not.
 
@@ -91,6 +93,7 @@ class SearchRequest(BaseModel):
     k: int = 10
     where: Condition | None = None
     cursor: str | None = None
+    min_score: float | None = None
     group_duplicates: bool = False
     exact: bool = False
 
@@ -98,6 +101,8 @@ class SearchRequest(BaseModel):
     def _check(self) -> SearchRequest:
         if not 1 <= self.k <= MAX_K:
             raise ConfigError(f"k must be 1 to {MAX_K} (given: {self.k})")
+        if self.min_score is not None and not -1 <= self.min_score <= 1:
+            raise ConfigError(f"min_score must be -1 to 1 (given: {self.min_score:g})")
         for text in self.all_texts:
             _check_text(text, "the query")
         for text in self.described:

@@ -17,13 +17,13 @@ from skytext.errors import CallError, ConfigError, TableError
 from skytext.filters.conditions import Condition, Need
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.text_embedder import Embedder
+from skytext.search.absolute_scores import absolute_scores, variant_cosines
 from skytext.search.cursor import Cursor
 from skytext.search.hits import Hit, SearchResult
 from skytext.search.paging import Page
 from skytext.search.query_vectors import QueryEmbedder, Questioner, find_named
 from skytext.search.ranking_inputs import Question, Ranking, Served
 from skytext.search.request import IMAGE_MODES, RETRIEVERS, Kind, Mode, SearchRequest
-from skytext.search.retrievers.vectors import cosines_of
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import IMAGE_VECTOR_INDEX, prewarm
 from skytext.table.location import TableLocation
@@ -197,10 +197,11 @@ class Searcher:
         page = Page(self._served, question, request, cursor, self._config, named)
         ranking, places = page.find()
         hits = self._hits(ranking, places[: request.k], question)
-        next_cursor, note = None, None if hits else _why_nothing(request, mode, cursor)
+        next_cursor = None
+        note = self._note(request, mode, cursor, hits)
         if len(places) > request.k:
-            note = page.why_last
-            if note is None:
+            note = page.why_last or note
+            if page.why_last is None:
                 last, offset = places[request.k - 1][0], page.offset + request.k
                 next_cursor = self._cursor(question_id, offset, ranking, last).encode()
         return SearchResult(
@@ -264,24 +265,42 @@ class Searcher:
     ) -> tuple[Hit, ...]:
         if not places:
             return ()
-        ids = ranking.ids[[place for place, _ in places]]
-        rows = self._served.rows.hits(ids)
-        scored = ranking.variants or self._served.rows.variants(ids, self.table.text_column)
         behind = ranking.ids[[place for _, others in places for place in others]]
         name_of: dict[int, str] = {}
         if len(behind):
             names = take(self.table, behind, ["image_id"])
             name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
-        cosines = _cosines(question, scored.of_rows(ids))
+        duplicates = [
+            tuple(name_of[int(ranking.ids[other])] for other in others) for _, others in places
+        ]
+        shown = ranking.at(np.array([place for place, _ in places], np.intp))
+        rows = self._served.rows.hits(shown.ids)
+        cosines = variant_cosines(self._served, question, shown)
+        scores = absolute_scores(shown, cosines)
         return tuple(
-            _hit(
-                row,
-                of_image,
-                float(ranking.scores[place]),
-                {kind: float(scores[place]) for kind, scores in ranking.parts.items()},
-                tuple(name_of[int(ranking.ids[other])] for other in others),
-            )
-            for row, of_image, (place, others) in zip(rows, cosines, places, strict=True)
+            _hit(row, of_image, float(scores[i]), shown, i, duplicates[i])
+            for i, (row, of_image) in enumerate(zip(rows, cosines, strict=True))
+        )
+
+    def _note(
+        self, request: SearchRequest, mode: Mode, cursor: Cursor | None, hits: tuple[Hit, ...]
+    ) -> str | None:
+        """Return what a person should know of the hits; None for nothing."""
+        if not hits:
+            return _why_nothing(request, mode, cursor)
+        searched = self._served.images if mode in IMAGE_MODES else self._served.captions
+        # The questions that were measured are words; a search by words alone finds the word.
+        if searched is None or searched.chance is None or mode == "text" or cursor is not None:
+            return None
+        if request.has_images or request.positive or request.negative:
+            return None
+        best = max((hit.score for hit in hits if hit.score is not None), default=-1.0)
+        chance = searched.chance
+        if best >= chance.score:
+            return None
+        return (
+            f"nothing fits well: the best score is {best:.3f}, and {chance.quantile:.0%} of "
+            f"questions about other subjects score up to {chance.score:.3f} here"
         )
 
     @property
@@ -320,6 +339,8 @@ def _check_dim(table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn
 def _why_nothing(request: SearchRequest, mode: Mode, cursor: Cursor | None) -> str:
     if cursor is not None:
         return "no further image matches"
+    if request.min_score is not None:
+        return f"no image that matches has a score of {request.min_score:g} or more (min_score)"
     if mode == "text":
         filtered = "" if request.where is None else " that the filter lets through"
         return (
@@ -332,30 +353,21 @@ def _why_nothing(request: SearchRequest, mode: Mode, cursor: Cursor | None) -> s
     return "no image in this table" if request.where is None else "no image matches the filter"
 
 
-def _cosines(question: Question, images: list[Floats]) -> list[Floats]:
-    """Return for each image the cosine of each variant with the query that it fits best."""
-    best = cosines_of(question.vectors, np.concatenate(images)).max(axis=0)
-    return np.split(best, np.cumsum([len(vectors) for vectors in images])[:-1])
-
-
 def _hit(
-    row: HitRow,
-    cosines: Floats,
-    score: float,
-    parts: dict[Kind, float],
-    duplicates: tuple[str, ...],
+    row: HitRow, cosines: Floats, score: float, shown: Ranking, i: int, duplicates: tuple[str, ...]
 ) -> Hit:
+    """Return the hit of the image at place ``i`` of those that are shown."""
     variant = int(np.argmax(cosines))
-    image_cosine = parts.get("images", math.nan)
     one_sentence, feature, caption = row.captions[variant]
     return Hit(
         image_id=row.image_id,
-        score=score,
+        score=None if math.isnan(score) else score,
+        rank_score=float(shown.scores[i]),
         uri=row.uri,
         variant=variant,
         cosine=float(cosines[variant]),
-        bm25=parts.get("words"),
-        image_cosine=None if math.isnan(image_cosine) else image_cosine,
+        bm25=_part(shown, "words", i),
+        image_cosine=_part(shown, "images", i),
         one_sentence=one_sentence,
         feature=feature,
         caption=caption,
@@ -365,3 +377,9 @@ def _hit(
         collection=row.collection,
         duplicates=duplicates,
     )
+
+
+def _part(shown: Ranking, kind: Kind, i: int) -> float | None:
+    """Return the score of an image by one retriever; None where it has none."""
+    score = float(shown.parts[kind][i]) if kind in shown.parts else math.nan
+    return None if math.isnan(score) else score

@@ -70,6 +70,24 @@ def test_images_are_searched_page_by_page(http: Any) -> None:
     assert [answer["mode"] for answer in answers] == ["image", "dense"]
 
 
+def test_scores_of_hits_are_cosines_and_may_be_asked_for(http: Any) -> None:
+    both = search(http, text="red", mode="image+dense")["hits"]
+    assert [hit["score"] for hit in both] == [hit["image_cosine"] for hit in both]
+    assert None in [hit["score"] for hit in both]
+    ranked = [hit["rank_score"] for hit in both]
+    assert ranked == sorted(ranked, reverse=True)
+    some = search(http, text="red", mode="image+dense", min_score=0.5)
+    assert sorted(names(some["hits"])) == ["a.jpg", "b.jpg"]
+    link = {"text": "red", "mode": "image", "min_score": "0.5"}
+    assert names(http.get("/v1/search", params=link).json()["hits"]) == ["a.jpg", "b.jpg"]
+    refused = http.post("/v1/search", json={"text": "red", "min_score": 2})
+    assert refused.status_code == 422
+    with Client("http://localhost", transport=Through(http)) as ours:
+        assert len(ours.search("red", mode="image", min_score=0.5)) == 2
+        # A threshold of 0 is one.
+        assert len(ours.search("red", mode="image", min_score=0)) < 4
+
+
 def test_images_are_searched_like_one_and_by_examples(http: Any) -> None:
     like = str(good_row("a.jpg")["image_id"])
     assert names(search(http, like=[like], mode="image")["hits"])[0] == "b.jpg"

@@ -17,7 +17,14 @@ from skytext.search.fusion import Pooling, mean_lengths, pool
 from skytext.search.retrievers.matching import Matching
 from skytext.search.retrievers.retriever import Candidates, in_places
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.index_facts import Probing, VectorIndexFacts, is_covered, read_facts
+from skytext.table.index_facts import (
+    ChanceScore,
+    Probing,
+    VectorIndexFacts,
+    is_covered,
+    read_chance_score,
+    read_facts,
+)
 from skytext.table.queries.caption_queries import (
     Floats,
     RowIds,
@@ -43,6 +50,8 @@ class SearchedVectors:
         facts: of the index on it; None where searches are exact.
         probing: how far a search by that index looks.
         covered: the index covers every row.
+        chance: how high the best images of unrelated questions score; None where it was not
+            measured.
     """
 
     table: ImagesTable
@@ -51,6 +60,7 @@ class SearchedVectors:
     facts: VectorIndexFacts | None
     probing: Probing | None
     covered: bool
+    chance: ChanceScore | None
 
     @classmethod
     def of_column(
@@ -68,7 +78,8 @@ class SearchedVectors:
         facts = read_facts(table.dataset, index)
         probing = None if facts is None else facts.probing(config)
         covered = facts is not None and is_covered(table.dataset, index)
-        return cls(table, rows, column, facts, probing, covered)
+        chance = read_chance_score(table.dataset, column.name)
+        return cls(table, rows, column, facts, probing, covered, chance)
 
 
 class VectorRetriever:

@@ -30,6 +30,7 @@ EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
 _HIT: dict[str, Any] = {
     "image_id": EXAMPLE_ID,
     "score": 0.713,
+    "rank_score": 0.713,
     "uri": "s3://archive/tiles/0007.tar#harbour_12.jpg",
     "variant": 2,
     "cosine": 0.713,
@@ -112,6 +113,9 @@ class SearchBody(BaseModel):
         description="`next_cursor` of the same search: go on behind its last hit. 410 where its "
         "version is no longer held.",
     )
+    min_score: float | None = Field(
+        None, ge=-1, le=1, description="Only hits with this `score` at least."
+    )
     version: Version | None = Field(
         None,
         description="Search this version of the table: the `table_version` of an earlier answer. "
@@ -155,7 +159,14 @@ class HitModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     image_id: str
-    score: float = Field(description="Higher is better; the cosine where the mode is dense.")
+    score: float | None = Field(
+        description="How well the image fits: cosine of the query and the description that is "
+        "nearest; in modes image and image+dense of the query and the image's own vector, null "
+        "where it has none."
+    )
+    rank_score: float = Field(
+        description="Orders the hits. Hybrid: relative to the best one. Image+dense: of ranks."
+    )
     uri: str
     variant: int = Field(description="Index of the description that is nearest to the query.")
     cosine: float = Field(description="Of that description, whatever the mode.")
@@ -191,7 +202,9 @@ class SearchAnswer(BaseModel):
     table_version: int
     mode: Mode = Field(description="That was searched in.")
     next_cursor: str | None = None
-    note: str | None = Field(None, description="Why there are no hits, if there are none.")
+    note: str | None = Field(
+        None, description="Why there are no hits, or that nothing fits well, or where pages end."
+    )
     exact: bool = Field(description="Whether every image that counts was scored.")
 
 

@@ -47,7 +47,7 @@ function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
     el(
       "span",
       { class: "facts" },
-      el("span", { class: "score", text: hit.score.toFixed(3), title: measures(hit) }),
+      el("span", { class: "score", text: hit.score === null ? "–" : hit.score.toFixed(3), title: measures(hit) }),
       el("span", { text: `variant ${hit.variant + 1}`, title: "The description that is nearest" }),
       hit.duplicates?.length ? el("span", { text: `+${hit.duplicates.length} alike` }) : null,
     ),
