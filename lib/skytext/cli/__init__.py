@@ -29,6 +29,7 @@ from skytext.cli import (
     migrate,
     plan,
     promote,
+    reindex,
     repair,
     search,
     serve,
@@ -52,6 +53,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("plan")(plan.plan)
 app.command("caption")(caption.caption)
+app.command("reindex")(reindex.reindex)
 app.command("index")(index.index)
 app.command("embed-images")(embed_images.embed_images)
 app.command("search")(search.search)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +21,7 @@ from skytext.cli.options import (
 from skytext.errors import ConfigError, JobError, StoreFaultError
 
 if TYPE_CHECKING:
+    from skytext.config.settings import Config
     from skytext.run.caption_plan import CaptionPlan
     from skytext.run.progress import RunSummary
 
@@ -85,6 +87,20 @@ MaxFailureRate = Annotated[
 CommitInterval = Annotated[
     float | None, typer.Option("--commit-interval-s", help="… or this many seconds (60).")
 ]
+# The option of the command line to the setting that it is.
+_SETTINGS = {
+    "archive": "archive",
+    "model": "caption.model",
+    "revision": "caption.revision",
+    "prompt": "caption.prompt",
+    "num_variants": "caption.num_variants",
+    "gpus_per_engine": "caption.engine.num_gpus_per_engine",
+    "tensor_parallel_size": "caption.engine.tensor_parallel_size",
+    "embedding_model": "embed.model",
+    "commit_images": "job.commit_images",
+    "commit_interval_s": "job.commit_interval_s",
+    "max_failure_rate": "job.max_failure_rate",
+}
 
 
 def caption(
@@ -114,27 +130,29 @@ def caption(
 
     Run it again at any time: what has a row is left alone.
     """
-    options = {
-        "archive": archive,
-        "caption.model": model,
-        "caption.revision": revision,
-        "caption.prompt": prompt,
-        "caption.chat_template": None if chat_template is None else str(chat_template),
-        "caption.num_variants": num_variants,
-        "caption.engine.num_gpus_per_engine": gpus_per_engine,
-        "caption.engine.tensor_parallel_size": tensor_parallel_size,
-        "embed.model": embedding_model,
-        "job.commit_images": commit_images,
-        "job.commit_interval_s": commit_interval_s,
-        "job.max_failure_rate": max_failure_rate,
-        **_engine_options(num_engines),
-    }
-    resolved = make_config(config, settings, options)
+    resolved = caption_config(locals())
     # Imported behind the cheap checks: Ray takes seconds.
     from skytext.run.caption_plan import plan_caption
 
     plan = plan_caption(sources, table, resolved, stale=stale)
     run_and_show(plan, ray_address, as_json, verify_all)
+
+
+def caption_config(options: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Config:
+    """Return the settings that a call of `caption`, or of a command with its options, asks for.
+
+    Args:
+        options: by the names of the parameters of `caption`.
+        more: further settings; None for those that are not given.
+
+    Raises:
+        ConfigError: a setting that does not exist or is out of range.
+    """
+    chosen = {setting: options[name] for name, setting in _SETTINGS.items()}
+    template = options["chat_template"]
+    chosen["caption.chat_template"] = None if template is None else str(template)
+    chosen |= _engine_options(options["num_engines"])
+    return make_config(options["config"], options["settings"], chosen | dict(more or {}))
 
 
 def _engine_options(text: str | None) -> dict[str, int | None]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from skytext.cli.options import AsJson, Table
 
-KEEP_DAYS = 7.0
-
 
 def clean(
     table: Table,
     keep_days: Annotated[
-        float, typer.Option(help="Versions younger than this stay.", min=0)
-    ] = KEEP_DAYS,
+        float | None, typer.Option(help="Versions younger than this stay (7).", min=0)
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
     ] = False,
@@ -29,12 +26,14 @@ def clean(
     days old.
     """
     from skytext.cli.output import answers, plural, print_json
+    from skytext.config.reindex import ReindexConfig
     from skytext.table.clean_up import clean_up
     from skytext.table.location import TableLocation
 
+    keep_days = ReindexConfig().keep_days if keep_days is None else keep_days
     done = clean_up(TableLocation.parse(table), keep_days=keep_days, is_dry=dry_run)
     if as_json:
-        print_json(asdict(done))
+        print_json(done.to_json())
         return
     removed = "would be removed" if dry_run else "removed"
     answers.print(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +64,30 @@ RayAddress = Annotated[
 EmbeddingModel = Annotated[
     str | None, typer.Option(help="A sentence-transformers model by hub name or folder.")
 ]
+
+
+def with_options_of(
+    other: Callable[..., object], *, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command the options of another one, before its own.
+
+    Args:
+        other: a command.
+        without: names of its parameters that are left out.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        taken = {parameter.name for parameter in own} | set(without)
+        theirs = inspect.signature(other, eval_str=True).parameters.values()
+        every = [*(p for p in theirs if p.name not in taken), *own]
+        # typer reads the signature, and then the annotations.
+        command.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+        return command
+
+    return decorate
 
 
 def make_config(

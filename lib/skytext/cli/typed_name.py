@@ -15,8 +15,8 @@ import sys
 # fmt: off
 COMMANDS = (
     "caption", "clean", "config", "demo", "doctor", "embed-images", "evaluate", "export",
-    "failures", "import", "index", "keys", "migrate", "plan", "promote", "repair", "retry-failed",
-    "rollback", "search", "serve", "status",
+    "failures", "import", "index", "keys", "migrate", "plan", "promote", "reindex", "repair",
+    "retry-failed", "rollback", "search", "serve", "status",
 )
 # fmt: on
 _NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")

@@ -22,6 +22,7 @@ from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.index import IndexConfig
 from skytext.config.job import JobConfig
 from skytext.config.pixels import ImageConfig
+from skytext.config.reindex import ReindexConfig
 from skytext.config.search import SearchConfig
 from skytext.config.section import Section
 from skytext.config.service import ServiceConfig
@@ -41,6 +42,7 @@ class Config(Section):
     image_embed: ImageEmbedConfig = ImageEmbedConfig()
     job: JobConfig = JobConfig()
     index: IndexConfig = IndexConfig()
+    reindex: ReindexConfig = ReindexConfig()
     search: SearchConfig = SearchConfig()
     service: ServiceConfig = ServiceConfig()
 

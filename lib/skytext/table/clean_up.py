@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lance
@@ -48,6 +48,10 @@ class CleanUp:
     num_bytes: int
     num_files: int
     is_dry: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return asdict(self)
 
 
 def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False) -> CleanUp:

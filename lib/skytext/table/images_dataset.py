@@ -472,9 +472,14 @@ class ImagesTable:
         )
         return int(self.dataset.count_rows(filter=condition))
 
-    def num_double(self) -> int:
-        """Return the number of images with more than one row."""
-        return len(self.double_rows())
+    def num_failed_due(self, max_attempts: int) -> int:
+        """Return the number of failed rows that failed less than so often."""
+        condition = f"status = '{STATUS_FAILED}' AND failure.attempts < {int(max_attempts)}"
+        return int(self.dataset.count_rows(filter=condition))
+
+    def num_present(self, archive: str) -> int:
+        """Return the number of rows of an archive that are not withdrawn."""
+        return int(self.dataset.count_rows(filter=f"archive = {sql_text(archive)} AND {PRESENT}"))
 
     def double_rows(self) -> dict[str, list[DoubleRow]]:
         """Return the rows of the images that have more than one, by image, all in memory."""

@@ -128,7 +128,7 @@ def test_small_fragments_are_merged_as_a_run_goes_on(
         assert remote.version == table.version
         sizes.append(len(table.dataset.get_fragments()))
     assert sizes == [1, 2, 1, 2, 3, 1, 2]
-    assert (table.num_rows(), table.num_double()) == (14, 0)
+    assert (table.num_rows(), len(table.double_rows())) == (14, 0)
     # Rows that were merged are replaced as any others.
     row = good_row("00003.jpg")
     replaces = table.units_of([row["image_id"]])

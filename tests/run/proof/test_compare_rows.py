@@ -147,18 +147,18 @@ def test_two_rows_of_an_image_are_found_in_a_large_table(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = make_table(where, good_rows(0, 40), good_rows(7, 3))
-    assert table.num_double() == 3
+    assert len(table.double_rows()) == 3
     # Sixteenth by sixteenth.
     monkeypatch.setattr("skytext.table.images_dataset._ROWS_AT_ONCE", 10)
-    assert table.num_double() == 3
-    assert make_table(location(Path(f"{where.uri}2")), good_rows(0, 40)).num_double() == 0
+    assert len(table.double_rows()) == 3
+    assert make_table(location(Path(f"{where.uri}2")), good_rows(0, 40)).double_rows() == {}
 
 
 def test_ids_that_begin_alike_are_two_images(where: TableLocation) -> None:
     rows = [good_row(f"{i}.jpg", image_id="a" * 31 + str(i)) for i in range(2)]
     table = make_table(where, rows, [rows[0]])
     assert list(table.double_rows()) == ["a" * 31 + "0"]
-    assert table.num_double() == 1
+    assert len(table.double_rows()) == 1
 
 
 def test_two_rows_in_a_shard_in_which_there_was_nothing_to_do_are_counted(

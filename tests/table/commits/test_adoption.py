@@ -63,7 +63,7 @@ def units_in(where: TableLocation) -> dict[str, str]:
     """Return the unit of every row, by member; no image has two rows."""
     table = ImagesTable.open(where)
     rows = table.dataset.to_table(columns=["member", "unit_id"]).to_pylist()
-    assert table.num_double() == 0
+    assert len(table.double_rows()) == 0
     assert len({row["member"] for row in rows}) == len(rows)
     return {row["member"]: row["unit_id"] for row in rows}
 
@@ -321,7 +321,7 @@ def test_orphans_go_and_nothing_else(where: TableLocation) -> None:
     assert collect_orphans(where) == 0
     table = ImagesTable.open(where)
     assert [entry["version"] for entry in table.dataset.versions()] == versions
-    assert (table.num_rows(), table.num_double()) == (6, 0)
+    assert (table.num_rows(), len(table.double_rows())) == (6, 0)
     assert len(table.dataset.to_table()) == 6
     # The versions of before can be read as well.
     assert [ImagesTable.open(where, v).dataset.to_table().num_rows for v in versions] == [

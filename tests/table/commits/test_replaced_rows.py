@@ -48,7 +48,7 @@ def statuses(where: TableLocation, version: int | None = None) -> dict[str, str]
     table = ImagesTable.open(where, version)
     rows = table.dataset.to_table(columns=["member", "status"]).to_pylist()
     assert len({row["member"] for row in rows}) == len(rows) == table.num_rows()
-    assert table.num_double() == 0
+    assert len(table.double_rows()) == 0
     return {row["member"]: row["status"] for row in rows}
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 
-@dataclass
+@dataclass(eq=False)
 class Budget:
     """Images and time; shared by runs that follow one another.
 

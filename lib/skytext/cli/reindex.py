@@ -1,0 +1,112 @@
+"""``skytext reindex``: bring a table up to date with its archive and its settings, and serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skytext.cli.caption import (
+    EMBEDDED,
+    caption,
+    caption_config,
+    check_all_read,
+)
+from skytext.cli.options import with_options_of
+from skytext.errors import StoreFaultError
+
+if TYPE_CHECKING:
+    from skytext.run.reindex.reindex_run import ReindexSummary
+
+_REASONS = {"new": "new or changed", "failed": "failed before", "stale": "stale"}
+
+
+@with_options_of(caption, without=["stale", "verify_all"])
+def reindex(
+    *,
+    max_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Begin no image once so many were described or embedded."),
+    ] = None,
+    max_hours: Annotated[
+        float | None, typer.Option(help="Begin no image after so many hours.")
+    ] = None,
+    max_withdrawn: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="End with status 1 if a larger share of an archive's images is gone (0.05).",
+        ),
+    ] = None,
+    **options: Any,
+) -> None:
+    """Do what the archive and the settings ask for, and nothing else; run it every night.
+
+    New and changed images are described, failed ones are tried again, stale captions and vectors
+    are made again, images that are gone are withdrawn. Indexes are refreshed. The new version is
+    checked and promoted, and old versions are removed. A version that is not fit is not promoted:
+    the live one stays, and the status is 1.
+    """
+    from skytext.cli.output import answers, job_progress, note, print_json
+    from skytext.run.caption_plan import plan_caption
+    from skytext.run.reindex.reindex_run import GateError, run_reindex
+    from skytext.run.vector_run import check_store_gave_all
+
+    own = {
+        "reindex.max_images": max_images,
+        "reindex.max_hours": max_hours,
+        "reindex.max_withdrawn": max_withdrawn,
+    }
+    config = caption_config(options, own)
+    plan = plan_caption(options["sources"], options["table"], config, stale="all")
+    failure: GateError | None = None
+    try:
+        with job_progress() as on_progress:
+            summary = run_reindex(
+                plan, ray_address=options["ray_address"], on_progress=on_progress, on_note=note
+            )
+    except GateError as error:
+        summary, failure = error.summary, error
+    if options["as_json"]:
+        print_json(summary.to_json())
+    else:
+        for line in _lines(summary):
+            answers.print(line, markup=False, soft_wrap=True)
+    if failure is not None:
+        raise failure
+    for vectors in summary.vectors:
+        check_store_gave_all(vectors["failures"], vectors["failure_samples"])
+    for run in summary.runs.values():
+        check_all_read(run)
+    if summary.live_version is None and not any(run.num_ok for run in summary.runs.values()):
+        raise StoreFaultError(f"{plan.location.uri} has no image that is done: nothing was indexed")
+
+
+def _lines(summary: ReindexSummary) -> Iterator[str]:
+    from skytext.cli.output import plural
+
+    for vectors in summary.vectors:
+        yield (
+            f"{vectors['num_embedded']:,} {EMBEDDED[vectors['kind']]} embedded again with "
+            f"{vectors['model']}, {vectors['num_failed']:,} failed"
+        )
+    for reason, run in summary.runs.items():
+        yield (
+            f"{_REASONS[reason]}: {plural(run.num_captioned, 'image')} described, "
+            f"{run.num_newly_failed:,} failed"
+        )
+    if summary.num_withdrawn:
+        yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: gone from the archive"
+    for check in summary.gate:
+        yield f"  {'passed' if check.passed else 'FAILED'}  {check}"
+    if summary.was_promoted:
+        yield f"version {summary.live_version} is live"
+    else:
+        yield f"nothing was promoted; live version: {summary.live_version or 'none'}"
+    if summary.cleaned is not None and summary.cleaned.num_versions:
+        versions = plural(summary.cleaned.num_versions, "old version")
+        yield f"{versions} removed ({summary.cleaned.num_bytes / 1e6:,.1f} MB)"
+    if summary.is_partial:
+        yield "the budget is spent: the next call goes on"

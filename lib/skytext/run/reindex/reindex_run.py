@@ -1,0 +1,221 @@
+"""Bring a table up to date with its archive and its settings, and serve the result.
+
+The work is done in the order of its worth: vectors by a new model, because no new image can be
+written before; then new and changed images, failed ones that are due, stale ones. Each is a run as
+`skytext caption` makes it, all under one claim. Then images that are gone are withdrawn, indexes
+are refreshed, the version is checked, promoted, and what nobody needs any more is removed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from skytext.errors import JobError
+from skytext.run.caption_plan import CaptionPlan
+from skytext.run.caption_run import run_caption
+from skytext.run.control.budget import Budget
+from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.index_on_ray import build_vector_index
+from skytext.run.open_run import HeldTable, hold_table
+from skytext.run.progress import Progress, RunSummary
+from skytext.run.reindex.gate import Check, check_version
+from skytext.run.reindex.withdraw import check_listing, withdraw_gone
+from skytext.run.vector_run import run_vectors
+from skytext.table.clean_up import CleanUp, clean_held_table
+from skytext.table.commits.stage_rows import staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.indexes.build_indexes import BuildVectorIndex, IndexReport
+from skytext.table.indexes.refresh_indexes import refresh_indexes
+from skytext.table.location import TableLocation
+from skytext.table.promote_rollback import promote
+
+COMMAND = "reindex"
+
+
+@dataclass
+class ReindexSummary:
+    """What a call did. ``to_json`` gives what the command prints with ``--json``.
+
+    Attributes:
+        vectors: summaries of the runs that embedded again with another model.
+        runs: summaries of the captioning runs, by the reason of their work: ``new`` (and changed),
+            ``failed``, ``stale``.
+        num_withdrawn: images that are gone from their archive, withdrawn now.
+        index: what was done to the indexes; None where nothing had changed.
+        gate: what must hold before a version is served; empty where nothing had changed.
+        live_version: that is served now.
+        was_promoted: whether this call promoted it.
+        cleaned: what was removed.
+        is_partial: the budget was spent: the next call goes on.
+        duration_s: of all.
+    """
+
+    vectors: list[dict[str, Any]] = field(default_factory=list)
+    runs: dict[str, RunSummary] = field(default_factory=dict)
+    num_withdrawn: int = 0
+    index: IndexReport | None = None
+    gate: list[Check] = field(default_factory=list)
+    live_version: int | None = None
+    was_promoted: bool = False
+    cleaned: CleanUp | None = None
+    is_partial: bool = False
+    duration_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {
+            "vectors": self.vectors,
+            "runs": {reason: summary.to_json() for reason, summary in self.runs.items()},
+            "num_withdrawn": self.num_withdrawn,
+            "index": None if self.index is None else self.index.to_json(),
+            "gate": [check.to_json() for check in self.gate],
+            "live_version": self.live_version,
+            "was_promoted": self.was_promoted,
+            "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
+            "is_partial": self.is_partial,
+            "duration_s": round(self.duration_s, 3),
+        }
+
+
+class GateError(JobError):
+    """The new version is not fit to be served; the live one stays.
+
+    Attributes:
+        summary: what was done until then.
+    """
+
+    def __init__(self, summary: ReindexSummary) -> None:
+        self.summary = summary
+        failed = "; ".join(str(check) for check in summary.gate if not check.passed)
+        super().__init__(
+            f"the new version was not promoted, the live one stays ({summary.live_version}): "
+            f"{failed}"
+        )
+
+
+def run_reindex(
+    plan: CaptionPlan,
+    *,
+    ray_address: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> ReindexSummary:
+    """Do what there is to do, within the budget, and serve it if it is fit.
+
+    Args:
+        plan: from `plan_caption` with everything stale.
+        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        on_progress: called after every unit.
+        on_note: is told what is done next, and what a run waits for.
+
+    Raises:
+        GateError: the new version is not fit to be served.
+        JobError: the listing lacks too many images: nothing was changed.
+        SkytextError: as `run_caption`, `run_vectors` and `refresh_indexes`.
+    """
+    started, limits = time.monotonic(), plan.config.reindex
+    budget = Budget(limits.max_images, limits.max_hours and limits.max_hours * 3600)
+    summary = ReindexSummary()
+    with hold_table(
+        COMMAND, plan.location, plan.config, ray_address=ray_address, budget=budget
+    ) as held:
+        check_listing(held.claim, plan.shards, plan.options(), limits.max_withdrawn)
+        _compute(plan, held, summary, on_progress, on_note)
+        summary.is_partial = budget.is_spent
+        withdrawn = withdraw_gone(
+            held.claim, plan.shards, plan.options(), limits.max_withdrawn, uuid.uuid4().hex
+        )
+        summary.num_withdrawn = withdrawn.num_images
+        _serve(plan, held, summary, on_note, ray_address)
+    summary.duration_s = time.monotonic() - started
+    return summary
+
+
+def _compute(
+    plan: CaptionPlan,
+    held: HeldTable,
+    summary: ReindexSummary,
+    on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None],
+) -> None:
+    """Describe and embed, until nothing is left or the budget is spent."""
+    for vectors in plan.stale_vectors:
+        on_note(f"embedding again, with {vectors.model.name}")
+        done = run_vectors(vectors, held=held, on_progress=on_progress)
+        summary.vectors.append(done.to_json())
+        if held.budget.is_spent:
+            # New rows have vectors by the new model alone; searches still use the old ones.
+            return
+    base = replace(plan, stale_vectors=(), redo_stale=False)
+    # An image that fails for the first time in this call is due in the next one.
+    num_due = run_on_driver_node(_num_due, base)
+    plans = {
+        "new": base,
+        "failed": replace(base, retry_failed=True),
+        "stale": replace(base, redo_stale=True),
+    }
+    for reason, one in plans.items():
+        if held.budget.is_spent:
+            return
+        if num_due.get(reason) == 0:
+            continue
+        on_note(f"describing {reason} images")
+        summary.runs[reason] = run_caption(one, held=held, on_progress=on_progress, on_note=on_note)
+
+
+def _num_due(plan: CaptionPlan) -> dict[str, int]:
+    """Return how many rows failed and are due, and how many are stale."""
+    table = ImagesTable.find(plan.location)
+    if table is None:
+        return {"failed": 0, "stale": 0}
+    return {
+        "failed": table.num_failed_due(plan.config.job.max_attempts),
+        "stale": table.num_stale(plan.caption_fingerprint),
+    }
+
+
+def _serve(
+    plan: CaptionPlan,
+    held: HeldTable,
+    summary: ReindexSummary,
+    on_note: Callable[[str], None],
+    ray_address: str | None,
+) -> None:
+    """Index, check and promote the latest version if it is not live, then clean up.
+
+    Raises:
+        GateError: it is not fit to be served.
+    """
+    location, config = plan.location, plan.config
+    table = ImagesTable.find(location)
+    if table is None:
+        return
+    summary.live_version = table.live_version()
+    if table.version != summary.live_version and table.some_row(["image_id"]) is not None:
+        on_note("refreshing the indexes")
+        summary.index = _refresh(location, plan, ray_address)
+        summary.gate = check_version(location, summary.index.table_version, config)
+        if not all(check.passed for check in summary.gate):
+            raise GateError(summary)
+        held.claim.check()
+        promoted = promote(location, summary.index.table_version)
+        summary.live_version, summary.was_promoted = promoted.version, True
+    if staged_unit_ids(location):
+        on_note("nothing is removed: units that another command has staged wait for it")
+        return
+    summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
+
+
+def _refresh(location: TableLocation, plan: CaptionPlan, ray_address: str | None) -> IndexReport:
+    build: BuildVectorIndex | None = None
+    if ray_address is not None:
+        num_workers = plan.config.index.num_workers
+
+        def build(table: Any, vector_plan: Any) -> None:
+            build_vector_index(table, vector_plan, num_workers)
+
+    return refresh_indexes(ImagesTable.open(location), plan.config.index, build)

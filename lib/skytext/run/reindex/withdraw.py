@@ -1,0 +1,126 @@
+"""Withdraw the images that their archives no longer have.
+
+INPUT    the claim, the shards that the sources list, and what decides which images are gone.
+OUTPUT   `Withdrawn`.
+FAN-OUT  one task.
+ON ERROR nothing is withdrawn, or what was committed before; the next run withdraws the rest.
+
+Only archives that were listed as a whole are looked at, and only shards whose content is known: one
+that could not be read withdraws nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from skytext.archive import Shard
+from skytext.errors import JobError
+from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.worklist import PlanOptions, RowIndex, open_index, plan_shards
+from skytext.table.commits.claim import Claim, check_claim
+from skytext.table.commits.withdraw_rows import withdraw_rows
+from skytext.table.id_sums import id_texts
+from skytext.table.images_dataset import ImagesTable
+
+_REASON = "the archive no longer has it"
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What was withdrawn.
+
+    Attributes:
+        num_images: images.
+        version: the table's version afterwards; None where there is no table.
+    """
+
+    num_images: int = 0
+    version: int | None = None
+
+
+def check_listing(
+    claim: Claim, shards: Sequence[Shard], options: PlanOptions, max_share: float
+) -> None:
+    """Refuse a listing that lacks too much, before anything is changed.
+
+    Args:
+        claim: of this run.
+        shards: what the sources list.
+        options: with the archives that were listed as a whole.
+        max_share: of the images of each of these archives that may be gone.
+
+    Raises:
+        JobError: more are gone.
+    """
+    run_on_driver_node(_check, claim, tuple(shards), options, max_share)
+
+
+def withdraw_gone(
+    claim: Claim, shards: Sequence[Shard], options: PlanOptions, max_share: float, run_id: str
+) -> Withdrawn:
+    """Withdraw the images that are gone.
+
+    Args:
+        claim: of this run.
+        shards: what the sources list.
+        options: with the archives that were listed as a whole.
+        max_share: see `check_listing`.
+        run_id: stands in the rows.
+
+    Raises:
+        JobError: more are gone than may be: none was withdrawn.
+        CommitConflictError: somebody commits without holding the claim.
+    """
+    return run_on_driver_node(_withdraw, claim, tuple(shards), options, max_share, run_id)
+
+
+def _withdraw(
+    claim: Claim, shards: tuple[Shard, ...], options: PlanOptions, max_share: float, run_id: str
+) -> Withdrawn:
+    gone = _check(claim, shards, options, max_share)
+    table = ImagesTable.find(claim.location)
+    if table is None or not gone:
+        return Withdrawn(version=None if table is None else table.version)
+    check = partial(check_claim, claim.location, claim.number)
+    return Withdrawn(len(gone), withdraw_rows(table, gone, run_id, _REASON, check))
+
+
+def _check(
+    claim: Claim, shards: tuple[Shard, ...], options: PlanOptions, max_share: float
+) -> list[str]:
+    """Return the ids of the images that are gone."""
+    table = ImagesTable.find(claim.location)
+    if table is None:
+        return []
+    index = open_index(claim.location, table.version, shards, options)
+    gone, ids = _gone(claim, index, shards, options)
+    for archive, number in gone.items():
+        num_images = table.num_present(archive)
+        if number > max_share * num_images:
+            raise JobError(
+                f"{number:,} of {num_images:,} images of the archive {archive!r} are gone from "
+                f"what its source lists, a larger share than reindex.max_withdrawn ({max_share:g}) "
+                "allows: nothing was withdrawn. If the listing is right, allow more with "
+                "--max-withdrawn"
+            )
+    return ids
+
+
+def _gone(
+    claim: Claim, index: RowIndex, shards: tuple[Shard, ...], options: PlanOptions
+) -> tuple[Counter[str], list[str]]:
+    """Return how many images are gone by archive, and their ids."""
+    gone: Counter[str] = Counter()
+    for (archive, _), number in index.gone_shards.items():
+        gone[archive] += number
+    ids = list(index.gone_ids)
+    for plan in plan_shards(claim.location, index, shards, options):
+        if len(plan.gone) and plan.shard.archive in options.whole_archives:
+            gone[plan.shard.archive] += len(plan.gone)
+            ids.append(plan.gone)
+    return gone, id_texts(np.concatenate(ids)) if ids else []

@@ -1,0 +1,158 @@
+"""Nights over an archive that changes: only what is needed is done, and readers see it whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config.embedding import EmbedConfig
+from skytext.errors import JobError, TableHeldError
+from skytext.run.caption_plan import plan_caption
+from skytext.run.reindex.reindex_run import GateError, ReindexSummary, run_reindex
+from skytext.table.commits.claim import hold
+from skytext.table.location import TableLocation
+from tests.archives import bad_images, images, jpeg, write_archive
+from tests.run.jobs import config, open_table, ray, rows, with_ray
+
+pytestmark = [ray, with_ray]
+
+
+def night(root: Path | str, table: Path, **settings: Any) -> ReindexSummary:
+    settings = {"index__vector": "never", "reindex__max_withdrawn": 0.5} | settings
+    return run_reindex(plan_caption([str(root)], str(table), config(**settings), stale="all"))
+
+
+def by_member(table: Path, *columns: str) -> dict[str, dict[str, Any]]:
+    found = rows(table, "member", *columns)
+    assert len({row["member"] for row in found}) == len(found)
+    return {row.pop("member"): row for row in found}
+
+
+def statuses(table: Path) -> dict[str, str]:
+    return {member: row["status"] for member, row in by_member(table, "status").items()}
+
+
+def tokens(summary: ReindexSummary) -> int:
+    return sum(run.num_output_tokens for run in summary.runs.values())
+
+
+def test_nights_over_an_archive_that_changes(tmp_path: Path) -> None:
+    first_content = {"a.tar": images(0, 4), "b.tar": images(10, 4), "c.tar": images(20, 2)}
+    root = write_archive(tmp_path / "aerial", first_content)
+    table = tmp_path / "table"
+    first = night(root, table)
+    assert (list(first.runs), first.runs["new"].num_captioned) == (["new"], 10)
+    assert first.was_promoted
+    assert first.live_version == open_table(table).version == open_table(table).live_version()
+
+    # Nothing has changed: no model is called, no version is made.
+    second = night(root, table)
+    assert (tokens(second), second.was_promoted, second.index) == (0, False, None)
+    assert open_table(table).version == first.live_version
+
+    # One image is new, one has other bytes, one is gone from its shard, one shard is gone.
+    content = [("0000.jpg", jpeg(0)), ("0001.jpg", jpeg(77)), ("0002.jpg", jpeg(2))]
+    write_archive(root, {"a.tar": [*content, ("new.jpg", jpeg(99))]})
+    Path(root, "c.tar").unlink()
+    before = by_member(table, "unit_id", "captions")
+    third = night(root, table)
+    assert third.runs["new"].num_captioned == 2
+    assert (third.num_withdrawn, third.was_promoted) == (3, True)
+    found = statuses(table)
+    assert {m for m, s in found.items() if s == "withdrawn"} == {"0003.jpg", "0020.jpg", "0021.jpg"}
+    assert sum(status == "ok" for status in found.values()) == 8
+    after = by_member(table, "unit_id", "captions", "vectors", "text")
+    assert after["0020.jpg"]["captions"] == before["0020.jpg"]["captions"]
+    assert (after["0020.jpg"]["vectors"], after["0020.jpg"]["text"]) == (None, None)
+    kept = ("0000.jpg", "0002.jpg", "0010.jpg", "0011.jpg", "0012.jpg", "0013.jpg")
+    assert all(after[member]["unit_id"] == before[member]["unit_id"] for member in kept)
+    assert tokens(night(root, table)) == 0
+
+    # A shard that is back costs no description: its captions were kept.
+    write_archive(root, {"c.tar": images(20, 2)})
+    fourth = night(root, table)
+    assert (fourth.runs["new"].num_captioned, tokens(fourth)) == (2, 0)
+    assert sorted(statuses(table).values()) == ["ok"] * 10 + ["withdrawn"]
+    assert by_member(table, "captions")["0020.jpg"]["captions"] == before["0020.jpg"]["captions"]
+
+    # Another prompt or sampling describes what is there again, and nothing that is withdrawn.
+    fifth = night(root, table, caption__num_variants=2)
+    assert (list(fifth.runs), fifth.runs["stale"].num_captioned) == (["new", "stale"], 10)
+    lengths = {len(row["captions"]) for row in by_member(table, "captions").values()}
+    assert lengths == {2, 5}
+
+
+def test_a_listing_that_lacks_too_much_changes_nothing(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "b.tar": images(10, 4)})
+    table = tmp_path / "table"
+    night(root, table)
+    version = open_table(table).version
+    Path(root, "b.tar").unlink()
+    write_archive(root, {"new.tar": images(30, 2)})
+    with pytest.raises(JobError, match="4 of 8 images of the archive 'aerial' are gone"):
+        night(root, table, reindex__max_withdrawn=0.05)
+    assert open_table(table).version == version
+    # A part of an archive that is named alone withdraws nothing.
+    part = night(f"{root}/a.tar", table, reindex__max_withdrawn=0.0, archive="aerial")
+    assert (part.num_withdrawn, part.was_promoted) == (0, False)
+
+
+def test_a_budget_is_kept_and_the_next_night_goes_on(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(10 * i, 8) for i in range(5)})
+    table = tmp_path / "table"
+    slow = {"caption__model": "fake:delay_s=0.5", "caption__engine__max_num_seqs": 10}
+    numbers = []
+    for _ in range(20):
+        summary = night(root, table, reindex__max_images=8, job__units_in_flight=2, **slow)
+        numbers.append(summary.runs["new"].num_captioned)
+        assert summary.was_promoted == (numbers[-1] > 0)
+        if not summary.is_partial:
+            break
+    assert sum(numbers) == 40
+    assert 8 <= numbers[0] < 40
+    assert set(statuses(table).values()) == {"ok"}
+    assert tokens(night(root, table, **slow)) == 0
+
+
+def test_a_version_that_is_not_fit_is_not_promoted(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
+    table = tmp_path / "table"
+    live = night(root, table).live_version
+    write_archive(root, {"b.tar": [*images(10, 1), *[("x.jpg", bad_images()["cut.jpg"][0])]]})
+    with pytest.raises(GateError, match=r"share of failed rows: 0\.1667, wanted 0\.05") as caught:
+        night(root, table)
+    summary = caught.value.summary
+    assert (summary.live_version, summary.was_promoted) == (live, False)
+    assert open_table(table).live_version() == live
+    # What failed is tried again by the next night, and then too often.
+    with pytest.raises(GateError):
+        night(root, table)
+    failures = [row["failure"] for row in rows(table, "failure") if row["failure"]]
+    assert [failure["attempts"] for failure in failures] == [2]
+    done = night(root, table, reindex__max_failure_rate=0.2)
+    assert done.was_promoted
+    assert open_table(table).live_version() == done.live_version != live
+
+
+def test_another_embedding_model_and_two_calls_at_once(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
+    table = tmp_path / "table"
+    night(root, table)
+    before = by_member(table, "captions", "vectors")
+    write_archive(root, {"b.tar": images(10, 2)})
+    with (
+        hold(TableLocation.parse(str(table)), "other", "reindex"),
+        pytest.raises(TableHeldError, match="held by"),
+    ):
+        night(root, table)
+    summary = night(root, table, embed__model=EmbedConfig().model)
+    assert [one["num_embedded"] for one in summary.vectors] == [4]
+    assert summary.runs["new"].num_captioned == 2
+    assert summary.was_promoted
+    after = by_member(table, "captions", "vectors")
+    assert len(after) == 6
+    for member, row in before.items():
+        assert after[member]["captions"] == row["captions"]
+        assert after[member]["vectors"] != row["vectors"]
