@@ -342,6 +342,7 @@ def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> N
         "recall_at_10": 1.0,
         "num_queries": 2,
         "num_rows": 4,
+        "num_trained_rows": None,
     }
     people = skytext("status", table).out
     assert "IVF_RQ, 1 partitions, recall@10 1.000 with a search effort of 0.3; 0 rows not" in people

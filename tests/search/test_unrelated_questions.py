@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.pixels import ImageConfig
+from skytext.config.settings import Config
 from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.search import Example, Searcher, SearchRequest
 from skytext.search.unrelated_questions import UNRELATED_QUESTIONS, measure_chance
@@ -25,7 +25,7 @@ NOTE = r"nothing fits well: the best score is .*, and 95% of questions about oth
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     made = make_searched(tmp_path_factory.mktemp("chance") / "table")
-    measured = measure_chance(made, EmbedConfig(), ImageEmbedConfig(), ImageConfig())
+    measured = measure_chance(made, Config())
     assert measured.problems == ()
     return Searcher.open(made.location.uri, with_images=True)
 
@@ -79,10 +79,17 @@ def test_where_nothing_was_measured_nothing_is_said(tmp_path: Path) -> None:
     assert Searcher.open(made.location.uri).search("zzz qqq xxx").note is None
 
 
+def test_what_is_stored_is_measured_again_only_where_that_is_wanted(searcher: Searcher) -> None:
+    version = ImagesTable.open(searcher.table.location).version
+    assert measure_chance(searcher.table, Config(), only_missing=True) == ({}, ())
+    assert ImagesTable.open(searcher.table.location).version == version
+    assert set(measure_chance(searcher.table, Config()).scores) == set(VectorKind)
+
+
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     made = make_searched(tmp_path / "table")
-    other = ImageConfig(max_side_px=77)
-    measured = measure_chance(made, EmbedConfig(), ImageEmbedConfig(), other)
+    other = Config(images=ImageConfig(max_side_px=77))
+    measured = measure_chance(made, other)
     assert list(measured.scores) == [VectorKind.TEXT]
     (problem,) = measured.problems
     assert problem.startswith("searches will not say that nothing fits well: the images of")
@@ -90,7 +97,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
 
 def test_a_table_of_another_model_is_left_as_it_is(tmp_path: Path) -> None:
     table = make_table(location(tmp_path / "t"), [good_row("a.jpg")])
-    measured = measure_chance(table, EmbedConfig(), ImageEmbedConfig(), ImageConfig())
+    measured = measure_chance(table, Config())
     assert measured.scores == {}
     assert len(measured.problems) == 1
     assert ImagesTable.open(table.location).version == table.version

@@ -85,12 +85,9 @@ def index(
 def _measure_chance(images: ImagesTable, config: Config) -> dict[str, float]:
     """Measure how high unrelated questions score; say so where a model cannot be loaded."""
     from skytext.cli.output import note
-
-    if not config.index.measure_chance:
-        return {}
     from skytext.search.unrelated_questions import measure_chance
 
-    measured = measure_chance(images, config.embed, config.image_embed, config.images)
+    measured = measure_chance(images, config)
     for problem in measured.problems:
         note(problem)
     return {str(kind): chance.score for kind, chance in measured.scores.items()}

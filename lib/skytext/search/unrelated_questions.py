@@ -18,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
-from skytext.config.pixels import ImageConfig
+from skytext.config.settings import Config
 from skytext.errors import SkytextError
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.search.query_vectors import QueryEmbedder
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.index_facts import ChanceScore
+from skytext.table.index_facts import ChanceScore, read_chance_score
 from skytext.table.indexes.chance_score import measure_chance_scores
 from skytext.table.vector_columns import VectorKind
 
@@ -108,26 +107,33 @@ class Measured(NamedTuple):
     problems: tuple[str, ...]
 
 
-def measure_chance(
-    table: ImagesTable, embed: EmbedConfig, image_embed: ImageEmbedConfig, images: ImageConfig
-) -> Measured:
+def measure_chance(table: ImagesTable, config: Config, *, only_missing: bool = False) -> Measured:
     """Measure how high unrelated questions score in a table, and store it with its latest version.
 
     Args:
         table: any version of it.
-        embed: how the descriptions' model runs.
-        image_embed: how the images' model runs; ``model``: where it is now.
-        images: the pixels that it saw.
+        config: how the table's models run, and whether anything is measured
+            (``index.measure_chance``).
+        only_missing: leave out vectors for which a measure is stored.
     """
+    if not config.index.measure_chance:
+        return Measured({}, ())
     latest = ImagesTable.open(table.location)
     uri, image_column = latest.location.uri, latest.image_column
     loads: dict[VectorKind, Callable[[], QueryEmbedder]] = {
-        VectorKind.TEXT: lambda: make_table_embedder(uri, latest.text_column, embed)
+        VectorKind.TEXT: lambda: make_table_embedder(uri, latest.text_column, config.embed)
     }
     if image_column is not None:
         loads[VectorKind.IMAGE] = lambda: make_table_image_embedder(
-            uri, image_column, config=image_embed, images=images
+            uri, image_column, config=config.image_embed, images=config.images
         )
+    columns = {c.kind: c.name for c in (latest.text_column, image_column) if c is not None}
+    if only_missing:
+        loads = {
+            kind: load
+            for kind, load in loads.items()
+            if read_chance_score(latest.dataset, columns[kind]) is None
+        }
     questions, problems = {}, []
     for kind, load in loads.items():
         try:

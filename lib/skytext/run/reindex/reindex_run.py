@@ -25,6 +25,7 @@ from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_run import run_vectors
+from skytext.search.unrelated_questions import measure_chance
 from skytext.table.clean_up import CleanUp, clean_held_table
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
@@ -197,7 +198,7 @@ def _serve(
     summary.live_version = table.live_version()
     if table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
-        summary.index = _refresh(location, plan, ray_address)
+        summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
         if not all(check.passed for check in summary.gate):
             raise GateError(summary)
@@ -210,7 +211,12 @@ def _serve(
     summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
 
 
-def _refresh(location: TableLocation, plan: CaptionPlan, ray_address: str | None) -> IndexReport:
+def _refresh(
+    location: TableLocation,
+    plan: CaptionPlan,
+    ray_address: str | None,
+    on_note: Callable[[str], None],
+) -> IndexReport:
     build: BuildVectorIndex | None = None
     if ray_address is not None:
         num_workers = plan.config.index.num_workers
@@ -218,4 +224,8 @@ def _refresh(location: TableLocation, plan: CaptionPlan, ray_address: str | None
         def build(table: Any, vector_plan: Any) -> None:
             build_vector_index(table, vector_plan, num_workers)
 
-    return refresh_indexes(ImagesTable.open(location), plan.config.index, build)
+    report = refresh_indexes(ImagesTable.open(location), plan.config.index, build)
+    measured = measure_chance(ImagesTable.open(location), plan.config, only_missing=True)
+    for problem in measured.problems:
+        on_note(problem)
+    return replace(report, table_version=ImagesTable.open(location).version)
