@@ -110,7 +110,7 @@ class AsyncClient:
             mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``; None for the
                 service's default.
             k: hits wanted.
-            filter: a text such as ``gsd < 1``, or a typed condition.
+            filter: CQL2 text such as ``gsd < 1``, or CQL2 JSON.
             cursor: `Found.next_cursor` of the same search.
             min_score: only hits with this score at least.
             version: `Found.table_version` of an earlier search; None for the live one.

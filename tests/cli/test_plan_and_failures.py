@@ -87,9 +87,9 @@ def test_plan_says_what_would_become_of_every_image(
         "             1  changed: would be described again, in place of their row",
         "             1  in a shard that has changed: decided when it is read",
         "             1  described with other settings: left as they are without --stale captions",
-        "             1  failed before: left to skytext retry-failed",
+        "             1  failed before: left to skytext retry-failed or skytext reindex",
         "             2  done",
-        "             1  gone: their rows are left",
+        "             1  gone: their rows are left (skytext reindex withdraws them)",
         "no earlier run of this model tells how long that takes",
         "side by side, where the cluster has room: engines 1, embedders 1, readers 2, writers 2",
     ]
@@ -102,13 +102,17 @@ def test_plan_says_what_is_gone_with_its_shard(
     (archive / "a.tar").unlink()
     called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
     assert (
-        "             6  gone, 1 shard as a whole: their rows are left" in called.out.splitlines()
-    )
+        "             6  gone, 1 shard as a whole: their rows are left (skytext reindex withdraws "
+        "them)"
+    ) in called.out.splitlines()
     # One file of an archive says nothing of the others.
     called = skytext(
         "plan", archive / "b.tar", "--archive", "aerial", "--table", tmp_path / "table", *FAKES
     )
-    assert "             1  gone: their rows are left" in called.out.splitlines()
+    assert (
+        "             1  gone: their rows are left (skytext reindex withdraws them)"
+        in called.out.splitlines()
+    )
     # Nor does a folder of another archive.
     other = write_archive(tmp_path / "orbital", {"a.tar": images(0, 1)})
     called = skytext("plan", other, "--table", tmp_path / "table", *FAKES)
@@ -143,8 +147,11 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
         "num_shards_to_read": 2,
         "num_images": {"new": 1, "changed": 1, "unsure": 1, "stale": 1, "failed": 1, "done": 2},
         "ignored": {},
+        "num_failed_due": 1,
         "num_gone": 1,
         "num_shards_gone": 0,
+        "num_old_versions": 0,
+        "old_version_bytes": 0,
         "num_unread": 0,
         "unread": [],
         "num_staged_units": 1,

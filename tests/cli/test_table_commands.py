@@ -27,9 +27,12 @@ from tests.cli.conftest import Called, Skytext
 from tests.cli.tables import DESCRIBED, make_described_table
 from tests.table.rows import (
     DIM,
+    committer,
     failed_row,
+    good_row,
     location,
     make_table,
+    stage,
     text_column,
 )
 
@@ -90,6 +93,45 @@ def test_status_answers_people(skytext: Skytext, shared_table: Path) -> None:
     assert "rows: 4 ok, 3 failed" in lines
     assert "  failed: 2 × decode/truncated_image" in lines
     assert "vector index: none, searches are exact" in lines
+
+
+def test_status_shows_what_can_be_filtered_on(skytext: Skytext, tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    said = [{"cloud": 5, "sensor": "S2"}, {"cloud": 80.5, "sensor": "S2"}, {"clear": True}]
+    rows = [
+        good_row(f"{i}.jpg", metadata=json.dumps(metadata), collection="naip", gsd=i + 0.5)
+        for i, metadata in enumerate(said)
+    ]
+    make_table(where, rows)
+    called = skytext("status", where.uri, "--fields")
+    assert (called.status, called.err) == (0, "")
+    assert called.out.splitlines()[0].endswith("has no catalogue of fields yet:")
+    assert answer(skytext("status", where.uri, "--fields", "--json"))["catalogue"] is None
+    skytext("index", where.uri)
+    lines = skytext("status", where.uri, "--fields").out.splitlines()
+    assert lines[0].endswith("fields of 3 images")
+    told = [line.split(maxsplit=3) for line in lines[1:]]
+    assert ["gsd", "number", "3", "0.5 to 2.5; 0.5 (1), 1.5 (1), 2.5 (1)"] in told
+    assert ["collection", "text", "3", "naip (3)"] in told
+    assert ["metadata.cloud", "number", "2", "5 to 80.5; 5 (1), 80.5 (1)"] in told
+    assert ["metadata.sensor", "text", "2", "S2 (2)"] in told
+    assert ["metadata.clear", "boolean", "1", "true (1)"] in told
+    report = answer(skytext("status", where.uri, "--fields", "--json"))
+    assert report["is_current"] is True
+    (cloud,) = (f for f in report["catalogue"]["fields"] if f["name"] == "metadata.cloud")
+    assert cloud == {
+        "name": "metadata.cloud",
+        "kind": "number",
+        "num_images": 2,
+        "minimum": 5,
+        "maximum": 80.5,
+        "top_values": [{"value": 5, "num_images": 1}, {"value": 80.5, "num_images": 1}],
+        "num_values": 2,
+        "is_cut": False,
+    }
+    committer(where).commit([stage(where, [good_row("new.jpg")])])
+    lines = skytext("status", where.uri, "--fields").out.splitlines()
+    assert lines[0].endswith(f"; rows changed since: skytext index {where.uri}")
 
 
 def test_status_shows_the_last_runs_the_last_one_first(skytext: Skytext, table: Path) -> None:
@@ -207,6 +249,8 @@ def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--before", "2024-05-01T12:00:00Z"], []),
         (["--bbox", "170,-5,-172,5"], ["airport", "forest"]),
         (["--bbox", "-180,-5,-160,5"], ["airport", "forest"]),
+        (["--polygon", "POLYGON((170 -5, 190 -5, 190 3, 170 -5))"], ["forest"]),
+        (["--where", "S_INTERSECTS(geometry, BBOX(170, -5, -172, 5))"], ["airport", "forest"]),
         (["--bbox", "-179.5,-5,-179.2,5", "--gsd-max", "5"], ["airport"]),
     ],
 )
@@ -341,8 +385,8 @@ def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> N
         "refine_factor": index["refine_factor"],
         "recall_at_10": 1.0,
         "num_queries": 2,
-        "num_rows": 4,
         "num_trained_rows": None,
+        "num_rows": 4,
     }
     people = skytext("status", table).out
     assert "IVF_RQ, 1 partitions, recall@10 1.000 with a search effort of 0.3; 0 rows not" in people
@@ -482,3 +526,12 @@ def test_clean_says_what_it_removed(skytext: Skytext, table: Path) -> None:
     assert found["num_versions"] > 0
     assert f"{found['num_versions']} versions" in said.out
     assert skytext("search", table, "river", "--exact").status == 0
+
+
+def test_an_index_is_refreshed(skytext: Skytext, table: Path) -> None:
+    answer(skytext("index", table, "--json"))
+    # It merges small fragments, too.
+    first = answer(skytext("index", table, "--refresh", "--json"))
+    again = answer(skytext("index", table, "--refresh", "--json"))
+    assert again["table_version"] == first["table_version"]
+    assert (again["num_rows"], again["promoted"]) == (4, False)

@@ -77,7 +77,10 @@ def test_a_search_is_typed(archive: Client) -> None:
 
 
 def test_a_typed_condition_is_a_filter(archive: Client) -> None:
-    condition = {"op": "intersects", "bbox": [3, 50, 5, 52]}
+    condition = {
+        "op": "s_intersects",
+        "args": [{"property": "geometry"}, {"bbox": [3, 50, 5, 52]}],
+    }
     assert [hit.image_id for hit in archive.search("planes", filter=condition).hits] == [RIVER]
 
 

@@ -107,6 +107,13 @@ def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
     assert embedded["num_with_vector"] == 40
     assert statuses(table) == {"ok": 40, "failed": 3}
     assert ImagesTable.open(TableLocation.parse(table)).image_column is not None
+    place.archive("aerial", {"2.tar": images(50, 5)})
+    words = ["reindex", archive, "--table", table, *engines, *FAKES, "--json"]
+    night = place.run(
+        *words, "--set", "reindex.max_failure_rate=0.1", "--set", "job.max_attempts=2"
+    )
+    assert (night["runs"]["new"]["num_captioned"], night["was_promoted"]) == (5, True)
+    assert statuses(table) == {"ok": 45, "failed": 3}
     where = place.nodes.places()
     gpu_nodes = {node.node_id for node in place.nodes.workers}
     (captioners,) = (nodes for name, nodes in where.items() if "CaptionUnits" in name)

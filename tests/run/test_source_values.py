@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import parse_filter
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
 from tests.archives import jpeg
@@ -54,7 +54,7 @@ def test_what_sources_say_is_found_by_filters_and_what_cannot_be_used_is_told(
         "metadata.clear = true": ["row-0"],
         "metadata.clear = false": ["row-1"],
         "datetime = '2020-06-01'": ["row-0"],
-        "bbox intersects (175, -15, 176, -14)": ["row-0"],
+        "S_INTERSECTS(geometry, BBOX(175, -15, 176, -14))": ["row-0"],
     }.items():
         found = images.to_table(columns=["member"], filter=parse_filter(text).sql())
         assert found.column("member").to_pylist() == members, text

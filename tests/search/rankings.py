@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from skytext.search.ranker import Ranker
 from skytext.search.ranking_inputs import Question, Ranking, Served
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import take
+from skytext.table.queries.shape_rows import bind, shape_rows
 
 
 def dense_question(
@@ -31,6 +33,8 @@ def dense_question(
 
 
 def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Ranking:
+    if question.where is not None:
+        question = replace(question, where=bind(question.where, partial(shape_rows, table)))
     served = Served.of_table(table, IndexConfig(**index), with_images=True)
     return Ranker(served, question).rank(k)
 
@@ -42,7 +46,7 @@ def nearest_images(
     nothing = np.zeros(table.text_column.dim)
     question = dense_question(nothing, where=where, exact=exact)
     own = np.asarray([vector], np.float32)
-    return rank(table, dataclasses.replace(question, mode="image", image_vectors=own), k)
+    return rank(table, replace(question, mode="image", image_vectors=own), k)
 
 
 def column(table: ImagesTable, ranking: Ranking, name: str = "member") -> list[Any]:

@@ -17,7 +17,7 @@ from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.index import IndexConfig
 from skytext.config.pixels import ImageConfig
 from skytext.errors import CallError, ConfigError, TableError
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import parse_filter
 from skytext.models.checkpoints import embed_model, image_model
 from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
 from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from skytext.errors import ConfigError
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import parse_filter
 from skytext.search.request import MAX_QUERIES, Example, SearchRequest
 
 
@@ -32,7 +32,10 @@ from skytext.search.request import MAX_QUERIES, Example, SearchRequest
         ({"text": "a", "positive": [{"image_id": ""}]}, "the image_id of an example is empty"),
         ({"text": "a", "mode": "sparse"}, "the search is wrong at mode"),
         ({"text": "a", "colour": "red"}, "the search is wrong at colour: Extra inputs"),
-        ({"text": "a", "where": {"op": "<", "field": "gsd", "value": "x"}}, "gsd is a number"),
+        (
+            {"text": "a", "where": {"op": "<", "args": [{"property": "gsd"}, "x"]}},
+            "gsd is a number",
+        ),
         ("a", "the search is wrong at search"),
     ],
 )

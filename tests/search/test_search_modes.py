@@ -20,7 +20,7 @@ from skytext.config.index import IndexConfig
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.filters.conditions import Compare, Condition
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import parse_filter
 from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.search import (
     Example,

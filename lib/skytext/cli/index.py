@@ -31,6 +31,13 @@ def index(
         str | None,
         typer.Option(help="auto, IVF_RQ, IVF_PQ, IVF_SQ, IVF_FLAT or IVF_HNSW_SQ, _PQ, _FLAT."),
     ] = None,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            help="Add new rows to the indexes that are there; build anew only what has to be.",
+        ),
+    ] = False,
     ray_address: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +58,8 @@ def index(
     from skytext.cli.output import answers, index_words, print_json
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.indexes.build_indexes import build_indexes
-    from skytext.table.indexes.image_vector_index import build_image_index
+    from skytext.table.indexes.image_vector_index import build_image_index, image_index_facts
+    from skytext.table.indexes.refresh_indexes import refresh_indexes
     from skytext.table.location import TableLocation
 
     resolved = make_config(config, settings, {"index.vector": vector, "index.kind": kind})
@@ -62,9 +70,13 @@ def index(
 
         build_vector = vector_index_on_ray(resolved, ray_address)
     # Before the others: the first index promotes, and what it promotes has them all.
-    of_images = build_image_index(images, resolved.index)
-    chance = _measure_chance(images, resolved)
-    report = build_indexes(images, resolved.index, build_vector)
+    chance = _measure_chance(images, resolved, only_missing=refresh)
+    if refresh:
+        report = refresh_indexes(images, resolved.index, build_vector)
+        of_images = image_index_facts(ImagesTable.open(images.location))
+    else:
+        of_images = build_image_index(images, resolved.index)
+        report = build_indexes(images, resolved.index, build_vector)
     if as_json:
         facts = None if of_images is None else of_images.to_json()
         print_json(report.to_json() | {"image_vector_index": facts, "chance_scores": chance})
@@ -82,12 +94,12 @@ def index(
     answers.print(f'next: skytext search {table} "a river beside a town"', soft_wrap=True)
 
 
-def _measure_chance(images: ImagesTable, config: Config) -> dict[str, float]:
+def _measure_chance(images: ImagesTable, config: Config, *, only_missing: bool) -> dict[str, float]:
     """Measure how high unrelated questions score; say so where a model cannot be loaded."""
     from skytext.cli.output import note
     from skytext.search.unrelated_questions import measure_chance
 
-    measured = measure_chance(images, config)
+    measured = measure_chance(images, config, only_missing=only_missing)
     for problem in measured.problems:
         note(problem)
     return {str(kind): chance.score for kind, chance in measured.scores.items()}

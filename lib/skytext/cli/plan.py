@@ -38,7 +38,7 @@ _WORDS = {
     "changed": "changed: would be described again, in place of their row",
     "unsure": "in a shard that has changed: decided when it is read",
     "stale": "described with other settings: left as they are without --stale captions",
-    "failed": "failed before: left to skytext retry-failed",
+    "failed": "failed before: left to skytext retry-failed or skytext reindex",
     "done": "done",
 }
 
@@ -107,7 +107,10 @@ def _show(found: Preview, num_engines: int) -> None:
     if found.num_gone:
         shards = plural(found.num_shards_gone, "shard")
         with_shards = f", {shards} as a whole" if found.num_shards_gone else ""
-        lines.append(f"  {found.num_gone:>12,}  gone{with_shards}: their rows are left")
+        lines.append(
+            f"  {found.num_gone:>12,}  gone{with_shards}: their rows are left (skytext reindex "
+            "withdraws them)"
+        )
     if found.num_unread:
         shards = plural(found.num_unread, "shard")
         lines.append(f"  {shards} not counted, the store did not give them: {found.unread[0]}")
@@ -128,6 +131,12 @@ def _show(found: Preview, num_engines: int) -> None:
         )
     elif found.num_to_describe:
         lines.append("no earlier run of this model tells how long that takes")
+    if found.num_old_versions:
+        lines.append(
+            f"{plural(found.num_old_versions, 'old version')}, "
+            f"{found.old_version_bytes / 1e6:,.1f} MB in files that only they need: "
+            "skytext clean removes those that nobody uses"
+        )
     lines.append(f"side by side, where the cluster has room: {found.pools.describe()}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)

@@ -33,6 +33,7 @@ from skytext.cli.search_options import (
     Negative,
     NegativeImage,
     NumHits,
+    Polygon,
     Positive,
     PositiveImage,
     VersionOption,
@@ -70,6 +71,7 @@ def search(
     version: VersionOption = None,
     where: WhereOption = None,
     bbox: BoxOption = None,
+    polygon: Polygon = None,
     after: After = None,
     before: Before = None,
     collection: Collection = None,
@@ -83,6 +85,7 @@ def search(
 ) -> None:
     """Find the images that fit the words best."""
     from skytext.filters.options import make_filter
+    from skytext.geo.shapes import read_geometry
     from skytext.search.request import SearchRequest
 
     resolved = make_config(config, settings)
@@ -90,6 +93,7 @@ def search(
     condition = make_filter(
         where=where,
         bbox=None if bbox is None else parse_box(bbox),
+        intersects=None if polygon is None else read_geometry(polygon),
         after=after,
         before=before,
         collections=collection or (),

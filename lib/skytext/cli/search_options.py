@@ -74,13 +74,22 @@ VersionOption = Annotated[
 ]
 WhereOption = Annotated[
     str | None,
-    typer.Option(help='Only images that fulfil this, e.g. "gsd < 1 and metadata.cloud <= 10".'),
+    typer.Option(
+        help='Only images that fulfil this, in CQL2, e.g. "gsd < 1 AND metadata.cloud <= 10".'
+    ),
 ]
 BoxOption = Annotated[
     str | None,
     typer.Option(
         help="Only images that meet this box in degrees; west > east crosses the antimeridian.",
         metavar="W,S,E,N",
+    ),
+]
+Polygon = Annotated[
+    str | None,
+    typer.Option(
+        help="Only images that meet this geometry: GeoJSON, WKT, or a file of one of them.",
+        metavar="FILE|GEOJSON|WKT",
     ),
 ]
 After = Annotated[

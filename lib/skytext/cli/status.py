@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from skytext.cli.options import AsJson, Table
 
 _NUM_RUNS = 5
 
 
-def status(table: Table, as_json: AsJson = False) -> None:
+def status(
+    table: Table,
+    fields: Annotated[
+        bool,
+        typer.Option(
+            "--fields", help="What can be filtered on: columns, metadata, and their values."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show rows, failures by reason, versions, what is live, index freshness, the last runs."""
     from skytext.cli.output import answers, print_json
 
+    if fields:
+        report = fields_report(table)
+        if as_json:
+            print_json(report)
+            return
+        for line in _field_lines(report):
+            answers.print(line, markup=False, soft_wrap=True)
+        return
     report = table_report(table)
     if as_json:
         print_json(report)
@@ -75,6 +94,67 @@ def _column_lines(report: dict[str, Any]) -> Iterator[str]:
             f"table format {report['format_version']}: runs want format {FORMAT_VERSION}, "
             f"skytext migrate {report['table']}"
         )
+
+
+def _field_lines(report: dict[str, Any]) -> Iterator[str]:
+    catalogue = report["catalogue"]
+    if catalogue is None:
+        yield f"{report['table']}  version {report['version']} has no catalogue of fields yet:"
+        yield f"skytext index {report['table']} makes it"
+        return
+    yield (
+        f"{report['table']}  version {report['version']}, fields of "
+        f"{catalogue['num_images']:,} images"
+        + ("" if report["is_current"] else f"; rows changed since: skytext index {report['table']}")
+    )
+    width = max((len(field["name"]) for field in catalogue["fields"]), default=0)
+    for field in catalogue["fields"]:
+        line = f"{field['name']:{width}}  {field['kind']:7}  {field['num_images']:>9,}"
+        yield f"{line}  {_values_of(field)}".rstrip()
+    if catalogue["is_cut"]:
+        yield "the metadata has more fields than these"
+
+
+def _values_of(field: dict[str, Any]) -> str:
+    """Return the range of a field, and its most frequent values."""
+    parts = []
+    if field["minimum"] is not None:
+        parts.append(f"{_short(field['minimum'])} to {_short(field['maximum'])}")
+    if field["top_values"]:
+        top = [f"{_short(v['value'])} ({v['num_images']:,})" for v in field["top_values"][:5]]
+        left = field["num_values"] - len(top)
+        more = f", and {'more than ' if field['is_cut'] else ''}{left:,} others" if left > 0 else ""
+        parts.append(", ".join(top) + more)
+    return "; ".join(parts)
+
+
+def _short(value: float | str) -> str:
+    if isinstance(value, str):
+        return value if len(value) <= 30 else f"{value[:29]}…"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+
+
+def fields_report(table: str) -> dict[str, Any]:
+    """Return what ``status --fields --json`` prints.
+
+    Raises:
+        TableError: there is no such table.
+    """
+    from skytext.table.field_catalogue import Coverage, read_catalogue
+    from skytext.table.images_dataset import ImagesTable
+    from skytext.table.location import TableLocation
+
+    images = ImagesTable.open(TableLocation.parse(table))
+    found = read_catalogue(images.dataset)
+    is_current = found is not None and found.coverage(images.dataset) is Coverage.ALL
+    return {
+        "table": images.location.uri,
+        "version": images.version,
+        "is_current": is_current,
+        "catalogue": None
+        if found is None
+        else found.model_dump(mode="json", exclude={"last_fragment", "fragments"}),
+    }
 
 
 def table_report(table: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Which images a search looks at: typed conditions and the language of ``--where``."""
+"""Which images a search looks at: CQL2 text and JSON, compiled to typed conditions."""

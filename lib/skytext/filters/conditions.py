@@ -1,4 +1,4 @@
-"""Which images a search looks at: typed conditions, their JSON, and the language of ``--where``.
+"""Which images a search looks at, as typed conditions.
 
 A condition holds before the search: what it does not let through is never scored. It compiles to
 a filter text in which every name is one of ours and every literal is written by us; nobody's text
@@ -10,166 +10,34 @@ and false also mean the numbers 1 and 0, which many writers put in their place.
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeGuard
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, StrictStr, model_validator
 
 from skytext.errors import ConfigError
+from skytext.filters.base import BaseCondition
+from skytext.filters.columns import Column, Need, find_column
+from skytext.filters.literals import (
+    BOOLEANS,
+    Kind,
+    Value,
+    joined,
+    json_text,
+    kind_of,
+    literal,
+    moment_literal,
+    parse_time,
+    text_literal,
+)
+from skytext.filters.spatial import HAS_BBOX, Intersects, Rows, Spatial
 
-MAX_TEXT_CHARS = 10_000
 MAX_CONDITIONS = 100
 MAX_VALUES = 1_000
+MAX_PATTERN_CHARS = 200
 MAX_DEPTH = 16
 """How deep conditions may stand in each other: the table's own parser gives up at about 50."""
-
-Kind: TypeAlias = Literal["number", "text", "time", "boolean"]
-Value: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of the table, or a field of its metadata.
-
-    Attributes:
-        name: as people write it.
-        sql: the expression that stands for it; a JSON text for metadata.
-        kind: of its values; None for metadata, where each value has its own.
-    """
-
-    name: str
-    sql: str
-    kind: Kind | None
-
-
-class Need(NamedTuple):
-    """What a condition must find somewhere in the table to make sense.
-
-    Attributes:
-        name: the column.
-        kind: the kind of value that it is compared with; None where any will do.
-        sql: true of the rows that have it.
-    """
-
-    name: str
-    kind: Kind | None
-    sql: str
-
-
-def _columns() -> dict[str, Column]:
-    found = [Column(name, name, "time") for name in ("datetime", "created_at")]
-    found += [Column("gsd", "gsd", "number")]
-    found += [
-        Column(f"bbox.{side}", f"bbox.{side}", "number")
-        for side in ("west", "south", "east", "north")
-    ]
-    # Lance takes a literal for a whole-number column only if it is one that fits.
-    found += [
-        Column(name, f"cast({name} as double)", "number")
-        for name in ("width_px", "height_px", "byte_length", "num_variants")
-    ]
-    found += [
-        Column(name, name, "text")
-        for name in (
-            "collection",
-            "archive",
-            "shard",
-            "member",
-            "uri",
-            "format",
-            "image_id",
-            "content_sha256",
-            "caption_model",
-            "prompt_id",
-            "run_id",
-        )
-    ]
-    return {column.name: column for column in found}
-
-
-COLUMNS = _columns()
-"""What can be filtered on, besides ``bbox intersects`` and ``metadata.…``."""
-
-# Each level is a call within a call for Lance, which overflows its stack at about 45.
-_MAX_SEGMENTS = 16
-_SEGMENT = r'(?:[\w:\-]+|"(?:[^"]|"")*")'
-_FIELD = re.compile(rf"[^\W\d][\w:\-]*(?:\.{_SEGMENT})*")
-
-
-def find_column(name: str) -> Column:
-    """Return the column of a name such as ``gsd``, ``bbox.west`` or ``metadata."a b".c``.
-
-    Raises:
-        ConfigError: there is no such column.
-    """
-    if name in COLUMNS:
-        return COLUMNS[name]
-    if name == "bbox":
-        raise ConfigError("bbox is filtered with: bbox intersects (west, south, east, north)")
-    if name == "metadata":
-        raise ConfigError("metadata is filtered by field: metadata.NAME")
-    if not _FIELD.fullmatch(name) or not name.startswith("metadata."):
-        raise ConfigError(
-            f"there is no column {_shown(name)} to filter on; there are {', '.join(COLUMNS)}, "
-            "bbox intersects (west, south, east, north), and metadata.NAME for what the source said"
-        )
-    segments = re.findall(rf"\.({_SEGMENT})", name)
-    if len(segments) > _MAX_SEGMENTS:
-        raise ConfigError(
-            f"{_shown(name)} goes {len(segments)} levels into metadata: at most {_MAX_SEGMENTS}"
-        )
-    sql = "metadata"
-    for segment in segments:
-        key = segment[1:-1].replace('""', '"') if segment.startswith('"') else segment
-        sql = f"json_get({sql}, {_text(key)})"
-    return Column(name, f"json_extract({sql}, '$')", None)
-
-
-class _Condition(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def sql(self) -> str:
-        """Return the filter text."""
-        return self._sql(negated=False)
-
-    def needs(self) -> Iterator[Need]:
-        """Yield what the table must have: nothing where a null is asked for."""
-        yield from self._needs(negated=False)
-
-    def parts(self) -> Sequence[Condition]:
-        """Return the conditions that this one is made of."""
-        return ()
-
-    def _sql(self, *, negated: bool) -> str:
-        # Negations are carried inwards to the comparisons: no null matches one of those either.
-        raise NotImplementedError
-
-    def _needs(self, *, negated: bool) -> Iterator[Need]:
-        raise NotImplementedError
-
-    def _null(self, *, negated: bool) -> str | None:
-        """Return the field of which a null is asked for, and nothing else."""
-        return None
-
-
-# As Lance writes the JSON values that mean them.
-_BOOLEANS = {True: "'true', '1', '1.0'", False: "'false', '0', '0.0'"}
 
 CompareOp: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 _OPPOSITE: Mapping[CompareOp, CompareOp] = {
@@ -182,20 +50,21 @@ _OPPOSITE: Mapping[CompareOp, CompareOp] = {
 }
 
 
-class Compare(_Condition):
+class Compare(BaseCondition):
     """A column against a value, e.g. ``gsd < 1`` or ``metadata.sensor = 'S2'``.
 
     A time is an ISO 8601 text, UTC where it names no zone. A date stands for its whole day:
-    ``datetime <= '2024-01-31'`` includes the evening.
+    ``datetime <= '2024-01-31'`` includes the evening. ``ignore_case`` is for texts.
     """
 
     op: CompareOp
     field: str
     value: Value
+    ignore_case: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Compare:
-        _check_values(self.field, [self.value])
+        _check_values(self.field, [self.value], ignore_case=self.ignore_case)
         if isinstance(self.value, bool) and self.op not in ("=", "!="):
             raise ConfigError(f"{self.op} does not order true and false: use = or !=")
         return self
@@ -203,33 +72,36 @@ class Compare(_Condition):
     def _sql(self, *, negated: bool) -> str:
         op = _OPPOSITE[self.op] if negated else self.op
         column = find_column(self.field)
+        if self.ignore_case:
+            return _in_lower_case(column, op, [self.value])
         if column.kind == "time":
             return _compare_time(column, op, str(self.value))
         if column.kind is not None:
-            return _guarded(column.sql, op, _literal(self.value))
+            return _guarded(column.sql, op, literal(self.value))
         if isinstance(self.value, bool):
             wanted = self.value if op == "=" else not self.value
-            return f"{column.sql} IN ({_BOOLEANS[wanted]})"
+            return f"{column.sql} IN ({BOOLEANS[wanted]})"
         if isinstance(self.value, str):
             # Without the closing quote, which would come after the text's first blank.
-            literal = _text(_json(self.value)[:-1])
-            return f"({_has(column, 'text')} AND left({column.sql}, -1) {op} {literal})"
-        return _guarded(_number(column), op, _literal(self.value))
+            text = text_literal(json_text(self.value)[:-1])
+            return f"({_has(column, 'text')} AND left({column.sql}, -1) {op} {text})"
+        return _guarded(_number(column), op, literal(self.value))
 
     def _needs(self, *, negated: bool) -> Iterator[Need]:
         yield _need(self.field, self.value)
 
 
-class OneOf(_Condition):
+class OneOf(BaseCondition):
     """A column is one of some values, e.g. ``collection in ('naip', 'sentinel-2')``."""
 
     op: Literal["in"] = "in"
     field: str
     values: Annotated[tuple[Value, ...], Field(min_length=1, max_length=MAX_VALUES)]
+    ignore_case: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> OneOf:
-        _check_values(self.field, self.values)
+        _check_values(self.field, self.values, ignore_case=self.ignore_case)
         if find_column(self.field).kind == "time":
             raise ConfigError(f"{self.field} is compared with < <= > >= or =, not with a list")
         return self
@@ -237,22 +109,56 @@ class OneOf(_Condition):
     def _sql(self, *, negated: bool) -> str:
         column = find_column(self.field)
         inside = "NOT IN" if negated else "IN"
+        if self.ignore_case:
+            return _in_lower_case(column, inside, self.values)
         if column.kind is not None:
-            return _guarded(column.sql, inside, f"({', '.join(map(_literal, self.values))})")
+            return _guarded(column.sql, inside, f"({', '.join(map(literal, self.values))})")
         if isinstance(self.values[0], (bool, str)):
-            kind = _kind(self.values[0])
+            kind = kind_of(self.values[0])
             texts = ", ".join(
-                _BOOLEANS[value] if isinstance(value, bool) else _text(_json(value))
+                BOOLEANS[value] if isinstance(value, bool) else text_literal(json_text(value))
                 for value in self.values
             )
             return f"({_has(column, kind)} AND {column.sql} {inside} ({texts}))"
-        return _guarded(_number(column), inside, f"({', '.join(map(_literal, self.values))})")
+        return _guarded(_number(column), inside, f"({', '.join(map(literal, self.values))})")
 
     def _needs(self, *, negated: bool) -> Iterator[Need]:
         yield _need(self.field, self.values[0])
 
 
-class IsNull(_Condition):
+class Like(BaseCondition):
+    """A text matches a pattern: ``%`` is any text, ``_`` any character, ``\\`` makes them plain."""
+
+    op: Literal["like"] = "like"
+    field: str
+    pattern: StrictStr
+    ignore_case: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Like:
+        _check_values(self.field, [self.pattern], ignore_case=True)
+        if re.fullmatch(r"(?:[^\\]|\\[\\%_])*", self.pattern, re.DOTALL) is None:
+            raise ConfigError(r"in a pattern \ stands before %, _ or \ only: 'S2\_%'")
+        if len(self.pattern) > MAX_PATTERN_CHARS:
+            raise ConfigError(f"a pattern has at most {MAX_PATTERN_CHARS} characters")
+        return self
+
+    def _sql(self, *, negated: bool) -> str:
+        column = find_column(self.field)
+        pattern = self.pattern.lower() if self.ignore_case else self.pattern
+        text = f"lower({column.sql})" if self.ignore_case else column.sql
+        if column.kind is None:
+            negation = "NOT " if negated else ""
+            matches = f"regexp_like({text}, {text_literal(_regex(pattern))})"
+            return f"({_has(column, 'text')} AND {negation}{matches})"
+        word = "NOT LIKE" if negated else "LIKE"
+        return f"({text} IS NOT NULL AND {text} {word} {text_literal(pattern)})"
+
+    def _needs(self, *, negated: bool) -> Iterator[Need]:
+        yield _need(self.field, self.pattern)
+
+
+class IsNull(BaseCondition):
     """The source said nothing: ``gsd is null``. The opposite is `Not` of it."""
 
     op: Literal["is null"] = "is null"
@@ -266,7 +172,7 @@ class IsNull(_Condition):
 
     def _sql(self, *, negated: bool) -> str:
         if self.field == "bbox":
-            return f"bbox.west IS {'NOT ' if negated else ''}NULL"
+            return HAS_BBOX if negated else "bbox.west IS NULL"
         column = find_column(self.field)
         if column.kind is not None:
             return f"{column.sql} IS {'NOT ' if negated else ''}NULL"
@@ -282,69 +188,7 @@ class IsNull(_Condition):
         return None if negated else self.field
 
 
-class Intersects(_Condition):
-    """The image's ``bbox`` and this one have a point in common; edges that touch do.
-
-    West, south, east, north in degrees. West > east crosses the antimeridian, in this box as in the
-    images'; longitudes 180 and -180 are the same place.
-    """
-
-    op: Literal["intersects"] = "intersects"
-    bbox: tuple[float, float, float, float]
-
-    @model_validator(mode="after")
-    def _check(self) -> Intersects:
-        west, south, east, north = self.bbox
-        shown = ", ".join(f"{number:g}" for number in self.bbox)
-        if not all(map(math.isfinite, self.bbox)):
-            raise ConfigError(f"a bbox is made of finite numbers (given: {shown})")
-        if not (-90 <= south <= 90 and -90 <= north <= 90):
-            raise ConfigError(
-                f"latitudes must be -90 to 90 (given: south {south:g}, north {north:g}); a bbox is "
-                "west, south, east, north"
-            )
-        if south > north:
-            raise ConfigError(
-                f"south must not be above north (given: south {south:g}, north {north:g}); a bbox "
-                "is west, south, east, north"
-            )
-        if not (-180 <= west <= 180 and -180 <= east <= 180):
-            raise ConfigError(
-                f"longitudes must be -180 to 180 (given: west {west:g}, east {east:g}); across the "
-                "antimeridian west is above east: 170, -20, -170, 20"
-            )
-        return self
-
-    def _sql(self, *, negated: bool) -> str:
-        west, south, east, north = map(_literal, self.bbox)
-        crosses, plain = "bbox.west > bbox.east", "bbox.west <= bbox.east"
-        if negated:
-            left, right = f"bbox.west > {east}", f"bbox.east < {west}"
-            if self.bbox[0] > self.bbox[2]:
-                apart = f"({plain} AND {left} AND {right})"
-            else:
-                apart = f"(({plain} AND ({left} OR {right})) OR ({crosses} AND {left} AND {right}))"
-                if self.bbox[2] == 180:
-                    apart = f"({apart} AND bbox.west != -180.0)"
-                if self.bbox[0] == -180:
-                    apart = f"({apart} AND bbox.east != 180.0)"
-            return f"(bbox.south > {north} OR bbox.north < {south} OR {apart})"
-        left, right = f"bbox.west <= {east}", f"bbox.east >= {west}"
-        if self.bbox[0] > self.bbox[2]:
-            meets = f"{crosses} OR {left} OR {right}"
-        else:
-            meets = f"({left} AND {right}) OR ({crosses} AND ({left} OR {right}))"
-            if self.bbox[2] == 180:
-                meets += " OR bbox.west = -180.0"
-            if self.bbox[0] == -180:
-                meets += " OR bbox.east = 180.0"
-        return f"(bbox.south <= {north} AND bbox.north >= {south} AND ({meets}))"
-
-    def _needs(self, *, negated: bool) -> Iterator[Need]:
-        yield Need("bbox", None, "bbox.west IS NOT NULL")
-
-
-class _Many(_Condition):
+class _Many(BaseCondition):
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
 
     def parts(self) -> Sequence[Condition]:
@@ -387,7 +231,7 @@ class Or(_Many):
         yield from self._all_needs(negated=negated, one_is_enough=not negated)
 
 
-class Not(_Condition):
+class Not(BaseCondition):
     """The opposite of a condition."""
 
     op: Literal["not"] = "not"
@@ -407,28 +251,12 @@ class Not(_Condition):
 
 
 Condition: TypeAlias = Annotated[
-    Compare | OneOf | IsNull | Intersects | And | Or | Not, Field(discriminator="op")
+    Compare | OneOf | Like | IsNull | Intersects | Spatial | Rows | And | Or | Not,
+    Field(discriminator="op"),
 ]
 
 for _model in (_Many, And, Or, Not):
     _model.model_rebuild()
-_ADAPTER: TypeAdapter[Condition] = TypeAdapter(Condition)
-
-
-def condition_from_json(value: object) -> Condition:
-    """Read a condition from parsed JSON, e.g. ``{"op": "<", "field": "gsd", "value": 1}``.
-
-    Raises:
-        ConfigError: it is none, or it cannot be meant.
-    """
-    try:
-        condition = _ADAPTER.validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "filter"
-        raise ConfigError(f"the filter is wrong at {where}: {first['msg']}") from error
-    check_size(condition)
-    return condition
 
 
 def check_size(condition: Condition) -> None:
@@ -437,7 +265,7 @@ def check_size(condition: Condition) -> None:
     Raises:
         ConfigError: too many conditions, or too deep in each other.
     """
-    waiting = [(condition, 1)]
+    waiting: list[tuple[BaseCondition, int]] = [(condition, 1)]
     num_conditions = 0
     while waiting:
         some, depth = waiting.pop()
@@ -449,31 +277,6 @@ def check_size(condition: Condition) -> None:
         waiting += [(part, depth + 1) for part in some.parts()]
 
 
-def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
-    """Return the moment of an ISO 8601 text, in UTC, and for a date alone the day's last one.
-
-    The last is a microsecond before the next day, as fine as the table's times are: after
-    9999-12-31 there is no next day.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    try:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            day = dt.date.fromisoformat(text)
-            last = dt.datetime.combine(day, dt.time.max, dt.UTC)
-            return dt.datetime.combine(day, dt.time.min, dt.UTC), last
-        if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):
-            raise ConfigError(
-                f"{_shown(text)} is no time: write 2024-05-31 or 2024-05-31T12:00:00Z"
-            )
-        moment = dt.datetime.fromisoformat(text.replace("z", "Z"))
-        zoned = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
-        return zoned.astimezone(dt.UTC), None
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{_shown(text)} is no time: {error}") from error
-
-
 def _guarded(left: str, op: str, right: str) -> str:
     """Return a comparison that no null passes, whatever an optimizer makes of it.
 
@@ -483,12 +286,39 @@ def _guarded(left: str, op: str, right: str) -> str:
     return f"({left} IS NOT NULL AND {compared})" if op in ("!=", "NOT IN") else compared
 
 
+def _in_lower_case(column: Column, op: str, values: Sequence[Value]) -> str:
+    """Return a comparison of texts in lower case: with one value, or with a list of them."""
+    there, left = f"{column.sql} IS NOT NULL", f"lower({column.sql})"
+    texts = [str(value) for value in values]
+    if column.kind is None:
+        # As they are in JSON, without the closing quote.
+        there, left = _has(column, "text"), f"left({left}, -1)"
+        texts = [json_text(text)[:-1] for text in texts]
+    right = ", ".join(f"lower({text_literal(text)})" for text in texts)
+    return f"({there} AND {left} {op} {f'({right})' if op.endswith('IN') else right})"
+
+
+# A character in a text of JSON.
+_CHARACTER = r"""(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])"""
+
+
+def _regex(pattern: str) -> str:
+    """Return the regular expression of the JSON texts that a pattern matches."""
+    found = []
+    for word in re.findall(r"\\?.", pattern, re.DOTALL):
+        if word in ("%", "_"):
+            found.append(f"{_CHARACTER}*" if word == "%" else _CHARACTER)
+        else:
+            found.append(re.escape(json_text(word[-1])[1:-1]))
+    return f'^"{"".join(found)}"$'
+
+
 def _compare_time(column: Column, op: CompareOp, text: str) -> str:
     start, end = parse_time(text)
-    first = _moment(start)
+    first = moment_literal(start)
     if end is None:
         return f"{column.sql} {op} {first}"
-    last = _moment(end)
+    last = moment_literal(end)
     if op == "=":
         return f"({column.sql} >= {first} AND {column.sql} <= {last})"
     if op == "!=":
@@ -498,16 +328,18 @@ def _compare_time(column: Column, op: CompareOp, text: str) -> str:
     return f"{column.sql} {op} {first}"
 
 
-def _check_values(field: str, values: Sequence[Value]) -> None:
+def _check_values(field: str, values: Sequence[Value], *, ignore_case: bool) -> None:
     column = find_column(field)
-    kinds = {_kind(value) for value in values}
+    kinds = {kind_of(value) for value in values}
+    if ignore_case and (column.kind not in (None, "text") or kinds != {"text"}):
+        raise ConfigError(f"{field} is compared with LIKE or CASEI, which are for texts alone")
     for value in values:
-        if _is_number(value):
-            _literal(value)
-        elif isinstance(value, str):
-            _text(value)
+        if not isinstance(value, bool):
+            literal(value)
     if len(kinds) > 1:
-        raise ConfigError(f"the values for {field} must be of one kind, not {_and(sorted(kinds))}")
+        raise ConfigError(
+            f"the values for {field} must be of one kind, not {joined(sorted(kinds))}"
+        )
     (kind,) = kinds
     if column.kind == "time":
         if kind != "text":
@@ -519,21 +351,11 @@ def _check_values(field: str, values: Sequence[Value]) -> None:
         raise ConfigError(f"{field} is a {column.kind} column: compare it with {example}")
 
 
-def _kind(value: Value) -> Kind:
-    if isinstance(value, bool):
-        return "boolean"
-    return "text" if isinstance(value, str) else "number"
-
-
-def _is_number(value: Value) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _need(field: str, value: Value) -> Need:
     column = find_column(field)
     if column.kind is not None:
         return Need(field, None, f"{column.sql} IS NOT NULL")
-    kind = _kind(value)
+    kind = kind_of(value)
     return Need(field, kind, _has(column, kind))
 
 
@@ -542,48 +364,10 @@ def _has(column: Column, kind: Kind) -> str:
     if kind == "text":
         return f"left({column.sql}, 1) = '\"'"
     if kind == "boolean":
-        return f"{column.sql} IN ({_BOOLEANS[True]}, {_BOOLEANS[False]})"
+        return f"{column.sql} IN ({BOOLEANS[True]}, {BOOLEANS[False]})"
     return f"{_number(column)} IS NOT NULL"
 
 
 def _number(column: Column) -> str:
     # json_get_float would take '5' and true for numbers, and fail on a list.
     return f"try_cast({column.sql} as double)"
-
-
-def _literal(value: Value) -> str:
-    if isinstance(value, str):
-        return _text(value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ConfigError(f"a filter compares with finite numbers (given: {number:g})")
-    return repr(number)
-
-
-def _text(value: str) -> str:
-    """Return a literal: only the quote itself means something inside one."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{value!r} is no valid Unicode text") from error
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _json(value: Value) -> str:
-    # As Lance writes it back: everything as it is but quotes, backslashes and control characters.
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _moment(moment: dt.datetime) -> str:
-    return f"timestamp '{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z'"
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:59]}…")
-
-
-def _and(words: Sequence[Any]) -> str:
-    return " and ".join(map(str, words))

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from skytext.errors import ConfigError
 from skytext.filters.conditions import (
     And,
     Compare,
     Condition,
-    Intersects,
     OneOf,
     check_size,
-    parse_time,
 )
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_json import in_geometry
+from skytext.filters.literals import parse_time
+from skytext.filters.read import read_filter
+from skytext.filters.spatial import Intersects
+from skytext.geo.shapes import PlaceError
 
 
 def make_filter(
     *,
-    where: str | Condition | None = None,
+    where: str | Mapping[str, Any] | Condition | None = None,
     bbox: Sequence[float] | None = None,
+    intersects: Mapping[str, Any] | None = None,
     after: str | None = None,
     before: str | None = None,
     collections: Sequence[str] = (),
@@ -30,8 +34,9 @@ def make_filter(
     """Return all that is asked for as one condition, or None for nothing.
 
     Args:
-        where: a condition, or one in the language of `parse_filter`.
+        where: CQL2 text or JSON, or a condition.
         bbox: west, south, east, north that the image must intersect.
+        intersects: a geometry of GeoJSON that the image must intersect.
         after: the first moment, or day, that counts.
         before: the first moment, or day, that counts no more.
         collections: the image is in one of them.
@@ -43,11 +48,16 @@ def make_filter(
     """
     found: list[Condition] = []
     if where is not None:
-        found.append(parse_filter(where) if isinstance(where, str) else where)
+        found.append(read_filter(where))
     if bbox is not None:
         if len(bbox) != 4:
             raise ConfigError(f"a bbox is west, south, east, north (given: {len(bbox)} numbers)")
         found.append(Intersects(bbox=(bbox[0], bbox[1], bbox[2], bbox[3])))
+    if intersects is not None:
+        try:
+            found.append(in_geometry("s_intersects", intersects))
+        except PlaceError as error:
+            raise error.whole() from error
     if after is not None:
         found.append(Compare(op=">=", field="datetime", value=after))
     if before is not None:

@@ -92,16 +92,25 @@ def _part(line: Sequence[Sequence[float]]) -> _Part:
     if max(map(abs, longitudes)) > MAX_LONGITUDE:
         raise ValueError("no longitudes")
     south, north = min(latitudes), max(latitudes)
-    shift, unrolled = 0, longitudes[:1]
-    for before, longitude in itertools.pairwise(longitudes):
-        if 180 < abs(longitude - before) < 360:
-            shift -= int(math.copysign(360, longitude - before))
-        unrolled.append(longitude + shift)
-    if shift and longitudes[0] == longitudes[-1]:
+    unrolled = unroll(longitudes)
+    if unrolled[-1] != longitudes[-1] and longitudes[0] == longitudes[-1]:
         south, north = (south, 90.0) if south + north > 0 else (-90.0, north)
         return _Part(-180.0, south, 180.0, north)
     west, east = min(unrolled), max(unrolled)
     return _Part(_turned(west), south, east - (west - _turned(west)), north)
+
+
+def unroll(longitudes: Sequence[float]) -> list[float]:
+    """Return the longitudes of a line that goes on across the antimeridian, beyond 180 or -180.
+
+    Two that are more than half a turn apart, but less than a whole one, lie on its two sides.
+    """
+    shift, unrolled = 0, list(longitudes[:1])
+    for before, longitude in itertools.pairwise(longitudes):
+        if 180 < abs(longitude - before) < 360:
+            shift -= int(math.copysign(360, longitude - before))
+        unrolled.append(longitude + shift)
+    return unrolled
 
 
 def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:

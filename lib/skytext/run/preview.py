@@ -16,6 +16,7 @@ from skytext.archive.ignored import count_kind
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.pool_sizes import PoolSizes, pool_sizes
 from skytext.run.worklist import Verdict, open_index, plan_shards
+from skytext.table.clean_up import bytes_of_old_versions
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.missing_vectors import num_with_vector
@@ -36,7 +37,12 @@ class Preview:
         num_images: images by what would become of them, keys the names of `Verdict` in lower case.
         ignored: what else is in the shards whose headers were walked, by the kinds of
             :mod:`skytext.archive.ignored`.
-        num_gone: rows of images that are gone, from their shard or with it: reported and left.
+        num_gone: rows of images that are gone, from their shard or with it: ``caption`` leaves
+            them, ``reindex`` withdraws them.
+        num_failed_due: of the images that failed, those that ``retry-failed`` and ``reindex`` try
+            again.
+        num_old_versions: versions of the table besides the latest.
+        old_version_bytes: of files that only these need; those with a tag are not counted.
         num_shards_gone: shards of the table that the sources no longer hold, where they are the
             folders of whole archives.
         num_unread: shards whose headers the store did not give: nothing is known of their images.
@@ -56,8 +62,11 @@ class Preview:
     num_shards_to_read: int
     num_images: dict[str, int]
     ignored: dict[str, int]
+    num_failed_due: int
     num_gone: int
     num_shards_gone: int
+    num_old_versions: int
+    old_version_bytes: int
     num_unread: int
     unread: list[str]
     num_staged_units: int
@@ -112,13 +121,17 @@ def preview(
     num_to_describe = sum(images[verdict] for verdict in to_do)
     rate = _measured_rate(last_runs(plan.location, _RUNS_LOOKED_AT), plan.caption_model.name)
     engine_s = None if rate is None else num_to_describe / rate
+    num_old, old_bytes = (0, 0) if table is None else bytes_of_old_versions(table)
     price = plan.config.job.cost_per_engine_hour
     return Preview(
         num_shards=len(plan.shards),
         num_shards_to_read=num_to_read,
         num_images={verdict.name.lower(): images[verdict] for verdict in Verdict},
         ignored=dict(ignored),
+        num_failed_due=(0 if table is None else table.num_failed_due(plan.config.job.max_attempts)),
         num_gone=num_gone,
+        num_old_versions=num_old,
+        old_version_bytes=old_bytes,
         num_shards_gone=len(index.gone_shards),
         num_unread=len(unread),
         unread=unread[:_NUM_UNREAD_SHOWN],

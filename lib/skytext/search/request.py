@@ -5,10 +5,20 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from skytext.errors import ConfigError
 from skytext.filters.conditions import Condition, check_size
+from skytext.filters.cql2_out import to_json
+from skytext.filters.read import read_filter
 
 MAX_K = 1000
 MAX_QUERIES = 16
@@ -29,6 +39,13 @@ RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
 """The retrievers of each mode. Where there are several, the first can score every image."""
 IMAGE_MODES = tuple(mode for mode, kinds in RETRIEVERS.items() if "images" in kinds)
 Combine: TypeAlias = Literal["max", "mean"]
+
+
+Where: TypeAlias = Annotated[
+    Condition | None,
+    BeforeValidator(lambda given: None if given is None else read_filter(given)),
+    PlainSerializer(lambda where: None if where is None else to_json(where)),
+]
 
 
 class Example(BaseModel):
@@ -69,7 +86,7 @@ class SearchRequest(BaseModel):
             fuses both; ``image`` compares the images' own vectors, ``image+dense`` fuses these with
             the descriptions'. None for the configured default.
         k: hits wanted, 1 to 1000.
-        where: only images that it lets through are looked at.
+        where: only images that it lets through are looked at: CQL2 text, CQL2 JSON or a condition.
         cursor: `SearchResult.next_cursor` of the same request: go on behind its last hit.
         min_score: hits have at least this `Hit.score`. A search ends where as many images behind
             the last such one, and 50 at least, have less.
@@ -91,7 +108,7 @@ class SearchRequest(BaseModel):
     negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     mode: Mode | None = None
     k: int = 10
-    where: Condition | None = None
+    where: Where = None
     cursor: str | None = None
     min_score: float | None = None
     group_duplicates: bool = False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from skytext.config.index import IndexConfig
 from skytext.config.pixels import ImageConfig
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError, ConfigError, TableError
-from skytext.filters.conditions import Condition, Need
+from skytext.filters.conditions import Condition
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.text_embedder import Embedder
 from skytext.search.absolute_scores import absolute_scores, variant_cosines
@@ -28,11 +30,15 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import IMAGE_VECTOR_INDEX, prewarm
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import image_column_of
-from skytext.table.queries.caption_queries import Floats, has_any, metadata_names, take
+from skytext.table.queries.caption_queries import Floats, take
 from skytext.table.queries.hit_column import HitRow
+from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import copy_rows
+from skytext.table.queries.shape_rows import bind, shape_rows
 from skytext.table.vector_columns import VectorColumn
 
+# Their row ids take up to some 100 kB each.
+_SHAPES_KEPT = 64
 _KINDS = {
     "number": "a number",
     "text": "text (numbers stand without quotes)",
@@ -71,7 +77,8 @@ class Searcher:
             table, index or IndexConfig(), with_images=image_embedder is not None
         )
         self._questioner = Questioner(table, embedder, self._config, image_embedder)
-        self._there: set[Need] = set()
+        self._fields = KnownFields(table)
+        self._shape_rows = lru_cache(_SHAPES_KEPT)(partial(shape_rows, table))
 
     @classmethod
     def open(
@@ -162,7 +169,7 @@ class Searcher:
         k: int = 10,
         *,
         exact: bool = False,
-        where: Condition | None = None,
+        where: str | Mapping[str, Any] | Condition | None = None,
         mode: Mode | None = None,
     ) -> SearchResult:
         """Find the images that fit best.
@@ -172,8 +179,8 @@ class Searcher:
                 stay away.
             k: hits wanted, 1 to 1000.
             exact: score every row even where there is an index.
-            where: only images that it lets through are looked at; see
-                `skytext.filters.conditions`. All of them are found, if they are fewer than ``k``.
+            where: only images that it lets through are looked at: CQL2 text, CQL2 JSON or a
+                condition. All of them are found, if they are fewer than ``k``.
             mode: see `SearchRequest`; None for the configured default.
 
         Raises:
@@ -186,12 +193,16 @@ class Searcher:
                 raise ConfigError("k, exact, where and mode stand in the SearchRequest itself")
             request = asked
         else:
-            request = SearchRequest(text=asked, k=k, exact=exact, where=where, mode=mode)
+            request = SearchRequest.model_validate(
+                {"text": asked, "k": k, "exact": exact, "where": where, "mode": mode}
+            )
         mode = self._mode(request)
         question_id = self._question_id(request, mode)
         cursor = Cursor.of_request(request, self.table.version, question_id)
         if request.where is not None:
             self._check_filter(request.where)
+            bound = bind(request.where, self._shape_rows)
+            request = request.model_copy(update={"where": bound})
         named = find_named(self.table, request)
         question = self._questioner.ask(request, mode, named)
         page = Page(self._served, question, request, cursor, self._config, named)
@@ -314,15 +325,12 @@ class Searcher:
     def _check_filter(self, where: Condition) -> None:
         """Refuse a filter on what no image has: its answer would say nothing of the images."""
         for need in where.needs():
-            if need in self._there:
-                continue
-            if has_any(self.table, need):
-                self._there.add(need)
+            if self._fields.has(need):
                 continue
             kind = "" if need.kind is None else f" as {_KINDS[need.kind]}"
             message = f"no image of {self.table.location.uri} has {need.name}{kind}"
             if need.name.startswith("metadata."):
-                names = metadata_names(self.table)
+                names = self._fields.metadata_names()
                 there = ", ".join(names) if names else "nothing"
                 message += f" (the first images' metadata: {there})"
             raise CallError(message)

@@ -73,6 +73,22 @@ def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False)
         return clean_held_table(location, keep_days)
 
 
+def bytes_of_old_versions(table: ImagesTable) -> tuple[int, int]:
+    """Return how many versions there are besides the latest, and the bytes that only they need.
+
+    Files of versions that have a tag are not counted.
+    """
+    latest = table.latest_version()
+    old = [int(one["version"]) for one in again(table.dataset.versions)()]
+    old.remove(latest)
+    if not old:
+        return 0, 0
+    found = table.dataset.explain_cleanup_old_versions(
+        versions=old, error_if_tagged_old_versions=False
+    )
+    return len(old), int(found.stats.bytes_removed)
+
+
 def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
     """Do the same for a run that holds the table.
 

@@ -6,6 +6,7 @@ import lance
 from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError
+from skytext.table.commit_conflicts import is_conflict
 from skytext.table.images_dataset import ImagesTable
 
 _MERGE_FROM_FRAGMENTS = 8
@@ -27,7 +28,7 @@ def merge_fragments(dataset: lance.LanceDataset) -> None:
     try:
         dataset.optimize.compact_files(target_rows_per_fragment=ROWS_PER_FRAGMENT)
     except (LanceConflict, OSError) as error:
-        if "conflict" not in str(error).lower():
+        if not is_conflict(error):
             raise
         raise CommitConflictError(
             "a run committed to the table while its fragments were merged: run skytext index again"
@@ -40,6 +41,6 @@ def merge_small_fragments(table: ImagesTable) -> int:
         table.dataset.optimize.compact_files(target_rows_per_fragment=_SMALL_ROWS)
     except (LanceConflict, OSError) as error:
         # Somebody else's index or merge came first: the next merge takes what this one left.
-        if "conflict" not in str(error).lower():
+        if not is_conflict(error):
             raise
     return ImagesTable.open(table.location).version

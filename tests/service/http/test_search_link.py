@@ -32,7 +32,11 @@ def found(http: Any, query: Any) -> list[str]:
 
 def test_a_link_takes_what_the_command_line_takes() -> None:
     options = set(inspect.signature(command).parameters) - _LOCAL
-    assert set(SearchLink.model_fields) == options | {"filter", "format"}
+    assert set(SearchLink.model_fields) == options - {"polygon"} | {
+        "filter",
+        "format",
+        "intersects",
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,19 @@ def test_filters_of_the_command_line_filter(http: Any, query: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("geometry", "images"),
+    [
+        ("POLYGON((4 51, 4.5 51, 4.5 51.5, 4 51))", [RIVER]),
+        ('{"type": "Point", "coordinates": [4.2, 51.2]}', [RIVER]),
+        # The box around this triangle has the image in it, the triangle has not.
+        ("POLYGON((0 51.2, 4.3 60, 0 60, 0 51.2))", []),
+    ],
+)
+def test_a_geometry_is_met_by_the_footprint(http: Any, geometry: str, images: list[str]) -> None:
+    assert found(http, {"text": "planes", "intersects": geometry}) == images
+
+
+@pytest.mark.parametrize(
     ("query", "said"),
     [
         ({"text": "a", "collection": "nowhere"}, "collection"),
@@ -93,6 +110,7 @@ def test_filters_of_the_command_line_filter(http: Any, query: Any) -> None:
         ({"text": "a", "where": "gsd < 1", "filter": "gsd < 1"}, "two names of one"),
         ({"text": "a", "like": "../../etc/passwd"}, "query.like"),
         ({"text": "a", "bbox": "1,2,3"}, "west,south,east,north"),
+        ({"text": "a", "intersects": "here"}, "neither GeoJSON nor WKT"),
         ([("text", "a")] * 17, "query.text"),
         ([("text", "a")] * 10 + [("also", "b")] * 10, "at most 16"),
         ([("positive", "a")] * 16 + [("negative", "b")] * 17, "query.negative"),

@@ -43,11 +43,11 @@ def test_a_search_finds_images_and_names_the_version(http: Any) -> None:
 @pytest.mark.parametrize(
     "condition",
     [
-        "gsd < 1 and bbox intersects (3, 50, 5, 52)",
-        {"op": "intersects", "bbox": [3, 50, 5, 52]},
+        "gsd < 1 AND S_INTERSECTS(geometry, BBOX(3, 50, 5, 52))",
+        {"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": [3, 50, 5, 52]}]},
     ],
 )
-def test_a_filter_is_a_text_or_typed(http: Any, condition: Any) -> None:
+def test_a_filter_is_cql2_text_or_json(http: Any, condition: Any) -> None:
     found = search(http, text="planes", filter=condition)
     assert [hit["image_id"] for hit in found["hits"]] == [RIVER]
 
@@ -98,10 +98,18 @@ def test_a_batch_is_answered_in_order_from_one_version(http: Any) -> None:
         ({"text": "a", "k": 1001}, "body.k"),
         ({"text": "a", "k": 10**30}, "body.k"),
         ({"text": "a", "colour": "red"}, "body.colour"),
-        ({"text": "a", "filter": "1=1; drop"}, "wrong at column 1"),
-        ({"text": "a", "filter": "gsd < 1 or true"}, "wrong at column"),
-        ({"text": "a", "filter": {"op": "<", "field": "vectors", "value": 1}}, "no column"),
-        ({"text": "a", "filter": {"op": "sql", "text": "1=1"}}, "body.filter"),
+        ({"text": "a", "filter": "1=1; drop"}, "wrong at column 4"),
+        ({"text": "a", "filter": "gsd < 1 or true"}, "expected a condition"),
+        (
+            {"text": "a", "filter": {"op": "<", "args": [{"property": "vectors"}, 1]}},
+            "the filter is wrong: there is no column 'vectors'",
+        ),
+        ({"text": "a", "filter": {"op": "sql", "text": "1=1"}}, "at op: SQL is not supported"),
+        ({"text": "a", "filter": ["gsd"]}, "body.filter"),
+        (
+            {"text": "a", "intersects": {"type": "Polygon", "coordinates": [[[0, 0], [1]]]}},
+            "the geometry is wrong at coordinates.0.1: a position is longitude and latitude",
+        ),
         ({"text": "a", "filter": "metadata.nothing = 1"}, "no image"),
         ({"text": "a", "like": ["../../etc/passwd"]}, "body.like"),
         ({"text": "\ud800"}, "text"),

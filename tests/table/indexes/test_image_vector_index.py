@@ -10,7 +10,7 @@ import pytest
 
 from skytext.config.index import IndexConfig
 from skytext.errors import IndexRecallError
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import parse_filter
 from skytext.search.retrievers import matching, vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (

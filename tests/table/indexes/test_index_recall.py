@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skytext.config.index import IndexConfig
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import parse_filter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
     Probing,

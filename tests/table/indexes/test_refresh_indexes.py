@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from skytext.config.index import IndexConfig
+from skytext.table.field_catalogue import read_catalogue
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
     TEXT_INDEX,
@@ -81,6 +82,9 @@ def test_new_rows_are_added_and_nothing_is_built_anew(
         assert (report.table_version, report.num_rows) == (latest.version, NUM + 20 * (night + 1))
         assert num_segments(latest.dataset, VECTOR_INDEX) == 2 + night
     assert calls == []
+    catalogue = read_catalogue(latest.dataset)
+    assert catalogue is not None
+    assert catalogue.num_images == NUM
     # A few more rows are no reason to measure.
     assert read_facts(latest.dataset) == before
     assert latest.live_version() == live
@@ -117,6 +121,9 @@ def test_recall_is_measured_again_where_the_table_has_grown(
     assert (facts.num_rows, facts.num_trained_rows) == (NUM + NUM // 10, NUM)
     assert facts.recall_at_10 >= ALWAYS.min_recall
     assert facts.probing(ALWAYS) == before.probing(ALWAYS)
+    catalogue = read_catalogue(ImagesTable.open(table.location).dataset)
+    assert catalogue is not None
+    assert catalogue.num_images == NUM + NUM // 10
     assert calls == []
 
 

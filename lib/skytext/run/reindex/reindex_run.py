@@ -224,8 +224,7 @@ def _refresh(
         def build(table: Any, vector_plan: Any) -> None:
             build_vector_index(table, vector_plan, num_workers)
 
-    report = refresh_indexes(ImagesTable.open(location), plan.config.index, build)
     measured = measure_chance(ImagesTable.open(location), plan.config, only_missing=True)
     for problem in measured.problems:
         on_note(problem)
-    return replace(report, table_version=ImagesTable.open(location).version)
+    return refresh_indexes(ImagesTable.open(location), plan.config.index, build)

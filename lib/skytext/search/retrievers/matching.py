@@ -20,7 +20,7 @@ class Matching:
     Args:
         table: the version.
         where: the filter.
-        counts: images that match a filter, by its text, of the filters asked before: a version
+        counts: images that match a filter, by its key, of the filters asked before: a version
             never changes, and counting costs as much as the search itself.
     """
 
@@ -30,12 +30,12 @@ class Matching:
         self.where = where
         self._table = table
         self._counts = counts
-        self._text = None if where is None else where.sql()
+        self._key = None if where is None else where.key()
 
     @cached_property
     def few(self) -> RowIds | None:
         """All rows that match the filter, where they are few; None where they are not."""
-        if self.where is None or self._counts.get(self._text, 0) > _SCORED_WITHOUT_INDEX:
+        if self.where is None or self._counts.get(self._key, 0) > _SCORED_WITHOUT_INDEX:
             return None
         ids = matching_ids(self._table, self.where, _SCORED_WITHOUT_INDEX + 1)
         return ids if len(ids) <= _SCORED_WITHOUT_INDEX else None
@@ -43,11 +43,11 @@ class Matching:
     @cached_property
     def num(self) -> int:
         """How many images match."""
-        if self._text not in self._counts:
+        if self._key not in self._counts:
             if len(self._counts) >= _FILTERS_KNOWN:
                 self._counts.clear()
-            self._counts[self._text] = count_matching(self._table, self.where)
-        return self._counts[self._text]
+            self._counts[self._key] = count_matching(self._table, self.where)
+        return self._counts[self._key]
 
     @property
     def part(self) -> float:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from skytext.filters.conditions import MAX_TEXT_CHARS, Condition
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import MAX_TEXT_CHARS
+from skytext.filters.options import make_filter
 from skytext.search.request import (
     MAX_EXAMPLES,
     MAX_K,
@@ -71,12 +71,19 @@ class SearchBody(BaseModel):
                 {
                     "text": "ships in a harbour",
                     "mode": "hybrid",
-                    "filter": "gsd < 1 and bbox intersects (3, 51, 5, 53)",
+                    "filter": "gsd < 1 AND S_INTERSECTS(geometry, BBOX(3, 51, 5, 53))",
                 },
                 {
                     "like": [EXAMPLE_ID],
                     "negative": [{"text": "clouds"}],
-                    "filter": {"op": ">=", "field": "datetime", "value": "2024-05-01"},
+                    "filter": {
+                        "op": ">=",
+                        "args": [{"property": "datetime"}, {"date": "2024-05-01"}],
+                    },
+                    "intersects": {
+                        "type": "Polygon",
+                        "coordinates": [[[3, 51], [5, 51], [5, 53], [3, 51]]],
+                    },
                 },
             ]
         },
@@ -101,10 +108,13 @@ class SearchBody(BaseModel):
         "configured.",
     )
     k: int = Field(10, ge=1, le=MAX_K, description="Hits wanted.")
-    filter: FilterText | Condition | None = Field(
+    filter: FilterText | dict[str, Any] | None = Field(
         None,
-        description="Only images that fulfil this: a typed condition, or a text such as "
-        "`gsd < 1 and metadata.cloud <= 10`.",
+        description="Only images that fulfil this: CQL2 JSON, or CQL2 text such as "
+        "`gsd < 1 AND metadata.cloud <= 10`.",
+    )
+    intersects: dict[str, Any] | None = Field(
+        None, description="Only images that meet this geometry of GeoJSON."
     )
     cursor: str | None = Field(
         None,
@@ -130,11 +140,11 @@ class SearchBody(BaseModel):
         Raises:
             ConfigError: it cannot be meant.
         """
-        where = parse_filter(self.filter) if isinstance(self.filter, str) else self.filter
+        where = make_filter(where=self.filter, intersects=self.intersects)
         given: dict[str, Any] = {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name not in ("filter", "version")
+            if name not in ("filter", "intersects", "version")
         }
         return SearchRequest.model_validate({**given, "where": where})
 

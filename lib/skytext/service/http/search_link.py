@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from skytext.errors import ConfigError
 from skytext.filters.options import make_filter
+from skytext.geo.shapes import parse_geometry
 from skytext.search.request import MAX_K, MAX_QUERIES, Combine, Mode, SearchRequest
 from skytext.service.http.json_bodies import (
     EXAMPLE_ID,
@@ -66,6 +67,11 @@ class SearchLink(BaseModel):
         description="Only images that meet this box: west,south,east,north in degrees.",
         examples=["3,51,5,53"],
     )
+    intersects: FilterText | None = Field(
+        None,
+        description="Only images that meet this geometry, in GeoJSON or WKT.",
+        examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
+    )
     after: str | None = Field(
         None, description="From this day or time on (UTC).", examples=["2024-05-01"]
     )
@@ -122,6 +128,7 @@ class SearchLink(BaseModel):
                 "where": make_filter(
                     where=self.filter or self.where,
                     bbox=None if self.bbox is None else _box(self.bbox),
+                    intersects=None if self.intersects is None else parse_geometry(self.intersects),
                     after=self.after,
                     before=self.before,
                     collections=self.collection,

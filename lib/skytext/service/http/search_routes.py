@@ -10,7 +10,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 
 from skytext.config.settings import Config
 from skytext.errors import ConfigError, SampleError
-from skytext.filters.language import parse_filter
+from skytext.filters.cql2_text import parse_filter
 from skytext.pixels.decode import ImageLimits, inspect_image
 from skytext.search.request import MAX_K, SearchRequest
 from skytext.service.backend import Backend

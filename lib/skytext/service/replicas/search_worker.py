@@ -28,7 +28,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import num_unindexed_rows
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import Promotion, promote, rollback
-from skytext.table.queries.caption_queries import filter_columns
+from skytext.table.queries.known_fields import KnownFields
 from skytext.table.schema import ROW
 from skytext.table.vector_columns import VectorColumn
 
@@ -281,7 +281,7 @@ def _about(table: ImagesTable) -> dict[str, Any]:
         "num_unindexed": num_unindexed_rows(table),
         "embedding_model": table.text_column.model,
         "caption_models": table.caption_models(),
-        "filter_columns": filter_columns(table),
+        "filter_columns": KnownFields(table).filter_columns(),
     }
 
 

@@ -60,16 +60,16 @@ export function toBody(query, k, cursor) {
 
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
-/** The filters in the API's language. */
+/** The filters as CQL2 text. */
 export function filterText(query) {
   const parts = [];
-  // Alone it stands as it was typed: columns that an error names are those of the field.
+  // Alone it stands as it was typed: a column that an error names is the one in the field.
   if (query.where) parts.push(query.where);
   if (query.after) parts.push(`datetime >= ${quoted(query.after)}`);
   if (query.until) parts.push(`datetime <= ${quoted(query.until)}`);
   if (query.gsd) parts.push(`gsd <= ${query.gsd}`);
   if (query.collection) parts.push(`collection = ${quoted(query.collection)}`);
-  if (query.bbox) parts.push(`bbox intersects (${query.bbox})`);
+  if (query.bbox) parts.push(`S_INTERSECTS(geometry, BBOX(${query.bbox}))`);
   if (query.where && parts.length > 1) parts[0] = `(${query.where})`;
   return parts.join(" and ");
 }

@@ -11,6 +11,7 @@ import lance
 
 from skytext.config.index import IndexConfig
 from skytext.errors import TableError
+from skytext.table.commit_conflicts import repeat_on_conflict
 from skytext.table.compaction import merge_fragments
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
@@ -20,6 +21,7 @@ from skytext.table.index_facts import (
     forget_facts,
     index_names,
 )
+from skytext.table.indexes.build_catalogue import refresh_catalogue
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import VariantVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
@@ -110,23 +112,36 @@ def build_indexes(
     with warnings.catch_warnings():
         # Lance asks to use its newer SDK for full-text options that are not used here.
         warnings.simplefilter("ignore", DeprecationWarning)
-        dataset.create_scalar_index(
-            "text", "INVERTED", name=TEXT_INDEX, replace=True, language=config.language
-        )
+        _build_scalar_index(table, "text", "INVERTED", TEXT_INDEX, language=config.language)
         for column, kind in _SCALAR_INDEXES:
-            dataset.create_scalar_index(column, kind, name=f"{column}_idx", replace=True)
+            _build_scalar_index(table, column, kind, f"{column}_idx")
     facts = None
     if is_vector_index_wanted(config, num_ok):
         latest = ImagesTable.open(table.location)
         facts = _build_vector_index(latest, config, num_ok, build_vector or _build_here)
     elif VECTOR_INDEX in index_names(dataset):
-        forget_facts(dataset)
-        dataset.drop_index(VECTOR_INDEX)
+        drop_vector_index(table, VECTOR_INDEX)
+    refresh_catalogue(table)
     indexed = ImagesTable.open(table.location)
     promoted = promote_first and indexed.live_version() is None
     if promoted:
         promote(indexed.location, indexed.version)
     return report_of(indexed, facts, num_ok, promoted)
+
+
+@repeat_on_conflict
+def _build_scalar_index(
+    table: ImagesTable, column: str, kind: str, name: str, **options: str
+) -> None:
+    latest = ImagesTable.open(table.location).dataset
+    latest.create_scalar_index(column, kind, name=name, replace=True, **options)
+
+
+@repeat_on_conflict
+def drop_vector_index(table: ImagesTable, index: str) -> None:
+    """Drop a vector index of a table's latest version, and what is known of it."""
+    forget_facts(ImagesTable.open(table.location).dataset, index)
+    ImagesTable.open(table.location).dataset.drop_index(index)
 
 
 def is_vector_index_wanted(config: IndexConfig, num_rows: int) -> bool:

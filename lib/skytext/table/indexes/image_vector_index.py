@@ -8,11 +8,10 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
     IMAGE_VECTOR_INDEX,
     VectorIndexFacts,
-    forget_facts,
     index_names,
     read_facts,
 )
-from skytext.table.indexes.build_indexes import is_vector_index_wanted
+from skytext.table.indexes.build_indexes import drop_vector_index, is_vector_index_wanted
 from skytext.table.indexes.measured_build import build_measured, memory_bytes
 from skytext.table.indexes.measured_columns import ImageVectors
 from skytext.table.indexes.vector_index import VectorPlan, choose_plan
@@ -39,8 +38,7 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
     _, num_rows = num_with_vector(latest, column)
     if not is_vector_index_wanted(config, num_rows) or num_rows == 0:
         if IMAGE_VECTOR_INDEX in index_names(latest.dataset):
-            forget_facts(latest.dataset, IMAGE_VECTOR_INDEX)
-            latest.dataset.drop_index(IMAGE_VECTOR_INDEX)
+            drop_vector_index(latest, IMAGE_VECTOR_INDEX)
         return None
     # Before it is built: an index is measured on the fragments that it is searched with.
     merge_fragments(latest.dataset)

@@ -9,6 +9,7 @@ import lance
 
 from skytext.config.index import IndexConfig
 from skytext.errors import IndexRecallError
+from skytext.table.commit_conflicts import repeat_on_conflict
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VectorIndexFacts, forget_facts, store_facts
 from skytext.table.indexes.index_recall import Column, Measured, measure_index
@@ -42,8 +43,8 @@ def build_measured(
         IndexRecallError: it finds too little, and was dropped.
     """
     # Before the build: one that is ended leaves an index that is known not to be measured.
-    forget_facts(table.dataset, index)
-    build(table, plan)
+    _forget(table, index)
+    repeat_on_conflict(lambda: build(ImagesTable.open(table.location), plan))()
     built = ImagesTable.open(table.location)
     num_partitions = _num_partitions(built.dataset, index)
     measured = measure_index(column_of(built), config, num_partitions)
@@ -65,8 +66,18 @@ def build_measured(
         num_rows=num_rows,
         search_effort=measured.probing.effort,
     )
-    store_facts(built.dataset, facts, index)
+    _store(table, facts, index)
     return facts
+
+
+@repeat_on_conflict
+def _forget(table: ImagesTable, index: str) -> None:
+    forget_facts(ImagesTable.open(table.location).dataset, index)
+
+
+@repeat_on_conflict
+def _store(table: ImagesTable, facts: VectorIndexFacts, index: str) -> None:
+    store_facts(ImagesTable.open(table.location).dataset, facts, index)
 
 
 def memory_bytes() -> int:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 from skytext.config.index import IndexConfig
 from skytext.errors import TableError
+from skytext.table.commit_conflicts import repeat_on_conflict
 from skytext.table.compaction import merge_small_fragments
+from skytext.table.field_catalogue import read_catalogue
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
     IMAGE_VECTOR_INDEX,
@@ -25,6 +27,7 @@ from skytext.table.index_facts import (
     read_facts,
     store_facts,
 )
+from skytext.table.indexes.build_catalogue import refresh_catalogue
 from skytext.table.indexes.build_indexes import (
     BuildVectorIndex,
     IndexReport,
@@ -73,6 +76,7 @@ def refresh_indexes(
     for index, number in ((VECTOR_INDEX, num_ok), (IMAGE_VECTOR_INDEX, num_images)):
         _refresh_vector_index(latest, config, index, number)
     _add_new_rows(latest)
+    _refresh_catalogue(latest, config, num_ok)
     refreshed = ImagesTable.open(table.location)
     facts = read_facts(refreshed.dataset)
     if not _finds_enough(facts, config):
@@ -93,6 +97,7 @@ def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_r
     return num_rows <= (1 + config.rebuild_growth) * trained
 
 
+@repeat_on_conflict
 def _refresh_vector_index(
     table: ImagesTable, config: IndexConfig, index: str, num_rows: int
 ) -> None:
@@ -136,6 +141,15 @@ def _finds_enough(facts: VectorIndexFacts | None, config: IndexConfig) -> bool:
     return facts is None or facts.recall_at_10 >= config.min_recall
 
 
+@repeat_on_conflict
+def _refresh_catalogue(table: ImagesTable, config: IndexConfig, num_rows: int) -> None:
+    """Make the catalogue of fields anew if the table has grown: filters look at other rows."""
+    catalogue = read_catalogue(ImagesTable.open(table.location).dataset)
+    if catalogue is None or num_rows > (1 + config.remeasure_growth) * catalogue.num_images:
+        refresh_catalogue(table)
+
+
+@repeat_on_conflict
 def _add_new_rows(table: ImagesTable) -> None:
     """Add new rows to the full-text and scalar indexes that do not cover them."""
     latest = ImagesTable.open(table.location)

@@ -9,7 +9,6 @@ and numbers; what people see of a row is fetched at the end, for the few that ar
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skytext.captions.parsing import composed
-from skytext.filters.conditions import Condition, Need
+from skytext.filters.conditions import Condition
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import Probing
 from skytext.table.schema import DONE
@@ -220,36 +219,6 @@ def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
     found = scanner.to_table()
     ids, rows = found.column("image_id").to_pylist(), found.column("_rowid").to_pylist()
     return dict(zip(ids, rows, strict=True))
-
-
-def has_any(table: ImagesTable, need: Need) -> bool:
-    """Return whether any image that is done has what a condition asks about."""
-    condition = f"{DONE} AND {need.sql}"
-    scanner = table.dataset.scanner(columns=[], with_row_id=True, filter=condition, limit=1)
-    return int(scanner.to_table().num_rows) > 0
-
-
-def filter_columns(table: ImagesTable) -> list[str]:
-    """Return which of the columns that a source may leave empty hold something."""
-    there = {
-        "datetime": "datetime IS NOT NULL",
-        "bbox": "bbox.west IS NOT NULL",
-        "gsd": "gsd IS NOT NULL",
-        "collection": "collection IS NOT NULL",
-    }
-    return [name for name, sql in there.items() if has_any(table, Need(name, None, sql))]
-
-
-def metadata_names(table: ImagesTable, num_rows: int = 100) -> list[str]:
-    """Return the top-level names in the metadata of the first images that have any."""
-    scanner = table.dataset.scanner(
-        columns=["metadata"], filter=f"{DONE} AND metadata IS NOT NULL", limit=num_rows
-    )
-    names: set[str] = set()
-    for text in scanner.to_table().column("metadata").to_pylist():
-        found = json.loads(text)
-        names.update(found if isinstance(found, dict) else ())
-    return sorted(names)
 
 
 def variants_of(rows: pa.Table, column: VectorColumn) -> Variants:

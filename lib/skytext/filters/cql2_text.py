@@ -1,0 +1,144 @@
+"""Filters as CQL2 text, read by the package ``cql2``.
+
+Its parser is native code that calls itself for each level of a text: 4,000 comparisons in a row
+end the process. When it fails inside parentheses it reads them again, twice for each level. So a
+text is measured before the parser sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import cql2
+
+from skytext.errors import ConfigError
+from skytext.filters.conditions import MAX_CONDITIONS, Condition
+from skytext.filters.cql2_json import MistakeError, compile_json
+from skytext.filters.literals import literal, shown
+
+MAX_TEXT_CHARS = 10_000
+MAX_PARENTHESES = 12
+"""How deep groups may stand in each other: a text that fails there takes 40 ms."""
+_MAX_WORK = 100_000
+"""Tokens that a failing parser may read, again ones included: about a quarter of a second."""
+
+_TOKEN = re.compile(
+    r"""(?P<text>'(?:[^']|'')*')
+      | (?P<name>"(?:[^"]|"")*")
+      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+      | (?P<word>\w[\w:.]*)
+      | (?P<operator>[<>=!]+)
+      | (?P<open>\() | (?P<close>\))
+      | (?P<arithmetic>[+*/^%-])
+      | (?P<comma>,)
+      | (?P<space>\s+)
+      | (?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_KEYWORDS = {"and", "or", "not", "in", "between", "like", "is", "null", "true", "false", "div"}
+_EXPECTED = (
+    ("Identifier", "a column, a value or '('"),
+    ("Expr", "a column, a value or '('"),
+    ("EOI", "a comparison (= <> < <= > >= IN LIKE BETWEEN IS NULL), AND, OR or the end"),
+)
+
+
+def parse_filter(text: str) -> Condition:
+    """Read a filter such as ``gsd < 1 AND (collection = 'naip' OR metadata.cloud <= 10)``.
+
+    Raises:
+        ConfigError: it is malformed, or has no meaning; with the place of the mistake.
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        raise ConfigError(f"the filter is too long: at most {MAX_TEXT_CHARS} characters")
+    if not text.strip():
+        raise ConfigError("the filter is empty: write one such as gsd < 1")
+    _measure(text)
+    try:
+        node = cql2.parse_text(text).to_json()
+    except cql2.ParseError as error:
+        raise _mistake(text, str(error)) from None
+    try:
+        return compile_json(node)
+    except MistakeError as error:
+        raise ConfigError(f"the filter is wrong at {_written(error.node)}: {error}") from None
+
+
+def _measure(text: str) -> None:
+    """Refuse what the native parser could not read, or not in time.
+
+    Raises:
+        ConfigError: with the column.
+    """
+    opened: list[tuple[int, bool]] = []
+    before, num_steps, work, depth = "", 0, 0, 0
+    for token in _TOKEN.finditer(text):
+        kind, said, column = str(token.lastgroup), token[0], token.start() + 1
+        if kind == "space":
+            continue
+        _check_token(kind, said, column, text[token.end() :])
+        if kind == "open":
+            is_call = re.fullmatch(r"\w[\w:.]*", before) is not None and before not in _KEYWORDS
+            opened.append((column, is_call))
+            depth += not is_call
+        elif kind == "close":
+            if not opened:
+                raise _at(column, "this ')' closes no '('")
+            depth -= not opened.pop()[1]
+        # Each of these is a call within a call.
+        num_steps += kind == "operator" or said.lower() in _KEYWORDS - {"null", "true", "false"}
+        work += 2**depth
+        if depth > MAX_PARENTHESES or len(opened) > 2 * MAX_PARENTHESES:
+            raise _at(column, f"too deep: at most {MAX_PARENTHESES} parentheses in each other")
+        if num_steps > 4 * MAX_CONDITIONS:
+            raise ConfigError(f"the filter has too many conditions: at most {MAX_CONDITIONS}")
+        if work > _MAX_WORK:
+            raise ConfigError("the filter is too long for its parentheses: write fewer of them")
+        before = said.lower()
+    if opened:
+        raise _at(opened[-1][0], "this '(' is not closed")
+
+
+def _check_token(kind: str, said: str, column: int, rest: str) -> None:
+    if kind == "number":
+        try:
+            literal(float(said))
+        except ConfigError as error:
+            raise _at(column, str(error)) from None
+    if kind == "arithmetic" and not (said in "+-" and re.match(r"[\d.]", rest)):
+        raise _at(
+            column,
+            f"arithmetic ({said}) is not supported; a column whose name has {said} in it stands in "
+            'double quotes: "metadata.a-b"',
+        )
+    if kind == "other" and said == "'":
+        raise _at(column, "the text that begins here has no closing quote")
+    if kind == "other" and said == '"':
+        raise _at(column, "the name that begins here has no closing quote")
+
+
+def _mistake(text: str, message: str) -> ConfigError:
+    """Return the error of the parser in one line."""
+    place = re.search(r"--> (\d+):(\d+)", message)
+    line, column = (int(place[1]), int(place[2])) if place else (1, 1)
+    start = sum(map(len, text.splitlines(keepends=True)[: line - 1])) + column - 1
+    expected = message.partition("expected ")[2]
+    words = next(
+        (said for name, said in _EXPECTED if re.search(rf"\b{name}\b", expected)), expected
+    )
+    rest = text[start:].lstrip()
+    found = re.match(r"[\w.:]+|\S", rest)
+    return _at(start + 1, f"expected {words}, found {found[0][:30] if found else 'the end'}")
+
+
+def _at(column: int, message: str) -> ConfigError:
+    return ConfigError(f"the filter is wrong at column {column}: {message}")
+
+
+def _written(node: Any) -> str:
+    """Return a part of the filter as text."""
+    try:
+        return shown(cql2.Expr(node).to_text())
+    except (cql2.ParseError, cql2.ValidationError, ValueError, TypeError):
+        return shown(str(node))

@@ -1,0 +1,110 @@
+"""Values as literals of the table's filter language, all of them written here."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, TypeGuard
+
+from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr
+
+from skytext.errors import ConfigError
+
+Kind: TypeAlias = Literal["number", "text", "time", "boolean"]
+Value: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
+
+# As Lance writes the JSON values that mean them.
+BOOLEANS = {True: "'true', '1', '1.0'", False: "'false', '0', '0.0'"}
+
+
+def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
+    """Return the moment of an ISO 8601 text, in UTC, and for a date alone the day's last one.
+
+    The last is a microsecond before the next day, as fine as the table's times are: after
+    9999-12-31 there is no next day.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        if is_date(text):
+            day = dt.date.fromisoformat(text)
+            last = dt.datetime.combine(day, dt.time.max, dt.UTC)
+            return dt.datetime.combine(day, dt.time.min, dt.UTC), last
+        if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):
+            raise ConfigError(f"{shown(text)} is no time: write 2024-05-31 or 2024-05-31T12:00:00Z")
+        moment = dt.datetime.fromisoformat(text.replace("z", "Z"))
+        zoned = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
+        return zoned.astimezone(dt.UTC), None
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{shown(text)} is no time: {error}") from error
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text has the form of a date alone."""
+    return re.fullmatch(r"\d{4}-\d\d-\d\d", text) is not None
+
+
+def kind_of(value: Value) -> Kind:
+    """Return the kind of a value."""
+    if isinstance(value, bool):
+        return "boolean"
+    return "text" if isinstance(value, str) else "number"
+
+
+def is_number(value: Value) -> TypeGuard[int | float]:
+    """Return whether a value is a number: true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def literal(value: Value) -> str:
+    """Return the literal of a text or number.
+
+    Raises:
+        ConfigError: the number is not finite, or the text is not valid Unicode.
+    """
+    if isinstance(value, str):
+        return text_literal(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ConfigError(f"a filter compares with finite numbers (given: {number:g})")
+    return repr(number)
+
+
+def text_literal(value: str) -> str:
+    """Return the literal of a text: only the quote itself has a meaning inside one.
+
+    Raises:
+        ConfigError: the text is not valid Unicode.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{value!r} is no valid Unicode text") from error
+    return "'" + value.replace("'", "''") + "'"
+
+
+def json_text(value: Value) -> str:
+    """Return JSON as Lance writes it: only quotes, backslashes and control characters change."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def moment_literal(moment: dt.datetime) -> str:
+    """Return the literal of a moment in UTC."""
+    return f"timestamp '{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z'"
+
+
+def shown(text: str) -> str:
+    """Return a text as an error message shows it: quoted, at most 60 characters."""
+    return repr(text if len(text) <= 60 else f"{text[:59]}…")
+
+
+def joined(words: Sequence[Any]) -> str:
+    """Return words with ``and`` between them."""
+    return " and ".join(map(str, words))

@@ -1,0 +1,310 @@
+"""Geometries that a search is limited to, and the exact test of footprints against one.
+
+Edges are straight lines of longitude and latitude. A geometry that crosses the antimeridian may be
+cut there (RFC 7946), go on beyond 180 degrees, or jump from one side to the other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from skytext.errors import ConfigError
+from skytext.geo.bounds import MAX_LONGITUDE, Bounds, bounding_box, unroll
+
+MAX_POSITIONS = 100_000
+_MAX_FILE_BYTES = 16 * 1024**2
+_LEVELS = {
+    "Point": 0,
+    "MultiPoint": 1,
+    "LineString": 1,
+    "MultiLineString": 2,
+    "Polygon": 2,
+    "MultiPolygon": 3,
+}
+"""How deep the positions of a type of GeoJSON lie in lists."""
+_PARTS = {"Multi" + name: name for name in ("Point", "LineString", "Polygon")}
+_EXAMPLE = '{"type": "Polygon", "coordinates": [[[4, 51], [5, 51], [5, 52], [4, 51]]]}'
+
+Booleans = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+class PlaceError(ConfigError):
+    """A geometry that is wrong at a place within it.
+
+    Attributes:
+        place: the keys and indexes that lead there.
+    """
+
+    def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.place = place
+
+    def whole(self) -> ConfigError:
+        """Return the error of the geometry, which names the place."""
+        place = ".".join(map(str, self.place))
+        return ConfigError(f"the geometry is wrong{place and f' at {place}'}: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A geometry that is prepared for many tests.
+
+    Attributes:
+        geometry: three times, a turn apart, so that a box which crosses the antimeridian finds it.
+        box: the same as a box, where the geometry is one or is a point; None where it is not.
+    """
+
+    geometry: BaseGeometry
+    box: Bounds | None
+
+    @classmethod
+    def of_geojson(cls, value: Mapping[str, Any]) -> Shape:
+        """Read a geometry of GeoJSON.
+
+        Raises:
+            PlaceError: it is none, or lies beyond the globe, or crosses itself.
+        """
+        whole = shapely.union_all(list(_parts(check_geojson(value))))
+        turned = shapely.union_all([_turned(whole, by) for by in (-360, 0, 360)])
+        shapely.prepare(turned)
+        is_box = isinstance(whole, shapely.Point) or shapely.equals(
+            whole, shapely.box(*whole.bounds)
+        )
+        return cls(turned, bounding_box(value) if is_box else None)
+
+    def intersects(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
+        """Return which boxes have a point in common with the geometry.
+
+        Args:
+            west: shape (boxes,), degrees; above ``east`` where the box crosses the antimeridian.
+            south: shape (boxes,).
+            east: shape (boxes,).
+            north: shape (boxes,).
+        """
+        found: Booleans = shapely.intersects(self.geometry, _boxes(west, south, east, north))
+        return found
+
+    def contains(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
+        """Return which boxes lie within the geometry. Arguments as for `intersects`."""
+        found: Booleans = shapely.within(_boxes(west, south, east, north), self.geometry)
+        return found
+
+
+def read_geometry(text: str) -> dict[str, Any]:
+    """Read a geometry of GeoJSON from GeoJSON, WKT, or a file of one of them.
+
+    Args:
+        text: begins with ``{`` (GeoJSON) or a type and ``(`` (WKT), or names a file.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    is_text = re.match(r"\s*(?:\{|[A-Za-z]+\s*(?:[Zz]\s*)?\()", text) is not None
+    return parse_geometry(text if is_text else _read_file(Path(text)))
+
+
+def parse_geometry(text: str) -> dict[str, Any]:
+    """Read a geometry of GeoJSON from a text in GeoJSON or WKT.
+
+    A Feature counts by its geometry; a FeatureCollection by those of all its features together.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    try:
+        found = _geojson_of(text.strip())
+        Shape.of_geojson(found)
+    except PlaceError as error:
+        raise error.whole() from error
+    return found
+
+
+def check_geojson(value: object) -> dict[str, Any]:
+    """Return a geometry of GeoJSON as it was given, heights left out.
+
+    Raises:
+        PlaceError: it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise PlaceError(f"a geometry of GeoJSON is an object, such as {_EXAMPLE}")
+    kind = value.get("type")
+    if not isinstance(kind, str) or kind not in _LEVELS:
+        raise PlaceError(
+            f"the type of a geometry is one of {', '.join(_LEVELS)} (given: {kind!r:.60})",
+            ("type",),
+        )
+    unknown = sorted(map(str, set(value) - {"type", "coordinates", "bbox"}))
+    if unknown:
+        raise PlaceError(f"a geometry has no {unknown[0]!r:.60}", (unknown[0],))
+    count = [0]
+    checked = _checked(value.get("coordinates"), _LEVELS[kind], ("coordinates",), count)
+    return {"type": kind, "coordinates": checked}
+
+
+def _checked(value: object, level: int, place: tuple[str | int, ...], count: list[int]) -> Any:
+    """Return coordinates whose positions lie ``level`` lists deep, of two numbers each."""
+    if not isinstance(value, (list, tuple)) or not value:
+        raise PlaceError("expected a list that is not empty", place)
+    if level:
+        return [_checked(one, level - 1, (*place, i), count) for i, one in enumerate(value)]
+    count[0] += 1
+    if count[0] > MAX_POSITIONS:
+        raise PlaceError(f"a geometry has at most {MAX_POSITIONS:,} positions", place)
+    if not 2 <= len(value) <= 4 or not all(map(_is_finite, value)):
+        raise PlaceError("a position is longitude and latitude: two finite numbers", place)
+    longitude, latitude = float(value[0]), float(value[1])
+    if not -90 <= latitude <= 90:
+        raise PlaceError(f"latitudes must be -90 to 90 (given: {latitude:g})", place)
+    if abs(longitude) > MAX_LONGITUDE:
+        raise PlaceError(f"longitudes must be degrees (given: {longitude:g})", place)
+    return [longitude, latitude]
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return False
+
+
+def _parts(geometry: Mapping[str, Any]) -> Iterator[BaseGeometry]:
+    """Yield the points, lines and polygons; each begins within -180 to 180 and may go beyond."""
+    kind, coordinates = geometry["type"], geometry["coordinates"]
+    if kind in _PARTS:
+        for i, one in enumerate(coordinates):
+            yield from _parts_at({"type": _PARTS[kind], "coordinates": one}, ("coordinates", i))
+    else:
+        yield from _parts_at(geometry, ("coordinates",))
+
+
+def _parts_at(geometry: Mapping[str, Any], place: tuple[str | int, ...]) -> Iterator[BaseGeometry]:
+    kind, coordinates = geometry["type"], geometry["coordinates"]
+    if kind == "Point":
+        part: BaseGeometry = shapely.Point(coordinates)
+    elif kind == "LineString":
+        if len(coordinates) < 2:
+            raise PlaceError("a line has at least two positions", place)
+        part = shapely.LineString(_unrolled(coordinates))
+    else:
+        part = _polygon(coordinates, place)
+    west, _, east, _ = part.bounds
+    if east - west > 360:
+        raise PlaceError("a geometry goes once around the globe at most", place)
+    yield _turned(part, -360 * math.floor((west + 180) / 360))
+
+
+def _polygon(rings: list[list[Any]], place: tuple[str | int, ...]) -> BaseGeometry:
+    for i, ring in enumerate(rings):
+        if len(ring) < 4 or ring[0] != ring[-1]:
+            raise PlaceError(
+                "a ring has at least four positions, and the last one is the first", (*place, i)
+            )
+    unrolled = [_unrolled(ring) for ring in rings]
+    for i, ring in enumerate(unrolled):
+        if ring[0] != ring[-1]:
+            raise PlaceError(
+                "a ring around a pole has no inside on a map: write a box, such as "
+                "BBOX(-180, 60, 180, 90)",
+                (*place, i),
+            )
+    outer, *holes = unrolled
+    west = min(x for x, _ in outer)
+    polygon = shapely.Polygon(outer, [_beside(hole, west) for hole in holes])
+    if not polygon.is_valid:
+        raise PlaceError(f"the polygon is not valid: {shapely.is_valid_reason(polygon)}", place)
+    return polygon
+
+
+def _unrolled(line: list[Any]) -> list[tuple[float, float]]:
+    return list(zip(unroll([x for x, _ in line]), [y for _, y in line], strict=True))
+
+
+def _beside(hole: list[tuple[float, float]], west: float) -> list[tuple[float, float]]:
+    """Return a hole turned to where its polygon is, which begins at ``west``."""
+    turn = 360 * math.floor((min(x for x, _ in hole) - west) / 360)
+    return [(x - turn, y) for x, y in hole]
+
+
+def _turned(geometry: BaseGeometry, by: float) -> BaseGeometry:
+    return shapely.transform(geometry, lambda positions: positions + np.array([by, 0.0]))
+
+
+def _boxes(west: Floats, south: Floats, east: Floats, north: Floats) -> NDArray[np.object_]:
+    """Return boxes as polygons: as lines or points where they have no width or no height."""
+    east = np.where(west > east, east + 360, east)
+    found: NDArray[np.object_] = np.array(shapely.box(west, south, east, north), object)
+    is_point = (west == east) & (south == north)
+    is_line = ((west == east) | (south == north)) & ~is_point
+    ends = np.stack([np.stack([west, south], 1), np.stack([east, north], 1)], 1)
+    found[is_line] = shapely.linestrings(ends[is_line])
+    found[is_point] = shapely.points(ends[is_point, 0])
+    return found
+
+
+def _read_file(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise ConfigError(f"{path} has more than {_MAX_FILE_BYTES >> 20} MiB")
+        return path.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise ConfigError(f"cannot read the file {str(path)!r:.200}: {reason}") from error
+
+
+def _geojson_of(text: str) -> dict[str, Any]:
+    if not text.startswith("{"):
+        return _of_wkt(text)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"this is no JSON: {error}") from error
+    features = [found]
+    if found.get("type") == "FeatureCollection":
+        features = found.get("features")
+        if not isinstance(features, list) or not features:
+            raise ConfigError("the FeatureCollection has no features")
+    return _together([_geometry_of(feature) for feature in features])
+
+
+def _geometry_of(found: Any) -> dict[str, Any]:
+    is_feature = isinstance(found, Mapping) and found.get("type") == "Feature"
+    return check_geojson(found["geometry"] if is_feature and "geometry" in found else found)
+
+
+def _of_wkt(text: str) -> dict[str, Any]:
+    # Checked first: the parser calls itself for each level.
+    if re.search(r"\(\s*\(\s*\(\s*\(|COLLECTION", text, re.IGNORECASE):
+        raise ConfigError("a collection of geometries is not supported in WKT")
+    try:
+        found: dict[str, Any] = json.loads(shapely.to_geojson(shapely.from_wkt(text)))
+    except (shapely.errors.ShapelyError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise ConfigError(
+            f"this is neither GeoJSON nor WKT ({reason}): write {_EXAMPLE}"
+        ) from error
+    return check_geojson(found)
+
+
+def _together(geometries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return several polygons as one geometry."""
+    if len(geometries) == 1:
+        return geometries[0]
+    polygons: list[Any] = []
+    for geometry in geometries:
+        if geometry["type"] not in ("Polygon", "MultiPolygon"):
+            raise ConfigError("several features are searched together only if all are polygons")
+        own = geometry["coordinates"]
+        polygons += [own] if geometry["type"] == "Polygon" else own
+    return {"type": "MultiPolygon", "coordinates": polygons}

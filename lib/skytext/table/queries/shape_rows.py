@@ -1,0 +1,72 @@
+"""Put the rows of one version of a table in place of the spatial conditions of a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.filters.conditions import And, Condition, Not, Or
+from skytext.filters.spatial import HAS_BBOX, Rows, Spatial
+from skytext.table.images_dataset import ImagesTable
+
+_ROWS_A_BATCH = 65_536
+_NONE = "(bbox.west IS NULL AND bbox.west IS NOT NULL)"
+
+
+def bind(where: Condition, rows_of: Callable[[Spatial], Rows]) -> Condition:
+    """Return a filter that the table's own language can say.
+
+    Args:
+        where: any filter.
+        rows_of: `shape_rows` of the version, remembered where it is asked often.
+    """
+    if isinstance(where, Spatial):
+        return rows_of(where)
+    if isinstance(where, (And, Or)):
+        return type(where)(conditions=tuple(bind(part, rows_of) for part in where.conditions))
+    if isinstance(where, Not):
+        return Not(condition=bind(where.condition, rows_of))
+    return where
+
+
+def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
+    """Test the footprint of every row near a geometry against the geometry itself.
+
+    A row's footprint is its ``bbox``. Rows are named by their row ids. The shorter list is written:
+    of the rows that match, or of those that only the box around the geometry lets through.
+    """
+    near, shape = where.box(), where.shape()
+    test = shape.intersects if where.op == "s_intersects" else shape.contains
+    scanner = table.dataset.scanner(
+        columns=["bbox"], with_row_id=True, filter=near.sql(), batch_size=_ROWS_A_BATCH
+    )
+    inside, outside = [], []
+    for batch in scanner.to_batches():
+        box = batch.column("bbox")
+        sides = [box.field(side).to_numpy() for side in ("west", "south", "east", "north")]
+        ids, matches = batch.column("_rowid").to_numpy(), test(*sides)
+        inside.append(ids[matches])
+        outside.append(ids[~matches])
+    matching, others = _joined(inside), _joined(outside)
+    if len(matching) <= len(others):
+        return Rows(
+            matching=_among(matching) if len(matching) else _NONE,
+            others=f"({HAS_BBOX} AND NOT {_among(matching)})" if len(matching) else HAS_BBOX,
+        )
+    box_sql, apart_sql = near.sql(), Not(condition=near).sql()
+    if not len(others):
+        return Rows(matching=box_sql, others=apart_sql)
+    return Rows(
+        matching=f"({box_sql} AND NOT {_among(others)})",
+        others=f"({apart_sql} OR {_among(others)})",
+    )
+
+
+def _joined(ids: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    return np.concatenate([np.empty(0, np.uint64), *ids])
+
+
+def _among(ids: NDArray[np.uint64]) -> str:
+    return f"(_rowid IN ({', '.join(map(str, ids.tolist()))}))"

@@ -1,0 +1,127 @@
+"""Processes commit, index, merge, withdraw and clean up at once: no row is lost or double."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config.index import IndexConfig
+from skytext.errors import SkytextError
+from skytext.table.clean_up import clean_held_table, clean_up
+from skytext.table.commits.claim import hold
+from skytext.table.commits.stage_rows import forget_records, read_records, staged_unit_ids
+from skytext.table.commits.withdraw_rows import withdraw_rows
+from skytext.table.compaction import merge_small_fragments
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.indexes.refresh_indexes import refresh_indexes
+from skytext.table.location import TableLocation
+from skytext.table.promote_rollback import promote
+from tests.table.rows import committer, good_row, make_table, stage
+
+NUM_ROUNDS = int(os.environ.get("SKYTEXT_NUM_ROUNDS", "20"))
+NUM_PROCESSES = int(os.environ.get("SKYTEXT_NUM_PROCESSES", "8"))
+ROWS, FIRST = 20, 200
+# Versions that a build or a merge may still read.
+KEEP_DAYS = 60 / 86400
+ROUND_S = 300.0
+
+
+def commit_or_withdraw(where: TableLocation, luck: random.Random, log: Path) -> None:
+    """Add rows, or withdraw some; what is written to the log was committed."""
+    with hold(where, uuid.uuid4().hex, "proof", lease_s=5) as claim:
+        table = ImagesTable.open(where)
+        if luck.random() < 0.7:
+            names = [f"{uuid.uuid4().hex}.jpg" for _ in range(ROWS)]
+            unit = stage(where, [good_row(name) for name in names])
+            claim.check()
+            committer(where).commit([unit])
+            forget_records(where, [unit])
+            said = {"added": [good_row(name)["image_id"] for name in names]}
+        else:
+            ids = table.dataset.to_table(columns=["image_id"], filter="status = 'ok'")
+            some = luck.sample(ids.column(0).to_pylist(), 3)
+            withdraw_rows(table, some, uuid.uuid4().hex, "gone", claim.check)
+            said = {"withdrawn": some}
+        with log.open("a") as file:
+            file.write(json.dumps(said) + "\n")
+        if luck.random() < 0.3:
+            clean_held_table(where, KEEP_DAYS)
+
+
+def maintain(where: TableLocation, luck: random.Random, log: Path) -> None:
+    table, chance = ImagesTable.open(where), luck.random()
+    if chance < 0.4:
+        refresh_indexes(table, IndexConfig(vector="never"))
+    elif chance < 0.6:
+        merge_small_fragments(table)
+    elif chance < 0.8:
+        promote(where)
+    else:
+        clean_up(where, keep_days=KEEP_DAYS)
+
+
+def work(uri: str, seed: int, log: Path, failures: Any) -> None:
+    luck, where = random.Random(seed), TableLocation.parse(uri)
+    try:
+        for _ in range(3):
+            try:
+                luck.choice([commit_or_withdraw, maintain])(where, luck, log)
+            except SkytextError as error:
+                # Another one holds the table, or committed first. Both are said and change nothing.
+                if error.exit_status != 1:
+                    raise
+            time.sleep(luck.random() / 5)
+    except BaseException as error:
+        failures.put(f"{type(error).__name__}: {error}")
+        raise
+
+
+@pytest.fixture(params=["disk", "s3"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TableLocation]:
+    if request.param == "disk":
+        yield TableLocation.parse(str(tmp_path / "table"))
+        return
+    request.getfixturevalue("s3_settings")
+    request.getfixturevalue("s3").create_bucket(Bucket="writers")
+    yield TableLocation.parse("s3://writers/table")
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(3600 * 4)
+def test_no_row_is_lost_double_or_back(where: TableLocation, tmp_path: Path) -> None:
+    first = [good_row(f"{i:06d}.jpg") for i in range(FIRST)]
+    make_table(where, first)
+    forget_records(where, read_records(where, staged_unit_ids(where)))
+    log = tmp_path / "log"
+    log.touch()
+    spawn = multiprocessing.get_context("spawn")
+    failures = spawn.Queue()
+    for number in range(NUM_ROUNDS):
+        started = [
+            spawn.Process(target=work, args=(where.uri, 1000 * number + i, log, failures))
+            for i in range(NUM_PROCESSES)
+        ]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(ROUND_S)
+            assert process.exitcode == 0, failures.get(timeout=10)
+        said = [json.loads(line) for line in log.read_text().splitlines()]
+        present = {row["image_id"] for row in first}
+        present |= {image_id for one in said for image_id in one.get("added", ())}
+        withdrawn = {image_id for one in said for image_id in one.get("withdrawn", ())}
+        rows = ImagesTable.open(where).dataset.to_table(columns=["image_id", "status"]).to_pylist()
+        assert len(rows) == len({row["image_id"] for row in rows}), f"round {number}: double"
+        assert {row["image_id"] for row in rows} == present, f"round {number}: lost"
+        gone = {row["image_id"] for row in rows if row["status"] == "withdrawn"}
+        assert gone == withdrawn, f"round {number}: back"
+    print(f"{NUM_ROUNDS} rounds, {len(rows)} rows, {len(gone)} withdrawn", flush=True)  # noqa: T201
