@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.index import IndexConfig
@@ -19,19 +16,18 @@ from skytext.errors import CallError, ConfigError, TableError
 from skytext.filters.conditions import Condition
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.text_embedder import Embedder
-from skytext.search.absolute_scores import absolute_scores, variant_cosines
 from skytext.search.cursor import Cursor
-from skytext.search.hits import Hit, SearchResult
+from skytext.search.hits import SearchResult
+from skytext.search.notes import note_of
 from skytext.search.paging import Page
 from skytext.search.query_vectors import QueryEmbedder, Questioner, find_named
-from skytext.search.ranking_inputs import Question, Ranking, Served
+from skytext.search.ranking_inputs import Ranking, Served
 from skytext.search.request import IMAGE_MODES, RETRIEVERS, Kind, Mode, SearchRequest
+from skytext.search.shown_hits import make_hits
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.index_facts import IMAGE_VECTOR_INDEX, prewarm
+from skytext.table.index_facts import IMAGE_VECTOR_INDEX, ChanceScore, prewarm
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import image_column_of
-from skytext.table.queries.caption_queries import Floats, take
-from skytext.table.queries.hit_column import HitRow
 from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import copy_rows
 from skytext.table.queries.shape_rows import bind, shape_rows
@@ -207,9 +203,9 @@ class Searcher:
         question = self._questioner.ask(request, mode, named)
         page = Page(self._served, question, request, cursor, self._config, named)
         ranking, places = page.find()
-        hits = self._hits(ranking, places[: request.k], question)
+        hits = make_hits(self._served, question, ranking, places[: request.k])
         next_cursor = None
-        note = self._note(request, mode, cursor, hits)
+        note = note_of(request, mode, self._chance(mode), hits)
         if len(places) > request.k:
             note = page.why_last or note
             if page.why_last is None:
@@ -271,48 +267,9 @@ class Searcher:
         said = f"{request.fingerprint()} {mode} {self._said_config}"
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
-    def _hits(
-        self, ranking: Ranking, places: list[tuple[int, list[int]]], question: Question
-    ) -> tuple[Hit, ...]:
-        if not places:
-            return ()
-        behind = ranking.ids[[place for _, others in places for place in others]]
-        name_of: dict[int, str] = {}
-        if len(behind):
-            names = take(self.table, behind, ["image_id"])
-            name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
-        duplicates = [
-            tuple(name_of[int(ranking.ids[other])] for other in others) for _, others in places
-        ]
-        shown = ranking.at(np.array([place for place, _ in places], np.intp))
-        rows = self._served.rows.hits(shown.ids)
-        cosines = variant_cosines(self._served, question, shown)
-        scores = absolute_scores(shown, cosines)
-        return tuple(
-            _hit(row, of_image, float(scores[i]), shown, i, duplicates[i])
-            for i, (row, of_image) in enumerate(zip(rows, cosines, strict=True))
-        )
-
-    def _note(
-        self, request: SearchRequest, mode: Mode, cursor: Cursor | None, hits: tuple[Hit, ...]
-    ) -> str | None:
-        """Return what a person should know of the hits; None for nothing."""
-        if not hits:
-            return _why_nothing(request, mode, cursor)
+    def _chance(self, mode: Mode) -> ChanceScore | None:
         searched = self._served.images if mode in IMAGE_MODES else self._served.captions
-        # The questions that were measured are words; a search by words alone finds the word.
-        if searched is None or searched.chance is None or mode == "text" or cursor is not None:
-            return None
-        if request.has_images or request.positive or request.negative:
-            return None
-        best = max((hit.score for hit in hits if hit.score is not None), default=-1.0)
-        chance = searched.chance
-        if best >= chance.score:
-            return None
-        return (
-            f"nothing fits well: the best score is {best:.3f}, and {chance.quantile:.0%} of "
-            f"questions about other subjects score up to {chance.score:.3f} here"
-        )
+        return None if searched is None else searched.chance
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -342,52 +299,3 @@ def _check_dim(table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn
             f"{table.location.uri} holds vectors of {column.dim} numbers, the embedder makes "
             f"{embedder.dim}: search with the model that the table was embedded with"
         )
-
-
-def _why_nothing(request: SearchRequest, mode: Mode, cursor: Cursor | None) -> str:
-    if cursor is not None:
-        return "no further image matches"
-    if request.min_score is not None:
-        return f"no image that matches has a score of {request.min_score:g} or more (min_score)"
-    if mode == "text":
-        filtered = "" if request.where is None else " that the filter lets through"
-        return (
-            f"no image{filtered} has any of these words in its text (the commonest, such as 'the' "
-            "and 'of', are not looked for)"
-        )
-    if mode == "image":
-        filtered = "in this table" if request.where is None else "that the filter lets through"
-        return f"no image {filtered} has a vector of its own"
-    return "no image in this table" if request.where is None else "no image matches the filter"
-
-
-def _hit(
-    row: HitRow, cosines: Floats, score: float, shown: Ranking, i: int, duplicates: tuple[str, ...]
-) -> Hit:
-    """Return the hit of the image at place ``i`` of those that are shown."""
-    variant = int(np.argmax(cosines))
-    one_sentence, feature, caption = row.captions[variant]
-    return Hit(
-        image_id=row.image_id,
-        score=None if math.isnan(score) else score,
-        rank_score=float(shown.scores[i]),
-        uri=row.uri,
-        variant=variant,
-        cosine=float(cosines[variant]),
-        bm25=_part(shown, "words", i),
-        image_cosine=_part(shown, "images", i),
-        one_sentence=one_sentence,
-        feature=feature,
-        caption=caption,
-        datetime=row.datetime,
-        bbox=row.bbox,
-        gsd=row.gsd,
-        collection=row.collection,
-        duplicates=duplicates,
-    )
-
-
-def _part(shown: Ranking, kind: Kind, i: int) -> float | None:
-    """Return the score of an image by one retriever; None where it has none."""
-    score = float(shown.parts[kind][i]) if kind in shown.parts else math.nan
-    return None if math.isnan(score) else score
