@@ -23,7 +23,9 @@ class Hit(_Answer):
 
     Attributes:
         image_id: the image.
-        score: higher is better.
+        score: how well the image fits: a cosine, -1 to 1. In modes image and image+dense None
+            where the image has no vector of its own.
+        rank_score: orders the hits.
         uri: where the image lies.
         variant: index of the description that matched.
         one_sentence: of it.
@@ -34,12 +36,15 @@ class Hit(_Answer):
         gsd: metres, or None.
         collection: or None.
         cosine: of that description.
-        bm25: of the image's text; None in dense searches.
+        bm25: of the image's text; None where words were not compared.
+        image_cosine: of the query and the image's own vector; None where it has none, or where
+            images were not compared.
         duplicates: image_id of near-duplicates, where they are grouped.
     """
 
     image_id: str
-    score: float
+    score: float | None
+    rank_score: float
     uri: str
     variant: int
     one_sentence: str
@@ -51,6 +56,7 @@ class Hit(_Answer):
     collection: str | None = None
     cosine: float | None = None
     bm25: float | None = None
+    image_cosine: float | None = None
     duplicates: tuple[str, ...] = ()
 
 
@@ -62,7 +68,7 @@ class Found(_Answer):
         table_version: that they are of.
         next_cursor: to go on behind the last hit; None where nothing is left.
         mode: that was searched in.
-        note: why there are no hits, if there are none.
+        note: why there are no hits, or that nothing fits well; None for nothing.
         exact: whether every image that counts was scored.
     """
 
@@ -137,6 +143,9 @@ class TableInfo(_Answer):
     num_ok: int
     num_failed: int
     embedding_model: str
+    image_model: str | None = None
+    no_image_search: str | None = None
+    modes: tuple[str, ...] = ()
     caption_models: tuple[str, ...]
     has_captioner: bool
 

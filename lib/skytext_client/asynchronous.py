@@ -95,6 +95,7 @@ class AsyncClient:
         filter: str | Mapping[str, Any] | None = None,
         intersects: Mapping[str, Any] | None = None,
         cursor: str | None = None,
+        min_score: float | None = None,
         version: int | None = None,
         group_duplicates: bool = False,
         exact: bool = False,
@@ -107,11 +108,13 @@ class AsyncClient:
             combine: how several queries make one answer, ``max`` or ``mean``; None for ``max``.
             positive: texts, hits, or ``{"image_id": …}``, to move the query towards.
             negative: and away from.
-            mode: ``dense``, ``text`` or ``hybrid``; None for the service's default.
+            mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``; None for the
+                service's default.
             k: hits wanted.
             filter: CQL2 text such as ``gsd < 1``, or CQL2 JSON.
             intersects: a geometry of GeoJSON that images must meet.
             cursor: `Found.next_cursor` of the same search.
+            min_score: only hits with this score at least.
             version: `Found.table_version` of an earlier search; None for the live one.
             group_duplicates: near-duplicates become one hit.
             exact: score every image.
@@ -131,6 +134,7 @@ class AsyncClient:
             filter=filter,
             intersects=intersects,
             cursor=cursor,
+            min_score=min_score,
             version=version,
             group_duplicates=group_duplicates,
             exact=exact,

@@ -96,6 +96,7 @@ def search_body(
     filter: str | Mapping[str, Any] | None,
     intersects: Mapping[str, Any] | None,
     cursor: str | None,
+    min_score: float | None,
     version: int | None,
     group_duplicates: bool,
     exact: bool,
@@ -113,12 +114,13 @@ def search_body(
         "filter": filter,
         "intersects": intersects,
         "cursor": cursor,
+        "min_score": min_score,
         "version": version,
-        "group_duplicates": group_duplicates,
-        "exact": exact,
+        "group_duplicates": group_duplicates or None,
+        "exact": exact or None,
     }
     # What is wrong, such as an empty filter, is the service's to say.
-    return {"k": k, **{name: v for name, v in body.items() if v not in (None, False, [])}}
+    return {"k": k, **{name: v for name, v in body.items() if v is not None and v != []}}
 
 
 def _example(example: Example) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Skytext
 from tests.cli.tables import make_described_table
-from tests.search.test_image_vector_search import SHOWN, make_searched
+from tests.search.test_image_modes import SHOWN, make_searched
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +25,30 @@ def test_search_by_images_and_by_both(skytext: Skytext, searched: Path) -> None:
     answer = json.loads(called.out)
     assert [hit["uri"].rpartition("#")[2] for hit in answer["hits"]] == ["a.jpg", "b.jpg"]
     assert answer["exact"]
-    assert answer["hits"][0]["variant"] is None
+    assert answer["hits"][0]["variant"] == 0
+    assert answer["hits"][0]["score"] == answer["hits"][0]["image_cosine"]
+
+    more = ["--mode", "image", "--json", "-k", "1", "--cursor", answer["next_cursor"]]
+    called = skytext("search", searched, "red", *more)
+    (hit,) = json.loads(called.out)["hits"]
+    assert hit["uri"].rpartition("#")[2] in ("c.jpg", "d.jpg")
+
+    like = answer["hits"][0]["image_id"]
+    called = skytext("search", searched, "--like", like, "--mode", "image", "--json", "-k", "1")
+    (hit,) = json.loads(called.out)["hits"]
+    assert hit["uri"].endswith("b.jpg")
 
     called = skytext("search", searched, "red", "--mode", "image+dense")
-    assert "exact search, image+dense" in called.err
+    assert "image+dense, exact search" in called.err
     first, sentence, *rest = called.out.splitlines()
-    assert first.startswith("  1. image 0.9")
+    assert first.startswith("  1. 0.9")
     assert "a.jpg" in first
     assert sentence.strip() == "a red roof"
     assert len(rest) == 2 * (len(SHOWN) - 1)
-    assert "image – text" in called.out
+    assert ". –  file:///x/a.tar#e.jpg" in called.out
 
     called = skytext("search", searched, "red", "--mode", "image", "--where", "gsd > 90")
-    assert called.out == "no image with a vector of its own matches\n"
+    assert called.out == "no image that the filter lets through has a vector of its own\n"
 
 
 def test_evaluate_prints_the_baseline_and_the_fusion(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -275,7 +276,7 @@ def test_the_settings_of_a_search_reach_its_model_and_its_index(
 
     class Noting(Searcher):
         def __init__(self, *args: Any) -> None:
-            asked.append(args[2:])
+            asked.append(args[2:4])
             super().__init__(*args)
 
     monkeypatch.setattr("skytext.models.factory.make_embedder", make)
@@ -325,7 +326,9 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
         "num_fragments": 2,
         "promoted": True,
         "image_vector_index": None,
+        "chance_scores": {"text": first["chance_scores"]["text"]},
     }
+    assert 0 < first["chance_scores"]["text"] < 1
     second = answer(skytext("index", table, "--json"))
     assert second["promoted"] is False
     assert second["table_version"] > first["table_version"]
@@ -339,10 +342,30 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
 def test_index_answers_people(skytext: Skytext, table: Path) -> None:
     called = skytext("index", table)
     assert (called.status, called.err) == (0, "")
+    assert re.search(
+        r"questions about other subjects score up to 0\.\d+ \(text vectors\)", called.out
+    )
     assert "vector index: none: 4 rows are searched exactly" in called.out
     assert f"table version {latest(table)}, now live" in called.out
     assert f'next: skytext search {table} "' in called.out
     assert ", not live" in skytext("index", table).out
+    called = skytext("index", table, "--set", "index.measure_chance=false")
+    assert "other subjects" not in called.out
+
+
+def test_people_are_told_that_nothing_fits_well(skytext: Skytext, table: Path) -> None:
+    skytext("index", table)
+    called = skytext("search", table, "zzz qqq xxx", "--mode", "dense")
+    assert "nothing fits well: the best score is" in called.err
+    assert called.out
+    called = skytext("search", table, "dense forest", "--mode", "dense")
+    assert "nothing fits well" not in called.err
+    called = skytext("search", table, "dense forest", "--mode", "dense", "--min-score", "0.99")
+    assert len(called.out.splitlines()) == 2
+    called = skytext("search", table, "zzz qqq xxx", "--min-score", "0.99")
+    assert called.out == "no image that matches has a score of 0.99 or more (min_score)\n"
+    called = skytext("search", table, "a", "--min-score", "2")
+    assert (called.status, "min_score must be -1 to 1" in called.err) == (2, True)
 
 
 def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> None:
@@ -416,7 +439,7 @@ def test_the_modes_of_a_search(skytext: Skytext, searched: Path) -> None:
     assert default["hits"][0]["bm25"] > 0
     words = answer(skytext("search", searched, "harbour", "--mode", "text", "--json"))
     assert [hit["uri"].rpartition("#")[2] for hit in words["hits"]] == ["harbour.jpg"]
-    assert words["hits"][0]["score"] == words["hits"][0]["bm25"]
+    assert words["hits"][0]["rank_score"] == words["hits"][0]["bm25"]
     dense = answer(skytext("search", searched, "harbour", "--mode", "dense", "--json"))
     assert dense["hits"][0]["score"] == dense["hits"][0]["cosine"]
     assert dense["hits"][0]["bm25"] is None

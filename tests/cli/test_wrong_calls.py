@@ -154,7 +154,6 @@ ONE_LINE = {
     "search table": "name a text, an image or a positive example",
     "search table --negative clouds": "negative examples alone",
     "search table river --mode sparse": "--mode must be one of dense, text, hybrid, image",
-    "search table river --mode image --also sea": "--mode image takes words, a filter, -k and",
     "search table river --combine sum": "the search is wrong at combine",
     "search table river --mode text": "has no full-text index: skytext index .*table builds it",
     "search table river --mode hybrid": "has no full-text index",

@@ -39,7 +39,9 @@ from skytext.filters.cql2_out import to_json
 from skytext.filters.cql2_text import MAX_PARENTHESES, parse_filter
 from skytext.filters.options import make_filter
 from skytext.filters.spatial import Intersects, Spatial
-from skytext.search import Searcher, ranker
+from skytext.search import Searcher
+from skytext.search.retrievers import matching as searched_matching
+from skytext.search.retrievers import vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import read_facts
 from skytext.table.indexes.build_indexes import build_indexes
@@ -477,7 +479,7 @@ def test_where_the_index_answers_the_hits_are_as_many_as_match(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one partition looked at, the index alone is short of a selective filter."""
-    monkeypatch.setattr(ranker, "_SCORED_WITHOUT_INDEX", few)
+    monkeypatch.setattr(searched_matching, "_SCORED_WITHOUT_INDEX", few)
     condition = parse_filter(text)
     num_matches = len([row for row in rows if row["vectors"] and holds(condition, row)])
     for number in range(8):
@@ -492,15 +494,15 @@ def test_a_short_answer_of_the_index_is_thrown_away(
     table: ImagesTable, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    real = ranker.nearest
+    real = vectors.nearest
 
     def short(*arguments: Any, **more: Any) -> Found:
         found = real(*arguments, **more)
         asked.append(len(found.ids))
         return Found(found.ids[:8], found.scores[:8])
 
-    monkeypatch.setattr(ranker, "_SCORED_WITHOUT_INDEX", 1)
-    monkeypatch.setattr(ranker, "nearest", short)
+    monkeypatch.setattr(searched_matching, "_SCORED_WITHOUT_INDEX", 1)
+    monkeypatch.setattr(vectors, "nearest", short)
     condition = parse_filter("gsd > 0")
     vector = GivenEmbedder.queries[0]
     ranking = rank(table, dense_question(vector, where=condition), 9)

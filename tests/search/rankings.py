@@ -35,7 +35,18 @@ def dense_question(
 def rank(table: ImagesTable, question: Question, k: int, **index: Any) -> Ranking:
     if question.where is not None:
         question = replace(question, where=bind(question.where, partial(shape_rows, table)))
-    return Ranker(Served.of_table(table, IndexConfig(**index)), question).rank(k)
+    served = Served.of_table(table, IndexConfig(**index), with_images=True)
+    return Ranker(served, question).rank(k)
+
+
+def nearest_images(
+    table: ImagesTable, vector: Any, k: int, *, where: Condition | None = None, exact: bool = False
+) -> Ranking:
+    """Rank by the images' own vectors."""
+    nothing = np.zeros(table.text_column.dim)
+    question = dense_question(nothing, where=where, exact=exact)
+    own = np.asarray([vector], np.float32)
+    return rank(table, replace(question, mode="image", image_vectors=own), k)
 
 
 def column(table: ImagesTable, ranking: Ranking, name: str = "member") -> list[Any]:

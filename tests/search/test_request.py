@@ -19,6 +19,8 @@ from skytext.search.request import MAX_QUERIES, Example, SearchRequest
         ({"like": [""]}, "the image_id is empty"),
         ({"text": "a" * 10_001}, "10,001 characters"),
         ({"text": "\ud800"}, "no valid Unicode"),
+        ({"text": "a", "min_score": 1.5}, r"min_score must be -1 to 1 \(given: 1.5\)"),
+        ({"text": "a", "min_score": float("nan")}, "min_score must be -1 to 1"),
         ({"text": "a", "k": 0}, r"k must be 1 to 1000 \(given: 0\)"),
         ({"text": "a", "k": 1001}, r"k must be 1 to 1000 \(given: 1001\)"),
         ({"texts": ["a"] * (MAX_QUERIES + 1)}, "at most 16 queries"),

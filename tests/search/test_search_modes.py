@@ -27,9 +27,10 @@ from skytext.search import (
     Hit,
     Searcher,
     SearchRequest,
-    ranker,
 )
 from skytext.search.paging import MAX_DEPTH
+from skytext.search.ranker import Ranker
+from skytext.search.retrievers import matching
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.queries.caption_queries import Floats
@@ -150,17 +151,18 @@ def test_text_search_ranks_by_bm25_and_is_never_short(
     searcher: Searcher, rows: Rows, text: str, where: Condition | None, k: int, few: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranker, "_SCORED_WITHOUT_INDEX", few)
+        patch.setattr(matching, "_SCORED_WITHOUT_INDEX", few)
         result = searcher.search(text, k, where=where, mode="text")
     matches = kept(rows, bm25(rows, text), where)
     assert len(result.hits) == min(k, len(matches))
     assert set(ids(result.hits)) <= matches.keys()
-    scores = [hit.score for hit in result.hits]
+    scores = [hit.rank_score for hit in result.hits]
     assert scores == sorted(scores, reverse=True)
-    if searcher._served.covered or not searcher.has_index:
+    if searcher._served.captions.covered or not searcher.has_index:
         expected = sorted(matches.values(), reverse=True)[:k]
         np.testing.assert_allclose(scores, expected, rtol=1e-4)
     assert [hit.bm25 for hit in result.hits] == scores
+    assert [hit.score for hit in result.hits] == [hit.cosine for hit in result.hits]
 
 
 @PROPERTY
@@ -175,19 +177,19 @@ def test_hybrid_search_fuses_both_and_is_never_short(
     exact: bool,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranker, "_SCORED_WITHOUT_INDEX", few)
+        patch.setattr(matching, "_SCORED_WITHOUT_INDEX", few)
         request = SearchRequest(text=text, k=k, where=where, mode="hybrid", exact=exact)
         result = searcher.search(request)
     dense = kept(rows, pooled(rows, text), where)
     assert len(result.hits) == min(k, len(dense))
-    if searcher.has_index and not searcher._served.covered:
+    if searcher.has_index and not searcher._served.captions.covered:
         return  # Its BM25 is not the textbook's: statistics of the indexed part.
     words = kept(rows, bm25(rows, text), where)
     top = max(dense.values(), default=0) + 1, max(words.values(), default=1)
     fused = {i: ((d + 1) / top[0] + 0.2 * words.get(i, 0) / top[1]) / 1.2 for i, d in dense.items()}
     for hit in result.hits:
-        assert hit.score == pytest.approx(fused[hit.image_id], abs=2e-5)
-    scores = [hit.score for hit in result.hits]
+        assert hit.rank_score == pytest.approx(fused[hit.image_id], abs=2e-5)
+    scores = [hit.rank_score for hit in result.hits]
     assert scores == sorted(scores, reverse=True)
     if result.exact:
         expected = sorted(fused.values(), reverse=True)[:k]
@@ -228,7 +230,7 @@ def test_pages_lead_to_no_image_twice_and_to_all_where_scores_are_exact(
     assert set(ids(found)) <= matching
     if exact or mode == "text" or not searcher.has_index:
         assert set(ids(found)) == matching
-    scores = [hit.score for hit in found]
+    scores = [hit.rank_score for hit in found]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -281,10 +283,10 @@ def test_several_queries_by_max_score_the_query_that_fits_best(searcher: Searche
         best: dict[str, float] = {}
         for hits in alone:
             for hit in hits:
-                best[hit.image_id] = max(hit.score, best.get(hit.image_id, -1))
+                best[hit.image_id] = max(hit.rank_score, best.get(hit.image_id, -1))
         request = SearchRequest(texts=texts, k=1000, mode=mode, exact=True)  # type: ignore[arg-type]
         hits = searcher.search(request).hits
-        assert {hit.image_id: hit.score for hit in hits} == pytest.approx(best, abs=1e-6)
+        assert {hit.image_id: hit.rank_score for hit in hits} == pytest.approx(best, abs=1e-6)
 
 
 def test_several_queries_by_mean_are_one_query(searcher: Searcher, rows: Rows) -> None:
@@ -294,7 +296,7 @@ def test_several_queries_by_mean_are_one_query(searcher: Searcher, rows: Rows) -
     request = SearchRequest(texts=texts, combine="mean", mode="dense", k=5, exact=True)
     for hit in searcher.search(request).hits:
         row = next(row for row in rows if row["image_id"] == hit.image_id)
-        assert hit.score == pytest.approx(np.max(np.asarray(row["vectors"]) @ query), abs=1e-5)
+        assert hit.rank_score == pytest.approx(np.max(np.asarray(row["vectors"]) @ query), abs=1e-5)
     words = SearchRequest(texts=texts, combine="mean", mode="text", k=1000)
     assert ids(searcher.search(words).hits) == ids(
         searcher.search("harbour forest", 1000, mode="text").hits
@@ -310,18 +312,18 @@ def test_like_an_image_finds_its_kind_and_not_itself(searcher: Searcher, rows: R
     expected = sorted(
         (float(np.max(np.asarray(r["vectors"]) @ mean)) for r in others), reverse=True
     )
-    np.testing.assert_allclose([hit.score for hit in result.hits], expected, atol=1e-5)
+    np.testing.assert_allclose([hit.rank_score for hit in result.hits], expected, atol=1e-5)
     assert row["image_id"] not in ids(result.hits)
     described = searcher.search(
         SearchRequest(described=tuple(c["one_sentence"] for c in row["captions"]), k=1, exact=True)
     )
-    assert described.hits[0].score >= result.hits[0].score
+    assert described.hits[0].rank_score >= result.hits[0].rank_score
 
 
 def test_examples_move_the_query(searcher: Searcher) -> None:
     def score(**more: Any) -> dict[str, float]:
         request = SearchRequest(text="harbour", mode="dense", k=1000, exact=True, **more)
-        return {hit.one_sentence: hit.score for hit in searcher.search(request).hits}
+        return {hit.one_sentence: hit.rank_score for hit in searcher.search(request).hits}
 
     plain = score()
     towards = score(positive=(Example(text="glacier"),))
@@ -471,7 +473,7 @@ def test_of_several_queries_each_has_its_own_best(tmp_path: Path, k: int) -> Non
     scores = ((vectors + 1) / (vectors.max(axis=0) + 1)).max(axis=1) / 1.2
     score_of = dict(zip((row["member"] for row in rows), scores, strict=True))
     for name, hit in zip(names, hits, strict=True):
-        assert hit.score == pytest.approx(score_of[name], abs=1e-5)
+        assert hit.rank_score == pytest.approx(score_of[name], abs=1e-5)
 
 
 def test_a_cursor_that_somebody_changed_is_refused(searcher: Searcher) -> None:
@@ -554,6 +556,48 @@ def test_many_may_search_at_once(searcher: Searcher) -> None:
         assert list(pool.map(lambda text: searcher.search(text, 20), texts)) == alone
 
 
+@pytest.mark.parametrize("mode", ["dense", "text", "hybrid"])
+@pytest.mark.parametrize("group", [False, True])
+def test_hits_have_the_score_that_is_asked_for(searcher: Searcher, mode: Any, group: bool) -> None:
+    request = SearchRequest(
+        text="harbour tank", mode=mode, k=1000, exact=True, group_duplicates=group
+    )
+    every = searcher.search(request).hits
+    scores = sorted((hit.cosine for hit in every), reverse=True)
+    least = (scores[9] + scores[10]) / 2
+    request = request.model_copy(update={"min_score": least, "k": 4})
+    found: list[Hit] = []
+    while True:
+        result = searcher.search(request)
+        found += result.hits
+        if result.next_cursor is None:
+            break
+        assert len(result.hits) == 4
+        request = request.model_copy(update={"cursor": result.next_cursor})
+    if not group:
+        assert ids(found) == [hit.image_id for hit in every if hit.cosine >= least]
+    assert len(found) == len(set(ids(found)))
+    assert min(hit.cosine for hit in found) >= least
+    nothing = searcher.search(SearchRequest(text="harbour tank zzz", mode=mode, min_score=1.0))
+    assert nothing.hits == ()
+    assert nothing.note == "no image that matches has a score of 1 or more (min_score)"
+
+
+def test_a_search_with_a_least_score_ends_long_before_the_last_image(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depths: list[int] = []
+    rank = Ranker.rank
+
+    def noted(self: Ranker, depth: int, scale: Any = None) -> Any:
+        depths.append(depth)
+        return rank(self, depth, scale)
+
+    monkeypatch.setattr(Ranker, "rank", noted)
+    assert searcher.search(SearchRequest(text="harbour zzz", k=1, min_score=1.0)).hits == ()
+    assert depths == [52]
+
+
 def test_a_request_takes_no_further_arguments(searcher: Searcher) -> None:
     with pytest.raises(ConfigError, match="stand in the SearchRequest itself"):
         searcher.search(SearchRequest(text="a"), 5)
@@ -566,7 +610,7 @@ def test_another_pooling_can_be_set(searcher: Searcher, rows: Rows, pooling: Any
     hits = other.search("harbour", 10, exact=True).hits
     if pooling == "max+mean":
         expected = sorted(pooled(rows, "harbour").values(), reverse=True)[:10]
-        np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
+        np.testing.assert_allclose([hit.rank_score for hit in hits], expected, atol=1e-5)
     assert len(other.search("harbour", 10).hits) == 10
     assert max(hit.cosine for hit in hits) <= 1 + 1e-6
 

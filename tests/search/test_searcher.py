@@ -194,10 +194,12 @@ def test_a_hit_tells_what_the_source_says(tmp_path: Path) -> None:
     assert told["hits"][0] == {
         "image_id": row["image_id"],
         "score": pytest.approx(1, abs=1e-6),
+        "rank_score": pytest.approx(1, abs=1e-6),
         "uri": row["uri"],
         "variant": 0,
         "cosine": pytest.approx(1, abs=1e-6),
         "bm25": None,
+        "image_cosine": None,
         "one_sentence": "a.jpg variant 0",
         "feature": "river",
         "caption": "a river",

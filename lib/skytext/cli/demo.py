@@ -168,7 +168,7 @@ def _draw(searches: list[tuple[str, tuple[Hit, ...]]], archive: Path, path: Path
     from skytext.demo.pictures import Search, save_small, searches_picture
 
     found = [
-        Search(query, [(_image(archive, hit.uri), hit.score) for hit in hits])
+        Search(query, [(_image(archive, hit.uri), hit.cosine) for hit in hits])
         for query, hits in searches
     ]
     save_small(searches_picture(found), path)
@@ -212,7 +212,7 @@ def _show(query: str, hits: tuple[Hit, ...], truth: dict[str, str]) -> None:
     answers.print(f"\n“{query}”", style="bold", markup=False)
     for rank, hit in enumerate(hits, start=1):
         name = Path(hit.uri).name
-        found = f"  {rank}. {hit.score:.3f}  {name}  {hit.one_sentence}"
+        found = f"  {rank}. {hit.cosine:.3f}  {name}  {hit.one_sentence}"
         in_truth = f"            in truth: {truth.get(name, 'unknown')}"
         answers.print(found, markup=False, soft_wrap=True)
         answers.print(in_truth, style="dim", markup=False, soft_wrap=True)

@@ -16,6 +16,8 @@ from skytext.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from skytext.config.settings import Config
+    from skytext.table.images_dataset import ImagesTable
     from skytext.table.indexes.build_indexes import IndexReport
 
 
@@ -67,16 +69,17 @@ def index(
         from skytext.run.index_on_ray import vector_index_on_ray
 
         build_vector = vector_index_on_ray(resolved, ray_address)
+    # Before the others: the first index promotes, and what it promotes has them all.
+    chance = _measure_chance(images, resolved, only_missing=refresh)
     if refresh:
         report = refresh_indexes(images, resolved.index, build_vector)
         of_images = image_index_facts(ImagesTable.open(images.location))
     else:
-        # Before the others: the first index promotes, and what it promotes has them all.
         of_images = build_image_index(images, resolved.index)
         report = build_indexes(images, resolved.index, build_vector)
     if as_json:
         facts = None if of_images is None else of_images.to_json()
-        print_json(report.to_json() | {"image_vector_index": facts})
+        print_json(report.to_json() | {"image_vector_index": facts, "chance_scores": chance})
         return
     answers.print(
         f"vector index: {_described(report)}; full text and scalar indexes built", soft_wrap=True
@@ -84,9 +87,22 @@ def index(
     if of_images is not None:
         words = index_words(of_images.kind, of_images.to_json())
         answers.print(f"image vector index: {words}", soft_wrap=True)
+    for kind, score in chance.items():
+        answers.print(f"questions about other subjects score up to {score:.3f} ({kind} vectors)")
     state = "now live" if report.promoted else "not live: skytext status says which version is"
     answers.print(f"table version {report.table_version}, {state}")
     answers.print(f'next: skytext search {table} "a river beside a town"', soft_wrap=True)
+
+
+def _measure_chance(images: ImagesTable, config: Config, *, only_missing: bool) -> dict[str, float]:
+    """Measure how high unrelated questions score; say so where a model cannot be loaded."""
+    from skytext.cli.output import note
+    from skytext.search.unrelated_questions import measure_chance
+
+    measured = measure_chance(images, config, only_missing=only_missing)
+    for problem in measured.problems:
+        note(problem)
+    return {str(kind): chance.score for kind, chance in measured.scores.items()}
 
 
 def _described(report: IndexReport) -> str:

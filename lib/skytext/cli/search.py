@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from skytext.cli.image_search import IMAGE_MODES, search_images
 from skytext.cli.options import (
     AsJson,
     ConfigFile,
@@ -29,6 +28,7 @@ from skytext.cli.search_options import (
     GsdMin,
     ImageFile,
     Like,
+    MinScore,
     ModeOption,
     Negative,
     NegativeImage,
@@ -66,6 +66,7 @@ def search(
     positive_image: PositiveImage = None,
     negative_image: NegativeImage = None,
     cursor: Cursor = None,
+    min_score: MinScore = None,
     group_duplicates: GroupDuplicates = False,
     version: VersionOption = None,
     where: WhereOption = None,
@@ -106,34 +107,25 @@ def search(
         "combine": combine or "max",
         "positive": _examples(positive, positive_image),
         "negative": _examples(negative, negative_image),
-        "mode": None if mode in IMAGE_MODES else mode,
+        "mode": mode,
         "k": k,
         "where": condition,
         "cursor": cursor,
+        "min_score": min_score,
         "group_duplicates": group_duplicates,
         "exact": exact,
     }
     # Before a model is loaded: with an image, what it shows stands for what will be said of it.
-    checked = SearchRequest.from_json(
-        asked | ({} if image is None else {"described": ("an image",)})
-    )
-    if mode in IMAGE_MODES:
-        if checked != SearchRequest(text=text, k=k, where=condition, exact=exact):
-            raise ConfigError(f"--mode {mode} takes words, a filter, -k and --exact alone")
-        search_images(
-            table, checked, str(mode), version, embedding_model, config=resolved, as_json=as_json
-        )
-        return
+    SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings)
     _show(_search(table, asked, described_by, version, embedding_model, resolved), as_json)
 
 
 def _check_mode(mode: str | None) -> None:
-    from skytext.search.request import Mode
+    from skytext.search.request import RETRIEVERS
 
-    modes = (*get_args(Mode), *IMAGE_MODES)
-    if mode is not None and mode not in modes:
-        raise ConfigError(f"--mode must be one of {', '.join(modes)} (given: {mode!r})")
+    if mode is not None and mode not in RETRIEVERS:
+        raise ConfigError(f"--mode must be one of {', '.join(RETRIEVERS)} (given: {mode!r})")
 
 
 def _search(
@@ -146,7 +138,7 @@ def _search(
 ) -> SearchResult:
     """Search by the descriptions; an image is described first, by what its settings name."""
     from skytext.search import Searcher, cursor_version
-    from skytext.search.request import SearchRequest
+    from skytext.search.request import IMAGE_MODES, SearchRequest
 
     pixels = None
     if described_by is not None:
@@ -163,6 +155,9 @@ def _search(
         embed=config.embed,
         index=config.index,
         search=config.search,
+        with_images=asked["mode"] in IMAGE_MODES,
+        image_embed=config.image_embed,
+        images=config.images,
     )
     if described_by is not None and pixels is not None:
         _, path, settings = described_by
@@ -181,6 +176,8 @@ def _show(result: SearchResult, as_json: bool) -> None:
     note(f"table version {result.table_version}, {result.mode}, {how}")
     for line in hit_lines(result.hits, result.note or "no image in this table"):
         answers.print(line, markup=False, soft_wrap=True)
+    if result.hits and result.note is not None:
+        note(result.note)
     if result.next_cursor is not None:
         note(f"more: the same search with --cursor {result.next_cursor}")
 
@@ -240,7 +237,8 @@ def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> l
     """Return the lines that show hits to people, best first; ``nothing`` without hits."""
     lines = []
     for rank, hit in enumerate(hits, start=1):
-        lines.append(f"{rank:3}. {hit.score:.3f}  {hit.uri}")
+        score = "–" if hit.score is None else f"{hit.score:.3f}"
+        lines.append(f"{rank:3}. {score}  {hit.uri}")
         lines.append(f"            {hit.one_sentence}")
         if hit.duplicates:
             lines.append(f"            and {len(hit.duplicates):,} near-duplicates")

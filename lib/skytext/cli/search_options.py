@@ -59,6 +59,10 @@ Cursor = Annotated[
     str | None,
     typer.Option(help="next_cursor of the same search: go on behind its last hit."),
 ]
+MinScore = Annotated[
+    float | None,
+    typer.Option(help="Only hits with this score at least: a cosine, -1 to 1.", metavar="SCORE"),
+]
 GroupDuplicates = Annotated[
     bool, typer.Option("--group-duplicates", help="One hit for near-duplicates.")
 ]

@@ -84,6 +84,11 @@ class IndexConfig(Section):
     rebuild_growth: float = Field(
         0.5, gt=0, description="New rows, as a share, from which the vector index is built anew."
     )
+    measure_chance: bool = Field(
+        True,
+        description="Measure how high questions about other subjects score, so that searches can "
+        "say that nothing fits well. The table's embedding models are loaded for it.",
+    )
     language: Language = Field(
         "English",
         description="Of the descriptions: their words are found by the stems of this language.",

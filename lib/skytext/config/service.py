@@ -161,8 +161,9 @@ class ServiceConfig(Section):
     row_copy_dir: Path | None = Field(
         None,
         description="A folder on the local disk of each machine that searches, for a copy of the "
-        "vectors and of what hits tell, about 11 kB an image: a search by the indexes then fetches "
-        "neither from the table; null: rows are read from the table.",
+        "vectors and of what hits tell, about 11 kB an image, and 2 kB more where images have "
+        "vectors of their own: a search by the indexes then fetches none of these from the table; "
+        "null: rows are read from the table.",
     )
     search_threads: PositiveInt = Field(2, description="Searches at once in a search replica.")
     embed_batch_wait_s: float = Field(

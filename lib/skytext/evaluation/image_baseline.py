@@ -2,8 +2,8 @@
 
 Alone, the model is measured as the field measures CLIP: a caption goes through the text tower, an
 image scores by the cosine of the two, and the other way round an image searches all captions. Fused
-is what searches do (`skytext.search.image_vector_search`): the ranks by the images and by their
-descriptions are added, here over everything that is searched, in both directions.
+is what searches with mode ``image+dense`` do (`skytext.search.ranker`): the ranks by the images and
+by their descriptions are added, here over everything that is searched, in both directions.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Cursor:
         offset: hits so far.
         score: of the last one.
         row_id: of the last one.
-        tops: best cosine and best BM25 of each query: hybrid scores are relative to these.
+        scale: what scores are relative to; see `skytext.search.ranking_inputs.Ranking`.
     """
 
     version: int
@@ -32,7 +32,7 @@ class Cursor:
     offset: int
     score: float
     row_id: int
-    tops: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    scale: tuple[tuple[float, ...], ...] | None = None
 
     def encode(self) -> str:
         """Return the text that `decode` reads."""
@@ -48,7 +48,7 @@ class Cursor:
         """
         try:
             said = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            form, version, question, offset, score, row_id, tops = json.loads(said)
+            form, version, question, offset, score, row_id, scale = json.loads(said)
             if form != _FORM:
                 raise ValueError(form)
             cursor = cls(
@@ -57,7 +57,7 @@ class Cursor:
                 int(offset),
                 float(score),
                 int(row_id),
-                None if tops is None else _tops(tops),
+                None if scale is None else _lists(scale),
             )
             if cursor.offset < 1 or cursor.row_id < 0 or not math.isfinite(cursor.score):
                 raise ValueError("out of range")
@@ -65,13 +65,13 @@ class Cursor:
         except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _not_ours() from error
 
-    def check_tops(self, num_queries: int) -> None:
-        """Refuse a cursor whose `tops` are those of another number of queries.
+    def check_scale(self, num_lists: int, num_values: int) -> None:
+        """Refuse a cursor whose `scale` is none of its search.
 
         Raises:
             ConfigError: somebody has changed it.
         """
-        if self.tops is not None and {*map(len, self.tops)} != {num_queries}:
+        if self.scale is not None and list(map(len, self.scale)) != [num_values] * num_lists:
             raise _not_ours()
 
     @classmethod
@@ -110,10 +110,10 @@ def _not_ours() -> ConfigError:
     return ConfigError("the cursor is none of ours: pass on next_cursor of a result as it is")
 
 
-def _tops(values: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not isinstance(values, list) or len(values) != 2:
+def _lists(values: object) -> tuple[tuple[float, ...], ...]:
+    if not isinstance(values, list):
         raise TypeError(values)
-    return _floats(values[0]), _floats(values[1])
+    return tuple(map(_floats, values))
 
 
 def _floats(values: object) -> tuple[float, ...]:

@@ -15,12 +15,19 @@ class Hit:
 
     Attributes:
         image_id: the image.
-        score: higher is better. Dense: cosine of the query and the best variant, -1 to 1 (of what
-            `SearchConfig.dense_pooling` says instead). Text: BM25. Hybrid: both fused, at most 1.
+        score: how well the image fits, by itself: cosine of the query and the best variant, -1 to
+            1; in modes image and image+dense cosine of the query and the image's own vector, and
+            None where it has none.
+        rank_score: orders the hits, higher is better. Dense: `score` (or what
+            `SearchConfig.dense_pooling` says instead). Text: BM25. Hybrid: both fused, at most 1
+            and relative to the best hit. Image: `score`. Image+dense: the mean of two reciprocal
+            ranks.
         uri: where the image lies.
         variant: index of the variant that is nearest to the query.
         cosine: of that variant, whatever the mode.
-        bm25: of the image's text; None in dense searches, 0 where no word is in it.
+        bm25: of the image's text; 0 where no word is in it. None where words were not compared.
+        image_cosine: of the query and the image's own vector; None where the image has none, or
+            where images were not compared.
         one_sentence: of that variant.
         feature: of that variant.
         caption: of that variant.
@@ -34,11 +41,13 @@ class Hit:
     """
 
     image_id: str
-    score: float
+    score: float | None
+    rank_score: float
     uri: str
     variant: int
     cosine: float
     bm25: float | None
+    image_cosine: float | None
     one_sentence: str
     feature: str
     caption: str

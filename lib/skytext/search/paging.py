@@ -6,6 +6,7 @@ import numpy as np
 
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError
+from skytext.search.absolute_scores import absolute_scores, variant_cosines
 from skytext.search.cursor import Cursor
 from skytext.search.near_duplicates import group_duplicates
 from skytext.search.query_vectors import excluded_rows
@@ -15,6 +16,8 @@ from skytext.search.request import SearchRequest
 
 MAX_DEPTH = 10_000
 """Hits that pages lead to: each page costs as much as all before it."""
+_PATIENCE = 50
+"""So many images behind the last one with `SearchRequest.min_score` are looked at, at least."""
 
 
 class Page:
@@ -35,10 +38,11 @@ class Page:
                 f"pages end at {MAX_DEPTH:,} hits (asked for: {self.offset + request.k:,}): narrow "
                 "the search with a filter"
             )
-        if cursor is not None:
-            cursor.check_tops(len(question.vectors))
         self._served = served
+        self._question = question
         self._ranker = Ranker(served, question)
+        if cursor is not None:
+            cursor.check_scale(*self._ranker.scale_shape)
         self._request = request
         self._cursor = cursor
         self._config = config
@@ -58,13 +62,29 @@ class Page:
         """
         # One more than is wanted, so that whether there are more is known.
         depth = self.offset + self._request.k + 1 + len(self._excluded)
-        tops = None if self._cursor is None else self._cursor.tops
+        depth += 0 if self._request.min_score is None else _PATIENCE
+        scale = None if self._cursor is None else self._cursor.scale
         while True:
-            ranking = self._without_named(self._ranker.rank(depth, tops))
+            ranking, is_last = self._scoring(self._without_named(self._ranker.rank(depth, scale)))
             places = [group for group in self._groups(ranking) if self._is_behind(ranking, group)]
-            if len(places) > self._request.k or ranking.complete:
+            if len(places) > self._request.k or ranking.complete or is_last:
                 return ranking, places[: self._request.k + 1]
             depth *= 2
+
+    def _scoring(self, ranking: Ranking) -> tuple[Ranking, bool]:
+        """Return the images that score enough, and whether none is expected behind them.
+
+        Images are not ordered by this score, so one that scores enough may be anywhere.
+        """
+        least = self._request.min_score
+        if least is None:
+            return ranking, False
+        cosines = variant_cosines(self._served, self._question, ranking)
+        places = np.flatnonzero(absolute_scores(ranking, cosines) >= least)
+        num_until_last = int(places[-1]) + 1 if len(places) else 0
+        num_behind = len(ranking.ids) - num_until_last
+        is_last = num_behind >= max(_PATIENCE, num_until_last) or len(ranking.ids) >= MAX_DEPTH
+        return ranking.at(places), is_last
 
     def _groups(self, ranking: Ranking) -> list[tuple[int, list[int]]]:
         if not self._request.group_duplicates:

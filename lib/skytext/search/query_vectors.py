@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError
 from skytext.models.text_embedder import Embedder
 from skytext.search.ranking_inputs import Question
-from skytext.search.request import Example, Mode, SearchRequest
+from skytext.search.request import RETRIEVERS, Example, Mode, SearchRequest
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import Floats, RowIds, ids_of_images, take_variants
+from skytext.table.vector_columns import VectorColumn
 
 # Rocchio's weights as Salton and Buckley found them best ("Improving retrieval performance by
 # relevance feedback", JASIS 41(4), 1990): the query counts 1.
@@ -20,56 +23,50 @@ _POSITIVE, _NEGATIVE = 0.75, 0.25
 _SHORTEST = 1e-3
 
 
-class Questioner:
-    """Makes questions of requests.
+class QueryEmbedder(Protocol):
+    """Embeds queries into the space of a column of vectors."""
+
+    dim: int
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed queries: float32, shape (texts, dim), unit length."""
+
+
+class QuerySpace:
+    """Makes vectors of what a request asks for, in the space of one column of vectors.
 
     Args:
         table: the version that images are looked up in.
-        embedder: of the model that the table was embedded with.
-        config: what counts where the request does not say it.
+        embedder: of the model that made the column.
+        column: the column.
     """
 
-    def __init__(self, table: ImagesTable, embedder: Embedder, config: SearchConfig) -> None:
+    def __init__(self, table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn) -> None:
         self._table = table
         self._embedder = embedder
-        self._config = config
+        self._column = column
 
-    def ask(self, request: SearchRequest, mode: Mode, named: dict[str, int]) -> Question:
-        """Embed what is asked for.
+    def vectors(
+        self, request: SearchRequest, named: dict[str, int], described: Floats | None = None
+    ) -> Floats:
+        """Return a unit vector for each query, shape (queries, dim).
 
         Args:
             request: what is asked for.
-            mode: in which to search.
             named: row ids of `SearchRequest.named_images`.
+            described: the vector of `SearchRequest.described`, shape (1, dim); None for none.
 
         Raises:
-            CallError: the examples cancel the query out.
+            CallError: a named image has no vector in the column, or the examples cancel the query
+                out.
         """
-        config = self._config
-        vectors = self._moved(self._queries(request, named), request, named)
-        words = request.all_texts if mode != "dense" else ()
-        if request.combine == "mean" and len(vectors) > 1:
-            vectors = _unit(vectors.mean(axis=0, keepdims=True), "the queries")
-            words = (" ".join(words),) if words else ()
-        return Question(
-            mode=mode,
-            vectors=vectors,
-            words=words,
-            pooling=config.hybrid_pooling if mode == "hybrid" else config.dense_pooling,
-            text_weight=config.text_weight,
-            num_candidates=config.num_candidates,
-            where=request.where,
-            exact=request.exact,
-        )
-
-    def _queries(self, request: SearchRequest, named: dict[str, int]) -> Floats:
-        """Return a vector for each query; none where only examples are asked by."""
         found = [self._embedder.embed_queries(list(request.all_texts))]
-        found += [self._image(named[image_id]) for image_id in request.like]
-        if request.described:
-            documents = self._embedder.embed_documents(list(request.described)).vectors
-            found.append(_unit(documents.mean(axis=0, keepdims=True), "the descriptions"))
-        return np.concatenate(found)
+        found += [self._image(image_id, named) for image_id in request.like]
+        found += [] if described is None else [described]
+        vectors = self._moved(np.concatenate(found), request, named)
+        if request.combine == "mean" and len(vectors) > 1:
+            vectors = unit(vectors.mean(axis=0, keepdims=True), "the queries")
+        return vectors
 
     def _moved(self, queries: Floats, request: SearchRequest, named: dict[str, int]) -> Floats:
         """Move the queries towards and away from the examples (Rocchio 1971)."""
@@ -80,22 +77,91 @@ class Questioner:
             # Only examples: their mean is the query.
             queries, towards = towards, np.zeros_like(towards)
         away = self._mean(request.negative, named)
-        return _unit(queries + _POSITIVE * towards - _NEGATIVE * away, "query and examples")
+        return unit(queries + _POSITIVE * towards - _NEGATIVE * away, "query and examples")
 
     def _mean(self, examples: Sequence[Example], named: dict[str, int]) -> Floats:
         """Return the mean of some examples' vectors, shape (1, dim); zero without any."""
         texts = [example.text for example in examples if example.text is not None]
         images = [example.image_id for example in examples if example.image_id is not None]
         found = [self._embedder.embed_queries(texts)]
-        found += [self._image(named[image_id]) for image_id in images]
+        found += [self._image(image_id, named) for image_id in images]
         vectors = np.concatenate(found)
         mean: Floats = vectors.sum(axis=0, keepdims=True) / np.float32(max(len(vectors), 1))
         return mean
 
-    def _image(self, row_id: int) -> Floats:
-        """Return the unit mean of an image's variants, shape (1, dim)."""
-        variants = take_variants(self._table, np.array([row_id], np.uint64))
-        return _unit(variants.vectors.mean(axis=0, keepdims=True), "the image's descriptions")
+    def _image(self, image_id: str, named: dict[str, int]) -> Floats:
+        """Return the unit mean of an image's vectors, shape (1, dim)."""
+        row_id = np.array([named[image_id]], np.uint64)
+        variants = take_variants(self._table, row_id, self._column)
+        if not len(variants.vectors):
+            raise CallError(
+                f"image {image_id!r} has no vector of its own, which this mode compares: search "
+                "with mode dense"
+            )
+        return unit(variants.vectors.mean(axis=0, keepdims=True), "the image's descriptions")
+
+
+class Questioner:
+    """Makes questions of requests.
+
+    Args:
+        table: the version that images are looked up in.
+        embedder: of the model that the descriptions were embedded with.
+        config: what counts where the request does not say it.
+        image_embedder: of the model of the images' own vectors; None where they are not searched.
+    """
+
+    def __init__(
+        self,
+        table: ImagesTable,
+        embedder: Embedder,
+        config: SearchConfig,
+        image_embedder: QueryEmbedder | None,
+    ) -> None:
+        self._embedder = embedder
+        self._config = config
+        self._captions = QuerySpace(table, embedder, table.text_column)
+        self._images = None
+        if image_embedder is not None and table.image_column is not None:
+            self._images = QuerySpace(table, image_embedder, table.image_column)
+
+    def ask(self, request: SearchRequest, mode: Mode, named: dict[str, int]) -> Question:
+        """Embed what is asked for.
+
+        Args:
+            request: what is asked for.
+            mode: in which to search.
+            named: row ids of `SearchRequest.named_images`.
+
+        Raises:
+            CallError: the examples cancel the query out, or an image that is named has no vector
+                of its own in a mode that compares these.
+        """
+        config = self._config
+        vectors = self._captions.vectors(request, named, self._described(request))
+        image_vectors = None
+        if "images" in RETRIEVERS[mode] and self._images is not None:
+            image_vectors = self._images.vectors(request, named)
+        words = request.all_texts if "words" in RETRIEVERS[mode] else ()
+        if request.combine == "mean" and len(words) > 1:
+            words = (" ".join(words),)
+        return Question(
+            mode=mode,
+            vectors=vectors,
+            image_vectors=image_vectors,
+            words=words,
+            pooling=config.hybrid_pooling if mode == "hybrid" else config.dense_pooling,
+            text_weight=config.text_weight,
+            num_candidates=config.num_candidates,
+            where=request.where,
+            exact=request.exact,
+        )
+
+    def _described(self, request: SearchRequest) -> Floats | None:
+        if not request.described:
+            return None
+        documents = self._embedder.embed_documents(list(request.described)).vectors
+        return unit(documents.mean(axis=0, keepdims=True), "the descriptions")
 
 
 def find_named(table: ImagesTable, request: SearchRequest) -> dict[str, int]:
@@ -121,9 +187,14 @@ def excluded_rows(named: dict[str, int]) -> RowIds:
     return np.array(sorted(named.values()), np.uint64)
 
 
-def _unit(vectors: Floats, what: str) -> Floats:
+def unit(vectors: Floats, what: str) -> Floats:
+    """Return vectors of unit length, shape (vectors, dim).
+
+    Raises:
+        CallError: one has hardly any length.
+    """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if lengths.min() < _SHORTEST:
         raise CallError(f"{what} cancel each other out: nothing is left to look for")
-    unit: Floats = (vectors / lengths).astype(np.float32)
-    return unit
+    found: Floats = (vectors / lengths).astype(np.float32)
+    return found

@@ -26,7 +26,18 @@ MAX_QUERIES = 16
 MAX_EXAMPLES = 64
 MAX_QUERY_CHARS = 10_000
 
-Mode: TypeAlias = Literal["dense", "text", "hybrid"]
+Mode: TypeAlias = Literal["dense", "text", "hybrid", "image", "image+dense"]
+Kind: TypeAlias = Literal["captions", "words", "images"]
+"""What a retriever compares: vectors of descriptions, their words, or images' own vectors."""
+RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
+    "dense": ("captions",),
+    "text": ("words",),
+    "hybrid": ("captions", "words"),
+    "image": ("images",),
+    "image+dense": ("captions", "images"),
+}
+"""The retrievers of each mode. Where there are several, the first can score every image."""
+IMAGE_MODES = tuple(mode for mode, kinds in RETRIEVERS.items() if "images" in kinds)
 Combine: TypeAlias = Literal["max", "mean"]
 
 
@@ -63,7 +74,7 @@ class SearchRequest(BaseModel):
         text: what to look for, in plain words: data, never a query language.
         texts: further texts. Each one is a query of its own.
         like: ``image_id`` of images of the table. Each one is a query of its own, by the mean of
-            its variants' vectors.
+            its variants' vectors, and by its own vector where the mode compares images.
         described: descriptions of an image that is not in the table, as
             `skytext.captions.parsing.document_text` lays them out: one query, by their mean vector.
         combine: how several queries make one answer: ``max`` scores an image by the query that it
@@ -71,11 +82,14 @@ class SearchRequest(BaseModel):
             (text).
         positive: every query's vector moves towards these.
         negative: and away from these. Images that are named, here or in ``like``, are no hits.
-        mode: ``dense`` compares vectors, ``text`` compares words (BM25), ``hybrid`` fuses both.
-            None for the configured default.
+        mode: ``dense`` compares vectors of descriptions, ``text`` compares words (BM25), ``hybrid``
+            fuses both; ``image`` compares the images' own vectors, ``image+dense`` fuses these with
+            the descriptions'. None for the configured default.
         k: hits wanted, 1 to 1000.
         where: only images that it lets through are looked at: CQL2 text, CQL2 JSON or a condition.
         cursor: `SearchResult.next_cursor` of the same request: go on behind its last hit.
+        min_score: hits have at least this `Hit.score`. A search ends where as many images behind
+            the last such one, and 50 at least, have less.
         group_duplicates: near-duplicates become one hit, which names the others.
         exact: score every row, index or not.
 
@@ -96,6 +110,7 @@ class SearchRequest(BaseModel):
     k: int = 10
     where: Where = None
     cursor: str | None = None
+    min_score: float | None = None
     group_duplicates: bool = False
     exact: bool = False
 
@@ -103,6 +118,8 @@ class SearchRequest(BaseModel):
     def _check(self) -> SearchRequest:
         if not 1 <= self.k <= MAX_K:
             raise ConfigError(f"k must be 1 to {MAX_K} (given: {self.k})")
+        if self.min_score is not None and not -1 <= self.min_score <= 1:
+            raise ConfigError(f"min_score must be -1 to 1 (given: {self.min_score:g})")
         for text in self.all_texts:
             _check_text(text, "the query")
         for text in self.described:
@@ -117,6 +134,11 @@ class SearchRequest(BaseModel):
             raise ConfigError(f"at most {MAX_QUERIES} queries at once (given: {num_queries})")
         if self.mode in ("text", "hybrid"):
             self.check_words(self.mode)
+        if self.mode in IMAGE_MODES and self.described:
+            raise ConfigError(
+                f"a described image is searched by its descriptions, not with mode {self.mode}: "
+                "use mode dense"
+            )
         if self.where is not None:
             check_size(self.where)
         return self

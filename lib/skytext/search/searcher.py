@@ -8,30 +8,30 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from skytext.config.embedding import EmbedConfig
+from skytext.config.embedding import EmbedConfig, ImageEmbedConfig
 from skytext.config.index import IndexConfig
+from skytext.config.pixels import ImageConfig
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError, ConfigError, TableError
 from skytext.filters.conditions import Condition
-from skytext.models.factory import make_table_embedder
+from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.text_embedder import Embedder
 from skytext.search.cursor import Cursor
-from skytext.search.hits import Hit, SearchResult
+from skytext.search.hits import SearchResult
+from skytext.search.notes import note_of
 from skytext.search.paging import Page
-from skytext.search.query_vectors import Questioner, find_named
-from skytext.search.ranker import cosines_of
-from skytext.search.ranking_inputs import Question, Ranking, Served
-from skytext.search.request import Mode, SearchRequest
+from skytext.search.query_vectors import QueryEmbedder, Questioner, find_named
+from skytext.search.ranking_inputs import Ranking, Served
+from skytext.search.request import IMAGE_MODES, RETRIEVERS, Kind, Mode, SearchRequest
+from skytext.search.shown_hits import make_hits
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.index_facts import prewarm
+from skytext.table.index_facts import IMAGE_VECTOR_INDEX, ChanceScore, prewarm
 from skytext.table.location import TableLocation
-from skytext.table.queries.caption_queries import Floats, take
-from skytext.table.queries.hit_column import HitRow
+from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import copy_rows
 from skytext.table.queries.shape_rows import bind, shape_rows
+from skytext.table.vector_columns import VectorColumn
 
 # Their row ids take up to some 100 kB each.
 _SHAPES_KEPT = 64
@@ -52,6 +52,8 @@ class Searcher:
         embedder: of the model that the table was embedded with.
         index: probes and refinement, in place of those that were measured for the index.
         search: how images are ranked.
+        image_embedder: of the model that the images were embedded with; None: they are not
+            searched by their own vectors.
     """
 
     def __init__(
@@ -60,18 +62,18 @@ class Searcher:
         embedder: Embedder,
         index: IndexConfig | None = None,
         search: SearchConfig | None = None,
+        image_embedder: QueryEmbedder | None = None,
     ) -> None:
-        dim = table.text_column.dim
-        if embedder.dim != dim:
-            raise TableError(
-                f"{table.location.uri} holds vectors of {dim} numbers, the embedder makes "
-                f"{embedder.dim}: search with the model that the table was embedded with"
-            )
+        _check_dim(table, embedder, table.text_column)
+        if image_embedder is not None:
+            _check_dim(table, image_embedder, image_column_of(table))
         self.table = table
         self._config = search or SearchConfig()
         self._said_config = self._config.model_dump_json()
-        self._served = Served.of_table(table, index or IndexConfig())
-        self._questioner = Questioner(table, embedder, self._config)
+        self._served = Served.of_table(
+            table, index or IndexConfig(), with_images=image_embedder is not None
+        )
+        self._questioner = Questioner(table, embedder, self._config, image_embedder)
         self._fields = KnownFields(table)
         self._shape_rows = lru_cache(_SHAPES_KEPT)(partial(shape_rows, table))
 
@@ -85,6 +87,9 @@ class Searcher:
         embed: EmbedConfig | None = None,
         index: IndexConfig | None = None,
         search: SearchConfig | None = None,
+        with_images: bool = False,
+        image_embed: ImageEmbedConfig | None = None,
+        images: ImageConfig | None = None,
     ) -> Searcher:
         """Open a table and load the model that it was embedded with.
 
@@ -95,24 +100,39 @@ class Searcher:
             embed: how the model runs; which one it is, the table says.
             index: probes and refinement, in place of those that were measured for the index.
             search: how images are ranked.
+            with_images: load the model that the images were embedded with, too: modes ``image``
+                and ``image+dense`` need it.
+            image_embed: how that model runs; ``model``: where it is now.
+            images: the pixels that it saw.
 
         Raises:
-            TableError: there is no such table or version, or the model is another than its own.
-            ModelError: the model cannot be loaded.
+            TableError: there is no such table or version, it has no image vectors that are asked
+                for, or a model is another than its own.
+            ModelError: a model cannot be loaded.
         """
         location = TableLocation.parse(table)
         opened = ImagesTable.open_served(location, version)
+        image_embedder = None
+        if with_images:
+            column = image_column_of(opened)
+            image_embedder = make_table_image_embedder(
+                location.uri, column, config=image_embed, images=images
+            )
         embedder = make_table_embedder(location.uri, opened.text_column, embed, embedding_model)
-        return cls(opened, embedder, index, search)
+        return cls(opened, embedder, index, search, image_embedder)
 
     @property
     def has_index(self) -> bool:
-        """Whether there is a vector index whose recall was measured; others are not used."""
-        return self._served.facts is not None
+        """Whether there is an index on the descriptions' vectors whose recall was measured.
+
+        Others are not used.
+        """
+        return self._served.captions.facts is not None
 
     def warm(self) -> None:
         """Load the indexes into memory, so that the first search is as fast as the next."""
-        prewarm(self.table.dataset)
+        images = self._served.images
+        prewarm(self.table.dataset, *([] if images is None else [IMAGE_VECTOR_INDEX]))
 
     def copy_rows(self, folder: Path, is_wanted: Callable[[], bool] = lambda: True) -> bool:
         """Copy vectors and what hits tell to this machine's disk, and search by the copy then.
@@ -120,7 +140,8 @@ class Searcher:
         Answers stay the same, searches under way too; what was copied before is used again.
 
         Args:
-            folder: on a local disk, with room for about 11 kB an image; tables may share it.
+            folder: on a local disk, with room for about 11 kB an image, and 2 kB more where images
+                have vectors of their own; tables may share it.
             is_wanted: asked again and again; once it is not, nothing more is copied.
 
         Returns:
@@ -157,12 +178,12 @@ class Searcher:
             exact: score every row even where there is an index.
             where: only images that it lets through are looked at: CQL2 text, CQL2 JSON or a
                 condition. All of them are found, if they are fewer than ``k``.
-            mode: dense, text or hybrid; None for the configured default.
+            mode: see `SearchRequest`; None for the configured default.
 
         Raises:
             CallError: nothing is asked for, ``k`` is out of range, a filter is on what no image
                 has, an image is named that is not there, or a cursor is of another search.
-            TableError: text search without a full-text index.
+            TableError: a mode that this version cannot be searched in.
         """
         if isinstance(asked, SearchRequest):
             if (k, exact, where, mode) != (10, False, None, None):
@@ -183,11 +204,12 @@ class Searcher:
         question = self._questioner.ask(request, mode, named)
         page = Page(self._served, question, request, cursor, self._config, named)
         ranking, places = page.find()
-        hits = self._hits(ranking, places[: request.k], question)
-        next_cursor, note = None, None if hits else _why_nothing(request, mode, cursor)
+        hits = make_hits(self._served, question, ranking, places[: request.k])
+        next_cursor = None
+        note = note_of(request, mode, self._chance(mode), hits)
         if len(places) > request.k:
-            note = page.why_last
-            if note is None:
+            note = page.why_last or note
+            if page.why_last is None:
                 last, offset = places[request.k - 1][0], page.offset + request.k
                 next_cursor = self._cursor(question_id, offset, ranking, last).encode()
         return SearchResult(
@@ -207,14 +229,14 @@ class Searcher:
             offset=offset,
             score=float(ranking.scores[last]),
             row_id=int(ranking.ids[last]),
-            tops=ranking.tops,
+            scale=ranking.scale,
         )
 
     def _mode(self, request: SearchRequest) -> Mode:
         """Return the mode to search in.
 
         Raises:
-            TableError: words are asked for by name, and there is no full-text index.
+            TableError: a mode is asked for by name that this version cannot be searched in.
         """
         if request.mode is None:
             has_words = bool(request.all_texts) and not request.has_images
@@ -223,47 +245,40 @@ class Searcher:
             if wanted == "text" and (request.positive or request.negative):
                 wanted = "dense"
             return wanted if can_go_by_words else "dense"
-        if request.mode != "dense" and not self._served.has_text:
-            raise TableError(
-                f"version {self.table.version} of {self.table.location.uri} has no full-text "
-                f"index: skytext index {self.table.location.uri} builds it; search with mode dense"
-            )
+        if request.mode not in self.modes:
+            raise self._cannot(request.mode)
         return request.mode
+
+    def _cannot(self, mode: Mode) -> TableError:
+        """Return why this version cannot be searched in a mode."""
+        uri = self.table.location.uri
+        if mode in IMAGE_MODES:
+            model = image_column_of(self.table).model
+            return TableError(
+                f"mode {mode} needs the model that the images of {uri} were embedded with, and "
+                f"{model!r} is not loaded: search with mode dense"
+            )
+        return TableError(
+            f"version {self.table.version} of {uri} has no full-text index: skytext index {uri} "
+            "builds it; search with mode dense"
+        )
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
         """Return what tells a search from others, the page apart."""
         said = f"{request.fingerprint()} {mode} {self._said_config}"
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
-    def _hits(
-        self, ranking: Ranking, places: list[tuple[int, list[int]]], question: Question
-    ) -> tuple[Hit, ...]:
-        if not places:
-            return ()
-        ids = ranking.ids[[place for place, _ in places]]
-        rows = self._served.rows.hits(ids)
-        scored = ranking.variants or self._served.rows.variants(ids)
-        behind = ranking.ids[[place for _, others in places for place in others]]
-        name_of: dict[int, str] = {}
-        if len(behind):
-            names = take(self.table, behind, ["image_id"])
-            name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
-        cosines = _cosines(question, scored.of_rows(ids))
-        return tuple(
-            _hit(
-                row,
-                of_image,
-                float(ranking.scores[place]),
-                None if ranking.bm25 is None else float(ranking.bm25[place]),
-                tuple(name_of[int(ranking.ids[other])] for other in others),
-            )
-            for row, of_image, (place, others) in zip(rows, cosines, places, strict=True)
-        )
+    def _chance(self, mode: Mode) -> ChanceScore | None:
+        searched = self._served.images if mode in IMAGE_MODES else self._served.captions
+        return None if searched is None else searched.chance
 
     @property
     def modes(self) -> tuple[Mode, ...]:
         """What this version can be searched in."""
-        return ("dense", "text", "hybrid") if self._served.has_text else ("dense",)
+        there: set[Kind] = {"captions"}
+        there |= {"words"} if self._served.has_text else set()
+        there |= {"images"} if self._served.images is not None else set()
+        return tuple(mode for mode, kinds in RETRIEVERS.items() if there.issuperset(kinds))
 
     def _check_filter(self, where: Condition) -> None:
         """Refuse a filter on what no image has: its answer would say nothing of the images."""
@@ -279,42 +294,9 @@ class Searcher:
             raise CallError(message)
 
 
-def _why_nothing(request: SearchRequest, mode: Mode, cursor: Cursor | None) -> str:
-    if cursor is not None:
-        return "no further image matches"
-    if mode == "text":
-        filtered = "" if request.where is None else " that the filter lets through"
-        return (
-            f"no image{filtered} has any of these words in its text (the commonest, such as 'the' "
-            "and 'of', are not looked for)"
+def _check_dim(table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn) -> None:
+    if embedder.dim != column.dim:
+        raise TableError(
+            f"{table.location.uri} holds vectors of {column.dim} numbers, the embedder makes "
+            f"{embedder.dim}: search with the model that the table was embedded with"
         )
-    return "no image in this table" if request.where is None else "no image matches the filter"
-
-
-def _cosines(question: Question, images: list[Floats]) -> list[Floats]:
-    """Return for each image the cosine of each variant with the query that it fits best."""
-    best = cosines_of(question.vectors, np.concatenate(images)).max(axis=0)
-    return np.split(best, np.cumsum([len(vectors) for vectors in images])[:-1])
-
-
-def _hit(
-    row: HitRow, cosines: Floats, score: float, bm25: float | None, duplicates: tuple[str, ...]
-) -> Hit:
-    variant = int(np.argmax(cosines))
-    one_sentence, feature, caption = row.captions[variant]
-    return Hit(
-        image_id=row.image_id,
-        score=score,
-        uri=row.uri,
-        variant=variant,
-        cosine=float(cosines[variant]),
-        bm25=bm25,
-        one_sentence=one_sentence,
-        feature=feature,
-        caption=caption,
-        datetime=row.datetime,
-        bbox=row.bbox,
-        gsd=row.gsd,
-        collection=row.collection,
-        duplicates=duplicates,
-    )

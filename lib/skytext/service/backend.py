@@ -10,9 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skytext.search.request import SearchRequest
+from skytext.search.request import IMAGE_MODES, SearchRequest
 from skytext.service.problem_details import ProblemError
-from skytext.service.search_query import Query, Vectors, texts_of
+from skytext.service.search_query import (
+    OTHER_IMAGES,
+    ImageModel,
+    ImageQueries,
+    Query,
+    Vectors,
+    texts_of,
+)
 from skytext.service.telemetry.tracing import Carrier, carrier, span
 from skytext.table.promote_rollback import Promotion
 
@@ -49,6 +56,12 @@ class EmbedPort(Protocol):
 
     async def documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         """Return the unit vectors of descriptions."""
+
+    async def image_model(self) -> ImageModel:
+        """Return what is known of the model of the images' own vectors."""
+
+    async def image_queries(self, texts: Sequence[str]) -> ImageQueries:
+        """Return the unit vectors of queries in the space of the images' own vectors."""
 
 
 Describe = Callable[[bytes, str], Awaitable[list[str]]]
@@ -87,18 +100,20 @@ class Backend:
 
         Raises:
             CallError: a search that cannot be meant.
-            ProblemError: 410, 503.
+            ProblemError: 410, 501, 503.
         """
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
             vectors = dict(zip(texts, await self._queries(texts), strict=True))
+            images = await self._image_queries(requests)
         queries = [
             Query(
                 request,
                 {text: vectors[text] for text in some},
                 await self._documents(request),
                 version,
+                images if request.mode in IMAGE_MODES else None,
             )
             for request, some, version in zip(requests, of_requests, versions, strict=True)
         ]
@@ -115,6 +130,35 @@ class Backend:
             # As of one text alone: they fail for the same reason, or the first one says enough.
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
+
+    async def _image_queries(self, requests: Sequence[SearchRequest]) -> ImageQueries | None:
+        """Embed the texts of those requests that compare images; None where none does."""
+        some = [request for request in requests if request.mode in IMAGE_MODES]
+        if not some:
+            return None
+        texts = itertools.chain.from_iterable(map(texts_of, some))
+        return await self._embed.image_queries(list(dict.fromkeys(texts)))
+
+    async def table(self) -> dict[str, Any]:
+        """Return what is served.
+
+        Raises:
+            ProblemError: 503.
+        """
+        about = await self.searches.table()
+        served = about.pop("image_fingerprint")
+        model = await self._embed.image_model()
+        problem = _why_no_images(served, model)
+        if served is None or problem is not None:
+            about["modes"] = [mode for mode in about["modes"] if mode not in IMAGE_MODES]
+        return {**about, "no_image_search": problem}
+
+    async def no_image_search(self) -> str | None:
+        """Return why images are not searched by their own vectors, though the table has some.
+
+        None where they are, or where it has none.
+        """
+        return (await self._embed.image_model()).problem
 
     async def _documents(self, request: SearchRequest) -> Vectors:
         if not request.described:
@@ -136,3 +180,15 @@ class Backend:
                 "(service.captioner)",
             )
         return self._describe
+
+
+def _why_no_images(served: str | None, model: ImageModel) -> str | None:
+    """Return why the image vectors of the served version are not searched.
+
+    Args:
+        served: the fingerprint of its column; None where it has none.
+        model: what queries can be embedded by.
+    """
+    if served is None or served == model.fingerprint:
+        return None
+    return model.problem or OTHER_IMAGES

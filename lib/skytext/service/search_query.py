@@ -15,6 +15,35 @@ Vectors = dict[str, NDArray[np.float32]]
 TRIAL = "a river"
 """What replicas search for, and embed, before they take requests: the first of all is slow."""
 
+OTHER_IMAGES = (
+    "the image vectors of this version are not those that the service was started with: start it "
+    "anew to search them"
+)
+
+
+class ImageModel(NamedTuple):
+    """The model of the images' own vectors, as far as queries can be embedded by it.
+
+    Attributes:
+        fingerprint: of the column of vectors that its queries fit; None where none is loaded.
+        problem: why none is loaded, although the table has such vectors; None otherwise.
+    """
+
+    fingerprint: str | None
+    problem: str | None
+
+
+class ImageQueries(NamedTuple):
+    """Queries as vectors in the space of the images' own vectors.
+
+    Attributes:
+        fingerprint: of the column of vectors that they fit.
+        vectors: of `texts_of` the request.
+    """
+
+    fingerprint: str
+    vectors: Vectors
+
 
 class Query(NamedTuple):
     """A search on its way to a search replica.
@@ -24,12 +53,14 @@ class Query(NamedTuple):
         vectors: of `texts_of` the request, embedded as queries.
         documents: of `SearchRequest.described`, embedded as descriptions.
         version: to search; None: the live one, or the cursor's.
+        images: the same texts in the space of the images; None in modes that do not compare these.
     """
 
     request: SearchRequest
     vectors: Vectors
     documents: Vectors
     version: int | None = None
+    images: ImageQueries | None = None
 
 
 def texts_of(request: SearchRequest) -> list[str]:

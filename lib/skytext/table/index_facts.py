@@ -34,6 +34,7 @@ _FACTS_KEY = "skytext.vector_index"
 
 
 _FACTS_PREFIX = "skytext.facts_of."
+_CHANCE_PREFIX = "skytext.chance_score_of."
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,33 @@ def _facts_key(index: str) -> str:
     return _FACTS_KEY if index == VECTOR_INDEX else _FACTS_PREFIX + index
 
 
-def prewarm(dataset: lance.LanceDataset) -> None:
-    """Load the indexes that searches use into memory."""
-    for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX}:
+@dataclass(frozen=True, slots=True)
+class ChanceScore:
+    """How high the best images of unrelated questions score, by the vectors of one column.
+
+    Attributes:
+        score: what ``quantile`` of the questions stay below.
+        quantile: 0 to 1.
+        num_questions: that were measured.
+    """
+
+    score: float
+    quantile: float
+    num_questions: int
+
+
+def read_chance_score(dataset: lance.LanceDataset, column: str) -> ChanceScore | None:
+    """Return what was measured of a column of vectors; None where nothing was."""
+    stored = dataset.config().get(_CHANCE_PREFIX + column)
+    return None if stored is None else ChanceScore(**json.loads(stored))
+
+
+def store_chance_score(dataset: lance.LanceDataset, column: str, chance: ChanceScore) -> None:
+    """Store what was measured of a column of vectors: makes a version."""
+    dataset.update_config({_CHANCE_PREFIX + column: json.dumps(asdict(chance))})
+
+
+def prewarm(dataset: lance.LanceDataset, *others: str) -> None:
+    """Load the indexes on the descriptions into memory, and others that are named."""
+    for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX, *others}:
         dataset.prewarm_index(name)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,22 +25,25 @@ class Searches:
             raise self.error
         return [{"table_version": 42}]
 
+    async def no_image_search(self) -> str | None:
+        return None
+
 
 def make(monkeypatch: pytest.MonkeyPatch, **settings: float) -> tuple[Readiness, Searches]:
     for name, value in settings.items():
         monkeypatch.setattr(readiness, name, value)
     searches = Searches()
-    return Readiness(SimpleNamespace(search=searches.search)), searches  # type: ignore[arg-type]
+    return Readiness(searches), searches  # type: ignore[arg-type]
 
 
 def test_a_service_is_ready_once_a_search_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         ready, searches = make(monkeypatch, _TIMEOUT_S=0.05, _FRESH_S=0.0)
         with pytest.raises(ProblemError, match="not answered within") as caught:
-            await ready.version()
+            await ready.state()
         assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
         searches.may_end.set()
-        assert await ready.version() == 42
+        assert (await ready.state()).table_version == 42
 
     asyncio.run(test())
 
@@ -52,7 +54,7 @@ def test_a_refused_search_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
         searches.may_end.set()
         searches.error = too_busy("too many requests are waiting already", 3)
         with pytest.raises(ProblemError, match="too many requests"):
-            await ready.version()
+            await ready.state()
 
     asyncio.run(test())
 
@@ -62,12 +64,13 @@ def test_whoever_asks_meanwhile_or_soon_after_costs_no_search(
 ) -> None:
     async def test() -> None:
         ready, searches = make(monkeypatch, _FRESH_S=60.0)
-        asking = [asyncio.create_task(ready.version()) for _ in range(50)]
+        asking = [asyncio.create_task(ready.state()) for _ in range(50)]
         await asyncio.sleep(0)
         asking.pop(0).cancel()
         searches.may_end.set()
-        assert await asyncio.gather(*asking) == [42] * 49
-        assert await ready.version() == 42
+        answers = await asyncio.gather(*asking)
+        assert [answer.table_version for answer in answers] == [42] * 49
+        assert (await ready.state()).table_version == 42
         assert searches.begun == 1
 
     asyncio.run(test())

@@ -277,7 +277,8 @@ def test_the_table_and_the_health_are_told(http: Any) -> None:
     assert table["filter_columns"] == ["datetime", "bbox", "gsd"]
     assert (table["modes"], table["default_mode"]) == (["dense"], "dense")  # no text index
     assert http.get("/healthz").json() == {"status": "ok"}
-    assert http.get("/readyz").json() == {"status": "ok", "table_version": table["table_version"]}
+    ready = {"status": "ok", "table_version": table["table_version"], "no_image_search": None}
+    assert http.get("/readyz").json() == ready
 
 
 def test_requests_are_counted(served: Path) -> None:

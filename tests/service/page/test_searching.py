@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -13,8 +14,10 @@ from playwright.sync_api import Browser, Page, Route, expect
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote
+from tests.search.test_image_modes import make_searched
 from tests.service.page.browser import members, open_page, search, serving
 from tests.service.page.table import BULK, DESCRIBED, make_page_table
+from tests.table.rows import good_row
 
 
 def link(page: Page) -> dict[str, str]:
@@ -40,7 +43,7 @@ def test_words_find_images_with_score_variant_and_thumbnail(page: Page) -> None:
     expect(best.locator(".sentence")).to_have_text("water in fields")
     expect(best).to_contain_text("variant 2")
     scores = [float(score) for score in page.locator(".score").all_inner_texts()]
-    assert scores == sorted(scores, reverse=True)
+    assert scores[0] == max(scores) == 1
     image = best.locator("img")
     image.wait_for()
     size = image.evaluate("(image) => [image.naturalWidth, image.naturalHeight]")
@@ -57,6 +60,29 @@ def test_the_mode_can_be_chosen(page: Page, mode: str, label: str) -> None:
     assert members(page)[0] == "river.jpg"
     expect(page.locator("#status")).to_contain_text(f"{mode}, exact")
     assert link(page)["mode"] == mode
+
+
+def test_images_are_searched_by_what_they_show_where_they_have_vectors(
+    page: Page, browser: Browser, tmp_path: Path
+) -> None:
+    page.goto("/")
+    expect(page.locator("input[value=dense]").locator("..")).to_be_visible()
+    expect(page.locator("input[value=image]").locator("..")).to_be_hidden()
+    make_searched(tmp_path / "table")
+    with serving(tmp_path / "table") as url, open_page(browser, url) as other:
+        other.goto("/")
+        with other.expect_response("**/v1/search"):
+            other.fill("#text", "red")
+            other.get_by_label("Image", exact=True).check()
+        assert members(other)[:2] == ["a.jpg", "b.jpg"]
+        expect(other.locator("#status")).to_contain_text("image, exact")
+        with other.expect_response("**/v1/search"):
+            other.get_by_label("Image + dense", exact=True).check()
+        assert members(other)[0] == "a.jpg"
+        expect(other.locator(".score").first).to_have_attribute("title", re.compile("image cosine"))
+        other.goto(f"{url}?like={good_row('a.jpg')['image_id']}&mode=image")
+        other.wait_for_selector(".hit")
+        assert members(other)[0] == "b.jpg"
 
 
 def test_the_link_finds_the_same_again(page: Page, browser: Browser, site: str) -> None:

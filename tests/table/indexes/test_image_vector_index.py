@@ -11,10 +11,10 @@ import pytest
 from skytext.config.index import IndexConfig
 from skytext.errors import IndexRecallError
 from skytext.filters.cql2_text import parse_filter
+from skytext.search.retrievers import matching, vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import (
     IMAGE_VECTOR_INDEX,
-    VECTOR_INDEX,
     Probing,
     VectorIndexFacts,
     forget_facts,
@@ -28,8 +28,7 @@ from skytext.table.indexes.index_recall import exact_scores, sample_queries
 from skytext.table.indexes.measured_columns import ImageVectors
 from skytext.table.indexes.vector_index import choose_partitions
 from skytext.table.location import TableLocation
-from skytext.table.queries import image_vector_queries as image_query
-from skytext.table.queries.image_vector_queries import nearest_descriptions, nearest_images
+from tests.search.rankings import dense_question, nearest_images, rank
 from tests.table.image_rows import IMAGE_DIM, embed_numbers, image_column, image_vector
 from tests.table.rows import (
     DIM,
@@ -97,7 +96,7 @@ def test_what_it_finds_is_measured_and_stored_apart(built: ImagesTable) -> None:
         nearest = nearest_images(built, query, 10)
         assert not nearest.exact
         best = np.sort(stored() @ query)[::-1][:10]
-        found += np.count_nonzero(nearest.cosines >= best[-1] - 1e-5)
+        found += np.count_nonzero(nearest.scores >= best[-1] - 1e-5)
     assert found / (10 * len(queries)) == pytest.approx(facts.recall_at_10, abs=0.02)
 
 
@@ -140,7 +139,7 @@ def test_any_dimension_gets_an_index(tmp_path: Path, dim: int, built_as: str, ki
     assert facts.recall_at_10 >= 0.98
     found = nearest_images(ImagesTable.open(where), image_vector(3, dim), 10)
     assert not found.exact
-    assert found.cosines[0] == pytest.approx(1, abs=1e-5)
+    assert found.scores[0] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["IVF_PQ", "IVF_FLAT", "IVF_HNSW_SQ"])
@@ -201,13 +200,13 @@ def test_searches_look_as_far_as_was_measured(built: ImagesTable) -> None:
 
     # Few are asked for: where a partition holds fewer, all rows are scored instead.
     def sum_of_cosines(table: ImagesTable, **options: Any) -> float:
-        return sum(float(nearest_images(table, q, 5, **options).cosines.sum()) for q in queries)
+        return sum(float(nearest_images(table, q, 5, **options).scores.sum()) for q in queries)
 
     every = sum_of_cosines(table, exact=True)
     found = {}
     for effort, nprobes in ((None, 1), (None, 9), (0.0, 9), (1.0, 1)):
         # Whatever lies in a partition is scored exactly: only partitions can be missed.
-        facts = VectorIndexFacts("IVF_RQ", 9, 3, nprobes, 30, 1.0, 9, NUM_EMBEDDED, effort)
+        facts = VectorIndexFacts("IVF_RQ", 9, 3, nprobes, 3, 1.0, 9, NUM_EMBEDDED, effort)
         table = with_facts(table, facts, IMAGE_VECTOR_INDEX)
         found[effort, nprobes] = sum_of_cosines(table)
     assert found[None, 1] <= found[0.0, 9] < every - 0.1
@@ -217,14 +216,14 @@ def test_searches_look_as_far_as_was_measured(built: ImagesTable) -> None:
 
 @pytest.fixture
 def probings(monkeypatch: pytest.MonkeyPatch) -> list[Probing]:
-    asked, ask = [], image_query.ask_index
+    asked, ask = [], vectors.nearest
 
-    def spy(table: Any, column: str, vector: Any, k: int, probing: Probing, *more: Any) -> Any:
+    def spy(table: Any, vector: Any, k: int, probing: Probing, *rest: Any, **more: Any) -> Any:
         asked.append(probing)
-        return ask(table, column, vector, k, probing, *more)
+        return ask(table, vector, k, probing, *rest, **more)
 
-    monkeypatch.setattr(image_query, "ask_index", spy)
-    monkeypatch.setattr(image_query, "_SCORED_WITHOUT_INDEX", 50)
+    monkeypatch.setattr(vectors, "nearest", spy)
+    monkeypatch.setattr(matching, "_SCORED_WITHOUT_INDEX", 50)
     return asked
 
 
@@ -254,13 +253,12 @@ def test_the_descriptions_are_asked_as_was_measured_too(
     table = ImagesTable.open(where)
     facts = read_facts(table.dataset)
     assert facts is not None
-    query = unit_vectors(np.random.default_rng(2), (DIM,))
-    assert not nearest_descriptions(table, query, 10, index=VECTOR_INDEX).exact
+    question = dense_question(unit_vectors(np.random.default_rng(2), (DIM,)))
+    assert not rank(table, question, 10).exact
     assert probings == [facts.probing(IndexConfig())]
     dataset = ImagesTable.open(where).dataset
     forget_facts(dataset)
-    unmeasured = ImagesTable.open(where)
-    assert nearest_descriptions(unmeasured, query, 10, index=VECTOR_INDEX).exact
+    assert rank(ImagesTable.open(where), question, 10).exact
 
 
 def test_rows_that_it_does_not_cover_are_counted(where: TableLocation) -> None:
@@ -272,4 +270,4 @@ def test_rows_that_it_does_not_cover_are_counted(where: TableLocation) -> None:
     assert num_unindexed_rows(table, IMAGE_VECTOR_INDEX) == NUM_ROWS
     # They are searched all the same.
     newest = nearest_images(table, image_vector(NUM_ROWS - 1), 10)
-    assert newest.cosines[0] == pytest.approx(1, abs=1e-5)
+    assert newest.scores[0] == pytest.approx(1, abs=1e-5)

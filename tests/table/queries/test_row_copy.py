@@ -14,7 +14,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.queries import row_copy
 from skytext.table.queries.caption_queries import RowIds, take_variants
-from skytext.table.queries.row_copy import RowCopy, Rows, copy_rows
+from skytext.table.queries.row_copy import Copies, Rows, copy_rows
 from tests.table.image_rows import embed_numbers
 from tests.table.rows import (
     DIM,
@@ -54,10 +54,10 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_copy, "_ROWS_A_BATCH", 4)
 
 
-def copied(table: ImagesTable, folder: Path) -> RowCopy:
-    copy = copy_rows(table, folder)
-    assert copy is not None
-    return copy
+def copied(table: ImagesTable, folder: Path) -> Copies:
+    copies = copy_rows(table, folder)
+    assert copies is not None
+    return copies
 
 
 def row_ids(table: ImagesTable, condition: str | None = None) -> RowIds:
@@ -66,16 +66,21 @@ def row_ids(table: ImagesTable, condition: str | None = None) -> RowIds:
     return ids
 
 
-def assert_same(table: ImagesTable, copy: RowCopy) -> None:
+def assert_same(table: ImagesTable, copies: Copies) -> None:
     rng = np.random.default_rng(3)
     every, done = row_ids(table), row_ids(table, "status = 'ok'")
-    for ids in (every, every[::-1], rng.permutation(every)[:9], every[:1], every[:0]):
-        ours, theirs = copy.variants(ids), take_variants(table, ids)
-        np.testing.assert_array_equal(ours.ids, theirs.ids)
-        np.testing.assert_array_equal(ours.vectors, theirs.vectors)
-        np.testing.assert_array_equal(ours.offsets, theirs.offsets)
-        assert [x.dtype for x in ours] == [x.dtype for x in theirs]
+    columns = [table.text_column, *([table.image_column] if table.image_column else [])]
+    assert list(copies) == [column.name for column in columns]
+    for column in columns:
+        for ids in (every, every[::-1], rng.permutation(every)[:9], every[:1], every[:0]):
+            ours = copies[column.name].variants(ids)
+            theirs = take_variants(table, ids, column)
+            np.testing.assert_array_equal(ours.ids, theirs.ids)
+            np.testing.assert_array_equal(ours.vectors, theirs.vectors)
+            np.testing.assert_array_equal(ours.offsets, theirs.offsets)
+            assert [x.dtype for x in ours] == [x.dtype for x in theirs]
     ids = rng.permutation(done)
+    copy = copies[table.text_column.name]
     assert copy.hits(ids) == Rows(table).hits(ids)
     assert copy.hits(ids[:0]) == []
 
@@ -95,12 +100,13 @@ def test_rows_are_read_from_it_once_it_is_there(
 ) -> None:
     table = ImagesTable.open(where)
     rows, ids = Rows(table), row_ids(table, "status = 'ok'")
-    before = rows.variants(ids), rows.hits(ids)
+    before = rows.variants(ids, table.text_column), rows.hits(ids)
     assert not rows.are_copied
     rows.use(copied(table, folder))
     assert rows.are_copied
     monkeypatch.setattr(lance.LanceDataset, "_take_rows", None)
-    np.testing.assert_array_equal(rows.variants(ids).vectors, before[0].vectors)
+    ours = rows.variants(ids, table.text_column)
+    np.testing.assert_array_equal(ours.vectors, before[0].vectors)
     assert rows.hits(ids) == before[1]
 
 
@@ -136,7 +142,9 @@ def test_images_may_be_embedded_without_a_copy_anew(folder: Path, tmp_path: Path
     embed_numbers(where, 1, 2, 7)
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))
-    assert files_of(folder) == first
+    # The images' own vectors have files of their own, one a fragment.
+    assert first.items() < files_of(folder).items()
+    assert len(files_of(folder)) == 2 * len(first)
 
 
 def test_a_column_that_is_written_anew_is_copied_anew(where: TableLocation, folder: Path) -> None:
@@ -159,7 +167,8 @@ def test_a_column_that_is_written_anew_is_copied_anew(where: TableLocation, fold
     table = ImagesTable.open(where)
     after = copied(table, folder)
     assert_same(table, after)
-    assert any("brook" in hit.captions[0][2] for hit in after.hits(row_ids(table, "status = 'ok'")))
+    hits = after[table.text_column.name].hits(row_ids(table, "status = 'ok'"))
+    assert any("brook" in hit.captions[0][2] for hit in hits)
     assert_same(old, before)
 
 
@@ -236,7 +245,7 @@ def test_several_at_once_make_it_once(
         return write(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(row_copy, "_write", spy)
-    copies: list[RowCopy] = []
+    copies: list[Copies] = []
     threads = [
         threading.Thread(target=lambda: copies.append(copied(table, folder))) for _ in range(4)
     ]

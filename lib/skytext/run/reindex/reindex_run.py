@@ -28,6 +28,7 @@ from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan, plan_images
 from skytext.run.vector_run import run_vectors
+from skytext.search.unrelated_questions import measure_chance
 from skytext.table.clean_up import CleanUp, clean_held_table
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
@@ -264,7 +265,7 @@ def _serve(
         on_note("the live version was rolled back to, and nothing is new: it stays live")
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
-        summary.index = _refresh(location, plan, ray_address)
+        summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
         if not all(check.passed for check in summary.gate):
             raise GateError(summary)
@@ -282,7 +283,12 @@ def _was_rolled_back(location: TableLocation) -> bool:
     return bool(last) and last[0].action == "rollback"
 
 
-def _refresh(location: TableLocation, plan: CaptionPlan, ray_address: str | None) -> IndexReport:
+def _refresh(
+    location: TableLocation,
+    plan: CaptionPlan,
+    ray_address: str | None,
+    on_note: Callable[[str], None],
+) -> IndexReport:
     build: BuildVectorIndex | None = None
     if ray_address is not None or os.environ.get("RAY_ADDRESS"):
         num_workers = plan.config.index.num_workers
@@ -290,4 +296,7 @@ def _refresh(location: TableLocation, plan: CaptionPlan, ray_address: str | None
         def build(table: Any, vector_plan: Any) -> None:
             build_vector_index(table, vector_plan, num_workers)
 
+    measured = measure_chance(ImagesTable.open(location), plan.config, only_missing=True)
+    for problem in measured.problems:
+        on_note(problem)
     return refresh_indexes(ImagesTable.open(location), plan.config.index, build)

@@ -157,7 +157,7 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
         responses=problem_responses(500, 503),
     )
     async def readyz() -> ReadyModel:
-        return ReadyModel(table_version=await readiness.version())
+        return await readiness.state()
 
     @router.get(
         "/metrics",

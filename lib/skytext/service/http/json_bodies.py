@@ -30,10 +30,12 @@ EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
 _HIT: dict[str, Any] = {
     "image_id": EXAMPLE_ID,
     "score": 0.713,
+    "rank_score": 0.713,
     "uri": "s3://archive/tiles/0007.tar#harbour_12.jpg",
     "variant": 2,
     "cosine": 0.713,
     "bm25": None,
+    "image_cosine": None,
     "one_sentence": "Ships lie at two quays of a harbour.",
     "feature": "two quays; nine ships; a breakwater",
     "caption": "A harbour basin with two quays, nine ships and a breakwater.",
@@ -100,7 +102,10 @@ class SearchBody(BaseModel):
         (), max_length=MAX_EXAMPLES, description="… and away from these."
     )
     mode: Mode | None = Field(
-        None, description="dense: vectors; text: words (BM25); hybrid: both. Default: configured."
+        None,
+        description="dense: vectors of the descriptions; text: their words (BM25); hybrid: both; "
+        "image: the images' own vectors; image+dense: these and the descriptions'. Default: "
+        "configured.",
     )
     k: int = Field(10, ge=1, le=MAX_K, description="Hits wanted.")
     filter: FilterText | dict[str, Any] | None = Field(
@@ -117,6 +122,9 @@ class SearchBody(BaseModel):
         max_length=MAX_CURSOR_CHARS,
         description="`next_cursor` of the same search: go on behind its last hit. 410 where its "
         "version is no longer held.",
+    )
+    min_score: float | None = Field(
+        None, ge=-1, le=1, description="Only hits with this `score` at least."
     )
     version: Version | None = Field(
         None,
@@ -161,11 +169,25 @@ class HitModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     image_id: str
-    score: float = Field(description="Higher is better; the cosine where the mode is dense.")
+    score: float | None = Field(
+        description="How well the image fits: cosine of the query and the description that is "
+        "nearest; in modes image and image+dense of the query and the image's own vector, null "
+        "where it has none."
+    )
+    rank_score: float = Field(
+        description="Orders the hits. Hybrid: relative to the best one. Image+dense: of ranks."
+    )
     uri: str
     variant: int = Field(description="Index of the description that is nearest to the query.")
     cosine: float = Field(description="Of that description, whatever the mode.")
-    bm25: float | None = Field(None, description="Of the image's text; null in dense searches.")
+    bm25: float | None = Field(
+        None, description="Of the image's text; null where words were not compared."
+    )
+    image_cosine: float | None = Field(
+        None,
+        description="Of the query and the image's own vector; null where it has none, or where "
+        "images were not compared.",
+    )
     one_sentence: str
     feature: str
     caption: str
@@ -190,7 +212,9 @@ class SearchAnswer(BaseModel):
     table_version: int
     mode: Mode = Field(description="That was searched in.")
     next_cursor: str | None = None
-    note: str | None = Field(None, description="Why there are no hits, if there are none.")
+    note: str | None = Field(
+        None, description="Why there are no hits, or that nothing fits well, or where pages end."
+    )
     exact: bool = Field(description="Whether every image that counts was scored.")
 
 
@@ -272,6 +296,8 @@ class TableModel(BaseModel):
                 "num_unindexed": 0,
                 "latest_version": 44,
                 "embedding_model": "BAAI/bge-base-en-v1.5",
+                "image_model": None,
+                "no_image_search": None,
                 "caption_models": ["llava-hf/llava-1.5-7b-hf"],
                 "max_k": 1000,
                 "has_captioner": False,
@@ -291,11 +317,16 @@ class TableModel(BaseModel):
     num_unindexed: int | None = Field(description="Rows outside the vector index; null: no index.")
     latest_version: int = Field(description="Of the table; above table_version: not promoted yet.")
     embedding_model: str
+    image_model: str | None = Field(description="Of the images' own vectors; null: there are none.")
+    no_image_search: str | None = Field(
+        description="Why modes image and image+dense are not offered although images have vectors."
+    )
     caption_models: list[str]
     max_k: int
     has_captioner: bool
     modes: list[Mode] = Field(
-        description="That can be searched in; text and hybrid need a full-text index."
+        description="That can be searched in; text and hybrid need a full-text index, image and "
+        "image+dense image vectors."
     )
     default_mode: Mode = Field(description="Of searches that name none.")
     filter_columns: list[str] = Field(
@@ -333,10 +364,18 @@ class HealthModel(BaseModel):
 class ReadyModel(BaseModel):
     """Whether the next search is answered at full speed, and of which version."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok", "table_version": 42}})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"status": "ok", "table_version": 42, "no_image_search": None}
+        }
+    )
 
     status: Literal["ok"] = "ok"
     table_version: int
+    no_image_search: str | None = Field(
+        None,
+        description="Why modes image and image+dense are not offered although images have vectors.",
+    )
 
 
 class GeometryModel(BaseModel):

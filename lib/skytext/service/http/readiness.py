@@ -7,6 +7,7 @@ import time
 
 from skytext.search.request import SearchRequest
 from skytext.service.backend import Backend
+from skytext.service.http.json_bodies import ReadyModel
 from skytext.service.problem_details import too_busy
 from skytext.service.search_query import TRIAL
 
@@ -26,11 +27,11 @@ class Readiness:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._found: asyncio.Task[int] | None = None
+        self._found: asyncio.Task[ReadyModel] | None = None
         self._found_at = -_FRESH_S
 
-    async def version(self) -> int:
-        """Return the version of the table that searches are answered from.
+    async def state(self) -> ReadyModel:
+        """Return the version of the table that searches are answered from, and what is missing.
 
         Raises:
             ProblemError: 503: a search is not answered, or not in time.
@@ -41,12 +42,13 @@ class Readiness:
         # Whoever goes away leaves it to the others.
         return await asyncio.shield(found)
 
-    async def _search(self) -> int:
+    async def _search(self) -> ReadyModel:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 (answer,) = await self._backend.search([_SEARCH], [None])
+                problem = await self._backend.no_image_search()
         except TimeoutError:
             raise too_busy(f"a search is not answered within {_TIMEOUT_S:g} s", 1) from None
         finally:
             self._found_at = time.monotonic()
-        return int(answer["table_version"])
+        return ReadyModel(table_version=answer["table_version"], no_image_search=problem)

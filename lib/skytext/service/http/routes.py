@@ -30,7 +30,7 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
     @router.get("/table", response_model=TableModel, tags=["table"], summary="What is served")
     async def table() -> Response:
         """Version, rows, models, and how fresh the index is."""
-        return ApiJson(await backend.searches.table())
+        return ApiJson(await backend.table())
 
     @router.post(
         "/admin/promote",

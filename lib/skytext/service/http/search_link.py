@@ -90,6 +90,9 @@ class SearchLink(BaseModel):
         description="`next_cursor` of the same search: go on behind its last hit.",
         examples=[_CURSOR],
     )
+    min_score: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        None, description="Only hits with this `score` at least.", examples=[0.4]
+    )
     version: Version | None = Field(
         None,
         description="Of the table; 410 where it is no longer held. Default: the live one.",
@@ -133,6 +136,7 @@ class SearchLink(BaseModel):
                     gsd_max=self.gsd_max,
                 ),
                 "cursor": self.cursor,
+                "min_score": self.min_score,
                 "group_duplicates": self.group_duplicates,
                 "exact": self.exact,
             }

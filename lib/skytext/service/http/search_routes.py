@@ -57,7 +57,7 @@ class _Searches:
 
         Raises:
             ConfigError: a search that cannot be meant.
-            ProblemError: 410, 413 or 503.
+            ProblemError: 410, 413, 501 or 503.
         """
         self._check(requests)
         answers = await self.backend.search(requests, versions)
@@ -94,7 +94,10 @@ class _Searches:
 
 def _json_or_geojson() -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": SCHEMAS.format(model=FeatureCollectionModel.__name__)}
-    return {200: {"content": {geojson.MEDIA_TYPE: {"schema": schema}}}, **problem_responses(410)}
+    return {
+        200: {"content": {geojson.MEDIA_TYPE: {"schema": schema}}},
+        **problem_responses(410, 501),
+    }
 
 
 def _add_search(router: APIRouter, searches: _Searches) -> None:
@@ -144,7 +147,7 @@ def _add_batch(router: APIRouter, searches: _Searches) -> None:
     @router.post(
         "/search/batch",
         response_model=BatchAnswer,
-        responses=problem_responses(410),
+        responses=problem_responses(410, 501),
         tags=["search"],
         summary="Several searches at once",
     )

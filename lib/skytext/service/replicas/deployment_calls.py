@@ -14,7 +14,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from skytext.errors import SkytextError
 from skytext.service.problem_details import ProblemError, too_busy
 from skytext.service.replicas.refusals import answer_of
-from skytext.service.search_query import Query
+from skytext.service.search_query import ImageModel, ImageQueries, Query
 from skytext.service.telemetry.tracing import Carrier
 from skytext.table.promote_rollback import Promotion
 
@@ -129,6 +129,16 @@ class EmbedHandle:
         """Return the unit vectors of descriptions."""
         vectors: list[NDArray[np.float32]] = await call(self._handle.embed_documents, list(texts))
         return vectors
+
+    async def image_model(self) -> ImageModel:
+        """Return what is known of the model of the images' own vectors."""
+        model: ImageModel = await call(self._handle.image_model)
+        return model
+
+    async def image_queries(self, texts: Sequence[str]) -> ImageQueries:
+        """Return the unit vectors of queries in the space of the images' own vectors."""
+        queries: ImageQueries = await call(self._handle.image_queries, list(texts))
+        return queries
 
 
 class DescribeHandle:

@@ -21,7 +21,7 @@ from skytext.service.problem_details import ProblemError
 from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.row_copier import RowCopier
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
-from skytext.service.search_query import TRIAL, Query, Vectors
+from skytext.service.search_query import OTHER_IMAGES, TRIAL, ImageQueries, Query, Vectors
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.service.telemetry.tracing import Carrier, span
 from skytext.table.images_dataset import ImagesTable
@@ -44,15 +44,30 @@ class _GivenVectors(Embedder):
         self.dim = dim
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        vectors = self._stacked(_given.get().documents, texts)
+        vectors = _stacked(_given.get().documents, texts, self.dim)
         return Embeddings(vectors, np.zeros(len(texts), np.bool_))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._stacked(_given.get().vectors, texts)
+        return _stacked(_given.get().vectors, texts, self.dim)
 
-    def _stacked(self, given: Vectors, texts: Sequence[str]) -> NDArray[np.float32]:
-        rows = [given[text] for text in texts]
-        return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
+
+class _GivenImageVectors:
+    """The same in the place of the image model."""
+
+    def __init__(self, column: VectorColumn) -> None:
+        self.dim = column.dim
+        self._column = column
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        images = _given.get().images
+        if images is None or images.fingerprint != self._column.fingerprint:
+            raise ProblemError(501, "no-image-search", OTHER_IMAGES)
+        return _stacked(images.vectors, texts, self.dim)
+
+
+def _stacked(given: Vectors, texts: Sequence[str], dim: int) -> NDArray[np.float32]:
+    rows = [given[text] for text in texts]
+    return np.stack(rows) if rows else np.empty((0, dim), np.float32)
 
 
 class SearchWorker:
@@ -96,8 +111,13 @@ class SearchWorker:
                 f"version {table.version} of {table.location.uri} was embedded with "
                 f"{table.text_column.model!r}: start the service anew to serve it"
             )
+        column = table.image_column
         searcher = Searcher(
-            table, _GivenVectors(table.text_column.dim), self._config.index, self._config.search
+            table,
+            _GivenVectors(table.text_column.dim),
+            self._config.index,
+            self._config.search,
+            None if column is None else _GivenImageVectors(column),
         )
         searcher.warm()
         _try_out(searcher)
@@ -128,7 +148,8 @@ class SearchWorker:
 
         Raises:
             CallError: a search that cannot be meant.
-            ProblemError: 410: a version that is no longer held, or a cursor of one.
+            ProblemError: 410: a version that is no longer held, or a cursor of one. 501: image
+                vectors of another model.
         """
         live = self.versions.live
         with span("search", trace, num_queries=len(queries)):
@@ -175,7 +196,7 @@ class SearchWorker:
         Raises:
             ProblemError: 503: the store does not say which versions there are.
         """
-        live = self.versions.live
+        live, column = self.versions.live, self.versions.live.table.image_column
         table, mode = live.table, self._config.search.mode
         try:
             if self._about is None or self._about[0] != table.version:
@@ -194,6 +215,8 @@ class SearchWorker:
             "pinned": self._config.service.version is not None,
             "max_k": self._config.service.limits.max_k,
             "has_captioner": self._config.service.captioner,
+            "image_model": None if column is None else column.model,
+            "image_fingerprint": None if column is None else column.fingerprint,
             "modes": list(live.modes),
             "default_mode": mode if mode in live.modes else "dense",
         }
@@ -234,11 +257,18 @@ def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
 
 def _try_out(searcher: Searcher) -> None:
     """Search once in every mode: the first search of each is slow."""
-    dim = searcher.table.text_column.dim
-    vectors = {TRIAL: np.full(dim, dim**-0.5, np.float32)}
+    table, images = searcher.table, None
+    if table.image_column is not None:
+        column = table.image_column
+        images = ImageQueries(column.fingerprint, _trial_vectors(column))
     for mode in searcher.modes:
-        query = Query(SearchRequest(text=TRIAL, mode=mode, k=1), vectors, {})
+        request = SearchRequest(text=TRIAL, mode=mode, k=1)
+        query = Query(request, _trial_vectors(table.text_column), {}, images=images)
         copy_context().run(_answer, searcher, query)
+
+
+def _trial_vectors(column: VectorColumn) -> Vectors:
+    return {TRIAL: np.full(column.dim, column.dim**-0.5, np.float32)}
 
 
 def _about(table: ImagesTable) -> dict[str, Any]:

@@ -47,8 +47,8 @@ export function toBody(query, k, cursor) {
   const body = { k };
   if (query.text) body.text = query.text;
   if (query.like) body.like = [query.like];
-  // An image has no words: it is compared by its vectors.
-  if (query.like) body.mode = "dense";
+  // An image has no words: it is compared by vectors.
+  if (query.like && !query.mode.startsWith("image")) body.mode = "dense";
   else if (query.mode) body.mode = query.mode;
   const filter = filterText(query);
   if (filter) body.filter = filter;

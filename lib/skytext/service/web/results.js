@@ -47,7 +47,7 @@ function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
     el(
       "span",
       { class: "facts" },
-      el("span", { class: "score", text: hit.score.toFixed(3), title: measures(hit) }),
+      el("span", { class: "score", text: hit.score === null ? "–" : hit.score.toFixed(3), title: measures(hit) }),
       el("span", { text: `variant ${hit.variant + 1}`, title: "The description that is nearest" }),
       hit.duplicates?.length ? el("span", { text: `+${hit.duplicates.length} alike` }) : null,
     ),
@@ -57,7 +57,8 @@ function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
 
 export function measures(hit) {
   const words = typeof hit.bm25 === "number" ? `, BM25 ${hit.bm25.toFixed(2)}` : "";
-  return `cosine ${hit.cosine.toFixed(3)}${words}`;
+  const own = typeof hit.image_cosine === "number" ? `, image cosine ${hit.image_cosine.toFixed(3)}` : "";
+  return `cosine ${hit.cosine.toFixed(3)}${words}${own}`;
 }
 
 const buttons = () => [...list.querySelectorAll(".hit")];

@@ -1,5 +1,8 @@
 """Ask one version of a table: which rows match, lie near a vector, or have a query's words.
 
+There are two kinds of vectors, those of the descriptions and those of the images themselves. An
+image's own vector is read as its only variant, so that every function here serves both kinds.
+
 Rows are named by their row id, which is theirs within one version. Everything here gives row ids
 and numbers; what people see of a row is fetched at the end, for the few that are shown.
 """
@@ -19,7 +22,7 @@ from skytext.filters.conditions import Condition
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import Probing
 from skytext.table.schema import DONE
-from skytext.table.vector_columns import VectorColumn
+from skytext.table.vector_columns import VectorColumn, VectorKind
 
 _ROWS_A_BATCH = 4096
 
@@ -82,8 +85,9 @@ def nearest(
     where: Condition | None = None,
     *,
     covered: bool = False,
+    column: VectorColumn | None = None,
 ) -> Found:
-    """Ask the vector index for the images whose best variant lies nearest.
+    """Ask a vector index for the images whose best variant lies nearest.
 
     It answers from its codes, so the scores are estimates: more than ``k`` images come back for an
     exact look at their vectors (`take_variants`, which costs half of what it costs to let Lance do
@@ -98,11 +102,13 @@ def nearest(
         where: only rows that it lets through are found.
         covered: the index covers every row. A row that is not done has no vector, so that the
             index alone tells which are: 5 ms instead of 6 on 100,000 images.
+        column: with the index; None for the descriptions' vectors.
     """
     condition = None if where is None and covered else _condition(where)
     if where is not None and covered:
         condition = where.sql()
-    query = near(table.text_column.name, vector, probing.num_candidates(k)) | probing.partitions()
+    name = (column or table.text_column).name
+    query = near(name, vector, probing.num_candidates(k)) | probing.partitions()
     scanner = table.dataset.scanner(
         columns=["_distance"],
         with_row_id=True,
@@ -161,9 +167,16 @@ def word_scores(
     return Found(_ids(found), scores)
 
 
-def take_variants(table: ImagesTable, ids: RowIds) -> Variants:
-    """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
-    return variants_of(take(table, ids, [table.text_column.name]), table.text_column)
+def take_variants(table: ImagesTable, ids: RowIds, column: VectorColumn | None = None) -> Variants:
+    """Return the vectors of some rows, as ``ids`` go; rows without any are left out.
+
+    Args:
+        table: the version.
+        ids: row ids.
+        column: None for the descriptions' vectors.
+    """
+    column = column or table.text_column
+    return variants_of(take(table, ids, [column.name]), column)
 
 
 def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
@@ -176,16 +189,25 @@ def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
     return rows.append_column(*_row_ids(ids))
 
 
-def scan_variants(table: ImagesTable, where: Condition | None = None) -> Iterator[Variants]:
-    """Yield the vectors of all images that are done and match, a batch in memory at a time."""
+def scan_variants(
+    table: ImagesTable, where: Condition | None = None, column: VectorColumn | None = None
+) -> Iterator[Variants]:
+    """Yield the vectors of all images that are done and match, a batch in memory at a time.
+
+    Args:
+        table: the version.
+        where: None for every image.
+        column: None for the descriptions' vectors.
+    """
+    column = column or table.text_column
     scanner = table.dataset.scanner(
-        columns=[table.text_column.name],
+        columns=[column.name],
         with_row_id=True,
         filter=None if where is None else _condition(where),
         batch_size=_ROWS_A_BATCH,
     )
     for batch in scanner.to_batches():
-        yield variants_of(pa.table(batch), table.text_column)
+        yield variants_of(pa.table(batch), column)
 
 
 def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
@@ -204,12 +226,14 @@ def variants_of(rows: pa.Table, column: VectorColumn) -> Variants:
     lists = rows.column(column.name).combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else lists.type.empty_array()
-    counts = lists.value_lengths()
-    if counts.null_count:
-        counts = counts.fill_null(0)
-    counts = counts.to_numpy()
+    if column.kind == VectorKind.IMAGE:
+        counts = lists.is_valid().to_numpy(zero_copy_only=False).astype(np.intp)
+        flat = lists.flatten().to_numpy(zero_copy_only=False)
+    else:
+        lengths = lists.value_lengths()
+        counts = (lengths.fill_null(0) if lengths.null_count else lengths).to_numpy()
+        flat = lists.flatten().flatten().to_numpy(zero_copy_only=False)
     some = counts > 0
-    flat = lists.flatten().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(-1, column.dim).astype(np.float32, copy=False)
     starts = np.cumsum(counts[some]) - counts[some]
     return Variants(_ids(rows)[some], vectors, starts.astype(np.intp))

@@ -5,8 +5,9 @@ hits tell. Lance reads every one of them by itself, from object storage with a r
 is mapped into memory, where a row is found without a call: as exact, for 11 kB of disk an image of
 five long variants, vectors of 384 numbers (docs/benchmarks.md).
 
-One Arrow file a fragment, named by the files that hold these columns of it, which never change: a
-later version copies only what is new.
+For each fragment there is one Arrow file with the descriptions' vectors and what hits tell, and
+one with the images' own vectors where the table has them. A file is named by the files of the table
+that hold these columns, which never change: a later version copies only what is new.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from skytext.table.queries.caption_queries import (
 )
 from skytext.table.queries.hit_column import HitRow, read_hits
 from skytext.table.schema import HIT
-from skytext.table.vector_columns import VectorColumn
+from skytext.table.vector_columns import VectorColumn, VectorKind
 
 # A file that is being written; whoever holds the folder's lock may remove it.
 _UNFINISHED = ".unfinished"
@@ -52,25 +53,25 @@ class Rows:
 
     def __init__(self, table: ImagesTable) -> None:
         self._table = table
-        self._copy: RowCopy | None = None
+        self._copies: Copies = {}
 
     @property
     def are_copied(self) -> bool:
         """Whether they are read from a copy."""
-        return self._copy is not None
+        return bool(self._copies)
 
-    def use(self, copy: RowCopy) -> None:
+    def use(self, copies: Copies) -> None:
         """Read from a copy of this version from now on; searches under way may go on meanwhile."""
-        self._copy = copy
+        self._copies = copies
 
-    def variants(self, ids: RowIds) -> Variants:
+    def variants(self, ids: RowIds, column: VectorColumn) -> Variants:
         """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
-        copy = self._copy
-        return take_variants(self._table, ids) if copy is None else copy.variants(ids)
+        copy = self._copies.get(column.name)
+        return take_variants(self._table, ids, column) if copy is None else copy.variants(ids)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
         """Return what hits tell of some rows that are done, as ``ids`` go."""
-        copy = self._copy
+        copy = self._copies.get(self._table.text_column.name)
         if copy is not None:
             return copy.hits(ids)
         return list(read_hits(take(self._table, ids, [HIT]).column(HIT).to_pylist()))
@@ -83,17 +84,19 @@ class _Batch(NamedTuple):
         ids: row ids, ascending, shape (rows,).
         ends: where each row's variants start and end, shape (rows + 1,).
         vectors: float32, shape (variants, dim).
-        hits: strings, shape (rows,).
+        hits: strings, shape (rows,); None in a copy of the images' own vectors.
     """
 
     ids: RowIds
-    ends: NDArray[np.int32]
+    ends: NDArray[np.integer]
     vectors: Floats
-    hits: pa.Array
+    hits: pa.Array | None
 
 
 class RowCopy:
-    """The rows of one version that are done, mapped into memory. Threads may share it.
+    """The rows of one version that have a vector in a column, mapped into memory.
+
+    Threads may share it.
 
     Args:
         files: that `copy_rows` made.
@@ -122,7 +125,8 @@ class RowCopy:
 
     def hits(self, ids: RowIds) -> list[HitRow]:
         """Return what hits tell of some rows that are done, as ``ids`` go."""
-        texts = [batch.hits[place].as_py() for _, batch, place in self._places(ids)]
+        places = self._places(ids)
+        texts = [batch.hits[place].as_py() for _, batch, place in places if batch.hits is not None]
         return list(read_hits(texts))
 
     def _places(self, ids: RowIds) -> Iterator[tuple[int, _Batch, int]]:
@@ -142,9 +146,13 @@ class RowCopy:
             yield i, batch, place
 
 
+Copies = dict[str, RowCopy]
+"""Copies of one version by the name of the column of vectors."""
+
+
 def copy_rows(
     table: ImagesTable, folder: Path, is_wanted: Callable[[], bool] = lambda: True
-) -> RowCopy | None:
+) -> Copies | None:
     """Copy what is missing of a version's rows, and remove what it does not need.
 
     Processes may share a folder: one copies, the others wait for it. What another version has
@@ -156,35 +164,39 @@ def copy_rows(
         is_wanted: asked between batches of rows.
 
     Returns:
-        The copy; None where it was no longer wanted.
+        The copies; None where they were no longer wanted.
 
     Raises:
         OSError: it cannot be written, or the store does not answer.
     """
     own = folder / hashlib.sha256(table.location.uri.encode()).hexdigest()[:16]
     own.mkdir(parents=True, exist_ok=True)
-    fields = _field_ids(table)
+    vectors = [column for column in (table.text_column, table.image_column) if column is not None]
     with FileLock(own / "lock"):
         # Whoever waited may have been overtaken: what a later version has copied is not to go.
         if not is_wanted():
             return None
-        fragments = {
-            _name(fragment, _columns(table), fields): fragment
+        files = {
+            own / _name(table, column, fragment): (column, fragment)
+            for column in vectors
             for fragment in table.dataset.get_fragments()
         }
         for path in own.iterdir():
-            if path.name != "lock" and path.name not in fragments:
+            if path.name != "lock" and path not in files:
                 path.unlink()
-        for name, fragment in fragments.items():
-            if not (own / name).exists() and not _write(table, fragment, own / name, is_wanted):
+        for path, (column, fragment) in files.items():
+            if not path.exists() and not _write(table, column, fragment, path, is_wanted):
                 return None
         # Mapped while it is locked: the next version may not need all of these.
-        return RowCopy([own / name for name in fragments], table.text_column)
+        return {
+            column.name: RowCopy([path for path in files if files[path][0] == column], column)
+            for column in vectors
+        }
 
 
-def _field_ids(table: ImagesTable) -> list[int]:
-    """Return Lance's ids of the columns, and of what they are made of."""
-    found, names = [], _columns(table)
+def _field_ids(table: ImagesTable, names: list[str]) -> list[int]:
+    """Return Lance's ids of some columns, and of what they are made of."""
+    found = []
     fields = [field for field in table.dataset.lance_schema.fields() if field.name() in names]
     while fields:
         field = fields.pop()
@@ -193,15 +205,17 @@ def _field_ids(table: ImagesTable) -> list[int]:
     return sorted(found)
 
 
-def _columns(table: ImagesTable) -> list[str]:
-    return [table.text_column.name, HIT]
+def _columns(column: VectorColumn) -> list[str]:
+    return [column.name, HIT] if column.kind == VectorKind.TEXT else [column.name]
 
 
-def _name(fragment: LanceFragment, columns: list[str], fields: list[int]) -> str:
+def _name(table: ImagesTable, column: VectorColumn, fragment: LanceFragment) -> str:
     """Return the file of a fragment: by all that decides which rows are in it, and what they hold.
 
     Files of other columns do not, so that images may be embedded without a copy anew.
     """
+    columns = _columns(column)
+    fields = _field_ids(table, columns)
     metadata = fragment.metadata.to_json()
     files = [file for file in metadata["files"] if not set(fields).isdisjoint(file["fields"])]
     of_rows = [metadata.get(key) for key in ("id", "deletion_file", "overlays", "row_id_meta")]
@@ -211,12 +225,19 @@ def _name(fragment: LanceFragment, columns: list[str], fields: list[int]) -> str
 
 
 def _write(
-    table: ImagesTable, fragment: LanceFragment, path: Path, is_wanted: Callable[[], bool]
+    table: ImagesTable,
+    column: VectorColumn,
+    fragment: LanceFragment,
+    path: Path,
+    is_wanted: Callable[[], bool],
 ) -> bool:
     """Write the file of a fragment, all of it or nothing; return whether it was wanted so long."""
     unfinished = path.with_suffix(_UNFINISHED)
     scanner = table.dataset.scanner(
-        columns=_columns(table), with_row_id=True, fragments=[fragment], batch_size=_ROWS_A_BATCH
+        columns=_columns(column),
+        with_row_id=True,
+        fragments=[fragment],
+        batch_size=_ROWS_A_BATCH,
     )
     try:
         with unfinished.open("wb") as file:
@@ -225,7 +246,7 @@ def _write(
                     if not is_wanted():
                         return False
                     # Only an image that is done has vectors.
-                    done = batch.filter(pc.is_valid(batch.column(table.text_column.name)))
+                    done = batch.filter(pc.is_valid(batch.column(column.name)))
                     if done.num_rows:
                         writer.write_batch(done)
             file.flush()
@@ -246,9 +267,11 @@ def _map(path: Path, column: VectorColumn) -> Iterator[_Batch]:
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
         lists = batch.column(column.name)
+        is_text = column.kind == VectorKind.TEXT
+        flat = lists.values.values if is_text else lists.values
         yield _Batch(
             ids=batch.column("_rowid").to_numpy(),
-            ends=lists.offsets.to_numpy(),
-            vectors=lists.values.values.to_numpy().reshape(-1, column.dim),
-            hits=batch.column(HIT),
+            ends=lists.offsets.to_numpy() if is_text else np.arange(len(lists) + 1),
+            vectors=flat.to_numpy().reshape(-1, column.dim),
+            hits=batch.column(HIT) if is_text else None,
         )

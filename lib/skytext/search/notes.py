@@ -1,0 +1,52 @@
+"""What a person should know of the hits of a search."""
+
+from __future__ import annotations
+
+from skytext.search.hits import Hit
+from skytext.search.request import Mode, SearchRequest
+from skytext.table.index_facts import ChanceScore
+
+
+def note_of(
+    request: SearchRequest, mode: Mode, chance: ChanceScore | None, hits: tuple[Hit, ...]
+) -> str | None:
+    """Return why there are no hits, or that nothing fits well; None for nothing.
+
+    Args:
+        request: what was asked for.
+        mode: in which was searched.
+        chance: how high the best images of unrelated questions score in this mode; None where it
+            is not known.
+        hits: of the page.
+    """
+    if not hits:
+        return _why_nothing(request, mode)
+    # The questions that were measured are words; a search by words alone finds the word.
+    if chance is None or mode == "text" or request.cursor is not None:
+        return None
+    if request.has_images or request.positive or request.negative:
+        return None
+    best = max((hit.score for hit in hits if hit.score is not None), default=-1.0)
+    if best >= chance.score:
+        return None
+    return (
+        f"nothing fits well: the best score is {best:.3f}, and {chance.quantile:.0%} of "
+        f"questions about other subjects score up to {chance.score:.3f} here"
+    )
+
+
+def _why_nothing(request: SearchRequest, mode: Mode) -> str:
+    if request.cursor is not None:
+        return "no further image matches"
+    if request.min_score is not None:
+        return f"no image that matches has a score of {request.min_score:g} or more (min_score)"
+    if mode == "text":
+        filtered = "" if request.where is None else " that the filter lets through"
+        return (
+            f"no image{filtered} has any of these words in its text (the commonest, such as 'the' "
+            "and 'of', are not looked for)"
+        )
+    if mode == "image":
+        filtered = "in this table" if request.where is None else "that the filter lets through"
+        return f"no image {filtered} has a vector of its own"
+    return "no image in this table" if request.where is None else "no image matches the filter"

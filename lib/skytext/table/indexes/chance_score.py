@@ -1,0 +1,54 @@
+"""How high the best image of a question scores that none of the images answers.
+
+Each question finds some image, and the best of them has a score. Where the best image of a search
+scores no higher than most of those, it was found by chance: nothing fits well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import ChanceScore, store_chance_score
+from skytext.table.indexes.index_recall import Column
+from skytext.table.indexes.measured_columns import ImageVectors, VariantVectors
+from skytext.table.queries.caption_queries import Floats
+from skytext.table.vector_columns import VectorKind
+
+QUANTILE = 0.95
+"""Of the unrelated questions, this part scores lower; docs/ranking.md has what that tells apart."""
+
+_COLUMNS: dict[VectorKind, Callable[[ImagesTable], Column]] = {
+    VectorKind.TEXT: VariantVectors,
+    VectorKind.IMAGE: ImageVectors,
+}
+
+
+def measure_chance_scores(
+    table: ImagesTable, questions: Mapping[VectorKind, Floats]
+) -> dict[VectorKind, ChanceScore]:
+    """Measure the scores of unrelated questions, and store them with the latest version.
+
+    Every image is scored, a batch in memory at a time.
+
+    Args:
+        table: any version of it.
+        questions: float32, shape (questions, dim), unit length, in the space of each kind.
+
+    Returns:
+        What was stored; nothing of a kind that no image has vectors of.
+    """
+    latest = ImagesTable.open(table.location)
+    found = {}
+    for kind, vectors in questions.items():
+        best = [scores.max(axis=1) for scores in _COLUMNS[kind](latest).scores(vectors)]
+        if best:
+            highest = np.max(best, axis=0)
+            score = round(float(np.quantile(highest, QUANTILE)), 4)
+            found[kind] = ChanceScore(score, QUANTILE, len(vectors))
+    for kind, chance in found.items():
+        (column,) = (c for c in (latest.text_column, latest.image_column) if c and c.kind == kind)
+        store_chance_score(latest.dataset, column.name, chance)
+    return found
