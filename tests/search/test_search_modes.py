@@ -31,7 +31,9 @@ from skytext.search import (
 from skytext.search.paging import MAX_DEPTH
 from skytext.search.ranker import Ranker
 from skytext.search.retrievers import matching
+from skytext.search.retrievers import words as retriever_of_words
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import TEXT_INDEX, uncovered_fragments
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.queries.caption_queries import Floats
 from tests.table.rows import (
@@ -644,3 +646,25 @@ def test_answers_from_copied_rows_are_the_same(
     assert copying.search(requests[0]).hits
     with pytest.raises(TypeError):
         searcher.search(requests[0])
+
+
+def test_of_the_rows_that_the_index_covers_only_the_best_are_read(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, read = retriever_of_words.word_scores, {"covered": 0, "new": 0}
+
+    def counted(*args: Any, uncovered: Any = None, **more: Any) -> Any:
+        found = real(*args, uncovered=uncovered, **more)
+        kind = "covered" if uncovered is None else "new"
+        read[kind] = max(read[kind], len(found.ids))
+        return found
+
+    monkeypatch.setattr(retriever_of_words, "word_scores", counted)
+    searcher.search(SearchRequest(text=WORDS[0], mode="text", k=3))
+    table = searcher.table
+    num_new = sum(
+        table.dataset.get_fragment(fragment_id).count_rows()
+        for fragment_id in uncovered_fragments(table.dataset, TEXT_INDEX)
+    )
+    assert 0 < read["covered"] < 60
+    assert read["new"] <= num_new

@@ -21,7 +21,7 @@ from skytext.table.index_facts import (
     TEXT_INDEX,
     VECTOR_INDEX,
     index_names,
-    is_covered,
+    uncovered_fragments,
 )
 from skytext.table.queries.caption_queries import Floats, RowIds, Variants, count_matching
 from skytext.table.queries.row_copy import Rows
@@ -69,7 +69,7 @@ class Served:
         captions: the vectors of the descriptions.
         images: the images' own vectors; None where they are not searched.
         has_text: there is a full-text index.
-        text_covered: it covers every row.
+        text_uncovered: the fragments that it does not cover.
         counts: see `Matching`.
     """
 
@@ -78,7 +78,7 @@ class Served:
     captions: SearchedVectors
     images: SearchedVectors | None
     has_text: bool
-    text_covered: bool
+    text_uncovered: tuple[int, ...]
     counts: dict[str | None, int] = field(default_factory=dict)
 
     @classmethod
@@ -107,7 +107,7 @@ class Served:
             ),
             images=images,
             has_text=TEXT_INDEX in index_names(table.dataset),
-            text_covered=is_covered(table.dataset, TEXT_INDEX),
+            text_uncovered=uncovered_fragments(table.dataset, TEXT_INDEX),
             counts={None: count_matching(table)},
         )
 
@@ -127,7 +127,10 @@ class Served:
             )
         if kind == "words":
             return WordRetriever(
-                self.table, covered=self.text_covered, words=question.words, where=question.where
+                self.table,
+                uncovered=self.text_uncovered,
+                words=question.words,
+                where=question.where,
             )
         if self.images is None or question.image_vectors is None:
             raise ValueError(f"mode {question.mode} needs image vectors")

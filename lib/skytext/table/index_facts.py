@@ -147,14 +147,20 @@ def num_segments(dataset: lance.LanceDataset, name: str) -> int:
     return sum(len(index.segments) for index in _indexes(dataset) if index.name == name)
 
 
-def is_covered(dataset: lance.LanceDataset, name: str) -> bool:
-    """Return whether there is an index of a name that covers every fragment."""
+def uncovered_fragments(dataset: lance.LanceDataset, name: str) -> tuple[int, ...]:
+    """Return the ids of the fragments that the index of a name does not cover; all without it."""
     covered: set[int] = set()
     for index in _indexes(dataset):
         if index.name == name:
             for segment in index.segments:
                 covered |= set(segment.fragment_ids)
-    return all(fragment.fragment_id in covered for fragment in dataset.get_fragments())
+    ids = (fragment.fragment_id for fragment in dataset.get_fragments())
+    return tuple(fragment_id for fragment_id in ids if fragment_id not in covered)
+
+
+def is_covered(dataset: lance.LanceDataset, name: str) -> bool:
+    """Return whether there is an index of a name that covers every fragment."""
+    return not uncovered_fragments(dataset, name)
 
 
 def read_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> VectorIndexFacts | None:

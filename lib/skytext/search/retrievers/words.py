@@ -22,9 +22,12 @@ from skytext.table.queries.caption_queries import (
 class WordRetriever:
     """Looks for images by words.
 
+    The index answers for the rows that it covers. The others are few: all of them that have a word
+    are looked at, once for each query.
+
     Args:
         table: a version with a full-text index.
-        covered: the index covers every row.
+        uncovered: the fragments that the index does not cover.
         words: of each query.
         where: only rows that it lets through are found.
     """
@@ -35,15 +38,15 @@ class WordRetriever:
         self,
         table: ImagesTable,
         *,
-        covered: bool,
+        uncovered: Sequence[int],
         words: Sequence[str],
         where: Condition | None,
     ) -> None:
         self._table = table
-        self._covered = covered
+        self._uncovered = uncovered
         self._words = words
         self._where = where
-        self._by_words: dict[str, Found] = {}
+        self._new_by_words: dict[str, Found] = {}
         self._lists: list[Found] = []
         self._num = 0
 
@@ -51,25 +54,26 @@ class WordRetriever:
         """Return the best ``num`` images of each query, or more; only those with a word of it."""
         self._num = num
         self._lists = [self._list(words, num) for words in self._words]
-        complete = not self._covered or all(len(found.ids) < num for found in self._lists)
-        ids = np.unique(np.concatenate([found.ids for found in self._lists]))
+        new = [self._new(words) for words in self._words]
+        complete = all(len(found.ids) < num for found in self._lists)
+        ids = np.unique(np.concatenate([found.ids for found in (*self._lists, *new)]))
         return Candidates(ids, exact=True, complete=complete)
 
     def scores(self, ids: RowIds) -> Floats:
         """Return the BM25 of images for each query, shape (queries, images); 0 without a word."""
         scores = np.zeros((len(self._lists), len(ids)), np.float32)
         for row, words, found in zip(scores, self._words, self._lists, strict=True):
+            new = self._new(words)
             row[:] = in_places(ids, found.ids, found.scores, 0.0)
-            missing = np.setdiff1d(ids, found.ids)
-            if self._covered and len(found.ids) >= self._num and len(missing):
+            row[:] = np.maximum(row, in_places(ids, new.ids, new.scores, 0.0))
+            missing = np.setdiff1d(ids, np.concatenate([found.ids, new.ids]))
+            if len(found.ids) >= self._num and len(missing):
                 more = word_scores(self._table, words, len(missing), ids=missing)
                 row[:] = np.maximum(row, in_places(ids, more.ids, more.scores, 0.0))
         return scores
 
     def _list(self, words: str, num: int) -> Found:
-        """Return the ``num`` images of the best BM25, or more."""
-        if not self._covered:
-            return self._every(words)
+        """Return the ``num`` images of the best BM25, or more, of those that the index covers."""
         limit = num + 1
         while True:
             found = word_scores(self._table, words, limit, where=self._where)
@@ -80,18 +84,20 @@ class WordRetriever:
         kept = best(found.scores, found.ids, num)
         return Found(found.ids[kept], found.scores[kept])
 
-    def _every(self, words: str) -> Found:
-        """Return all images that match and have one of the words.
+    def _new(self, words: str) -> Found:
+        """Return the images that match and have a word, of those that the index does not cover.
 
-        Rows that the full-text index does not cover get their BM25 from statistics of the rows
-        that are asked for, so that only one question gives scores that compare: all rows.
+        Their BM25 depends on how many of them are asked for at once: always all, whatever the
+        filter.
         """
-        if words not in self._by_words:
-            found = word_scores(self._table, words, self._table.num_rows())
+        if not self._uncovered:
+            return Found(np.empty(0, np.uint64), np.empty(0, np.float32))
+        if words not in self._new_by_words:
+            num_rows = self._table.num_rows()
+            found = word_scores(self._table, words, num_rows, uncovered=self._uncovered)
             if self._where is not None:
-                every = matching_ids(self._table, self._where, self._table.num_rows())
+                every = matching_ids(self._table, self._where, num_rows, self._uncovered)
                 kept = np.isin(found.ids, every)
                 found = Found(found.ids[kept], found.scores[kept])
-            order = best(found.scores, found.ids, len(found.ids))
-            self._by_words[words] = Found(found.ids[order], found.scores[order])
-        return self._by_words[words]
+            self._new_by_words[words] = found
+        return self._new_by_words[words]

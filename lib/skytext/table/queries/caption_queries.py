@@ -10,9 +10,10 @@ and numbers; what people see of a row is fetched at the end, for the few that ar
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import lance
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -64,12 +65,29 @@ class Found(NamedTuple):
     scores: Floats
 
 
-def matching_ids(table: ImagesTable, where: Condition, limit: int) -> RowIds:
-    """Return the images that are done and match, at most ``limit`` of them."""
+def matching_ids(
+    table: ImagesTable, where: Condition, limit: int, fragments: Sequence[int] | None = None
+) -> RowIds:
+    """Return the images that are done and match, at most ``limit`` of them.
+
+    Args:
+        table: the version.
+        where: what they match.
+        limit: at most so many.
+        fragments: of these fragments only; None for all.
+    """
     scanner = table.dataset.scanner(
-        columns=[], with_row_id=True, filter=_condition(where), limit=limit
+        columns=[],
+        with_row_id=True,
+        filter=_condition(where),
+        limit=limit,
+        fragments=None if fragments is None else _fragments(table, fragments),
     )
     return _ids(scanner.to_table())
+
+
+def _fragments(table: ImagesTable, ids: Sequence[int]) -> list[lance.LanceFragment]:
+    return [table.dataset.get_fragment(fragment_id) for fragment_id in ids]
 
 
 def count_matching(table: ImagesTable, where: Condition | None = None) -> int:
@@ -135,8 +153,12 @@ def word_scores(
     *,
     where: Condition | None = None,
     ids: RowIds | None = None,
+    uncovered: Sequence[int] | None = None,
 ) -> Found:
     """Ask the full-text index for the images with the best BM25 of some words.
+
+    Rows that the index does not cover are left out, unless they are asked for. Their BM25 comes
+    from the index's statistics and their own, so it depends on how many are asked for at once.
 
     Args:
         table: a version with a full-text index.
@@ -144,6 +166,7 @@ def word_scores(
         limit: rows wanted, at least 1.
         where: only rows that it lets through are found.
         ids: only these rows are found, at least one. A score is what it is without.
+        uncovered: the fragments that the index does not cover: their rows are found instead.
     """
     from lance.query import MatchQuery
 
@@ -161,6 +184,8 @@ def word_scores(
             limit=limit,
             filter=condition,
             prefilter=condition is not None,
+            fast_search=uncovered is None,
+            fragments=None if uncovered is None else _fragments(table, uncovered),
         )
     found = scanner.to_table()
     scores = found.column("_score").to_numpy(zero_copy_only=False).astype(np.float32)
