@@ -124,7 +124,7 @@ def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
     assert statuses(table) == {"ok": 40, "failed": 3}
     assert ImagesTable.open(TableLocation.parse(table)).image_column is not None
     place.archive("aerial", {"2.tar": images(50, 5)})
-    words = ["reindex", archive, "--table", table, *engines, *FAKES, "--json"]
+    words = ["reindex", archive, "--table", table, *engines, *FAKES, *gpus, "--json"]
     night = place.run(
         *words, "--set", "reindex.max_failure_rate=0.1", "--set", "job.max_attempts=2"
     )

@@ -36,7 +36,7 @@ from tests.run.jobs import (
 )
 
 pytestmark = [ray, with_ray]
-PACKAGED = EmbedConfig().model
+ANOTHER = "fake:dim=24"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def fake(folder: Path) -> str:
 
 
 def again(table: Path, **more: Any) -> Any:
-    given = {"caption__model": fake(table.parent), "embed__model": PACKAGED} | more
+    given = {"caption__model": fake(table.parent), "embed__model": ANOTHER} | more
     return caption(table.parent / "aerial", table, **given)
 
 
@@ -72,8 +72,9 @@ def described(table: Path) -> Counter[str]:
 
 
 def check_vectors(table: ImagesTable) -> None:
-    embedder = make_embedder(EmbedConfig(), embed_model(EmbedConfig()))
-    assert table.text_column.model == embed_model(EmbedConfig()).name
+    config = EmbedConfig(model=ANOTHER)
+    embedder = make_embedder(config, embed_model(config))
+    assert table.text_column.model == ANOTHER
     assert table.text_column.dim == embedder.dim
     for row in rows(table.location.uri, "status", "captions", "vectors"):
         if row["status"] != "ok":
@@ -131,7 +132,7 @@ def test_a_run_that_ends_in_the_middle_is_gone_on_with_and_new_images_come_meanw
     # Readers see the old vectors until all of the new ones are there.
     half = open_table(captioned)
     assert half.text_column == before.text_column
-    assert [column.dim for column in half.columns if column.role == Role.PENDING] == [384]
+    assert [column.dim for column in half.columns if column.role == Role.PENDING] == [24]
     assert len(staged_unit_ids(before.location)) == 3
     write_archive(captioned.parent / "aerial", {"c.tar": images(40, 3)})
     added, _ = again(captioned, embed__model="fake")

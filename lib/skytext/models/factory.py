@@ -86,7 +86,7 @@ _CAPTIONERS: dict[str, CaptionerFactory] = {
 _CHECKS: dict[str, Callable[[str], object]] = {FAKE_MODEL_PREFIX: FakeOptions.parse}
 _EMBEDDERS: dict[str, Callable[[EmbedConfig, ModelIdentity], Embedder]] = {
     CHECKPOINT: lambda config, model: SentenceEmbedder(config, model.here()),
-    FAKE_MODEL_PREFIX: lambda *_: FakeEmbedder(),
+    FAKE_MODEL_PREFIX: lambda _, model: FakeEmbedder(FakeOptions.parse(model.name).dim),
 }
 _IMAGE_EMBEDDERS: dict[str, Callable[[ImageEmbedConfig, ModelIdentity], ImageEmbedder]] = {
     CHECKPOINT: ClipEmbedder,

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from skytext.config.embedding import EmbedConfig
 from skytext.errors import BrokenListingError, TableHeldError
 from skytext.run.caption_plan import plan_caption
 from skytext.run.reindex.reindex_run import GateError, ReindexSummary, run_reindex
@@ -160,7 +159,7 @@ def test_a_budget_is_kept_and_the_next_night_goes_on(tmp_path: Path) -> None:
     numbers = []
     night(write_archive(tmp_path / "old" / "aerial", {"gone.tar": images(90, 2)}), table, **slow)
     for _ in range(20):
-        summary = night(root, table, reindex__max_images=8, job__units_in_flight=2, **slow)
+        summary = night(root, table, reindex__max_images=16, job__units_in_flight=2, **slow)
         numbers.append(summary.runs["new"].num_captioned)
         assert summary.was_promoted == (numbers[-1] > 0 or summary.num_withdrawn > 0)
         # What is gone may have another name now.
@@ -168,7 +167,7 @@ def test_a_budget_is_kept_and_the_next_night_goes_on(tmp_path: Path) -> None:
         if not summary.is_partial:
             break
     assert sum(numbers) == 40
-    assert 8 <= numbers[0] < 40
+    assert 16 <= numbers[0] < 40
     assert sorted(statuses(table).values()) == ["ok"] * 40 + ["withdrawn"] * 2
     assert tokens(night(root, table, **slow)) == 0
 
@@ -204,7 +203,7 @@ def test_another_embedding_model_and_two_calls_at_once(tmp_path: Path) -> None:
         pytest.raises(TableHeldError, match="held by"),
     ):
         night(root, table)
-    summary = night(root, table, embed__model=EmbedConfig().model)
+    summary = night(root, table, embed__model="fake:dim=24")
     assert [one["num_embedded"] for one in summary.vectors] == [4]
     assert summary.runs["new"].num_captioned == 2
     assert summary.was_promoted

@@ -37,6 +37,7 @@ class FakeOptions:
         start_s: seconds the engine takes to come up.
         journal: a file that gets a line, the digest of the pixels, for each request answered: how
             often a model was asked, whatever became of the answers.
+        dim: numbers of a text vector.
     """
 
     delay_s: float = 0.0
@@ -50,6 +51,7 @@ class FakeOptions:
     hang_on: str = ""
     start_s: float = 0.0
     journal: str = ""
+    dim: int = 16
 
     @classmethod
     def parse(cls, name: str) -> FakeOptions:
@@ -62,11 +64,16 @@ class FakeOptions:
         try:
             pairs = dict(part.split("=", 1) for part in text.split(",") if part)
             texts = {key: value for key, value in pairs.items() if key in (*_PREFIXES, "journal")}
-            numbers = {key: float(value) for key, value in pairs.items() if key not in texts}
+            numbers = {
+                key: int(value) if key == "dim" else float(value)
+                for key, value in pairs.items()
+                if key not in texts
+            }
             options = cls(**numbers, **texts)  # type: ignore[arg-type]
             if (
                 not all(0 <= seconds < math.inf for seconds in (options.delay_s, options.start_s))
                 or not all(0 <= getattr(options, share) <= 1 for share in _SHARES)
+                or options.dim < 1
                 or not all(_DIGESTS.fullmatch(texts[key]) for key in _PREFIXES if key in texts)
             ):
                 raise ValueError("out of range")
