@@ -46,6 +46,7 @@ SUMMARY = {
     "num_truncated_variants": 3,
     "num_engines": 1,
     "table_version": 7,
+    "is_partial": False,
     "duration_s": 20.0,
     "prepare_s": 0.5,
     "commit_s": 0.25,
