@@ -192,18 +192,15 @@ def test_a_stopped_process_is_ended_too() -> None:
     assert not process.is_running()
 
 
-def test_the_pipes_are_no_bottleneck() -> None:
+def test_more_images_than_both_pipes_hold_are_described() -> None:
     engine = FakeEngine(FakeOptions())
     captioner = EngineCaptioner(engine, CaptionConfig())
     num_images = 2000
 
-    async def describe() -> float:
-        started = time.monotonic()
-        # All at once: more than both pipes hold.
-        await asyncio.gather(*(captioner.describe(image(i), str(i)) for i in range(num_images)))
-        return num_images / (time.monotonic() - started)
+    async def describe() -> int:
+        # All at once.
+        all_of_them = (captioner.describe(image(i), str(i)) for i in range(num_images))
+        return sum(bool(found.variants) for found in await asyncio.gather(*all_of_them))
 
-    images_per_s = asyncio.run(describe())
+    assert asyncio.run(describe()) == num_images
     engine.close()
-    # Some 5,000 on a free core; the bound is for one that is shared.
-    assert images_per_s > 500
