@@ -128,7 +128,7 @@ def test_a_geometry_is_tested_once_and_remembered(table: ImagesTable) -> None:
     searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
     for _ in range(3):
         searcher.search("0", where=f"S_INTERSECTS(geometry, {TRIANGLE})")
-    assert searcher._shape_rows.cache_info().misses == 1
+    assert searcher._parts[0].shape_rows.cache_info().misses == 1
 
 
 def test_a_test_that_takes_too_long_ends(
