@@ -33,6 +33,7 @@ PARENTS = {
     "FailureRateError": "JobError",
     "InterruptedRunError": "JobError",
     "IncompleteRunError": "JobError",
+    "BrokenListingError": "JobError",
     "IndexRecallError": "JobError",
 }
 

@@ -17,6 +17,7 @@
     - FailureRateError     too large a part of the images failed
     - InterruptedRunError  a signal asked for the end, exit status 130
     - IncompleteRunError   the run cannot prove that every image became one row
+    - BrokenListingError   too many images of an archive are gone from its listing
     - IndexRecallError     a vector index finds too little of what it should
 
 Every message says what is wrong, names the value, and says what to do next.

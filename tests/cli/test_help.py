@@ -73,6 +73,7 @@ OPTIONS = {
     "search": [
         "TABLE",
         "[WORDS]",
+        "--table",
         "-k",
         "--mode",
         "--also",

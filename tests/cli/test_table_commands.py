@@ -218,6 +218,25 @@ def test_search_takes_a_version(skytext: Skytext, shared_table: Path) -> None:
     assert len(found["hits"]) == 2
 
 
+def test_search_takes_several_tables(skytext: Skytext, shared_table: Path, tmp_path: Path) -> None:
+    other = make_described_table(tmp_path / "other", collection="naip").location.uri
+    call = ["search", shared_table, "an airport", "--table", other]
+    first = answer(skytext(*call, "-k", 3, "--json"))
+    assert first["table_versions"] == {
+        str(shared_table): latest(shared_table),
+        other: latest(tmp_path / "other"),
+    }
+    assert [hit["table"] for hit in first["hits"][:2]] == [str(shared_table), other]
+    assert [round(hit["score"], 3) for hit in first["hits"][:2]] == [1, 1]
+    rest = answer(skytext(*call, "-k", 100, "--json", "--cursor", first["next_cursor"]))
+    assert len(rest["hits"]) == 2 * len(DESCRIBED) - 3
+    assert rest["next_cursor"] is None
+    told = skytext(*call, "-k", 2)
+    assert told.err.startswith("2 tables, dense, exact search\n")
+    assert told.out.splitlines()[2].strip() == f"in {shared_table}"
+    assert told.out.splitlines()[5].strip() == f"in {other}"
+
+
 @pytest.fixture(scope="module")
 def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four images: two collections, three days, both sides of the antimeridian."""

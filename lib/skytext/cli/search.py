@@ -30,6 +30,7 @@ from skytext.cli.search_options import (
     Like,
     MinScore,
     ModeOption,
+    MoreTables,
     Negative,
     NegativeImage,
     NumHits,
@@ -55,6 +56,7 @@ _MODEL_COLUMNS = ["caption_model", "caption_model_revision", "prompt_id", "capti
 def search(
     table: Table,
     text: Words = None,
+    more_tables: MoreTables = None,
     k: NumHits = 10,
     mode: ModeOption = None,
     also: Also = None,
@@ -90,6 +92,7 @@ def search(
 
     resolved = make_config(config, settings)
     _check_mode(mode)
+    _check_version(version, more_tables)
     condition = make_filter(
         where=where,
         bbox=None if bbox is None else parse_box(bbox),
@@ -118,7 +121,8 @@ def search(
     # Before a model is loaded: with an image, what it shows stands for what will be said of it.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings)
-    _show(_search(table, asked, described_by, version, embedding_model, resolved), as_json)
+    tables = [table, *(more_tables or ())]
+    _show(_search(tables, asked, described_by, version, embedding_model, resolved), as_json)
 
 
 def _check_mode(mode: str | None) -> None:
@@ -128,8 +132,16 @@ def _check_mode(mode: str | None) -> None:
         raise ConfigError(f"--mode must be one of {', '.join(RETRIEVERS)} (given: {mode!r})")
 
 
+def _check_version(version: int | None, more_tables: list[str] | None) -> None:
+    if version is not None and more_tables:
+        raise ConfigError(
+            "--version is of one table: without it, several are searched in their live versions, "
+            "and with --cursor in the cursor's"
+        )
+
+
 def _search(
-    table: str,
+    tables: list[str],
     asked: dict[str, Any],
     described_by: tuple[Path, Path | None, list[str] | None] | None,
     version: int | None,
@@ -137,7 +149,7 @@ def _search(
     config: Config,
 ) -> SearchResult:
     """Search by the descriptions; an image is described first, by what its settings name."""
-    from skytext.search import Searcher, cursor_version
+    from skytext.search import Searcher, cursor_versions
     from skytext.search.request import IMAGE_MODES, SearchRequest
 
     pixels = None
@@ -146,11 +158,12 @@ def _search(
 
         # An image that cannot be read is said to be so before a table is opened.
         pixels = read_image(described_by[0], config.images)
+    versions: tuple[int | None, ...] = (version,) * len(tables)
     if asked["cursor"] is not None and version is None:
-        version = cursor_version(asked["cursor"])
-    searcher = Searcher.open(
-        table,
-        version=version,
+        versions = cursor_versions(asked["cursor"], len(tables))
+    searcher = Searcher.open_many(
+        tables,
+        versions=versions,
         embedding_model=embedding_model,
         embed=config.embed,
         index=config.index,
@@ -173,7 +186,11 @@ def _show(result: SearchResult, as_json: bool) -> None:
         print_json(result.to_json())
         return
     how = "exact search" if result.exact else "vector index"
-    note(f"table version {result.table_version}, {result.mode}, {how}")
+    versions = result.table_versions
+    what = (
+        f"table version {result.table_version}" if versions is None else f"{len(versions)} tables"
+    )
+    note(f"{what}, {result.mode}, {how}")
     for line in hit_lines(result.hits, result.note or "no image in this table"):
         answers.print(line, markup=False, soft_wrap=True)
     if result.hits and result.note is not None:
@@ -240,6 +257,8 @@ def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> l
         score = "–" if hit.score is None else f"{hit.score:.3f}"
         lines.append(f"{rank:3}. {score}  {hit.uri}")
         lines.append(f"            {hit.one_sentence}")
+        if hit.table is not None:
+            lines.append(f"            in {hit.table}")
         if hit.duplicates:
             lines.append(f"            and {len(hit.duplicates):,} near-duplicates")
     return lines or [nothing]

@@ -12,6 +12,15 @@ from skytext.cli.options import local_path
 Words = Annotated[
     str | None, typer.Argument(help="What to look for, in plain words.", metavar="[WORDS]")
 ]
+MoreTables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        help="A further table, searched as one with TABLE; may be repeated. All must be embedded "
+        "with the same model.",
+        metavar="TABLE",
+    ),
+]
 NumHits = Annotated[int, typer.Option("-k", help="Hits wanted, 1 to 1000.")]
 ModeOption = Annotated[
     str | None,

@@ -7,7 +7,7 @@ search by both; docs/retrieval.md says how they are fused and why.
 
 from __future__ import annotations
 
-from skytext.search.cursor import cursor_version
+from skytext.search.cursor import cursor_version, cursor_versions
 from skytext.search.hits import Hit, SearchResult
 from skytext.search.request import MAX_K, Example, SearchRequest
 from skytext.search.searcher import Searcher
@@ -20,4 +20,5 @@ __all__ = [
     "SearchResult",
     "Searcher",
     "cursor_version",
+    "cursor_versions",
 ]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from skytext.search.ranking_inputs import Question, Ranking, Served
+from skytext.search.ranking_inputs import Question, Ranking, Searched
 from skytext.search.retrievers.vectors import cosines_of
 from skytext.table.queries.caption_queries import Floats
 
 
-def variant_cosines(served: Served, question: Question, ranking: Ranking) -> list[Floats]:
+def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> list[Floats]:
     """Return for each image the cosine of each variant with the query that it fits best."""
     if not len(ranking.ids):
         return []
-    scored = ranking.variants or served.rows.variants(ranking.ids, served.table.text_column)
+    scored = ranking.variants or served.variants(ranking.ids)
     images = scored.of_rows(ranking.ids)
     best = cosines_of(question.vectors, np.concatenate(images)).max(axis=0)
     return np.split(best, np.cumsum([len(vectors) for vectors in images])[:-1])

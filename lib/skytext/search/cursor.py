@@ -19,15 +19,15 @@ class Cursor:
     """The end of a page.
 
     Attributes:
-        version: of the table; row ids and scores are those of one version.
+        versions: of each table; row ids and scores are theirs.
         question: `SearchRequest.fingerprint`, and of the settings that ranked.
         offset: hits so far.
         score: of the last one.
-        row_id: of the last one.
+        row_id: of the last one; see `skytext.search.several_tables.RowIdSpace`.
         scale: what scores are relative to; see `skytext.search.ranking_inputs.Ranking`.
     """
 
-    version: int
+    versions: tuple[int, ...]
     question: str
     offset: int
     score: float
@@ -36,7 +36,10 @@ class Cursor:
 
     def encode(self) -> str:
         """Return the text that `decode` reads."""
-        said = json.dumps([_FORM, *asdict(self).values()], separators=(",", ":"))
+        values = asdict(self)
+        if len(self.versions) == 1:
+            values["versions"] = self.versions[0]
+        said = json.dumps([_FORM, *values.values()], separators=(",", ":"))
         return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
 
     @classmethod
@@ -48,18 +51,23 @@ class Cursor:
         """
         try:
             said = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            form, version, question, offset, score, row_id, scale = json.loads(said)
+            form, versions, question, offset, score, row_id, scale = json.loads(said)
             if form != _FORM:
                 raise ValueError(form)
             cursor = cls(
-                int(version),
+                tuple(map(int, versions if isinstance(versions, list) else [versions])),
                 str(question),
                 int(offset),
                 float(score),
                 int(row_id),
                 None if scale is None else _lists(scale),
             )
-            if cursor.offset < 1 or cursor.row_id < 0 or not math.isfinite(cursor.score):
+            if (
+                not cursor.versions
+                or cursor.offset < 1
+                or cursor.row_id < 0
+                or not math.isfinite(cursor.score)
+            ):
                 raise ValueError("out of range")
             return cursor
         except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -74,8 +82,22 @@ class Cursor:
         if self.scale is not None and list(map(len, self.scale)) != [num_values] * num_lists:
             raise _not_ours()
 
+    def check_tables(self, num_tables: int) -> None:
+        """Refuse a cursor of another number of tables.
+
+        Raises:
+            CallError: it is one.
+        """
+        if len(self.versions) != num_tables:
+            raise CallError(
+                f"the cursor is of a search of {_tables(len(self.versions))}, this one is of "
+                f"{_tables(num_tables)}: name the same tables, or start again without the cursor"
+            )
+
     @classmethod
-    def of_request(cls, request: SearchRequest, version: int, question: str) -> Cursor | None:
+    def of_request(
+        cls, request: SearchRequest, versions: tuple[int, ...], question: str
+    ) -> Cursor | None:
         """Return a request's cursor; None where it has none.
 
         Raises:
@@ -84,10 +106,12 @@ class Cursor:
         if request.cursor is None:
             return None
         cursor = cls.decode(request.cursor)
-        if cursor.version != version:
+        cursor.check_tables(len(versions))
+        if cursor.versions != versions:
+            was, now = (", ".join(map(str, given)) for given in (cursor.versions, versions))
             raise CallError(
-                f"the cursor is of table version {cursor.version}, the search of {version}: search "
-                f"version {cursor.version}, or start again without the cursor"
+                f"the cursor is of table version {was}, the search of {now}: search "
+                f"version {was}, or start again without the cursor"
             )
         if cursor.question != question:
             raise CallError(
@@ -98,12 +122,29 @@ class Cursor:
 
 
 def cursor_version(text: str) -> int:
-    """Return the table version that a cursor is of.
+    """Return the table version that a cursor of a search of one table is of.
 
     Raises:
         ConfigError: it is no cursor.
+        CallError: it is of a search of several tables.
     """
-    return Cursor.decode(text).version
+    return cursor_versions(text, 1)[0]
+
+
+def cursor_versions(text: str, num_tables: int) -> tuple[int, ...]:
+    """Return the version of each table that a cursor is of, in the order of the search.
+
+    Raises:
+        ConfigError: it is no cursor.
+        CallError: it is of another number of tables.
+    """
+    cursor = Cursor.decode(text)
+    cursor.check_tables(num_tables)
+    return cursor.versions
+
+
+def _tables(num: int) -> str:
+    return "one table" if num == 1 else f"{num} tables"
 
 
 def _not_ours() -> ConfigError:

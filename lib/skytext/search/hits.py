@@ -38,6 +38,7 @@ class Hit:
         duplicates: image_id of near-duplicates that rank behind it, where they are grouped: of
             those that were looked at for this page. What ranks further behind is no hit of a later
             page either.
+        table: the address of its table, where several are searched; None elsewhere.
     """
 
     image_id: str
@@ -56,6 +57,7 @@ class Hit:
     gsd: float | None
     collection: str | None
     duplicates: tuple[str, ...] = ()
+    table: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the hit as a JSON object."""
@@ -63,6 +65,8 @@ class Hit:
         row = {name: getattr(self, name) for name in self.__slots__}
         if self.datetime is not None:
             row["datetime"] = self.datetime.isoformat()
+        if self.table is None:
+            del row["table"]
         return row
 
 
@@ -72,23 +76,26 @@ class SearchResult:
 
     Attributes:
         hits: at most k; fewer only where no more match.
-        table_version: that they are of.
+        table_version: that they are of; None where several tables were searched.
         mode: that was searched in.
         exact: whether every matching row was scored; False where an index chose which.
         next_cursor: for `SearchRequest.cursor`, to go on; None where nothing is left.
         note: why there are no hits, or what else a person should know; None for nothing.
+        table_versions: the version of each table by its address, where several were searched.
     """
 
     hits: tuple[Hit, ...]
-    table_version: int
+    table_version: int | None
     mode: Mode
     exact: bool
     next_cursor: str | None = None
     note: str | None = None
+    table_versions: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the command line's ``search --json``."""
-        return {
+        several = {} if self.table_versions is None else {"table_versions": self.table_versions}
+        return several | {
             "hits": [hit.to_json() for hit in self.hits],
             "table_version": self.table_version,
             "mode": self.mode,

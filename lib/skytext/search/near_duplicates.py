@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from skytext.search.ranking_inputs import Ranking
-from skytext.table.images_dataset import ImagesTable
-from skytext.table.queries.caption_queries import Floats, Variants, take, variants_of
+from skytext.search.ranking_inputs import Ranking, Searched
+from skytext.table.queries.caption_queries import Floats, Variants
 
 _AT_ONCE = 256
 
 
 def group_duplicates(
-    table: ImagesTable, ranking: Ranking, cosine: float
+    served: Searched, ranking: Ranking, cosine: float
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield places in a ranking, best first, each with the places of its near-duplicates behind it.
 
@@ -22,18 +21,17 @@ def group_duplicates(
     ``cosine``; one that joined draws nobody else, so that no chain of small steps makes a group.
 
     Args:
-        table: the version that is ranked.
+        served: what is ranked.
         ranking: best first.
         cosine: of the mean vectors, over 0 to 1.
     """
     groups: list[tuple[int, list[int]]] = []
     of_bytes: dict[str, int] = {}
-    heads = np.empty((0, table.text_column.dim), np.float32)
+    heads = np.empty((0, served.dim), np.float32)
     for start in range(0, len(ranking.ids), _AT_ONCE):
         ids = ranking.ids[start : start + _AT_ONCE]
-        rows = take(table, ids, [table.text_column.name, "content_sha256"])
-        contents = rows.column("content_sha256").to_pylist()
-        for i, mean in enumerate(mean_vectors(variants_of(rows, table.text_column))):
+        contents = served.values(ids, "content_sha256")
+        for i, mean in enumerate(mean_vectors(served.variants(ids))):
             content = contents[i]
             near = np.flatnonzero(heads @ mean >= cosine)
             found = of_bytes.get(content) if content else None

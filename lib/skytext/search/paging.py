@@ -9,9 +9,9 @@ from skytext.errors import CallError
 from skytext.search.absolute_scores import absolute_scores, variant_cosines
 from skytext.search.cursor import Cursor
 from skytext.search.near_duplicates import group_duplicates
-from skytext.search.query_vectors import excluded_rows
+from skytext.search.query_vectors import Named, excluded_rows
 from skytext.search.ranker import Ranker
-from skytext.search.ranking_inputs import Question, Ranking, Served
+from skytext.search.ranking_inputs import Question, Ranking, Searched
 from skytext.search.request import SearchRequest
 
 MAX_DEPTH = 10_000
@@ -25,12 +25,12 @@ class Page:
 
     def __init__(
         self,
-        served: Served,
+        served: Searched,
         question: Question,
         request: SearchRequest,
         cursor: Cursor | None,
         config: SearchConfig,
-        named: dict[str, int],
+        named: Named,
     ) -> None:
         self.offset = 0 if cursor is None else cursor.offset
         if self.offset + request.k > MAX_DEPTH:
@@ -90,7 +90,7 @@ class Page:
         if not self._request.group_duplicates:
             return [(place, []) for place in range(len(ranking.ids))]
         cosine = self._config.duplicate_cosine
-        return list(group_duplicates(self._served.table, ranking, cosine))
+        return list(group_duplicates(self._served, ranking, cosine))
 
     def _is_behind(self, ranking: Ranking, group: tuple[int, list[int]]) -> bool:
         if self._cursor is None:

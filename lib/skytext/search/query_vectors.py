@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from skytext.config.search import SearchConfig
 from skytext.errors import CallError
 from skytext.models.text_embedder import Embedder
-from skytext.search.ranking_inputs import Question
+from skytext.search.ranking_inputs import Question, Searched
 from skytext.search.request import RETRIEVERS, Example, Mode, SearchRequest
-from skytext.table.images_dataset import ImagesTable
-from skytext.table.queries.caption_queries import Floats, RowIds, ids_of_images, take_variants
-from skytext.table.vector_columns import VectorColumn
+from skytext.table.queries.caption_queries import Floats, RowIds
+from skytext.table.vector_columns import VectorKind
 
 # Rocchio's weights as Salton and Buckley found them best ("Improving retrieval performance by
 # relevance feedback", JASIS 41(4), 1990): the query counts 1.
 _POSITIVE, _NEGATIVE = 0.75, 0.25
 _SHORTEST = 1e-3
+
+Named = dict[str, list[int]]
+"""The row ids of each image that a request names, one for each table that has the image."""
 
 
 class QueryEmbedder(Protocol):
@@ -36,18 +38,18 @@ class QuerySpace:
     """Makes vectors of what a request asks for, in the space of one column of vectors.
 
     Args:
-        table: the version that images are looked up in.
+        served: what images are looked up in.
         embedder: of the model that made the column.
-        column: the column.
+        kind: of the column.
     """
 
-    def __init__(self, table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn) -> None:
-        self._table = table
+    def __init__(self, served: Searched, embedder: QueryEmbedder, kind: VectorKind) -> None:
+        self._served = served
         self._embedder = embedder
-        self._column = column
+        self._kind = kind
 
     def vectors(
-        self, request: SearchRequest, named: dict[str, int], described: Floats | None = None
+        self, request: SearchRequest, named: Named, described: Floats | None = None
     ) -> Floats:
         """Return a unit vector for each query, shape (queries, dim).
 
@@ -68,7 +70,7 @@ class QuerySpace:
             vectors = unit(vectors.mean(axis=0, keepdims=True), "the queries")
         return vectors
 
-    def _moved(self, queries: Floats, request: SearchRequest, named: dict[str, int]) -> Floats:
+    def _moved(self, queries: Floats, request: SearchRequest, named: Named) -> Floats:
         """Move the queries towards and away from the examples (Rocchio 1971)."""
         if not request.positive and not request.negative:
             return queries
@@ -79,7 +81,7 @@ class QuerySpace:
         away = self._mean(request.negative, named)
         return unit(queries + _POSITIVE * towards - _NEGATIVE * away, "query and examples")
 
-    def _mean(self, examples: Sequence[Example], named: dict[str, int]) -> Floats:
+    def _mean(self, examples: Sequence[Example], named: Named) -> Floats:
         """Return the mean of some examples' vectors, shape (1, dim); zero without any."""
         texts = [example.text for example in examples if example.text is not None]
         images = [example.image_id for example in examples if example.image_id is not None]
@@ -89,23 +91,24 @@ class QuerySpace:
         mean: Floats = vectors.sum(axis=0, keepdims=True) / np.float32(max(len(vectors), 1))
         return mean
 
-    def _image(self, image_id: str, named: dict[str, int]) -> Floats:
+    def _image(self, image_id: str, named: Named) -> Floats:
         """Return the unit mean of an image's vectors, shape (1, dim)."""
-        row_id = np.array([named[image_id]], np.uint64)
-        variants = take_variants(self._table, row_id, self._column)
+        variants = self._served.variants(np.array(named[image_id], np.uint64), self._kind)
         if not len(variants.vectors):
             raise CallError(
                 f"image {image_id!r} has no vector of its own, which this mode compares: search "
                 "with mode dense"
             )
-        return unit(variants.vectors.mean(axis=0, keepdims=True), "the image's descriptions")
+        # Several tables may have the image: the first one's vectors count.
+        vectors = variants.of_rows(variants.ids[:1])[0]
+        return unit(vectors.mean(axis=0, keepdims=True), "the image's descriptions")
 
 
 class Questioner:
     """Makes questions of requests.
 
     Args:
-        table: the version that images are looked up in.
+        served: what images are looked up in.
         embedder: of the model that the descriptions were embedded with.
         config: what counts where the request does not say it.
         image_embedder: of the model of the images' own vectors; None where they are not searched.
@@ -113,19 +116,19 @@ class Questioner:
 
     def __init__(
         self,
-        table: ImagesTable,
+        served: Searched,
         embedder: Embedder,
         config: SearchConfig,
         image_embedder: QueryEmbedder | None,
     ) -> None:
         self._embedder = embedder
         self._config = config
-        self._captions = QuerySpace(table, embedder, table.text_column)
+        self._captions = QuerySpace(served, embedder, VectorKind.TEXT)
         self._images = None
-        if image_embedder is not None and table.image_column is not None:
-            self._images = QuerySpace(table, image_embedder, table.image_column)
+        if image_embedder is not None:
+            self._images = QuerySpace(served, image_embedder, VectorKind.IMAGE)
 
-    def ask(self, request: SearchRequest, mode: Mode, named: dict[str, int]) -> Question:
+    def ask(self, request: SearchRequest, mode: Mode, named: Named) -> Question:
         """Embed what is asked for.
 
         Args:
@@ -164,7 +167,7 @@ class Questioner:
         return unit(documents.mean(axis=0, keepdims=True), "the descriptions")
 
 
-def find_named(table: ImagesTable, request: SearchRequest) -> dict[str, int]:
+def find_named(served: Searched, request: SearchRequest) -> Named:
     """Return the row ids of the images that a request names.
 
     Raises:
@@ -172,19 +175,18 @@ def find_named(table: ImagesTable, request: SearchRequest) -> dict[str, int]:
     """
     if not request.named_images:
         return {}
-    found = ids_of_images(table, list(request.named_images))
+    found = served.find_images(request.named_images)
     missing = [image_id for image_id in request.named_images if image_id not in found]
     if missing:
         raise CallError(
-            f"version {table.version} of {table.location.uri} has no image {missing[0]!r} that is "
-            "done: name the image_id of a hit"
+            f"{served.name} has no image {missing[0]!r} that is done: name the image_id of a hit"
         )
     return found
 
 
-def excluded_rows(named: dict[str, int]) -> RowIds:
+def excluded_rows(named: Named) -> RowIds:
     """Return the rows that are no hits, because they are what is asked by."""
-    return np.array(sorted(named.values()), np.uint64)
+    return np.array(sorted(row_id for ids in named.values() for row_id in ids), np.uint64)
 
 
 def unit(vectors: Floats, what: str) -> Floats:

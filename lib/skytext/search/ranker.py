@@ -1,4 +1,4 @@
-"""Rank the images of a table for one question, as deep as is wanted.
+"""Rank the images of a table, or of several, for one question, as deep as is wanted.
 
 Candidates come from the retrievers that the mode names. Every candidate is scored by each of them,
 and the scores are fused once (`skytext.search.fusion`): by their values where they are of one
@@ -13,9 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from skytext.search.fusion import fuse
-from skytext.search.ranking_inputs import Question, Ranking, Scale, Served
+from skytext.search.ranking_inputs import Question, Ranking, Scale, Searched
 from skytext.search.retrievers.retriever import Candidates, in_places
-from skytext.search.retrievers.vectors import VectorRetriever
 from skytext.table.queries.caption_queries import Floats, RowIds
 
 # Candidates of each retriever that a first look by ranks has: five times the hits of a page, within
@@ -24,12 +23,11 @@ _MIN_RANKED, _MAX_RANKED = 100, 100_000
 
 
 class Ranker:
-    """Ranks the images of a table for one question."""
+    """Ranks the images of a table, or of several as one, for one question."""
 
-    def __init__(self, served: Served, question: Question) -> None:
+    def __init__(self, served: Searched, question: Question) -> None:
         self._question = question
-        self._matching = served.matching(question)
-        self._by_kind = served.retrievers(question, self._matching)
+        self._by_kind = served.retrievers(question)
         self._retrievers = list(self._by_kind.values())
 
     @property
@@ -121,9 +119,10 @@ class Ranker:
 
     def _look(self, num: int) -> Ranking:
         """Rank the best ``num`` of each retriever by the sum of their reciprocal ranks."""
-        if all(isinstance(r, VectorRetriever) and r.scans for r in self._retrievers):
+        scanned = [retriever.num_scanned for retriever in self._retrievers]
+        if None not in scanned:
             # Every row is scored: a rank among all of them costs no more than one among some.
-            num = max(num, self._matching.num)
+            num = max(num, 0, *filter(None, scanned))
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids = _union(lists)
         if all(found.complete and found.scores is not None for found in lists):
@@ -147,7 +146,6 @@ class Ranker:
         self, ids: RowIds, parts: Sequence[Floats], scores: Floats, lists: Sequence[Candidates]
     ) -> Ranking:
         captions = self._by_kind.get("captions")
-        fetched = captions.fetched if isinstance(captions, VectorRetriever) else None
         best_of_each = (part.max(axis=0) for part in parts)
         return Ranking(
             ids=ids,
@@ -156,7 +154,7 @@ class Ranker:
             exact=all(found.exact for found in lists),
             # What the first retriever has nothing of is left out: it knows all that match.
             complete=lists[0].complete,
-            variants=fetched,
+            variants=None if captions is None else captions.fetched,
         )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skytext.config.index import IndexConfig
 from skytext.filters.conditions import Condition
+from skytext.filters.spatial import Rows as SpatialRows
+from skytext.filters.spatial import Spatial
 from skytext.search.fusion import Pooling, best
 from skytext.search.request import RETRIEVERS, Kind, Mode
 from skytext.search.retrievers.matching import Matching
@@ -23,11 +28,25 @@ from skytext.table.index_facts import (
     index_names,
     uncovered_fragments,
 )
-from skytext.table.queries.caption_queries import Floats, RowIds, Variants, count_matching
+from skytext.table.missing_vectors import image_column_of
+from skytext.table.queries.caption_queries import (
+    Floats,
+    RowIds,
+    Variants,
+    count_matching,
+    ids_of_images,
+    take,
+)
+from skytext.table.queries.hit_column import HitRow
 from skytext.table.queries.row_copy import Rows
+from skytext.table.queries.shape_rows import bind, shape_rows
+from skytext.table.vector_columns import VectorKind
 
 Scale = tuple[tuple[float, ...], ...]
 """What the scores of several pages have in common; see `Ranking.scale`."""
+
+# Their row ids take up to some 100 kB each.
+_SHAPES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +78,39 @@ class Question:
     image_vectors: Floats | None = None
 
 
+class Searched(Protocol):
+    """What a search looks at: one table (`Served`), or several (`ServedTables`)."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def dim(self) -> int:
+        """Length of the descriptions' vectors."""
+
+    def retrievers(self, question: Question) -> dict[Kind, Retriever]:
+        """Return what looks for a question's images, in the order of `RETRIEVERS`."""
+
+    def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
+        """Return the row ids of images that are done, one for each table that has the image."""
+
+    def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
+        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+
+    def hits(self, ids: RowIds) -> list[HitRow]:
+        """Return what hits tell of some rows that are done, as ``ids`` go."""
+
+    def values(self, ids: RowIds, column: str) -> list[Any]:
+        """Return a column of some rows, as ``ids`` go."""
+
+    def tables(self, ids: RowIds) -> list[str | None]:
+        """Return the address of each row's table; None where only one table is searched."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version of a table, and what its indexes offer.
+    """A version of a table, and what its indexes offer: a `Searched`.
 
     Attributes:
         table: the version.
@@ -70,6 +119,7 @@ class Served:
         images: the images' own vectors; None where they are not searched.
         has_text: there is a full-text index.
         text_uncovered: the fragments that it does not cover.
+        shape_rows: of the version, remembered; see `skytext.table.queries.shape_rows.bind`.
         counts: see `Matching`.
     """
 
@@ -79,6 +129,7 @@ class Served:
     images: SearchedVectors | None
     has_text: bool
     text_uncovered: tuple[int, ...]
+    shape_rows: Callable[[Spatial], SpatialRows]
     counts: dict[str | None, int] = field(default_factory=dict)
 
     @classmethod
@@ -108,15 +159,59 @@ class Served:
             images=images,
             has_text=TEXT_INDEX in index_names(table.dataset),
             text_uncovered=uncovered_fragments(table.dataset, TEXT_INDEX),
+            shape_rows=lru_cache(_SHAPES_KEPT)(partial(shape_rows, table)),
             counts={None: count_matching(table)},
         )
 
-    def matching(self, question: Question) -> Matching:
-        """Return the images that a question's filter lets through."""
-        return Matching(self.table, question.where, self.counts)
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"version {self.table.version} of {self.table.location.uri}"
 
-    def retrievers(self, question: Question, matching: Matching) -> dict[Kind, Retriever]:
-        """Return what looks for a question's images, in the order of `RETRIEVERS`."""
+    @property
+    def dim(self) -> int:
+        """Length of the descriptions' vectors."""
+        return self.table.text_column.dim
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What this version can be searched in."""
+        there: set[Kind] = {"captions"}
+        there |= {"words"} if self.has_text else set()
+        there |= {"images"} if self.images is not None else set()
+        return tuple(mode for mode, kinds in RETRIEVERS.items() if there.issuperset(kinds))
+
+    def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
+        """Return the row ids of images that are done."""
+        found = ids_of_images(self.table, list(image_ids))
+        return {image_id: [row_id] for image_id, row_id in found.items()}
+
+    def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
+        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        is_text = kind == VectorKind.TEXT
+        column = self.table.text_column if is_text else image_column_of(self.table)
+        return self.rows.variants(ids, column)
+
+    def hits(self, ids: RowIds) -> list[HitRow]:
+        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        return self.rows.hits(ids)
+
+    def values(self, ids: RowIds, column: str) -> list[Any]:
+        """Return a column of some rows, as ``ids`` go."""
+        return list(take(self.table, ids, [column]).column(column).to_pylist())
+
+    def tables(self, ids: RowIds) -> list[str | None]:
+        """Return None for each row: all are of one table."""
+        return [None] * len(ids)
+
+    def retrievers(self, question: Question) -> dict[Kind, Retriever]:
+        """Return what looks for a question's images, in the order of `RETRIEVERS`.
+
+        Raises:
+            CallError: a geometry of the filter takes too long to compare.
+        """
+        where = None if question.where is None else bind(question.where, self.shape_rows)
+        matching = Matching(self.table, where, self.counts)
         return {kind: self._make(kind, question, matching) for kind in RETRIEVERS[question.mode]}
 
     def _make(self, kind: Kind, question: Question, matching: Matching) -> Retriever:

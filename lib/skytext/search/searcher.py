@@ -1,10 +1,9 @@
-"""Search one version of one table (no Ray)."""
+"""Search one version of one table, or of several as one (no Ray)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,13 @@ from skytext.models.factory import make_table_embedder, make_table_image_embedde
 from skytext.models.text_embedder import Embedder
 from skytext.search.cursor import Cursor
 from skytext.search.hits import SearchResult
+from skytext.search.known_filters import check_filter
 from skytext.search.notes import note_of
 from skytext.search.paging import Page
 from skytext.search.query_vectors import QueryEmbedder, Questioner, find_named
-from skytext.search.ranking_inputs import Ranking, Served
-from skytext.search.request import IMAGE_MODES, RETRIEVERS, Kind, Mode, SearchRequest
+from skytext.search.ranking_inputs import Ranking, Searched, Served
+from skytext.search.request import IMAGE_MODES, RETRIEVERS, Mode, SearchRequest
+from skytext.search.several_tables import ServedTables
 from skytext.search.shown_hits import make_hits
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import IMAGE_VECTOR_INDEX, ChanceScore, prewarm
@@ -30,22 +31,16 @@ from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import copy_rows
-from skytext.table.queries.shape_rows import bind, shape_rows
 from skytext.table.vector_columns import VectorColumn
 
-# Their row ids take up to some 100 kB each.
-_SHAPES_KEPT = 64
-_NAMES_SHOWN = 50
-_KINDS = {
-    "number": "a number",
-    "text": "text (numbers stand without quotes)",
-    "boolean": "true or false",
-    "time": "a time",
+_EMBEDS_AGAIN = {
+    "descriptions": "caption … --stale vectors",
+    "images": "embed-images",
 }
 
 
 class Searcher:
-    """Searches one version of one table.
+    """Searches one version of one table, or of several as one.
 
     Args:
         table: the version.
@@ -54,6 +49,11 @@ class Searcher:
         search: how images are ranked.
         image_embedder: of the model that the images were embedded with; None: they are not
             searched by their own vectors.
+        more: versions of further tables, with vectors of the same models: images of all of them are
+            hits of one search, best first.
+
+    Raises:
+        TableError: the vectors are of another model than the embedder's, or tables differ in it.
     """
 
     def __init__(
@@ -63,19 +63,25 @@ class Searcher:
         index: IndexConfig | None = None,
         search: SearchConfig | None = None,
         image_embedder: QueryEmbedder | None = None,
+        more: Sequence[ImagesTable] = (),
     ) -> None:
-        _check_dim(table, embedder, table.text_column)
-        if image_embedder is not None:
-            _check_dim(table, image_embedder, image_column_of(table))
         self.table = table
+        self.tables = (table, *more)
+        with_images = image_embedder is not None
+        _check_same_models(self.tables, with_images=with_images)
+        for one in self.tables:
+            _check_dim(one, embedder, one.text_column)
+            if image_embedder is not None:
+                _check_dim(one, image_embedder, image_column_of(one))
         self._config = search or SearchConfig()
         self._said_config = self._config.model_dump_json()
-        self._served = Served.of_table(
-            table, index or IndexConfig(), with_images=image_embedder is not None
-        )
-        self._questioner = Questioner(table, embedder, self._config, image_embedder)
-        self._fields = KnownFields(table)
-        self._shape_rows = lru_cache(_SHAPES_KEPT)(partial(shape_rows, table))
+        self._parts = [
+            Served.of_table(one, index or IndexConfig(), with_images=with_images)
+            for one in self.tables
+        ]
+        self._served: Searched = ServedTables(self._parts) if more else self._parts[0]
+        self._questioner = Questioner(self._served, embedder, self._config, image_embedder)
+        self._fields = {one.location.uri: KnownFields(one) for one in self.tables}
 
     @classmethod
     def open(
@@ -110,29 +116,80 @@ class Searcher:
                 for, or a model is another than its own.
             ModelError: a model cannot be loaded.
         """
-        location = TableLocation.parse(table)
-        opened = ImagesTable.open_served(location, version)
+        return cls.open_many(
+            [table],
+            versions=[version],
+            embedding_model=embedding_model,
+            embed=embed,
+            index=index,
+            search=search,
+            with_images=with_images,
+            image_embed=image_embed,
+            images=images,
+        )
+
+    @classmethod
+    def open_many(
+        cls,
+        tables: Sequence[str],
+        *,
+        versions: Sequence[int | None] | None = None,
+        embedding_model: str | None = None,
+        embed: EmbedConfig | None = None,
+        index: IndexConfig | None = None,
+        search: SearchConfig | None = None,
+        with_images: bool = False,
+        image_embed: ImageEmbedConfig | None = None,
+        images: ImageConfig | None = None,
+    ) -> Searcher:
+        """Open tables that are searched as one, and load the model that all were embedded with.
+
+        Args:
+            tables: folders or URIs, one at least.
+            versions: of each table; None for those that `open` takes without one.
+            embedding_model: see `open`, as for all that follows.
+            embed: how the model runs.
+            index: probes and refinement.
+            search: how images are ranked.
+            with_images: load the model of the images' own vectors, too.
+            image_embed: how that model runs.
+            images: the pixels that it saw.
+
+        Raises:
+            CallError: no table, or one that is named twice.
+            TableError: as `open`; or tables were embedded with different models.
+            ModelError: a model cannot be loaded.
+        """
+        locations = [TableLocation.parse(table) for table in tables]
+        _check_named_once(locations)
+        wanted = versions or [None] * len(locations)
+        opened = [
+            ImagesTable.open_served(location, version)
+            for location, version in zip(locations, wanted, strict=True)
+        ]
+        # Before a model is loaded.
+        _check_same_models(opened, with_images=with_images)
+        first, uri = opened[0], locations[0].uri
         image_embedder = None
         if with_images:
-            column = image_column_of(opened)
             image_embedder = make_table_image_embedder(
-                location.uri, column, config=image_embed, images=images
+                uri, image_column_of(first), config=image_embed, images=images
             )
-        embedder = make_table_embedder(location.uri, opened.text_column, embed, embedding_model)
-        return cls(opened, embedder, index, search, image_embedder)
+        embedder = make_table_embedder(uri, first.text_column, embed, embedding_model)
+        return cls(first, embedder, index, search, image_embedder, opened[1:])
 
     @property
     def has_index(self) -> bool:
-        """Whether there is an index on the descriptions' vectors whose recall was measured.
+        """Whether each table has an index on the descriptions' vectors whose recall was measured.
 
         Others are not used.
         """
-        return self._served.captions.facts is not None
+        return all(part.captions.facts is not None for part in self._parts)
 
     def warm(self) -> None:
         """Load the indexes into memory, so that the first search is as fast as the next."""
-        images = self._served.images
-        prewarm(self.table.dataset, *([] if images is None else [IMAGE_VECTOR_INDEX]))
+        for part in self._parts:
+            prewarm(part.table.dataset, *([] if part.images is None else [IMAGE_VECTOR_INDEX]))
 
     def copy_rows(self, folder: Path, is_wanted: Callable[[], bool] = lambda: True) -> bool:
         """Copy vectors and what hits tell to this machine's disk, and search by the copy then.
@@ -150,15 +207,17 @@ class Searcher:
         Raises:
             OSError: it cannot be written, or the table's store does not answer.
         """
-        copy = copy_rows(self.table, folder, is_wanted)
-        if copy is not None:
-            self._served.rows.use(copy)
-        return copy is not None
+        for part in self._parts:
+            copy = copy_rows(part.table, folder, is_wanted)
+            if copy is None:
+                return False
+            part.rows.use(copy)
+        return True
 
     @property
     def rows_are_copied(self) -> bool:
         """Whether searches are answered from a copy of the rows."""
-        return self._served.rows.are_copied
+        return all(part.rows.are_copied for part in self._parts)
 
     def search(
         self,
@@ -195,12 +254,10 @@ class Searcher:
             )
         mode = self._mode(request)
         question_id = self._question_id(request, mode)
-        cursor = Cursor.of_request(request, self.table.version, question_id)
+        cursor = Cursor.of_request(request, self.versions, question_id)
         if request.where is not None:
-            self._check_filter(request.where)
-            bound = bind(request.where, self._shape_rows)
-            request = request.model_copy(update={"where": bound})
-        named = find_named(self.table, request)
+            check_filter(request.where, self._fields)
+        named = find_named(self._served, request)
         question = self._questioner.ask(request, mode, named)
         page = Page(self._served, question, request, cursor, self._config, named)
         ranking, places = page.find()
@@ -214,17 +271,27 @@ class Searcher:
                 next_cursor = self._cursor(question_id, offset, ranking, last).encode()
         return SearchResult(
             hits=hits,
-            table_version=self.table.version,
+            table_version=self.versions[0] if len(self.versions) == 1 else None,
             mode=mode,
             exact=ranking.exact,
             next_cursor=next_cursor,
             note=note,
+            table_versions=None if len(self.versions) == 1 else self._version_of_each,
         )
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The version of each table that is searched."""
+        return tuple(table.version for table in self.tables)
+
+    @property
+    def _version_of_each(self) -> dict[str, int]:
+        return {table.location.uri: table.version for table in self.tables}
 
     def _cursor(self, question_id: str, offset: int, ranking: Ranking, last: int) -> Cursor:
         """Return the end of a page: ``offset`` hits, the last of them at a place of the ranking."""
         return Cursor(
-            version=self.table.version,
+            versions=self.versions,
             question=question_id,
             offset=offset,
             score=float(ranking.scores[last]),
@@ -240,7 +307,7 @@ class Searcher:
         """
         if request.mode is None:
             has_words = bool(request.all_texts) and not request.has_images
-            can_go_by_words = has_words and self._served.has_text
+            can_go_by_words = has_words and all(part.has_text for part in self._parts)
             wanted = self._config.mode
             if wanted == "text" and (request.positive or request.negative):
                 wanted = "dense"
@@ -250,48 +317,70 @@ class Searcher:
         return request.mode
 
     def _cannot(self, mode: Mode) -> TableError:
-        """Return why this version cannot be searched in a mode."""
-        uri = self.table.location.uri
+        """Return why a table cannot be searched in a mode."""
+        table = next(part.table for part in self._parts if mode not in part.modes)
+        uri = table.location.uri
         if mode in IMAGE_MODES:
-            model = image_column_of(self.table).model
+            model = image_column_of(table).model
             return TableError(
                 f"mode {mode} needs the model that the images of {uri} were embedded with, and "
                 f"{model!r} is not loaded: search with mode dense"
             )
         return TableError(
-            f"version {self.table.version} of {uri} has no full-text index: skytext index {uri} "
+            f"version {table.version} of {uri} has no full-text index: skytext index {uri} "
             "builds it; search with mode dense"
         )
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
         """Return what tells a search from others, the page apart."""
         said = f"{request.fingerprint()} {mode} {self._said_config}"
+        if len(self.tables) > 1:
+            said += " ".join(table.location.uri for table in self.tables)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def _chance(self, mode: Mode) -> ChanceScore | None:
-        searched = self._served.images if mode in IMAGE_MODES else self._served.captions
+        if len(self._parts) > 1:
+            # The best of several tables scores higher than what was measured for each.
+            return None
+        part = self._parts[0]
+        searched = part.images if mode in IMAGE_MODES else part.captions
         return None if searched is None else searched.chance
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """What this version can be searched in."""
-        there: set[Kind] = {"captions"}
-        there |= {"words"} if self._served.has_text else set()
-        there |= {"images"} if self._served.images is not None else set()
-        return tuple(mode for mode, kinds in RETRIEVERS.items() if there.issuperset(kinds))
+        """What can be searched in: what every table can."""
+        of_parts = [part.modes for part in self._parts]
+        return tuple(mode for mode in RETRIEVERS if all(mode in modes for modes in of_parts))
 
-    def _check_filter(self, where: Condition) -> None:
-        """Refuse a filter on what no image has: its answer would say nothing of the images."""
-        for need in where.needs():
-            if self._fields.has(need):
+
+def _check_named_once(locations: Sequence[TableLocation]) -> None:
+    uris = [location.uri for location in locations]
+    if not uris:
+        raise CallError("name a table to search")
+    twice = next((uri for uri in uris if uris.count(uri) > 1), None)
+    if twice is not None:
+        raise CallError(f"table {twice} is named twice: name each table once")
+
+
+def _check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> None:
+    """Refuse tables whose vectors do not compare.
+
+    Raises:
+        TableError: they are of several models, or of several settings of one.
+    """
+    columns = {"descriptions": [table.text_column for table in tables]}
+    if with_images:
+        columns["images"] = [image_column_of(table) for table in tables]
+    for what, (first, *others) in columns.items():
+        for table, other in zip(tables[1:], others, strict=True):
+            if first.fits(other):
                 continue
-            kind = "" if need.kind is None else f" as {_KINDS[need.kind]}"
-            message = f"no image of {self.table.location.uri} has {need.name}{kind}"
-            if need.name.startswith("metadata."):
-                names = self._fields.metadata_names()
-                there = ", ".join(names[:_NAMES_SHOWN]) if names else "nothing"
-                message += f" (its metadata: {there}{', …' * (len(names) > _NAMES_SHOWN)})"
-            raise CallError(message)
+            one, two = tables[0].location.uri, table.location.uri
+            raise TableError(
+                f"{one} and {two} cannot be searched as one: their {what} were embedded by "
+                f"{first.described} and {other.described}, or with other settings; search each "
+                f"alone, or embed one again as the other (skytext {_EMBEDS_AGAIN[what]})"
+            )
 
 
 def _check_dim(table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn) -> None:

@@ -8,14 +8,14 @@ import numpy as np
 
 from skytext.search.absolute_scores import absolute_scores, variant_cosines
 from skytext.search.hits import Hit
-from skytext.search.ranking_inputs import Question, Ranking, Served
+from skytext.search.ranking_inputs import Question, Ranking, Searched
 from skytext.search.request import Kind
-from skytext.table.queries.caption_queries import Floats, take
+from skytext.table.queries.caption_queries import Floats
 from skytext.table.queries.hit_column import HitRow
 
 
 def make_hits(
-    served: Served, question: Question, ranking: Ranking, places: list[tuple[int, list[int]]]
+    served: Searched, question: Question, ranking: Ranking, places: list[tuple[int, list[int]]]
 ) -> tuple[Hit, ...]:
     """Return the hits at some places of a ranking, each with the places of its duplicates."""
     if not places:
@@ -23,23 +23,29 @@ def make_hits(
     behind = ranking.ids[[place for _, others in places for place in others]]
     name_of: dict[int, str] = {}
     if len(behind):
-        names = take(served.table, behind, ["image_id"])
-        name_of = dict(zip(behind.tolist(), names.column("image_id").to_pylist(), strict=True))
+        name_of = dict(zip(behind.tolist(), served.values(behind, "image_id"), strict=True))
     duplicates = [
         tuple(name_of[int(ranking.ids[other])] for other in others) for _, others in places
     ]
     shown = ranking.at(np.array([place for place, _ in places], np.intp))
-    rows = served.rows.hits(shown.ids)
+    rows = served.hits(shown.ids)
     cosines = variant_cosines(served, question, shown)
     scores = absolute_scores(shown, cosines)
+    tables = served.tables(shown.ids)
     return tuple(
-        _hit(row, of_image, float(scores[i]), shown, i, duplicates[i])
+        _hit(row, of_image, float(scores[i]), shown, i, duplicates[i], tables[i])
         for i, (row, of_image) in enumerate(zip(rows, cosines, strict=True))
     )
 
 
 def _hit(
-    row: HitRow, cosines: Floats, score: float, shown: Ranking, i: int, duplicates: tuple[str, ...]
+    row: HitRow,
+    cosines: Floats,
+    score: float,
+    shown: Ranking,
+    i: int,
+    duplicates: tuple[str, ...],
+    table: str | None,
 ) -> Hit:
     """Return the hit of the image at place ``i`` of those that are shown."""
     variant = int(np.argmax(cosines))
@@ -61,6 +67,7 @@ def _hit(
         gsd=row.gsd,
         collection=row.collection,
         duplicates=duplicates,
+        table=table,
     )
 
 

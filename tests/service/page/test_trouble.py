@@ -39,7 +39,7 @@ def test_a_problem_is_shown_in_the_api_s_words(page: Page) -> None:
     page.goto("/?text=a+river&where=gsd+<>+or")
     alert = page.locator("#failure")
     expect(alert).to_contain_text("422")
-    expect(alert).to_contain_text("wrong at column")
+    expect(alert).to_contain_text("the filter is wrong at")
     expect(alert).to_contain_text("request ")
     expect(page.locator(".hit")).to_have_count(0)
     expect(page.locator("#results")).to_have_attribute("aria-busy", "false")

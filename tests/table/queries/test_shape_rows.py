@@ -15,7 +15,7 @@ from skytext.errors import CallError
 from skytext.filters.conditions import Not
 from skytext.filters.cql2_text import parse_filter
 from skytext.filters.spatial import Spatial
-from skytext.search import Searcher, SearchRequest, ranker
+from skytext.search import Searcher, SearchRequest
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.queries import shape_rows as module
@@ -90,7 +90,7 @@ def test_a_search_in_a_polygon_finds_all_that_match_page_by_page(
     few: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ranker, "_SCORED_WITHOUT_INDEX", few)
+    monkeypatch.setattr("skytext.search.retrievers.matching._SCORED_WITHOUT_INDEX", few)
     searcher = Searcher(table, AnyWords(), search=SearchConfig(mode="dense"))
     matching = expected(boxes, text)
     assert 0 < len(matching) < NUM * 0.9
@@ -128,7 +128,7 @@ def test_a_geometry_is_tested_once_and_remembered(table: ImagesTable) -> None:
     searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
     for _ in range(3):
         searcher.search("0", where=f"S_INTERSECTS(geometry, {TRIANGLE})")
-    assert searcher._shape_rows.cache_info().misses == 1
+    assert searcher._parts[0].shape_rows.cache_info().misses == 1
 
 
 def test_a_test_that_takes_too_long_ends(

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from skytext.table.queries.caption_queries import Floats, RowIds
+from skytext.table.queries.caption_queries import Floats, RowIds, Variants
 
 
 class Candidates(NamedTuple):
@@ -35,6 +35,14 @@ class Retriever(Protocol):
 
     lowest: float
     """The lower end of the scale of its scores."""
+
+    @property
+    def num_scanned(self) -> int | None:
+        """How many images match, where each one is looked at; None where an index chooses."""
+
+    @property
+    def fetched(self) -> Variants | None:
+        """The vectors that were scored last; None where there are none."""
 
     def candidates(self, num: int) -> Candidates:
         """Return the best ``num`` images of each query, or more."""

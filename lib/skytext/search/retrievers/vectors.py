@@ -113,9 +113,13 @@ class VectorRetriever:
         """The vectors that were scored last."""
 
     @property
-    def scans(self) -> bool:
-        """Whether candidates are chosen by a look at every row that matches."""
-        return self._matching.few is None and (self._exact or self._searched.facts is None)
+    def num_scanned(self) -> int | None:
+        """How many images match, where each one is looked at; None where an index chooses."""
+        few = self._matching.few
+        if few is not None:
+            return len(few)
+        scans = self._exact or self._searched.facts is None
+        return self._matching.num if scans else None
 
     def candidates(self, num: int) -> Candidates:
         """Return the best ``num`` images of each query, or more."""

@@ -33,6 +33,8 @@ class WordRetriever:
     """
 
     lowest = 0.0
+    num_scanned = None
+    fetched = None
 
     def __init__(
         self,

@@ -235,6 +235,12 @@ def scan_variants(
         yield variants_of(pa.table(batch), column)
 
 
+def end_of_row_ids(table: ImagesTable) -> int:
+    """Return a number over every row id of a version."""
+    # A row id is the number of the fragment, and the place in it in the lower 32 bits.
+    return (max(table.dataset.fragment_ids(), default=-1) + 1) << 32
+
+
 def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
     """Return the row ids of images that are done; others are left out."""
     from skytext.table.images_dataset import sql_text

@@ -1,0 +1,195 @@
+"""Search versions of several tables as one: their rows stand one table behind the other.
+
+Every retriever of a mode looks for candidates in each table, and scores each candidate with the
+table's own vectors and words. The ranker then sees one list: it fuses once, over all tables. So a
+cosine or a best score compares, and only BM25 still goes by the statistics of each table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.search.ranking_inputs import Question, Served
+from skytext.search.request import RETRIEVERS, Kind
+from skytext.search.retrievers.retriever import Candidates, Retriever
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.queries.caption_queries import Floats, RowIds, Variants, end_of_row_ids
+from skytext.table.queries.hit_column import HitRow
+from skytext.table.vector_columns import VectorKind
+
+T = TypeVar("T")
+
+
+class RowIdSpace:
+    """Row ids that name a row among those of several tables.
+
+    Row ids of the first table stay; those of each further table begin where the table before ends.
+
+    Args:
+        tables: the versions, in an order that stays.
+    """
+
+    def __init__(self, tables: Sequence[ImagesTable]) -> None:
+        ends = np.cumsum([end_of_row_ids(table) for table in tables], dtype=np.uint64)
+        self._starts: RowIds = np.concatenate([np.zeros(1, np.uint64), ends[:-1]])
+
+    def joined(self, ids: Sequence[RowIds]) -> RowIds:
+        """Return the row ids of each table as ids of this space, one table behind the other."""
+        return np.concatenate([of + start for of, start in zip(ids, self._starts, strict=True)])
+
+    def split(self, ids: RowIds) -> list[tuple[NDArray[np.intp], RowIds]]:
+        """Return for each table the places of its rows in ``ids``, and its own row ids."""
+        table = self.table_of(ids)
+        places = [np.flatnonzero(table == i) for i in range(len(self._starts))]
+        return [(at, ids[at] - start) for at, start in zip(places, self._starts, strict=True)]
+
+    def table_of(self, ids: RowIds) -> NDArray[np.intp]:
+        """Return the place of each row's table among the tables."""
+        return np.searchsorted(self._starts, ids, side="right") - 1
+
+    def joined_variants(self, variants: Sequence[Variants]) -> Variants:
+        """Return the vectors of each table's rows, one table behind the other."""
+        lengths = np.cumsum([0, *(len(of.vectors) for of in variants)])
+        return Variants(
+            self.joined([of.ids for of in variants]),
+            np.concatenate([of.vectors for of in variants]),
+            np.concatenate([of.offsets + n for of, n in zip(variants, lengths, strict=False)]),
+        )
+
+
+class JoinedRetriever:
+    """The same retriever of several tables.
+
+    Args:
+        parts: of each table.
+        space: of the tables' row ids.
+    """
+
+    def __init__(self, parts: Sequence[Retriever], space: RowIdSpace) -> None:
+        self._parts = parts
+        self._space = space
+        self.lowest = parts[0].lowest
+
+    @property
+    def num_scanned(self) -> int | None:
+        """How many images match, where each one is looked at; None where an index chooses."""
+        counts = [part.num_scanned for part in self._parts]
+        return None if None in counts else sum(filter(None, counts))
+
+    @property
+    def fetched(self) -> Variants | None:
+        """The vectors that were scored last; None where there are none."""
+        fetched = [part.fetched for part in self._parts]
+        there = [variants for variants in fetched if variants is not None]
+        return self._space.joined_variants(there) if len(there) == len(fetched) else None
+
+    def candidates(self, num: int) -> Candidates:
+        """Return the best ``num`` images of each query in each table, or more."""
+        found = [part.candidates(num) for part in self._parts]
+        return Candidates(
+            self._space.joined([of.ids for of in found]),
+            exact=all(of.exact for of in found),
+            complete=all(of.complete for of in found),
+            scores=self._scores_of(found),
+        )
+
+    def scores(self, ids: RowIds) -> Floats:
+        """Score images, shape (queries, images); NaN where an image has nothing to score."""
+        split = self._space.split(ids)
+        found = [part.scores(own) for part, (_, own) in zip(self._parts, split, strict=True)]
+        scores = np.empty((len(found[0]), len(ids)), np.float32)
+        for (places, _), of_table in zip(split, found, strict=True):
+            scores[:, places] = of_table
+        return scores
+
+    def _scores_of(self, found: Sequence[Candidates]) -> Floats | None:
+        """Return the candidates' scores, where some table has scored them to choose them."""
+        if all(of.scores is None for of in found):
+            return None
+        return np.concatenate(
+            [
+                part.scores(of.ids) if of.scores is None else of.scores
+                for part, of in zip(self._parts, found, strict=True)
+            ],
+            axis=1,
+        )
+
+
+class ServedTables:
+    """Several tables that are searched as one: a `skytext.search.ranking_inputs.Searched`.
+
+    Args:
+        parts: two tables at least, with vectors of the same models.
+    """
+
+    def __init__(self, parts: Sequence[Served]) -> None:
+        self._parts = parts
+        self._space = RowIdSpace([part.table for part in parts])
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return "each of the tables " + ", ".join(part.table.location.uri for part in self._parts)
+
+    @property
+    def dim(self) -> int:
+        """Length of the descriptions' vectors."""
+        return self._parts[0].dim
+
+    def retrievers(self, question: Question) -> dict[Kind, Retriever]:
+        """Return what looks for a question's images, in the order of `RETRIEVERS`.
+
+        Raises:
+            CallError: a geometry of the filter takes too long to compare.
+        """
+        of_parts = [part.retrievers(question) for part in self._parts]
+        return {
+            kind: JoinedRetriever([of_part[kind] for of_part in of_parts], self._space)
+            for kind in RETRIEVERS[question.mode]
+        }
+
+    def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
+        """Return the row ids of images that are done, one for each table that has the image."""
+        of_parts = [part.find_images(image_ids) for part in self._parts]
+        found: dict[str, list[int]] = {}
+        for image_id in image_ids:
+            own = [np.array(of.get(image_id, []), np.uint64) for of in of_parts]
+            joined = self._space.joined(own).tolist()
+            found |= {image_id: joined} if joined else {}
+        return found
+
+    def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
+        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        split = self._space.split(ids)
+        joined = self._space.joined_variants(
+            [part.variants(own, kind) for part, (_, own) in zip(self._parts, split, strict=True)]
+        )
+        there = ids[np.isin(ids, joined.ids)]
+        if not len(there):
+            return joined
+        vectors = joined.of_rows(there)
+        offsets = np.cumsum([0, *map(len, vectors[:-1])])
+        return Variants(there, np.concatenate(vectors), offsets)
+
+    def hits(self, ids: RowIds) -> list[HitRow]:
+        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        return self._in_order(ids, lambda part, own: part.hits(own))
+
+    def values(self, ids: RowIds, column: str) -> list[Any]:
+        """Return a column of some rows, as ``ids`` go."""
+        return self._in_order(ids, lambda part, own: part.values(own, column))
+
+    def tables(self, ids: RowIds) -> list[str | None]:
+        """Return the address of each row's table."""
+        return [self._parts[i].table.location.uri for i in self._space.table_of(ids)]
+
+    def _in_order(self, ids: RowIds, ask: Callable[[Served, RowIds], Sequence[T]]) -> list[T]:
+        """Ask each table about its rows, and return the answers as ``ids`` go."""
+        answers: dict[int, T] = {}
+        for part, (places, own) in zip(self._parts, self._space.split(ids), strict=True):
+            answers |= zip(places.tolist(), ask(part, own), strict=True)
+        return [answers[place] for place in range(len(ids))]
