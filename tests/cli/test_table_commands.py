@@ -23,6 +23,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import RunRecord, record_run
+from tests.archives import images, write_archive
 from tests.cli.conftest import Called, Skytext
 from tests.cli.tables import DESCRIBED, make_described_table
 from tests.table.rows import (
@@ -556,3 +557,16 @@ def test_an_index_is_refreshed(skytext: Skytext, table: Path) -> None:
     again = answer(skytext("index", table, "--refresh", "--json"))
     assert again["table_version"] == first["table_version"]
     assert (again["num_rows"], again["promoted"]) == (4, False)
+
+
+def test_reindex_without_a_model_does_not_describe_a_table_again(
+    skytext: Skytext, tmp_path: Path
+) -> None:
+    archive = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
+    where = location(tmp_path / "table")
+    version = make_table(where, [good_row("a.jpg", caption_model="llava")]).version
+    called = skytext("reindex", archive, "--table", where.uri, "--embedding-model", "fake")
+    assert called.status == 2
+    assert "was described by llava, and no model was named" in called.err
+    assert "--model llava" in called.err
+    assert ImagesTable.open(where).version == version
