@@ -225,7 +225,7 @@ class Served:
                 self.table,
                 uncovered=self.text_uncovered,
                 words=question.words,
-                where=question.where,
+                where=matching.where,
             )
         if self.images is None or question.image_vectors is None:
             raise ValueError(f"mode {question.mode} needs image vectors")
