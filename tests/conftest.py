@@ -183,7 +183,7 @@ def local_ray(
             for name, value in (s3_settings | {"AWS_ENDPOINT_URL": proxy.url}).items():
                 patch.setenv(name, value)
             # Replicas tell their counts so often; a test waits for them.
-            patch.setenv("RAY_metrics_report_interval_ms", "2000")
+            patch.setenv("RAY_metrics_report_interval_ms", "5000")
             patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary-" * 9)))
             until_the_end.enter_context(cluster.local_ray(config, num_cpus=2))
         yield

@@ -32,7 +32,7 @@ def found(http: Any, query: Any) -> list[str]:
 
 def test_a_link_takes_what_the_command_line_takes() -> None:
     options = set(inspect.signature(command).parameters) - _LOCAL
-    assert set(SearchLink.model_fields) == options - {"polygon"} | {
+    assert set(SearchLink.model_fields) == options - {"polygon", "more_tables"} | {
         "filter",
         "format",
         "intersects",

@@ -228,7 +228,7 @@ def test_measurements_of_all_replicas_come_together(deployed: Deployed) -> None:
             return len(found) == 2 and sum(found.values()) == num_asked
 
         # What it looked at last: the next answer may come while the node's agent is too slow.
-        until(all_are_counted, 120)
+        until(all_are_counted, 300)
     assert "ray_skytext_embed_batch_size" in text
     assert 'skytext_node_scraped{node="' in text
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
