@@ -63,6 +63,8 @@ WRONG = {
     "gsd > DATE('2024-01-01')": "gsd is no time",
     "metadata.flag": "expected a condition, .*; write metadata.flag = true",
     "true": "expected a condition, such as gsd < 1",
+    "''": "expected a condition, such as gsd < 1",
+    "'gsd < 1'": "at .*'gsd < 1'.*: expected a condition, such as gsd < 1",
     "gsd LIKE '1%'": "gsd is compared with LIKE or CASEI, which are for texts",
     "collection LIKE 5": "LIKE takes a pattern in single quotes",
     r"collection LIKE 'a\b'": r"in a pattern \\ stands before %, _ or \\ only",

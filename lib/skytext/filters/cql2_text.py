@@ -15,7 +15,7 @@ import cql2
 from skytext.errors import ConfigError
 from skytext.filters.conditions import MAX_CONDITIONS, Condition
 from skytext.filters.cql2_json import MistakeError, compile_json
-from skytext.filters.literals import literal, shown
+from skytext.filters.literals import literal, shown, text_literal
 
 MAX_TEXT_CHARS = 10_000
 MAX_PARENTHESES = 12
@@ -138,6 +138,9 @@ def _at(column: int, message: str) -> ConfigError:
 
 def _written(node: Any) -> str:
     """Return a part of the filter as text."""
+    if isinstance(node, str):
+        # The package would read it as a filter.
+        return shown(text_literal(node))
     try:
         return shown(cql2.Expr(node).to_text())
     except (cql2.ParseError, cql2.ValidationError, ValueError, TypeError):
