@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later search for garbage.
 
-    Each run on Ray starts with such a search, and what was collected never becomes garbage.
+    Each run on Ray starts with such a search. Collected tests live until the end, so it is in vain.
     """
     gc.collect()
     gc.freeze()

@@ -10,6 +10,7 @@ import numpy as np
 
 from skytext.config.index import IndexConfig
 from skytext.filters.conditions import Condition
+from skytext.search import Hit, Searcher, SearchRequest
 from skytext.search.ranker import Ranker
 from skytext.search.ranking_inputs import Question, Ranking, Served
 from skytext.table.images_dataset import ImagesTable
@@ -51,3 +52,14 @@ def nearest_images(
 
 def column(table: ImagesTable, ranking: Ranking, name: str = "member") -> list[Any]:
     return list(take(table, ranking.ids, [name]).column(name).to_pylist())
+
+
+def pages(searcher: Searcher, request: SearchRequest) -> list[Hit]:
+    found: list[Hit] = []
+    while True:
+        result = searcher.search(request)
+        found += result.hits
+        if result.next_cursor is None:
+            return found
+        assert len(result.hits) == request.k
+        request = request.model_copy(update={"cursor": result.next_cursor})

@@ -21,7 +21,7 @@ from skytext.filters.cql2_text import parse_filter
 from skytext.models.checkpoints import embed_model, image_model
 from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
 from skytext.models.fingerprints import embedding_fingerprint, image_embedding_fingerprint
-from skytext.search import Example, Hit, Searcher, SearchRequest, SearchResult
+from skytext.search import Example, Searcher, SearchRequest, SearchResult
 from skytext.search.retrievers import matching
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.images_dataset import ImagesTable
@@ -30,7 +30,7 @@ from skytext.table.indexes.image_vector_index import build_image_index, image_in
 from skytext.table.location import TableLocation
 from skytext.table.vector_columns import VectorColumn, VectorKind
 from tests.cli.tables import described_row
-from tests.search.rankings import nearest_images
+from tests.search.rankings import nearest_images, pages
 from tests.table.image_rows import commit_vectors, embed_numbers, image_vector
 from tests.table.rows import (
     DIM,
@@ -207,17 +207,6 @@ def test_fused_ranks_are_those_among_all_rows(numbered: Searcher, exact: bool) -
         assert [(hit.image_id, hit.rank_score) for hit in some.hits] == [
             (hit.image_id, hit.rank_score) for hit in whole.hits[:k]
         ]
-
-
-def pages(searcher: Searcher, request: SearchRequest) -> list[Hit]:
-    found: list[Hit] = []
-    while True:
-        result = searcher.search(request)
-        found += result.hits
-        if result.next_cursor is None:
-            return found
-        assert len(result.hits) == request.k
-        request = request.model_copy(update={"cursor": result.next_cursor})
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("image", 400), ("image+dense", 450)])

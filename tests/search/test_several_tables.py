@@ -15,10 +15,11 @@ from skytext.filters.cql2_text import parse_filter
 from skytext.models.checkpoints import embed_model
 from skytext.models.fakes.embedders import FakeEmbedder, FakeImageEmbedder
 from skytext.models.fingerprints import embedding_fingerprint
-from skytext.search import Example, Hit, Searcher, SearchRequest
+from skytext.search import Example, Searcher, SearchRequest
 from skytext.search.cursor import Cursor, cursor_version
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import build_indexes
+from tests.search.rankings import pages
 from tests.search.test_image_modes import SHOWN, embed
 from tests.search.test_search_modes import Rows, bm25, make_rows, pooled
 from tests.table.rows import committer, good_row, location, make_table, stage, text_column
@@ -57,17 +58,6 @@ def whole(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Searcher:
 
 def plain(hits: Any) -> list[dict[str, Any]]:
     return [hit.to_json() | {"table": None} for hit in hits]
-
-
-def pages(searcher: Searcher, request: SearchRequest) -> list[Hit]:
-    found: list[Hit] = []
-    while True:
-        result = searcher.search(request)
-        found += result.hits
-        if result.next_cursor is None:
-            return found
-        assert len(result.hits) == request.k
-        request = request.model_copy(update={"cursor": result.next_cursor})
 
 
 REQUESTS: list[dict[str, Any]] = [

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias
 
 from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr
 
@@ -53,11 +53,6 @@ def kind_of(value: Value) -> Kind:
     if isinstance(value, bool):
         return "boolean"
     return "text" if isinstance(value, str) else "number"
-
-
-def is_number(value: Value) -> TypeGuard[int | float]:
-    """Return whether a value is a number: true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def literal(value: Value) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from skytext.errors import ConfigError
@@ -58,27 +58,35 @@ def make_filter(
             found.append(in_geometry("s_intersects", intersects))
         except PlaceError as error:
             raise error.whole() from error
-    if after is not None:
-        found.append(Compare(op=">=", field="datetime", value=after))
-    if before is not None:
-        found.append(Compare(op="<", field="datetime", value=before))
-    if after is not None and before is not None and parse_time(after)[0] >= parse_time(before)[0]:
-        raise ConfigError(
-            f"after must be earlier than before, which itself counts no more (given: after {after},"
-            f" before {before})"
-        )
+    found += _times(after, before)
     if collections:
         found.append(OneOf(field="collection", values=tuple(collections)))
-    if gsd_min is not None:
-        found.append(Compare(op=">=", field="gsd", value=gsd_min))
-    if gsd_max is not None:
-        found.append(Compare(op="<=", field="gsd", value=gsd_max))
-    if gsd_min is not None and gsd_max is not None and gsd_min > gsd_max:
-        raise ConfigError(
-            f"the smallest gsd must not be above the largest (given: {gsd_min:g} and {gsd_max:g})"
-        )
+    found += _resolutions(gsd_min, gsd_max)
     if not found:
         return None
     condition = found[0] if len(found) == 1 else And(conditions=tuple(found))
     check_size(condition)
     return condition
+
+
+def _times(after: str | None, before: str | None) -> Iterator[Condition]:
+    if after is not None:
+        yield Compare(op=">=", field="datetime", value=after)
+    if before is not None:
+        yield Compare(op="<", field="datetime", value=before)
+    if after is not None and before is not None and parse_time(after)[0] >= parse_time(before)[0]:
+        raise ConfigError(
+            f"after must be earlier than before, which itself counts no more (given: after {after},"
+            f" before {before})"
+        )
+
+
+def _resolutions(gsd_min: float | None, gsd_max: float | None) -> Iterator[Condition]:
+    if gsd_min is not None:
+        yield Compare(op=">=", field="gsd", value=gsd_min)
+    if gsd_max is not None:
+        yield Compare(op="<=", field="gsd", value=gsd_max)
+    if gsd_min is not None and gsd_max is not None and gsd_min > gsd_max:
+        raise ConfigError(
+            f"the smallest gsd must not be above the largest (given: {gsd_min:g} and {gsd_max:g})"
+        )

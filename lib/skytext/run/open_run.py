@@ -164,8 +164,12 @@ def open_run(
         config=recorded,
         versions=installed_versions(),
     )
-    holding = contextlib.nullcontext(held) if held is not None else None
-    with holding or hold_table(command, location, config, ray_address=ray_address) as table:
+    holding = (
+        hold_table(command, location, config, ray_address=ray_address)
+        if held is None
+        else contextlib.nullcontext(held)
+    )
+    with holding as table:
         check_paths(location, models, shards)
         total_bytes = sum(shard.size_bytes for shard in shards)
         yield OpenRun(location, run, table, Progress(total_bytes), on_progress)

@@ -106,8 +106,8 @@ class Ranker:
     def _rank_by_ranks(self, depth: int, scale: Scale | None) -> Ranking:
         """Add ranks among the candidates; further images come in deeper looks, behind these.
 
-        A rank among few candidates is better than the same image's rank among many. So what a look
-        found keeps its order and its scores however deep later pages look.
+        An image has a better rank among few candidates than among many. So images that were found
+        keep their order and their scores when a later page looks for more candidates.
         """
         wanted = max(5 * depth, _MIN_RANKED) if scale is None else int(scale[0][0])
         first = num = min(max(wanted, _MIN_RANKED), _MAX_RANKED)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from skytext.table.commit_conflicts import repeat_on_conflict
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import ChanceScore, store_chance_score
 from skytext.table.indexes.index_recall import Column
@@ -50,5 +51,10 @@ def measure_chance_scores(
             found[kind] = ChanceScore(score, QUANTILE, len(vectors))
     for kind, chance in found.items():
         (column,) = (c for c in (latest.text_column, latest.image_column) if c and c.kind == kind)
-        store_chance_score(latest.dataset, column.name, chance)
+        _store(latest, column.name, chance)
     return found
+
+
+@repeat_on_conflict
+def _store(table: ImagesTable, column: str, chance: ChanceScore) -> None:
+    store_chance_score(ImagesTable.open(table.location).dataset, column, chance)

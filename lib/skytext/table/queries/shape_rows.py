@@ -1,4 +1,4 @@
-"""Put the rows of one version of a table in place of the spatial conditions of a filter."""
+"""Find the rows that a filter's spatial conditions let through, and name them in the filter."""
 
 from __future__ import annotations
 
