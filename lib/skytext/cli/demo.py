@@ -153,13 +153,16 @@ def _generate(archive: Path, num_images: int) -> None:
 
 def _index_and_open(table: Path, config: Config) -> Searcher:
     from skytext.search import Searcher
+    from skytext.search.unrelated_questions import measure_chance
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.indexes.build_indexes import build_indexes
     from skytext.table.location import TableLocation
 
+    images = ImagesTable.open(TableLocation.parse(str(table)))
+    measure_chance(images, config)
     # A table this small would be searched exactly; the demo shows an index all the same.
     index = config.index.model_copy(update={"vector": "always"})
-    build_indexes(ImagesTable.open(TableLocation.parse(str(table))), index)
+    build_indexes(images, index)
     return Searcher.open(str(table), index=index, search=config.search)
 
 
