@@ -23,7 +23,7 @@ _KEPT_OUTPUT_CHARS = 3000
 
 def main(
     only: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(SECTIONS)}; may be repeated.")
+        str | None, typer.Option(help=f"Some of {', '.join(SECTIONS)}, with commas between.")
     ] = None,
     output: Annotated[
         Path, typer.Option(help="JSON file; sections measured before are kept in it.")
@@ -41,7 +41,7 @@ def main(
     only_table: Annotated[bool, typer.Option(help="Measure nothing, print the table.")] = False,
 ) -> None:
     """Measure section by section, keep every result at once, and print one table."""
-    names = only or list(SECTIONS)
+    names = only.split(",") if only else list(SECTIONS)
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(SECTIONS)}")
@@ -106,7 +106,7 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
             _end_all(process)
             raise
     if status == 0 and result.is_file():
-        return dict(read_results(result))
+        return read_results(result) | {"kind": case.kind}
     said = log.read_text(encoding="utf-8", errors="replace")[-_KEPT_OUTPUT_CHARS:]
     return {"error": f"{said}\n{case.name}: exit status {status}"}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["bare", "offline", "job", "embed", "correctness", "kill"]
+Kind = Literal["bare", "offline", "job", "embed", "correctness", "test"]
 LLAVA, NEXT, DEMO = "llava-1.5-7b", "llava-next-7b", "demo"
 LIMIT_S = 480.0
 """Longest section: a machine by the hour is not spent on one that hangs."""
@@ -40,11 +40,13 @@ class Case:
     Attributes:
         name: within its section.
         kind: ``bare``: the engine alone, through the product's own class; ``offline``: vLLM's
-            ``LLM`` on all requests; ``job``: read to commit; ``embed``: the embedder alone.
+            ``LLM`` on all requests; ``job``: read to commit; ``embed``: the embedder alone;
+            ``correctness``: answers compared with transformers'; ``test``: a test of the project.
         model: a shape of `bench.gpu.shapes`, or the demonstration checkpoint.
         settings: of the configuration, by dotted names.
         loads: what it is given, one after the other.
-        needs_gpu: what it asks for does not exist on a CPU.
+        needs_gpu: the case cannot run on a CPU.
+        test: of kind ``test``: its node id for pytest.
     """
 
     name: str
@@ -53,12 +55,14 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     loads: tuple[Load, ...] = (Load("5 samples"),)
     needs_gpu: bool = False
+    test: str = ""
 
 
 def _options(**options: Any) -> dict[str, Any]:
     return {"caption.engine.options": options}
 
 
+_VISION = {"caption.engine.max_num_batched_tokens": 16384}
 _HALF = (Load("5 samples", share=0.5),)
 _ON_THE_GPU = {
     "embed.num_gpus_per_actor": 0.1,
@@ -67,8 +71,20 @@ _ON_THE_GPU = {
 }
 
 SECTIONS: dict[str, tuple[Case, ...]] = {
-    # The first row is what the others are compared with.
-    "job": (Case("bare engine"), Case("whole job", "job")),
+    # The job is compared with the best of the bare engines. In other sections the rows are compared
+    # with the first one.
+    "job": (
+        Case("bare engine"),
+        Case("bare engine, 512 answers", settings={"caption.engine.max_num_seqs": 512}),
+        Case(
+            "bare engine, 1024 answers, 16384 tokens",
+            settings={
+                "caption.engine.max_num_seqs": 1024,
+                "caption.engine.max_num_batched_tokens": 16384,
+            },
+        ),
+        Case("whole job", "job"),
+    ),
     "job-next": (Case("bare engine", model=NEXT), Case("whole job", "job", model=NEXT)),
     "offline": (Case("bare engine"), Case("vllm.LLM", "offline")),
     "variants": (
@@ -125,14 +141,28 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             needs_gpu=True,
         ),
     ),
-    # One token an answer: next to nothing but the vision tower and the prompt is left.
-    "vision": tuple(
+    # One token an answer: almost only the vision tower and the prompt take time.
+    "vision": (
+        *(
+            Case(
+                f"{tokens} tokens a step",
+                settings={"caption.engine.max_num_batched_tokens": tokens},
+                loads=(Load("1 token", num_tokens=1),),
+            )
+            for tokens in (16384, 2048, 8192, 32768)
+        ),
         Case(
-            f"{tokens} tokens a step",
-            settings={"caption.engine.max_num_batched_tokens": tokens},
+            "vision tower in CUDA graphs",
+            settings=_VISION | _options(compilation_config={"cudagraph_mm_encoder": True}),
             loads=(Load("1 token", num_tokens=1),),
-        )
-        for tokens in (16384, 2048, 8192, 32768)
+            needs_gpu=True,
+        ),
+        Case(
+            "vision tower compiled",
+            settings=_VISION | _options(compilation_config={"compile_mm_encoder": True}),
+            loads=(Load("1 token", num_tokens=1),),
+            needs_gpu=True,
+        ),
     ),
     "embedding": (
         Case("embedder alone, CPU", "embed"),
@@ -147,7 +177,22 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
         ),
     ),
     "correctness": (Case("float32, greedy", "correctness", model=DEMO),),
-    "kill": (Case("the core is killed", "kill", model=DEMO),),
+    "kill": (
+        Case(
+            "the engine's core is killed",
+            "test",
+            test="tests/models/vllm/test_engine.py::"
+            "test_a_killed_core_is_replaced_and_every_image_described",
+        ),
+    ),
+    # `skytext caption` itself, on a Ray that has the GPU.
+    "command": (
+        Case(
+            "any process of the command is killed",
+            "test",
+            test="tests/proof/test_kill_matrix.py::test_whatever_dies_with_real_models",
+        ),
+    ),
 }
 
 

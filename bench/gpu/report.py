@@ -30,7 +30,7 @@ _COLUMNS = (
     "load",
     "tokens/s",
     "images/s",
-    "of the first",
+    "ratio",
     "GPU waited",
     "GPU memory, GiB",
     "hours a million images",
@@ -92,21 +92,41 @@ def table(results: dict[str, Any], price_per_hour: float | None) -> str:
 
 
 def _rows(section: str, cases: dict[str, Any], price_per_hour: float | None) -> Iterator[list[str]]:
-    first: float | None = None
+    reference = _reference(section, cases)
     for case, result in cases.items():
         if "loads" not in result:
             said = str(result.get("error") or result.get("skipped")).strip().splitlines()[-1]
             yield [section, case, said.replace("|", "/")[:160], *[""] * (len(_COLUMNS) - 3)]
             continue
         for load, found in result["loads"].items():
-            # Answers that a token mask may end differ in length: only tokens compare.
-            rate = found.get("tokens_per_s" if section == "structured" else "images_per_s")
-            first = first or rate
-            yield [section, case, load, *_figures(found, rate, first, price_per_hour)]
+            rate = _rate(section, found)
+            yield [section, case, load, *_figures(found, rate, reference, price_per_hour)]
+
+
+def _reference(section: str, cases: dict[str, Any]) -> float | None:
+    """Return the rate that a section's rows are divided by.
+
+    It is the best of the bare engines in a section that has a job, else the first row's.
+    """
+    rates = [
+        (case.get("kind"), rate)
+        for case in cases.values()
+        for found in case.get("loads", {}).values()
+        if (rate := _rate(section, found))
+    ]
+    bare = [rate for kind, rate in rates if kind == "bare"]
+    if bare and any(kind == "job" for kind, _ in rates):
+        return max(bare)
+    return rates[0][1] if rates else None
+
+
+def _rate(section: str, found: dict[str, Any]) -> float | None:
+    # Answers that a token mask may end differ in length: only tokens compare.
+    return found.get("tokens_per_s" if section == "structured" else "images_per_s")
 
 
 def _figures(
-    found: dict[str, Any], rate: float | None, first: float | None, price_per_hour: float | None
+    found: dict[str, Any], rate: float | None, reference: float | None, price_per_hour: float | None
 ) -> list[str]:
     images_per_s = found.get("images_per_s")
     hours = None if not images_per_s else 1e6 / images_per_s / 3600
@@ -119,7 +139,7 @@ def _figures(
     return [
         speed,
         _number(images_per_s, ".2f"),
-        _number(None if not rate or not first else rate / first, ".3f"),
+        _number(None if not rate or not reference else rate / reference, ".3f"),
         _number(found.get("gpu_waited_share"), ".1%"),
         _number(found.get("gpu_memory_gib"), ".1f"),
         _number(hours, ",.1f"),

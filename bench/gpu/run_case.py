@@ -15,8 +15,6 @@ import typer
 from bench.gpu.cases import DEMO, FULL, SECTIONS, SMALL, Case, Scale
 
 _ROOT = Path(__file__).parents[2]
-_KILL_TEST = "tests/models/vllm/test_engine.py::"
-_KILL_TEST += "test_a_killed_core_is_replaced_and_every_image_described"
 
 
 def main(
@@ -37,8 +35,8 @@ def main(
 
 
 def _run(case: Case, scale: Scale, work: Path) -> dict[str, Any]:
-    if case.kind == "kill":
-        return _run_kill_test()
+    if case.kind == "test":
+        return _run_test(case.test)
     config = make_config(case, scale, work)
     if case.kind == "embed":
         from bench.gpu.job import run_embedder
@@ -112,21 +110,22 @@ def _archive(work: Path, num_images: int, side_px: int) -> Path:
     return folder
 
 
-def _run_kill_test() -> dict[str, Any]:
-    """Kill a running engine's core: every image is described all the same, nothing is left."""
+def _run_test(node_id: str) -> dict[str, Any]:
+    """Run one test of the project in a process of its own."""
     started = time.monotonic()
-    # The environment's own warnings, of other versions than the pinned ones, are no failures here.
+    # Warnings of other versions than the pinned ones are no failures here.
     options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, _KILL_TEST],
+        [sys.executable, "-m", "pytest", *options, node_id],
         cwd=_ROOT,
+        env={"SKYTEXT_NUM_VLLM_KILLS": "2", **os.environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     if done.returncode != 0 or "1 passed" not in done.stdout:
-        raise RuntimeError(f"the kill test did not pass:\n{done.stdout[-4000:]}")
+        raise RuntimeError(f"{node_id} did not pass:\n{done.stdout[-4000:]}")
     span_s = round(time.monotonic() - started, 1)
     return {"start_s": 0.0, "loads": {"passed": {"span_s": span_s}}}
 

@@ -23,7 +23,7 @@ from tests.proof.kill_matrix import (
 )
 
 NUM_KILLS = int(os.environ.get("SKYTEXT_NUM_KILLS", "90"))
-NUM_VLLM_KILLS = 10
+NUM_VLLM_KILLS = int(os.environ.get("SKYTEXT_NUM_VLLM_KILLS", "10"))
 COMMIT_IMAGES = 64
 FAKES = ["--model", "fake:delay_s=0.1", "--embedding-model", "fake"]
 # As by default, an interval holds somewhat more images than are in flight.
