@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "copied": sections.of_skytext("skytext-copied"),
     "lance": sections.of_skytext("lance"),
     "filtered": sections.filtered,
+    "filters": sections.filters,
     "exact": sections.large("exact", num_queries=20),
     "faiss": sections.large("faiss-ivfpq"),
     "lancedb": sections.large("lancedb"),

@@ -46,9 +46,28 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append(_systems(rows))
     if "filtered" in results:
         parts.append("A filter that keeps 0.1 % of the rows\n\n" + _systems(results["filtered"]))
+    if "filters" in results:
+        parts.append(_filters(results["filters"]))
     if "embedding" in results:
         parts.append(_embedding(results["embedding"]))
     return "\n\n".join(parts)
+
+
+def _filters(found: dict[str, dict[str, Any]]) -> str:
+    """Return one line a filter."""
+    lines = [
+        "| a filter keeps | queries | recall@10 | short | other hits without the index | p50, ms "
+        "| p99, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for part, one in found.items():
+        lines.append(
+            f"| {float(part) * 100:g} % ({one['num_matches']:,}) | {one['num_queries']:,} "
+            f"| {one['recall_at_10']:.4f} | {one['num_short']} "
+            f"| {one['num_different']} of {one['num_exact']} "
+            f"| {one['p50_ms']:.1f} | {one['p99_ms']:.1f} |"
+        )
+    return "\n".join(lines)
 
 
 def _systems(rows: dict[str, dict[str, Any]]) -> str:

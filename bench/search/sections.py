@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.search.filters import measure_filters
 from bench.search.measure import K, folder_bytes
 from bench.search.table import (
     RARE_COLLECTION,
@@ -146,21 +147,36 @@ def filtered(bench: Bench) -> dict[str, Any]:
     return found
 
 
+def filters(bench: Bench) -> dict[str, Any]:
+    """Ask the small table under filters that keep little, some and nearly all of it."""
+    built(bench, "skytext", bench.num_small, bench.num_queries)
+    queries = caption_vectors(bench.num_small).queries(bench.num_queries)
+    return measure_filters(_folder(bench, "skytext", bench.num_small) / "index", queries)
+
+
 def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
     """Build one system, unless it is there already, and ask it."""
-    folder = _folder(bench, name, num_images)
+    found = built(bench, name, num_images, num_queries)
+    if "given_up_after_s" in found:
+        return found
     questions = bench.questions(num_images, num_queries)
+    return found | _side(
+        name, "serve", bench, num_images, _folder(bench, name, num_images), questions
+    )
+
+
+def built(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
+    """Build one system, unless it is there already; return what building it cost."""
+    folder = _folder(bench, name, num_images)
     record = folder / "built.json"
     if record.exists() and not bench.anew:
-        built = json.loads(record.read_text(encoding="utf-8"))
-    else:
-        index = folder / "index"
-        built = _side(name, "build", bench, num_images, folder, questions)
-        index.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(built), encoding="utf-8")
-    if "given_up_after_s" in built:
-        return built
-    return built | _side(name, "serve", bench, num_images, folder, questions)
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return found
+    questions = bench.questions(num_images, num_queries)
+    found = _side(name, "build", bench, num_images, folder, questions)
+    (folder / "index").mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(found), encoding="utf-8")
+    return found
 
 
 def _folder(bench: Bench, name: str, num_images: int) -> Path:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -16,11 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from skytext_client.answers import Hit
 from skytext_client.errors import ClientError, ServiceError, TooBusyError, UnreachableError
+from skytext_client.search_fields import Example, Image, Search
 
-Image: TypeAlias = str | Hit
-"""An image of the table: its ``image_id``, or a hit."""
-Example: TypeAlias = str | Hit | Mapping[str, str]
-"""Something to move a query towards: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``."""
 A = TypeVar("A", bound=BaseModel)
 
 MAX_WAIT_S = 30.0
@@ -84,43 +81,26 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def search_body(
-    text: str | Sequence[str] | None,
-    *,
-    like: Image | Sequence[Image] | None,
-    combine: str | None,
-    positive: Sequence[Example],
-    negative: Sequence[Example],
-    mode: str | None,
-    k: int,
-    filter: str | Mapping[str, Any] | None,
-    intersects: Mapping[str, Any] | None,
-    cursor: str | None,
-    min_score: float | None,
-    version: int | None,
-    group_duplicates: bool,
-    exact: bool,
-) -> dict[str, Any]:
-    """Return the body of a search; what is not asked for is left out."""
-    texts = {"text": text} if isinstance(text, str) else {"texts": list(text or ())}
-    images = [like] if isinstance(like, str | Hit) else list(like or ())
+def search_body(text: str | Sequence[str] | None, fields: Search) -> dict[str, Any]:
+    """Return the body of a search; what is not asked for is left out.
+
+    Raises:
+        TypeError: a search has no field of such a name.
+    """
+    unknown = fields.keys() - Search.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"a search has no {min(unknown)!r}: see the arguments of `search`")
+    like = fields.get("like") or ()
     body: dict[str, Any] = {
-        **texts,
-        "like": [id_of(image) for image in images],
-        "combine": combine,
-        "positive": [_example(example) for example in positive],
-        "negative": [_example(example) for example in negative],
-        "mode": mode,
-        "filter": filter,
-        "intersects": intersects,
-        "cursor": cursor,
-        "min_score": min_score,
-        "version": version,
-        "group_duplicates": group_duplicates or None,
-        "exact": exact or None,
+        "k": 10,
+        **fields,
+        **({"text": text} if isinstance(text, str) else {"texts": list(text or ())}),
+        "like": [id_of(image) for image in ([like] if isinstance(like, str | Hit) else like)],
+        "positive": [_example(example) for example in fields.get("positive", ())],
+        "negative": [_example(example) for example in fields.get("negative", ())],
     }
     # What is wrong, such as an empty filter, is the service's to say.
-    return {"k": k, **{name: v for name, v in body.items() if v is not None and v != []}}
+    return {name: v for name, v in body.items() if v is not None and v is not False and v != []}
 
 
 def _example(example: Example) -> dict[str, str]:

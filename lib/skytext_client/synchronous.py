@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx
 import tenacity
@@ -22,8 +22,6 @@ from skytext_client.answers import (
 )
 from skytext_client.requests import (
     Call,
-    Example,
-    Image,
     admin_call,
     asking_again,
     checked,
@@ -35,6 +33,7 @@ from skytext_client.requests import (
     search_body,
     unreachable,
 )
+from skytext_client.search_fields import Image, Search
 
 
 class Client:
@@ -82,24 +81,7 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def search(
-        self,
-        text: str | Sequence[str] | None = None,
-        *,
-        like: Image | Sequence[Image] | None = None,
-        combine: str | None = None,
-        positive: Sequence[Example] = (),
-        negative: Sequence[Example] = (),
-        mode: str | None = None,
-        k: int = 10,
-        filter: str | Mapping[str, Any] | None = None,
-        intersects: Mapping[str, Any] | None = None,
-        cursor: str | None = None,
-        min_score: float | None = None,
-        version: int | None = None,
-        group_duplicates: bool = False,
-        exact: bool = False,
-    ) -> Found:
+    def search(self, text: str | Sequence[str] | None = None, **search: Unpack[Search]) -> Found:
         """Find the images that fit best.
 
         Args:
@@ -110,7 +92,7 @@ class Client:
             negative: and away from.
             mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``; None for the
                 service's default.
-            k: hits wanted.
+            k: hits wanted, 10 where it is not given.
             filter: CQL2 text such as ``gsd < 1``, or CQL2 JSON.
             intersects: a geometry of GeoJSON that images must meet.
             cursor: `Found.next_cursor` of the same search.
@@ -120,33 +102,22 @@ class Client:
             exact: score every image.
 
         Raises:
+            TypeError: an argument of another name.
             ServiceError: the search is wrong, or the service refuses.
             UnreachableError: the service cannot be reached.
         """
-        body = search_body(
-            text,
-            like=like,
-            combine=combine,
-            positive=positive,
-            negative=negative,
-            mode=mode,
-            k=k,
-            filter=filter,
-            intersects=intersects,
-            cursor=cursor,
-            min_score=min_score,
-            version=version,
-            group_duplicates=group_duplicates,
-            exact=exact,
-        )
+        body = search_body(text, search)
         return parsed(Found, self._ask(Call("POST", "/v1/search", {"json": body})))
 
-    def pages(self, text: str | Sequence[str] | None = None, **search: Any) -> Iterator[Found]:
+    def pages(
+        self, text: str | Sequence[str] | None = None, **search: Unpack[Search]
+    ) -> Iterator[Found]:
         """Yield page after page of a search, of one version of the table; see `search`."""
         found = self.search(text, **search)
         yield found
         while found.next_cursor is not None:
-            found = self.search(text, **{**search, "cursor": found.next_cursor})
+            search["cursor"] = found.next_cursor
+            found = self.search(text, **search)
             yield found
 
     def search_batch(self, searches: Sequence[str | Mapping[str, Any]]) -> tuple[Found, ...]:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bench.search import __main__ as command
 from bench.search import embedding, fit, report
+from bench.search.filters import measure_filters
 from bench.search.measure import served
 from bench.search.systems import (
     ExactNumpy,
@@ -29,6 +30,7 @@ from skytext.config.index import IndexConfig
 from skytext.models.checkpoints import embed_model
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.search import Searcher
+from skytext.search.retrievers import matching
 from skytext.table.images_dataset import ImagesTable
 
 NUM_IMAGES = 2_000
@@ -184,6 +186,22 @@ def test_sections_are_measured_in_processes_and_merged(table: ImagesTable, folde
     assert results["filtered"]["skytext"]["recall_at_10"] == 1
     assert results["filtered"]["skytext"]["mean_hits"] == collections.count(RARE_COLLECTION)
     assert report.markdown(results) in done.stdout
+
+
+def test_a_search_under_a_filter_is_never_short(
+    table: ImagesTable, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the index is asked under all filters but the rarest.
+    monkeypatch.setattr(matching, "_SCORED_WITHOUT_INDEX", 5)
+    Skytext().build(table, folder / "filters")
+    queries = caption_vectors(NUM_IMAGES).queries(40)
+    found = measure_filters(folder / "filters", queries, parts=(0.0005, 0.01, 0.5, 0.99))
+    assert [one["num_matches"] for one in found.values()] == [1, 20, 1_000, 1_980]
+    for one in found.values():
+        assert one["num_short"] == 0
+        assert one["recall_at_10"] >= 0.99
+        assert one["num_different"] <= 2
+    assert "| 50 % (1,000) | 40 |" in report.markdown({"filters": found})
 
 
 def test_the_fastest_embedding_that_loses_little_is_chosen() -> None:

@@ -27,7 +27,9 @@ from skytext.client import (
     UnreachableError,
 )
 from skytext.service.access.api_keys import KeyStore, Right
+from skytext.service.http.json_bodies import SearchBody
 from skytext.table.location import TableLocation
+from skytext_client.search_fields import Search
 from tests.service.app import Application, make_config
 from tests.service.app import client as in_process
 from tests.service.tables import encoded, make_served_table
@@ -471,3 +473,15 @@ def test_both_clients_offer_the_same() -> None:
         "AsyncClient", "BatchAnswers", "Client", "ClientError", "Found", "FoundImage", "Hit",
         "ServiceError", "TableInfo", "TooBusyError", "UnreachableError",
     }  # fmt: skip
+
+
+def test_a_search_takes_what_its_body_has() -> None:
+    assert Search.__annotations__.keys() | {"text", "texts"} == SearchBody.model_fields.keys()
+
+
+def test_an_argument_that_no_search_has_is_refused() -> None:
+    with (
+        pytest.raises(TypeError, match="no 'colour'"),
+        Client("https://search.example.org") as ours,
+    ):
+        ours.search("a", colour="red")  # type: ignore[call-arg]

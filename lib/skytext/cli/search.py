@@ -86,38 +86,16 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the images that fit the words best."""
-    from skytext.filters.options import make_filter
+    options = dict(locals())
     from skytext.geo.shapes import read_geometry
+    from skytext.search.options import request_fields
     from skytext.search.request import SearchRequest
 
     resolved = make_config(config, settings)
     _check_mode(mode)
     _check_version(version, more_tables)
-    condition = make_filter(
-        where=where,
-        bbox=None if bbox is None else parse_box(bbox),
-        intersects=None if polygon is None else read_geometry(polygon),
-        after=after,
-        before=before,
-        collections=collection or (),
-        gsd_min=gsd_min,
-        gsd_max=gsd_max,
-    )
-    asked: dict[str, Any] = {
-        "text": text,
-        "texts": also or (),
-        "like": like or (),
-        "combine": combine or "max",
-        "positive": _examples(positive, positive_image),
-        "negative": _examples(negative, negative_image),
-        "mode": mode,
-        "k": k,
-        "where": condition,
-        "cursor": cursor,
-        "min_score": min_score,
-        "group_duplicates": group_duplicates,
-        "exact": exact,
-    }
+    options["intersects"] = None if polygon is None else read_geometry(polygon)
+    asked = request_fields(options)
     # Before a model is loaded: with an image, what it shows stands for what will be said of it.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings)
@@ -159,7 +137,7 @@ def _search(
         # An image that cannot be read is said to be so before a table is opened.
         pixels = read_image(described_by[0], config.images)
     versions: tuple[int | None, ...] = (version,) * len(tables)
-    if asked["cursor"] is not None and version is None:
+    if "cursor" in asked and version is None:
         versions = cursor_versions(asked["cursor"], len(tables))
     searcher = Searcher.open_many(
         tables,
@@ -168,7 +146,7 @@ def _search(
         embed=config.embed,
         index=config.index,
         search=config.search,
-        with_images=asked["mode"] in IMAGE_MODES,
+        with_images=asked.get("mode") in IMAGE_MODES,
         image_embed=config.image_embed,
         images=config.images,
     )
@@ -199,11 +177,6 @@ def _show(result: SearchResult, as_json: bool) -> None:
         note(f"more: the same search with --cursor {result.next_cursor}")
 
 
-def _examples(texts: list[str] | None, images: list[str] | None) -> list[dict[str, str]]:
-    found = [{"text": text} for text in texts or ()]
-    return found + [{"image_id": image_id} for image_id in images or ()]
-
-
 def _made_by(table: ImagesTable) -> dict[str, Any]:
     """Return the settings by which a table's images were described, as far as its rows tell."""
     from skytext.models.checkpoints import is_local_model
@@ -231,23 +204,6 @@ def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[s
     variants = describe_image(image, config)
     note(f"the image: {variants[0].one_sentence}")
     return document_texts(variants)
-
-
-def parse_box(text: str) -> list[float]:
-    """Read ``W,S,E,N``.
-
-    Raises:
-        ConfigError: these are no four numbers.
-    """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4:
-        raise ConfigError(
-            f"--bbox {text!r} must be W,S,E,N: four numbers with commas, e.g. -10.5,35,4,44"
-        )
-    return numbers
 
 
 def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> list[str]:

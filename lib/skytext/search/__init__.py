@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from skytext.search.cursor import cursor_version, cursor_versions
 from skytext.search.hits import Hit, SearchResult
-from skytext.search.request import MAX_K, Example, SearchRequest
+from skytext.search.request import Example, SearchRequest
 from skytext.search.searcher import Searcher
+from skytext_client.search_fields import MAX_K
 
 __all__ = [
     "MAX_K",

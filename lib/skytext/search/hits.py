@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from skytext.search.request import Mode
+from skytext_client.search_fields import Mode
 
 
 @dataclass(frozen=True, slots=True)

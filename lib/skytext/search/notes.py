@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from skytext.search.hits import Hit
-from skytext.search.request import Mode, SearchRequest
+from skytext.search.request import SearchRequest
 from skytext.table.index_facts import ChanceScore
+from skytext_client.search_fields import Mode
 
 
 def note_of(

@@ -12,9 +12,10 @@ from skytext.config.search import SearchConfig
 from skytext.errors import CallError
 from skytext.models.text_embedder import Embedder
 from skytext.search.ranking_inputs import Question, Searched
-from skytext.search.request import RETRIEVERS, Example, Mode, SearchRequest
+from skytext.search.request import RETRIEVERS, Example, SearchRequest
 from skytext.table.queries.caption_queries import Floats, RowIds
 from skytext.table.vector_columns import VectorKind
+from skytext_client.search_fields import Mode
 
 # Rocchio's weights as Salton and Buckley found them best ("Improving retrieval performance by
 # relevance feedback", JASIS 41(4), 1990): the query counts 1.

@@ -15,7 +15,7 @@ from skytext.filters.conditions import Condition
 from skytext.filters.spatial import Rows as SpatialRows
 from skytext.filters.spatial import Spatial
 from skytext.search.fusion import Pooling, best
-from skytext.search.request import RETRIEVERS, Kind, Mode
+from skytext.search.request import RETRIEVERS, Kind
 from skytext.search.retrievers.matching import Matching
 from skytext.search.retrievers.retriever import Retriever
 from skytext.search.retrievers.vectors import SearchedVectors, VectorRetriever
@@ -41,6 +41,7 @@ from skytext.table.queries.hit_column import HitRow
 from skytext.table.queries.row_copy import Rows
 from skytext.table.queries.shape_rows import bind, shape_rows
 from skytext.table.vector_columns import VectorKind
+from skytext_client.search_fields import Mode
 
 Scale = tuple[tuple[float, ...], ...]
 """What the scores of several pages have in common; see `Ranking.scale`."""

@@ -19,14 +19,13 @@ from skytext.errors import ConfigError
 from skytext.filters.conditions import Condition, check_size
 from skytext.filters.cql2_out import to_json
 from skytext.filters.read import read_filter
+from skytext_client.search_fields import MAX_K, Mode, SearchFields
 
-MAX_K = 1000
 MAX_QUERIES = 16
 """Texts and images that one search may ask for at once: each is a search of its own."""
 MAX_EXAMPLES = 64
 MAX_QUERY_CHARS = 10_000
 
-Mode: TypeAlias = Literal["dense", "text", "hybrid", "image", "image+dense"]
 Kind: TypeAlias = Literal["captions", "words", "images"]
 """What a retriever compares: vectors of descriptions, their words, or images' own vectors."""
 RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
@@ -38,7 +37,6 @@ RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
 }
 """The retrievers of each mode. Where there are several, the first can score every image."""
 IMAGE_MODES = tuple(mode for mode, kinds in RETRIEVERS.items() if "images" in kinds)
-Combine: TypeAlias = Literal["max", "mean"]
 
 
 Where: TypeAlias = Annotated[
@@ -67,7 +65,7 @@ class Example(BaseModel):
         return self
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(SearchFields):
     """One search.
 
     Attributes:
@@ -103,16 +101,12 @@ class SearchRequest(BaseModel):
     texts: tuple[str, ...] = ()
     like: tuple[str, ...] = ()
     described: tuple[str, ...] = ()
-    combine: Combine = "max"
     positive: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
-    mode: Mode | None = None
-    k: int = 10
     where: Where = None
-    cursor: str | None = None
+    # Without the limits that the HTTP API documents: what is refused here names both ends.
+    k: int = 10
     min_score: float | None = None
-    group_duplicates: bool = False
-    exact: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> SearchRequest:

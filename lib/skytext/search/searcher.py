@@ -22,7 +22,7 @@ from skytext.search.notes import note_of
 from skytext.search.paging import Page
 from skytext.search.query_vectors import QueryEmbedder, Questioner, find_named
 from skytext.search.ranking_inputs import Ranking, Searched, Served
-from skytext.search.request import IMAGE_MODES, RETRIEVERS, Mode, SearchRequest
+from skytext.search.request import IMAGE_MODES, RETRIEVERS, SearchRequest
 from skytext.search.several_tables import ServedTables
 from skytext.search.shown_hits import make_hits
 from skytext.table.images_dataset import ImagesTable
@@ -32,6 +32,7 @@ from skytext.table.missing_vectors import image_column_of
 from skytext.table.queries.known_fields import KnownFields
 from skytext.table.queries.row_copy import copy_rows
 from skytext.table.vector_columns import VectorColumn
+from skytext_client.search_fields import Mode
 
 _EMBEDS_AGAIN = {
     "descriptions": "caption … --stale vectors",

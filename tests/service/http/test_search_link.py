@@ -32,11 +32,8 @@ def found(http: Any, query: Any) -> list[str]:
 
 def test_a_link_takes_what_the_command_line_takes() -> None:
     options = set(inspect.signature(command).parameters) - _LOCAL
-    assert set(SearchLink.model_fields) == options - {"polygon", "more_tables"} | {
-        "filter",
-        "format",
-        "intersects",
-    }
+    of_links = {"filter", "format", "intersects"}
+    assert set(SearchLink.model_fields) == options - {"more_tables"} | of_links
 
 
 @pytest.mark.parametrize(
@@ -88,6 +85,7 @@ def test_filters_of_the_command_line_filter(http: Any, query: Any) -> None:
     assert len(found(http, {"text": "planes"})) == 4
 
 
+@pytest.mark.parametrize("name", ["intersects", "polygon"])
 @pytest.mark.parametrize(
     ("geometry", "images"),
     [
@@ -97,8 +95,10 @@ def test_filters_of_the_command_line_filter(http: Any, query: Any) -> None:
         ("POLYGON((0 51.2, 4.3 60, 0 60, 0 51.2))", []),
     ],
 )
-def test_a_geometry_is_met_by_the_footprint(http: Any, geometry: str, images: list[str]) -> None:
-    assert found(http, {"text": "planes", "intersects": geometry}) == images
+def test_a_geometry_is_met_by_the_footprint(
+    http: Any, name: str, geometry: str, images: list[str]
+) -> None:
+    assert found(http, {"text": "planes", name: geometry}) == images
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,7 @@ def test_a_geometry_is_met_by_the_footprint(http: Any, geometry: str, images: li
         ({"text": "a", "gsd_min": "2", "gsd_max": "1"}, "must not be above"),
         ({"text": "a", "gsd_min": "nan"}, "query.gsd_min"),
         ({"text": "a", "where": "gsd < 1", "filter": "gsd < 1"}, "two names of one"),
+        ({"text": "a", "polygon": "POINT(4 51)", "intersects": "POINT(4 51)"}, "two names of one"),
         ({"text": "a", "like": "../../etc/passwd"}, "query.like"),
         ({"text": "a", "bbox": "1,2,3"}, "west,south,east,north"),
         ({"text": "a", "intersects": "here"}, "neither GeoJSON nor WKT"),

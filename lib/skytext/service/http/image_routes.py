@@ -10,9 +10,10 @@ from skytext.config.settings import Config
 from skytext.errors import CallError
 from skytext.service.archive_images import THUMBNAIL_SIZES, Encoded, Images
 from skytext.service.backend import Backend
-from skytext.service.http.json_bodies import EXAMPLE_ID, IMAGE_ID, ImageModel, Version
+from skytext.service.http.json_bodies import EXAMPLE_ID, IMAGE_ID, ImageModel
 from skytext.service.http.responses import ApiJson
 from skytext.service.problem_details import ProblemError, problem_responses
+from skytext_client.search_fields import Version
 
 Id = Annotated[str, Path(pattern=IMAGE_ID, examples=[EXAMPLE_ID], alias="image_id")]
 

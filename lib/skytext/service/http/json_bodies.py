@@ -11,18 +11,15 @@ from skytext.filters.cql2_text import MAX_TEXT_CHARS
 from skytext.filters.options import make_filter
 from skytext.search.request import (
     MAX_EXAMPLES,
-    MAX_K,
     MAX_QUERIES,
     MAX_QUERY_CHARS,
-    Combine,
     Example,
-    Mode,
     SearchRequest,
 )
 from skytext_client import geojson
+from skytext_client.search_fields import Mode, Version, VersionedFields
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
-MAX_CURSOR_CHARS = 4096
 SCHEMAS = "#/components/schemas/{model}"
 """Where a model's schema stands in the OpenAPI document."""
 
@@ -56,10 +53,9 @@ _ANSWER: dict[str, Any] = {
 Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS)]
 ImageId = Annotated[str, Field(pattern=IMAGE_ID, examples=[EXAMPLE_ID])]
 FilterText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
-Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
-class SearchBody(BaseModel):
+class SearchBody(VersionedFields):
     """One search."""
 
     model_config = ConfigDict(
@@ -94,20 +90,12 @@ class SearchBody(BaseModel):
     like: tuple[ImageId, ...] = Field(
         (), max_length=MAX_QUERIES, description="Images of the table: more like these."
     )
-    combine: Combine = Field("max", description="How several queries make one answer.")
     positive: tuple[Example, ...] = Field(
         (), max_length=MAX_EXAMPLES, description="Move the query towards these texts or images …"
     )
     negative: tuple[Example, ...] = Field(
         (), max_length=MAX_EXAMPLES, description="… and away from these."
     )
-    mode: Mode | None = Field(
-        None,
-        description="dense: vectors of the descriptions; text: their words (BM25); hybrid: both; "
-        "image: the images' own vectors; image+dense: these and the descriptions'. Default: "
-        "configured.",
-    )
-    k: int = Field(10, ge=1, le=MAX_K, description="Hits wanted.")
     filter: FilterText | dict[str, Any] | None = Field(
         None,
         description="Only images that fulfil this: CQL2 JSON, or CQL2 text such as "
@@ -116,23 +104,6 @@ class SearchBody(BaseModel):
     intersects: dict[str, Any] | None = Field(
         None, description="Only images that meet this geometry of GeoJSON."
     )
-    cursor: str | None = Field(
-        None,
-        min_length=1,
-        max_length=MAX_CURSOR_CHARS,
-        description="`next_cursor` of the same search: go on behind its last hit. 410 where its "
-        "version is no longer held.",
-    )
-    min_score: float | None = Field(
-        None, ge=-1, le=1, description="Only hits with this `score` at least."
-    )
-    version: Version | None = Field(
-        None,
-        description="Search this version of the table: the `table_version` of an earlier answer. "
-        "410 where it is no longer held. Default: the live one.",
-    )
-    group_duplicates: bool = Field(False, description="Near-duplicates become one hit.")
-    exact: bool = Field(False, description="Score every row, index or not.")
 
     def to_request(self) -> SearchRequest:
         """Return the search that is asked for, of whatever version.
@@ -141,11 +112,8 @@ class SearchBody(BaseModel):
             ConfigError: it cannot be meant.
         """
         where = make_filter(where=self.filter, intersects=self.intersects)
-        given: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in type(self).model_fields
-            if name not in ("filter", "intersects", "version")
-        }
+        own = ("filter", "intersects", "version")
+        given = {name: value for name, value in self if name not in own}
         return SearchRequest.model_validate({**given, "where": where})
 
 

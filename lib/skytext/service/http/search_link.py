@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from skytext.errors import ConfigError
-from skytext.filters.options import make_filter
 from skytext.geo.shapes import parse_geometry
-from skytext.search.request import MAX_K, MAX_QUERIES, Combine, Mode, SearchRequest
-from skytext.service.http.json_bodies import (
-    EXAMPLE_ID,
-    MAX_CURSOR_CHARS,
-    FilterText,
-    ImageId,
-    Query,
-    Version,
-)
+from skytext.search.options import request_fields
+from skytext.search.request import MAX_QUERIES, SearchRequest
+from skytext.service.http.json_bodies import EXAMPLE_ID, FilterText, ImageId, Query
+from skytext_client.search_fields import VersionedFields
 
-_CURSOR = "WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"
 Texts = Annotated[list[Query], Field(max_length=MAX_QUERIES)]
 Images = Annotated[list[ImageId], Field(max_length=MAX_QUERIES)]
 Gsd = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class SearchLink(BaseModel):
+class SearchLink(VersionedFields):
     """One search: the names are those of the options of ``skytext search``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,9 +33,6 @@ class SearchLink(BaseModel):
     like: Images = Field(
         [], description="More like this image; may be repeated.", examples=[[EXAMPLE_ID]]
     )
-    combine: Combine = Field(
-        "max", description="How several queries make one answer.", examples=["mean"]
-    )
     positive: Texts = Field(
         [], description="Move the query towards these words …", examples=[["a pier"]]
     )
@@ -53,8 +43,6 @@ class SearchLink(BaseModel):
     negative_image: Images = Field(
         [], description="… and away from this one.", examples=[[EXAMPLE_ID]]
     )
-    mode: Mode | None = Field(None, description="Default: configured.", examples=["hybrid"])
-    k: int = Field(10, ge=1, le=MAX_K, description="Hits wanted.", examples=[20])
     filter: FilterText | None = Field(
         None, description="Only images that fulfil this.", examples=["gsd < 1"]
     )
@@ -72,6 +60,11 @@ class SearchLink(BaseModel):
         description="Only images that meet this geometry, in GeoJSON or WKT.",
         examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
     )
+    polygon: FilterText | None = Field(
+        None,
+        description="Another name of `intersects`; give one of them.",
+        examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
+    )
     after: str | None = Field(
         None, description="From this day or time on (UTC).", examples=["2024-05-01"]
     )
@@ -83,25 +76,6 @@ class SearchLink(BaseModel):
     )
     gsd_min: Gsd | None = Field(None, description="Metres, inclusive.", examples=[0.3])
     gsd_max: Gsd | None = Field(None, description="Metres, inclusive.", examples=[1])
-    cursor: str | None = Field(
-        None,
-        min_length=1,
-        max_length=MAX_CURSOR_CHARS,
-        description="`next_cursor` of the same search: go on behind its last hit.",
-        examples=[_CURSOR],
-    )
-    min_score: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        None, description="Only hits with this `score` at least.", examples=[0.4]
-    )
-    version: Version | None = Field(
-        None,
-        description="Of the table; 410 where it is no longer held. Default: the live one.",
-        examples=[42],
-    )
-    group_duplicates: bool = Field(
-        False, description="Near-duplicates become one hit.", examples=[True]
-    )
-    exact: bool = Field(False, description="Score every row, index or not.", examples=[True])
     format: Literal["json", "geojson"] | None = Field(
         None, description="Default: what `Accept` prefers, else json.", examples=["geojson"]
     )
@@ -112,46 +86,19 @@ class SearchLink(BaseModel):
         Raises:
             ConfigError: it cannot be meant.
         """
-        if self.filter is not None and self.where is not None:
-            raise ConfigError("filter and where are two names of one parameter: give one of them")
-        texts = (*self.text, *self.also)
-        return SearchRequest.from_json(
-            {
-                "text": texts[0] if texts else None,
-                "texts": texts[1:],
-                "like": self.like,
-                "combine": self.combine,
-                "positive": _examples(self.positive, self.positive_image),
-                "negative": _examples(self.negative, self.negative_image),
-                "mode": self.mode,
-                "k": self.k,
-                "where": make_filter(
-                    where=self.filter or self.where,
-                    bbox=None if self.bbox is None else _box(self.bbox),
-                    intersects=None if self.intersects is None else parse_geometry(self.intersects),
-                    after=self.after,
-                    before=self.before,
-                    collections=self.collection,
-                    gsd_min=self.gsd_min,
-                    gsd_max=self.gsd_max,
-                ),
-                "cursor": self.cursor,
-                "min_score": self.min_score,
-                "group_duplicates": self.group_duplicates,
-                "exact": self.exact,
-            }
-        )
+        geometry = self._one_of("intersects", "polygon")
+        options = dict(self) | {
+            "where": self._one_of("filter", "where"),
+            "intersects": None if geometry is None else parse_geometry(geometry),
+        }
+        return SearchRequest.from_json(request_fields(options))
 
-
-def _examples(texts: list[str], images: list[str]) -> list[dict[str, str]]:
-    return [{"text": text} for text in texts] + [{"image_id": image} for image in images]
-
-
-def _box(text: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4:
-        raise ConfigError("bbox must be west,south,east,north: four numbers with commas")
-    return numbers
+    def _one_of(self, name: str, other: str) -> str | None:
+        """Return the value of a parameter that has two names."""
+        value, same = getattr(self, name), getattr(self, other)
+        if value is not None and same is not None:
+            raise ConfigError(
+                f"{name} and {other} are two names of one parameter: give one of them"
+            )
+        given: str | None = same if value is None else value
+        return given

@@ -12,7 +12,7 @@ from skytext.config.settings import Config
 from skytext.errors import ConfigError, SampleError
 from skytext.filters.cql2_text import parse_filter
 from skytext.pixels.decode import ImageLimits, inspect_image
-from skytext.search.request import MAX_K, SearchRequest
+from skytext.search.request import SearchRequest
 from skytext.service.backend import Backend
 from skytext.service.http.json_bodies import (
     SCHEMAS,
@@ -30,6 +30,7 @@ from skytext.service.http.search_link import SearchLink
 from skytext.service.problem_details import ProblemError, problem_responses
 from skytext.service.search_query import texts_of
 from skytext_client import geojson
+from skytext_client.search_fields import MAX_K
 
 _FORM_FIELDS = {"file": False, "k": False, "filter": False}
 

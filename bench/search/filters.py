@@ -1,0 +1,103 @@
+"""Searches under filters: what the index finds, against NumPy on all vectors that match.
+
+A filter keeps the earliest images, as many as it is told to, so that a search that is short shows.
+
+    python -m bench.search --only filters
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.search.measure import K
+from bench.search.systems import GivenVectors, image_numbers
+from bench.search.table import stored_vectors
+from bench.search.truth import nearest_rows, recall
+from bench.search.vectors import Floats
+from skytext.filters.conditions import Compare
+from skytext.search import Searcher
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+
+PARTS = (0.00001, 0.01, 0.5, 0.99)
+"""Which part of the images a filter keeps; one image at least."""
+
+Numbers = NDArray[np.int64]
+
+
+def measure_filters(
+    folder: Path, queries: Floats, parts: Sequence[float] = PARTS, num_exact: int = 25
+) -> dict[str, Any]:
+    """Ask every query under every filter.
+
+    Args:
+        folder: of a table with its indexes.
+        queries: unit vectors, shape (queries, dim).
+        parts: which part of the images each filter keeps.
+        num_exact: so many of the queries are asked without the index, too.
+
+    Returns:
+        Of each filter: ``recall_at_10``; ``num_short``, the searches with fewer hits than there are
+        matches, up to ten; ``num_different``, those of `num_exact` whose hits are others without
+        the index; milliseconds of a search.
+    """
+    table = ImagesTable.open(TableLocation.parse(str(folder)))
+    taken = table.dataset.to_table(columns=["datetime"]).column(0).to_numpy()
+    earliest = np.sort(taken)
+    filtered = _Filtered(table)
+    found = {}
+    for part in parts:
+        num = max(1, round(part * len(taken)))
+        keep = taken < earliest[num]
+        truth = nearest_rows(queries, stored_vectors(table), K, keep)
+        found[f"{part:g}"] = {
+            "num_matches": int(keep.sum()),
+            **filtered.compare(queries, truth, str(earliest[num]), num_exact),
+        }
+    return found
+
+
+class _Filtered:
+    """Searches one table under filters."""
+
+    def __init__(self, table: ImagesTable) -> None:
+        self._given = GivenVectors(table.text_column.dim)
+        self._searcher = Searcher(table, self._given)
+        self._searcher.warm()
+
+    def compare(
+        self, queries: Floats, truth: Numbers, before: str, num_exact: int
+    ) -> dict[str, Any]:
+        """Ask under one filter, and compare with the truth and with searches of every row."""
+        hits, times_s = [], []
+        self._ask(queries[0], before)
+        for query in queries:
+            started = time.perf_counter()
+            hits.append(self._ask(query, before))
+            times_s.append(time.perf_counter() - started)
+        exact = [self._ask(query, before, exact=True) for query in queries[:num_exact]]
+        wanted = (truth >= 0).sum(axis=1)
+        return {
+            "num_queries": len(queries),
+            "recall_at_10": round(recall(hits, truth), 4),
+            "num_short": sum(len(found) < num for found, num in zip(hits, wanted, strict=True)),
+            "num_exact": len(exact),
+            "num_different": sum(
+                set(one.tolist()) != set(other.tolist())
+                for one, other in zip(hits, exact, strict=False)
+            ),
+            "p50_ms": round(float(np.median(times_s)) * 1e3, 2),
+            "p99_ms": round(float(np.quantile(times_s, 0.99)) * 1e3, 2),
+        }
+
+    def _ask(self, query: Floats, before: str, *, exact: bool = False) -> Numbers:
+        where = Compare(op="<", field="datetime", value=before)
+        text = self._given.name(query)
+        found = self._searcher.search(text, K, where=where, mode="dense", exact=exact)
+        return image_numbers([hit.uri for hit in found.hits])

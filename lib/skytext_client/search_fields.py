@@ -1,0 +1,82 @@
+"""The fields of a search: what the HTTP API, its links, Python and the client have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+
+from pydantic import BaseModel, Field
+
+from skytext_client.answers import Hit
+
+MAX_K = 1000
+MAX_CURSOR_CHARS = 4096
+
+Mode: TypeAlias = Literal["dense", "text", "hybrid", "image", "image+dense"]
+Combine: TypeAlias = Literal["max", "mean"]
+Version: TypeAlias = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+Image: TypeAlias = str | Hit
+"""An image of the table: its ``image_id``, or a hit."""
+Example: TypeAlias = str | Hit | Mapping[str, str]
+"""Something to move a query towards: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``."""
+
+
+class SearchFields(BaseModel):
+    """What is the same in every form of a search."""
+
+    combine: Combine = Field(
+        "max", description="How several queries make one answer.", examples=["mean"]
+    )
+    mode: Mode | None = Field(
+        None,
+        description="dense: vectors of the descriptions; text: their words (BM25); hybrid: both; "
+        "image: the images' own vectors; image+dense: these and the descriptions'. Default: "
+        "configured.",
+        examples=["hybrid"],
+    )
+    k: int = Field(10, ge=1, le=MAX_K, description="Hits wanted.", examples=[20])
+    cursor: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CURSOR_CHARS,
+        description="`next_cursor` of the same search: go on behind its last hit. 410 where its "
+        "version is no longer held.",
+        examples=["WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"],
+    )
+    min_score: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        None, description="Only hits with this `score` at least.", examples=[0.4]
+    )
+    group_duplicates: bool = Field(
+        False, description="Near-duplicates become one hit.", examples=[True]
+    )
+    exact: bool = Field(False, description="Score every row, index or not.", examples=[True])
+
+
+class VersionedFields(SearchFields):
+    """The same of a search over HTTP, which may name a version."""
+
+    version: Version | None = Field(
+        None,
+        description="Search this version of the table: the `table_version` of an earlier answer. "
+        "410 where it is no longer held. Default: the live one.",
+        examples=[42],
+    )
+
+
+class Search(TypedDict, total=False):
+    """What a client's search takes beside its text: the fields of the body, in handier forms."""
+
+    like: Image | Sequence[Image] | None
+    combine: str | None
+    positive: Sequence[Example]
+    negative: Sequence[Example]
+    mode: str | None
+    k: int
+    filter: str | Mapping[str, Any] | None
+    intersects: Mapping[str, Any] | None
+    cursor: str | None
+    min_score: float | None
+    version: int | None
+    group_duplicates: bool
+    exact: bool
