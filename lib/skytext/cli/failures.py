@@ -16,9 +16,6 @@ from skytext.cli.options import (
     make_config,
 )
 
-_CAPTIONING = ("caption", "retry-failed")
-_RUNS_LOOKED_AT = 1000
-
 Samples = Annotated[
     int, typer.Option("--samples", min=0, max=1000, help="Images to show of each reason.")
 ]
@@ -75,18 +72,11 @@ def retry_failed(
         "job.max_attempts": max_attempts,
         "job.max_failure_rate": max_failure_rate,
     }
-    resolved = make_config(config, settings, options, base=_last_settings(table))
+    from skytext.table.location import TableLocation
+    from skytext.table.runs_dataset import caption_settings
+
+    last = caption_settings(TableLocation.parse(table))
+    resolved = make_config(config, settings, options, base=last)
     from skytext.run.caption_plan import plan_retry
 
     run_and_show(plan_retry(sources or [], table, resolved), ray_address, as_json, verify_all)
-
-
-def _last_settings(table: str) -> dict[str, Any]:
-    """Return the settings of the table's last captioning run; none where there was no run."""
-    from skytext.table.location import TableLocation
-    from skytext.table.runs_dataset import last_runs
-
-    for run in last_runs(TableLocation.parse(table), _RUNS_LOOKED_AT):
-        if run.command in _CAPTIONING:
-            return {name: value for name, value in run.config.items() if name != "sources"}
-    return {}

@@ -133,3 +133,11 @@ def parse_settings(
         except ValueError as error:
             raise ConfigError(f"{option} {setting!r}: the value is not YAML") from error
     return parsed
+
+
+def bands_of(table: str) -> dict[str, Any]:
+    """Return `skytext.table.runs_dataset.caption_bands`, the ``base`` of what looks at images."""
+    from skytext.table.location import TableLocation
+    from skytext.table.runs_dataset import caption_bands
+
+    return caption_bands(TableLocation.parse(table))

@@ -12,6 +12,7 @@ from skytext.cli.options import (
     EmbeddingModel,
     Settings,
     Table,
+    bands_of,
     make_config,
 )
 from skytext.cli.search_options import (
@@ -88,9 +89,11 @@ def search(
     """Find the images that fit the words best."""
     from skytext.filters.options import make_filter
     from skytext.geo.shapes import read_geometry
-    from skytext.search.request import SearchRequest
+    from skytext.search.request import IMAGE_MODES, SearchRequest
 
-    resolved = make_config(config, settings)
+    looks_at_images = image is not None or mode in IMAGE_MODES
+    base = bands_of(table) if looks_at_images else {}
+    resolved = make_config(config, settings, base=base)
     _check_mode(mode)
     _check_version(version, more_tables)
     condition = make_filter(
@@ -120,7 +123,7 @@ def search(
     }
     # Before a model is loaded: with an image, what it shows stands for what will be said of it.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
-    described_by = None if image is None else (image, config, settings)
+    described_by = None if image is None else (image, config, settings, base)
     tables = [table, *(more_tables or ())]
     _show(_search(tables, asked, described_by, version, embedding_model, resolved), as_json)
 
@@ -143,7 +146,7 @@ def _check_version(version: int | None, more_tables: list[str] | None) -> None:
 def _search(
     tables: list[str],
     asked: dict[str, Any],
-    described_by: tuple[Path, Path | None, list[str] | None] | None,
+    described_by: tuple[Path, Path | None, list[str] | None, dict[str, Any]] | None,
     version: int | None,
     embedding_model: str | None,
     config: Config,
@@ -173,8 +176,8 @@ def _search(
         images=config.images,
     )
     if described_by is not None and pixels is not None:
-        _, path, settings = described_by
-        by = make_config(path, settings, base=_made_by(searcher.table))
+        _, path, settings, base = described_by
+        by = make_config(path, settings, base=base | _made_by(searcher.table))
         asked = asked | {"described": _describe(searcher.table, pixels, by)}
     return searcher.search(SearchRequest.from_json(asked))
 
