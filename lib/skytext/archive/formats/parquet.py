@@ -209,7 +209,7 @@ class _Shard:
         left = self._num_rows[group]
         failure: BaseException = ValueError("it has fewer rows than the footer says")
         try:
-            for batch in self._batches(group, self._columns.said):
+            for batch in self._batches(group, self._columns.read):
                 images = self._images(batch)
                 for image, said in zip(images, said_rows(batch, self._columns), strict=True):
                     if left:
