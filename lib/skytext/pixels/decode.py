@@ -63,7 +63,10 @@ from skytext.pixels.stretch import ROWS_AT_ONCE, bands_to_rgb
 from skytext.pixels.tiff import check_tiff_segments, num_bands, open_tiff, tiff_array_rgb
 
 PIXELS_VERSION = 1
-"""Part of the caption fingerprint: raise it with a change to the pixels of ordinary images."""
+"""Part of the caption fingerprint: raise it with a change to the pixels of ordinary images.
+
+It is one number for all formats: raised for a rare kind of TIFF, it would make every image stale.
+"""
 
 
 # The plugins' own classes, not Image.open: that one compares with Pillow's global pixel limit,
