@@ -23,7 +23,7 @@ Samples = Annotated[
 
 def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> None:
     """Count the images that failed, by stage and reason, with samples."""
-    from skytext.cli.output import answers, plural, print_json
+    from skytext.cli.output import answers, one_line, plural, print_json
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.location import TableLocation
 
@@ -37,7 +37,7 @@ def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> Non
         lines.append(f"{group['rows']:,} × {group['stage']}/{group['reason']}")
         for sample in group["samples"]:
             times = plural(sample["attempts"], "attempt")
-            lines.append(f"    {sample['uri']}  ({times}): {sample['detail']}")
+            lines.append(f"    {one_line(sample['uri'])}  ({times}): {sample['detail']}")
     if groups:
         lines.append(f"next: skytext retry-failed {table}")
     for line in lines:

@@ -255,11 +255,13 @@ def parse_box(text: str) -> list[float]:
 
 def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> list[str]:
     """Return the lines that show hits to people, best first; ``nothing`` without hits."""
+    from skytext.cli.output import one_line
+
     lines = []
     for rank, hit in enumerate(hits, start=1):
         score = "–" if hit.score is None else f"{hit.score:.3f}"
-        lines.append(f"{rank:3}. {score}  {hit.uri}")
-        lines.append(f"            {hit.one_sentence}")
+        lines.append(f"{rank:3}. {score}  {one_line(hit.uri)}")
+        lines.append(f"            {one_line(hit.one_sentence)}")
         if hit.table is not None:
             lines.append(f"            in {hit.table}")
         if hit.duplicates:
