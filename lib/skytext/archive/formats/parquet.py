@@ -289,6 +289,8 @@ class _Shard:
             # flatten, not field(): it makes what is in a null struct null.
             names = [field.name for field in column.type]
             column = column.flatten()[names.index("bytes")]
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
         return column.to_pylist()  # type: ignore[no-any-return]
 
     def _damaged(self, group: int, err: BaseException) -> SampleError:

@@ -10,14 +10,16 @@ An image column is binary, or a struct with a binary field ``bytes`` and perhaps
 
 Several of one rank that the next rule cannot tell apart are an error that names them.
 
-Every other column becomes metadata, but for binary ones (masks, thumbnails) and lists of floats
-(embeddings), which are not read. ``bbox`` is. Without it, it comes from the geometry: the primary
-column of GeoParquet, or the only binary column with a name that geometries go by.
+Every other column becomes metadata, but for binary ones (masks, thumbnails), lists of floats
+(embeddings), and those that share their name, which are not read. ``bbox`` is. Without it, it comes
+from the geometry: the primary column of GeoParquet, or the only binary column with a name that
+geometries go by.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +93,9 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
     has_path = is_struct and any(
         inner.name == "path" and is_text(inner.type) for inner in field.type
     )
+    # Which of several columns of one name is meant, nobody can tell: none of them is read.
+    times = Counter(schema.names)
+    schema = pa.schema([f for f in schema if times[f.name] == 1], schema.metadata)
     said = tuple(
         field.name for field in schema if field.name != name and _is_said(field.name, field.type)
     )
@@ -136,6 +141,8 @@ def _found(schema: pa.Schema) -> str:
 
 
 def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_binary(kind.value_type)
     if pa.types.is_struct(kind):
         return any(inner.name == "bytes" and _is_binary(inner.type) for inner in kind)
     return _is_binary(kind)
