@@ -10,6 +10,7 @@ from skytext.models.checkpoints import embed_model
 from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.vector_columns import VectorColumn
 from tests.table.rows import (
     committer,
     failed_row,
@@ -36,6 +37,11 @@ def described_row(member: str, texts: list[str], **more: Any) -> dict[str, Any]:
     return row
 
 
+def fake_column() -> VectorColumn:
+    """The column of the fake embedder's vectors."""
+    return text_column("fake", embedding_fingerprint(embed_model(EmbedConfig(model="fake"))))
+
+
 def make_described_table(folder: Path, **more: Any) -> ImagesTable:
     """A table of four images that are done and three that failed, in two commits.
 
@@ -44,8 +50,7 @@ def make_described_table(folder: Path, **more: Any) -> ImagesTable:
         more: columns of the images that are done.
     """
     where = location(folder)
-    fingerprint = embedding_fingerprint(embed_model(EmbedConfig(model="fake")))
-    writer = committer(where, text_column("fake", fingerprint))
+    writer = committer(where, fake_column())
     good = [
         described_row(member, texts, text="\n\n".join(texts), **more)
         for member, texts in DESCRIBED.items()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from skytext.run.vector_plan import plan_images
+from skytext.service.replicas.serve_application import build
+from skytext.table.runs_dataset import RunRecord, record_run
+from tests.archives import tiff16
 from tests.cli.conftest import Skytext
 from tests.cli.tables import make_described_table
 from tests.search.test_image_modes import SHOWN, make_searched
+from tests.table.rows import location
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +161,63 @@ def test_wrong_calls_are_told_in_one_line(
     assert called.out == ""
     assert called.err.startswith("skytext: ")
     assert message in called.err
+
+
+@pytest.fixture(scope="module")
+def of_bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table whose last captioning run showed other bands than the first three."""
+    folder = tmp_path_factory.mktemp("cli-bands") / "table"
+    make_searched(folder)
+    start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    for hour, (command, bands) in enumerate(
+        [("caption", None), ("retry-failed", [4, 3, 2]), ("embed-images", None)]
+    ):
+        config = {"sources": ["a"], "images": {"bands": bands, "max_side_px": 64}}
+        when = start + dt.timedelta(hours=hour)
+        record_run(location(folder), RunRecord(command, command, "done", when, when, config))
+    return folder
+
+
+def test_a_query_image_is_read_with_the_bands_that_the_table_was_described_with(
+    skytext: Skytext, of_bands: Path, tmp_path: Path
+) -> None:
+    grey = tmp_path / "grey.tif"
+    grey.write_bytes(tiff16(1))
+    called = skytext("search", of_bands, "--image", grey)
+    assert called.status == 2
+    assert "it has no band 4, which images.bands asks for: it has 1" in called.err
+    for chosen in ("null", "[1]"):
+        settings = ["--set", f"images.bands={chosen}", "--set", "caption.model=fake"]
+        called = skytext("search", of_bands, "--image", grey, *settings)
+        assert (called.status, called.err.count("the image: ")) == (0, 1), called.err
+
+
+def given_config(call: Any) -> Any:
+    (config,) = [one for one in call.args if hasattr(one, "images")]
+    return config
+
+
+def test_embedding_and_serving_go_by_the_bands_of_the_last_description(
+    skytext: Skytext, of_bands: Path
+) -> None:
+    with patch("skytext.run.vector_plan.plan_images", side_effect=plan_images) as planned:
+        called = skytext("embed-images", of_bands)
+        assert "--replace" in called.err, "its vectors are of other bands"
+    assert given_config(planned.call_args).images.bands == (4, 3, 2)
+    assert given_config(planned.call_args).images.max_side_px == 2048
+    with patch("skytext.service.replicas.local_server.serve_here") as served:
+        skytext("serve", of_bands)
+        skytext("serve", of_bands, "--set", "images.bands=[1]")
+    assert [given_config(one).images.bands for one in served.call_args_list] == [(4, 3, 2), (1,)]
+    with patch("skytext.service.replicas.serve_application.build_application") as deployed:
+        build({"table": str(of_bands)})
+        build({"table": str(of_bands), "config": {"images": {"bands": [1]}}})
+    assert [given_config(one).images.bands for one in deployed.call_args_list] == [(4, 3, 2), (1,)]
+
+
+def test_vectors_from_before_bands_were_chosen_are_still_searched(
+    skytext: Skytext, of_bands: Path
+) -> None:
+    called = skytext("search", of_bands, "red", "--mode", "image", "--json")
+    assert called.status == 0, called.err
+    assert len(json.loads(called.out)["hits"]) == 4

@@ -238,6 +238,9 @@ def test_a_wrong_setting_of_a_file_names_the_file(file: Path) -> None:
         ("a: b: c", "is not YAML"),
         ("caption: *nobody", "is not YAML"),
         ("!!python/object:os.system {}", "is not YAML"),
+        ("caption: {seed: 1}\njob: {}\ncaption: {}", "line 3 gives 'caption' a second time"),
+        ("job:\n  readers: 1\n  readers: 2", "line 3 gives 'readers' a second time"),
+        ("archive: 2024-13-45", "is not YAML"),
         ("just words", "must hold sections such as 'caption:'"),
         ("- caption", "must hold sections"),
         ("3", "must hold sections"),
@@ -254,8 +257,14 @@ def test_a_file_of_another_form_is_refused(file: Path, content: str, words: str)
 
 
 def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
-    file.write_bytes(b"\xff\xfe\x00\x01")
+    file.write_bytes(b"archive: M\xfcnchen")
     assert "is not YAML" in refused({}, file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_any_unicode_encoding_is_read(file: Path, encoding: str) -> None:
+    file.write_text("archive: München\n", encoding=encoding)
+    assert load_config(file).archive == "München"
 
 
 def test_a_missing_file_and_a_folder_are_refused(file: Path) -> None:

@@ -112,6 +112,23 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + kind + body + crc
 
 
+def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with chunks before its pixels."""
+    data = encode(flat(), "PNG")
+    return data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]
+
+
+LONG = zlib.compress(bytes(2 << 20))
+# What Pillow refuses the whole image for.
+PNG_CHUNKS = {
+    "a long text": [(b"zTXt", b"k\0\0" + LONG)],
+    "a long international text": [(b"iTXt", b"k\0\1\0\0\0" + LONG)],
+    "a long profile": [(b"iCCP", b"k\0\0" + LONG)],
+    "many texts": [(b"zTXt", b"k%d\0\0" % i + zlib.compress(bytes(1 << 20))) for i in range(70)],
+    "short chunks": [(b"pHYs", b"a"), (b"gAMA", b"a"), (b"cHRM", b"a"), (b"sRGB", b"")],
+}
+
+
 def png_claiming(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = zlib.compress(bytes(1000))
@@ -274,6 +291,10 @@ TAKEN = [
         size=(HEIGHT, WIDTH),
         pixels=BLUE_TOP,
     ),
+    *(
+        Odd(f"png with {name}", lambda chunks=chunks: png_with(*chunks), pixels=SOLID)
+        for name, chunks in PNG_CHUNKS.items()
+    ),
     Odd("png palette", lambda: palette(False), pixels=SOLID),
     Odd("png palette, transparent", lambda: palette(True), pixels=(((5, 5), BLACK),)),
     Odd(
@@ -305,8 +326,8 @@ TAKEN = [
     Odd(
         "png of 9000 x 8 px",
         lambda: encode(flat(size=(9000, 8)), "PNG"),
-        size=(2048, 2),
-        pixels=(((5, 1), RED),),
+        size=(2048, 8),
+        pixels=(((5, 7), RED),),
     ),
     Odd("webp", lambda: encode(flat(), "WEBP", quality=95), untouched=True, pixels=SOLID),
     Odd(

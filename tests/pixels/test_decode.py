@@ -126,6 +126,29 @@ def test_a_colour_profile_of_another_colour_space_does_not_travel_on() -> None:
     assert "icc_profile" not in Image.open(io.BytesIO(normalise(data).data)).info
 
 
+def test_a_damaged_text_of_a_png_costs_nothing() -> None:
+    data = corpus.png_with((b"tEXt", b"k\0text"))
+    damaged = data.replace(b"k\0text", b"k\0TEXT")
+    whole = corpus.encode(corpus.flat(), "PNG")
+    assert normalise(data).data == normalise(damaged).data == whole
+    assert inspect_image(damaged).content_sha256 == hashlib.sha256(damaged).hexdigest()
+
+
+def test_an_orientation_in_a_text_of_a_png_is_kept() -> None:
+    xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta><a tiff:Orientation='6'/></x:xmpmeta>"
+    xmp = xmp.replace(b"'", b'"')
+    turned = normalise(corpus.png_with((b"iTXt", xmp), (b"tEXt", b"k\0v")))
+    width, height = corpus.flat().size
+    assert decode_rgb(turned.data).size == (height, width)
+
+
+@pytest.mark.parametrize("least", [1, 8, 32])
+def test_a_long_strip_keeps_the_least_side(least: int) -> None:
+    strip = corpus.encode(corpus.flat(size=(400, 32)), "PNG")
+    limits = ImageLimits(min_side_px=least, max_side_px=40)
+    assert decode_rgb(normalise(strip, limits).data).size == (40, max(3, least))
+
+
 def test_the_same_image_gives_the_same_bytes() -> None:
     for odd in TAKEN:
         data = odd.make()

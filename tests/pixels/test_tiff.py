@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from skytext.errors import Reason, SampleError
@@ -282,3 +284,27 @@ def test_images_that_have_colours_of_their_own_have_no_bands_to_choose() -> None
 
 def test_the_number_of_bands_is_told() -> None:
     assert [inspect_image(data).num_bands for data in (plain(GREY), rgb(), cube())] == [1, 3, 13]
+
+
+@pytest.mark.parametrize("compression", [None, "jpeg"])
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_a_thumbnail_or_a_mask_before_the_image_is_not_the_image(
+    kind: int, compression: str | None
+) -> None:
+    small, whole, later = (np.full((s, s, 3), s, np.uint8) for s in (16, 64, 32))
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        if kind == 4:
+            writer.write(np.ones((64, 64), bool), photometric="mask", subfiletype=kind)
+        else:
+            writer.write(small, photometric="rgb", subfiletype=kind, compression=compression)
+        for pixels in (whole, later):
+            writer.write(pixels, photometric="rgb", compression=compression)
+    image = decode_rgb(normalise(buffer.getvalue()).data)
+    assert (image.size, image.getpixel((5, 5))) == ((64, 64), (64, 64, 64))
+
+
+def test_a_reduced_copy_alone_is_the_image() -> None:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.full((16, 16, 3), 9, np.uint8), photometric="rgb", subfiletype=1)
+    assert decode_rgb(normalise(buffer.getvalue()).data).size == (16, 16)

@@ -7,6 +7,7 @@ what it needs when it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -98,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     prepare_libraries()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Texts and file names are of all languages; not every locale can show them.
+        sys.stdout.reconfigure(errors="backslashreplace")
     called: dict[str, Any] = {}
     try:
         app(args=None if arguments is None else list(arguments), prog_name="skytext", obj=called)

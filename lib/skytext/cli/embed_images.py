@@ -14,6 +14,7 @@ from skytext.cli.options import (
     RayAddress,
     Settings,
     Table,
+    bands_of,
     make_config,
 )
 
@@ -55,7 +56,7 @@ def embed_images(
         "image_embed.num_actors": num_actors,
         "image_embed.num_gpus_per_actor": gpus_per_actor,
     }
-    resolved = make_config(config, settings, options)
+    resolved = make_config(config, settings, options, bands_of(table))
     from skytext.cli.output import note, print_json
     from skytext.run.vector_plan import plan_images
     from skytext.run.vector_run import check_store_gave_all, run_vectors

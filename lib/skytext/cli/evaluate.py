@@ -35,6 +35,7 @@ from skytext.cli.options import (
     ConfigFile,
     EmbeddingModel,
     Settings,
+    bands_of,
     make_config,
     parse_settings,
 )
@@ -85,9 +86,10 @@ def evaluate(
     if ties not in _TIES:
         raise CallError(f"--ties must be expected or sort (given: {ties!r})")
     _check(descriptions, annotations, queries, golden, text_only, version)
-    from skytext.cli.evaluate_inputs import Call, make_rules, make_setups, measure
+    from skytext.cli.evaluate_inputs import Call, is_jsonl, make_rules, make_setups, measure
 
-    resolved = make_config(config, settings)
+    base = {} if descriptions is None or is_jsonl(descriptions) else bands_of(descriptions)
+    resolved = make_config(config, settings, base=base)
     rules = make_rules(mode, pooling, fusion, text_weight)
     if plots is not None:
         from skytext.evaluation.plots import check_plots

@@ -16,9 +16,6 @@ from skytext.cli.options import (
     make_config,
 )
 
-_CAPTIONING = ("caption", "retry-failed")
-_RUNS_LOOKED_AT = 1000
-
 Samples = Annotated[
     int, typer.Option("--samples", min=0, max=1000, help="Images to show of each reason.")
 ]
@@ -26,7 +23,7 @@ Samples = Annotated[
 
 def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> None:
     """Count the images that failed, by stage and reason, with samples."""
-    from skytext.cli.output import answers, plural, print_json
+    from skytext.cli.output import answers, one_line, plural, print_json
     from skytext.table.images_dataset import ImagesTable
     from skytext.table.location import TableLocation
 
@@ -40,7 +37,7 @@ def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> Non
         lines.append(f"{group['rows']:,} × {group['stage']}/{group['reason']}")
         for sample in group["samples"]:
             times = plural(sample["attempts"], "attempt")
-            lines.append(f"    {sample['uri']}  ({times}): {sample['detail']}")
+            lines.append(f"    {one_line(sample['uri'])}  ({times}): {sample['detail']}")
     if groups:
         lines.append(f"next: skytext retry-failed {table}")
     for line in lines:
@@ -75,18 +72,11 @@ def retry_failed(
         "job.max_attempts": max_attempts,
         "job.max_failure_rate": max_failure_rate,
     }
-    resolved = make_config(config, settings, options, base=_last_settings(table))
+    from skytext.table.location import TableLocation
+    from skytext.table.runs_dataset import caption_settings
+
+    last = caption_settings(TableLocation.parse(table))
+    resolved = make_config(config, settings, options, base=last)
     from skytext.run.caption_plan import plan_retry
 
     run_and_show(plan_retry(sources or [], table, resolved), ray_address, as_json, verify_all)
-
-
-def _last_settings(table: str) -> dict[str, Any]:
-    """Return the settings of the table's last captioning run; none where there was no run."""
-    from skytext.table.location import TableLocation
-    from skytext.table.runs_dataset import last_runs
-
-    for run in last_runs(TableLocation.parse(table), _RUNS_LOOKED_AT):
-        if run.command in _CAPTIONING:
-            return {name: value for name, value in run.config.items() if name != "sources"}
-    return {}

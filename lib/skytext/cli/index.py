@@ -12,6 +12,7 @@ from skytext.cli.options import (
     ConfigFile,
     Settings,
     Table,
+    bands_of,
     make_config,
 )
 
@@ -62,7 +63,9 @@ def index(
     from skytext.table.indexes.refresh_indexes import refresh_indexes
     from skytext.table.location import TableLocation
 
-    resolved = make_config(config, settings, {"index.vector": vector, "index.kind": kind})
+    resolved = make_config(
+        config, settings, {"index.vector": vector, "index.kind": kind}, bands_of(table)
+    )
     images = ImagesTable.open(TableLocation.parse(table))
     build_vector = None
     if ray_address or os.environ.get("RAY_ADDRESS"):

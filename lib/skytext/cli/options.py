@@ -121,7 +121,7 @@ def parse_settings(
     Raises:
         ConfigError: no equals sign, or a value that is not YAML.
     """
-    import yaml
+    from skytext.config.yaml_text import parse_yaml
 
     parsed = {}
     for setting in settings:
@@ -129,7 +129,15 @@ def parse_settings(
         if not equals or not name:
             raise ConfigError(f"{option} {setting!r} must be NAME=VALUE, e.g. {example}")
         try:
-            parsed[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            parsed[name] = parse_yaml(value)
+        except ValueError as error:
             raise ConfigError(f"{option} {setting!r}: the value is not YAML") from error
     return parsed
+
+
+def bands_of(table: str) -> dict[str, Any]:
+    """Return `skytext.table.runs_dataset.caption_bands`, the ``base`` of what looks at images."""
+    from skytext.table.location import TableLocation
+    from skytext.table.runs_dataset import caption_bands
+
+    return caption_bands(TableLocation.parse(table))

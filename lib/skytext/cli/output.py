@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,30 @@ if TYPE_CHECKING:
     from skytext.run.progress import Progress as JobProgress
 
 
+_COLUMNS = 80
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROLS_OF_LINES = {code: shown for code, shown in _CONTROLS.items() if chr(code) not in "\n\t"}
+
+
 class _Console(Console):
-    """Names commands as the person can type them."""
+    """Names commands as the person can type them, and lets no text steer the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.width < 1:  # COLUMNS=0, as some shells without a terminal say: nothing would fit
+            self.width = _COLUMNS
 
     def print(self, *objects: Any, **options: Any) -> None:
-        typed = (as_typed(one) if isinstance(one, str) else one for one in objects)
-        super().print(*typed, **options)
+        super().print(*(_typed(one) if isinstance(one, str) else one for one in objects), **options)
+
+
+def _typed(text: str) -> str:
+    return as_typed(text.translate(_CONTROLS_OF_LINES))
+
+
+def one_line(text: str) -> str:
+    """Return a name or a text as it can stand in a line, control characters as ``\\xNN``."""
+    return text.translate(_CONTROLS)
 
 
 notes = _Console(stderr=True, highlight=False)
@@ -42,8 +61,9 @@ answers = _Console(highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+    """Print one JSON object on stdout; where that is not UTF-8, in ASCII."""
+    is_utf_8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    typer.echo(json.dumps(value, ensure_ascii=not is_utf_8, default=str))
 
 
 def note(text: str) -> None:

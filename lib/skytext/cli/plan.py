@@ -88,11 +88,12 @@ def plan(
 
 
 def _print_members(shard: Shard, members: pa.Table, verdicts: NDArray[np.uint8]) -> None:
+    from skytext.cli.output import one_line
     from skytext.run.worklist import Verdict
 
     names = members.column("member").to_pylist()
     for name, verdict in zip(names, verdicts.tolist(), strict=True):
-        typer.echo(f"{Verdict(verdict).name.lower()}\t{shard.uri}#{name}")
+        typer.echo(f"{Verdict(verdict).name.lower()}\t{shard.uri}#{one_line(name)}")
 
 
 def _show(found: Preview, num_engines: int) -> None:

@@ -12,6 +12,7 @@ from skytext.cli.options import (
     EmbeddingModel,
     Settings,
     Table,
+    bands_of,
     make_config,
 )
 from skytext.cli.search_options import (
@@ -89,16 +90,18 @@ def search(
     options = dict(locals())
     from skytext.geo.shapes import read_geometry
     from skytext.search.options import request_fields
-    from skytext.search.request import SearchRequest
+    from skytext.search.request import IMAGE_MODES, SearchRequest
 
-    resolved = make_config(config, settings)
+    looks_at_images = image is not None or mode in IMAGE_MODES
+    base = bands_of(table) if looks_at_images else {}
+    resolved = make_config(config, settings, base=base)
     _check_mode(mode)
     _check_version(version, more_tables)
     options["intersects"] = None if polygon is None else read_geometry(polygon)
     asked = request_fields(options)
     # Before a model is loaded: with an image, what it shows stands for what will be said of it.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
-    described_by = None if image is None else (image, config, settings)
+    described_by = None if image is None else (image, config, settings, base)
     tables = [table, *(more_tables or ())]
     _show(_search(tables, asked, described_by, version, embedding_model, resolved), as_json)
 
@@ -121,7 +124,7 @@ def _check_version(version: int | None, more_tables: list[str] | None) -> None:
 def _search(
     tables: list[str],
     asked: dict[str, Any],
-    described_by: tuple[Path, Path | None, list[str] | None] | None,
+    described_by: tuple[Path, Path | None, list[str] | None, dict[str, Any]] | None,
     version: int | None,
     embedding_model: str | None,
     config: Config,
@@ -151,8 +154,8 @@ def _search(
         images=config.images,
     )
     if described_by is not None and pixels is not None:
-        _, path, settings = described_by
-        by = make_config(path, settings, base=_made_by(searcher.table))
+        _, path, settings, base = described_by
+        by = make_config(path, settings, base=base | _made_by(searcher.table))
         asked = asked | {"described": _describe(searcher.table, pixels, by)}
     return searcher.search(SearchRequest.from_json(asked))
 
@@ -208,11 +211,13 @@ def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[s
 
 def hit_lines(hits: Sequence[Hit], nothing: str = "no image in this table") -> list[str]:
     """Return the lines that show hits to people, best first; ``nothing`` without hits."""
+    from skytext.cli.output import one_line
+
     lines = []
     for rank, hit in enumerate(hits, start=1):
         score = "–" if hit.score is None else f"{hit.score:.3f}"
-        lines.append(f"{rank:3}. {score}  {hit.uri}")
-        lines.append(f"            {hit.one_sentence}")
+        lines.append(f"{rank:3}. {score}  {one_line(hit.uri)}")
+        lines.append(f"            {one_line(hit.one_sentence)}")
         if hit.table is not None:
             lines.append(f"            in {hit.table}")
         if hit.duplicates:

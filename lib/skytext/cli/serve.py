@@ -11,6 +11,7 @@ from skytext.cli.options import (
     ConfigFile,
     Settings,
     Table,
+    bands_of,
     make_config,
 )
 
@@ -53,7 +54,7 @@ def serve(
         "service.version": version,
         "service.archive_roots": archive_root or None,
     }
-    resolved = make_config(config, settings, options)
+    resolved = make_config(config, settings, options, bands_of(table))
     from skytext.service.replicas.local_server import decide_access, serve_here
 
     resolved = decide_access(table, host, keys, resolved)

@@ -26,6 +26,7 @@ from skytext.config.reindex import ReindexConfig
 from skytext.config.search import SearchConfig
 from skytext.config.section import Section
 from skytext.config.service import ServiceConfig
+from skytext.config.yaml_text import parse_yaml
 from skytext.errors import ConfigError
 
 
@@ -106,11 +107,11 @@ def _reference_rows(section: type[BaseModel], prefix: str) -> list[str]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = parse_yaml(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):

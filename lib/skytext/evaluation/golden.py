@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from skytext.config.yaml_text import parse_yaml
 from skytext.errors import CallError
 from skytext.evaluation.annotations import Query, file_name
 from skytext.evaluation.input_files import read_json, read_json_lines, read_text
@@ -163,9 +163,6 @@ def _read(path: Path) -> Any:
     if kind == ".json":
         return read_json(text, str(path))
     try:
-        return yaml.safe_load(text)
-    except RecursionError as error:
-        raise CallError(f"{path} is nested too deeply") from error
-    except (ValueError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise CallError(f"{path} is neither YAML nor JSON lines: {said}") from error
+        return parse_yaml(text)
+    except ValueError as error:
+        raise CallError(f"{path} is neither YAML nor JSON lines: {error}") from error

@@ -133,11 +133,14 @@ def make_table_image_embedder(
     if config.model is None:
         config = config.model_copy(update={"model": by.model, "revision": by.revision or None})
     found = image_model(config)
-    if image_embedding_fingerprint(found, images or ImageConfig()) != by.fingerprint:
+    images = images or ImageConfig()
+    # Those that were made before bands were chosen are searched, too, until they are replaced.
+    shown = (images, images.model_copy(update={"bands": None}))
+    if by.fingerprint not in [image_embedding_fingerprint(found, one) for one in shown]:
         raise TableError(
             f"the images of {table} were embedded with {by.model!r}, and {config.model!r} is not "
-            "that model, or images.max_side_px is another: name its folder or revision with --set "
-            "image_embed.model=…"
+            "that model, or images.max_side_px or images.bands is another: name its folder or "
+            "revision with --set image_embed.model=…"
         )
     return make_image_embedder(config, found)
 

@@ -18,7 +18,8 @@ What the pixels of the many kinds of remote-sensing image become:
 * **TIFF tags that are missing**: without a photometric interpretation three samples and more are
   RGB and fewer are grey, 0 black (fax codes: white); without a sample format, numbers are unsigned.
   A page that a default would scramble is refused.
-* **Several pages or frames**: the first.
+* **Several pages or frames**: the first; of a TIFF, the first that is no reduced copy (an
+  overview, a thumbnail) and no mask.
 * **Orientation** (EXIF) is applied. Colour profiles are not.
 """
 
@@ -59,11 +60,21 @@ from skytext.pixels.headers import (
     sniff_format,
     webp_size,
 )
+from skytext.pixels.png_chunks import ORIENTATION_MARKS, needed_chunks
 from skytext.pixels.stretch import ROWS_AT_ONCE, bands_to_rgb
-from skytext.pixels.tiff import check_tiff_segments, num_bands, open_tiff, tiff_array_rgb
+from skytext.pixels.tiff import (
+    check_tiff_segments,
+    image_page,
+    num_bands,
+    open_tiff,
+    tiff_array_rgb,
+)
 
 PIXELS_VERSION = 1
-"""Part of the caption fingerprint: raise it with a change to the pixels of ordinary images."""
+"""Part of the caption fingerprint: raise it with a change to the pixels of ordinary images.
+
+It is one number for all formats: raised for a rare kind of TIFF, it would make every image stale.
+"""
 
 
 # The plugins' own classes, not Image.open: that one compares with Pillow's global pixel limit,
@@ -195,12 +206,12 @@ def normalise(data: bytes, limits: ImageLimits | None = None) -> NormalisedImage
     limits = limits or ImageLimits()
     with _boundary(data) as image_format, _Source(data, image_format) as source:
         info = source.info(limits)
-        rgb, untouched = source.rgb(limits.max_side_px, limits.bands)
-        size = _fit(rgb.size, limits.max_side_px)
+        rgb, plain = source.rgb(limits.max_side_px, limits.bands)
+        size = _fit(rgb.size, limits)
         if size != rgb.size:
             rgb = rgb.resize(size, Image.Resampling.LANCZOS)
-            untouched = False
-        return NormalisedImage(data if untouched else _to_png(rgb), info)
+            plain = None
+        return NormalisedImage(_to_png(rgb) if plain is None else plain, info)
 
 
 def decode_rgb(data: bytes) -> Image.Image:
@@ -223,13 +234,15 @@ class _Source:
     """One encoded image, its header read."""
 
     def __init__(self, data: bytes, image_format: str) -> None:
+        self._digest = hashlib.sha256(data).hexdigest()
         self._data = data
         self._format = image_format
         self._tiff: Any = None
+        self._page: Any = None
         self._image: ImageFile.ImageFile | None = None
         if image_format == TIFF:
             self._tiff = open_tiff(data)
-            page = self._tiff.pages[0]
+            page = self._page = image_page(self._tiff)
             self._size = (int(page.imagewidth), int(page.imagelength))
             tag = page.tags.get(_ORIENTATION_TAG)
             self._orientation = tag.value if tag is not None and isinstance(tag.value, int) else 1
@@ -238,6 +251,8 @@ class _Source:
             self._orientation = 1  # its decoder allocates the canvas, so size goes first
         else:
             check_header(data, image_format)
+            if image_format == PNG:
+                self._data = data = needed_chunks(data)
             self._image = _PLUGINS[image_format](io.BytesIO(data))
             self._size = self._image.size
             self._orientation = _orientation(self._image, data)
@@ -263,7 +278,7 @@ class _Source:
                 f"{width} x {height} pixels: the shorter side is below {limits.min_side_px}",
             )
         if self._tiff is not None:
-            num_bytes = int(self._tiff.pages[0].nbytes)
+            num_bytes = int(self._page.nbytes)
             if num_bytes > limits.max_pixels * _MAX_BYTES_PER_PIXEL:
                 raise pixel_error(Reason.TOO_MANY_PIXELS, f"decodes to {num_bytes} bytes of bands")
         if self._format == WEBP and self._image is None:
@@ -271,27 +286,28 @@ class _Source:
             self._orientation = _orientation(self._image, self._data)
         if self._orientation in _TURNED:
             width, height = height, width
-        digest = hashlib.sha256(self._data).hexdigest()
-        bands = None if self._tiff is None else num_bands(self._tiff.pages[0])
-        return ImageInfo(width, height, self._format, digest, bands)
+        bands = None if self._tiff is None else num_bands(self._page)
+        return ImageInfo(width, height, self._format, self._digest, bands)
 
-    def rgb(self, max_side_px: int, bands: tuple[int, ...] | None) -> tuple[Image.Image, bool]:
-        """Decode to upright RGB; the second value says whether the bytes are that already.
+    def rgb(
+        self, max_side_px: int, bands: tuple[int, ...] | None
+    ) -> tuple[Image.Image, bytes | None]:
+        """Decode to upright RGB; the second value are bytes that are that already, if there are.
 
         The image may come reduced, but not below ``max_side_px``.
         """
         if self._tiff is not None:
-            return self._tiff_rgb(max_side_px, bands), False
+            return self._tiff_rgb(max_side_px, bands), None
         image = cast(ImageFile.ImageFile, self._image)
         if self._format == PNG and self._data[24:25] == b"\x10":
             image.load()  # checks every chunk, which the other decoder leaves to stderr
             upright = _turn(_deep_png_rgb(self._data, max_side_px), self._orientation)
-            return upright, False
+            return upright, None
         if self._format == JPEG:
             check_jpeg_scans(self._data)
         if self._format == JPEG and max(image.size) > max_side_px:
             # The DCT scales by 2, 4 or 8 for free; stay at twice the target, for Lanczos.
-            width, height = _fit(image.size, max_side_px)
+            width, height = _fit(image.size, ImageLimits(max_side_px=max_side_px))
             image.draft(None, (2 * width, 2 * height))
         image.load()
         if self._format == JPEG:
@@ -301,19 +317,21 @@ class _Source:
             image = cast(ImageFile.ImageFile, ImageChops.invert(image))
         plain = image.mode == "RGB" and "transparency" not in image.info
         upright = _turn(_flatten(image), self._orientation)
-        return upright, plain and self._orientation not in _TRANSPOSE
+        return upright, self._data if plain and self._orientation not in _TRANSPOSE else None
 
     def _tiff_rgb(self, max_side_px: int, bands: tuple[int, ...] | None) -> Image.Image:
         from tifffile import COMPRESSION, PHOTOMETRIC
 
-        page = self._tiff.pages[0]
+        page = self._page
         check_tiff_segments(page, self._data)
         jpeg = page.compression == COMPRESSION.JPEG
         if page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not jpeg:
             # The one kind that tifffile does not convert. Not for the others: libtiff under
             # Pillow writes its complaints to the process's stderr.
             # Pillow applies the orientation of a TIFF itself.
-            return TiffImageFile(io.BytesIO(self._data)).convert("RGB")
+            image = TiffImageFile(io.BytesIO(self._data))
+            image.seek(page.index)
+            return image.convert("RGB")
         return _turn(tiff_array_rgb(page, max_side_px, bands), self._orientation)
 
 
@@ -369,7 +387,7 @@ def _failure(data: bytes, image_format: str, err: BaseException) -> SampleError:
 def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is damaged."""
     # Pillow decodes a whole PNG to look for a block behind the pixels: only where there is one.
-    marks = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"tiff:Orientation")
+    marks = (b"eXIf", *ORIENTATION_MARKS)
     if isinstance(image, PngImageFile) and not any(mark in data for mark in marks):
         return 1
     try:
@@ -399,12 +417,16 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _fit(size: tuple[int, int], max_side_px: int) -> tuple[int, int]:
-    """Scale a size down until its longest side fits; no side below 1."""
+def _fit(size: tuple[int, int], limits: ImageLimits) -> tuple[int, int]:
+    """Scale a size down until its longest side fits; no side below the least that is taken.
+
+    Of a strip of one pixel, a model cannot tell the side from the colours.
+    """
     longest = max(size)
-    if longest <= max_side_px:
+    if longest <= limits.max_side_px:
         return size
-    width, height = (max(1, round(side * max_side_px / longest)) for side in size)
+    scale = limits.max_side_px / longest
+    width, height = (max(min(side, limits.min_side_px), round(side * scale)) for side in size)
     return width, height
 
 

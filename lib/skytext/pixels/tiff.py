@@ -1,4 +1,4 @@
-"""TIFF: the first page, checked segment by segment, as 8-bit RGB."""
+"""TIFF: the page that is its image, checked segment by segment, as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from skytext.pixels.headers import (
 )
 from skytext.pixels.stretch import bands_to_rgb, inks_to_rgb
 
+_REDUCED_OR_MASK = 1 | 4  # bits of NewSubfileType
+_MAX_PAGES = 100
 _BITS_PER_SAMPLE_TAG = 258
 _PHOTOMETRIC_TAG = 262
 _STRIP_OFFSETS_TAG = 273
@@ -67,6 +69,13 @@ def open_tiff(data: bytes) -> Any:
     if end > len(data):
         raise EOFError(f"the first directory ends at byte {end} of {len(data)}")
     return tifffile.TiffFile(io.BytesIO(data))
+
+
+def image_page(tiff: Any) -> Any:
+    """Return the first page that is no reduced copy and no mask of another; else the first."""
+    pages = itertools.islice(tiff.pages, _MAX_PAGES)
+    whole = (page for page in pages if not int(page.subfiletype) & _REDUCED_OR_MASK)
+    return next(whole, tiff.pages[0])
 
 
 def check_tiff_segments(page: Any, data: bytes) -> None:

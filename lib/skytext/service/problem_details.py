@@ -165,7 +165,8 @@ def _from_http(scope: Scope, error: HTTPException) -> ProblemError:
         return ProblemError(405, "method-not-allowed", said, headers)
     if error.status_code == 400:  # nested too deep, a broken form, …
         return ProblemError(422, "bad-request", "the body cannot be read", headers)
-    return ProblemError(error.status_code, "refused", str(error.detail), headers)
+    code = "bad-request" if error.status_code == 422 else "refused"
+    return ProblemError(error.status_code, code, str(error.detail), headers)
 
 
 def _methods_of(app: FastAPI, scope: Scope) -> str:

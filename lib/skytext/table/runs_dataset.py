@@ -32,6 +32,8 @@ class RunRecord:
     table_version: int | None = None
 
 
+_CAPTIONING = ("caption", "retry-failed")
+_RUNS_LOOKED_AT = 1000
 _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 
@@ -63,3 +65,20 @@ def last_runs(location: TableLocation, limit: int) -> list[RunRecord]:
         if run.run_id not in found or run.ended_at is not None:
             found[run.run_id] = run
     return sorted(found.values(), key=lambda run: run.started_at, reverse=True)[:limit]
+
+
+def caption_settings(location: TableLocation) -> dict[str, Any]:
+    """Return the settings of a table's last captioning run; none where there was no run."""
+    for run in last_runs(location, _RUNS_LOOKED_AT):
+        if run.command in _CAPTIONING:
+            return {name: value for name, value in run.config.items() if name != "sources"}
+    return {}
+
+
+def caption_bands(location: TableLocation) -> dict[str, Any]:
+    """Return the setting of the bands that a table's last run described, where it chose any.
+
+    Whatever else looks at these images, or at one to compare with them, takes it as its default.
+    """
+    bands = caption_settings(location).get("images", {}).get("bands")
+    return {} if bands is None else {"images": {"bands": bands}}

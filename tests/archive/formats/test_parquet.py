@@ -34,9 +34,10 @@ def cells(num: int, size: int = 1000) -> list[dict[str, Any]]:
     return [{"bytes": bytes([i % 256]) * size, "path": f"d/{i}.jpg"} for i in range(num)]
 
 
-def write(path: Path, columns: dict[str, Any], **kwargs: Any) -> Shard:
+def write(path: Path, columns: dict[str, Any] | pa.Table, **kwargs: Any) -> Shard:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path, **kwargs)
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    pq.write_table(table, path, **kwargs)
     (shard,) = discover([str(path)])
     return shard
 
@@ -321,3 +322,16 @@ def test_on_any_damage_walk_and_reader_list_the_same(tmp_path: Path) -> None:
         shard = Shard("a", (tmp_path / "b.parquet").as_uri(), "b.parquet", 0, "")
         walked = [told(m)[:8] for m in list_members(shard)]
         assert walked == [told(s)[:8] for s in read_shard(shard)]
+
+
+def test_columns_that_share_a_name_cost_themselves_alone(tmp_path: Path) -> None:
+    names = ["image", "cloud", "gsd", "cloud"]
+    table = pa.Table.from_arrays([pa.array([b"x"]), *(pa.array([n]) for n in (1, 2, 3))], names)
+    (sample,) = read_shard(write(tmp_path / "s.parquet", table))
+    assert (sample.data, sample.gsd, sample.metadata) == (b"x", 2, None)
+
+
+def test_images_in_a_dictionary_are_read(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([b"x", b"y", b"x", None]).dictionary_encode()})
+    shard = write(tmp_path / "s.parquet", table)
+    assert [sample.data for sample in read_shard(shard)] == [b"x", b"y", b"x", None]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import shapely
 
 from skytext.archive import Metadata, unusable_values
 from skytext.archive.formats.parquet_columns import find_columns
@@ -18,9 +19,10 @@ from skytext.archive.formats.parquet_metadata import row_metadata, said_rows
 NOON = dt.datetime(2020, 6, 1, 12, tzinfo=dt.UTC)
 
 
-def read(**columns: pa.Array) -> tuple[Metadata, dict[str, Any]]:
+def read(geo: Any = None, **columns: pa.Array) -> tuple[Metadata, dict[str, Any]]:
     """Return what the first row of these columns says, and what is left of it."""
     batch = pa.RecordBatch.from_pydict({"image": pa.array([b"x"]), **columns})
+    batch = batch.replace_schema_metadata(None if geo is None else {"geo": json.dumps(geo)})
     (said,) = said_rows(batch, find_columns(batch.schema, None))
     found = row_metadata(said, 1 << 20)
     return found, json.loads(found.metadata or "{}")
@@ -129,3 +131,67 @@ def test_flags_stay_what_they_are() -> None:
 
 def test_a_dictionary_of_bytes_is_not_read() -> None:
     assert read(mask=pa.array([b"wkb"]).dictionary_encode())[1] == {}
+
+
+def wkb(wkt: str, srid: int = 0, **more: Any) -> pa.Array:
+    geometry = shapely.set_srid(shapely.from_wkt(wkt), srid)
+    return pa.array([shapely.to_wkb(geometry, include_srid=srid > 0, **more)])
+
+
+SQUARE = "POLYGON ((1 2, 3 2, 3 4, 1 4, 1 2))"
+DEGREES = {"type": "GeographicCRS", "name": "WGS 84 (CRS84)"}
+UTM = {"type": "ProjectedCRS", "name": "WGS 84 / UTM zone 33N"}
+
+
+@pytest.mark.parametrize(
+    ("geometry", "box"),
+    [
+        (wkb(SQUARE), (1, 2, 3, 4)),
+        (wkb(SQUARE, byte_order=0), (1, 2, 3, 4)),
+        (wkb(SQUARE, 4326), (1, 2, 3, 4)),
+        (wkb(SQUARE).cast(pa.large_binary()), (1, 2, 3, 4)),
+        (wkb(SQUARE).cast(pa.binary_view()), (1, 2, 3, 4)),
+        (wkb("POINT Z (5 6 700)", output_dimension=3), (5, 6, 5, 6)),
+        (wkb("POLYGON ((179 1, -179 1, -179 2, 179 2, 179 1))"), (179, 1, -179, 2)),
+        (
+            wkb(
+                "MULTIPOLYGON (((179 1, 180 1, 180 2, 179 1)), ((-180 1, -179 1, -180 2, -180 1)))"
+            ),
+            (179, 1, -179, 2),
+        ),
+        (wkb("POLYGON EMPTY"), None),
+        (pa.array([None], pa.binary()), None),
+    ],
+)
+def test_a_geometry_of_geoparquet_gives_the_box(
+    geometry: pa.Array, box: tuple[float, ...] | None
+) -> None:
+    for crs in ({}, {"crs": None}, {"crs": DEGREES}, {"crs": 'GEOGCRS["WGS 84"]'}):
+        geo = {"primary_column": "place", "columns": {"place": {"encoding": "WKB", **crs}}}
+        assert read(geo, place=geometry)[0] == Metadata(bbox=box)
+    assert read(geometry=geometry)[0] == Metadata(bbox=box), "known by its name"
+    assert read(place=geometry, gsd=pa.array([1]))[0].bbox is None, "any bytes"
+
+
+def test_a_box_goes_before_a_geometry() -> None:
+    assert read(geometry=wkb(SQUARE), bbox=pa.array([[5, 6, 7, 8]]))[0].bbox == (5, 6, 7, 8)
+    assert read(geometry=wkb(SQUARE), wkb=wkb(SQUARE))[0].bbox is None, "one of two"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "crs", "said"),
+    [
+        (wkb(SQUARE), UTM, "the geometry is in WGS 84 / UTM zone 33N, not in longitude"),
+        (wkb(SQUARE), 'PROJCRS["ETRS89 / LAEA",BASE]', 'the geometry is in PROJCRS["ETRS89 / LAE'),
+        (wkb(SQUARE, 32633), None, "the geometry has the SRID 32633, not 4326"),
+        (wkb("POINT (500000 4100000)"), None, "the geometry: "),
+        (pa.array([b"no geometry"]), None, "the geometry: "),
+        (wkb(SQUARE), {"type": "EngineeringCRS"}, "the geometry is in "),
+    ],
+)
+def test_a_geometry_that_cannot_be_used_is_told(geometry: pa.Array, crs: Any, said: str) -> None:
+    geo = {"primary_column": "place", "columns": {"place": {"crs": crs}}}
+    found, rest = read(geo, place=geometry)
+    assert (found.bbox, rest["_invalid"]) == (None, ["bbox"])
+    ((field, text),) = unusable_values(found.metadata)
+    assert (field, json.loads(text)[: len(said)]) == ("bbox", said)

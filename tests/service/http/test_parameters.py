@@ -54,6 +54,25 @@ def test_a_second_value_is_refused_where_one_counts(http: Any, query: str) -> No
     assert "given more than once" in refusal(http.get(f"/v1/search?{query}"))
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "key"),
+    [
+        ("search", '{"text": "a", "k": 1, "k": 2}', "k"),
+        ("search", '{"text": "a", "k": 1, "\\u006b": 1}', "k"),
+        ("search", '{"text": "a", "filter": {"op": "isNull", "args": [], "op": "not"}}', "op"),
+        ("search/batch", '{"searches": [{"text": "a", "text": "b"}]}', "text"),
+        ("admin/promote", '{"version": 1, "version": 2}', "version"),
+    ],
+)
+def test_a_key_of_a_body_that_is_given_twice_is_refused(
+    http: Any, path: str, body: str, key: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = http.post(f"/v1/{path}", content=body, headers=headers)
+    assert refusal(answer) == f"body: {key!r} is given more than once; one value counts"
+    assert answer.json()["type"] == "urn:skytext:problem:bad-request"
+
+
 @pytest.mark.parametrize("text", ["flu%DF", "%FF", "a%C3", "%ED%A0%80"])
 def test_escaped_bytes_that_are_not_utf_8_are_refused(http: Any, text: str) -> None:
     answer = http.get(f"/v1/search?text={text}")

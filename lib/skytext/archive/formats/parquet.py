@@ -209,7 +209,7 @@ class _Shard:
         left = self._num_rows[group]
         failure: BaseException = ValueError("it has fewer rows than the footer says")
         try:
-            for batch in self._batches(group, self._columns.said):
+            for batch in self._batches(group, self._columns.read):
                 images = self._images(batch)
                 for image, said in zip(images, said_rows(batch, self._columns), strict=True):
                     if left:
@@ -289,6 +289,8 @@ class _Shard:
             # flatten, not field(): it makes what is in a null struct null.
             names = [field.name for field in column.type]
             column = column.flatten()[names.index("bytes")]
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
         return column.to_pylist()  # type: ignore[no-any-return]
 
     def _damaged(self, group: int, err: BaseException) -> SampleError:

@@ -10,13 +10,16 @@ An image column is binary, or a struct with a binary field ``bytes`` and perhaps
 
 Several of one rank that the next rule cannot tell apart are an error that names them.
 
-Every other column becomes metadata, but for binary ones (geometries, masks, thumbnails) and
-lists of floats (embeddings), which are not read. ``bbox`` is.
+Every other column becomes metadata, but for binary ones (masks, thumbnails), lists of floats
+(embeddings), and those that share their name, which are not read. ``bbox`` is. Without it, it comes
+from the geometry: the primary column of GeoParquet, or the only binary column with a name that
+geometries go by.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +37,7 @@ _IMAGE_NAMES = frozenset(
 )
 _GEOMETRY_NAMES = frozenset({"geometry", "geom", "wkb", "wkb_geometry", "footprint"})
 _BBOX = "bbox"
+_DEGREES = ("GEOGCS", "GEOGCRS", "EPSG:4326", "OGC:CRS84")
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,21 @@ class Columns:
         is_struct: whether it is a struct of ``bytes`` and ``path``, not plain binary.
         has_path: whether that struct has a ``path``.
         said: the columns that become metadata.
+        geometry: the column of WKB that stands for ``bbox``; None where there is none, or a bbox.
+        other_crs: the name of its reference system, where that is not longitude and latitude.
     """
 
     image: str
     is_struct: bool
     has_path: bool
     said: tuple[str, ...]
+    geometry: str | None = None
+    other_crs: str | None = None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that are read beside the images."""
+        return self.said if self.geometry is None else (*self.said, self.geometry)
 
     @property
     def data_path(self) -> str:
@@ -80,10 +93,14 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
     has_path = is_struct and any(
         inner.name == "path" and is_text(inner.type) for inner in field.type
     )
+    # Which of several columns of one name is meant, nobody can tell: none of them is read.
+    times = Counter(schema.names)
+    schema = pa.schema([f for f in schema if times[f.name] == 1], schema.metadata)
     said = tuple(
         field.name for field in schema if field.name != name and _is_said(field.name, field.type)
     )
-    return Columns(name, is_struct, has_path, said)
+    geometry = None if _BBOX in schema.names else _geometry(schema, name)
+    return Columns(name, is_struct, has_path, said, geometry, _other_crs(schema, geometry))
 
 
 def _chosen(schema: pa.Schema, name: str) -> str:
@@ -103,7 +120,7 @@ def _found(schema: pa.Schema) -> str:
     able = [field.name for field in schema if _holds_images(field.type)]
     declared = [name for name in _declared(schema) if name in able]
     structs = [name for name in able if pa.types.is_struct(schema.field(name).type)]
-    geometry = _GEOMETRY_NAMES | set(_geo_columns(schema))
+    geometry = _GEOMETRY_NAMES | {name.lower() for name in _geo_columns(schema)}
     plain = [name for name in able if name not in structs and name.lower() not in geometry]
     for candidates in (declared, structs, plain):
         if not candidates:
@@ -124,6 +141,8 @@ def _found(schema: pa.Schema) -> str:
 
 
 def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_binary(kind.value_type)
     if pa.types.is_struct(kind):
         return any(inner.name == "bytes" and _is_binary(inner.type) for inner in kind)
     return _is_binary(kind)
@@ -170,10 +189,34 @@ def _declared(schema: pa.Schema) -> list[str]:
     ]
 
 
-def _geo_columns(schema: pa.Schema) -> Iterable[str]:
-    """Return the columns that GeoParquet calls geometries, in lower case."""
+def _geo_columns(schema: pa.Schema) -> dict[str, Any]:
+    """Return what GeoParquet says of each geometry, by its column."""
     columns = _json(schema, b"geo").get("columns", {})
-    return [name.lower() for name in columns] if isinstance(columns, dict) else []
+    return columns if isinstance(columns, dict) else {}
+
+
+def _geometry(schema: pa.Schema, image: str) -> str | None:
+    """Return the column of the footprints; None where there is none, or cannot be told."""
+    able = [f.name for f in schema if f.name != image and _is_binary(f.type)]
+    primary = _json(schema, b"geo").get("primary_column")
+    if primary in able:
+        return str(primary)
+    named = [name for name in able if name.lower() in _GEOMETRY_NAMES]
+    return named[0] if len(named) == 1 else None
+
+
+def _other_crs(schema: pa.Schema, geometry: str | None) -> str | None:
+    """Return the name of a geometry's reference system, where it has one that is not of degrees."""
+    said = _geo_columns(schema).get(geometry or "", {})
+    crs = said.get("crs") if isinstance(said, dict) else None
+    if crs is None:
+        return None  # GeoParquet's default, longitude and latitude
+    if isinstance(crs, dict):
+        is_of_degrees = crs.get("type") in ("GeographicCRS", "GeodeticCRS")
+        return None if is_of_degrees else str(crs.get("name"))
+    # GeoParquet before 1.0 has WKT here.
+    text = str(crs)
+    return None if text.upper().startswith(_DEGREES) else text.partition(",")[0]
 
 
 def _json(schema: pa.Schema, key: bytes) -> dict[str, Any]:

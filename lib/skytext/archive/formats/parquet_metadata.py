@@ -2,13 +2,14 @@
 
 They are read like a JSON sidecar with a key for each column; nulls are left out. Where a column
 ``stac_item``, ``stac`` or ``json`` holds a STAC Item or an object of the same keys, as a struct or
-as JSON text, it fills what the row's own columns leave open. Captions in text columns are
-metadata, as those in sidecars are: they never become text of ours.
+as JSON text, it fills what the row's own columns leave open. A geometry gives the box. Captions
+in text columns are metadata, as those in sidecars are: they never become text of ours.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -22,6 +23,7 @@ import pyarrow as pa
 from skytext.archive.formats.parquet_columns import Columns, is_list, is_text
 from skytext.archive.shards import Metadata
 from skytext.archive.sidecar import parse_item
+from skytext.geo.bounds import bounding_box
 
 _ANY = pa.null()
 _SHORT_FLOATS = {pa.float16(): np.float16, pa.float32(): np.float32}
@@ -31,8 +33,11 @@ _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("west", "south", "east", "north")
 def said_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
     """Yield what each row of a batch says, as values of JSON."""
     named = [(name, *_values(batch.column(name))) for name in columns.said]
+    boxes = _boxes(batch, columns)
     for row in range(len(batch)):
         said = {name: _jsonable(values[row], kind) for name, values, kind in named}
+        if boxes:
+            said["bbox"] = boxes[row]
         yield {name: value for name, value in said.items() if value is not None}
 
 
@@ -49,6 +54,36 @@ def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
             if all(corner in bbox for corner in corners):
                 said = {**said, "bbox": [bbox[corner] for corner in corners]}
     return parse_item(said, max_bytes=max_bytes)
+
+
+def _boxes(batch: pa.RecordBatch, columns: Columns) -> list[list[float] | str | None]:
+    """Return the box around each row's geometry, or why there is none; none where no row has any.
+
+    The sentence stands for the box: it is counted and shown as a box that cannot be used.
+    """
+    if columns.geometry is None:
+        return []
+    if columns.other_crs is not None:
+        said = f"the geometry is in {columns.other_crs}, not in longitude and latitude"
+        return [said if cell.is_valid else None for cell in batch.column(columns.geometry)]
+    return [_box(wkb) for wkb in batch.column(columns.geometry).to_pylist()]
+
+
+def _box(wkb: bytes | None) -> list[float] | str | None:
+    import shapely
+
+    if not wkb:
+        return None
+    try:
+        geometry = shapely.from_wkb(wkb)
+        if geometry.is_empty:
+            return None
+        srid = int(shapely.get_srid(geometry))
+        if srid not in (0, 4326):
+            return f"the geometry has the SRID {srid}, not 4326"
+        return list(bounding_box(json.loads(shapely.to_geojson(geometry))))
+    except (shapely.errors.ShapelyError, ValueError) as error:
+        return f"the geometry: {error}"
 
 
 def _values(column: pa.Array) -> tuple[list[Any], pa.DataType]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
+from skytext.config.yaml_text import parse_yaml
 from skytext.errors import ConfigError
 
 
@@ -73,11 +72,9 @@ def load_prompt(name: str) -> Prompt:
 
 def _parse(name: str, content: bytes) -> Prompt:
     try:
-        fields = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"prompt file {name!r} is not YAML: {' '.join(str(error).split())}"
-        ) from error
+        fields = parse_yaml(content)
+    except ValueError as error:
+        raise ConfigError(f"prompt file {name!r} is not YAML: {error}") from error
     known = {"id", "one", "all"}
     if (
         not isinstance(fields, dict)

@@ -99,7 +99,13 @@ def _check_reachable(address: str) -> None:
     Raises:
         ConfigError: nobody answers.
     """
+    if address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{address} is for `ray job submit`: name the cluster as HOST:6379, or leave "
+            "--ray-address and RAY_ADDRESS out for a local Ray"
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")  # IPv6
     if not host or not port.isdigit():
         return  # "auto" and the like: Ray knows where to look, or says at once that it does not.
     try:

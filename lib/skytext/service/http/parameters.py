@@ -1,12 +1,16 @@
-"""Parameters of a link, and fields of a form: known by name, given once, and UTF-8."""
+"""Parameters of a link, fields of a form, and keys of a JSON body: given once, and UTF-8.
+
+Parameters and fields are known by name here; the keys of a body by its model.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, get_origin
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -14,8 +18,31 @@ from fastapi.routing import APIRoute
 from skytext.service.problem_details import ProblemError
 
 
+class _StrictRequest(Request):
+    """A request whose JSON body has one meaning only."""
+
+    async def json(self) -> Any:
+        """Return the value of the body.
+
+        Raises:
+            ValueError: it is no JSON.
+            HTTPException: 422: an object has a key twice (RFC 8259, section 4).
+        """
+        return json.loads(await self.body(), object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            said = f"body: {name[:100]!r} is given more than once; one value counts"
+            raise HTTPException(422, said)
+        found[name] = value
+    return found
+
+
 class StrictRoute(APIRoute):
-    """A route that refuses parameters which it does not know: 422.
+    """A route that refuses parameters which it does not know, and names given twice: 422.
 
     A hyphen in a name stands for an underscore, as the command line writes it.
     """
@@ -35,6 +62,7 @@ class StrictRoute(APIRoute):
             check_names([name for name, _ in given], known, "query")
             # As it was read here: the framework takes unescaped bytes for Latin-1.
             request.scope["query_string"] = urlencode(given).encode()
+            request = _StrictRequest(request.scope, request.receive)
             # It is in memory anyway; a form's bytes can then be had after it was read.
             await request.body()
             return await answer(request)

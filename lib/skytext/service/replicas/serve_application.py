@@ -10,6 +10,8 @@ from ray.serve import Application
 from skytext.config.settings import load_config
 from skytext.errors import ConfigError
 from skytext.service.replicas.deployments import build_application
+from skytext.table.location import TableLocation
+from skytext.table.runs_dataset import caption_bands
 
 
 class Arguments(BaseModel):
@@ -41,4 +43,10 @@ def build(arguments: dict[str, Any]) -> Application:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(map(str, wrong["loc"]))
         raise ConfigError(f"args of the application: {where}: {wrong['msg']}") from error
-    return build_application(given.table, load_config(base=given.config))
+    config = load_config(base=given.config)
+    if config.images.bands is None:
+        # Uploaded images and thumbnails are shown as those of the table were described.
+        described = caption_bands(TableLocation.parse(given.table)).get("images", {})
+        chosen = {f"images.{name}": value for name, value in described.items()}
+        config = load_config(None, chosen, given.config)
+    return build_application(given.table, config)
