@@ -1,14 +1,14 @@
 # skytext: `make` lists what there is. Everything works from a clean clone, in any folder, with
 # `make -C FOLDER` too, and as often as you like.
 #
-#   make setup PYTHON=/some/python3.11    another interpreter than the one found below
+#   make setup PYTHON=/some/python3.13    another interpreter than the one found below
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test proof lint client lock bench clean moved
 SHELL := /bin/sh
 
-PYTHON ?= $(shell command -v python3.11 2>/dev/null || echo python3)
+PYTHON ?= $(shell for v in 3.11 3.12 3.13; do python$$v --version >/dev/null 2>&1 && echo python$$v && exit; done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -67,10 +67,10 @@ clean:  ## remove .venv and everything that tools left behind
 	rm -rf $(VENV) build dist lib/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements/cpu.txt pyproject.toml lib/skytext_torchvision_ops.pth $(MOVED)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	  echo "setup: $(PYTHON) is not Python 3.11 ($$($(PYTHON) --version 2>&1))." >&2; \
-	  echo "setup: install Python 3.11 with its venv module (apt: python3.11-venv; or pyenv, conda, uv)," >&2; \
+$(READY): requirements/cpu.txt pyproject.toml setup.py lib/skytext_torchvision_ops.pth $(MOVED)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "setup: $(PYTHON) is not Python 3.11, 3.12 or 3.13 ($$($(PYTHON) --version 2>&1))." >&2; \
+	  echo "setup: install one of them with its venv module (apt: python3.11-venv; or pyenv, conda, uv)," >&2; \
 	  echo "setup: or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@if [ -n "$(MOVED)" ]; then echo "setup: the checkout was moved; starting afresh"; rm -rf $(VENV); fi
 	@if [ -e $(UNFINISHED) ] || { [ -d $(VENV) ] && ! $(BIN)/python -m pip --version >/dev/null 2>&1; }; then \

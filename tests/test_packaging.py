@@ -142,7 +142,7 @@ def test_the_client_is_installed_alone(tmp_path: Path) -> None:
 def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "lib", source / "lib", ignore=IGNORED)
     names = zipfile.ZipFile(build_wheel(source, tmp_path)).namelist()
@@ -150,11 +150,9 @@ def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in names} == {
         "skytext",
         "skytext_client",
-        f"skytext-{skytext.__version__}.data",
+        PTH,
         f"skytext-{skytext.__version__}.dist-info",
     }
-    data = [name for name in names if ".data/" in name]
-    assert [name.split("/", 1)[1] for name in data] == [f"data/lib/python3.11/site-packages/{PTH}"]
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     # What the tree holds, the wheel holds: modules, prompts, checkpoint, page, py.typed.
     here = ROOT / "lib"
@@ -168,7 +166,7 @@ def test_the_wheel_holds_skytext_and_its_client_alone(tmp_path: Path) -> None:
 
 
 def test_the_environment_has_the_pth_file_of_this_tree() -> None:
-    """`make setup` copies it: an editable install leaves data files out."""
+    """`make setup` copies it: an editable install leaves it out."""
     import sysconfig
 
     installed = Path(sysconfig.get_path("purelib")) / PTH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -86,10 +87,8 @@ def _system() -> Iterator[Finding]:
     gib = 2**30
     memory = psutil.virtual_memory().total / gib
     disk = shutil.disk_usage(os.getcwd()).free / gib
-    version = platform.python_version_tuple()
-    yield Finding(
-        "python", version[:2] == ("3", "11"), platform.python_version(), "install Python 3.11"
-    )
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    yield Finding("python", fits, platform.python_version(), "install Python 3.11, 3.12 or 3.13")
     yield Finding("cores", None, f"{os.cpu_count()}")
     yield Finding(
         "memory",

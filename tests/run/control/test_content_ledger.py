@@ -8,7 +8,14 @@ import pytest
 
 from skytext.captions.captioner import Description, EngineInfo
 from skytext.run.control import content_ledger
-from skytext.run.control.content_ledger import Asked, ContentLedger, LocalLedger, Reply, Words
+from skytext.run.control.content_ledger import (
+    Asked,
+    ContentLedger,
+    LocalLedger,
+    Reply,
+    Settled,
+    Words,
+)
 
 WORDS = Words(Description((), 0, 0, 0, 0), EngineInfo("e", "cpu", "none"))
 
@@ -21,7 +28,7 @@ def test_what_was_forgotten_is_known_however_much_it_is(monkeypatch: pytest.Monk
     monkeypatch.setattr(content_ledger, "_REMEMBERED", 10)
     monkeypatch.setattr(content_ledger, "_KEYS_A_CHUNK", 7)
     ledger = ContentLedger()
-    ledger.settle([(content(i), WORDS) for i in range(1000)])
+    ledger.settle([Settled(content(i), "old", WORDS) for i in range(1000)])
     for i in range(1000):
         expected = WORDS if i >= 990 else Reply.LOOK_UP
         assert ledger.claim([Asked(content(i), "new")]) == [expected]

@@ -321,6 +321,20 @@ def test_an_image_whose_engine_was_lost_is_described_when_it_comes_again() -> No
     asyncio.run(ask())
 
 
+def test_an_image_whose_engine_was_lost_after_its_description_keeps_its_own_counts() -> None:
+    async def ask() -> None:
+        model, ledger = Model(), ledger_of()
+        model.may_answer.set()
+        first = await ask_for(Duplicates(None, OURS, ledger), model, ONE, "lost")
+        again = Duplicates(None, OURS, ledger)
+        assert await ask_for(again, model, ONE, "lost") == first
+        copy = await ask_for(again, model, ONE, "another")
+        assert (first.attempts, copy.attempts) == (2, 0)
+        assert model.asked == [ONE]
+
+    asyncio.run(ask())
+
+
 def test_a_later_pass_describes_what_nobody_did(where: TableLocation) -> None:
     async def ask() -> None:
         model, ledger = Model(), ledger_of()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
 
@@ -31,10 +31,21 @@ _KEYS_A_CHUNK = 2**17
 
 
 class Words(NamedTuple):
-    """A description for a further image of a content, at no cost of its own, and its engine."""
+    """A description, and the engine that made it."""
 
     description: Description
     made_by: EngineInfo
+
+    def copied(self) -> Words:
+        """Return the words for another image of the content: it costs no request."""
+        free = replace(
+            self.description,
+            attempts=0,
+            num_prompt_tokens=0,
+            num_cached_tokens=0,
+            num_output_tokens=0,
+        )
+        return self._replace(description=free)
 
 
 class Reply(Enum):
@@ -62,14 +73,28 @@ class Asked(NamedTuple):
     is_looked_up: bool = False
 
 
+class Settled(NamedTuple):
+    """What became of a content.
+
+    Attributes:
+        content_sha256: hexadecimal.
+        image_id: of the image that was to describe it.
+        words: None: it got none, and the content is free again.
+    """
+
+    content_sha256: str
+    image_id: str
+    words: Words | None
+
+
 class Ledger(Protocol):
     """What an engine's actor sees of the ledger."""
 
     async def claim(self, asked: Sequence[Asked]) -> Sequence[Words | Reply]:
         """Answer each question, in order."""
 
-    async def settle(self, found: Sequence[tuple[str, Words | None]]) -> Sequence[None]:
-        """Take the words of contents; None for one that got none, which is free again.
+    async def settle(self, found: Sequence[Settled]) -> Sequence[None]:
+        """Take the words of contents.
 
         Returns:
             None for each, once it is taken.
@@ -84,7 +109,7 @@ class ContentLedger:
         # Those whose words were here and are forgotten.
         self._done = _Keys([])
         self._claims: dict[str, str] = {}
-        self._recent: OrderedDict[str, Words] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[str, Words]] = OrderedDict()
         self._is_committed = False
 
     def know(self, contents: NDArray[np.bytes_]) -> None:
@@ -104,18 +129,20 @@ class ContentLedger:
         """See `Ledger`."""
         return [self._claim(*one) for one in asked]
 
-    def settle(self, found: Sequence[tuple[str, Words | None]]) -> list[None]:
+    def settle(self, found: Sequence[Settled]) -> list[None]:
         """See `Ledger`."""
-        for content, words in found:
+        for content, image_id, words in found:
             self._claims.pop(content, None)
             if words is not None:
-                self._remember(content, words)
+                self._remember(content, image_id, words)
         return [None] * len(found)
 
     def _claim(self, content: str, image_id: str, is_looked_up: bool) -> Words | Reply:
         if content in self._recent:
             self._recent.move_to_end(content)
-            return self._recent[content]
+            owner, words = self._recent[content]
+            # The owner asks again if its engine was lost: the request was its own.
+            return words if owner == image_id else words.copied()
         is_done = self._done.hold(content)
         may_be_there = self._is_committed or is_done or self._known.hold(content)
         if not is_looked_up and may_be_there:
@@ -125,8 +152,8 @@ class ContentLedger:
         is_ours = self._claims.setdefault(content, image_id) == image_id
         return Reply.DESCRIBE if is_ours else Reply.PUT_OFF
 
-    def _remember(self, content: str, words: Words) -> None:
-        self._recent[content] = words
+    def _remember(self, content: str, image_id: str, words: Words) -> None:
+        self._recent[content] = image_id, words
         if len(self._recent) > _REMEMBERED:
             forgotten, _ = self._recent.popitem(last=False)
             self._done.add(forgotten)
@@ -184,7 +211,7 @@ class LocalLedger:
             self.known = None
         return self.ledger.claim(asked)
 
-    async def settle(self, found: Sequence[tuple[str, Words | None]]) -> Sequence[None]:
+    async def settle(self, found: Sequence[Settled]) -> Sequence[None]:
         """See `Ledger`."""
         return self.ledger.settle(found)
 
@@ -204,7 +231,7 @@ class RemoteLedger:
         replies: list[Words | Reply] = await self.actor.claim.remote(asked)
         return replies
 
-    async def settle(self, found: Sequence[tuple[str, Words | None]]) -> Sequence[None]:
+    async def settle(self, found: Sequence[Settled]) -> Sequence[None]:
         """See `Ledger`."""
         taken: list[None] = await self.actor.settle.remote(found)
         return taken

@@ -8,7 +8,6 @@ runs described is read from the table.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -21,6 +20,7 @@ from skytext.run.control.content_ledger import (
     Ledger,
     LocalLedger,
     Reply,
+    Settled,
     Words,
 )
 from skytext.table.images_dataset import ImagesTable
@@ -67,7 +67,7 @@ class Duplicates:
         """
         pending = self._pending.get(content_sha256)
         if pending is not None:
-            return _copy(await asyncio.shield(pending))
+            return (await asyncio.shield(pending)).copied()
         future = asyncio.get_running_loop().create_future()
         # Nobody may be waiting: then what it raises is raised here, and only here.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -95,7 +95,7 @@ class Duplicates:
         if reply is Reply.LOOK_UP:
             words = await self._look_up(content_sha256)
             if words is not None:
-                await self._settle((content_sha256, words))
+                await self._settle(Settled(content_sha256, image_id, words))
                 return words
             reply = await self._claim(Asked(content_sha256, image_id, is_looked_up=True))
         if isinstance(reply, Words):
@@ -105,9 +105,9 @@ class Duplicates:
         try:
             words = await describe()
         except SampleError:
-            await self._settle((content_sha256, None))
+            await self._settle(Settled(content_sha256, image_id, None))
             raise
-        await self._settle((content_sha256, _copy(words)))
+        await self._settle(Settled(content_sha256, image_id, words))
         return words
 
     async def _read_in_thread(self, contents: Sequence[str]) -> list[Words | None]:
@@ -168,16 +168,3 @@ class Batched(Generic[QuestionT, AnswerT]):
         for (_, future), answer in zip(waiting, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
-
-
-def _copy(words: Words) -> Words:
-    """Return the words for another image, at no cost of its own."""
-    return words._replace(
-        description=dataclasses.replace(
-            words.description,
-            attempts=0,
-            num_prompt_tokens=0,
-            num_cached_tokens=0,
-            num_output_tokens=0,
-        )
-    )
