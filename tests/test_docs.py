@@ -1,95 +1,171 @@
-"""What the documents say is what the package does."""
+"""The commands, settings and links of the documents exist."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
+import tomllib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
-from typer.testing import CliRunner
+import typer
+import yaml
 
 from skytext.cli import app
-from skytext.config.settings import load_config, reference
+from skytext.config.settings import Config, load_config, reference
+from tests.documents import (
+    PAGES,
+    ROOT,
+    anchors,
+    blocks,
+    inline_codes,
+    links,
+    module_calls,
+    page_name,
+    shell_commands,
+    skytext_calls,
+)
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Names of files, and of the table's own columns, that begin like a setting.
+_NO_SETTING = re.compile(r"\.(md|py|yaml|yml|json|jsonl|tar|jpg|lance|png)$")
+_GROUPS = ("config", "keys")
 
 
-def readme_commands() -> list[list[str]]:
-    """Return the words of every ``skytext`` command that the README shows."""
-    blocks = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = []
-    for line in lines:
-        match = re.search(r"(?:^|/)skytext (.+)", line.strip())
-        if match and not line.strip().startswith("pip"):
-            found.append(match.group(1).split())
-    return found
+@cache
+def command_of(name: str) -> click.Command:
+    """Return a ``skytext`` command by its words, for example ``keys add``."""
+    command: Any = typer.main.get_command(app)
+    for word in name.split():
+        assert word in command.commands, f"there is no command skytext {name}"
+        command = command.commands[word]
+    return command
+
+
+def split_call(words: list[str]) -> tuple[str, list[str]]:
+    """Return the command and the arguments of a call."""
+    size = 2 if words[0] in _GROUPS else 1
+    return " ".join(words[:size]), words[size:]
+
+
+@cache
+def setting(name: str) -> Any:
+    """Return the default of a setting; fail if there is none."""
+    value: Any = load_config().model_dump()
+    for part in name.split("."):
+        assert part in value, f"there is no setting {name}"
+        value = value[part]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        pytest.param(page, words, id=f"{page_name(page)}: {' '.join(words)}")
+        for page in PAGES
+        for words in skytext_calls(page)
+    ],
+)
+def test_the_command_line_accepts_every_command(page: Path, words: list[str]) -> None:
+    name, arguments = split_call(words)
+    command_of(name).make_context(name, arguments, obj={})
+    for i, word in enumerate(arguments):
+        if word == "--set":
+            setting(arguments[i + 1].partition("=")[0])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_command_within_a_sentence_exists_with_its_options(page: Path) -> None:
+    for code in inline_codes(page):
+        words = code.split()
+        if words[0] != "skytext" or len(words) == 1 or not re.match(r"[a-z-]+$", words[1]):
+            continue
+        name, arguments = split_call(words[1:])
+        known = {opt for parameter in command_of(name).params for opt in parameter.opts}
+        given = {word.split("=")[0] for word in arguments if re.match(r"--?[a-z]", word)}
+        assert given <= known | {"--help"}, code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_python_module_exists_with_its_options(page: Path) -> None:
+    for module, options in module_calls(page):
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, module
+        folder = Path(str(spec.origin)).parent
+        if not folder.is_relative_to(ROOT) or module.startswith("jobs."):
+            continue
+        source = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
+        for option in options:
+            name = option.removeprefix("--no-").removeprefix("--")
+            assert re.search(rf"\b{name}\b|\b{name.replace('-', '_')}\b", source), (module, option)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_setting_exists(page: Path) -> None:
+    sections = "|".join(Config.model_fields)
+    for code in inline_codes(page):
+        found = re.match(rf"(?:--set )?((?:{sections})(?:\.\w+)+)", code)
+        if found and not _NO_SETTING.search(found.group(1)):
+            setting(found.group(1))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_block_of_settings_is_valid(page: Path) -> None:
+    for language, text in blocks(page):
+        loaded = yaml.safe_load(text) if language == "yaml" else None
+        if isinstance(loaded, dict) and loaded.keys() <= Config.model_fields.keys():
+            load_config(base=loaded)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_make_target_exists(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for words in [*shell_commands(page), *(code.split() for code in inline_codes(page))]:
+        if words[0] == "make" and words[1:]:
+            assert re.search(rf"^{words[1]}:", makefile, re.M), words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_extra_exists(page: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in re.findall(r"skytext\[(\w+)\]", page.read_text(encoding="utf-8")):
+        assert extra in project["optional-dependencies"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_python_block_is_valid_and_imports_names_that_exist(page: Path) -> None:
+    for language, text in blocks(page):
+        if language != "python":
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("skytext"):
+                # Not imported: some of these modules take seconds.
+                spec = importlib.util.find_spec(str(node.module))
+                assert spec is not None, node.module
+                assert spec.origin is not None, node.module
+                source = Path(spec.origin).read_text(encoding="utf-8")
+                for name in () if "import *" in source else node.names:
+                    assert re.search(rf"\b{name.name}\b", source), (node.module, name.name)
+
+
+@pytest.mark.parametrize(
+    ("page", "link"),
+    [
+        pytest.param(page, link, id=f"{page_name(page)}: {link}")
+        for page in PAGES
+        for link in sorted(set(links(page)))
+    ],
+)
+def test_the_target_of_every_link_exists(page: Path, link: str) -> None:
+    name, _, anchor = link.partition("#")
+    target = page.parent / name if name else page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
 
 
 def test_the_configuration_page_is_the_one_that_the_command_prints() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == reference(), "run: skytext config reference > docs/configuration.md"
-
-
-@pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
-def test_every_command_of_the_readme_exists_with_its_options(words: list[str]) -> None:
-    names = [words[0]] if words[0] != "config" else words[:2]
-    shown = CliRunner().invoke(app, [*names, "--help"])
-    assert shown.exit_code == 0, shown.output
-    for option in (word for word in words if word.startswith("--")):
-        assert option in shown.output
-
-
-@pytest.mark.parametrize("name", re.findall(r"--set ([\w.]+)=", README))
-def test_every_setting_of_the_readme_exists(name: str) -> None:
-    settings = load_config().model_dump()
-    for part in name.split("."):
-        assert part in settings
-        settings = settings[part]
-
-
-@pytest.mark.parametrize(
-    "name",
-    sorted(
-        set(
-            re.findall(
-                r"`((?:caption|embed|job)\.[\w.]+)",
-                (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8"),
-            )
-        )
-    ),
-)
-def test_every_setting_of_the_gpu_page_exists(name: str) -> None:
-    settings = load_config().model_dump()
-    for part in name.split("."):
-        assert part in settings
-        settings = settings[part]
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make (\w+)", README, re.M))))
-def test_every_make_target_of_the_readme_exists(target: str) -> None:
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-
-
-def links() -> list[tuple[str, str]]:
-    """Return every link of a document to a file or a heading of ours, with the document."""
-    found = set()
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
-            found.add((str(page.relative_to(ROOT)), link))
-    return sorted(found)
-
-
-def anchors(page: Path) -> set[str]:
-    """Return what the headings of a page are linked by."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize(("page", "link"), links())
-def test_what_a_page_links_is_there(page: str, link: str) -> None:
-    name, _, anchor = link.partition("#")
-    target = (ROOT / page).parent / name if name else ROOT / page
-    assert target.exists()
-    assert not anchor or anchor in anchors(target)

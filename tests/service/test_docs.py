@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from skytext.cli import app
 from skytext.config.settings import load_config
 from skytext.service.replicas.deployments import CAPTIONING, EMBEDDING, INGRESS, SEARCH
 from skytext.service.replicas.serve_application import Arguments
@@ -23,13 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("words", sorted(set(re.findall(r"^skytext ((?:keys )?\w+)", PAGE, re.M))))
-def test_every_command_exists(words: str) -> None:
-    assert CliRunner().invoke(app, [*words.split(), "--help"]).exit_code == 0
-
-
 def named_settings() -> Iterator[str]:
-    yield from re.findall(r"`(service\.[\w.]+)", PAGE)
     for row in re.findall(r"^\| (`max_\w+`.*?|`\w+_timeout_s`.*?) \|", PAGE, re.M):
         yield from (f"service.limits.{name}" for name in re.findall(r"`(\w+)`", row))
 

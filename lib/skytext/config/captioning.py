@@ -20,52 +20,60 @@ class EngineConfig(Section):
     """The pool of vLLM engines."""
 
     num_engines: PositiveInt = Field(
-        1, description="Engines that a run starts with. Each is one actor."
+        1, description="Number of engines at the start of a run. Each engine is one actor."
     )
     max_engines: PositiveInt | None = Field(
         None,
-        description="Engines at the most: the pool grows where the cluster has room, and shrinks "
-        "only with lost nodes and when the input ends; null: `num_engines`.",
+        description="Greatest number of engines. The pool grows when the cluster has room. It "
+        "shrinks only when nodes are lost and when the input ends. null: "
+        "`num_engines`.",
     )
     num_gpus_per_engine: float | None = Field(
         None,
         ge=0,
-        description="GPUs an engine asks Ray for; null: tensor_parallel_size where the cluster has "
-        "GPUs, may add some, or vLLM is not the build for CPUs; else 0.",
+        description="GPUs that an engine requests from Ray. null: tensor_parallel_size if the "
+        "cluster has GPUs, can add some, or vLLM is not the CPU build; else 0.",
     )
     num_cpus_per_engine: PositiveFloat = Field(
         1.0,
-        description="CPUs an engine asks Ray for; on a CPU build: the cores that it computes on.",
+        description="CPUs that an engine requests from Ray; on a CPU build, the number of cores "
+        "that it uses.",
     )
-    tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy.")
+    tensor_parallel_size: PositiveInt = Field(
+        1, description="GPUs that share one copy of the model."
+    )
     dtype: str = Field(
         "auto",
-        description="Precision of weights and cache, as vLLM names it. auto: on a GPU the "
-        "checkpoint's own; on a CPU bfloat16 where the processor multiplies it natively, else "
-        "float32, which needs twice the memory.",
+        description="Precision of weights and cache, by vLLM's name. auto: on a GPU the "
+        "precision of the checkpoint; on a CPU bfloat16 if the processor supports "
+        "it natively, else float32, which needs twice the memory.",
     )
     max_model_len: PositiveInt | None = Field(
-        None, description="Longest prompt and answer, in tokens; null: what the checkpoint says."
+        None,
+        description="Greatest length of prompt and answer, in tokens; null: the length of the "
+        "checkpoint.",
     )
     max_num_seqs: PositiveInt = Field(
         256,
-        description="Answers generated at once; vLLM's own on GPUs of less than 70 GiB, which runs "
-        "on the larger ones, too (vLLM takes 1024 there). Not measured on a GPU yet: "
-        "`python -m bench.gpu --only batch` does.",
+        description="Answers generated at once. The default is vLLM's for GPUs with less than "
+        "70 GiB; it also works on larger ones, where vLLM's default is 1024. Not "
+        "measured on a GPU yet: `python -m bench.gpu --only batch` does.",
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         None,
-        description="Tokens of prompts and answers in a step, and of images that the vision tower "
-        "takes at once; null: vLLM's own for work off line, 8192 or (from 70 GiB on) 16384 on a "
-        "GPU. Not measured on a GPU yet: `python -m bench.gpu --only batch --only vision` does.",
+        description="Tokens of prompts and answers in one step, and of images in one batch of "
+        "the vision tower. null: vLLM's default for offline work, 8192 or (from 70 "
+        "GiB on) 16384 on a GPU. Not measured on a GPU yet: `python -m bench.gpu "
+        "--only batch,vision` does.",
     )
     gpu_memory_utilization: Fraction = Field(
         0.92,
-        description="Share of a GPU's memory that the engine takes for weights, work and cache: "
-        "vLLM's own. Lower it where an embedder shares the GPU.",
+        description="Share of a GPU's memory that the engine uses for weights, work and cache: "
+        "vLLM's default. Lower it if an embedder shares the GPU.",
     )
     cpu_kv_cache_gib: PositiveInt = Field(
-        1, description="KV cache of a CPU engine: vLLM's own guess takes half of the memory."
+        1,
+        description="KV cache of a CPU engine, in GiB. vLLM's own default uses half of the memory.",
     )
     cpu_cores: str | None = Field(
         None,
@@ -73,25 +81,27 @@ class EngineConfig(Section):
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further fields of vLLM's AsyncEngineArgs, as they are: "
-        "`quantization: fp8_per_tensor`, `kv_cache_dtype: fp8`, `enforce_eager: true`, …; what is "
-        "not named stays vLLM's own.",
+        description="Further fields of vLLM's AsyncEngineArgs, passed on unchanged: "
+        "`quantization: fp8_per_tensor`, `kv_cache_dtype: fp8`, `enforce_eager: "
+        "true`, …; other fields keep vLLM's defaults.",
     )
     start_timeout_s: PositiveFloat = Field(
-        900.0, description="An engine that is not up by then is ended, and the job says so."
+        900.0,
+        description="An engine that has not started after this time is stopped, and the job "
+        "reports it.",
     )
     hang_timeout_s: PositiveFloat = Field(
         300.0,
-        description="An engine that gives no token for this long, with images in work, is ended "
-        "and started again. Kernels compiled on first use take minutes, and a slow processor takes "
-        "them for a long prompt.",
+        description="An engine with images in work that produces no token for this long is "
+        "stopped and started again. Compiling kernels at first use takes minutes, "
+        "and so does a long prompt on a slow processor.",
     )
     max_restarts: int = Field(
         20,
         ge=0,
-        description="Restarts in a row without one image described: the job ends. To find an image "
-        "that ends the engine, halving takes one restart for each doubling of the images in work, "
-        "7 for a hundred, and one or two for each further such image.",
+        description="The job ends after this many restarts in a row without a described image. "
+        "Finding one image that ends the engine takes about log2 of the images in "
+        "work (7 for a hundred), and one or two more for each further such image.",
     )
 
     @property
@@ -120,34 +130,47 @@ class CaptionConfig(Section):
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     prompt: str | None = Field(
-        None, description="A packaged prompt's id or a file; null: the one that fits the model."
+        None,
+        description="The id of a packaged prompt, or a file; null: the prompt that fits the model.",
     )
     chat_template: str | None = Field(
-        None, description="A Jinja file, for checkpoints that carry no chat template."
+        None, description="A Jinja file, for checkpoints without a chat template."
     )
-    num_variants: int = Field(5, ge=1, le=32, description="Descriptions an image, as in RSRT.")
+    num_variants: int = Field(
+        5, ge=1, le=32, description="Descriptions for each image; 5 as in RSRT."
+    )
     variants_by: Literal["samples", "one_request"] = Field(
         "samples",
-        description="samples: n samples of one request; one_request: one answer that holds all.",
+        description="samples: n samples of one request; one_request: one answer with all variants.",
     )
-    temperature: float = Field(0.7, ge=0, le=2, description="Variants need variety.")
-    top_p: Fraction = Field(0.95, description="Cuts the tail that high temperatures reach.")
+    temperature: float = Field(
+        0.7, ge=0, le=2, description="Sampling temperature. At 0 all variants would be equal."
+    )
+    top_p: Fraction = Field(
+        0.95,
+        description="Nucleus sampling: excludes the unlikely tokens that high temperatures allow.",
+    )
     max_tokens: PositiveInt = Field(
-        512, description="Tokens of one variant; RSRT's take about 130, so only a runaway is cut."
+        512,
+        description="Greatest length of one variant. Those of RSRT have about 130 tokens, so "
+        "only endless answers are cut.",
     )
     max_attempts: int = Field(
         3,
         ge=1,
         le=10,
-        description="Requests an image at the most: what was empty, repeated or cut off is asked "
-        "again, a little warmer each time.",
+        description="Greatest number of requests for an image. Empty, repeated or cut answers "
+        "are requested again, each time at a higher temperature.",
     )
     structured_output: bool = Field(
         True,
-        description="Hold the answer to its form by a token mask; off only to measure its cost.",
+        description="Constrain the form of the answer by a token mask; switch it off only to "
+        "measure its cost.",
     )
     seed: int | None = Field(
-        None, description="Seed every request from this and the image; slower, for comparisons."
+        None,
+        description="Derive the seed of every request from this number and the image; slower, "
+        "for comparisons.",
     )
     engine: EngineConfig = EngineConfig()
 

@@ -11,22 +11,25 @@ class ImageConfig(Section):
     """What is accepted as an image, and the pixels that the model gets to see."""
 
     max_pixels: PositiveInt = Field(
-        178_956_970, description="Larger images are refused from their header: Pillow's own limit."
+        178_956_970,
+        description="A larger image is refused by its header. The default is Pillow's limit.",
     )
-    min_side_px: PositiveInt = Field(8, description="Smaller images say nothing.")
+    min_side_px: PositiveInt = Field(8, description="A smaller image is refused.")
     max_side_px: PositiveInt = Field(
-        2048, description="Larger images are scaled down: no model looks closer, and bytes travel."
+        2048,
+        description="A larger image is scaled down: no model uses more pixels, and fewer bytes "
+        "are sent.",
     )
     max_member_bytes: PositiveInt = Field(
         256 * 2**20,
-        description="A larger file in a shard is not read: it bounds a reader's memory.",
+        description="A larger file in a shard is not read: this limits the memory of a reader.",
     )
     bands: tuple[PositiveInt, ...] | None = Field(
         None,
-        description="Bands of a TIFF to show as red, green and blue, counted from 1: `[3, 2, 1]` "
-        "for files in the order BGR, `[4, 3, 2]` for all bands of Sentinel-2; one number: that "
-        "band as grey; null: the first three. Other formats, palettes and inks have colours of "
-        "their own.",
+        description="Bands of a TIFF for red, green and blue, counted from 1: `[3, 2, 1]` for "
+        "files in the order BGR, `[4, 3, 2]` for all bands of Sentinel-2. One "
+        "number: this band as grey. null: the first three. Other formats, palettes "
+        "and inks are not affected.",
     )
 
     @field_validator("bands")

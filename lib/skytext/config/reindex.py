@@ -12,22 +12,26 @@ class ReindexConfig(Section):
 
     max_images: PositiveInt | None = Field(
         None,
-        description="Images described or embedded in one call; what engines have in work then is "
-        "finished. The rest waits for the next call. null: all.",
+        description="Greatest number of images to describe or embed in one call. Work in the "
+        "engines is still finished. The next call continues. null: all.",
     )
     max_hours: PositiveFloat | None = Field(
-        None, description="Hours after which no further image is begun; null: no limit."
+        None, description="No further image is started after this many hours; null: no limit."
     )
     max_withdrawn: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="A larger share of an archive's images that are gone from its listing ends the "
-        "call: the listing is taken for broken, and nothing is withdrawn.",
+        description="If a larger share of an archive's images is missing from its listing, the "
+        "call ends and nothing is withdrawn, because the listing is probably "
+        "incomplete.",
     )
     max_failure_rate: float = Field(
-        0.05, ge=0, le=1, description="A larger share of failed rows is not promoted."
+        0.05,
+        ge=0,
+        le=1,
+        description="A version with a larger share of failed rows is not promoted.",
     )
     keep_days: float = Field(
-        7.0, ge=0, description="Versions younger than this are not removed by the clean-up."
+        7.0, ge=0, description="The clean-up keeps versions younger than this."
     )

@@ -14,27 +14,33 @@ class SearchConfig(Section):
 
     mode: Literal["dense", "text", "hybrid"] = Field(
         "hybrid",
-        description="hybrid: vectors and words; it was better than either on every validation set. "
-        "dense where a search has no words or the table no full-text index.",
+        description="hybrid uses vectors and words; it was better than either alone on every "
+        "validation set. If a search has no words or the table has no full-text "
+        "index, dense is used.",
     )
     dense_pooling: Literal["max", "mean", "max+mean"] = Field(
-        "max", description="Of a variant's cosines in dense searches; max is the paper's rule."
+        "max",
+        description="How the cosines of the variants become one score in dense searches; max is "
+        "the rule of the paper.",
     )
     hybrid_pooling: Literal["max", "mean", "max+mean"] = Field(
-        "max+mean", description="The same in hybrid searches."
+        "max+mean", description="The same for hybrid searches."
     )
     text_weight: float = Field(
-        0.2, ge=0, le=10, description="What BM25 counts in hybrid searches; the vectors count 1."
+        0.2,
+        ge=0,
+        le=10,
+        description="Weight of BM25 in hybrid searches; the weight of the vectors is 1.",
     )
     num_candidates: PositiveInt = Field(
         50,
-        description="Images of each list that are scored by both in a hybrid search, or 5 × k: "
-        "more changed no answer.",
+        description="Images of each list (or 5 × k, if that is more) that are scored by both "
+        "methods in a hybrid search. A higher value changed no answer.",
     )
     duplicate_cosine: float = Field(
         0.98,
         gt=0,
         le=1,
-        description="Images whose mean vectors are this near count as near-duplicates where those "
-        "are grouped; so do identical files.",
+        description="If near-duplicates are grouped: images whose mean vectors have at least "
+        "this cosine are near-duplicates, and identical files are too.",
     )

@@ -20,31 +20,36 @@ class AccessConfig(Section):
 
     require_keys: bool = Field(
         True,
-        description="Ask for an API key (`skytext keys`); without, only this machine is answered.",
+        description="Require an API key (`skytext keys`). If false, only requests from this "
+        "machine are answered.",
     )
     key_rate: Rate | None = Field(
         "6000/minute",
-        description="Requests of one key, or of one address where there are no keys; null: no "
-        "limit.",
+        description="Requests allowed for one key, or for one address if there are no keys; "
+        "null: no limit.",
     )
     failure_rate: Rate = Field(
-        "20/minute", description="Wrong keys from one address; further ones are not even looked at."
+        "20/minute",
+        description="Wrong keys allowed from one address. Further requests are refused without "
+        "checking the key.",
     )
     rate_storage: str = Field(
         "memory://",
-        description="Where requests are counted, as a URI of the package `limits`: in memory each "
-        "ingress replica counts its own, in redis://HOST:PORT all of them together.",
+        description="Storage of the request counts, as a URI of the package `limits`. memory: "
+        "each ingress replica counts alone; redis://HOST:PORT: all replicas count "
+        "together.",
     )
     refresh_s: PositiveFloat = Field(
-        5.0, description="A key that was added or revoked counts after this long."
+        5.0, description="An added or revoked key takes effect after at most this time."
     )
     trusted_proxies: tuple[str, ...] = Field(
-        (), description="Networks, e.g. 10.0.0.0/8, whose X-Forwarded-For is believed."
+        (), description="Networks, e.g. 10.0.0.0/8, whose X-Forwarded-For header is used."
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="Names this service answers to (the Host header) besides localhost; empty: any "
-        "with keys, none without: a foreign page must not reach a service without keys.",
+        description="Accepted values of the Host header besides localhost. Empty: any with "
+        "keys, none without, because a page of another site must not reach a "
+        "service without keys.",
     )
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins, e.g. https://maps.example.org, whose pages may call the API."
@@ -75,50 +80,62 @@ class LimitsConfig(Section):
 
     max_head_bytes: PositiveInt = Field(
         65_536,
-        description="Longer addresses with headers are refused: 431. They may hold filters.",
+        description="A longer address with headers is refused (431). Addresses may contain "
+        "filters.",
     )
     max_body_bytes: PositiveInt = Field(
-        65_536, description="A larger JSON body is refused: 413. A long filter takes 10 kB."
+        65_536, description="A larger JSON body is refused (413). A long filter takes 10 kB."
     )
-    max_upload_bytes: PositiveInt = Field(20 * 2**20, description="A larger image is refused: 413.")
-    max_k: int = Field(1000, ge=1, le=1000, description="Hits that one request may ask for.")
-    max_batch: PositiveInt = Field(32, description="Searches in one batch; more: 413.")
+    max_upload_bytes: PositiveInt = Field(
+        20 * 2**20, description="A larger uploaded image is refused (413)."
+    )
+    max_k: int = Field(
+        1000, ge=1, le=1000, description="Greatest number of hits that one request may ask for."
+    )
+    max_batch: PositiveInt = Field(
+        32, description="Greatest number of searches in one batch; more are refused (413)."
+    )
     max_texts: PositiveInt = Field(
         64,
-        description="Different texts that one request may have embedded; more: 413. max_running "
-        "such requests fill the embedding deployment's queue.",
+        description="Different texts that one request may have embedded; more are refused "
+        "(413). max_running such requests fill the queue of the embedding "
+        "deployment.",
     )
     body_timeout_s: PositiveFloat = Field(
-        10.0, description="A body that is not there by then is given up: 408."
+        10.0, description="A request whose body is not complete after this time is refused (408)."
     )
     request_timeout_s: PositiveFloat = Field(
-        10.0, description="An answer that is not there by then is given up: 503."
+        10.0, description="A request without an answer after this time gets status 503."
     )
     caption_timeout_s: PositiveFloat = Field(
         60.0, description="The same for searches by an uploaded image, which is described first."
     )
     max_running: PositiveInt | None = Field(
         None,
-        description="Requests that an ingress replica works on at once; null: one more than its "
-        "machine has cores. More than keep the cores behind it at work only make each slower.",
+        description="Requests that an ingress replica processes at once; null: one more than "
+        "the cores of its machine. A higher value only increases latency.",
     )
-    max_waiting: int = Field(64, ge=0, description="Requests that wait for their turn; more: 503.")
+    max_waiting: int = Field(
+        64, ge=0, description="Greatest number of waiting requests; more are refused (503)."
+    )
     max_wait_s: PositiveFloat = Field(
         0.15,
-        description="A request that waited so long is refused: 503. It bounds the answer time "
-        "under any load.",
+        description="A request that has waited this long is refused (503). This limits the "
+        "response time under any load.",
     )
     retry_after_s: PositiveInt = Field(
-        1, description="What refused clients are told to wait, in whole seconds."
+        1, description="Value of Retry-After for refused clients, in whole seconds."
     )
     max_images_running: PositiveInt = Field(
-        4, description="Images read and scaled at once, beside the searches."
+        4, description="Images read and scaled at once, in addition to searches."
     )
     max_uploads_running: PositiveInt = Field(
-        4, description="Uploaded images taken in and described at once: each stands in memory."
+        4, description="Uploaded images received and described at once. Each is held in memory."
     )
     max_image_bytes: PositiveInt = Field(
-        64 * 2**20, description="A larger image is not handed out: it stands in memory meanwhile."
+        64 * 2**20,
+        description="A larger image is not delivered, because an image is held in memory while "
+        "it is sent.",
     )
 
     @property
@@ -131,63 +148,70 @@ class ServiceConfig(Section):
     """How a table is served."""
 
     version: PositiveInt | None = Field(
-        None, description="Serve this version whatever is promoted; null: follow promotions."
+        None, description="Serve this version, independent of promotions; null: follow promotions."
     )
     poll_interval_s: PositiveFloat = Field(
-        2.0, description="How often a replica asks which version is live."
+        2.0, description="Interval at which a replica checks which version is live."
     )
     held_versions: PositiveInt = Field(
         3,
-        description="Versions whose cursors still count: the live one and those before it. Older "
-        "cursors get 410.",
+        description="Number of versions whose cursors remain valid: the live one and the ones "
+        "before it. Older cursors get status 410.",
     )
     archive_roots: tuple[str, ...] = Field(
         (),
-        description="Folders and prefixes below which images may be read and shown; nothing "
-        "else is.",
+        description="Folders and prefixes whose images may be read and shown. Other images are "
+        "not.",
     )
     image_max_age_s: int = Field(
         60,
         ge=0,
-        description="How long browsers show an image without asking whether it is still the "
-        "archive's; then its shard is looked at, and nothing is sent again.",
+        description="Time for which browsers show an image without asking again. After that its "
+        "shard is checked; an unchanged image is not sent again.",
     )
     thumbnail_cache_bytes: int = Field(
-        64 * 2**20, ge=0, description="Thumbnails kept in memory by an ingress replica."
+        64 * 2**20, ge=0, description="Memory for thumbnails in an ingress replica."
     )
     index_cache_bytes: PositiveInt | None = Field(
-        None, description="Lance's index cache of a search replica; null: Lance's own 6 GiB."
+        None, description="Lance's index cache in a search replica; null: Lance's default of 6 GiB."
     )
     row_copy_dir: Path | None = Field(
         None,
-        description="A folder on the local disk of each machine that searches, for a copy of the "
-        "vectors and of what hits tell, about 11 kB an image, and 2 kB more where images have "
-        "vectors of their own: a search by the indexes then fetches none of these from the table; "
-        "null: rows are read from the table.",
+        description="A folder on the local disk of each machine that searches. It gets a copy "
+        "of the vectors and of the fields of hits: about 11 kB for each image, and "
+        "2 kB more if images have vectors of their own. Searches by the indexes "
+        "then read none of these from the table. null: rows are read from the "
+        "table.",
     )
-    search_threads: PositiveInt = Field(2, description="Searches at once in a search replica.")
+    search_threads: PositiveInt = Field(2, description="Simultaneous searches in a search replica.")
     embed_batch_wait_s: float = Field(
-        0.003, ge=0, description="How long a query waits for others to be embedded with."
+        0.003,
+        ge=0,
+        description="Time that a query waits for other queries, to be embedded in one batch.",
     )
     embed_max_batch: PositiveInt = Field(32, description="Queries embedded in one forward pass.")
     captioner: bool = Field(
-        False, description="Run a captioner for searches by image (`caption.model`); else 501."
+        False,
+        description="Run a captioner for searches by image (`caption.model`). If false, these "
+        "searches get status 501.",
     )
     map_tiles_url: str | None = Field(
         None,
-        description="Map tiles of the page, e.g. https://tiles.example.org/{z}/{x}/{y}.png; null: "
-        "a drawn graticule, and no other host is contacted.",
+        description="Map tiles of the page, e.g. https://tiles.example.org/{z}/{x}/{y}.png; "
+        "null: the page draws a graticule and contacts no other host.",
     )
-    map_tiles_attribution: str = Field("", description="What the tiles' licence wants shown.")
+    map_tiles_attribution: str = Field(
+        "", description="Attribution that the licence of the tiles requires."
+    )
     log_queries: bool = Field(
-        False, description="Write what was searched for into the log: it may be personal."
+        False, description="Write the queries to the log. They may be personal data."
     )
     drain_s: float = Field(
         8.0,
         gt=0,
         le=10,
-        description="After SIGINT or SIGTERM, how long running requests may take: the process is "
-        "gone within 15 s.",
+        description="Time for running requests to finish after SIGINT or SIGTERM. The process "
+        "ends within 15 s.",
     )
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()

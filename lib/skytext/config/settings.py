@@ -87,7 +87,7 @@ def reference() -> str:
         "Defaults < YAML file (`--config`) < command line (`--set NAME=VALUE`). "
         "`skytext config reference` prints this page.",
         "",
-        "| setting | default | what, and why |",
+        "| setting | default | meaning |",
         "|---|---|---|",
     ]
     return "\n".join([*lines, *_reference_rows(Config, "")]) + "\n"
