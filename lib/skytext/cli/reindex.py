@@ -130,6 +130,12 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
         yield f"version {summary.live_version} is live"
     else:
         yield f"nothing was promoted; live version: {summary.live_version or 'none'}"
+    for report in summary.matches:
+        for one in report.counts:
+            yield (
+                f"{plural(one['num_matches'], 'new image')} for {one['text']!r} "
+                f"({one['query_id']}): {report.address}"
+            )
     if summary.cleaned is not None and summary.cleaned.num_versions:
         versions = plural(summary.cleaned.num_versions, "old version")
         yield f"{versions} removed ({summary.cleaned.num_bytes / 1e6:,.1f} MB)"

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from skytext.config.settings import Config
+    from skytext.filters.conditions import Condition
     from skytext.search import Hit, SearchResult
     from skytext.table.images_dataset import ImagesTable
 
@@ -86,20 +87,18 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the images that fit the words best."""
-    from skytext.filters.options import make_filter
-    from skytext.geo.shapes import read_geometry
     from skytext.search.request import SearchRequest
 
     resolved = make_config(config, settings)
     _check_mode(mode)
     _check_version(version, more_tables)
-    condition = make_filter(
+    condition = read_condition(
         where=where,
-        bbox=None if bbox is None else parse_box(bbox),
-        intersects=None if polygon is None else read_geometry(polygon),
+        bbox=bbox,
+        polygon=polygon,
         after=after,
         before=before,
-        collections=collection or (),
+        collection=collection,
         gsd_min=gsd_min,
         gsd_max=gsd_max,
     )
@@ -123,6 +122,37 @@ def search(
     described_by = None if image is None else (image, config, settings)
     tables = [table, *(more_tables or ())]
     _show(_search(tables, asked, described_by, version, embedding_model, resolved), as_json)
+
+
+def read_condition(
+    *,
+    where: str | None,
+    bbox: str | None,
+    polygon: str | None,
+    after: str | None,
+    before: str | None,
+    collection: list[str] | None,
+    gsd_min: float | None,
+    gsd_max: float | None,
+) -> Condition | None:
+    """Return the filter that the options of these names ask for, or None for none.
+
+    Raises:
+        ConfigError: it is malformed or contradicts itself.
+    """
+    from skytext.filters.options import make_filter
+    from skytext.geo.shapes import read_geometry
+
+    return make_filter(
+        where=where,
+        bbox=None if bbox is None else parse_box(bbox),
+        intersects=None if polygon is None else read_geometry(polygon),
+        after=after,
+        before=before,
+        collections=collection or (),
+        gsd_min=gsd_min,
+        gsd_max=gsd_max,
+    )
 
 
 def _check_mode(mode: str | None) -> None:

@@ -31,3 +31,8 @@ class ReindexConfig(Section):
     keep_days: float = Field(
         7.0, ge=0, description="Versions younger than this are not removed by the clean-up."
     )
+    report: str | None = Field(
+        None,
+        description="The folder or bucket address that reports of reindex runs are written to; "
+        "null: `reports` in the table's folder.",
+    )
