@@ -36,3 +36,6 @@ class ReindexConfig(Section):
         description="The folder or bucket address that reports of reindex runs are written to; "
         "null: `reports` in the table's folder.",
     )
+    keep_reports: PositiveInt = Field(
+        100, description="Reports of so many runs are kept; older ones are removed."
+    )

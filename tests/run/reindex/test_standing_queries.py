@@ -12,7 +12,7 @@ import pytest
 
 from skytext.filters.cql2_text import parse_filter
 from skytext.run.caption_plan import plan_caption
-from skytext.run.reindex import report_matches
+from skytext.run.reindex import tell_run
 from skytext.run.reindex.reindex_run import ReindexSummary, run_reindex
 from skytext.search import Searcher
 from skytext.search.request import SearchRequest
@@ -146,7 +146,7 @@ def test_a_killed_run_reports_nothing_twice_and_nothing_never(
 
     with monkeypatch.context() as patch:
         if place == "before the comparison":
-            patch.setattr(report_matches, "find_new_matches", kill)
+            patch.setattr(tell_run, "find_new_matches", kill)
         elif place == "at the file":
             patch.setattr(MatchLog, "matches", kill)
         else:

@@ -25,7 +25,7 @@ from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.gate import Check, check_version
-from skytext.run.reindex.report_matches import report_matches
+from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan, plan_images
 from skytext.run.vector_run import run_vectors
@@ -59,6 +59,7 @@ class ReindexSummary:
         live_version: that is served now.
         was_promoted: whether this call promoted it.
         cleaned: what was removed.
+        report: the address of the HTML report; empty where none was written.
         matches: reports of new images that match standing queries, told by this call.
         is_partial: the budget was spent: the next call goes on.
         duration_s: of all.
@@ -73,6 +74,7 @@ class ReindexSummary:
     live_version: int | None = None
     was_promoted: bool = False
     cleaned: CleanUp | None = None
+    report: str = ""
     matches: tuple[MatchReport, ...] = ()
     is_partial: bool = False
     duration_s: float = 0.0
@@ -89,6 +91,7 @@ class ReindexSummary:
             "live_version": self.live_version,
             "was_promoted": self.was_promoted,
             "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
+            "report": self.report,
             "matches": [report.to_json() for report in self.matches],
             "is_partial": self.is_partial,
             "duration_s": round(self.duration_s, 3),
@@ -118,6 +121,7 @@ class GateError(JobError):
         )
 
 
+@tells_failure
 def run_reindex(
     plan: CaptionPlan,
     *,
@@ -153,8 +157,8 @@ def run_reindex(
         summary.is_partial = budget.is_spent
         _withdraw(plan, held, summary, on_note)
         _serve(plan, held, summary, on_note, ray_address)
-        summary.matches = report_matches(plan, held.claim)
-    summary.duration_s = time.monotonic() - started
+        summary.duration_s = time.monotonic() - started
+        finish_run(plan, held.claim, summary)
     return summary
 
 
