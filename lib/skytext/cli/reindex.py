@@ -59,6 +59,7 @@ def reindex(
     """
     from skytext.cli.output import answers, job_progress, note, print_json
     from skytext.run.caption_plan import plan_caption
+    from skytext.run.reindex.notify import NotifyError
     from skytext.run.reindex.reindex_run import GateError, run_reindex
     from skytext.run.reindex.tell_run import check_outcome
 
@@ -72,22 +73,24 @@ def reindex(
     plan = plan_caption(options["sources"], options["table"], config, stale="all")
     _check_model(plan)
     announce(plan)
-    failure: GateError | None = None
+    failure: GateError | NotifyError | None = None
     try:
         with job_progress() as on_progress:
             summary = run_reindex(
                 plan, ray_address=options["ray_address"], on_progress=on_progress, on_note=note
             )
-    except GateError as error:
+    except (GateError, NotifyError) as error:
         summary, failure = error.summary, error
     if options["as_json"]:
         print_json(summary.to_json())
     else:
         for line in _lines(summary):
             answers.print(line, markup=False, soft_wrap=True)
-    if failure is not None:
+    if isinstance(failure, GateError):
         raise failure
     check_outcome(plan.location.uri, summary)
+    if failure is not None:
+        raise failure
 
 
 def _check_model(plan: CaptionPlan) -> None:

@@ -14,6 +14,7 @@ from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.progress import RunSummary, check_all_read
 from skytext.run.reindex.new_matches import find_new_matches
+from skytext.run.reindex.notify import NotifyError, notify
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.page import Outcome
 from skytext.run.reindex.report.write_report import report_store, write_report
@@ -78,7 +79,8 @@ def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
         claim: that it holds.
         summary: what it did; ``report`` and ``matches`` are set.
 
-    Raises: as `find_new_matches` and `write_report`.
+    Raises: as `find_new_matches` and `write_report`, and
+        NotifyError: a program that should be told was not; the next run tells the matches again.
     """
     log, folder = MatchLog(claim.location), report_store(claim.location, plan.config)
     matches = []
@@ -100,6 +102,11 @@ def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
         matches=tuple(matches),
     )
     summary.report = run_on_driver_node(write_report, facts)
+    try:
+        notify(facts, summary.report)
+    except NotifyError as error:
+        error.summary = summary
+        raise
     for report in summary.matches:
         log.mark_told(report)
 
@@ -121,19 +128,21 @@ def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
 
 
 def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
-    """Return a run that leaves a report where it fails, too."""
+    """Return a run that leaves a report and tells other programs where it fails, too."""
 
     @functools.wraps(run)
     def run_and_tell(plan: CaptionPlan, **options: Any) -> D:
         started_at = dt.datetime.now(dt.UTC)
         try:
             return run(plan, **options)
+        except NotifyError:
+            raise
         except SkytextError as error:
             try:
                 _tell_failure(plan, started_at, error)
             except SkytextError as second:
                 # What ended the run is the news, and is raised; this is said beside it.
-                options.get("on_note", _log.warning)(f"no report was written: {second}")
+                options.get("on_note", _log.warning)(f"the failure was not told: {second}")
             raise
 
     return run_and_tell
@@ -157,3 +166,4 @@ def _tell_failure(plan: CaptionPlan, started_at: dt.datetime, error: SkytextErro
     address = write_report(facts)
     if done is not None:
         done.report = address
+    notify(facts, address)
