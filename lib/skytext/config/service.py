@@ -136,6 +136,11 @@ class ServiceConfig(Section):
     poll_interval_s: PositiveFloat = Field(
         2.0, description="How often a replica asks which version is live."
     )
+    freshness_interval_s: PositiveFloat = Field(
+        300.0,
+        description="How often a replica measures how far searches are behind the table, and how "
+        "large it is.",
+    )
     held_versions: PositiveInt = Field(
         3,
         description="Versions whose cursors still count: the live one and those before it. Older "

@@ -20,6 +20,7 @@ from skytext.run.reindex.report.page import Outcome
 from skytext.run.reindex.report.write_report import report_store, write_report
 from skytext.run.vector_run import check_store_gave_all
 from skytext.table.commits.claim import Claim
+from skytext.table.freshness import note_success
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.promote_rollback import promotions
 from skytext.table.reported_matches import MatchLog, MatchReport
@@ -109,6 +110,8 @@ def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
         raise
     for report in summary.matches:
         log.mark_told(report)
+    if outcome != "failed":
+        note_success(plan.location)
 
 
 def _outcome(plan: CaptionPlan, summary: Done) -> tuple[Outcome, str]:
