@@ -64,6 +64,32 @@ def test_the_dashboard_shows_what_is_measured() -> None:
     assert set(METRICS) - shown == {"skytext_swap_seconds"}
 
 
+def test_the_alert_rules_ask_for_what_is_measured() -> None:
+    path = ROOT / "deploy" / "prometheus" / "skytext-alerts.yaml"
+    (group,) = yaml.safe_load(path.read_text())["groups"]
+    assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"]) > 0
+    asked = set()
+    for rule in group["rules"]:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert set(rule["annotations"]) == {"summary", "description"}
+        found = re.findall(r"\b[a-z]\w*_\w+", rule["expr"])
+        assert found, rule["expr"]
+        for name in found:
+            assert name.removeprefix("ray_") in METRICS, name
+            assert name.startswith("ray_")
+            metric = METRICS[name.removeprefix("ray_")]
+            is_counter = name.endswith("_total")
+            assert (metric.kind == "counter") == is_counter == ("increase(" in rule["expr"])
+            labels = re.findall(rf"{name}\{{(\w+)=", rule["expr"])
+            assert set(labels) <= set(metric.labels)
+            asked.add(name.removeprefix("ray_"))
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+    freshness = {"oldest_unsearchable_seconds", "uncovered_rows", "index_segments", "table_bytes"}
+    freshness |= {"table_versions", "reindex_success_timestamp_seconds"}
+    assert {f"skytext_{name}" for name in freshness} <= asked
+
+
 def test_the_dashboard_asks_for_labels_that_are_there() -> None:
     for expression in expressions():
         for name, metric in METRICS.items():

@@ -35,6 +35,7 @@ from skytext.cli import (
     search,
     serve,
     status,
+    watch,
 )
 from skytext.cli.os_errors import drop_stdout, told
 from skytext.cli.typed_name import as_typed
@@ -85,6 +86,7 @@ for _command in app.registered_commands:
     _command.cls = _Command
 app.add_typer(config.app, name="config")
 app.add_typer(serve.keys_app, name="keys")
+app.add_typer(watch.app, name="watch")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

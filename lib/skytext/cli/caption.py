@@ -18,7 +18,7 @@ from skytext.cli.options import (
     local_path,
     make_config,
 )
-from skytext.errors import ConfigError, JobError, StoreFaultError
+from skytext.errors import ConfigError, JobError
 
 if TYPE_CHECKING:
     from skytext.config.settings import Config
@@ -181,6 +181,7 @@ def run_and_show(
     """Run a plan with its progress on stderr, and print what it did."""
     from skytext.cli.output import job_progress, note, print_json
     from skytext.run.caption_run import run_caption
+    from skytext.run.progress import check_all_read
     from skytext.run.vector_run import check_store_gave_all
 
     announce(plan)
@@ -200,22 +201,6 @@ def run_and_show(
         check_store_gave_all(one["failures"], one["failure_samples"])
     check_all_read(summary)
     check_any_listed(summary, len(plan.shards))
-
-
-def check_all_read(summary: RunSummary) -> None:
-    """End with an error where the store did not give every shard.
-
-    Raises:
-        StoreFaultError: it did not.
-    """
-    from skytext.cli.output import plural
-
-    if summary.num_unread:
-        shards = "; ".join(f"{shard}: {why}" for shard, why in list(summary.unread.items())[:3])
-        raise StoreFaultError(
-            f"{plural(summary.num_unread, 'shard')} not read to the end, the images are not all in "
-            f"the table ({shards}): run the same command again"
-        )
 
 
 def check_any_listed(summary: RunSummary, num_shards: int) -> None:

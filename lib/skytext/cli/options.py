@@ -67,13 +67,17 @@ EmbeddingModel = Annotated[
 
 
 def with_options_of(
-    other: Callable[..., object], *, without: Collection[str] = ()
+    other: Callable[..., object],
+    *,
+    without: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of another one, before its own.
 
     Args:
         other: a command.
         without: names of its parameters that are left out.
+        only: names of the parameters that are taken; None for all.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -81,7 +85,8 @@ def with_options_of(
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         taken = {parameter.name for parameter in own} | set(without)
         theirs = inspect.signature(other, eval_str=True).parameters.values()
-        every = [*(p for p in theirs if p.name not in taken), *own]
+        wanted = [p for p in theirs if only is None or p.name in only]
+        every = [*(p for p in wanted if p.name not in taken), *own]
         # typer reads the signature, and then the annotations.
         command.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in every}

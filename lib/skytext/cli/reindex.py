@@ -12,10 +12,9 @@ from skytext.cli.caption import (
     announce,
     caption,
     caption_config,
-    check_all_read,
 )
 from skytext.cli.options import with_options_of
-from skytext.errors import BrokenListingError, ConfigError, StoreFaultError
+from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
     from skytext.run.caption_plan import CaptionPlan
@@ -33,6 +32,13 @@ def reindex(
     ] = None,
     max_hours: Annotated[
         float | None, typer.Option(help="Begin no image after so many hours.")
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            help="The folder or bucket address for reports; default: reports in the table's.",
+            metavar="DIR",
+        ),
     ] = None,
     max_withdrawn: Annotated[
         float | None,
@@ -53,41 +59,38 @@ def reindex(
     """
     from skytext.cli.output import answers, job_progress, note, print_json
     from skytext.run.caption_plan import plan_caption
+    from skytext.run.reindex.notify import NotifyError
     from skytext.run.reindex.reindex_run import GateError, run_reindex
-    from skytext.run.vector_run import check_store_gave_all
+    from skytext.run.reindex.tell_run import check_outcome
 
     own = {
         "reindex.max_images": max_images,
         "reindex.max_hours": max_hours,
         "reindex.max_withdrawn": max_withdrawn,
+        "reindex.report": report,
     }
     config = caption_config(options, own)
     plan = plan_caption(options["sources"], options["table"], config, stale="all")
     _check_model(plan)
     announce(plan)
-    failure: GateError | None = None
+    failure: GateError | NotifyError | None = None
     try:
         with job_progress() as on_progress:
             summary = run_reindex(
                 plan, ray_address=options["ray_address"], on_progress=on_progress, on_note=note
             )
-    except GateError as error:
+    except (GateError, NotifyError) as error:
         summary, failure = error.summary, error
     if options["as_json"]:
         print_json(summary.to_json())
     else:
         for line in _lines(summary):
             answers.print(line, markup=False, soft_wrap=True)
+    if isinstance(failure, GateError):
+        raise failure
+    check_outcome(plan.location.uri, summary)
     if failure is not None:
         raise failure
-    if summary.broken_listing:
-        raise BrokenListingError(summary.broken_listing)
-    for vectors in summary.vectors:
-        check_store_gave_all(vectors["failures"], vectors["failure_samples"])
-    for run in summary.runs.values():
-        check_all_read(run)
-    if summary.live_version is None and not any(run.num_ok for run in summary.runs.values()):
-        raise StoreFaultError(f"{plan.location.uri} has no image that is done: nothing was indexed")
 
 
 def _check_model(plan: CaptionPlan) -> None:
@@ -130,8 +133,16 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
         yield f"version {summary.live_version} is live"
     else:
         yield f"nothing was promoted; live version: {summary.live_version or 'none'}"
+    for report in summary.matches:
+        for one in report.counts:
+            yield (
+                f"{plural(one['num_matches'], 'new image')} for {one['text']!r} "
+                f"({one['query_id']}): {report.address}"
+            )
     if summary.cleaned is not None and summary.cleaned.num_versions:
         versions = plural(summary.cleaned.num_versions, "old version")
         yield f"{versions} removed ({summary.cleaned.num_bytes / 1e6:,.1f} MB)"
+    if summary.report:
+        yield f"report: {summary.report}"
     if summary.is_partial:
         yield "the budget is spent: the next call goes on"

@@ -88,7 +88,6 @@ def search(
 ) -> None:
     """Find the images that fit the words best."""
     options = dict(locals())
-    from skytext.geo.shapes import read_geometry
     from skytext.search.options import request_fields
     from skytext.search.request import IMAGE_MODES, SearchRequest
 
@@ -97,13 +96,24 @@ def search(
     resolved = make_config(config, settings, base=base)
     _check_mode(mode)
     _check_version(version, more_tables)
-    options["intersects"] = None if polygon is None else read_geometry(polygon)
+    options["intersects"] = read_polygon(polygon)
     asked = request_fields(options)
     # Before a model is loaded: with an image, what it shows stands for what will be said of it.
     SearchRequest.from_json(asked | ({} if image is None else {"described": ("an image",)}))
     described_by = None if image is None else (image, config, settings, base)
     tables = [table, *(more_tables or ())]
     _show(_search(tables, asked, described_by, version, embedding_model, resolved), as_json)
+
+
+def read_polygon(polygon: str | None) -> dict[str, Any] | None:
+    """Return the geometry of the option of this name.
+
+    Raises:
+        ConfigError: it is no area.
+    """
+    from skytext.geo.shapes import read_geometry
+
+    return None if polygon is None else read_geometry(polygon)
 
 
 def _check_mode(mode: str | None) -> None:

@@ -16,7 +16,7 @@ import sys
 COMMANDS = (
     "caption", "clean", "config", "demo", "doctor", "embed-images", "evaluate", "export",
     "failures", "import", "index", "keys", "migrate", "plan", "promote", "reindex", "repair",
-    "retry-failed", "rollback", "search", "serve", "status",
+    "retry-failed", "rollback", "search", "serve", "status", "watch",
 )
 # fmt: on
 _NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")

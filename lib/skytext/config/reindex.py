@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import shlex
+
+from pydantic import Field, field_validator
 
 from skytext.config.section import PositiveFloat, PositiveInt, Section
 
@@ -35,3 +37,33 @@ class ReindexConfig(Section):
     keep_days: float = Field(
         7.0, ge=0, description="The clean-up keeps versions younger than this."
     )
+    report: str | None = Field(
+        None,
+        description="The folder or bucket address that reports of reindex runs are written to; "
+        "null: `reports` in the table's folder.",
+    )
+    webhook: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="An http(s) address that gets a JSON object at the end of each run, whether it "
+        "ends well or not; signed where the environment has `SKYTEXT_WEBHOOK_SECRET`.",
+    )
+    command: str | None = Field(
+        None,
+        min_length=1,
+        description="A command that gets the same object on stdin. No shell: words are split as a "
+        "shell splits them.",
+    )
+    notify_timeout_s: PositiveFloat = Field(
+        60.0, description="How long the webhook is tried, and the command."
+    )
+    keep_reports: PositiveInt = Field(
+        100, description="Reports of so many runs are kept; older ones are removed."
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _check_command(cls, value: str | None) -> str | None:
+        if value is not None and not shlex.split(value):
+            raise ValueError("the command is empty")
+        return value

@@ -153,6 +153,11 @@ class ServiceConfig(Section):
     poll_interval_s: PositiveFloat = Field(
         2.0, description="Interval at which a replica checks which version is live."
     )
+    freshness_interval_s: PositiveFloat = Field(
+        300.0,
+        description="How often a replica measures how far searches are behind the table, and how "
+        "large it is.",
+    )
     held_versions: PositiveInt = Field(
         3,
         description="Number of versions whose cursors remain valid: the live one and the ones "

@@ -9,6 +9,7 @@ from typing import Any
 
 from skytext.archive import Shard
 from skytext.archive.ignored import count_kind
+from skytext.errors import StoreFaultError
 from skytext.run.proof.compare_rows import Proof
 from skytext.run.units import UnitHead, UnitRecord
 from skytext.run.worklist import ShardPlan
@@ -210,6 +211,21 @@ class RunSummary:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def check_all_read(summary: RunSummary) -> None:
+    """End with an error where the store did not give every shard.
+
+    Raises:
+        StoreFaultError: it did not.
+    """
+    if summary.num_unread:
+        shards = "; ".join(f"{shard}: {why}" for shard, why in list(summary.unread.items())[:3])
+        number = f"{summary.num_unread:,} shard{'s' * (summary.num_unread != 1)}"
+        raise StoreFaultError(
+            f"{number} not read to the end, the images are not all in the table ({shards}): run "
+            "the same command again"
+        )
 
 
 def summarise(

@@ -44,10 +44,17 @@ class StateStore:
     Attributes:
         location: the table.
         client: those of one number share connections; those of another have their own.
+        folder: another folder of the table than ``state``; empty for the location itself.
     """
 
     location: TableLocation
     client: int = 0
+    folder: str = _STATE
+
+    @property
+    def uri(self) -> str:
+        """The address of the folder."""
+        return f"{self.location.uri}/{self.folder}" if self.folder else self.location.uri
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object that is not there yet; return False where there was another already.
@@ -141,15 +148,15 @@ class StateStore:
             raise self._refused("delete", path, error) from error
 
     def _is_missing(self) -> bool:
-        return self.location.is_local and not Path(self.location.uri, _STATE).is_dir()
+        return self.location.is_local and not Path(self.uri).is_dir()
 
     def _store(self, *, writing: bool = False) -> ObjectStore:
         if self.location.is_local and writing:
-            Path(self.location.uri, _STATE).mkdir(parents=True, exist_ok=True)
-        return open_store(self.location, _STATE, self.client)
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        return open_store(self.location, self.folder, self.client)
 
     def _refused(self, verb: str, path: str, error: Exception) -> JobError:
-        where = f"{self.location.uri}/{_STATE}/{path}"
+        where = f"{self.uri}/{path}"
         disk = disk_failure(error, where)
         if disk is not None:
             return JobError(f"cannot {verb} a file of the table: {disk}")
@@ -201,7 +208,7 @@ def open_store(location: TableLocation, folder: str, client: int = 0) -> ObjectS
     if location.is_local:
         return LocalStore(Path(location.uri, folder))
     access = location.s3_access() if location.is_s3 else None
-    return _open(f"{location.uri}/{folder}", access, client)
+    return _open(f"{location.uri}/{folder}".rstrip("/"), access, client)
 
 
 @functools.lru_cache(maxsize=8)

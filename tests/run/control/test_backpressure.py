@@ -25,9 +25,6 @@ class Operator:
         )
     )
 
-    def can_add_input(self) -> bool:
-        return True
-
     def get_autoscaling_actor_pools(self) -> list[Any]:
         return [SimpleNamespace(current_size=lambda: self.num_actors)] if self.num_actors else []
 
@@ -57,13 +54,10 @@ def test_so_many_units_may_be_without_a_record(
     assert policy.can_add_input(captioner)
     captioner.metrics.num_inputs_received = limit
     assert not policy.can_add_input(captioner)
-    # Ray Data asks the operator alone while no operator has a task.
-    assert not captioner.can_add_input()
     assert policy.can_add_input(reader)
     assert policy.can_add_input(writer)
     writer.metrics.rows_task_outputs_generated = 1
     assert policy.can_add_input(captioner)
-    assert captioner.can_add_input()
 
 
 def test_other_data_sets_are_not_limited() -> None:

@@ -47,23 +47,11 @@ class UnstagedUnits(BackpressurePolicy):
         operators = list(topology)
         self._limited = next((op for op in operators if name and name in op.name), None)
         self._last = operators[-1]
-        if self._limited is not None:
-            self._limit_idle_pipelines(self._limited)
 
     def can_add_input(self, op: Any) -> bool:
         """Return whether ``op`` may be given one more unit."""
-        return op is not self._limited or self._has_room(op)
-
-    def _limit_idle_pipelines(self, op: Any) -> None:
-        """Keep the limit while no operator has a task, too.
-
-        Ray Data ignores all policies then, to make progress. But while the embedder starts, an idle
-        pipeline must wait for it.
-        """
-        can_add_input = op.can_add_input
-        op.can_add_input = lambda: can_add_input() and self._has_room(op)
-
-    def _has_room(self, op: Any) -> bool:
+        if self._limited is None or op is not self._limited:
+            return True
         num_actors = sum(pool.current_size() for pool in op.get_autoscaling_actor_pools())
         limit = max(self._min_units, num_actors * self._units_per_actor)
         num_given: int = op.metrics.num_inputs_received

@@ -25,6 +25,7 @@ from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.gate import Check, check_version
+from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan, plan_images
 from skytext.run.vector_run import run_vectors
@@ -37,6 +38,7 @@ from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import num_with_vector
 from skytext.table.promote_rollback import promote, promotions
+from skytext.table.reported_matches import MatchReport
 from skytext.table.store_preflight import check_store
 
 COMMAND = "reindex"
@@ -57,6 +59,8 @@ class ReindexSummary:
         live_version: that is served now.
         was_promoted: whether this call promoted it.
         cleaned: what was removed.
+        report: the address of the HTML report; empty where none was written.
+        matches: reports of new images that match standing queries, told by this call.
         is_partial: the budget was spent: the next call goes on.
         duration_s: of all.
     """
@@ -70,6 +74,8 @@ class ReindexSummary:
     live_version: int | None = None
     was_promoted: bool = False
     cleaned: CleanUp | None = None
+    report: str = ""
+    matches: tuple[MatchReport, ...] = ()
     is_partial: bool = False
     duration_s: float = 0.0
 
@@ -85,6 +91,8 @@ class ReindexSummary:
             "live_version": self.live_version,
             "was_promoted": self.was_promoted,
             "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
+            "report": self.report,
+            "matches": [report.to_json() for report in self.matches],
             "is_partial": self.is_partial,
             "duration_s": round(self.duration_s, 3),
         }
@@ -113,6 +121,7 @@ class GateError(JobError):
         )
 
 
+@tells_failure
 def run_reindex(
     plan: CaptionPlan,
     *,
@@ -148,7 +157,8 @@ def run_reindex(
         summary.is_partial = budget.is_spent
         _withdraw(plan, held, summary, on_note)
         _serve(plan, held, summary, on_note, ray_address)
-    summary.duration_s = time.monotonic() - started
+        summary.duration_s = time.monotonic() - started
+        finish_run(plan, held.claim, summary)
     return summary
 
 

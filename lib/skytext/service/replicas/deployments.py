@@ -66,6 +66,7 @@ class Search(SearchWorker):
     def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
         super().__init__(table, _start(SEARCH, settings), RayMeter())
         self.follower.start()
+        self.freshness.start()
 
     def check_health(self) -> None:
         """Tell Serve whether this replica is to be replaced."""

@@ -22,6 +22,7 @@ from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.row_copier import RowCopier
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
 from skytext.service.search_query import OTHER_IMAGES, TRIAL, ImageQueries, Query, Vectors
+from skytext.service.telemetry.freshness import FreshnessGauges
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.service.telemetry.tracing import Carrier, span
 from skytext.table.images_dataset import ImagesTable
@@ -98,6 +99,7 @@ class SearchWorker:
             # Now that there is such a table: nothing else ends the thread.
             self._copier.start()
         self.follower = Follower(self.versions, config.service.poll_interval_s)
+        self.freshness = FreshnessGauges(self._location, meter, config.service.freshness_interval_s)
 
     def _searcher(self, table: ImagesTable) -> Searcher:
         """Open a version for searches, read its index into memory, and search in every mode.

@@ -58,6 +58,16 @@ METRICS: Mapping[str, Metric] = {
     "skytext_table_version": Metric("gauge", "The version that a search replica serves."),
     "skytext_swaps_total": Metric("counter", "Changes of the served version, by result.", ("ok",)),
     "skytext_swap_seconds": Metric("histogram", "Opening and warming a version."),
+    "skytext_oldest_unsearchable_seconds": Metric(
+        "gauge", "Age of the oldest described image that the live version lacks; 0 for none."
+    ),
+    "skytext_uncovered_rows": Metric("gauge", "Live rows that the vector index does not cover."),
+    "skytext_index_segments": Metric("gauge", "Segments of the live version's vector index."),
+    "skytext_table_versions": Metric("gauge", "Versions of the table that are kept."),
+    "skytext_table_bytes": Metric("gauge", "Bytes of all files of all versions."),
+    "skytext_reindex_success_timestamp_seconds": Metric(
+        "gauge", "When a reindex run last ended well, seconds since 1970; 0 for never."
+    ),
     "skytext_row_copies_total": Metric(
         "counter", "Copies of a version's rows on this machine's disk, by result.", ("ok",)
     ),

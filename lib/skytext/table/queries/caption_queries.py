@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from skytext.captions.parsing import composed
 from skytext.filters.conditions import Condition
+from skytext.table.id_sums import ID_BYTES, hash_bytes
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import Probing
 from skytext.table.schema import DONE
@@ -65,6 +66,18 @@ class Found(NamedTuple):
     scores: Floats
 
 
+class Pictures(NamedTuple):
+    """Some images, told apart by what they are and by their bytes.
+
+    Attributes:
+        ids: row ids, shape (images,).
+        keys: of dtype S16, shape (images,): of the image's id and the hash of its bytes.
+    """
+
+    ids: RowIds
+    keys: NDArray[np.bytes_]
+
+
 def matching_ids(
     table: ImagesTable, where: Condition, limit: int, fragments: Sequence[int] | None = None
 ) -> RowIds:
@@ -84,6 +97,31 @@ def matching_ids(
         fragments=None if fragments is None else _fragments(table, fragments),
     )
     return _ids(scanner.to_table())
+
+
+def pictures(
+    table: ImagesTable, where: Condition | None = None, fragments: Sequence[int] | None = None
+) -> Pictures:
+    """Return the images that are done and match, each with what tells its bytes from others.
+
+    Args:
+        table: the version.
+        where: what they match; None for all.
+        fragments: of these fragments only; None for all.
+    """
+    ids, keys = [np.empty(0, np.uint64)], [np.empty(0, f"S{ID_BYTES}")]
+    scanner = table.dataset.scanner(
+        columns=["image_id", "content_sha256"],
+        with_row_id=True,
+        filter=_condition(where),
+        fragments=None if fragments is None else _fragments(table, fragments),
+    )
+    for batch in scanner.to_batches() if fragments is None or fragments else ():
+        images = hash_bytes(batch.column("image_id")).view(np.uint64)
+        contents = hash_bytes(batch.column("content_sha256")).view(np.uint64)
+        ids.append(_ids(batch))
+        keys.append((images ^ contents).view(f"S{ID_BYTES}"))
+    return Pictures(np.concatenate(ids), np.concatenate(keys))
 
 
 def _fragments(table: ImagesTable, ids: Sequence[int]) -> list[lance.LanceFragment]:
@@ -278,7 +316,7 @@ def _condition(where: Condition | None) -> str:
     return DONE if where is None else f"{DONE} AND {where.sql()}"
 
 
-def _ids(rows: pa.Table) -> RowIds:
+def _ids(rows: pa.Table | pa.RecordBatch) -> RowIds:
     found: RowIds = rows.column("_rowid").to_numpy(zero_copy_only=False)
     return found.astype(np.uint64, copy=False)
 

@@ -1,0 +1,182 @@
+"""Find the new images that match standing queries.
+
+INPUT    the claim, and how the table's model runs.
+OUTPUT   the reports that were not told yet, this run's among them.
+FAN-OUT  one task.
+ON ERROR nothing is reported; the next run compares the same images again.
+
+Only fragments whose files have changed since the last comparison are read, and only the vectors of
+images that the query has neither known nor reported.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skytext.config.embedding import EmbedConfig
+from skytext.export.geojson_file import feature
+from skytext.export.image_json import COLUMNS, described, to_line
+from skytext.models.factory import make_table_embedder
+from skytext.run.control.driver_node import run_on_driver_node
+from skytext.search.standing_queries import Matches, matching_pictures, unseen_pictures
+from skytext.table.commits.claim import Claim, check_claim
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.queries.caption_queries import Floats, Pictures, take
+from skytext.table.reported_matches import (
+    Compared,
+    Keys,
+    MatchLog,
+    MatchReport,
+    files_by_fragment,
+)
+from skytext.table.standing_queries import KEY, StandingQueries, StandingQuery
+
+_ROWS_AT_ONCE = 256
+
+
+def find_new_matches(claim: Claim, embed: EmbedConfig) -> tuple[MatchReport, ...]:
+    """Compare the live version with the standing queries, once.
+
+    Args:
+        claim: of this run.
+        embed: how the model of the table runs.
+
+    Returns:
+        All reports that were not told yet, the oldest first.
+
+    Raises:
+        CommitConflictError: another run compares at the same time.
+        ModelError: the table's model cannot be loaded.
+        JobError: the store refuses.
+    """
+    return run_on_driver_node(_find, claim, embed)
+
+
+def _find(claim: Claim, embed: EmbedConfig) -> tuple[MatchReport, ...]:
+    location = claim.location
+    log, queries = MatchLog(location), StandingQueries(location).list()
+    before, table = log.last(), _live_table(location)
+    if table is None or not _is_due(before, table, queries):
+        return before.waiting
+    found = list(_all_matches(table, queries, before, embed))
+    check_claim(location, claim.number)
+    report = _report(log, table, before, found)
+    after = Compared(
+        table_version=table.version,
+        column=table.text_column.name,
+        files=frozenset().union(*files_by_fragment(table).values()),
+        reported=dict(_reported(before, found)),
+        waiting=(*before.waiting, *([] if report is None else [report])),
+        num_reports=before.num_reports + (report is not None),
+    )
+    return log.append(before, after).waiting
+
+
+def _live_table(location: TableLocation) -> ImagesTable | None:
+    table = ImagesTable.find(location)
+    live = None if table is None else table.live_version()
+    return None if live is None else ImagesTable.open(location, live)
+
+
+def _is_due(before: Compared, table: ImagesTable, queries: list[StandingQuery]) -> bool:
+    """Return whether there is anything to compare that was not compared yet."""
+    if not queries:
+        return False
+    are_known = all(query.query_id in before.reported for query in queries)
+    return before.table_version != table.version or not are_known
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a query has found in this run."""
+
+    query: StandingQuery
+    matches: Matches
+
+
+def _all_matches(
+    table: ImagesTable, queries: list[StandingQuery], before: Compared, embed: EmbedConfig
+) -> Iterator[_Found]:
+    candidates = {query.query_id: _candidates(table, query, before) for query in queries}
+    asked = [query for query in queries if candidates[query.query_id] is not None]
+    vectors: dict[str, Floats] = {}
+    if any(len(found.ids) for found in candidates.values() if found is not None):
+        embedder = make_table_embedder(table.location.uri, table.text_column, embed)
+        texts = embedder.embed_queries([query.text for query in asked])
+        vectors = {query.query_id: text for query, text in zip(asked, texts, strict=True)}
+    for query in asked:
+        some = candidates[query.query_id]
+        if some is None:
+            continue
+        matches = Matches(some, np.empty(0, np.float32))
+        if len(some.ids):
+            matches = matching_pictures(table, some, vectors[query.query_id], query.min_score)
+        yield _Found(query, matches)
+
+
+def _candidates(table: ImagesTable, query: StandingQuery, before: Compared) -> Pictures | None:
+    """Return the images that a query has to be compared with; None if it was removed meanwhile."""
+    known = StandingQueries(table.location).known(query)
+    if known is None:
+        return None
+    reported = before.reported.get(query.query_id)
+    if reported is None:
+        # It was never compared: with every image that it does not know.
+        return unseen_pictures(table, query, list(files_by_fragment(table)), known)
+    fragments = before.changed_fragments(table)
+    return unseen_pictures(table, query, fragments, np.concatenate([known, reported]))
+
+
+def _reported(before: Compared, found: list[_Found]) -> Iterator[tuple[str, Keys]]:
+    """Yield the id of each query and the keys of all pictures that it has reported."""
+    for one in found:
+        known = before.reported.get(one.query.query_id, np.empty(0, KEY))
+        yield one.query.query_id, np.concatenate([known, one.matches.pictures.keys])
+
+
+def _report(
+    log: MatchLog, table: ImagesTable, before: Compared, found: list[_Found]
+) -> MatchReport | None:
+    """Write the matches, and return their report; None without any."""
+    some = [one for one in found if len(one.matches.scores)]
+    if not some:
+        return None
+    number = before.num_reports + 1
+    counts = tuple(
+        {
+            "query_id": one.query.query_id,
+            "text": one.query.text,
+            "num_matches": len(one.matches.scores),
+        }
+        for one in some
+    )
+    lines = (to_line(each) for one in some for each in _features(table, one))
+    geojson = b'{"type":"FeatureCollection","features":[\n' + b",".join(lines) + b"]}\n"
+    path = log.write_matches(number, geojson)
+    return MatchReport(number, table.version, dt.datetime.now(dt.UTC), counts, path)
+
+
+def _features(table: ImagesTable, found: _Found) -> Iterator[Mapping[str, Any]]:
+    """Yield a GeoJSON feature for each match of a query, best first."""
+    query, (some, scores) = found.query, found.matches
+    for start in range(0, len(some.ids), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        rows = take(table, some.ids[part], list(COLUMNS)).to_pylist()
+        for row, score in zip(rows, scores[part].tolist(), strict=True):
+            made = feature(described(row))
+            own = {
+                "query_id": query.query_id,
+                "query": query.text,
+                "score": round(score, 6),
+                "image_id": row["image_id"],
+            }
+            yield made | {
+                "id": f"{query.query_id}/{row['image_id']}",
+                "properties": own | made["properties"],
+            }

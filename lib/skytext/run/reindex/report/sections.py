@@ -1,0 +1,161 @@
+"""What the report of a run says in figures: changes, failures, checks, time and cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from skytext.run.reindex.report.facts import RunFacts
+from skytext.run.reindex.report.page import Grid, Section
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.queries.run_rows import RunRows
+
+_STEPS = {
+    "new": "describe new and changed",
+    "failed": "try failed again",
+    "stale": "describe again",
+}
+_WHY = {
+    "new": ("new", "the archive has them, and no row was there"),
+    "changed": ("changed", "their bytes are others"),
+    "again": ("described again", "the model, the prompt or the sampling is another"),
+    "recovered": ("recovered", "they failed before"),
+    "failed": ("failed", "see failures"),
+}
+
+
+def changes(facts: RunFacts, rows: RunRows | None) -> Section:
+    """Say what changed and why, in numbers."""
+    counted = [] if rows is None else [(name, len(ids)) for name, ids in rows._asdict().items()]
+    lines = [[*_WHY[name], f"{number:,}"] for name, number in counted if number]
+    adopted = sum(run["num_adopted"] for run in facts.runs.values())
+    if adopted:
+        lines.append(["adopted", "an earlier run that was ended had them ready", f"{adopted:,}"])
+    for one in facts.vectors:
+        what = "images" if one["kind"] == "image" else "descriptions"
+        why = f"{what} had no vector by {one['model']}"
+        lines.append(["embedded", why, f"{one['num_embedded']:,}"])
+    if facts.summary.get("num_withdrawn"):
+        number = f"{facts.summary['num_withdrawn']:,}"
+        lines.append(["withdrawn", "the archive no longer has them", number])
+    texts = [] if lines else ["Nothing has changed."]
+    if facts.summary.get("broken_listing"):
+        texts.append(facts.summary["broken_listing"])
+    if facts.summary.get("is_partial"):
+        texts.append("The budget is spent: the next run goes on.")
+    return Section("What changed", texts, Grid(["images", "why", "number"], lines, 2))
+
+
+def failures(facts: RunFacts, table: ImagesTable | None) -> Section:
+    """Say what failed, in this run and in the whole table, by reason."""
+    in_run: Counter[str] = Counter()
+    for run in (*facts.runs.values(), *facts.vectors):
+        in_run.update(run["failures"])
+    groups = [] if table is None else table.failure_samples(1)
+    in_table = {f"{group['stage']}/{group['reason']}": group for group in groups}
+    lines = []
+    for reason in sorted({*in_run, *in_table}, key=lambda name: (-in_run[name], name)):
+        group = in_table.get(reason, {"rows": 0, "samples": []})
+        example = "".join(f"{one['uri']}: {one['detail']}" for one in group["samples"])
+        lines.append([reason, example, f"{in_run[reason]:,}", f"{group['rows']:,}"])
+    unread = [
+        f"Not read to the end: {shard}: {why}"
+        for run in facts.runs.values()
+        for shard, why in run["unread"].items()
+    ]
+    grid = Grid(["reason", "one of them", "this run", "in the table"], lines, 2)
+    return Section("Failures", list(dict.fromkeys(unread)), grid)
+
+
+def checks(facts: RunFacts) -> Section:
+    """Say what was checked before the version was served."""
+    lines = [
+        ["passed" if one["passed"] else "FAILED", one["name"], one["wanted"], f"{one['found']:g}"]
+        for one in facts.summary.get("gate", ())
+    ]
+    if facts.summary.get("was_promoted"):
+        texts = [f"Version {facts.summary['live_version']} was promoted."]
+    else:
+        live = facts.summary.get("live_version")
+        texts = [f"Nothing was promoted; the live version is {live}."] if live else []
+    return Section("Gate", texts, Grid(["", "check", "wanted", "found"], lines, 3))
+
+
+def shadow(facts: RunFacts) -> Section:
+    """Say how the answers of the new version differ from those of the live one."""
+    found = facts.summary.get("shadow") or {}
+    values = found.items() if isinstance(found, Mapping) else [("", found)]
+    lines = [[str(name), _words(value)] for name, value in values]
+    return Section("Shadow: answers before and after", (), Grid(["", "found"], lines, 2))
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "; ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def costs(facts: RunFacts) -> Section:
+    """Say what each step took: time, tokens, how long engines waited, and money."""
+    head = ["step", "images", "time", "tokens in", "tokens out", "tokens/s", "engines waited"]
+    price = facts.config.job.cost_per_engine_hour
+    head += [] if price is None else ["cost"]
+    lines = [_embedding(one, len(head)) for one in facts.vectors]
+    lines += [_describing(name, run, price) for name, run in facts.runs.items()]
+    every = (*facts.vectors, *facts.runs.values())
+    rest = facts.summary.get("duration_s", 0.0) - sum(one["duration_s"] for one in every)
+    if lines and rest > 0:
+        name = "list, withdraw, index, check, clean"
+        lines.append([name, "", duration(rest), *[""] * (len(head) - 3)])
+    return Section("Time and cost by step", (), Grid(head, lines))
+
+
+def _embedding(one: Mapping[str, Any], width: int) -> list[str]:
+    name = f"embed with {one['model']}"
+    cells = [name, f"{one['num_embedded']:,}", duration(one["duration_s"])]
+    return [*cells, *[""] * (width - len(cells))]
+
+
+def _describing(name: str, run: Mapping[str, Any], price: float | None) -> list[str]:
+    span, has_run = run["engine_span_s"], run["engine_span_s"] > 0
+    cells = [
+        _STEPS.get(name, name),
+        f"{run['num_captioned']:,}",
+        duration(run["duration_s"]),
+        f"{run['num_prompt_tokens']:,}",
+        f"{run['num_output_tokens']:,}",
+        f"{run['output_tokens_per_s']:,.0f}" if has_run else "",
+        f"{run['engine_idle_s'] / span:.1%}" if has_run else "",
+    ]
+    return cells if price is None else [*cells, f"{span / 3600 * price:,.2f}"]
+
+
+def upkeep(facts: RunFacts) -> Section:
+    """Say what was done to indexes and old versions."""
+    return Section("Indexes and clean-up", list(_upkeep(facts.summary)))
+
+
+def _upkeep(summary: Mapping[str, Any]) -> Iterator[str]:
+    index, cleaned = summary.get("index"), summary.get("cleaned")
+    if index and index["vector"]:
+        yield (
+            f"Vector index {index['vector']}: {index['num_rows']:,} rows, "
+            f"{index['num_partitions']} partitions, recall@10 {index['recall_at_10']:.3f}."
+        )
+    elif index:
+        yield f"{index['num_rows']:,} rows, no vector index: searches are exact."
+    if cleaned:
+        yield (
+            f"{cleaned['num_versions']:,} old versions removed "
+            f"({cleaned['num_bytes'] / 1e6:,.1f} MB), {cleaned['num_kept']:,} kept."
+        )
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

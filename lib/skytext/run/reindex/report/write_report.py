@@ -1,0 +1,103 @@
+"""Write the report of a run: Markdown, and one HTML file."""
+
+from __future__ import annotations
+
+from skytext.config.settings import Config
+from skytext.run.reindex.report import samples, sections
+from skytext.run.reindex.report.facts import RunFacts
+from skytext.run.reindex.report.page import Page
+from skytext.run.reindex.report.page_html import to_html
+from skytext.run.reindex.report.page_markdown import to_markdown
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.queries.run_rows import rows_of_runs
+from skytext.table.state_files import StateStore
+
+_FOLDER = "reports"
+
+
+def report_store(location: TableLocation, config: Config) -> StateStore:
+    """Return where the reports of a table go.
+
+    Raises:
+        AddressError: ``reindex.report`` is no address.
+        TableError: it is a file.
+    """
+    if config.reindex.report is None:
+        return StateStore(location, folder=_FOLDER)
+    return StateStore(TableLocation.parse(config.reindex.report), folder="")
+
+
+def write_report(facts: RunFacts) -> str:
+    """Write the report of a run, remove the oldest ones, and return the HTML file's address.
+
+    Raises:
+        JobError: the store refuses.
+    """
+    page, folder = make_page(facts), report_store(facts.location, facts.config)
+    folder.put(f"{facts.name}.md", to_markdown(page).encode())
+    folder.put(f"{facts.name}.html", to_html(page).encode())
+    pages = sorted(name for name in folder.list("") if name.endswith("Z.html"))
+    old = pages[: -facts.config.reindex.keep_reports]
+    folder.delete([*old, *(name.removesuffix("html") + "md" for name in old)])
+    return f"{folder.uri}/{facts.name}.html"
+
+
+def make_page(facts: RunFacts) -> Page:
+    """Say what is known of a run."""
+    after = ImagesTable.find(facts.location)
+    shown = [sections.changes(facts, None)]
+    if after is not None:
+        before = None
+        if facts.version_before is not None:
+            before = ImagesTable.open(facts.location, facts.version_before)
+        rows = rows_of_runs(before, after, [run["run_id"] for run in facts.runs.values()])
+        shown = [
+            sections.changes(facts, rows),
+            *samples.match_sections(facts, after),
+            *samples.samples(facts, before, after, rows),
+            samples.withdrawn(facts, after),
+        ]
+    shown += [
+        sections.failures(facts, after),
+        sections.checks(facts),
+        sections.shadow(facts),
+        sections.costs(facts),
+        sections.upkeep(facts),
+    ]
+    if not facts.summary:
+        # Nothing is known of what it did.
+        shown = [sections.failures(facts, after)]
+    return Page(
+        title=f"Re-indexing of {facts.location.uri}",
+        outcome=facts.outcome,
+        facts=list(_head(facts, after).items()),
+        problem=facts.problem,
+        sections=shown,
+    )
+
+
+def _head(facts: RunFacts, after: ImagesTable | None) -> dict[str, str]:
+    """Return the most important figures."""
+    live = None if after is None else after.live_version()
+    head = {
+        "started (UTC)": f"{facts.started_at:%Y-%m-%d %H:%M}",
+        "live version": "none" if live is None else f"{live}",
+    }
+    if facts.version_before not in (None, live):
+        head["live before"] = f"{facts.version_before}"
+    if facts.summary:
+        described = sum(run["num_captioned"] for run in facts.runs.values())
+        head["took"] = sections.duration(facts.summary["duration_s"])
+        head["described"] = f"{described:,}"
+        head["failed"] = f"{sum(run['num_newly_failed'] for run in facts.runs.values()):,}"
+        head["withdrawn"] = f"{facts.summary['num_withdrawn']:,}"
+        head["tokens written"] = f"{sum(r['num_output_tokens'] for r in facts.runs.values()):,}"
+    if after is not None:
+        counts = after.status_counts()
+        head["images in the table"] = f"{counts['ok'] + counts['failed']:,}"
+    price = facts.config.job.cost_per_engine_hour
+    if price is not None and facts.runs:
+        hours = sum(run["engine_span_s"] for run in facts.runs.values()) / 3600
+        head["cost"] = f"{hours * price:,.2f}"
+    return head

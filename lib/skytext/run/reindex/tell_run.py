@@ -1,0 +1,172 @@
+"""Tell people what a run did: new images for standing queries, and a report."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from skytext.errors import BrokenListingError, SkytextError, StoreFaultError
+from skytext.run.caption_plan import CaptionPlan
+from skytext.run.control.driver_node import run_on_driver_node
+from skytext.run.progress import RunSummary, check_all_read
+from skytext.run.reindex.new_matches import find_new_matches
+from skytext.run.reindex.notify import NotifyError, notify
+from skytext.run.reindex.report.facts import RunFacts
+from skytext.run.reindex.report.page import Outcome
+from skytext.run.reindex.report.write_report import report_store, write_report
+from skytext.run.vector_run import check_store_gave_all
+from skytext.table.commits.claim import Claim
+from skytext.table.freshness import note_success
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.promote_rollback import promotions
+from skytext.table.reported_matches import MatchLog, MatchReport
+
+_log = logging.getLogger(__name__)
+
+
+class Done(Protocol):
+    """What a run did: `skytext.run.reindex.reindex_run.ReindexSummary`."""
+
+    vectors: list[dict[str, Any]]
+    runs: dict[str, RunSummary]
+    broken_listing: str
+    live_version: int | None
+    was_promoted: bool
+    is_partial: bool
+    duration_s: float
+    report: str
+    matches: tuple[MatchReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+
+
+D = TypeVar("D", bound=Done)
+
+
+def check_outcome(table: str, summary: Done) -> None:
+    """End a command whose run came to its end and did not do all that it should.
+
+    Args:
+        table: its address.
+        summary: what was done.
+
+    Raises:
+        BrokenListingError: images are gone, and too many to be withdrawn.
+        StoreFaultError: the store did not give everything, or nothing.
+    """
+    if summary.broken_listing:
+        raise BrokenListingError(summary.broken_listing)
+    for vectors in summary.vectors:
+        check_store_gave_all(vectors["failures"], vectors["failure_samples"])
+    for run in summary.runs.values():
+        check_all_read(run)
+    if summary.live_version is None and not any(run.num_ok for run in summary.runs.values()):
+        raise StoreFaultError(f"{table} has no image that is done: nothing was indexed")
+
+
+def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
+    """Report what a run did, and new images that match standing queries, at the end of the run.
+
+    A report of matches that an earlier run found and did not tell is told too. Its file has the
+    same name and content whichever run writes it.
+
+    Args:
+        plan: of the run.
+        claim: that it holds.
+        summary: what it did; ``report`` and ``matches`` are set.
+
+    Raises: as `find_new_matches` and `write_report`, and
+        NotifyError: a program that should be told was not; the next run tells the matches again.
+    """
+    log, folder = MatchLog(claim.location), report_store(claim.location, plan.config)
+    matches = []
+    for waiting in find_new_matches(claim, plan.config.embed):
+        name, geojson = f"matches-{waiting.number:06d}.geojson", log.matches(waiting)
+        folder.put(name, geojson)
+        matches.append((replace(waiting, address=f"{folder.uri}/{name}"), geojson))
+    summary.matches = tuple(report for report, _ in matches)
+    outcome, problem = _outcome(plan, summary)
+    started_at = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=summary.duration_s)
+    facts = RunFacts(
+        location=plan.location,
+        config=plan.config,
+        started_at=started_at,
+        outcome=outcome,
+        problem=problem,
+        summary=summary.to_json(),
+        version_before=_version_before(plan, was_promoted=summary.was_promoted),
+        matches=tuple(matches),
+    )
+    summary.report = run_on_driver_node(write_report, facts)
+    try:
+        notify(facts, summary.report)
+    except NotifyError as error:
+        error.summary = summary
+        raise
+    for report in summary.matches:
+        log.mark_told(report)
+    if outcome != "failed":
+        note_success(plan.location)
+
+
+def _outcome(plan: CaptionPlan, summary: Done) -> tuple[Outcome, str]:
+    try:
+        check_outcome(plan.location.uri, summary)
+    except SkytextError as error:
+        return "failed", str(error)
+    return ("partial" if summary.is_partial else "done"), ""
+
+
+def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
+    """Return the version that was live before the run."""
+    if was_promoted:
+        return promotions(plan.location, 1)[0].previous_version
+    table = ImagesTable.find(plan.location)
+    return None if table is None else table.live_version()
+
+
+def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
+    """Return a run that leaves a report and tells other programs where it fails, too."""
+
+    @functools.wraps(run)
+    def run_and_tell(plan: CaptionPlan, **options: Any) -> D:
+        started_at = dt.datetime.now(dt.UTC)
+        try:
+            return run(plan, **options)
+        except NotifyError:
+            raise
+        except SkytextError as error:
+            try:
+                _tell_failure(plan, started_at, error)
+            except SkytextError as second:
+                # What ended the run is the news, and is raised; this is said beside it.
+                options.get("on_note", _log.warning)(f"the failure was not told: {second}")
+            raise
+
+    return run_and_tell
+
+
+def _tell_failure(plan: CaptionPlan, started_at: dt.datetime, error: SkytextError) -> None:
+    done: Done | None = getattr(error, "summary", None)
+    summary: Mapping[str, Any] = {}
+    if done is not None:
+        done.duration_s = (dt.datetime.now(dt.UTC) - started_at).total_seconds()
+        summary = done.to_json()
+    facts = RunFacts(
+        location=plan.location,
+        config=plan.config,
+        started_at=started_at,
+        outcome="failed",
+        problem=str(error),
+        summary=summary,
+        version_before=_version_before(plan, was_promoted=False),
+    )
+    address = write_report(facts)
+    if done is not None:
+        done.report = address
+    notify(facts, address)

@@ -1,0 +1,79 @@
+"""Compare standing queries with the images of a version: all of them, none through an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.search.fusion import pool
+from skytext.search.retrievers.vectors import cosines_of
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.queries.caption_queries import Floats, Pictures, pictures, take_variants
+from skytext.table.queries.shape_rows import bind, shape_rows
+from skytext.table.standing_queries import StandingQuery
+
+_IMAGES_AT_ONCE = 1_024
+
+
+class Matches(NamedTuple):
+    """Images that match a query, best first.
+
+    Attributes:
+        pictures: the images.
+        scores: of each, as a search shows it: float32, shape (images,).
+    """
+
+    pictures: Pictures
+    scores: Floats
+
+
+def unseen_pictures(
+    table: ImagesTable,
+    query: StandingQuery,
+    fragments: Sequence[int],
+    seen: NDArray[np.bytes_],
+) -> Pictures:
+    """Return the images of some fragments that a query looks at and has not seen.
+
+    Args:
+        table: the version.
+        query: the query.
+        fragments: ids of the fragments.
+        seen: keys of the pictures that are left out.
+
+    Raises:
+        CallError: a geometry of the filter takes too long to compare.
+    """
+    if not fragments:
+        return pictures(table, fragments=fragments)
+    where = None if query.where is None else bind(query.where, partial(shape_rows, table))
+    found = pictures(table, where, fragments)
+    is_new = ~np.isin(found.keys, seen)
+    return Pictures(found.ids[is_new], found.keys[is_new])
+
+
+def matching_pictures(
+    table: ImagesTable, candidates: Pictures, vector: Floats, min_score: float
+) -> Matches:
+    """Return those of some images whose score is high enough.
+
+    Args:
+        table: the version.
+        candidates: images of it.
+        vector: of the query: float32, shape (dim,), unit length.
+        min_score: the least cosine of the best variant.
+    """
+    scores = np.full(len(candidates.ids), -np.inf, np.float32)
+    for start in range(0, len(scores), _IMAGES_AT_ONCE):
+        some = slice(start, start + _IMAGES_AT_ONCE)
+        variants = take_variants(table, candidates.ids[some])
+        cosines = cosines_of(vector[None], variants.vectors)
+        has_vectors = np.isin(candidates.ids[some], variants.ids)
+        scores[some][has_vectors] = pool(cosines, variants.offsets, "max")[0]
+    order = np.lexsort((candidates.ids, -scores))
+    order = order[scores[order] >= min_score]
+    return Matches(Pictures(candidates.ids[order], candidates.keys[order]), scores[order])

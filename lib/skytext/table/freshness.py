@@ -1,0 +1,112 @@
+"""How far searches are behind the table, and how large it has become."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import obstore
+
+from skytext.table.id_sums import hash_bytes
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.index_facts import VECTOR_INDEX, num_segments
+from skytext.table.indexes.build_indexes import num_unindexed_rows
+from skytext.table.location import IMAGES, TableLocation
+from skytext.table.reported_matches import files_by_fragment
+from skytext.table.schema import DONE
+from skytext.table.state_files import StateStore, open_store
+from skytext.table.store_retry import again
+
+_LAST_SUCCESS = "reindex/last_success.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How far searches are behind, and how large the table is.
+
+    Attributes:
+        unsearchable_since: when the oldest image was described that the live version does not
+            have; None where it has all.
+        num_uncovered: rows of the live version that its vector index does not cover; 0 without it.
+        num_segments: of that index.
+        num_versions: of the table.
+        num_bytes: of all files of all versions.
+        last_success: when a reindex run last ended well; None for never.
+    """
+
+    unsearchable_since: dt.datetime | None
+    num_uncovered: int
+    num_segments: int
+    num_versions: int
+    num_bytes: int
+    last_success: dt.datetime | None
+
+
+def measure_freshness(location: TableLocation) -> Freshness:
+    """Look at a table.
+
+    Raises:
+        TableError: there is no such table.
+        JobError: the store refuses.
+    """
+    latest = ImagesTable.open(location)
+    number = latest.live_version()
+    live = latest if number is None else ImagesTable.open(location, number)
+    return Freshness(
+        unsearchable_since=_unsearchable_since(live, latest),
+        num_uncovered=num_unindexed_rows(live) or 0,
+        num_segments=num_segments(live.dataset, VECTOR_INDEX),
+        num_versions=len(again(latest.dataset.versions)()),
+        num_bytes=_num_bytes(location),
+        last_success=last_success(location),
+    )
+
+
+def _unsearchable_since(live: ImagesTable, latest: ImagesTable) -> dt.datetime | None:
+    """Return when the oldest image was described that one version has and an earlier one not."""
+    known = set().union(*files_by_fragment(live).values())
+    fragments = [one for one, files in files_by_fragment(latest).items() if not files <= known]
+    if not fragments:
+        return None
+    rows = latest.dataset.scanner(
+        columns=["image_id", "created_at"],
+        filter=DONE,
+        fragments=[latest.dataset.get_fragment(one) for one in fragments],
+    ).to_table()
+    images = live.dataset.scanner(columns=["image_id"], filter=DONE).to_batches()
+    served = [hash_bytes(batch.column("image_id")) for batch in images]
+    found = hash_bytes(rows.column("image_id").combine_chunks())
+    is_new = ~np.isin(found, np.concatenate([np.empty(0, found.dtype), *served]))
+    moments = rows.column("created_at").to_numpy()[is_new]
+    if not len(moments):
+        return None
+    oldest: dt.datetime = moments.min().astype("datetime64[us]").item()
+    return oldest.replace(tzinfo=dt.UTC)
+
+
+@again
+def _num_bytes(location: TableLocation) -> int:
+    store = open_store(location, f"{IMAGES}.lance")
+    return sum(entry["size"] for page in obstore.list(store) for entry in page)
+
+
+def note_success(location: TableLocation) -> None:
+    """Note that a reindex run has ended well, now.
+
+    Raises:
+        JobError: the store refuses.
+    """
+    said = {"at": dt.datetime.now(dt.UTC).isoformat()}
+    StateStore(location).put(_LAST_SUCCESS, json.dumps(said).encode())
+
+
+def last_success(location: TableLocation) -> dt.datetime | None:
+    """Return when a reindex run last ended well; None for never.
+
+    Raises:
+        JobError: the store refuses.
+    """
+    data = StateStore(location).get(_LAST_SUCCESS)
+    return None if data is None else dt.datetime.fromisoformat(json.loads(data)["at"])

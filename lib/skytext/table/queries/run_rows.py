@@ -1,0 +1,111 @@
+"""What some runs have made of a table: which of their rows are new, and which replace others."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from skytext.table.id_sums import hash_bytes
+from skytext.table.images_dataset import ImagesTable, sql_text
+from skytext.table.queries.caption_queries import RowIds
+from skytext.table.schema import STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
+
+
+class RunRows(NamedTuple):
+    """The rows that some runs have written, as they stand in a version: row ids.
+
+    Attributes:
+        new: images that are done and had no row before, or a withdrawn one.
+        changed: images that are done, whose bytes were others before.
+        again: images that are done and were so before, with the same bytes.
+        recovered: images that are done and had failed before.
+        failed: images that have failed.
+    """
+
+    new: RowIds
+    changed: RowIds
+    again: RowIds
+    recovered: RowIds
+    failed: RowIds
+
+
+class _Rows(NamedTuple):
+    rows: RowIds
+    images: NDArray[np.bytes_]
+    contents: NDArray[np.bytes_]
+    statuses: NDArray[np.str_]
+
+
+def rows_of_runs(before: ImagesTable | None, after: ImagesTable, run_ids: Sequence[str]) -> RunRows:
+    """Compare the rows that runs have written with those of an earlier version.
+
+    Args:
+        before: the earlier version; None where there was none.
+        after: the version with the rows.
+        run_ids: of the runs.
+    """
+    condition = f"run_id IN ({', '.join(map(sql_text, run_ids))})" if run_ids else "false"
+    now = _scan(after, condition)
+    then = _scan(before, None if len(now.rows) else "false") if before is not None else _NOTHING
+    statuses, same = _earlier(then, now)
+    is_ok = now.statuses == STATUS_OK
+    was_ok = statuses == STATUS_OK
+    return RunRows(
+        new=now.rows[is_ok & (statuses == STATUS_WITHDRAWN)],
+        changed=now.rows[is_ok & was_ok & ~same],
+        again=now.rows[is_ok & was_ok & same],
+        recovered=now.rows[is_ok & (statuses == STATUS_FAILED)],
+        failed=now.rows[now.statuses == STATUS_FAILED],
+    )
+
+
+def _earlier(then: _Rows, now: _Rows) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """Return the earlier status of each row, and whether its bytes were the same.
+
+    An image that had no row counts as one that was withdrawn.
+    """
+    if not len(then.rows):
+        return np.full(len(now.rows), STATUS_WITHDRAWN), np.zeros(len(now.rows), bool)
+    order = np.argsort(then.images)
+    places = np.searchsorted(then.images, now.images, sorter=order)
+    places = order[np.minimum(places, len(order) - 1)]
+    was_there = then.images[places] == now.images
+    statuses = np.where(was_there, then.statuses[places], STATUS_WITHDRAWN)
+    return statuses, then.contents[places] == now.contents
+
+
+_NOTHING = _Rows(np.empty(0, np.uint64), np.empty(0, "S16"), np.empty(0, "S16"), np.empty(0, "U16"))
+
+
+def _scan(table: ImagesTable, condition: str | None) -> _Rows:
+    scanner = table.dataset.scanner(
+        columns=["image_id", "content_sha256", "status"], with_row_id=True, filter=condition
+    )
+    parts = [_NOTHING]
+    for batch in scanner.to_batches():
+        parts.append(
+            _Rows(
+                batch.column("_rowid").to_numpy(),
+                hash_bytes(batch.column("image_id")),
+                hash_bytes(batch.column("content_sha256")),
+                np.array(batch.column("status").to_pylist(), "U16"),
+            )
+        )
+    return _Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def withdrawn_since(
+    table: ImagesTable, moment: dt.datetime, columns: Sequence[str], limit: int
+) -> list[dict[str, Any]]:
+    """Return some of the images that were withdrawn from a moment on."""
+    condition = (pc.field("status") == STATUS_WITHDRAWN) & (
+        pc.field("created_at") >= pa.scalar(moment, pa.timestamp("us", tz="UTC"))
+    )
+    scanner = table.dataset.scanner(columns=list(columns), filter=condition, limit=limit)
+    return list(scanner.to_table().to_pylist())

@@ -1,0 +1,226 @@
+"""What the standing queries of a table have reported, and what waits to be told.
+
+A log, ``T/state/watch/log``: small objects, numbered, created only if nobody else created that
+number first. The last one says it all: which rows were compared, which pictures each query has
+reported, and which reports were not told yet. So a report is made once, whatever ends a run: it
+waits in the log until it is told. The matches of a report lie beside the log as GeoJSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.errors import CommitConflictError
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.standing_queries import FOLDER, KEY
+from skytext.table.state_files import StateStore
+
+_LOG = f"{FOLDER}/log"
+_MATCHES = f"{FOLDER}/matches"
+
+Keys = NDArray[np.bytes_]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchReport:
+    """New images that match standing queries, found by one run.
+
+    Attributes:
+        number: 1, 2, …: tells the report from every other one of the table.
+        table_version: in which they were found.
+        at: when.
+        counts: images by query: its id, text and number of matches.
+        path: of the matches as GeoJSON, relative to ``T/state``, until the report is told.
+        address: of the GeoJSON file that people get; empty before it is written.
+    """
+
+    number: int
+    table_version: int
+    at: dt.datetime
+    counts: tuple[dict[str, Any], ...]
+    path: str
+    address: str = ""
+
+    @property
+    def num_matches(self) -> int:
+        """Matches of all queries; an image counts for each query that it matches."""
+        return sum(one["num_matches"] for one in self.counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {
+            "number": self.number,
+            "table_version": self.table_version,
+            "at": self.at.isoformat(),
+            "counts": list(self.counts),
+            "path": self.path,
+            "address": self.address,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> MatchReport:
+        """Read what `to_json` wrote."""
+        at = dt.datetime.fromisoformat(row["at"])
+        return cls(**{**row, "at": at, "counts": tuple(row["counts"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The state of the standing queries after a comparison: one record of the log.
+
+    Attributes:
+        number: of the record.
+        table_version: that was compared last; None for none.
+        column: the vectors that were compared.
+        files: of all its fragments.
+        reported: keys of the pictures that each query has reported, by its id. A query that is not
+            here was not compared yet.
+        waiting: reports that were not told yet, the oldest first.
+        num_reports: reports that were made in all.
+    """
+
+    number: int = 0
+    table_version: int | None = None
+    column: str = ""
+    files: frozenset[str] = frozenset()
+    reported: Mapping[str, Keys] = field(default_factory=dict)
+    waiting: tuple[MatchReport, ...] = ()
+    num_reports: int = 0
+
+    def changed_fragments(self, table: ImagesTable) -> list[int]:
+        """Return the fragments of a version that were not compared as they are now."""
+        by_fragment = files_by_fragment(table)
+        if table.text_column.name != self.column:
+            return list(by_fragment)
+        return [one for one, files in by_fragment.items() if not self.files.issuperset(files)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return {
+            "number": self.number,
+            "table_version": self.table_version,
+            "column": self.column,
+            "files": sorted(self.files),
+            "reported": {
+                query_id: base64.b64encode(keys.tobytes()).decode()
+                for query_id, keys in self.reported.items()
+            },
+            "waiting": [report.to_json() for report in self.waiting],
+            "num_reports": self.num_reports,
+            # Makes the record unlike any other of its number.
+            "token": uuid.uuid4().hex,
+        }
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Compared:
+        """Read what `to_json` wrote."""
+        row = json.loads(data)
+        return cls(
+            number=row["number"],
+            table_version=row["table_version"],
+            column=row["column"],
+            files=frozenset(row["files"]),
+            reported={
+                query_id: np.frombuffer(base64.b64decode(keys), KEY)
+                for query_id, keys in row["reported"].items()
+            },
+            waiting=tuple(map(MatchReport.from_json, row["waiting"])),
+            num_reports=row["num_reports"],
+        )
+
+
+def files_by_fragment(table: ImagesTable) -> dict[int, set[str]]:
+    """Return the data files of each fragment: a row that is written anew has other ones."""
+    return {
+        fragment.fragment_id: {file.path for file in fragment.data_files()}
+        for fragment in table.dataset.get_fragments()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class MatchLog:
+    """The log of one table.
+
+    Attributes:
+        location: the table.
+    """
+
+    location: TableLocation
+
+    def last(self) -> Compared:
+        """Return the last record; an empty one where there is none.
+
+        Raises:
+            JobError: the store refuses.
+        """
+        for path in sorted(self._state.list(_LOG), reverse=True):
+            data = self._state.get(path)
+            if data is not None:
+                return Compared.from_json(data)
+        return Compared()
+
+    def append(self, before: Compared, after: Compared) -> Compared:
+        """Write the record that follows ``before``, and return it.
+
+        Raises:
+            CommitConflictError: another run wrote it first.
+            JobError: the store refuses.
+        """
+        after = replace(after, number=before.number + 1)
+        if not self._state.create(_path(after.number), json.dumps(after.to_json()).encode()):
+            raise CommitConflictError(
+                f"another run compares the standing queries of {self.location.uri}: run the same "
+                "command again when it has ended"
+            )
+        old = [path for path in self._state.list(_LOG) if path < _path(before.number)]
+        self._state.delete(old)
+        return after
+
+    def write_matches(self, number: int, geojson: bytes) -> str:
+        """Keep the matches of a report that is not in the log yet, and return their path."""
+        path = f"{_MATCHES}/{number:012d}-{uuid.uuid4().hex[:8]}.geojson"
+        self._state.put(path, geojson)
+        return path
+
+    def matches(self, report: MatchReport) -> bytes:
+        """Return the matches of a report that waits, as GeoJSON.
+
+        Raises:
+            JobError: the store refuses, or they are gone.
+        """
+        data = self._state.get(report.path)
+        if data is None:
+            raise CommitConflictError(
+                f"{report.path} is gone from the state of {self.location.uri}: another run has "
+                "told the report"
+            )
+        return data
+
+    def mark_told(self, report: MatchReport) -> None:
+        """Take a report from those that wait, and delete its matches.
+
+        Raises: as `append`.
+        """
+        last = self.last()
+        left = tuple(one for one in last.waiting if one.number != report.number)
+        if left != last.waiting:
+            self.append(last, replace(last, waiting=left))
+        self._state.delete([report.path])
+
+    @property
+    def _state(self) -> StateStore:
+        return StateStore(self.location)
+
+
+def _path(number: int) -> str:
+    return f"{_LOG}/{number:012d}.json"

@@ -1,0 +1,146 @@
+"""The report of a run over a small table, with pictures from a real file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+from skytext.config.settings import load_config
+from skytext.demo.scenes.generate import make_scene, render
+from skytext.run.reindex.report.facts import RunFacts
+from skytext.run.reindex.report.write_report import report_store, write_report
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.reported_matches import MatchReport
+from tests.table.rows import committer, failed_row, good_row, location, make_table, stage
+
+NOW = dt.datetime(2026, 5, 4, 2, 0, 0, 123000, dt.UTC)
+SENTENCES = {
+    "0001.jpg": "A narrow river crosses green farmland with a small village on its eastern bank.",
+    "0002.jpg": "Rows of solar panels cover a dry field beside a paved road.",
+    "0003.jpg": "Three large storage tanks stand near a harbour with two docked ships.",
+    "0004.jpg": "Dense forest with a clearing in the lower left corner.",
+}
+
+
+def put_picture(folder: Path, name: str, seed: int) -> dict[str, Any]:
+    """Write a picture, and return what its row says of the place of its bytes."""
+    from PIL import Image
+
+    path = folder / name
+    Image.fromarray(render(make_scene(seed), 256)).save(path)
+    said = {"shard": name, "uri": f"file://{path}#{name}", "byte_offset": 0}
+    return said | {"byte_length": path.stat().st_size}
+
+
+def row(folder: Path, name: str, sentence: str, **more: Any) -> dict[str, Any]:
+    made = good_row(name, **more)
+    made |= put_picture(folder, name, int(name[:4])) if "status" not in more else {}
+    for caption in made["captions"]:
+        caption["one_sentence"] = sentence
+    return made
+
+
+def run_json(**more: Any) -> dict[str, Any]:
+    numbers = dict.fromkeys(
+        ("num_newly_failed", "num_adopted", "num_prompt_tokens", "num_output_tokens"), 0
+    )
+    times = {"duration_s": 41.5, "engine_span_s": 36.0, "engine_idle_s": 1.8}
+    rest = {"run_id": "later", "num_captioned": 4, "failures": {}, "unread": {}}
+    return numbers | times | rest | {"output_tokens_per_s": 1_234.0} | more
+
+
+def facts_of(folder: Path) -> RunFacts:
+    """A run over a table: new images, a changed one, one described again, a failed one."""
+    where = location(folder / "table")
+    again = SENTENCES["0004.jpg"]
+    before = make_table(
+        where,
+        [
+            row(folder, "0003.jpg", "An industrial area.", content_sha256="a" * 64),
+            row(folder, "0004.jpg", "Trees.", content_sha256="b" * 64),
+            row(folder, "0009.jpg", "A bare field.", content_sha256="e" * 64),
+        ],
+    )
+    later: dict[str, Any] = {"run_id": "later"}
+    rows = [
+        row(folder, "0001.jpg", SENTENCES["0001.jpg"], content_sha256="c" * 64, **later),
+        row(folder, "0002.jpg", SENTENCES["0002.jpg"], content_sha256="d" * 64, **later),
+        row(folder, "0003.jpg", SENTENCES["0003.jpg"], content_sha256="f" * 64, **later),
+        row(folder, "0004.jpg", again, content_sha256="b" * 64, **later),
+        failed_row("bad.jpg", **later),
+        row(folder, "0009.jpg", "A bare field.", status="withdrawn", created_at=NOW),
+    ]
+    Path(folder, "0001.jpg").unlink()
+    writer = committer(where, before.text_column)
+    units = before.units_of([one["image_id"] for one in rows])
+    writer.commit([stage(where, rows, replaces=units)])
+    after = ImagesTable.open(where)
+    match = {"query_id": "12ab34cd", "query": "new solar farm", "score": 0.512345}
+    match |= {"image_id": rows[1]["image_id"], "member": "0002.jpg"}
+    match |= {"captions": [{"one_sentence": SENTENCES["0002.jpg"]}]}
+    geojson = json.dumps({"features": [{"properties": match}]}).encode()
+    count = {"query_id": "12ab34cd", "text": "new solar farm", "num_matches": 1}
+    report = MatchReport(7, after.version, NOW, (count,), "", f"{where.uri}/reports/m7.geojson")
+    summary = {
+        "runs": {"new": run_json(failures={"decode/empty": 1}, num_output_tokens=44_424)},
+        "vectors": [],
+        "num_withdrawn": 1,
+        "gate": [
+            {"name": "share of failed rows", "found": 0.2, "wanted": "0.5 at the most"}
+            | {"passed": True},
+            {"name": "recall@10 of the vector index", "found": 0.91, "wanted": "0.95 at least"}
+            | {"passed": False},
+        ],
+        "shadow": {"overlap@10": 0.93, "largest changes": ["a harbour 0.4", "a river 0.6"]},
+        "live_version": before.version,
+        "was_promoted": False,
+        "duration_s": 75.0,
+    }
+    prices = load_config(None, {"job.cost_per_engine_hour": 2.5})
+    problem = "the new version was not promoted, the live one stays"
+    return RunFacts(
+        where, prices, NOW, "failed", problem, summary, before.version, ((report, geojson),)
+    )
+
+
+def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path)
+    address = write_report(facts)
+    assert address == f"{tmp_path}/table/reports/2026-05-04T02-00-00.123Z.html"
+    html, text = Path(address).read_text(), Path(address).with_suffix(".md").read_text()
+    for said in (
+        "| new | the archive has them, and no row was there | 2 |",
+        "| changed | their bytes are others | 1 |",
+        "| described again | the model, the prompt or the sampling is another | 1 |",
+        "| withdrawn | the archive no longer has them | 1 |",
+        "before: An industrial area.",
+        f"now: {SENTENCES['0003.jpg']}",
+        "| decode/empty | file:///x/a.tar\\#bad.jpg: nothing in it | 1 | 1 |",
+        "| FAILED | recall@10 of the vector index | 0.95 at least | 0.91 |",
+        "| overlap@10 | 0.93 |",
+        "| describe new and changed | 4 | 41.5 s | 0 | 44,424 | 1,234 | 5.0% | 0.03 |",
+        "new solar farm (0.51): Rows of solar panels",
+        "[m7.geojson](m7.geojson)",
+    ):
+        assert said in text, said
+    # Three pictures of changes and one of a match; of one the file is gone.
+    assert html.count("data:image/webp;base64,") == 4
+    assert "no picture: " in html
+    assert len(html) < 200_000
+
+
+def test_old_reports_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    make_table(where, [good_row("a.jpg")])
+    config = load_config(None, {"reindex.keep_reports": 2})
+    folder = report_store(where, config)
+    folder.put("matches-000001.geojson", b"{}")
+    folder.put("mine.html", b"mine")
+    for hour in range(4):
+        at = NOW + dt.timedelta(hours=hour)
+        write_report(RunFacts(where, config, at, "failed", "no space", {}, None))
+    kept = [f"2026-05-04T0{hour}-00-00.123Z" for hour in (4, 5)]
+    pages = [f"{name}.{kind}" for name in kept for kind in ("html", "md")]
+    assert sorted(folder.list("")) == sorted([*pages, "matches-000001.geojson", "mine.html"])

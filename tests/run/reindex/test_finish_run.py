@@ -1,0 +1,120 @@
+"""The end of a run: new matches are told with the report, and again if they could not be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config.settings import Config, load_config
+from skytext.errors import CommitConflictError
+from skytext.run.caption_plan import CaptionPlan
+from skytext.run.reindex import new_matches, tell_run
+from skytext.run.reindex.notify import NotifyError
+from skytext.run.reindex.reindex_run import ReindexSummary
+from skytext.run.reindex.tell_run import finish_run
+from skytext.table.commits.claim import hold
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.promote_rollback import promote, rollback
+from skytext.table.reported_matches import Compared, MatchLog
+from skytext.table.standing_queries import StandingQueries
+from tests.cli.tables import described_row, make_described_table
+from tests.table.rows import committer, location, stage
+
+
+def _here(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Ray: what runs in a worker of the driver's node runs here."""
+    for module in (new_matches, tell_run):
+        monkeypatch.setattr(module, "run_on_driver_node", _here)
+
+
+def finish(table: Path, **settings: Any) -> ReindexSummary:
+    given = {f"reindex.{name}": value for name, value in settings.items()}
+    where = location(table)
+    plan = _plan(where, load_config(None, {"embed.model": "fake"} | given))
+    summary = ReindexSummary(live_version=1, duration_s=1.0)
+    with hold(where, "run", "reindex") as claim:
+        finish_run(plan, claim, summary)
+    return summary
+
+
+def _plan(where: Any, config: Config) -> CaptionPlan:
+    """A plan, as far as the end of a run looks at one."""
+    plan = object.__new__(CaptionPlan)
+    object.__setattr__(plan, "location", where)
+    object.__setattr__(plan, "config", config)
+    return plan
+
+
+def add_image(table: Path, member: str, text: str) -> None:
+    where = location(table)
+    writer = committer(where, ImagesTable.open(where).text_column)
+    writer.commit([stage(where, [described_row(member, [text])])])
+    promote(where)
+
+
+def numbers(summary: ReindexSummary) -> list[tuple[int, int]]:
+    return [(report.number, report.num_matches) for report in summary.matches]
+
+
+def test_matches_that_could_not_be_told_are_told_by_the_next_run(tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    promote(make_described_table(table).location)
+    StandingQueries(location(table)).add("an airport", 0.3)
+    assert numbers(finish(table)) == []
+    add_image(table, "new.jpg", "an airport by the sea")
+    with pytest.raises(NotifyError, match="status 1") as caught:
+        finish(table, command="false", notify_timeout_s=0.1)
+    assert numbers(caught.value.summary) == [(1, 1)]
+    files = [path.name for path in (table / "reports").iterdir() if path.suffix == ".geojson"]
+    add_image(table, "other.jpg", "an airport in the hills")
+    # The one that waits keeps its number, and is told before the new one.
+    assert numbers(finish(table)) == [(1, 1), (2, 1)]
+    assert numbers(finish(table)) == []
+    features = [
+        json.loads((table / "reports" / name).read_text())["features"]
+        for name in (*files, "matches-000002.geojson")
+    ]
+    assert [[one["properties"]["member"] for one in found] for found in features] == [
+        ["new.jpg"],
+        ["other.jpg"],
+    ]
+
+
+def test_a_roll_back_and_a_second_promotion_report_nothing_twice(tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    promote(make_described_table(table).location)
+    query = StandingQueries(location(table)).add("ships", -1.0)
+    add_image(table, "new.jpg", "ships and cranes")
+    assert numbers(finish(table)) == [(1, 1)]
+    rollback(location(table))
+    assert numbers(finish(table)) == []
+    promote(location(table))
+    assert numbers(finish(table)) == []
+    late = StandingQueries(location(table)).add("ships", -1.0)
+    assert numbers(finish(table)) == []
+    StandingQueries(location(table)).remove(query.query_id)
+    add_image(table, "more.jpg", "ships again")
+    (report,) = finish(table).matches
+    assert [one["query_id"] for one in report.counts] == [late.query_id]
+
+
+def test_a_run_that_was_overtaken_writes_nothing_into_the_log(tmp_path: Path) -> None:
+    make_described_table(tmp_path / "table")
+    log = MatchLog(location(tmp_path / "table"))
+    before = log.last()
+    assert before == Compared()
+    after = log.append(before, dataclasses.replace(before, num_reports=1))
+    with pytest.raises(CommitConflictError, match="run the same command again"):
+        log.append(before, dataclasses.replace(before, num_reports=2))
+    assert log.last() == after
+    assert (after.number, after.num_reports) == (1, 1)
