@@ -87,8 +87,11 @@ def _column_lines(report: dict[str, Any]) -> Iterator[str]:
     from skytext.table.vector_columns import FORMAT_VERSION, Role
 
     for column in report["vector_columns"]:
+        name, model = column["name"], column["model"]
         if column["role"] == Role.PENDING:
-            yield f"  pending, not yet searched: {column['name']} by {column['model']}"
+            yield f"  pending, not yet searched: {name} by {model}"
+        if column["role"] == Role.RETIRED:
+            yield f"  kept for a roll-back: {name} by {model}"
     if report["format_version"] < FORMAT_VERSION:
         yield (
             f"table format {report['format_version']}: runs want format {FORMAT_VERSION}, "

@@ -1,10 +1,10 @@
 """Bring a table up to date with its archive and its settings, and serve the result.
 
-The work is done in the order of its worth: vectors of descriptions by a new model, because no new
-image can be written before; then new and changed images, failed ones, stale ones, and the vectors
-of images. Each is a run as `skytext caption` or `skytext embed-images` makes it, all under one
-claim. Then images that are gone are withdrawn, indexes are refreshed, the version is checked,
-promoted, and what nobody needs any more is removed.
+The work is done in the order of its worth: new and changed images, failed ones, vectors of
+descriptions by a new model, stale descriptions, and the vectors of images. Each is a run as
+`skytext caption` or `skytext embed-images` makes it, all under one claim. Then images that are gone
+are withdrawn, indexes are refreshed, the version is checked, promoted, and what nobody needs any
+more is removed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
+from skytext.run.reindex.change_model import drop_unused, write_both
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan, plan_images
@@ -166,12 +167,7 @@ def _compute(
         done = run_vectors(vectors, held=held, on_progress=on_progress)
         summary.vectors.append(done.to_json())
 
-    for vectors in plan.stale_vectors:
-        if not vectors.of_images:
-            embed(vectors)
-            if held.budget.is_spent:
-                # New rows have vectors by the new model alone; searches still use the old ones.
-                return
+    of_texts = next((one for one in plan.stale_vectors if not one.of_images), None)
     base = replace(plan, stale_vectors=(), redo_stale=False, is_new_table=False)
     num_due = run_on_driver_node(_num_due, base)
     plans = [
@@ -179,16 +175,24 @@ def _compute(
         ("failed", replace(base, retry_failed=True)),
         ("stale", replace(base, redo_stale=True)),
     ]
+    num_before = 2
     if not held.budget.is_limited:
         # Then nothing takes the place of new images, and what fails in this call is tried once.
         plans[:2] = reversed(plans[:2])
-    for reason, one in plans:
+        # And no new row needs vectors by the old model.
+        num_before = 0
+    for number, (reason, one) in enumerate(plans):
+        if number == num_before and of_texts is not None and not held.budget.is_spent:
+            embed(of_texts)
         if held.budget.is_spent:
             return
         if num_due.get(reason) == 0:
             continue
         on_note(f"describing {reason} images")
-        summary.runs[reason] = run_caption(one, held=held, on_progress=on_progress, on_note=on_note)
+        both = write_both(one, of_texts, held.claim)
+        summary.runs[reason] = run_caption(
+            both, held=held, on_progress=on_progress, on_note=on_note
+        )
     of_images = _image_vectors(plan)
     if of_images is not None and not held.budget.is_spent:
         embed(of_images)
@@ -220,7 +224,8 @@ def _withdraw(
     An image may have another name now. It is not withdrawn under the old one before it is described
     under the new one.
     """
-    if summary.is_partial or any(run.num_unread for run in summary.runs.values()):
+    new = summary.runs.get("new")
+    if new is None or new.is_partial or any(run.num_unread for run in summary.runs.values()):
         on_note("images that are gone are withdrawn once every image that is there has its row")
         return
     max_share = plan.config.reindex.max_withdrawn
@@ -265,6 +270,7 @@ def _serve(
         on_note("the live version was rolled back to, and nothing is new: it stays live")
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
+        drop_unused(held.claim, plan.column)
         summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
         if not all(check.passed for check in summary.gate):
