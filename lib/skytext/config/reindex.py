@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from skytext.config.section import PositiveFloat, PositiveInt, Section
@@ -27,6 +29,25 @@ class ReindexConfig(Section):
     )
     max_failure_rate: float = Field(
         0.05, ge=0, le=1, description="A larger share of failed rows is not promoted."
+    )
+    golden: Path | None = Field(
+        None,
+        description="File of golden queries, as `evaluate --golden` takes it: the live version and "
+        "the new one answer them, and the answers are compared. null: none.",
+    )
+    max_golden_drop: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the golden queries that may find their image no more; beyond it the "
+        "new version is not promoted.",
+    )
+    min_overlap: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="A smaller mean overlap of the first ten hits of the golden queries is not "
+        "promoted; null: it is only reported.",
     )
     keep_days: float = Field(
         7.0, ge=0, description="Versions younger than this are not removed by the clean-up."

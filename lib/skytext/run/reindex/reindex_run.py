@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skytext.errors import BrokenListingError, JobError
+from skytext.evaluation.golden import Golden, read_golden
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.caption_run import run_caption
 from skytext.run.control.budget import Budget
@@ -25,6 +26,7 @@ from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.change_model import drop_unused, write_both
+from skytext.run.reindex.compare_versions import Comparison, compare_versions
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan, plan_images
@@ -55,6 +57,7 @@ class ReindexSummary:
         broken_listing: why none was withdrawn although some are gone; empty where that is not so.
         index: what was done to the indexes; None where nothing had changed.
         gate: what must hold before a version is served; empty where nothing had changed.
+        comparison: what the live and the new version answer to golden queries; None without these.
         live_version: that is served now.
         was_promoted: whether this call promoted it.
         cleaned: what was removed.
@@ -68,6 +71,7 @@ class ReindexSummary:
     broken_listing: str = ""
     index: IndexReport | None = None
     gate: list[Check] = field(default_factory=list)
+    comparison: Comparison | None = None
     live_version: int | None = None
     was_promoted: bool = False
     cleaned: CleanUp | None = None
@@ -83,6 +87,7 @@ class ReindexSummary:
             "broken_listing": self.broken_listing,
             "index": None if self.index is None else self.index.to_json(),
             "gate": [check.to_json() for check in self.gate],
+            "comparison": None if self.comparison is None else self.comparison.to_json(),
             "live_version": self.live_version,
             "was_promoted": self.was_promoted,
             "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
@@ -132,6 +137,7 @@ def run_reindex(
     Raises:
         GateError: the new version is not fit to be served.
         BrokenListingError: the listing lacks too many images: nothing was changed.
+        CallError: a file of golden queries that cannot be used.
         SkytextError: as `run_caption`, `run_vectors` and `refresh_indexes`.
     """
     started, limits = time.monotonic(), plan.config.reindex
@@ -141,6 +147,7 @@ def run_reindex(
         check_store(plan.location)
     # Before hours of work: a model of the table's images that cannot be had.
     _image_vectors(plan)
+    golden = None if limits.golden is None else read_golden(limits.golden, must_check=False)
     with hold_table(
         COMMAND, plan.location, plan.config, ray_address=ray_address, budget=budget
     ) as held:
@@ -148,7 +155,7 @@ def run_reindex(
         _compute(plan, held, summary, on_progress, on_note)
         summary.is_partial = budget.is_spent
         _withdraw(plan, held, summary, on_note)
-        _serve(plan, held, summary, on_note, ray_address)
+        _serve(plan, held, summary, on_note, ray_address, golden)
     summary.duration_s = time.monotonic() - started
     return summary
 
@@ -255,6 +262,7 @@ def _serve(
     summary: ReindexSummary,
     on_note: Callable[[str], None],
     ray_address: str | None,
+    golden: Golden | None,
 ) -> None:
     """Index, check and promote the latest version if it is not live, then clean up.
 
@@ -273,10 +281,16 @@ def _serve(
         drop_unused(held.claim, plan.column)
         summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
+        if golden is not None and summary.live_version is not None:
+            on_note("asking the golden queries")
+            summary.comparison = compare_versions(
+                location, config, summary.live_version, summary.index.table_version, golden
+            )
+            summary.gate += summary.comparison.checks(config.reindex)
         if not all(check.passed for check in summary.gate):
             raise GateError(summary)
         held.claim.check()
-        promoted = promote(location, summary.index.table_version)
+        promoted = promote(location, summary.index.table_version, why=COMMAND)
         summary.live_version, summary.was_promoted = promoted.version, True
     if staged_unit_ids(location):
         on_note("nothing is removed: units that another command has staged wait for it")

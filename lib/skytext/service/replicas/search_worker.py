@@ -33,6 +33,7 @@ from skytext.table.queries.known_fields import KnownFields
 from skytext.table.schema import ROW
 from skytext.table.vector_columns import VectorColumn
 
+_WHY = "asked for over HTTP"
 _given: ContextVar[Query] = ContextVar("query")
 
 
@@ -243,7 +244,7 @@ class SearchWorker:
         Raises:
             TableError: there is no such version.
         """
-        done = await asyncio.to_thread(promote, self._location, version)
+        done = await asyncio.to_thread(promote, self._location, version, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
         return done
 
@@ -254,7 +255,7 @@ class SearchWorker:
         Raises:
             TableError: there is none.
         """
-        done = await asyncio.to_thread(rollback, self._location)
+        done = await asyncio.to_thread(rollback, self._location, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
         return done
 
