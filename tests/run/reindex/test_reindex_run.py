@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from skytext.table.commits.stage_rows import has_vectors_for, read_records, stag
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import num_with_vector
-from skytext.table.promote_rollback import promote, rollback
+from skytext.table.promote_rollback import promote, promotions, rollback
 from skytext.table.vector_columns import Role, VectorColumn
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.run.jobs import config, open_table, ray, rows, with_ray
@@ -377,3 +378,26 @@ def test_units_of_a_column_that_is_gone_are_not_taken_over(
     done = night(root, table, embed__model="fake:dim=12", reindex__max_images=100)
     assert done.runs["new"].num_captioned == 3
     check_vectors(table, "fake:dim=12")
+
+
+def test_a_version_that_loses_golden_images_is_not_promoted(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3), "b.tar": images(10, 2)})
+    table, golden = tmp_path / "table", tmp_path / "golden.yaml"
+    night(root, table)
+    # The fake describes an image by a sentence of its own: it is found by that.
+    first = {m: row["captions"][0] for m, row in by_member(table, "captions").items()}
+    asked = {member: first[member]["one_sentence"] for member in ("0000.jpg", "0010.jpg")}
+    queries = [{"query": text, "images": [member]} for member, text in asked.items()]
+    golden.write_text(json.dumps({"queries": queries}))
+    Path(root, "b.tar").unlink()
+    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted 0 at the most") as caught:
+        night(root, table, reindex__golden=str(golden))
+    found = caught.value.summary.comparison
+    assert found is not None
+    assert (found.found_live, found.found_new) == (1.0, 0.5)
+    assert any("0010.jpg" in uri for change in found.changes for uri in change.lost)
+    done = night(root, table, reindex__golden=str(golden), reindex__max_golden_drop=0.5)
+    assert done.was_promoted
+    assert done.comparison is not None
+    last = promotions(TableLocation.parse(str(table)), 1)[0]
+    assert (last.why, last.version) == ("reindex", done.live_version)
