@@ -387,7 +387,7 @@ def test_a_version_that_loses_golden_images_is_not_promoted(tmp_path: Path) -> N
     # The fake describes an image by a sentence of its own: it is found by that.
     first = {m: row["captions"][0] for m, row in by_member(table, "captions").items()}
     asked = {member: first[member]["one_sentence"] for member in ("0000.jpg", "0010.jpg")}
-    queries = [{"query": text, "images": [member]} for member, text in asked.items()]
+    queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
     golden.write_text(json.dumps({"queries": queries}))
     Path(root, "b.tar").unlink()
     with pytest.raises(GateError, match=r"share lost: 0\.5, wanted 0 at the most") as caught:
