@@ -82,6 +82,7 @@ def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
         "image_vectors": None,
         "num_unindexed_image_rows": None,
         "image_vector_index": None,
+        "promotions": [],
         "runs": [],
     }
 
@@ -520,14 +521,22 @@ def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
     latest = make_described_table(folder).version
     first = latest - 1
     called = skytext("promote", folder, first)
-    assert (called.status, called.out) == (0, f"version {first} is live\n")
-    called = skytext("promote", folder)
-    assert called.out.splitlines() == [
+    said = called.out.splitlines()
+    assert (called.status, said[0]) == (0, f"version {first} is live")
+    called = skytext("promote", folder, "--why", "the new sensor")
+    said = called.out.splitlines()
+    assert said[:2] == [
         f"version {latest} is live",
         f"back to version {first}: skytext rollback {folder}",
     ]
+    assert re.search(rf"promote to version {latest} by .+@.+: the new sensor$", said[2])
+    assert said[3].endswith(": promote by hand")
     called = skytext("rollback", folder, "--json")
-    assert json.loads(called.out) == {"live_version": first, "previous_version": None}
+    told = json.loads(called.out)
+    assert (told["live_version"], told["previous_version"]) == (first, None)
+    reasons = [one["why"] for one in told["promotions"]]
+    assert reasons == ["rollback by hand", "the new sensor", "promote by hand"]
+    assert "rollback by hand" in skytext("status", folder).out
     assert json.loads(skytext("search", folder, "river", "--json").out)["table_version"] == first
     called = skytext("rollback", folder)
     assert called.status == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import io
@@ -14,10 +15,18 @@ from PIL import Image
 
 from skytext.archive import discover, read_shard
 from skytext.config.embedding import EmbedConfig
+from skytext.config.settings import Config
 from skytext.models.checkpoints import embed_model
+from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
+from skytext.run.stages.embed_text import vectors_of
+from skytext.run.vector_plan import text_column as make_column
+from skytext.table.commits.change_columns import activate_column
+from skytext.table.commits.commit_rows import Committer
+from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.schema import DONE
 from tests.cli.tables import DESCRIBED, described_row
 from tests.table.rows import (
     committer,
@@ -93,6 +102,21 @@ def make_served_table(folder: Path, *, num_chars: int = 0) -> ImagesTable:
     for caption in (caption for row in rows for caption in row["captions"]):
         caption["caption"] += " " + "x" * num_chars if num_chars else ""
     return write_table(location(folder / "table"), rows)
+
+
+def embed_again(where: TableLocation, model: str) -> ImagesTable:
+    """The next version of a table: its descriptions are embedded with another fake."""
+    settings = Config(embed=EmbedConfig(model=model))
+    identity = embed_model(settings.embed)
+    embedder = make_embedder(settings.embed, identity)
+    column = dataclasses.replace(make_column(identity, settings), dim=embedder.dim)
+    table = ImagesTable.open(where)
+    rows = table.dataset.to_table(["image_id", "unit_id", "captions"], filter=DONE)
+    entries = vectors_of(embedder, rows.column("captions").to_pylist())
+    ids, units = (rows.column(name).to_pylist() for name in ("image_id", "unit_id"))
+    unit = stage_vectors(where, f"again/{table.version}", column, ids, units, entries)
+    Committer(where, table.text_column, table.version).commit([unit])
+    return activate_column(ImagesTable.open(where), column)
 
 
 def write_table(where: TableLocation, rows: list[dict[str, Any]]) -> ImagesTable:

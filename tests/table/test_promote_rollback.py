@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import (
     MAX_KEPT,
+    Promotion,
     promote,
     promotions,
     recent_versions,
@@ -44,6 +46,25 @@ def test_a_promotion_is_what_readers_open(where: TableLocation) -> None:
     done = promote(where, second)
     assert (done.version, done.previous_version) == (second, first)
     assert live(where) == second
+
+
+def test_the_history_says_who_did_what_and_why(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ana")
+    first, second, _ = versions(where)
+    for version in (first, second):
+        promote(where, version, why="the new sensor")
+    rollback(where, why="too few ships")
+    last, before, *_ = promotions(where)
+    assert (last.action, last.why, before.why) == ("rollback", "too few ships", "the new sensor")
+    assert last.by == f"ana@{socket.gethostname()}"
+    assert f"rollback to version {first} by ana@" in last.described
+    assert last.described.endswith(": too few ships")
+    assert Promotion.from_row(last.to_json()) == last
+    # Records from before there was a reason can be read.
+    old = {name: value for name, value in last.to_json().items() if name != "why"}
+    assert Promotion.from_row(old).why == ""
 
 
 def test_without_a_version_the_latest_is_promoted(where: TableLocation) -> None:

@@ -11,19 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from skytext.errors import CommitConflictError
+from skytext.errors import CommitConflictError, JobError
 from skytext.table.commits.adoption import settle
-from skytext.table.commits.change_columns import activate_column
+from skytext.table.commits.change_columns import activate_column, drop_unused_columns, ensure_column
 from skytext.table.commits.claim import hold
 from skytext.table.commits.commit_rows import Committer
-from skytext.table.commits.stage_rows import StagedUnit
+from skytext.table.commits.stage_rows import StagedUnit, has_vectors_for, stage_rows
 from skytext.table.commits.stage_vectors import stage_vectors
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.index_facts import VECTOR_INDEX, index_names
 from skytext.table.indexes.build_indexes import build_indexes
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import num_with_vector
-from skytext.table.vector_columns import Role
+from skytext.table.promote_rollback import MAX_KEPT, promote
+from skytext.table.vector_columns import Role, is_vector_name
 from tests.table.rows import (
     ALWAYS,
     committer,
@@ -34,6 +35,7 @@ from tests.table.rows import (
     rows_of,
     stage,
     text_column,
+    to_table,
     unit_vectors,
 )
 
@@ -147,3 +149,76 @@ def test_an_index_on_the_column_before_is_none(where: TableLocation) -> None:
     after = activate_column(table, OTHER)
     assert VECTOR_INDEX not in index_names(after.dataset)
     assert "gsd_idx" in index_names(after.dataset)
+
+
+def test_the_column_before_stays_while_a_roll_back_leads_to_it(where: TableLocation) -> None:
+    make_table(where, good_rows(10, 300))
+    build_indexes(ImagesTable.open(where), ALWAYS)
+    old = promote(where).version
+    before = ImagesTable.open(where, old).text_column
+    after = activate_column(commit(where, stage_texts(where, range(1))), OTHER)
+    kept = after.find_column(before)
+    assert kept is not None
+    assert kept.role == Role.RETIRED
+    # The new column gets an index under the name of the old one's.
+    build_indexes(after, ALWAYS)
+    assert VECTOR_INDEX in index_names(ImagesTable.open(where).dataset)
+    for number in range(MAX_KEPT):
+        assert drop_unused_columns(ImagesTable.open(where), OTHER).find_column(before) == kept
+        committer(where, OTHER).commit([stage_other(where, good_rows(500 + number, 1))])
+        promote(where)
+    last = drop_unused_columns(ImagesTable.open(where), OTHER)
+    assert [column.model for column in last.columns] == ["other"]
+    assert before.name not in last.dataset.schema.names
+
+
+def test_a_column_that_was_active_is_filled_again_and_used(where: TableLocation) -> None:
+    before = promote(where).version
+    active = ImagesTable.open(where, before).text_column
+    activate_column(commit(where, stage_texts(where)), OTHER)
+    table = ensure_column(ImagesTable.open(where), active)
+    assert [(c.model, c.role) for c in table.columns] == [
+        (active.model, Role.PENDING),
+        ("other", Role.ACTIVE),
+    ]
+    assert num_with_vector(table, active) == (3, 3)
+    assert activate_column(table, active).text_column.fits(active)
+
+
+def test_a_pending_column_that_is_no_longer_wanted_goes(where: TableLocation) -> None:
+    table = commit(where, stage_texts(where))
+    assert table.find_column(OTHER) is not None
+    table = drop_unused_columns(table, OTHER)
+    assert table.find_column(OTHER) is not None
+    third = text_column("third", "d" * 32, dim=4)
+    assert drop_unused_columns(table, third).find_column(OTHER) is None
+
+
+def test_rows_with_vectors_of_a_column_that_is_gone_are_not_committed(
+    where: TableLocation,
+) -> None:
+    """Another column may have got its field ids: its vectors would be read as that one's."""
+    ensure_column(ImagesTable.open(where), OTHER)
+    unit = stage_other(where, good_rows(7, 1), with_active=True)
+    third = text_column("third", "d" * 32, dim=4)
+    ensure_column(drop_unused_columns(ImagesTable.open(where), third), third)
+    assert not has_vectors_for(unit, ImagesTable.open(where))
+    with pytest.raises(JobError, match="run the same command again"):
+        committer(where).commit([unit])
+    assert ImagesTable.open(where).num_rows() == 3
+
+
+def stage_other(
+    where: TableLocation, rows: list[dict[str, Any]], *, with_active: bool = False
+) -> StagedUnit:
+    """Stage rows with vectors for the other column, and for the active one."""
+    active = ImagesTable.open(where).text_column
+    table = to_table(rows)
+    other = pa.array(vectors_of(range(len(rows))), OTHER.field.type)
+    if not with_active:
+        name = next(n for n in table.column_names if is_vector_name(n))
+        table = table.set_column(table.column_names.index(name), OTHER.field, other)
+        return stage_rows(where, f"both/{rows[0]['member']}", table, OTHER)
+    return stage_rows(
+        where, f"both/{rows[0]['member']}", table.append_column(OTHER.field, other), active
+    )

@@ -18,6 +18,7 @@ from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
     from skytext.run.caption_plan import CaptionPlan
+    from skytext.run.reindex.compare_versions import Comparison
     from skytext.run.reindex.reindex_run import ReindexSummary
 
 _REASONS = {"new": "new or changed", "failed": "failed before", "stale": "stale"}
@@ -112,6 +113,18 @@ def _check_model(plan: CaptionPlan) -> None:
         )
 
 
+def _comparison_lines(found: Comparison) -> Iterator[str]:
+    yield (
+        f"{found.num_queries:,} golden queries: overlap@10 with version {found.live_version} "
+        f"{found.overlap_at_10:.2f}"
+    )
+    for change in found.changes:
+        yield (
+            f"  {change.overlap_at_10:.2f}  {change.query}: {len(change.lost)} of the first ten "
+            f"lost, {len(change.gained)} new"
+        )
+
+
 def _lines(summary: ReindexSummary) -> Iterator[str]:
     from skytext.cli.output import plural
 
@@ -129,6 +142,8 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
         yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: gone from the archive"
     for check in summary.gate:
         yield f"  {'passed' if check.passed else 'FAILED'}  {check}"
+    if summary.comparison is not None:
+        yield from _comparison_lines(summary.comparison)
     if summary.was_promoted:
         yield f"version {summary.live_version} is live"
     else:

@@ -59,6 +59,7 @@ def status(
         )
         line = _index_line(report["num_unindexed_image_rows"], report["image_vector_index"])
         lines.append(f"image vector index: {line}")
+    lines += _promotion_lines(report)
     for run in report["runs"]:
         did = (
             f"{run['num_embedded']:,} embedded"
@@ -71,6 +72,13 @@ def status(
         )
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
+
+
+def _promotion_lines(report: dict[str, Any]) -> Iterator[str]:
+    from skytext.table.promote_rollback import Promotion
+
+    for row in report["promotions"]:
+        yield Promotion.from_row(row).described
 
 
 def _index_line(num_unindexed: int | None, facts: dict[str, Any] | None) -> str:
@@ -87,8 +95,11 @@ def _column_lines(report: dict[str, Any]) -> Iterator[str]:
     from skytext.table.vector_columns import FORMAT_VERSION, Role
 
     for column in report["vector_columns"]:
+        name, model = column["name"], column["model"]
         if column["role"] == Role.PENDING:
-            yield f"  pending, not yet searched: {column['name']} by {column['model']}"
+            yield f"  pending, not yet searched: {name} by {model}"
+        if column["role"] == Role.RETIRED:
+            yield f"  kept for a roll-back: {name} by {model}"
     if report["format_version"] < FORMAT_VERSION:
         yield (
             f"table format {report['format_version']}: runs want format {FORMAT_VERSION}, "
@@ -169,6 +180,7 @@ def table_report(table: str) -> dict[str, Any]:
     from skytext.table.indexes.image_vector_index import image_index_facts
     from skytext.table.location import TableLocation
     from skytext.table.missing_vectors import image_report
+    from skytext.table.promote_rollback import promotions
     from skytext.table.runs_dataset import last_runs
 
     location = TableLocation.parse(table)
@@ -192,6 +204,7 @@ def table_report(table: str) -> dict[str, Any]:
         "image_vectors": image_report(images),
         "num_unindexed_image_rows": num_unindexed_rows(images, IMAGE_VECTOR_INDEX),
         "image_vector_index": None if of_images is None else of_images.to_json(),
+        "promotions": [one.to_json() for one in promotions(location, _NUM_RUNS)],
         "runs": [
             {
                 "run_id": run.run_id,

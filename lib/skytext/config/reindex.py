@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from pydantic import Field, field_validator
 
@@ -33,6 +34,25 @@ class ReindexConfig(Section):
         ge=0,
         le=1,
         description="A version with a larger share of failed rows is not promoted.",
+    )
+    golden: Path | None = Field(
+        None,
+        description="File of golden queries, as `evaluate --golden` takes it: the live version and "
+        "the new one answer them, and the answers are compared. null: none.",
+    )
+    max_golden_drop: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the golden queries that may find their image no more; beyond it the "
+        "new version is not promoted.",
+    )
+    min_overlap: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="A smaller mean overlap of the first ten hits of the golden queries is not "
+        "promoted; null: it is only reported.",
     )
     keep_days: float = Field(
         7.0, ge=0, description="The clean-up keeps versions younger than this."

@@ -94,12 +94,15 @@ class Verdict:
         ]
 
 
-def read_golden(path: Path, at_least: Mapping[str, float] | None = None) -> Golden:
+def read_golden(
+    path: Path, at_least: Mapping[str, float] | None = None, *, must_check: bool = True
+) -> Golden:
     """Read golden queries: YAML or JSON with ``thresholds`` and ``queries``, or lines of queries.
 
     Args:
         path: the file.
         at_least: thresholds in percent that go before the file's own.
+        must_check: refuse a file by which nothing can fail.
 
     Raises:
         CallError: a missing file, one of another form, one query twice, or nothing to check.
@@ -120,7 +123,7 @@ def read_golden(path: Path, at_least: Mapping[str, float] | None = None) -> Gold
     twice = next((text for text in texts if texts.count(text) > 1), None)
     if twice is not None:
         raise CallError(f"{path} asks {twice!r} twice: name all of its images in one entry")
-    if not golden.thresholds and all(one.within is None for one in golden.queries):
+    if must_check and not golden.thresholds and all(one.within is None for one in golden.queries):
         raise CallError(
             f"{path} has nothing to check: give it thresholds (such as R@10: 90) or queries with "
             "within, or use --at-least R@10=90"

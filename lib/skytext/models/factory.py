@@ -150,6 +150,18 @@ def make_table_embedder(
 ) -> Embedder:
     """Load the embedder that a table was embedded with, and no other.
 
+    Args: as those of `find_table_embedder`.
+
+    Raises: as `find_table_embedder`, and ModelError where the model cannot be loaded.
+    """
+    return make_embedder(*find_table_embedder(table, by, embed, named))
+
+
+def find_table_embedder(
+    table: str, by: EmbeddedBy, embed: EmbedConfig | None = None, named: str | None = None
+) -> tuple[EmbedConfig, ModelIdentity]:
+    """Find the embedder that a table was embedded with.
+
     Args:
         table: its address, for people.
         by: the model, as the table has it.
@@ -158,7 +170,7 @@ def make_table_embedder(
 
     Raises:
         TableError: the model is another than the table's own.
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be found.
     """
     config = (embed or EmbedConfig()).model_copy(
         update={
@@ -173,4 +185,4 @@ def make_table_embedder(
             f"{table} was embedded with {by.model!r}, and {config.model!r} is not that "
             "model: name its folder or revision with --embedding-model"
         )
-    return make_embedder(config, found)
+    return config, found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from skytext.archive import ReadLimits, ReadOptions, Shard, survey
@@ -11,12 +12,13 @@ from skytext.captions.prompts import Prompt
 from skytext.config.settings import Config
 from skytext.errors import TableError
 from skytext.models.checkpoints import ModelIdentity, caption_model, embed_model
-from skytext.models.factory import CaptionerFactory, check_name, make_captioner
+from skytext.models.factory import CaptionerFactory, check_name, make_captioner, make_embedder
 from skytext.models.fingerprints import (
     caption_fingerprint,
     prompt_of,
     read_template,
 )
+from skytext.models.text_embedder import Embedder
 from skytext.run.vector_plan import VectorPlan, plan_stale_vectors, text_column
 from skytext.run.worklist import PlanOptions
 from skytext.table.commits.commit_rows import check_writable
@@ -42,6 +44,8 @@ class CaptionPlan:
         prompt: what it is asked.
         embed_model: the embedding model.
         stale_vectors: columns that are filled before, by other models than the table's.
+        pending: the column that rows get beside the active one, while the table changes to another
+            embedding model; None where it does not.
         redo_stale: whether rows that were described with other settings are described again.
         retry_failed: whether only rows that failed are done, again.
         is_new_table: whether the run makes the table.
@@ -58,6 +62,7 @@ class CaptionPlan:
     prompt: Prompt
     embed_model: ModelIdentity
     stale_vectors: tuple[VectorPlan, ...] = ()
+    pending: VectorPlan | None = None
     redo_stale: bool = False
     retry_failed: bool = False
     is_new_table: bool = False
@@ -84,6 +89,13 @@ class CaptionPlan:
     def column(self) -> VectorColumn:
         """Of the vectors of the descriptions; their length is told by the first unit."""
         return text_column(self.embed_model, self.config)
+
+    @property
+    def load_pending(self) -> Callable[[], Embedder] | None:
+        """Loads the model of the pending column, on the node that runs it."""
+        if self.pending is None:
+            return None
+        return partial(make_embedder, self.pending.config.embed, self.pending.model)
 
     @property
     def limits(self) -> ReadLimits:

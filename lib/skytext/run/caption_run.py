@@ -13,6 +13,7 @@ from skytext.errors import (
     InterruptedRunError,
     StoreFaultError,
 )
+from skytext.models.checkpoints import ModelIdentity
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.capacity import fit_plan, read_offer
 from skytext.run.control.commit_schedule import check_not_stopped
@@ -77,7 +78,7 @@ def run_caption(
         plan.command,
         plan.location,
         plan.config,
-        {"the model": plan.caption_model, "the embedding model": plan.embed_model},
+        _models(plan),
         recorded=plan.config.model_dump(mode="json") | {"sources": list(plan.sources)},
         shards=plan.shards,
         ray_address=ray_address,
@@ -87,6 +88,13 @@ def run_caption(
         pools = fit_plan(plan.config, read_offer(), on_note)
         summary = _run(plan, run, pools, verify_all)
     return replace(summary, stale_vectors=[one.to_json() for one in vectors])
+
+
+def _models(plan: CaptionPlan) -> dict[str, ModelIdentity]:
+    models = {"the model": plan.caption_model, "the embedding model": plan.embed_model}
+    if plan.pending is not None:
+        models["the new embedding model"] = plan.pending.model
+    return models
 
 
 def _run(

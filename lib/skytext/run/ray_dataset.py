@@ -123,13 +123,19 @@ def _written(
     config, job = plan.config, plan.config.job
     units = units.map_batches(
         EmbedUnits,
-        fn_constructor_args=(config.embed, plan.embed_model),
+        fn_constructor_args=(config.embed, plan.embed_model, plan.load_pending),
         compute=actor_pool(sizes.num_embedders, sizes.num_embedders, 1),
         num_cpus=config.embed.num_cpus_per_actor,
         num_gpus=config.embed.num_gpus_per_actor,
         **ONE_UNIT,
     )
-    writer = UnitWriter(plan.location, run_id, plan.column, plan.caption_fingerprint)
+    writer = UnitWriter(
+        plan.location,
+        run_id,
+        plan.column,
+        plan.caption_fingerprint,
+        pending=None if plan.pending is None else plan.pending.column,
+    )
     num_shards = sum(shard.must_read for shard in prepared.shards)
     return units.map_batches(
         writer.__call__,

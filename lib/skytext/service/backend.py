@@ -7,15 +7,13 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skytext.search.request import IMAGE_MODES, SearchRequest
 from skytext.service.problem_details import ProblemError
 from skytext.service.search_query import (
-    OTHER_IMAGES,
+    Embedded,
     ImageModel,
     ImageQueries,
+    OtherModel,
     Query,
     Vectors,
     texts_of,
@@ -29,8 +27,8 @@ class SearchPort(Protocol):
 
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
-    ) -> list[dict[str, Any]]:
-        """Answer searches."""
+    ) -> list[dict[str, Any] | OtherModel]:
+        """Answer searches, but for those that were embedded by another model."""
 
     async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
         """Return a row of a version, by default the live one."""
@@ -51,16 +49,16 @@ class SearchPort(Protocol):
 class EmbedPort(Protocol):
     """An embedding worker; see `skytext.service.replicas.deployment_calls.EmbedHandle`."""
 
-    async def query(self, text: str) -> NDArray[np.float32]:
-        """Return the unit vector of a query, float32, shape (dim,)."""
+    async def query(self, text: str, version: int | None = None) -> Embedded:
+        """Return a query as a vector, by the model of a version; None: of the live one."""
 
-    async def documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return the unit vectors of descriptions."""
+    async def documents(self, texts: Sequence[str], version: int | None = None) -> list[Embedded]:
+        """Return descriptions as vectors."""
 
     async def image_model(self) -> ImageModel:
         """Return what is known of the model of the images' own vectors."""
 
-    async def image_queries(self, texts: Sequence[str]) -> ImageQueries:
+    async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
         """Return the unit vectors of queries in the space of the images' own vectors."""
 
 
@@ -102,42 +100,66 @@ class Backend:
             CallError: a search that cannot be meant.
             ProblemError: 410, 501, 503.
         """
+        queries = await self._embedded(requests, versions)
+        found = await self.searches.search(queries, carrier() or None)
+        # A version of another model was promoted a moment ago, or one is asked for: embed again.
+        for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):
+            places = [i for i, one in enumerate(found) if one == OtherModel(version)]
+            some = [requests[i] for i in places]
+            queries = await self._embedded(some, [version] * len(some), version)
+            answers = await self.searches.search(queries, carrier() or None)
+            for place, answer in zip(places, answers, strict=True):
+                found[place] = answer
+        if any(isinstance(one, OtherModel) for one in found):
+            raise ProblemError(
+                503, "other-model", "the model of this version is not loaded", {"Retry-After": "1"}
+            )
+        return [one for one in found if not isinstance(one, OtherModel)]
+
+    async def _embedded(
+        self,
+        requests: Sequence[SearchRequest],
+        versions: Sequence[int | None],
+        by: int | None = None,
+    ) -> list[Query]:
+        """Return requests with their texts as vectors, by the models of the version `by`."""
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
-            vectors = dict(zip(texts, await self._queries(texts), strict=True))
-            images = await self._image_queries(requests)
-        queries = [
+            vectors = dict(zip(texts, await self._queries(texts, by), strict=True))
+            images = await self._image_queries(requests, by)
+        return [
             Query(
                 request,
                 {text: vectors[text] for text in some},
-                await self._documents(request),
+                await self._documents(request, by),
                 version,
                 images if request.mode in IMAGE_MODES else None,
             )
             for request, some, version in zip(requests, of_requests, versions, strict=True)
         ]
-        return await self.searches.search(queries, carrier() or None)
 
-    async def _queries(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+    async def _queries(self, texts: Sequence[str], by: int | None) -> list[Embedded]:
         """Embed texts at once; the first that fails, or an end of this one, ends the others."""
         if len(texts) == 1:  # nearly always, and without tasks
-            return [await self._embed.query(texts[0])]
+            return [await self._embed.query(texts[0], by)]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._embed.query(text)) for text in texts]
+                tasks = [group.create_task(self._embed.query(text, by)) for text in texts]
         except ExceptionGroup as failed:
             # As of one text alone: they fail for the same reason, or the first one says enough.
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _image_queries(self, requests: Sequence[SearchRequest]) -> ImageQueries | None:
+    async def _image_queries(
+        self, requests: Sequence[SearchRequest], by: int | None
+    ) -> ImageQueries | None:
         """Embed the texts of those requests that compare images; None where none does."""
         some = [request for request in requests if request.mode in IMAGE_MODES]
         if not some:
             return None
         texts = itertools.chain.from_iterable(map(texts_of, some))
-        return await self._embed.image_queries(list(dict.fromkeys(texts)))
+        return await self._embed.image_queries(list(dict.fromkeys(texts)), by)
 
     async def table(self) -> dict[str, Any]:
         """Return what is served.
@@ -160,10 +182,10 @@ class Backend:
         """
         return (await self._embed.image_model()).problem
 
-    async def _documents(self, request: SearchRequest) -> Vectors:
+    async def _documents(self, request: SearchRequest, by: int | None) -> Vectors:
         if not request.described:
             return {}
-        vectors = await self._embed.documents(request.described)
+        vectors = await self._embed.documents(request.described, by)
         return dict(zip(request.described, vectors, strict=True))
 
     def describer(self) -> Describe:
@@ -191,4 +213,4 @@ def _why_no_images(served: str | None, model: ImageModel) -> str | None:
     """
     if served is None or served == model.fingerprint:
         return None
-    return model.problem or OTHER_IMAGES
+    return model.problem or "their model is not loaded yet: ask again in a few seconds"

@@ -9,16 +9,34 @@ from numpy.typing import NDArray
 
 from skytext.search.request import SearchRequest
 
-Vectors = dict[str, NDArray[np.float32]]
-"""Unit vectors by the text that they are of."""
+
+class Embedded(NamedTuple):
+    """A text as a vector.
+
+    Attributes:
+        fingerprint: of the column of vectors that it fits.
+        vector: float32, shape (dim,), unit length.
+    """
+
+    fingerprint: str
+    vector: NDArray[np.float32]
+
+
+Vectors = dict[str, Embedded]
+"""Texts as vectors, by the text."""
 
 TRIAL = "a river"
 """What replicas search for, and embed, before they take requests: the first of all is slow."""
 
-OTHER_IMAGES = (
-    "the image vectors of this version are not those that the service was started with: start it "
-    "anew to search them"
-)
+
+class OtherModel(NamedTuple):
+    """In the place of an answer: the search was embedded by another model than the version's.
+
+    Attributes:
+        version: that was to be searched.
+    """
+
+    version: int
 
 
 class ImageModel(NamedTuple):
@@ -38,11 +56,11 @@ class ImageQueries(NamedTuple):
 
     Attributes:
         fingerprint: of the column of vectors that they fit.
-        vectors: of `texts_of` the request.
+        vectors: of `texts_of` the request, float32, shape (dim,), unit length.
     """
 
     fingerprint: str
-    vectors: Vectors
+    vectors: dict[str, NDArray[np.float32]]
 
 
 class Query(NamedTuple):

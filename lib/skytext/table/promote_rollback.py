@@ -11,10 +11,13 @@ the last record says.
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import json
+import os
 import socket
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from skytext.errors import CommitConflictError, TableError
 from skytext.table.images_dataset import LIVE_TAG, ImagesTable
@@ -40,8 +43,9 @@ class Promotion:
         versions: those that were live one after the other and can be gone back through; the last
             one is live.
         at: when.
-        by: the host that asked for it.
+        by: the user and the host that asked for it, ``user@host``; of old records the host alone.
         token: makes the record unlike any other.
+        why: it was asked for; empty in old records.
     """
 
     number: int
@@ -50,6 +54,7 @@ class Promotion:
     at: dt.datetime
     by: str
     token: str
+    why: str = ""
 
     @property
     def version(self) -> int:
@@ -70,12 +75,26 @@ class Promotion:
             "at": self.at.isoformat(),
             "by": self.by,
             "token": self.token,
+            "why": self.why,
         }
+
+    @property
+    def described(self) -> str:
+        """The record on one line, for people."""
+        why = f": {self.why}" if self.why else ""
+        return (
+            f"{self.at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC  {self.action} to version "
+            f"{self.version} by {self.by or 'nobody known'}{why}"
+        )
 
     @classmethod
     def from_json(cls, data: bytes) -> Promotion:
         """Read what `to_json` wrote."""
-        row = json.loads(data)
+        return cls.from_row(json.loads(data))
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Promotion:
+        """Read what `to_json` returned."""
         return cls(
             number=row["number"],
             action=row["action"],
@@ -83,10 +102,11 @@ class Promotion:
             at=dt.datetime.fromisoformat(row["at"]),
             by=row["by"],
             token=row["token"],
+            why=row.get("why", ""),
         )
 
 
-def promote(location: TableLocation, version: int | None = None) -> Promotion:
+def promote(location: TableLocation, version: int | None = None, *, why: str = "") -> Promotion:
     """Make a version the one that is served.
 
     Promoting what is live already changes nothing.
@@ -94,6 +114,7 @@ def promote(location: TableLocation, version: int | None = None) -> Promotion:
     Args:
         location: the table.
         version: None for the latest.
+        why: it is promoted, for the history.
 
     Raises:
         TableError: there is no such table or version.
@@ -107,15 +128,19 @@ def promote(location: TableLocation, version: int | None = None) -> Promotion:
             _set_tags(location, state)
             return last
         before = () if last is None else last.versions
-        done = _append(state, last, "promote", (*before, wanted)[-MAX_KEPT:])
+        done = _append(state, last, "promote", (*before, wanted)[-MAX_KEPT:], why)
         if done is not None:
             _set_tags(location, state)
             return done
     raise _conflict(location)
 
 
-def rollback(location: TableLocation) -> Promotion:
+def rollback(location: TableLocation, *, why: str = "") -> Promotion:
     """Make the version live that was live before; once more, and it is the one before that.
+
+    Args:
+        location: the table.
+        why: for the history.
 
     Raises:
         TableError: there is no such table, or nothing to go back to.
@@ -132,7 +157,7 @@ def rollback(location: TableLocation) -> Promotion:
             )
         # It may be gone for want of its tag, e.g. deleted by hand: say so and change nothing.
         ImagesTable.open(location, last.previous_version)
-        done = _append(state, last, "rollback", last.versions[:-1])
+        done = _append(state, last, "rollback", last.versions[:-1], why)
         if done is not None:
             _set_tags(location, state)
             return done
@@ -167,7 +192,11 @@ def _last(location: TableLocation, state: StateStore) -> Promotion | None:
 
 
 def _append(
-    state: StateStore, last: Promotion | None, action: str, versions: tuple[int, ...]
+    state: StateStore,
+    last: Promotion | None,
+    action: str,
+    versions: tuple[int, ...],
+    why: str,
 ) -> Promotion | None:
     """Write the next record; None where somebody else wrote it first."""
     record = Promotion(
@@ -175,8 +204,9 @@ def _append(
         action=action,
         versions=versions,
         at=dt.datetime.now(dt.UTC),
-        by=socket.gethostname(),
+        by=f"{_user()}@{socket.gethostname()}",
         token=uuid.uuid4().hex,
+        why=why,
     )
     if not state.create(_path(record.number), json.dumps(record.to_json()).encode()):
         return None
@@ -184,6 +214,14 @@ def _append(
         old = [path for path in state.list(_FOLDER) if path < _path(record.number - _KEPT_RECORDS)]
         state.delete(old)
     return record
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In a container the user may have a number only.
+        return str(os.getuid())
 
 
 def _path(number: int) -> str:

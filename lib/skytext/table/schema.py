@@ -157,11 +157,24 @@ CAPTIONED = pa.schema(
 """One image behind the captioner: the bytes are gone, the captions are there."""
 
 
-def embedded(dim: int) -> pa.Schema:
-    """One image behind the embedder: ``CAPTIONED`` and one unit vector a variant."""
-    return pa.schema(
-        [*CAPTIONED, pa.field("vectors", pa.list_(pa.list_(pa.float32(), dim))), *EMBEDDING_FIELDS]
-    )
+PENDING_VECTORS = "pending_vectors"
+
+
+def embedded(dim: int, pending_dim: int | None = None) -> pa.Schema:
+    """One image behind the embedder: ``CAPTIONED`` and one unit vector a variant.
+
+    Args:
+        dim: length of a vector.
+        pending_dim: length of those of a second model; None where there is none.
+    """
+    fields = [*CAPTIONED, _vectors("vectors", dim), *EMBEDDING_FIELDS]
+    if pending_dim is not None:
+        fields.append(_vectors(PENDING_VECTORS, pending_dim))
+    return pa.schema(fields)
+
+
+def _vectors(name: str, dim: int) -> pa.Field:
+    return pa.field(name, pa.list_(pa.list_(pa.float32(), dim)))
 
 
 def unit_schema(samples: pa.Schema) -> pa.Schema:

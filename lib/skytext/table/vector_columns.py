@@ -42,6 +42,8 @@ class Role(StrEnum):
 
     ACTIVE = "active"
     PENDING = "pending"
+    RETIRED = "retired"
+    """It was active. It stays while a roll-back may lead to a version that searches it."""
 
 
 _STEMS = {VectorKind.TEXT: "text_vectors", VectorKind.IMAGE: "image_vector"}

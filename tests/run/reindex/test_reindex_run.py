@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from skytext.errors import BrokenListingError, TableHeldError
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.errors import BrokenListingError, JobError, TableHeldError
+from skytext.models.checkpoints import embed_model
+from skytext.models.factory import make_embedder
+from skytext.run import vector_run
 from skytext.run.caption_plan import plan_caption
+from skytext.run.control.committer import RemoteCommitter
+from skytext.run.control.prepare_vectors import PreparedVectors
 from skytext.run.reindex.reindex_run import GateError, ReindexSummary, run_reindex
+from skytext.run.vector_plan import text_column
+from skytext.table import promote_rollback
+from skytext.table.commits.change_columns import drop_unused_columns, ensure_column
 from skytext.table.commits.claim import hold
+from skytext.table.commits.stage_rows import has_vectors_for, read_records, staged_unit_ids
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import rollback
+from skytext.table.missing_vectors import num_with_vector
+from skytext.table.promote_rollback import promote, promotions, rollback
+from skytext.table.vector_columns import Role, VectorColumn
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.run.jobs import config, open_table, ray, rows, with_ray
 
@@ -212,3 +229,175 @@ def test_another_embedding_model_and_two_calls_at_once(tmp_path: Path) -> None:
     for member, row in before.items():
         assert after[member]["captions"] == row["captions"]
         assert after[member]["vectors"] != row["vectors"]
+
+
+OTHER_EMBEDDER = "fake:dim=24"
+
+
+def embedding_column(model: str) -> VectorColumn:
+    settings = config(embed__model=model)
+    embedder = make_embedder(settings.embed, embed_model(settings.embed))
+    return replace(text_column(embed_model(settings.embed), settings), dim=embedder.dim)
+
+
+def roles(table: Path) -> dict[str, str]:
+    return {str(Role(c.role)): c.model for c in open_table(table).columns}
+
+
+def check_vectors(table: Path, model: str) -> None:
+    """Every image that is done has the vectors of its variants by a model, and no other row any."""
+    embedder = make_embedder(EmbedConfig(model=model), embed_model(EmbedConfig(model=model)))
+    (column,) = (c for c in open_table(table).columns if c.model == model)
+    for row in open_table(table).dataset.to_table(["captions", "status", column.name]).to_pylist():
+        if row["status"] != "ok":
+            assert row[column.name] is None
+            continue
+        texts = [document_text(Variant(**variant)) for variant in row["captions"]]
+        np.testing.assert_allclose(
+            np.array(row[column.name], np.float32), embedder.embed_documents(texts).vectors, 0, 2e-2
+        )
+
+
+def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_have_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(10 * i, 8) for i in range(3)})
+    table = tmp_path / "table"
+    night(root, table)
+    monkeypatch.setattr(vector_run, "_TEXTS_A_GROUP", 8)
+    # The fake is too fast to be stopped in time: a night fills one group.
+    prepare = vector_run.prepare_vectors
+
+    def first_group(*arguments: Any) -> PreparedVectors:
+        prepared = prepare(*arguments)
+        return replace(prepared, groups=prepared.groups[:1])
+
+    monkeypatch.setattr(vector_run, "prepare_vectors", first_group)
+    other: dict[str, Any] = {"embed__model": OTHER_EMBEDDER, "reindex__max_images": 9}
+    lives, num_nights = [], 0
+    while roles(table).get("active") == "fake":
+        num_nights += 1
+        write_archive(root, {f"n{num_nights}.tar": images(100 * num_nights, 2)})
+        if num_nights == 2:
+            Path(root, "0.tar").unlink()
+        summary = night(root, table, **other)
+        assert (summary.runs["new"].num_captioned, summary.was_promoted) == (2, True)
+        lives.append(summary.live_version)
+        served = ImagesTable.open(TableLocation.parse(str(table)), summary.live_version)
+        is_done = served.text_column.model == OTHER_EMBEDDER
+        assert summary.is_partial or is_done
+        if num_nights == 2:
+            # What is gone does not wait for the vectors.
+            assert summary.num_withdrawn == 8
+        if not is_done:
+            assert roles(table) == {"active": "fake", "pending": OTHER_EMBEDDER}
+            check_vectors(table, "fake")
+            ok, there = num_with_vector(served, served.columns[-1])
+            assert 2 * num_nights < there < ok
+        assert num_nights < 10
+    assert num_nights > 1
+    check_vectors(table, OTHER_EMBEDDER)
+    # The version before searches the old column, so it stays.
+    assert roles(table) == {"active": OTHER_EMBEDDER, "retired": "fake"}
+    location = TableLocation.parse(str(table))
+    assert rollback(location).version == lives[-2]
+    assert ImagesTable.open_served(location).text_column.model == "fake"
+    promote(location, lives[-1])
+
+    # The old model again: what has its vectors is not embedded again.
+    write_archive(root, {"back.tar": images(5000, 1)})
+    back = night(root, table)
+    assert sum(one["num_embedded"] for one in back.vectors) == 0
+    assert roles(table) == {"active": "fake", "retired": OTHER_EMBEDDER}
+    check_vectors(table, "fake")
+
+
+def test_a_column_goes_once_no_roll_back_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promote_rollback, "MAX_KEPT", 2)
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
+    table = tmp_path / "table"
+    night(root, table)
+    night(root, table, embed__model=OTHER_EMBEDDER)
+    assert roles(table) == {"active": OTHER_EMBEDDER, "retired": "fake"}
+    for number in (1, 2):
+        write_archive(root, {f"{number}.tar": images(10 * number, 1)})
+        night(root, table, embed__model=OTHER_EMBEDDER)
+    assert roles(table) == {"active": OTHER_EMBEDDER}
+    assert (
+        sum(name.startswith("text_vectors") for name in open_table(table).dataset.schema.names) == 1
+    )
+    check_vectors(table, OTHER_EMBEDDER)
+
+
+def test_a_run_that_dies_with_rows_of_both_models_staged_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
+    table = tmp_path / "table"
+    night(root, table)
+    write_archive(root, {"b.tar": images(10, 3)})
+
+    def away(*_: Any) -> None:
+        raise JobError("the store is away")
+
+    other: dict[str, Any] = {"embed__model": OTHER_EMBEDDER, "reindex__max_images": 100}
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteCommitter, "commit", away)
+        with pytest.raises(JobError, match="the store is away"):
+            night(root, table, **other)
+    assert staged_unit_ids(TableLocation.parse(str(table)))
+    assert roles(table) == {"active": "fake", "pending": OTHER_EMBEDDER}
+    summary = night(root, table, **other)
+    assert (summary.runs["new"].num_adopted, tokens(summary)) == (3, 0)
+    assert [one["num_embedded"] for one in summary.vectors] == [4]
+    check_vectors(table, OTHER_EMBEDDER)
+
+
+def test_units_of_a_column_that_is_gone_are_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
+    table = tmp_path / "table"
+    night(root, table)
+    location = TableLocation.parse(str(table))
+    ours = embedding_column(OTHER_EMBEDDER)
+    ensure_column(open_table(table), ours)
+    write_archive(root, {"b.tar": images(10, 3)})
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteCommitter, "commit", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            night(root, table, embed__model=OTHER_EMBEDDER, reindex__max_images=100)
+    # As if another column had come in its place: it has the field ids of the one that went.
+    drop_unused_columns(open_table(table), embedding_column("fake:dim=12"))
+    ensure_column(open_table(table), embedding_column("fake:dim=12"))
+    (unit_id,) = staged_unit_ids(location)
+    (unit,) = read_records(location, [unit_id])
+    assert not has_vectors_for(unit, open_table(table))
+    done = night(root, table, embed__model="fake:dim=12", reindex__max_images=100)
+    assert done.runs["new"].num_captioned == 3
+    check_vectors(table, "fake:dim=12")
+
+
+def test_a_version_that_loses_golden_images_is_not_promoted(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3), "b.tar": images(10, 2)})
+    table, golden = tmp_path / "table", tmp_path / "golden.yaml"
+    night(root, table)
+    # The fake describes an image by a sentence of its own: it is found by that.
+    first = {m: row["captions"][0] for m, row in by_member(table, "captions").items()}
+    asked = {member: first[member]["one_sentence"] for member in ("0000.jpg", "0010.jpg")}
+    queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
+    golden.write_text(json.dumps({"queries": queries}))
+    Path(root, "b.tar").unlink()
+    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted 0 at the most") as caught:
+        night(root, table, reindex__golden=str(golden))
+    found = caught.value.summary.comparison
+    assert found is not None
+    assert (found.found_live, found.found_new) == (1.0, 0.5)
+    assert any("0010.jpg" in uri for change in found.changes for uri in change.lost)
+    done = night(root, table, reindex__golden=str(golden), reindex__max_golden_drop=0.5)
+    assert done.was_promoted
+    assert done.comparison is not None
+    last = promotions(TableLocation.parse(str(table)), 1)[0]
+    assert (last.why, last.version) == ("reindex", done.live_version)

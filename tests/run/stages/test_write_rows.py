@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.models.checkpoints import embed_model
+from skytext.models.factory import make_embedder
+from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.run.stages.caption_images import PUT_OFF_COLUMN
+from skytext.run.stages.embed_text import EmbedUnits
 from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitHead, UnitRecord
+from skytext.table.commits.change_columns import ensure_column
 from skytext.table.commits.stage_rows import StagedUnit, read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -216,3 +224,33 @@ def test_a_record_counts_what_sources_said_and_could_not_be_used(where: TableLoc
         "gsd": '"x" of file:///x/a.tar#a.jpg',
         "sidecar": "cut off of file:///x/a.tar#bad.jpg",
     }
+
+
+def test_rows_get_vectors_by_both_models_while_the_table_changes(where: TableLocation) -> None:
+    active, other = text_column(), EmbedConfig(model="fake:dim=24")
+    pending = text_column("fake:dim=24", "d" * 32, dim=0)
+    write(where, good(2))
+    committer(where, active).commit([read_records(where, [HEAD.unit_id])[0]])
+    ensure_column(ImagesTable.open(where), dataclasses.replace(pending, dim=24))
+    config, load = EmbedConfig(model="fake"), partial(make_embedder, other, embed_model(other))
+    embed = EmbedUnits(config, embed_model(config), load)
+    head = dataclasses.replace(HEAD, unit_id="unit-1")
+    described = embed(caption(unit([*good(2, 10), bad()], head)))
+    writer = UnitWriter(where, "run-1", active, "captions", pending=pending)
+    record = UnitRecord.from_json(writer(described).column("record")[0].as_py())
+    committer(where, active).commit([staged(where, record)])
+    table = ImagesTable.open(where)
+    found = table.dataset.to_table(["member", "captions", active.name, pending.name]).to_pylist()
+    assert len(found) == 5
+    judges = {active.name: FakeEmbedder(), pending.name: FakeEmbedder(24)}
+    for row in found:
+        is_new = row["member"] in ("10.jpg", "11.jpg")
+        assert (row[pending.name] is not None) == is_new
+        for name, judge in judges.items():
+            if row[name] is not None:
+                texts = [document_text(Variant(**variant)) for variant in row["captions"]]
+                assert row[name] == pytest.approx(judge.embed_documents(texts).vectors)
+    # A unit without rows goes through, too.
+    none = embed(caption(unit([], dataclasses.replace(HEAD, unit_id="unit-2", removes=("a",)))))
+    record = UnitRecord.from_json(writer(none).column("record")[0].as_py())
+    assert (record.num_rows, staged_unit_ids(where)[-1]) == (0, "unit-2")

@@ -219,7 +219,7 @@ def test_a_busy_embedding_is_a_503_however_many_texts(
 ) -> None:
     asked: list[str] = []
 
-    async def busy(_: Any, text: str) -> Any:
+    async def busy(_: Any, text: str, __: int | None = None) -> Any:
         asked.append(text)
         raise too_busy("too many requests are waiting already", 3)
 

@@ -137,7 +137,7 @@ def test_a_service_that_cannot_load_the_image_model_goes_on_without_it(
             ours.search("red", mode="image")
 
 
-def test_a_version_whose_image_vectors_came_after_the_start_says_so(tmp_path: Path) -> None:
+def test_a_version_whose_image_vectors_came_after_the_start_is_searched(tmp_path: Path) -> None:
     make_searched(tmp_path / "table")
     where = TableLocation.parse(str(tmp_path / "table"))
     latest = ImagesTable.open(where).version
@@ -150,7 +150,12 @@ def test_a_version_whose_image_vectors_came_after_the_start_says_so(tmp_path: Pa
         assert http.application.searches.versions.refresh()
         about = http.get("/v1/table").json()
         assert (about["modes"], about["image_model"]) == (["dense"], "fake")
-        assert "start it anew" in about["no_image_search"]
+        assert "not loaded yet" in about["no_image_search"]
+        http.application.embedding.models.refresh()
+        assert http.get("/v1/table").json()["no_image_search"] is None
+        found = http.post("/v1/search", json={"text": "red", "mode": "image"})
+        assert found.status_code == 200, found.text
+        assert found.json()["hits"]
 
 
 def test_rows_may_be_copied(table: Path, tmp_path: Path) -> None:

@@ -14,18 +14,20 @@ import numpy as np
 import pytest
 
 from skytext.errors import TableError
+from skytext.models import factory
 from skytext.search import Searcher
 from skytext.search.request import SearchRequest
 from skytext.service.problem_details import ProblemError
 from skytext.service.replicas.refusals import Refusal
 from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
-from skytext.service.search_query import Query
+from skytext.service.search_query import Embedded, Query
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote, rollback
 from tests.service.app import client, make_config
+from tests.service.tables import embed_again
 
 
 def worker(where: TableLocation, **settings: Any) -> SearchWorker:
@@ -157,7 +159,8 @@ def test_a_version_that_nobody_served_is_refused_while_another_is_opened(
 
     def query(version: int | None) -> Query:
         vector = np.full(dim, dim**-0.5, np.float32)
-        return Query(SearchRequest(text="a"), {"a": vector}, {}, version)
+        embedded = Embedded(made.versions.live.table.text_column.fingerprint, vector)
+        return Query(SearchRequest(text="a"), {"a": embedded}, {}, version)
 
     async def search() -> None:
         async with asyncio.timeout(20):
@@ -207,7 +210,9 @@ def test_a_version_that_cannot_be_served_leaves_the_old_one(
     made = worker(own)
     there = ImagesTable.open(own, first).text_column
     promote(own, last)
+    # The model of the version is another by now than the one that embedded it.
     monkeypatch.setattr(made, "_column", replace(there, fingerprint="0" * 32))
+    monkeypatch.setattr(factory, "embedding_fingerprint", lambda _: "1" * 32)
     assert not made.versions.refresh()
     assert live(made.versions) == first
     assert 'skytext_swaps_total{ok="false"} 1.0' in made._meter.text()  # type: ignore[attr-defined]
@@ -227,7 +232,7 @@ def test_a_follower_follows_until_it_is_stopped(own: TableLocation) -> None:
         return changed
 
     versions.refresh = watched  # type: ignore[method-assign]
-    follower = Follower(versions, 0.01)
+    follower = Follower({"cannot ask": versions.refresh}, 0.01)
     follower.start()
     promote(own, last)
     assert followed.wait(30)
@@ -271,6 +276,69 @@ def test_no_answer_fails_or_mixes_versions_while_versions_change(
             seen.add(version)
         changing.result()
     assert seen == {first, last}
+
+
+def scores(answer: Any) -> list[tuple[str, float]]:
+    return [(hit["image_id"], round(hit["score"], 4)) for hit in answer["hits"]]
+
+
+@pytest.mark.parametrize(
+    "num_changes", [10, pytest.param(100, marks=pytest.mark.proof, id="100 there and back")]
+)
+def test_no_answer_fails_or_mixes_models_while_the_embedding_model_changes(
+    own: TableLocation, num_changes: int
+) -> None:
+    """Promotions and roll-backs between vectors of 16 and of 24 numbers, under searches."""
+    first = promote(own).version
+    last = embed_again(own, "fake:dim=24").version
+    bodies = [{"text": "a river", "k": 9}, {"text": "ships in a harbour", "k": 9}]
+    expected = {}
+    for version in (first, last):
+        with client(own.uri, version=version) as http:
+            answers = http.post("/v1/search/batch", json={"searches": bodies}).json()["answers"]
+            expected[version] = [scores(answer) for answer in answers]
+    assert expected[first] != expected[last]
+    seen: set[int] = set()
+    with client(own.uri, access__key_rate=None) as http, ThreadPoolExecutor(2) as pool:
+        searches, models = http.application.searches, http.application.embedding.models
+        done = threading.Event()
+
+        def change() -> None:
+            try:
+                for number in range(num_changes):
+                    for step in (lambda: promote(own, last), lambda: rollback(own)):
+                        step()
+                        # Now the one is first, now the other, and now the models stay behind.
+                        follow = [searches.versions.refresh, models.refresh]
+                        for one in (follow, follow[::-1], follow[:1])[number % 3]:
+                            one()
+            finally:
+                done.set()
+
+        changing = pool.submit(change)
+        while not done.is_set():
+            response = http.post("/v1/search/batch", json={"searches": bodies})
+            assert response.status_code == 200, response.text
+            answers = response.json()["answers"]
+            (version,) = {answer["table_version"] for answer in answers}
+            assert [scores(answer) for answer in answers] == expected[version]
+            seen.add(version)
+        changing.result()
+    assert seen == {first, last}
+
+
+def test_a_model_is_released_when_no_version_that_is_kept_needs_it(own: TableLocation) -> None:
+    first = promote(own).version
+    with client(own.uri, held_versions=2) as http:
+        models = http.application.embedding.models
+        for dims in ({16, 24}, {24, 12}, {12, 8}):
+            embed_again(own, f"fake:dim={min(dims) if 16 not in dims else 24}")
+            promote(own)
+            models.refresh()
+            assert {one.text.dim for one in models._kept.values()} == dims
+        # A version from long ago is embedded by its own model again.
+        (found,) = asyncio.run(http.application.embedding.embed([("a river", first)]))
+        assert found.vector.size == 16
 
 
 def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:

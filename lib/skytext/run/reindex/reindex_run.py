@@ -1,10 +1,10 @@
 """Bring a table up to date with its archive and its settings, and serve the result.
 
-The work is done in the order of its worth: vectors of descriptions by a new model, because no new
-image can be written before; then new and changed images, failed ones, stale ones, and the vectors
-of images. Each is a run as `skytext caption` or `skytext embed-images` makes it, all under one
-claim. Then images that are gone are withdrawn, indexes are refreshed, the version is checked,
-promoted, and what nobody needs any more is removed.
+The work is done in the order of its worth: new and changed images, failed ones, vectors of
+descriptions by a new model, stale descriptions, and the vectors of images. Each is a run as
+`skytext caption` or `skytext embed-images` makes it, all under one claim. Then images that are gone
+are withdrawn, indexes are refreshed, the version is checked, promoted, and what nobody needs any
+more is removed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skytext.errors import BrokenListingError, JobError
+from skytext.evaluation.golden import Golden, read_golden
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.caption_run import run_caption
 from skytext.run.control.budget import Budget
@@ -24,6 +25,8 @@ from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
+from skytext.run.reindex.change_model import drop_unused, write_both
+from skytext.run.reindex.compare_versions import Comparison, compare_versions
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
@@ -56,6 +59,7 @@ class ReindexSummary:
         broken_listing: why none was withdrawn although some are gone; empty where that is not so.
         index: what was done to the indexes; None where nothing had changed.
         gate: what must hold before a version is served; empty where nothing had changed.
+        comparison: what the live and the new version answer to golden queries; None without these.
         live_version: that is served now.
         was_promoted: whether this call promoted it.
         cleaned: what was removed.
@@ -71,6 +75,7 @@ class ReindexSummary:
     broken_listing: str = ""
     index: IndexReport | None = None
     gate: list[Check] = field(default_factory=list)
+    comparison: Comparison | None = None
     live_version: int | None = None
     was_promoted: bool = False
     cleaned: CleanUp | None = None
@@ -88,6 +93,7 @@ class ReindexSummary:
             "broken_listing": self.broken_listing,
             "index": None if self.index is None else self.index.to_json(),
             "gate": [check.to_json() for check in self.gate],
+            "comparison": None if self.comparison is None else self.comparison.to_json(),
             "live_version": self.live_version,
             "was_promoted": self.was_promoted,
             "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
@@ -140,6 +146,7 @@ def run_reindex(
     Raises:
         GateError: the new version is not fit to be served.
         BrokenListingError: the listing lacks too many images: nothing was changed.
+        CallError: a file of golden queries that cannot be used.
         SkytextError: as `run_caption`, `run_vectors` and `refresh_indexes`.
     """
     started, limits = time.monotonic(), plan.config.reindex
@@ -149,6 +156,7 @@ def run_reindex(
         check_store(plan.location)
     # Before hours of work: a model of the table's images that cannot be had.
     _image_vectors(plan)
+    golden = None if limits.golden is None else read_golden(limits.golden, must_check=False)
     with hold_table(
         COMMAND, plan.location, plan.config, ray_address=ray_address, budget=budget
     ) as held:
@@ -156,7 +164,7 @@ def run_reindex(
         _compute(plan, held, summary, on_progress, on_note)
         summary.is_partial = budget.is_spent
         _withdraw(plan, held, summary, on_note)
-        _serve(plan, held, summary, on_note, ray_address)
+        _serve(plan, held, summary, on_note, ray_address, golden)
         summary.duration_s = time.monotonic() - started
         finish_run(plan, held.claim, summary)
     return summary
@@ -176,12 +184,7 @@ def _compute(
         done = run_vectors(vectors, held=held, on_progress=on_progress)
         summary.vectors.append(done.to_json())
 
-    for vectors in plan.stale_vectors:
-        if not vectors.of_images:
-            embed(vectors)
-            if held.budget.is_spent:
-                # New rows have vectors by the new model alone; searches still use the old ones.
-                return
+    of_texts = next((one for one in plan.stale_vectors if not one.of_images), None)
     base = replace(plan, stale_vectors=(), redo_stale=False, is_new_table=False)
     num_due = run_on_driver_node(_num_due, base)
     plans = [
@@ -189,16 +192,24 @@ def _compute(
         ("failed", replace(base, retry_failed=True)),
         ("stale", replace(base, redo_stale=True)),
     ]
+    num_before = 2
     if not held.budget.is_limited:
         # Then nothing takes the place of new images, and what fails in this call is tried once.
         plans[:2] = reversed(plans[:2])
-    for reason, one in plans:
+        # And no new row needs vectors by the old model.
+        num_before = 0
+    for number, (reason, one) in enumerate(plans):
+        if number == num_before and of_texts is not None and not held.budget.is_spent:
+            embed(of_texts)
         if held.budget.is_spent:
             return
         if num_due.get(reason) == 0:
             continue
         on_note(f"describing {reason} images")
-        summary.runs[reason] = run_caption(one, held=held, on_progress=on_progress, on_note=on_note)
+        both = write_both(one, of_texts, held.claim)
+        summary.runs[reason] = run_caption(
+            both, held=held, on_progress=on_progress, on_note=on_note
+        )
     of_images = _image_vectors(plan)
     if of_images is not None and not held.budget.is_spent:
         embed(of_images)
@@ -230,7 +241,8 @@ def _withdraw(
     An image may have another name now. It is not withdrawn under the old one before it is described
     under the new one.
     """
-    if summary.is_partial or any(run.num_unread for run in summary.runs.values()):
+    new = summary.runs.get("new")
+    if new is None or new.is_partial or any(run.num_unread for run in summary.runs.values()):
         on_note("images that are gone are withdrawn once every image that is there has its row")
         return
     max_share = plan.config.reindex.max_withdrawn
@@ -260,6 +272,7 @@ def _serve(
     summary: ReindexSummary,
     on_note: Callable[[str], None],
     ray_address: str | None,
+    golden: Golden | None,
 ) -> None:
     """Index, check and promote the latest version if it is not live, then clean up.
 
@@ -275,12 +288,19 @@ def _serve(
         on_note("the live version was rolled back to, and nothing is new: it stays live")
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
+        drop_unused(held.claim, plan.column)
         summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
+        if golden is not None and summary.live_version is not None:
+            on_note("asking the golden queries")
+            summary.comparison = compare_versions(
+                location, config, summary.live_version, summary.index.table_version, golden
+            )
+            summary.gate += summary.comparison.checks(config.reindex)
         if not all(check.passed for check in summary.gate):
             raise GateError(summary)
         held.claim.check()
-        promoted = promote(location, summary.index.table_version)
+        promoted = promote(location, summary.index.table_version, why=COMMAND)
         summary.live_version, summary.was_promoted = promoted.version, True
     if staged_unit_ids(location):
         on_note("nothing is removed: units that another command has staged wait for it")

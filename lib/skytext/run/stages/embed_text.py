@@ -1,15 +1,20 @@
-"""Embed the variants of a unit: one sentence-transformers model an actor.
+"""Embed the variants of a unit: one sentence-transformers model an actor, or two of them.
+
+While a table changes from one embedding model to another, new rows get vectors by both.
 
 INPUT    units of `skytext.table.schema.CAPTIONED` rows.
-OUTPUT   units of `skytext.table.schema.embedded` rows: ``vectors[i]`` belongs to ``captions[i]``.
+OUTPUT   units of `skytext.table.schema.embedded` rows: ``vectors[i]`` belongs to ``captions[i]``,
+         and so does ``pending_vectors[i]``, by the second model.
 FAN-OUT  one unit to one unit.
 ON ERROR a model that cannot load ends the job; failed rows pass with null vectors. An image with a
-         variant for which the model gives no finite vector becomes a failed row.
+         variant for which the model gives no finite vector becomes a failed row; where the second
+         model gives none, the image has no vectors by it.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,28 +30,36 @@ from skytext.models.factory import make_embedder
 from skytext.models.fingerprints import embedding_fingerprint
 from skytext.models.text_embedder import Embedder, Embeddings
 from skytext.run.units import UnitHead, failure_row, pack, unpack
-from skytext.table.schema import STATUS_FAILED, embedded
+from skytext.table.schema import PENDING_VECTORS, STATUS_FAILED, embedded
 
 _NICENESS = 19
 
 
 class EmbedUnits:
-    """One embedding model; it loads with the first unit that holds rows.
+    """One embedding model, or two; they load with the first unit that holds rows.
 
     Args:
         config: what to run and how.
         model: the model.
+        pending: loads the second model; None where there is none.
     """
 
-    def __init__(self, config: EmbedConfig, model: ModelIdentity) -> None:
+    def __init__(
+        self,
+        config: EmbedConfig,
+        model: ModelIdentity,
+        pending: Callable[[], Embedder] | None = None,
+    ) -> None:
         self._config = config
         self._model = model
+        self._load_pending = pending
         self._lineage = {
             "embedding_fingerprint": embedding_fingerprint(model),
             "embedding_model": model.name,
             "embedding_model_revision": model.revision,
         }
         self._embedder: Embedder | None = None
+        self._pending: Embedder | None = None
         # Where processors are short, the engine's front end goes first: an embedder that lags
         # catches up, an engine that waits for its next batch does not.
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
@@ -56,21 +69,18 @@ class EmbedUnits:
         """Return the unit with its descriptions embedded."""
         head, samples = unpack(batch)
         if samples.num_rows == 0:
-            return _with_tail(batch, pack(head, embedded(1).empty_table()))
+            none = embedded(1, None if self._load_pending is None else 1).empty_table()
+            return _with_tail(batch, pack(head, none))
         if self._embedder is None:
             self._embedder = make_embedder(self._config, self._model)
+            self._pending = None if self._load_pending is None else self._load_pending()
         return _with_tail(batch, self._embed(self._embedder, head, samples))
 
     def _embed(self, embedder: Embedder, head: UnitHead, samples: pa.Table) -> pa.Table:
-        captions = samples.column("captions").to_pylist()
-        texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
-        embeddings = embedder.embed_documents(texts)
-        if not embeddings.finite.all():
-            lost = [bool(count) for count in by_image(~embeddings.finite, captions)]
+        embeddings, lost = _embed_all(embedder, samples.column("captions").to_pylist())
+        if any(lost):
             samples = _without_captions(samples, lost)
-            kept = ~np.repeat(lost, [len(variants or ()) for variants in captions])
-            embeddings = Embeddings(embeddings.vectors[kept], embeddings.truncated[kept])
-            captions = samples.column("captions").to_pylist()
+        captions = samples.column("captions").to_pylist()
         columns = {name: samples.column(name) for name in samples.column_names}
         columns["vectors"] = vector_lists(embeddings.vectors, captions, embedder.dim)
         columns["num_truncated_variants"] = pa.array(
@@ -83,9 +93,35 @@ class EmbedUnits:
         for name, value in made_by.items():
             values = [None if variants is None else value for variants in captions]
             columns[name] = pa.array(values, pa.string())
-        schema = embedded(embedder.dim)
+        if self._pending is not None:
+            columns[PENDING_VECTORS] = vectors_of(self._pending, captions)
+        schema = embedded(embedder.dim, None if self._pending is None else self._pending.dim)
         ordered = [columns[name] for name in schema.names]
         return pack(head, pa.Table.from_arrays(ordered, schema=schema))
+
+
+def _embed_all(embedder: Embedder, captions: list[Any]) -> tuple[Embeddings, list[bool]]:
+    """Embed the variants of images.
+
+    Returns:
+        What was embedded, without the variants of images that are lost, and for each image whether
+        it is: the model gave no finite vector for a variant.
+    """
+    texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
+    found = embedder.embed_documents(texts)
+    lost = [bool(count) for count in by_image(~found.finite, captions)]
+    kept = ~np.repeat(np.array(lost, np.bool_), [len(variants or ()) for variants in captions])
+    return Embeddings(found.vectors[kept], found.truncated[kept]), lost
+
+
+def vectors_of(embedder: Embedder, captions: list[Any]) -> pa.Array:
+    """Return the vectors of the variants of images, one list an image.
+
+    It is null where the image has none, or the model gave no finite vector for one of them.
+    """
+    found, lost = _embed_all(embedder, captions)
+    left = [None if is_lost else v for is_lost, v in zip(lost, captions, strict=True)]
+    return vector_lists(found.vectors, left, embedder.dim)
 
 
 def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:

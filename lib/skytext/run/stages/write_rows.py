@@ -23,7 +23,7 @@ from skytext.run.stages.caption_images import ENGINE_COLUMN, PUT_OFF_COLUMN
 from skytext.run.units import UnitHead, UnitRecord, unpack
 from skytext.table.commits.stage_rows import stage_rows, to_images_table
 from skytext.table.location import TableLocation
-from skytext.table.schema import FAILURE, STATUS_FAILED, STATUS_OK, TIMESTAMP
+from skytext.table.schema import FAILURE, PENDING_VECTORS, STATUS_FAILED, STATUS_OK, TIMESTAMP
 from skytext.table.vector_columns import VectorColumn
 
 _SUMMED = (
@@ -43,6 +43,7 @@ class UnitWriter:
         location: the table.
         run_id: stands in every row.
         column: of the vectors, but for their length.
+        pending: of those of a second model; None where there is none.
         caption_fingerprint: stands in every record: what was staged with other settings is not
             adopted by a later run.
     """
@@ -51,6 +52,7 @@ class UnitWriter:
     run_id: str
     column: VectorColumn
     caption_fingerprint: str = ""
+    pending: VectorColumn | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Stage the unit; return its record as a table of one JSON text."""
@@ -93,11 +95,14 @@ class UnitWriter:
         )
         for name, value in (said | {"created_at": now}).items():
             rows = rows.append_column(name, pa.repeat(value, samples.num_rows))
-        column = replace(self.column, dim=_dim(samples.schema))
+        column = replace(self.column, dim=_dim(samples.schema, "vectors"))
+        pending = self.pending
+        if pending is not None:
+            pending = replace(pending, dim=_dim(samples.schema, PENDING_VECTORS))
         staged = stage_rows(
             self.location,
             head.unit_id,
-            to_images_table(rows, column),
+            to_images_table(rows, column, pending),
             column,
             caption_fingerprint=self.caption_fingerprint,
             replaces=_replaces(samples),
@@ -106,8 +111,8 @@ class UnitWriter:
         return staged.num_rows
 
 
-def _dim(schema: pa.Schema) -> int:
-    return int(schema.field("vectors").type.value_type.list_size)
+def _dim(schema: pa.Schema, name: str) -> int:
+    return int(schema.field(name).type.value_type.list_size)
 
 
 def _without_kept(samples: pa.Table) -> pa.Table:

@@ -6,15 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from skytext.errors import SkytextError
 from skytext.service.problem_details import ProblemError, too_busy
 from skytext.service.replicas.refusals import answer_of
-from skytext.service.search_query import ImageModel, ImageQueries, Query
+from skytext.service.search_query import Embedded, ImageModel, ImageQueries, OtherModel, Query
 from skytext.service.telemetry.tracing import Carrier
 from skytext.table.promote_rollback import Promotion
 
@@ -84,9 +82,9 @@ class SearchHandle:
 
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, Any] | OtherModel]:
         """Answer searches."""
-        found: list[dict[str, Any]] = await call(self._handle.search, queries, trace)
+        found: list[dict[str, Any] | OtherModel] = await call(self._handle.search, queries, trace)
         return found
 
     async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
@@ -120,24 +118,24 @@ class EmbedHandle:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    async def query(self, text: str) -> NDArray[np.float32]:
-        """Return the unit vector of a query; it is made in one batch with others."""
-        vector: NDArray[np.float32] = await call(self._handle.embed_one, text)
-        return vector
+    async def query(self, text: str, version: int | None = None) -> Embedded:
+        """Return a query as a vector; it is made in one batch with others."""
+        embedded: Embedded = await call(self._handle.embed_one, (text, version))
+        return embedded
 
-    async def documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return the unit vectors of descriptions."""
-        vectors: list[NDArray[np.float32]] = await call(self._handle.embed_documents, list(texts))
-        return vectors
+    async def documents(self, texts: Sequence[str], version: int | None = None) -> list[Embedded]:
+        """Return descriptions as vectors."""
+        found: list[Embedded] = await call(self._handle.embed_documents, list(texts), version)
+        return found
 
     async def image_model(self) -> ImageModel:
         """Return what is known of the model of the images' own vectors."""
         model: ImageModel = await call(self._handle.image_model)
         return model
 
-    async def image_queries(self, texts: Sequence[str]) -> ImageQueries:
+    async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
         """Return the unit vectors of queries in the space of the images' own vectors."""
-        queries: ImageQueries = await call(self._handle.image_queries, list(texts))
+        queries: ImageQueries = await call(self._handle.image_queries, list(texts), version)
         return queries
 
 

@@ -17,7 +17,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from numpy.typing import NDArray
 from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
@@ -33,8 +32,9 @@ from skytext.service.backend import Backend
 from skytext.service.http.application import make_app
 from skytext.service.replicas.deployment_calls import DescribeHandle, EmbedHandle, SearchHandle
 from skytext.service.replicas.listening_socket import serving, take_socket
-from skytext.service.replicas.model_workers import CaptionWorker, EmbeddingWorker
+from skytext.service.replicas.model_workers import Asked, CaptionWorker, EmbeddingWorker
 from skytext.service.replicas.search_worker import SearchWorker
+from skytext.service.search_query import Embedded
 from skytext.service.telemetry.logs import configure_logs
 from skytext.service.telemetry.metrics import RayMeter
 from skytext.service.telemetry.node_metrics import cluster_metrics
@@ -53,11 +53,17 @@ class Embedding(EmbeddingWorker):
         super().__init__(table, config, RayMeter())
         self.embed_one.set_max_batch_size(config.service.embed_max_batch)
         self.embed_one.set_batch_wait_timeout_s(config.service.embed_batch_wait_s)
+        self.follower.start()
 
     @serve.batch
-    async def embed_one(self, texts: list[str]) -> list[NDArray[Any]]:
-        """Return the unit vector of a text; a batch of them where Serve calls it."""
-        return list(await self.embed(texts))
+    async def embed_one(self, asked: list[Asked]) -> list[Embedded]:
+        """Return a text as a vector; a batch of them where Serve calls it."""
+        return await self.embed(asked)
+
+    def check_health(self) -> None:
+        """Tell Serve whether this replica is to be replaced."""
+        if not self.follower.is_alive():
+            raise RuntimeError("promotions are no longer followed")
 
 
 class Search(SearchWorker):

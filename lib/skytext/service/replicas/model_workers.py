@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from skytext.captions.parsing import document_text
 from skytext.config.settings import Config
-from skytext.errors import SampleError, SkytextError
+from skytext.errors import SampleError
 from skytext.models.checkpoints import caption_model
-from skytext.models.factory import make_captioner, make_table_embedder, make_table_image_embedder
+from skytext.models.factory import make_captioner
 from skytext.models.fingerprints import prompt_of
 from skytext.models.image_embedder import ImageEmbedder
+from skytext.models.text_embedder import Embedder
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.service.problem_details import ProblemError
 from skytext.service.replicas.refusals import hands_back_refusals
-from skytext.service.search_query import TRIAL, ImageModel, ImageQueries
+from skytext.service.replicas.served_models import ServedModels, VersionModels
+from skytext.service.replicas.served_versions import Follower
+from skytext.service.search_query import TRIAL, Embedded, ImageModel, ImageQueries
 from skytext.service.telemetry.metrics import Meter, timed
-from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
-_log = logging.getLogger("skytext.service.replicas.model_workers")
+T = TypeVar("T")
+Asked = tuple[str, int | None]
+"""A text, and the version to search; None for the live one."""
 
 
 class EmbeddingWorker:
-    """Embeds queries with the models of a table.
+    """Embeds queries with the models of the versions of a table that are served.
 
     Where the model of the images' own vectors cannot be loaded, all other searches go on without
     it. What cannot be embedded comes back as a `skytext.service.replicas.refusals.Refusal`.
@@ -40,76 +41,79 @@ class EmbeddingWorker:
 
     def __init__(self, table: str, config: Config, meter: Meter) -> None:
         location = TableLocation.parse(table)
-        opened = ImagesTable.open_served(location, config.service.version)
-        self._embedder = make_table_embedder(location.uri, opened.text_column, config.embed)
         self._meter = meter
         # One thread: the model uses all cores that it may for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
-        self._images, self._image_model = _image_embedder(opened, config)
         self.private_names = (location.uri, location.uri.lstrip("/"))
+        self.models = ServedModels(location, config, self._warm)
+        self._loading = asyncio.Lock()
+        self.follower = Follower(
+            {"cannot load the model of the live version": self.models.refresh},
+            config.service.poll_interval_s,
+        )
+
+    def _warm(self, model: Embedder | ImageEmbedder) -> None:
         # The first forward pass is slow, and of the thread that makes it.
-        self._thread.submit(self._embedder.embed_queries, [TRIAL]).result()
-        if self._images is not None:
-            self._thread.submit(self._images.embed_queries, [TRIAL]).result()
+        self._thread.submit(model.embed_queries, [TRIAL]).result()
 
-    async def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return the unit vector of each text, float32, shape (dim,)."""
-        loop = asyncio.get_running_loop()
-        self._meter.observe("skytext_embed_batch_size", len(texts))
-        with timed(self._meter, "embed"):
-            vectors = await loop.run_in_executor(
-                self._thread, self._embedder.embed_queries, list(texts)
-            )
-        return list(vectors)
+    async def embed(self, asked: Sequence[Asked]) -> list[Embedded]:
+        """Return each text as a vector, by the model of the version that it is to be searched in.
 
-    async def embed_documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return the unit vector of each description, as those of the table were made."""
-        loop = asyncio.get_running_loop()
-        with timed(self._meter, "embed"):
-            embedded = await loop.run_in_executor(
-                self._thread, self._embedder.embed_documents, list(texts)
-            )
-        return list(embedded.vectors)
+        Args:
+            asked: texts and versions; None for the live version.
+        """
+        self._meter.observe("skytext_embed_batch_size", len(asked))
+        found: dict[Asked, Embedded] = {}
+        for version in dict.fromkeys(version for _, version in asked):
+            texts = [text for text, of_version in asked if of_version == version]
+            models = await self._models(version)
+            vectors = await self._run(models.text.embed_queries, texts)
+            for text, vector in zip(texts, vectors, strict=True):
+                found[text, version] = Embedded(models.fingerprint, vector)
+        return [found[one] for one in asked]
+
+    async def embed_documents(
+        self, texts: Sequence[str], version: int | None = None
+    ) -> list[Embedded]:
+        """Return each description as a vector, as those of a version were made."""
+        models = await self._models(version)
+        embedded = await self._run(models.text.embed_documents, list(texts))
+        return [Embedded(models.fingerprint, vector) for vector in embedded.vectors]
 
     async def image_model(self) -> ImageModel:
-        """Return what is known of the model of the images' own vectors."""
-        return self._image_model
+        """Return what is known of the model of the images' own vectors, of the live version."""
+        return self.models.live.image_model
+
+    async def _models(self, version: int | None) -> VersionModels:
+        if version is None:
+            return self.models.live
+        kept = self.models.kept(version)
+        if kept is not None:
+            return kept
+        async with self._loading:
+            return await asyncio.to_thread(self.models.of, version)
+
+    async def _run(self, embed: Callable[[list[str]], T], texts: list[str]) -> T:
+        with timed(self._meter, "embed"):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, embed, texts)
 
     @hands_back_refusals
-    async def image_queries(self, texts: Sequence[str]) -> ImageQueries:
-        """Return the unit vectors of queries in the space of the images' own vectors.
+    async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
+        """Return the unit vectors of queries in the space of a version's own image vectors.
 
         Raises:
             ProblemError: 501: the model of these is not loaded.
         """
-        fingerprint = self._image_model.fingerprint
-        if self._images is None or fingerprint is None:
-            why = self._image_model.problem or "the table has no image vectors"
+        models = await self._models(version)
+        fingerprint = models.image_model.fingerprint
+        if models.images is None or fingerprint is None:
+            why = models.image_model.problem or "the table has no image vectors"
             raise ProblemError(
                 501, "no-image-search", f"images are not searched by their own vectors here: {why}"
             )
-        loop = asyncio.get_running_loop()
-        with timed(self._meter, "embed"):
-            vectors = await loop.run_in_executor(
-                self._thread, self._images.embed_queries, list(texts)
-            )
+        vectors = await self._run(models.images.embed_queries, list(texts))
         return ImageQueries(fingerprint, dict(zip(texts, vectors, strict=True)))
-
-
-def _image_embedder(table: ImagesTable, config: Config) -> tuple[ImageEmbedder | None, ImageModel]:
-    """Load the model of a version's image vectors, if it has some; say so where that fails."""
-    column, uri = table.image_column, table.location.uri
-    if column is None:
-        return None, ImageModel(None, None)
-    try:
-        embedder = make_table_image_embedder(
-            uri, column, config=config.image_embed, images=config.images
-        )
-    except SkytextError as error:
-        problem = str(error).replace(uri, "TABLE")
-        _log.error("modes image and image+dense are not offered", extra={"error": problem})
-        return None, ImageModel(None, problem)
-    return embedder, ImageModel(column.fingerprint, None)
 
 
 class CaptionWorker:

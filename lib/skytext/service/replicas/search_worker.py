@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from skytext.config.settings import Config
 from skytext.errors import TableError
+from skytext.models.factory import find_table_embedder
 from skytext.models.text_embedder import Embedder, EmbedderInfo, Embeddings
 from skytext.search import Searcher, cursor_version
 from skytext.search.request import SearchRequest
@@ -21,7 +22,7 @@ from skytext.service.problem_details import ProblemError
 from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.row_copier import RowCopier
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
-from skytext.service.search_query import OTHER_IMAGES, TRIAL, ImageQueries, Query, Vectors
+from skytext.service.search_query import TRIAL, Embedded, ImageQueries, OtherModel, Query, Vectors
 from skytext.service.telemetry.freshness import FreshnessGauges
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.service.telemetry.tracing import Carrier, span
@@ -33,6 +34,7 @@ from skytext.table.queries.known_fields import KnownFields
 from skytext.table.schema import ROW
 from skytext.table.vector_columns import VectorColumn
 
+_WHY = "asked for over HTTP"
 _given: ContextVar[Query] = ContextVar("query")
 
 
@@ -45,11 +47,11 @@ class _GivenVectors(Embedder):
         self.dim = dim
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        vectors = _stacked(_given.get().documents, texts, self.dim)
+        vectors = _stacked(_vectors(_given.get().documents), texts, self.dim)
         return Embeddings(vectors, np.zeros(len(texts), np.bool_))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return _stacked(_given.get().vectors, texts, self.dim)
+        return _stacked(_vectors(_given.get().vectors), texts, self.dim)
 
 
 class _GivenImageVectors:
@@ -61,12 +63,17 @@ class _GivenImageVectors:
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         images = _given.get().images
-        if images is None or images.fingerprint != self._column.fingerprint:
-            raise ProblemError(501, "no-image-search", OTHER_IMAGES)
-        return _stacked(images.vectors, texts, self.dim)
+        given = {} if images is None else images.vectors
+        return _stacked(given, texts, self.dim)
 
 
-def _stacked(given: Vectors, texts: Sequence[str], dim: int) -> NDArray[np.float32]:
+def _vectors(given: Vectors) -> dict[str, NDArray[np.float32]]:
+    return {text: embedded.vector for text, embedded in given.items()}
+
+
+def _stacked(
+    given: Mapping[str, NDArray[np.float32]], texts: Sequence[str], dim: int
+) -> NDArray[np.float32]:
     rows = [given[text] for text in texts]
     return np.stack(rows) if rows else np.empty((0, dim), np.float32)
 
@@ -98,21 +105,28 @@ class SearchWorker:
         if self._copier is not None:
             # Now that there is such a table: nothing else ends the thread.
             self._copier.start()
-        self.follower = Follower(self.versions, config.service.poll_interval_s)
+        self.follower = Follower(
+            {
+                "cannot ask which version is live": self.versions.refresh,
+                "cannot tell clean-ups which versions are used": self.versions.say_held,
+            },
+            config.service.poll_interval_s,
+        )
         self.freshness = FreshnessGauges(self._location, meter, config.service.freshness_interval_s)
 
     def _searcher(self, table: ImagesTable) -> Searcher:
         """Open a version for searches, read its index into memory, and search in every mode.
 
         Raises:
-            OtherModelError: it was embedded with another model than the one that embeds the
-                queries.
+            OtherModelError: it was embedded with another model than the one before, and that model
+                is another by now.
+            ModelError: the model cannot be found.
         """
         if self._column is not None and not self._column.fits(table.text_column):
-            raise OtherModelError(
-                f"version {table.version} of {table.location.uri} was embedded with "
-                f"{table.text_column.model!r}: start the service anew to serve it"
-            )
+            try:
+                find_table_embedder(table.location.uri, table.text_column, self._config.embed)
+            except TableError as error:
+                raise OtherModelError(str(error)) from error
         column = table.image_column
         searcher = Searcher(
             table,
@@ -142,16 +156,16 @@ class SearchWorker:
     @hands_back_refusals
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, Any] | OtherModel]:
         """Answer searches, all from one version but for those that name another.
 
         Returns:
-            For each search what `SearchResult.to_json` gives.
+            For each search what `SearchResult.to_json` gives, or that it was embedded by another
+            model than its version's.
 
         Raises:
             CallError: a search that cannot be meant.
-            ProblemError: 410: a version that is no longer held, or a cursor of one. 501: image
-                vectors of another model.
+            ProblemError: 410: a version that is no longer held, or a cursor of one.
         """
         live = self.versions.live
         with span("search", trace, num_queries=len(queries)):
@@ -162,6 +176,8 @@ class SearchWorker:
         if version is None and cursor is not None:
             version = cursor_version(cursor)
         searcher = live if version is None else await self._at(version)
+        if not _fits(searcher.table, query):
+            return OtherModel(searcher.table.version)
         with timed(self._meter, "search"):
             return await self._in_thread(_answer, searcher, query)
 
@@ -230,7 +246,7 @@ class SearchWorker:
         Raises:
             TableError: there is no such version.
         """
-        done = await asyncio.to_thread(promote, self._location, version)
+        done = await asyncio.to_thread(promote, self._location, version, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
         return done
 
@@ -241,7 +257,7 @@ class SearchWorker:
         Raises:
             TableError: there is none.
         """
-        done = await asyncio.to_thread(rollback, self._location)
+        done = await asyncio.to_thread(rollback, self._location, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
         return done
 
@@ -250,6 +266,15 @@ class SearchWorker:
         context = copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, context.run, function, *arguments)
+
+
+def _fits(table: ImagesTable, query: Query) -> bool:
+    """Return whether a search was embedded by the models of a version."""
+    texts = {one.fingerprint for one in (*query.vectors.values(), *query.documents.values())}
+    column, images = table.image_column, query.images
+    if images is not None and column is not None and images.fingerprint != column.fingerprint:
+        return False
+    return texts <= {table.text_column.fingerprint}
 
 
 def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
@@ -262,7 +287,7 @@ def _try_out(searcher: Searcher) -> None:
     table, images = searcher.table, None
     if table.image_column is not None:
         column = table.image_column
-        images = ImageQueries(column.fingerprint, _trial_vectors(column))
+        images = ImageQueries(column.fingerprint, _vectors(_trial_vectors(column)))
     for mode in searcher.modes:
         request = SearchRequest(text=TRIAL, mode=mode, k=1)
         query = Query(request, _trial_vectors(table.text_column), {}, images=images)
@@ -270,7 +295,8 @@ def _try_out(searcher: Searcher) -> None:
 
 
 def _trial_vectors(column: VectorColumn) -> Vectors:
-    return {TRIAL: np.full(column.dim, column.dim**-0.5, np.float32)}
+    vector = np.full(column.dim, column.dim**-0.5, np.float32)
+    return {TRIAL: Embedded(column.fingerprint, vector)}
 
 
 def _about(table: ImagesTable) -> dict[str, Any]:

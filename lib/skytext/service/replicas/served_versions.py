@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from skytext.config.service import ServiceConfig
 from skytext.errors import SkytextError, TableError
@@ -28,7 +28,7 @@ _log = logging.getLogger("skytext.service.replicas.served_versions")
 
 
 class OtherModelError(TableError):
-    """A version that was embedded with another model than the service's: never to be served."""
+    """A version whose model is not to be had: never to be served."""
 
 
 class Versions:
@@ -182,11 +182,16 @@ class Versions:
 
 
 class Follower(threading.Thread):
-    """Follows promotions until it is stopped."""
+    """Follows promotions until it is stopped.
 
-    def __init__(self, versions: Versions, interval_s: float) -> None:
+    Args:
+        steps: what is done again and again, by the warning of its failure.
+        interval_s: between.
+    """
+
+    def __init__(self, steps: Mapping[str, Callable[[], object]], interval_s: float) -> None:
         super().__init__(name="follow-promotions", daemon=True)
-        self._versions = versions
+        self._steps = steps
         self._interval_s = interval_s
         self._stopped = threading.Event()
         self._failing: set[str] = set()
@@ -194,10 +199,10 @@ class Follower(threading.Thread):
     def run(self) -> None:
         """Look again and again; a store that does not answer is asked again, too."""
         while True:
-            self._try("cannot tell clean-ups which versions are used", self._versions.say_held)
+            for warning, step in self._steps.items():
+                self._try(warning, step)
             if self._stopped.wait(self._interval_s):
                 return
-            self._try("cannot ask which version is live", self._versions.refresh)
 
     def _try(self, warning: str, call: Callable[[], object]) -> None:
         """Call, and warn of the first of several failures in a row."""

@@ -1,4 +1,4 @@
-"""Add a column of vectors, make it the active one, and drop the one before.
+"""Add a column of vectors, make it the active one, and drop those that nobody needs any more.
 
 Each step is a commit of its own. It is judged by what is there, so it can be killed at any step and
 done again. A run does this while it holds the claim, after what was staged before is settled.
@@ -7,13 +7,15 @@ done again. A run does this while it holds the claim, after what was staged befo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lance.commit import CommitConflictError as LanceConflict
 
 from skytext.errors import CommitConflictError, JobError, disk_failure
 from skytext.table.commits.fence import raise_fence, rows_changed
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.promote_rollback import promotions
+from skytext.table.store_retry import again
 from skytext.table.vector_columns import (
     FORMAT_VERSION,
     Role,
@@ -28,7 +30,8 @@ _MAINTENANCE_RETRIES = 5
 def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     """Return a version that has a column: the given one, or a new one.
 
-    The first column of its kind is active at once. Another one is pending.
+    The first column of its kind is active at once. Another one is pending, and so is one that was
+    active once and is wanted again.
 
     Args:
         table: the latest version.
@@ -45,6 +48,8 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
                 f"{ours.model!r} gives vectors of {ours.dim} numbers, the column {there.name} of "
                 f"{table.location.uri} has {there.dim}"
             )
+        if there.role == Role.RETIRED:
+            return _list(table, _with_role(table.columns, there, Role.PENDING))
         return table
     is_first = all(column.kind != ours.kind for column in table.columns)
     made = dataclasses.replace(ours, name="", role=Role.ACTIVE if is_first else Role.PENDING)
@@ -62,7 +67,8 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     """Return a version whose readers use a column: the given one, or a new one.
 
-    The column that they used before goes, with its index. Earlier versions keep it.
+    The column that they used before stays, without its index, while a roll-back may lead to a
+    version that searches it. Other columns of its kind go.
 
     Args:
         table: the latest version.
@@ -74,16 +80,73 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     if there is None:
         raise JobError(f"{table.location.uri} has no column {ours.name}")
     if there.role == Role.ACTIVE:
-        return drop_unlisted_columns(table)
-    others = [column for column in table.columns if column.kind != ours.kind]
-    kept = [*others, dataclasses.replace(there, role=Role.ACTIVE)]
+        return drop_unused_columns(table, there)
+    before = next(c for c in table.columns if c.kind == ours.kind and c.role == Role.ACTIVE)
+    changed = _with_role(table.columns, before, Role.RETIRED)
+    changed = _with_role(changed, there, Role.ACTIVE)
 
     def steps(table: ImagesTable) -> None:
         # Rows that were staged before have no vectors for this column.
         dataset = raise_fence(table.dataset)
-        dataset.update_schema_metadata(to_metadata(kept))
+        for index in dataset.describe_indices():
+            # The index of the new column gets its name.
+            if index.field_names == [before.name]:
+                dataset.drop_index(index.name)
+        dataset.update_schema_metadata(to_metadata(changed))
 
-    return drop_unlisted_columns(change(table, steps))
+    return drop_unused_columns(change(table, steps), there)
+
+
+def drop_unused_columns(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
+    """Return a version without columns that nobody needs any more.
+
+    They are those that were active once and that no roll-back needs, and other pending ones of the
+    kind of a column: another model was named before they were full.
+
+    Args:
+        table: the latest version. No unit waits that was staged for one of these.
+        ours: the column that is wanted.
+
+    Raises: as `ensure_column`.
+    """
+    is_retired = any(column.role == Role.RETIRED for column in table.columns)
+    needed = _searched_names(table) if is_retired else set()
+
+    def is_used(column: VectorColumn) -> bool:
+        if column.role == Role.PENDING:
+            return column.kind != ours.kind or column.fits(ours)
+        return column.role == Role.ACTIVE or column.name in needed
+
+    kept = [column for column in table.columns if is_used(column)]
+    if len(kept) < len(table.columns):
+        table = _list(table, kept)
+    return drop_unlisted_columns(table)
+
+
+def _searched_names(table: ImagesTable) -> set[str]:
+    """Return the columns that searches use in the versions that a roll-back may lead to."""
+    there = {int(one["version"]) for one in again(table.dataset.versions)()}
+    names: set[str] = set()
+    for promotion in promotions(table.location, 1):
+        for version in there.intersection(promotion.versions):
+            opened = ImagesTable.open(table.location, version)
+            names |= {column.name for column in opened.columns if column.role == Role.ACTIVE}
+    return names
+
+
+def _with_role(
+    columns: Sequence[VectorColumn], changed: VectorColumn, role: Role
+) -> list[VectorColumn]:
+    return [dataclasses.replace(c, role=role) if c == changed else c for c in columns]
+
+
+def _list(table: ImagesTable, columns: Sequence[VectorColumn]) -> ImagesTable:
+    """Return a version whose metadata list these columns."""
+
+    def steps(table: ImagesTable) -> None:
+        table.dataset.update_schema_metadata(to_metadata(columns))
+
+    return change(table, steps)
 
 
 def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:

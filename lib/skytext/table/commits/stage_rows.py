@@ -26,10 +26,10 @@ from skytext.errors import JobError
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import IMAGES, TableLocation
 from skytext.table.queries.hit_column import hit_texts
-from skytext.table.schema import FILE_VERSION, HIT, images_schema
+from skytext.table.schema import FILE_VERSION, HIT, PENDING_VECTORS, images_schema
 from skytext.table.state_files import StateStore, open_store
 from skytext.table.store_retry import again
-from skytext.table.vector_columns import VectorColumn
+from skytext.table.vector_columns import VectorColumn, is_vector_name
 
 STAGED = "staged"
 _DATA = f"{IMAGES}.lance/data"
@@ -54,6 +54,7 @@ class StagedUnit:
         removes: images whose rows are to go, without a new one.
         column: that the vectors are for (`VectorColumn.to_json`); empty for rows.
         files: where the vectors are, relative to the folder of the data set's data.
+        columns: names of the columns of vectors in the fragments; empty in old records.
     """
 
     unit_id: str
@@ -67,6 +68,7 @@ class StagedUnit:
     removes: tuple[str, ...] = ()
     column: str = ""
     files: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def outdated_ids(self) -> list[str]:
@@ -81,7 +83,7 @@ class StagedUnit:
     def from_json(cls, data: bytes) -> StagedUnit:
         """Read what `to_json` wrote."""
         fields = json.loads(data)
-        for name in {"fragments", "image_ids", "removes", "files"} & fields.keys():
+        for name in {"fragments", "image_ids", "removes", "files", "columns"} & fields.keys():
             fields[name] = tuple(fields[name])
         return cls(**fields)
 
@@ -118,6 +120,7 @@ def stage_rows(
         embedding_fingerprint=column.fingerprint,
         replaces=dict(replaces or {}),
         removes=tuple(removes),
+        columns=tuple(name for name in rows.column_names if is_vector_name(name)),
     )
     return keep_record(location, unit)
 
@@ -242,16 +245,17 @@ def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
     """Return whether the rows of a unit have vectors for the active column of a version.
 
     A unit that was staged before the column was made has other field ids: its rows would have none.
+    Nor may it have vectors of a column that is gone: its field ids may be those of another by now.
     """
-    (column,) = [
-        field
+    ids = {
+        field.name(): {leaf.id() for leaf in field.children()}
         for field in table.dataset.lance_schema.fields()
-        if field.name() == table.text_column.name
-    ]
-    wanted = {leaf.id() for leaf in column.children()}
-    return all(
-        any(wanted <= set(file.fields) for file in fragment.files)
+    }
+    wanted = {table.text_column.name, *unit.columns}
+    return wanted <= ids.keys() and all(
+        any(ids[name] <= set(file.fields) for file in fragment.files)
         for fragment in fragments_of(unit)
+        for name in wanted
     )
 
 
@@ -260,18 +264,23 @@ def fragments_of(unit: StagedUnit) -> list[FragmentMetadata]:
     return [FragmentMetadata.from_json(text) for text in unit.fragments]
 
 
-def to_images_table(rows: pa.Table, vectors: VectorColumn) -> pa.Table:
+def to_images_table(
+    rows: pa.Table, vectors: VectorColumn, pending: VectorColumn | None = None
+) -> pa.Table:
     """Bring columns into the table's order and types, and add ``hit``.
 
-    ``metadata`` is text in ``rows`` and becomes Arrow JSON; ``vectors`` get the column's name.
+    ``metadata`` is text in ``rows`` and becomes Arrow JSON; ``vectors`` get the column's name, and
+    ``pending_vectors`` that of the pending one.
     """
-    schema = images_schema(vectors)
+    schema, renamed = images_schema(vectors), {vectors.name: "vectors"}
+    if pending is not None:
+        schema, renamed[pending.name] = schema.append(pending.field), PENDING_VECTORS
     columns = []
     for field_ in schema:
         if field_.name == HIT:
             columns.append(pa.chunked_array([hit_texts(rows)]))
             continue
-        column = rows.column("vectors" if field_.name == vectors.name else field_.name)
+        column = rows.column(renamed.get(field_.name, field_.name))
         if field_.name == "metadata":
             chunks = [pa.ExtensionArray.from_storage(field_.type, c) for c in column.chunks]
             column = pa.chunked_array(chunks, type=field_.type)

@@ -125,7 +125,7 @@ def build_indexes(
     indexed = ImagesTable.open(table.location)
     promoted = promote_first and indexed.live_version() is None
     if promoted:
-        promote(indexed.location, indexed.version)
+        promote(indexed.location, indexed.version, why="the first index")
     return report_of(indexed, facts, num_ok, promoted)
 
 

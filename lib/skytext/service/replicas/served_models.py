@@ -1,0 +1,143 @@
+"""The models that embed the queries of the versions that are served.
+
+Versions of a table may have been embedded with different models. A model is loaded when the first
+version that needs it is promoted or asked for, and released when no version that is kept needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from skytext.config.settings import Config
+from skytext.errors import SkytextError
+from skytext.models.factory import make_table_embedder, make_table_image_embedder
+from skytext.models.image_embedder import ImageEmbedder
+from skytext.models.text_embedder import Embedder
+from skytext.service.search_query import ImageModel
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+
+_log = logging.getLogger("skytext.service.replicas.served_models")
+
+
+class VersionModels(NamedTuple):
+    """The models of one version.
+
+    Attributes:
+        version: of the table.
+        fingerprint: of the column of vectors that the queries of `text` fit.
+        text: embeds queries as descriptions.
+        images: embeds queries in the space of the images' own vectors; None where none is loaded.
+        image_model: what is known of it.
+    """
+
+    version: int
+    fingerprint: str
+    text: Embedder
+    images: ImageEmbedder | None
+    image_model: ImageModel
+
+
+class ServedModels:
+    """Loads the models of versions, and keeps those that are needed.
+
+    Args:
+        location: the table.
+        config: which version is served, how many are kept, and how models run.
+        warm: is given a model that was just loaded: its first forward pass is slow.
+
+    Raises:
+        SkytextError: there is no such table, or its model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        location: TableLocation,
+        config: Config,
+        warm: Callable[[Embedder | ImageEmbedder], None],
+    ) -> None:
+        self._location = location
+        self._config = config
+        self._warm = warm
+        self._loading = threading.Lock()
+        self._kept: OrderedDict[int, VersionModels] = OrderedDict()
+        self._table = ImagesTable.open_served(location, config.service.version)
+        self._live = self._load(self._table)
+        self._keep(self._live)
+
+    @property
+    def live(self) -> VersionModels:
+        """Those of requests that name no version."""
+        return self._live
+
+    def kept(self, version: int) -> VersionModels | None:
+        """Return the models of a version if they are loaded."""
+        return self._kept.get(version)
+
+    def of(self, version: int) -> VersionModels:
+        """Return the models of a version; blocks while they are loaded.
+
+        Raises:
+            SkytextError: there is no such version, or its model cannot be loaded.
+        """
+        with self._loading:
+            found = self._kept.get(version)
+            if found is None:
+                found = self._load(ImagesTable.open(self._location, version))
+            self._keep(found)
+            return found
+
+    def refresh(self) -> None:
+        """Follow a promotion or roll-back.
+
+        Raises: as `of`; the models before go on.
+        """
+        if self._config.service.version is not None:
+            return
+        live = self._table.live_version()
+        if live is not None and live != self._live.version:
+            self._live = self.of(live)
+            self._keep(self._live)
+
+    def _keep(self, models: VersionModels) -> None:
+        self._kept[models.version] = models
+        self._kept.move_to_end(models.version)
+        if self._live.version in self._kept:
+            self._kept.move_to_end(self._live.version)
+        while len(self._kept) > self._config.service.held_versions:
+            self._kept.popitem(last=False)
+
+    def _load(self, table: ImagesTable) -> VersionModels:
+        column = table.text_column
+        there = (one for one in self._kept.values() if one.fingerprint == column.fingerprint)
+        same = next(there, None)
+        if same is None:
+            text = make_table_embedder(self._location.uri, column, self._config.embed)
+            self._warm(text)
+        else:
+            text = same.text
+        images, image_model = self._images(table)
+        return VersionModels(table.version, column.fingerprint, text, images, image_model)
+
+    def _images(self, table: ImagesTable) -> tuple[ImageEmbedder | None, ImageModel]:
+        """Load the model of a version's image vectors, if it has some; say so where that fails."""
+        column, uri = table.image_column, self._location.uri
+        if column is None:
+            return None, ImageModel(None, None)
+        for one in self._kept.values():
+            if one.image_model.fingerprint == column.fingerprint:
+                return one.images, one.image_model
+        try:
+            embedder = make_table_image_embedder(
+                uri, column, config=self._config.image_embed, images=self._config.images
+            )
+        except SkytextError as error:
+            problem = str(error).replace(uri, "TABLE")
+            _log.error("modes image and image+dense are not offered", extra={"error": problem})
+            return None, ImageModel(None, problem)
+        self._warm(embedder)
+        return embedder, ImageModel(column.fingerprint, None)

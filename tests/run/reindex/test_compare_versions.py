@@ -1,0 +1,68 @@
+"""Golden queries, answered by two versions of a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytext.config.reindex import ReindexConfig
+from skytext.evaluation.golden import Golden, GoldenQuery
+from skytext.run.reindex.compare_versions import Comparison, _compare
+from skytext.table.images_dataset import ImagesTable
+from tests.run.jobs import config
+from tests.service.tables import embed_again, make_served_table
+from tests.table.rows import rows_of
+
+QUERIES = {"a river": "river.jpg", "a dense forest": "forest.jpg", "ships in a harbour": "x.jpg"}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ImagesTable:
+    """Two images in the version before the last one, four in the last."""
+    return make_served_table(tmp_path)
+
+
+def compare(table: ImagesTable, live: int, new: int, **more: Any) -> Comparison:
+    asked = [GoldenQuery(query=q, images=(name,), **more) for q, name in QUERIES.items()]
+    return _compare(table.location, config(), live, new, Golden(queries=tuple(asked)))
+
+
+def failed(found: Comparison, **limits: Any) -> list[str]:
+    return [str(check) for check in found.checks(ReindexConfig(**limits)) if not check.passed]
+
+
+def test_a_version_that_lost_an_image_fails_and_says_by_how_much(table: ImagesTable) -> None:
+    last = table.version
+    before = rows_of(ImagesTable.open(table.location, last - 1), "member")
+    lost = {"river.jpg", "forest.jpg"} - {row["member"] for row in before}
+    assert lost
+    found = compare(table, last, last - 1)
+    assert found.found_live == pytest.approx(2 / 3)
+    assert found.found_live - found.found_new == pytest.approx(len(lost) / 3)
+    (said,) = failed(found)
+    assert "golden queries that find their image" in said
+    assert "wanted 0 at the most" in said
+    assert failed(found, max_golden_drop=1.0) == []
+    # Half of what the live version finds is there.
+    assert found.overlap_at_10 == 0.5
+    assert failed(found, max_golden_drop=1.0, min_overlap=0.5) == []
+    assert "overlap@10" in failed(found, max_golden_drop=1.0, min_overlap=0.51)[0]
+    assert {len(change.lost) for change in found.changes} == {2}
+    assert found.to_json()["num_queries"] == 3
+    # More may be found than before.
+    assert failed(compare(table, last - 1, last)) == []
+
+
+def test_the_same_version_is_as_good_as_itself(table: ImagesTable) -> None:
+    found = compare(table, table.version, table.version)
+    assert (found.overlap_at_10, found.changes, failed(found, min_overlap=1.0)) == (1.0, (), [])
+
+
+def test_each_version_is_asked_by_its_own_model(table: ImagesTable) -> None:
+    other = embed_again(table.location, "fake:dim=24")
+    found = compare(table, table.version, other.version, within=1)
+    # Both models find words that a query and a description share.
+    assert found.found_live == found.found_new == pytest.approx(2 / 3)
+    assert found.overlap_at_10 == 1.0
