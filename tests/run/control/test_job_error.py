@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
+import pytest
+import ray
 from ray.exceptions import RayTaskError
 
+from skytext.config.settings import Config
 from skytext.errors import JobError
-from skytext.run.control.cluster import job_error
+from skytext.run.control.cluster import job_error, local_ray
 
 
 def failed(cause: Exception) -> RayTaskError:
@@ -22,3 +26,15 @@ def test_another_failure_names_the_logs() -> None:
     assert isinstance(told, JobError)
     assert str(told).startswith("the job stopped: OSError: body error (what is committed stays; ")
     assert "the logs under " in str(told)
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen")  # noqa: TRY002
+
+    monkeypatch.setattr(ray, "init", fail)
+    with (
+        pytest.raises(JobError, match="cannot start a local Ray: The current node timed out"),
+        local_ray(Config()),
+    ):
+        raise AssertionError

@@ -185,7 +185,8 @@ def _start_local(config: Config, num_cpus: int | None) -> None:
                 object_store_memory=config.job.object_store_bytes or _DEFAULT_OBJECT_STORE_BYTES,
                 _system_config=KEEP_WORKERS,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        # Ray raises a bare Exception if a node does not start in time.
+        except Exception as error:
             message = " ".join(str(error).split())[:300]
             raise JobError(f"cannot start a local Ray: {message}") from error
 
