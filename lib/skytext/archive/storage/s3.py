@@ -59,8 +59,12 @@ _REFUSED = frozenset(
         "TokenRefreshRequired",
     }
 )
-_THROTTLED = frozenset(
-    {"429", "RequestLimitExceeded", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"}
+# A request that waited too long before it was sent is signed anew when it is repeated.
+_PASSING = frozenset(
+    {
+        *("429", "RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"),
+        *("RequestTimeout", "RequestTimeTooSkewed"),
+    }
 )
 
 
@@ -155,8 +159,11 @@ def _answered(location: Location, err: ClientError) -> OSError:
             f"the store refuses access to {location.uri} ({code}): renew the credentials and run "
             "again"
         )
-    if status >= 500 or code in _THROTTLED:
+    if status >= 500 or code in _PASSING:
         return UnavailableError(f"the store answered {code}: run again later ({err})")
+    if status in (401, 403):
+        # Archived to tape, encrypted with a key that is gone, an account that is closed, …
+        return PermissionError(f"the store refuses {location.uri}: {err}")
     return OSError(f"the store answered {err}: check the address")
 
 
