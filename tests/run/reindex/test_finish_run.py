@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 from skytext.config.settings import Config, load_config
-from skytext.errors import CommitConflictError
+from skytext.errors import CommitConflictError, JobError
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.reindex import new_matches, tell_run
 from skytext.run.reindex.notify import NotifyError
 from skytext.run.reindex.reindex_run import ReindexSummary
-from skytext.run.reindex.tell_run import finish_run
+from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.promote_rollback import promote, rollback
 from skytext.table.reported_matches import Compared, MatchLog
 from skytext.table.standing_queries import StandingQueries
+from skytext.table.state_files import StateStore
 from tests.cli.tables import described_row, make_described_table
 from tests.table.rows import committer, location, stage
 
@@ -106,6 +107,38 @@ def test_a_roll_back_and_a_second_promotion_report_nothing_twice(tmp_path: Path)
     add_image(table, "more.jpg", "ships again")
     (report,) = finish(table).matches
     assert [one["query_id"] for one in report.counts] == [late.query_id]
+
+
+def test_a_failure_is_told_even_where_the_report_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, told = tmp_path / "table", tmp_path / "told"
+    make_described_table(table)
+    settings = {"reindex.command": f"tee -a {told}", "reindex.notify_timeout_s": 5}
+    plan = _plan(location(table), load_config(None, settings))
+
+    @tells_failure
+    def run(plan: CaptionPlan, **_: Any) -> ReindexSummary:
+        raise JobError("the engine died")
+
+    notes: list[str] = []
+    with pytest.raises(JobError, match="the engine died"):
+        run(plan, on_note=notes.append)
+    (first,) = map(json.loads, told.read_text().splitlines())
+    assert (first["event"], first["problem"]) == ("reindex.failed", "the engine died")
+    assert "the engine died" in Path(first["report"]).read_text()
+    assert notes == []
+
+    def refuse(*_: Any) -> None:
+        raise JobError("no space")
+
+    told.unlink()
+    monkeypatch.setattr(StateStore, "put", refuse)
+    with pytest.raises(JobError, match="the engine died"):
+        run(plan, on_note=notes.append)
+    (second,) = map(json.loads, told.read_text().splitlines())
+    assert (second["problem"], second["report"]) == ("the engine died", "")
+    assert notes == ["the failure could not be reported: no space"]
 
 
 def test_a_run_that_was_overtaken_writes_nothing_into_the_log(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
                 _tell_failure(plan, started_at, error)
             except SkytextError as second:
                 # What ended the run is the news, and is raised; this is said beside it.
-                options.get("on_note", _log.warning)(f"the failure was not told: {second}")
+                options.get("on_note", _log.warning)(f"the failure could not be reported: {second}")
             raise
 
     return run_and_tell
@@ -164,9 +164,15 @@ def _tell_failure(plan: CaptionPlan, started_at: dt.datetime, error: SkytextErro
         outcome="failed",
         problem=str(error),
         summary=summary,
-        version_before=_version_before(plan, was_promoted=False),
+        version_before=None,
     )
-    address = write_report(facts)
+    try:
+        before = _version_before(plan, was_promoted=False)
+        address = write_report(replace(facts, version_before=before))
+    except SkytextError:
+        # The store may be what fails: then others hear of it all the same.
+        notify(facts, "")
+        raise
     if done is not None:
         done.report = address
     notify(facts, address)
