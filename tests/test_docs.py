@@ -167,5 +167,5 @@ def test_the_target_of_every_link_exists(page: Path, link: str) -> None:
 
 
 def test_the_configuration_page_is_the_one_that_the_command_prints() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == reference(), "run: skytext config reference > docs/configuration.md"
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    assert page == reference(), "run: skytext config reference > docs/reference/configuration.md"
