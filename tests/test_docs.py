@@ -17,6 +17,7 @@ import yaml
 
 from skytext.cli import app
 from skytext.config.settings import Config, load_config, reference
+from skytext.table.schema import ROW, RUNS
 from tests.documents import (
     PAGES,
     ROOT,
@@ -167,5 +168,27 @@ def test_the_target_of_every_link_exists(page: Path, link: str) -> None:
 
 
 def test_the_configuration_page_is_the_one_that_the_command_prints() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == reference(), "run: skytext config reference > docs/configuration.md"
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    assert page == reference(), "run: skytext config reference > docs/reference/configuration.md"
+
+
+def command_names(group: Any, prefix: str = "skytext") -> list[str]:
+    """Return every command of a group, with those of its groups."""
+    names = []
+    for name, command in group.commands.items():
+        words = f"{prefix} {name}"
+        names += command_names(command, words) if hasattr(command, "commands") else [words]
+    return names
+
+
+def test_the_reference_lists_every_command() -> None:
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    names = command_names(typer.main.get_command(app))
+    assert len(names) > 20
+    assert [name for name in names if f"`{name}" not in page] == []
+
+
+def test_the_reference_lists_every_column_of_the_table() -> None:
+    page = (ROOT / "docs" / "reference" / "table.md").read_text(encoding="utf-8")
+    columns = [name for name in (*ROW.names, *RUNS.names) if f"`{name}`" not in page]
+    assert columns == []

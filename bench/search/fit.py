@@ -1,7 +1,7 @@
 """Fit the generator of vectors to real captions, and say how alike the two are.
 
-The captions are those that the text-only evaluation reads (docs/evaluation.md); verbatim repeats,
-within an image and between images, are removed first.
+The captions are those that the text-only evaluation reads (docs/background/evaluation.md).
+Verbatim repeats, within an image and between images, are removed first.
 
     python -m bench.search.fit CAPTIONS.json CAPTIONS.txt …
 """

@@ -1,6 +1,7 @@
 """Short queries: class names, one to three words, against captions of images of known classes.
 
-Up to four distinct captions stand for an image, as where the fusion was chosen (docs/ranking.md).
+Up to four distinct captions represent an image, as where the fusion was chosen
+(docs/background/ranking.md).
 An image is right if its class is the query. RSITMD and NWPU validation name the class of every
 image, RSICD validation that of some.
 

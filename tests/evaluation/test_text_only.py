@@ -87,7 +87,7 @@ def test_rsitmd_by_its_own_captions(num_images: int) -> None:
 @pytest.mark.proof
 @pytest.mark.skipif(not DATA, reason="SKYTEXT_TEST_DATA names no folder of public annotations")
 def test_the_ranking_of_searches_is_better_than_the_paper_s_on_sydney() -> None:
-    """A row of docs/ranking.md, measured again."""
+    """A row of docs/background/ranking.md, measured again."""
     read = read_annotations([Path(str(DATA), "sydney", "dataset_sydney.json")], "train")
     config = EmbedConfig()
     embedder = make_embedder(config, embed_model(config))

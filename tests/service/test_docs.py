@@ -1,4 +1,4 @@
-"""What docs/serving.md, the dashboard and serve/config.yaml say is so."""
+"""What docs/guides/serving.md, the dashboard and serve/config.yaml say is so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skytext.service.telemetry.metrics import METRICS
 from tests.service.app import client
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
 
 
 def named_settings() -> Iterator[str]:

@@ -10,7 +10,7 @@ from skytext.config.section import PositiveInt, Section
 
 
 class SearchConfig(Section):
-    """How images are ranked, where a search does not say it; docs/retrieval.md has the figures."""
+    """The default ranking of images; docs/reference/retrieval.md has the figures."""
 
     mode: Literal["dense", "text", "hybrid"] = Field(
         "hybrid",

@@ -54,7 +54,7 @@ class Rule:
 PAPER_RULE = Rule()
 """TRSLLaVA's (arXiv 2512.10596): the cosine of the best variant."""
 BEST_RULE = Rule("hybrid", "max+mean")
-"""The one that was best over five sets of captions; see ``docs/ranking.md``."""
+"""The one that was best over five sets of captions; see ``docs/background/ranking.md``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The dense rule is the paper's (arXiv 2512.10596): query and descriptions are embedded as text, and
 an image scores by the cosine of the best of its variants. Text search goes by words (BM25), hybrid
-search by both; docs/retrieval.md says how they are fused and why.
+search by both; docs/reference/retrieval.md says how they are fused and why.
 """
 
 from __future__ import annotations

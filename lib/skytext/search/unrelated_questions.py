@@ -6,7 +6,7 @@ model and on the table, so it is measured for each table (`skytext.table.indexes
 They are sentences outside of the field, not shuffled words of the table's descriptions. Shuffled
 words keep the subject: with all-MiniLM-L6-v2, 95 % of them stay below 0.76 (RSITMD) and 0.80
 (RSICD), and so do more than a tenth of real captions. 95 % of these questions stay below 0.33 and
-0.38, and no real caption does. docs/ranking.md has the figures.
+0.38, and no real caption does. docs/background/ranking.md has the figures.
 
 Each is about something that cannot be seen from above: music, law, illness, language, feelings,
 cooking, money, software, history, sport rules. Half are phrases and half are questions, as people

@@ -69,8 +69,8 @@ class Probing:
     def widened(self, part: float, num_partitions: int) -> Probing:
         """Return it for a search among a part of the rows, over 0 to 1.
 
-        By the root: recall stays what it is without a filter (docs/retrieval.md). How near the
-        partitions are says nothing there: what lies in them may not have passed the filter.
+        By the root: recall then equals that without a filter (docs/reference/retrieval.md).
+        Distances of partitions do not help: rows in them may not have passed the filter.
         """
         nprobes = min(num_partitions, math.ceil(self.nprobes / math.sqrt(part)))
         return Probing(max(nprobes, self.nprobes), self.refine_factor)

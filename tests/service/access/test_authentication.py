@@ -213,7 +213,7 @@ def test_a_trusted_proxy_tells_the_address(own: TableLocation) -> None:
 def test_a_server_that_believes_no_proxy_leaves_the_address_to_us(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """docs/serving.md: Serve's own HTTP server, which would take the header from its machine."""
+    """By default Serve's HTTP server uses the header of peers on its machine (serving.md)."""
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
     seen = []
 

@@ -30,7 +30,7 @@ _EXIT_AFTER_S = 14.0
 """After a signal the process is gone by then, whatever Ray does: orchestrators kill at 15 or 30."""
 _NUM_CPUS = 2
 """What the deployments ask for fits this; a machine of one core is told to have two."""
-# Read when Ray and its workers start; docs/serving.md has what of it goes for clusters.
+# Read when Ray and its workers start; docs/guides/serving.md has what of it goes for clusters.
 _SERVE_ENVIRONMENT = {
     # The service writes its own line a request.
     "RAY_SERVE_LOG_TO_STDERR": "0",

@@ -19,7 +19,7 @@ from skytext.table.queries.caption_queries import Floats
 from skytext.table.vector_columns import VectorKind
 
 QUANTILE = 0.95
-"""Of the unrelated questions, this part scores lower; docs/ranking.md has what that tells apart."""
+"""Share of the unrelated questions that score lower; docs/background/ranking.md has figures."""
 
 _COLUMNS: dict[VectorKind, Callable[[ImagesTable], Column]] = {
     VectorKind.TEXT: VariantVectors,

@@ -56,7 +56,8 @@ class VariantVectors(_Vectors):
 
     Queries are as near to one as real captions are to the nearest other one (RSITMD and RSICD
     validation captions by all-MiniLM-L6-v2: medians 0.90 and 0.85, lower quartiles 0.81 and 0.75),
-    or as near as short queries, the names of classes, are (docs/ranking.md, "Short queries").
+    or as near as short queries, the names of classes, are (docs/background/ranking.md,
+    "Short queries").
 
     Args:
         table: a version with the index on them.

@@ -87,6 +87,6 @@ def choose_partitions(num_vectors: int) -> int:
     """Return the number of IVF partitions: half of the square root of the number of vectors.
 
     1,024 for five million vectors: the same recall from half of the vectors that 512 make a search
-    look at, and two thirds of the time that 2,048 take to build (docs/retrieval.md).
+    look at, and two thirds of the time that 2,048 take to build (docs/reference/retrieval.md).
     """
     return max(1, round(math.sqrt(num_vectors) / 2))
