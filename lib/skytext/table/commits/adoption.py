@@ -243,7 +243,8 @@ def _fits(
     unit: StagedUnit, column: VectorColumn, caption_fingerprint: str, present: dict[str, str]
 ) -> bool:
     return (
-        (unit.embedding_fingerprint == column.fingerprint or column.name in unit.columns)
+        # Behind its own column stands the one that was pending then.
+        (unit.embedding_fingerprint == column.fingerprint or column.name in unit.columns[1:])
         and unit.caption_fingerprint == caption_fingerprint
         # Rows that only go are judged anew by the next run.
         and bool(unit.image_ids)
