@@ -17,6 +17,7 @@ _MEASUREMENTS = {
     "throughput": ["bench.throughput"],
     "driver-memory": ["bench.driver_memory", "compare"],
     "planning": ["bench.planning"],
+    "nightly": ["bench.nightly"],
     "folder-reading": ["bench.folder_reading", "measure"],
     "folder-reading-far": ["bench.folder_reading", "measure", "--delay-ms", "100"],
     "folder-reading-sidecars": ["bench.folder_reading", "measure", "--sidecars"],

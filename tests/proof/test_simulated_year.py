@@ -1,0 +1,71 @@
+"""A year of nights: the table ends right, and costs no more in the last month than a new one."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faulty_proxy import FaultyProxy
+from tests.run.reindex.changing_archive import ChangingArchive
+from tests.run.reindex.simulated_year import Night, Year, plan_nights
+from tests.run.reindex.version_reader import reading
+
+NUM_NIGHTS = int(os.environ.get("SKYTEXT_NUM_NIGHTS", "365"))
+SEED = int(os.environ.get("SKYTEXT_SEED", "1"))
+FIRST_IMAGES = 60
+MONTH = max(3, NUM_NIGHTS // 12)
+
+
+def happenings() -> dict[str, int]:
+    """What goes wrong in a year; in a shorter one each at least once."""
+    rest = {"faults": 10, "overlap": 2, "broken listing": 1, "kill": 24}
+    return {what: max(1, number * NUM_NIGHTS // 365) for what, number in rest.items()}
+
+
+def median_sizes(sizes: list[tuple[int, int, int]]) -> tuple[float, float]:
+    """Return files, and bytes a row."""
+    files = statistics.median(num_files for num_files, _, _ in sizes)
+    return files, statistics.median(num_bytes / num_rows for _, num_bytes, num_rows in sizes)
+
+
+@pytest.mark.proof
+@pytest.mark.ray
+@pytest.mark.timeout(3600 * 8, method="thread")
+@pytest.mark.usefixtures("local_ray")
+def test_a_year_ends_like_a_table_made_from_scratch(
+    tmp_path: Path, s3: Any, proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    luck = random.Random(SEED)
+    archive = ChangingArchive(s3, f"long-year-{SEED}", luck)
+    archive.add(FIRST_IMAGES)
+    year = Year(tmp_path, archive, proxy, luck)
+    num_budgets = max(1, NUM_NIGHTS // 12)
+    nights = plan_nights(NUM_NIGHTS, luck, happens=happenings(), num_budgets=num_budgets)
+    year.run(nights[:1])
+    with reading(year.table, SEED) as reader:
+        year.run(nights[1:], reader)
+        year.come_to_rest(nights[-1])
+        last_files, last_bytes = median_sizes(year.sizes[-MONTH:])
+        last_s = statistics.median(reader.durations_s[-MONTH * 10 :])
+    year.check_against_scratch(nights[-1])
+    # The first month of a table of this size: made from scratch, and then nights without trouble.
+    young = Year(year.folder, archive, proxy, luck, name="scratch")
+    with reading(young.table, SEED) as reader:
+        young.run([Night(nights[-1].prompt, nights[-1].embedder)] * MONTH, reader)
+    first_files, first_bytes = median_sizes(young.sizes)
+    first_s = statistics.median(reader.durations_s)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{NUM_NIGHTS} nights, {reader.num_searches} searches of {reader.num_versions} "
+            f"versions; files {last_files:.0f} / {first_files:.0f}, bytes a row {last_bytes:.0f} / "
+            f"{first_bytes:.0f}, search {last_s * 1e3:.1f} / {first_s * 1e3:.1f} ms\n"
+        )
+    assert last_files <= 1.2 * first_files
+    assert last_bytes <= 1.2 * first_bytes
+    assert last_s <= 1.2 * first_s

@@ -1,0 +1,283 @@
+"""Nights of ``skytext reindex`` over an archive that changes, with all that may go wrong."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from skytext.config.settings import load_config
+from skytext.errors import (
+    BrokenListingError,
+    IncompleteRunError,
+    StoreFaultError,
+    TableHeldError,
+)
+from skytext.run.caption_plan import CaptionPlan, plan_caption
+from skytext.run.progress import Progress
+from skytext.run.reindex.reindex_run import ReindexSummary, run_reindex
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from tests.faulty_proxy import Faults, FaultyProxy
+from tests.proof.commands import command
+from tests.run.reindex.changing_archive import ChangingArchive
+from tests.run.reindex.version_reader import VersionReader
+from tests.table.rows import rows_of
+
+EMBEDDERS = ("fake", "fake:dim=24", "fake:dim=16")
+NUM_PROMPTS = 4
+COMMAND_S = 300
+_SETTINGS = {
+    "caption.model": "fake",
+    "job.unit_images": 8,
+    "job.commit_images": 16,
+    "job.lease_s": 3,
+    "index.vector": "always",
+    "index.recall_queries": 8,
+    "sources.retry_s": 1,
+    "reindex.max_withdrawn": 0.4,
+    "reindex.max_failure_rate": 0.5,
+    "reindex.keep_days": 0,
+}
+_FAULTS = ("reset", "truncate", "server_error", "slow_down")
+# Where a driver dies: before or after one of these calls.
+_STEPS = (
+    "skytext.run.control.committer:RemoteCommitter.commit",
+    "skytext.run.reindex.reindex_run:withdraw_gone",
+    "skytext.run.reindex.reindex_run:refresh_indexes",
+    "skytext.run.reindex.reindex_run:promote",
+)
+_TRAP = """
+import importlib, operator, os, signal
+module, _, name = {step!r}.partition(":")
+*owners, name = name.split(".")
+owner = operator.attrgetter(*owners)(importlib.import_module(module)) if owners else (
+    importlib.import_module(module))
+real = getattr(owner, name)
+def trapped(*args, **more):
+    if {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*args, **more)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(owner, name, trapped)
+"""
+# What differs between two runs that did the same, and where an image lay when it was described.
+_OF_THE_RUN = {"run_id", "unit_id", "created_at", "byte_offset", "shard_etag"}
+_COSTS = {"num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts"}
+
+
+@dataclass
+class Night:
+    """What is special about a night.
+
+    Attributes:
+        prompt: number of the prompt.
+        embedder: index of the embedding model.
+        happens: ``kill``, ``overlap``, ``faults``, ``broken listing`` or nothing.
+        max_images: the budget.
+    """
+
+    prompt: int = 0
+    embedder: int = 0
+    happens: str = ""
+    max_images: int | None = None
+
+
+def plan_nights(
+    num_nights: int, luck: random.Random, *, happens: dict[str, int], num_budgets: int
+) -> list[Night]:
+    """Return the nights of a year; prompts and models change at even distances."""
+    nights = [
+        Night(i * NUM_PROMPTS // num_nights, i * len(EMBEDDERS) // num_nights)
+        for i in range(num_nights)
+    ]
+    # The first night makes the table.
+    special = [what for what, number in happens.items() for _ in range(number)]
+    for number, what in zip(luck.sample(range(1, num_nights), len(special)), special, strict=True):
+        nights[number].happens = what
+    for night in luck.sample([night for night in nights[1:] if not night.happens], num_budgets):
+        night.max_images = luck.randint(4, 12)
+    return nights
+
+
+@dataclass
+class Year:
+    """A table, its archive, and the nights.
+
+    Attributes:
+        folder: for files.
+        archive: that changes.
+        proxy: between Ray's workers and the archive.
+        luck: decides.
+        name: of the table.
+        sizes: files and bytes of the table, and its rows, after each night.
+    """
+
+    folder: Path
+    archive: ChangingArchive
+    proxy: FaultyProxy
+    luck: random.Random
+    name: str = "table"
+    sizes: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @property
+    def table(self) -> Path:
+        """The table's folder."""
+        return self.folder / self.name
+
+    def open(self) -> ImagesTable:
+        """Open what is served."""
+        return ImagesTable.open_served(TableLocation.parse(str(self.table)))
+
+    def run(self, nights: Sequence[Night], reader: VersionReader | None = None) -> None:
+        """Live through nights; after each one check what is served."""
+        for night in nights:
+            self.archive.change()
+            self._live_through(night)
+            if reader is not None:
+                reader.check()
+            self.sizes.append(self._size())
+
+    def come_to_rest(self, last: Night) -> None:
+        """Mend what is damaged, and run undisturbed until nothing is left to do."""
+        self.archive.mend(all_shards=True)
+        for _ in range(3):
+            if not self._reindex(last).has_changed:
+                return
+        raise AssertionError("there is still something to do")
+
+    def check_against_scratch(self, last: Night) -> None:
+        """Compare the live version, image by image, with a table made of the archive as it is."""
+        scratch = self.folder / "scratch"
+        run_reindex(self._plan(last, scratch))
+        made_anew = ImagesTable.open_served(TableLocation.parse(str(scratch)))
+        found, expected = _rows(self.open()), _rows(made_anew)
+        withdrawn = {key for key, row in found.items() if row["status"] == "withdrawn"}
+        assert len(found) == len(expected) + len(withdrawn)
+        assert found.keys() - withdrawn == expected.keys()
+        for key, row in expected.items():
+            differ = {name for name, value in row.items() if found[key][name] != value}
+            assert not differ, f"{key}: {[(n, found[key][n], row[n]) for n in differ]}"
+
+    def _live_through(self, night: Night) -> None:
+        if night.happens == "kill":
+            self._kill(night)
+        elif night.happens == "faults":
+            self._meet_faults(night)
+        elif night.happens == "broken listing":
+            self._see_a_broken_listing(night)
+        elif night.happens == "overlap":
+            self._start_twice(night)
+        else:
+            self._check_night(self._reindex(night))
+
+    def _settings(self, night: Night) -> dict[str, Any]:
+        prompt = self.folder / f"prompt-{night.prompt}.yaml"
+        prompt.write_text(f"id: night-{night.prompt}\none: Describe it, wording {night.prompt}.\n")
+        given = {
+            "caption.prompt": str(prompt),
+            # The fake engine does not read the prompt: the temperature makes other captions.
+            "caption.temperature": round(0.5 + night.prompt / 10, 1),
+            "embed.model": EMBEDDERS[night.embedder],
+            "reindex.max_images": night.max_images,
+        }
+        return _SETTINGS | given
+
+    def _plan(self, night: Night, table: Path | None = None) -> CaptionPlan:
+        config = load_config(None, self._settings(night))
+        return plan_caption([self.archive.url], str(table or self.table), config, stale="all")
+
+    def _reindex(self, night: Night, **more: Any) -> ReindexSummary:
+        return run_reindex(self._plan(night), **more)
+
+    def _kill(self, night: Night) -> None:
+        """Let the driver die in the middle, as a process of its own."""
+        self.archive.add(2)
+        trap = _TRAP.format(step=self.luck.choice(_STEPS), before=self.luck.random() < 0.5)
+        settings = [
+            f"{name}={value}" for name, value in self._settings(night).items() if value is not None
+        ]
+        call: list[object] = ["reindex", self.archive.url, "--table", self.table]
+        call += ["--ray-address", ray.get_runtime_context().gcs_address]
+        call += [word for setting in settings for word in ("--set", setting)]
+        with command(self.folder, *call, prelude=trap) as running:
+            assert running.finish(COMMAND_S) == -signal.SIGKILL, running.err
+
+    def _meet_faults(self, night: Night) -> None:
+        kind, rate = self.luck.choice(_FAULTS), self.luck.choice([0.3, 0.7, 1.0])
+        seed = self.luck.randrange(1000)
+        self.proxy.faults = Faults(seed=seed, pattern=r"aerial/", **{kind: rate})  # type: ignore[arg-type]
+        try:
+            self._check_night(self._reindex(night))
+        except (StoreFaultError, IncompleteRunError):
+            # Nothing of many shards came, or the proof could not read a sample: the next night.
+            pass
+        finally:
+            self.proxy.faults = Faults()
+
+    def _see_a_broken_listing(self, night: Night) -> None:
+        before = self.open()
+        latest = before.latest_version()
+        self.archive.hide_most()
+        with pytest.raises(BrokenListingError):
+            self._reindex(night)
+        self.archive.show_all()
+        assert self.open().version == before.version
+        assert self.open().latest_version() == latest
+
+    def _start_twice(self, night: Night) -> None:
+        """Start again while the first call works: the second is refused and changes nothing."""
+        self.archive.add(1)
+        refused: list[BaseException] = []
+
+        def start() -> None:
+            try:
+                self._reindex(night)
+            except TableHeldError as error:
+                refused.append(error)
+
+        def start_once(_: Progress) -> None:
+            if not refused:
+                second = threading.Thread(target=start)
+                second.start()
+                second.join()
+
+        self._check_night(self._reindex(night, on_progress=start_once))
+        assert len(refused) == 1
+
+    def _check_night(self, summary: ReindexSummary) -> None:
+        """What is served is what the archive has, unless the night could not finish."""
+        if summary.is_partial or any(run.num_unread for run in summary.runs.values()):
+            return
+        assert not summary.broken_listing
+        assert summary.live_version == self.open().version
+        rows = self.open().dataset.to_table(columns=["shard", "member", "status"]).to_pylist()
+        statuses = {
+            (row["shard"], row["member"]): row["status"] == "ok"
+            for row in rows
+            if row["status"] != "withdrawn" and row["shard"] not in self.archive.damaged
+        }
+        assert statuses == self.archive.images
+
+    def _size(self) -> tuple[int, int, int]:
+        files = [path.stat().st_size for path in self.table.rglob("*") if path.is_file()]
+        return len(files), sum(files), self.open().num_rows()
+
+
+def _rows(table: ImagesTable) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return all that a table says of its images, by shard and member."""
+    vectors = {column.name for column in table.columns}
+    names = set(table.dataset.schema.names) - vectors - _OF_THE_RUN - _COSTS
+    found = {}
+    for row in rows_of(table, *sorted(names), "vectors"):
+        if row["failure"] is not None:
+            row["failure"] = {**row["failure"], "attempts": 0}
+        found[row["shard"], row["member"]] = row
+    return found

@@ -1,0 +1,154 @@
+"""Searches a table again and again while it changes, and checks every answer."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytext.captions.parsing import Variant, document_text
+from skytext.config.embedding import EmbedConfig
+from skytext.models.checkpoints import embed_model
+from skytext.models.factory import make_embedder
+from skytext.search.request import SearchRequest
+from skytext.search.searcher import Searcher
+from skytext.table.held_versions import hold_versions
+from skytext.table.images_dataset import ImagesTable
+from tests.table.rows import rows_of
+
+_WORDS = ("river", "forest", "harbour", "runway", "storage tank", "snow", "solar field")
+_MODES: tuple[Any, ...] = ("dense", "text", "hybrid")
+_NUM_OPEN = 4
+# Vectors are stored as float16.
+_ATOL = 2e-2
+
+
+class ServedVersion:
+    """One version that was live: a searcher, and its rows read without it."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
+        self.version = searcher.table.version
+        self._embedder = _embedder_of(searcher.table)
+        rows = rows_of(searcher.table, "image_id", "status", "captions", "vectors")
+        self._vectors = {
+            row["image_id"]: np.array(row["vectors"], np.float32)
+            for row in rows
+            if row["status"] == "ok"
+        }
+        self._check_one_model(rows)
+
+    def _check_one_model(self, rows: list[dict[str, Any]]) -> None:
+        """Every description has the vectors that the version's model gives to it."""
+        assert len({row["image_id"] for row in rows}) == len(rows)
+        for row in rows:
+            if row["status"] == "withdrawn":
+                assert row["vectors"] is None
+            if row["status"] == "ok":
+                texts = [document_text(Variant(**variant)) for variant in row["captions"]]
+                expected = self._embedder.embed_documents(texts).vectors
+                np.testing.assert_allclose(self._vectors[row["image_id"]], expected, atol=_ATOL)
+
+    def ask(self, luck: random.Random) -> float:
+        """Search, compare each hit with the rows, and return how long it took, in seconds."""
+        text, mode = luck.choice(_WORDS), luck.choice(_MODES)
+        request = SearchRequest(text=text, mode=mode, exact=luck.random() < 0.5)
+        started = time.perf_counter()
+        result = self._searcher.search(request)
+        duration_s = time.perf_counter() - started
+        assert result.table_version == self.version
+        scores = self._scores(text)
+        for hit in result.hits:
+            assert hit.image_id in scores, f"{hit.image_id} is not done in {self.version}"
+            assert abs(hit.cosine - scores[hit.image_id]) < _ATOL
+        if mode == "dense" and request.exact:
+            best = sorted(scores.values(), reverse=True)[: request.k]
+            np.testing.assert_allclose([hit.cosine for hit in result.hits], best, atol=_ATOL)
+        return duration_s
+
+    def _scores(self, text: str) -> dict[str, float]:
+        query: NDArray[np.float32] = self._embedder.embed_queries([text])[0]
+        return {name: float((rows @ query).max()) for name, rows in self._vectors.items()}
+
+
+def _embedder_of(table: ImagesTable) -> Any:
+    config = EmbedConfig(model=table.text_column.model)
+    return make_embedder(config, embed_model(config))
+
+
+class VersionReader(threading.Thread):
+    """Opens what is live, as a service does, keeps some older versions open, and asks all.
+
+    Attributes:
+        num_searches: so far.
+        num_versions: that were seen live.
+        durations_s: of the searches.
+    """
+
+    def __init__(self, table: Path, seed: int, pause_s: float) -> None:
+        super().__init__(name="reader", daemon=True)
+        self._table, self._pause_s = table, pause_s
+        self._luck = random.Random(seed)
+        self._ended = threading.Event()
+        self._open: dict[int, ServedVersion] = {}
+        self._error: BaseException | None = None
+        self.num_versions = 0
+        self.durations_s: list[float] = []
+
+    @property
+    def num_searches(self) -> int:
+        """So far."""
+        return len(self.durations_s)
+
+    def run(self) -> None:
+        """Search until the end."""
+        try:
+            while not self._ended.wait(self._pause_s):
+                self._look()
+        except BaseException as error:  # noqa: BLE001  (`check` raises it)
+            self._error = error
+
+    def _look(self) -> None:
+        searcher = Searcher.open(str(self._table))
+        if searcher.table.version not in self._open:
+            self.num_versions += 1
+            self._open[searcher.table.version] = ServedVersion(searcher)
+            while len(self._open) > _NUM_OPEN:
+                # The oldest one stays open for long.
+                del self._open[sorted(self._open)[self._luck.random() < 0.9]]
+            hold_versions(searcher.table.location, "reader", list(self._open))
+        for version in self._open.values():
+            self.durations_s.append(version.ask(self._luck))
+
+    def check(self) -> None:
+        """Raise what a search met.
+
+        Raises:
+            BaseException: an answer was wrong, or none.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """End, and wait for the last search."""
+        self._ended.set()
+        self.join()
+
+
+@contextlib.contextmanager
+def reading(table: Path, seed: int, pause_s: float = 0.2) -> Iterator[VersionReader]:
+    """Search for the time of the block; at its end all answers were right."""
+    reader = VersionReader(table, seed, pause_s)
+    reader.start()
+    try:
+        yield reader
+    finally:
+        reader.stop()
+    reader.check()
