@@ -32,8 +32,11 @@ from tests.documents import (
 )
 
 # Names of files, and of the table's own columns, that begin like a setting.
-_NO_SETTING = re.compile(r"\.(md|py|yaml|yml|json|jsonl|tar|jpg|lance|png)$")
-_GROUPS = ("config", "keys")
+# Names of files, and events of the webhook.
+_NO_SETTING = re.compile(
+    r"\.(md|py|yaml|yml|json|jsonl|tar|jpg|lance|png)$|^reindex\.(done|partial|failed)$"
+)
+_GROUPS = ("config", "keys", "watch")
 
 
 @cache
