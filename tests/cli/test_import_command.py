@@ -135,7 +135,7 @@ def test_a_held_table_is_left_alone(skytext: Skytext, descriptions: Path, tmp_pa
     [
         (None, 2, "there is no file"),
         ("{\n", 2, "line 1 is not JSON"),
-        (line("a.jpg", "x") + line("a.jpg", "y"), 2, "'a.jpg' stands there twice"),
+        (line("a.jpg", "x") + line("a.jpg", "y"), 2, "'a.jpg' is there twice"),
         (json.dumps({"image": "a.jpg", "variants": []}) + "\n", 2, "no list of variants"),
         ("[" * 100_000, 2, "line 1 is nested too deeply"),
         (line("a.jpg", "\ud800"), 2, "line 1 holds a text that is no valid Unicode"),
@@ -213,7 +213,7 @@ def test_a_model_that_gives_no_finite_vector_ends_the_import(
     words = ("--table", tmp_path / "table", "--embedding-model", "fake")
     called = skytext("import", descriptions, *words)
     assert called.status != 0
-    assert "the model 'fake' gave no finite vector for '" in called.err
+    assert "the model 'fake' returned no finite vector for '" in called.err
     assert ImagesTable.find(location(tmp_path / "table")) is None
 
 

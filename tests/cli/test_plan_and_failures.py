@@ -251,7 +251,7 @@ def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path)
         (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is no folder"),
         (["failures", "nowhere"], "there is no table at"),
         (["retry-failed", "nowhere"], "there is no table at"),
-        (["retry-failed", "table"], "name the sources, skytext retry-failed "),
+        (["retry-failed", "table"], "name them, skytext retry-failed "),
         (["failures", "table", "--samples", "-1"], "samples"),
         (["retry-failed", "table", "--max-attempts", "0"], "max-attempts"),
     ],

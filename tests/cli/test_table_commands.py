@@ -431,7 +431,7 @@ def test_a_table_of_failed_images_has_nothing_to_index(skytext: Skytext, tmp_pat
     make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
     called = skytext("index", tmp_path / "table")
     assert (called.status, called.out) == (2, "")
-    assert "has no image that is done: skytext status" in called.err
+    assert "has no described image: skytext status" in called.err
 
 
 def test_a_model_that_changed_since_is_refused(skytext: Skytext, tmp_path: Path) -> None:

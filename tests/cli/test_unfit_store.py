@@ -20,9 +20,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from skytext.run import open_run
 
-REFUSED = (
-    "cannot hold a table. The rule: a put on condition that there is no such object is refused"
-)
+REFUSED = "cannot hold a table. Rule: a conditional put does not overwrite an object that exists"
 
 
 class Unfit:

@@ -62,7 +62,7 @@ ONE_LINE = {
     "status s3:/b/t": "write s3://BUCKET/PATH",
     "status s3://": "names no bucket",
     "status file://host/t": "names the host 'host'",
-    "status s3://b/t#1": "table 's3://b/t#1': Lance cannot address '#' .*: name another place",
+    "status s3://b/t#1": "table 's3://b/t#1': Lance cannot address '#' .*: choose a name",
     "search gs://b/u?v=1 river": r"Lance cannot address '\?'",
     "index s3://b/w%20x": "Lance cannot address '%20'",
     f"{CAPTION} --table s3://b/t#1": "Lance cannot address '#'",

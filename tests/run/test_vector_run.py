@@ -207,7 +207,7 @@ def test_a_stop_finishes_what_is_in_flight_and_commits_it(captioned: Path) -> No
         if progress.num_ok and not progress.is_stopping:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(InterruptedRunError, match="stopped as asked"):
+    with pytest.raises(InterruptedRunError, match="stopped on request"):
         embed(
             captioned, watch=stop, image_embed__model="fake:delay_s=0.2", image_embed__unit_images=1
         )

@@ -105,7 +105,7 @@ def test_staged_units_and_a_living_run_are_left_alone(where: TableLocation) -> N
     with hold(where, "run", "caption"), pytest.raises(TableHeldError, match="held by"):
         clean_up(where, keep_days=0)
     stage(where, [good_row("b.jpg")])
-    with pytest.raises(JobError, match="1 units that a run has staged"):
+    with pytest.raises(JobError, match="1 staged units are not committed"):
         clean_up(where, keep_days=0)
     assert len(staged_unit_ids(where)) == 1
     assert versions(where) == list(range(1, NUM + 1))

@@ -69,7 +69,7 @@ def test_another_format_says_what_to_do(where: TableLocation) -> None:
 def test_missing_columns_are_named(where: TableLocation) -> None:
     empty = images_schema(text_column(dim=DIM)).with_metadata(metadata()).empty_table()
     lance.write_dataset(empty.drop_columns(["gsd", "text"]), where.dataset_uri(IMAGES))
-    with pytest.raises(TableError, match=r"of another schema \(no column gsd, text\)"):
+    with pytest.raises(TableError, match=r"has another schema \(missing column: gsd, text\)"):
         ImagesTable.open(where)
 
 

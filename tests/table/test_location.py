@@ -83,7 +83,9 @@ def test_one_table_has_one_uri(
     ],
 )
 def test_what_lance_takes_for_another_place_is_refused(scheme: str, rest: str, named: str) -> None:
-    with pytest.raises(TableError, match=f"Lance cannot address .*{named}.*: name another") as said:
+    with pytest.raises(
+        TableError, match=f"Lance cannot address .*{named}.*: choose a name"
+    ) as said:
         TableLocation.parse(f"{scheme}://{rest}")
     assert "\n" not in str(said.value)
 

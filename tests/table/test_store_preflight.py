@@ -65,12 +65,32 @@ def test_a_store_that_keeps_the_rules_is_accepted(s3: Any, where: TableLocation)
 @pytest.mark.parametrize(
     ("breach", "rule", "seen"),
     [
-        (broken_stores.ignores_conditions, "is refused where there is one", "it was written over"),
-        (broken_stores.RemembersReads(), "that was written over is read", "other bytes came"),
-        (broken_stores.looks_before_it_writes, "exactly one succeeds", r"[2-8] of 8 did"),
-        (broken_stores.lists_late, "a listing holds every object", "1 of 12 missing, 0 too many"),
-        (broken_stores.lists_backwards, "a listing is in the order of the keys", "it is not"),
-        (broken_stores.is_an_hour_ahead, "differ by 5 minutes", "the store is 60 minutes ahead"),
+        (
+            broken_stores.ignores_conditions,
+            "does not overwrite an object",
+            "it was overwritten",
+        ),
+        (
+            broken_stores.RemembersReads(),
+            "an overwritten object",
+            "other bytes were returned",
+        ),
+        (
+            broken_stores.looks_before_it_writes,
+            "exactly one of several",
+            r"[2-8] of 8 succeeded",
+        ),
+        (
+            broken_stores.lists_late,
+            "a listing has every",
+            "1 of 12 missing, 0 too many",
+        ),
+        (broken_stores.lists_backwards, "a listing is sorted by key", "it is not sorted"),
+        (
+            broken_stores.is_an_hour_ahead,
+            "by at most 5 minutes",
+            "the store is 60 minutes ahead",
+        ),
     ],
     ids=["conditions", "stale reads", "contention", "late listing", "unsorted listing", "clock"],
 )

@@ -77,7 +77,7 @@ def test_nodes_of_the_autoscaler_are_waited_for_with_a_word(
     assert (sizes.num_engines, gpus) == (4, 1.0)
     assert said == [
         "the plan starts with 6.35 CPUs and 4 GPUs, the cluster has 8 CPUs and 0 GPUs now: waiting "
-        "for the nodes that its autoscaler adds, each is used as it comes"
+        "for nodes from the autoscaler; each is used as soon as it is up"
     ]
 
 

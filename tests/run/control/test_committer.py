@@ -77,7 +77,7 @@ def test_without_the_claim_nothing_is_committed(where: TableLocation, claim: Cla
     version = make_table(where, good_rows(0, 1)).version
     unit = stage(where, good_rows(1, 1))
     lose(where)
-    with pytest.raises(TableHeldError, match="nothing more will be"):
+    with pytest.raises(TableHeldError, match="commits nothing more"):
         commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
     assert ImagesTable.open(where).version == version
     # For the run that has the table now.
@@ -110,7 +110,7 @@ def test_a_unit_without_its_files_is_never_committed(where: TableLocation, claim
     """Rows whose files are gone would break every reader of the table."""
     unit = stage(where, good_rows(0, 1))
     delete_files(where, data_files(unit))
-    with pytest.raises(JobError, match="its files are gone: run the same command again"):
+    with pytest.raises(JobError, match="its files are missing: run the same command again"):
         commit_units(where, claim.number, text_column(), None, (unit.unit_id,))
     assert ImagesTable.find(where) is None
 

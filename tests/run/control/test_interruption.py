@@ -70,8 +70,8 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
         assert running.finish(START_S) == 130, running.err
         assert time.monotonic() - asked < DRAIN_S + 15
         assert running.out == ""
-        assert running.err.splitlines()[-1].startswith("skytext: stopped as asked; ")
-        assert "run the same command again to go on" in running.err
+        assert running.err.splitlines()[-1].startswith("skytext: stopped on request; ")
+        assert "run the same command again to continue" in running.err
         assert "Traceback" not in running.err
     left = num_committed(table)
     assert 0 < left < 80

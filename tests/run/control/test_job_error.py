@@ -20,5 +20,5 @@ def test_what_a_disk_refused_on_a_worker_comes_as_it_is() -> None:
 def test_another_failure_names_the_logs() -> None:
     told = job_error(failed(OSError("body error\nand more")))
     assert isinstance(told, JobError)
-    assert str(told).startswith("the job stopped: OSError: body error (what is committed stays; ")
+    assert str(told).startswith("the job stopped: OSError: body error (committed work is kept; ")
     assert "the logs under " in str(told)

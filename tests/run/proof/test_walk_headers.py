@@ -60,7 +60,7 @@ def test_an_image_that_no_manifest_names_is_found(
 
 
 def test_a_shard_without_a_manifest_is_found(where: TableLocation) -> None:
-    assert walk(where)(SHARDS[:1]) == ["0.tar: no manifest: it was not read to its end"]
+    assert walk(where)(SHARDS[:1]) == ["0.tar: no manifest: the shard was not read to its end"]
 
 
 def test_a_shard_that_changed_meanwhile_is_passed_over(

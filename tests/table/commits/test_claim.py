@@ -140,7 +140,7 @@ def test_a_second_run_is_refused_within_a_beat(where: TableLocation) -> None:
         told = str(refused.value)
         assert f"{where.uri} is held by skytext caption of " in told
         assert f" on {socket.gethostname()}, process {os.getpid()}, since " in told
-        assert re.search(r"since \d+ s: let it end, then run the same command again$", told)
+        assert re.search(r"since \d+ s: wait for its end, then run the same command again$", told)
         claim.check()
 
 
@@ -192,7 +192,7 @@ def test_a_run_that_sleeps_for_a_lease_has_lost_the_table(where: TableLocation) 
             assert claim.took_over
             other.process.send_signal(signal.SIGCONT)
             told = other.check()
-            assert told.startswith(f"this run did not answer for a while and lost {where.uri} to ")
+            assert told.startswith(f"the lease of this run on {where.uri} expired, and ")
             assert f"process {os.getpid()}" in told
             # What it writes when it lets go, and its beats until then, are no matter of ours.
             assert other.process.stdin is not None
@@ -309,5 +309,7 @@ def test_a_claim_is_lost_to_whoever_has_a_higher_one(where: TableLocation) -> No
     with hold(where, "ours", "caption") as claim:
         plant(where, host="elsewhere")
         for check in (claim.check, lambda: check_claim(where, claim.number)):
-            with pytest.raises(TableHeldError, match=r"lost .* on elsewhere.*nothing more will be"):
+            with pytest.raises(
+                TableHeldError, match=r"expired, and .* on elsewhere.*commits nothing more"
+            ):
                 check()

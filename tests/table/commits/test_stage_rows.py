@@ -70,7 +70,7 @@ def test_a_unit_staged_again_after_its_commit_is_no_second_one(
     committer(where).commit([unit])
     monkeypatch.setattr(StateStore, "create", lambda *_: False)
     forget_records(where, [unit])
-    with pytest.raises(JobError, match="unit run/0: its record came and went"):
+    with pytest.raises(JobError, match="unit run/0: its record was deleted"):
         stage(where, good_rows(0, 2), unit_id="run/0")
     assert staged_unit_ids(where) == []
 
@@ -86,7 +86,7 @@ def test_rows_that_were_not_all_written_are_no_unit(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "_write", lambda *_: [])
-    with pytest.raises(JobError, match="unit run/0: 3 rows handed over, 0 written"):
+    with pytest.raises(JobError, match="unit run/0: 3 rows given, 0 written"):
         stage(where, good_rows(0, 3), unit_id="run/0")
     assert staged_unit_ids(where) == []
 

@@ -166,7 +166,7 @@ def test_a_commit_while_fragments_are_merged_is_told(
 
 def test_a_table_of_failures_has_nothing_to_index(where: TableLocation) -> None:
     table = make_table(where, [failed_row("a.jpg"), failed_row("b.jpg")])
-    with pytest.raises(TableError, match="no image that is done"):
+    with pytest.raises(TableError, match="no described image"):
         build_indexes(table, IndexConfig())
 
 

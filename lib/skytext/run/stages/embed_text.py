@@ -1,10 +1,10 @@
-"""Embed the variants of a unit: one sentence-transformers model an actor.
+"""Embed the variants of a unit: one sentence-transformers model per actor.
 
 INPUT    units of `skytext.table.schema.CAPTIONED` rows.
 OUTPUT   units of `skytext.table.schema.embedded` rows: ``vectors[i]`` belongs to ``captions[i]``.
 FAN-OUT  one unit to one unit.
-ON ERROR a model that cannot load ends the job; failed rows pass with null vectors. An image with a
-         variant for which the model gives no finite vector becomes a failed row.
+ON ERROR a model that cannot load ends the job. Failed rows pass with null vectors. An image becomes
+         a failed row if the model returns a vector that is not finite for any of its variants.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _NICENESS = 19
 
 
 class EmbedUnits:
-    """One embedding model; it loads with the first unit that holds rows.
+    """One embedding model. It loads with the first unit that has rows.
 
     Args:
-        config: what to run and how.
+        config: the embedding settings.
         model: the model.
     """
 
@@ -47,8 +47,8 @@ class EmbedUnits:
             "embedding_model_revision": model.revision,
         }
         self._embedder: Embedder | None = None
-        # Where processors are short, the engine's front end goes first: an embedder that lags
-        # catches up, an engine that waits for its next batch does not.
+        # On few CPU cores the engine has priority: an embedder can catch up later, but an engine
+        # without its next batch loses time.
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
@@ -89,7 +89,7 @@ class EmbedUnits:
 
 
 def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:
-    """Return list<fixed_size_list<float32, dim>>, one list an image, null where it has none."""
+    """Return list<fixed_size_list<float32, dim>>, one list per image, null without vectors."""
     lengths = [len(variants) if variants else 0 for variants in captions]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), dim)
@@ -98,7 +98,7 @@ def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) ->
 
 
 def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
-    """Return how many variants of each image have a flag; None where it has no variants."""
+    """Return how many variants of each image have a flag; None without variants."""
     counts: list[int | None] = []
     start = 0
     for variants in captions:
@@ -111,9 +111,9 @@ def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
 
 
 def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
-    """Return the rows, those that lost a vector as failed ones; their captions cannot be found."""
+    """Return the rows; those with a lost vector become failed rows without captions."""
     failure = failure_row(
-        SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model gave no finite vector")
+        SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model returned no finite vector")
     )
     no_captions = dict.fromkeys(("captions", "num_variants", "text")) | {
         "status": STATUS_FAILED,
@@ -127,7 +127,7 @@ def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
 
 
 def _with_tail(batch: pa.Table, unit: pa.Table) -> pa.Table:
-    """Pass on what travels beside the unit's own columns."""
+    """Pass on the columns beside the unit's own."""
     for name in batch.column_names:
         if name not in unit.column_names:
             unit = unit.append_column(name, batch.column(name))
