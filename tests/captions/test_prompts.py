@@ -123,7 +123,7 @@ def test_a_folder_is_no_prompt(tmp_path: Path) -> None:
 def test_a_prompt_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=r"needs the texts 'id' and 'one'") as caught:
+    with pytest.raises(ConfigError, match=r"must have the texts 'id' and 'one'") as caught:
         load_prompt(str(path))
     assert "mine.yaml" in str(caught.value)
 

@@ -72,7 +72,7 @@ def test_a_run_for_programs_and_again_for_people(
     [
         (["--num-engines", "50"], "the plan needs 50.85 CPUs"),
         (["--embedding-model", "./missing"], "model './missing' is no"),
-        (["--set", "job.nothing=1"], "there is no such setting"),
+        (["--set", "job.nothing=1"], "unknown setting"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(

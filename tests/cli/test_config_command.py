@@ -24,7 +24,7 @@ def test_what_show_prints_is_a_file_that_validates(skytext: Skytext, tmp_path: P
     file.write_text(skytext("config", "show", *settings).out)
     called = skytext("config", "validate", file)
     assert (called.status, called.err) == (0, "")
-    assert called.out == f"{file}: every setting is known and in range\n"
+    assert called.out == f"{file}: all settings are known and in range\n"
     shown = skytext("config", "show", "--config", file)
     assert shown.out == file.read_text()
     assert yaml.safe_load(shown.out)["caption"]["num_variants"] == 3
@@ -99,4 +99,4 @@ def test_a_null_on_the_command_line_takes_back_what_the_file_says(
     assert (shown["archive"], shown["caption"]["seed"]) == (None, None)
     called = skytext("config", "show", "--set", "caption.sead=null")
     assert (called.status, called.out) == (2, "")
-    assert "caption.sead: there is no such setting" in called.err
+    assert "caption.sead: unknown setting" in called.err

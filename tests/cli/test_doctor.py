@@ -70,13 +70,13 @@ def test_people_get_a_line_for_each(skytext: Skytext) -> None:
     assert any(line.startswith("ok    python: 3.11") for line in lines)
     failed = next(i for i, line in enumerate(lines) if line.startswith("FAIL  caption model"))
     assert "→ model './nowhere' is no folder" in lines[failed + 1]
-    assert lines[-1].startswith("not able yet")
+    assert lines[-1].startswith("not ready: see")
 
 
 def test_a_machine_that_is_able_is_told_what_to_try(skytext: Skytext) -> None:
     called = skytext("doctor")
     assert called.status == 0
-    assert called.out.splitlines()[-1] == "able: skytext demo"
+    assert called.out.splitlines()[-1] == "ready: skytext demo"
     assert "FAIL" not in called.out
 
 
@@ -95,7 +95,7 @@ def test_a_table_is_looked_at_when_it_is_named(
     assert there["found"].startswith(f"{shared_table}, version ")
     new = report(skytext("doctor", "--json", "--table", tmp_path / "new"))["table"]
     assert new["ok"] is True
-    assert "not there yet" in new["found"]
+    assert "not created yet" in new["found"]
     (tmp_path / "file").write_text("")
     bad = report(skytext("doctor", "--json", "--table", tmp_path / "file"))["table"]
     assert bad["ok"] is False
@@ -124,7 +124,7 @@ def test_the_disks_of_the_table_and_of_ray_are_looked_at(
         monkeypatch.setenv("RAY_TMPDIR", taken)
         refused = report(skytext("doctor", "--json", "--table", f"{taken}/ray/table"))
         assert f"RAY_TMPDIR={taken}" in refused["Ray's temporary folder"]["advice"]
-        assert "cannot be written" in refused["table's disk"]["advice"]
+        assert "is not writable" in refused["table's disk"]["advice"]
 
 
 def test_a_missing_package_is_told_how_to_get(

@@ -61,7 +61,7 @@ def test_a_file_is_not_written_over_without_force(
     first = out.read_bytes()
     called = skytext(*call)
     assert called.status == 2
-    assert "--force writes over it" in called.err
+    assert "--force overwrites it" in called.err
     out.write_bytes(b"something else")
     assert skytext(*call, "--force").status == 0
     assert out.read_bytes() == first
@@ -96,7 +96,7 @@ WRONG = {
     "T --format geojson --with-vectors": "--with-vectors is for --format parquet",
     "nowhere --format geojson": "there is no table at",
     "T --format geojson --output nowhere/x": "cannot write nowhere/x",
-    "T --format geojson --json": "--json needs stdout for itself: name a file with --output",
+    "T --format geojson --json": "--json writes to stdout: name a file with --output",
     "T --format geojson --version 99": "has no version 99",
 }
 

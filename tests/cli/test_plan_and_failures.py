@@ -84,14 +84,14 @@ def test_plan_says_what_would_become_of_every_image(
     assert called.out.splitlines() == [
         "7 images in 2 shards, 2 to be read",
         "             1  new: would be described",
-        "             1  changed: would be described again, in place of their row",
-        "             1  in a shard that has changed: decided when it is read",
-        "             1  described with other settings: left as they are without --stale captions",
+        "             1  changed: would be described again, and their row replaced",
+        "             1  in a changed shard: decided when it is read",
+        "             1  described with other settings: kept without --stale captions",
         "             1  failed before: left to skytext retry-failed or skytext reindex",
         "             2  done",
-        "             1  gone: their rows are left (skytext reindex withdraws them)",
-        "no earlier run of this model tells how long that takes",
-        "side by side, where the cluster has room: engines 1, embedders 1, readers 2, writers 2",
+        "             1  gone: their rows are kept (skytext reindex withdraws them)",
+        "no time estimate: there is no earlier run of this model",
+        "concurrently, if the cluster has room: engines 1, embedders 1, readers 2, writers 2",
     ]
     assert contents(tmp_path) == before
 
@@ -102,7 +102,7 @@ def test_plan_says_what_is_gone_with_its_shard(
     (archive / "a.tar").unlink()
     called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
     assert (
-        "             6  gone, 1 shard as a whole: their rows are left (skytext reindex withdraws "
+        "             6  gone, 1 shard as a whole: their rows are kept (skytext reindex withdraws "
         "them)"
     ) in called.out.splitlines()
     # One file of an archive says nothing of the others.
@@ -110,7 +110,7 @@ def test_plan_says_what_is_gone_with_its_shard(
         "plan", archive / "b.tar", "--archive", "aerial", "--table", tmp_path / "table", *FAKES
     )
     assert (
-        "             1  gone: their rows are left (skytext reindex withdraws them)"
+        "             1  gone: their rows are kept (skytext reindex withdraws them)"
         in called.out.splitlines()
     )
     # Nor does a folder of another archive.
@@ -172,8 +172,8 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
     }
     told = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
     assert told[-3:-1] == [
-        "1 unit staged by a run that ended early would be committed first",
-        "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s an engine, as measured by "
+        "1 unit staged by an interrupted run would be committed first",
+        "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s per engine, as measured in "
         "earlier runs, cost 1.50)",
     ]
     assert contents(tmp_path) == before
@@ -196,7 +196,7 @@ def test_plan_says_that_there_is_nothing_to_do(skytext: Skytext, tmp_path: Path)
     record_run(where, finished_run("fake", 40, 20.0))
     lines = skytext("plan", root, "--table", where.uri, *FAKES).out.splitlines()
     assert lines[0] == "2 images in 1 shard, 0 to be read"
-    assert lines[-2] == "nothing to do: a run would read no shard"
+    assert lines[-2] == "nothing to do: a run would not read any shard"
     assert "an engine" not in "".join(lines)
 
 

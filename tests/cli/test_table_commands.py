@@ -106,7 +106,7 @@ def test_status_shows_what_can_be_filtered_on(skytext: Skytext, tmp_path: Path) 
     make_table(where, rows)
     called = skytext("status", where.uri, "--fields")
     assert (called.status, called.err) == (0, "")
-    assert called.out.splitlines()[0].endswith("has no catalogue of fields yet:")
+    assert called.out.splitlines()[0].endswith("has no field catalogue yet:")
     assert answer(skytext("status", where.uri, "--fields", "--json"))["catalogue"] is None
     skytext("index", where.uri)
     lines = skytext("status", where.uri, "--fields").out.splitlines()
@@ -362,9 +362,7 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
 def test_index_answers_people(skytext: Skytext, table: Path) -> None:
     called = skytext("index", table)
     assert (called.status, called.err) == (0, "")
-    assert re.search(
-        r"questions about other subjects score up to 0\.\d+ \(text vectors\)", called.out
-    )
+    assert re.search(r"scores of unrelated questions: up to 0\.\d+ \(text vectors\)", called.out)
     assert "vector index: none: 4 rows are searched exactly" in called.out
     assert f"table version {latest(table)}, now live" in called.out
     assert f'next: skytext search {table} "' in called.out
@@ -510,7 +508,7 @@ def test_a_new_image_is_described_by_the_tables_model(
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
     # What it was made with differs from what made-up rows say of themselves.
-    assert "the table was described by fake with other settings than these" in called.err
+    assert "the table was described by fake with other settings: " in called.err
     assert "the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
 

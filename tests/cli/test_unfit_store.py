@@ -67,7 +67,7 @@ def test_doctor_finds_it(skytext: Skytext, s3: Any, table: str) -> None:
     called = skytext("doctor", "--table", table)
     assert called.status == 1
     lines = called.out.splitlines()
-    failed = lines.index("FAIL  table's store: cannot be used")
+    failed = lines.index("FAIL  table's store: not usable")
     assert lines[failed + 1].startswith(f"      → {table} {REFUSED}")
     assert keys(s3, table) == []
 

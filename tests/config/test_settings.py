@@ -77,7 +77,7 @@ def test_every_section_says_what_it_is() -> None:
 def test_an_unknown_setting_is_named(name: str) -> None:
     message = refused({name: 1})
     # What is missing is the outermost part that is not there.
-    assert re.search(r"wrong setting: [\w.]+: there is no such setting", message)
+    assert re.search(r"wrong setting: [\w.]+: unknown setting", message)
     assert message.split(": ")[1] in name
     assert "skytext config show" in message
 
@@ -205,7 +205,7 @@ def test_an_explicit_null_is_a_value(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("caption.modle", "no such setting"),
+        ("caption.modle", "unknown setting"),
         ("job.unit_images", "given: None"),
         ("job", "given: None"),
     ],
@@ -238,9 +238,9 @@ def test_a_wrong_setting_of_a_file_names_the_file(file: Path) -> None:
         ("a: b: c", "is not YAML"),
         ("caption: *nobody", "is not YAML"),
         ("!!python/object:os.system {}", "is not YAML"),
-        ("just words", "must hold sections such as 'caption:'"),
-        ("- caption", "must hold sections"),
-        ("3", "must hold sections"),
+        ("just words", "must have sections such as 'caption:'"),
+        ("- caption", "must have sections"),
+        ("3", "must have sections"),
         ("1: 2", "1: Keys should be strings"),
         ("caption:", "caption: Input should be a valid dictionary"),
         ("archive: 2024", "archive: Input should be a valid string"),

@@ -127,7 +127,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "no list": ("a.json", {"a": 1}, "neither a list nor an object"),
     "no image": ("a.json", [{"caption": "x"}], "no image name"),
     "no captions": ("a.json", [{"image": "a.jpg"}], "no captions"),
-    "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "a caption is no text"),
+    "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "a caption is not a text"),
     "unknown": ("a.xml", "<a/>", "unknown form"),
     "empty": ("a.json", [], "no captions in"),
     "same name": (
@@ -145,8 +145,8 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "long": ("a.csv", f"filename,title\na.jpg,{'x' * 140_000}\n", "line 2 is not CSV: field"),
     "deep": ("a.json", "[" * 100_000, r"a\.json is nested too deeply"),
     "deep lines": ("a.jsonl", "[" * 100_000, r"a\.jsonl, line 1 is nested too deeply"),
-    "surrogate": ("a.json", r'[{"image": "a", "caption": "x \ud800"}]', "no valid Unicode"),
-    "surrogate name": ("a.jsonl", r'{"image": "\udfff.jpg", "caption": "x"}', "no valid Unicode"),
+    "surrogate": ("a.json", r'[{"image": "a", "caption": "x \ud800"}]', "not valid Unicode"),
+    "surrogate name": ("a.jsonl", r'{"image": "\udfff.jpg", "caption": "x"}', "not valid Unicode"),
 }
 
 
@@ -218,7 +218,7 @@ def test_queries_expect_images(tmp_path: Path, name: str, value: str) -> None:
     [
         ('{"image": "a.tif"}', "no query text"),
         ('{"query": "river"}', "no image"),
-        ('{"query": "river", "images": []}', "expects no image"),
+        ('{"query": "river", "images": []}', "has no expected image"),
         ("", "no queries"),
     ],
 )

@@ -93,7 +93,7 @@ def test_ambiguous_names_are_refused() -> None:
 
 def test_a_table_of_other_images_is_refused() -> None:
     other = [Described("x.jpg", (variant("a river"),), None)]
-    with pytest.raises(CallError, match="none of the 4 annotated images is there"):
+    with pytest.raises(CallError, match="none of the 4 annotated images exists here"):
         evaluate_benchmark(other, ANNOTATIONS, MODELS)
 
 
@@ -111,7 +111,7 @@ def test_the_published_rows_stand_beside_ours() -> None:
     ("line", "message"),
     [
         ("{", "line 1 is not JSON"),
-        ("[]", "line 1 is no object"),
+        ("[]", "line 1 is not an object"),
         ('{"variants": []}', "no image name"),
         ('{"image": "a.jpg", "variants": []}', "no list of variants"),
         ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant lacks one of"),

@@ -62,7 +62,7 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
         ("{thresholds: {R@1: 101}, queries: [{query: a, images: [x.jpg]}]}", "thresholds.R@1"),
         (
             "queries: [{query: a, images: [x.jpg], within: 1}, {query: a, images: [y.jpg]}]",
-            "asks 'a' twice",
+            "has 'a' twice",
         ),
     ],
 )
@@ -76,7 +76,7 @@ def test_wrong_files_are_told(tmp_path: Path, text: str, message: str) -> None:
     [
         ("{", "line 1 is not JSON"),
         ("[" * 100_000, "line 1 is nested too deeply"),
-        (r'{"query": "\ud800", "images": ["a.jpg"], "within": 1}', "no valid Unicode"),
+        (r'{"query": "\ud800", "images": ["a.jpg"], "within": 1}', "not valid Unicode"),
     ],
 )
 def test_wrong_lines_are_told(tmp_path: Path, text: str, message: str) -> None:

@@ -235,7 +235,7 @@ def test_a_folder_without_a_model_type_embeds_nothing(folder: Path, config: str)
 def test_weights_that_were_cut_off_are_refused(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.raises(ModelError, match="damaged or cut off") as caught:
+    with pytest.raises(ModelError, match="damaged or truncated") as caught:
         caption_model(CaptionConfig(model=str(folder)))
     assert str(weights) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -84,12 +84,12 @@ def test_bfloat16_is_near_and_of_unit_length(checkpoint: Path, embedder: ImageEm
 def test_a_model_of_text_alone_is_refused() -> None:
     text_only = embed_model(EmbedConfig(model=PACKAGED_EMBEDDER))
     config = ImageEmbedConfig(model=text_only.source)
-    with pytest.raises(ModelError, match=r"has no tower for image: name a CLIP-like one"):
+    with pytest.raises(ModelError, match=r"has no tower for image: use a CLIP-like one"):
         make_image_embedder(config, image_model(config))
 
 
 def test_without_a_name_there_is_no_model() -> None:
-    with pytest.raises(ConfigError, match="no model was named that embeds images"):
+    with pytest.raises(ConfigError, match="no image embedding model was named"):
         image_model(ImageEmbedConfig())
     with pytest.raises(ConfigError, match="revision 'v1' was given for 'fake'"):
         image_model(ImageEmbedConfig(model="fake", revision="v1"))

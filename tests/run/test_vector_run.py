@@ -241,7 +241,7 @@ def test_two_runs_do_not_get_at_one_table(captioned: Path, monkeypatch: Any) -> 
 def test_what_cannot_work_is_said_before_anything_starts(tmp_path: Path, captioned: Path) -> None:
     where = location(tmp_path / "t")
     make_table(where, good_rows(0, 2))
-    with pytest.raises(ConfigError, match="no model was named that embeds images"):
+    with pytest.raises(ConfigError, match="no image embedding model was named"):
         embed(tmp_path / "t")
     with pytest.raises(TableError, match="there is no table"):
         embed(tmp_path / "nowhere", image_embed__model="fake")

@@ -1,7 +1,8 @@
-"""``skytext failures`` and ``skytext retry-failed``: see what failed, and do it again."""
+"""``skytext failures`` and ``skytext retry-failed``: list failed images, and try them again."""
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ _CAPTIONING = ("caption", "retry-failed")
 _RUNS_LOOKED_AT = 1000
 
 Samples = Annotated[
-    int, typer.Option("--samples", min=0, max=1000, help="Images to show of each reason.")
+    int, typer.Option("--samples", min=0, max=1000, help="Number of images per reason.")
 ]
 
 
@@ -42,7 +43,7 @@ def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> Non
             times = plural(sample["attempts"], "attempt")
             lines.append(f"    {sample['uri']}  ({times}): {sample['detail']}")
     if groups:
-        lines.append(f"next: skytext retry-failed {table}")
+        lines.append(f"next: skytext retry-failed {shlex.quote(table)}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
 
@@ -52,11 +53,11 @@ def retry_failed(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Where the images are; default: as in earlier runs.", metavar="SOURCE…"
+            help="Addresses of the images; default: as in earlier runs.", metavar="SOURCE…"
         ),
     ] = None,
     max_attempts: Annotated[
-        int | None, typer.Option(min=1, help="Leave alone what failed this often (3).")
+        int | None, typer.Option(min=1, help="Skip images with this many failed attempts (3).")
     ] = None,
     max_failure_rate: Annotated[
         float | None, typer.Option(help="A larger share of failures ends the run (0.5).")
@@ -67,9 +68,9 @@ def retry_failed(
     verify_all: VerifyAll = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try the images that failed again, with the settings of the last run, and nothing else.
+    """Try only the failed images again, with the settings of the last run.
 
-    A row turns to `ok` in one commit.
+    A row becomes `ok` in one commit.
     """
     options: dict[str, Any] = {
         "job.max_attempts": max_attempts,
@@ -82,7 +83,7 @@ def retry_failed(
 
 
 def _last_settings(table: str) -> dict[str, Any]:
-    """Return the settings of the table's last captioning run; none where there was no run."""
+    """Return the settings of the table's last captioning run; none without a run."""
     from skytext.table.location import TableLocation
     from skytext.table.runs_dataset import last_runs
 

@@ -1,7 +1,8 @@
-"""``skytext promote`` and ``skytext rollback``: choose the version that is served."""
+"""``skytext promote`` and ``skytext rollback``: choose the live version."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,7 @@ def promote(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the one that searches and services use; they follow within seconds."""
+    """Make a version live for searches and services; services follow within seconds."""
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import promote as promote_version
 
@@ -28,7 +29,7 @@ def promote(
 
 
 def rollback(table: Table, as_json: AsJson = False) -> None:
-    """Go back to the version that was live before; again, and to the one before that."""
+    """Go back to the previous live version; repeat it to go further back."""
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import rollback as roll_back
 
@@ -43,5 +44,5 @@ def _show(table: str, now: Promotion, as_json: bool) -> None:
         return
     answers.print(f"version {now.version} is live", markup=False)
     if now.previous_version is not None:
-        back = f"back to version {now.previous_version}: skytext rollback {table}"
+        back = f"back to version {now.previous_version}: skytext rollback {shlex.quote(table)}"
         answers.print(back, markup=False, soft_wrap=True)

