@@ -151,7 +151,7 @@ def test_people_get_the_summary(
         "  unusable source values, left empty: 1 × bbox, e.g. [1] of s3://b/a.tar#b.jpg",
         '  unusable source values, left empty: 1,200 × gsd, e.g. "10m" of s3://b/a.tar#a.jpg',
         "note: 40 images with more than three bands: the first three were shown; images.bands "
-        "chooses others",
+        "selects others",
         "ignored: 12 hidden files, 1 link, 90 other files (csv 30, md 10, other 50)",
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",

@@ -69,7 +69,7 @@ def test_people_get_a_line_for_each(skytext: Skytext) -> None:
     lines = called.out.splitlines()
     assert any(line.startswith("ok    python: 3.11") for line in lines)
     failed = next(i for i, line in enumerate(lines) if line.startswith("FAIL  caption model"))
-    assert "→ model './nowhere' is no folder" in lines[failed + 1]
+    assert "→ model './nowhere' is not a folder" in lines[failed + 1]
     assert lines[-1].startswith("not ready: see")
 
 

@@ -130,7 +130,7 @@ def test_status_and_index_tell_of_an_index_on_image_vectors(
         ("search T red --mode image", "has no image vectors: skytext embed-images"),
         ("search T red --mode sparse", "--mode must be one of dense, text, hybrid, image"),
         ("embed-images T", "no image embedding model was named: --model NAME"),
-        ("embed-images T --model ./nowhere", "is no folder"),
+        ("embed-images T --model ./nowhere", "is not a folder"),
         ("embed-images nowhere --model fake", "there is no table"),
         ("embed-images T --model fake:nonsense=1", "a fake is written"),
         ("evaluate T --annotations A --image-vectors", "has no image vectors"),

@@ -248,7 +248,7 @@ def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path)
     [
         (["plan", "nowhere", "--table", "t", *FAKES], "does not exist"),
         (["plan", "aerial", "--table", "t", *FAKES, "--list", "--json"], "--list prints lines"),
-        (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is no folder"),
+        (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is not a folder"),
         (["failures", "nowhere"], "there is no table at"),
         (["retry-failed", "nowhere"], "there is no table at"),
         (["retry-failed", "table"], "name them, skytext retry-failed "),

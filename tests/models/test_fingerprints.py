@@ -181,7 +181,7 @@ def test_a_hub_name_that_leads_nowhere_is_named(hub: Path, name: str, revision: 
         lambda: caption_model(CaptionConfig(model=name, revision=revision)),
         lambda: embed_model(EmbedConfig(model=name, revision=revision)),
     ):
-        with pytest.raises(ModelError, match="neither a folder here nor") as caught:
+        with pytest.raises(ModelError, match="neither a local folder nor") as caught:
             resolve()
         assert repr(name) in str(caught.value)
         assert (revision or "") in str(caught.value)
@@ -193,7 +193,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         lambda: caption_model(CaptionConfig(model=str(tmp_path))),
         lambda: embed_model(EmbedConfig(model=str(tmp_path))),
     ):
-        with pytest.raises(ModelError, match=r"is no checkpoint .*config\.json") as caught:
+        with pytest.raises(ModelError, match=r"is not a checkpoint .*config\.json") as caught:
             resolve()
         assert str(tmp_path) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -247,13 +247,13 @@ def test_a_folder_that_is_not_there_is_no_hub_name(name: str) -> None:
         lambda: caption_model(CaptionConfig(model=name)),
         lambda: embed_model(EmbedConfig(model=name)),
     ):
-        with pytest.raises(ModelError, match="is no folder") as caught:
+        with pytest.raises(ModelError, match="is not a folder") as caught:
             resolve()
         assert repr(name) in str(caught.value)
 
 
 def test_a_file_is_no_model(folder: Path) -> None:
-    with pytest.raises(ModelError, match="is no folder"):
+    with pytest.raises(ModelError, match="is not a folder"):
         caption_model(CaptionConfig(model=str(folder / "config.json")))
 
 

@@ -55,7 +55,7 @@ def left_behind(s3: Any, where: TableLocation) -> list[str]:
     return [entry["Key"] for entry in found]
 
 
-def test_a_store_that_keeps_the_rules_is_accepted(s3: Any, where: TableLocation) -> None:
+def test_a_conforming_store_is_accepted(s3: Any, where: TableLocation) -> None:
     ahead_s = check_store(where)
     assert ahead_s is not None
     assert abs(ahead_s) < 2
@@ -94,7 +94,7 @@ def test_a_store_that_keeps_the_rules_is_accepted(s3: Any, where: TableLocation)
     ],
     ids=["conditions", "stale reads", "contention", "late listing", "unsorted listing", "clock"],
 )
-def test_a_store_that_breaks_a_rule_is_refused_with_the_rule(
+def test_a_store_that_breaks_a_rule_is_rejected_with_the_rule(
     s3: Any,
     s3_endpoint: str,
     where: TableLocation,
@@ -125,7 +125,7 @@ def test_directory_buckets_need_not_sort(
         check_store(TableLocation.parse(f"s3://{name}/t"))
 
 
-def test_a_bucket_that_is_not_there_is_told_in_one_line(s3: Any) -> None:
+def test_a_missing_bucket_is_reported_in_one_line(s3: Any) -> None:
     seen = r"Seen: NoSuchBucket: The specified bucket does not exist. What to do: check the address"
     with pytest.raises(TableError, match=seen) as no:
         check_store(TableLocation.parse("s3://nobucket/t"))

@@ -58,7 +58,9 @@ def lose(where: TableLocation) -> None:
     StateStore(where).put("claim/00000099.json", holder)
 
 
-def test_a_group_is_committed_and_its_records_go(where: TableLocation, claim: Claim) -> None:
+def test_a_group_is_committed_and_its_records_are_deleted(
+    where: TableLocation, claim: Claim
+) -> None:
     units = [stage(where, good_rows(0, 2)), stage(where, good_rows(2, 1))]
     other = stage(where, good_rows(9, 1))
     names = tuple(unit.unit_id for unit in units)
@@ -84,7 +86,7 @@ def test_without_the_claim_nothing_is_committed(where: TableLocation, claim: Cla
     assert unit.unit_id in staged_unit_ids(where)
 
 
-def test_who_finds_its_records_gone_is_told_that_the_claim_was_lost(
+def test_missing_records_after_a_lost_claim_raise_table_held(
     where: TableLocation, claim: Claim
 ) -> None:
     """A successor adopted what the sleeper had staged."""
@@ -137,7 +139,7 @@ def test_small_fragments_are_merged_as_a_run_goes_on(
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_who_lost_the_claim_merges_nothing(
+def test_a_run_without_its_claim_merges_nothing(
     where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 2)

@@ -12,7 +12,7 @@ def failed(cause: Exception) -> RayTaskError:
     return RayTaskError("f", "Traceback (most recent call last): …", cause)
 
 
-def test_what_a_disk_refused_on_a_worker_comes_as_it_is() -> None:
+def test_a_disk_error_on_a_worker_is_raised_unchanged() -> None:
     for cause in (OSError(errno.ENOSPC, "full", "/x"), OSError("LanceError(IO): (os error 28)")):
         assert job_error(failed(cause)) is cause
 

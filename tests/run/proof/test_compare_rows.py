@@ -76,7 +76,7 @@ def test_an_image_with_two_rows_is_counted(where: TableLocation) -> None:
     assert check(where, version, MET).num_double == 1
 
 
-def test_another_archive_s_rows_count_for_nothing(where: TableLocation) -> None:
+def test_rows_of_another_archive_are_ignored(where: TableLocation) -> None:
     version = make_table(where, [good_row(name, archive="orbital") for name in NAMES]).version
     keep(where, NAMES)
     assert check(where, version, MET).wrong == ["a.tar: 3 of 3 images have no row"]
