@@ -112,7 +112,7 @@ def test_every_option_reaches_its_setting(
     assert getattr(settings, name) == value
 
 
-def test_without_options_the_defaults_hold_and_say_so(
+def test_without_options_the_defaults_are_used_and_announced(
     skytext: Skytext, runs: list[dict[str, Any]]
 ) -> None:
     called = skytext("caption", "archive", "--table", "new")
@@ -132,7 +132,7 @@ def test_a_named_model_gets_no_note(skytext: Skytext, runs: list[dict[str, Any]]
     assert runs[0]["ray_address"] == "ray://x:1"
 
 
-def test_programs_get_the_summary(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
+def test_the_summary_is_printed_as_json(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
     called = skytext("caption", "archive", "--table", "new", *FAKES, "--json")
     assert called.out.count("\n") == 1
     told = json.loads(called.out)
@@ -140,7 +140,7 @@ def test_programs_get_the_summary(skytext: Skytext, runs: list[dict[str, Any]]) 
     assert told["num_listed"] == told["num_ok"] + told["num_failed"]
 
 
-def test_people_get_the_summary(
+def test_the_summary_is_printed_as_text(
     skytext: Skytext, runs: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     lines = skytext("caption", "archive", "--table", "new", *FAKES).out.splitlines()

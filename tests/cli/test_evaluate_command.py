@@ -74,7 +74,7 @@ def test_a_table_and_its_export_measure_alike(
     assert "I2T R@1" in shown.out
 
 
-def test_the_published_rows_are_those_of_the_benchmark_that_is_named_or_lies_around(
+def test_the_published_rows_match_the_named_or_detected_benchmark(
     skytext: Skytext, shared_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "rsitmd" / "captions"
@@ -151,7 +151,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_wrong_calls_are_told_in_one_line(
+def test_wrong_calls_get_one_line(
     skytext: Skytext,
     shared_table: Path,
     annotations: Path,
@@ -201,7 +201,7 @@ def test_the_paper_s_rule_and_that_of_searches_are_measured_by_default(
     assert called.status == 0, called.err
     assert "skytext: dense, max " in called.out
     assert "skytext: hybrid, max+mean, floor 0.2 " in called.out
-    assert f"drawn: {tmp_path}/recall_at_k.png" in called.err
+    assert f"plot: {tmp_path}/recall_at_k.png" in called.err
     assert (tmp_path / "recall_at_k.png").stat().st_size > 1000
 
 

@@ -75,7 +75,7 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
-def test_plan_says_what_would_become_of_every_image(
+def test_plan_shows_the_work_for_every_image(
     skytext: Skytext, archive: Path, tmp_path: Path
 ) -> None:
     before = contents(tmp_path)
@@ -96,9 +96,7 @@ def test_plan_says_what_would_become_of_every_image(
     assert contents(tmp_path) == before
 
 
-def test_plan_says_what_is_gone_with_its_shard(
-    skytext: Skytext, archive: Path, tmp_path: Path
-) -> None:
+def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
     (archive / "a.tar").unlink()
     called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
     assert (
@@ -132,7 +130,7 @@ def finished_run(model: str, num_captioned: int, span_s: float) -> RunRecord:
     )
 
 
-def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
+def test_plan_prints_json(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     for run in (("fake", 30, 10.0), ("fake", 10, 10.0), ("other", 500, 1.0)):
         record_run(where, finished_run(*run))
@@ -179,7 +177,7 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
     assert contents(tmp_path) == before
 
 
-def test_plan_says_that_there_is_nothing_to_do(skytext: Skytext, tmp_path: Path) -> None:
+def test_plan_reports_that_there_is_no_work(skytext: Skytext, tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
     where = location(tmp_path / "table")
     plan = plan_caption([str(root)], where.uri, SETTINGS)
@@ -200,7 +198,7 @@ def test_plan_says_that_there_is_nothing_to_do(skytext: Skytext, tmp_path: Path)
     assert "an engine" not in "".join(lines)
 
 
-def test_plan_counts_what_is_ignored(skytext: Skytext, tmp_path: Path) -> None:
+def test_plan_counts_ignored_files(skytext: Skytext, tmp_path: Path) -> None:
     junk = [("notes.md", ""), ("a.csv", ""), ("b.csv", ""), (".hidden.jpg", jpeg(2))]
     root = write_archive(tmp_path / "aerial", {"a.tar": [*images(0, 1), *junk]})
     write_archive(root / "north", {"x.jpg": jpeg(3), "x.csv": b"", ".x.jpg": b""})
@@ -256,7 +254,7 @@ def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path)
         (["retry-failed", "table", "--max-attempts", "0"], "max-attempts"),
     ],
 )
-def test_a_wrong_call_is_told(
+def test_a_wrong_call_is_reported(
     skytext: Skytext,
     archive: Path,
     tmp_path: Path,
@@ -272,7 +270,7 @@ def test_a_wrong_call_is_told(
     assert contents(tmp_path) == before
 
 
-def test_failures_are_told_by_reason_with_samples(skytext: Skytext, shared_table: Path) -> None:
+def test_failures_are_printed_by_reason_with_samples(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("failures", shared_table, "--samples", "1")
     assert (called.status, called.err) == (0, "")
     lines = called.out.splitlines()
@@ -282,7 +280,7 @@ def test_failures_are_told_by_reason_with_samples(skytext: Skytext, shared_table
     assert lines[5:] == [f"next: skytext retry-failed {shared_table}"]
 
 
-def test_failures_answer_programs(skytext: Skytext, shared_table: Path) -> None:
+def test_failures_prints_json(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("failures", shared_table, "--json")
     assert called.status == 0
     (truncated, empty) = json.loads(called.out)["failures"]

@@ -63,7 +63,7 @@ def keys(s3: Any, table: str) -> list[str]:
     return [entry["Key"] for entry in found]
 
 
-def test_doctor_finds_it(skytext: Skytext, s3: Any, table: str) -> None:
+def test_doctor_reports_an_unfit_store(skytext: Skytext, s3: Any, table: str) -> None:
     called = skytext("doctor", "--table", table)
     assert called.status == 1
     lines = called.out.splitlines()
@@ -72,7 +72,7 @@ def test_doctor_finds_it(skytext: Skytext, s3: Any, table: str) -> None:
     assert keys(s3, table) == []
 
 
-def test_doctor_accepts_one_that_is_fit(skytext: Skytext, s3: Any, tmp_path: Path) -> None:
+def test_doctor_accepts_a_fit_store(skytext: Skytext, s3: Any, tmp_path: Path) -> None:
     s3.create_bucket(Bucket="fit")
     assert (
         "table's store: can hold a table; its clock differs by 0 s"
@@ -83,7 +83,7 @@ def test_doctor_accepts_one_that_is_fit(skytext: Skytext, s3: Any, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_captioning_begins_there(
+def test_captioning_is_rejected_in_an_unfit_store(
     skytext: Skytext, s3: Any, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*_: object, **__: object) -> None:
@@ -103,7 +103,7 @@ def test_no_captioning_begins_there(
     assert keys(s3, table) == []
 
 
-def test_nothing_is_imported_there(
+def test_an_import_is_rejected_in_an_unfit_store(
     skytext: Skytext, s3: Any, table: str, descriptions: Path
 ) -> None:
     called = skytext("import", descriptions, "--table", table, "--embedding-model", "fake")
@@ -112,7 +112,7 @@ def test_nothing_is_imported_there(
     assert keys(s3, table) == []
 
 
-def test_a_table_that_is_there_is_not_tried_again(
+def test_an_existing_table_is_not_checked_again(
     skytext: Skytext,
     s3_endpoint: str,
     unfit: Unfit,

@@ -208,7 +208,7 @@ def test_a_wrong_call_gets_one_line(skytext: Skytext, place: Path, call: str) ->
 
 
 @pytest.mark.parametrize("call", [c for c in ONE_LINE if c.startswith(("search", "caption"))][::4])
-def test_a_program_gets_no_half_an_answer(skytext: Skytext, call: str) -> None:
+def test_a_failed_call_prints_no_partial_json(skytext: Skytext, call: str) -> None:
     called = skytext(*call.split(" "), "--json")
     assert (called.status, called.out) == (2, "")
 
@@ -235,7 +235,7 @@ def test_a_program_gets_no_half_an_answer(skytext: Skytext, call: str) -> None:
         "index table --exact",
     ],
 )
-def test_a_call_that_does_not_parse_gets_its_usage(skytext: Skytext, call: str) -> None:
+def test_an_unparsable_call_prints_its_usage(skytext: Skytext, call: str) -> None:
     called = skytext(*call.split(" "))
     assert called.status == 2
     assert called.out == ""
@@ -302,7 +302,7 @@ def test_an_empty_query_gets_one_line(skytext: Skytext, text: str) -> None:
     assert called.err == "skytext: the query is empty: say in words what to look for\n"
 
 
-def test_a_folder_that_is_no_demos_is_left_alone(skytext: Skytext, place: Path) -> None:
+def test_a_folder_not_made_by_the_demo_is_not_changed(skytext: Skytext, place: Path) -> None:
     assert skytext("demo", "--dir", place / "kept").status == 2
     assert (place / "kept" / "photo.jpg").read_bytes() == b"mine"
 
@@ -320,7 +320,7 @@ def test_a_folder_that_is_no_demos_is_left_alone(skytext: Skytext, place: Path) 
     ],
     ids=lambda settings: settings[1],
 )
-def test_a_demo_that_cannot_run_leaves_the_last_one(
+def test_a_failing_demo_keeps_the_previous_one(
     skytext: Skytext, place: Path, settings: list[str]
 ) -> None:
     last = place / "last"
@@ -334,7 +334,7 @@ def test_a_demo_that_cannot_run_leaves_the_last_one(
     assert (last / "mine.txt").read_text() == "still here"
 
 
-def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None:
+def test_a_table_of_a_newer_format_gets_advice(skytext: Skytext, tmp_path: Path) -> None:
     table = make_described_table(tmp_path / "newer")
     table.dataset.update_schema_metadata({"skytext.format_version": "9"})
     called = skytext("status", tmp_path / "newer")
@@ -342,6 +342,6 @@ def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None
     assert "has table format 9, this skytext reads formats 3 and 4" in called.err
 
 
-def test_the_lines_for_hits_say_when_there_are_none() -> None:
+def test_the_hit_lines_report_an_empty_result() -> None:
     assert search_command.hit_lines([]) == ["no image in this table"]
     assert search_command.hit_lines([], "nothing") == ["nothing"]

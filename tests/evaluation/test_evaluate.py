@@ -97,7 +97,7 @@ def test_a_table_of_other_images_is_refused() -> None:
         evaluate_benchmark(other, ANNOTATIONS, MODELS)
 
 
-def test_the_published_rows_stand_beside_ours() -> None:
+def test_the_published_rows_are_printed_beside_ours() -> None:
     found = evaluate_benchmark(described(), ANNOTATIONS, MODELS)
     text = found.markdown()
     assert "| TRSLLaVA | training-free | – | – | – | – | – | – | 42.62 |" in text
@@ -117,7 +117,7 @@ def test_the_published_rows_stand_beside_ours() -> None:
         ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant lacks one of"),
     ],
 )
-def test_wrong_descriptions_are_told(tmp_path: Path, line: str, message: str) -> None:
+def test_wrong_descriptions_are_reported(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(CallError, match=message):

@@ -86,7 +86,7 @@ def test_a_hole_lies_in_its_polygon_wherever_both_are_written() -> None:
     assert met(HOLED, *boxes) == [False, True, True, False]
 
 
-def test_what_touches_longitude_180_touches_its_other_side() -> None:
+def test_a_box_at_longitude_180_touches_the_other_side() -> None:
     west = {"type": "Polygon", "coordinates": [[[170, 0], [180, 0], [180, 5], [170, 0]]]}
     assert met(west, (-180, 1, -179, 2), (-179.9, 1, -179, 2)) == [True, False]
 
@@ -170,7 +170,7 @@ def test_polygons_side_by_side_count_as_one() -> None:
     ],
     ids=lambda text: text[:30],
 )
-def test_what_is_no_geometry_is_refused(text: str, message: str) -> None:
+def test_an_invalid_geometry_is_rejected(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         parse_geometry(text)
     assert "\n" not in str(raised.value)
