@@ -90,7 +90,7 @@ def test_status_prints_text(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("status", shared_table)
     assert (called.status, called.err) == (0, "")
     lines = called.out.splitlines()
-    assert lines[0].startswith(f"{shared_table}  version {latest(shared_table)}, nothing live")
+    assert lines[0].startswith(f"{shared_table}  version {latest(shared_table)}, no live version")
     assert "rows: 4 ok, 3 failed" in lines
     assert "  failed: 2 × decode/truncated_image" in lines
     assert "vector index: none, searches are exact" in lines
