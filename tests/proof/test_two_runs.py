@@ -58,7 +58,7 @@ def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> Non
             os.kill(sleeper.process.pid, signal.SIGCONT)
             status = sleeper.finish(RUN_S)
         assert status == (0 if done else 1), sleeper.err
-        assert done or "lost" in sleeper.err or "another run" in sleeper.err, sleeper.err
+        assert done or "expired" in sleeper.err or "another run" in sleeper.err, sleeper.err
         # Whatever it tried, every row is still the very row that its successor left.
         assert rows_of(table, [*scene.compare, "unit_id"]) == after
         assert {i: {n: row[n] for n in scene.compare} for i, row in after.items()} == {

@@ -94,7 +94,7 @@ def test_waiting_for_autoscaler_nodes_is_reported(
         (
             offer_of(HEAD, GPU_NODE, GPU_NODE),
             {"tensor_parallel_size": 2},
-            r"an engine asks for 1 CPUs and 2 GPUs of one node, .* have room for 0 of 1",
+            r"an engine needs 1 CPUs and 2 GPUs on one node, .* have room for 0 of 1",
         ),
         (
             CPUS_ONLY,

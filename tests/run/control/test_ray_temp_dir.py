@@ -106,7 +106,7 @@ def test_without_a_suitable_folder_one_line_gives_advice(
     (short / "ray").touch()
     monkeypatch.setenv("TMPDIR", str(short))
     monkeypatch.setattr(ray_temp_dir.tempfile, "mkdtemp", refuse)
-    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a folder"), short_temp_dir():
+    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a writable folder"), short_temp_dir():
         pass
 
 
