@@ -94,7 +94,7 @@ def test_missing_records_after_a_lost_claim_raise_table_held(
     unit = stage(where, good_rows(1, 1))
     lose(where)
     forget_records(where, [unit])
-    with pytest.raises(TableHeldError, match="the lease of this run on .* expired"):
+    with pytest.raises(TableHeldError, match=r"the lease of this run on .* expired"):
         commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
 
 
