@@ -25,7 +25,7 @@ _MEASUREMENTS = {
     "protocol": ["bench.protocol"],
     "demo-marks": ["bench.demo_marks"],
     "search": ["bench.search"],
-    # On the table that the measurement before it leaves.
+    # Uses the table of the previous measurement.
     "service": ["bench.service", "bench/out/search/skytext-1000000/index"],
 }
 
@@ -35,9 +35,9 @@ def main(
         list[str] | None, typer.Option(help=f"One of {', '.join(_MEASUREMENTS)}; may be repeated.")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Runs of each; medians are reported.")] = 3,
-    output: Annotated[Path, typer.Option(help="Folder of the JSON results.")] = Path("bench/out"),
+    output: Annotated[Path, typer.Option(help="Folder for the JSON results.")] = Path("bench/out"),
 ) -> None:
-    """Run the measurements, and leave a JSON file of each."""
+    """Run the measurements, and write a JSON file for each."""
     names = only or list(_MEASUREMENTS)
     unknown = sorted(set(names) - set(_MEASUREMENTS))
     if unknown:

@@ -28,7 +28,7 @@ def read_images(archive: Path) -> list[Image.Image]:
 
 
 async def measure(config: Config, images: list[Image.Image]) -> dict[str, float]:
-    """Return tokens/s of the engine with every request in its hands at once."""
+    """Return the engine's tokens/s when it has all requests at once."""
     caption = config.caption
     engine = VllmEngine(caption, caption_model(caption), prompt_of(caption))
     ask = Ask(caption.num_variants, 1, caption.temperature, caption.max_tokens, caption.seed)

@@ -1,11 +1,11 @@
-"""The marks of the demonstration checkpoint, on scenes it was never trained on.
+"""Scores of the demonstration checkpoint on held-out scenes.
 
     python -m bench.demo_marks --output marks.json
 
-A fresh archive of held-out scenes goes through the product as anybody would run it (five variants
-an image, structured output, the configured temperature), and through the bare engine without a
-guide: greedily once, and sampled. What is written is read back and compared with the truth; the
-table is searched with questions in words of their own (`skytext.demo.queries`).
+A new archive of held-out scenes goes through the complete product (five variants per image,
+structured output, the configured temperature). It also goes through the bare engine without a
+guide, once greedily and once sampled. The descriptions are parsed and compared with the truth, and
+the table is searched with queries in other words (`skytext.demo.queries`).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from skytext.demo.shards import TRUTH_NAME, write_shards
 from skytext.demo.training.score import FIELDS, DescriptionScore, score_description, summarise
 
 FIRST_SEED = HELD_OUT_SEED + 200_000
-"""Of the scenes that the published marks are of."""
+"""First seed of the scenes for the published scores."""
 _KS = (1, 5, 10)
 
 Described = dict[int, list[dict[str, str] | None]]
-"""By number of the scene, what was written of it; None where it is no description."""
+"""Descriptions by scene number; None for invalid ones."""
 
 
 def main(
     num_images: Annotated[int, typer.Option(help="Held-out scenes.")] = 1000,
-    first_seed: Annotated[int, typer.Option(help="Seed of the first of them.")] = FIRST_SEED,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON, too.")] = None,
-    repeats: Annotated[int, typer.Option(help="Taken for `python -m bench`; one run is all.")] = 1,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first scene.")] = FIRST_SEED,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
+    repeats: Annotated[int, typer.Option(help="For `python -m bench`; there is one run.")] = 1,
 ) -> None:
     """Measure descriptions, JSON without a guide, and retrieval."""
     if first_seed < HELD_OUT_SEED:
@@ -86,7 +86,7 @@ def _read_raw(raw: list[dict[str, Any]], name: str) -> Described:
 
 
 def _parse(text: str, finish_reason: str | None) -> dict[str, str] | None:
-    """Return what a text describes, or None where it is not exactly one object of the fields."""
+    """Return the description in a text, or None if it is not exactly one object of the fields."""
     if finish_reason != FINISH_STOP:
         return None
     try:
@@ -135,7 +135,7 @@ def _read_table(table: Path, archive: Path) -> Described:
 
 def _marks(scenes: list[Scene], described: Described) -> dict[str, Any]:
     texts = [(scenes[number], text) for number, found in described.items() for text in found]
-    # What is no description names nothing: it counts as missing all there is to name.
+    # An invalid description names nothing, so it misses everything.
     scores = [score_description(scene, text or {}) for scene, text in texts]
     marks: dict[str, Any] = asdict(summarise(scores))
     marks["json_valid"] = sum(text is not None for _, text in texts) / len(texts)
@@ -152,7 +152,7 @@ def _all_right(score: DescriptionScore) -> bool:
 
 
 def _by_kind(scenes: list[Scene], described: Described) -> dict[str, dict[str, float]]:
-    """Return recall and precision of every kind of object, the worst recall first."""
+    """Return recall and precision of every kind of object, lowest recall first."""
     from skytext.demo.training.score import read_description
 
     there, named, both = Counter[str](), Counter[str](), Counter[str]()

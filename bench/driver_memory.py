@@ -1,7 +1,7 @@
-"""Peak memory of the driver, at a small and at a large number of images: flat, or not.
+"""Peak memory of the driver for a small and a large number of images.
 
-The package's fake captioner and embedder stand in for the models: what is measured is what the
-driver keeps of units, commits and the proof. Each run is a process of its own.
+The packaged fake captioner and embedder replace the models. The measurement shows the driver's
+memory for units, commits and the proof. Each run is a separate process.
 
     python -m bench.driver_memory --repeats 3
 """
@@ -26,10 +26,10 @@ _IMAGE_PX = 64
 
 @app.command()
 def compare(
-    small: Annotated[int, typer.Option(help="Images of the small run.")] = 1_000,
-    large: Annotated[int, typer.Option(help="Images of the large run.")] = 20_000,
+    small: Annotated[int, typer.Option(help="Images in the small run.")] = 1_000,
+    large: Annotated[int, typer.Option(help="Images in the large run.")] = 20_000,
     repeats: Annotated[int, typer.Option(help="Runs of each; medians are reported.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON, too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
     """Compare the driver's peak resident memory at two sizes."""
     from skytext.demo.shards import write_shards

@@ -1,8 +1,8 @@
-"""What one reader task fetches of one large folder in a store, against a bare loop.
+"""Speed of one reader task on a large folder in a store, compared with a bare loop.
 
-The store is a process of this machine that speaks S3 and answers every request after a delay. The
-bare loop gets the same objects with as many threads by urllib3: nothing is signed, checked or
-parsed.
+The store is a local process with the S3 protocol that answers every request after a delay. The bare
+loop fetches the same objects with the same number of threads through urllib3, without signing,
+checking or parsing.
 
     python -m bench.folder_reading measure --delay-ms 30
 """
@@ -33,10 +33,10 @@ _PAGE = 1000
 def measure(
     num_images: Annotated[int, typer.Option(help="Images in the folder.")] = 2000,
     image_bytes: Annotated[int, typer.Option(help="Size of an image.")] = 50_000,
-    delay_ms: Annotated[float, typer.Option(help="What the store waits.")] = 30.0,
+    delay_ms: Annotated[float, typer.Option(help="Delay of the store.")] = 30.0,
     sidecars: Annotated[bool, typer.Option(help="A .json beside each image.")] = False,
     repeats: Annotated[int, typer.Option(help="Runs; the median is reported.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON, too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
     """Measure the reader and the bare loop in turns."""
     options = [str(num_images), str(image_bytes), str(delay_ms / 1000)]
@@ -90,7 +90,7 @@ def _bare(url: str, num_images: int) -> dict[str, float]:
 
 @app.command(hidden=True)
 def serve(num_images: int, image_bytes: int, delay_s: float, sidecars: bool = False) -> None:
-    """Be the store; the port is the first line of the output."""
+    """Run the store; the first output line is the port."""
     suffixes = ("jpg", "json") if sidecars else ("jpg",)
     keys = [f"x/{i:06}.{suffix}" for i in range(num_images) for suffix in suffixes]
     store = _Store(keys, b"x" * image_bytes, delay_s)

@@ -1,8 +1,8 @@
-"""How soon the page shows what a link finds, against the bare search behind it.
+"""Time until the page shows the results of a link, compared with the search alone.
 
-Opens a link of a running service in a fresh headless Chromium, again and again, and measures from
-the start of the navigation to the hits in the page and to the first thumbnail; then the same search
-over the API alone. ``python -m bench.page http://127.0.0.1:8000/ "storage tanks" --repeats 9``.
+It opens a link of a running service repeatedly in a new headless Chromium. It measures from the
+start of the navigation to the hits in the page and to the first thumbnail. Then it runs the same
+search through the API. ``python -m bench.page http://127.0.0.1:8000/ "storage tanks" --repeats 9``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _NUM_HITS = 24
 
 
 def main(
-    url: Annotated[str, typer.Argument(help="Of a running service that wants no key.")],
-    text: Annotated[str, typer.Argument(help="What to search for.")],
+    url: Annotated[str, typer.Argument(help="A running service that needs no key.")],
+    text: Annotated[str, typer.Argument(help="The query.")],
     repeats: Annotated[int, typer.Option(min=1, help="Loads; medians are reported.")] = 9,
     output: Annotated[Path | None, typer.Option(help="JSON file of the result.")] = None,
 ) -> None:

@@ -1,7 +1,7 @@
-"""Time and memory of ``skytext plan`` on a large archive in which nothing has changed.
+"""Time and memory of ``skytext plan`` on a large unchanged archive.
 
-The table and the manifest are written directly, with the rows that a run would have left: what is
-measured is the planning. The shards are empty files that are never opened.
+The table and the manifest are written directly, with the rows of an imaginary run, because only the
+planning is measured. The shards are empty files that are never opened.
 
     python -m bench.planning
 """
@@ -33,11 +33,11 @@ _FAKES = ["--model", "fake", "--embedding-model", "fake"]
 @app.command()
 def plan(
     num_shards: Annotated[int, typer.Option(help="Shards.")] = 1_000,
-    images_per_shard: Annotated[int, typer.Option(help="Images a shard.")] = 1_000,
+    images_per_shard: Annotated[int, typer.Option(help="Images per shard.")] = 1_000,
     repeats: Annotated[int, typer.Option(help="Runs; the median is reported.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON, too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
-    """Measure `skytext plan` as a process of its own."""
+    """Measure `skytext plan` in a separate process."""
     with tempfile.TemporaryDirectory() as scratch:
         archive, table = Path(scratch, "archive"), Path(scratch, "table")
         _build(archive, table, num_shards, images_per_shard)

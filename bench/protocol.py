@@ -1,7 +1,7 @@
-"""What exactly-once costs: time that no engine works through, and a run with nothing to do.
+"""The cost of exactly-once processing: time without a working engine, and a run without work.
 
-The package's fake captioner and embedder stand in for the models; the fake answers at the pace of a
-busy GPU engine (about 50 images/s). The job is the command itself, in processes of its own.
+The packaged fake captioner and embedder replace the models; the fake has the speed of a busy GPU
+engine (about 50 images/s). The job is the command itself, in separate processes.
 
     python -m bench.protocol
 """
@@ -25,12 +25,12 @@ _IMAGE_PX = 64
 
 @app.command()
 def measure(
-    num_images: Annotated[int, typer.Option(help="Images of the job.")] = 20_000,
-    delay_s: Annotated[float, typer.Option(help="Seconds the fake takes for an answer.")] = 2.0,
-    repeats: Annotated[int, typer.Option(help="Runs with nothing to do; their median.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON, too.")] = None,
+    num_images: Annotated[int, typer.Option(help="Images in the job.")] = 20_000,
+    delay_s: Annotated[float, typer.Option(help="Seconds per answer of the fake.")] = 2.0,
+    repeats: Annotated[int, typer.Option(help="Runs without work; their median.")] = 3,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
-    """Run a job, then run it again with nothing left to do."""
+    """Run a job, then run it again without any work left."""
     from skytext.demo.shards import write_shards
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""What the engine writes of an archive with no guide and no second try. See `bench.demo_marks`."""
+"""Answers of the engine for an archive without guide and retries. See `bench.demo_marks`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str
 
 
 async def collect(config: Config, images: list[Image.Image]) -> list[dict[str, Any]]:
-    """Return, an image in order, its greedy answer and its samples."""
+    """Return the greedy answer and the samples of each image, in order."""
     caption = config.caption
     engine = VllmEngine(caption, caption_model(caption), prompt_of(caption))
     asks = {

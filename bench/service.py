@@ -1,6 +1,6 @@
-"""The endpoint against a direct embed-and-search in one process, and under more than it can carry.
+"""The service compared with embedding and searching in one process, and under overload.
 
-Starts ``skytext serve`` on the table, puts load on it from another process, and counts the CPU
+It starts ``skytext serve`` on the table, sends requests from another process, and measures the CPU
 seconds of all processes of the service. ``python -m bench.service TABLE --repeats 3``.
 """
 
@@ -38,11 +38,11 @@ class Service:
         self._process = process
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes of the service, Ray's own included."""
+        """Return all processes of the service, including Ray's own."""
         return [self._process, *self._process.children(recursive=True)]
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that they took so far."""
+        """Return their CPU seconds so far."""
         total = 0.0
         for process in self.processes():
             try:
@@ -53,7 +53,7 @@ class Service:
         return total
 
     def memory_mib(self) -> float:
-        """Return the memory that belongs to them alone, shared pages counted by share."""
+        """Return their memory, with shared pages divided among the processes."""
         total = 0
         for process in self.processes():
             try:
@@ -63,7 +63,7 @@ class Service:
         return total / 2**20
 
     def load(self, *options: str) -> dict[str, Any]:
-        """Put load on it; return the generator's report and what it cost the service."""
+        """Send requests to it; return the generator's report and the service's cost."""
         before, started = self.cpu_s(), time.perf_counter()
         command = [sys.executable, "-m", "bench.service_load", self.url, *options]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -113,7 +113,7 @@ def direct(table: str, seconds: float, k: int, mode: str) -> dict[str, Any]:
         "sys.argv[4])))"
     )
     command = [sys.executable, "-c", code, table, str(seconds), str(k), mode]
-    # As Ray sets it for a replica that asks for less than one CPU.
+    # Ray sets this for a replica with less than one CPU.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -121,7 +121,7 @@ def direct(table: str, seconds: float, k: int, mode: str) -> dict[str, Any]:
 
 
 def direct_here(table: str, seconds: float, k: int, mode: Any) -> dict[str, Any]:
-    """Measure this process; the model and the indexes are loaded before."""
+    """Measure in this process; the model and the indexes are loaded first."""
     from skytext.search import Searcher
 
     searcher = Searcher.open(table)
@@ -143,7 +143,7 @@ def direct_here(table: str, seconds: float, k: int, mode: Any) -> dict[str, Any]
 def measure(
     table: str, seconds: float, overload_s: float, k: int, mode: str, settings: list[str]
 ) -> dict[str, Any]:
-    """Return one run: direct, 1, 8 and 64 clients, 80 % of capacity, twice of it, afterwards."""
+    """Return one run: direct; 1, 8 and 64 clients; 80 % and 200 % of capacity; afterwards."""
     found: dict[str, Any] = {"direct": direct(table, seconds, k, mode)}
     same = ("--k", str(k), "--mode", mode)
     with running(table, settings) as service:
@@ -176,12 +176,12 @@ def measure(
 
 def main(
     table: Annotated[str, typer.Argument(help="An indexed table.")],
-    seconds: Annotated[float, typer.Option(help="Of each load.")] = 20.0,
-    overload_s: Annotated[float, typer.Option(help="Of the load at twice the capacity.")] = 300.0,
+    seconds: Annotated[float, typer.Option(help="Duration of each load.")] = 20.0,
+    overload_s: Annotated[float, typer.Option(help="Duration of the overload.")] = 300.0,
     k: int = 10,
     mode: str = "dense",
     repeats: Annotated[int, typer.Option(help="Runs; medians of the ratios are reported.")] = 1,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="As of skytext.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="As in skytext.")] = None,
     output: Annotated[Path | None, typer.Option(help="A JSON file.")] = None,
 ) -> None:
     """Measure the endpoint."""

@@ -1,6 +1,6 @@
-"""A load generator: so many clients in closed loops, or an open stream of searches.
+"""A load generator: a number of clients in closed loops, or an open stream of searches.
 
-Runs in a process of its own, so that what it costs is not counted with the service:
+It runs in a separate process, so that its cost is not measured as the service's:
 ``python -m bench.service_load URL --clients 8 --seconds 30``.
 """
 
@@ -28,14 +28,14 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 def make_queries(seed: int) -> list[str]:
-    """Every thing in every colour at every place, shuffled: 450 texts."""
+    """Return all combinations of thing, colour and place, shuffled: 450 texts."""
     texts = [f"{c} {t} {p}" for c, t, p in itertools.product(_COLOURS, _THINGS, _PLACES)]
     random.Random(seed).shuffle(texts)
     return texts
 
 
 class Load:
-    """Sends searches and notes what came back."""
+    """Sends searches and records the responses."""
 
     def __init__(self, url: str, key: str | None, body: dict[str, Any]) -> None:
         self._url = f"{url}/v1/search"
@@ -47,7 +47,7 @@ class Load:
         self.versions: Counter[int] = Counter()
 
     async def ask(self, session: aiohttp.ClientSession) -> float:
-        """Send one search; return how long the service told to wait, in seconds."""
+        """Send one search; return the seconds of its Retry-After."""
         body = {**self._body, "text": next(self._queries)}
         started = time.perf_counter()
         try:
@@ -64,12 +64,12 @@ class Load:
         return float(answer.headers.get("Retry-After", 0))
 
     async def closed(self, clients: int, seconds: float, *, patient: bool = False) -> float:
-        """Let so many clients ask one search after the other; return how long it took.
+        """Run clients that send one search after the other; return the duration.
 
         Args:
-            clients: how many.
-            seconds: until then they ask.
-            patient: they wait where they are told to; others ask again at once.
+            clients: number of clients.
+            seconds: time during which they send searches.
+            patient: they wait for Retry-After; others retry at once.
         """
         end = time.perf_counter() + seconds
         connector = aiohttp.TCPConnector(limit=clients)
@@ -80,14 +80,14 @@ class Load:
                 while time.perf_counter() < end:
                     wait_s = await self.ask(session)
                     if patient and wait_s:
-                        # Not all at the same moment again.
+                        # Random, so that the clients do not return at the same moment.
                         await asyncio.sleep(wait_s * random.uniform(1, 1.5))
 
             await asyncio.gather(*(client() for _ in range(clients)))
         return time.perf_counter() - started
 
     async def open(self, per_s: float, seconds: float) -> float:
-        """Send so many searches a second, whatever becomes of them."""
+        """Send a number of searches per second, independent of their responses."""
         started = time.perf_counter()
         connector = aiohttp.TCPConnector(limit=0)
         tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +101,7 @@ class Load:
         return time.perf_counter() - started
 
     def report(self, seconds: float) -> dict[str, Any]:
-        """Return requests a second, answer times in milliseconds, and statuses."""
+        """Return requests per second, response times in milliseconds, and statuses."""
         times = np.array(self.accepted_s or [float("nan")]) * 1000
         return {
             "seconds": round(seconds, 2),
@@ -115,15 +115,15 @@ class Load:
 
 def main(
     url: str,
-    clients: Annotated[int, typer.Option(help="Closed loop of so many clients …")] = 0,
-    per_s: Annotated[float, typer.Option(help="… or an open stream of so many a second.")] = 0.0,
+    clients: Annotated[int, typer.Option(help="Number of clients in closed loops, or")] = 0,
+    per_s: Annotated[float, typer.Option(help="searches per second in an open stream.")] = 0.0,
     seconds: float = 10.0,
     k: int = 10,
     mode: str = "dense",
-    patient: Annotated[bool, typer.Option(help="Clients heed Retry-After.")] = False,
+    patient: Annotated[bool, typer.Option(help="Clients wait for Retry-After.")] = False,
     key: Annotated[str | None, typer.Option(envvar="SKYTEXT_KEY")] = None,
 ) -> None:
-    """Put load on a service, and print what came back as JSON."""
+    """Send searches to a service, and print a JSON report."""
     load = Load(url.rstrip("/"), key, {"k": k, "mode": mode})
     work = load.closed(clients, seconds, patient=patient) if clients else load.open(per_s, seconds)
     print(json.dumps(load.report(asyncio.run(work))))

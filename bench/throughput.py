@@ -1,11 +1,11 @@
-"""The whole job's engine tokens/s over the bare engine's, on the same requests.
+"""The engine tokens/s of the complete job divided by those of the bare engine, on equal requests.
 
-Bare: every image decoded in memory, all requests handed to the engine at once, nothing else on.
-Job: the same shards through read, decode, caption, embed, write and commit on a local Ray.
+Bare: every image is decoded in memory, the engine gets all requests at once, nothing else runs.
+Job: the same shards go through read, decode, caption, embed, write and commit on a local Ray.
 
-Each side runs in a process of its own. Pinned (``--pinned``): the engine's processes (scheduler
-and workers) keep to core 0, everything else to core 1, on both sides. Engine tokens/s is output
-tokens over the time from the first request to the last answer: start-up is excluded on both sides.
+Each side runs in a separate process. With ``--pinned``, the engine's processes (scheduler and
+workers) use core 0 and everything else uses core 1, on both sides. Engine tokens/s is the number of
+output tokens divided by the time from the first request to the last answer, without the start.
 
     python -m bench.throughput --pinned --repeats 3
 """
@@ -30,11 +30,11 @@ def main(
     num_images: Annotated[int, typer.Option(help="Generated scenes.")] = 512,
     repeats: Annotated[int, typer.Option(help="Runs of each side; medians are reported.")] = 3,
     pinned: Annotated[bool, typer.Option(help="Engine on core 0, the rest on core 1.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON, too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE")] = None,
-    archive: Annotated[Path | None, typer.Option(help="Shards to use instead.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="Existing shards to use.")] = None,
 ) -> None:
-    """Measure the ratio; bare and job take turns, so that drift hits both."""
+    """Measure the ratio. Bare and job runs alternate, so that drift affects both."""
     sides: dict[str, list[dict[str, Any]]] = {"bare": [], "job": []}
     with tempfile.TemporaryDirectory() as scratch:
         if archive is None:

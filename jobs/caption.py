@@ -1,6 +1,6 @@
 """Caption an archive on a cluster: ``ray job submit -- python -m jobs.caption SOURCE… --table T``.
 
-Takes what ``skytext caption`` takes. A submitted job finds its cluster through ``RAY_ADDRESS``.
+Accepts the arguments of ``skytext caption``. A submitted job finds its cluster in ``RAY_ADDRESS``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Embed a table's images on a cluster: ``ray job submit -- python -m jobs.embed_images TABLE``.
 
-Takes what ``skytext embed-images`` takes. A submitted job finds its cluster through
+Accepts the arguments of ``skytext embed-images``. A submitted job finds its cluster in
 ``RAY_ADDRESS``.
 """
 

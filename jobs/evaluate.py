@@ -1,6 +1,6 @@
 """Measure recall on a cluster: ``ray job submit -- python -m jobs.evaluate …``.
 
-Takes what ``skytext evaluate`` takes.
+Accepts the arguments of ``skytext evaluate``.
 """
 
 from __future__ import annotations

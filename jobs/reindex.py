@@ -1,6 +1,6 @@
 """Re-index on a cluster: ``ray job submit -- python -m jobs.reindex SOURCE… --table T``.
 
-Takes what ``skytext reindex`` takes. A submitted job finds its cluster through ``RAY_ADDRESS``.
+Accepts the arguments of ``skytext reindex``. A submitted job finds its cluster in ``RAY_ADDRESS``.
 """
 
 from __future__ import annotations

@@ -1,26 +1,26 @@
-"""The one exception tree of skytext.
+"""The exception classes of skytext.
 
 * SkytextError
-  + CallError              the call is wrong: said before any work starts, exit status 2
-    - AddressError         an address that means no place
+  + CallError              the call is wrong: raised before any work starts, exit status 2
+    - AddressError         an invalid address
     - ConfigError          a setting, or a combination of settings, that cannot work
-    - SourceError          a source that is missing, empty, refused or of an unknown format
-    - ModelError           a checkpoint or model that cannot be used
-    - TableError           a table that is missing, made by another schema or model, or in a store
+    - SourceError          a source that is missing, empty, inaccessible or of an unknown format
+    - ModelError           a checkpoint or model that is not usable
+    - TableError           a table that is missing, has another schema or model, or is in a store
                            that cannot hold one
     - CapacityError        the plan does not fit the machine or the cluster
-  + SampleError            one image cannot be done: becomes a ``failed`` row, the job goes on
+  + SampleError            one image failed: it becomes a ``failed`` row, and the job continues
   + JobError               the work itself failed, exit status 1
     - TableHeldError       another run holds the table
-    - CommitConflictError  another writer changed the table under this run
-    - StoreFaultError      a store did not give what it holds, however often it was asked
-    - FailureRateError     too large a part of the images failed
-    - InterruptedRunError  a signal asked for the end, exit status 130
-    - IncompleteRunError   the run cannot prove that every image became one row
-    - BrokenListingError   too many images of an archive are gone from its listing
-    - IndexRecallError     a vector index finds too little of what it should
+    - CommitConflictError  another writer changed the table during this run
+    - StoreFaultError      a store did not deliver an object, despite retries
+    - FailureRateError     too many images failed
+    - InterruptedRunError  a signal requested the end, exit status 130
+    - IncompleteRunError   the run cannot prove that every image has one row
+    - BrokenListingError   too many images of an archive are missing from its listing
+    - IndexRecallError     the recall of a vector index is too low
 
-Every message says what is wrong, names the value, and says what to do next.
+Every message has the problem, the value, and the next step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an image failed: the enumerated code of ``failure.reason``."""
+    """The reason why an image failed: the code in ``failure.reason``."""
 
     UNREADABLE = "unreadable"
     CHANGED = "changed"
@@ -67,7 +67,7 @@ class Reason(StrEnum):
 
 
 class SkytextError(Exception):
-    """Base of every error that skytext raises on purpose."""
+    """Base class of all errors that skytext raises on purpose."""
 
     exit_status = 1
 
@@ -79,7 +79,7 @@ class CallError(SkytextError):
 
 
 class AddressError(CallError):
-    """An address that means no place: another scheme, no bucket, another machine."""
+    """An invalid address: unsupported scheme, no bucket, or another machine."""
 
 
 class ConfigError(CallError):
@@ -87,15 +87,15 @@ class ConfigError(CallError):
 
 
 class SourceError(CallError):
-    """A source that is missing, empty, refused or of an unknown format."""
+    """A source that is missing, empty, inaccessible or of an unknown format."""
 
 
 class ModelError(CallError):
-    """A checkpoint or model that cannot be used."""
+    """A checkpoint or model that is not usable."""
 
 
 class TableError(CallError):
-    """A table that is missing, made by another schema or model, or in an unfit store."""
+    """A table that is missing, has another schema or model, or is in an unsuitable store."""
 
 
 class CapacityError(CallError):
@@ -111,43 +111,43 @@ class TableHeldError(JobError):
 
 
 class CommitConflictError(JobError):
-    """Another writer changed the table under this run."""
+    """Another writer changed the table during this run."""
 
 
 class StoreFaultError(JobError):
-    """A store did not give what it holds, however often it was asked."""
+    """A store did not deliver an object, despite retries."""
 
 
 class FailureRateError(JobError):
-    """Too large a part of the images failed: the job is failing as a whole."""
+    """Too many images failed, so the job as a whole has failed."""
 
 
 class InterruptedRunError(JobError):
-    """A signal asked for the end; what was done is committed."""
+    """A signal requested the end; finished work is committed."""
 
     exit_status = 130
 
 
 class IncompleteRunError(JobError):
-    """The run cannot prove that every image met became exactly one row."""
+    """The run cannot prove that every image has exactly one row."""
 
 
 class BrokenListingError(JobError):
-    """Too many images of an archive are gone from its listing: it is taken for broken."""
+    """Too many images of an archive are missing from its listing, which is treated as broken."""
 
 
 class IndexRecallError(JobError):
-    """A vector index finds too little of what exact search finds."""
+    """The recall of a vector index is too low."""
 
 
 class SampleError(SkytextError):
-    """One image cannot be done; it becomes a ``failed`` row and the job goes on.
+    """One image failed; it becomes a ``failed`` row, and the job continues.
 
     Attributes:
-        stage: the stage that gave the image up.
-        reason: the enumerated code that is stored and counted.
-        detail: one sentence for people, without newlines, at most 500 characters.
-        attempts: how many times the work was tried, at least 1.
+        stage: the stage in which it failed.
+        reason: the code that is stored and counted.
+        detail: one sentence without newlines, at most 500 characters.
+        attempts: number of attempts, at least 1.
     """
 
     MAX_DETAIL_CHARS = 500
@@ -160,7 +160,7 @@ class SampleError(SkytextError):
         super().__init__(f"{stage.value}: {reason.value}: {self.detail}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by the arguments: Ray carries these between processes."""
+        """Pickle by the arguments, because Ray sends these errors between processes."""
         return (_rebuild, (self.stage, self.reason, self.detail, self.attempts))
 
 
@@ -178,18 +178,18 @@ _ADVICE = {
 }
 _RUST_ERROR = re.compile(r'\(os error (?P<number>\d+)\)(?: at path "(?P<path>[^"]+)")?')
 DISK_ERRNOS = frozenset(_ADVICE)
-"""What a disk refuses work with, whichever file it is about."""
+"""The error numbers of disk failures."""
 
 
 def disk_failure(error: BaseException, where: object) -> str | None:
-    """Return in one line what a disk refused, where, and what to do.
+    """Return one line about a disk failure: the reason, the location and the advice.
 
     Args:
-        error: of Python, or of a library in Rust, which has the number in its text only.
-        where: a path, for an error that names none.
+        error: an error of Python, or of a Rust library, which has the number only in its text.
+        where: the path for an error without one.
 
     Returns:
-        None where it is no failure of a disk.
+        None if it is not a disk failure.
     """
     number = error.errno if isinstance(error, OSError) else None
     path = error.filename if isinstance(error, OSError) else None

@@ -122,7 +122,7 @@ def test_a_local_path_becomes_absolute_and_only_a_file_uri_is_decoded(
         ("/a\0b", "null character"),
     ],
 )
-def test_what_is_no_address_is_refused_in_one_line(address: str, message: str) -> None:
+def test_an_invalid_address_is_rejected_in_one_line(address: str, message: str) -> None:
     with pytest.raises(AddressError, match=message) as caught:
         parse_location(address)
     assert "\n" not in str(caught.value)

@@ -86,7 +86,7 @@ def test_the_region_of_a_bucket_is_asked_for(s3: Any, monkeypatch: pytest.Monkey
     assert s3_access().settings("north")["aws_region"] == "us-east-1"  # not of AWS: not asked
 
 
-def test_problems_say_what_to_set() -> None:
+def test_problems_include_advice() -> None:
     said = access_problem(NoCredentialsError())
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_NO_SIGN_REQUEST"):
         assert name in said

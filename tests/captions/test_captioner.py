@@ -82,7 +82,7 @@ def words(description: Description) -> list[str]:
 FIVE = [good(word) for word in "abcde"]
 
 
-def test_it_says_what_it_runs_on_once_the_engine_was_tried() -> None:
+def test_info_is_set_after_the_first_engine_check() -> None:
     engine = ScriptedEngine([FIVE])
     captioner: Captioner = EngineCaptioner(engine, CaptionConfig())
     assert captioner.info is None
@@ -102,7 +102,7 @@ def test_five_good_answers_take_one_request() -> None:
 
 
 @pytest.mark.parametrize("bad", [EMPTY, GARBAGE, CUT_OFF, good("A"), Answer("", None)])
-def test_what_is_missing_is_asked_again_warmer_and_longer(bad: Answer) -> None:
+def test_missing_variants_are_requested_with_higher_temperature_and_limit(bad: Answer) -> None:
     description, asks = describe([*FIVE[:3], bad, bad], FIVE[3:])
     assert words(description) == list("abcde")
     assert description.attempts == 2
@@ -130,7 +130,7 @@ def test_the_ladder_is_bounded_and_rises(max_attempts: int) -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.3, 1.5, 2.0])
-def test_a_warm_start_gets_no_colder(temperature: float) -> None:
+def test_a_high_temperature_is_not_lowered(temperature: float) -> None:
     _, asks = describe([GARBAGE], [GARBAGE], [good("a")], temperature=temperature)
     assert [ask.temperature for ask in asks] == [temperature] * 3
 
@@ -166,7 +166,7 @@ def test_more_answers_than_asked_for_are_left_out() -> None:
     assert words(description) == list("abcde")
 
 
-def test_a_refusal_is_the_images_own_and_not_tried_again() -> None:
+def test_a_rejected_image_is_not_retried() -> None:
     refusal = SampleError(Stage.CAPTION, Reason.PROMPT_TOO_LONG, "4097 tokens")
     engine = ScriptedEngine([refusal])
     captioner = EngineCaptioner(engine, CaptionConfig())

@@ -91,7 +91,7 @@ def test_one_request_for_all_needs_a_wording(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["rsrt-9", "nowhere/p.yaml", ""])
-def test_an_unknown_prompt_is_told_what_there_is(name: str) -> None:
+def test_an_unknown_prompt_gets_the_list_of_prompts(name: str) -> None:
     with pytest.raises(ConfigError, match=r"demo-1, rsrt-1") as caught:
         load_prompt(name)
     assert repr(name) in str(caught.value)
@@ -123,7 +123,7 @@ def test_a_folder_is_no_prompt(tmp_path: Path) -> None:
 def test_a_prompt_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=r"needs the texts 'id' and 'one'") as caught:
+    with pytest.raises(ConfigError, match=r"must have the texts 'id' and 'one'") as caught:
         load_prompt(str(path))
     assert "mine.yaml" in str(caught.value)
 
@@ -135,7 +135,7 @@ def test_a_prompt_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
         load_prompt(str(path))
 
 
-def test_a_bad_prompt_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_bad_prompt_file_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     for content in (b"id: [a\none: b\n", b"id: a\n  one: b\n\t- c\n", b"\xff\xfe\x00"):
         path.write_bytes(content)

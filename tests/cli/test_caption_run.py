@@ -37,7 +37,7 @@ def archive(tmp_path: Path) -> Path:
     return write_archive(tmp_path / "aerial", {"a.tar": images(0, 5), "b.tar": bad})
 
 
-def test_a_run_for_programs_and_again_for_people(
+def test_a_run_prints_json_and_text(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = ["caption", str(archive), "--table", str(tmp_path / "table"), *FAKES]
@@ -72,7 +72,7 @@ def test_a_run_for_programs_and_again_for_people(
     [
         (["--num-engines", "50"], "the plan needs 50.85 CPUs"),
         (["--embedding-model", "./missing"], "model './missing' is no"),
-        (["--set", "job.nothing=1"], "there is no such setting"),
+        (["--set", "job.nothing=1"], "unknown setting"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(
@@ -133,7 +133,7 @@ def test_a_missing_source_is_a_wrong_call(
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_a_shard_that_a_store_does_not_give_leaves_no_hole(
+def test_an_undelivered_shard_is_reported_and_read_later(
     s3: Any,
     proxy: FaultyProxy,
     tmp_path: Path,

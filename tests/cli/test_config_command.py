@@ -18,19 +18,19 @@ def test_show_prints_the_defaults_as_yaml(skytext: Skytext) -> None:
     assert Config.model_validate(yaml.safe_load(called.out)) == Config()
 
 
-def test_what_show_prints_is_a_file_that_validates(skytext: Skytext, tmp_path: Path) -> None:
+def test_the_output_of_show_is_a_valid_file(skytext: Skytext, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     settings = ["--set", "caption.num_variants=3", "--set", "archive=fields"]
     file.write_text(skytext("config", "show", *settings).out)
     called = skytext("config", "validate", file)
     assert (called.status, called.err) == (0, "")
-    assert called.out == f"{file}: every setting is known and in range\n"
+    assert called.out == f"{file}: all settings are known and in range\n"
     shown = skytext("config", "show", "--config", file)
     assert shown.out == file.read_text()
     assert yaml.safe_load(shown.out)["caption"]["num_variants"] == 3
 
 
-def test_show_and_validate_answer_programs(skytext: Skytext, tmp_path: Path) -> None:
+def test_show_and_validate_print_json(skytext: Skytext, tmp_path: Path) -> None:
     shown = skytext("config", "show", "--json", "--set", "caption.seed=7")
     assert shown.out.count("\n") == 1
     assert json.loads(shown.out)["caption"]["seed"] == 7
@@ -41,7 +41,7 @@ def test_show_and_validate_answer_programs(skytext: Skytext, tmp_path: Path) -> 
     assert json.loads(called.out) == {"file": str(file), "valid": True}
 
 
-def test_the_call_is_stronger_than_the_file(skytext: Skytext, tmp_path: Path) -> None:
+def test_options_override_the_file(skytext: Skytext, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("caption: {num_variants: 3, top_p: 0.5}\n")
     called = skytext(
@@ -51,7 +51,7 @@ def test_the_call_is_stronger_than_the_file(skytext: Skytext, tmp_path: Path) ->
     assert (caption["num_variants"], caption["top_p"]) == (4, 0.5)
 
 
-def test_the_last_of_two_settings_holds(skytext: Skytext) -> None:
+def test_the_last_of_two_settings_wins(skytext: Skytext) -> None:
     called = skytext("config", "show", "--json", "--set", "archive=a", "--set", "archive=b")
     assert json.loads(called.out)["archive"] == "b"
 
@@ -89,9 +89,7 @@ def test_a_setting_without_a_name_or_a_value_is_refused(setting: str) -> None:
         parse_settings([setting])
 
 
-def test_a_null_on_the_command_line_takes_back_what_the_file_says(
-    skytext: Skytext, tmp_path: Path
-) -> None:
+def test_a_null_option_overrides_the_file(skytext: Skytext, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("archive: fields\ncaption: {seed: 7}\n")
     nulls = ["--set", "caption.seed=null", "--set", "archive="]
@@ -99,4 +97,4 @@ def test_a_null_on_the_command_line_takes_back_what_the_file_says(
     assert (shown["archive"], shown["caption"]["seed"]) == (None, None)
     called = skytext("config", "show", "--set", "caption.sead=null")
     assert (called.status, called.out) == (2, "")
-    assert "caption.sead: there is no such setting" in called.err
+    assert "caption.sead: unknown setting" in called.err

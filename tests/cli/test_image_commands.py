@@ -81,10 +81,10 @@ def test_evaluate_prints_the_baseline_and_the_fusion(
     captions.write_text(json.dumps([{"image": n, "caption": t} for n, (_, t) in SHOWN.items()]))
     called = skytext(*call)
     assert called.status == 2
-    assert "1 of 5 annotated images are not there or have failed (e.jpg)" in called.err
+    assert "1 of 5 annotated images are missing or have failed (e.jpg)" in called.err
     called = skytext(*call, "--allow-missing")
     assert called.status == 0, called.err
-    assert "1 annotated images are missing and were left out" in called.out
+    assert "1 annotated images are missing and were ignored" in called.out
 
     queries = tmp_path / "q.csv"
     queries.write_text("query,image\nred,a.jpg\n")
@@ -92,7 +92,7 @@ def test_evaluate_prints_the_baseline_and_the_fusion(
     assert json.loads(called.out)["results"][-2]["text_to_image"]["R@1"] == 100
 
 
-def test_status_and_index_know_of_image_vectors(skytext: Skytext, tmp_path: Path) -> None:
+def test_status_and_index_report_image_vectors(skytext: Skytext, tmp_path: Path) -> None:
     make_searched(tmp_path / "t")
     called = skytext("status", tmp_path / "t")
     assert "image vectors: fake, 8 numbers; 1 of the ok rows have none" in called.out
@@ -105,9 +105,7 @@ def test_status_and_index_know_of_image_vectors(skytext: Skytext, tmp_path: Path
     assert len(json.loads(called.out)["hits"]) == 4
 
 
-def test_status_and_index_tell_of_an_index_on_image_vectors(
-    skytext: Skytext, tmp_path: Path
-) -> None:
+def test_status_and_index_report_an_image_vector_index(skytext: Skytext, tmp_path: Path) -> None:
     make_searched(tmp_path / "t")
     status = skytext("status", tmp_path / "t").out
     assert "image vector index: none, searches are exact" in status
@@ -137,16 +135,16 @@ def test_status_and_index_tell_of_an_index_on_image_vectors(
     [
         ("search T red --mode image", "has no image vectors: skytext embed-images"),
         ("search T red --mode sparse", "--mode must be one of dense, text, hybrid, image"),
-        ("embed-images T", "no model was named that embeds images: --model NAME"),
-        ("embed-images T --model ./nowhere", "is no folder"),
+        ("embed-images T", "no image embedding model was named: --model NAME"),
+        ("embed-images T --model ./nowhere", "is not a folder"),
         ("embed-images nowhere --model fake", "there is no table"),
         ("embed-images T --model fake:nonsense=1", "a fake is written"),
         ("evaluate T --annotations A --image-vectors", "has no image vectors"),
         ("evaluate A.jsonl --annotations A --image-vectors", "--image-vectors is for tables"),
-        ("evaluate --text-only --annotations A --image-vectors", "--image-vectors goes with"),
+        ("evaluate --text-only --annotations A --image-vectors", "--image-vectors needs"),
     ],
 )
-def test_wrong_calls_are_told_in_one_line(
+def test_wrong_calls_get_one_line(
     skytext: Skytext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

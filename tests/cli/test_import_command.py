@@ -41,7 +41,7 @@ def run_import(skytext: Skytext, *words: object) -> dict[str, Any]:
     return counts
 
 
-def test_what_is_imported_is_searched_evaluated_and_exported(
+def test_imported_descriptions_can_be_searched_evaluated_and_exported(
     skytext: Skytext, descriptions: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "table"
@@ -93,7 +93,7 @@ def test_the_same_file_again_changes_nothing_and_a_corrected_one_what_it_must(
     assert texts["x/river.jpg"] == "a dry river"
 
 
-def test_an_import_that_died_is_taken_up(
+def test_an_interrupted_import_continues(
     skytext: Skytext, descriptions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "_UNIT_ROWS", 1)
@@ -135,14 +135,14 @@ def test_a_held_table_is_left_alone(skytext: Skytext, descriptions: Path, tmp_pa
     [
         (None, 2, "there is no file"),
         ("{\n", 2, "line 1 is not JSON"),
-        (line("a.jpg", "x") + line("a.jpg", "y"), 2, "'a.jpg' stands there twice"),
+        (line("a.jpg", "x") + line("a.jpg", "y"), 2, "'a.jpg' is there twice"),
         (json.dumps({"image": "a.jpg", "variants": []}) + "\n", 2, "no list of variants"),
         ("[" * 100_000, 2, "line 1 is nested too deeply"),
-        (line("a.jpg", "\ud800"), 2, "line 1 holds a text that is no valid Unicode"),
-        (line("\udfff.jpg", "x"), 2, "line 1 holds a text that is no valid Unicode"),
+        (line("a.jpg", "\ud800"), 2, "line 1 has a text that is not valid Unicode"),
+        (line("\udfff.jpg", "x"), 2, "line 1 has a text that is not valid Unicode"),
     ],
 )
-def test_wrong_files_are_told(
+def test_wrong_files_are_reported(
     skytext: Skytext, tmp_path: Path, text: str | None, status: int, message: str
 ) -> None:
     path = tmp_path / "x.jsonl"
@@ -155,7 +155,7 @@ def test_wrong_files_are_told(
 
 
 @pytest.mark.parametrize("last", [line("3.jpg", "again"), "{\n", line("x.jpg", "\ud800")])
-def test_a_file_that_is_refused_leaves_nothing(
+def test_a_rejected_file_changes_nothing(
     skytext: Skytext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     monkeypatch.setattr(importing, "_UNIT_ROWS", 2)
@@ -213,7 +213,7 @@ def test_a_model_that_gives_no_finite_vector_ends_the_import(
     words = ("--table", tmp_path / "table", "--embedding-model", "fake")
     called = skytext("import", descriptions, *words)
     assert called.status != 0
-    assert "the model 'fake' gave no finite vector for '" in called.err
+    assert "the model 'fake' returned no finite vector for '" in called.err
     assert ImagesTable.find(location(tmp_path / "table")) is None
 
 
@@ -228,7 +228,7 @@ def test_a_model_that_gives_no_finite_vector_ends_the_import(
         (None, "file://{here}/described.jsonl#a b%.jpg"),
     ],
 )
-def test_an_image_lies_below_the_root_that_is_named(
+def test_image_addresses_are_below_the_given_root(
     skytext: Skytext,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

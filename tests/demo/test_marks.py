@@ -29,7 +29,7 @@ def test_the_truth_gets_full_marks() -> None:
     assert set(marks.values()) == {1.0}
 
 
-def test_what_is_no_description_counts_as_missing_everything() -> None:
+def test_an_invalid_description_misses_everything() -> None:
     scene = next(n for n, s in enumerate(SCENES) if s.objects and s.linear_features)
     marks = _marks([SCENES[scene]], {0: [None, json.loads(written(scene))]})
     assert (marks["json_valid"], marks["land_cover"], marks["all_right"]) == (0.5, 0.5, 0.5)

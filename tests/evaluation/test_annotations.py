@@ -61,7 +61,7 @@ FORMS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_says_the_same(tmp_path: Path, name: str) -> None:
+def test_all_formats_give_the_same_annotations(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, FORMS[name])
     write(tmp_path / "val_filename.txt", "a.tif\na.tif\nb.tif\nb.tif\n")
     found = read_annotations([path])
@@ -77,7 +77,7 @@ def test_either_file_of_a_pair_will_do(tmp_path: Path) -> None:
     assert read_annotations([names]) == read_annotations([caps]) == read_annotations([caps, names])
 
 
-def test_the_benchmark_is_told_by_the_folders_however_the_path_is_written(
+def test_the_benchmark_is_detected_from_folders_for_any_path_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "RSITMD" / "annotations"
@@ -97,7 +97,7 @@ def test_the_benchmark_is_told_by_the_folders_however_the_path_is_written(
     assert read_annotations([link]).benchmark == "rsitmd"
 
 
-def test_a_benchmark_that_is_named_goes_before_what_the_files_say(tmp_path: Path) -> None:
+def test_a_named_benchmark_overrides_the_files(tmp_path: Path) -> None:
     path = write(tmp_path / "dataset_x.json", karpathy())
     assert read_annotations([path]).benchmark == "rsicd"
     assert read_annotations([path], benchmark="rsitmd").benchmark == "rsitmd"
@@ -106,7 +106,7 @@ def test_a_benchmark_that_is_named_goes_before_what_the_files_say(tmp_path: Path
         read_annotations([path], benchmark="x")
 
 
-def test_captions_without_a_word_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_captions_without_a_word_are_ignored_and_counted(tmp_path: Path) -> None:
     caps = write(tmp_path / "val_caps.txt", "a river\n\n\n\n")
     write(tmp_path / "val_filename.txt", "a.tif\na.tif\nb.tif\nb.tif\n")
     found = read_annotations([caps])
@@ -127,7 +127,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "no list": ("a.json", {"a": 1}, "neither a list nor an object"),
     "no image": ("a.json", [{"caption": "x"}], "no image name"),
     "no captions": ("a.json", [{"image": "a.jpg"}], "no captions"),
-    "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "a caption is no text"),
+    "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "a caption is not a text"),
     "unknown": ("a.xml", "<a/>", "unknown form"),
     "empty": ("a.json", [], "no captions in"),
     "same name": (
@@ -145,13 +145,13 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "long": ("a.csv", f"filename,title\na.jpg,{'x' * 140_000}\n", "line 2 is not CSV: field"),
     "deep": ("a.json", "[" * 100_000, r"a\.json is nested too deeply"),
     "deep lines": ("a.jsonl", "[" * 100_000, r"a\.jsonl, line 1 is nested too deeply"),
-    "surrogate": ("a.json", r'[{"image": "a", "caption": "x \ud800"}]', "no valid Unicode"),
-    "surrogate name": ("a.jsonl", r'{"image": "\udfff.jpg", "caption": "x"}', "no valid Unicode"),
+    "surrogate": ("a.json", r'[{"image": "a", "caption": "x \ud800"}]', "not valid Unicode"),
+    "surrogate name": ("a.jsonl", r'{"image": "\udfff.jpg", "caption": "x"}', "not valid Unicode"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_files_are_told(tmp_path: Path, case: str) -> None:
+def test_wrong_files_are_reported(tmp_path: Path, case: str) -> None:
     name, value, message = WRONG[case]
     write(tmp_path / "val_filename.txt", "a.jpg\n")
     with pytest.raises(CallError, match=message):
@@ -187,7 +187,7 @@ def test_one_image_in_two_files_is_ambiguous(tmp_path: Path) -> None:
         read_annotations([one, two])
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="there is no file"):
         read_annotations([tmp_path / "nowhere.json"])
 
@@ -218,11 +218,11 @@ def test_queries_expect_images(tmp_path: Path, name: str, value: str) -> None:
     [
         ('{"image": "a.tif"}', "no query text"),
         ('{"query": "river"}', "no image"),
-        ('{"query": "river", "images": []}', "expects no image"),
+        ('{"query": "river", "images": []}', "has no expected image"),
         ("", "no queries"),
     ],
 )
-def test_wrong_queries_are_told(tmp_path: Path, value: str, message: str) -> None:
+def test_wrong_queries_are_reported(tmp_path: Path, value: str, message: str) -> None:
     with pytest.raises(CallError, match=message):
         read_queries(write(tmp_path / "q.jsonl", value))
 

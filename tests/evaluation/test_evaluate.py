@@ -93,11 +93,11 @@ def test_ambiguous_names_are_refused() -> None:
 
 def test_a_table_of_other_images_is_refused() -> None:
     other = [Described("x.jpg", (variant("a river"),), None)]
-    with pytest.raises(CallError, match="none of the 4 annotated images is there"):
+    with pytest.raises(CallError, match="none of the 4 annotated images exists here"):
         evaluate_benchmark(other, ANNOTATIONS, MODELS)
 
 
-def test_the_published_rows_stand_beside_ours() -> None:
+def test_the_published_rows_are_printed_beside_ours() -> None:
     found = evaluate_benchmark(described(), ANNOTATIONS, MODELS)
     text = found.markdown()
     assert "| TRSLLaVA | training-free | – | – | – | – | – | – | 42.62 |" in text
@@ -111,13 +111,13 @@ def test_the_published_rows_stand_beside_ours() -> None:
     ("line", "message"),
     [
         ("{", "line 1 is not JSON"),
-        ("[]", "line 1 is no object"),
+        ("[]", "line 1 is not an object"),
         ('{"variants": []}', "no image name"),
         ('{"image": "a.jpg", "variants": []}', "no list of variants"),
         ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant lacks one of"),
     ],
 )
-def test_wrong_descriptions_are_told(tmp_path: Path, line: str, message: str) -> None:
+def test_wrong_descriptions_are_reported(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(CallError, match=message):

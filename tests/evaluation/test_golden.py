@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_both_forms_say_the_same(tmp_path: Path) -> None:
+def test_both_formats_give_the_same_queries(tmp_path: Path) -> None:
     read = read_golden(write(tmp_path / "g.yaml", GOOD))
     assert read.thresholds == {"R@1": 50, "mean_recall": 80}
     assert [query.images for query in read.to_queries()] == [
@@ -62,11 +62,11 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
         ("{thresholds: {R@1: 101}, queries: [{query: a, images: [x.jpg]}]}", "thresholds.R@1"),
         (
             "queries: [{query: a, images: [x.jpg], within: 1}, {query: a, images: [y.jpg]}]",
-            "asks 'a' twice",
+            "has 'a' twice",
         ),
     ],
 )
-def test_wrong_files_are_told(tmp_path: Path, text: str, message: str) -> None:
+def test_wrong_files_are_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(CallError, match=message):
         read_golden(write(tmp_path / "g.yaml", text))
 
@@ -76,10 +76,10 @@ def test_wrong_files_are_told(tmp_path: Path, text: str, message: str) -> None:
     [
         ("{", "line 1 is not JSON"),
         ("[" * 100_000, "line 1 is nested too deeply"),
-        (r'{"query": "\ud800", "images": ["a.jpg"], "within": 1}', "no valid Unicode"),
+        (r'{"query": "\ud800", "images": ["a.jpg"], "within": 1}', "not valid Unicode"),
     ],
 )
-def test_wrong_lines_are_told(tmp_path: Path, text: str, message: str) -> None:
+def test_wrong_lines_are_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(CallError, match=message):
         read_golden(write(tmp_path / "g.jsonl", text))
 
@@ -92,7 +92,7 @@ def test_a_query_may_hold_any_character(tmp_path: Path, name: str) -> None:
     assert read.text == "a\u2028b😀"
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="there is no file"):
         read_golden(tmp_path / "nowhere.yaml")
 
@@ -113,7 +113,7 @@ def measured(order: dict[str, list[float]], golden: Any, **options: Any) -> Any:
     return judge(golden, found.rows[0], found.queries)
 
 
-def test_what_must_hold_is_checked(tmp_path: Path) -> None:
+def test_all_requirements_are_checked(tmp_path: Path) -> None:
     text = """
     thresholds: {R@1: 50, R@5: 100}
     queries:

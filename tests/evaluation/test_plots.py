@@ -56,7 +56,7 @@ def test_lines_join_what_differs_in_the_number_of_variants_alone() -> None:
     assert [point[0] for point in lines["dense, max, repeats removed"]] == [1, 3]
 
 
-def test_a_missing_matplotlib_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_matplotlib_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skytext.evaluation.plots.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'skytext\[plots\]'"):
         check_plots()

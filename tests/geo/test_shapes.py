@@ -86,7 +86,7 @@ def test_a_hole_lies_in_its_polygon_wherever_both_are_written() -> None:
     assert met(HOLED, *boxes) == [False, True, True, False]
 
 
-def test_what_touches_longitude_180_touches_its_other_side() -> None:
+def test_a_box_at_longitude_180_touches_the_other_side() -> None:
     west = {"type": "Polygon", "coordinates": [[[170, 0], [180, 0], [180, 5], [170, 0]]]}
     assert met(west, (-180, 1, -179, 2), (-179.9, 1, -179, 2)) == [True, False]
 
@@ -149,10 +149,10 @@ def test_polygons_side_by_side_count_as_one() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("{}", "the type of a geometry is one of"),
         ("[" * 100_000, "neither GeoJSON nor WKT|cannot read"),
-        ('{"a":' * 100_000, "no JSON"),
+        ('{"a":' * 100_000, "not JSON"),
         ('{"type": "FeatureCollection", "features": []}', "no features"),
         ('{"type": "Feature", "geometry": null}', "is an object"),
         ('{"type": "GeometryCollection", "geometries": []}', "one of Point"),
@@ -162,7 +162,7 @@ def test_polygons_side_by_side_count_as_one() -> None:
         ("POLYGON((" + "(" * 9_000, "collection of geometries"),
         ("POLYGON((0 0, 2 2, 2 0, 0 2, 0 0))", r"wrong at coordinates: .* not valid: Self-inter"),
         ("POLYGON((0 60, 120 60, -120 60, 0 60))", "around a pole"),
-        ("LINESTRING(0 0, 170 0, -20 0, 160 0, -10 0)", "once around the globe"),
+        ("LINESTRING(0 0, 170 0, -20 0, 160 0, -10 0)", "around the globe at most once"),
         ("POINT(0 91)", "latitudes must be"),
         ("POINT(500000 5)", "longitudes must be degrees"),
         ('{"type": "Point", "coordinates": [true, 1]}', "two finite numbers"),
@@ -170,7 +170,7 @@ def test_polygons_side_by_side_count_as_one() -> None:
     ],
     ids=lambda text: text[:30],
 )
-def test_what_is_no_geometry_is_refused(text: str, message: str) -> None:
+def test_an_invalid_geometry_is_rejected(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         parse_geometry(text)
     assert "\n" not in str(raised.value)

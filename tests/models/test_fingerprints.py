@@ -176,24 +176,24 @@ def test_a_revision_is_for_hub_names(folder: Path) -> None:
     ("name", "revision"),
     [("llava-hf/nothing", None), (HUB_NAME, "v3"), ("nowhere", None), ("no spaces/here", None)],
 )
-def test_a_hub_name_that_leads_nowhere_is_named(hub: Path, name: str, revision: str | None) -> None:
+def test_an_unknown_hub_name_is_reported(hub: Path, name: str, revision: str | None) -> None:
     for resolve in (
         lambda: caption_model(CaptionConfig(model=name, revision=revision)),
         lambda: embed_model(EmbedConfig(model=name, revision=revision)),
     ):
-        with pytest.raises(ModelError, match="neither a folder here nor") as caught:
+        with pytest.raises(ModelError, match="neither a local folder nor") as caught:
             resolve()
         assert repr(name) in str(caught.value)
         assert (revision or "") in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_reported(tmp_path: Path) -> None:
     for resolve in (
         lambda: caption_model(CaptionConfig(model=str(tmp_path))),
         lambda: embed_model(EmbedConfig(model=str(tmp_path))),
     ):
-        with pytest.raises(ModelError, match=r"is no checkpoint .*config\.json") as caught:
+        with pytest.raises(ModelError, match=r"is not a checkpoint .*config\.json") as caught:
             resolve()
         assert str(tmp_path) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -207,7 +207,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         ("config.json", r"no config\.json"),
     ],
 )
-def test_what_a_checkpoint_lacks_is_named(folder: Path, file: str, words: str) -> None:
+def test_missing_parts_of_a_checkpoint_are_named(folder: Path, file: str, words: str) -> None:
     (folder / file).unlink()
     with pytest.raises(ModelError, match=words) as caught:
         caption_model(CaptionConfig(model=str(folder)))
@@ -215,7 +215,7 @@ def test_what_a_checkpoint_lacks_is_named(folder: Path, file: str, words: str) -
 
 
 @pytest.mark.parametrize("config", ["{", "[]", "3", "", "\x00", '{"model_type": "llava"}'])
-def test_a_config_that_says_nothing_is_refused(folder: Path, config: str) -> None:
+def test_an_empty_config_is_rejected(folder: Path, config: str) -> None:
     (folder / "config.json").write_text(config)
     with pytest.raises(ModelError) as caught:
         caption_model(CaptionConfig(model=str(folder)))
@@ -224,7 +224,7 @@ def test_a_config_that_says_nothing_is_refused(folder: Path, config: str) -> Non
 
 
 @pytest.mark.parametrize("config", ["{", "[]", "{}", '{"architectures": ["BertModel"]}'])
-def test_a_folder_without_a_model_type_embeds_nothing(folder: Path, config: str) -> None:
+def test_a_folder_without_a_model_type_is_rejected(folder: Path, config: str) -> None:
     (folder / "config.json").write_text(config)
     with pytest.raises(ModelError) as caught:
         embed_model(EmbedConfig(model=str(folder)))
@@ -232,28 +232,28 @@ def test_a_folder_without_a_model_type_embeds_nothing(folder: Path, config: str)
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_were_cut_off_are_refused(folder: Path) -> None:
+def test_truncated_weights_are_rejected(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.raises(ModelError, match="damaged or cut off") as caught:
+    with pytest.raises(ModelError, match="damaged or truncated") as caught:
         caption_model(CaptionConfig(model=str(folder)))
     assert str(weights) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/llava", "~/nowhere", "a/b/c"])
-def test_a_folder_that_is_not_there_is_no_hub_name(name: str) -> None:
+def test_a_missing_folder_is_not_taken_for_a_hub_name(name: str) -> None:
     for resolve in (
         lambda: caption_model(CaptionConfig(model=name)),
         lambda: embed_model(EmbedConfig(model=name)),
     ):
-        with pytest.raises(ModelError, match="is no folder") as caught:
+        with pytest.raises(ModelError, match="is not a folder") as caught:
             resolve()
         assert repr(name) in str(caught.value)
 
 
-def test_a_file_is_no_model(folder: Path) -> None:
-    with pytest.raises(ModelError, match="is no folder"):
+def test_a_file_is_rejected_as_a_model(folder: Path) -> None:
+    with pytest.raises(ModelError, match="is not a folder"):
         caption_model(CaptionConfig(model=str(folder / "config.json")))
 
 
@@ -304,7 +304,7 @@ def test_a_folder_under_a_hidden_one_is_hashed_all_the_same(tmp_path: Path) -> N
     assert hash_folder(plain) == hash_folder(hidden)
 
 
-def test_links_count_as_what_they_lead_to(folder: Path, tmp_path: Path) -> None:
+def test_links_are_hashed_by_their_target(folder: Path, tmp_path: Path) -> None:
     """A hub's cache holds links to blobs."""
     linked = tmp_path / "snapshot"
     (linked / "extras").mkdir(parents=True)
@@ -349,7 +349,7 @@ def test_a_changed_byte_of_the_checkpoint_makes_all_stale(folder: Path) -> None:
     ],
     ids=lambda change: "-".join(f"{k}={v}" for k, v in change.items()),
 )
-def test_what_decides_a_caption_changes_its_fingerprint(change: dict[str, Any]) -> None:
+def test_every_caption_setting_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert captions(**{"model": "fake", **change}) != captions(model="fake")
 
 
@@ -485,7 +485,7 @@ def test_a_fingerprint_without_a_choice_of_bands_is_what_it_was_before_there_was
     assert image_embedding_fingerprint(model, chosen) != "7492c5348d1f4362b809713c82f69178"
 
 
-def test_a_models_name_alone_decides_nothing(folder: Path) -> None:
+def test_the_name_of_a_model_does_not_change_the_fingerprint(folder: Path) -> None:
     model = embed_model(EmbedConfig(model=str(folder)))
     named = dataclasses.replace(model, name="another", source="elsewhere")
     assert embedding_fingerprint(named) == embedding_fingerprint(model)

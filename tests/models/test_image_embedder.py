@@ -66,7 +66,9 @@ def test_queries_go_through_the_text_tower_into_the_same_space(embedder: ImageEm
     assert len(np.unique(found.round(4), axis=0)) == 5
 
 
-def test_nothing_gives_no_vectors_of_the_right_length(embedder: ImageEmbedder) -> None:
+def test_an_empty_list_gives_an_empty_array_with_the_right_dimension(
+    embedder: ImageEmbedder,
+) -> None:
     for found in (embedder.embed_images([]), embedder.embed_queries([])):
         assert (found.dtype, found.shape) == (np.float32, (0, PROJECTION))
 
@@ -81,15 +83,15 @@ def test_bfloat16_is_near_and_of_unit_length(checkpoint: Path, embedder: ImageEm
     assert (found * embedder.embed_images(IMAGES)).sum(axis=1).min() > 0.99
 
 
-def test_a_model_of_text_alone_is_refused() -> None:
+def test_a_text_only_model_is_rejected() -> None:
     text_only = embed_model(EmbedConfig(model=PACKAGED_EMBEDDER))
     config = ImageEmbedConfig(model=text_only.source)
-    with pytest.raises(ModelError, match=r"has no tower for image: name a CLIP-like one"):
+    with pytest.raises(ModelError, match=r"has no tower for image: use a CLIP-like one"):
         make_image_embedder(config, image_model(config))
 
 
 def test_without_a_name_there_is_no_model() -> None:
-    with pytest.raises(ConfigError, match="no model was named that embeds images"):
+    with pytest.raises(ConfigError, match="no image embedding model was named"):
         image_model(ImageEmbedConfig())
     with pytest.raises(ConfigError, match="revision 'v1' was given for 'fake'"):
         image_model(ImageEmbedConfig(model="fake", revision="v1"))
@@ -137,7 +139,7 @@ def plain(colour: tuple[int, int, int]) -> Image.Image:
     return Image.new("RGB", (16, 16), colour)
 
 
-def test_the_fake_goes_by_colour(tmp_path: Path) -> None:
+def test_the_fake_embeds_by_colour(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     config = ImageEmbedConfig(model=f"fake:journal={journal}")
     fake = make_image_embedder(config, image_model(config))

@@ -50,7 +50,7 @@ def test_queries_become_unit_vectors(embedder: Embedder, texts: list[str]) -> No
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
-def test_no_texts_give_no_vectors_of_the_right_length(embedder: Embedder) -> None:
+def test_no_texts_give_an_empty_array_with_the_right_dimension(embedder: Embedder) -> None:
     documents = embedder.embed_documents([])
     for found in (documents.vectors, embedder.embed_queries([])):
         assert found.shape == (0, 384)
@@ -82,7 +82,7 @@ def test_a_query_is_nearest_to_the_document_that_fits(
     assert int(np.argmax(vectors @ embedder.embed_queries([query])[0])) == best
 
 
-def test_what_the_token_limit_cuts_off_is_told(embedder: Embedder) -> None:
+def test_texts_over_the_token_limit_are_flagged(embedder: Embedder) -> None:
     words = ["river"] * 2000
     texts = [" ".join(words[:n]) for n in (1, 254, 255, 2000)]
     found = embedder.embed_documents(texts)
@@ -133,7 +133,7 @@ def test_auto_is_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPa
     ],
     ids=str,
 )
-def test_a_folder_that_is_no_model_is_named(tmp_path: Path, files: dict[str, str]) -> None:
+def test_a_folder_without_a_model_is_reported(tmp_path: Path, files: dict[str, str]) -> None:
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     model = ModelIdentity("mine", str(tmp_path), "0" * 64, is_local=True)

@@ -26,7 +26,7 @@ def run_python(code: str, *, flags: tuple[str, ...] = ()) -> str:
     return done.stdout.strip()
 
 
-def test_torchvision_and_what_vllm_imports_beside_it_import_without_being_asked_to() -> None:
+def test_torchvision_torchaudio_and_torchcodec_can_be_imported() -> None:
     """The environment's .pth file does it, in every interpreter."""
     code = """
 from torchvision.transforms import v2
@@ -54,7 +54,7 @@ print(torchvision_ops._declared == declared)
     assert run_python(code) == "True"
 
 
-def test_compiled_operators_that_load_are_left_alone() -> None:
+def test_loadable_compiled_operators_are_not_changed() -> None:
     """Operators that are there already, as torchvision+cpu has them, get no second schema."""
     code = """
 import torch
@@ -68,7 +68,7 @@ print(torchvision_ops._declared)
     assert run_python(code) == "[]"
 
 
-def test_without_torch_nothing_is_said_or_done() -> None:
+def test_without_torch_nothing_happens() -> None:
     # -S: no site-packages, so neither torch nor torchvision is there.
     code = """
 from skytext.models.torchvision_ops import declare_missing_ops, watch_imports

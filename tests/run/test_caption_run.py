@@ -116,7 +116,7 @@ def test_every_image_ends_as_one_row(done: tuple[Path, CaptionPlan, RunSummary])
 
 
 @ray
-def test_every_failure_says_why(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
+def test_every_failure_has_a_reason(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
     table, _, summary = done
     failed = {
         (row["shard"], row["member"]): row["failure"]
@@ -138,7 +138,9 @@ def test_every_failure_says_why(done: tuple[Path, CaptionPlan, RunSummary]) -> N
 
 
 @ray
-def test_captions_of_others_never_become_ours(done: tuple[Path, CaptionPlan, RunSummary]) -> None:
+def test_captions_of_other_runs_are_not_reused_with_other_settings(
+    done: tuple[Path, CaptionPlan, RunSummary],
+) -> None:
     table, _, _ = done
     found = rows(table, "member", "text", "captions", "metadata", "gsd")
     (said,) = [row for row in found if row["member"] == "said.jpg"]
@@ -175,7 +177,7 @@ def test_a_finished_run_run_again_starts_no_engine(
 
 
 @ray
-def test_a_second_source_costs_only_itself(
+def test_a_second_source_costs_only_its_own_work(
     archive: Path, done: tuple[Path, CaptionPlan, RunSummary], tmp_path: Path
 ) -> None:
     table, _, first = done
@@ -294,7 +296,7 @@ def test_the_table_is_proven_on_a_worker(
 
 
 @ray
-def test_a_run_that_lost_rows_says_so(
+def test_a_run_with_lost_rows_reports_them(
     done: tuple[Path, CaptionPlan, RunSummary],
     archive: Path,
     tmp_path: Path,
@@ -405,7 +407,7 @@ def engine_dies_after(num_units: int) -> Callable[..., Iterator[UnitRecord]]:
 @ray
 @with_ray
 @pytest.mark.parametrize("end", ["interrupt", "engine"])
-def test_a_run_that_was_cut_off_goes_on_from_where_it_was(
+def test_an_interrupted_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 14) for i in range(2)})
@@ -461,7 +463,7 @@ def test_a_model_that_cannot_start_ends_the_job_in_one_line(tmp_path: Path) -> N
 
 @ray
 @with_ray
-def test_a_source_of_one_shard_runs_without_a_word(tmp_path: Path) -> None:
+def test_a_source_with_one_shard_prints_no_warning(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
     told: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
@@ -505,7 +507,7 @@ def test_another_embedder_is_refused_by_the_plan(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_said_by_the_plan(
+def test_unusable_inputs_are_reported_by_the_plan(
     tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1)})
@@ -520,7 +522,7 @@ def test_a_compressed_tar_in_a_folder_is_refused_by_the_plan(tmp_path: Path) -> 
         plan_caption([str(root)], str(tmp_path / "table"), config())
 
 
-def test_a_plan_tells_what_it_found(tmp_path: Path) -> None:
+def test_a_plan_reports_its_findings(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 1), "b.tar": images(1, 1)})
     plan = plan_caption([str(root)], str(tmp_path / "table"), config())
     assert [shard.path for shard in plan.shards] == ["a.tar", "b.tar"]

@@ -66,7 +66,7 @@ def check_each_content_once(tmp_path: Path) -> None:
 
 @ray
 @with_ray
-def test_the_model_is_asked_once_for_each_content(tmp_path: Path, plan: CaptionPlan) -> None:
+def test_the_model_describes_each_content_once(tmp_path: Path, plan: CaptionPlan) -> None:
     seen: list[tuple[bool, int]] = []
 
     def watch(progress: Progress) -> None:
@@ -84,7 +84,7 @@ def test_the_model_is_asked_once_for_each_content(tmp_path: Path, plan: CaptionP
 
 @ray
 @with_ray
-def test_what_was_put_off_is_new_to_the_next_run(
+def test_put_off_images_are_new_in_the_next_run(
     tmp_path: Path, plan: CaptionPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run ends before its later pass."""

@@ -14,7 +14,7 @@ from tests.proof.test_kill_matrix import FAKES
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_a_killed_driver_neither_loses_nor_duplicates_rows(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 40), "1.tar": images(100, 40)})
     scene = make_scene(tmp_path, str(root), FAKES, str(tmp_path / "whole"), whole_rows=True)
     luck, tally = random.Random(0), Tally()

@@ -13,7 +13,7 @@ def sizes(free_cpus: float = 1000.0, free_gpus: float = 1000.0, **settings: Any)
     return pool_sizes(load_config(None, given), free_cpus, free_gpus)
 
 
-def test_one_engine_has_what_it_always_had() -> None:
+def test_sizes_for_a_single_engine() -> None:
     assert sizes() == PoolSizes(1, 1, num_embedders=1, num_readers=2, num_writers=2)
 
 
@@ -22,7 +22,7 @@ def test_sizes_follow_from_the_largest_pool_of_engines() -> None:
     assert found == PoolSizes(4, 16, num_embedders=16, num_readers=16, num_writers=4)
 
 
-def test_what_was_set_is_kept() -> None:
+def test_configured_sizes_are_kept() -> None:
     found = sizes(caption__engine__num_engines=8, embed__num_actors=3, job__readers=1)
     assert (found.num_embedders, found.num_readers, found.num_writers) == (3, 1, 2)
 
@@ -42,7 +42,7 @@ def test_there_are_no_more_embedders_than_the_cluster_has_room_for(
     assert found.num_embedders == num_embedders
 
 
-def test_a_pool_that_shrinks_is_refused() -> None:
+def test_a_maximum_below_the_minimum_is_rejected() -> None:
     from skytext.errors import ConfigError
 
     with pytest.raises(ConfigError, match="must not be below num_engines"):

@@ -74,7 +74,7 @@ def retry(table: Path, **settings: Any) -> RunSummary:
 
 @ray
 @with_ray
-def test_what_failed_is_tried_again_until_it_was_tried_often_enough(tmp_path: Path) -> None:
+def test_failed_images_are_retried_up_to_max_attempts(tmp_path: Path) -> None:
     entries: list[Entry] = [*images(0, 3), ("cut.jpg", CUT), ("empty.jpg", EMPTY)]
     root = write_archive(tmp_path / "aerial", {"a.tar": entries, "done.tar": images(10, 2)})
     table = tmp_path / "table"
@@ -123,7 +123,7 @@ def test_what_failed_is_tried_again_until_it_was_tried_often_enough(tmp_path: Pa
 
 @ray
 @with_ray
-def test_what_a_run_staged_and_could_not_commit_is_not_described_again(
+def test_staged_uncommitted_images_are_not_described_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6), "b.tar": images(6, 6)})
@@ -159,7 +159,7 @@ def test_what_a_run_staged_and_could_not_commit_is_not_described_again(
 
 @ray
 @with_ray
-def test_what_was_staged_with_other_settings_is_described_again(
+def test_images_staged_with_other_settings_are_described_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
@@ -180,7 +180,7 @@ def test_what_was_staged_with_other_settings_is_described_again(
 
 @ray
 @with_ray
-def test_what_was_described_with_other_settings_is_described_again_where_that_is_asked(
+def test_stale_captions_are_redone_on_request(
     tmp_path: Path,
 ) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6), "b.tar": images(6, 3)})

@@ -19,7 +19,7 @@ from tests.run.jobs import caption, check_one_row_an_image, open_table, ray, wit
 
 @ray
 @with_ray
-def test_what_sources_say_is_found_by_filters_and_what_cannot_be_used_is_told(
+def test_source_values_can_be_filtered_and_unusable_ones_are_reported(
     tmp_path: Path,
 ) -> None:
     array = np.full((32, 48, 4), 9, np.uint8)

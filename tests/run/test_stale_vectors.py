@@ -110,7 +110,7 @@ def test_another_embedding_model_calls_no_captioner(captioned: Path) -> None:
     assert commands == ["embed-captions", "caption"]
 
 
-def test_a_run_that_ends_in_the_middle_is_gone_on_with_and_new_images_come_meanwhile(
+def test_an_interrupted_model_change_continues_with_new_images(
     captioned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_table(captioned)

@@ -34,7 +34,7 @@ def full_row() -> dict[str, Any]:
     )
 
 
-def test_a_unit_gives_back_what_was_packed() -> None:
+def test_a_unit_round_trips() -> None:
     samples = pa.Table.from_pylist([full_row(), *good(3), bad()], schema=SAMPLE)
     head, again = unpack(pack(HEAD, samples))
     assert head == HEAD
@@ -42,7 +42,7 @@ def test_a_unit_gives_back_what_was_packed() -> None:
     assert again.to_pylist() == samples.to_pylist()
 
 
-def test_a_unit_says_which_rows_are_to_go_and_what_was_not_read() -> None:
+def test_a_unit_has_removed_rows_and_store_faults() -> None:
     ignored = (("hidden", 12), (".csv", 1 << 40))
     removes = ("a" * 32, "b" * 32)
     head = dataclasses.replace(HEAD, fault="x", removes=removes, ignored=ignored, num_many_bands=3)

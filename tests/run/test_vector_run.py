@@ -138,7 +138,7 @@ class Died(BaseException):
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_what_a_dead_run_had_staged_or_committed_is_not_embedded_again(
+def test_vectors_of_a_dead_run_are_not_recomputed(
     captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     journal = tmp_path / "journal"
@@ -207,7 +207,7 @@ def test_a_stop_finishes_what_is_in_flight_and_commits_it(captioned: Path) -> No
         if progress.num_ok and not progress.is_stopping:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(InterruptedRunError, match="stopped as asked"):
+    with pytest.raises(InterruptedRunError, match="stopped on request"):
         embed(
             captioned, watch=stop, image_embed__model="fake:delay_s=0.2", image_embed__unit_images=1
         )
@@ -221,7 +221,7 @@ def test_a_stop_finishes_what_is_in_flight_and_commits_it(captioned: Path) -> No
     assert summary.num_adopted + summary.num_embedded == 21 - num_there
 
 
-def test_two_runs_do_not_get_at_one_table(captioned: Path, monkeypatch: Any) -> None:
+def test_two_runs_cannot_hold_the_same_table(captioned: Path, monkeypatch: Any) -> None:
     where = TableLocation.parse(str(captioned))
     with hold(where, "other", "caption"), pytest.raises(TableHeldError, match="is held by skytext"):
         embed(captioned, image_embed__model="fake")
@@ -238,10 +238,10 @@ def test_two_runs_do_not_get_at_one_table(captioned: Path, monkeypatch: Any) -> 
         embed(captioned, image_embed__model="fake", image_embed__commit_images=4)
 
 
-def test_what_cannot_work_is_said_before_anything_starts(tmp_path: Path, captioned: Path) -> None:
+def test_invalid_plans_are_rejected_before_any_work(tmp_path: Path, captioned: Path) -> None:
     where = location(tmp_path / "t")
     make_table(where, good_rows(0, 2))
-    with pytest.raises(ConfigError, match="no model was named that embeds images"):
+    with pytest.raises(ConfigError, match="no image embedding model was named"):
         embed(tmp_path / "t")
     with pytest.raises(TableError, match="there is no table"):
         embed(tmp_path / "nowhere", image_embed__model="fake")

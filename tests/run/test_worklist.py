@@ -109,7 +109,7 @@ def forget_manifest(where: TableLocation) -> None:
         path.unlink()
 
 
-def test_a_shard_that_nobody_has_read_is_read(archive: Archive, where: TableLocation) -> None:
+def test_an_unread_shard_is_read(archive: Archive, where: TableLocation) -> None:
     archive.write(images(0, 3))
     plan = archive.plan()
     assert (plan.is_known, plan.fragments, plan.must_read) == (False, (), True)
@@ -122,7 +122,7 @@ def test_a_shard_that_nobody_has_read_is_read(archive: Archive, where: TableLoca
 
 
 @pytest.mark.parametrize("options", [OPTIONS, WALKING], ids=["run", "plan"])
-def test_what_is_done_is_known_without_opening_the_shard(
+def test_finished_images_are_known_without_opening_the_shard(
     archive: Archive, options: PlanOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.write(images(0, 3))
@@ -138,7 +138,7 @@ def test_what_is_done_is_known_without_opening_the_shard(
     assert (plan.num_listed_ok, plan.num_gone_ok, plan.num_gone_failed) == (3, 0, 0)
 
 
-def test_rows_of_other_settings_are_to_be_described_only_where_that_is_asked(
+def test_stale_rows_are_redone_only_on_request(
     archive: Archive,
 ) -> None:
     archive.write(images(0, 2))
@@ -232,7 +232,7 @@ def test_a_shard_that_the_store_does_not_give_is_to_be_read(
     assert (plan.is_known, plan.must_read, plan.fault) == (False, True, "no answer")
 
 
-def test_a_row_of_bytes_that_never_came_is_to_be_described(archive: Archive) -> None:
+def test_a_failed_row_without_bytes_is_described(archive: Archive) -> None:
     """Skytext 0.1 made such failed rows where a store broke off."""
     archive.write(images(0, 3))
     archive.describe(**{"0001": failed(3) | {"content_sha256": None}})
@@ -240,7 +240,7 @@ def test_a_row_of_bytes_that_never_came_is_to_be_described(archive: Archive) -> 
     assert (plan.must_read, counts(plan)) == (True, {"changed": 1, "done": 2})
 
 
-def test_what_was_read_and_not_committed_is_new(archive: Archive) -> None:
+def test_uncommitted_images_are_new(archive: Archive) -> None:
     archive.write(images(0, 3))
     archive.read()
     plan = archive.plan()
@@ -270,13 +270,13 @@ def test_every_row_has_its_verdict(archive: Archive) -> None:
 @pytest.mark.parametrize(
     "row", [{"caption_fingerprint": STALE}, failed(1)], ids=["stale", "failed"]
 )
-def test_what_is_reported_and_left_makes_nobody_read(archive: Archive, row: dict[str, Any]) -> None:
+def test_reported_images_cause_no_reading(archive: Archive, row: dict[str, Any]) -> None:
     archive.write(images(0, 3))
     archive.describe(**{"0001": row})
     assert not archive.plan().must_read
 
 
-def test_what_is_gone_is_counted_and_left(archive: Archive, where: TableLocation) -> None:
+def test_missing_images_are_counted_and_kept(archive: Archive, where: TableLocation) -> None:
     archive.write(images(0, 5))
     archive.describe(**{"0004": failed(1)})
     archive.write(images(0, 2))
@@ -319,7 +319,7 @@ def test_without_a_manifest_an_unchanged_shard_is_known_by_its_headers(
     assert not walked.must_read
 
 
-def test_the_same_bytes_written_again_are_done(archive: Archive) -> None:
+def test_rewritten_identical_bytes_need_no_work(archive: Archive) -> None:
     """A copy of an archive has other dates, and so other etags."""
     before = archive.write(images(0, 3))
     archive.describe()
@@ -345,7 +345,7 @@ def test_a_shard_cut_off_keeps_its_marker_until_it_can_be_read(archive: Archive)
     assert (plan.must_read, plan.num_gone_failed) == (True, 1)
 
 
-def test_a_marker_alone_is_reason_enough_to_read(archive: Archive, where: TableLocation) -> None:
+def test_a_row_for_a_damaged_shard_causes_a_read(archive: Archive, where: TableLocation) -> None:
     archive.write(images(0, 2))
     rows = [
         good_row(s["member"], image_id=s["image_id"], content_sha256=s["content_sha256"])
@@ -397,7 +397,7 @@ def test_a_retry_reads_nothing_new(archive: Archive, where: TableLocation, is_kn
     assert not archive.plan(PlanOptions("c" * 32, retry_failed=True)).must_read
 
 
-def test_every_member_is_told_with_its_verdict(tmp_path: Path, where: TableLocation) -> None:
+def test_every_member_is_reported_with_its_verdict(tmp_path: Path, where: TableLocation) -> None:
     write_archive(tmp_path / "aerial", {"a.tar": images(0, 2), "b.tar": images(2, 1)})
     shards = discover([str(tmp_path / "aerial")])
     told: list[tuple[str, str, str]] = []

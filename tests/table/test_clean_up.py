@@ -48,7 +48,7 @@ def unit_of(where: TableLocation, version: int) -> str:
     return str(row["unit_id"])
 
 
-def test_versions_that_are_needed_stay_and_can_be_read(where: TableLocation) -> None:
+def test_needed_versions_are_kept_and_readable(where: TableLocation) -> None:
     for version in (2, 4):
         promote(where, version)
     hold_versions(where, "service", [6])
@@ -65,7 +65,7 @@ def test_versions_that_are_needed_stay_and_can_be_read(where: TableLocation) -> 
     assert rollback(where).version == 2
 
 
-def test_a_version_that_was_left_by_a_roll_back_stays(where: TableLocation) -> None:
+def test_a_version_left_by_a_rollback_is_kept(where: TableLocation) -> None:
     promote(where, 2)
     promote(where, 5)
     rollback(where)
@@ -73,7 +73,7 @@ def test_a_version_that_was_left_by_a_roll_back_stays(where: TableLocation) -> N
     assert versions(where) == [2, 5, 8]
 
 
-def test_young_versions_stay(where: TableLocation) -> None:
+def test_young_versions_are_kept(where: TableLocation) -> None:
     assert clean_up(where, keep_days=1).num_versions == 0
     assert versions(where) == list(range(1, NUM + 1))
 
@@ -90,7 +90,7 @@ def test_nothing_old_to_remove_is_no_error_and_young_orphans_stay(where: TableLo
     assert (young.exists(), old.exists()) == (True, False)
 
 
-def test_a_service_that_ended_holds_nothing(where: TableLocation) -> None:
+def test_an_ended_service_holds_no_versions(where: TableLocation) -> None:
     hold_versions(where, "ended", [2])
     hold_versions(where, "living", [3])
     path = Path(where.uri) / "state" / "held" / "ended.json"
@@ -101,11 +101,11 @@ def test_a_service_that_ended_holds_nothing(where: TableLocation) -> None:
     assert not path.exists()
 
 
-def test_staged_units_and_a_living_run_are_left_alone(where: TableLocation) -> None:
+def test_clean_up_is_rejected_with_staged_units_or_a_running_run(where: TableLocation) -> None:
     with hold(where, "run", "caption"), pytest.raises(TableHeldError, match="held by"):
         clean_up(where, keep_days=0)
     stage(where, [good_row("b.jpg")])
-    with pytest.raises(JobError, match="1 units that a run has staged"):
+    with pytest.raises(JobError, match="1 staged units are not committed"):
         clean_up(where, keep_days=0)
     assert len(staged_unit_ids(where)) == 1
     assert versions(where) == list(range(1, NUM + 1))

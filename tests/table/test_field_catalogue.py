@@ -68,7 +68,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> ImagesTable:
     return make_table(location(tmp_path_factory.mktemp("mixed") / "table"), make_rows())
 
 
-def test_the_catalogue_says_what_a_scan_says(mixed: ImagesTable) -> None:
+def test_the_catalogue_equals_a_scan(mixed: ImagesTable) -> None:
     scanned = KnownFields(mixed)
     catalogue = make_catalogue(mixed)
     needs = asked()
@@ -131,7 +131,7 @@ def test_an_index_makes_the_catalogue_and_no_filter_scans_then(
     assert fields.filter_columns() == []
 
 
-def test_rows_that_are_newer_are_looked_at(tmp_path: Path) -> None:
+def test_newer_rows_are_scanned(tmp_path: Path) -> None:
     table = catalogued(make_table(location(tmp_path / "table"), [row(0, {"sensor": "S2"})]))
     newer = add(table, row(1, {"cloud": 5}, gsd=1.0))
     assert catalogue_of(newer).coverage(newer.dataset) is Coverage.SOME
@@ -147,7 +147,7 @@ def test_rows_that_are_newer_are_looked_at(tmp_path: Path) -> None:
     assert catalogue_of(again).num_images == 2
 
 
-def test_what_was_deleted_since_is_not_there(tmp_path: Path) -> None:
+def test_deleted_rows_are_not_reported(tmp_path: Path) -> None:
     rows = [row(0, {"sensor": "S2"}), row(1, {"cloud": 5})]
     table = catalogued(make_table(location(tmp_path / "table"), rows))
     (need,) = Compare(op="=", field="metadata.sensor", value="x").needs()
@@ -158,7 +158,7 @@ def test_what_was_deleted_since_is_not_there(tmp_path: Path) -> None:
     assert not KnownFields(fewer).has(need)
 
 
-def test_a_refresh_of_the_indexes_brings_the_catalogue_up_to_date(tmp_path: Path) -> None:
+def test_an_index_refresh_updates_the_catalogue(tmp_path: Path) -> None:
     config = ALWAYS.model_copy(update={"vector": "never"})
     table = make_table(location(tmp_path / "table"), [row(0, {"sensor": "S2"})])
     build_indexes(table, config)
@@ -174,7 +174,7 @@ def test_a_refresh_of_the_indexes_brings_the_catalogue_up_to_date(tmp_path: Path
     assert ImagesTable.open(table.location).version == version
 
 
-def test_a_catalogue_that_was_cut_does_not_deny_what_it_left_out(
+def test_a_truncated_catalogue_does_not_deny_omitted_fields(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_catalogue, "MAX_METADATA_FIELDS", 2)
@@ -208,7 +208,7 @@ def test_values_are_counted_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.Mo
         assert all(said.count(str(value)) == number for value, number in counts.items())
 
 
-def test_numbers_that_mean_flags_are_found_or_looked_for(tmp_path: Path) -> None:
+def test_numbers_used_as_flags_are_found(tmp_path: Path) -> None:
     many = [row(i, {"flag": i, "big": i + 2, "one": 1, "text": "x"}) for i in range(12)]
     catalogue = make_catalogue(make_table(location(tmp_path / "table"), many))
     known = {
@@ -220,7 +220,7 @@ def test_numbers_that_mean_flags_are_found_or_looked_for(tmp_path: Path) -> None
     assert known["metadata.flag"] in ([True], [None])
 
 
-def test_strange_numbers_and_failed_images_do_no_harm(tmp_path: Path) -> None:
+def test_unusual_numbers_and_failed_images_are_handled(tmp_path: Path) -> None:
     rows = [
         row(0, {"n": 10**300, "deep": {"er": {"x": [1]}}}, gsd=float("nan"), datetime=DAY),
         failed_row("001.jpg", metadata='{"secret": 1}', collection="naip"),
@@ -239,7 +239,7 @@ def test_strange_numbers_and_failed_images_do_no_harm(tmp_path: Path) -> None:
     assert catalogue.has(Need("metadata.deep.er", None, "")) is True
 
 
-def test_a_catalogue_of_another_release_counts_as_none(tmp_path: Path) -> None:
+def test_a_catalogue_of_another_release_is_ignored(tmp_path: Path) -> None:
     table = make_table(location(tmp_path / "table"), [row(0, {"sensor": "S2"})])
     table.dataset.update_config({"skytext.field_catalogue": "????"})
     opened = ImagesTable.open(table.location)

@@ -73,7 +73,7 @@ def caption(where: TableLocation, *numbers: int, replaces: bool = False) -> None
     committer(where).commit([stage(where, rows, replaces=old)])
 
 
-def test_a_table_without_the_column_says_so(where: TableLocation) -> None:
+def test_a_table_without_the_column_reports_none(where: TableLocation) -> None:
     table = ImagesTable.open(where)
     assert table.image_column is None
     assert num_with_vector(table, ours()) == (6, 0)
@@ -180,7 +180,7 @@ def listed(table: ImagesTable, fragment_id: int, model: str = "fake") -> list[di
     return [row for batch in batches for row in batch.to_pylist()]
 
 
-def test_what_is_to_be_done_is_listed_by_fragment(tmp_path: Path) -> None:
+def test_missing_vectors_are_listed_by_fragment(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     first = [good_row("00000.jpg", byte_offset=512, byte_length=9), failed_row("00001.jpg")]
     make_table(where, first, good_rows(2, 2))
@@ -200,7 +200,7 @@ def test_what_is_to_be_done_is_listed_by_fragment(tmp_path: Path) -> None:
     assert num_with_vector(table, ours()) == (3, 1)
 
 
-def test_another_model_fills_a_column_of_its_own_beside(where: TableLocation) -> None:
+def test_another_model_fills_a_separate_column(where: TableLocation) -> None:
     embed_numbers(where, 0, 1)
     other = ours("other", dim=5)
     embed_numbers(where, 1, 2, column=other)
@@ -232,7 +232,7 @@ def test_vectors_of_another_length_are_refused(where: TableLocation) -> None:
         embed_numbers(where, 1, column=ours(dim=5))
 
 
-def test_a_death_between_the_steps_of_a_replacement_is_made_good(
+def test_a_replacement_killed_between_steps_is_completed(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed_numbers(where, 0, 1)
@@ -286,7 +286,7 @@ WITH_VECTORS = [
 
 @pytest.mark.parametrize("has_column", [False, True])
 @pytest.mark.parametrize(("first", "second"), WITH_VECTORS)
-def test_of_two_writers_of_one_version_the_second_commits_nothing(
+def test_the_second_writer_from_the_same_version_commits_nothing(
     where: TableLocation, first: str, second: str, has_column: bool
 ) -> None:
     if has_column:
@@ -300,7 +300,7 @@ def test_of_two_writers_of_one_version_the_second_commits_nothing(
     assert ImagesTable.open(where).version == landed
 
 
-def test_a_commit_that_meets_another_in_its_middle_fails(
+def test_a_concurrent_commit_makes_the_commit_fail(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look at the versions alone would not see what lands between it and the commit."""
@@ -320,7 +320,7 @@ def test_a_commit_that_meets_another_in_its_middle_fails(
     check(where, [2], [0, 1, 3, 4, 5, 7])
 
 
-def test_maintenance_in_the_middle_is_gone_past(
+def test_concurrent_maintenance_does_not_make_the_commit_fail(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed_numbers(where, 2)
@@ -340,7 +340,7 @@ def test_maintenance_in_the_middle_is_gone_past(
     check(where, [0, 2, 3], [1, 4, 5])
 
 
-def test_a_caption_commit_goes_past_a_merge_of_indexed_fragments(where: TableLocation) -> None:
+def test_a_caption_commit_tolerates_a_merge_of_indexed_fragments(where: TableLocation) -> None:
     build_indexes(ImagesTable.open(where), ALWAYS)
     writer = committer(where)
     merge_small_fragments(ImagesTable.open(where))
@@ -348,7 +348,7 @@ def test_a_caption_commit_goes_past_a_merge_of_indexed_fragments(where: TableLoc
     assert ImagesTable.open(where).num_rows() == 7
 
 
-def test_a_commit_whose_answer_was_lost_is_not_done_again(
+def test_a_commit_with_a_lost_response_is_not_repeated(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed_numbers(where, 2)
@@ -383,7 +383,7 @@ def test_staged_vectors_are_read_back_and_forgotten(where: TableLocation) -> Non
     assert not has_all_files(where, staged)
 
 
-def test_of_a_unit_that_is_staged_twice_the_first_counts(where: TableLocation) -> None:
+def test_the_first_record_of_a_unit_staged_twice_wins(where: TableLocation) -> None:
     first = stage_numbers(where, [0], unit_id="unit")
     second = stage_numbers(where, [0], unit_id="unit")
     assert second == first

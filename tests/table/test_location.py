@@ -17,7 +17,7 @@ from skytext.table.runs_dataset import RunRecord, record_run
 from tests.table.rows import committer, good_rows, stage
 
 
-def test_a_file_or_an_unknown_scheme_is_no_table(tmp_path: Path) -> None:
+def test_a_file_or_an_unknown_scheme_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(TableError, match="is a file"):
         TableLocation.parse(str(tmp_path / "file"))
@@ -82,8 +82,10 @@ def test_one_table_has_one_uri(
         ("b:80/t", "the bucket 'b:80'"),
     ],
 )
-def test_what_lance_takes_for_another_place_is_refused(scheme: str, rest: str, named: str) -> None:
-    with pytest.raises(TableError, match=f"Lance cannot address .*{named}.*: name another") as said:
+def test_an_address_that_lance_would_change_is_rejected(scheme: str, rest: str, named: str) -> None:
+    with pytest.raises(
+        TableError, match=f"Lance cannot address .*{named}.*: choose a name"
+    ) as said:
         TableLocation.parse(f"{scheme}://{rest}")
     assert "\n" not in str(said.value)
 
@@ -91,7 +93,7 @@ def test_what_lance_takes_for_another_place_is_refused(scheme: str, rest: str, n
 @pytest.mark.parametrize(
     ("name", "named"), [("a\tb", r"'\\t'"), ("a\nb", r"'\\n'"), ("a\x7fb", r"'\\x7f'")]
 )
-def test_a_local_name_that_lance_refuses_is_refused(name: str, named: str, tmp_path: Path) -> None:
+def test_a_local_name_that_lance_rejects_is_rejected(name: str, named: str, tmp_path: Path) -> None:
     with pytest.raises(TableError, match=named) as said:
         TableLocation.parse(str(tmp_path / name))
     assert "\n" not in str(said.value)

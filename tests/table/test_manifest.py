@@ -57,7 +57,7 @@ def test_only_the_columns_asked_for_are_read(where: TableLocation) -> None:
     assert found.members.column("image_id").to_pylist() == MEMBERS.column("image_id").to_pylist()
 
 
-def test_the_last_one_counts(where: TableLocation) -> None:
+def test_the_last_manifest_wins(where: TableLocation) -> None:
     written(where, etag="one")
     written(where, etag="two", members=MEMBERS.slice(0, 1))
     found = read_manifest(where, "aerial", "a.tar")
@@ -65,7 +65,7 @@ def test_the_last_one_counts(where: TableLocation) -> None:
     assert (found.etag, found.members.num_rows) == ("two", 1)
 
 
-def test_no_shard_is_taken_for_another(where: TableLocation) -> None:
+def test_shards_are_never_confused(where: TableLocation) -> None:
     """Whatever the names look like, and where they are cut."""
     pairs = [("a", "b/c.tar"), ("a/b", "c.tar"), ('a", "b', "c.tar"), ("", "a"), ("a", "")]
     for i, (archive, shard) in enumerate(pairs):
@@ -93,7 +93,7 @@ def test_an_empty_shard_is_known_to_be_empty(where: TableLocation) -> None:
     assert (found.members.num_rows, found.is_damaged) == (0, False)
 
 
-def test_a_damaged_shard_is_told_apart(where: TableLocation) -> None:
+def test_a_damaged_shard_is_recognised(where: TableLocation) -> None:
     marker = pa.Table.from_pylist([{"image_id": "a" * 32, "member": ""}], schema=MANIFEST)
     written(where, members=pa.concat_tables([MEMBERS, marker]))
     found = read_manifest(where, "aerial", "a.tar")

@@ -38,7 +38,7 @@ def versions(where: TableLocation) -> list[int]:
     return [latest - 2, latest - 1, latest]
 
 
-def test_a_promotion_is_what_readers_open(where: TableLocation) -> None:
+def test_readers_open_the_promoted_version(where: TableLocation) -> None:
     first, second, _ = versions(where)
     assert live(where) is None
     assert promote(where, first).version == first

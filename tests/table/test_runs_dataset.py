@@ -11,7 +11,7 @@ from tests.table.rows import location
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
-def test_runs_come_back_the_last_one_first(tmp_path: Path) -> None:
+def test_runs_are_returned_newest_first(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     assert last_runs(where, 5) == []
     runs = [

@@ -51,7 +51,9 @@ def test_a_table_in_a_store_is_written_read_and_fenced(where: TableLocation) -> 
     assert ImagesTable.open(where, table.version - 1).num_rows() == 3
 
 
-def test_to_open_a_table_in_a_store_needs_no_client_of_namespaces(where: TableLocation) -> None:
+def test_opening_a_table_in_a_store_does_not_import_the_namespace_client(
+    where: TableLocation,
+) -> None:
     """Its import takes longer than all others of a worker."""
     committer(where).commit([stage(where, good_rows(0, 3))])
     code = f"""
@@ -65,7 +67,7 @@ print("lance_namespace" in sys.modules)
     assert ran.stdout == "False\n"
 
 
-def test_of_two_that_found_no_table_in_a_store_one_makes_it(where: TableLocation) -> None:
+def test_only_one_of_two_writers_creates_a_table_in_a_store(where: TableLocation) -> None:
     one, two = Committer(where, text_column(), None), Committer(where, text_column(), None)
     units = [stage(where, good_rows(0, 2)), stage(where, good_rows(0, 3))]
     version = one.commit(units[:1])
@@ -75,7 +77,7 @@ def test_of_two_that_found_no_table_in_a_store_one_makes_it(where: TableLocation
     assert (table.version, table.num_rows()) == (version, 2)
 
 
-def test_fragments_merged_in_a_store_stop_no_writer(where: TableLocation) -> None:
+def test_a_merge_in_a_store_does_not_block_a_writer(where: TableLocation) -> None:
     writer = committer(where)
     writer.commit([stage(where, good_rows(2 * i, 2)) for i in range(9)])
     late = committer(where)
@@ -110,7 +112,7 @@ def test_a_table_in_a_store_is_held_by_one(where: TableLocation) -> None:
             claim.check()
 
 
-def test_what_was_staged_in_a_store_is_adopted(where: TableLocation) -> None:
+def test_staged_units_in_a_store_are_adopted(where: TableLocation) -> None:
     committer(where).commit([stage(where, good_rows(0, 2))])
     fitting = {
         "caption_fingerprint": "c",
@@ -151,7 +153,7 @@ def test_a_bucket_that_is_not_there_is_a_wrong_call(s3: Any) -> None:
     "name",
     ["a b", " a", "ü 🛰", "u\u0308", "100%", "50% b", "%zz", "a+b&c=d", "a@b:c", "...", "[*]\\|"],
 )
-def test_every_file_of_a_table_lies_under_the_name_that_was_written(s3: Any, name: str) -> None:
+def test_all_files_of_a_table_are_under_its_literal_name(s3: Any, name: str) -> None:
     bucket = uuid.uuid4().hex
     s3.create_bucket(Bucket=bucket)
     where = TableLocation.parse(f"S3://{bucket}/{name}/")

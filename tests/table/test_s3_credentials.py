@@ -126,7 +126,7 @@ def test_keys_that_expire_are_renewed_everywhere(
     assert parts(store.requests) == {"shards", "state", "lance"}
 
 
-def test_a_table_just_made_goes_on_when_its_first_keys_expire(
+def test_a_new_table_survives_the_expiry_of_its_first_keys(
     store: FaultyProxy, where: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_process(monkeypatch, tmp_path, store.url, LIFE_S)
@@ -176,7 +176,7 @@ def test_a_public_bucket_is_read_without_a_signature(
     assert parts(store.requests) == {"shards", "state", "lance"}
 
 
-def test_a_reader_who_pays_says_so_with_every_request(
+def test_requester_pays_is_sent_with_every_request(
     store: FaultyProxy, where: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_key(monkeypatch, tmp_path, store.url)
@@ -196,7 +196,7 @@ def test_a_reader_who_pays_says_so_with_every_request(
     assert parts(store.requests) == {"shards", "state", "lance"}
 
 
-def test_without_any_keys_one_line_says_what_to_set(
+def test_missing_keys_are_reported_in_one_line_with_advice(
     store: FaultyProxy, where: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_profile(monkeypatch, tmp_path, store.url)

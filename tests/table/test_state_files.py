@@ -39,7 +39,7 @@ def at_once(call: Callable[[int], bool]) -> list[bool]:
         return list(pool.map(wait_and_call, range(NUM_THREADS)))
 
 
-def test_of_many_that_create_an_object_one_does(state: StateStore) -> None:
+def test_only_one_of_many_concurrent_creates_succeeds(state: StateStore) -> None:
     def create(number: int) -> bool:
         return state.create("claim/00000001.json", str(number).encode())
 
@@ -48,7 +48,7 @@ def test_of_many_that_create_an_object_one_does(state: StateStore) -> None:
     assert state.get("claim/00000001.json") == str(won.index(True)).encode()
 
 
-def test_what_is_created_is_never_written_over(state: StateStore) -> None:
+def test_create_never_overwrites(state: StateStore) -> None:
     assert state.create("a/b", b"one")
     assert not state.create("a/b", b"two")
     assert state.get("a/b") == b"one"
@@ -58,12 +58,12 @@ def test_what_is_created_is_never_written_over(state: StateStore) -> None:
     assert state.create("a/b", b"four")
 
 
-def test_an_object_may_hold_nothing(state: StateStore) -> None:
+def test_an_object_may_be_empty(state: StateStore) -> None:
     state.put("stop/run", b"")
     assert state.get("stop/run") == b""
 
 
-def test_where_there_is_nothing_nothing_is_found_or_made(state: StateStore) -> None:
+def test_reads_of_missing_objects_create_nothing(state: StateStore) -> None:
     assert state.get("claim/1.json") is None
     assert list(state.list("claim")) == []
     if state.location.is_local:
@@ -77,7 +77,7 @@ def test_a_listing_is_of_one_folder(state: StateStore) -> None:
     assert list(state.list("nothing")) == []
 
 
-def test_what_is_gone_is_deleted_without_a_word(state: StateStore) -> None:
+def test_deleting_a_missing_object_is_not_an_error(state: StateStore) -> None:
     for name in ("a", "b", "c"):
         state.put(f"staged/{name}", b"x")
     state.delete(["staged/a", "staged/gone", "staged/b"])
@@ -87,7 +87,7 @@ def test_what_is_gone_is_deleted_without_a_word(state: StateStore) -> None:
     assert list(state.list("staged")) == ["staged/c"]
 
 
-def test_names_of_all_sorts_come_back_as_they_were(state: StateStore) -> None:
+def test_all_kinds_of_names_are_preserved(state: StateStore) -> None:
     paths = ["staged/run-1/0a-12.json", "staged/with space.json", "staged/ü.json"]
     for path in paths:
         assert state.create(path, path.encode())
@@ -95,7 +95,7 @@ def test_names_of_all_sorts_come_back_as_they_were(state: StateStore) -> None:
     assert [state.get(path) for path in paths] == [path.encode() for path in paths]
 
 
-def test_a_store_that_refuses_says_what_and_where(tmp_path: Path) -> None:
+def test_a_store_error_names_the_operation_and_the_path(tmp_path: Path) -> None:
     (tmp_path / "table" / "state").mkdir(parents=True)
     (tmp_path / "table" / "state" / "claim").write_text("a file where a folder must be")
     state = StateStore(TableLocation.parse(str(tmp_path / "table")))

@@ -27,7 +27,7 @@ FAULTS = Faults(
 
 
 @pytest.mark.timeout(120)
-def test_a_stumbling_store_loses_and_doubles_nothing(
+def test_store_faults_neither_lose_nor_duplicate_rows(
     s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.create_bucket(Bucket="stumbling")
@@ -48,7 +48,7 @@ def test_a_stumbling_store_loses_and_doubles_nothing(
         assert list(StateStore(where).list("staged")) == []
 
 
-def test_an_object_is_created_once_where_the_connection_breaks_before_the_answer(
+def test_create_is_idempotent_if_the_connection_breaks_before_the_response(
     s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.create_bucket(Bucket="breaking")

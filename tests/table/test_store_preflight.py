@@ -55,7 +55,7 @@ def left_behind(s3: Any, where: TableLocation) -> list[str]:
     return [entry["Key"] for entry in found]
 
 
-def test_a_store_that_keeps_the_rules_is_accepted(s3: Any, where: TableLocation) -> None:
+def test_a_conforming_store_is_accepted(s3: Any, where: TableLocation) -> None:
     ahead_s = check_store(where)
     assert ahead_s is not None
     assert abs(ahead_s) < 2
@@ -65,16 +65,36 @@ def test_a_store_that_keeps_the_rules_is_accepted(s3: Any, where: TableLocation)
 @pytest.mark.parametrize(
     ("breach", "rule", "seen"),
     [
-        (broken_stores.ignores_conditions, "is refused where there is one", "it was written over"),
-        (broken_stores.RemembersReads(), "that was written over is read", "other bytes came"),
-        (broken_stores.looks_before_it_writes, "exactly one succeeds", r"[2-8] of 8 did"),
-        (broken_stores.lists_late, "a listing holds every object", "1 of 12 missing, 0 too many"),
-        (broken_stores.lists_backwards, "a listing is in the order of the keys", "it is not"),
-        (broken_stores.is_an_hour_ahead, "differ by 5 minutes", "the store is 60 minutes ahead"),
+        (
+            broken_stores.ignores_conditions,
+            "does not overwrite an object",
+            "it was overwritten",
+        ),
+        (
+            broken_stores.RemembersReads(),
+            "an overwritten object",
+            "other bytes were returned",
+        ),
+        (
+            broken_stores.looks_before_it_writes,
+            "exactly one of several",
+            r"[2-8] of 8 succeeded",
+        ),
+        (
+            broken_stores.lists_late,
+            "a listing has every",
+            "1 of 12 missing, 0 too many",
+        ),
+        (broken_stores.lists_backwards, "a listing is sorted by key", "it is not sorted"),
+        (
+            broken_stores.is_an_hour_ahead,
+            "by at most 5 minutes",
+            "the store is 60 minutes ahead",
+        ),
     ],
     ids=["conditions", "stale reads", "contention", "late listing", "unsorted listing", "clock"],
 )
-def test_a_store_that_breaks_a_rule_is_refused_with_the_rule(
+def test_a_store_that_breaks_a_rule_is_rejected_with_the_rule(
     s3: Any,
     s3_endpoint: str,
     where: TableLocation,
@@ -105,7 +125,7 @@ def test_directory_buckets_need_not_sort(
         check_store(TableLocation.parse(f"s3://{name}/t"))
 
 
-def test_a_bucket_that_is_not_there_is_told_in_one_line(s3: Any) -> None:
+def test_a_missing_bucket_is_reported_in_one_line(s3: Any) -> None:
     seen = r"Seen: NoSuchBucket: The specified bucket does not exist. What to do: check the address"
     with pytest.raises(TableError, match=seen) as no:
         check_store(TableLocation.parse("s3://nobucket/t"))

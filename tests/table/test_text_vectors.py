@@ -90,7 +90,7 @@ def test_vectors_go_to_the_description_that_was_embedded(where: TableLocation) -
     assert num_with_vector(table, OTHER) == (3, 2)
 
 
-def test_a_vector_that_is_there_stays(where: TableLocation) -> None:
+def test_an_existing_vector_is_kept(where: TableLocation) -> None:
     table = commit(where, stage_texts(where))
     first = pending(table)
     ids = [good_row("00000.jpg")["image_id"]]
@@ -115,7 +115,7 @@ def test_rows_that_were_prepared_before_another_column_is_active_are_refused(
     assert ImagesTable.open(where).num_rows() == 3
 
 
-def test_what_a_kill_has_left_of_the_column_before_goes_with_the_next_run(
+def test_the_next_run_removes_the_rest_of_a_dropped_column(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = commit(where, stage_texts(where))
@@ -135,7 +135,7 @@ def test_what_a_kill_has_left_of_the_column_before_goes_with_the_next_run(
     assert table.text_column.name not in ImagesTable.open(where).dataset.schema.names
 
 
-def test_an_index_on_the_column_before_is_none(where: TableLocation) -> None:
+def test_an_index_on_a_dropped_column_is_ignored(where: TableLocation) -> None:
     make_table(where, good_rows(10, 300))
     build_indexes(ImagesTable.open(where), ALWAYS)
     indexed = ImagesTable.open(where)

@@ -1,1 +1,1 @@
-"""Addresses of places: sources, tables, archive roots and files, all read by one parser."""
+"""One parser for all addresses: sources, tables, archive roots and files."""

@@ -1,4 +1,4 @@
-"""What an address means: a local path, or a bucket and a key.
+"""Parse an address: a local path, or a bucket and a key.
 
 ==========================  =============================================================
 ``/data/x``, ``x``, ``~/x``  a local path; ``~`` is the home folder, ``%`` is an ordinary character
@@ -7,8 +7,8 @@
 ``gs://BUCKET/KEY``          the same
 ==========================  =============================================================
 
-Schemes are read without regard to case. One slash at the end means "the folder"; in a bucket,
-further slashes belong to the folder's name: ``a//`` is a folder inside the folder ``a/``.
+Schemes are case-insensitive. One slash at the end means "the folder". In a bucket, further slashes
+belong to the folder's name: ``a//`` is a folder inside the folder ``a/``.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Location:
     Attributes:
         scheme: ``file``, ``s3`` or ``gs``.
         bucket: the bucket; empty for local paths.
-        path: the key as it was written, slashes at its end included, or an absolute local path
-            without them.
+        path: the key as written, including trailing slashes, or an absolute local path without
+            them.
     """
 
     scheme: Scheme
@@ -53,7 +53,7 @@ class Location:
 
     @property
     def prefix(self) -> str:
-        """What the paths below this folder begin with: with a slash at the end, or empty."""
+        """Common prefix of the paths below this folder: with a trailing slash, or empty."""
         return self.path if self.path.endswith("/") or not self.path else f"{self.path}/"
 
     @property
@@ -63,7 +63,7 @@ class Location:
 
     @property
     def parent(self) -> Location:
-        """The folder that holds this file."""
+        """The folder of this file."""
         head, slash, _ = self.path.rpartition("/")
         if self.scheme == "file":
             return Location("file", "", head or "/")
@@ -71,11 +71,11 @@ class Location:
 
 
 def parse_location(address: str) -> Location:
-    """Read an address; wildcards stay in ``path``.
+    """Parse an address; wildcards stay in ``path``.
 
     Raises:
-        AddressError: it is empty, of a scheme that is not supported, or names no bucket, no path
-            or another machine.
+        AddressError: the address is empty, has an unsupported scheme, or has no bucket, no path or
+            a remote host.
     """
     found = _SCHEME.match(address)
     if found is None:
@@ -91,10 +91,10 @@ def parse_location(address: str) -> Location:
 
 def _local(address: str, path: str) -> Location:
     if not path:
-        raise AddressError(f"an address is empty: {_KNOWN}")
+        raise AddressError(f"the address is empty: {_KNOWN}")
     if "\0" in path:
-        raise AddressError(f"{address!r} holds a null character, which no path can: check the path")
-    # POSIX keeps two slashes at the beginning; here they mean what one means.
+        raise AddressError(f"{address!r} has a null character, which paths cannot have: check it")
+    # POSIX keeps two leading slashes; here they are the same as one.
     return Location("file", "", "/" + os.path.abspath(os.path.expanduser(path)).lstrip("/"))
 
 
@@ -105,12 +105,12 @@ def _path_of_file_uri(address: str, rest: str) -> str:
         rest = slash + path
     if host.lower() not in {"", "localhost"}:
         raise AddressError(
-            f"{address!r} names the host {host!r}, and only files of this machine can be read: "
+            f"{address!r} names the host {host!r}, but only local files can be read: "
             f"write file://{rest or '/PATH'}"
         )
     if not rest.startswith("/"):
         raise AddressError(f"{address!r} names no absolute path: write file:///PATH")
-    # '?' and '#' are ordinary characters, as they are in a key: nothing is cut off.
+    # '?' and '#' are ordinary characters, as in a key.
     return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
 
 
@@ -126,6 +126,6 @@ def _in_bucket(address: str, scheme: Scheme, rest: str) -> Location:
         rest.encode()
     except UnicodeEncodeError as error:
         raise AddressError(
-            f"{address!r} is not valid UTF-8, which names in a bucket are: check the address"
+            f"{address!r} is not valid UTF-8, but names in a bucket must be: check the address"
         ) from error
     return Location(scheme, bucket, key)

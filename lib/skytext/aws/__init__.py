@@ -1,1 +1,1 @@
-"""The AWS settings of this process, resolved once for everything that speaks to S3."""
+"""The AWS settings of this process, resolved once for all S3 access."""

@@ -1,11 +1,11 @@
-"""How this process reaches S3: one boto3 session serves shards, state files and Lance.
+"""S3 access of this process: one boto3 session for shards, state files and Lance.
 
 The settings are AWS's own variables and files: ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``,
-``AWS_ENDPOINT_URL``, single sign-on, roles, ``credential_process`` and so on. Two variables are
-read here, by the names that GDAL gave them: ``AWS_NO_SIGN_REQUEST`` (YES, true or 1) for public
-buckets, ``AWS_REQUEST_PAYER`` (requester) for buckets whose readers pay.
+``AWS_ENDPOINT_URL``, single sign-on, roles, ``credential_process`` and so on. Two more variables
+have GDAL's names: ``AWS_NO_SIGN_REQUEST`` (YES, true or 1) for public buckets, and
+``AWS_REQUEST_PAYER`` (requester) for requester-pays buckets.
 
-boto3 is imported when S3 is first used: its import takes 0.3 s, and other stores do not need it.
+boto3 is imported on the first use of S3: its import takes 0.3 s, and other stores do not need it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _YES = frozenset({"yes", "true", "1"})
 
 
 class S3Access:
-    """What boto3's session makes of the AWS settings as they stand in the environment.
+    """A boto3 session for the current AWS settings of the environment.
 
-    It holds secrets: it is neither pickled nor logged, and each process makes its own.
+    It contains secrets: it is neither pickled nor logged, and each process makes its own.
 
     Attributes:
         is_anonymous: requests are not signed.
-        is_requester_pays: requests say that the reader pays.
+        is_requester_pays: requests declare that the requester pays.
 
     Raises:
-        BotoCoreError: settings that do not work; ``NoCredentialsError`` where there are none.
+        BotoCoreError: the settings are not usable; ``NoCredentialsError`` without credentials.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class S3Access:
         self.is_anonymous = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES
         self.is_requester_pays = os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester"
         # boto3 reads AWS_DEFAULT_REGION only; Lance and other AWS tools read AWS_REGION too.
-        # A session of its own: boto3's default one is not safe to use from several threads.
+        # A separate session: boto3's default session is not thread-safe.
         self._session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
         self._making_client = threading.Lock()
         self._credentials = None if self.is_anonymous else self._session.get_credentials()
@@ -67,15 +67,15 @@ class S3Access:
 
     @functools.cached_property
     def endpoint(self) -> str | None:
-        """The URL of a store that the settings name; None for AWS itself."""
+        """The configured URL of the store; None for AWS itself."""
         configured = self.client().meta.endpoint_url
         default = self.client(ignore_configured_endpoint_urls=True).meta.endpoint_url
         return None if configured == default else configured
 
     def settings(self, bucket: str) -> dict[str, str]:
-        """Return options of Rust's object_store, which Lance and obstore are built on.
+        """Return options for Rust's object_store, the base of Lance and obstore.
 
-        They hold no secrets.
+        They contain no secrets.
         """
         options = {"aws_region": self._session.region_name or self._region_of(bucket)}
         if self.endpoint:
@@ -89,15 +89,15 @@ class S3Access:
         return options
 
     def keys(self) -> dict[str, Any]:
-        """Return keys that are valid now, in the form that obstore asks for.
+        """Return currently valid keys in obstore's format.
 
         Returns:
-            ``access_key_id``, ``secret_access_key``, ``token`` (or None), and ``expires_at``: when
-            to ask again; None where the keys do not change. Keys in their last five minutes are to
-            be asked for before each request.
+            ``access_key_id``, ``secret_access_key``, ``token`` (or None), and ``expires_at``: the
+            time of the next request; None for permanent keys. Keys in their last five minutes must
+            be requested before each use.
 
         Raises:
-            BotoCoreError: they could not be renewed.
+            BotoCoreError: the keys could not be renewed.
         """
         from botocore.credentials import RefreshableCredentials
 
@@ -116,15 +116,15 @@ class S3Access:
         }
 
     def _region_of(self, bucket: str) -> str:
-        """Return the region of a bucket; boto3 finds it by itself, object_store does not."""
+        """Return the region of a bucket; boto3 finds it itself, object_store does not."""
         return _DEFAULT_REGION if self.endpoint else _ask_region(self, bucket)
 
 
 def s3_access() -> S3Access:
-    """Return this process's access for the AWS settings as they stand now.
+    """Return this process's access for the current AWS settings.
 
     Raises:
-        BotoCoreError: settings that do not work; ``NoCredentialsError`` where there are none.
+        BotoCoreError: the settings are not usable; ``NoCredentialsError`` without credentials.
     """
     settings = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
     return _make_access(tuple(sorted(settings.items())))
@@ -142,7 +142,7 @@ def _ask_region(access: S3Access, bucket: str) -> str:
     try:
         answer = access.client().head_bucket(Bucket=bucket)
     except ClientError as error:
-        # A refusal names the region too.
+        # An error response also has the region.
         answer = error.response
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     return str(headers.get("x-amz-bucket-region", _DEFAULT_REGION))
@@ -153,7 +153,7 @@ def _say_who_pays(params: dict[str, Any], **_: Any) -> None:
 
 
 def access_problem(error: Exception) -> str:
-    """Say in one line why the AWS settings give no access, and what to do."""
+    """Return one line about the cause of missing access, with advice."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):

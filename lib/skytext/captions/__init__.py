@@ -1,1 +1,1 @@
-"""What is asked of the model about an image, and what is made of its answers (no Ray, no vLLM)."""
+"""Captions: prompts, requests to the model, and parsing of its answers (no Ray, no vLLM)."""

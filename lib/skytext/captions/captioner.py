@@ -1,8 +1,7 @@
-"""Describe an image: ask an engine, check the answers, ask again for what is missing.
+"""Describe an image: ask an engine, check the answers, ask again for missing ones.
 
-`Captioner` is all that a run and the service see. `EngineCaptioner` is one for any engine that
-needs no care; an engine in processes of this machine, which may die, is a matter of
-`skytext.models.vllm.supervisor`.
+A run and the service use only `Captioner`. `EngineCaptioner` works for any engine that needs no
+supervision. `skytext.models.vllm.supervisor` handles engines in local processes, which may die.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from skytext.captions.parsing import Variant, merge_distinct, parse_answer
 from skytext.config.captioning import CaptionConfig
 from skytext.errors import JobError, Reason, SampleError, Stage
 
-# Each further attempt is this much warmer: a model that repeats itself needs it, and a bounded
-# ladder of temperatures is what olmocr found to rescue most pages.
+# Each further attempt has a higher temperature, which helps a model that repeats itself. olmocr
+# found that a bounded ladder of temperatures rescues most pages.
 _WARMER = 0.15
 _MAX_TEMPERATURE = 1.3
 
@@ -30,10 +29,10 @@ class Ask:
     """One request to an engine.
 
     Attributes:
-        num_samples: independent answers wanted.
-        objects_per_answer: variants that each answer holds.
-        temperature: of this attempt.
-        max_tokens: longest answer.
+        num_samples: number of independent answers.
+        objects_per_answer: number of variants per answer.
+        temperature: temperature of this attempt.
+        max_tokens: maximum length of an answer.
         seed: or None for the engine's own randomness.
     """
 
@@ -46,7 +45,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One sampled text and why it ended (``stop``, ``length``, …)."""
+    """One sampled text and its finish reason (``stop``, ``length``, …)."""
 
     text: str
     finish_reason: str | None
@@ -54,10 +53,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What an engine returned for one `Ask`.
+    """The result of an engine for one `Ask`.
 
-    ``num_prompt_tokens`` counts the prompt once, image tokens included; ``num_output_tokens``
-    sums over the samples; ``num_cached_tokens`` of the prompt came from the prefix cache.
+    ``num_prompt_tokens`` counts the prompt once, image tokens included. ``num_output_tokens`` is
+    the sum over the samples. ``num_cached_tokens`` of the prompt came from the prefix cache.
     """
 
     answers: Sequence[Answer]
@@ -68,7 +67,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine runs on; recorded in every row, not hashed."""
+    """Device and versions of an engine; recorded in every row, not hashed."""
 
     engine_version: str
     device: str
@@ -76,11 +75,11 @@ class EngineInfo:
 
 
 class EngineDiedError(JobError):
-    """The engine is gone, and with it what it was at; another may be started in its place."""
+    """The engine died and its work is lost; another may be started."""
 
 
 class Engine(Protocol):
-    """Generates text for an image and a fixed prompt; ``info`` is what it runs on."""
+    """Generates text for an image and a fixed prompt; ``info`` has its device and versions."""
 
     info: EngineInfo
 
@@ -88,29 +87,29 @@ class Engine(Protocol):
         """Answer one request.
 
         Raises:
-            SampleError: this image cannot be asked about; others can.
-            EngineDiedError: the engine is gone.
+            SampleError: the engine rejects this image; other images can work.
+            EngineDiedError: the engine died.
         """
 
     async def check(self) -> None:
         """Try one small request before the first image.
 
         Raises:
-            ModelError: the engine cannot answer: its prompt, template or settings are wrong.
-            EngineDiedError: the engine is gone.
+            ModelError: the engine cannot answer because of its prompt, template or settings.
+            EngineDiedError: the engine died.
         """
 
     def close(self) -> None:
-        """Stop the engine, a dead or hung one too, and wait until its processes are gone.
+        """Stop the engine, even if dead or hung, and wait until its processes have ended.
 
         Raises:
-            JobError: one of them does not end.
+            JobError: a process does not end.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The variants of one image, best effort within the ladder, and what they cost."""
+    """The variants of one image, as many as the attempts gave, and their cost."""
 
     variants: tuple[Variant, ...]
     attempts: int
@@ -120,12 +119,12 @@ class Description:
 
 
 class Captioner(Protocol):
-    """Describes images; any number of calls may run at once, in one event loop.
+    """Describes images. Any number of calls may run at once, in one event loop.
 
     Attributes:
-        info: what it runs on; None until it is started.
-        clock: how long it had work, and how long it had none.
-        num_restarts: engines that were started in the place of others.
+        info: description of the engine; None until it is started.
+        clock: busy and idle time of the engine.
+        num_restarts: number of replacement engines.
     """
 
     info: EngineInfo | None
@@ -133,11 +132,11 @@ class Captioner(Protocol):
     num_restarts: int
 
     async def start(self) -> EngineInfo:
-        """Get ready, if that is not done yet; return what it runs on.
+        """Start if necessary; return the description of the engine.
 
         Raises:
-            CallError: the model cannot be served, or refuses even a blank image.
-            JobError: it was not ready in time, or an engine that died could not be replaced.
+            CallError: the model cannot be served, or rejects even a blank image.
+            JobError: the start took too long, or a dead engine could not be replaced.
         """
 
     async def describe(self, image: Image.Image, key: str) -> Description:
@@ -145,29 +144,29 @@ class Captioner(Protocol):
 
         Args:
             image: RGB.
-            key: names the image for `CaptionConfig.seed`.
+            key: name of the image, for `CaptionConfig.seed`.
 
         Raises:
-            SampleError: this image cannot be described; others can.
+            SampleError: this image cannot be described; other images can work.
             CallError: as `start`.
-            JobError: likewise.
+            JobError: as `start`.
         """
 
     def close(self) -> None:
-        """End what was started and wait until it is gone; from any thread, more than once."""
+        """End the engine and wait for its end; from any thread, repeatable."""
 
 
 EngineT = TypeVar("EngineT", bound=Engine)
 
 
 class EngineCaptioner(Generic[EngineT]):
-    """A `Captioner` that asks one engine.
+    """A `Captioner` with one engine.
 
     Args:
-        engine: writes the answers.
-        config: what is asked for.
-        parse: reads the variants of one answer, given its text and finish reason; what it leaves
-            out is asked for again.
+        engine: generates the answers.
+        config: the caption settings.
+        parse: returns the valid variants of an answer, given its text and finish reason. Missing
+            variants are requested again.
     """
 
     def __init__(
@@ -184,7 +183,7 @@ class EngineCaptioner(Generic[EngineT]):
         self._parse = parse
 
     async def start(self) -> EngineInfo:
-        """Try the engine with a small request, once."""
+        """Test the engine with a small request, once."""
         if self.info is None:
             await self.engine.check()
             self.info = self.engine.info
@@ -194,8 +193,8 @@ class EngineCaptioner(Generic[EngineT]):
         """Describe one image.
 
         Raises:
-            SampleError: no good variant came within the attempts, or the engine refused the image.
-            EngineDiedError: the engine is gone.
+            SampleError: no attempt gave a good variant, or the engine rejected the image.
+            EngineDiedError: the engine died.
         """
         with self.clock:
             return await self._climb(image, key)
@@ -227,7 +226,7 @@ class EngineCaptioner(Generic[EngineT]):
     def _ask(self, attempt: int, missing: int, key: str) -> Ask:
         config = self._config
         one_request = config.variants_by == "one_request"
-        # A cut-off answer needs room more than luck, so the limit grows with the attempts.
+        # A truncated answer needs more tokens, so the limit grows with the attempts.
         max_tokens = int(config.max_tokens * (1 + attempt / 2))
         return Ask(
             num_samples=1 if one_request else missing,
@@ -248,11 +247,11 @@ def _seed(seed: int | None, key: str, attempt: int) -> int | None:
 
 
 class BusyClock:
-    """Measures how long an engine had work, from the first call to the last.
+    """Measures the busy time of an engine, from the first call to the last.
 
     Attributes:
         span_s: seconds from the first call's start to the last call's end.
-        idle_s: seconds within that span in which nothing was in flight.
+        idle_s: seconds within that span without a call in flight.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,8 @@
-"""Parse and check what a vision-language model wrote (no Ray, no vLLM).
+"""Parse and check the answers of a vision-language model (no Ray, no vLLM).
 
 A *variant* is one of an image's descriptions: ``{one_sentence, feature, caption}`` as in RSRT
-("Beyond Pixels", arXiv 2512.10596). The generation is held to that form by a regular
-expression (`guide_pattern`) that the engine compiles to a token mask, so that parsing fails
-only where an answer was cut off.
+("Beyond Pixels", arXiv 2512.10596). A regular expression (`guide_pattern`), which the engine
+compiles to a token mask, enforces this form. Parsing therefore fails only for truncated answers.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Variant:
         one_sentence: the scene in one sentence, from the whole to its parts.
         feature: the visible features with direction and position.
         caption: a detailed paragraph.
-        finish_reason: why the engine stopped; ``stop`` where the answer is complete.
+        finish_reason: the engine's finish reason; ``stop`` for a complete answer.
     """
 
     one_sentence: str
@@ -36,25 +35,25 @@ class Variant:
     finish_reason: str = FINISH_STOP
 
     def folded(self) -> tuple[str, str, str]:
-        """Return the three texts with case and white space folded: equal means duplicate."""
+        """Return the three texts with case and white space folded; duplicates are equal."""
         return (_fold(self.one_sentence), _fold(self.feature), _fold(self.caption))
 
 
-# A JSON string's characters without control characters, which the engines' own JSON grammars
-# let through and JSON forbids, and without escapes other than those of quote and backslash:
-# a weak model otherwise wanders in \\u sequences. The first character is no space, so that an
-# empty-looking text cannot be written.
+# The characters of a JSON string without control characters: JSON forbids them, but the engines'
+# JSON grammars permit them. Only quote and backslash may be escaped, because weak models otherwise
+# generate endless \\u sequences. The first character is not a space, so no text is blank.
 _FIRST = r'[^"\\\x00-\x20\x7f]'
 _CHAR = r'([^"\\\x00-\x1f\x7f]|\\["\\])'
 
 
-# No upper bounds: {1,400} instead of * makes xgrammar 0.2 spend 5 ms instead of 3 us a token, more
-# than a small model's forward pass. A runaway is cut by the token limit and asked again.
+# No upper bounds: with {1,400} instead of *, xgrammar 0.2 needs 5 ms instead of 3 us per token.
+# That is more than a small model's forward pass. The token limit truncates endless texts; they are
+# retried.
 _OBJECT = r"\{" + ", ".join(rf'"{name}": "{_FIRST}{_CHAR}*"' for name in FIELDS) + r"\}"
 
 
 def guide_pattern(num_objects: int) -> str:
-    """Return the regular expression that an answer matches as a whole.
+    """Return the regular expression that a complete answer must match.
 
     Args:
         num_objects: 1 for a bare object; more for ``{"variants": [...]}`` with exactly that many.
@@ -65,16 +64,16 @@ def guide_pattern(num_objects: int) -> str:
 
 
 def parse_answer(text: str, finish_reason: str | None) -> list[Variant]:
-    """Read the variants of one answer: a bare object or ``{"variants": [...]}``.
+    """Parse the variants of one answer: a bare object or ``{"variants": [...]}``.
 
-    What cannot be used is left out, so the caller asks again for what is missing: an answer that
-    was cut off (``finish_reason`` other than ``stop``) or does not parse gives no variants; an
-    object with a field missing, empty or not a text is dropped.
+    Unusable parts are omitted, and the caller requests the missing variants again. A truncated
+    answer (``finish_reason`` other than ``stop``) or invalid JSON gives no variants. An object with
+    a missing, empty or non-text field is dropped.
     """
     if finish_reason != FINISH_STOP:
         return []
     try:
-        # strict=False: a raw control character inside a string is a blemish, not a failure.
+        # strict=False: a raw control character inside a string is acceptable.
         answer = json.loads(_strip_fence(text), strict=False)
     except (ValueError, RecursionError):
         return []
@@ -98,7 +97,7 @@ def _variant(item: Any, finish_reason: str) -> Variant | None:
 
 
 def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) -> list[Variant]:
-    """Return ``have`` followed by those of ``new`` that repeat none before, at most ``limit``."""
+    """Return ``have`` and the distinct variants of ``new``, at most ``limit`` in total."""
     merged = list(have)
     seen = {variant.folded() for variant in merged}
     for variant in new:
@@ -110,7 +109,7 @@ def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) 
 
 
 def document_text(variant: Variant) -> str:
-    """Lay a variant out as the text that is embedded, as RSRT does: three labelled lines."""
+    """Return the text to embed for a variant: three labelled lines, as in RSRT."""
     return (
         f"ONE_SENTENCE: {variant.one_sentence}\n"
         f"FEATURE: {variant.feature}\n"
@@ -119,7 +118,7 @@ def document_text(variant: Variant) -> str:
 
 
 DOCUMENT_LAYOUT_ID = "rsrt-lines-1"
-"""Names the layout of `document_text`; part of the embedding fingerprint."""
+"""Version of the layout of `document_text`; part of the embedding fingerprint."""
 
 
 def search_text(variants: Iterable[Variant]) -> str:
@@ -132,16 +131,16 @@ def search_text(variants: Iterable[Variant]) -> str:
 
 
 def composed(text: str) -> str:
-    """Return a text in Unicode's composed form (NFC): an accent is part of its letter.
+    """Return a text in Unicode's composed form (NFC), in which letter and accent are one character.
 
-    The full-text index removes the accents of such letters. It does not know an accent that is a
-    separate character (NFD, which some file systems and keyboards produce).
+    The full-text index removes the accents of such letters. It does not recognise accents that are
+    separate characters (NFD, which some file systems and keyboards produce).
     """
     return unicodedata.normalize("NFC", text)
 
 
 def _has_surrogate(text: str) -> bool:
-    """Return whether ``\\ud800`` and the like are in a text, which UTF-8 cannot hold."""
+    """Return whether a text has surrogates such as ``\\ud800``, which UTF-8 cannot encode."""
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 
@@ -150,6 +149,6 @@ def _fold(text: str) -> str:
 
 
 def _strip_fence(text: str) -> str:
-    """Take a Markdown fence off: models that run without the guide like to add one."""
+    """Remove a Markdown fence, which models often add without the guide."""
     match = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", text, flags=re.DOTALL)
     return match.group(1) if match else text

@@ -1,7 +1,7 @@
-"""The ``skytext`` command: people read it on a terminal, programs take ``--json``.
+"""The ``skytext`` command: readable output for people, ``--json`` for programs.
 
 Exit status: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted. Each command imports
-what it needs when it runs, so that ``--help`` answers at once.
+its modules when it runs, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ app.command("doctor")(doctor.doctor)
 
 
 class _Command(TyperCommand):
-    """Keeps what a command was called with for whoever has to explain its failure."""
+    """Stores the arguments of the command for error messages."""
 
     def invoke(self, ctx: Any) -> Any:
         ctx.obj.update(ctx.params)
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Args:
-        arguments: None for those of this process.
+        arguments: None for the arguments of this process.
     """
     sys.exit(run(arguments))
 
@@ -108,7 +108,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="skytext", obj=called)
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to go on")
+        _say("interrupted; run the same command again to continue")
         return EXIT_INTERRUPTED
     except SkytextError as error:
         return _fail(error)
@@ -118,7 +118,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as done:
         # typer makes an exit of Ctrl-C, too.
         if done.code == EXIT_INTERRUPTED:
-            _say("interrupted; run the same command again to go on")
+            _say("interrupted; run the same command again to continue")
         return done.code if isinstance(done.code, int) else 1
     return 0
 
@@ -129,6 +129,6 @@ def _fail(error: SkytextError) -> int:
 
 
 def _say(text: str) -> None:
-    # Where stderr takes nothing either, the status still tells.
+    # If stderr is not writable either, the exit status still reports the failure.
     with contextlib.suppress(OSError):
         typer.echo(f"skytext: {as_typed(text)}", err=True)

@@ -1,4 +1,4 @@
-"""Write a file so that it is there whole or not at all."""
+"""Write a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skytext.errors import DISK_ERRNOS, CallError
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the path in an error of the disk that names none: of a write to an open file."""
+    """Add the path to a disk error without one, from a write to an open file."""
     try:
         yield
     except OSError as error:
@@ -25,22 +25,22 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
-    """Open a file to write, beside ``path`` and put in its place at the end.
+    """Open a temporary file that replaces ``path`` at the end of the block.
 
-    An interrupted or failed block leaves what was there before, and nothing else.
+    An interrupted or failed block changes nothing and leaves no other file.
 
     Args:
         path: the file.
-        replace: write over one that is there.
+        replace: overwrite an existing file.
 
     Raises:
-        CallError: the folder is not there or cannot be written, or the file is there.
-        OSError: the disk is full or broken; the path is its ``filename``.
+        CallError: the folder is missing or not writable, or the file exists.
+        OSError: the disk is full or failed; the path is its ``filename``.
     """
     if path.is_dir():
         raise CallError(f"cannot write {path}: it is a folder")
     if not replace and path.exists():
-        raise CallError(f"{path} is there already: --force writes over it")
+        raise CallError(f"{path} exists already: --force overwrites it")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -52,7 +52,7 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        # mkstemp makes files for nobody else.
+        # mkstemp creates files that only their owner can read.
         umask = os.umask(0)
         os.umask(umask)
         written.chmod(0o666 & ~umask)
@@ -61,11 +61,11 @@ def open_atomically(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file as a whole, over what was there.
+    """Write a complete file; replaces an existing one.
 
     Raises:
-        CallError: the folder is not there or cannot be written.
-        OSError: the disk is full or broken.
+        CallError: the folder is missing or not writable.
+        OSError: the disk is full or failed.
     """
     with open_atomically(path) as out:
         out.write(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,44 +34,42 @@ Sources = Annotated[
     typer.Argument(help="Folders, globs, .tar shards or s3:// addresses.", metavar="SOURCE…"),
 ]
 Archive = Annotated[
-    str | None, typer.Option(help="The archive's name; default: the source's last part.")
+    str | None, typer.Option(help="Name of the archive; default: the last part of the source.")
 ]
 Model = Annotated[
     str | None,
     typer.Option(
-        help="A vision-language model that vLLM serves, by hub name or folder, e.g. "
+        help="Hub name or folder of a vision-language model that vLLM supports, e.g. "
         "llava-hf/llava-1.5-7b-hf; default: the small demonstration checkpoint."
     ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")]
 PromptName = Annotated[
-    str | None, typer.Option(help="A packaged prompt's id, or your own prompt file.")
+    str | None, typer.Option(help="Id of a packaged prompt, or your own prompt file.")
 ]
 ChatTemplate = Annotated[
     Path | None,
     typer.Option(
-        help="A Jinja file, where the checkpoint has none.", metavar="FILE", parser=local_path
+        help="A Jinja file, for checkpoints without a template.", metavar="FILE", parser=local_path
     ),
 ]
-NumVariants = Annotated[int | None, typer.Option(help="Descriptions an image (5).")]
+NumVariants = Annotated[int | None, typer.Option(help="Descriptions per image (5).")]
 NumEngines = Annotated[
     str | None,
     typer.Option(
-        help="vLLM engines (1); MIN:MAX starts with MIN and adds engines where nodes come.",
+        help="vLLM engines (1); MIN:MAX starts with MIN and adds engines on new nodes.",
         metavar="N|MIN:MAX",
     ),
 ]
-GpusPerEngine = Annotated[float | None, typer.Option(help="GPUs an engine.")]
-TensorParallelSize = Annotated[
-    int | None, typer.Option(help="GPUs that share one copy of the model (1).")
-]
-CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000) …")]
+GpusPerEngine = Annotated[float | None, typer.Option(help="GPUs per engine.")]
+TensorParallelSize = Annotated[int | None, typer.Option(help="GPUs per copy of the model (1).")]
+CommitImages = Annotated[int | None, typer.Option(help="Commit after this many images (1000).")]
 Stale = Annotated[
     Literal["captions", "vectors", "all"] | None,
     typer.Option(
         "--stale",
-        help="Make again what was made with other settings: captions (another model, prompt or "
-        "sampling), vectors (another embedding model; no image is described again), or all.",
+        help="Redo stale results: captions (another model, prompt or sampling), vectors (another "
+        "embedding model; no image is described again), or all.",
         metavar="captions|vectors|all",
     ),
 ]
@@ -78,16 +77,16 @@ VerifyAll = Annotated[
     bool,
     typer.Option(
         "--verify-all",
-        help="At the end compare the headers of all shards with what was read of them, not of 1 %.",
+        help="At the end, compare the headers of all shards with their manifests, not of 1 %.",
     ),
 ]
 MaxFailureRate = Annotated[
     float | None, typer.Option(help="A larger share of failed images ends the run (0.5).")
 ]
 CommitInterval = Annotated[
-    float | None, typer.Option("--commit-interval-s", help="… or this many seconds (60).")
+    float | None, typer.Option("--commit-interval-s", help="Commit after this many seconds (60).")
 ]
-# The option of the command line to the setting that it is.
+# Maps each command-line option to its setting.
 _SETTINGS = {
     "archive": "archive",
     "model": "caption.model",
@@ -128,10 +127,10 @@ def caption(
 ) -> None:
     """Describe and embed every new image of the sources into a table.
 
-    Run it again at any time: what has a row is left alone.
+    Run it again at any time: images with a row are skipped.
     """
     resolved = caption_config(locals())
-    # Imported behind the cheap checks: Ray takes seconds.
+    # Imported after the cheap checks, because Ray takes seconds to import.
     from skytext.run.caption_plan import plan_caption
 
     plan = plan_caption(sources, table, resolved, stale=stale)
@@ -139,14 +138,14 @@ def caption(
 
 
 def caption_config(options: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Config:
-    """Return the settings that a call of `caption`, or of a command with its options, asks for.
+    """Return the settings for a call of `caption`, or of a command with the same options.
 
     Args:
-        options: by the names of the parameters of `caption`.
-        more: further settings; None for those that are not given.
+        options: by the parameter names of `caption`.
+        more: further settings; None for unset ones.
 
     Raises:
-        ConfigError: a setting that does not exist or is out of range.
+        ConfigError: a setting is unknown or out of range.
     """
     chosen = {setting: options[name] for name, setting in _SETTINGS.items()}
     template = options["chat_template"]
@@ -156,10 +155,10 @@ def caption_config(options: Mapping[str, Any], more: Mapping[str, Any] | None = 
 
 
 def _engine_options(text: str | None) -> dict[str, int | None]:
-    """Read ``--num-engines``.
+    """Parse ``--num-engines``.
 
     Raises:
-        ConfigError: it is neither a number nor two.
+        ConfigError: the value is neither a number nor two.
     """
     if text is None:
         return {}
@@ -171,14 +170,14 @@ def _engine_options(text: str | None) -> dict[str, int | None]:
         }
     except ValueError as error:
         raise ConfigError(
-            f"--num-engines takes a number or MIN:MAX, e.g. 4 or 2:8 (given: {text})"
+            f"--num-engines must be a number or MIN:MAX, e.g. 4 or 2:8 (given: {text})"
         ) from error
 
 
 def run_and_show(
     plan: CaptionPlan, ray_address: str | None, as_json: bool, verify_all: bool
 ) -> None:
-    """Run a plan with its progress on stderr, and print what it did."""
+    """Run a plan with its progress on stderr, and print the result."""
     from skytext.cli.output import job_progress, note, print_json
     from skytext.run.caption_run import run_caption
     from skytext.run.progress import check_all_read
@@ -204,10 +203,10 @@ def run_and_show(
 
 
 def check_any_listed(summary: RunSummary, num_shards: int) -> None:
-    """End with an error where the sources hold no image, and there is no table.
+    """Raise if the sources have no image and there is no table.
 
     Raises:
-        JobError: they hold none.
+        JobError: they have none.
     """
     from skytext.cli.output import ignored_words, plural
 
@@ -215,12 +214,12 @@ def check_any_listed(summary: RunSummary, num_shards: int) -> None:
         what = f" ({ignored_words(summary.ignored)})" if summary.ignored else ""
         raise JobError(
             f"no image was found in {plural(num_shards, 'shard')}{what}, and no table was made: "
-            "name sources that hold images"
+            "name sources with images"
         )
 
 
 def announce(plan: CaptionPlan) -> None:
-    """Say what is about to be done, and the defaults that matter."""
+    """Print the plan and the important defaults."""
     from rich.filesize import decimal
 
     from skytext.cli.output import note, plural
@@ -233,14 +232,14 @@ def announce(plan: CaptionPlan) -> None:
     )
     if plan.caption_model.name == DEMO_MODEL:
         note(
-            "note: no --model was named: using the small demonstration checkpoint, which knows "
-            "generated scenes only; for real images name a real one, "
+            "note: no --model was given: using the small demonstration checkpoint, which knows "
+            "generated scenes only; for real images name another model, "
             "e.g. --model llava-hf/llava-1.5-7b-hf on a GPU machine"
         )
 
 
 def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
-    """Print what a run did, for people."""
+    """Print the result of a run."""
     from skytext.cli.output import answers, ignored_words, plural
 
     version = summary.table_version
@@ -254,13 +253,14 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     ]
     lines += [f"  failed: {count:,} × {key}" for key, count in sorted(summary.failures.items())]
     lines += [
-        f"  cannot be used, left empty: {count:,} × {name}, e.g. {summary.unusable_examples[name]}"
+        f"  unusable source values, left empty: {count:,} × {name}, e.g. "
+        f"{summary.unusable_examples[name]}"
         for name, count in sorted(summary.unusable.items())
     ]
     if summary.num_many_bands:
         lines.append(
             f"note: {plural(summary.num_many_bands, 'image')} with more than three bands: the "
-            "first three were shown; images.bands chooses others"
+            "first three were shown; images.bands selects others"
         )
     if summary.ignored:
         lines.append(ignored_words(summary.ignored))
@@ -273,7 +273,7 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
         )
     if summary.num_truncated_variants:
         lines.append(
-            f"embedding: the model's token limit cut off {summary.num_truncated_variants:,} of "
+            f"embedding: the model's token limit truncated {summary.num_truncated_variants:,} of "
             f"{summary.num_variants:,} variants"
         )
     lines[:0] = [
@@ -283,19 +283,19 @@ def show_summary(plan: CaptionPlan, summary: RunSummary) -> None:
     ]
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"{images} staged by a run that ended early committed, not described again")
+        lines.append(f"{images} staged by an interrupted run committed, not described again")
     if summary.num_stale:
         lines.append(
-            f"{plural(summary.num_stale, 'row')} made with other settings left as they are "
+            f"{plural(summary.num_stale, 'row')} made with other settings kept "
             "(--stale captions describes them again)"
         )
     if summary.num_gone:
         rows = plural(summary.num_gone, "row")
-        lines.append(f"{rows} of images that are gone from the source left as they are")
+        lines.append(f"{rows} kept of images that are gone from the source")
     if summary.num_failed:
-        lines.append(f"see: skytext failures {plan.location.uri}")
+        lines.append(f"see: skytext failures {shlex.quote(plan.location.uri)}")
     if summary.num_captioned or summary.stale_vectors:
-        lines.append(f"next: skytext index {plan.location.uri}")
+        lines.append(f"next: skytext index {shlex.quote(plan.location.uri)}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
 

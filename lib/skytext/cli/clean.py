@@ -1,4 +1,4 @@
-"""``skytext clean``: remove versions and files that nobody needs any more."""
+"""``skytext clean``: remove unneeded versions and files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from skytext.cli.options import AsJson, Table
 def clean(
     table: Table,
     keep_days: Annotated[
-        float | None, typer.Option(help="Versions younger than this stay (7).", min=0)
+        float | None, typer.Option(help="Versions younger than this are kept (7).", min=0)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+        bool, typer.Option("--dry-run", help="Only report; remove nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old versions and their files, and files that no version refers to.
+    """Remove old versions, their files, and orphaned files.
 
-    The live version, the versions that rollback leads to, those that a running service uses, and
-    the files of a living run always stay. Files that no version refers to go once they are seven
-    days old.
+    The live version, rollback targets, versions in use by a service, and the files of a running
+    job are kept. Orphaned files are removed when they are seven days old.
     """
     from skytext.cli.output import answers, plural, print_json
     from skytext.config.reindex import ReindexConfig

@@ -14,7 +14,7 @@ app = typer.Typer(help="Show and check settings.", no_args_is_help=True, rich_ma
 
 @app.command("show")
 def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Print every setting as it holds, as a YAML file that --config takes."""
+    """Print the resolved settings as a YAML file for --config."""
     from skytext.cli.output import print_json
     from skytext.config.settings import dump_yaml
 
@@ -25,13 +25,13 @@ def show(config: ConfigFile = None, settings: Settings = None, as_json: AsJson =
         from skytext.run.pool_sizes import pool_sizes
 
         chosen = pool_sizes(resolved).describe()
-        typer.echo(f"# Where readers, writers and num_actors are null: {chosen}.")
+        typer.echo(f"# If readers, writers and num_actors are null: {chosen}.")
         typer.echo(dump_yaml(resolved), nl=False)
 
 
 @app.command("reference")
 def print_reference() -> None:
-    """Print every setting with its default and its reason, as Markdown."""
+    """Print all settings with defaults and descriptions, as Markdown."""
     from skytext.config.settings import reference
 
     typer.echo(reference(), nl=False)
@@ -51,4 +51,4 @@ def validate(
     if as_json:
         print_json({"file": str(file), "valid": True})
     else:
-        typer.echo(f"{file}: every setting is known and in range")
+        typer.echo(f"{file}: all settings are known and in range")

@@ -1,10 +1,11 @@
-"""``skytext demo``: the whole product on a generated archive in a fresh table."""
+"""``skytext demo``: the complete product on a generated archive and a new table."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import shlex
 import shutil
 import sys
 import tarfile
@@ -27,7 +28,7 @@ _MARKER = ".skytext-demo"
 _NUM_IMAGES = 240
 _IMAGES_PER_SHARD = 40
 _NUM_HITS = 4
-# Counted from the first held-out seed: from here on, 240 scenes hold what is asked for below.
+# An offset from the first held-out seed: 240 scenes from here on contain all searched objects.
 _FIRST_SCENE = 8_880
 _PICTURE = "searches.jpg"
 _HOST, _PORT = "127.0.0.1", 8000
@@ -48,7 +49,7 @@ def demo(
         Path,
         typer.Option(
             "--dir",
-            help="Where the archive and the table go; replaced each time.",
+            help="Folder for the archive and the table; replaced each time.",
             metavar="FOLDER",
             parser=local_path,
         ),
@@ -60,8 +61,8 @@ def demo(
 ) -> None:
     """Generate an archive, describe it with a small LLaVA, index it, and search it.
 
-    Nothing is downloaded: the model and the generator come with the package. On a terminal it goes
-    on to serve the page until Ctrl-C; with --json, or where CI is set, it ends.
+    Nothing is downloaded: the model and the generator are part of the package. On a terminal it
+    then serves the page until Ctrl-C. With --json, or if CI is set, it ends.
     """
     from skytext.cli.atomic_file import naming
     from skytext.cli.caption import show_summary
@@ -72,7 +73,7 @@ def demo(
     from skytext.run.caption_plan import check_models, plan_caption
     from skytext.run.caption_run import run_caption
 
-    # Before an earlier demo's folder is replaced.
+    # Check before the folder of an earlier demo is replaced.
     check_models(resolved)
     archive, table = _fresh(directory)
     note(f"1. generating {num_images} scenes → {archive}")
@@ -89,7 +90,7 @@ def demo(
         show_summary(plan, summary)
     note("3. building the vector index")
     searcher = _index_and_open(table, resolved)
-    note("4. searching it in words")
+    note("4. searching in words")
     truth = _read_truth(archive)
     searches, shown = [], []
     for query in _QUERIES:
@@ -105,9 +106,9 @@ def demo(
         found = {"searches": searches, "picture": str(picture), "demo_s": round(duration_s, 1)}
         print_json({**summary.to_json(), **found})
         return
-    note(f"done in {duration_s:.0f} s. What was found, as a picture: {picture}. Your own words:")
-    note(f'  skytext search {table} "a road beside a forest"')
-    note(f"  skytext status {table}")
+    note(f"done in {duration_s:.0f} s. The results as a picture: {picture}. Your own words:")
+    note(f'  skytext search {shlex.quote(str(table))} "a road beside a forest"')
+    note(f"  skytext status {shlex.quote(str(table))}")
     if sys.stdin.isatty() and not os.environ.get("CI"):
         _serve(table, archive, resolved)
 
@@ -126,11 +127,11 @@ def _serve(table: Path, archive: Path, config: Config) -> None:
 
 
 def _fresh(directory: Path) -> tuple[Path, Path]:
-    """Make the demo's folder, in place of an earlier demo's, never of anything else."""
+    """Make the demo's folder. Replaces only the folder of an earlier demo."""
     if directory.exists():
         if not (directory / _MARKER).is_file():
             raise ConfigError(
-                f"{directory} exists and was not made by skytext demo: name another with --dir"
+                f"{directory} exists and skytext demo did not make it: name another with --dir"
             )
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
@@ -146,7 +147,7 @@ def _generate(archive: Path, num_images: int) -> None:
         archive,
         num_images=num_images,
         images_per_shard=_IMAGES_PER_SHARD,
-        # Scenes that the checkpoint was never trained on.
+        # Scenes that were not in the checkpoint's training data.
         seed=HELD_OUT_SEED + _FIRST_SCENE,
     )
 
@@ -160,14 +161,14 @@ def _index_and_open(table: Path, config: Config) -> Searcher:
 
     images = ImagesTable.open(TableLocation.parse(str(table)))
     measure_chance(images, config)
-    # A table this small would be searched exactly; the demo shows an index all the same.
+    # A table this small needs no index, but the demo shows one anyway.
     index = config.index.model_copy(update={"vector": "always"})
     build_indexes(images, index)
     return Searcher.open(str(table), index=index, search=config.search)
 
 
 def _draw(searches: list[tuple[str, tuple[Hit, ...]]], archive: Path, path: Path) -> Path:
-    """Draw what the searches found, and return the picture's path."""
+    """Draw the search results; return the picture's path."""
     from skytext.demo.pictures import Search, save_small, searches_picture
 
     found = [
@@ -185,12 +186,12 @@ def _image(archive: Path, uri: str) -> Image.Image:
     with tarfile.open(archive / shard) as opened:
         content = opened.extractfile(member)
         if content is None:
-            raise TableError(f"{uri} is no file of its shard")
+            raise TableError(f"{uri} is not a file of its shard")
         return Image.open(io.BytesIO(content.read())).convert("RGB")
 
 
 def _read_truth(archive: Path) -> dict[str, str]:
-    """Return, by shard and member, a one-line account of what the generator put there."""
+    """Return one line about each scene's true content, by shard and member."""
     from skytext.demo.shards import TRUTH_NAME
 
     truth = {}

@@ -1,4 +1,4 @@
-"""``skytext doctor``: is this machine able, and if not, what is missing and how to get it."""
+"""``skytext doctor``: check this machine, and give advice for missing parts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MIN_DISK_GIB = 2
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """One check.
 
     Attributes:
-        name: what.
-        ok: whether it will do; None where it is only worth knowing.
-        found: what there is.
-        advice: what to do where ``ok`` is False.
+        name: name of the check.
+        ok: the result; None for information only.
+        found: the observation.
+        advice: advice if ``ok`` is False.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Finding:
 def doctor(
     table: Annotated[
         str | None,
-        typer.Option("--table", help="Check this table and its store, too."),
+        typer.Option("--table", help="Also check this table and its store."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Check this caption model, too.")] = None,
+    model: Annotated[str | None, typer.Option(help="Also check this caption model.")] = None,
     embedding_model: EmbeddingModel = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +76,7 @@ def doctor(
             answers.print(f"{mark}  {finding.name}: {finding.found}", markup=False, soft_wrap=True)
             if finding.ok is False:
                 answers.print(f"      → {finding.advice}", markup=False, soft_wrap=True)
-        answers.print("able: skytext demo" if able else "not able yet: see the lines marked FAIL")
+        answers.print("ready: skytext demo" if able else "not ready: see the lines marked FAIL")
     if not able:
         raise typer.Exit(1)
 
@@ -94,10 +94,10 @@ def _system() -> Iterator[Finding]:
         "memory",
         memory >= _MIN_MEMORY_GIB,
         f"{memory:.1f} GiB",
-        f"an engine, an embedder and Ray together take about {_MIN_MEMORY_GIB} GiB",
+        f"an engine, an embedder and Ray together need about {_MIN_MEMORY_GIB} GiB",
     )
     yield Finding(
-        "disk here", disk >= _MIN_DISK_GIB, f"{disk:.1f} GiB free", "free some, or go elsewhere"
+        "disk here", disk >= _MIN_DISK_GIB, f"{disk:.1f} GiB free", "free some, or use another disk"
     )
 
 
@@ -124,7 +124,7 @@ def _gpus(*, has_cpu_build: bool) -> Finding:
         return Finding("GPUs", None, "none: a CPU captions the demonstration, not an archive")
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
     if has_cpu_build:
-        advice = "the CPU build of vLLM does not use them: pip install 'skytext[gpu]' afresh"
+        advice = "vLLM's CPU build does not use them: pip install 'skytext[gpu]' in a new venv"
         return Finding("GPUs", False, names, advice)
     return Finding("GPUs", True, names)
 
@@ -149,7 +149,7 @@ def _checked(name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, check())
     except SkytextError as error:
-        return Finding(name, False, "cannot be used", str(error))
+        return Finding(name, False, "not usable", str(error))
 
 
 def _caption_model(config: CaptionConfig) -> str:
@@ -174,7 +174,8 @@ def _table(table: str) -> str:
 
     location = TableLocation.parse(table)
     found = ImagesTable.find(location)
-    return f"{location.uri}, " + ("not there yet" if found is None else f"version {found.version}")
+    state = "not created yet" if found is None else f"version {found.version}"
+    return f"{location.uri}, {state}"
 
 
 def _store(table: str) -> str:
@@ -193,11 +194,11 @@ def _table_disk(table: str) -> str:
 
     location = TableLocation.parse(table)
     if not location.is_local:
-        return "none of this machine's"
+        return "none on this machine"
     folder = existing_part(location.uri)
     if not can_write(folder):
         raise TableError(
-            f"{folder} cannot be written: searches work; to change the table, get the permission "
+            f"{folder} is not writable: searches work; to change the table, get write permission "
             "or name another folder"
         )
     return _room(folder, "free some space, or name another folder")

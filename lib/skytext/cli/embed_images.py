@@ -1,7 +1,8 @@
-"""``skytext embed-images``: vectors of the images themselves, beside their descriptions."""
+"""``skytext embed-images``: image vectors, beside the caption vectors."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -29,26 +30,26 @@ def embed_images(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A CLIP-like model by hub name or folder, e.g. "
-            "sentence-transformers/clip-ViT-B-32; default: the one that the table has."
+            help="Hub name or folder of a CLIP-like model, e.g. "
+            "sentence-transformers/clip-ViT-B-32; default: the table's model."
         ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of it.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Embed all images again, where another model did."),
+        typer.Option("--replace", help="Embed all images again if the table has another model."),
     ] = False,
     num_actors: Annotated[int | None, typer.Option(help="Copies of the model (1).")] = None,
-    gpus_per_actor: Annotated[float | None, typer.Option(help="GPUs a copy (0).")] = None,
+    gpus_per_actor: Annotated[float | None, typer.Option(help="GPUs per copy (0).")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed the images of a table with a CLIP-like model, into a column of its own.
+    """Embed the images of a table with a CLIP-like model, in a separate column.
 
-    Every image that is done and has no such vector is read again from its shard. Run it again at
-    any time, after every captioning run: what has a vector is left alone.
+    Every described image without such a vector is read again from its shard. Run it again at any
+    time, after every captioning run: images with a vector are skipped.
     """
     options = {
         "image_embed.model": model,
@@ -74,7 +75,7 @@ def embed_images(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Progress], None]]:
-    """Show share, images, rate and time left on a terminal; nothing elsewhere."""
+    """Show percentage, images, rate and remaining time on a terminal; nothing elsewhere."""
     from rich import progress as bars
 
     from skytext.cli.output import notes
@@ -106,7 +107,7 @@ def _show(plan: VectorPlan, summary: VectorSummary) -> None:
 
     uri = plan.location.uri
     lines = [
-        f"{summary.num_with_vector:,} of {plural(summary.num_ok, 'image')} that are done have a "
+        f"{summary.num_with_vector:,} of {plural(summary.num_ok, 'described image')} have a "
         f"vector by {summary.model} (table version {summary.table_version})",
         f"this run: {plural(summary.num_embedded, 'image')} embedded, {summary.num_failed:,} "
         f"failed, {summary.num_skipped:,} had a vector already; {summary.duration_s:.1f} s, "
@@ -116,8 +117,9 @@ def _show(plan: VectorPlan, summary: VectorSummary) -> None:
         lines.append(f"  failed: {count:,} × {key}, e.g. {summary.failure_samples[key]}")
     if summary.num_adopted:
         images = plural(summary.num_adopted, "image")
-        lines.append(f"{images} embedded by a run that ended early committed, not embedded again")
+        lines.append(f"{images} embedded by an interrupted run committed, not embedded again")
     if summary.num_embedded or summary.num_adopted:
-        lines.append(f'next: skytext search {uri} "a river beside a town" --mode image')
+        table = shlex.quote(uri)
+        lines.append(f'next: skytext search {table} "a river beside a town" --mode image')
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``skytext evaluate``: recall on the field's benchmarks and on one's own queries."""
+"""``skytext evaluate``: recall on published benchmarks and on your own queries."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def evaluate(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure recall@1/5/10 and mean recall, beside the published rows.
+    """Measure recall@1/5/10 and mean recall, and compare them with published results.
 
-    Images are matched by file name without folder. Of a benchmark its own images are searched, with
-    --queries and --golden all images. Where no way to rank is named, the paper's rule (dense, max)
-    and the one that searches use are measured.
+    Images are matched by file name without folder. A benchmark searches only its own images;
+    --queries and --golden search all images. Without ranking options, the paper's rule (dense, max)
+    and the default rule of searches are measured.
     """
     if ties not in _TIES:
         raise CallError(f"--ties must be expected or sort (given: {ties!r})")
@@ -116,11 +116,11 @@ def evaluate(
         images=resolved.images,
     )
     if benchmark is not None and not annotations:
-        raise CallError("--benchmark goes with --annotations")
+        raise CallError("--benchmark needs --annotations")
     if image_vectors and (text_only or golden is not None):
-        raise CallError("--image-vectors goes with a table, and --annotations or --queries")
+        raise CallError("--image-vectors needs a table, and --annotations or --queries")
     if text_only and granularity:
-        raise CallError("--text-only has captions alone, which have no --granularity")
+        raise CallError("--text-only uses only captions, which have no --granularity")
     _show(call, *measure(call), markdown, plots, as_json)
 
 
@@ -142,7 +142,7 @@ def _show(
 
         for name, png in draw_plots(evaluation).items():
             write_file(plots / name, png)
-            note(f"drawn: {plots / name}")
+            note(f"plot: {plots / name}")
     if as_json:
         golden = {} if verdict is None else {"golden": verdict.to_json()}
         print_json(evaluation.to_json() | golden)
@@ -166,7 +166,7 @@ def _check(
     if sum(given is not None for given in (annotations, queries, golden)) != 1:
         raise CallError("name either --annotations FILE or --queries FILE or --golden FILE")
     if text_only and (descriptions is not None or annotations is None):
-        raise CallError("--text-only takes --annotations alone: no table, no --queries")
+        raise CallError("--text-only needs --annotations, without a table or --queries")
     if not text_only and descriptions is None:
         raise CallError("name a table or a .jsonl of descriptions, or use --text-only")
     if version is not None and (text_only or is_jsonl(descriptions)):
@@ -175,5 +175,5 @@ def _check(
 
 def _thresholds(at_least: list[str] | None, golden: Path | None) -> dict[str, Any]:
     if at_least and golden is None:
-        raise CallError("--at-least goes with --golden")
+        raise CallError("--at-least needs --golden")
     return parse_settings(at_least or [], "--at-least", "R@10=90")

@@ -1,4 +1,4 @@
-"""From the options of ``skytext evaluate`` to what it measures."""
+"""Prepare the measurement from the options of ``skytext evaluate``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _Value = TypeVar("_Value", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What ``skytext evaluate`` was asked; the fields are its options."""
+    """The options of ``skytext evaluate``, one field each."""
 
     descriptions: str | None
     version: int | None
@@ -72,7 +72,7 @@ class Call:
 
 
 def is_jsonl(descriptions: str | None) -> bool:
-    """Return whether descriptions come from a file rather than a table."""
+    """Return whether the descriptions are in a file, not in a table."""
     return descriptions is not None and descriptions.lower().endswith(_JSONL)
 
 
@@ -82,13 +82,13 @@ def make_rules(
     fusions: Sequence[str] | None,
     text_weights: Sequence[float] | None,
 ) -> list[Rule] | None:
-    """Return every combination of what is named, or None where nothing is.
+    """Return every combination of the ranking options, or None without any.
 
-    The mode is dense if none is named, hybrid if a fusion or weight is. Dense pools by the paper's
-    rule and hybrid as searches do, where no pooling is named.
+    The default mode is hybrid with a fusion or a weight, otherwise dense. The default pooling is
+    the paper's rule for dense, and that of searches for hybrid.
 
     Raises:
-        CallError: a name that does not exist.
+        CallError: an option has an unknown value.
     """
     if not (modes or poolings or fusions or text_weights):
         return None
@@ -118,17 +118,17 @@ def make_setups(
     *,
     only_best: bool,
 ) -> tuple[Setup, ...]:
-    """Return every combination of what is named.
+    """Return every combination of the setup options.
 
     Args:
-        rules: as `make_rules` returns them.
+        rules: from `make_rules`.
         granularities: parts of a variant.
         variants: numbers of variants.
-        embedders: models beside the one that is there.
-        only_best: measure the rule that searches use where none is named.
+        embedders: models besides the default one.
+        only_best: without rules, measure only the default rule of searches.
 
     Raises:
-        CallError: a name that does not exist, or several setups where one alone is judged.
+        CallError: an option has an unknown value, or there are several setups with --golden.
     """
     usual = [BEST_RULE] if only_best else [setup.rule for setup in SETUPS]
     counts: Sequence[int | None] = variants or [None]
@@ -141,17 +141,17 @@ def make_setups(
         )
     )
     if only_best and len(setups) > 1:
-        raise CallError("--golden judges one way to rank: name no option of it twice")
+        raise CallError("--golden tests one way to rank: give each option at most once")
     return setups
 
 
 def measure(call: Call) -> tuple[Evaluation, Verdict | None]:
-    """Measure what was asked.
+    """Run the measurement.
 
     Raises:
-        CallError: files, images or models that are not there, not ours or ambiguous.
+        CallError: a file, image or model is missing, invalid or ambiguous.
     """
-    # Read before a model is loaded: a wrong file is told at once.
+    # Read before a model is loaded, so that errors in files are reported at once.
     golden = None if call.golden is None else read_golden(call.golden, call.at_least)
     read = None
     if call.annotations:
@@ -192,12 +192,12 @@ def _own_queries(call: Call, golden: Golden | None) -> tuple[Query, ...]:
     if golden is not None:
         return golden.to_queries()
     if call.queries is None:
-        raise CallError("no queries were named")
+        raise CallError("no queries were given")
     return read_queries(call.queries)
 
 
 class _Models(dict[str | None, Embedders]):
-    """Models by their name on the command line, loaded when they are first asked for."""
+    """Models by their command-line name, loaded on first use."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -229,7 +229,7 @@ def _images(call: Call, models: _Models, names: Collection[str] | None) -> Itera
         path = local_path(call.descriptions or "")
         if not path.is_file():
             raise CallError(f"there is no file {path}")
-    # Before anything is read: a model that is not the table's own is told at once.
+    # Check the model first, so that a wrong one is reported at once.
     _ = models[None]
     if models.table is None:
         return described_in_jsonl(path)

@@ -12,14 +12,14 @@ from skytext.cli.options import local_path
 Descriptions = Annotated[
     str | None,
     typer.Argument(
-        help="A table, or a .jsonl of descriptions (skytext export writes one).",
+        help="A table, or a .jsonl file of descriptions (skytext export writes one).",
         metavar="TABLE|FILE.jsonl",
     ),
 ]
 Annotations = Annotated[
     list[Path] | None,
     typer.Option(
-        help="A benchmark's captions: dataset_*.json, *_caps.txt (with *_filename.txt), "
+        help="Captions of a benchmark: dataset_*.json, *_caps.txt (with *_filename.txt), "
         ".json, .jsonl or .csv; may be repeated.",
         metavar="FILE",
         parser=local_path,
@@ -28,15 +28,15 @@ Annotations = Annotated[
 Benchmark = Annotated[
     str | None,
     typer.Option(
-        help="Whose published rows are printed: rsitmd, rsicd, ucm, sydney, nwpu or none; default: "
-        "what the annotations or their folders are called.",
+        help="Published results to print: rsitmd, rsicd, ucm, sydney, nwpu or none; default: "
+        "from the name of the annotations or their folder.",
         metavar="NAME",
     ),
 ]
 Queries = Annotated[
     Path | None,
     typer.Option(
-        help="Your own queries, each with the images expected, instead: .csv, .json or .jsonl.",
+        help="Your own queries with the expected images: .csv, .json or .jsonl.",
         metavar="FILE",
         parser=local_path,
     ),
@@ -44,7 +44,7 @@ Queries = Annotated[
 Golden = Annotated[
     Path | None,
     typer.Option(
-        help="Golden queries instead: .yaml, .json or .jsonl; exit status 1 where they fail.",
+        help="Golden queries: .yaml, .json or .jsonl; exit status 1 if one fails.",
         metavar="FILE",
         parser=local_path,
     ),
@@ -52,14 +52,14 @@ Golden = Annotated[
 AtLeast = Annotated[
     list[str] | None,
     typer.Option(
-        help="With --golden: R@1, R@5, R@10 or mean_recall in percent; may be repeated.",
+        help="With --golden: minimum of R@1, R@5, R@10 or mean_recall in percent; repeatable.",
         metavar="NAME=PERCENT",
     ),
 ]
-Split = Annotated[str, typer.Option(help="Of annotations that know splits; all for all of them.")]
+Split = Annotated[str, typer.Option(help="Split of the annotations, if they have any, or all.")]
 TextOnly = Annotated[
     bool,
-    typer.Option("--text-only", help="No table: captions stand for images, captions search."),
+    typer.Option("--text-only", help="No table: search captions with captions."),
 ]
 ModeOption = Annotated[
     list[str] | None,
@@ -67,49 +67,49 @@ ModeOption = Annotated[
 ]
 Pooling = Annotated[
     list[str] | None,
-    typer.Option(help="Of an image's variants: max, mean, max+mean or max+mean-z."),
+    typer.Option(help="Pooling of an image's variants: max, mean, max+mean or max+mean-z."),
 ]
 Fusion = Annotated[
-    list[str] | None, typer.Option(help="Of dense and text: floor, z, minmax or rrf.")
+    list[str] | None, typer.Option(help="Fusion of dense and text: floor, z, minmax or rrf.")
 ]
 TextWeight = Annotated[
-    list[float] | None, typer.Option(help="Of text beside dense's 1, in hybrid.", min=0)
+    list[float] | None, typer.Option(help="Weight of text in hybrid; dense has 1.", min=0)
 ]
 Granularity = Annotated[
     list[str] | None,
-    typer.Option(help="What of a variant is embedded: all, sentence, feature or paragraph."),
+    typer.Option(help="Embedded part of a variant: all, sentence, feature or paragraph."),
 ]
 Variants = Annotated[
-    list[int] | None, typer.Option(help="At most so many variants an image.", min=1)
+    list[int] | None, typer.Option(help="Maximum number of variants per image.", min=1)
 ]
 Embedder = Annotated[
     list[str] | None,
-    typer.Option(help="Another embedding model, beside the one that is there."),
+    typer.Option(help="Another embedding model, besides the default one."),
 ]
 ImageVectors = Annotated[
     bool,
     typer.Option(
         "--image-vectors",
-        help="Measure the images' own vectors too (skytext embed-images), alone and fused.",
+        help="Also measure the image vectors (skytext embed-images), alone and fused.",
     ),
 ]
 Ties = Annotated[
-    str, typer.Option(help="Equal scores: expected (value over all orders) or sort (numpy's).")
+    str, typer.Option(help="Equal scores: expected (mean over all orders) or sort (numpy's).")
 ]
 AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Leave annotated images that are missing out.")
+    bool, typer.Option("--allow-missing", help="Ignore annotated images that are missing.")
 ]
 VersionOption = Annotated[
     int | None, typer.Option(help="A table version; default: the live one, else the latest.")
 ]
 Markdown = Annotated[
     Path | None,
-    typer.Option(help="Write the table there as Markdown.", metavar="FILE", parser=local_path),
+    typer.Option(help="Write the table to a Markdown file.", metavar="FILE", parser=local_path),
 ]
 Plots = Annotated[
     Path | None,
     typer.Option(
-        help="Draw recall by k and by variants as PNG there.",
+        help="Write plots of recall by k and by variants (PNG) to this folder.",
         metavar="FOLDER",
         parser=local_path,
     ),

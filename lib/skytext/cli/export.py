@@ -1,4 +1,4 @@
-"""``skytext export``: take the descriptions elsewhere."""
+"""``skytext export``: write the descriptions to a file."""
 
 from __future__ import annotations
 
@@ -28,26 +28,24 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="rsrt-jsonl: a line an image, with its variants. webdataset: a tar. geojson: a "
-            "feature an image. parquet: all columns.",
+            help="rsrt-jsonl: one line per image, with its variants. webdataset: a tar. geojson: "
+            "one feature per image. parquet: all columns.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            help="- is stdout. A file is there whole or not at all.",
+            help="- is stdout. A file is written completely or not at all.",
             metavar="FILE",
             parser=local_path,
         ),
     ] = _STDOUT,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write over a file that is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     with_images: Annotated[
-        bool, typer.Option("--with-images", help="webdataset: fetch the images' bytes again.")
+        bool, typer.Option("--with-images", help="webdataset: also fetch the images' bytes.")
     ] = False,
     with_vectors: Annotated[
-        bool, typer.Option("--with-vectors", help="parquet: the embeddings, too.")
+        bool, typer.Option("--with-vectors", help="parquet: also write the vectors.")
     ] = False,
     version: Annotated[
         int | None, typer.Option(help="A table version; default: the live one, else the latest.")
@@ -63,9 +61,9 @@ def export(
         raise CallError("--with-vectors is for --format parquet")
     to_stdout = output == _STDOUT
     if to_stdout and as_json:
-        raise CallError("--json needs stdout for itself: name a file with --output")
+        raise CallError("--json writes to stdout: name a file with --output")
     if to_stdout and format in _BINARY and sys.stdout.isatty():
-        raise CallError(f"{format} is no text for a terminal: name a file with --output")
+        raise CallError(f"{format} is binary, stdout is a terminal: name a file with --output")
     from skytext.cli.atomic_file import open_atomically
     from skytext.cli.open_table import open_table
     from skytext.cli.output import note, plural, print_json

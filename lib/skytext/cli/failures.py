@@ -1,7 +1,8 @@
-"""``skytext failures`` and ``skytext retry-failed``: see what failed, and do it again."""
+"""``skytext failures`` and ``skytext retry-failed``: list failed images, and try them again."""
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ from skytext.cli.options import (
 )
 
 Samples = Annotated[
-    int, typer.Option("--samples", min=0, max=1000, help="Images to show of each reason.")
+    int, typer.Option("--samples", min=0, max=1000, help="Number of images per reason.")
 ]
 
 
@@ -39,7 +40,7 @@ def failures(table: Table, samples: Samples = 3, as_json: AsJson = False) -> Non
             times = plural(sample["attempts"], "attempt")
             lines.append(f"    {one_line(sample['uri'])}  ({times}): {sample['detail']}")
     if groups:
-        lines.append(f"next: skytext retry-failed {table}")
+        lines.append(f"next: skytext retry-failed {shlex.quote(table)}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
 
@@ -49,11 +50,11 @@ def retry_failed(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Where the images are; default: as in earlier runs.", metavar="SOURCE…"
+            help="Addresses of the images; default: as in earlier runs.", metavar="SOURCE…"
         ),
     ] = None,
     max_attempts: Annotated[
-        int | None, typer.Option(min=1, help="Leave alone what failed this often (3).")
+        int | None, typer.Option(min=1, help="Skip images with this many failed attempts (3).")
     ] = None,
     max_failure_rate: Annotated[
         float | None, typer.Option(help="A larger share of failures ends the run (0.5).")
@@ -64,9 +65,9 @@ def retry_failed(
     verify_all: VerifyAll = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try the images that failed again, with the settings of the last run, and nothing else.
+    """Try only the failed images again, with the settings of the last run.
 
-    A row turns to `ok` in one commit.
+    A row becomes `ok` in one commit.
     """
     options: dict[str, Any] = {
         "job.max_attempts": max_attempts,

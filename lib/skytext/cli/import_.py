@@ -1,7 +1,8 @@
-"""``skytext import``: descriptions that are written already, without captioning."""
+"""``skytext import``: import existing descriptions, without captioning."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,14 +23,14 @@ def import_(
     descriptions: Annotated[
         Path,
         typer.Argument(
-            help="Descriptions, as skytext export writes them.",
+            help="Descriptions in the format of skytext export.",
             metavar="FILE.jsonl",
             parser=local_path,
         ),
     ],
     table: TableOption,
     archive: Annotated[
-        str | None, typer.Option(help="The archive's name; default: the file's.", metavar="NAME")
+        str | None, typer.Option(help="Name of the archive; default: the file's.", metavar="NAME")
     ] = None,
     root: Annotated[
         str | None,
@@ -42,9 +43,9 @@ def import_(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed descriptions that are written already, and put them into a table.
+    """Embed existing descriptions, and write them to a table.
 
-    New images get a row, changed ones a new row, and what is there already stays as it is.
+    New images get a row, changed ones a new row, and unchanged ones keep their row.
     """
     resolved = make_config(config, settings, {"embed.model": embedding_model})
     from skytext.cli.output import answers, plural, print_json
@@ -59,7 +60,7 @@ def import_(
         return
     answers.print(
         f"{plural(report.num_listed, 'image')}: {report.num_new:,} new, {report.num_changed:,} "
-        f"changed, {report.num_same:,} as they were",
+        f"changed, {report.num_same:,} unchanged",
         soft_wrap=True,
     )
-    answers.print(f"table version {report.table_version}; next: skytext index {table}")
+    answers.print(f"table version {report.table_version}; next: skytext index {shlex.quote(table)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,14 +37,14 @@ def index(
         bool,
         typer.Option(
             "--refresh",
-            help="Add new rows to the indexes that are there; build anew only what has to be.",
+            help="Only add new rows to existing indexes; rebuild an index only if necessary.",
         ),
     ] = False,
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="A Ray cluster that builds the vector index; without it, and without RAY_ADDRESS, "
-            "this process does."
+            help="A Ray cluster for the build of the vector index; without it and without "
+            "RAY_ADDRESS, this process builds it."
         ),
     ] = None,
     config: ConfigFile = None,
@@ -52,9 +53,9 @@ def index(
 ) -> None:
     """Build or refresh a table's indexes: vector, full text, scalar.
 
-    A vector index, on the descriptions and on the images' own vectors where there are any, is
-    measured against exact search; one that finds less than index.min_recall is dropped, and the
-    command fails. The first index of a table with nothing live promotes it.
+    Each vector index, on caption vectors and on image vectors if there are any, is compared with
+    exact search. If its recall is below index.min_recall, it is dropped and the command fails. The
+    first index of a table without a live version promotes it.
     """
     from skytext.cli.output import answers, index_words, print_json
     from skytext.table.images_dataset import ImagesTable
@@ -72,7 +73,7 @@ def index(
         from skytext.run.index_on_ray import vector_index_on_ray
 
         build_vector = vector_index_on_ray(resolved, ray_address)
-    # Before the others: the first index promotes, and what it promotes has them all.
+    # First of all indexes: the first index promotes, and the promoted version must have them all.
     chance = _measure_chance(images, resolved, only_missing=refresh)
     if refresh:
         report = refresh_indexes(images, resolved.index, build_vector)
@@ -91,14 +92,16 @@ def index(
         words = index_words(of_images.kind, of_images.to_json())
         answers.print(f"image vector index: {words}", soft_wrap=True)
     for kind, score in chance.items():
-        answers.print(f"questions about other subjects score up to {score:.3f} ({kind} vectors)")
-    state = "now live" if report.promoted else "not live: skytext status says which version is"
+        answers.print(f"scores of unrelated questions: up to {score:.3f} ({kind} vectors)")
+    state = "now live" if report.promoted else "not live: skytext status shows the live version"
     answers.print(f"table version {report.table_version}, {state}")
-    answers.print(f'next: skytext search {table} "a river beside a town"', soft_wrap=True)
+    answers.print(
+        f'next: skytext search {shlex.quote(table)} "a river beside a town"', soft_wrap=True
+    )
 
 
 def _measure_chance(images: ImagesTable, config: Config, *, only_missing: bool) -> dict[str, float]:
-    """Measure how high unrelated questions score; say so where a model cannot be loaded."""
+    """Measure the scores of unrelated questions; print a note if a model cannot be loaded."""
     from skytext.cli.output import note
     from skytext.search.unrelated_questions import measure_chance
 

@@ -1,4 +1,4 @@
-"""``skytext migrate``: a table of an older format in the present one."""
+"""``skytext migrate``: migrate a table to the current format."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from skytext.cli.options import AsJson, Table
 
 
 def migrate(table: Table, as_json: AsJson = False) -> None:
-    """Bring a table of an older format to the present one; no model is called.
+    """Migrate a table of an older format to the current one; no model is called.
 
-    Only names change: it takes seconds, whatever the size. Earlier versions stay readable.
+    Only names change, so it takes seconds for any size. Earlier versions stay readable.
     """
     from skytext.cli.output import answers, print_json
     from skytext.table.commits.migrate import migrate as migrate_table

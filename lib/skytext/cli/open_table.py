@@ -1,4 +1,4 @@
-"""Open the table that a command names."""
+"""Open the table of a command."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from skytext.table.location import TableLocation
 
 
 def open_table(uri: str, version: int | None) -> ImagesTable:
-    """Open a table at a version, or (None) at the one that is served.
+    """Open a table at a version, or (None) at the live version.
 
     Raises:
-        TableError: there is no such table or version, or it is not one of ours.
+        TableError: the table or version does not exist, or skytext did not make it.
     """
     return ImagesTable.open_served(TableLocation.parse(uri), version)

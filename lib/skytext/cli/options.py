@@ -1,4 +1,4 @@
-"""Options that several commands share, and the configuration made of them."""
+"""Common options of several commands, and the configuration from them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def local_path(address: str | Path) -> Path:
-    """Read the address of a file or folder of this machine; a relative path stays relative.
+    """Parse the address of a local file or folder; a relative path stays relative.
 
     Raises:
-        AddressError: a bucket's address, or one that is no address.
+        AddressError: it is the address of a bucket, or not an address.
     """
     text = str(address)
     location = parse_location(text)
     if location.scheme != "file":
         raise AddressError(
-            f"{text!r} must be a local path: only sources, tables and archive roots may lie in a "
+            f"{text!r} must be a local path: only sources, tables and archive roots may be in a "
             "bucket"
         )
     is_uri = text.lower().startswith("file:")
@@ -37,7 +37,7 @@ Table = Annotated[
     str, typer.Argument(help="The table: a folder, s3://… or gs://…", metavar="TABLE")
 ]
 TableOption = Annotated[
-    str, typer.Option("--table", help="The table: a folder, s3://… or gs://…; made when missing.")
+    str, typer.Option("--table", help="The table: a folder, s3://… or gs://…; made if missing.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 ConfigFile = Annotated[
@@ -104,7 +104,7 @@ def make_config(
     """Return defaults < ``base`` < file < ``--set`` < the command's own options.
 
     Raises:
-        ConfigError: a setting that does not exist or is out of range.
+        ConfigError: a setting is unknown or out of range.
     """
     from skytext.config.settings import load_config
 
@@ -116,14 +116,15 @@ def make_config(
 def parse_settings(
     settings: list[str], option: str = "--set", example: str = "caption.temperature=0.5"
 ) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` pairs; a value is YAML, so numbers, true and lists come as such.
+    """Parse ``NAME=VALUE`` pairs. Values are YAML: numbers, true and lists are converted.
 
     Args:
         settings: the pairs.
-        option: where they were given.
-        example: of one.
+        option: name of their option.
+        example: an example for messages.
 
     Raises:
+        ConfigError: a pair has no equals sign, or its value is not YAML.
         ConfigError: no equals sign, or a value that is not YAML.
     """
     from skytext.config.yaml_text import parse_yaml

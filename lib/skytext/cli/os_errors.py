@@ -1,4 +1,4 @@
-"""Say in one line what the operating system refused, and end with the right status."""
+"""Report errors of the operating system in one line, with the right exit status."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from skytext.errors import CallError, JobError, SkytextError, disk_failure
 
 
 def told(error: OSError, table: str | None) -> SkytextError:
-    """Return what an error that no command expected means to the caller.
+    """Convert an unexpected OSError to an error for the caller.
 
     Args:
-        error: what ended the command.
-        table: the table that it was called with; Lance's errors name no path when a disk is full.
+        error: the error that ended the command.
+        table: the table of the command; Lance's errors have no path if a disk is full.
     """
     if isinstance(error, FileNotFoundError) and _is_cwd_gone():
         return CallError(
@@ -21,7 +21,7 @@ def told(error: OSError, table: str | None) -> SkytextError:
             "command again"
         )
     temporary = os.environ.get("TMPDIR", "/tmp")
-    # Lance's errors have no number of their own.
+    # Lance's errors have no errno.
     written = "stdout" if error.errno is not None else table or "the table"
     disk = disk_failure(error, f"{written} or the temporary folder {temporary}")
     if disk is not None:
@@ -40,7 +40,7 @@ def _is_cwd_gone() -> bool:
 
 
 def drop_stdout() -> None:
-    """Keep Python from writing once more, at its end, what stdout refused."""
+    """Prevent Python from writing the rest to a broken stdout at its exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the commands show: notes, tables and progress for people, one JSON object for programs."""
+"""Output of the commands: notes, tables and progress for people, one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def one_line(text: str) -> str:
 
 
 notes = _Console(stderr=True, highlight=False)
-"""Everything that is no answer: notes, warnings, progress."""
+"""For notes, warnings and progress (stderr)."""
 answers = _Console(highlight=False)
-"""The answer, where it is for people."""
+"""For results that people read (stdout)."""
 
 
 def print_json(value: Any) -> None:
@@ -67,12 +67,12 @@ def print_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Say something on stderr, on one line, without markup."""
+    """Print one line on stderr, without markup."""
     notes.print(text, markup=False, soft_wrap=True)
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """The time left, once anything is known of it."""
+    """The remaining time, once there is an estimate."""
 
     def render(self, task: Task) -> Text:
         shown = super().render(task)
@@ -81,9 +81,9 @@ class _TimeLeft(TimeRemainingColumn):
 
 @contextmanager
 def job_progress() -> Iterator[Callable[[JobProgress], None]]:
-    """Show a captioning run: share, images, rate, time left, and what was just seen.
+    """Show percentage, images, rate, remaining time and latest descriptions of a captioning run.
 
-    On a terminal a live line; elsewhere (a log) nothing but the summary that follows.
+    On a terminal it is a live line; elsewhere (a log) nothing is shown before the summary.
     """
     bar = Progress(
         SpinnerColumn(),
@@ -99,7 +99,7 @@ def job_progress() -> Iterator[Callable[[JobProgress], None]]:
         disable=not notes.is_terminal,
     )
     with bar:
-        # Progress is measured in the shards' bytes: what is listed is not known beforehand.
+        # Progress is measured in bytes of shards, because the number of images is unknown.
         task = bar.add_task("starting the engine", total=None, images=0, rate="")
 
         def update(progress: JobProgress) -> None:
@@ -131,7 +131,7 @@ def ignored_words(ignored: Mapping[str, int]) -> str:
     Args:
         ignored: numbers by the kinds of `skytext.archive.ignored`, at least one.
     """
-    # Imported here: the archive's libraries are slow to load.
+    # Imported here, because the libraries of the archive are slow to load.
     from skytext.archive.ignored import HIDDEN, LINK, OTHER, SIDECAR, SPECIAL
 
     nouns = {
@@ -151,13 +151,13 @@ def ignored_words(ignored: Mapping[str, int]) -> str:
 
 
 def index_words(kind: str, facts: Mapping[str, Any]) -> str:
-    """Return what a person is told of a vector index.
+    """Return a description of a vector index for people.
 
     Args:
-        kind: as Lance names it.
-        facts: ``num_partitions``, ``recall_at_10``, ``nprobes`` and ``search_effort`` of it.
+        kind: Lance's name of the index type.
+        facts: with ``num_partitions``, ``recall_at_10``, ``nprobes`` and ``search_effort``.
     """
-    looked = f"looking into {facts['nprobes']} of them"
+    looked = f"with {facts['nprobes']} of them read per query"
     if facts["search_effort"] is not None:
         looked = f"with a search effort of {facts['search_effort']:g}"
     partitions = facts["num_partitions"]

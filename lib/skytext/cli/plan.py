@@ -1,4 +1,4 @@
-"""``skytext plan``: what a run would do, and what it would cost."""
+"""``skytext plan``: preview the work and the cost of a run."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 _WORDS = {
     "new": "new: would be described",
-    "changed": "changed: would be described again, in place of their row",
-    "unsure": "in a shard that has changed: decided when it is read",
-    "stale": "described with other settings: left as they are without --stale captions",
+    "changed": "changed: would be described again, and their row replaced",
+    "unsure": "in a changed shard: decided when it is read",
+    "stale": "described with other settings: kept without --stale captions",
     "failed": "failed before: left to skytext retry-failed or skytext reindex",
     "done": "done",
 }
@@ -53,21 +53,21 @@ def plan(
     embedding_model: EmbeddingModel = None,
     stale: Stale = None,
     list_images: Annotated[
-        bool, typer.Option("--list", help="One line an image first: what, tab, where.")
+        bool, typer.Option("--list", help="First print one line per image: action, tab, address.")
     ] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what `skytext caption` would do with every image, and change nothing.
+    """Show what `skytext caption` would do with every image, without any change.
 
-    Only headers of shards that are new or have changed are read. Time and cost come from what
-    earlier runs of the same model measured.
+    Only headers of new or changed shards are read. Time and cost are estimated from earlier runs of
+    the same model.
     """
     from skytext.cli.output import print_json
 
     if list_images and as_json:
-        raise ConfigError("--list prints lines, --json one object: name one of the two")
+        raise ConfigError("--list prints lines, --json one object: use only one of them")
     options = {
         "archive": archive,
         "caption.model": model,
@@ -109,36 +109,36 @@ def _show(found: Preview, num_engines: int) -> None:
         shards = plural(found.num_shards_gone, "shard")
         with_shards = f", {shards} as a whole" if found.num_shards_gone else ""
         lines.append(
-            f"  {found.num_gone:>12,}  gone{with_shards}: their rows are left (skytext reindex "
+            f"  {found.num_gone:>12,}  gone{with_shards}: their rows are kept (skytext reindex "
             "withdraws them)"
         )
     if found.num_unread:
         shards = plural(found.num_unread, "shard")
-        lines.append(f"  {shards} not counted, the store did not give them: {found.unread[0]}")
+        lines.append(f"  {shards} not counted, the store did not deliver them: {found.unread[0]}")
     for kind, number in found.num_to_embed.items():
         lines.append(f"  {number:>12,}  {EMBEDDED[kind]} would be embedded again")
     if found.num_staged_units:
         units = plural(found.num_staged_units, "unit")
-        lines.append(f"{units} staged by a run that ended early would be committed first")
+        lines.append(f"{units} staged by an interrupted run would be committed first")
     to_embed = any(found.num_to_embed.values())
     if not found.num_shards_to_read and not found.num_staged_units and not to_embed:
-        lines.append("nothing to do: a run would read no shard")
+        lines.append("nothing to do: a run would not read any shard")
     elif found.num_to_describe and found.time_s is not None:
         cost = "" if found.cost is None else f", cost {found.cost:,.2f}"
         lines.append(
             f"about {_duration(found.time_s)} with {plural(num_engines, 'engine')} "
             f"({found.engine_hours:,.2f} engine hours at {found.images_per_engine_s:.2f} images/s "
-            f"an engine, as measured by earlier runs{cost})"
+            f"per engine, as measured in earlier runs{cost})"
         )
     elif found.num_to_describe:
-        lines.append("no earlier run of this model tells how long that takes")
+        lines.append("no time estimate: there is no earlier run of this model")
     if found.num_old_versions:
         lines.append(
             f"{plural(found.num_old_versions, 'old version')}, "
             f"{found.old_version_bytes / 1e6:,.1f} MB in files that only they need: "
-            "skytext clean removes those that nobody uses"
+            "skytext clean removes the unused ones"
         )
-    lines.append(f"side by side, where the cluster has room: {found.pools.describe()}")
+    lines.append(f"concurrently, if the cluster has room: {found.pools.describe()}")
     for line in lines:
         answers.print(line, markup=False, soft_wrap=True)
 

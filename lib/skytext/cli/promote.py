@@ -1,7 +1,8 @@
-"""``skytext promote`` and ``skytext rollback``: choose the version that is served."""
+"""``skytext promote`` and ``skytext rollback``: choose the live version."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +25,7 @@ def promote(
     why: Why = "promote by hand",
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the one that searches and services use; they follow within seconds."""
+    """Make a version live for searches and services; services follow within seconds."""
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import promote as promote_version
 
@@ -51,7 +52,7 @@ def _show(table: str, now: Promotion, as_json: bool) -> None:
         return
     answers.print(f"version {now.version} is live", markup=False)
     if now.previous_version is not None:
-        back = f"back to version {now.previous_version}: skytext rollback {table}"
+        back = f"back to version {now.previous_version}: skytext rollback {shlex.quote(table)}"
         answers.print(back, markup=False, soft_wrap=True)
     for one in history:
         answers.print(f"  {one.described}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``skytext repair``: one row for each image again."""
+"""``skytext repair``: remove duplicate rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from skytext.cli.options import AsJson, Table
 
 
 def repair(table: Table, as_json: AsJson = False) -> None:
-    """Remove second rows of images; a run that finds some names this command.
+    """Remove duplicate rows of images. A run that finds some names this command.
 
-    Of several rows of an image the newest that is `ok` is kept.
+    Of several rows of an image, the newest `ok` row is kept.
     """
     from skytext.cli.output import answers, plural, print_json
     from skytext.table.commits.remove_double_rows import remove_double_rows

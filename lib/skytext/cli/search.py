@@ -1,4 +1,4 @@
-"""``skytext search``: find images in plain words, or like an image."""
+"""``skytext search``: find images by words or by an image."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def _check_mode(mode: str | None) -> None:
 def _check_version(version: int | None, more_tables: list[str] | None) -> None:
     if version is not None and more_tables:
         raise ConfigError(
-            "--version is of one table: without it, several are searched in their live versions, "
-            "and with --cursor in the cursor's"
+            "--version needs a single table: without it, several tables are searched in their live "
+            "versions, and with --cursor in the cursor's versions"
         )
 
 
@@ -139,7 +139,7 @@ def _search(
     embedding_model: str | None,
     config: Config,
 ) -> SearchResult:
-    """Search by the descriptions; an image is described first, by what its settings name."""
+    """Search the descriptions. An image is described first, with the configured model."""
     from skytext.search import Searcher, cursor_versions
     from skytext.search.request import IMAGE_MODES, SearchRequest
 
@@ -147,7 +147,7 @@ def _search(
     if described_by is not None:
         from skytext.models.describe_query_image import read_image
 
-        # An image that cannot be read is said to be so before a table is opened.
+        # Read the image before a table is opened, so that its errors are reported first.
         pixels = read_image(described_by[0], config.images)
     versions: tuple[int | None, ...] = (version,) * len(tables)
     if "cursor" in asked and version is None:
@@ -191,7 +191,7 @@ def _show(result: SearchResult, as_json: bool) -> None:
 
 
 def _made_by(table: ImagesTable) -> dict[str, Any]:
-    """Return the settings by which a table's images were described, as far as its rows tell."""
+    """Return the settings with which a table's images were described, as far as known."""
     from skytext.models.checkpoints import is_local_model
 
     row = table.some_row(_MODEL_COLUMNS)
@@ -204,15 +204,15 @@ def _made_by(table: ImagesTable) -> dict[str, Any]:
 
 
 def _describe(table: ImagesTable, image: Image.Image, config: Config) -> tuple[str, ...]:
-    """Describe an image with the model of the table, or the one that the settings name."""
+    """Describe an image with the table's model, or with the configured one."""
     from skytext.cli.output import note
     from skytext.models.describe_query_image import describe_image, document_texts, fingerprint_of
 
     row = table.some_row(_MODEL_COLUMNS)
     if row is not None and row["caption_fingerprint"] != fingerprint_of(config):
         note(
-            f"the table was described by {row['caption_model']} with other settings than these: "
-            "scores may be lower than they should"
+            f"the table was described by {row['caption_model']} with other settings: scores may be "
+            "too low"
         )
     variants = describe_image(image, config)
     note(f"the image: {variants[0].one_sentence}")

@@ -1,7 +1,8 @@
-"""``skytext status``: what a table holds."""
+"""``skytext status``: show the content of a table."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -18,12 +19,12 @@ def status(
     fields: Annotated[
         bool,
         typer.Option(
-            "--fields", help="What can be filtered on: columns, metadata, and their values."
+            "--fields", help="Show the fields for filters: columns, metadata, and their values."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show rows, failures by reason, versions, what is live, index freshness, the last runs."""
+    """Show rows, failures by reason, versions, the live version, index state, and latest runs."""
     from skytext.cli.output import answers, print_json
 
     if fields:
@@ -42,7 +43,7 @@ def status(
     live = report["live_version"]
     lines = [
         f"{report['table']}  version {report['version']}, "
-        + (f"live {live}" if live is not None else "nothing live (skytext index promotes)"),
+        + (f"live {live}" if live is not None else "no live version (skytext index promotes)"),
         f"rows: {rows['ok']:,} ok, {rows['failed']:,} failed"
         + (f", {rows['withdrawn']:,} withdrawn" if rows["withdrawn"] else ""),
         f"embeddings: {report['embedding_model']}, {report['dim']} numbers",
@@ -87,7 +88,7 @@ def _index_line(num_unindexed: int | None, facts: dict[str, Any] | None) -> str:
     if num_unindexed is None:
         return "none, searches are exact"
     if facts is None:
-        return "not measured, so searches are exact: skytext index builds it anew"
+        return "not measured, so searches are exact: skytext index rebuilds it"
     return f"{index_words(facts['kind'], facts)}; {num_unindexed:,} rows not covered yet"
 
 
@@ -102,28 +103,32 @@ def _column_lines(report: dict[str, Any]) -> Iterator[str]:
             yield f"  kept for a roll-back: {name} by {model}"
     if report["format_version"] < FORMAT_VERSION:
         yield (
-            f"table format {report['format_version']}: runs want format {FORMAT_VERSION}, "
-            f"skytext migrate {report['table']}"
+            f"table format {report['format_version']}: runs need format {FORMAT_VERSION}, "
+            f"skytext migrate {shlex.quote(report['table'])}"
         )
 
 
 def _field_lines(report: dict[str, Any]) -> Iterator[str]:
     catalogue = report["catalogue"]
     if catalogue is None:
-        yield f"{report['table']}  version {report['version']} has no catalogue of fields yet:"
-        yield f"skytext index {report['table']} makes it"
+        yield f"{report['table']}  version {report['version']} has no field catalogue yet:"
+        yield f"skytext index {shlex.quote(report['table'])} makes it"
         return
     yield (
         f"{report['table']}  version {report['version']}, fields of "
         f"{catalogue['num_images']:,} images"
-        + ("" if report["is_current"] else f"; rows changed since: skytext index {report['table']}")
+        + (
+            ""
+            if report["is_current"]
+            else f"; rows changed since: skytext index {shlex.quote(report['table'])}"
+        )
     )
     width = max((len(field["name"]) for field in catalogue["fields"]), default=0)
     for field in catalogue["fields"]:
         line = f"{field['name']:{width}}  {field['kind']:7}  {field['num_images']:>9,}"
         yield f"{line}  {_values_of(field)}".rstrip()
     if catalogue["is_cut"]:
-        yield "the metadata has more fields than these"
+        yield "the metadata has further fields"
 
 
 def _values_of(field: dict[str, Any]) -> str:
@@ -146,7 +151,7 @@ def _short(value: float | str) -> str:
 
 
 def fields_report(table: str) -> dict[str, Any]:
-    """Return what ``status --fields --json`` prints.
+    """Return the object for ``status --fields --json``.
 
     Raises:
         TableError: there is no such table.
@@ -169,7 +174,7 @@ def fields_report(table: str) -> dict[str, Any]:
 
 
 def table_report(table: str) -> dict[str, Any]:
-    """Return what ``status --json`` prints.
+    """Return the object for ``status --json``.
 
     Raises:
         TableError: there is no such table.

@@ -1,7 +1,7 @@
-"""Name commands in messages as the person can type them.
+"""Write commands in messages as the person can type them.
 
-Messages are written with ``skytext COMMAND``. After ``make demo`` the program is
-``.venv/bin/skytext``, and on no shell's path.
+Messages contain ``skytext COMMAND``. After ``make demo`` the program is ``.venv/bin/skytext``,
+which is not on the shell's path.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAMED = re.compile(rf"(?<![\w/.-])skytext(?= (?:{'|'.join(COMMANDS)})\b)")
 
 
 def as_typed(text: str) -> str:
-    """Return a message in which commands are named as this process was called."""
+    """Return a message with the command names under which this process was called."""
     name = _name(sys.argv[0])
     return text if name == "skytext" else _NAMED.sub(lambda _: name, text)
 

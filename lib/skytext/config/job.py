@@ -1,4 +1,4 @@
-"""Settings of a run: its stages, its commits, and when it gives up."""
+"""Settings of a run: its stages, commits and limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skytext.config.section import Fraction, PositiveFloat, PositiveInt, Section
 
 
 class JobConfig(Section):
-    """How the work is cut up and kept."""
+    """Units, commits, limits and resources of a run."""
 
     unit_images: int = Field(
         48,

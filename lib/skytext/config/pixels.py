@@ -1,4 +1,4 @@
-"""Settings of the pixels: what is accepted as an image, and what the model gets to see."""
+"""Settings of the pixels: limits for images, and the pixels for the model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skytext.config.section import PositiveInt, Section
 
 
 class ImageConfig(Section):
-    """What is accepted as an image, and the pixels that the model gets to see."""
+    """Limits for images, and the pixels for the model."""
 
     max_pixels: PositiveInt = Field(
         178_956_970,

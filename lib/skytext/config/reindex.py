@@ -11,7 +11,7 @@ from skytext.config.section import PositiveFloat, PositiveInt, Section
 
 
 class ReindexConfig(Section):
-    """What a night may do, and what must hold before its result is served."""
+    """Budget of one call, and conditions for promoting its result."""
 
     max_images: PositiveInt | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""What every section of the configuration is: frozen, strict, every field described."""
+"""The base class of all sections: frozen, strict, every field described."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    """Settings that belong together."""
+    """A group of settings."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False

@@ -16,7 +16,7 @@ Rate = Annotated[str, Field(pattern=r"^[1-9]\d*/(second|minute|hour|day)$")]
 
 
 class AccessConfig(Section):
-    """Who may ask, and how often."""
+    """Access control and rate limits."""
 
     require_keys: bool = Field(
         True,
@@ -71,12 +71,12 @@ class AccessConfig(Section):
                 parts.scheme not in ("http", "https")
                 or origin != f"{parts.scheme}://{parts.netloc}"
             ):
-                raise ValueError(f"{origin!r} is no origin such as https://maps.example.org")
+                raise ValueError(f"{origin!r} is not an origin such as https://maps.example.org")
         return value
 
 
 class LimitsConfig(Section):
-    """What one request may ask for, and how many are in work at once."""
+    """Limits per request, and the number of concurrent requests."""
 
     max_head_bytes: PositiveInt = Field(
         65_536,
@@ -140,12 +140,12 @@ class LimitsConfig(Section):
 
     @property
     def num_running(self) -> int:
-        """`max_running`, or what this machine's cores make of it."""
+        """`max_running`, or the default for this machine's cores."""
         return self.max_running or 1 + (os.cpu_count() or 1)
 
 
 class ServiceConfig(Section):
-    """How a table is served."""
+    """The service for a table."""
 
     version: PositiveInt | None = Field(
         None, description="Serve this version, independent of promotions; null: follow promotions."
@@ -194,7 +194,7 @@ class ServiceConfig(Section):
         ge=0,
         description="Time that a query waits for other queries, to be embedded in one batch.",
     )
-    embed_max_batch: PositiveInt = Field(32, description="Queries embedded in one forward pass.")
+    embed_max_batch: PositiveInt = Field(32, description="Maximum queries per forward pass.")
     captioner: bool = Field(
         False,
         description="Run a captioner for searches by image (`caption.model`). If false, these "
@@ -228,5 +228,5 @@ class ServiceConfig(Section):
             if urlsplit(url).scheme not in ("http", "https"):
                 raise ValueError("map_tiles_url must begin with https:// or http://")
             if not all(part in url for part in ("{z}", "{x}", "{y}")):
-                raise ValueError("map_tiles_url must hold {z}, {x} and {y}")
+                raise ValueError("map_tiles_url must contain {z}, {x} and {y}")
         return self

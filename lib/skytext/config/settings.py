@@ -1,7 +1,7 @@
 """Configuration: frozen, strict pydantic models; defaults < YAML file < command line.
 
-Every field carries its unit in the name and its reason in the description. Environment variables
-hold only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never settings. The resolved
+Every field has its unit in the name and its reason in the description. Environment variables
+contain only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never settings. The resolved
 configuration is stored with each run.
 """
 
@@ -34,7 +34,7 @@ class Config(Section):
     """All settings."""
 
     archive: str | None = Field(
-        None, description="The archive's name, part of every image's id; null: from the source."
+        None, description="Name of the archive, part of every image id; null: from the source."
     )
     sources: SourcesConfig = SourcesConfig()
     images: ImageConfig = ImageConfig()
@@ -56,9 +56,9 @@ def load_config(
     """Return the settings: defaults, then ``base``, then the YAML file, then ``overrides``.
 
     Args:
-        path: a YAML file of the form of `Config`; None for none.
-        overrides: dotted names (``caption.model``) to values.
-        base: settings of the form of `Config`, as `Config.model_dump` gives them.
+        path: a YAML file with the structure of `Config`; None for none.
+        overrides: values by dotted name (``caption.model``).
+        base: settings with the structure of `Config`, as from `Config.model_dump`.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or out of range.
@@ -75,12 +75,12 @@ def load_config(
 
 
 def dump_yaml(config: Config) -> str:
-    """Return the settings as YAML that `load_config` reads back to the same."""
+    """Return the settings as YAML that `load_config` can read."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def reference() -> str:
-    """Return every setting with its default and its reason, as Markdown."""
+    """Return all settings with defaults and descriptions, as Markdown."""
     lines = [
         "# Settings",
         "",
@@ -115,7 +115,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path} must hold sections such as 'caption:', not a bare value")
+        raise ConfigError(f"{path} must have sections such as 'caption:', not a bare value")
     return settings
 
 
@@ -133,7 +133,7 @@ def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:
     for section in sections:
         inner = settings.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"section {section!r} of the configuration must hold settings")
+            raise ConfigError(f"section {section!r} of the configuration must have settings")
         settings = inner
     settings[field] = value
 
@@ -144,7 +144,7 @@ def _explain(error: ValidationError, path: str | Path | None) -> str:
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "configuration"
         if item["type"] == "extra_forbidden":
-            problems.append(f"{name}: there is no such setting (skytext config show lists them)")
+            problems.append(f"{name}: unknown setting (skytext config show lists all settings)")
         else:
             message = item["msg"].removeprefix("Value error, ")
             given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict) else ""

@@ -1,7 +1,7 @@
-"""The shape of the demonstration checkpoint: configuration, tokenizer, processor, and saving.
+"""The demonstration checkpoint: configuration, tokenizer, processor, and saving.
 
-The folder is laid out as the published ``llava-hf`` checkpoints are, so that transformers and vLLM
-load it unchanged.
+The folder has the layout of published ``llava-hf`` checkpoints, so transformers and vLLM can load
+it unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from skytext.demo.scenes.generate import make_scene
 from skytext.demo.scenes.truth_captions import PROMPT, describe, target_text
 from skytext.models.torchvision_ops import watch_imports
 
-# transformers imports torchvision and torchaudio, whose PyPI builds need help beside a CPU torch.
+# transformers imports torchvision and torchaudio, whose PyPI builds need a fix on a CPU-only torch.
 watch_imports()
 
 from transformers import LlavaConfig, PreTrainedTokenizerFast  # noqa: E402
@@ -30,22 +30,22 @@ from transformers import (  # noqa: E402
 )
 
 IMAGE_PX = 112
-"""Side of the image that the model sees, pixels."""
+"""Side of the model's input image, pixels."""
 PATCH_PX = 14
 """Side of one patch, pixels."""
 NUM_IMAGE_TOKENS = (IMAGE_PX // PATCH_PX) ** 2
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Mean of the CLIP image processor, a channel of 0 to 1."""
+"""Mean of the CLIP image processor per channel, 0 to 1."""
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Standard deviation of the CLIP image processor."""
+"""Standard deviation of the CLIP image processor per channel."""
 MAX_TOKENS = 512
-"""Longest context, tokens, the image's included."""
+"""Maximum context length in tokens, including the image."""
 
 BOS, EOS, PAD, UNK, IMAGE = "<s>", "</s>", "<pad>", "<unk>", "<image>"
 _SPECIAL_TOKENS = (UNK, BOS, EOS, PAD, IMAGE)
 _VOCABULARY = 1024
 
-# Defaults of every transformers configuration that say nothing about this model.
+# Defaults of every transformers configuration that do not describe this model.
 _NOISE = (
     "_name_or_path",
     "chunk_size_feed_forward",
@@ -58,7 +58,7 @@ _NOISE = (
     "return_dict",
 )
 
-# The words of llava-1.5-hf. Text is put out as it came in: no trimming, no case change.
+# The wording of llava-1.5-hf. Text is not changed: no trimming, no case change.
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -79,12 +79,12 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of the network; the head size is 64 throughout.
+    """Sizes of the network. The head size is always 64.
 
     Attributes:
         vision_width: Hidden size of the vision tower.
-        vision_layers: Layers of the tower that are used; one more is stored, because LLaVA reads
-            the last layer but one.
+        vision_layers: Number of used layers of the tower. One more is stored, because LLaVA reads
+            the second-last layer.
         vision_mlp: Inner size of the tower's feed-forward layers.
         text_width: Hidden size of the text model.
         text_layers: Layers of the text model.
@@ -105,17 +105,17 @@ def prompt_text() -> str:
 
 
 def training_texts(seeds: Iterable[int]) -> Iterator[str]:
-    """Yield the prompt's words, then one target text a seed."""
+    """Yield the words of the prompt, then one target text per seed."""
     yield f"USER: \n{PROMPT} ASSISTANT:"
     for seed in seeds:
         yield target_text(describe(make_scene(seed), np.random.default_rng((seed, 5))))
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """Return the id of a token of the vocabulary.
+    """Return the id of a token in the vocabulary.
 
     Raises:
-        KeyError: If the vocabulary does not hold it.
+        KeyError: If the vocabulary does not have it.
     """
     found: int | None = tokenizer.token_to_id(token)
     if found is None:
@@ -124,7 +124,7 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 def train_tokenizer(num_scenes: int = 20_000) -> Tokenizer:
-    """Return a byte-level BPE tokenizer learned from the descriptions of the first scenes."""
+    """Train a byte-level BPE tokenizer on the descriptions of the first scenes."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -139,7 +139,7 @@ def train_tokenizer(num_scenes: int = 20_000) -> Tokenizer:
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """Return the tokenizer as transformers knows it, with its special tokens and template."""
+    """Return the tokenizer for transformers, with its special tokens and template."""
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
@@ -197,10 +197,10 @@ def build_config(shape: ModelShape, tokenizer: Tokenizer) -> LlavaConfig:
 
 
 def published_name(name: str) -> str:
-    """Return the name that ``llava-hf`` checkpoints give a parameter.
+    """Return the name of a parameter in ``llava-hf`` checkpoints.
 
-    transformers 5 names the modules anew (``model.vision_tower.embeddings…``) and saves them so;
-    vLLM reads the published names only.
+    transformers 5 renames the modules (``model.vision_tower.embeddings…``) and saves the new names.
+    vLLM reads only the published names.
     """
     if name.startswith("lm_head."):
         return f"language_model.{name}"
@@ -217,7 +217,7 @@ def published_name(name: str) -> str:
 def save_checkpoint(
     directory: Path, model: LlavaForConditionalGeneration, tokenizer: Tokenizer
 ) -> None:
-    """Write a whole checkpoint folder, weights in bfloat16."""
+    """Write a complete checkpoint folder, weights in bfloat16."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {
         published_name(name): tensor.detach().to("cpu", torch.bfloat16).contiguous()
@@ -226,11 +226,11 @@ def save_checkpoint(
     }
     weights = directory / "model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})
-    # safetensors writes for the owner's eyes only; a package is read by others too.
+    # safetensors makes the file readable only for its owner, but other users read a package too.
     weights.chmod(0o644)
     wrap_tokenizer(tokenizer).save_pretrained(directory)
     settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-    # The names that transformers 4 knows too, where transformers 5 writes "TokenizersBackend".
+    # transformers 4 also knows these names; transformers 5 would write "TokenizersBackend".
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "processor_class": "LlavaProcessor"}
     settings.pop("backend", None)
     _write_json(directory / "tokenizer_config.json", settings)
@@ -258,7 +258,7 @@ def save_checkpoint(
             "image_token": IMAGE,
             "patch_size": PATCH_PX,
             "vision_feature_select_strategy": "default",
-            # The class token, which the strategy "default" drops again.
+            # The class token, which the strategy "default" removes again.
             "num_additional_image_tokens": 1,
         },
     )

@@ -1,4 +1,4 @@
-"""Pictures for people: a contact sheet of scenes, and what searches found.
+"""Draw pictures: a contact sheet of scenes, and search results.
 
 ``python -m skytext.demo.pictures sheet.jpg`` draws the contact sheet of the documents.
 """
@@ -23,10 +23,10 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class Search:
-    """One search to be shown.
+    """One search to draw.
 
     Attributes:
-        query: What was asked.
+        query: The query.
         hits: The images found, best first, each with its score.
     """
 
@@ -35,7 +35,7 @@ class Search:
 
 
 def contact_sheet(scenes: Sequence[Scene], *, columns: int, tile_px: int) -> Image.Image:
-    """Return the scenes side by side, row by row, with nothing between them."""
+    """Return an image with the scenes in rows, without gaps."""
     rows = -(-len(scenes) // columns)
     sheet = Image.new("RGB", (columns * tile_px, rows * tile_px), _PAPER)
     for index, scene in enumerate(scenes):
@@ -45,9 +45,9 @@ def contact_sheet(scenes: Sequence[Scene], *, columns: int, tile_px: int) -> Ima
 
 
 def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
-    """Return scenes that show every land cover, linear feature and kind of object early on.
+    """Return scenes that together show every land cover, linear feature and kind of object.
 
-    Each is, of the scenes of 200 seeds, the one whose things were shown least so far.
+    Each one is the scene, out of 200 seeds, whose content was shown least so far.
     """
     shown: Counter[str] = Counter()
     chosen: list[Scene] = []
@@ -62,7 +62,7 @@ def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
 def searches_picture(
     searches: Sequence[Search], *, columns: int = 2, tile_px: int = 148
 ) -> Image.Image:
-    """Return the searches, each with its question above the images that it found."""
+    """Return an image of the searches, each with its query above the images found."""
     most = max((len(search.hits) for search in searches), default=1)
     width, height = most * (tile_px + _GAP) + 2 * _GAP, tile_px + 2 * _LABEL + _GAP
     rows = -(-len(searches) // columns)
@@ -83,7 +83,7 @@ def searches_picture(
 
 
 def save_small(image: Image.Image, path: Path) -> None:
-    """Write a JPEG for a page or a repository."""
+    """Write a small JPEG for a page or a repository."""
     image.save(path, format="JPEG", quality=_QUALITY, optimize=True)
 
 
@@ -96,7 +96,7 @@ def _things(scene: Scene) -> Iterable[str]:
 
 
 def _how_known(scene: Scene, shown: Counter[str]) -> float:
-    """Return how well the things of a scene have been shown; an empty scene says little."""
+    """Return how often the content of a scene was shown; an empty scene counts as known."""
     things = list(_things(scene))
     return sum(shown[thing] for thing in things) / len(things) + 2.0 / len(things)
 

@@ -1,9 +1,9 @@
-"""Questions that a person would ask for a scene, in words of their own.
+"""Queries for generated scenes, in a person's own words.
 
-They are written from the truth, as the reference descriptions are, but share no sentence with them
-and no name of a thing: what finds a scene is that two texts mean the same. Only the points of the
-compass are the same words, for there are no others. They measure text-to-image retrieval; nothing
-is trained on them.
+They are written from the truth, like the reference descriptions, but share no sentence and no name
+of a thing with them. A search can find a scene only by meaning. Only the compass directions are the
+same words, because there are no others. The queries measure text-to-image retrieval and are not
+used for training.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COVER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "orchard": ("fruit trees planted in a grid", "a grove of fruit trees"),
     }
 )
-"""How each land cover is asked for."""
+"""Query words for each land cover."""
 
 LINE_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -50,7 +50,7 @@ LINE_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "power_line": ("electricity pylons", "high-voltage cables"),
     }
 )
-"""How each linear feature is asked for."""
+"""Query words for each linear feature."""
 
 OBJECT_WORDS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -80,7 +80,7 @@ OBJECT_WORDS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         "quarry": (("open-cast mine", "open-cast mines"), ("stone mine", "stone mines")),
     }
 )
-"""How each kind of object is asked for: one, and many."""
+"""Query words for each kind of object: singular and plural."""
 
 _NUMBERS: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {
@@ -116,11 +116,11 @@ _OPENINGS = ("find {}", "show me {}", "{}")
 
 
 def question(scene: Scene, rng: Rng) -> str:
-    """Return what somebody would ask who looks for this scene: all of ``fact_set``, in own words.
+    """Return a query for a scene with all facts of ``fact_set``, in other words.
 
     Args:
         scene: The truth.
-        rng: Chooses among the wordings; one state gives one question.
+        rng: Chooses the wording; the same state gives the same query.
     """
     things = [_object(group, rng) for group in scene.objects]
     things += [_line(line, rng) for line in scene.linear_features]
@@ -132,7 +132,7 @@ def question(scene: Scene, rng: Rng) -> str:
 
 
 def fact_set(scene: Scene) -> frozenset[Fact]:
-    """Return the facts that a question asks for; five and six of a kind count as the same."""
+    """Return the facts in a query; five and six of a kind are the same fact."""
     facts: list[Fact] = [("cover", scene.land_cover, scene.water_side or "")]
     facts += [
         ("line", line.kind, line.orientation, line.position) for line in scene.linear_features

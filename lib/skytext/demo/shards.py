@@ -1,4 +1,4 @@
-"""Write generated scenes as WebDataset shards, with the truth beside them."""
+"""Write generated scenes as WebDataset shards, with a separate file for the truth."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def write_shards(
 ) -> list[Path]:
     """Write ``num_images`` scenes as shards ``scene-000000.tar``, ``scene-000001.tar``, ….
 
-    A shard holds a JPEG and a JSON sidecar a scene. The sidecar has the keys ``datetime``
-    (RFC 3339), ``bbox`` (west, south, east, north; degrees, EPSG:4326), ``gsd`` (metres a pixel),
-    ``collection`` and ``seed``. What is in the picture stands in ``truth.jsonl`` alone: one record
-    an image, with ``shard``, ``member``, ``truth`` and ``description``. The same arguments give
-    the same bytes. Memory does not grow with the number of images, and a shard appears under its
-    name only once it is whole; the truth comes last.
+    Each scene has a JPEG and a JSON sidecar in a shard. The sidecar has the keys ``datetime``
+    (RFC 3339), ``bbox`` (west, south, east, north; degrees, EPSG:4326), ``gsd`` (metres per pixel),
+    ``collection`` and ``seed``. Only ``truth.jsonl`` has the content of the pictures: one record
+    per image, with ``shard``, ``member``, ``truth`` and ``description``. The same arguments give
+    the same bytes. Memory use does not depend on the number of images. A shard gets its name only
+    when it is complete; the truth is written last.
 
     Args:
-        directory: Where to write; made if missing. Shards of the same name are replaced.
-        num_images: Scenes in all; 0 writes an empty truth and no shard.
-        images_per_shard: Scenes in each shard; the last may hold fewer.
-        seed: Seed of the first scene; scene ``i`` has seed ``seed + i``. From ``HELD_OUT_SEED`` on,
-            the demonstration checkpoint has seen none of them.
+        directory: The output folder; created if missing. Shards with the same name are replaced.
+        num_images: Total number of scenes; 0 writes an empty truth and no shard.
+        images_per_shard: Scenes per shard; the last may have fewer.
+        seed: Seed of the first scene; scene ``i`` has seed ``seed + i``. Scenes from
+            ``HELD_OUT_SEED`` on were not in the demonstration checkpoint's training data.
         image_px: Side of an image, pixels.
 
     Returns:
@@ -122,7 +122,7 @@ def _members(key: str, scene: Scene, image_px: int) -> Iterator[tuple[str, bytes
 
 
 def _add(shard: tarfile.TarFile, name: str, content: bytes) -> None:
-    # A fresh TarInfo says nothing of who wrote the file or when: the bytes repeat.
+    # A new TarInfo has no owner and no time, so the bytes are reproducible.
     member = tarfile.TarInfo(name)
     member.size = len(content)
     shard.addfile(member, io.BytesIO(content))

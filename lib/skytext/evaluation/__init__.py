@@ -1,1 +1,1 @@
-"""How good is retrieval: recall on the field's benchmarks, and on one's own queries (no Ray)."""
+"""Evaluation: recall on published benchmarks and on your own queries (no Ray)."""

@@ -1,14 +1,14 @@
-"""Read the public benchmarks' annotation files, and a person's own queries.
+"""Read annotation files of public benchmarks, and files of your own queries.
 
-The forms, as they are found in public:
+The supported formats:
 
 * ``dataset_*.json``: ``{"dataset", "images": [{"filename", "sentences": [{"raw"}], "split"}]}``
-* ``*_caps.txt`` beside ``*_filename.txt``: one caption a line, the image's name repeated
+* ``*_caps.txt`` beside ``*_filename.txt``: one caption per line, the image's name repeated
 * a JSON list of ``{"filename" or "image", "captions" or "caption": text or list}``
-* CSV ``filename,title`` and the like: one caption a row
+* CSV ``filename,title`` and similar: one caption per row
 * JSON lines of the same objects
 
-Images go by file name without folder: every copy of a benchmark keeps them in other folders.
+Images are matched by file name without folder, because copies of a benchmark use other folders.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class AnnotatedImage:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """What some annotation files say.
+    """The content of some annotation files.
 
     Attributes:
-        benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu`` where it was said, or the
-            files and the two folders above them name it; None for no or an unknown one.
-        split: the split taken; None where the files know none.
+        benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu``, as given or from the
+            names of the files and the two folders above them; None for none or an unknown one.
+        split: the selected split; None if the files have no splits.
         images: those with at least one caption, in the files' order.
-        num_empty_captions: captions without a word, which were left out.
+        num_empty_captions: number of captions without a word, which were ignored.
     """
 
     benchmark: str | None
@@ -61,13 +61,13 @@ class Annotations:
 
     @property
     def num_captions(self) -> int:
-        """How many captions there are."""
+        """Number of captions."""
         return sum(len(image.captions) for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A text, and the images of which one should be found by it (names without folder)."""
+    """A text and its expected images (names without folder), any of which is a hit."""
 
     text: str
     images: tuple[str, ...]
@@ -81,7 +81,7 @@ class _Entry:
 
 
 def file_name(path: str) -> str:
-    """Return the last part of an image's path, whichever way its slashes lean."""
+    """Return the last part of an image's path, with either kind of slash."""
     return re.split(r"[/\\]", path.strip())[-1]
 
 
@@ -91,12 +91,12 @@ def read_annotations(
     """Read annotation files as one benchmark.
 
     Args:
-        paths: of a ``*_caps.txt`` / ``*_filename.txt`` pair either or both may be named.
-        split: which one of files that know splits; ``all`` for all of them.
-        benchmark: one of `BENCHMARKS`, or ``none``; None where the files' names shall tell.
+        paths: the files; for a ``*_caps.txt`` / ``*_filename.txt`` pair, one or both of them.
+        split: the split to select, if the files have splits; ``all`` for all of them.
+        benchmark: one of `BENCHMARKS`, or ``none``; None to use the files' names.
 
     Raises:
-        CallError: a missing file or one of another form, no image of the split, two images of one
+        CallError: a missing or malformed file, no image of the split, two images with the same
             name, or an unknown benchmark.
     """
     if benchmark is not None and benchmark not in (*BENCHMARKS, NO_BENCHMARK):
@@ -107,7 +107,7 @@ def read_annotations(
     for path in dict.fromkeys(_caps_path(path) for path in paths):
         dataset, found = _read(path)
         names.append(dataset or path.name)
-        # Not resolve(): where a file is a link, the folders around the link are those that name it.
+        # Not resolve(): if a file is a link, the folders around the link have the benchmark's name.
         names.extend(Path(os.path.abspath(path)).parts[-3:-1])
         entries.extend(_of_split(path, found, split))
     images = _merged(entries)
@@ -129,12 +129,13 @@ def read_annotations(
 
 
 def read_queries(path: Path) -> tuple[Query, ...]:
-    """Read queries and the images expected: CSV, JSON or JSON lines.
+    """Read queries and their expected images: CSV, JSON or JSON lines.
 
-    Rows of one text are one query with several expected images; in JSON ``images`` may be a list.
+    Rows with the same text are one query with several expected images; in JSON, ``images`` may be
+    a list.
 
     Raises:
-        CallError: a missing file, one of another form, or a query without text or image.
+        CallError: a missing or malformed file, or a query without text or image.
     """
     expected: dict[str, dict[str, None]] = {}
     for place, item in _items(path):
@@ -150,7 +151,7 @@ def read_queries(path: Path) -> tuple[Query, ...]:
     queries = tuple(Query(text, tuple(images)) for text, images in expected.items())
     for query in queries:
         if not query.images:
-            raise CallError(f"{path}: the query {query.text!r} expects no image")
+            raise CallError(f"{path}: the query {query.text!r} has no expected image")
     if not queries:
         raise CallError(f"no queries in {path}")
     return queries
@@ -182,7 +183,7 @@ def _read_caps(path: Path) -> list[_Entry]:
     for lines in (captions, names):
         if lines and not lines[-1].strip():
             lines.pop()
-    # The last caption may be an empty one, which only the other file tells from the file's end.
+    # The last caption may be empty. Only the other file distinguishes it from the end of the file.
     captions += [""] * (len(names) - len(captions) if len(names) == len(captions) + 1 else 0)
     if len(captions) != len(names):
         raise CallError(
@@ -192,10 +193,10 @@ def _read_caps(path: Path) -> list[_Entry]:
 
 
 def _items(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of a CSV, a JSON list or JSON lines, each with where it stands."""
+    """Yield the objects of a CSV, a JSON list or JSON lines, each with its location."""
     for place, row in _rows(path):
         if not isinstance(row, dict):
-            raise CallError(f"{place} is no object")
+            raise CallError(f"{place} is not an object")
         yield place, row
 
 
@@ -213,20 +214,20 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         yield from read_json_lines(path)
     else:
         raise CallError(
-            f"{path}: unknown form; known are dataset_*.json, *_caps.txt with *_filename.txt, "
-            ".json, .jsonl and .csv"
+            f"{path}: unknown format; supported are dataset_*.json, *_caps.txt with "
+            "*_filename.txt, .json, .jsonl and .csv"
         )
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Strict: a quote that nobody closes would make one caption of all the lines after it.
+    # Strict: otherwise an unclosed quote would combine all following lines in one caption.
     rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     try:
         for row in rows:
             place = f"{path}, line {rows.line_num}"
             if rows.restkey in row:
                 raise CallError(
-                    f"{place} has more cells than the header: a text with commas stands in double "
+                    f"{place} has more cells than the header: put a text with commas in double "
                     "quotes"
                 )
             yield place, row
@@ -245,7 +246,7 @@ def _entry(place: str, item: Any) -> _Entry:
     texts = [text.get("raw") if isinstance(text, dict) else text for text in captions]
     words = [text for text in texts if isinstance(text, str)]
     if len(words) != len(texts):
-        raise CallError(f"{place}: a caption is no text")
+        raise CallError(f"{place}: a caption is not a text")
     split = item.get("split")
     return _Entry(image, words, split if isinstance(split, str) else None)
 
@@ -262,18 +263,18 @@ def _of_split(path: Path, entries: list[_Entry], split: str) -> list[_Entry]:
 
 
 def _merged(entries: Iterable[_Entry]) -> dict[str, list[str]]:
-    """Gather captions by image: rows of one path belong together, two paths of one name do not."""
+    """Collect captions by image. Rows with the same path are merged; duplicate names are errors."""
     images: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
     for entry in entries:
         name = file_name(entry.image)
         if not name:
-            raise CallError("an annotation names no image file")
+            raise CallError("an annotation has no image file name")
         before = paths.setdefault(name, entry.image)
         if before != entry.image or (name in images and len(entry.captions) > 1):
             raise CallError(
-                f"the annotations hold two images named {name!r} ({before}, {entry.image}): images "
-                "are matched by file name, so they cannot be told apart"
+                f"the annotations have two images named {name!r} ({before}, {entry.image}): images "
+                "are matched by file name, so they cannot be distinguished"
             )
         images.setdefault(name, []).extend(entry.captions)
     return images

@@ -1,4 +1,4 @@
-"""The ways of ranking and of describing that are measured against each other."""
+"""The rankings and gallery texts to compare."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 TEXT_WEIGHT = 0.2
-"""Of the text ranking beside the dense one's 1, where `fuse` adds by ``floor``."""
+"""Weight of the text ranking beside the dense ranking's 1, for fusion ``floor``."""
 FLOORS = (-1.0, 0.0)
-"""The least that a cosine and a BM25 score can be."""
+"""The minimum of a cosine and of a BM25 score."""
 
 _FIELDS = {"sentence": "one_sentence", "feature": "feature", "paragraph": "caption"}
 
@@ -27,9 +27,9 @@ class Rule:
 
     Attributes:
         mode: by vectors, by words (BM25), or by both.
-        pooling: of the variants' cosines; of no account in mode ``text``.
-        fusion: of both rankings, in mode ``hybrid``.
-        text_weight: of the text ranking; the dense one has 1.
+        pooling: pooling of variant cosines; not used in mode ``text``.
+        fusion: fusion of both rankings, in mode ``hybrid``.
+        text_weight: weight of the text ranking; the dense ranking has 1.
     """
 
     mode: Mode = "dense"
@@ -39,7 +39,7 @@ class Rule:
 
     @property
     def uses_text(self) -> bool:
-        """Whether a full-text index is asked."""
+        """Whether it needs a full-text index."""
         return self.mode != "dense"
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Rule:
 
 
 PAPER_RULE = Rule()
-"""TRSLLaVA's (arXiv 2512.10596): the cosine of the best variant."""
+"""The rule of TRSLLaVA (arXiv 2512.10596): the cosine of the best variant."""
 BEST_RULE = Rule("hybrid", "max+mean")
 """The one that was best over five sets of captions; see ``docs/background/ranking.md``."""
 
@@ -62,10 +62,10 @@ class Setup:
     """One row of an ablation.
 
     Attributes:
-        rule: how images are ranked.
-        granularity: which part of a variant stands for it; ``all`` as it is embedded in a table.
-        num_variants: at most so many of an image's first ones; None for all.
-        embedder: a model's name; None for the one that the descriptions came with.
+        rule: the ranking.
+        granularity: the searched part of a variant; ``all`` as embedded in a table.
+        num_variants: maximum number of an image's first variants; None for all.
+        embedder: name of a model; None for the model of the descriptions.
     """
 
     rule: Rule = field(default=PAPER_RULE)
@@ -84,7 +84,7 @@ class Setup:
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was measured as a JSON object."""
+        """Return the setup as a JSON object."""
         rule = asdict(self.rule)
         if not self.rule.uses_text:
             rule |= {"fusion": None, "text_weight": None}
@@ -98,7 +98,7 @@ class Setup:
 
 
 def variant_text(variant: Variant, granularity: Granularity) -> str:
-    """Return the text that is embedded for a variant."""
+    """Return the text to embed for a variant."""
     if granularity == "all":
         return document_text(variant)
     text: str = getattr(variant, _FIELDS[granularity])
@@ -106,7 +106,7 @@ def variant_text(variant: Variant, granularity: Granularity) -> str:
 
 
 def words_of(variants: tuple[Variant, ...], granularity: Granularity) -> str:
-    """Return an image's text for the full-text index."""
+    """Return the text of an image for the full-text index."""
     if granularity == "all":
         return search_text(variants)
     return "\n\n".join(variant_text(variant, granularity) for variant in variants)

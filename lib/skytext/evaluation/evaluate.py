@@ -1,4 +1,4 @@
-"""Score a gallery of described images by annotations or by one's own queries."""
+"""Evaluate the search in described images, by annotations or by your own queries."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from skytext.evaluation.report import Evaluation
 from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
 
 SETUPS = (Setup(PAPER_RULE), Setup(BEST_RULE))
-"""What is measured where nothing is named: the paper's rule, and the one that searches use."""
+"""The default setups: the paper's rule, and the rule of searches."""
 
 
 class Embedders(NamedTuple):
-    """The two sides of an embedding model."""
+    """The document side and the query side of an embedding model."""
 
     documents: Embed
     queries: Embed
 
 
 Models = Mapping[str | None, Embedders]
-"""Embedders by `Setup.embedder`; None is the one that the descriptions came with."""
+"""Embedders by `Setup.embedder`; None is the model of the descriptions."""
 
 
 def evaluate_benchmark(
@@ -61,13 +61,13 @@ def evaluate_benchmark(
     """Measure both directions on a benchmark; only its own images are searched.
 
     Args:
-        images: what is described.
+        images: the described images.
         annotations: the benchmark.
         models: one for every setup's embedder.
-        setups: what is measured, a row each.
-        ties: what counts.
-        allow_missing: leave annotated images that are not described out, with their captions.
-        image_model: measure the images' own vectors too, alone and fused with the first setup; all
+        setups: the setups, one row each.
+        ties: how ties are counted.
+        allow_missing: ignore annotated images without a description, and their captions.
+        image_model: also measure the image vectors, alone and fused with the first setup; all
             images must have one.
 
     Raises:
@@ -94,7 +94,7 @@ def evaluate_benchmark(
             to_tell,
         )
     return Evaluation(
-        what="captions of the benchmark search its images, and the other way round",
+        what="captions of the benchmark search its images, and images search the captions",
         benchmark=annotations.benchmark,
         split=annotations.split,
         num_images=len(names),
@@ -109,7 +109,7 @@ def evaluate_benchmark(
 def _captions(
     annotations: Annotations, names: Sequence[str], missing: Collection[str]
 ) -> tuple[list[str], Indices]:
-    """Return the captions of the images that are there, and of each one its image's place."""
+    """Return the captions of the existing images, and the index of each caption's image."""
     place_of = {name: i for i, name in enumerate(names)}
     owned = [
         (caption, place_of[image.name])
@@ -149,7 +149,7 @@ def evaluate_queries(
     allow_missing: bool = False,
     image_model: ImageModel | None = None,
 ) -> Evaluation:
-    """Measure one's own queries; all images are searched, any expected one is a hit.
+    """Measure your own queries; all images are searched, and any expected one is a hit.
 
     Raises:
         CallError: missing or ambiguous images.
@@ -207,9 +207,9 @@ def evaluate_text_only(
     *,
     ties: Ties = "expected",
 ) -> Evaluation:
-    """Measure captions against captions, with repeats removed and kept.
+    """Search captions with captions, with and without repeated captions.
 
-    A setup that says nothing of the number of variants is measured with one, two and all of them.
+    A setup without a number of variants is measured with one, two and all of them.
 
     Raises:
         CallError: no image has two captions.
@@ -240,13 +240,13 @@ def evaluate_text_only(
             direction = result.directions[setup.rule]
             regime = "repeats removed" if distinct else "repeats kept"
             count = setup.num_variants
-            texts = "1 text an image" if count == 1 else f"up to {count} texts an image"
+            texts = "1 text per image" if count == 1 else f"up to {count} texts per image"
             by = str(replace(setup, num_variants=None))
             name = f"{regime} ({result.num_images:,} images), {texts}; {by}"
             more = {"repeats_removed": distinct, "num_images": result.num_images}
             found.append(Found(name, setup.to_json() | more, {"text_to_image": direction}))
     return Evaluation(
-        what="text only: each caption in turn searches, the others stand for the images",
+        what="text only: each caption in turn is a query, the others represent the images",
         benchmark=annotations.benchmark,
         split=annotations.split,
         num_images=len(annotations.images),
@@ -266,10 +266,10 @@ def _counts(asked: int | None, most: int) -> list[int]:
 
 
 class _Galleries:
-    """What several setups search, each made once.
+    """The galleries of several setups, each made once.
 
     Args:
-        images: in the order in which a sort shall see them.
+        images: in sorting order.
         models: one for every setup's embedder.
     """
 
@@ -281,19 +281,19 @@ class _Galleries:
         self._words = cache(lambda of, queries: WordScores(of, queries))
 
     def of(self, setup: Setup) -> Gallery:
-        """Return what a setup searches."""
+        """Return the gallery of a setup."""
         return self._make(setup.granularity, setup.num_variants, setup.embedder)
 
     def queries(self, texts: Sequence[str], setup: Setup) -> Floats:
-        """Return the vectors of what asks."""
+        """Return the vectors of queries."""
         return self._embed(tuple(texts), setup.embedder)
 
     def words(self, texts: Sequence[str], setup: Setup) -> WordScores:
-        """Return how the images answer texts by words."""
+        """Return the word scores of the images for query texts."""
         return self._words(self.of(setup).texts, tuple(texts))
 
     def reversed_words(self, texts: Sequence[str], setup: Setup) -> WordScores:
-        """Return how texts answer the images by words."""
+        """Return the word scores of texts for the images as queries."""
         return self._words(tuple(texts), self.of(setup).texts)
 
     def _gallery(
@@ -317,7 +317,7 @@ def _missing(wanted: Collection[str], names: Collection[str], allowed: bool) -> 
     if missing and not allowed:
         some = ", ".join(sorted(missing)[:3])
         raise CallError(
-            f"{len(missing):,} of {len(wanted):,} annotated images are not there or have failed "
-            f"({some}{', …' if len(missing) > 3 else ''}): --allow-missing leaves them out"
+            f"{len(missing):,} of {len(wanted):,} annotated images are missing or have failed "
+            f"({some}{', …' if len(missing) > 3 else ''}): --allow-missing ignores them"
         )
     return missing

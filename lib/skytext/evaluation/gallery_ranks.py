@@ -1,4 +1,4 @@
-"""Score what is searched by a rule, block by block, and find where the right answers stand."""
+"""Score a gallery block by block, and find the ranks of the right answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _KEPT_BYTES = 512 * 2**20
 
 
 class WordScores:
-    """BM25 scores of some texts for some queries, asked for when they are needed.
+    """BM25 scores of texts for queries, computed on demand.
 
-    They are kept as long as they fit into half a GiB: several rules ask for the same.
+    They are cached if they fit in half a GiB, because several rules use the same scores.
 
     Args:
-        texts: what is searched.
-        queries: who asks.
+        texts: the searched texts.
+        queries: the queries.
     """
 
     def __init__(self, texts: Sequence[str], queries: Sequence[str]) -> None:
@@ -51,11 +51,11 @@ class WordScores:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The images' vectors.
+    """The variant vectors of the images.
 
     Attributes:
-        vectors: unit vectors of all variants, those of one image together.
-        offsets: where each image's variants start.
+        vectors: unit vectors of all variants, grouped by image.
+        offsets: start of each image's variants.
     """
 
     vectors: Floats
@@ -69,14 +69,14 @@ def place_images(
     rule: Rule,
     words: WordScores | None = None,
 ) -> Placings:
-    """Text to image: where each query's best right image stands.
+    """Text to image: find the rank of each query's best right image.
 
     Args:
-        queries: unit vectors, one a query.
-        documents: what is searched.
-        relevant: of each query, the images that it should find.
-        rule: how images are ranked.
-        words: of the queries on the images' texts; a rule with text needs it.
+        queries: unit vectors, one per query.
+        documents: the searched images.
+        relevant: indices of the right images of each query.
+        rule: the ranking.
+        words: word scores of the images' texts for the queries; needed by a rule with text.
     """
     lengths = _lengths(documents, rule)
 
@@ -87,8 +87,8 @@ def place_images(
         return _combined(rule, lambda: dense(queries[first:last]), words, first, last)
 
     def score_row(i: int) -> Floats:
-        # By itself, as the published code multiplies: a block's products differ in the last digit.
-        # That code knows the paper's rule alone; of others no sort is to be repeated that closely.
+        # Computed separately like the published code, because products of a block differ in the
+        # last digit. That code has only the paper's rule; other rules need no exact repetition.
         return dense(queries[i])
 
     return place(
@@ -106,17 +106,17 @@ def place_captions(
     rule: Rule,
     words: WordScores | None = None,
 ) -> Placings:
-    """Image to text: where each image's best right caption stands.
+    """Image to text: find the rank of each image's best right caption.
 
-    A caption scores by the pooled cosines of the image's variants with it, and by words as an
-    answer to the image's text.
+    The score of a caption is the pooled cosine with the image's variants, and its word score for
+    the image's text as the query.
 
     Args:
-        documents: who asks.
-        captions: unit vectors of what is searched.
-        relevant: of each image, its captions.
-        rule: how captions are ranked.
-        words: of the images' texts on the captions; a rule with text needs it.
+        documents: the images as queries.
+        captions: unit vectors of the searched captions.
+        relevant: indices of each image's captions.
+        rule: the ranking.
+        words: word scores of the captions for the images' texts; needed by a rule with text.
     """
     vectors, offsets = documents.vectors, documents.offsets
     ends = np.append(offsets[1:], len(vectors))
@@ -149,7 +149,7 @@ def _pooled_for_each(
 ) -> Floats:
     """Pool products (variants, captions) over each image's variants: (images, captions)."""
     if pooling == "max+mean-z":
-        # The z-scores are among the captions, which are the answers here.
+        # The z-scores are over the captions, which are the answers in this direction.
         parts = [_pooled_for_each(products, starts, one, lengths) for one in ("max", "mean")]
         return fuse(parts, "z")
     return pool(products.T, starts, pooling, lengths).T
@@ -161,7 +161,7 @@ def _combined(
     if not rule.uses_text:
         return dense()
     if words is None:
-        raise ValueError(f"rule {rule} needs scores by words")
+        raise ValueError(f"rule {rule} needs word scores")
     by_words = words.rows(first, last)
     if rule.mode == "text":
         return by_words

@@ -1,4 +1,4 @@
-"""The images' texts that are searched: of a table, or of RSRT-style JSON lines."""
+"""The searched images and their texts, from a table or from RSRT-style JSON lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IMAGE_KEYS = ("image", "image_path", "filename")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An image's path, its variants, and where known their vectors, author, and its own vector."""
+    """An image's path and variants, and, if known, its vectors, model, and image vector."""
 
     image: str
     variants: tuple[Variant, ...]
@@ -35,12 +35,12 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What is searched.
+    """The searched images.
 
     Attributes:
-        names: the images' file names without folder.
-        documents: their variants' vectors.
-        texts: their words, for the full-text index.
+        names: file names of the images without folder.
+        documents: vectors of their variants.
+        texts: their texts for the full-text index.
     """
 
     names: tuple[str, ...]
@@ -51,12 +51,12 @@ class Gallery:
 def described_in_table(
     table: ImagesTable, names: Collection[str] | None, *, own_vectors: bool = False
 ) -> Iterator[Described]:
-    """Yield the images of a table that are done.
+    """Yield the described images of a table.
 
     Args:
         table: a version.
-        names: only images of these file names; None for all.
-        own_vectors: only images that have a vector of their own, and with it.
+        names: only images with these file names; None for all.
+        own_vectors: only images with an image vector, and include that vector.
     """
     for image in table.described_images(names, vectors=True, image_vectors=own_vectors):
         if own_vectors and image.image_vector is None:
@@ -69,7 +69,7 @@ def described_in_jsonl(path: Path) -> Iterator[Described]:
     """Yield the images of RSRT-style JSON lines: ``{"image", "variants": [{one_sentence, …}]}``.
 
     Raises:
-        CallError: a missing file, or a line of another form.
+        CallError: a missing file, or a malformed line.
     """
     for place, record in read_json_lines(path):
         yield _described(place, record)
@@ -77,7 +77,7 @@ def described_in_jsonl(path: Path) -> Iterator[Described]:
 
 def _described(place: str, record: Any) -> Described:
     if not isinstance(record, dict):
-        raise CallError(f"{place} is no object")
+        raise CallError(f"{place} is not an object")
     image = next((record[key] for key in _IMAGE_KEYS if record.get(key)), None)
     if not isinstance(image, str):
         raise CallError(f"{place}: no image name (expected one of {', '.join(_IMAGE_KEYS)})")
@@ -99,15 +99,15 @@ def _variant(place: str, value: Any) -> Variant:
 def select_images(
     images: Iterable[Described], expected: Collection[str], *, only_expected: bool
 ) -> list[Described]:
-    """Return the images that are searched, in the order of their paths.
+    """Return the images to search, sorted by path.
 
     Args:
-        images: to choose from.
-        expected: file names that some query should find; each may stand for one image only.
-        only_expected: leave out all other images, as the benchmarks do.
+        images: all images.
+        expected: file names of the expected images; each must be unique.
+        only_expected: omit all other images, as the benchmarks do.
 
     Raises:
-        CallError: an ambiguous name, or none of the expected images is there.
+        CallError: an ambiguous name, or none of the expected images exists.
     """
     expected = set(expected)
     kept: list[Described] = []
@@ -118,14 +118,14 @@ def select_images(
             if name in paths:
                 raise CallError(
                     f"two images are named {name!r} ({paths[name]}, {image.image}): images are "
-                    "matched by file name, so they cannot be told apart"
+                    "matched by file name, so they cannot be distinguished"
                 )
             paths[name] = image.image
         if image.variants and (name in expected or not only_expected):
             kept.append(image)
     if not paths:
         raise CallError(
-            f"none of the {len(expected):,} annotated images is there, such as "
+            f"none of the {len(expected):,} annotated images exists here, such as "
             f"{min(expected)!r}: are these the captions of this archive?"
         )
     return sorted(kept, key=lambda image: image.image)
@@ -139,14 +139,14 @@ def make_gallery(
     num_variants: int | None = None,
     keep_vectors: bool = True,
 ) -> Gallery:
-    """Embed what is searched, in memory: 7.5 KB an image of five variants of 384 numbers.
+    """Embed the gallery in memory: 7.5 KB per image with five variants of 384 dimensions.
 
     Args:
-        images: in the order in which a sort shall see them.
-        embed: embeds the texts of images that come without vectors; each text once.
-        granularity: which part of a variant stands for it.
-        num_variants: at most so many of an image's first ones.
-        keep_vectors: search by the vectors that images come with, where they are of these texts.
+        images: in sorting order.
+        embed: embeds the texts of images without vectors; each text once.
+        granularity: the searched part of a variant.
+        num_variants: maximum number of an image's first variants.
+        keep_vectors: use existing vectors if they were made from these texts.
     """
     standing = [image.variants[:num_variants] for image in images]
     known = [image.vectors[:num_variants] for image in images if image.vectors is not None]
@@ -163,7 +163,7 @@ def make_gallery(
 
 
 def embed_once(texts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
-    """Embed each distinct text once: repeats are exactly tied, and cost nothing."""
+    """Embed each distinct text once, so equal texts have exactly equal vectors."""
     places: dict[str, int] = {}
     for text in texts:
         places.setdefault(text, len(places))

@@ -1,4 +1,4 @@
-"""Golden queries: what a table must find, and how well, to be fit for service."""
+"""Golden queries: the required search results and recall before a table is promoted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Strict(BaseModel):
 
 
 class GoldenQuery(_Strict):
-    """A query, the images of which any should be found, and among how many hits at the latest."""
+    """A query, its expected images, and the maximum rank of the first of them."""
 
     query: str = Field(min_length=1, pattern=r"\S")
     images: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
@@ -36,13 +36,13 @@ class GoldenQuery(_Strict):
 
 
 class Golden(_Strict):
-    """Queries, and the recall in percent that all of them together must reach."""
+    """Queries, and the required recall in percent over all of them."""
 
     queries: tuple[GoldenQuery, ...] = Field(min_length=1)
     thresholds: dict[Name, Percent] = {}
 
     def to_queries(self) -> tuple[Query, ...]:
-        """Return the queries as `evaluate_queries` takes them."""
+        """Return the queries for `evaluate_queries`."""
         return tuple(
             Query(one.query, tuple(dict.fromkeys(map(file_name, one.images))))
             for one in self.queries
@@ -51,13 +51,13 @@ class Golden(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold.
+    """One required result.
 
     Attributes:
-        name: of the recall, or the query.
-        wanted: percent at least, or the last place that will do.
-        found: percent or place; None where all images that a query expects are missing.
-        passed: whether it holds.
+        name: name of the recall, or the query.
+        wanted: minimum percent, or maximum rank.
+        found: percent or rank; None if all expected images of a query are missing.
+        passed: whether the requirement is met.
     """
 
     name: str
@@ -72,13 +72,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What held and what did not."""
+    """The passed and failed checks."""
 
     checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether all of it held."""
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Verdict:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
     def lines(self) -> list[str]:
-        """Return what did not hold, and how much did."""
+        """Return the failed checks, and a count of the passed ones."""
         failed = [check for check in self.checks if not check.passed]
         return [
             *(f"FAILED {check}" for check in failed),
@@ -105,12 +105,12 @@ def read_golden(
         must_check: refuse a file by which nothing can fail.
 
     Raises:
-        CallError: a missing file, one of another form, one query twice, or nothing to check.
+        CallError: a missing or malformed file, a duplicate query, or nothing to check.
     """
     value = _read(path)
     if isinstance(value, dict):
         own = value.get("thresholds")
-        # What is no mapping is left for the model to refuse.
+        # Anything other than a mapping is rejected by the model below.
         if own is None or isinstance(own, dict):
             value["thresholds"] = {**(own or {}), **(at_least or {})}
     try:
@@ -132,14 +132,14 @@ def read_golden(
 
 
 def judge(golden: Golden, row: Measured, asked: tuple[Query, ...]) -> Verdict:
-    """Tell what holds of what was measured.
+    """Compare the measurements with the requirements.
 
-    A query's place is the worst that its best expected image can get among equals.
+    A query's rank is the worst possible one of its best expected image among equal scores.
 
     Args:
-        golden: what must hold.
-        row: what was measured.
-        asked: the queries of ``row`` in its order; one that is not among them has failed.
+        golden: the requirements.
+        row: the measurements.
+        asked: the queries of ``row`` in order; a query that is missing here has failed.
     """
     recalls = dict(zip([f"R@{k}" for k in KS], row.recall["text_to_image"], strict=True))
     recalls[_MEAN] = row.mean_recall

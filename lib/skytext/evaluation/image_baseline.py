@@ -1,9 +1,9 @@
-"""The images' own vectors as the zero-shot baseline, and beside the descriptions.
+"""Measure the image vectors as a zero-shot baseline, alone and combined with the descriptions.
 
-Alone, the model is measured as the field measures CLIP: a caption goes through the text tower, an
-image scores by the cosine of the two, and the other way round an image searches all captions. Fused
-is what searches with mode ``image+dense`` do (`skytext.search.ranker`): the ranks by the images and
-by their descriptions are added, here over everything that is searched, in both directions.
+Alone, the model is measured like CLIP in the literature: the text tower embeds a caption, the score
+of an image is the cosine of the two, and in the other direction an image searches all captions.
+Combined, it is measured like searches with mode ``image+dense`` (`skytext.search.ranker`): the
+ranks by images and by descriptions are added, here over the whole gallery and in both directions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ROWS_AT_ONCE = 256
 
 
 class ImageModel(NamedTuple):
-    """The model that made the images' vectors: its name, and its text tower."""
+    """The model of the image vectors: its name and its text tower."""
 
     name: str
     queries: Embed
@@ -47,19 +47,19 @@ def found_by_images(
     to_find: Sequence[Indices],
     to_tell: Sequence[Indices] | None,
 ) -> list[Found]:
-    """Measure the images' own vectors alone, and fused with the descriptions by the paper's rule.
+    """Measure the image vectors alone, and fused with the descriptions by the paper's rule.
 
     Args:
-        model: of the images' vectors.
-        own_vectors: of each image, unit length.
-        documents: the descriptions' vectors, image by image.
-        texts: the queries: captions, or one's own.
-        text_vectors: of the queries, by the descriptions' model.
-        to_find: of each query, the images that it should find.
-        to_tell: of each image, its captions among the queries; None: text to image only.
+        model: model of the image vectors.
+        own_vectors: image vector of each image, unit length.
+        documents: vectors of the descriptions, grouped by image.
+        texts: the queries: captions, or your own.
+        text_vectors: vectors of the queries by the descriptions' model.
+        to_find: indices of the right images of each query.
+        to_tell: indices of each image's captions among the queries; None: text to image only.
 
     Raises:
-        CallError: an image has no vector.
+        CallError: an image has no image vector.
     """
     images = _as_documents(own_vectors)
     queries = embed_once(texts, model.queries)
@@ -93,21 +93,21 @@ def _as_documents(own_vectors: Sequence[Floats | None]) -> Documents:
     there = [vector for vector in own_vectors if vector is not None]
     if len(there) < len(own_vectors):
         raise CallError(
-            f"{len(own_vectors) - len(there):,} of {len(own_vectors):,} images have no vector of "
-            "their own: skytext embed-images gives them one"
+            f"{len(own_vectors) - len(there):,} of {len(own_vectors):,} images have no image "
+            "vector: skytext embed-images makes them"
         )
     return Documents(np.stack(there), np.arange(len(there)))
 
 
 def _units(to_find: Sequence[Indices], to_tell: Sequence[Indices] | None) -> Indices:
-    """Return what the bootstrap draws: a caption belongs to its image, a query to itself."""
+    """Return the units that the bootstrap draws: a caption's unit is its image."""
     if to_tell is None:
         return np.arange(len(to_find))
     return np.array([images[0] for images in to_find], dtype=np.intp)
 
 
 def _ordered(directions: dict[str, Direction]) -> dict[str, Direction]:
-    """Put the directions in the order in which all rows have them."""
+    """Sort the directions into the same order for all rows."""
     return {name: directions[name] for name in sorted(directions)}
 
 

@@ -1,4 +1,4 @@
-"""Read what people hand in: text, JSON and JSON lines, or an error that says where it is wrong."""
+"""Read text, JSON and JSON lines from users, with errors that name the location."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 from skytext.errors import CallError
 
-# The only way for half of a surrogate pair into a text that was UTF-8.
+# UTF-8 text can contain half of a surrogate pair only through this escape.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text: UTF-8, with or without a byte order mark, its lines ended by newlines.
+    """Return the text of a UTF-8 file, with or without a byte order mark, with LF line ends.
 
-    Split it at newlines alone: ``splitlines`` also ends lines at characters that are text in JSON
+    Split it only at newlines: ``splitlines`` also splits at characters that are valid text in JSON
     and CSV, such as U+2028.
 
     Raises:
-        CallError: a missing file, or one that cannot be read.
+        CallError: the file is missing or unreadable.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -35,11 +35,11 @@ def read_json(text: str, place: str) -> Any:
     """Parse JSON.
 
     Args:
-        text: of one value.
-        place: where it stands, for the message.
+        text: one JSON value.
+        place: its location, for messages.
 
     Raises:
-        CallError: it is no JSON, too deep, or holds a text that is no Unicode.
+        CallError: it is not JSON, nested too deeply, or has a text that is not valid Unicode.
     """
     try:
         value = json.loads(text)
@@ -47,7 +47,7 @@ def read_json(text: str, place: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise CallError(
-            f"{place} holds a text that is no valid Unicode: half of a surrogate pair"
+            f"{place} has a text that is not valid Unicode: half of a surrogate pair"
         ) from error
     except RecursionError as error:
         raise CallError(f"{place} is nested too deeply") from error
@@ -57,7 +57,7 @@ def read_json(text: str, place: str) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the values of JSON lines, one in memory at a time, each with where it stands.
+    """Yield the values of JSON lines with their locations, one in memory at a time.
 
     Raises:
         CallError: as `read_text` and `read_json`.

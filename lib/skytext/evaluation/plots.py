@@ -1,4 +1,4 @@
-"""Draw recall against k and against the number of variants (matplotlib, the extra ``plots``)."""
+"""Plot recall against k and against the number of variants (matplotlib, the extra ``plots``)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ RECALL_AT_K = "recall_at_k.png"
 RECALL_BY_VARIANTS = "recall_by_variants.png"
 _STYLES = ("-", "--", ":", "-.")
 _NUM_COLOURS = 10
-"""Of matplotlib's own cycle: after so many lines the style changes instead."""
+"""Length of matplotlib's colour cycle: after this many lines, the line style changes."""
 _TITLES = {"image_to_text": "image to text", "text_to_image": "text to image"}
 
 
 def check_plots() -> None:
-    """Raise ConfigError where matplotlib is missing, before any work is done."""
+    """Raise ConfigError if matplotlib is missing, before any work."""
     if find_spec("matplotlib") is None:
         raise ConfigError(
             "plots need matplotlib, which is not installed: pip install 'skytext[plots]'"
@@ -31,9 +31,9 @@ def check_plots() -> None:
 
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """Draw an evaluation, and return PNG files by name.
+    """Plot an evaluation; return PNG files by name.
 
-    Recall against the number of variants is drawn where more than one number was measured.
+    Recall against the number of variants is plotted if several numbers were measured.
 
     Raises:
         ConfigError: matplotlib is missing.
@@ -49,7 +49,7 @@ def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
 def lines_by_variants(
     rows: Sequence[Measured],
 ) -> dict[str, list[tuple[int, float, float, float]]]:
-    """Return (variants, mean recall, its lower and upper end) of what differs in nothing else."""
+    """Return (variants, mean recall, lower end, upper end) of rows that differ only in variants."""
     lines: dict[str, list[tuple[int, float, float, float]]] = {}
     for row in rows:
         count = row.setup.get("num_variants")

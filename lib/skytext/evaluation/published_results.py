@@ -1,7 +1,8 @@
-"""Published results to print beside ours, with their sources.
+"""Published results for comparison, with their sources.
 
-Percent; R@1/5/10 image to text, the same text to image, mR the mean of the six. What a source
-leaves out is None. All are of the test splits: RSITMD 452 images, RSICD 1,093, five captions each.
+In percent: R@1/5/10 image to text, then text to image; mR is the mean of the six. None for values
+that a source does not report. All are for the test splits: RSITMD 452 images, RSICD 1,093, five
+captions each.
 """
 
 from __future__ import annotations
@@ -124,4 +125,4 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
         ),
     ),
 }
-"""By benchmark, in the order in which they are printed."""
+"""By benchmark, in printing order."""

@@ -1,10 +1,10 @@
-"""Recall at k, with ties at their expected value or as a sort leaves them.
+"""Recall at k, with ties at their expected value or in sort order.
 
-A query hits at k when any of the things that it should find (its image, or any caption of its
-image) is among the first k. Things of equal score have no order of their own: a sort gives them
-one, by accident of names and of the algorithm. Their expected value over all orders is exact and
-depends on nothing: of ``tied`` equals, ``own`` of them right, ``r`` still fit among the first k,
-and none of the right ones is there with probability C(tied - own, r) / C(tied, r).
+A query is a hit at k if any right answer (its image, or any caption of its image) is among the
+first k. Equal scores have no order of their own: a sort orders them arbitrarily, by names and
+algorithm. The expected value over all orders is exact and independent of both. Let ``tied`` answers
+have equal scores, ``own`` of them right, with ``r`` places left among the first k. Then no right
+one is among the first k with probability C(tied - own, r) / C(tied, r).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Ties = Literal["expected", "sort"]
 KS = (1, 5, 10)
 TIE_TOLERANCE = 1e-6
-"""Scores this near are equal: one text embedded in two batches differs by some 1e-7."""
+"""Scores this close are equal: the same text embedded in two batches differs by about 1e-7."""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -28,13 +28,13 @@ ScoreRows = Callable[[int, int], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Placings:
-    """Where each query's best right answer stands.
+    """The rank of each query's best right answer.
 
     Attributes:
-        better: wrong answers that score higher.
-        tied: answers, right and wrong, of the score of the best right one.
-        own: right ones among them.
-        sorted_position: of the first right answer in the reversed ``numpy.argsort``, from 0.
+        better: number of wrong answers with a higher score.
+        tied: number of answers, right and wrong, with the score of the best right one.
+        own: number of right answers among these.
+        sorted_position: index of the first right answer in the reversed ``numpy.argsort``.
     """
 
     better: Indices
@@ -43,7 +43,7 @@ class Placings:
     sorted_position: Indices
 
     def hits(self, k: int, ties: Ties = "expected") -> NDArray[np.float64]:
-        """Return each query's chance (0 or 1 with ``sort``) to hit within the first ``k``."""
+        """Return each query's probability (0 or 1 with ``sort``) of a hit at ``k``."""
         if ties == "sort":
             return (self.sorted_position < k).astype(np.float64)
         room = np.clip(k - self.better, 0, self.tied)
@@ -62,14 +62,14 @@ def place(
     score_row: Callable[[int], Floats] | None = None,
     tolerance: float = TIE_TOLERANCE,
 ) -> Placings:
-    """Find where the right answers of some queries stand.
+    """Find the ranks of the right answers of some queries.
 
     Args:
-        score_rows: scores of queries first to last (excluded) against every answer.
-        relevant: of each query, the indices of its right answers, at least one.
-        rows_at_once: queries in memory together.
-        score_row: one query's scores exactly as the sort shall see them.
-        tolerance: scores this near are equal.
+        score_rows: returns the scores of queries first to last (excluded) for every answer.
+        relevant: indices of the right answers of each query, at least one.
+        rows_at_once: number of queries in memory at a time.
+        score_row: returns the scores of one query exactly as the sort uses them.
+        tolerance: scores this close are equal.
     """
     num_rows = len(relevant)
     better, tied, own, position = (np.zeros(num_rows, dtype=np.intp) for _ in range(4))
@@ -99,8 +99,8 @@ class Direction:
     """The queries of one direction.
 
     Attributes:
-        placings: of the queries.
-        unit: of each query, the image (a number) that it belongs to: what the bootstrap draws.
+        placings: ranks of the queries.
+        unit: index of each query's image, which the bootstrap draws.
     """
 
     placings: Placings
@@ -121,9 +121,9 @@ def resampled(
 ) -> NDArray[np.float64]:
     """Return recalls of bootstrap samples, in percent: shape (samples, directions × ks).
 
-    Images are drawn with replacement, each with all of its queries, for all directions together;
-    what they are searched among stays as it is. Equal seeds draw equal images, so that two ways to
-    rank the same images are compared sample by sample.
+    The bootstrap draws images with replacement, each with all of its queries, for all directions
+    together. The gallery stays the same. Equal seeds draw equal images, so two rankings of the same
+    images are compared sample by sample.
     """
     num_units = 1 + max(int(direction.unit.max()) for direction in directions)
     sums = []
@@ -144,6 +144,6 @@ def resampled(
 
 
 def interval(drawn: NDArray[np.float64], confidence: float = 0.95) -> NDArray[np.float64]:
-    """Return the percentiles between which a share ``confidence`` of the samples lies: (2, …)."""
+    """Return the two percentiles around a share ``confidence`` of the samples: (2, …)."""
     ends = [50.0 * (1 - confidence), 50.0 * (1 + confidence)]
     return np.asarray(np.percentile(drawn, ends, axis=0))

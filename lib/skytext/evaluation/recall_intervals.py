@@ -1,4 +1,4 @@
-"""What a setup found, as figures: recalls, their intervals, and the difference to another setup."""
+"""The results of a setup: recalls, confidence intervals, and differences to another setup."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from skytext.evaluation.recall import (
 
 Interval = tuple[float, float]
 CURVE_KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
-"""Where recall is measured for the plots."""
+"""The values of k for the plots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One row of ours, in percent.
+    """One row of measurements, in percent.
 
     Attributes:
-        name: what was measured.
-        setup: the same for programs.
+        name: name of the setup.
+        setup: the setup as JSON.
         recall: R@1/5/10 by direction.
-        mean_recall: the mean over all of them.
-        intervals: 95 % of each recall, by direction.
-        mean_interval: 95 % of the mean.
-        other_ties: recall with ties counted the other way, where it differs.
+        mean_recall: mean over all of them.
+        intervals: 95 % interval of each recall, by direction.
+        mean_interval: 95 % interval of the mean.
+        other_ties: recall with ties counted the other way, if different.
         curves: recall at each of `CURVE_KS`, by direction.
-        difference: mean recall less that of the first row of the same queries on the same images,
-            and its 95 %; None for that row itself.
-        directions: where every query's answer stands.
+        difference: mean recall minus that of the first row with the same queries and images, and
+            its 95 % interval; None for that first row.
+        directions: ranks of all queries.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Measured:
 
 
 class Found(NamedTuple):
-    """What one setup found: its name, itself for programs, and its queries by direction."""
+    """The result of one setup: its name, its JSON form, and its queries by direction."""
 
     name: str
     setup: Mapping[str, Any]
@@ -86,7 +86,7 @@ class Found(NamedTuple):
 
 
 def measure(found: Sequence[Found], ties: Ties) -> tuple[Measured, ...]:
-    """Make a row of each setup; differences are to the first one of the same queries."""
+    """Make one row per setup; differences are to the first one with the same queries."""
     rows: list[Measured] = []
     firsts: list[tuple[Found, NDArray[np.float64]]] = []
     for one in found:
@@ -135,7 +135,7 @@ def _recall(found: Found, ties: Ties) -> dict[str, list[float]]:
 
 
 def _same_queries(one: Found, other: Found) -> bool:
-    """Return whether two setups answered the same queries on the same images."""
+    """Return whether two setups have the same queries and images."""
     regimes = [
         (found.setup.get("repeats_removed"), found.setup.get("num_images"))
         for found in (one, other)
@@ -152,7 +152,7 @@ def other_ties(ties: Ties) -> Ties:
 
 
 def by_k(values: Sequence[Any]) -> dict[str, Any]:
-    """Return values at each k by the field's names for them."""
+    """Return values at each k, with the keys R@k."""
     return {f"R@{k}": value for k, value in zip(KS, values, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation prints: lines for people, Markdown for papers, JSON for programs."""
+"""The output of an evaluation: lines for a terminal, Markdown for papers, JSON for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHORT: dict[Ties, str] = {"expected": "expected", "sort": "by sort"}
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All that was measured on some annotations; ``rows`` are ours."""
+    """All measurements on some annotations."""
 
     what: str
     benchmark: str | None
@@ -38,16 +38,16 @@ class Evaluation:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The published rows of this benchmark; none beside a text-only evaluation."""
+        """The published results for this benchmark; none for a text-only evaluation."""
         return () if self.is_text_only else REFERENCES.get(self.benchmark or "", ())
 
     def caveats(self) -> list[str]:
-        """Return what a reader of the figures has to know."""
+        """Return warnings about the results."""
         said = []
         if self.num_missing:
-            said.append(f"{self.num_missing:,} annotated images are missing and were left out")
+            said.append(f"{self.num_missing:,} annotated images are missing and were ignored")
         if self.num_empty_captions:
-            said.append(f"{self.num_empty_captions:,} captions without a word were left out")
+            said.append(f"{self.num_empty_captions:,} captions without a word were ignored")
         wanted = NUM_TEST_IMAGES.get(self.benchmark or "")
         if self.references and self.num_images != wanted:
             said.append(
@@ -55,11 +55,11 @@ class Evaluation:
                 f"{self.num_images:,}: do not compare them"
             )
         if self.is_text_only:
-            said.append("people's captions stand in for descriptions: not comparable to any row")
+            said.append("human captions replace descriptions: not comparable to any other row")
         return said
 
     def to_json(self) -> dict[str, Any]:
-        """Return the command line's ``evaluate --json``."""
+        """Return the object for ``evaluate --json``."""
         return {
             "what": self.what,
             "benchmark": self.benchmark,
@@ -97,7 +97,7 @@ class Evaluation:
         return [*lines, "", *self._notes()]
 
     def markdown(self) -> str:
-        """Return the same as Markdown."""
+        """Return the same table as Markdown."""
         head, *body = self._cells()
         rule = ["---", "---", *["--:"] * (len(head) - 2)]
         table = "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *body])
@@ -105,7 +105,7 @@ class Evaluation:
         return f"{self.headline()}\n\n{table}\n\n{notes}\n"
 
     def headline(self) -> str:
-        """Return in one line what was measured."""
+        """Return a one-line description of the measurement."""
         name = self.benchmark.upper() if self.benchmark else "own data"
         split = f", split {self.split}" if self.split else ""
         return (
@@ -121,7 +121,7 @@ class Evaluation:
         return [
             "± is half of the 95 % interval, by bootstrap over images",
             *(
-                ["Δ is the mean recall less that of the first row of the same queries"]
+                ["Δ is the mean recall minus that of the first row with the same queries"]
                 if paired
                 else []
             ),

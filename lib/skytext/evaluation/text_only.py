@@ -1,9 +1,10 @@
-"""Retrieval without images: some captions of a benchmark stand for the images, others ask.
+"""Retrieval without images: some captions of a benchmark represent the images, others are queries.
 
-It shows what the text side alone can do, pooling and embedder, where nobody has described the
-images. Caption by caption: the first of every image asks and the rest stands for the image, then
-the second, and so on, so that all images always have equally many texts. An image of fewer than two
-captions takes no part; one that has run out of them stands there with all but its last.
+It measures the text side alone, pooling and embedder, without descriptions of the images. In each
+turn one caption of every image is the query and the other captions represent the image: first the
+first caption, then the second, and so on. All images therefore have equally many texts. An image
+with fewer than two captions is omitted. An image without a caption for a turn is represented by all
+captions but its last.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class TextOnly:
     """Text to image, captions against captions.
 
     Attributes:
-        num_images: those with at least two captions, which alone are searched.
-        directions: how the captions that asked fared, by rule.
+        num_images: number of images with at least two captions; only these are searched.
+        directions: results of the queries, by rule.
     """
 
     num_images: int
@@ -51,15 +52,15 @@ def text_only(
     num_variants: int | None = None,
     rules: Sequence[Rule] = (PAPER_RULE,),
 ) -> TextOnly:
-    """Let each caption search for its image among the other captions.
+    """Search each caption's image among the other captions.
 
     Args:
         annotations: images and captions.
-        vectors: of every caption.
-        distinct: remove verbatim repeats within an image first; kept, many queries find their own
-            words again.
-        num_variants: how many captions at most stand for an image.
-        rules: how images are ranked, all on the same captions.
+        vectors: vector of every caption.
+        distinct: first remove identical captions of the same image; otherwise many queries find
+            their own words.
+        num_variants: maximum number of captions that represent an image.
+        rules: rankings, all on the same captions.
 
     Raises:
         CallError: no image has two captions.

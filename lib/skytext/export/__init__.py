@@ -1,5 +1,5 @@
-"""Take the descriptions of a table elsewhere, a few hundred rows in memory at a time (no Ray).
+"""Export the descriptions of a table, a few hundred rows in memory at a time (no Ray).
 
-Every format has one function that writes the images that are done to an open binary file, in the
-table's order, and returns how many they were.
+Each format has one function. It writes the described images to an open binary file in table order,
+and returns their number.
 """

@@ -1,4 +1,4 @@
-"""A GeoJSON FeatureCollection (RFC 7946), written feature by feature."""
+"""Export as a GeoJSON FeatureCollection (RFC 7946), written feature by feature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skytext_client.geojson import geometry
 
 
 def write_geojson(table: ImagesTable, out: BinaryIO) -> int:
-    """Write one feature an image, one a line; an image without a bbox has null geometry."""
+    """Write one feature per image and line; an image without a bbox has null geometry."""
     out.write(b'{"type":"FeatureCollection","features":[\n')
     count = 0
     for row in rows(table, COLUMNS):
@@ -21,7 +21,7 @@ def write_geojson(table: ImagesTable, out: BinaryIO) -> int:
 
 
 def feature(image: dict[str, Any]) -> dict[str, Any]:
-    """Return an image, as `described` returns it, as a GeoJSON feature."""
+    """Convert an image from `described` to a GeoJSON feature."""
     box = image["bbox"]
     made: dict[str, Any] = {"type": "Feature", "id": image["image_id"]}
     if box is not None:

@@ -28,11 +28,11 @@ COLUMNS = (
     "captions",
     "caption_model",
 )
-"""What `described` needs of a row."""
+"""The columns that `described` needs."""
 
 
 def rows(table: ImagesTable, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the images that are done as dictionaries."""
+    """Yield the described images as dictionaries."""
     for batch in done_batches(table, columns):
         yield from batch.to_pylist()
 
@@ -43,7 +43,7 @@ def variants(row: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def described(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what people want to know of an image, as values of JSON.
+    """Return an image's fields as JSON values.
 
     ``bbox`` is west, south, east, north; ``datetime`` ISO 8601 in UTC.
     """
@@ -68,7 +68,7 @@ def described(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def bbox(value: dict[str, float | None] | None) -> list[float] | None:
-    """Return west, south, east, north in degrees, or None where one of them is no number."""
+    """Return west, south, east, north in degrees, or None if one of them is missing."""
     if value is None:
         return None
     sides = [finite(value[side]) for side in ("west", "south", "east", "north")]
@@ -77,7 +77,7 @@ def bbox(value: dict[str, float | None] | None) -> list[float] | None:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number, or None for what JSON does not know."""
+    """Return a number, or None for values that JSON does not support."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""One Parquet file of documented columns."""
+"""Export as one Parquet file with documented columns."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MORE = ("content_sha256", "format", "num_variants", "text", "prompt_id", "run_i
 
 
 def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = False) -> int:
-    """Write the images that are done; types are the table's, ``metadata`` is JSON text.
+    """Write the described images with the table's types; ``metadata`` is JSON text.
 
     Args:
         table: the version to export.
-        out: where to write; it need not seek.
-        with_vectors: add ``vectors``, a list of unit vectors, one a variant.
+        out: the output; it need not be seekable.
+        with_vectors: add ``vectors``, a list of unit vectors, one per variant.
     """
     schema = parquet_schema(table.text_column, with_vectors)
     columns = [table.text_column.name if name == _VECTORS else name for name in schema.names]
@@ -44,7 +44,7 @@ def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = Fal
 
 
 def parquet_schema(column: VectorColumn, with_vectors: bool) -> pa.Schema:
-    """Return the file's columns."""
+    """Return the schema of the file."""
     fields = [ROW.field(name) for name in (*COLUMNS, *_MORE)]
     fields += [column.field.with_name(_VECTORS)] if with_vectors else []
     return pa.schema(
@@ -53,7 +53,7 @@ def parquet_schema(column: VectorColumn, with_vectors: bool) -> pa.Schema:
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return columns under the names of a schema, and ``metadata`` as text."""
+    """Rename columns to those of a schema, and convert ``metadata`` to text."""
     columns = [
         column if column.type == field.type else column.cast(field.type)
         for column, field in zip(batch.columns, schema, strict=True)

@@ -15,10 +15,10 @@ from skytext.table.scan import done_batches
 
 
 def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:
-    """Write one line an image: a path that no other line has, and its variants.
+    """Write one line per image: a unique path, and its variants.
 
-    The path is `image_path`. Where several images have one, as the same shard of two archives
-    gives them, the ``image_id`` stands before the member's name: the file's name stays.
+    The path is `image_path`. If several images have the same path (the same shard in two archives),
+    the ``image_id`` is added before the member's name, and the file name is kept.
     """
     repeated = _repeated(table)
     count = 0
@@ -37,10 +37,10 @@ def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:
 
 
 def image_path(shard: str, member: str) -> str:
-    """Return where an image lies, from its archive's root: ``a.tar/0001.jpg``, ``north/0001.jpg``.
+    """Return an image's path from its archive's root: ``a.tar/0001.jpg``, ``north/0001.jpg``.
 
-    It depends on nothing but the image, so that it stays what it is when the table grows. What was
-    imported has the path that it came with: its shard is the file of descriptions.
+    It depends only on the image, so it does not change when the table grows. An imported image
+    keeps the path of its import file, because its shard is that file.
     """
     if shard.endswith("/"):
         return f"{shard.removeprefix('./')}{member}"
@@ -48,9 +48,9 @@ def image_path(shard: str, member: str) -> str:
 
 
 def _repeated(table: ImagesTable) -> set[int]:
-    """Return the digests of the paths that several images have: 8 bytes an image in memory.
+    """Return the digests of paths with several images: 8 bytes per image in memory.
 
-    Two paths of one digest merely get an ``image_id`` that they did not need.
+    If two paths have the same digest, they only get an unnecessary ``image_id``.
     """
     paths = (
         image_path(shard, member)

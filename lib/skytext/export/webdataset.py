@@ -1,4 +1,4 @@
-"""A WebDataset tar: files of one image stand together and share a name before the first dot."""
+"""Export as a WebDataset tar: consecutive files of an image share the name up to the first dot."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Row = dict[str, Any]
 
 
 def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = False) -> int:
-    """Write ``ID.json`` (everything), ``ID.txt`` (the first variant's caption), and the image.
+    """Write ``ID.json`` (all fields), ``ID.txt`` (the first variant's caption), and the image.
 
-    ``ID`` is the ``image_id``: unlike a path in a shard it is there once and has no dots.
+    ``ID`` is the ``image_id``: unlike a path in a shard it is unique and has no dots.
 
     Args:
         table: the version to export.
-        out: where to write; it need not seek.
-        with_images: fetch every image's bytes again, by one ranged read, as ``ID.jpg`` and so on.
+        out: the output; it need not be seekable.
+        with_images: fetch every image's bytes again, with one ranged read, as ``ID.jpg`` etc.
 
     Raises:
         JobError: an image cannot be fetched, or its shard changed since it was described.
@@ -49,7 +49,7 @@ def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = F
 
 
 def suffix(member: str) -> str:
-    """Return an image file's suffix without the dot, as WebDataset's decoders know it."""
+    """Return an image file's suffix without the dot, as WebDataset's decoders need it."""
     match = re.search(r"[^/\\]\.([A-Za-z0-9]{1,8})$", member)
     return match.group(1).lower() if match else _NO_SUFFIX
 
@@ -70,8 +70,8 @@ def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
     for row, data in fetched:
         if isinstance(data, Exception):
             raise JobError(
-                f"cannot fetch {row['uri']} again: {data} (without --with-images the captions "
-                "are exported alone)"
+                f"cannot fetch {row['uri']} again: {data} (without --with-images only the captions "
+                "are exported)"
             ) from data
         yield row, data
 
@@ -84,7 +84,7 @@ def _fetch(row: Row) -> bytes | Exception:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    # Time 0 and no owner: the same table makes the same bytes.
+    # Time 0 and no owner, so that the same table gives the same bytes.
     info = tarfile.TarInfo(name)
     info.size = len(data)
     info.mode = 0o644

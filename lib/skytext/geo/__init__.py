@@ -1,1 +1,1 @@
-"""Boxes and footprints as GeoJSON."""
+"""Boxes, footprints and geometries in GeoJSON."""

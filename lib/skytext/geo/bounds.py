@@ -1,4 +1,4 @@
-"""Boxes of longitudes and latitudes in degrees: brought to -180 to 180, and around a geometry."""
+"""Boxes in degrees: normalise longitudes, and find the bounding box of a geometry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 MAX_LONGITUDE = 540
-"""What goes farther around than half a turn beyond 0 to 360 is no longitude, but metres."""
+"""Degrees. Larger absolute values are not longitudes, but probably metres."""
 
 _ROUNDING = 1e-9
 
@@ -17,7 +17,7 @@ Bounds = tuple[float, float, float, float]
 
 
 class _Part(NamedTuple):
-    """The extent of a line or ring; ``west`` is -180 to 180, ``east`` may lie beyond."""
+    """The extent of a line or ring; ``west`` is -180 to 180, ``east`` may be larger."""
 
     west: float
     south: float
@@ -26,13 +26,13 @@ class _Part(NamedTuple):
 
 
 def wrap_longitudes(west: float, east: float) -> tuple[float, float]:
-    """Bring the sides of a box to -180 to 180; what is there already stays as it is.
+    """Normalise the sides of a box to -180 to 180; sides in that range are not changed.
 
     Raises:
         ValueError: beyond `MAX_LONGITUDE`.
     """
     if max(abs(west), abs(east)) > MAX_LONGITUDE:
-        raise ValueError(f"no longitudes: {west!r}, {east!r}")
+        raise ValueError(f"not longitudes: {west!r}, {east!r}")
     if abs(west) <= 180 and abs(east) <= 180:
         return west, east
     if east - west >= 360 - _ROUNDING:
@@ -41,18 +41,18 @@ def wrap_longitudes(west: float, east: float) -> tuple[float, float]:
 
 
 def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
-    """Return the smallest box around a geometry of GeoJSON (RFC 7946) in longitudes and latitudes.
+    """Return the smallest box around a GeoJSON geometry (RFC 7946) in longitudes and latitudes.
 
-    Two positions in a row that are more than half a turn apart, but less than a whole one, lie on
-    two sides of the antimeridian. A ring that goes once around a pole has it inside.
+    If two consecutive positions are more than half a turn but less than a full turn apart, the line
+    crosses the antimeridian. A ring around a pole contains the pole.
 
     Raises:
-        ValueError: no such geometry, an empty one, or one beyond the globe.
+        ValueError: not a geometry, an empty one, or positions outside of the globe.
     """
     try:
         parts = [_part(line) for line in _lines(geometry)]
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no geometry of GeoJSON: {error}") from error
+        raise ValueError(f"not a GeoJSON geometry: {error}") from error
     if not parts:
         raise ValueError("an empty geometry")
     south, north = min(part.south for part in parts), max(part.north for part in parts)
@@ -63,7 +63,7 @@ def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
 
 
 def _lines(geometry: Mapping[str, Any]) -> Iterator[Sequence[Sequence[float]]]:
-    """Yield the positions that hang together: points, lines and rings."""
+    """Yield connected positions: points, lines and rings."""
     kind = geometry["type"]
     if kind == "GeometryCollection":
         for inner in geometry["geometries"]:
@@ -90,7 +90,7 @@ def _part(line: Sequence[Sequence[float]]) -> _Part:
     if not all(map(math.isfinite, [*longitudes, *latitudes])):
         raise LookupError("a coordinate that is not finite")
     if max(map(abs, longitudes)) > MAX_LONGITUDE:
-        raise ValueError("no longitudes")
+        raise ValueError("not longitudes")
     south, north = min(latitudes), max(latitudes)
     unrolled = unroll(longitudes)
     if unrolled[-1] != longitudes[-1] and longitudes[0] == longitudes[-1]:
@@ -101,9 +101,9 @@ def _part(line: Sequence[Sequence[float]]) -> _Part:
 
 
 def unroll(longitudes: Sequence[float]) -> list[float]:
-    """Return the longitudes of a line that goes on across the antimeridian, beyond 180 or -180.
+    """Return the longitudes of a line without jumps; they may be beyond 180 or -180.
 
-    Two that are more than half a turn apart, but less than a whole one, lie on its two sides.
+    Two longitudes more than half a turn but less than a full turn apart cross the antimeridian.
     """
     shift, unrolled = 0, list(longitudes[:1])
     for before, longitude in itertools.pairwise(longitudes):
@@ -114,7 +114,7 @@ def unroll(longitudes: Sequence[float]) -> list[float]:
 
 
 def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the shortest arc that holds all arcs: the circle without the widest gap."""
+    """Return the shortest arc that contains all arcs: the circle without the widest gap."""
     widest, first = 0.0, None
     reach = max(east for _, east in arcs) - 360
     for west, east in sorted(arcs):
@@ -128,5 +128,5 @@ def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _turned(longitude: float) -> float:
-    """Return a longitude as one of -180 to 180, 180 itself left out."""
+    """Normalise a longitude to -180 (included) to 180 (excluded)."""
     return longitude - 360 * math.floor((longitude + 180) / 360)

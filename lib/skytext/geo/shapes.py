@@ -1,7 +1,7 @@
-"""Geometries that a search is limited to, and the exact test of footprints against one.
+"""Geometries for search filters, and the exact test of footprints against a geometry.
 
-Edges are straight lines of longitude and latitude. A geometry that crosses the antimeridian may be
-cut there (RFC 7946), go on beyond 180 degrees, or jump from one side to the other.
+Edges are straight lines in longitude and latitude. A geometry that crosses the antimeridian may be
+split there (RFC 7946), continue beyond 180 degrees, or jump from one side to the other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LEVELS = {
     "Polygon": 2,
     "MultiPolygon": 3,
 }
-"""How deep the positions of a type of GeoJSON lie in lists."""
+"""Nesting depth of the coordinates, by GeoJSON type."""
 _PARTS = {"Multi" + name: name for name in ("Point", "LineString", "Polygon")}
 _EXAMPLE = '{"type": "Polygon", "coordinates": [[[4, 51], [5, 51], [5, 52], [4, 51]]]}'
 
@@ -42,10 +42,10 @@ Floats = NDArray[np.float64]
 
 
 class PlaceError(ConfigError):
-    """A geometry that is wrong at a place within it.
+    """An error at a location within a geometry.
 
     Attributes:
-        place: the keys and indexes that lead there.
+        place: the keys and indexes of the location.
     """
 
     def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
@@ -53,18 +53,18 @@ class PlaceError(ConfigError):
         self.place = place
 
     def whole(self) -> ConfigError:
-        """Return the error of the geometry, which names the place."""
+        """Return the error for the whole geometry, with the location in the message."""
         place = ".".join(map(str, self.place))
         return ConfigError(f"the geometry is wrong{place and f' at {place}'}: {self}")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A geometry that is prepared for many tests.
+    """A geometry prepared for many tests.
 
     Attributes:
-        geometry: three times, a turn apart, so that a box which crosses the antimeridian finds it.
-        box: the same as a box, where the geometry is one or is a point; None where it is not.
+        geometry: three copies, each a full turn apart, for boxes across the antimeridian.
+        box: the geometry as a box if it is a box or a point; otherwise None.
     """
 
     geometry: BaseGeometry
@@ -72,10 +72,10 @@ class Shape:
 
     @classmethod
     def of_geojson(cls, value: Mapping[str, Any]) -> Shape:
-        """Read a geometry of GeoJSON.
+        """Parse a GeoJSON geometry.
 
         Raises:
-            PlaceError: it is none, or lies beyond the globe, or crosses itself.
+            PlaceError: it is not a geometry, is outside of the globe, or crosses itself.
         """
         parts = list(_parts(check_geojson(value)))
         whole = _three_times(parts)
@@ -87,10 +87,10 @@ class Shape:
         return cls(whole, bounding_box(value) if is_box else None)
 
     def intersects(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
-        """Return which boxes have a point in common with the geometry.
+        """Return which boxes intersect the geometry.
 
         Args:
-            west: shape (boxes,), degrees; above ``east`` where the box crosses the antimeridian.
+            west: shape (boxes,), degrees; larger than ``east`` for boxes across the antimeridian.
             south: shape (boxes,).
             east: shape (boxes,).
             north: shape (boxes,).
@@ -99,31 +99,31 @@ class Shape:
         return found
 
     def contains(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
-        """Return which boxes lie within the geometry. Arguments as for `intersects`."""
+        """Return which boxes are within the geometry. Arguments as for `intersects`."""
         found: Booleans = shapely.within(_boxes(west, south, east, north), self.geometry)
         return found
 
 
 def read_geometry(text: str) -> dict[str, Any]:
-    """Read a geometry of GeoJSON from GeoJSON, WKT, or a file of one of them.
+    """Read a geometry from GeoJSON, WKT, or a file with one of them.
 
     Args:
-        text: begins with ``{`` (GeoJSON) or a type and ``(`` (WKT), or names a file.
+        text: starts with ``{`` (GeoJSON) or a type and ``(`` (WKT), or is the name of a file.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: it is none of these.
     """
     is_text = re.match(r"\s*(?:\{|[A-Za-z]+\s*(?:[Zz]\s*)?\()", text) is not None
     return parse_geometry(text if is_text else _read_file(Path(text)))
 
 
 def parse_geometry(text: str) -> dict[str, Any]:
-    """Read a geometry of GeoJSON from a text in GeoJSON or WKT.
+    """Parse a geometry in GeoJSON or WKT.
 
-    A Feature counts by its geometry; a FeatureCollection by those of all its features together.
+    A Feature is replaced by its geometry, and a FeatureCollection by all its geometries together.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: it is neither.
     """
     try:
         found = _geojson_of(text.strip())
@@ -134,10 +134,10 @@ def parse_geometry(text: str) -> dict[str, Any]:
 
 
 def check_geojson(value: object) -> dict[str, Any]:
-    """Return a geometry of GeoJSON as it was given, heights left out.
+    """Return a GeoJSON geometry unchanged, but without heights.
 
     Raises:
-        PlaceError: it is none.
+        PlaceError: it is not a geometry.
     """
     if not isinstance(value, Mapping):
         raise PlaceError(f"a geometry of GeoJSON is an object, such as {_EXAMPLE}")
@@ -156,7 +156,7 @@ def check_geojson(value: object) -> dict[str, Any]:
 
 
 def _checked(value: object, level: int, place: tuple[str | int, ...], count: list[int]) -> Any:
-    """Return coordinates whose positions lie ``level`` lists deep, of two numbers each."""
+    """Return checked coordinates with ``level`` levels of lists and two numbers per position."""
     if not isinstance(value, (list, tuple)) or not value:
         raise PlaceError("expected a list that is not empty", place)
     if level:
@@ -182,9 +182,9 @@ def _is_finite(value: object) -> bool:
 
 
 def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
-    """Return parts of one type as one geometry, three times, a turn apart.
+    """Return parts of one type as one geometry, three times, each a full turn apart.
 
-    Polygons that cross each other are refused: to merge 2,000 positions may take 20 s.
+    Polygons that cross each other are rejected: merging 2,000 positions may take 20 s.
     """
     copies = [_turned(part, by) for by in (-360, 0, 360) for part in parts]
     if not isinstance(parts[0], shapely.Polygon):
@@ -195,14 +195,14 @@ def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
     whole = shapely.MultiPolygon(copies)
     if whole.is_valid:
         return whole
-    # Side by side, as countries are, and the halves of what was cut at the antimeridian.
+        # Adjacent polygons, such as countries, or halves split at the antimeridian.
     if not _are_stacked(parts) and shapely.coverage_is_valid(copies):
         return shapely.coverage_union_all(copies)
     raise PlaceError("the polygons overlap: merge them into one", ("coordinates",))
 
 
 def _are_stacked(parts: list[BaseGeometry]) -> bool:
-    """Return whether far more polygons lie over each other than do so side by side."""
+    """Return whether far more polygons overlap than adjacent ones would."""
     tree, num_pairs = shapely.STRtree(parts), 0
     for first in range(0, len(parts), 100):
         num_pairs += tree.query(parts[first : first + 100]).shape[1]
@@ -212,7 +212,7 @@ def _are_stacked(parts: list[BaseGeometry]) -> bool:
 
 
 def _parts(geometry: Mapping[str, Any]) -> Iterator[BaseGeometry]:
-    """Yield the points, lines and polygons; each begins within -180 to 180 and may go beyond."""
+    """Yield points, lines and polygons; each starts within -180 to 180 and may continue beyond."""
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind in _PARTS:
         for i, one in enumerate(coordinates):
@@ -227,13 +227,13 @@ def _parts_at(geometry: Mapping[str, Any], place: tuple[str | int, ...]) -> Iter
         part: BaseGeometry = shapely.Point(coordinates)
     elif kind == "LineString":
         if len(coordinates) < 2:
-            raise PlaceError("a line has at least two positions", place)
+            raise PlaceError("a line must have at least two positions", place)
         part = shapely.LineString(_unrolled(coordinates))
     else:
         part = _polygon(coordinates, place)
     west, _, east, _ = part.bounds
     if east - west > 360:
-        raise PlaceError("a geometry goes once around the globe at most", place)
+        raise PlaceError("a geometry goes around the globe at most once", place)
     yield _turned(part, -360 * math.floor((west + 180) / 360))
 
 
@@ -247,7 +247,7 @@ def _polygon(rings: list[list[Any]], place: tuple[str | int, ...]) -> BaseGeomet
     for i, ring in enumerate(unrolled):
         if ring[0] != ring[-1]:
             raise PlaceError(
-                "a ring around a pole has no inside on a map: write a box, such as "
+                "a ring around a pole has no inside on a map: use a box, such as "
                 "BBOX(-180, 60, 180, 90)",
                 (*place, i),
             )
@@ -264,7 +264,7 @@ def _unrolled(line: list[Any]) -> list[tuple[float, float]]:
 
 
 def _beside(hole: list[tuple[float, float]], west: float) -> list[tuple[float, float]]:
-    """Return a hole turned to where its polygon is, which begins at ``west``."""
+    """Return a hole shifted to the range of its polygon, which starts at ``west``."""
     turn = 360 * math.floor((min(x for x, _ in hole) - west) / 360)
     return [(x - turn, y) for x, y in hole]
 
@@ -274,7 +274,7 @@ def _turned(geometry: BaseGeometry, by: float) -> BaseGeometry:
 
 
 def _boxes(west: Floats, south: Floats, east: Floats, north: Floats) -> NDArray[np.object_]:
-    """Return boxes as polygons: as lines or points where they have no width or no height."""
+    """Return boxes as polygons, or as lines or points if width or height is zero."""
     east = np.where(west > east, east + 360, east)
     found: NDArray[np.object_] = np.array(shapely.box(west, south, east, north), object)
     is_point = (west == east) & (south == north)
@@ -301,7 +301,7 @@ def _geojson_of(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"this is no JSON: {error}") from error
+        raise ConfigError(f"this is not JSON: {error}") from error
     features = [found]
     if found.get("type") == "FeatureCollection":
         features = found.get("features")
@@ -316,7 +316,7 @@ def _geometry_of(found: Any) -> dict[str, Any]:
 
 
 def _of_wkt(text: str) -> dict[str, Any]:
-    # Checked first: the parser calls itself for each level.
+    # Checked first, because the parser is recursive.
     if re.search(r"\(\s*\(\s*\(\s*\(|COLLECTION", text, re.IGNORECASE):
         raise ConfigError("a collection of geometries is not supported in WKT")
     try:
@@ -324,7 +324,7 @@ def _of_wkt(text: str) -> dict[str, Any]:
     except (shapely.errors.ShapelyError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0][:100]
         raise ConfigError(
-            f"this is neither GeoJSON nor WKT ({reason}): write {_EXAMPLE}"
+            f"this is neither GeoJSON nor WKT ({reason}): example: {_EXAMPLE}"
         ) from error
     return check_geojson(found)
 
@@ -336,7 +336,7 @@ def _together(geometries: list[dict[str, Any]]) -> dict[str, Any]:
     polygons: list[Any] = []
     for geometry in geometries:
         if geometry["type"] not in ("Polygon", "MultiPolygon"):
-            raise ConfigError("several features are searched together only if all are polygons")
+            raise ConfigError("several features can be combined only if all are polygons")
         own = geometry["coordinates"]
         polygons += [own] if geometry["type"] == "Polygon" else own
     return {"type": "MultiPolygon", "coordinates": polygons}

@@ -1,4 +1,4 @@
-"""Which model a configuration names, and where it is: packaged, a folder, a hub, or nowhere."""
+"""Resolve the model names of a configuration: a package, a folder, or a hub name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from skytext.config.embedding import PACKAGED_EMBEDDER, EmbedConfig, ImageEmbedC
 from skytext.errors import ConfigError, ModelError
 from skytext.models.folder_hash import hash_folder
 
-# By path, not by import: the demo package stands above the models.
+# A path instead of an import, because the demo package imports the models.
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
 CHECKPOINT = "checkpoint"
-"""The kind of a model with files of its own: a folder, or on a hub."""
+"""The kind of a model with its own files: a folder or a hub name."""
 
-# The other kinds, named PREFIX or PREFIX:…, and the revision that is recorded of each.
+# The other kinds, written PREFIX or PREFIX:…, and the recorded revision of each.
 _REVISIONS = {FAKE_MODEL_PREFIX: "fake-1"}
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -30,12 +30,12 @@ _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """A model as named, and as resolved.
+    """A model name and its resolution.
 
     Attributes:
-        name: what the person named; stored in every row.
-        source: the local folder or hub name that loaders take.
-        revision: the hub commit or branch; of a local folder the hash of its content.
+        name: the configured name; stored in every row.
+        source: the local folder or hub name for the loaders.
+        revision: the hub commit or branch; for a local folder the hash of its content.
         is_local: whether ``source`` is a folder.
     """
 
@@ -46,13 +46,13 @@ class ModelIdentity:
 
     @property
     def is_packaged(self) -> bool:
-        """Whether its files come with a Python package."""
+        """Whether a Python package contains its files."""
         return self.name in (DEMO_MODEL, PACKAGED_EMBEDDER)
 
     def here(self) -> ModelIdentity:
-        """Return the same model as it is found on this machine.
+        """Return the same model as found on this machine.
 
-        Packages lie elsewhere on every machine, and a plan travels.
+        The path of a package differs between machines, and plans are sent to other machines.
 
         Raises:
             ModelError: the package is not installed here.
@@ -64,18 +64,18 @@ class ModelIdentity:
 
     @property
     def hub_revision(self) -> str:
-        """The hub commit by which it is found again; empty for what is not on a hub."""
+        """The hub commit of the model; empty if it is not on a hub."""
         return "" if self.is_local or kind_of(self.name) != CHECKPOINT else self.revision
 
 
 def kind_of(name: str) -> str:
-    """Return the kind of model that a name means: a prefix, or `CHECKPOINT`."""
+    """Return the kind of a model name: a prefix, or `CHECKPOINT`."""
     prefix = name.partition(":")[0]
     return prefix if prefix in _REVISIONS else CHECKPOINT
 
 
 def is_local_model(name: str) -> bool:
-    """Return whether a model has no revision to name: its files lie here, or it has none."""
+    """Return whether a model needs no revision: its files are local, or it has none."""
     return name == DEMO_MODEL or kind_of(name) != CHECKPOINT or _folder(name) is not None
 
 
@@ -83,9 +83,9 @@ def caption_model(config: CaptionConfig) -> ModelIdentity:
     """Resolve the captioner's model.
 
     Raises:
-        ModelError: a folder that is no checkpoint of a vision-language model, or a hub name that
-            cannot be looked up.
-        ConfigError: a revision of a model on this machine.
+        ModelError: a folder is not a checkpoint of a vision-language model, or a hub name cannot be
+            resolved.
+        ConfigError: a revision was given for a local model.
     """
     packaged = DEMO_CHECKPOINT if config.model == DEMO_MODEL else None
     return _resolve(config.model, config.revision, _local_captioner, packaged)
@@ -95,8 +95,8 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
     """Resolve the embedder's model.
 
     Raises:
-        ModelError: a folder that is no model, a hub name that cannot be looked up, or the packaged
-            model is not installed.
+        ModelError: a folder is not a model, a hub name cannot be resolved, or the packaged model
+            is not installed.
         ConfigError: as `caption_model`.
     """
     packaged = _packaged_embedder() if config.model == PACKAGED_EMBEDDER else None
@@ -118,13 +118,13 @@ def image_model(config: ImageEmbedConfig) -> ModelIdentity:
     """Resolve the model that embeds images.
 
     Raises:
-        ModelError: a folder that is no model, or a hub name that cannot be looked up.
-        ConfigError: no model is named, or a revision of a model on this machine.
+        ModelError: a folder is not a model, or a hub name cannot be resolved.
+        ConfigError: no model is named, or a revision was given for a local model.
     """
     if config.model is None:
         raise ConfigError(
-            "no model was named that embeds images: --model NAME, e.g. "
-            "sentence-transformers/clip-ViT-B-32, or the folder of one"
+            "no image embedding model was named: --model NAME, e.g. "
+            "sentence-transformers/clip-ViT-B-32, or its folder"
         )
     # The published CLIP models of sentence-transformers have their config.json in a sub-folder.
     files = ("config.json", "modules.json")
@@ -142,7 +142,7 @@ def _resolve(
     folder = None if recorded else packaged or _folder(name)
     if revision is not None and (recorded or folder):
         raise ConfigError(
-            f"revision {revision!r} was given for {name!r}, which lies on this machine: revisions "
+            f"revision {revision!r} was given for {name!r}, which is on this machine: revisions "
             "are for hub names; leave it out"
         )
     if recorded:
@@ -151,16 +151,16 @@ def _resolve(
 
 
 def _folder(name: str) -> Path | None:
-    """Return the folder that a name means, or None where it can only be a hub name.
+    """Return the folder for a name, or None if it can only be a hub name.
 
     Raises:
-        ModelError: it reads like a path, and there is no such folder.
+        ModelError: the name looks like a path, but there is no such folder.
     """
     path = Path(name).expanduser()
     if path.is_dir():
         return path.absolute()
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"model {name!r} is no folder: name a checkpoint's folder or a hub name")
+        raise ModelError(f"model {name!r} is not a folder: use a checkpoint's folder or a hub name")
     return None
 
 
@@ -174,8 +174,8 @@ def _local_captioner(name: str, folder: Path) -> ModelIdentity:
     missing += _missing_weights(name, folder)
     if missing:
         raise ModelError(
-            f"model {name!r}: {folder} is no checkpoint of a vision-language model (it has no "
-            f"{', no '.join(missing)}): name the folder of one that vLLM serves"
+            f"model {name!r}: {folder} is not a checkpoint of a vision-language model (it has no "
+            f"{', no '.join(missing)}): use the folder of one that vLLM serves"
         )
     return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
 
@@ -183,8 +183,8 @@ def _local_captioner(name: str, folder: Path) -> ModelIdentity:
 def _local_embedder(name: str, folder: Path) -> ModelIdentity:
     if not (folder / "modules.json").is_file() and "model_type" not in _read_config(name, folder):
         raise ModelError(
-            f"model {name!r}: {folder} is no embedding model (it has neither modules.json nor a "
-            "model_type in config.json): name the folder of a sentence-transformers model"
+            f"model {name!r}: {folder} is not an embedding model (it has neither modules.json nor "
+            "a model_type in config.json): use the folder of a sentence-transformers model"
         )
     return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
 
@@ -195,18 +195,18 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(
-            f"model {name!r}: {folder} is no checkpoint (it has no config.json): name the folder "
-            "that holds the model's configuration and weights"
+            f"model {name!r}: {folder} is not a checkpoint (it has no config.json): use the folder "
+            "with the model's configuration and weights"
         ) from error
     except (OSError, ValueError) as error:
         raise ModelError(f"model {name!r}: {path} cannot be read: {error}") from error
     if not isinstance(config, dict):
-        raise ModelError(f"model {name!r}: {path} holds no settings")
+        raise ModelError(f"model {name!r}: {path} has no settings")
     return config
 
 
 def _missing_weights(name: str, folder: Path) -> list[str]:
-    """Return what is missing of the weights; whole safetensors files are told by their header."""
+    """Return the missing weights. Each safetensors file is checked by its header."""
     from safetensors import SafetensorError, safe_open
 
     files = [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
@@ -218,13 +218,13 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelError(
-                f"model {name!r}: {file} is damaged or cut off ({error}): copy it again"
+                f"model {name!r}: {file} is damaged or truncated ({error}): copy it again"
             ) from error
     return [] if files else [f"weights ({' or '.join(_WEIGHTS)})"]
 
 
 def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdentity:
-    """Resolve a hub name by the first of some small files that it has."""
+    """Resolve a hub name by the first existing one of some small files."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -236,13 +236,13 @@ def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdent
             continue
         return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
     try:
-        # From the local cache, or a few kilobytes from the hub; its folder names the commit.
+        # From the local cache, or a few kilobytes from the hub. The folder name is the commit.
         found = hf_hub_download(name, last, revision=revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
         message = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"model {name!r}{at} is neither a folder here nor to be had from the hub ({message}): "
-            "check the name, or name the folder of a downloaded checkpoint"
+            f"model {name!r}{at} is neither a local folder nor available from the hub ({message}): "
+            "check the name, or use the folder of a downloaded checkpoint"
         ) from error
     return ModelIdentity(name, name, Path(found).parent.name, is_local=False)

@@ -1,4 +1,4 @@
-"""Describe one image at once, outside of a job: what a search by a new image asks with."""
+"""Describe one image outside of a job, for a search by a new image."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def read_image(path: Path, images: ImageConfig) -> Image.Image:
 
     Args:
         path: JPEG, PNG, WebP or TIFF.
-        images: what is accepted.
+        images: limits for accepted images.
 
     Raises:
-        CallError: it cannot be read, or is no image that is accepted.
+        CallError: the file cannot be read, or is not an accepted image.
     """
     try:
         return decode_rgb(normalise(path.read_bytes(), ImageLimits.of(images)).data)
@@ -41,12 +41,12 @@ def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
 
     Args:
         image: RGB.
-        config: the model and how it is asked.
+        config: the model and the caption settings.
 
     Raises:
-        CallError: the model cannot be used.
-        JobError: the engine does not start, or died again and again.
-        SampleError: it found nothing to say.
+        CallError: the model is not usable.
+        JobError: the engine does not start, or died repeatedly.
+        SampleError: the engine gave no description.
     """
     return asyncio.run(_describe(image, config)).variants
 
@@ -55,7 +55,7 @@ async def _describe(image: Image.Image, config: Config) -> Description:
     caption = config.caption
     model, prompt = caption_model(caption), prompt_of(caption)
     if caption.seed is None:
-        # The same image is described the same way: a further page is one of the same search.
+        # The same image must get the same description, so that further pages continue the search.
         caption = caption.model_copy(update={"seed": 0})
     captioner = make_captioner(caption, model, prompt)
     try:
@@ -65,7 +65,7 @@ async def _describe(image: Image.Image, config: Config) -> Description:
 
 
 def document_texts(variants: tuple[Variant, ...]) -> tuple[str, ...]:
-    """Return the texts that are embedded: `SearchRequest.described`."""
+    """Return the texts to embed: `SearchRequest.described`."""
     return tuple(document_text(variant) for variant in variants)
 
 

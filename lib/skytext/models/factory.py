@@ -1,4 +1,4 @@
-"""Build the captioner and the embedder that a configuration names."""
+"""Build the captioner and the embedders that a configuration names."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from skytext.models.vllm.engine import VllmEngine
 from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 CaptionerFactory = Callable[[CaptionConfig, ModelIdentity, Prompt], Captioner]
-"""Makes a captioner, as `make_captioner` does."""
+"""Makes a captioner, like `make_captioner`."""
 
 
 def make_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
-    """Make a captioner, without a look at the model: ``start`` raises what is wrong with it."""
+    """Make a captioner without checking the model; ``start`` raises its errors."""
     return _CAPTIONERS[kind_of(model.name)](config, model, prompt)
 
 
 def check_name(name: str) -> None:
-    """Check what a model's name asks for, where its kind takes options in the name.
+    """Check the options in a model's name, for kinds that have such options.
 
     Raises:
-        ConfigError: options that this kind of model does not have.
+        ConfigError: this kind of model lacks these options.
     """
     if kind_of(name) in _CHECKS:
         _CHECKS[kind_of(name)](name)
@@ -56,10 +56,10 @@ def make_embedder(config: EmbedConfig, model: ModelIdentity) -> Embedder:
 
 
 def make_image_embedder(config: ImageEmbedConfig, model: ModelIdentity) -> ImageEmbedder:
-    """Load a model that embeds images.
+    """Load an image embedding model.
 
     Raises:
-        ModelError: the model cannot be loaded, or does not embed images and text.
+        ModelError: the model cannot be loaded, or does not embed both images and text.
     """
     return _IMAGE_EMBEDDERS[kind_of(model.name)](config, model)
 
@@ -77,8 +77,8 @@ def _fake_captioner(config: CaptionConfig, model: ModelIdentity, _: Prompt) -> C
     )
 
 
-# What makes each kind of model. An entry is all that a further kind of captioner needs here; its
-# names are told from others in `skytext.models.checkpoints`.
+# The constructors of each kind of model. A new kind of captioner needs only an entry here, and a
+# prefix in `skytext.models.checkpoints`.
 _CAPTIONERS: dict[str, CaptionerFactory] = {
     CHECKPOINT: _vllm_captioner,
     FAKE_MODEL_PREFIX: _fake_captioner,
@@ -95,7 +95,7 @@ _IMAGE_EMBEDDERS: dict[str, Callable[[ImageEmbedConfig, ModelIdentity], ImageEmb
 
 
 class EmbeddedBy(Protocol):
-    """What a table says of the model that it was embedded with: its name and what tells it."""
+    """The table's record of its embedding model."""
 
     @property
     def model(self) -> str:
@@ -107,7 +107,7 @@ class EmbeddedBy(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Of the model, its prompts and the text layout."""
+        """Fingerprint of the model, its prompts and the text layout."""
 
 
 def make_table_image_embedder(
@@ -117,16 +117,16 @@ def make_table_image_embedder(
     config: ImageEmbedConfig | None = None,
     images: ImageConfig | None = None,
 ) -> ImageEmbedder:
-    """Load the model that a table's images were embedded with, and no other.
+    """Load the model with which a table's images were embedded.
 
     Args:
-        table: its address, for people.
-        by: the model, as the table has it.
-        config: how the model runs; ``model``, where set, is where the table's model is now.
-        images: the pixels that the model saw.
+        table: address of the table, for messages.
+        by: the table's record of the model.
+        config: how to run the model; ``model``, if set, is its current location.
+        images: the pixel settings.
 
     Raises:
-        TableError: the model is another than the table's own.
+        TableError: the model differs from the table's model.
         ModelError: the model cannot be loaded.
     """
     config = config or ImageEmbedConfig()
@@ -148,7 +148,7 @@ def make_table_image_embedder(
 def make_table_embedder(
     table: str, by: EmbeddedBy, embed: EmbedConfig | None = None, named: str | None = None
 ) -> Embedder:
-    """Load the embedder that a table was embedded with, and no other.
+    """Load the model with which a table was embedded.
 
     Args: as those of `find_table_embedder`.
 
@@ -163,10 +163,10 @@ def find_table_embedder(
     """Find the embedder that a table was embedded with.
 
     Args:
-        table: its address, for people.
-        by: the model, as the table has it.
-        embed: how the model runs; which one it is, the table says.
-        named: where the table's model is now, if its name no longer leads to it.
+        table: address of the table, for messages.
+        by: the table's record of the model.
+        embed: how to run the model; the table decides which one.
+        named: current location of the table's model, if its name is no longer valid.
 
     Raises:
         TableError: the model is another than the table's own.
@@ -175,7 +175,7 @@ def find_table_embedder(
     config = (embed or EmbedConfig()).model_copy(
         update={
             "model": named or by.model,
-            # A model that was named is taken as it is; the fingerprint tells whether it fits.
+            # A named model is loaded as given; the fingerprint shows whether it fits.
             "revision": None if named else by.revision or None,
         }
     )

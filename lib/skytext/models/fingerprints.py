@@ -1,4 +1,4 @@
-"""Fingerprints: a hash of every choice that changes what a model gives."""
+"""Fingerprints: hashes of all settings that change a model's output."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from skytext.errors import ConfigError
 from skytext.models.checkpoints import ModelIdentity
 from skytext.pixels.decode import PIXELS_VERSION
 
-# Of vLLM's options, those that change what a model sees or is; the others change its speed.
+# The vLLM options that change a model's input or weights. All others change only its speed.
 _DECISIVE_OPTIONS = ("hf_overrides", "mm_processor_kwargs")
 
 
 def prompt_of(config: CaptionConfig) -> Prompt:
-    """Return the configured prompt, or the one that fits the model.
+    """Return the configured prompt, or the default for the model.
 
     Raises:
         ConfigError: there is no such prompt.
@@ -33,7 +33,7 @@ def prompt_of(config: CaptionConfig) -> Prompt:
 def caption_fingerprint(
     config: CaptionConfig, images: ImageConfig, model: ModelIdentity, prompt: Prompt
 ) -> str:
-    """Hash what decides a caption: model, prompt, sampling, pixels.
+    """Return the hash of the settings that change a caption: model, prompt, sampling, pixels.
 
     Raises:
         ConfigError: the chat template's file cannot be read.
@@ -63,7 +63,7 @@ def caption_fingerprint(
 
 
 def embedding_fingerprint(model: ModelIdentity) -> str:
-    """Hash what decides a vector: the model, its own prompts included, and the text's layout."""
+    """Return the hash of the settings that change a text vector: model, prompts, text layout."""
     return _fingerprint(
         {
             "model": model.revision if model.is_local else [model.source, model.revision],
@@ -73,7 +73,7 @@ def embedding_fingerprint(model: ModelIdentity) -> str:
 
 
 def image_embedding_fingerprint(model: ModelIdentity, images: ImageConfig) -> str:
-    """Hash what decides an image's own vector: the model, and the pixels it gets to see."""
+    """Return the hash of the settings that change an image vector: model and pixel settings."""
     return _fingerprint(
         {
             "model": model.revision if model.is_local else [model.source, model.revision],
@@ -84,7 +84,7 @@ def image_embedding_fingerprint(model: ModelIdentity, images: ImageConfig) -> st
 
 def _pixels(images: ImageConfig) -> list[Any]:
     parts: list[Any] = [PIXELS_VERSION, images.max_side_px]
-    # Only where it is set: what was made before the setting existed is not stale.
+    # Only if it is set: rows made before the setting existed stay current.
     return parts if images.bands is None else [*parts, list(images.bands)]
 
 
@@ -93,7 +93,7 @@ def _hash_template(path: str | None) -> str | None:
 
 
 def read_template(path: str) -> str:
-    """Return the text of a chat template's file; a template itself is returned as it is.
+    """Return the text of a chat template's file; a template text is returned unchanged.
 
     Raises:
         ConfigError: it cannot be read.

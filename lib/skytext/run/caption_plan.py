@@ -1,7 +1,8 @@
-"""What a run is to do, checked before Ray or an engine starts."""
+"""The plan of a captioning run, checked before Ray or an engine starts."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,16 +33,16 @@ _RUNS_LOOKED_AT = 1000
 
 @dataclass(frozen=True, slots=True)
 class CaptionPlan:
-    """Everything about a run that is known, and checked, before work starts.
+    """All checked inputs of a run.
 
     Attributes:
         config: the settings.
         location: the table.
-        sources: as they were named.
-        shards: what the sources hold.
-        whole_archives: archives that the sources hold all of; see `skytext.archive.survey`.
-        caption_model: the model.
-        prompt: what it is asked.
+        sources: the sources as given.
+        shards: the shards of the sources.
+        whole_archives: archives that the sources contain completely; see `skytext.archive.survey`.
+        caption_model: the caption model.
+        prompt: the caption prompt.
         embed_model: the embedding model.
         stale_vectors: columns that are filled before, by other models than the table's.
         pending: the column that rows get beside the active one, while the table changes to another
@@ -70,24 +71,24 @@ class CaptionPlan:
 
     @property
     def command(self) -> str:
-        """The command that makes such a plan."""
+        """The command for such a plan."""
         return "retry-failed" if self.retry_failed else "caption"
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all shards: what progress is measured against."""
+        """Size of all shards in bytes; 100 % in the progress display."""
         return sum(shard.size_bytes for shard in self.shards)
 
     @property
     def caption_fingerprint(self) -> str:
-        """Of this run's captions."""
+        """Caption fingerprint of this run."""
         return caption_fingerprint(
             self.config.caption, self.config.images, self.caption_model, self.prompt
         )
 
     @property
     def column(self) -> VectorColumn:
-        """Of the vectors of the descriptions; their length is told by the first unit."""
+        """Column of the caption vectors; the first unit sets its ``dim``."""
         return text_column(self.embed_model, self.config)
 
     @property
@@ -99,16 +100,16 @@ class CaptionPlan:
 
     @property
     def limits(self) -> ReadLimits:
-        """Of the reader's memory."""
+        """Memory limits of the reader."""
         return ReadLimits(max_member_bytes=self.config.images.max_member_bytes)
 
     @property
     def reading(self) -> ReadOptions:
-        """What a person chose about the way shards are read."""
+        """Configured options of the reader."""
         return ReadOptions(**self.config.sources.model_dump())
 
     def options(self, *, walk_headers: bool = False) -> PlanOptions:
-        """Return what decides which images there is something to do for."""
+        """Return the options that select the images to process."""
         return PlanOptions(
             caption_fingerprint=self.caption_fingerprint,
             redo_stale=self.redo_stale,
@@ -127,17 +128,17 @@ Stale = Literal["captions", "vectors", "all"]
 def plan_caption(
     sources: Sequence[str], table: str, config: Config, *, stale: Stale | None = None
 ) -> CaptionPlan:
-    """Check everything that can be checked before Ray or an engine starts.
+    """Make all checks that need neither Ray nor an engine.
 
     Args:
-        sources: where the images are.
-        table: where the rows go.
+        sources: addresses of the images.
+        table: address of the table.
         config: the settings.
-        stale: what is made again where it was made with other settings: the captions, the vectors
-            (without a call of the captioner), or all.
+        stale: results to remake if their settings changed: the captions, the vectors (without
+            calling the captioner), or all.
 
     Raises:
-        CallError: a source, model, prompt, setting or table that cannot be used.
+        CallError: a source, model, prompt, setting or table is not usable.
     """
     vectors = plan_stale_vectors(table, config) if stale in ("vectors", "all") else []
     plan = _plan(sources, TableLocation.parse(table), config, stale_vectors=tuple(vectors))
@@ -145,29 +146,29 @@ def plan_caption(
 
 
 def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPlan:
-    """Plan to do again what failed, and nothing else.
+    """Plan to process only the failed images.
 
     Args:
-        sources: where the images are; none for the sources of all earlier runs on the table.
-        table: the table; it must be there.
+        sources: addresses of the images; empty for the sources of all earlier runs on the table.
+        table: the table; it must exist.
         config: the settings.
 
     Raises:
-        CallError: as `plan_caption`, or a table without a run that tells its sources.
+        CallError: as `plan_caption`, or no earlier run of the table has recorded its sources.
     """
     location = TableLocation.parse(table)
     ImagesTable.open(location)
     sources = sources or earlier_sources(location)
     if not sources:
         raise TableError(
-            f"{location.uri} does not say where its images came from: name the sources, "
-            f"skytext retry-failed {location.uri} SOURCE…"
+            f"{location.uri} has no record of its sources: name them, "
+            f"skytext retry-failed {shlex.quote(location.uri)} SOURCE…"
         )
     return replace(_plan(sources, location, config), retry_failed=True)
 
 
 def earlier_sources(location: TableLocation) -> list[str]:
-    """Return the sources of earlier captioning runs on a table, each once, the latest first."""
+    """Return the distinct sources of earlier captioning runs on a table, latest first."""
     runs = last_runs(location, _RUNS_LOOKED_AT)
     return list(dict.fromkeys(source for run in runs for source in run.config.get("sources", [])))
 
@@ -202,7 +203,7 @@ def _plan(
 
 
 def _with_template_text(config: Config) -> Config:
-    """Put the chat template's text in the place of its path, which other nodes do not have."""
+    """Replace the path of the chat template by its text, because other nodes lack the file."""
     caption = config.caption
     if caption.chat_template is None:
         return config
@@ -211,15 +212,15 @@ def _with_template_text(config: Config) -> Config:
 
 
 def check_models(config: Config) -> tuple[ModelIdentity, Prompt, ModelIdentity]:
-    """Return the caption model, its prompt and the embedding model, checked as far as is cheap.
+    """Return the caption model, its prompt and the embedding model, after cheap checks.
 
     Raises:
-        CallError: a model, prompt, chat template or setting that cannot be used.
+        CallError: a model, prompt, chat template or setting is not usable.
     """
     model, embedder = caption_model(config.caption), embed_model(config.embed)
     prompt = prompt_of(config.caption)
     check_name(model.name)
-    # Reads what it hashes, a chat template's file included.
+    # Reads all hashed inputs, including the file of a chat template.
     caption_fingerprint(config.caption, config.images, model, prompt)
     if config.caption.variants_by == "one_request":
         prompt.all_text(config.caption.num_variants)

@@ -1,4 +1,4 @@
-"""Run a plan: claim the table, prepare it, stream the job, commit, and prove it."""
+"""Run a plan: claim the table, prepare it, stream the job, commit, and prove the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from skytext.table.vector_columns import VectorKind
 _MIN_AWAY = 8
 _OF = {VectorKind.TEXT: "the descriptions", VectorKind.IMAGE: "the images"}
 _ENDS = (InterruptedRunError, FailureRateError, StoreFaultError, IncompleteRunError)
-"""Ends of a run that its record tells; of any other its last word is that it started."""
+"""Final states in a run's record. After any other error, the state stays ``started``."""
 
 
 def run_caption(
@@ -43,30 +43,30 @@ def run_caption(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
-    """Do what a plan has to do, and prove that every image has one row.
+    """Run a plan, and prove that every image has one row.
 
-    Vectors by another model are made first, each kind in a run of its own. Shards that the store
-    did not give are reported in the summary; the next run reads them.
+    Vectors by another model are made first, in one run per kind of vector. Shards that the store
+    did not deliver are reported in the summary; the next run reads them.
 
     Args:
         plan: from `plan_caption` or `plan_retry`.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
         held: the table, if it is held already.
-        verify_all: at the end, compare the headers of all shards with what was read of them; else
-            of 1 % of those that the run read, at least three.
+        verify_all: at the end, compare the headers of all shards with their manifests; otherwise
+            of 1 % of the shards that the run read, at least three.
         on_progress: called after every unit.
-        on_note: is told what the run waits for.
+        on_note: receives a message if the run waits.
 
     Raises:
-        TableError: the store of a new table breaks a rule that a table rests on.
-        TableHeldError: another run that lives holds the table.
+        TableError: the store cannot hold a new table.
+        TableHeldError: another live run holds the table.
         CapacityError: the plan does not fit the cluster.
-        JobError: the work failed; what was committed stays, a re-run goes on from there.
-        OSError: a disk is full or refuses; the same holds.
-        FailureRateError: too large a part of the images failed.
-        InterruptedRunError: a signal asked for the end; what was done is committed.
-        StoreFaultError: the store gave none of many shards in a row.
-        IncompleteRunError: the evidence does not show one row for every image.
+        JobError: the work failed; committed work is kept, and the next run continues from there.
+        OSError: a disk is full or failed; the same applies.
+        FailureRateError: too many images failed.
+        InterruptedRunError: a signal requested the end; finished work is committed.
+        StoreFaultError: the store did not respond for many shards in a row.
+        IncompleteRunError: the proof failed.
     """
     if plan.is_new_table:
         check_store(plan.location)
@@ -143,7 +143,7 @@ def _prove(
     """Prove that every image has one row; return the number of stale rows.
 
     Raises:
-        IncompleteRunError: the evidence does not show it.
+        IncompleteRunError: the proof failed.
     """
     progress, proving = run.progress, time.monotonic()
     num_stale = prove_rows(plan, prepared, committer.version, progress)
@@ -164,16 +164,16 @@ def _summary(run: OpenRun, committer: RemoteCommitter, num_stale: int = 0) -> Ru
 
 
 def _count_settled(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> bool:
-    """Count the shards in which there is nothing to do; return whether there are others."""
+    """Count the shards without any work; return whether there are others."""
     for shard in prepared.shards:
-        # A retry is about the images that failed; the others are no part of it.
+        # A retry processes only failed images, so the other images are not counted.
         if not shard.must_read and not plan.retry_failed:
             progress.add_settled(shard)
     return any(shard.must_read for shard in prepared.shards)
 
 
 class _CaptionTaker(UnitTaker):
-    """Ends a run in which too much fails."""
+    """Ends a run with too many failures."""
 
     def __init__(
         self, run: OpenRun, committer: RemoteCommitter, job: JobConfig, num_readers: int
@@ -184,22 +184,22 @@ class _CaptionTaker(UnitTaker):
         self._max_away = max(_MIN_AWAY, 2 * num_readers)
 
     def check(self) -> None:
-        """Raise where the run should not go on.
+        """Raise if the run must end.
 
         Raises:
-            FailureRateError: too large a part of the images failed.
-            StoreFaultError: the store gave no answer for the last shards.
+            FailureRateError: too many images failed.
+            StoreFaultError: the store did not respond for the last shards.
         """
         self._check_failure_rate()
         self._check_store()
 
     def _check_store(self) -> None:
-        """End a run whose store answers nothing: every further shard would wait in vain."""
+        """End a run whose store does not respond: every further shard would only wait."""
         if self._progress.num_away_in_a_row >= self._max_away:
             *_, why = self._progress.unread.values()
             raise StoreFaultError(
-                f"the store gave no answer for the last {self._progress.num_away_in_a_row} shards: "
-                f"{why}; what was read is committed, run the same command again"
+                f"the store did not respond for the last {self._progress.num_away_in_a_row} "
+                f"shards: {why}; work so far is committed, run the same command again"
             )
 
     def _check_failure_rate(self) -> None:
@@ -211,5 +211,5 @@ class _CaptionTaker(UnitTaker):
             raise FailureRateError(
                 f"{self._progress.num_failed:,} of the first {num_done:,} images failed, mostly by "
                 f"{worst} ({count:,}): more than --max-failure-rate {job.max_failure_rate:g} "
-                "allows; what is done is committed, skytext failures shows samples"
+                "allows; finished work is committed, skytext failures shows samples"
             )

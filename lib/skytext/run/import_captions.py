@@ -1,4 +1,4 @@
-"""Take descriptions that are written already into a table: no images, no captioner, no Ray."""
+"""Import existing descriptions into a table: no images, no captioner, no Ray."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _UNITS_A_COMMIT = 8
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of the lines of a file.
+    """The result of an import.
 
     Attributes:
         num_listed: images in the file.
         num_new: images that the table did not have.
-        num_changed: images whose descriptions were others; their rows were replaced.
-        num_same: images left as they were.
-        table_version: the version that has them; None for an empty file and no table.
+        num_changed: images with changed descriptions; their rows were replaced.
+        num_same: unchanged images.
+        table_version: the resulting version; None for an empty file and no table.
     """
 
     num_listed: int
@@ -72,25 +72,23 @@ def import_descriptions(
     archive: str | None = None,
     root: str | None = None,
 ) -> ImportReport:
-    """Write RSRT-style JSON lines into a table, one row an image.
+    """Import RSRT-style JSON lines into a table, one row per image.
 
-    An image is known again by archive, file name and its path in the file, so that the same call
-    goes on where it was cut off, and a file that was corrected replaces what has changed. The file
-    is read twice: all of it is checked before anything is written.
+    Images are matched by archive, file name and path in the file. An interrupted call can thus be
+    repeated, and a corrected file replaces only changed rows. The file is read twice: it is checked
+    completely before anything is written.
 
     Args:
         path: lines of ``{"image", "variants": [{one_sentence, feature, caption}], "model"}``.
-        location: the table; it is made where there is none.
-        embed: the model, which must be that of a table that is there.
-        archive: the archive's name; None for the file's without its suffix.
-        root: folder, or prefix in a bucket or on the web, under which the images lie; None where
-            nobody knows.
+        location: the table; created if missing.
+        embed: the model; it must be that of an existing table.
+        archive: the archive's name; None for the file name without its suffix.
+        root: folder, bucket prefix or web prefix of the images; None if unknown.
 
     Raises:
-        CallError: a missing file, a line of another form, an image that stands there twice, or a
-            table of another model, a new one in a store that cannot hold it, or a root that is no
-            address.
-        JobError: the store refuses, or another run holds the table.
+        CallError: a missing file, a malformed line, a duplicate image, a table of another model, a
+            store that cannot hold a new table, or a root that is not an address.
+        JobError: a store request failed, or another run holds the table.
     """
     if not path.is_file():
         raise CallError(f"there is no file {path}")
@@ -137,14 +135,14 @@ def _started_run(path: Path, embed: EmbedConfig) -> RunRecord:
 
 
 def _root(root: str) -> Location | str:
-    """Read where the images lie; a prefix on the web stays as it is, for nothing is read there."""
+    """Parse the address of the images. A web prefix is kept as text, because nothing is read."""
     is_web = root.lower().startswith(("https://", "http://"))
     return root if is_web else parse_location(root)
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The file, and what its rows have in common."""
+    """The file, and the common fields of its rows."""
 
     path: Path
     archive: str
@@ -152,14 +150,14 @@ class _Lines:
 
     @property
     def fingerprint(self) -> str:
-        # Nothing that a captioning run could be asked for: to it these rows are another's work.
+        # No captioning run can have this fingerprint, so it treats these rows as stale.
         return hashlib.sha256(b"imported").hexdigest()[:32]
 
     def check(self) -> None:
-        """Read all lines and keep none.
+        """Read and check all lines.
 
         Raises:
-            CallError: a line of another form, or an image that stands there twice.
+            CallError: a malformed line, or a duplicate image.
         """
         for _ in self.read():
             pass
@@ -168,12 +166,12 @@ class _Lines:
         """Yield the images.
 
         Raises:
-            CallError: as `check`; there only where the file has changed since.
+            CallError: as `check`; only if the file has changed since then.
         """
         seen: set[str] = set()
         for described in described_in_jsonl(self.path):
             if described.image in seen:
-                raise CallError(f"{self.path}: {described.image!r} stands there twice")
+                raise CallError(f"{self.path}: {described.image!r} is there twice")
             seen.add(described.image)
             yield described
 
@@ -189,7 +187,7 @@ class _Lines:
 
 
 class _Writer:
-    """Embeds, stages and commits; units are staged one by one and committed in groups."""
+    """Embeds, stages and commits. Units are staged one by one and committed in groups."""
 
     def __init__(
         self,
@@ -213,7 +211,7 @@ class _Writer:
         self._counts = {"num_listed": 0, "num_new": 0, "num_changed": 0, "num_same": 0}
 
     def write(self, described: Iterable[Described]) -> None:
-        """Stage the images that are new or have changed."""
+        """Stage the new and changed images."""
         by_id = {self._lines.id_of(one): one for one in described}
         there = {} if self._table is None else self._present(self._table, list(by_id))
         replaces, wanted = {}, {}
@@ -244,7 +242,7 @@ class _Writer:
             self.commit()
 
     def commit(self) -> None:
-        """Make what is staged visible."""
+        """Commit the staged units."""
         if self._staged:
             self._claim.check()
             self._committer.commit(self._staged)
@@ -252,7 +250,7 @@ class _Writer:
             self._staged = []
 
     def report(self) -> ImportReport:
-        """Return what was done."""
+        """Return the result."""
         return ImportReport(**self._counts, table_version=self._committer.version)
 
     def _present(self, table: ImagesTable, ids: list[str]) -> dict[str, tuple[str, str]]:
@@ -265,7 +263,7 @@ class _Writer:
         if not embeddings.finite.all():
             text = texts[int(np.argmin(embeddings.finite))]
             raise ModelError(
-                f"the model {self._model.name!r} gave no finite vector for {text[:80]!r}"
+                f"the model {self._model.name!r} returned no finite vector for {text[:80]!r}"
             )
         now = dt.datetime.now(dt.UTC)
         rows, first = [], 0

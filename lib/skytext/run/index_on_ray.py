@@ -1,9 +1,9 @@
 """Build the vector index of a large table on a cluster.
 
-INPUT    a table's latest version, and how its index is to be built
-OUTPUT   that index, committed, as one segment
-FAN-OUT  the driver trains the partitions; each task encodes the vectors of some fragments
-ON ERROR the build fails as a whole; what was written is an orphan that clean-up removes
+INPUT    a table's latest version, and the plan of its index.
+OUTPUT   the committed index, in one segment.
+FAN-OUT  the driver trains the partitions; each task encodes the vectors of some fragments.
+ON ERROR the whole build fails; its files are orphaned until a clean-up removes them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from skytext.table.indexes.build_indexes import BuildVectorIndex
 from skytext.table.indexes.vector_index import VectorPlan
 from skytext.table.location import IMAGES
 
-# lance-ray's tasks ask for no CPU unless they are told to. Ray puts such tasks on random nodes: two
-# on one node, none on another, and some on a head that was given no CPUs to keep tasks off it.
+# lance-ray's tasks request no CPU by default. Ray then puts them on random nodes: two on one node,
+# none on another, and some on a head node that was started without CPUs to keep tasks off it.
 _ONE_A_NODE: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
 
 
 def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorIndex:
-    """Return what `build_indexes` builds the vector index with, on a cluster.
+    """Return the function with which `build_indexes` builds the vector index on a cluster.
 
-    Ray is joined when, and only if, there is a vector index to build.
+    It joins Ray only if there is a vector index to build.
 
     Args:
-        config: how many tasks.
+        config: contains the number of tasks.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
     """
 
@@ -50,20 +50,20 @@ def build_vector_index(
 ) -> None:
     """Build the vector index with one task on each node that has a CPU, or ``num_workers``.
 
-    Each task writes a segment of its own; a search asks all segments, which costs its latency, so
-    they are merged into one.
+    Each task writes its own segment. They are merged into one, because a search reads all segments
+    and each adds latency.
 
     Args:
         table: its latest version.
-        plan: the index.
-        num_workers: tasks; None for one a node, which uses all of that node's cores.
+        plan: the plan of the index.
+        num_workers: number of tasks; None for one per node, which uses all of the node's cores.
 
     Raises:
         JobError: a task failed.
     """
     options = plan.options()
-    # lance-ray wants as many rows as it samples vectors, although a row has several; product
-    # quantisation trains 256 centroids.
+    # lance-ray compares the number of rows with the sample size in vectors, although a row has
+    # several vectors. Product quantisation trains 256 centroids.
     num_trained = max(plan.num_partitions, 256 if plan.num_sub_vectors else 1)
     fitting = table.dataset.count_rows() // num_trained
     options["sample_rate"] = max(1, min(options["sample_rate"], fitting))
@@ -92,7 +92,7 @@ def _takes_tasks(node: dict[str, Any]) -> bool:
 
 
 def merge_segments(dataset: lance.LanceDataset) -> None:
-    """Make one segment of the vector index's segments, and commit it."""
+    """Merge the segments of the vector index into one, and commit it."""
     num_segments = sum(
         len(index.segments) for index in dataset.describe_indices() if index.name == VECTOR_INDEX
     )

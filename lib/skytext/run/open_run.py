@@ -1,4 +1,4 @@
-"""What every run has: a table that is held, a Ray, a record, and a watch for its end."""
+"""The common parts of every run: a held table, Ray, a record, and a watcher for its end."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from skytext.table.runs_dataset import RunRecord
 
 @dataclass
 class OpenRun:
-    """A run that holds its table and has a Ray.
+    """A run that holds its table and has Ray.
 
     Attributes:
         location: the table.
-        record: what stands in the table's runs.
-        table: that is held.
-        progress: how far it is.
+        record: the run's record in the table.
+        table: the held table.
+        progress: the progress of the run.
         on_progress: called after every unit.
-        started: when it began, of the monotonic clock.
+        started: start time of the monotonic clock.
     """
 
     location: TableLocation
@@ -55,22 +55,22 @@ class OpenRun:
 
     @property
     def claim(self) -> Claim:
-        """On the table."""
+        """The claim on the table."""
         return self.table.claim
 
     @property
     def stopping(self) -> Stopping:
-        """Watches for what ends the run early."""
+        """The watcher for an early end of the run."""
         return self.table.stopping
 
     @property
     def duration_s(self) -> float:
-        """How long it has been running."""
+        """Duration of the run so far, in seconds."""
         return time.monotonic() - self.started
 
     @property
     def stop(self) -> StopFlag:
-        """What tells the stages that the run is to stop."""
+        """The flag that tells the stages to stop."""
         return StopFlag(self.location, self.record.run_id)
 
     def end(self, state: str, summary: Summary) -> None:
@@ -81,12 +81,12 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True)
 class HeldTable:
-    """A table that is held, and a Ray, for one run or for several that follow one another.
+    """A held table, and Ray, for one run or several consecutive runs.
 
     Attributes:
-        claim: on the table.
-        stopping: watches for what ends a run early.
-        budget: of all these runs together.
+        claim: claim on the table.
+        stopping: watcher for an early end of a run.
+        budget: common budget of these runs.
     """
 
     claim: Claim
@@ -103,18 +103,18 @@ def hold_table(
     ray_address: str | None = None,
     budget: Budget = NO_BUDGET,
 ) -> Iterator[HeldTable]:
-    """Hold the table and have a Ray as long as the block lasts.
+    """Hold the table and have Ray during the block.
 
     Args:
-        command: stands in the claim.
+        command: written to the claim.
         location: the table.
         config: the settings.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
-        budget: of the runs.
+        budget: budget of the runs.
 
     Raises:
-        TableHeldError: another run that lives holds the table.
-        JobError: the cluster refuses.
+        TableHeldError: another live run holds the table.
+        JobError: the cluster is not usable.
     """
     job = config.job
     with (
@@ -140,15 +140,15 @@ def open_run(
     held: HeldTable | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[OpenRun]:
-    """Begin a run on a table that is held as long as the block lasts.
+    """Start a run on a table that is held during the block.
 
     Args:
-        command: that makes the run.
+        command: command of the run.
         location: the table.
         config: the settings.
-        models: what each model is called in an error, and the model.
-        recorded: the settings that the run goes by.
-        shards: what the sources hold.
+        models: name of each model for error messages, and the model.
+        recorded: the settings to record.
+        shards: shards of the sources.
         ray_address: see `hold_table`.
         held: the table, if it is held already.
         on_progress: called after every unit.
@@ -176,13 +176,13 @@ def open_run(
 
 
 class UnitTaker:
-    """Counts the units of a run as their records come, and commits them.
+    """Counts the units of a run by their records, and commits them.
 
     Args:
         run: the run.
-        committer: makes units visible.
-        commit_images: images after which it is time for a commit.
-        commit_interval_s: seconds after which it is time, whichever is first.
+        committer: commits units.
+        commit_images: images until a commit is due.
+        commit_interval_s: seconds until a commit is due, whichever is first.
         groups: see `skytext.run.control.commit_schedule.Pending`.
     """
 
@@ -199,11 +199,11 @@ class UnitTaker:
         self._pending = Pending(self._commit, commit_images, commit_interval_s, groups)
 
     def stream(self, dataset: ray.data.Dataset) -> None:
-        """Run a data set of unit records, and commit as they come.
+        """Execute a data set of unit records, with commits during the execution.
 
         Raises:
-            InterruptedRunError: a signal asked for the end; what was done is committed.
-            SkytextError: what ended the run.
+            InterruptedRunError: a signal requested the end; finished work is committed.
+            SkytextError: the error that ended the run.
         """
         run = self._run
         try:
@@ -218,7 +218,7 @@ class UnitTaker:
         run.on_progress(run.progress)
 
     def check(self) -> None:
-        """Raise where the run should not go on. Called after every unit."""
+        """Raise if the run must end. Called after every unit."""
 
     def _take(self, record: UnitRecord) -> None:
         run, head = self._run, record.head
@@ -231,9 +231,9 @@ class UnitTaker:
         run.on_progress(run.progress)
 
     def _check_budget(self, record: UnitRecord) -> None:
-        """Stop in good order once the budget is spent; what has begun is finished."""
+        """Stop cleanly once the budget is spent; work in flight is finished."""
         run = self._run
-        # An image that fails again every night must not take the place of new ones.
+        # An image that fails every night must not use the budget of new images.
         run.table.budget.spend(record.num_ok)
         if run.table.budget.is_spent and not run.progress.is_budget_spent:
             run.progress.is_budget_spent = True

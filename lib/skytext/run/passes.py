@@ -1,4 +1,4 @@
-"""The passes of a run: all images, then those that were put off, until there are none."""
+"""The passes of a run: first all images, then the put-off images, until there are none."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def datasets_of_run(
     progress: Progress,
     version: Callable[[], int | None],
 ) -> Iterator[ray.data.Dataset]:
-    """Yield a data set for each pass; what it did is committed before the next is asked for.
+    """Yield a data set for each pass. The caller commits a pass before it requests the next.
 
-    Images are put off whose bytes another engine was describing. Most find their words in the
-    table by then, and no engine starts. A run that ends before leaves them without a row: they are
-    new to the next one.
+    Images are put off while another engine describes the same bytes. In the next pass, most of them
+    find this description in the table, and no engine starts. If the run ends before that, they have
+    no row and are new in the next run.
 
     Args:
-        plan: of the run.
-        prepared: what it starts from.
-        run_id: the run.
-        pools: sizes of the stages, and GPUs an engine asks for.
-        progress: tells what was put off.
-        version: returns the table's version as the run sees it.
+        plan: plan of the run.
+        prepared: starting point of the run.
+        run_id: id of the run.
+        pools: sizes of the stages, and GPUs per engine.
+        progress: counts the put-off images.
+        version: returns the latest version that the run knows.
     """
     sizes, gpus = pools
     known = prepared.described
@@ -43,7 +43,7 @@ def datasets_of_run(
     ledger = start_ledger(known) if is_shared else LocalLedger(ContentLedger(), known)
     prepared = dataclasses.replace(prepared, ledger=ledger)
     yield build_dataset(plan, prepared, run_id, sizes, gpus)
-    # One engine meets all images of a content, and describes it once, even where that fails.
+    # One engine receives all images of a content, and describes it once, even after a failure.
     sizes = dataclasses.replace(sizes, num_engines=1, max_engines=1)
     while progress.put_off:
         put_off, progress.put_off = progress.put_off, {}

@@ -1,4 +1,4 @@
-"""How many actors and tasks each stage of a captioning run gets (no Ray)."""
+"""Numbers of actors and tasks for the stages of a captioning run (no Ray)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ENGINES_A_WRITER = 4
 
 @dataclass(frozen=True, slots=True)
 class PoolSizes:
-    """What runs side by side.
+    """Numbers of concurrent actors and tasks.
 
     Attributes:
-        num_engines: vLLM actors that the run starts with.
-        max_engines: vLLM actors at the most.
+        num_engines: vLLM actors at the start.
+        max_engines: maximum number of vLLM actors.
         num_embedders: embedding actors.
-        num_readers: tasks that read shards, and as many that decode.
+        num_readers: tasks that read shards; the same number of tasks decodes.
         num_writers: tasks that stage units.
     """
 
@@ -30,7 +30,7 @@ class PoolSizes:
     num_writers: int
 
     def describe(self) -> str:
-        """Return the sizes in words, for people."""
+        """Return the sizes as text for messages."""
         engines = f"{self.num_engines}"
         if self.max_engines > self.num_engines:
             engines += f" to {self.max_engines}"
@@ -47,12 +47,12 @@ class PoolSizes:
 def pool_sizes(
     config: Config, free_cpus: float = math.inf, free_gpus: float = math.inf
 ) -> PoolSizes:
-    """Return the sizes that the settings name; what they leave open follows from the engines.
+    """Return the configured sizes; unset ones are derived from the engines.
 
     Args:
         config: the settings.
-        free_cpus: CPUs that the cluster offers beside the engines that the run starts with.
-        free_gpus: GPUs that it offers beside them.
+        free_cpus: CPUs of the cluster without those of the initial engines.
+        free_gpus: GPUs of the cluster without those of the initial engines.
     """
     engine, embed, job = config.caption.engine, config.embed, config.job
     engines = engine.engine_limit

@@ -1,4 +1,4 @@
-"""What a run would do, and what it would take: nothing is changed."""
+"""Preview the work and the cost of a run; nothing is changed."""
 
 from __future__ import annotations
 
@@ -29,32 +29,30 @@ _TO_DO = (Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE)
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run would do.
+    """The work of a run.
 
     Attributes:
         num_shards: shards of the sources.
-        num_shards_to_read: those in which there is something to do.
-        num_images: images by what would become of them, keys the names of `Verdict` in lower case.
-        ignored: what else is in the shards whose headers were walked, by the kinds of
+        num_shards_to_read: shards with any work.
+        num_images: number of images by `Verdict`; the keys are its names in lower case.
+        ignored: other files in the shards whose headers were read, by the kinds of
             :mod:`skytext.archive.ignored`.
-        num_gone: rows of images that are gone, from their shard or with it: ``caption`` leaves
-            them, ``reindex`` withdraws them.
-        num_failed_due: of the images that failed, those that ``retry-failed`` and ``reindex`` try
-            again.
+        num_gone: rows of images that are gone, alone or with their shard: ``caption`` keeps them,
+            ``reindex`` withdraws them.
+        num_failed_due: failed images that ``retry-failed`` and ``reindex`` try again.
         num_old_versions: versions of the table besides the latest.
-        old_version_bytes: of files that only these need; those with a tag are not counted.
-        num_shards_gone: shards of the table that the sources no longer hold, where they are the
-            folders of whole archives.
-        num_unread: shards whose headers the store did not give: nothing is known of their images.
-        unread: why, for up to ten of them.
-        num_staged_units: units that an earlier run staged and did not commit: adopted first.
-        num_to_describe: images for the model, at the most.
-        num_to_embed: images that get vectors by another model than the table's, by the kind of
-            vectors.
-        images_per_engine_s: measured by earlier runs of this model; None without one.
-        time_s: what describing them would take with the engines of this configuration.
-        engine_hours: of all engines together.
-        cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None where that is not set.
+        old_version_bytes: size of files that only these need, without those of tagged versions.
+        num_shards_gone: shards of the table that the sources no longer have, for sources that
+            contain whole archives.
+        num_unread: shards whose headers the store did not deliver; their images are unknown.
+        unread: the reasons for up to ten of them.
+        num_staged_units: staged units of an earlier run; adopted first.
+        num_to_describe: maximum number of images for the model.
+        num_to_embed: images that get vectors by another model than the table's, by kind of vector.
+        images_per_engine_s: measured in earlier runs of this model; None without one.
+        time_s: estimated time to describe the images with the configured engines.
+        engine_hours: sum over all engines.
+        cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None if that is not set.
         pools: actors and tasks of each stage, on a cluster with room for all of them.
     """
 
@@ -88,17 +86,17 @@ def preview(
     plan: CaptionPlan,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None = None,
 ) -> Preview:
-    """Judge every image of a plan without reading one.
+    """Classify every image of a plan without reading any image.
 
-    Headers of shards that the manifest does not know are walked.
+    Reads the headers of shards without a current manifest.
 
     Args:
         plan: from `plan_caption`.
-        on_members: called with each shard, its members (of `skytext.table.manifest.MANIFEST`) and
-            the `Verdict` of each.
+        on_members: called for each shard, with its members (of `skytext.table.manifest.MANIFEST`)
+            and the `Verdict` of each.
 
     Raises:
-        CallError: a store that refuses.
+        CallError: a store request failed.
     """
     table = ImagesTable.find(plan.location)
     version = None if table is None else table.version
@@ -147,7 +145,7 @@ def preview(
 
 
 def _to_embed(plan: CaptionPlan, table: ImagesTable | None) -> dict[str, int]:
-    """Return how many images get vectors of each kind by another model than the table's."""
+    """Return the number of images for a new embedding model, by kind of vector."""
     found: dict[str, int] = {}
     if table is None:
         return found
@@ -158,7 +156,7 @@ def _to_embed(plan: CaptionPlan, table: ImagesTable | None) -> dict[str, int]:
 
 
 def _measured_rate(runs: list[RunRecord], model: str) -> float | None:
-    """Return images a second of one engine, over all earlier runs of a model."""
+    """Return images per second and engine, over all earlier runs of a model."""
     num_images = engine_s = 0.0
     for run in runs:
         if run.config.get("caption", {}).get("model") == model:

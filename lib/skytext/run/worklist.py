@@ -1,12 +1,12 @@
-"""Decide, shard by shard, what there is to do.
+"""Decide the work of a run, shard by shard.
 
 INPUT    the shards of the sources, and a version of the table.
-OUTPUT   for each shard how many images have which `Verdict`, and whether it must be read.
-FAN-OUT  one shard to one `ShardPlan`; the table is scanned once, whatever the number of shards.
-ON ERROR a store that refuses ends the run before any work.
+OUTPUT   for each shard the number of images by `Verdict`, and whether it must be read.
+FAN-OUT  one `ShardPlan` per shard; the table is scanned once, whatever the number of shards.
+ON ERROR a failed store request ends the run before any work.
 
-A shard whose manifest has the etag of today is judged by it and need not be opened. Of the others
-``caption`` reads the new ones anyway; only ``skytext plan`` walks their headers.
+A shard whose manifest has the current etag is judged by the manifest and need not be opened. Of the
+other shards, ``caption`` reads new ones anyway; only ``skytext plan`` reads their headers.
 """
 
 from __future__ import annotations
@@ -39,50 +39,48 @@ from skytext.table.manifest import MANIFEST, read_manifest
 from skytext.table.store_retry import again
 
 _THREADS = 16
-# Shards looked up ahead of the one that is judged: bounds what is in memory.
+# Number of shards looked up in advance: limits memory.
 _AHEAD = 64
 _NO_IDS = np.empty(0, f"S{ID_BYTES}")
 _WALKED = MANIFEST.append(pa.field("etag", pa.string(), nullable=False))
 
 
 class Verdict(IntEnum):
-    """What a run would do with an image, and why."""
+    """The work for an image, and its reason."""
 
     NEW = 0
     """No row yet: will be described."""
     CHANGED = 1
-    """Its bytes are not those of its row: will be described again, in place of the row."""
+    """Its bytes differ from those of its row: will be described again, and the row replaced."""
     UNSURE = 2
-    """Its shard has changed since; whether the image has is known once it is read."""
+    """Its shard has changed; whether the image has changed is known after reading."""
     STALE = 3
-    """Described with other settings: left as it is, or described again where that is asked."""
+    """Described with other settings: left alone, or described again on request."""
     FAILED = 4
     """Failed before: left to ``retry-failed``."""
     DONE = 5
-    """Has its row."""
+    """Has a row; no work."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """What is known of a shard before it is read.
+    """The plan of a shard before it is read.
 
     Attributes:
         shard: the shard.
-        is_known: whether its members are, from the manifest or from its headers.
-        must_read: whether there is anything to do in it.
-        by_rows: whether all of that is images with a row that says where their bytes are: these
-            are fetched one by one. Else the shard is read as a whole.
-        gone: ids of the rows of images that the shard no longer holds, of dtype S16.
-        counts: images by `Verdict`, index by value; all 0 where it is not known.
-        num_listed_ok: of the images listed, those whose row is ``ok``.
-        num_gone_ok: done rows of images that the shard no longer holds.
-        num_gone_failed: failed rows of such.
-        ids: of the images that have rows; an image with two counts once.
-        fragments: of the table: those that hold its rows, if it must be read; None where that is
-            not known.
-        fault: why the store did not give its headers; empty where it did or was not asked.
-        ignored: numbers of other files that its headers name, by kind; empty if its headers were
-            not read.
+        is_known: whether its members are known, from the manifest or from its headers.
+        must_read: whether it has any work.
+        by_rows: whether all work is on images whose row has the location of their bytes: these are
+            fetched one by one. Otherwise the shard is read as a whole.
+        gone: ids (dtype S16) of rows whose images the shard no longer has.
+        counts: number of images by `Verdict` value; all 0 if unknown.
+        num_listed_ok: listed images with an ``ok`` row.
+        num_gone_ok: ``ok`` rows whose images the shard no longer has.
+        num_gone_failed: failed rows whose images the shard no longer has.
+        ids: count and sum of the ids with rows; an image with two rows counts once.
+        fragments: the table fragments with its rows, if it must be read; None if unknown.
+        fault: the reason why the store did not deliver its headers; empty without a failure.
+        ignored: numbers of other files in its headers, by kind; empty if these were not read.
     """
 
     shard: Shard
@@ -101,27 +99,27 @@ class ShardPlan:
 
     @property
     def num_listed(self) -> int:
-        """Images in the shard."""
+        """Number of images in the shard."""
         return sum(self.counts)
 
     @property
     def num_known(self) -> int:
-        """Images in the shard that have a row."""
+        """Number of images in the shard with a row."""
         return self.num_listed - self.counts[Verdict.NEW]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What a plan is for.
+    """The options of a plan.
 
     Attributes:
         caption_fingerprint: rows with another one are stale.
         redo_stale: describe stale rows again.
         retry_failed: plan ``retry-failed`` instead of ``caption``.
-        max_attempts: a row that failed this often is not tried again.
-        walk_headers: whether to open shards that the manifest does not know.
-        whole_archives: archives all of whose shards are named.
-        limits: of the reader.
+        max_attempts: failed rows with this many attempts are not tried again.
+        walk_headers: whether to read the headers of shards without a current manifest.
+        whole_archives: archives of which all shards are given.
+        limits: limits of the reader.
         reading: options of the reader.
     """
 
@@ -137,7 +135,7 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of one shard, sorted by id; all arrays of one length."""
+    """The rows of one shard, sorted by id; all arrays have the same length."""
 
     ids: NDArray[np.bytes_]
     contents: NDArray[np.bytes_]
@@ -155,21 +153,20 @@ class _Rows:
 
 
 class RowIndex:
-    """What the table says of every image of some shards: about 56 bytes a row.
+    """The rows of all images of some shards, with about 56 bytes per row.
 
     Attributes:
         described: bytes (N,), sorted: the first 16 bytes of the content hashes of all images of
-            the table, of whatever shard, that are described with this fingerprint; withdrawn ones
-            too.
-        gone_shards: rows by archive and shard, of the shards that are not there any more; withdrawn
-            ones apart.
-        gone_ids: of these rows, as `skytext.table.id_sums.hash_bytes` gives them.
+            the table with this caption fingerprint, from any shard, including withdrawn ones.
+        gone_shards: rows by archive and shard, for shards that no longer exist, without withdrawn
+            rows.
+        gone_ids: ids of these rows, as from `skytext.table.id_sums.hash_bytes`.
 
     Args:
-        table: the version to look at; None where there is none.
-        shards: the shards that matter.
+        table: the version to read; None without one.
+        shards: the shards of the sources.
         caption_fingerprint: rows with another one are stale.
-        whole_archives: archives all of whose shards are in ``shards``.
+        whole_archives: archives of which all shards are in ``shards``.
     """
 
     def __init__(
@@ -207,7 +204,7 @@ class RowIndex:
 
     def _arrays(self, batch: RowBatch) -> tuple[_Rows, NDArray[np.int64]]:
         archives, shards = batch.archive.dictionary_encode(), batch.shard.dictionary_encode()
-        # Distinct pairs are few, rows are many: look up each pair once.
+        # There are few distinct pairs and many rows, so each pair is looked up once.
         width = max(len(shards.dictionary), 1)
         pairs = archives.indices.to_numpy() * np.int64(width) + shards.indices.to_numpy()
         distinct, inverse = np.unique(pairs, return_inverse=True)
@@ -248,7 +245,7 @@ class RowIndex:
 def open_index(
     location: TableLocation, version: int | None, shards: Sequence[Shard], options: PlanOptions
 ) -> RowIndex:
-    """Look at every row of a version of a table; None for no table."""
+    """Read every row of a version of a table; None for no table."""
     table = None if version is None else ImagesTable.open(location, version)
     return RowIndex(table, shards, options.caption_fingerprint, options.whole_archives)
 
@@ -264,10 +261,10 @@ def plan_shards(
 
     Args:
         location: the table.
-        index: its rows, of these shards and options.
-        shards: what the sources hold now.
-        options: what the plan is for.
-        on_members: called with each known shard, its members (of `MANIFEST`) and their verdicts.
+        index: rows of the table for these shards and options.
+        shards: the current shards of the sources.
+        options: options of the plan.
+        on_members: called for each known shard, with its members (of `MANIFEST`) and verdicts.
     """
     columns = ["image_id", "content_sha256"] if on_members is None else MANIFEST.names
 
@@ -286,7 +283,7 @@ def plan_shards(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The members of a shard (None: not known), the error if there was one, and ignored files."""
+    """The members of a shard (None: unknown), the error if there was one, and ignored files."""
 
     members: pa.Table | None = None
     fault: str = ""
@@ -294,7 +291,7 @@ class _Known:
 
 
 def _walk(shard: Shard, options: PlanOptions) -> _Known:
-    """Return the members of a shard, or why the store did not give its headers."""
+    """Return the members of a shard, or the reason why its headers could not be read."""
     counts = ShardCounts()
     try:
         members = [
@@ -313,7 +310,7 @@ def _judge(
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
 ) -> ShardPlan:
-    # An image that is back is new; its withdrawn row is replaced.
+    # An image that has returned is new, and its withdrawn row is replaced.
     rows = every_row.at(np.flatnonzero(~every_row.is_withdrawn))
     retryable = ~rows.is_ok & (rows.attempts < options.max_attempts)
     members = known.members
@@ -329,10 +326,10 @@ def _judge(
     has_row[place[place >= 0]] = True
     gone, markers = ~has_row & ~rows.is_shard, ~has_row & rows.is_shard
     if _is_damaged(shard, members):
-        # What is behind the damage is not known.
+        # The content after the damage is unknown.
         gone[:] = False
     counts = np.bincount(verdicts, minlength=len(Verdict))
-    # A failed row of an image that is gone can never be retried.
+    # A failed row of a missing image can never be retried.
     retryable &= ~gone
     again = retryable if options.retry_failed else _stale(rows, options) & has_row
     is_new = bool(counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE]].any() or markers.any())
@@ -356,22 +353,22 @@ def _judge(
 
 
 def _is_damaged(shard: Shard, members: pa.Table) -> bool:
-    """Return whether a part of a shard could not be read when its members were listed."""
+    """Return whether a part of a shard was unreadable when its members were listed."""
     marker = pa.scalar(image_id(shard.archive, shard.path, "", 0))
     return bool(pc.any(pc.equal(members.column("image_id"), marker)).as_py())
 
 
 def _stale(rows: _Rows, options: PlanOptions) -> NDArray[np.bool_]:
-    """Return which rows are described again because they are stale, bool (N,)."""
+    """Return the rows to describe again because they are stale, bool (N,)."""
     return rows.is_ok & rows.is_stale if options.redo_stale else np.zeros(len(rows.ids), np.bool_)
 
 
 def _are_where_they_were(shard: Shard, rows: _Rows) -> bool:
-    """Return whether the rows of a known shard say where the bytes of their images are now."""
+    """Return whether the rows of a known shard have the current locations of their images."""
     if not rows.has_place.all():
         return False
-    # A tar that was written anew with the same images has them at other places. A file of a folder
-    # has an etag of its own, and one place.
+    # A rewritten tar with the same images has them at other offsets. A file in a folder has its own
+    # etag and only one location.
     return shard.path.endswith("/") or bool((rows.etags == _etag_hash(shard.etag)).all())
 
 
@@ -392,12 +389,12 @@ def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArra
     verdicts[found] = Verdict.DONE
     verdicts[found & row.is_ok & row.is_stale] = Verdict.STALE
     verdicts[found & ~row.is_ok] = Verdict.FAILED
-    # An image that cannot be read any more keeps the row that it has. A failed row without a hash
-    # is of an image whose bytes were not there.
+    # An image that has become unreadable keeps its row. A failed row without a hash belongs to an
+    # image whose bytes were missing.
     comparable = (contents != b"") & ((row.contents != b"") | ~row.is_ok)
     verdicts[found & comparable & (contents != row.contents)] = Verdict.CHANGED
     if "etag" in members.column_names:
-        # Only headers were read, so nothing was hashed.
+        # Only headers were read, so there is no hash.
         moved = row.etags != _etag_hashes(members.column("etag").combine_chunks())
         verdicts[found & moved & (row.contents != b"")] = Verdict.UNSURE
     return verdicts, np.where(found, place, -1)

@@ -1,14 +1,15 @@
-"""Remove versions that nobody needs any more, and files that no version refers to.
+"""Remove old versions and the files that no version refers to.
 
-What stays: the latest version, the versions that a roll-back may lead to, those that were live a
-short while ago, those that a service uses, and all that are younger than a given age. Lance removes
-the others, their files, and files older than seven days that no version refers to. The claim is
-held meanwhile, so no run has files that are not committed yet.
+These versions are kept: the latest one, rollback targets, recently live ones, those that a service
+uses, and all that are younger than a given age. Lance removes the others and their files. It also
+removes orphaned files older than seven days. The clean-up holds the claim, so no run has
+uncommitted files at that time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,21 +27,21 @@ from skytext.table.promote_rollback import MAX_KEPT, recent_versions
 from skytext.table.store_retry import again
 
 COMMAND = "clean"
-# Versions that were live last: cursors of searches may still name one.
+# Recently live versions are kept because search cursors may still refer to them.
 _RECENT = 2 * MAX_KEPT
 _RUNS_FRAGMENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """What a clean-up removed, or would remove.
+    """The result of a clean-up, or of a dry run.
 
     Attributes:
-        num_versions: versions of the images.
-        num_kept: versions that stay.
-        num_bytes: of all files.
-        num_files: data, index and deletion files.
-        is_dry: whether nothing was removed.
+        num_versions: removed versions of the images data set.
+        num_kept: kept versions.
+        num_bytes: size of all removed files.
+        num_files: removed data, index and deletion files.
+        is_dry: True if nothing was removed.
     """
 
     num_versions: int
@@ -55,17 +56,17 @@ class CleanUp:
 
 
 def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False) -> CleanUp:
-    """Remove what nobody needs any more.
+    """Remove unneeded versions and files.
 
     Args:
         location: the table.
-        keep_days: versions younger than this stay.
-        is_dry: remove nothing, and say what would be.
+        keep_days: versions younger than this are kept.
+        is_dry: only report; remove nothing.
 
     Raises:
         TableError: there is no such table.
-        JobError: units wait that a run has staged, or the store refuses.
-        TableHeldError: a run holds it.
+        JobError: staged units are not committed yet, or a store request failed.
+        TableHeldError: a run holds the table.
     """
     if is_dry:
         return _clean_images(ImagesTable.open(location), keep_days, is_dry)
@@ -74,7 +75,7 @@ def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False)
 
 
 def bytes_of_old_versions(table: ImagesTable) -> tuple[int, int]:
-    """Return how many versions there are besides the latest, and the bytes that only they need.
+    """Return the number of versions before the latest, and the bytes that only they use.
 
     Files of versions that have a tag are not counted.
     """
@@ -90,7 +91,7 @@ def bytes_of_old_versions(table: ImagesTable) -> tuple[int, int]:
 
 
 def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
-    """Do the same for a run that holds the table.
+    """Clean up for a caller that already holds the claim.
 
     Raises: as `clean_up`.
     """
@@ -98,8 +99,8 @@ def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
     waiting = staged_unit_ids(location)
     if waiting:
         raise JobError(
-            f"{len(waiting):,} units that a run has staged wait for the next run: run it, then "
-            f"skytext clean {location.uri}"
+            f"{len(waiting):,} staged units are not committed yet: start the run again, then "
+            f"skytext clean {shlex.quote(location.uri)}"
         )
     done = _clean_images(table, keep_days, is_dry=False)
     _clean_runs(location)
@@ -119,7 +120,7 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
     ]
     dataset = table.dataset
     options: dict[str, Any] = {"error_if_tagged_old_versions": False}
-    # Lance takes an empty list for "as you see fit". No version is older than a century.
+    # An empty list makes Lance apply its own default. No version is older than a century.
     options |= {"versions": unneeded} if unneeded else {"older_than": NEVER}
     if is_dry:
         found = dataset.explain_cleanup_old_versions(**options).stats
@@ -137,7 +138,7 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
 
 
 def _clean_runs(location: TableLocation) -> None:
-    """Merge the runs, each of which is two fragments and two versions."""
+    """Compact the runs data set: each run adds two fragments and two versions."""
     runs: lance.LanceDataset | None = open_dataset(location, RUNS)
     if runs is None:
         return

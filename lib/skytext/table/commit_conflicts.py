@@ -1,7 +1,7 @@
-"""Maintenance that another commit got in before is tried again on the version that this one made.
+"""Retry maintenance on the latest version after a commit conflict.
 
-Index builds, merges and settings hold no claim: a run may commit at any moment, and so may other
-maintenance. Lance then refuses the later one, and nothing of it is visible.
+Index builds, merges and settings do not hold the claim, so a run or other maintenance may commit at
+any moment. Lance then rejects the later commit, and none of it is visible.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _TRIES = 6
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Return whether an error of Lance says that another commit came first."""
+    """Return whether a Lance error means that another commit came first."""
     if isinstance(error, LanceConflict):
         return True
-    # Lance 14 raises OSError for some of them: only the text tells.
+    # Lance 14 raises OSError for some conflicts; only the message identifies them.
     return isinstance(error, OSError) and "conflict" in str(error).lower()
 
 
 def repeat_on_conflict(maintain: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Decorate maintenance that opens the latest version itself and may be done again.
+    """Decorate maintenance that opens the latest version itself and is safe to repeat.
 
-    It raises `CommitConflictError` if others commit each time it is tried.
+    The decorated function raises `CommitConflictError` if every attempt conflicts.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_conflict),
@@ -46,8 +46,8 @@ def repeat_on_conflict(maintain: Callable[_P, _T]) -> Callable[_P, _T]:
             if not is_conflict(error):
                 raise
             raise CommitConflictError(
-                "others committed to the table each time that its indexes were to be changed: "
-                "nothing of that was done; run the same command again"
+                "the indexes were not changed: each attempt conflicted with another commit to "
+                "the table; run the same command again"
             ) from error
 
     return repeated

@@ -1,4 +1,4 @@
-"""Keep a table fast while it grows: a commit leaves one small fragment a unit."""
+"""Merge small fragments: every commit adds one fragment per unit."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from skytext.table.commit_conflicts import is_conflict
 from skytext.table.images_dataset import ImagesTable
 
 _MERGE_FROM_FRAGMENTS = 8
-# A search fetches rows from few large fragments in half of the time that ten small ones take
-# (docs/benchmarks.md). An index reads every vector, so that writing a million rows anew is cheap.
+# A search fetches rows from a few large fragments twice as fast as from ten small ones
+# (docs/benchmarks.md). An index build reads every vector anyway, so rewriting them is cheap.
 ROWS_PER_FRAGMENT = 1_000_000
-# While a run goes on: fragments from here on are left alone, so each row is rewritten about twice.
+# During a run, larger fragments are left alone, so each row is rewritten about twice.
 _SMALL_ROWS = 16_384
 
 
 def merge_fragments(dataset: lance.LanceDataset) -> None:
-    """Merge fragments into large ones; makes a version, unless there is little to merge.
+    """Merge fragments into large ones. Creates a version unless there is little to merge.
 
     Raises:
-        CommitConflictError: a run committed meanwhile.
+        CommitConflictError: a run committed at the same time.
     """
     if len(dataset.get_fragments()) < _MERGE_FROM_FRAGMENTS:
         return
@@ -36,11 +36,11 @@ def merge_fragments(dataset: lance.LanceDataset) -> None:
 
 
 def merge_small_fragments(table: ImagesTable) -> int:
-    """Merge what the last commits left; return the version afterwards."""
+    """Merge small fragments of the last commits; return the latest version."""
     try:
         table.dataset.optimize.compact_files(target_rows_per_fragment=_SMALL_ROWS)
     except (LanceConflict, OSError) as error:
-        # Somebody else's index or merge came first: the next merge takes what this one left.
+        # Another index build or merge came first. The next merge includes these fragments.
         if not is_conflict(error):
             raise
     return ImagesTable.open(table.location).version

@@ -1,8 +1,7 @@
-"""The catalogue of fields of a version: what can be filtered on, and which values there are.
+"""The field catalogue of a version: the fields that filters can use, and their values.
 
-It is made with the indexes and stands in the table's configuration, which travels with every later
-version. It names the fragments that it was made of, so that a later version knows whether rows were
-added or taken away since.
+It is made with the indexes and stored in the table's configuration, so every later version has it.
+It records the fragments it was made from. A later version can thus detect added or removed rows.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from skytext.filters.columns import Need, metadata_name, metadata_path
 _KEY = "skytext.field_catalogue"
 
 FieldKind = Literal["number", "text", "time", "boolean", "other"]
-"""``other``: a list or an object in the metadata, which filters find by IS NULL alone."""
+"""``other``: a metadata list or object; filters can only test it with IS NULL."""
 
 
 class ValueCount(BaseModel):
-    """A value and the number of images that have it."""
+    """A value and the number of images with it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,19 +35,19 @@ class ValueCount(BaseModel):
 
 
 class Field(BaseModel):
-    """A column, or a field of the metadata, and its values of one kind.
+    """A column or a metadata field, with its values of one kind.
 
     Attributes:
-        name: as filters name it.
-        kind: of these values: a metadata field may have several kinds, each with an entry.
-        num_images: images that have such a value.
-        minimum: of numbers and times; times in ISO 8601. None for other kinds.
-        maximum: as ``minimum``.
-        top_values: the most frequent values, most frequent first; empty where they are not counted
-            (times, sides of boxes, names that are unique).
-        num_values: different values; None where they are not counted.
-        is_cut: there are more different values than were counted. The counts of those in
-            ``top_values`` are right all the same, but a later value may be more frequent.
+        name: the field's name in filters.
+        kind: the kind of these values. A metadata field with several kinds has one entry per kind.
+        num_images: number of images with such a value.
+        minimum: smallest number or time (ISO 8601); None for other kinds.
+        maximum: largest number or time, like ``minimum``.
+        top_values: the most frequent values in descending order; empty for fields without counts
+            (times, box sides, unique names).
+        num_values: number of distinct values; None for fields without counts.
+        is_cut: the field has more distinct values than were counted. The counts in ``top_values``
+            are correct, but an uncounted value may be more frequent.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,25 +63,25 @@ class Field(BaseModel):
 
 
 class Coverage(Enum):
-    """What a catalogue says of a version."""
+    """How the rows of a catalogue relate to the rows of a version."""
 
     ALL = "all"
-    """It was made of the same rows."""
+    """The catalogue was made from the same rows."""
     SOME = "some"
-    """Rows were added since: what it has, the version has."""
+    """Rows were added later. All values in the catalogue exist in the version."""
     NONE = "none"
-    """Rows were taken away or moved since."""
+    """Rows were removed or moved later."""
 
 
 class FieldCatalogue(BaseModel):
-    """The fields of the images that are done.
+    """The fields of the described images.
 
     Attributes:
-        num_images: that were looked at.
-        fields: columns first, then metadata by name. A field that no image has is not listed.
+        num_images: number of images that were scanned.
+        fields: columns first, then metadata fields by name. Fields without any value are omitted.
         is_cut: the metadata has more fields than are listed.
-        last_fragment: the highest id of a fragment that was looked at.
-        fragments: a digest of the fragments up to that one, and of what was deleted from them.
+        last_fragment: the highest scanned fragment id.
+        fragments: digest of the fragments up to ``last_fragment`` and of their deletions.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -94,18 +93,18 @@ class FieldCatalogue(BaseModel):
     fragments: str
 
     def coverage(self, dataset: lance.LanceDataset) -> Coverage:
-        """Return whether a version has the rows that the catalogue was made of, and no others."""
+        """Return how the rows of the catalogue relate to the rows of a version."""
         if fragments_digest(dataset, self.last_fragment) != self.fragments:
             return Coverage.NONE
         ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
         return Coverage.SOME if max(ids, default=-1) > self.last_fragment else Coverage.ALL
 
     def of_name(self, name: str) -> Iterator[Field]:
-        """Yield the entries of a field, one for each kind of value that it has."""
+        """Yield the entries of a field, one for each kind of value."""
         return (field for field in self.fields if field.name == name)
 
     def has(self, need: Need) -> bool | None:
-        """Return whether an image has what a condition asks about; None where it is not known."""
+        """Return whether any image has a value for a condition; None if unknown."""
         is_metadata = need.name.startswith("metadata.")
         name = metadata_name(metadata_path(need.name)) if is_metadata else need.name
         found = list(self.of_name("bbox.west" if name == "bbox" else name))
@@ -118,7 +117,7 @@ class FieldCatalogue(BaseModel):
 
 
 def _has_flag(found: list[Field]) -> bool | None:
-    """Return whether numbers are among the values that count as true and false: 1 and 0."""
+    """Return whether the numbers include 1 or 0, which filters treat as true and false."""
     for field in found:
         if field.kind == "number":
             if any(one.value in (0, 1) for one in field.top_values):
@@ -130,7 +129,7 @@ def _has_flag(found: list[Field]) -> bool | None:
 
 
 def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
-    """Return a digest of the fragments up to an id: which rows they have, and had deleted."""
+    """Return a digest of the fragments up to an id, with their row and deletion counts."""
     said = sorted(
         (fragment.fragment_id, fragment.metadata.physical_rows, fragment.metadata.num_deletions)
         for fragment in dataset.get_fragments()
@@ -140,18 +139,18 @@ def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
 
 
 def read_catalogue(dataset: lance.LanceDataset) -> FieldCatalogue | None:
-    """Return the catalogue that travels with a version; None where none was made."""
+    """Return the catalogue stored in a version; None without one."""
     stored = dataset.config().get(_KEY)
     if stored is None:
         return None
     try:
         return FieldCatalogue.model_validate_json(zlib.decompress(base64.b85decode(stored)))
     except (ValueError, zlib.error, ValidationError):
-        # Of a later release: it counts as none, and the next index makes it anew.
+        # A later release wrote it. It is ignored, and the next index build replaces it.
         return None
 
 
 def store_catalogue(dataset: lance.LanceDataset, catalogue: FieldCatalogue) -> None:
-    """Store a catalogue: makes a version."""
+    """Store a catalogue. Creates a version."""
     packed = zlib.compress(catalogue.model_dump_json(exclude_defaults=True).encode(), 9)
     dataset.update_config({_KEY: base64.b85encode(packed).decode()})

@@ -1,7 +1,7 @@
-"""Which versions services use, so that a clean-up leaves them.
+"""Versions that services use. A clean-up keeps them.
 
-A service writes one small object, ``T/state/held/HOLDER.json``, again and again. An object that was
-not written for an hour is of a service that has ended. Only the store's clock is used.
+Each service rewrites one small object, ``T/state/held/HOLDER.json``, at a fixed interval. An object
+older than one hour belongs to a service that has ended. Only the store's clock is used.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from skytext.table.location import TableLocation
 from skytext.table.state_files import StateStore
 
 HOLD_EVERY_S = 600.0
-"""How often a service says which versions it uses."""
+"""Seconds between two updates of a service's object."""
 _FOLDER = "held"
 _PROBE = "clock.json"
 _LASTS = dt.timedelta(hours=1)
 
 
 def hold_versions(location: TableLocation, holder: str, versions: Collection[int]) -> None:
-    """Keep versions from being removed for an hour.
+    """Protect versions from removal for one hour.
 
     Args:
         location: the table.
-        holder: names who uses them; its next call replaces this one.
-        versions: all that it uses.
+        holder: name of the user of these versions; its next call replaces this one.
+        versions: all versions that it uses.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     StateStore(location).put(f"{_FOLDER}/{holder}.json", json.dumps(sorted(versions)).encode())
 
@@ -40,10 +40,10 @@ def held_versions(location: TableLocation, *, forget: bool = True) -> set[int]:
 
     Args:
         location: the table.
-        forget: whether the objects of services that have ended are deleted.
+        forget: delete the objects of services that have ended.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     state = StateStore(location)
     paths = [path for path in state.list(_FOLDER) if not path.endswith(_PROBE)]

@@ -1,4 +1,4 @@
-"""Image ids as numbers: to look up many at once, and to compare sets of them by count and sum."""
+"""Image ids as numbers: fast look-up of many ids, and comparison of sets by count and sum."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ID_BYTES = 16
 
 
 class IdSum(NamedTuple):
-    """A set of image ids, as far as two sets are compared by it.
+    """Count and sum of a set of image ids. Equal sets have equal values.
 
     Attributes:
-        num: how many.
-        total: the sum of their first 64 bits, modulo 2^64.
+        num: number of ids.
+        total: sum of the first 64 bits of the ids, modulo 2^64.
     """
 
     num: int
@@ -28,8 +28,8 @@ NO_IDS = IdSum(0, 0)
 
 
 def hash_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
-    """Return the first 16 bytes of each hexadecimal text, of dtype S16; empty for null."""
-    # Null and only null becomes zeros: a hash never is.
+    """Return the first 16 bytes of each hexadecimal text, dtype S16; empty for null."""
+    # Null becomes all zeros. No real hash is all zeros.
     filled = pc.utf8_slice_codeunits(texts.fill_null("0" * 2 * ID_BYTES), 0, 2 * ID_BYTES)
     joined = "".join(filled.to_pylist())
     return np.frombuffer(bytes.fromhex(joined), dtype=f"S{ID_BYTES}")
@@ -43,7 +43,7 @@ def id_texts(ids: NDArray[np.bytes_]) -> list[str]:
 
 def heads(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """Return the first 64 bits of each id of `hash_bytes`."""
-    # numpy cuts trailing zeros off single values, never in the buffer.
+    # numpy strips trailing zeros from single values, but not from the buffer.
     pairs = np.frombuffer(np.ascontiguousarray(ids).tobytes(), ">u8").reshape(-1, 2)
     return pairs[:, 0].astype(np.uint64)
 

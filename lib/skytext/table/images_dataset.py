@@ -1,10 +1,11 @@
-"""The ``images`` data set: open it, check that it is ours, count and look up its rows."""
+"""The ``images`` data set: open it, validate its format, count and look up rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,16 +36,16 @@ LIVE_TAG = "live"
 
 
 class RowState(NamedTuple):
-    """What a row says of its image, as far as it decides what a run does.
+    """The fields of a row from which a run decides its work.
 
     Attributes:
-        unit_id: the unit that wrote it.
+        unit_id: the unit that wrote the row.
         status: ``ok``, ``failed`` or ``withdrawn``.
-        attempts: of a failed one, at least 1.
-        content_sha256: of the encoded image; None where it could not be read.
-        is_shard: it stands for an unreadable shard, or the unreadable tail of one.
-        etag: of the file that held its bytes.
-        caption_fingerprint: of the settings that it was described with; None where it failed.
+        attempts: number of failed attempts, at least 1 for a failed row.
+        content_sha256: hash of the encoded image; None if it could not be read.
+        is_shard: the row represents an unreadable shard, or the unreadable end of one.
+        etag: etag of the file that held the bytes.
+        caption_fingerprint: fingerprint of the caption settings; None for a failed row.
     """
 
     unit_id: str
@@ -61,8 +62,8 @@ class ShardRows:
     """The rows of one shard.
 
     Attributes:
-        by_status: rows by status.
-        ids: their ids.
+        by_status: number of rows by status.
+        ids: count and sum of their image ids.
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
@@ -70,7 +71,7 @@ class ShardRows:
 
 
 class DoubleRow(NamedTuple):
-    """One row of an image that has several."""
+    """One of several rows of the same image."""
 
     address: int
     status: str
@@ -78,7 +79,7 @@ class DoubleRow(NamedTuple):
 
 
 class RowBatch(NamedTuple):
-    """Some rows as columns, as far as they decide what a run does; see `RowState`."""
+    """Rows as columns, with the fields from which a run decides its work; see `RowState`."""
 
     image_id: pa.Array
     archive: pa.Array
@@ -95,14 +96,14 @@ class RowBatch(NamedTuple):
 
 
 class DescribedImage(NamedTuple):
-    """An image that is done: where it lies in its shard, and what was made of it.
+    """A described image.
 
     Attributes:
-        member: its path in the shard.
-        captions: the variants, ``{one_sentence, feature, caption, finish_reason}`` each.
-        vectors: one unit vector a variant; None where they were not asked for.
-        caption_model: who described it.
-        image_vector: its own unit vector; None where it has none or it was not asked for.
+        member: path of the image in its shard.
+        captions: the variants, each ``{one_sentence, feature, caption, finish_reason}``.
+        vectors: one unit vector per variant; None if not requested.
+        caption_model: the model that wrote the captions.
+        image_vector: unit vector of the image; None if absent or not requested.
     """
 
     member: str
@@ -118,10 +119,10 @@ class ImagesTable:
     Attributes:
         location: the table.
         dataset: the version.
-        format_version: of the table.
-        columns: of vectors, see `skytext.table.vector_columns`.
-        text_column: the one of them with the vectors of the descriptions.
-        image_column: the one with the images' own vectors; None where there is none.
+        format_version: format version of the table.
+        columns: vector columns, see `skytext.table.vector_columns`.
+        text_column: the active column of caption vectors.
+        image_column: the active column of image vectors; None without one.
     """
 
     def __init__(self, location: TableLocation, dataset: lance.LanceDataset) -> None:
@@ -129,15 +130,15 @@ class ImagesTable:
         self.dataset = dataset
         self.format_version, columns = read_metadata(location.uri, _metadata(dataset))
         names = set(dataset.schema.names)
-        # A migration that has not come to its end may have renamed columns of an old format.
+        # An interrupted migration may have renamed columns of an old format.
         named = (c if c.name in names else dataclasses.replace(c, name="") for c in columns)
         self.columns = tuple(column for column in named if column.name in names)
         text, self.image_column = (self._active(kind) for kind in VectorKind)
         missing = sorted({*ROW.names, HIT} - names)
         if text is None or missing:
             raise TableError(
-                f"{location.uri} is of another schema (no column "
-                f"{', '.join(missing) or 'of vectors'}): caption into a new table"
+                f"{location.uri} has another schema (missing column: "
+                f"{', '.join(missing) or 'vectors'}): caption into a new table"
             )
         self.text_column = text
 
@@ -146,7 +147,7 @@ class ImagesTable:
         return next(of_kind, None)
 
     def find_column(self, wanted: VectorColumn) -> VectorColumn | None:
-        """Return the column that holds vectors of this kind and fingerprint, or None."""
+        """Return the column of this kind and fingerprint, or None."""
         return next((column for column in self.columns if column.fits(wanted)), None)
 
     @classmethod
@@ -160,17 +161,17 @@ class ImagesTable:
 
         Args:
             location: the table.
-            version: which one.
+            version: the version or tag; None for the latest version.
             session: caches to share with other versions of the table.
 
         Raises:
-            TableError: there is no such table or version, or it is not one of ours.
+            TableError: the table or version does not exist, or skytext did not make it.
         """
         table = cls.find(location, version, session)
         if table is None:
             raise TableError(
                 f"there is no table at {location.uri}: make one with "
-                f"skytext caption SOURCE --table {location.uri}"
+                f"skytext caption SOURCE --table {shlex.quote(location.uri)}"
             )
         return table
 
@@ -181,21 +182,21 @@ class ImagesTable:
         version: int | str | None = None,
         session: lance.Session | None = None,
     ) -> ImagesTable | None:
-        """Like `open`, but None where there is no table.
+        """Like `open`, but return None if there is no table.
 
         Raises:
-            TableError: the store refuses, there is no such version, or the table is not ours.
+            TableError: the store or the version is not available, or skytext did not make it.
         """
         dataset = open_dataset(location, IMAGES, version, session)
         return None if dataset is None else cls(location, dataset)
 
     @classmethod
     def open_served(cls, location: TableLocation, version: int | None = None) -> ImagesTable:
-        """Open what a reader gets: the version that is named, or the promoted one.
+        """Open the named version, or else the promoted one.
 
         Args:
             location: the table.
-            version: None for the promoted version (tag ``live``), or the latest where none is.
+            version: None for the promoted version (tag ``live``), or the latest without a tag.
 
         Raises:
             TableError: as `open`.
@@ -208,11 +209,11 @@ class ImagesTable:
 
     @property
     def version(self) -> int:
-        """The version that is open."""
+        """The number of the open version."""
         return int(self.dataset.version)
 
     def latest_version(self) -> int:
-        """Return the table's latest version, as it is now."""
+        """Return the number of the table's current latest version."""
         return int(again(lambda: self.dataset.latest_version)())
 
     def committed_at(self) -> dt.datetime:
@@ -223,7 +224,7 @@ class ImagesTable:
         return moment.astimezone(dt.UTC)
 
     def caption_models(self) -> list[str]:
-        """Return the models that described the images, sorted."""
+        """Return the names of the caption models, sorted."""
         found: set[str] = set()
         for batch in self._scan(["caption_model"], filter=f"status = '{STATUS_OK}'"):
             found.update(pc.unique(batch.column("caption_model")).drop_null().to_pylist())
@@ -234,18 +235,18 @@ class ImagesTable:
         return self.tags().get(LIVE_TAG)
 
     def tags(self) -> dict[str, int]:
-        """Return the version of each tag, as they are now."""
+        """Return the current version of each tag."""
         return {name: int(tag["version"]) for name, tag in again(self.dataset.tags.list)().items()}
 
     def set_tag(self, name: str, version: int) -> None:
-        """Point a tag at a version, whether it is there already or not."""
+        """Create a tag, or move it to a version."""
         if name in self.tags():
             self._tag(self.dataset.tags.update, name, version)
         else:
             self._tag(self.dataset.tags.create, name, version)
 
     def delete_tag(self, name: str) -> None:
-        """Delete a tag; one that is gone already is no error."""
+        """Delete a tag. A missing tag is not an error."""
         self._tag(self.dataset.tags.delete, name)
 
     @staticmethod
@@ -253,7 +254,7 @@ class ImagesTable:
         try:
             change(*arguments)
         except (ValueError, OSError) as error:
-            # Made or deleted by somebody else meanwhile; who cares looks again.
+            # Another process created or deleted it; callers that need to know must re-read.
             if not re.search("already exists|does not exist|not found", str(error), re.IGNORECASE):
                 raise
 
@@ -264,12 +265,12 @@ class ImagesTable:
         vectors: bool = True,
         image_vectors: bool = False,
     ) -> Iterator[DescribedImage]:
-        """Yield the images that are done, a batch in memory at a time.
+        """Yield the described images, one batch in memory at a time.
 
         Args:
-            file_names: only images of these names (the last part of ``member``); None for all.
-            vectors: read the vectors too.
-            image_vectors: read the images' own vectors too; the version must have some.
+            file_names: only images with these file names (last part of ``member``); None for all.
+            vectors: also read the caption vectors.
+            image_vectors: also read the image vectors; the version must have some.
         """
         wanted = None if file_names is None else pa.array(list(file_names), pa.string())
         columns = [
@@ -301,18 +302,18 @@ class ImagesTable:
                 )
 
     def num_rows(self) -> int:
-        """Return the number of rows, whatever their status."""
+        """Return the number of rows of any status."""
         return int(self.dataset.count_rows())
 
     def status_counts(self) -> dict[str, int]:
-        """Return the number of rows by ``status``; all three keys are always there."""
+        """Return the number of rows by ``status``; all three keys are always present."""
         counts: Counter[str] = Counter()
         for batch in self._scan(["status"]):
             counts.update(batch.column("status").to_pylist())
         return {status: counts[status] for status in (STATUS_OK, STATUS_FAILED, STATUS_WITHDRAWN)}
 
     def failure_counts(self) -> dict[tuple[str, str], int]:
-        """Return the number of failed rows by stage and reason, most first."""
+        """Return the number of failed rows by stage and reason, in descending order."""
         counts: Counter[tuple[str, str]] = Counter()
         for batch in self._scan(["failure"], filter=f"status = '{STATUS_FAILED}'"):
             for failure in batch.column("failure").to_pylist():
@@ -323,11 +324,11 @@ class ImagesTable:
     def described(
         self, contents: Sequence[str], caption_fingerprint: str
     ) -> dict[str, dict[str, Any]]:
-        """Return some row of each content that has one, as far as it tells the captions.
+        """Return one row with captions for each content hash, if there is one.
 
         Args:
             contents: hashes of encoded images.
-            caption_fingerprint: how they must have been described.
+            caption_fingerprint: fingerprint that the captions must have.
         """
         condition = (
             f"content_sha256 IN ({', '.join(map(sql_text, contents))}) AND captions IS NOT NULL "
@@ -339,13 +340,13 @@ class ImagesTable:
         for batch in self._scan(columns, filter=condition):
             for row in batch.to_pylist():
                 found.setdefault(row["content_sha256"], row)
-            # Of one content there may be a million rows.
+                # One content hash may have a million rows.
             if len(found) == len(set(contents)):
                 break
         return found
 
     def failure_samples(self, num_samples: int) -> list[dict[str, Any]]:
-        """Return the failures by stage and reason, most first, each with some of its rows."""
+        """Return failures by stage and reason in descending order, each with sample rows."""
         groups: dict[tuple[str, str], dict[str, Any]] = {}
         for batch in self._scan(["uri", "failure"], filter=f"status = '{STATUS_FAILED}'"):
             for row in batch.to_pylist():
@@ -363,14 +364,14 @@ class ImagesTable:
     def rows_of_shard(
         self, archive: str, shard: str, fragments: Sequence[int] | None = None
     ) -> dict[str, RowState]:
-        """Return what there is of a shard's images, by id.
+        """Return the rows of a shard by image id.
 
-        An index on ``shard`` is used where there is one. Rows that no index covers are scanned.
+        Uses the index on ``shard`` if there is one. Rows that no index covers are scanned.
 
         Args:
             archive: the archive's name.
             shard: the shard's path.
-            fragments: the fragments that hold its rows; None to look at all of them.
+            fragments: the fragments with its rows; None for all.
         """
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
         found: dict[str, RowState] = {}
@@ -395,9 +396,9 @@ class ImagesTable:
     def statuses_of_shards(
         self, shards: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], dict[str, list[str]]]:
-        """Return the statuses of the rows of each image, by ``(archive, shard)``, in one scan.
+        """Return the row statuses of each image by ``(archive, shard)``, in one scan.
 
-        Withdrawn rows are left out.
+        Withdrawn rows are omitted.
         """
         found: dict[tuple[str, str], dict[str, list[str]]] = {key: {} for key in shards}
         if not found:
@@ -414,7 +415,7 @@ class ImagesTable:
 
     @again
     def units_of(self, image_ids: Collection[str]) -> dict[str, str]:
-        """Return the unit of each image's row; ids without a row are left out."""
+        """Return the unit of each image's row; ids without a row are omitted."""
         wanted = pa.array(image_ids, pa.string())
         found: dict[str, str] = {}
         for batch in self._scan(["image_id", "unit_id"]):
@@ -424,10 +425,10 @@ class ImagesTable:
         return found
 
     def row_batches(self, caption_fingerprint: str) -> Iterator[RowBatch]:
-        """Yield, for all rows, what decides what a run does.
+        """Yield the fields of all rows from which a run decides its work.
 
         Args:
-            caption_fingerprint: rows done with another one are stale.
+            caption_fingerprint: rows with another one are stale.
         """
         columns = {
             "image_id": "image_id",
@@ -449,7 +450,7 @@ class ImagesTable:
             yield RowBatch._make([*(batch.column(name) for name in columns), fragment])
 
     def rows_by_shard(self) -> dict[tuple[str, str], ShardRows]:
-        """Return what there is of each ``(archive, shard)``, in one scan; withdrawn rows apart."""
+        """Return the rows of each ``(archive, shard)``, in one scan; withdrawn rows separately."""
         found: dict[tuple[str, str], ShardRows] = {}
         columns = ["archive", "shard", "status"]
         for batch in self._scan([*columns, "image_id"], filter=PRESENT):
@@ -466,14 +467,14 @@ class ImagesTable:
         return found
 
     def num_stale(self, caption_fingerprint: str) -> int:
-        """Return the number of rows captioned with other settings than this fingerprint's."""
+        """Return the number of rows with captions of another fingerprint."""
         condition = (
             f"status = '{STATUS_OK}' AND caption_fingerprint != {sql_text(caption_fingerprint)}"
         )
         return int(self.dataset.count_rows(filter=condition))
 
     def num_failed_due(self, max_attempts: int) -> int:
-        """Return the number of failed rows that failed less than so often."""
+        """Return the number of failed rows with fewer than ``max_attempts`` attempts."""
         condition = f"status = '{STATUS_FAILED}' AND failure.attempts < {int(max_attempts)}"
         return int(self.dataset.count_rows(filter=condition))
 
@@ -482,7 +483,7 @@ class ImagesTable:
         return int(self.dataset.count_rows(filter=f"archive = {sql_text(archive)} AND {PRESENT}"))
 
     def double_rows(self) -> dict[str, list[DoubleRow]]:
-        """Return the rows of the images that have more than one, by image, all in memory."""
+        """Return all rows of images with more than one row, by image."""
         doubles = np.concatenate([np.empty(0, np.uint64), *self._double_heads()])
         if not len(doubles):
             return {}
@@ -494,13 +495,13 @@ class ImagesTable:
             for row in batch.filter(pa.array(is_double)).to_pylist():
                 kept = DoubleRow(row["_rowaddr"], row["status"], row["created_at"])
                 found.setdefault(row["image_id"], []).append(kept)
-        # Two ids may begin with the same 64 bits.
+        # Two ids may share their first 64 bits.
         return {image_id: rows for image_id, rows in found.items() if len(rows) > 1}
 
     def _double_heads(self) -> Iterator[NDArray[np.uint64]]:
-        """Yield the first 64 bits that several rows' ids share.
+        """Yield the first 64 bits that the ids of several rows share.
 
-        Sixteenth by sixteenth of a large table: 8 bytes a row of one part in memory.
+        A large table is read in sixteen parts, with 8 bytes per row of one part in memory.
         """
         digits = "0123456789abcdef" if self.num_rows() > _ROWS_AT_ONCE else " "
         for digit in digits:
@@ -513,14 +514,14 @@ class ImagesTable:
             yield found[counts > 1]
 
     def some_row(self, columns: Sequence[str]) -> dict[str, Any] | None:
-        """Return some image that is done, or None where there is none."""
+        """Return one described image, or None if there is none."""
         condition = f"status = '{STATUS_OK}'"
         scanner = self.dataset.scanner(columns=list(columns), filter=condition, limit=1)
         found = scanner.to_table().to_pylist()
         return found[0] if found else None
 
     def rows(self, image_ids: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Return rows by id, in no particular order; ids without a row are left out."""
+        """Return rows by id, in no particular order; ids without a row are omitted."""
         if not image_ids:
             return []
         condition = f"image_id IN ({', '.join(sql_text(i) for i in image_ids)})"
@@ -532,15 +533,15 @@ class ImagesTable:
 
 
 def sql_text(value: str) -> str:
-    """Return ``value`` as a text literal of Lance's filter language."""
+    """Return ``value`` as a text literal in Lance's filter language."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def open_session(index_cache_bytes: int | None = None) -> lance.Session:
-    """Return caches that versions of a table share.
+    """Return a cache that versions of a table share.
 
     Args:
-        index_cache_bytes: of opened indexes; None for Lance's own default.
+        index_cache_bytes: size of the index cache; None for Lance's default.
     """
     if index_cache_bytes is None:
         return lance.Session()
@@ -553,10 +554,10 @@ def open_dataset(
     version: int | str | None = None,
     session: lance.Session | None = None,
 ) -> lance.LanceDataset | None:
-    """Open one data set of a table, or return None where there is none.
+    """Open one data set of a table; return None if it does not exist.
 
     Raises:
-        TableError: the store refuses, or there is no such version.
+        TableError: the store or the version is not available.
     """
     uri = location.dataset_uri(name)
     try:
@@ -564,15 +565,15 @@ def open_dataset(
             uri, version=version, session=session, **location.lance_options(name)
         )
     except (ValueError, OverflowError) as error:
-        # Lance 14 raises ValueError for a data set that is not there, for a version that is not
-        # there, and for much else: only the text tells.
+        # Lance 14 raises ValueError for a missing data set, a missing version and other faults.
+        # Only the message identifies them.
         message = " ".join(str(error).split())
         if version is None and "was not found" in message:
             return None
         if version is not None:
             raise TableError(
-                f"{location.uri} has no version {version!r}: skytext status {location.uri} lists "
-                "what there is"
+                f"{location.uri} has no version {version!r}: skytext status "
+                f"{shlex.quote(location.uri)} lists the versions"
             ) from error
         raise TableError(f"cannot open the table {location.uri}: {message}") from error
     except OSError as error:

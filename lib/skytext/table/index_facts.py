@@ -1,9 +1,8 @@
-"""The vector indexes that a version of a table has, what was measured of them, and how to search.
+"""The vector indexes of a version, their measured recall, and the search settings.
 
-There are two, on the descriptions' vectors and on the images' own. What was measured of one is
-stored in the table's configuration, which travels with every version. It is taken away before an
-index is built and put back when that index has been measured: an index without it was never
-measured, and is not used.
+There is one for caption vectors and one for image vectors. The measurements are stored in the
+table's configuration, which every version has. They are removed before an index is built, and
+stored again after it is measured. Searches ignore an index without measurements.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ _CHANCE_PREFIX = "skytext.chance_score_of."
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """How far a search by an index looks.
+    """How many partitions and candidates a search reads.
 
     Attributes:
-        nprobes: partitions.
-        refine_factor: candidates scored exactly, times k.
-        effort: Lance's ``search_effort``, 0 to 1: as many partitions as lie about as near to the
-            query as the nearest one, more of them the higher it is, in place of ``nprobes``; None:
-            ``nprobes`` for every query.
+        nprobes: number of partitions.
+        refine_factor: number of exactly scored candidates, as a multiple of k.
+        effort: Lance's ``search_effort``, 0 to 1. It replaces ``nprobes``: Lance reads all
+            partitions with a distance similar to the nearest one; a higher value reads more.
+            None: ``nprobes`` for every query.
     """
 
     nprobes: int
@@ -54,20 +53,20 @@ class Probing:
     effort: float | None = None
 
     def num_candidates(self, k: int) -> int:
-        """Return how many images to score exactly for the best ``k``.
+        """Return how many images are scored exactly to find the best ``k``.
 
-        What an index finds is measured on ten: fewer are looked for as ten are.
+        Recall is measured on ten images, so a smaller ``k`` is treated as ten.
         """
         return max(k, NEIGHBOURS) * self.refine_factor
 
     def partitions(self) -> dict[str, Any]:
-        """Return the argument of Lance's ``nearest`` that says which partitions are looked into."""
+        """Return the arguments of Lance's ``nearest`` that select the partitions."""
         if self.effort is None:
             return {"nprobes": self.nprobes}
         return {"search_effort": self.effort}
 
     def widened(self, part: float, num_partitions: int) -> Probing:
-        """Return it for a search among a part of the rows, over 0 to 1.
+        """Return the settings for a search in a part (0 to 1) of the rows.
 
         By the root: recall then equals that without a filter (docs/reference/retrieval.md).
         Distances of partitions do not help: rows in them may not have passed the filter.
@@ -78,23 +77,23 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class VectorIndexFacts:
-    """What is known of one of a table's vector indexes.
+    """Properties and measurements of a vector index.
 
     Attributes:
-        kind: as Lance names it.
-        num_partitions: of the IVF part.
+        kind: Lance's name of the index type.
+        num_partitions: number of IVF partitions.
         num_bits: see `VectorPlan`.
-        nprobes: partitions that a search with a filter looks into, and every search where there is
-            no ``search_effort``.
-        refine_factor: candidates scored exactly, times k.
-        recall_at_10: part of the ten nearest images of a query that the index finds.
-        num_queries: on which that was measured.
-        num_rows: images that were in the index.
-        search_effort: see `Probing`; of searches without a filter.
-        num_trained_rows: images that were in the index when it was built; None where it was not
-            refreshed since.
-        num_untrained: rows that were added since it was built, replaced ones too.
-        num_unmeasured: rows that were added since it was measured.
+        nprobes: number of partitions that a filtered search reads; also used for every other
+            search if ``search_effort`` is None.
+        refine_factor: number of exactly scored candidates, as a multiple of k.
+        recall_at_10: part of the ten nearest images that the index finds.
+        num_queries: number of queries in the measurement.
+        num_rows: number of indexed images.
+        search_effort: see `Probing`; for searches without a filter.
+        num_trained_rows: number of indexed images at the last full build; None if the index was
+            not refreshed since then.
+        num_untrained: rows added since the last full build, including replaced ones.
+        num_unmeasured: rows added since the last measurement.
     """
 
     kind: str
@@ -111,7 +110,7 @@ class VectorIndexFacts:
     num_unmeasured: int = 0
 
     def probing(self, config: IndexConfig) -> Probing:
-        """Return how far a search looks: as was measured, or as the configuration has it."""
+        """Return the search settings: the measured ones, or those of the configuration."""
         effort = self.search_effort if config.search_effort is None else config.search_effort
         return Probing(
             config.nprobes or self.nprobes,
@@ -125,30 +124,30 @@ class VectorIndexFacts:
 
 
 def index_names(dataset: lance.LanceDataset) -> set[str]:
-    """Return the names of a data set's indexes."""
+    """Return the index names of a data set."""
     return {index.name for index in _indexes(dataset)}
 
 
 def _indexes(dataset: lance.LanceDataset) -> Iterator[Any]:
-    """Yield the indexes, but for those on columns that are gone, or that searches do not use."""
+    """Yield the indexes, except those on dropped columns and those that searches do not use."""
     listed = json.loads((dataset.schema.metadata or {}).get(COLUMNS_KEY.encode(), b"null"))
     active = None if listed is None else {c["name"] for c in listed if c["role"] == Role.ACTIVE}
     names = set(dataset.schema.names)
     if active is not None:
         names = {name for name in names if name in active or not is_vector_name(name)}
     for index in dataset.describe_indices():
-        # Of a field of a struct the name is a path.
+        # A nested field has a path as its name.
         if {name.partition(".")[0] for name in index.field_names} <= names:
             yield index
 
 
 def num_segments(dataset: lance.LanceDataset, name: str) -> int:
-    """Return how many segments the index of a name has; 0 without it."""
+    """Return the number of segments of an index; 0 without it."""
     return sum(len(index.segments) for index in _indexes(dataset) if index.name == name)
 
 
 def uncovered_fragments(dataset: lance.LanceDataset, name: str) -> tuple[int, ...]:
-    """Return the ids of the fragments that the index of a name does not cover; all without it."""
+    """Return the ids of the fragments that an index does not cover; all without it."""
     covered: set[int] = set()
     for index in _indexes(dataset):
         if index.name == name:
@@ -159,46 +158,46 @@ def uncovered_fragments(dataset: lance.LanceDataset, name: str) -> tuple[int, ..
 
 
 def is_covered(dataset: lance.LanceDataset, name: str) -> bool:
-    """Return whether there is an index of a name that covers every fragment."""
+    """Return whether an index exists and covers every fragment."""
     return not uncovered_fragments(dataset, name)
 
 
 def read_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> VectorIndexFacts | None:
-    """Return what is known of a vector index; None where there is none that was measured."""
+    """Return the stored facts of a vector index; None if it was not measured."""
     stored = dataset.config().get(_facts_key(index))
     if stored is None or index not in index_names(dataset):
         return None
     known = {field.name for field in fields(VectorIndexFacts)}
-    # Another release may have stored more.
+    # A later release may have stored more fields.
     return VectorIndexFacts(**{k: v for k, v in json.loads(stored).items() if k in known})
 
 
 def store_facts(
     dataset: lance.LanceDataset, facts: VectorIndexFacts, index: str = VECTOR_INDEX
 ) -> None:
-    """Store what is known of a vector index: makes a version."""
+    """Store the facts of a vector index. Creates a version."""
     dataset.update_config({_facts_key(index): json.dumps(facts.to_json())})
 
 
 def forget_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> None:
-    """Take away what is known of a vector index that is about to be replaced or dropped."""
+    """Remove the facts of a vector index before it is replaced or dropped."""
     if _facts_key(index) in dataset.config():
         dataset.delete_config_keys([_facts_key(index)])
 
 
 def _facts_key(index: str) -> str:
-    # The first index had one to itself before there was a second.
+    # Older releases used one key for the only index.
     return _FACTS_KEY if index == VECTOR_INDEX else _FACTS_PREFIX + index
 
 
 @dataclass(frozen=True, slots=True)
 class ChanceScore:
-    """How high the best images of unrelated questions score, by the vectors of one column.
+    """The scores of the best images for unrelated questions, in one vector column.
 
     Attributes:
-        score: what ``quantile`` of the questions stay below.
+        score: the ``quantile`` of the best scores.
         quantile: 0 to 1.
-        num_questions: that were measured.
+        num_questions: number of questions in the measurement.
     """
 
     score: float
@@ -207,17 +206,17 @@ class ChanceScore:
 
 
 def read_chance_score(dataset: lance.LanceDataset, column: str) -> ChanceScore | None:
-    """Return what was measured of a column of vectors; None where nothing was."""
+    """Return the measurement for a vector column; None without one."""
     stored = dataset.config().get(_CHANCE_PREFIX + column)
     return None if stored is None else ChanceScore(**json.loads(stored))
 
 
 def store_chance_score(dataset: lance.LanceDataset, column: str, chance: ChanceScore) -> None:
-    """Store what was measured of a column of vectors: makes a version."""
+    """Store the measurement for a vector column. Creates a version."""
     dataset.update_config({_CHANCE_PREFIX + column: json.dumps(asdict(chance))})
 
 
 def prewarm(dataset: lance.LanceDataset, *others: str) -> None:
-    """Load the indexes on the descriptions into memory, and others that are named."""
+    """Load the indexes on the captions, and the named others, into memory."""
     for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX, *others}:
         dataset.prewarm_index(name)

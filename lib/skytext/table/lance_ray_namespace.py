@@ -1,4 +1,4 @@
-"""`S3Namespace` as lance-ray's tasks make it: of the class that `lance_namespace` asks for."""
+"""`S3Namespace` as a subclass of `LanceNamespace`, which lance-ray's tasks require."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a table lies, and how Lance reaches it."""
+"""The address of a table, and Lance's options to reach it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ IMAGES = "images"
 RUNS = "runs"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Lance 14 and obstore read s3:// and gs:// addresses as URLs: they cut at # and ?, decode %20, and
-# resolve "." and ".."; an empty part they refuse. A % without two hex digits behind it stays.
-# LanceDB, which may open a table too, drops a space at the end.
+# Lance 14 and obstore parse s3:// and gs:// addresses as URLs. They cut at # and ?, decode %20,
+# resolve "." and "..", and reject empty parts. A % without two hex digits is kept. LanceDB can also
+# open a table; it drops a space at the end.
 _NOT_IN_A_URL = re.compile(r"[#?\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}| (?=/?\Z)")
 
 
@@ -27,19 +27,19 @@ class TableLocation:
     """A table's folder or URI.
 
     Attributes:
-        uri: the absolute path or the URI, without a trailing slash. Lance and obstore mean by it
-            exactly the place that its letters name.
+        uri: the absolute path or the URI, without a trailing slash. Lance and obstore interpret
+            it literally.
     """
 
     uri: str
 
     @classmethod
     def parse(cls, table: str) -> TableLocation:
-        """Read what a person typed.
+        """Parse a table address from user input.
 
         Raises:
             AddressError: as `parse_location`.
-            TableError: a path that is a file, or a name that Lance cannot address.
+            TableError: the path is a file, or Lance cannot address the name.
         """
         location = parse_location(table)
         _check_addressable(table, location)
@@ -52,7 +52,7 @@ class TableLocation:
 
     @property
     def is_local(self) -> bool:
-        """Whether the table lies in this machine's file system."""
+        """Whether the table is in this machine's file system."""
         return "://" not in self.uri
 
     def dataset_uri(self, name: str) -> str:
@@ -61,14 +61,14 @@ class TableLocation:
 
     @property
     def is_s3(self) -> bool:
-        """Whether the table lies in a store that speaks S3."""
+        """Whether the table is in an S3-compatible store."""
         return self.uri.startswith("s3://")
 
     def s3_access(self) -> S3Access:
         """Return this process's access to the store of an ``s3://`` table.
 
         Raises:
-            TableError: the AWS settings give none.
+            TableError: the AWS settings give no access.
         """
         from botocore.exceptions import BotoCoreError
 
@@ -78,10 +78,10 @@ class TableLocation:
             raise TableError(f"table {self.uri}: {access_problem(error)}") from error
 
     def lance_options(self, name: str) -> dict[str, Any]:
-        """Return the keyword arguments by which Lance opens or writes one data set.
+        """Return the keyword arguments with which Lance opens or writes one data set.
 
-        They hold no secrets. For ``s3://`` Lance asks for keys when it needs some, and again before
-        they expire, as long as the data set is open.
+        They contain no secrets. For ``s3://``, Lance requests keys when it needs them, and again
+        before they expire, as long as the data set is open.
 
         Raises:
             TableError: the AWS settings give no access.
@@ -93,9 +93,9 @@ class TableLocation:
         return {"storage_options": options, "namespace_client": client, "table_id": [name]}
 
     def lance_ray_options(self, name: str) -> dict[str, Any]:
-        """Return the keyword arguments by which lance-ray's tasks reach one data set.
+        """Return the keyword arguments with which lance-ray's tasks reach one data set.
 
-        They hold no secrets: each task resolves the AWS settings for itself.
+        They contain no secrets: each task resolves the AWS settings itself.
         """
         uri = self.dataset_uri(name)
         if not self.is_s3:
@@ -107,7 +107,7 @@ class TableLocation:
         }
 
     def short_lived_options(self, name: str) -> dict[str, str]:
-        """Return storage options with keys, for one call of Lance that cannot ask for keys.
+        """Return storage options with keys, for one Lance call that cannot request keys.
 
         Raises:
             TableError: the AWS settings give no access.
@@ -131,7 +131,7 @@ def _check_addressable(table: str, location: Location) -> None:
     fault = _local_fault(location.path) if location.scheme == "file" else _fault(location)
     if fault:
         raise TableError(
-            f"table {table!r}: Lance cannot address {fault}: name another place, of letters, "
+            f"table {table!r}: Lance cannot address {fault}: choose a name with letters, "
             "digits, '-', '_', '.' and single slashes"
         )
 

@@ -1,9 +1,9 @@
-"""The manifest: what a run met in each shard, kept beside the table.
+"""The manifest: the contents of each shard, kept beside the table.
 
-One small Parquet object a shard, ``state/manifest/{key}.parquet``: the members in their order with
-their offsets and content hashes, and the shard's etag. While the etag is the same, the shard need
-not be read again to know what is in it. Only a reader that came to the shard's real end writes it:
-it is the evidence that the end of a run compares the table with.
+There is one small Parquet object per shard, ``state/manifest/{key}.parquet``. It has the members in
+order, their offsets and content hashes, and the shard's etag. While the etag is unchanged, a run
+need not read the shard again to know its contents. A reader writes the manifest only after it has
+reached the real end of the shard. The check at the end of a run compares it with the table.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ MANIFEST = pa.schema(
         pa.field("row", pa.int64()),
     ]
 )
-"""One row an image; ``content_sha256`` is null where there was none to be read."""
+"""One row per image; ``content_sha256`` is null if the content could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a reader met in a shard.
+    """The contents of a shard.
 
     Attributes:
-        etag: of the content that was read.
-        num_bytes: bytes that were read; all of the shard's unless it is damaged.
-        num_units: units that it was cut into.
-        members: of `MANIFEST`.
+        etag: etag of the content that was read.
+        num_bytes: number of bytes read; the size of the shard unless it is damaged.
+        num_units: number of units made from it.
+        members: table with schema `MANIFEST`.
     """
 
     etag: str
@@ -57,18 +57,18 @@ class Manifest:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the shard, or a part of it, could not be read for its damage."""
+        """Whether the shard, or a part of it, is damaged and could not be read."""
         return bool(pc.any(pc.equal(self.members.column("member"), "")).as_py())
 
 
 def write_manifest(location: TableLocation, archive: str, shard: str, manifest: Manifest) -> None:
-    """Keep what is in a shard, in place of what was known of it.
+    """Store the manifest of a shard; replaces an earlier one.
 
     Args:
         location: the table.
         archive: the archive's name.
         shard: the shard's path.
-        manifest: what was met.
+        manifest: the contents.
     """
     buffer = io.BytesIO()
     metadata = {
@@ -84,13 +84,13 @@ def write_manifest(location: TableLocation, archive: str, shard: str, manifest: 
 def read_manifest(
     location: TableLocation, archive: str, shard: str, columns: Sequence[str] | None = None
 ) -> Manifest | None:
-    """Return what is known of a shard, at whatever etag, or None.
+    """Return the manifest of a shard, whatever its etag, or None.
 
     Args:
         location: the table.
         archive: the archive's name.
         shard: the shard's path.
-        columns: of `MANIFEST`; None for all.
+        columns: columns of `MANIFEST`; None for all.
     """
     data = StateStore(location).get(_path(archive, shard))
     if data is None:
@@ -113,14 +113,14 @@ def forget_manifest(location: TableLocation, archive: str, shard: str) -> None:
 
 
 def _has_unread(file: pq.ParquetFile) -> bool:
-    """Whether images without content are in a manifest of skytext 0.1.
+    """Return whether a manifest of skytext 0.1 has images without content.
 
-    There a store that broke off could be the reason: the shard is read again.
+    In that version an interrupted store request could be the reason, so the shard is read again.
     """
     return bool(file.read(columns=["content_sha256"]).column(0).null_count)
 
 
 def _path(archive: str, shard: str) -> str:
     key = hashlib.sha256(json.dumps([archive, shard]).encode()).hexdigest()[:32]
-    # Folders of a few hundred: some file systems are slow with a hundred thousand in one.
+    # Each folder gets a few hundred files: some file systems are slow with a hundred thousand.
     return f"manifest/{key[:2]}/{key}.parquet"

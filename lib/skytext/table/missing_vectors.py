@@ -1,7 +1,8 @@
-"""Which rows have a vector in a column, and which have none."""
+"""Find the rows with and without a vector in a column."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,32 +17,32 @@ from skytext.table.vector_columns import VectorColumn, VectorKind
 
 _ROWS_A_BATCH = 1024
 LISTED = {
-    # What must be known of a row to fetch its image again, and to see that it is the same.
+    # The columns needed to fetch the image again and to detect changed bytes.
     VectorKind.IMAGE: SAMPLE,
     VectorKind.TEXT: pa.schema([ROW.field(n) for n in ("image_id", "unit_id", "captions")]),
 }
-"""What must be known of a row to make its vectors."""
+"""The columns needed to make a row's vectors."""
 _OF_TABLE = {field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)} | {"unit_id", "captions"}
 KEY = {VectorKind.IMAGE: "content_sha256", VectorKind.TEXT: "unit_id"}
-"""The column of a row that says whether a vector was made of what is there now.
+"""The column that shows whether a vector was made from the row's current content.
 
-An image is known by its bytes. A description has no name of its own, but a row that is described
-again is written by another unit.
+An image is identified by the hash of its bytes. A description is identified by the unit that wrote
+it: a new description comes from another unit.
 """
 
 
 def rows_without_vector(
     table: ImagesTable, fragment_id: int, column: VectorColumn
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a fragment that are done and have no vector by a model.
+    """Yield the described rows of a fragment that have no vector of a model.
 
     Args:
         table: a version.
         fragment_id: of it.
-        column: of the model; the version need not have it.
+        column: column of the model; the version need not have it.
 
     Yields:
-        Those columns of `LISTED` that the table has, a batch in memory at a time.
+        The columns of `LISTED` that the table has, one batch in memory at a time.
     """
     names = [name for name in LISTED[column.kind].names if name in _OF_TABLE]
     fragment = table.dataset.get_fragment(fragment_id)
@@ -53,7 +54,7 @@ def rows_without_vector(
 
 @again
 def count_without_vector(table: ImagesTable, column: VectorColumn) -> dict[int, int]:
-    """Return the number of those images by fragment, for the fragments that have some."""
+    """Return the number of such images per fragment; fragments without any are omitted."""
     condition = _missing(table, column)
     counts = {
         fragment.fragment_id: int(fragment.count_rows(condition))
@@ -69,11 +70,11 @@ def _missing(table: ImagesTable, column: VectorColumn) -> str:
 
 @again
 def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[int, int]:
-    """Return how many images are done, and how many of them have a vector in a column.
+    """Return the number of described images, and how many of them have a vector in a column.
 
     Args:
         table: a version.
-        column: None for none.
+        column: None for no column.
     """
     num_ok = int(table.dataset.count_rows(filter=DONE))
     there = None if column is None else table.find_column(column)
@@ -83,7 +84,7 @@ def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[in
 
 
 def image_report(table: ImagesTable) -> dict[str, Any] | None:
-    """Return what ``status --json`` says of the image vectors; None where there are none."""
+    """Return the image-vector part of ``status --json``; None without image vectors."""
     column = table.image_column
     if column is None:
         return None
@@ -98,10 +99,10 @@ def image_report(table: ImagesTable) -> dict[str, Any] | None:
 
 
 def image_column_of(table: ImagesTable) -> VectorColumn:
-    """Return the column of a version's image vectors.
+    """Return the column with a version's image vectors.
 
     Raises:
-        TableError: it has none.
+        TableError: the version has none.
     """
     if table.image_column is not None:
         return table.image_column
@@ -111,19 +112,21 @@ def image_column_of(table: ImagesTable) -> VectorColumn:
             f"version {table.version} of {uri} has no image vectors; the latest has: --version "
             f"{latest.version}"
         )
-    raise TableError(f"{uri} has no image vectors: skytext embed-images {uri} --model NAME")
+    raise TableError(
+        f"{uri} has no image vectors: skytext embed-images {shlex.quote(uri)} --model NAME"
+    )
 
 
 @again
 def missing_by_fragment(
     table: ImagesTable, image_ids: pa.Array, column: VectorColumn
 ) -> dict[int, dict[str, str | None]]:
-    """Return, for each fragment that holds some of these images without a vector, their keys by id.
+    """Return the keys of these images by id, per fragment, for images without a vector.
 
     Args:
         table: a version that has the column.
         image_ids: of the images.
-        column: that is filled.
+        column: the column to fill.
     """
     found: dict[int, dict[str, str | None]] = {}
     names = ["image_id", KEY[column.kind]]

@@ -1,4 +1,4 @@
-"""Rows whose images are to be described again, with all that is needed to fetch them."""
+"""Find the rows to describe again, with all columns needed to fetch their images."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def rows_to_redo(
     described_with: str,
     max_attempts: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a shard that are stale, or those that failed.
+    """Yield the stale rows or the failed rows of a shard.
 
     Args:
         table: a version.
         archive: the archive's name.
         shard: the shard's path.
-        fragments: the fragments that hold its rows; None to look at all of them.
-        described_with: a caption fingerprint: rows with another one are stale. Empty for the rows
-            that failed.
-        max_attempts: rows that failed this often are left out.
+        fragments: the fragments with its rows; None for all.
+        described_with: a caption fingerprint; rows with another one are stale. Empty: yield the
+            failed rows.
+        max_attempts: failed rows with this many attempts are omitted.
 
     Yields:
-        Their columns of `skytext.table.schema.SAMPLE`, but for ``data`` and ``failure``.
+        Their columns of `skytext.table.schema.SAMPLE`, without ``data`` and ``failure``.
     """
     condition = (
         f"{DONE} AND caption_fingerprint != {sql_text(described_with)}"

@@ -18,7 +18,7 @@ from skytext.table.store_retry import again
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run, as it stands in ``runs``."""
+    """One row of the ``runs`` data set."""
 
     run_id: str
     command: str
@@ -39,7 +39,7 @@ _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 @again
 def record_run(location: TableLocation, run: RunRecord) -> None:
-    """Append a run's record; one that is there twice counts once."""
+    """Append the record of a run. A duplicate record counts once."""
     row = {name: getattr(run, name) for name in RUNS_SCHEMA.names}
     row |= {name: json.dumps(row[name], sort_keys=True) for name in _JSON_FIELDS}
     lance.write_dataset(
@@ -51,10 +51,10 @@ def record_run(location: TableLocation, run: RunRecord) -> None:
 
 
 def last_runs(location: TableLocation, limit: int) -> list[RunRecord]:
-    """Return the latest runs, the last one first.
+    """Return the latest runs, newest first.
 
-    A run is recorded when it starts and when it is done; of one that did not get there, the state
-    is ``started``.
+    A run is recorded at its start and at its end. A run that did not end has the state
+    ``started``.
     """
     dataset = open_dataset(location, RUNS)
     if dataset is None:

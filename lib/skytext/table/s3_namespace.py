@@ -1,8 +1,8 @@
-"""Hands Lance fresh keys for ``s3://``.
+"""Supply Lance with fresh keys for ``s3://``.
 
-Lance 14 asks a namespace client for the storage options of a table again before they expire, for
-as long as a data set is open. This is such a client for one data set. Its keys come from
-`skytext.aws.session`, in each process anew.
+Lance 14 requests the storage options of a table from a namespace client again before they expire,
+as long as a data set is open. This module is such a client for one data set. Each process gets its
+keys from `skytext.aws.session`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ from skytext.aws.session import S3Access
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What Lance reads of a ``lance_namespace.DescribeTableResponse``."""
+    """The fields of ``lance_namespace.DescribeTableResponse`` that Lance reads."""
 
     location: str
     storage_options: dict[str, str]
 
     def model_dump(self, **_: Any) -> dict[str, Any]:
-        """Return the fields as a dict, as pydantic's models do."""
+        """Return the fields as a dict, like pydantic's models."""
         return asdict(self)
 
 
 class S3Namespace:
     """The namespace of one data set in S3.
 
-    Lance asks for no more than these methods. The package of its base class, `lance_namespace`,
-    takes longer to import than all the rest of a worker; only lance-ray wants that class
-    (`skytext.table.lance_ray_namespace`).
+    Lance calls only these methods. The base class in `lance_namespace` takes longer to import than
+    the rest of a worker, and only lance-ray needs it (`skytext.table.lance_ray_namespace`).
 
     Args:
         uri: the data set's address.
@@ -43,22 +42,22 @@ class S3Namespace:
         self._access = access
 
     def namespace_id(self) -> str:
-        """Name the data set and the access: Lance shares connections between equal names."""
+        """Return a name for data set and access: Lance shares connections of equal names."""
         return f"{self._uri} {id(self._access)}"
 
     def describe_table(self, request: Any) -> Described:
-        """Return the storage options; with keys only where Lance itself asks for them."""
-        # Lance hands over a dict that has only this method of a request.
+        """Return the storage options, with keys only if Lance itself requests them."""
+        # Lance passes a dict that has only this method of a request.
         wants_keys = request.model_dump().get("vend_credentials")
         options = self.options_with_keys() if wants_keys else self.storage_options()
         return Described(location=self._uri, storage_options=options)
 
     def storage_options(self) -> dict[str, str]:
-        """Return options without secrets; they have expired, so that Lance asks for keys."""
+        """Return options without secrets, already expired, so that Lance requests keys."""
         return self._access.settings(urlsplit(self._uri).netloc) | {"expires_at_millis": "0"}
 
     def options_with_keys(self) -> dict[str, str]:
-        """Return options with keys that are valid now, for a call that lasts seconds.
+        """Return options with keys that are valid now, for a call of a few seconds.
 
         Raises:
             BotoCoreError: the keys could not be renewed.

@@ -1,4 +1,4 @@
-"""Read a table's rows from first to last, a few at a time."""
+"""Read a table's rows in order, one small batch at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.schema import STATUS_OK
 
 BATCH_ROWS = 256
-"""Rows in memory together: 2 MB where vectors are among them."""
+"""Rows in memory at a time: 2 MB with vectors."""
 
 
 def done_batches(table: ImagesTable, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the images that are done, at most `BATCH_ROWS` at a time, in the table's order.
+    """Yield the described images in table order, at most `BATCH_ROWS` at a time.
 
-    However large the table, little of it is in memory: Lance reads two batches ahead of the caller
-    instead of as many as there are cores.
+    Memory use does not depend on the table's size: Lance reads two batches ahead instead of one
+    per core.
     """
     scanner = table.dataset.scanner(
         columns=list(columns),

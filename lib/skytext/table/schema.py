@@ -1,11 +1,11 @@
 """Arrow schemas and column names of every stage.
 
-Three shapes travel through the job:
+The job uses three kinds of rows:
 
-* a *sample* row (``SAMPLE``): one image on its way, encoded bytes included;
-* a *unit* row (``unit_schema``): a run of samples of one shard as one Ray Data row, so that
-  Ray neither splits nor merges it; the unit is what is written, recorded and repeated;
-* an *images* row (``images_schema``): what the table keeps, without the bytes.
+* a *sample* row (``SAMPLE``): one image, with its encoded bytes;
+* a *unit* row (``unit_schema``): consecutive samples of one shard in one Ray Data row, so that Ray
+  neither splits nor merges them. A unit is written, recorded and repeated as a whole;
+* an *images* row (``images_schema``): a row of the table, without the bytes.
 
 Geography follows STAC 1.0: ``datetime``, ``bbox``, ``gsd``, ``collection``.
 """
@@ -16,19 +16,19 @@ import pyarrow as pa
 
 from skytext.table.vector_columns import VectorColumn
 
-# Lance 14 writes 2.2 where nothing is said. There a column of one value, as the variants' finish
-# reason is, keeps its lists' lengths in one piece a page: two megabytes to read for every row
-# fetched, 4.0 ms instead of 1.0 for the captions of ten hits (docs/benchmarks.md).
+# Lance 14 writes version 2.2 by default. In that version, a column with one constant value (such as
+# the finish reason) stores its list lengths in one block per page. Each row fetch then reads 2 MB:
+# the captions of ten hits take 4.0 ms instead of 1.0 ms (docs/benchmarks.md).
 FILE_VERSION = "2.1"
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
 STATUS_WITHDRAWN = "withdrawn"
-"""Of an image that its archive no longer has: no search finds it, and its captions stay."""
+"""The archive no longer has the image. Searches omit it; its captions are kept."""
 HIT = "hit"
 DONE = f"status = '{STATUS_OK}'"
-"""The condition of the rows that have a description, in Lance's filter language."""
+"""Lance filter for rows with a description."""
 PRESENT = f"status != '{STATUS_WITHDRAWN}'"
-"""The condition of the rows of images that their archive has."""
+"""Lance filter for rows whose image is in the archive."""
 
 BBOX = pa.struct(
     [
@@ -60,7 +60,7 @@ VARIANT = pa.struct(
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
-# What the source says of an image: the same columns from the reader to the table.
+# Source fields of an image: the same columns from the reader to the table.
 SOURCE_FIELDS: list[pa.Field] = [
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("archive", pa.string(), nullable=False),
@@ -69,7 +69,7 @@ SOURCE_FIELDS: list[pa.Field] = [
     pa.field("uri", pa.string(), nullable=False),
     pa.field("byte_offset", pa.int64()),
     pa.field("byte_length", pa.int64()),
-    # Where the shard is a Parquet file, instead of the offset.
+    # Used for Parquet shards instead of the offset.
     pa.field("row_group", pa.int64()),
     pa.field("row", pa.int64()),
     pa.field("shard_etag", pa.string()),
@@ -79,7 +79,7 @@ SOURCE_FIELDS: list[pa.Field] = [
     pa.field("collection", pa.string()),
 ]
 
-# Found out by looking at the image.
+# Fields found by decoding the image.
 PIXEL_FIELDS: list[pa.Field] = [
     pa.field("content_sha256", pa.string()),
     pa.field("width_px", pa.int32()),
@@ -87,7 +87,7 @@ PIXEL_FIELDS: list[pa.Field] = [
     pa.field("format", pa.string()),
 ]
 
-# How the captions were made, and what they cost.
+# How the captions were made, and their cost.
 CAPTION_FIELDS: list[pa.Field] = [
     pa.field("status", pa.string(), nullable=False),
     pa.field("failure", FAILURE),
@@ -116,23 +116,22 @@ EMBEDDING_FIELDS: list[pa.Field] = [
     pa.field("num_truncated_variants", pa.int32()),
 ]
 
-# What is known of an image that has a row already, which this one is to replace; all null
-# where it has none.
+# The existing row that this one replaces; all null without one.
 REPLACE_FIELDS: list[pa.Field] = [
     pa.field("replaces_unit", pa.string()),
     pa.field("earlier_attempts", pa.int32()),
-    # The row is good: a failed one does not take its place.
+    # The existing row is good: a failed row does not replace it.
     pa.field("keeps_row", pa.bool_()),
 ]
 
 RUN_FIELDS: list[pa.Field] = [
-    # Names the commit's smallest piece, of all runs: what makes a commit idempotent is in the data.
+    # Unique across all runs. It makes commits idempotent, so it is stored in the data.
     pa.field("unit_id", pa.string(), nullable=False),
     pa.field("run_id", pa.string(), nullable=False),
     pa.field("created_at", TIMESTAMP, nullable=False),
 ]
 
-# ``metadata`` is JSON text on its way and becomes an Arrow JSON column in the table.
+# ``metadata`` is JSON text during the job and an Arrow JSON column in the table.
 SAMPLE = pa.schema(
     [
         *SOURCE_FIELDS,
@@ -143,7 +142,7 @@ SAMPLE = pa.schema(
         pa.field("failure", FAILURE),
     ]
 )
-"""One image between the reader and the captioner. ``data`` is null once ``failure`` is not."""
+"""One image between reader and captioner. ``data`` is null if ``failure`` is set."""
 
 CAPTIONED = pa.schema(
     [
@@ -154,7 +153,7 @@ CAPTIONED = pa.schema(
         *CAPTION_FIELDS,
     ]
 )
-"""One image behind the captioner: the bytes are gone, the captions are there."""
+"""One image after the captioner: with captions, without bytes."""
 
 
 PENDING_VECTORS = "pending_vectors"
@@ -178,17 +177,17 @@ def _vectors(name: str, dim: int) -> pa.Field:
 
 
 def unit_schema(samples: pa.Schema) -> pa.Schema:
-    """A run of samples of one shard as one row.
+    """Consecutive samples of one shard as one row.
 
-    ``samples`` may be empty: a shard all of whose images are in the table already still
-    reports what it listed.
+    ``samples`` may be empty: if the table already has all images of a shard, the unit still
+    reports the number of listed images.
     """
     return pa.schema(
         [
             pa.field("unit_id", pa.string(), nullable=False),
             pa.field("archive", pa.string(), nullable=False),
             pa.field("shard", pa.string(), nullable=False),
-            # Counts that every later stage passes on untouched.
+            # Counts that every later stage passes on unchanged.
             pa.field("num_listed", pa.int64(), nullable=False),
             pa.field("num_skipped", pa.int64(), nullable=False),
             pa.field("removes", pa.list_(pa.string()), nullable=False),
@@ -209,18 +208,18 @@ _BEFORE_VECTORS = [
     *CAPTION_FIELDS,
 ]
 ROW = pa.schema([*_BEFORE_VECTORS, *EMBEDDING_FIELDS, *RUN_FIELDS])
-"""What the table says of an image, ``ok`` or ``failed``, but for vectors.
+"""The columns of an image in the table, ``ok`` or ``failed``, without vectors.
 
-``EMBEDDING_FIELDS`` are of the vectors that were written with the row. What other columns of
-vectors were made with stands in the metadata of the schema (`skytext.table.vector_columns`).
+``EMBEDDING_FIELDS`` describe the vectors that were written with the row. The schema metadata
+describes other vector columns (`skytext.table.vector_columns`).
 """
 
 
 def images_schema(column: VectorColumn) -> pa.Schema:
-    """The ``images`` table as it is made: one row an image.
+    """The schema of a new ``images`` table: one row per image.
 
     Args:
-        column: of the vectors of the descriptions.
+        column: column of the caption vectors.
     """
     return pa.schema(
         [
@@ -228,7 +227,7 @@ def images_schema(column: VectorColumn) -> pa.Schema:
             column.field,
             *EMBEDDING_FIELDS,
             *RUN_FIELDS,
-            # Once more what a search tells of an image, as one text: `queries.hit_column`.
+            # Hit fields are also stored together in one JSON column: `queries.hit_column`.
             pa.field(HIT, pa.string()),
         ]
     )

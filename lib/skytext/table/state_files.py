@@ -1,8 +1,7 @@
-"""What a table keeps beside its data sets: claims, records of staged units, the manifest.
+"""Small objects beside a table's data sets: claims, records of staged units, the manifest.
 
-Small objects under ``T/state/``, written whole or not at all, through the same client library
-(Rust's object_store) that Lance writes the data sets with: where Lance can commit safely, these
-can be created safely.
+They are under ``T/state/``. Each is written completely or not at all. They use the same client
+library (Rust's object_store) as Lance: a store that is safe for Lance's commits is safe for them.
 """
 
 from __future__ import annotations
@@ -57,13 +56,14 @@ class StateStore:
         return f"{self.location.uri}/{self.folder}" if self.folder else self.location.uri
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write an object that is not there yet; return False where there was another already.
+        """Create an object; return False if another one exists.
 
-        Of several that try at once exactly one gets True. The data must be unlike anybody else's:
-        an equal object is our own, of a request whose answer was lost and that was sent again.
+        If several callers create it at once, exactly one gets True. ``data`` must be unique to the
+        caller: an existing equal object means that the caller's own request was repeated after
+        its response was lost.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         try:
             _put(self._store(writing=True), path, data, mode="create")
@@ -74,10 +74,10 @@ class StateStore:
         return True
 
     def put(self, path: str, data: bytes) -> None:
-        """Write an object, in place of any other.
+        """Write an object; replaces an existing one.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         try:
             _put(self._store(writing=True), path, data, mode="overwrite")
@@ -85,10 +85,10 @@ class StateStore:
             raise self._refused("write", path, error) from error
 
     def get(self, path: str) -> bytes | None:
-        """Return an object's bytes, or None where there is none.
+        """Return an object's bytes, or None if it does not exist.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         if self._is_missing():
             return None
@@ -100,10 +100,10 @@ class StateStore:
             raise self._refused("read", path, error) from error
 
     def modified_at(self, path: str) -> datetime:
-        """Return when an object was written, by the store's clock.
+        """Return an object's modification time, by the store's clock.
 
         Raises:
-            JobError: the store refuses, or there is no such object.
+            JobError: a store request failed, or the object does not exist.
         """
         try:
             return _modified_at(self._store(), path)
@@ -114,7 +114,7 @@ class StateStore:
         """Yield the paths of the objects under a prefix (a folder), in the store's order.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         if self._is_missing():
             return
@@ -124,10 +124,10 @@ class StateStore:
             raise self._refused("list", prefix, error) from error
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects; those that are gone already are no error.
+        """Delete objects. Missing objects are not an error.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         for start in range(0, len(paths), _DELETE_AT_ONCE):
             some = list(paths[start : start + _DELETE_AT_ONCE])
@@ -162,8 +162,8 @@ class StateStore:
             return JobError(f"cannot {verb} a file of the table: {disk}")
         what = " ".join(str(error).split())[:300]
         return JobError(
-            f"cannot {verb} {where}: {what} (what is committed stays; run the same command again "
-            "to go on)"
+            f"cannot {verb} {where}: {what} (committed work is kept; run the same command again "
+            "to continue)"
         )
 
 
@@ -195,12 +195,12 @@ def _delete(store: ObjectStore, paths: str | list[str]) -> None:
 
 
 def open_store(location: TableLocation, folder: str, client: int = 0) -> ObjectStore:
-    """Open a folder of a table with the credentials and the endpoint that Lance uses.
+    """Open a folder of a table with Lance's credentials and endpoint.
 
     Args:
         location: the table.
-        folder: relative to it; a local one must be there.
-        client: each number has connections of its own.
+        folder: relative to the table; a local folder must exist.
+        client: each number has its own connections.
 
     Raises:
         TableError: the AWS settings give no access to an ``s3://`` table.

@@ -1,13 +1,12 @@
-"""Before a table is made: can its store hold one?
+"""Check whether a store can hold a table, before the table is made.
 
-Exactly-once rests on the store: the claim, the records of staged units and Lance's commits each
-create an object that must not be there yet. Some stores that speak S3 ignore the condition of such
-a put, without an error. Then two runs could both hold the table. So this module tries the rules
-out, with a dozen small objects under ``state/preflight/`` that it deletes again.
+Exactly-once processing needs conditional puts: the claim, the records of staged units and Lance's
+commits each create an object that must not exist yet. Some S3-compatible stores ignore this
+condition without an error. Two runs could then hold the same table. This module therefore tests the
+store with a dozen small objects under ``state/preflight/`` and deletes them.
 
-Requests that must meet come from threads, each with a client, and so with connections, of its own.
-To a store they are no other than those of processes, and they start at one moment without the
-seconds that a process takes to start.
+Concurrent requests come from threads, each with its own client and connections. For the store they
+are equivalent to requests from processes. Unlike processes, threads start at the same moment.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from skytext.table.state_files import StateStore
 _FOLDER = "preflight"
 _NUM_CLIENTS = 8
 _NUM_ROUNDS = 3
-# S3 refuses requests at 15 minutes. A clock that is off by 5 reaches that some day.
+# S3 rejects requests with a clock difference of 15 minutes. A difference of 5 may reach that later.
 _MAX_CLOCK_S = 300.0
 _NEEDS_CONDITIONAL_PUT = (
-    "use a store that keeps If-None-Match, such as AWS S3 or Google Cloud Storage, or a folder"
+    "use a store that supports If-None-Match, such as AWS S3 or Google Cloud Storage, or a folder"
 )
-_NEEDS_CONSISTENCY = "use a strongly consistent store, or switch off the cache in front of it"
+_NEEDS_CONSISTENCY = "use a strongly consistent store, or disable the cache in front of it"
 _ANSWER = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>")
 _DIRECTORY_BUCKET = "--x-s3"
 
 
 def try_store(location: TableLocation) -> float | None:
-    """As `check_store`, and leave no folder behind that was not there before."""
+    """Like `check_store`, but remove the folders that the check created."""
     folders = [Path(location.uri, "state"), *Path(location.uri, "state").parents]
     missing = [path for path in folders if location.is_local and not path.exists()]
     try:
@@ -52,22 +51,22 @@ def try_store(location: TableLocation) -> float | None:
 
 
 def check_store(location: TableLocation) -> float | None:
-    """Try out what a table needs of its store; about twenty requests one after another.
+    """Test the store's behaviour with about twenty requests, one after another.
 
     Args:
         location: the table; it need not exist yet.
 
     Returns:
-        Seconds by which the store's clock is ahead of this machine's. None for a local
-        folder, to which no clock matters: nothing is signed.
+        Seconds by which the store's clock is ahead of this machine's clock. None for a local
+        folder, which needs no signed requests.
 
     Raises:
-        TableError: the store refuses a request or breaks a rule: which, what was seen, and what
-            to do.
+        TableError: a request failed, or the store broke a rule. The message has the rule, the
+            observation and the advice.
     """
     clients = [StateStore(location, client=number) for number in range(_NUM_CLIENTS)]
     folder = f"{_FOLDER}/{uuid.uuid4().hex}"
-    # In a listing they stand in another order than they are written in.
+    # The listing order differs from the order of writing.
     own = [f"{folder}/own-{_NUM_CLIENTS - number}" for number in range(_NUM_CLIENTS)]
     contended = [f"{folder}/contended-{number}" for number in range(_NUM_ROUNDS)]
     single = [f"{folder}/{name}" for name in ("create", "read", "clock")]
@@ -84,40 +83,40 @@ def check_store(location: TableLocation) -> float | None:
             _remove_folders(location, folder)
     except JobError as error:
         rule = "objects below state/ can be written, read, listed and deleted"
-        advice = "check the address, and the rights there"
+        advice = "check the address and the permissions"
         raise _broken(location, rule, _told(error), advice) from error
 
 
 def _check_create(state: StateStore, path: str) -> None:
-    rule = "a put on condition that there is no such object creates it"
+    rule = "a conditional put creates an object that does not exist"
     if not state.create(path, b"first"):
-        raise _broken(state.location, rule, "it was refused", _NEEDS_CONDITIONAL_PUT)
-    rule = "a put on condition that there is no such object is refused where there is one"
+        raise _broken(state.location, rule, "the put was rejected", _NEEDS_CONDITIONAL_PUT)
+    rule = "a conditional put does not overwrite an object that exists"
     if state.create(path, b"second") or state.get(path) != b"first":
-        raise _broken(state.location, rule, "it was written over", _NEEDS_CONDITIONAL_PUT)
+        raise _broken(state.location, rule, "it was overwritten", _NEEDS_CONDITIONAL_PUT)
 
 
 def _check_reads(writer: StateStore, reader: StateStore, path: str) -> None:
-    # A cache may go on saying that there is nothing.
+    # A cache may still report that the object does not exist.
     reader.get(path)
-    for what, data in (("is new", b"new"), ("was written over", b"newer")):
+    for what, data in (("a new", b"new"), ("an overwritten", b"newer")):
         writer.put(path, data)
         found = reader.get(path)
         if found != data:
-            rule = f"an object that {what} is read as it was written"
-            seen = "there was none" if found is None else "other bytes came"
+            rule = f"a read of {what} object returns its last bytes"
+            seen = "the object was missing" if found is None else "other bytes were returned"
             raise _broken(writer.location, rule, seen, _NEEDS_CONSISTENCY)
     writer.delete([path])
     if reader.get(path) is not None:
-        rule = "an object that was deleted is gone"
-        raise _broken(writer.location, rule, "it could be read", _NEEDS_CONSISTENCY)
+        rule = "a deleted object cannot be read"
+        raise _broken(writer.location, rule, "it was read", _NEEDS_CONSISTENCY)
 
 
 def _check_contention(
     clients: Sequence[StateStore], own: Sequence[str], contended: Sequence[str]
 ) -> None:
     with ThreadPoolExecutor(len(clients)) as pool:
-        # Opens each client's connection, so that the requests below start at one moment.
+        # Opens each client's connection, so that the requests below start at the same moment.
         _create_at_once(pool, clients, own)
         for path in contended:
             won = _create_at_once(pool, clients, [path] * len(clients))
@@ -125,8 +124,8 @@ def _check_contention(
             if len(winners) != 1 or winners[0].get(path) != _written_by(winners[0]):
                 raise _broken(
                     clients[0].location,
-                    "of several that create one object at the same moment exactly one succeeds",
-                    f"{len(winners)} of {len(clients)} did",
+                    "exactly one of several concurrent conditional puts succeeds",
+                    f"{len(winners)} of {len(clients)} succeeded",
                     _NEEDS_CONDITIONAL_PUT,
                 )
 
@@ -153,22 +152,22 @@ def _check_listing(state: StateStore, folder: str, expected: set[str]) -> None:
         missing, more = len(expected - set(found)), len(set(found) - expected)
         raise _broken(
             state.location,
-            "a listing holds every object that was written and none that was deleted",
+            "a listing has every written object and no deleted object",
             f"{missing} of {len(expected)} missing, {more} too many",
             _NEEDS_CONSISTENCY,
         )
     if _must_be_sorted(state.location) and found != sorted(found):
         raise _broken(
             state.location,
-            "a listing is in the order of the keys (else Lance may open an old version)",
-            "it is not",
-            "use a store that sorts, or a folder",
+            "a listing is sorted by key (otherwise Lance may open an old version)",
+            "it is not sorted",
+            "use a store with sorted listings, or a folder",
         )
 
 
 def _must_be_sorted(location: TableLocation) -> bool:
-    # Lance knows that folders and S3's directory buckets list in no order. Elsewhere it opens the
-    # first version that a listing names.
+    # Lance knows that folders and S3 directory buckets list in no order. For other stores it opens
+    # the first listed version.
     return not location.is_local and not urlsplit(location.uri).netloc.endswith(_DIRECTORY_BUCKET)
 
 
@@ -177,16 +176,16 @@ def _check_clock(state: StateStore, path: str) -> float:
     state.put(path, b"clock")
     after = dt.datetime.now(dt.UTC)
     written = state.modified_at(path)
-    # Stores tell whole seconds, rounded down.
+    # Stores report whole seconds, rounded down.
     earliest = before.replace(microsecond=0)
     ahead_s = (written - min(max(written, earliest), after)).total_seconds()
     if abs(ahead_s) > _MAX_CLOCK_S:
         raise _broken(
             state.location,
-            f"its clock and this machine's differ by {_MAX_CLOCK_S / 60:.0f} minutes at the most "
-            "(S3 refuses requests from 15 minutes on)",
+            f"its clock and this machine's clock differ by at most {_MAX_CLOCK_S / 60:.0f} minutes "
+            "(S3 rejects requests from 15 minutes on)",
             f"the store is {abs(ahead_s) / 60:.0f} minutes {'ahead' if ahead_s > 0 else 'behind'}",
-            "set the clock that is wrong (NTP)",
+            "correct the wrong clock (NTP)",
         )
     return ahead_s
 
@@ -194,7 +193,7 @@ def _check_clock(state: StateStore, path: str) -> float:
 def _remove_folders(location: TableLocation, folder: str) -> None:
     if location.is_local:
         for path in (folder, _FOLDER):
-            # Another one may be at work beside this one, or the first folder could not be made.
+            # Another check may use the folder at the same time, or the folder was never created.
             with suppress(OSError):
                 Path(location.uri, "state", path).rmdir()
 
@@ -207,5 +206,5 @@ def _told(error: JobError) -> str:
 
 def _broken(location: TableLocation, rule: str, seen: str, advice: str) -> TableError:
     return TableError(
-        f"{location.uri} cannot hold a table. The rule: {rule}. Seen: {seen}. What to do: {advice}"
+        f"{location.uri} cannot hold a table. Rule: {rule}. Seen: {seen}. What to do: {advice}"
     )

@@ -1,8 +1,8 @@
-"""Ask a store again whose answer broke off.
+"""Retry store requests whose response was interrupted.
 
-The client library below Lance and `skytext.table.state_files` (Rust's object_store) repeats
-requests that fail, with backoff and a limit; but not those whose answer breaks off in its body, and
-not a conditional put whose connection breaks before the answer. That is left to the caller.
+The client library below Lance and `skytext.table.state_files` (Rust's object_store) retries failed
+requests with backoff and a limit. It does not retry a response that is interrupted in its body, nor
+a conditional put whose connection breaks before the response. The caller must retry these.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _ATTEMPTS = 6
 
 
 def broke_off(error: BaseException) -> bool:
-    """Return whether an answer of the store broke off on its way, and nobody has asked again."""
+    """Return whether a response was interrupted and the library did not retry."""
     said = str(error)
     return "body error" in said or ("kind: Interrupted" in said and "retries: 0," in said)
 
@@ -24,4 +24,4 @@ again = tenacity.retry(
     stop=tenacity.stop_after_attempt(_ATTEMPTS),
     reraise=True,
 )
-"""Decorates what may be done twice, and is done up to six times where answers break off."""
+"""Decorates a repeatable function: up to six attempts if responses are interrupted."""

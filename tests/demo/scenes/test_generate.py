@@ -226,7 +226,7 @@ def test_groups_stand_as_the_truth_says() -> None:
     assert seen == set(ARRANGEMENTS)
 
 
-def test_what_stands_on_a_line_is_on_it_and_turned_with_it() -> None:
+def test_objects_on_a_line_have_its_place_and_direction() -> None:
     seen = set()
     for scene in SCENES:
         paths = dict(zip([n.kind for n in scene.linear_features], line_paths(scene), strict=True))

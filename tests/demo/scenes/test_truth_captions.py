@@ -61,7 +61,7 @@ def test_a_wrong_number_is_a_wrong_number() -> None:
     assert (score.num_objects_right, score.num_numbers_right) == (1, 0)
 
 
-def test_what_stands_in_groups_is_said() -> None:
+def test_arrangements_are_described() -> None:
     said = set()
     for seed in SEEDS:
         scene = make_scene(seed)

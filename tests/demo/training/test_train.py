@@ -56,7 +56,7 @@ def test_same_seed_same_first_losses(tmp_path: Path) -> None:
     assert first[-1] < first[0]
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+def test_a_continued_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = Trainer(tmp_path / "whole", tiny(steps=6)).train()
 
     class Stop(Exception):
@@ -124,7 +124,7 @@ def test_the_plot_reads_losses_and_scores(tmp_path: Path) -> None:
     assert len(scores["land_cover"]) == 1
 
 
-def test_training_never_meets_the_held_out_seeds(
+def test_training_never_uses_held_out_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[range] = []
@@ -170,5 +170,5 @@ def test_prompt_holds_one_run_of_image_tokens(tmp_path: Path) -> None:
     "text",
     ["", "{", "[]", '{"one_sentence": "a"}', '{"one_sentence": 1, "feature": "", "caption": ""}'],
 )
-def test_what_is_no_description_is_none(text: str) -> None:
+def test_an_invalid_description_is_none(text: str) -> None:
     assert parse_description(text) is None

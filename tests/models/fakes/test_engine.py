@@ -76,7 +76,7 @@ def test_it_loads_nothing_but_the_standard_library() -> None:
     assert told.stdout.strip() == "set()"
 
 
-def test_killed_it_takes_with_it_what_it_was_at() -> None:
+def test_images_in_work_fail_if_the_process_is_killed() -> None:
     engine = FakeEngine(FakeOptions(delay_s=0.2))
     (process,) = fakes_of(psutil.Process())
 
@@ -92,7 +92,7 @@ def test_killed_it_takes_with_it_what_it_was_at() -> None:
     engine.close()
 
 
-def test_it_dies_on_the_images_that_it_is_told() -> None:
+def test_it_dies_on_configured_images() -> None:
     digest = pixel_digest(image(5))
     engine = FakeEngine(FakeOptions(die_on=f"{'0' * 64}+{digest[:12]}"))
     before = asyncio.run(ask(engine, *range(5)))
@@ -102,7 +102,7 @@ def test_it_dies_on_the_images_that_it_is_told() -> None:
     engine.close()
 
 
-def test_it_hangs_on_the_images_that_it_is_told() -> None:
+def test_it_hangs_on_configured_images() -> None:
     engine = FakeEngine(FakeOptions(hang_on=pixel_digest(image(5))))
 
     async def wait_in_vain() -> None:
@@ -118,7 +118,7 @@ def test_it_hangs_on_the_images_that_it_is_told() -> None:
 
 
 @pytest.mark.parametrize("what", ["die", "hang"])
-def test_a_share_of_images_is_deadly_whatever_the_batch(what: str) -> None:
+def test_the_share_of_deadly_images_does_not_depend_on_the_batch(what: str) -> None:
     bad = [i for i in range(200) if int(pixel_digest(image(i))[:8], 16) / 2**32 >= 0.98]
     assert 0 < len(bad) < 15
     engine = FakeEngine(FakeOptions.parse(f"fake:{what}=0.02"))
@@ -169,7 +169,7 @@ def test_it_ends_with_the_process_that_started_it(state: str) -> None:
     assert alive == []
 
 
-def test_a_start_that_takes_too_long_is_given_up() -> None:
+def test_a_start_that_takes_too_long_is_aborted() -> None:
     processes = EngineProcesses()
     started = time.monotonic()
     with pytest.raises(JobError, match=r"not up within caption.engine.start_timeout_s \(0.3 s\)"):

@@ -139,7 +139,7 @@ def test_options_are_read_from_the_name() -> None:
         *("fake:die_on=", "fake:die_on=xyz", "fake:hang_on=12+", "fake:hang_on=FF"),
     ],
 )
-def test_an_option_that_is_none_is_told_what_there_is(name: str) -> None:
+def test_an_unknown_option_gets_the_list_of_options(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         FakeOptions.parse(name)
     assert repr(name) in str(caught.value)
@@ -176,7 +176,7 @@ def test_the_fake_embedder_makes_unit_vectors(dim: int) -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 16])
-def test_no_texts_give_no_vectors_of_the_right_length(dim: int) -> None:
+def test_no_texts_give_an_empty_array_with_the_right_dimension(dim: int) -> None:
     embedder = FakeEmbedder(dim)
     for found in (embedder.embed_documents([]).vectors, embedder.embed_queries([])):
         assert found.shape == (0, dim)
@@ -185,7 +185,7 @@ def test_no_texts_give_no_vectors_of_the_right_length(dim: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t"])
-def test_a_text_without_words_has_a_direction_too(text: str) -> None:
+def test_a_text_without_words_also_has_a_unit_vector(text: str) -> None:
     (vector,) = FakeEmbedder().embed_queries([text])
     assert np.linalg.norm(vector) == pytest.approx(1, rel=1e-6)
 
@@ -196,7 +196,7 @@ def test_shared_words_are_near() -> None:
     assert same @ river > same @ snow
 
 
-def test_long_texts_are_cut_off_and_said_so() -> None:
+def test_long_texts_are_truncated_and_flagged() -> None:
     embedder = FakeEmbedder()
     limit = embedder.max_words
     texts = [" ".join(["river"] * n) for n in (1, limit, limit + 1)]

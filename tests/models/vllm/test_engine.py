@@ -138,7 +138,9 @@ def test_every_answer_parses_however_warm(running: Running, scenes: list[Image.I
             assert len(parse_answer(answer.text, answer.finish_reason)) == 1, answer.text
 
 
-def test_an_answer_that_is_cut_off_says_so(running: Running, scenes: list[Image.Image]) -> None:
+def test_a_truncated_answer_has_its_finish_reason(
+    running: Running, scenes: list[Image.Image]
+) -> None:
     (answer,) = running.generate(scenes[0], num_samples=1, max_tokens=4).answers
     assert answer.finish_reason == "length"
     assert parse_answer(answer.text, answer.finish_reason) == []
@@ -183,7 +185,7 @@ def test_an_answer_may_be_as_long_as_the_context(
     assert running.generate(scenes[0], num_samples=1).answers[0].text
 
 
-def test_a_prompt_that_is_too_long_is_this_images_fault_alone(
+def test_a_too_long_prompt_fails_only_its_image(
     running: Running, scenes: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine: Any = running.captioner.engine
@@ -195,7 +197,7 @@ def test_a_prompt_that_is_too_long_is_this_images_fault_alone(
     assert running.generate(scenes[0], num_samples=1).answers[0].text
 
 
-def test_the_engine_says_what_it_is(running: Running) -> None:
+def test_the_engine_reports_its_properties(running: Running) -> None:
     info = running.captioner.engine.info
     assert info.engine_version.startswith("vllm 0.")
     assert info.device

@@ -92,10 +92,10 @@ def test_each_message_names_the_settings_to_change(
     assert named == {name: value or "" for name, value in settings.items()}
 
 
-def test_a_gpu_that_somebody_else_fills_is_told_apart() -> None:
+def test_a_gpu_used_by_another_process_is_recognised() -> None:
     advice = memory_advice(HELD, CONFIG, device="cuda")
     assert advice is not None
-    assert advice.startswith("something else holds memory")
+    assert advice.startswith("another process uses GPU memory")
     assert "embed.num_gpus_per_actor" in advice
 
 

@@ -85,7 +85,7 @@ def test_a_child_whose_process_is_gone_already_ends(processes: list[Process]) ->
     assert child.wait(LIMIT_S) == 1
 
 
-def test_a_child_goes_on_while_its_process_lives(processes: list[Process]) -> None:
+def test_a_child_runs_while_its_process_lives(processes: list[Process]) -> None:
     child, said = start_child(processes, "watch_parent", {PARENT_VARIABLE: str(os.getpid())})
     assert said.startswith("True")
     child.communicate("", timeout=LIMIT_S)
@@ -112,7 +112,7 @@ def test_without_the_variable_nothing_happens(
 
 
 @pytest.mark.parametrize("call", ["watch_parent", "prepare_process"])
-def test_the_parent_itself_is_left_alone(processes: list[Process], call: str) -> None:
+def test_the_parent_process_is_not_changed(processes: list[Process], call: str) -> None:
     code = f"import os; os.environ[{PARENT_VARIABLE!r}] = str(os.getpid())\n"
     child = start(processes, code + CHILD.format(call=call), {CORES_VARIABLE: "99999"})
     out, _ = child.communicate("", timeout=LIMIT_S)

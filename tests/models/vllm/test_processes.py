@@ -73,7 +73,7 @@ def test_a_worker_whose_core_is_gone_ends_too(started: list[Process]) -> None:
     assert is_gone(worker)
 
 
-def test_others_are_left_alone(started: list[Process]) -> None:
+def test_other_processes_are_not_ended(started: list[Process]) -> None:
     before = start(started, SLEEP)
     processes = EngineProcesses()
     start_core(started)

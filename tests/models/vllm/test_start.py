@@ -63,7 +63,7 @@ def test_a_precision_that_was_asked_for_is_kept_on_a_cpu(monkeypatch: pytest.Mon
     assert options["dtype"] == "bfloat16"
 
 
-def test_what_a_person_names_has_the_last_word() -> None:
+def test_configured_options_override_everything() -> None:
     config = EngineConfig(
         options={"quantization": "fp8_per_tensor", "enable_prefix_caching": False}
     )
@@ -83,14 +83,14 @@ def test_cores_of_another_form_are_refused() -> None:
         parse_cores("all")
 
 
-def test_the_cause_is_told_where_the_engines_processes_reported_it() -> None:
+def test_the_reported_cause_is_in_the_error() -> None:
     said = start_failure(HUB, EngineConfig(), FAILED, HELD, device="cuda")
     assert "11.4/79.19 GiB" in said
     assert "lower caption.engine.gpu_memory_utilization (0.92)" in said
     assert "Engine core initialization failed" not in said
 
 
-def test_without_a_report_the_logs_are_pointed_to() -> None:
+def test_without_a_report_the_error_names_the_logs() -> None:
     said = start_failure(HUB, EngineConfig(), FAILED, None, device="cuda")
     assert said.startswith(f"vLLM cannot serve '{HUB.name}': Engine core initialization failed.")
     assert said.endswith("(see the engine's own lines above)")
@@ -144,7 +144,7 @@ def test_an_option_that_vllm_does_not_know_is_refused() -> None:
 
 @pytest.mark.proof
 @pytest.mark.vllm
-def test_a_real_engine_that_has_too_little_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_engine_without_memory_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("vllm")
     from skytext.models.vllm.engine import VllmEngine
 

@@ -197,7 +197,7 @@ def test_the_image_that_ends_the_engine_is_found(count: int, which: str) -> None
     assert all(started.closed for started in world.engines)
 
 
-def test_a_blamed_image_says_what_happened() -> None:
+def test_a_failed_image_reports_the_cause() -> None:
     _, outcomes = run(World(deadly={"image-5"}), names(20))
     error = outcomes["image-5"]
     assert isinstance(error, SampleError)
@@ -217,7 +217,7 @@ def test_some_deadly_images_among_many_are_all_found(at_once: int) -> None:
     assert engine.num_restarts < 9 * 10
 
 
-def test_nobody_is_blamed_for_what_was_done_to_the_engine() -> None:
+def test_no_image_fails_if_the_engine_is_killed_from_outside() -> None:
     world = World()
 
     async def main() -> tuple[SupervisedCaptioner, list[Outcome]]:
@@ -265,7 +265,7 @@ def test_the_image_at_which_the_engine_hangs_is_found() -> None:
     assert time.monotonic() - started < 12 * 2 * HANG_S
 
 
-def test_deadly_and_hanging_images_are_told_apart() -> None:
+def test_deadly_and_hanging_images_get_different_reasons() -> None:
     keys = names(30)
     _, outcomes = run(World(deadly={"image-3", "image-20"}, hanging={"image-9"}), keys)
     assert blamed(outcomes, Reason.ENGINE_DIED) == {"image-3", "image-20"}
@@ -286,7 +286,7 @@ def test_an_engine_without_work_may_be_silent() -> None:
     assert world.num_starts == 1
 
 
-def test_an_image_that_nobody_waits_for_is_forgotten() -> None:
+def test_a_cancelled_image_is_dropped() -> None:
     world = World(hanging={"a"})
 
     async def main() -> None:
@@ -357,7 +357,7 @@ def test_an_engine_that_cannot_start_is_not_started_for_every_image() -> None:
     assert world.num_starts == 1
 
 
-def test_a_checkpoint_that_is_lost_on_the_way_is_no_wrong_call() -> None:
+def test_a_checkpoint_lost_during_the_run_is_a_job_error() -> None:
     world = World(deadly={"image-0"}, bad_starts={1: ModelError("no such checkpoint")})
     _, outcomes = run(world, names(3))
     errors = [outcome for outcome in outcomes.values() if isinstance(outcome, JobError)]
@@ -377,7 +377,7 @@ def test_an_engine_that_dies_on_a_blank_image_is_not_tried_on_others() -> None:
     assert world.num_starts == 1
 
 
-def test_a_fault_of_ours_during_a_restart_is_heard_by_all() -> None:
+def test_an_internal_error_during_a_restart_reaches_all_callers() -> None:
     world = World(deadly={"image-0"}, bad_starts={1: ZeroDivisionError("bug")})
     _, outcomes = run(world, names(9))
     errors = [outcome for outcome in outcomes.values() if isinstance(outcome, JobError)]
@@ -385,7 +385,7 @@ def test_a_fault_of_ours_during_a_restart_is_heard_by_all() -> None:
     assert "could not be replaced: ZeroDivisionError: bug" in str(errors[0])
 
 
-def test_a_fault_of_ours_is_told_and_costs_no_engine() -> None:
+def test_an_internal_error_is_reported_and_keeps_the_engine() -> None:
     world = World(broken={"image-1"})
     _, outcomes = run(world, names(4))
     assert isinstance(outcomes["image-1"], ZeroDivisionError)
@@ -393,7 +393,7 @@ def test_a_fault_of_ours_is_told_and_costs_no_engine() -> None:
     assert world.num_starts == 1
 
 
-def test_closed_from_another_thread_everybody_hears_and_nothing_starts() -> None:
+def test_close_from_another_thread_fails_all_callers() -> None:
     world = World(hanging={"image-0"})
 
     async def main() -> list[Outcome]:
@@ -427,7 +427,7 @@ def test_closed_before_the_first_image_no_engine_starts() -> None:
     assert world.num_starts == 0
 
 
-def test_the_clock_goes_on_over_a_restart() -> None:
+def test_the_clock_continues_over_a_restart() -> None:
     engine, outcomes = run(World(deadly={"image-3"}), names(20), at_once=4)
     assert len(described(outcomes)) == 19
     assert engine.clock.span_s > 0.005

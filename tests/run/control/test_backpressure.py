@@ -43,7 +43,7 @@ def policy_of(job: JobConfig, *operators: Operator) -> UnstagedUnits:
         (1, 100, 10),  # a commit's units
     ],
 )
-def test_so_many_units_may_be_without_a_record(
+def test_the_number_of_unstaged_units_is_limited(
     num_engines: int, commit_images: int, limit: int
 ) -> None:
     job = JobConfig(unit_images=10, commit_images=commit_images, units_in_flight=3)

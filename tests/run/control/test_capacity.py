@@ -59,14 +59,14 @@ def test_an_engine_asks_for_gpus_where_there_are_or_must_be_some(
     assert gpus_per_engine(named, offer) == 0.5
 
 
-def test_a_plan_that_fits_runs_without_a_word() -> None:
+def test_a_fitting_plan_prints_nothing() -> None:
     said: list[str] = []
     sizes, gpus = fit_plan(config(caption__model="fake"), WITH_GPUS, said.append)
     assert (sizes.num_engines, gpus, said) == (1, 1.0, [])
 
 
 @pytest.mark.parametrize("offer", [MAY_GROW, UNKNOWN], ids=["limits known", "limits unknown"])
-def test_nodes_of_the_autoscaler_are_waited_for_with_a_word(
+def test_waiting_for_autoscaler_nodes_is_reported(
     offer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)
@@ -77,7 +77,7 @@ def test_nodes_of_the_autoscaler_are_waited_for_with_a_word(
     assert (sizes.num_engines, gpus) == (4, 1.0)
     assert said == [
         "the plan starts with 6.35 CPUs and 4 GPUs, the cluster has 8 CPUs and 0 GPUs now: waiting "
-        "for the nodes that its autoscaler adds, each is used as it comes"
+        "for nodes from the autoscaler; each is used as soon as it is up"
     ]
 
 
@@ -94,7 +94,7 @@ def test_nodes_of_the_autoscaler_are_waited_for_with_a_word(
         (
             offer_of(HEAD, GPU_NODE, GPU_NODE),
             {"tensor_parallel_size": 2},
-            r"an engine asks for 1 CPUs and 2 GPUs of one node, .* have room for 0 of 1",
+            r"an engine needs 1 CPUs and 2 GPUs on one node, .* have room for 0 of 1",
         ),
         (
             CPUS_ONLY,
@@ -103,7 +103,7 @@ def test_nodes_of_the_autoscaler_are_waited_for_with_a_word(
         ),
     ],
 )
-def test_what_can_never_fit_is_refused(
+def test_a_plan_that_can_never_fit_is_rejected(
     offer: Offer, settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capacity, "_is_cpu_build", lambda: False)

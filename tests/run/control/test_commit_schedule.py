@@ -40,7 +40,7 @@ def test_a_commit_takes_so_many_images() -> None:
     assert commits.groups[1:] == [(["c"], 1)]
 
 
-def test_what_is_staged_is_committed_in_time_though_no_other_unit_comes() -> None:
+def test_pending_units_are_committed_on_time_without_new_units() -> None:
     commits, errors = Commits(), list[BaseException]()
     pending = Pending(commits, 1000, 0.2)
     with pending.committing_in_time(errors.append):
@@ -67,7 +67,7 @@ def test_a_commit_that_fails_by_the_clock_is_reported_once() -> None:
     assert [str(error) for error in errors] == ["the store refuses"]
 
 
-def test_who_adds_during_a_commit_waits_for_it() -> None:
+def test_adding_a_unit_waits_for_a_running_commit() -> None:
     """Two commits at once would conflict."""
     started, may_end = threading.Event(), threading.Event()
     order: list[str] = []

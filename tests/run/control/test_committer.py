@@ -58,7 +58,9 @@ def lose(where: TableLocation) -> None:
     StateStore(where).put("claim/00000099.json", holder)
 
 
-def test_a_group_is_committed_and_its_records_go(where: TableLocation, claim: Claim) -> None:
+def test_a_group_is_committed_and_its_records_are_deleted(
+    where: TableLocation, claim: Claim
+) -> None:
     units = [stage(where, good_rows(0, 2)), stage(where, good_rows(2, 1))]
     other = stage(where, good_rows(9, 1))
     names = tuple(unit.unit_id for unit in units)
@@ -77,14 +79,14 @@ def test_without_the_claim_nothing_is_committed(where: TableLocation, claim: Cla
     version = make_table(where, good_rows(0, 1)).version
     unit = stage(where, good_rows(1, 1))
     lose(where)
-    with pytest.raises(TableHeldError, match="nothing more will be"):
+    with pytest.raises(TableHeldError, match="commits nothing more"):
         commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
     assert ImagesTable.open(where).version == version
     # For the run that has the table now.
     assert unit.unit_id in staged_unit_ids(where)
 
 
-def test_who_finds_its_records_gone_is_told_that_the_claim_was_lost(
+def test_missing_records_after_a_lost_claim_raise_table_held(
     where: TableLocation, claim: Claim
 ) -> None:
     """A successor adopted what the sleeper had staged."""
@@ -92,7 +94,7 @@ def test_who_finds_its_records_gone_is_told_that_the_claim_was_lost(
     unit = stage(where, good_rows(1, 1))
     lose(where)
     forget_records(where, [unit])
-    with pytest.raises(TableHeldError, match="lost"):
+    with pytest.raises(TableHeldError, match=r"the lease of this run on .* expired"):
         commit_units(where, claim.number, text_column(), version, (unit.unit_id,))
 
 
@@ -110,7 +112,7 @@ def test_a_unit_without_its_files_is_never_committed(where: TableLocation, claim
     """Rows whose files are gone would break every reader of the table."""
     unit = stage(where, good_rows(0, 1))
     delete_files(where, data_files(unit))
-    with pytest.raises(JobError, match="its files are gone: run the same command again"):
+    with pytest.raises(JobError, match="its files are missing: run the same command again"):
         commit_units(where, claim.number, text_column(), None, (unit.unit_id,))
     assert ImagesTable.find(where) is None
 
@@ -137,7 +139,7 @@ def test_small_fragments_are_merged_as_a_run_goes_on(
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_who_lost_the_claim_merges_nothing(
+def test_a_run_without_its_claim_merges_nothing(
     where: TableLocation, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "_COMMITS_A_MERGE", 2)

@@ -24,7 +24,7 @@ def content(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
-def test_what_was_forgotten_is_known_however_much_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evicted_contents_stay_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content_ledger, "_REMEMBERED", 10)
     monkeypatch.setattr(content_ledger, "_KEYS_A_CHUNK", 7)
     ledger = ContentLedger()
@@ -40,7 +40,7 @@ def test_what_was_forgotten_is_known_however_much_it_is(monkeypatch: pytest.Monk
     assert ledger.claim([looked_up]) == [Reply.DESCRIBE]
 
 
-def test_what_the_table_had_at_the_start_is_looked_up() -> None:
+def test_contents_of_the_table_are_looked_up() -> None:
     # The first 16 bytes of a hash may end in zeros, which NumPy cuts off.
     odd = "ab" * 14 + "0000" + "cd" * 16
     known = np.sort(np.array([bytes.fromhex(one)[:16] for one in (odd, content(1))], "S16"))

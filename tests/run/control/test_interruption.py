@@ -57,7 +57,7 @@ def wait_for_a_commit(running: Command, table: Path) -> None:
 
 @ray
 @with_ray
-def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
+def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(40 * i, 40) for i in range(2)})
     table = tmp_path / "table"
     where = TableLocation.parse(str(table))
@@ -70,8 +70,8 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
         assert running.finish(START_S) == 130, running.err
         assert time.monotonic() - asked < DRAIN_S + 15
         assert running.out == ""
-        assert running.err.splitlines()[-1].startswith("skytext: stopped as asked; ")
-        assert "run the same command again to go on" in running.err
+        assert running.err.splitlines()[-1].startswith("skytext: stopped on request; ")
+        assert "run the same command again to continue" in running.err
         assert "Traceback" not in running.err
     left = num_committed(table)
     assert 0 < left < 80
@@ -94,7 +94,7 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done(tmp_path: Path) -> None:
 
 @ray
 @with_ray
-def test_of_two_runs_at_once_one_ends_well_and_the_other_names_it(tmp_path: Path) -> None:
+def test_of_two_concurrent_runs_one_succeeds_and_one_is_rejected(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12)})
     table = tmp_path / "table"
     call = ["caption", root, "--table", table, "--model", "fake", *OPTIONS]
@@ -120,7 +120,7 @@ def test_of_two_runs_at_once_one_ends_well_and_the_other_names_it(tmp_path: Path
 
 @ray
 @with_ray
-def test_a_run_that_mostly_fails_is_ended(tmp_path: Path) -> None:
+def test_a_run_with_too_many_failures_ends(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(40 * i, 40) for i in range(2)})
     table = tmp_path / "table"
     strict = {"job__failure_rate_after": 8, "caption__model": "fake:fail=1,delay_s=0.05"}
@@ -143,7 +143,7 @@ def test_a_run_that_mostly_fails_is_ended(tmp_path: Path) -> None:
 @with_ray
 # What the timer raises is lost where it interrupts a callback. The timer rings again.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_run_in_which_nothing_moves_is_ended(tmp_path: Path) -> None:
+def test_a_stalled_run_ends(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 8)})
     table = tmp_path / "table"
     started = time.monotonic()
@@ -168,7 +168,7 @@ def alarm_kept() -> Iterator[None]:
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_a_first_signal_asks_and_a_second_gives_up() -> None:
+def test_the_first_signal_drains_and_the_second_aborts() -> None:
     asked: list[str] = []
     with alarm_kept(), watch(stall_timeout_s=60.0, drain_s=60.0) as stopping:
         stopping.drain_by(lambda: asked.append("stop"))
@@ -179,7 +179,7 @@ def test_a_first_signal_asks_and_a_second_gives_up() -> None:
         assert asked == ["stop"]
 
 
-def test_a_notice_asks_once_and_leaves_time_to_commit() -> None:
+def test_a_drain_notice_leaves_time_to_commit() -> None:
     asked: list[str] = []
     with alarm_kept(), watch(stall_timeout_s=60.0, drain_s=60.0) as stopping:
         stopping.drain_by(lambda: asked.append("stop"))
@@ -214,7 +214,7 @@ def test_before_there_is_anything_to_drain_a_signal_ends_the_run() -> None:
         assert stopping.is_asked
 
 
-def test_what_does_not_drain_in_time_is_given_up() -> None:
+def test_work_that_does_not_drain_in_time_is_abandoned() -> None:
     with alarm_kept(), watch(60.0, 0.05) as stopping:
         stopping.drain_by(lambda: None)
         signal.raise_signal(signal.SIGINT)
@@ -224,7 +224,7 @@ def test_what_does_not_drain_in_time_is_given_up() -> None:
             threading.Event().wait(30)
 
 
-def test_a_stall_is_told_once_nothing_is_finished_for_so_long() -> None:
+def test_a_stall_is_reported_after_the_timeout() -> None:
     with alarm_kept(), watch(0.3, 60.0) as stopping:
         stopping.drain_by(lambda: None)
         for _ in range(4):
@@ -234,7 +234,7 @@ def test_a_stall_is_told_once_nothing_is_finished_for_so_long() -> None:
             threading.Event().wait(30)
 
 
-def test_what_comes_after_the_last_unit_is_left_in_peace() -> None:
+def test_the_final_commit_has_no_timeout() -> None:
     with alarm_kept(), watch(0.05, 60.0) as stopping:
         stopping.drain_by(lambda: None)
         stopping.settle()

@@ -16,7 +16,7 @@ def failed(cause: Exception) -> RayTaskError:
     return RayTaskError("f", "Traceback (most recent call last): …", cause)
 
 
-def test_what_a_disk_refused_on_a_worker_comes_as_it_is() -> None:
+def test_a_disk_error_on_a_worker_is_raised_unchanged() -> None:
     for cause in (OSError(errno.ENOSPC, "full", "/x"), OSError("LanceError(IO): (os error 28)")):
         assert job_error(failed(cause)) is cause
 
@@ -24,7 +24,7 @@ def test_what_a_disk_refused_on_a_worker_comes_as_it_is() -> None:
 def test_another_failure_names_the_logs() -> None:
     told = job_error(failed(OSError("body error\nand more")))
     assert isinstance(told, JobError)
-    assert str(told).startswith("the job stopped: OSError: body error (what is committed stays; ")
+    assert str(told).startswith("the job stopped: OSError: body error (committed work is kept; ")
     assert "the logs under " in str(told)
 
 

@@ -108,7 +108,7 @@ def test_a_run_with_nothing_to_do_is_not_recorded(
     assert ImagesTable.open(where).version == version
 
 
-def test_what_was_staged_counts_as_done(
+def test_staged_units_count_as_done(
     claim: Claim, shards: list[Shard], where: TableLocation
 ) -> None:
     """Adopted first, judged then."""
@@ -119,7 +119,7 @@ def test_what_was_staged_counts_as_done(
     assert [plan.must_read for plan in found.shards] == [False]
 
 
-def test_after_a_run_that_died_the_fence_is_raised_and_its_files_go(
+def test_after_a_dead_run_the_fence_is_raised_and_its_files_are_removed(
     shards: list[Shard], where: TableLocation
 ) -> None:
     make_table(where, good_rows(0, 2))
@@ -140,7 +140,7 @@ def test_after_a_run_that_died_the_fence_is_raised_and_its_files_go(
     assert ImagesTable.open(where).num_rows() == 2
 
 
-def test_after_a_run_that_let_go_nothing_is_rewritten(
+def test_after_a_released_claim_nothing_is_rewritten(
     claim: Claim, shards: list[Shard], where: TableLocation
 ) -> None:
     version = make_table(where, good_rows(0, 2)).version
@@ -152,7 +152,7 @@ def test_after_a_run_that_let_go_nothing_is_rewritten(
     assert Path(where.uri, "images.lance", "data", data_files(orphan)[0]).exists()
 
 
-def test_who_lost_the_claim_changes_nothing(shards: list[Shard], where: TableLocation) -> None:
+def test_a_run_without_its_claim_changes_nothing(shards: list[Shard], where: TableLocation) -> None:
     """It slept since it took the table, and another has come and gone on."""
     make_table(where, good_rows(0, 2))
     forget_all(where)

@@ -32,7 +32,7 @@ def environment() -> tuple[str | None, str | None]:
     return os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR")
 
 
-def test_a_folder_that_serves_stays(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suitable_folder_is_kept(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(short))
     with short_temp_dir() as folder:
         assert folder == str(short)
@@ -72,7 +72,7 @@ def test_a_ray_folder_that_cannot_be_written_is_left_alone(
     assert not Path(folder).exists()
 
 
-def test_logs_that_an_error_names_stay(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_named_in_an_error_are_kept(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (short / "ray").touch()
     monkeypatch.setenv("TMPDIR", str(short))
     folders = []
@@ -89,9 +89,7 @@ def test_logs_that_an_error_names_stay(short: Path, monkeypatch: pytest.MonkeyPa
     folders[0].rmdir()
 
 
-def test_a_folder_that_was_asked_for_is_not_replaced(
-    short: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_configured_folder_is_not_replaced(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (short / "ray").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(short))
     with pytest.raises(ConfigError, match=f"RAY_TMPDIR={short}: set it to"), short_temp_dir():
@@ -99,7 +97,7 @@ def test_a_folder_that_was_asked_for_is_not_replaced(
     assert environment() == (str(short), None)
 
 
-def test_where_no_folder_serves_a_line_says_what_to_set(
+def test_without_a_suitable_folder_one_line_gives_advice(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**_: object) -> str:
@@ -108,11 +106,11 @@ def test_where_no_folder_serves_a_line_says_what_to_set(
     (short / "ray").touch()
     monkeypatch.setenv("TMPDIR", str(short))
     monkeypatch.setattr(ray_temp_dir.tempfile, "mkdtemp", refuse)
-    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a folder"), short_temp_dir():
+    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a writable folder"), short_temp_dir():
         pass
 
 
-def test_a_full_disk_is_told_before_ray_starts(
+def test_a_full_disk_is_reported_before_ray_starts(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(short))

@@ -19,7 +19,7 @@ def where(tmp_path: Path) -> TableLocation:
     return TableLocation.parse(str(tmp_path / "table"))
 
 
-def test_every_copy_hears_it(where: TableLocation) -> None:
+def test_every_copy_sees_the_stop_flag(where: TableLocation) -> None:
     flag = StopFlag(where, "run")
     copy = pickle.loads(pickle.dumps(flag))
     flag.raise_()
@@ -32,13 +32,13 @@ def test_every_copy_hears_it(where: TableLocation) -> None:
     flag.lower()
 
 
-def test_no_other_run_hears_it(where: TableLocation) -> None:
+def test_other_runs_do_not_see_the_stop_flag(where: TableLocation) -> None:
     StopFlag(where, "run").raise_()
     assert not StopFlag(where, "run2").is_raised()
     assert not StopFlag(TableLocation.parse(f"{where.uri}2"), "run").is_raised()
 
 
-def test_the_store_is_asked_now_and_then(
+def test_the_store_is_polled_at_most_every_two_seconds(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -58,7 +58,7 @@ def test_the_store_is_asked_now_and_then(
     assert not Path(where.uri).exists()
 
 
-def test_a_store_that_refuses_for_once_stops_nothing(
+def test_a_single_store_error_stops_nothing(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stop, "_LOOK_EVERY_S", 0)

@@ -76,7 +76,7 @@ def test_an_image_with_two_rows_is_counted(where: TableLocation) -> None:
     assert check(where, version, MET).num_double == 1
 
 
-def test_another_archive_s_rows_count_for_nothing(where: TableLocation) -> None:
+def test_rows_of_another_archive_are_ignored(where: TableLocation) -> None:
     version = make_table(where, [good_row(name, archive="orbital") for name in NAMES]).version
     keep(where, NAMES)
     assert check(where, version, MET).wrong == ["a.tar: 3 of 3 images have no row"]
@@ -85,8 +85,8 @@ def test_another_archive_s_rows_count_for_nothing(where: TableLocation) -> None:
 @pytest.mark.parametrize(
     ("met", "manifest", "words"),
     [
-        (ShardMet(SHARD, 2, 2), {}, "3 images are in it, 2 came"),
-        (ShardMet(SHARD, 3, 1), {}, "2 units were cut, 1 came"),
+        (ShardMet(SHARD, 2, 2), {}, "it has 3 images, 2 were received"),
+        (ShardMet(SHARD, 3, 1), {}, "2 units were cut, 1 were received"),
         (MET, {"num_bytes": 512}, "512 of 900 bytes were read"),
     ],
 )
@@ -113,7 +113,9 @@ def test_a_damaged_shard_or_a_changed_folder_need_not_be_read_whole(where: Table
 
 def test_a_shard_without_a_manifest_is_no_proof(where: TableLocation) -> None:
     version = make_table(where, good_rows(0, 3)).version
-    assert check(where, version, MET).wrong == ["a.tar: no manifest: it was not read to its end"]
+    assert check(where, version, MET).wrong == [
+        "a.tar: no manifest: the shard was not read to its end"
+    ]
 
 
 def test_a_retry_needs_rows_only_where_there_were_some(where: TableLocation) -> None:

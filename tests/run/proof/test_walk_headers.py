@@ -39,7 +39,7 @@ def walk(where: TableLocation) -> HeaderWalk:
     return HeaderWalk(where, ReadLimits(), ReadOptions())
 
 
-def test_shards_as_they_were_read_agree(where: TableLocation, shards: list[Shard]) -> None:
+def test_unchanged_shards_agree(where: TableLocation, shards: list[Shard]) -> None:
     assert [shard.path for shard in shards] == ["a.tar", "b.tar", "folder/"]
     assert walk(where)(shards) == []
 
@@ -60,7 +60,7 @@ def test_an_image_that_no_manifest_names_is_found(
 
 
 def test_a_shard_without_a_manifest_is_found(where: TableLocation) -> None:
-    assert walk(where)(SHARDS[:1]) == ["0.tar: no manifest: it was not read to its end"]
+    assert walk(where)(SHARDS[:1]) == ["0.tar: no manifest: the shard was not read to its end"]
 
 
 def test_a_shard_that_changed_meanwhile_is_passed_over(
@@ -83,7 +83,9 @@ def test_a_shard_that_the_store_does_not_give_is_no_proof(
 
 
 @pytest.mark.parametrize(("num_shards", "expected"), [(0, 0), (2, 2), (5, 3), (301, 4), (1000, 10)])
-def test_one_in_a_hundred_is_looked_at_and_three_at_least(num_shards: int, expected: int) -> None:
+def test_the_sample_is_one_percent_and_at_least_three_shards(
+    num_shards: int, expected: int
+) -> None:
     found = sample_shards(SHARDS[:num_shards], "run")
     assert len({shard.path for shard in found}) == len(found) == expected
     assert found == sample_shards(SHARDS[:num_shards], "run")

@@ -67,7 +67,7 @@ def test_every_image_gets_its_variants_in_order() -> None:
     assert len({row["text"] for row in rows}) == 6
 
 
-def test_a_row_says_how_it_was_made() -> None:
+def test_a_row_has_its_lineage() -> None:
     (row,) = rows_of(caption(unit(good(1))))
     config = CaptionConfig(model="fake")
     model, prompt = caption_model(config), prompt_of(config)
@@ -77,7 +77,7 @@ def test_a_row_says_how_it_was_made() -> None:
     assert (row["caption_device"], row["caption_precision"]) == ("cpu", "none")
 
 
-def test_the_engine_tells_its_clock(actor: str) -> None:
+def test_the_engine_reports_its_clock(actor: str) -> None:
     batch = caption(unit(good(2)), "fake:delay_s=0.01")
     clock = clock_of(batch)
     assert clock is not None
@@ -126,7 +126,7 @@ def test_a_captioner_without_processes_is_enough() -> None:
     assert engine.is_closed
 
 
-def test_what_failed_before_passes_through() -> None:
+def test_failed_images_pass_through() -> None:
     rows = rows_of(caption(unit([*good(1), bad(), *good(1, 5)])))
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
     assert rows[1]["failure"] == REFUSED
@@ -158,7 +158,7 @@ def test_some_refused_images_leave_the_others() -> None:
 @pytest.mark.parametrize(
     ("model", "num_variants", "attempts"), [("fake:repeat=1", 1, 3), ("fake:truncate=1", 5, 2)]
 )
-def test_what_is_missing_is_asked_again(model: str, num_variants: int, attempts: int) -> None:
+def test_missing_variants_are_requested_again(model: str, num_variants: int, attempts: int) -> None:
     (row,) = rows_of(caption(unit(good(1)), model))
     assert row["status"] == "ok"
     assert (row["num_variants"], row["caption_attempts"]) == (num_variants, attempts)
@@ -166,7 +166,7 @@ def test_what_is_missing_is_asked_again(model: str, num_variants: int, attempts:
     assert {variant["finish_reason"] for variant in row["captions"]} == {"stop"}
 
 
-def test_one_answer_may_hold_all_variants() -> None:
+def test_one_answer_may_have_all_variants() -> None:
     settings: dict[str, Any] = {"variants_by": "one_request", "num_variants": 3}
     (row,) = rows_of(caption(unit(good(1)), **settings))
     assert row["num_variants"] == 3
@@ -244,7 +244,7 @@ def test_images_that_end_or_hang_the_engine_fail_alone() -> None:
         assert (rows[i]["captions"], rows[i]["text"]) == (plain[i]["captions"], plain[i]["text"])
 
 
-def test_a_killed_engine_is_replaced_and_nobody_is_blamed() -> None:
+def test_a_killed_engine_is_replaced_and_no_image_fails() -> None:
     stage = captioner("fake:delay_s=0.3")
 
     async def work() -> Any:

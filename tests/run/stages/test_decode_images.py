@@ -22,7 +22,7 @@ from tests.run.stages.samples import (
 LIMITS = ImageLimits(max_pixels=10_000, min_side_px=8, max_side_px=64)
 
 
-def test_a_good_image_goes_on_as_it_is() -> None:
+def test_a_good_image_is_passed_on_unchanged() -> None:
     (row,) = rows_of(ImageDecoder(LIMITS)(unit([sample("a.jpg", jpeg(1), gsd=2.0)])))
     assert row["data"] == jpeg(1)
     assert (row["width_px"], row["height_px"], row["format"]) == (48, 32, "jpeg")
@@ -39,7 +39,7 @@ def test_a_16_bit_tiff_becomes_what_every_decoder_reads() -> None:
     assert (picture.mode, picture.size) == ("RGB", (40, 24))
 
 
-def test_a_broken_image_costs_one_image() -> None:
+def test_a_broken_image_fails_alone() -> None:
     broken = bad_images()
     samples = [sample("0.jpg", jpeg(0))]
     for name, (data, _) in broken.items():
@@ -74,7 +74,7 @@ def test_the_limits_are_the_configured_ones() -> None:
     assert reasons == [None, "too_many_pixels", "too_small"]
 
 
-def test_what_failed_before_and_an_empty_unit_pass_through() -> None:
+def test_failed_images_and_empty_units_pass_through() -> None:
     decoder = ImageDecoder(LIMITS)
     (row,) = rows_of(decoder(unit([bad()])))
     assert row["failure"] == REFUSED

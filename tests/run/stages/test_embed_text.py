@@ -48,7 +48,7 @@ def test_every_variant_has_its_own_vector_in_its_place() -> None:
         assert np.linalg.norm(row["vectors"], axis=1) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_what_failed_has_no_vectors_and_no_lineage() -> None:
+def test_failed_rows_have_no_vectors_and_no_lineage() -> None:
     good_one, failed = rows_of(embedder()(caption(unit([*good(1), bad()]))))
     assert failed["status"] == "failed"
     assert (failed["vectors"], failed["num_truncated_variants"]) == (None, None)
@@ -78,7 +78,7 @@ def test_an_empty_unit_loads_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (head, samples.num_rows) == (HEAD, 0)
 
 
-def test_the_engine_s_clock_travels_on() -> None:
+def test_the_engine_clock_is_passed_on() -> None:
     described = caption(unit(good(1)))
     for batch in (described, caption(unit([]))):
         out = embedder()(batch)
@@ -86,7 +86,7 @@ def test_the_engine_s_clock_travels_on() -> None:
     assert json.loads(described.column(ENGINE_COLUMN)[0].as_py())["engine"]
 
 
-def test_what_the_token_limit_cuts_off_is_counted() -> None:
+def test_truncated_texts_are_counted() -> None:
     _, samples = unpack(caption(unit(good(3))))
     rows: list[dict[str, Any]] = samples.to_pylist()
     for variant in rows[1]["captions"][:2]:

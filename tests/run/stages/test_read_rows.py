@@ -89,7 +89,7 @@ def samples_of(units: list[tuple[UnitHead, list[dict[str, Any]]]]) -> list[list[
 
 @pytest.mark.parametrize("make", [tar, folder, parquet])
 @pytest.mark.parametrize("select", ["new", "failed"])
-def test_they_are_the_samples_that_the_shard_gives(
+def test_fetched_samples_equal_streamed_samples(
     tmp_path: Path, where: TableLocation, make: Callable[[Path], Shard], select: str
 ) -> None:
     shard = make(tmp_path)

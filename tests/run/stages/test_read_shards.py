@@ -92,7 +92,7 @@ def test_a_unit_holds_so_many_bytes(tmp_path: Path) -> None:
     assert [head.num_listed for head, _ in units] == [2, 1, 2]
 
 
-def test_a_row_says_what_the_source_says(tmp_path: Path) -> None:
+def test_a_row_has_the_source_fields(tmp_path: Path) -> None:
     sidecar = {"bbox": [1, 2, 3, 4], "gsd": 10, "datetime": "2026-01-01T00:00:00Z", "note": "x"}
     shard = write_shard(tmp_path / "a.tar", [("a.jpg", jpeg(1)), ("a.json", sidecar)])
     ((_, (row,)),) = read(shard)
@@ -104,7 +104,7 @@ def test_a_row_says_what_the_source_says(tmp_path: Path) -> None:
     assert (row["byte_length"], row["shard_etag"]) == (len(jpeg(1)), shard.etag)
 
 
-def test_what_has_a_row_is_left_out(tmp_path: Path, where: TableLocation) -> None:
+def test_images_with_a_row_are_skipped(tmp_path: Path, where: TableLocation) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 10))
     done = [good_row(f"{i:04d}.jpg") for i in (0, 1, 2, 3, 7)]
     # Another shard with a member of the same name says nothing of this one.
@@ -116,7 +116,7 @@ def test_what_has_a_row_is_left_out(tmp_path: Path, where: TableLocation) -> Non
     assert sum(head.num_skipped for head, _ in units) == 5
 
 
-def test_a_shard_that_is_done_still_reports_what_it_lists(
+def test_a_finished_shard_still_reports_its_listed_images(
     tmp_path: Path, where: TableLocation
 ) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 5))
@@ -140,7 +140,9 @@ def table_row(row: dict[str, Any], **more: Any) -> dict[str, Any]:
     return make(row["member"], **same, **more)
 
 
-def test_the_failure_of_a_repaired_shard_goes(tmp_path: Path, where: TableLocation) -> None:
+def test_the_failed_row_of_a_repaired_shard_is_removed(
+    tmp_path: Path, where: TableLocation
+) -> None:
     """The row that says where a cut-off shard ended stands for no image of the whole one."""
     root = write_archive(tmp_path / "aerial", {"a.tar": cut_tar(images(0, 4))})
     (shard,) = discover([str(root)])
@@ -183,7 +185,7 @@ def test_a_shard_without_images_reports_nothing_listed(tmp_path: Path) -> None:
     assert (head.num_listed, head.num_skipped, rows) == (0, 0, [])
 
 
-def test_the_last_unit_says_what_was_ignored(tmp_path: Path) -> None:
+def test_the_last_unit_has_the_ignored_files(tmp_path: Path) -> None:
     entries = [*images(0, 3), ("notes.md", "x"), (".hidden.jpg", b"x"), ("alone.json", "{}")]
     units = read(write_shard(tmp_path / "a.tar", entries), unit_images=2)
     assert [dict(head.ignored) for head, _ in units] == [{}, {".md": 1, "hidden": 1, "sidecar": 1}]
@@ -269,14 +271,12 @@ def test_an_image_that_cannot_be_read_any_more_keeps_its_row(
     assert rows_by_member(units) == {}
 
 
-def test_what_failed_is_left_to_a_retry(tmp_path: Path, where: TableLocation) -> None:
+def test_failed_images_are_left_to_a_retry(tmp_path: Path, where: TableLocation) -> None:
     shard, version = write_changed(tmp_path, where, **{"0002": failure(1)})
     assert list(rows_by_member(read(shard, table=where, version=version))) == ["0001.jpg"]
 
 
-def test_a_retry_is_of_what_failed_and_of_nothing_else(
-    tmp_path: Path, where: TableLocation
-) -> None:
+def test_a_retry_reads_only_failed_images(tmp_path: Path, where: TableLocation) -> None:
     tried = {"0001": failure(1), "0002": failure(2), "0003": failure(3)}
     shard, version = write_changed(tmp_path, where, **tried)
     root = tmp_path / "aerial"
@@ -300,7 +300,7 @@ def test_a_retry_is_of_what_failed_and_of_nothing_else(
     assert rows_by_member(less) == {}
 
 
-def test_a_retry_says_what_is_whole_again(tmp_path: Path, where: TableLocation) -> None:
+def test_a_retry_reports_repaired_shards(tmp_path: Path, where: TableLocation) -> None:
     shard = write_shard(tmp_path / "aerial" / "a.tar", images(0, 2))
     ((_, samples),) = read(shard, table=where)
     rows = [table_row(row) for row in samples]
@@ -311,7 +311,7 @@ def test_a_retry_says_what_is_whole_again(tmp_path: Path, where: TableLocation) 
     assert head.removes == ("0" * 32,)
 
 
-def test_who_knows_that_there_are_no_rows_asks_for_none(
+def test_without_known_rows_the_table_is_not_read(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def looked(*_: object) -> None:
@@ -322,7 +322,7 @@ def test_who_knows_that_there_are_no_rows_asks_for_none(
     assert sizes(read(shard, table=where, version=1, has_rows=False)) == [2]
 
 
-def test_who_has_read_a_shard_keeps_what_is_in_it(
+def test_a_reader_writes_the_manifest_of_a_complete_shard(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skytext.run.stages.read_shards._MEMBERS_A_TABLE", 2)
@@ -339,7 +339,7 @@ def test_who_has_read_a_shard_keeps_what_is_in_it(
     assert ImagesTable.find(where) is None
 
 
-def test_who_is_told_to_stop_reads_no_more_and_keeps_no_manifest(
+def test_a_stopped_reader_writes_no_manifest(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skytext.run.control.stop_flag._LOOK_EVERY_S", 0)
@@ -358,9 +358,7 @@ def test_who_is_told_to_stop_reads_no_more_and_keeps_no_manifest(
     assert sum(unpack(unit)[1].num_rows for unit in other.units(shard)) == 9
 
 
-def test_a_later_pass_reads_what_was_put_off_and_nothing_else(
-    tmp_path: Path, where: TableLocation
-) -> None:
+def test_a_later_pass_reads_only_put_off_images(tmp_path: Path, where: TableLocation) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6)})
     (shard,) = discover([str(root)])
     first = read(shard, table=where)
@@ -391,7 +389,7 @@ def test_a_later_pass_leaves_the_row_of_a_damaged_tail_alone(
     assert [head.removes for head, _ in units] == [()]
 
 
-def test_every_unit_of_every_run_has_its_own_name(tmp_path: Path, where: TableLocation) -> None:
+def test_unit_ids_are_unique_across_runs(tmp_path: Path, where: TableLocation) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "b.tar": images(4, 4)})
     names: list[str] = []
     for run in ("run1", "run2"):
@@ -427,7 +425,7 @@ def breaking_off(monkeypatch: pytest.MonkeyPatch, at_byte: int) -> None:
     monkeypatch.setattr(local.LocalStore, "open_ranged", open_ranged)
 
 
-def test_a_shard_that_breaks_off_is_unread(
+def test_an_interrupted_shard_is_unread(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [[image, (f"{image[0][:4]}.txt", "")] for image in images(0, 6)]
@@ -455,7 +453,7 @@ def test_a_shard_that_breaks_off_is_unread(
     assert last.removes == ()
 
 
-def test_a_file_of_a_folder_that_is_not_given_leaves_the_folder_unread(
+def test_an_undelivered_file_makes_its_folder_unread(
     tmp_path: Path, where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_archive(tmp_path / "aerial", dict(images(0, 6)))
@@ -484,7 +482,7 @@ def test_a_file_of_a_folder_that_is_not_given_leaves_the_folder_unread(
     assert "0002.jpg was not read: no answer" in last
 
 
-def test_what_was_never_read_is_described_once_its_bytes_come(
+def test_an_unread_image_is_described_when_its_bytes_arrive(
     tmp_path: Path, where: TableLocation
 ) -> None:
     """Skytext 0.1 made failed rows of images whose store broke off."""

@@ -80,7 +80,7 @@ def keys(*contents: str) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
     return np.array(sorted(bytes.fromhex(content)[:16] for content in contents), "S16")
 
 
-def test_who_asks_while_it_is_described_waits_for_the_same_words() -> None:
+def test_concurrent_requests_for_a_content_share_one_description() -> None:
     async def ask() -> None:
         model, known = Model(), Duplicates(None, OURS)
         asking = [asyncio.create_task(ask_for(known, model, ONE)) for _ in range(3)]
@@ -101,7 +101,7 @@ def test_who_asks_while_it_is_described_waits_for_the_same_words() -> None:
     asyncio.run(ask())
 
 
-def test_who_asks_later_gets_the_same_words_at_no_cost() -> None:
+def test_later_requests_for_a_content_reuse_its_description() -> None:
     async def ask() -> None:
         model, known = Model(), Duplicates(None, OURS)
         model.may_answer.set()
@@ -131,7 +131,7 @@ def test_an_error_reaches_all_that_wait_and_is_not_remembered() -> None:
     asyncio.run(ask())
 
 
-def test_an_error_for_which_nobody_waits_is_told_once(
+def test_an_error_without_waiters_is_raised_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def ask() -> None:
@@ -144,7 +144,7 @@ def test_an_error_for_which_nobody_waits_is_told_once(
     assert caplog.records == []
 
 
-def test_what_was_forgotten_is_read_from_the_table(
+def test_evicted_descriptions_are_read_from_the_table(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(content_ledger, "_REMEMBERED", 1)
@@ -169,7 +169,7 @@ def test_what_was_forgotten_is_read_from_the_table(
     asyncio.run(ask())
 
 
-def test_what_an_earlier_run_described_is_read_from_the_table(where: TableLocation) -> None:
+def test_descriptions_of_earlier_runs_are_read_from_the_table(where: TableLocation) -> None:
     # The first 16 bytes of a hash may end in zeros, which numpy cuts off.
     odd = "ab" * 14 + "0000" + "cd" * 16
     rows = [
@@ -195,7 +195,7 @@ def test_what_an_earlier_run_described_is_read_from_the_table(where: TableLocati
     asyncio.run(ask())
 
 
-def test_contents_of_one_beginning_are_not_mixed_up(where: TableLocation) -> None:
+def test_contents_with_a_common_hash_prefix_are_not_confused(where: TableLocation) -> None:
     """The index holds the first half of each hash only."""
     twin = ONE[:32] + "0" * 32
     make_table(where, [good_row("one.jpg", content_sha256=ONE)])
@@ -209,7 +209,7 @@ def test_contents_of_one_beginning_are_not_mixed_up(where: TableLocation) -> Non
     asyncio.run(ask())
 
 
-def test_who_gives_up_takes_its_own_place_only(where: TableLocation) -> None:
+def test_a_cancelled_request_does_not_cancel_others(where: TableLocation) -> None:
     async def ask() -> None:
         model, known = Model(), Duplicates(None, OURS)
         first = asyncio.create_task(ask_for(known, model, ONE))
@@ -304,7 +304,7 @@ def test_a_content_that_failed_is_free_again() -> None:
     asyncio.run(ask())
 
 
-def test_an_image_whose_engine_was_lost_is_described_when_it_comes_again() -> None:
+def test_an_image_of_a_lost_engine_is_described_on_repetition() -> None:
     async def ask() -> None:
         model, ledger = Model(), ledger_of()
         lost = asyncio.create_task(ask_for(Duplicates(None, OURS, ledger), model, ONE, "lost"))

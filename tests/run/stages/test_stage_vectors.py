@@ -97,7 +97,7 @@ def test_small_fragments_share_a_commit() -> None:
     assert group_fragments({}, 5) == []
 
 
-def test_images_come_back_and_what_cannot_be_had_is_counted(tmp_path: Path) -> None:
+def test_images_are_fetched_and_unreadable_ones_are_counted(tmp_path: Path) -> None:
     entries = [*images(0, 3), *[(n, data) for n, (data, _) in bad_images().items()]]
     root = write_archive(
         tmp_path / "aerial",
@@ -161,7 +161,7 @@ def test_vectors_are_staged_by_unit_and_the_table_is_left_alone(tmp_path: Path) 
     assert ImagesTable.open(where).version == version
 
 
-def test_a_stop_leaves_what_has_not_begun(tmp_path: Path) -> None:
+def test_a_stop_skips_units_that_have_not_started(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 5)})
     where = location(tmp_path / "t")
     make_table(where, rows_of(root))

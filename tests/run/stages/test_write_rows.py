@@ -83,7 +83,7 @@ def test_a_record_survives_json(record: UnitRecord) -> None:
     assert json.loads(record.to_json())["head"]["num_listed"] == record.head.num_listed
 
 
-def test_what_is_staged_is_seen_only_once_it_is_committed(where: TableLocation) -> None:
+def test_staged_rows_are_invisible_until_committed(where: TableLocation) -> None:
     record = write(where, [*good(3), bad()])
     assert ImagesTable.find(where) is None
     assert (where.is_local, len(list(Path(where.uri).rglob("*.lance/data/*")))) == (True, 1)
@@ -96,7 +96,7 @@ def test_what_is_staged_is_seen_only_once_it_is_committed(where: TableLocation) 
     assert ImagesTable.open(where).num_rows() == 6
 
 
-def test_a_record_counts_what_was_written(where: TableLocation) -> None:
+def test_a_record_counts_the_written_rows(where: TableLocation) -> None:
     record = write(where, [*good(3), bad("x"), bad("y")])
     assert (record.head, record.num_ok, record.num_failed) == (HEAD, 3, 2)
     assert record.num_rows == 5
@@ -138,7 +138,7 @@ def test_a_unit_of_failures_is_written_too(where: TableLocation) -> None:
     assert ImagesTable.open(where).status_counts() == {"ok": 0, "failed": 2, "withdrawn": 0}
 
 
-def test_a_row_holds_all_of_it(where: TableLocation) -> None:
+def test_a_row_has_all_fields(where: TableLocation) -> None:
     row = sample(
         "a.jpg",
         good(1)[0]["data"],
@@ -157,7 +157,7 @@ def test_a_row_holds_all_of_it(where: TableLocation) -> None:
     assert len(kept["vectors"]) == len(kept["captions"]) == 5
 
 
-def test_a_record_holds_what_a_later_run_must_know_to_adopt_it(where: TableLocation) -> None:
+def test_a_record_has_all_data_for_adoption(where: TableLocation) -> None:
     head = dataclasses.replace(HEAD, removes=("0" * 32,))
     rows = [sample("new.jpg", jpeg(1)), sample("old.jpg", jpeg(2), replaces_unit="unit-of-old")]
     unit = staged(where, write(where, rows, head=head))
@@ -176,7 +176,7 @@ def test_a_unit_that_only_removes_is_staged_too(where: TableLocation) -> None:
     assert not list(Path(where.uri).rglob("*.lance/data/*"))
 
 
-def test_a_failure_does_not_take_the_place_of_a_good_row(where: TableLocation) -> None:
+def test_a_failure_does_not_replace_a_good_row(where: TableLocation) -> None:
     """The image was to be described again, with other settings."""
     kept = bad("kept.jpg") | {"replaces_unit": "u", "keeps_row": True}
     record = write(where, [kept])
@@ -187,7 +187,7 @@ def test_a_failure_does_not_take_the_place_of_a_good_row(where: TableLocation) -
     assert "u" not in staged(where, record).replaces.values()
 
 
-def test_an_attempt_is_a_run_s_and_those_of_the_replaced_row_count(where: TableLocation) -> None:
+def test_attempts_are_counted_per_run(where: TableLocation) -> None:
     tried = [
         sample("twice.jpg", jpeg(1), replaces_unit="u", earlier_attempts=1),
         sample("first.jpg", jpeg(2)),
@@ -200,7 +200,7 @@ def test_an_attempt_is_a_run_s_and_those_of_the_replaced_row_count(where: TableL
     assert attempts == {"twice.jpg": 2, "first.jpg": 1, "other.jpg": 5}
 
 
-def test_a_unit_written_twice_is_there_once(where: TableLocation) -> None:
+def test_a_unit_written_twice_exists_once(where: TableLocation) -> None:
     """Ray runs a task again whose worker died after it had written."""
     first, second = write(where, good(3)), write(where, good(3))
     assert first.num_rows == second.num_rows == 3
@@ -210,7 +210,7 @@ def test_a_unit_written_twice_is_there_once(where: TableLocation) -> None:
     assert ImagesTable.open(where).num_rows() == 3
 
 
-def test_a_record_counts_what_sources_said_and_could_not_be_used(where: TableLocation) -> None:
+def test_a_record_counts_unusable_source_values(where: TableLocation) -> None:
     rows = [
         sample("a.jpg", jpeg(1), metadata='{"_invalid": ["bbox", "gsd"], "bbox": [1], "gsd": "x"}'),
         sample("b.jpg", jpeg(2), metadata='{"_invalid": ["gsd"], "gsd": "10m"}'),

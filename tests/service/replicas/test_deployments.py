@@ -163,5 +163,5 @@ def test_an_application_is_built_as_serve_builds_it(served: Path) -> None:
     assert isinstance(built(build, {"table": str(served), "config": config}), Application)
     with pytest.raises(ConfigError, match="args of the application: table: Field required"):
         built(build, {})
-    with pytest.raises(ConfigError, match="there is no such setting"):
+    with pytest.raises(ConfigError, match="unknown setting"):
         built(build, {"table": str(served), "config": {"service": {"colour": "red"}}})

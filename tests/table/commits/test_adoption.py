@@ -76,7 +76,7 @@ def members(first: int, count: int) -> list[str]:
     return [f"{i:05d}.jpg" for i in range(first, first + count)]
 
 
-def test_where_nothing_was_left_nothing_is_done(where: TableLocation) -> None:
+def test_without_staged_units_nothing_is_done(where: TableLocation) -> None:
     assert take_over(where) == Adoption(None)
     assert not Path(where.uri).exists()
     version = make_table(where, good_rows(0, 1)).version
@@ -84,7 +84,7 @@ def test_where_nothing_was_left_nothing_is_done(where: TableLocation) -> None:
     assert take_over(where) == Adoption(version)
 
 
-def test_what_was_staged_is_committed_and_not_done_again(where: TableLocation) -> None:
+def test_staged_units_are_committed_and_not_recomputed(where: TableLocation) -> None:
     version = make_table(where, good_rows(0, 2)).version
     forget_records(where, read_records(where, staged_unit_ids(where)))
     units = [left(where, good_rows(2, 3)), left(where, good_rows(5, 1))]
@@ -96,7 +96,7 @@ def test_what_was_staged_is_committed_and_not_done_again(where: TableLocation) -
     assert take_over(where) == Adoption(version + 1)
 
 
-def test_a_table_is_made_of_what_was_staged(where: TableLocation) -> None:
+def test_staged_units_can_create_the_table(where: TableLocation) -> None:
     """The first run died before its first commit."""
     left(where, good_rows(0, 3))
     assert take_over(where) == Adoption(1, num_adopted=3, num_records=1)
@@ -113,7 +113,7 @@ def test_many_units_are_committed_in_few_groups(
     assert len(units_in(where)) == 10
 
 
-def test_a_run_that_died_before_it_tidied_up_has_committed(where: TableLocation) -> None:
+def test_units_of_a_run_that_died_after_its_commit_count_as_committed(where: TableLocation) -> None:
     unit = left(where, good_rows(0, 3))
     version = committer(where).commit([unit])
     assert take_over(where) == Adoption(version, num_records=1)
@@ -130,7 +130,7 @@ def test_a_run_that_died_before_it_tidied_up_has_committed(where: TableLocation)
     ],
     ids=["captions", "embeddings", "row"],
 )
-def test_what_fits_no_more_is_thrown_away_with_its_files(
+def test_unsuitable_units_are_discarded_with_their_files(
     where: TableLocation, change: dict[str, Any]
 ) -> None:
     committed = left(where, good_rows(0, 2))
@@ -142,7 +142,7 @@ def test_what_fits_no_more_is_thrown_away_with_its_files(
     assert files(where) == data_files(committed)
 
 
-def test_an_image_that_has_its_row_by_now_gets_no_second(where: TableLocation) -> None:
+def test_an_image_with_a_row_gets_no_second_row(where: TableLocation) -> None:
     """A retried task staged it late, after another run had done it."""
     first = left(where, good_rows(0, 2))
     committer(where).commit([first])
@@ -175,7 +175,7 @@ def test_a_row_is_replaced_only_if_it_is_the_one_that_was_there(where: TableLoca
 
 
 @pytest.mark.parametrize("num_missing", [1, 2])
-def test_a_unit_whose_files_are_gone_is_done_again(where: TableLocation, num_missing: int) -> None:
+def test_a_unit_with_missing_files_is_redone(where: TableLocation, num_missing: int) -> None:
     kept = left(where, good_rows(0, 2))
     units = [left(where, good_rows(2 + i, 1)) for i in range(num_missing)]
     for unit in units:
@@ -185,7 +185,7 @@ def test_a_unit_whose_files_are_gone_is_done_again(where: TableLocation, num_mis
     assert units_in(where) == dict.fromkeys(members(0, 2), kept.unit_id)
 
 
-def test_rows_that_were_only_to_go_are_judged_anew(where: TableLocation) -> None:
+def test_units_that_only_remove_rows_are_decided_again(where: TableLocation) -> None:
     committer(where).commit([stage(where, [failed_row("", image_id="0" * 32)])])
     left(where, [], removes=["0" * 32])
     assert take_over(where).num_discarded == 0
@@ -202,7 +202,7 @@ def killed(*_: object) -> None:
 
 
 @pytest.mark.parametrize("moment", ["forget_records", "delete_files"])
-def test_killed_in_the_middle_it_is_done_once_all_the_same(
+def test_an_adoption_killed_at_any_step_commits_exactly_once(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     units = [left(where, good_rows(0, 3)), left(where, good_rows(3, 2))]
@@ -220,7 +220,7 @@ def test_killed_in_the_middle_it_is_done_once_all_the_same(
     assert files(where) == sorted(name for unit in units for name in data_files(unit))
 
 
-def test_killed_between_two_groups_the_rest_is_adopted_next_time(
+def test_after_a_kill_between_groups_the_next_run_adopts_the_rest(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adoption, "_ROWS_A_COMMIT", 2)
@@ -243,7 +243,7 @@ def test_killed_between_two_groups_the_rest_is_adopted_next_time(
     assert len(units_in(where)) == 6
 
 
-def test_what_a_worker_of_a_dead_run_stages_late_waits_for_the_next(where: TableLocation) -> None:
+def test_late_units_of_a_dead_run_wait_for_the_next_run(where: TableLocation) -> None:
     left(where, good_rows(0, 2))
     take_over(where)
     # Staged when nobody looks any more: one image is new, the other unit is of images with a row.
@@ -258,7 +258,7 @@ def test_what_a_worker_of_a_dead_run_stages_late_waits_for_the_next(where: Table
     assert found.keys() == set(members(0, 3)) | {"00005.jpg"}
 
 
-def test_who_lost_the_claim_changes_nothing(where: TableLocation) -> None:
+def test_a_run_without_its_claim_changes_nothing(where: TableLocation) -> None:
     left(where, good_rows(0, 2), unit_id="run/0")
     left(where, good_rows(5, 1), unit_id="run/1", caption_fingerprint="other")
     before = files(where)
@@ -273,7 +273,7 @@ def test_who_lost_the_claim_changes_nothing(where: TableLocation) -> None:
     assert files(where) == before
 
 
-def test_two_that_take_over_at_once_adopt_once(where: TableLocation) -> None:
+def test_concurrent_adoptions_commit_once(where: TableLocation) -> None:
     version = make_table(where, good_rows(0, 2)).version
     forget_records(where, read_records(where, staged_unit_ids(where)))
     unit = left(where, good_rows(2, 2))
@@ -287,7 +287,7 @@ def test_two_that_take_over_at_once_adopt_once(where: TableLocation) -> None:
     assert set(data_files(unit)) < set(files(where))
 
 
-def test_who_is_overtaken_by_other_rows_adopts_nothing(where: TableLocation) -> None:
+def test_adoption_conflicts_with_rows_of_another_writer(where: TableLocation) -> None:
     version = make_table(where, good_rows(0, 2)).version
     left(where, good_rows(2, 2))
 
@@ -300,7 +300,7 @@ def test_who_is_overtaken_by_other_rows_adopts_nothing(where: TableLocation) -> 
     assert units_in(where)["00002.jpg"] == "others"
 
 
-def test_orphans_go_and_nothing_else(where: TableLocation) -> None:
+def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
     committed = [stage(where, good_rows(2 * i, 2)) for i in range(3)]
     writer = committer(where)
     for unit in committed:
@@ -332,7 +332,7 @@ def test_orphans_go_and_nothing_else(where: TableLocation) -> None:
     ]
 
 
-def test_files_of_a_merge_that_goes_on_are_no_orphans(where: TableLocation) -> None:
+def test_files_of_a_running_merge_are_not_orphaned(where: TableLocation) -> None:
     """``skytext index`` merges fragments while a run starts after one that died."""
     dataset = make_table(where, *(good_rows(3 * i, 3) for i in range(10))).dataset
     plan = Compaction.plan(dataset, {"target_rows_per_fragment": 100_000})
@@ -342,6 +342,6 @@ def test_files_of_a_merge_that_goes_on_are_no_orphans(where: TableLocation) -> N
     assert len(ImagesTable.open(where).dataset.to_table()) == 30
 
 
-def test_where_there_is_no_table_there_are_no_orphans_to_find(where: TableLocation) -> None:
+def test_without_a_table_there_are_no_orphaned_files(where: TableLocation) -> None:
     assert collect_orphans(where) == 0
     assert not Path(where.uri).exists()

@@ -100,7 +100,7 @@ def plant(where: TableLocation, beat: bytes = b"7", **changes: Any) -> Holder:
     return holder
 
 
-def test_a_table_is_held_and_let_go(where: TableLocation) -> None:
+def test_a_table_is_held_and_released(where: TableLocation) -> None:
     assert current_holder(where) is None
     with hold(where, "one", "caption") as claim:
         claim.check()
@@ -113,21 +113,21 @@ def test_a_table_is_held_and_let_go(where: TableLocation) -> None:
         assert (second.number, second.took_over) == (claim.number + 1, False)
 
 
-def test_a_run_that_fails_lets_go(where: TableLocation) -> None:
+def test_a_failed_run_releases_its_claim(where: TableLocation) -> None:
     with pytest.raises(OSError, match="disk full"), hold(where, "one", "caption"):
         raise OSError("disk full")
     with hold(where, "two", "caption", lease_s=NEVER_S) as second:
         assert not second.took_over
 
 
-def test_claims_do_not_pile_up(where: TableLocation) -> None:
+def test_old_claims_are_deleted(where: TableLocation) -> None:
     for number in range(1, 6):
         with hold(where, f"run{number}", "caption") as claim:
             assert claim.number == number
     assert len(list(StateStore(where).list("claim"))) <= 4
 
 
-def test_a_second_run_is_refused_within_a_beat(where: TableLocation) -> None:
+def test_a_second_run_is_rejected_within_one_heartbeat(where: TableLocation) -> None:
     with hold(where, "one", "caption", lease_s=3.0) as claim:
         started = time.monotonic()
         with (
@@ -140,11 +140,11 @@ def test_a_second_run_is_refused_within_a_beat(where: TableLocation) -> None:
         told = str(refused.value)
         assert f"{where.uri} is held by skytext caption of " in told
         assert f" on {socket.gethostname()}, process {os.getpid()}, since " in told
-        assert re.search(r"since \d+ s: let it end, then run the same command again$", told)
+        assert re.search(r"since \d+ s: wait for its end, then run the same command again$", told)
         claim.check()
 
 
-def test_of_many_that_come_at_once_one_gets_the_table(where: TableLocation) -> None:
+def test_only_one_of_many_concurrent_runs_gets_the_table(where: TableLocation) -> None:
     barrier, done = threading.Barrier(8), threading.Event()
     got: list[int] = []
 
@@ -169,9 +169,7 @@ def test_of_many_that_come_at_once_one_gets_the_table(where: TableLocation) -> N
 
 
 @pytest.mark.parametrize("is_reaped", [True, False])
-def test_a_run_that_was_killed_here_is_replaced_at_once(
-    where: TableLocation, is_reaped: bool
-) -> None:
+def test_a_killed_local_run_is_replaced_at_once(where: TableLocation, is_reaped: bool) -> None:
     with other_process(where, NEVER_S) as other:
         other.process.kill()
         if is_reaped:
@@ -184,7 +182,7 @@ def test_a_run_that_was_killed_here_is_replaced_at_once(
             claim.check()
 
 
-def test_a_run_that_sleeps_for_a_lease_has_lost_the_table(where: TableLocation) -> None:
+def test_a_suspended_run_loses_the_table_when_its_lease_expires(where: TableLocation) -> None:
     with other_process(where, 1.0) as other:
         assert other.check() == "holds"
         other.process.send_signal(signal.SIGSTOP)
@@ -192,7 +190,7 @@ def test_a_run_that_sleeps_for_a_lease_has_lost_the_table(where: TableLocation) 
             assert claim.took_over
             other.process.send_signal(signal.SIGCONT)
             told = other.check()
-            assert told.startswith(f"this run did not answer for a while and lost {where.uri} to ")
+            assert told.startswith(f"the lease of this run on {where.uri} expired, and ")
             assert f"process {os.getpid()}" in told
             # What it writes when it lets go, and its beats until then, are no matter of ours.
             assert other.process.stdin is not None
@@ -208,7 +206,7 @@ def test_a_run_that_sleeps_for_a_lease_has_lost_the_table(where: TableLocation) 
     [{"boot_id": "of another machine", "host": "elsewhere"}, {"pid_namespace": "pid:[1]"}],
     ids=["machine", "container"],
 )
-def test_a_holder_that_cannot_be_seen_from_here_is_watched_for_a_lease(
+def test_a_remote_holder_keeps_the_table_until_its_lease_expires(
     where: TableLocation, changes: dict[str, str]
 ) -> None:
     # A process of that number may well run here, or not: it says nothing.
@@ -221,7 +219,7 @@ def test_a_holder_that_cannot_be_seen_from_here_is_watched_for_a_lease(
         assert claim.number == 42
 
 
-def test_a_holder_elsewhere_that_beats_is_left_alone(where: TableLocation) -> None:
+def test_a_remote_holder_with_heartbeats_keeps_the_table(where: TableLocation) -> None:
     holder = plant(where, boot_id="of another machine", host="elsewhere")
     stop = threading.Event()
     beats = (where_state := StateStore(where), 41, stop, 0.5)
@@ -239,7 +237,7 @@ def test_a_holder_elsewhere_that_beats_is_left_alone(where: TableLocation) -> No
     assert claims._highest(where_state) == 41
 
 
-def test_a_holder_that_lets_go_while_it_is_watched_is_followed_at_once(
+def test_a_claim_released_while_it_is_watched_is_taken_at_once(
     where: TableLocation,
 ) -> None:
     plant(where, boot_id="of another machine")
@@ -264,19 +262,19 @@ def test_a_holder_that_lets_go_while_it_is_watched_is_followed_at_once(
         letting_go.result()
 
 
-def test_a_process_that_only_has_the_number_of_the_holder_is_not_it(where: TableLocation) -> None:
+def test_a_reused_process_id_is_not_the_holder(where: TableLocation) -> None:
     mine = Holder.this_process("theirs", "caption")
     plant(where, started_ticks=mine.started_ticks - 1)
     with hold(where, "ours", "caption", lease_s=NEVER_S) as claim:
         assert claim.took_over
 
 
-def test_this_very_process_lives(where: TableLocation) -> None:
+def test_the_current_process_is_alive(where: TableLocation) -> None:
     assert not Holder.this_process("run", "caption").is_dead_here()
     assert dataclasses.replace(Holder.this_process("", ""), pid=2**22 + 1).is_dead_here()
 
 
-def test_a_number_that_others_have_done_with_is_no_claim(
+def test_a_claim_number_that_was_cleared_away_is_not_taken(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two came and went, and cleared the number away, while this one was about to take it."""
@@ -305,9 +303,11 @@ def test_a_number_that_others_have_done_with_is_no_claim(
         ]
 
 
-def test_a_claim_is_lost_to_whoever_has_a_higher_one(where: TableLocation) -> None:
+def test_a_higher_claim_number_takes_over(where: TableLocation) -> None:
     with hold(where, "ours", "caption") as claim:
         plant(where, host="elsewhere")
         for check in (claim.check, lambda: check_claim(where, claim.number)):
-            with pytest.raises(TableHeldError, match=r"lost .* on elsewhere.*nothing more will be"):
+            with pytest.raises(
+                TableHeldError, match=r"expired, and .* on elsewhere.*commits nothing more"
+            ):
                 check()

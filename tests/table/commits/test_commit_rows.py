@@ -78,7 +78,7 @@ def test_every_further_commit_is_one_version(where: TableLocation) -> None:
     assert ImagesTable.open(where).num_rows() == 7
 
 
-def test_of_two_writers_the_stale_one_commits_nothing(where: TableLocation) -> None:
+def test_a_stale_writer_commits_nothing(where: TableLocation) -> None:
     make_table(where, good_rows(0, 2))
     one, two = committer(where), committer(where)
     one.commit([stage(where, good_rows(2, 2))])
@@ -94,7 +94,7 @@ def test_of_two_writers_the_stale_one_commits_nothing(where: TableLocation) -> N
     assert ImagesTable.open(where).num_rows() == 6
 
 
-def test_an_index_built_in_between_neither_conflicts_nor_is_lost(where: TableLocation) -> None:
+def test_a_concurrent_index_build_neither_conflicts_nor_is_lost(where: TableLocation) -> None:
     writer = committer(where)
     writer.commit([stage(where, good_rows(0, 300))])
     report = build_indexes(ImagesTable.open(where), ALWAYS)
@@ -111,7 +111,7 @@ def test_an_index_built_in_between_neither_conflicts_nor_is_lost(where: TableLoc
     assert row == {"member": "00306.jpg"}
 
 
-def test_of_two_that_found_no_table_one_makes_it(where: TableLocation) -> None:
+def test_only_one_of_two_writers_creates_the_table(where: TableLocation) -> None:
     one, two = Committer(where, text_column(), None), Committer(where, text_column(), None)
     units = [stage(where, good_rows(0, 2)), stage(where, good_rows(0, 3))]
     version = one.commit(units[:1])
@@ -122,7 +122,7 @@ def test_of_two_that_found_no_table_one_makes_it(where: TableLocation) -> None:
     assert members(where) == ["00000.jpg", "00001.jpg"]
 
 
-def test_a_plan_from_before_the_rows_of_others_commits_nothing(where: TableLocation) -> None:
+def test_a_plan_older_than_another_commit_commits_nothing(where: TableLocation) -> None:
     """What a writer knows is what its plan saw, not what is there when it starts."""
     planned = make_table(where, good_rows(0, 2)).version
     committer(where).commit([stage(where, good_rows(2, 2))])
@@ -133,7 +133,7 @@ def test_a_plan_from_before_the_rows_of_others_commits_nothing(where: TableLocat
     assert members(where) == [f"{i:05d}.jpg" for i in range(4)]
 
 
-def test_fragments_merged_in_between_stop_no_writer(where: TableLocation) -> None:
+def test_a_concurrent_merge_does_not_block_a_writer(where: TableLocation) -> None:
     writer = committer(where)
     writer.commit([stage(where, good_rows(30 * i, 30)) for i in range(10)])
     first = writer.version
@@ -159,7 +159,7 @@ def test_fragments_merged_in_between_stop_no_writer(where: TableLocation) -> Non
     assert num_unindexed_rows(ImagesTable.open(where, again.table_version)) == 0
 
 
-def test_rows_of_others_conflict_whatever_maintenance_came_with_them(where: TableLocation) -> None:
+def test_rows_of_another_writer_conflict_despite_maintenance(where: TableLocation) -> None:
     one = committer(where)
     one.commit([stage(where, good_rows(3 * i, 3)) for i in range(10)])
     before, after = committer(where), committer(where)
@@ -183,7 +183,7 @@ def test_a_deleted_row_is_no_maintenance(where: TableLocation) -> None:
     assert members(where) == ["00000.jpg", "00002.jpg"]
 
 
-def test_a_change_that_nobody_can_read_any_more_is_not_vouched_for(
+def test_a_transaction_removed_by_clean_up_is_treated_as_a_row_change(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = committer(where)
@@ -212,7 +212,7 @@ def test_a_record_that_disagrees_with_its_fragments_is_refused(where: TableLocat
     assert ImagesTable.find(where) is None
 
 
-def test_vectors_of_another_length_never_enter(where: TableLocation) -> None:
+def test_vectors_of_another_length_are_never_committed(where: TableLocation) -> None:
     make_table(where, good_rows(0, 1))
     short = np.array([[1.0, 0.0]], np.float32)
     with pytest.raises(OSError, match="different schema"):
@@ -220,7 +220,7 @@ def test_vectors_of_another_length_never_enter(where: TableLocation) -> None:
     assert members(where) == ["00000.jpg"]
 
 
-def test_data_of_somebody_else_is_left_alone(where: TableLocation) -> None:
+def test_a_foreign_data_set_is_not_changed(where: TableLocation) -> None:
     lance.write_dataset(pa.table({"image_id": ["x"]}), where.dataset_uri(IMAGES))
     with pytest.raises(TableError, match="not made by skytext"):
         ImagesTable.find(where)

@@ -56,7 +56,7 @@ COMMITS: dict[str, Commit] = {
 
 @pytest.mark.parametrize("second", COMMITS)
 @pytest.mark.parametrize("first", COMMITS)
-def test_of_two_writers_of_one_version_the_second_commits_nothing(
+def test_the_second_writer_from_the_same_version_commits_nothing(
     where: TableLocation, first: str, second: str
 ) -> None:
     one, two = committer(where), committer(where)
@@ -78,7 +78,7 @@ def test_a_table_without_rows_is_fenced_too(where: TableLocation, first: str, se
     assert ImagesTable.open(where).version == one.version
 
 
-def test_what_a_dead_run_sends_late_is_never_a_second_row(where: TableLocation) -> None:
+def test_a_late_commit_of_a_dead_run_never_duplicates_a_row(where: TableLocation) -> None:
     """A changed image and a new one in one group: the first names another fragment."""
     dead, units = committer(where), [replacing(where, 3), stage(where, good_rows(50, 1))]
     successor = committer(where)

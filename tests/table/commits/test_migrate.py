@@ -89,7 +89,7 @@ def test_names_change_and_rows_and_indexes_stay(where: TableLocation) -> None:
     assert migrate(where) == type(done)(4, 4, done.table_version)
 
 
-def test_earlier_versions_are_read_as_they_are(where: TableLocation) -> None:
+def test_earlier_versions_stay_readable(where: TableLocation) -> None:
     version = ImagesTable.open(where).version
     migrate(where)
     live = ImagesTable.open_served(where)
@@ -97,7 +97,7 @@ def test_earlier_versions_are_read_as_they_are(where: TableLocation) -> None:
     assert first_hit(live) == "file:///x/a.tar#00007.jpg"
 
 
-def test_writers_ask_for_the_migration(where: TableLocation) -> None:
+def test_writers_require_the_migration(where: TableLocation) -> None:
     version = ImagesTable.open(where).version
     with pytest.raises(TableError, match=r"has table format 3, .*: skytext migrate "):
         Committer(where, text_column(), version)
@@ -105,7 +105,7 @@ def test_writers_ask_for_the_migration(where: TableLocation) -> None:
         settle(claim, text_column())
 
 
-def test_what_was_staged_before_is_adopted_after(where: TableLocation) -> None:
+def test_units_staged_before_the_migration_are_adopted_after_it(where: TableLocation) -> None:
     migrate(where)
     with hold(where, "run", "caption") as claim:
         found = settle(claim, text_column(), "captions", image_column())
@@ -117,7 +117,7 @@ def test_what_was_staged_before_is_adopted_after(where: TableLocation) -> None:
 
 @pytest.mark.parametrize("step", ["alter_columns", "update_schema_metadata"])
 @pytest.mark.parametrize("after", [False, True])
-def test_it_may_end_anywhere_and_is_run_again(
+def test_an_interrupted_migration_can_be_repeated(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
 ) -> None:
     real = getattr(lance.LanceDataset, step)

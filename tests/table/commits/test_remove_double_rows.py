@@ -20,7 +20,7 @@ def where(tmp_path: Path) -> TableLocation:
     return location(tmp_path / "table")
 
 
-def test_of_several_rows_the_newest_good_one_stays(where: TableLocation) -> None:
+def test_the_newest_ok_row_of_an_image_is_kept(where: TableLocation) -> None:
     table = make_table(
         where,
         [*good_rows(3, 2), good_row("a.jpg", created_at=NEW), good_row("b.jpg", created_at=OLD)],
@@ -43,14 +43,14 @@ def test_of_several_rows_the_newest_good_one_stays(where: TableLocation) -> None
     assert [row["gsd"] for row in left if row["member"] == "b.jpg"] == [2.0]
 
 
-def test_a_table_without_second_rows_gets_no_version(where: TableLocation) -> None:
+def test_a_table_without_duplicates_gets_no_version(where: TableLocation) -> None:
     version = make_table(where, good_rows(0, 4)).version
     done = remove_double_rows(where)
     assert (done.num_images, done.num_removed, done.table_version) == (0, 0, version)
     assert ImagesTable.open(where).version == version
 
 
-def test_many_rows_go_in_several_commits(
+def test_many_rows_are_removed_in_several_commits(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skytext.table.commits.remove_double_rows._ROWS_A_COMMIT", 3)
@@ -67,6 +67,6 @@ def test_a_table_that_a_run_holds_is_left_alone(where: TableLocation) -> None:
     assert ImagesTable.open(where).num_rows() == 4
 
 
-def test_a_table_that_is_not_there_is_a_wrong_call(where: TableLocation) -> None:
+def test_a_missing_table_is_a_wrong_call(where: TableLocation) -> None:
     with pytest.raises(TableError):
         remove_double_rows(where)

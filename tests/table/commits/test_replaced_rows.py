@@ -56,7 +56,7 @@ def ids(*members: str) -> list[str]:
     return [good_row(member)["image_id"] for member in members]
 
 
-def test_a_row_flips_in_one_version(where: TableLocation) -> None:
+def test_a_failed_row_becomes_ok_in_one_version(where: TableLocation) -> None:
     failed = [failed_row("a.jpg"), failed_row("b.jpg")]
     before = make_table(where, [good_row("0.jpg"), *failed], [good_row("1.jpg")]).version
     again = replacing(where, [good_row("a.jpg"), failed_row("b.jpg", reason="too_small")])
@@ -93,7 +93,7 @@ def test_rows_come_and_go_in_one_version_whatever_unit_they_are_of(where: TableL
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_fragment_without_rows_goes(where: TableLocation, merged: bool) -> None:
+def test_an_empty_fragment_is_removed(where: TableLocation, merged: bool) -> None:
     table = make_table(where, good_rows(0, 2), good_rows(2, 2), good_rows(4, 2))
     if merged:
         merge_small_fragments(table)
@@ -170,7 +170,7 @@ class AnswerLost:
 
 
 @pytest.mark.parametrize("kind", ["first", "further", "replacing"])
-def test_a_commit_whose_answer_was_lost_is_done(
+def test_a_commit_with_a_lost_response_counts_as_done(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     before = None if kind == "first" else make_table(where, good_rows(0, 2)).version
@@ -186,7 +186,7 @@ def test_a_commit_whose_answer_was_lost_is_done(
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_commit_that_was_not_done_is_told(
+def test_a_failed_commit_is_reported(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch, is_first: bool
 ) -> None:
     if not is_first:
@@ -204,7 +204,7 @@ def test_a_commit_that_was_not_done_is_told(
     assert len(statuses(where)) == (2 if is_first else 4)
 
 
-def test_half_of_a_group_in_another_s_commit_is_a_conflict(where: TableLocation) -> None:
+def test_a_partial_commit_of_a_group_by_another_writer_conflicts(where: TableLocation) -> None:
     make_table(where, good_rows(0, 2))
     one, two = committer(where), committer(where)
     shared, own = stage(where, good_rows(2, 2)), stage(where, good_rows(4, 2))
@@ -214,7 +214,7 @@ def test_half_of_a_group_in_another_s_commit_is_a_conflict(where: TableLocation)
     assert len(statuses(where)) == 4
 
 
-def test_half_of_a_first_group_in_another_s_commit_is_a_conflict(where: TableLocation) -> None:
+def test_a_partial_first_commit_by_another_writer_conflicts(where: TableLocation) -> None:
     shared, own = stage(where, good_rows(2, 2)), stage(where, good_rows(4, 2))
     one, two = Committer(where, text_column(), None), Committer(where, text_column(), None)
     one.commit([shared])

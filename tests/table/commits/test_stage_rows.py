@@ -32,7 +32,7 @@ def files(where: TableLocation) -> set[str]:
     return {path.name for path in Path(where.uri, "images.lance", "data").glob("*")}
 
 
-def test_a_record_says_it_all(where: TableLocation) -> None:
+def test_a_record_round_trips(where: TableLocation) -> None:
     rows = good_rows(0, 3)
     unit = stage(
         where,
@@ -51,7 +51,7 @@ def test_a_record_says_it_all(where: TableLocation) -> None:
     assert ImagesTable.find(where) is None
 
 
-def test_of_a_unit_staged_twice_the_first_counts(where: TableLocation) -> None:
+def test_the_first_record_of_a_unit_staged_twice_wins(where: TableLocation) -> None:
     """Ray runs a task again whose worker died after it had done its work."""
     first = stage(where, good_rows(0, 3), unit_id="run/0")
     # Another attempt may describe an image in other words, and fail where the first did not.
@@ -62,7 +62,7 @@ def test_of_a_unit_staged_twice_the_first_counts(where: TableLocation) -> None:
     assert ImagesTable.open(where).num_rows() == 3
 
 
-def test_a_unit_staged_again_after_its_commit_is_no_second_one(
+def test_a_unit_staged_again_after_its_commit_is_ignored(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record goes with the commit, in the very moment in which the late attempt looks."""
@@ -70,7 +70,7 @@ def test_a_unit_staged_again_after_its_commit_is_no_second_one(
     committer(where).commit([unit])
     monkeypatch.setattr(StateStore, "create", lambda *_: False)
     forget_records(where, [unit])
-    with pytest.raises(JobError, match="unit run/0: its record came and went"):
+    with pytest.raises(JobError, match="unit run/0: its record was deleted"):
         stage(where, good_rows(0, 2), unit_id="run/0")
     assert staged_unit_ids(where) == []
 
@@ -82,11 +82,11 @@ def test_a_unit_of_no_rows_writes_no_files(where: TableLocation) -> None:
     assert files(where) == set()
 
 
-def test_rows_that_were_not_all_written_are_no_unit(
+def test_incompletely_written_rows_are_rejected(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "_write", lambda *_: [])
-    with pytest.raises(JobError, match="unit run/0: 3 rows handed over, 0 written"):
+    with pytest.raises(JobError, match="unit run/0: 3 rows given, 0 written"):
         stage(where, good_rows(0, 3), unit_id="run/0")
     assert staged_unit_ids(where) == []
 
@@ -102,7 +102,7 @@ def test_records_are_read_in_the_order_asked_for(where: TableLocation) -> None:
         read_records(where, ["run/2", "run/0"])
 
 
-def test_a_unit_without_its_files_is_told(where: TableLocation) -> None:
+def test_a_unit_with_missing_files_is_reported(where: TableLocation) -> None:
     unit, other = stage(where, good_rows(0, 2)), stage(where, good_rows(2, 2))
     assert has_all_files(where, unit)
     delete_files(where, data_files(unit))

@@ -36,7 +36,7 @@ def withdraw(table: ImagesTable, image_ids: list[str]) -> ImagesTable:
     return ImagesTable.open(table.location)
 
 
-def test_captions_and_source_stay_and_vectors_and_text_go(table: ImagesTable) -> None:
+def test_withdrawal_keeps_captions_and_removes_vectors_and_text(table: ImagesTable) -> None:
     (before,) = rows_of(table, filter="member = 'a.jpg'")
     after = withdraw(table, [ids(table)["a.jpg"]])
     (row,) = rows_of(after, filter="member = 'a.jpg'")
@@ -64,7 +64,7 @@ def test_many_are_withdrawn_once_and_others_are_left_alone(table: ImagesTable) -
     assert again.version == after.version
 
 
-def test_words_find_no_withdrawn_image(table: ImagesTable) -> None:
+def test_a_text_search_finds_no_withdrawn_image(table: ImagesTable) -> None:
     table = withdraw(table, [ids(table)["a.jpg"]])
     table.dataset.create_scalar_index("text", "INVERTED", name="text_idx")
     table = ImagesTable.open(table.location)
@@ -73,7 +73,7 @@ def test_words_find_no_withdrawn_image(table: ImagesTable) -> None:
     assert set(rows.column("status").to_pylist()) == {"ok"}
 
 
-def test_a_lost_claim_ends_it_before_anything_is_changed(table: ImagesTable) -> None:
+def test_a_lost_claim_ends_the_withdrawal_before_any_change(table: ImagesTable) -> None:
     def lost() -> None:
         raise TableHeldError("held by another run")
 

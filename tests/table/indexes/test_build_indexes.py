@@ -114,7 +114,7 @@ def test_small_fragments_are_merged(where: TableLocation) -> None:
     assert ImagesTable.open(where).num_rows() == 37
 
 
-def test_files_of_a_newer_format_are_no_obstacle(
+def test_files_of_a_newer_format_are_readable(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours are written so that one value in a whole column is cheap to fetch."""
@@ -132,7 +132,7 @@ def test_files_of_a_newer_format_are_no_obstacle(
     assert all(row["captions"] for row in rows)
 
 
-def test_an_index_is_of_the_latest_version_whatever_its_caller_saw(where: TableLocation) -> None:
+def test_an_index_is_built_on_the_latest_version(where: TableLocation) -> None:
     stale = make_table(where, *[good_rows(30 * i, 30) for i in range(9)])
     committer(where).commit([stage(where, good_rows(270, 30))])
     report = build_indexes(stale, ALWAYS)
@@ -144,7 +144,7 @@ def test_an_index_is_of_the_latest_version_whatever_its_caller_saw(where: TableL
     assert num_unindexed_rows(latest) == 0
 
 
-def test_a_commit_while_fragments_are_merged_is_told(
+def test_a_commit_during_a_merge_is_reported(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = make_table(where, *[good_rows(3 * i, 3) for i in range(9)])
@@ -166,7 +166,7 @@ def test_a_commit_while_fragments_are_merged_is_told(
 
 def test_a_table_of_failures_has_nothing_to_index(where: TableLocation) -> None:
     table = make_table(where, [failed_row("a.jpg"), failed_row("b.jpg")])
-    with pytest.raises(TableError, match="no image that is done"):
+    with pytest.raises(TableError, match="no described image"):
         build_indexes(table, IndexConfig())
 
 
@@ -234,7 +234,7 @@ def test_an_index_returns_more_to_look_at_and_rows_come_as_they_are_asked_for(
 
 
 @pytest.mark.parametrize("k", [1, 2, 9])
-def test_fewer_than_ten_are_looked_for_as_ten_are(
+def test_a_k_below_ten_is_searched_like_ten(
     clustered: tuple[ImagesTable, Any, Any], k: int
 ) -> None:
     table, _, queries = clustered
@@ -301,7 +301,7 @@ def test_another_kind_can_be_named(where: TableLocation, kind: Any) -> None:
     assert facts.kind == kind
 
 
-def test_an_index_that_finds_too_little_is_dropped_and_nothing_changes_for_searches(
+def test_an_index_with_low_recall_is_dropped_and_searches_do_not_change(
     where: TableLocation,
 ) -> None:
     rng = np.random.default_rng(1)
@@ -324,7 +324,7 @@ def test_an_index_that_finds_too_little_is_dropped_and_nothing_changes_for_searc
     assert (kept.nprobes, kept.refine_factor) == (1, 1)
 
 
-def test_an_index_that_was_not_measured_is_not_used(where: TableLocation) -> None:
+def test_an_unmeasured_index_is_not_used(where: TableLocation) -> None:
     """Whoever builds it is ended before it is measured."""
 
     def build_and_die(table: ImagesTable, plan: VectorPlan) -> None:
@@ -343,14 +343,14 @@ def test_an_index_that_was_not_measured_is_not_used(where: TableLocation) -> Non
     assert rank(latest, dense_question([1.0] + [0.0] * (DIM - 1)), 3).exact
 
 
-def test_equal_images_spoil_no_measurement(where: TableLocation) -> None:
+def test_equal_images_do_not_distort_the_recall(where: TableLocation) -> None:
     vectors = unit_vectors(np.random.default_rng(3), (2, DIM))
     rows = [good_row(f"{i}", vectors=vectors) for i in range(500)]
     report = build_indexes(make_table(where, rows), ALWAYS)
     assert report.recall_at_10 == 1.0
 
 
-def test_a_plan_goes_by_number_dimension_and_memory() -> None:
+def test_a_plan_depends_on_number_dimension_and_memory() -> None:
     gib = 2**30
     config = IndexConfig()
     small = choose_plan(50_000, 384, config, 16 * gib)

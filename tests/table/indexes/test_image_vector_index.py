@@ -81,7 +81,7 @@ def with_facts(table: ImagesTable, facts: VectorIndexFacts, index: str) -> Image
     return ImagesTable.open(table.location)
 
 
-def test_what_it_finds_is_measured_and_stored_apart(built: ImagesTable) -> None:
+def test_recall_of_the_image_index_is_stored_separately(built: ImagesTable) -> None:
     facts = image_index_facts(built)
     assert facts is not None
     assert facts.recall_at_10 >= 0.98
@@ -100,7 +100,7 @@ def test_what_it_finds_is_measured_and_stored_apart(built: ImagesTable) -> None:
     assert found / (10 * len(queries)) == pytest.approx(facts.recall_at_10, abs=0.02)
 
 
-def test_the_facts_of_both_indexes_are_kept_apart(where: TableLocation) -> None:
+def test_both_indexes_have_separate_facts(where: TableLocation) -> None:
     of_images = build_image_index(ImagesTable.open(where), ALWAYS)
     report = build_indexes(ImagesTable.open(where), ALWAYS)
     table = ImagesTable.open(where)
@@ -160,7 +160,7 @@ def test_few_images_that_were_embedded_among_many(tmp_path: Path, num: int) -> N
     assert len(nearest_images(ImagesTable.open(where), image_vector(0), 10).ids) == num
 
 
-def test_one_that_finds_too_little_is_dropped(where: TableLocation) -> None:
+def test_an_image_index_with_low_recall_is_dropped(where: TableLocation) -> None:
     build_image_index(ImagesTable.open(where), ALWAYS)
     message = r"the index on image vectors \(IVF_RQ, 12 partitions\) finds 0\.\d+ .* 0.98"
     with pytest.raises(IndexRecallError, match=message):
@@ -176,7 +176,7 @@ def test_one_that_finds_too_little_is_dropped(where: TableLocation) -> None:
     assert (kept.nprobes, kept.refine_factor, kept.search_effort) == (1, 1, None)
 
 
-def test_one_that_was_not_measured_is_not_used(
+def test_an_unmeasured_image_index_is_not_used(
     where: TableLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever builds it is ended before it is measured."""
@@ -194,7 +194,7 @@ def test_one_that_was_not_measured_is_not_used(
     assert nearest_images(table, image_vector(0), 10).exact
 
 
-def test_searches_look_as_far_as_was_measured(built: ImagesTable) -> None:
+def test_searches_use_the_measured_settings(built: ImagesTable) -> None:
     table = ImagesTable.open(built.location)
     queries = unit_vectors(np.random.default_rng(2), (20, IMAGE_DIM))
 
@@ -227,7 +227,7 @@ def probings(monkeypatch: pytest.MonkeyPatch) -> list[Probing]:
     return asked
 
 
-def test_with_a_filter_more_partitions_are_looked_into(
+def test_a_filtered_search_reads_more_partitions(
     built: ImagesTable, probings: list[Probing]
 ) -> None:
     facts = VectorIndexFacts("IVF_RQ", 9, 3, 4, 5, 1.0, 9, NUM_EMBEDDED, 0.5)
@@ -246,7 +246,7 @@ def test_with_a_filter_more_partitions_are_looked_into(
     assert len(probings) == 1
 
 
-def test_the_descriptions_are_asked_as_was_measured_too(
+def test_caption_searches_use_the_measured_settings(
     where: TableLocation, probings: list[Probing]
 ) -> None:
     build_indexes(ImagesTable.open(where), ALWAYS)
@@ -261,7 +261,7 @@ def test_the_descriptions_are_asked_as_was_measured_too(
     assert rank(ImagesTable.open(where), question, 10).exact
 
 
-def test_rows_that_it_does_not_cover_are_counted(where: TableLocation) -> None:
+def test_uncovered_rows_are_counted(where: TableLocation) -> None:
     assert num_unindexed_rows(ImagesTable.open(where), IMAGE_VECTOR_INDEX) is None
     build_image_index(ImagesTable.open(where), ALWAYS)
     assert num_unindexed_rows(ImagesTable.open(where), IMAGE_VECTOR_INDEX) == 0

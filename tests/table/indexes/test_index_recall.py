@@ -32,7 +32,7 @@ from tests.table.rows import (
 FACTS = VectorIndexFacts("IVF_RQ", 64, 3, 32, 3, 0.99, 128, 1000, 0.55)
 
 
-def test_what_was_measured_is_taken_or_what_is_given_instead() -> None:
+def test_configured_settings_override_measured_ones() -> None:
     assert FACTS.probing(IndexConfig()) == Probing(32, 3, 0.55)
     assert FACTS.probing(IndexConfig(refine_factor=7)) == Probing(32, 7, 0.55)
     assert FACTS.probing(IndexConfig(search_effort=0)) == Probing(32, 3, 0.0)
@@ -47,7 +47,7 @@ def test_with_a_filter_the_number_of_partitions_is_set(part: float, nprobes: int
 
 
 @pytest.mark.parametrize(("k", "candidates"), [(1, 30), (10, 30), (11, 33), (100, 300)])
-def test_fewer_than_ten_are_looked_for_as_ten_are(k: int, candidates: int) -> None:
+def test_a_k_below_ten_is_searched_like_ten(k: int, candidates: int) -> None:
     assert Probing(8, 3).num_candidates(k) == candidates
 
 
@@ -69,7 +69,7 @@ def scores(table: ImagesTable, probing: Probing, where: Any = None) -> Any:
     return nearest(table, query, 10, probing, where).scores
 
 
-def test_the_effort_says_how_far_and_goes_before_the_number_of_partitions(
+def test_search_effort_overrides_nprobes(
     table: ImagesTable,
 ) -> None:
     one, every = scores(table, Probing(1, 5)), scores(table, Probing(12, 5))
@@ -78,7 +78,7 @@ def test_the_effort_says_how_far_and_goes_before_the_number_of_partitions(
     np.testing.assert_array_equal(scores(table, Probing(1, 5, 1.0)), every)
 
 
-def test_the_effort_counts_with_a_filter_too_where_it_is_asked_for(table: ImagesTable) -> None:
+def test_a_configured_effort_also_applies_with_a_filter(table: ImagesTable) -> None:
     where = parse_filter("gsd < 1")
     every = scores(table, Probing(12, 5), where)
     np.testing.assert_array_equal(scores(table, Probing(1, 5, 1.0), where), every)
@@ -105,7 +105,7 @@ def test_the_build_stores_an_effort_or_the_partitions_that_were_given(table: Ima
         assert report.nprobes == settings.get("nprobes", report.nprobes)
 
 
-def test_what_another_release_stored_is_read(table: ImagesTable) -> None:
+def test_facts_of_another_release_are_readable(table: ImagesTable) -> None:
     dataset = ImagesTable.open(table.location).dataset
     before = read_facts(dataset)
     assert before is not None
@@ -139,12 +139,12 @@ def ladders(*refinements: int) -> list[list[Probing]]:
 
 
 @pytest.mark.parametrize("enough", [1, 2, 3, 4])
-def test_the_narrowest_that_find_enough_are_chosen(enough: int) -> None:
+def test_the_narrowest_sufficient_settings_are_chosen(enough: int) -> None:
     recalls = {(width, 2): 1.0 for width in range(enough, 5)}
     assert choose(made(recalls, {}), ladders(2), 0.99) == Probing(enough, 2)
 
 
-def test_a_larger_refinement_is_taken_where_it_needs_narrower_ones_and_is_faster() -> None:
+def test_a_larger_refine_factor_is_chosen_if_it_is_faster() -> None:
     recalls = {(4, 2): 1.0, (2, 3): 1.0, (3, 3): 1.0, (4, 3): 1.0}
     faster = made(recalls, {(2, 3): 0.5})
     assert choose(faster, ladders(2, 3), 0.99) == Probing(2, 3)
@@ -152,7 +152,7 @@ def test_a_larger_refinement_is_taken_where_it_needs_narrower_ones_and_is_faster
     assert choose(slower, ladders(2, 3), 0.99) == Probing(4, 2)
 
 
-def test_nothing_is_chosen_where_nothing_finds_enough() -> None:
+def test_no_settings_are_chosen_if_none_are_sufficient() -> None:
     assert choose(made({}, {}), ladders(2, 3), 0.99) is None
     assert choose(made({}, {}), [[]], 0.99) is None
 
@@ -178,7 +178,7 @@ class Made:
         return np.sort(self.vectors @ query)[::-1][:found]
 
 
-def test_where_more_partitions_find_no_more_the_refinement_grows_a_step() -> None:
+def test_the_refine_factor_grows_if_more_partitions_do_not_help() -> None:
     measured = measure_index(Made(8), IndexConfig(recall_queries=8), 64)
     assert measured.recall == 1.0
     assert measured.probing == Probing(1, 3, 0.3)

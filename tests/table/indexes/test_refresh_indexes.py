@@ -92,7 +92,7 @@ def test_new_rows_are_added_and_nothing_is_built_anew(
     assert latest.live_version() == live
 
 
-def test_with_nothing_new_no_version_is_made(table: ImagesTable) -> None:
+def test_a_refresh_without_new_rows_makes_no_version(table: ImagesTable) -> None:
     refresh_indexes(table, ALWAYS)
     version = ImagesTable.open(table.location).version
     assert refresh_indexes(table, ALWAYS).table_version == version
@@ -110,7 +110,7 @@ def test_many_segments_are_merged(table: ImagesTable) -> None:
     assert uncovered(table) == set()
 
 
-def test_recall_is_measured_again_where_the_table_has_grown(
+def test_recall_is_measured_again_after_growth(
     table: ImagesTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = built_anew(monkeypatch)
@@ -130,7 +130,7 @@ def test_recall_is_measured_again_where_the_table_has_grown(
     assert calls == []
 
 
-def test_much_growth_too_little_recall_and_a_missing_index_build_anew(
+def test_large_growth_low_recall_or_a_missing_index_cause_a_rebuild(
     table: ImagesTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = built_anew(monkeypatch)

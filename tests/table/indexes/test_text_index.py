@@ -34,7 +34,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("num_commits", [1, 5])
-def test_it_scores_as_the_index_of_a_table(tmp_path: Path, num_commits: int) -> None:
+def test_scores_equal_those_of_a_table_index(tmp_path: Path, num_commits: int) -> None:
     rows = [good_row(f"{i}.jpg", text=text) for i, text in enumerate(TEXTS)]
     where = location(tmp_path / "t")
     groups = [rows] if num_commits == 1 else [[row] for row in rows]
@@ -53,7 +53,7 @@ def test_it_scores_as_the_index_of_a_table(tmp_path: Path, num_commits: int) -> 
         )
 
 
-def test_what_has_no_word_scores_nothing() -> None:
+def test_texts_without_a_shared_word_score_zero() -> None:
     index = TextIndex(["", "a river"])
     assert index.scores("river").tolist()[0] == 0
     assert index.scores("river").tolist()[1] > 0

@@ -19,7 +19,7 @@ from tests.table.rows import (
 TAKEN = dt.datetime(2021, 5, 6, 7, 8, 9, 123456, tzinfo=dt.UTC)
 
 
-def test_it_tells_what_the_columns_tell(tmp_path: Path) -> None:
+def test_the_hit_column_equals_the_other_columns(tmp_path: Path) -> None:
     rows = [
         good_row("plain.jpg"),
         good_row(
@@ -46,7 +46,7 @@ def test_it_tells_what_the_columns_tell(tmp_path: Path) -> None:
         )
 
 
-def test_what_is_not_described_is_told_by_nothing() -> None:
+def test_images_without_description_have_no_hit() -> None:
     rows = to_table([failed_row("bad.jpg"), good_row("good.jpg")])
     assert rows.column(HIT).null_count == 1
     assert hit_texts(rows).is_null().to_pylist() == [True, False]

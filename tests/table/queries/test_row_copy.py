@@ -89,13 +89,13 @@ def files_of(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*/*.arrow")}
 
 
-def test_it_gives_what_the_table_gives(where: TableLocation, folder: Path) -> None:
+def test_the_copy_equals_the_table(where: TableLocation, folder: Path) -> None:
     table = ImagesTable.open(where)
     assert len(table.dataset.get_fragments()) > 1
     assert_same(table, copied(table, folder))
 
 
-def test_rows_are_read_from_it_once_it_is_there(
+def test_rows_are_read_from_an_existing_copy(
     where: TableLocation, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = ImagesTable.open(where)
@@ -134,7 +134,7 @@ def test_a_later_version_copies_only_what_is_new(where: TableLocation, folder: P
     assert_same(old, copied(old, folder))
 
 
-def test_images_may_be_embedded_without_a_copy_anew(folder: Path, tmp_path: Path) -> None:
+def test_new_image_vectors_need_no_new_caption_copy(folder: Path, tmp_path: Path) -> None:
     where = location(tmp_path / "embedded")
     make_table(where, good_rows(0, 6), good_rows(6, 6))
     copied(ImagesTable.open(where), folder)
@@ -147,7 +147,7 @@ def test_images_may_be_embedded_without_a_copy_anew(folder: Path, tmp_path: Path
     assert len(files_of(folder)) == 2 * len(first)
 
 
-def test_a_column_that_is_written_anew_is_copied_anew(where: TableLocation, folder: Path) -> None:
+def test_a_rewritten_column_is_copied_again(where: TableLocation, folder: Path) -> None:
     table = ImagesTable.open(where)
     before = copied(table, folder)
     old, first = ImagesTable.open(where), files_of(folder)
@@ -181,7 +181,7 @@ def test_tables_share_a_folder(where: TableLocation, folder: Path, tmp_path: Pat
     assert len(list(folder.iterdir())) == 2
 
 
-def test_one_that_is_no_longer_wanted_ends(where: TableLocation, folder: Path) -> None:
+def test_a_cancelled_copy_ends(where: TableLocation, folder: Path) -> None:
     table = ImagesTable.open(where)
     answers = iter([True, True, False])
     assert copy_rows(table, folder, lambda: next(answers)) is None
@@ -190,7 +190,7 @@ def test_one_that_is_no_longer_wanted_ends(where: TableLocation, folder: Path) -
     assert_same(table, copied(table, folder))
 
 
-def test_one_that_was_overtaken_while_it_waited_removes_nothing(
+def test_a_waiting_copy_keeps_the_files_of_a_newer_version(
     where: TableLocation, folder: Path
 ) -> None:
     copied(ImagesTable.open(where), folder)
@@ -199,7 +199,7 @@ def test_one_that_was_overtaken_while_it_waited_removes_nothing(
     assert files_of(folder) == there
 
 
-def test_one_that_was_cut_off_is_made_again(where: TableLocation, folder: Path) -> None:
+def test_an_interrupted_copy_is_repeated(where: TableLocation, folder: Path) -> None:
     table = ImagesTable.open(where)
     copied(table, folder)
     path = next(folder.glob("*/*.arrow"))
@@ -209,9 +209,7 @@ def test_one_that_was_cut_off_is_made_again(where: TableLocation, folder: Path) 
     assert not list(folder.glob("*/*.unfinished"))
 
 
-def test_one_that_is_damaged_is_made_again_at_the_next_try(
-    where: TableLocation, folder: Path
-) -> None:
+def test_a_damaged_copy_is_repeated_at_the_next_attempt(where: TableLocation, folder: Path) -> None:
     table = ImagesTable.open(where)
     copied(table, folder)
     path = next(folder.glob("*/*.arrow"))
@@ -221,7 +219,7 @@ def test_one_that_is_damaged_is_made_again_at_the_next_try(
     assert_same(table, copied(table, folder))
 
 
-def test_a_disk_that_takes_no_more_is_an_error(
+def test_a_full_disk_is_an_error(
     where: TableLocation, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = ImagesTable.open(where)
@@ -235,7 +233,7 @@ def test_a_disk_that_takes_no_more_is_an_error(
     assert [path.name for path in folder.glob("*/*")] == ["lock"]
 
 
-def test_several_at_once_make_it_once(
+def test_concurrent_processes_copy_once(
     where: TableLocation, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, written, write = ImagesTable.open(where), [], row_copy._write

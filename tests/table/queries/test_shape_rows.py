@@ -140,11 +140,11 @@ def test_a_test_that_takes_too_long_ends(
 ) -> None:
     monkeypatch.setattr(module, "_MAX_TEST_S", -1.0)
     searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
-    with pytest.raises(CallError, match="give a simpler one"):
+    with pytest.raises(CallError, match="simplify it"):
         searcher.search("0", where=f"S_WITHIN(geometry, {TRIANGLE})")
 
 
-def test_where_nothing_lies_in_the_geometry_nothing_is_found(table: ImagesTable) -> None:
+def test_an_empty_area_has_no_matches(table: ImagesTable) -> None:
     searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
     far = "POLYGON((100 0, 140 0, 100 40, 100 0))"
     result = searcher.search("0", where=f"S_INTERSECTS(geometry, {far})")

@@ -1,7 +1,7 @@
 """Versioned prompt files: YAML with ``id``, ``one`` (one description) and ``all`` (all variants).
 
-A prompt that was used is never edited; a new wording gets a new file and a new ``id``. The id
-stands in every row, the content's hash in the caption fingerprint.
+A used prompt is never edited; a new wording gets a new file and a new ``id``. Every row has the id;
+the caption fingerprint has the hash of the content.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from skytext.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is asked.
+    """A caption prompt.
 
     Attributes:
-        prompt_id: the name that every row carries.
+        prompt_id: the id, recorded in every row.
         one: the request for one description.
-        all: the request for all variants at once; ``{num_variants}`` is filled in, or None.
-        sha256: of the file's bytes, hexadecimal.
+        all: the request for all variants at once, with the placeholder ``{num_variants}``; or None.
+        sha256: hash of the file's bytes, hexadecimal.
     """
 
     prompt_id: str
@@ -46,16 +46,16 @@ class Prompt:
 
 
 def available() -> list[str]:
-    """Return the ids of the prompts that come with the package, sorted."""
+    """Return the ids of the packaged prompts, sorted."""
     files = resources.files(__name__).iterdir()
     return sorted(file.name[: -len(".yaml")] for file in files if file.name.endswith(".yaml"))
 
 
 def load_prompt(name: str) -> Prompt:
-    """Load a prompt that comes with the package by its id, or any YAML file by its path.
+    """Load a packaged prompt by its id, or any YAML file by its path.
 
     Raises:
-        ConfigError: there is no such prompt or file, or it is not of the form.
+        ConfigError: there is no such prompt or file, or its form is invalid.
     """
     if name in available():
         content = (resources.files(__name__) / f"{name}.yaml").read_bytes()
@@ -65,7 +65,7 @@ def load_prompt(name: str) -> Prompt:
         except OSError as error:
             raise ConfigError(
                 f"prompt {name!r} is neither one of {', '.join(available())} nor a readable file "
-                f"({error.strerror}): name one of these, or the path of your own prompt file"
+                f"({error.strerror}): use one of these, or the path of your own prompt file"
             ) from error
     return _parse(name, content)
 
@@ -83,7 +83,7 @@ def _parse(name: str, content: bytes) -> Prompt:
         or set(fields) - known
     ):
         raise ConfigError(
-            f"prompt file {name!r} needs the texts 'id' and 'one', may have 'all', nothing else"
+            f"prompt file {name!r} must have the texts 'id' and 'one', may have 'all', nothing else"
         )
     return Prompt(
         prompt_id=fields["id"],

@@ -1,8 +1,8 @@
-"""A small drawing surface in unit coordinates, so that a scene looks the same at any size.
+"""A small drawing surface in unit coordinates, so that a scene is the same at any size.
 
-Coordinates run from 0 to 1, x to the east and y to the south (the top of a tile is north).
-Every random draw has a size that does not depend on the resolution: the same seed gives the same
-scene at 112 and at 224 px.
+Coordinates are from 0 to 1, x to the east and y to the south (the top of a tile is north).
+The number of random draws does not depend on the resolution: the same seed gives the same scene at
+112 and at 224 px.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 Field = npt.NDArray[np.float32]
-"""A float32 array of one value a pixel, shape (height, width)."""
+"""A float32 array with one value per pixel, shape (height, width)."""
 Colour = tuple[float, float, float]
 """Red, green and blue, each 0 to 255."""
 Point = tuple[float, float]
@@ -27,7 +27,7 @@ _OVERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Light:
-    """How a scene is lit and what the season does to its plants.
+    """The light of a scene, and the season of its plants.
 
     Attributes:
         brightness: Factor on every pixel, about 0.85 to 1.12.
@@ -48,10 +48,10 @@ class Light:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What the camera adds to a scene.
+    """The effects of the camera.
 
     Attributes:
-        noise: Greatest error of a pixel, levels of 255, 1 to 8; evenly spread.
+        noise: Maximum error of a pixel, levels of 255, 1 to 8; uniformly distributed.
         blur: Radius of the optics' blur, as a share of the tile's side, 0 to 0.005.
     """
 
@@ -61,7 +61,7 @@ class Sensor:
 
 _CLEAR_SENSOR = Sensor(noise=1, blur=0.0)
 _LEAST_BLUR_PX = 0.2
-"""Less than this changes no pixel that anybody would see."""
+"""A smaller value changes no pixel visibly."""
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
@@ -104,9 +104,9 @@ class Canvas:
         Args:
             size_px: Side, pixels.
             light: How the scene is lit.
-            sensor: What the camera adds.
-            extent_share: 0 where the tile is the smallest plausible for its land cover, 1 where it
-                is the largest: the wider the tile, the finer its texture.
+            sensor: The effects of the camera.
+            extent_share: 0 for the smallest plausible tile of its land cover, 1 for the largest. A
+                wider tile has a finer texture.
         """
         self.size_px = size_px
         self.light = light
@@ -120,15 +120,15 @@ class Canvas:
         self.y: Field = np.broadcast_to(axis[:, None], (size_px, size_px))
 
     def by_extent(self, close: float, wide: float) -> float:
-        """Return the value between ``close`` and ``wide`` that suits the extent of the tile."""
+        """Return the value between ``close`` and ``wide`` for the extent of the tile."""
         return close + (wide - close) * self.extent_share
 
     def noise(self, rng: np.random.Generator, *cells: int) -> Field:
-        """Return smooth noise, the mean of one octave a cell count.
+        """Return smooth noise, the mean of one octave per cell count.
 
         Args:
             rng: Source of the grids; its draws do not depend on the resolution.
-            cells: Grid cells along one side of each octave; more cells, finer grain.
+            cells: Grid cells along one side of each octave; more cells give a finer grain.
 
         Returns:
             float32 of shape (size_px, size_px), about -1 to 1, mean near 0.
@@ -143,7 +143,7 @@ class Canvas:
         return total / np.float32(math.sqrt(len(cells)))
 
     def shade(self, height: Field, strength: float) -> Field:
-        """Return hill shading of a height field: positive where it faces the sun.
+        """Return hill shading of a height field: positive on slopes towards the sun.
 
         Args:
             height: float32 of shape (size_px, size_px), unit amplitude.
@@ -158,7 +158,7 @@ class Canvas:
         return shaded
 
     def turned(self, angle: float) -> tuple[Field, Field]:
-        """Return the pixel coordinates turned by ``angle`` (radians) around the centre."""
+        """Return the pixel coordinates rotated by ``angle`` (radians) around the centre."""
         cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         x, y = self.x - np.float32(0.5), self.y - np.float32(0.5)
         return x * cos + y * sin, y * cos - x * sin
@@ -191,7 +191,7 @@ class Canvas:
     def ellipse(
         self, x: float, y: float, radius: float, colour: Colour, *, radius_y: float | None = None
     ) -> None:
-        """Fill a circle, or an upright ellipse where ``radius_y`` is given."""
+        """Fill a circle, or an upright ellipse with ``radius_y``."""
         tall = radius if radius_y is None else radius_y
         scale = self._big
         self._draw.ellipse(
@@ -200,18 +200,18 @@ class Canvas:
         )
 
     def shadow_of(self, points: Sequence[Point], height: float) -> None:
-        """Draw the shadow that a flat roof ``height`` (share of the side) high casts."""
+        """Draw the shadow of a flat roof at ``height`` (share of the side)."""
         x, y = points[0]
         dark = self.ground(x, y, 0.45)
         shift_x, shift_y = self.light.shadow_x * height, self.light.shadow_y * height
         moved = [(px + shift_x, py + shift_y) for px, py in points]
         self.polygon(moved, dark)
-        # The strip between roof and shadow, so that tall objects do not seem to float.
+        # Fills the gap between roof and shadow, so that tall objects do not seem to float.
         half = [(px + shift_x / 2, py + shift_y / 2) for px, py in points]
         self.polygon(half, dark)
 
     def round_shadow(self, x: float, y: float, radius: float, height: float) -> None:
-        """Draw the shadow of a cylinder ``height`` (share of the side) high."""
+        """Draw the shadow of a cylinder of ``height`` (share of the side)."""
         dark = self.ground(x, y, 0.45)
         for part in (0.33, 0.67, 1.0):
             self.ellipse(
@@ -222,7 +222,7 @@ class Canvas:
             )
 
     def ground(self, x: float, y: float, factor: float) -> Colour:
-        """Return the colour now at (x, y), darkened by ``factor``."""
+        """Return the current colour at (x, y), darkened by ``factor``."""
         column = min(max(int(x * self._big), 0), self._big - 1)
         row = min(max(int(y * self._big), 0), self._big - 1)
         pixel = self._image.getpixel((column, row))
@@ -240,7 +240,7 @@ class Canvas:
         table: list[int] = []
         for tint, veil in ((1 + light.warmth, 200.0), (1.0, 208.0), (1 - light.warmth, 220.0)):
             factor = tint * light.brightness * (1.0 - light.haze)
-            # The levels that the noise needs are kept free at both ends, so that nothing overflows.
+            # Leaves room for the noise at both ends of the range, so that nothing overflows.
             levels = np.arange(256) * factor + veil * light.haze
             table += np.clip(levels, noise, 255 - noise).round().astype(int).tolist()
         lit = np.asarray(image.point(table))

@@ -1,7 +1,7 @@
-"""Made-up remote-sensing scenes: a typed truth record from a seed, and its picture.
+"""Generated remote-sensing scenes: a typed truth record from a seed, and its picture.
 
-``make_scene`` decides what is where; ``render`` draws it at any size. Both depend on the seed
-alone. The truth is exact, so that a description can be scored against it.
+``make_scene`` decides the content; ``render`` draws it at any size. Both depend only on the seed.
+The truth is exact, so a description can be scored against it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from skytext.demo.scenes.object_kinds import OBJECT_KINDS, ObjectKind, group_slo
 REFERENCE_PX = 224
 """Side of the tile that ``Scene.gsd`` refers to, pixels."""
 HELD_OUT_SEED = 1_000_000_000
-"""Seeds from here on are never trained on."""
+"""Seeds from here on are never used for training."""
 METRES_PER_DEGREE = 111_320.0
 """Length of one degree of latitude."""
 
@@ -57,7 +57,7 @@ POSITIONS: Mapping[str, tuple[int, int]] = MappingProxyType(
 _SIDE_OFFSET = 0.3
 _LINE_SIDES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        # Positions of a line shifted to the left and to the right of its direction.
+        # Positions of a line that is shifted to the left or right of its direction.
         "east-west": ("north", "south"),
         "northwest-southeast": ("northeast", "southwest"),
         "north-south": ("east", "west"),
@@ -74,7 +74,7 @@ class LinearFeature:
     Attributes:
         kind: A key of ``LINEAR_KINDS``.
         orientation: A key of ``ORIENTATIONS``.
-        position: Which part of the tile it passes, one of ``POSITIONS``.
+        position: The part of the tile that it passes, one of ``POSITIONS``.
         offset: Signed distance from the tile's centre, as a share of the side.
     """
 
@@ -90,10 +90,10 @@ class SceneObject:
 
     Attributes:
         kind: A key of ``OBJECT_KINDS``.
-        count: How many, 1 to 6.
+        count: Number of objects, 1 to 6.
         position: One of ``POSITIONS``.
         size: Size word.
-        arrangement: How its members stand, one of ``ARRANGEMENTS``.
+        arrangement: Arrangement of its members, one of ``ARRANGEMENTS``.
     """
 
     kind: str
@@ -108,16 +108,16 @@ class Scene:
     """The truth about one scene.
 
     Attributes:
-        seed: Everything else follows from it.
+        seed: Determines everything else.
         land_cover: A key of ``LAND_COVERS``.
-        water_side: Side that the water is on ("north", "east", "south", "west"), or None.
-        linear_features: What crosses the tile, drawn in this order.
-        objects: Groups of objects, each in a position of its own.
+        water_side: Side with water ("north", "east", "south", "west"), or None.
+        linear_features: Features that cross the tile, in drawing order.
+        objects: Groups of objects, each in its own position.
         gsd: Ground sampling distance of a ``REFERENCE_PX`` tile, metres a pixel.
-        datetime: When the image was taken, UTC.
+        datetime: Acquisition time, UTC.
         bbox: West, south, east, north; degrees, EPSG:4326.
         light: Sun, haze and season.
-        sensor: What the camera adds.
+        sensor: The effects of the camera.
     """
 
     seed: int
@@ -136,7 +136,7 @@ class Scene:
         return self.gsd * REFERENCE_PX / size_px
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the truth as values that JSON can hold."""
+        """Return the truth as JSON values."""
         record = dataclasses.asdict(self)
         record["datetime"] = self.datetime.strftime("%Y-%m-%dT%H:%M:%SZ")
         record["bbox"] = list(self.bbox)
@@ -175,7 +175,7 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
     """Draw a scene.
 
     Args:
-        scene: What to draw.
+        scene: The scene.
         size_px: Side of the tile; the content does not depend on it.
 
     Returns:
@@ -185,7 +185,7 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
     low, high = (math.log(extent_m) for extent_m in cover.extent_m)
     share = (math.log(scene.gsd * REFERENCE_PX) - low) / (high - low)
     canvas = Canvas(size_px, scene.light, scene.sensor, extent_share=min(max(share, 0.0), 1.0))
-    # One generator a layer: a change to one painter leaves the other layers as they were.
+    # One generator per layer, so that a change to one painter does not change other layers.
     cover.paint(canvas, np.random.default_rng((scene.seed, 1)), scene.water_side)
     for index, (line, path) in enumerate(
         zip(scene.linear_features, line_paths(scene), strict=True)
@@ -212,9 +212,9 @@ def line_paths(scene: Scene) -> list[Path]:
 
 
 def group_places(scene: Scene) -> list[tuple[list[Point], float]]:
-    """Return where the members of each group stand, unit coordinates, and how they are turned.
+    """Return the unit coordinates of each group's members, and their rotation.
 
-    The turn is in radians from east, clockwise; on a linear feature it is that feature's.
+    The rotation is in radians from east, clockwise; on a linear feature it is that feature's.
     """
     paths = {
         line.kind: path for line, path in zip(scene.linear_features, line_paths(scene), strict=True)
@@ -254,12 +254,12 @@ def _paint_group(
         canvas.polygon([(west, north), (east, north), (east, south), (west, south)], kind.pad)
     spread = 0.0 if kind.on in LINEAR_KINDS else 0.3
     for x, y in slots:
-        # Members of a group nearly agree in direction, as parked aircraft and moored ships do.
+        # Members of a group have similar directions, like parked aircraft and moored ships.
         kind.paint(canvas, rng, x, y, radius, angle + spread * float(rng.uniform(-1.0, 1.0)))
 
 
 def cell_centre(position: str) -> tuple[float, float]:
-    """Return the middle of one of the nine positions, unit coordinates (x east, y south)."""
+    """Return the centre of one of the nine positions, unit coordinates (x east, y south)."""
     column, row = POSITIONS[position]
     return (column + 0.5) / 3.0, (row + 0.5) / 3.0
 
@@ -280,7 +280,7 @@ def _choose_lines(rng: Rng, land_cover: str) -> tuple[LinearFeature, ...]:
     turns = rng.permutation(len(ORIENTATIONS))[:number].tolist()
     sides = rng.integers(-1, 2, size=number).tolist()
     if number == 2 and "runway" in names:
-        # Nothing crosses a runway: the other feature runs along it, on the other side.
+        # Nothing crosses a runway: the other feature runs parallel to it, on the other side.
         turns[1] = turns[0]
         sides = [-1, 1] if rng.random() < 0.5 else [1, -1]
     return tuple(
@@ -299,12 +299,12 @@ def _line(rng: Rng, kind: LinearKind, name: str, orientation: str, side: int) ->
 def _choose_objects(
     rng: Rng, land_cover: str, water_side: str | None, lines: tuple[LinearFeature, ...]
 ) -> tuple[tuple[SceneObject, ...], float]:
-    """Return the groups of objects and the side of the tile in metres that suits them all."""
+    """Return the groups of objects, and a suitable side length of the tile in metres."""
     low, high = LAND_COVERS[land_cover].extent_m
     present = {line.kind for line in lines}
     number = int(rng.choice(3, p=(0.2, 0.5, 0.3)))
     groups: list[SceneObject] = []
-    # Exponential races: a kind of twice the weight comes first twice as often.
+    # Exponential races: a kind with twice the weight comes first twice as often.
     race = {name: float(rng.exponential()) / kind.weight for name, kind in OBJECT_KINDS.items()}
     for name in sorted(race, key=race.__getitem__):
         kind = OBJECT_KINDS[name]
@@ -321,7 +321,7 @@ def _choose_objects(
         low, high = max(low, kind.extent_m[0]), min(high, kind.extent_m[1])
         count = int(rng.integers(kind.counts[0], kind.counts[1] + 1))
         arrangement = _choose_arrangement(rng, count)
-        # Five or six large ones do not fit a ninth of a tile, nor do three in a row.
+        # Five or six large ones do not fit in a ninth of a tile, nor do three in a row.
         roomy = count <= 4 and arrangement in ("close", "block")
         size: Size = "large" if roomy and rng.random() < 0.5 else "small"
         position = cells[int(rng.integers(len(cells)))]
@@ -376,12 +376,12 @@ def _choose_bbox(rng: Rng, land_cover: str, extent_m: float) -> Box:
 
 
 def _choose_light(rng: Rng, bbox: Box) -> tuple[dt.datetime, Light]:
-    """Return the time and the light that goes with it: sun, season, haze."""
+    """Return the time and the matching light: sun, season, haze."""
     day = dt.datetime(2017, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=int(rng.integers(3285)))
     solar_hour = float(rng.uniform(9.5, 14.5))
     when = day + dt.timedelta(seconds=round((solar_hour - (bbox[0] + bbox[2]) / 30.0) * 3600))
     northern = bbox[1] >= 0.0
-    # The sun stands in the east before noon, and on the side of the equator.
+    # The sun is in the east before noon, and on the side of the equator.
     shadow_x, shadow_y = (solar_hour - 12.0) / 2.5, -0.8 if northern else 0.8
     length = math.hypot(shadow_x, shadow_y)
     season = math.cos(2.0 * math.pi * (when.timetuple().tm_yday - 196) / 365.25)

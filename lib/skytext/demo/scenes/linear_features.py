@@ -1,7 +1,7 @@
 """The linear features of a scene, from rivers to power lines: painters and names.
 
-To add one, write a painter and an entry of ``LINEAR_KINDS``, and name it in the land covers where
-it may run.
+To add one, write a painter and an entry of ``LINEAR_KINDS``, and name it in the land covers that it
+may cross.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skytext.demo.scenes.canvas import Canvas, Colour, Point, mix
 
 Rng = np.random.Generator
 Path = npt.NDArray[np.float64]
-"""Points along the middle of the feature: shape (n, 2), unit coordinates, at equal steps."""
+"""Points along the middle line of the feature: shape (n, 2), unit coordinates, equal steps."""
 
 ORIENTATIONS: Mapping[str, float] = MappingProxyType(
     {
@@ -39,9 +39,9 @@ class LinearKind:
     """One kind of linear feature.
 
     Attributes:
-        names: What people call it, the plainest first; each takes the article "a".
-        covers: Land covers it may cross.
-        wiggle: Least and greatest sideways swing, as a share of the tile's side.
+        names: Its names, the most common first; each has the article "a".
+        covers: Land covers that it may cross.
+        wiggle: Minimum and maximum sideways amplitude, as a share of the tile's side.
         paint: The painter.
     """
 
@@ -55,10 +55,10 @@ def make_path(rng: Rng, orientation: str, offset: float, wiggle: tuple[float, fl
     """Return the middle line of a feature that crosses the whole tile.
 
     Args:
-        rng: Source of the turn and the bends.
+        rng: Source of the direction and the bends.
         orientation: A key of ``ORIENTATIONS``.
         offset: Signed distance from the tile's centre, to the right of the direction.
-        wiggle: Least and greatest sideways swing.
+        wiggle: Minimum and maximum sideways amplitude.
     """
     angle = ORIENTATIONS[orientation] + float(rng.uniform(-0.07, 0.07))
     t = np.linspace(-_HALF_LENGTH, _HALF_LENGTH, _NUM_POINTS)
@@ -127,7 +127,7 @@ def _runway(canvas: Canvas, rng: Rng, path: Path) -> None:
         canvas.line(_points(path + side * width * normals), 0.008, (228, 228, 228))
     for start in range(1, len(path) - 2, 4):
         canvas.line(_points(path[start : start + 3]), 0.013, (238, 238, 238))
-    # The touchdown bars, on the stretch that is inside the tile.
+    # The touchdown bars, on the part inside the tile.
     middle, direction = path[12], path[13] - path[12]
     for offset in (-0.32, -0.19, 0.19, 0.32):
         start_at = middle + offset * width * normals[12]
@@ -162,7 +162,7 @@ def _power_line(canvas: Canvas, rng: Rng, path: Path) -> None:
     shift = np.asarray([canvas.light.shadow_x, canvas.light.shadow_y]) * 0.03
     wires = (-0.026, 0.0, 0.026)
     for side in wires:
-        # A light wire above its own dark shadow is seen on snow as well as on forest.
+        # A light wire above its dark shadow is visible on snow and on forest.
         canvas.line(_points(path + side * normals + 0.25 * shift), 0.007, (58, 60, 58))
         canvas.line(_points(path + side * normals), 0.007, (222, 222, 216))
     for index in range(int(rng.integers(1, 7)), len(path), 7):

@@ -1,4 +1,4 @@
-"""The kinds of object a scene can hold: painters, names, and where each is plausible.
+"""The kinds of objects in scenes: painters, names, and plausible places.
 
 To add one, write a painter of a single object and an entry of ``OBJECT_KINDS``.
 """
@@ -25,11 +25,11 @@ Painter = Callable[[Canvas, Rng, float, float, float, float], None]
 """Paints one object: canvas, rng, x, y, radius (unit coordinates), angle (radians)."""
 
 ARRANGEMENTS = ("close", "row", "block", "scattered")
-"""How a group stands: one or two close, three in a row, four to six in a block; or scattered."""
+"""Arrangement of a group: one or two close, three in a row, 4 to 6 in a block; or scattered."""
 
 _IRREGULAR: Mapping[int, tuple[tuple[tuple[int, int], ...], ...]] = MappingProxyType(
     {
-        # Column and row from the middle of a group.
+        # Column and row from the centre of a group.
         3: (((-1, -1), (1, 0), (-1, 1)), ((-1, -1), (0, 1), (1, -1)), ((-1, -1), (1, 0), (0, 1))),
         4: (((-1, -1), (1, -1), (0, 0), (-1, 1)), ((0, -1), (-1, 0), (1, 0), (1, 1))),
         5: (
@@ -49,19 +49,19 @@ class ObjectKind:
     """One kind of object.
 
     Attributes:
-        names: (singular, plural) pairs, the plainest first. No name contains another kind's.
-        covers: Land covers where it may be; for a kind with ``beside``, those of that feature.
-        counts: Least and greatest number in one group.
+        names: (singular, plural) pairs, the most common first. No name contains another kind's.
+        covers: Possible land covers; for a kind with ``beside``, those of that feature.
+        counts: Minimum and maximum number in one group.
         radius_small: Radius of a small one, as a share of the tile's side.
         radius_large: Radius of a large one.
-        extent_m: Least and greatest side of a tile that shows it at that size, metres.
+        extent_m: Minimum and maximum side of a tile that shows it at that size, metres.
         paint: The painter of one object.
-        on: Where it stands: on "land", on "water", or on the middle of a linear feature of that
-            kind, whose direction it takes.
+        on: Its place: "land", "water", or the middle of a linear feature of that kind, whose
+            direction it takes.
         beside: A linear feature that must be in the scene, or None.
-        pad: Colour of the ground cleared around it, or None.
-        weight: How readily it is chosen among the kinds that fit; raised for kinds that few
-            scenes have room for.
+        pad: Colour of the cleared ground around it, or None.
+        weight: Relative frequency among the kinds that fit; higher for kinds that fit in few
+            scenes.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -78,14 +78,14 @@ class ObjectKind:
 
 
 def group_slots(arrangement: str, count: int, x: float, y: float, rng: Rng) -> list[Point]:
-    """Return where the members of a group around (x, y) stand, unit coordinates.
+    """Return the unit coordinates of the members of a group around (x, y).
 
     Args:
         arrangement: One of ``ARRANGEMENTS``.
         count: 1 to 6.
-        x: Middle of the group, eastward.
-        y: Middle of the group, southward.
-        rng: Turns rows and scatters; what it draws does not depend on the resolution.
+        x: Centre of the group, eastward.
+        y: Centre of the group, southward.
+        rng: Rotates rows and scatters; its draws do not depend on the resolution.
     """
     if arrangement == "row":
         upright = bool(rng.random() < 0.5)
@@ -108,10 +108,10 @@ def group_slots(arrangement: str, count: int, x: float, y: float, rng: Rng) -> l
 
 
 def _scattered(count: int, x: float, y: float, rng: Rng) -> list[Point]:
-    """Return ``count`` slots of a 3 × 3 grid that are in no row and no block, shaken a little."""
+    """Return ``count`` slots of a 3 × 3 grid in no row and no block, with small random shifts."""
     patterns = _IRREGULAR[count]
     pattern = patterns[int(rng.integers(len(patterns)))]
-    # Any quarter turn of an irregular pattern is irregular too.
+    # A quarter turn of an irregular pattern is also irregular.
     turns = int(rng.integers(4))
     points = [((i, j), (-j, i), (-i, -j), (j, -i))[turns] for i, j in pattern]
     mean_i = sum(i for i, _ in points) / count
@@ -256,7 +256,7 @@ def _stadium(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle
 
 
 def _parking(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
-    # A pale kerb sets the lot off from the streets around it.
+    # A pale kerb separates the lot from the streets around it.
     canvas.polygon(rotated_rectangle(x, y, radius * 1.1, radius * 0.9, angle), (224, 218, 204))
     canvas.polygon(rotated_rectangle(x, y, radius, radius * 0.8, angle), (82, 82, 88))
     cos, sin = math.cos(angle), math.sin(angle)
@@ -312,7 +312,7 @@ def _turbine(canvas: Canvas, _rng: Rng, x: float, y: float, radius: float, angle
     for blade in range(3):
         turn = angle + blade * 2 * math.pi / 3
         tip = (x + radius * 1.15 * math.cos(turn), y + radius * 1.15 * math.sin(turn))
-        # A dark rim keeps the white blades visible on snow.
+        # A dark rim makes the white blades visible on snow.
         canvas.line([foot, tip], 0.03, mix(shade, (110, 110, 116), 0.5))
         canvas.line([foot, tip], 0.017, (252, 252, 252))
         far = (top[0] + radius * 0.7 * math.cos(turn), top[1] + radius * 0.7 * math.sin(turn))
@@ -419,7 +419,7 @@ def _warehouse(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angl
     block(0.0, -0.2, 0.94, 0.03, mix(tone, (60, 70, 84), 0.4))
     for light in (-0.7, -0.35, 0.0, 0.35, 0.7):
         block(light, -0.2, 0.05, 0.34, (126, 152, 176))
-    # Lorries at the loading docks, nose out.
+    # Lorries at the loading docks, facing outwards.
     for dock, pick in zip(
         (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8), rng.random(6).tolist(), strict=True
     ):

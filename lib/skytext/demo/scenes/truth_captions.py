@@ -1,9 +1,9 @@
 """Descriptions written from the truth of a scene, in several wordings.
 
-They are what the demonstration checkpoint is trained to write. Only what is visible is named:
-land cover, texture, linear features with orientation and position, objects with number, size,
-arrangement and position. The top of a tile is north. Each clause names one thing only, so that
-``skytext.demo.training.score`` can read a description back.
+The demonstration checkpoint is trained on them. They name only visible facts: land cover, texture,
+linear features with orientation and position, objects with number, size, arrangement and position.
+The top of a tile is north. Each clause names only one thing, so that
+``skytext.demo.training.score`` can parse a description.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from skytext.demo.scenes.linear_features import LINEAR_KINDS
 from skytext.demo.scenes.object_kinds import OBJECT_KINDS
 
 PROMPT = "Describe this remote sensing image as JSON."
-"""The user's text that the demonstration checkpoint is trained with."""
+"""The user prompt of the demonstration checkpoint's training."""
 FIELDS = ("one_sentence", "feature", "caption")
-"""Keys of a description, in the order in which they are written."""
+"""Keys of a description, in writing order."""
 
 COUNT_WORDS: Mapping[int, str] = MappingProxyType(
     {1: "one", 2: "two", 3: "three", 4: "four", 5: "several", 6: "several"}
@@ -64,7 +64,7 @@ def describe(scene: Scene, rng: Rng) -> dict[str, str]:
 
     Args:
         scene: The truth.
-        rng: Chooses among the wordings; one state gives one description.
+        rng: Chooses the wording; the same state gives the same description.
 
     Returns:
         The keys of ``FIELDS``: one sentence from the whole to its parts, the features with their
@@ -78,7 +78,7 @@ def describe(scene: Scene, rng: Rng) -> dict[str, str]:
 
 
 def target_text(description: Mapping[str, str]) -> str:
-    """Return the JSON text that the checkpoint is trained to write for a description."""
+    """Return the JSON text of a description, the target of the training."""
     return json.dumps({field: description[field] for field in FIELDS})
 
 
@@ -111,7 +111,7 @@ def _place(position: str, rng: Rng) -> str:
 
 
 def _arranged(group: SceneObject, rng: Rng) -> str:
-    """Return how a group stands, as words that go behind its noun, or nothing."""
+    """Return the arrangement of a group as words after its noun, or an empty text."""
     return _pick(rng, _ARRANGEMENT_WORDS[group.arrangement])
 
 

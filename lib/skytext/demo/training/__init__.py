@@ -1,1 +1,1 @@
-"""How the demonstration checkpoint was trained and is scored."""
+"""The training and the scoring of the demonstration checkpoint."""

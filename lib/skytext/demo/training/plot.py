@@ -1,6 +1,6 @@
-"""Draw the course of a training run: ``python -m skytext.demo.training.plot DIR``.
+"""Plot a training run: ``python -m skytext.demo.training.plot DIR``.
 
-Drawn with Pillow, so that the recipe needs nothing that the package does not.
+It uses Pillow, so no additional package is needed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SHOWN_SCORES = (
 
 
 def read_curves(log: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    """Return the losses, and the held-out scores, of a run's ``log.jsonl`` by name."""
+    """Return the losses and the held-out scores of a run's ``log.jsonl``, by name."""
     losses: dict[str, Curve] = {}
     scores: dict[str, Curve] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
@@ -62,7 +62,7 @@ def read_curves(log: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
 
 
 def write_plot(directory: Path) -> Path:
-    """Draw ``log.jsonl`` of a run's folder as ``training.png`` beside it, and return its path."""
+    """Plot ``log.jsonl`` of a run's folder as ``training.png`` beside it; return its path."""
     losses, scores = read_curves(directory / "log.jsonl")
     end = max((curve[-1][0] for curve in [*losses.values(), *scores.values()]), default=1.0)
     image = Image.new("RGB", (_WIDTH, 2 * _PANEL), (255, 255, 255))
@@ -84,7 +84,7 @@ def write_plot(directory: Path) -> Path:
 
 
 def _smoothed(curve: Curve) -> Curve:
-    """Return a mean a span of steps: single steps differ by what their scenes hold."""
+    """Return means over spans of steps, because single steps have different scenes."""
     spans = [curve[at : at + _SMOOTHED_STEPS] for at in range(0, len(curve), _SMOOTHED_STEPS)]
     return [(span[-1][0], sum(value for _, value in span) / len(span)) for span in spans if span]
 

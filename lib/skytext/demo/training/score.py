@@ -1,4 +1,4 @@
-"""Read a description back into facts and score it against the truth of its scene."""
+"""Parse a description into facts, and score it against the truth of its scene."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _POSITION = re.compile(r"\b(?:(north|south)?(east|west)?(?:ern)?|(centre|central
 
 @dataclass(frozen=True)
 class Facts:
-    """What a description says.
+    """The facts in a description.
 
     Attributes:
         land_cover: The land cover named first, or None.
-        objects: Kind of every object named, with the positions given for it.
-        linear_features: Kind of every linear feature named, with the orientations given for it.
-        numbers: Kind of every object named, with the number words given for it; "a" is "one".
+        objects: Every named kind of object, with its positions.
+        linear_features: Every named kind of linear feature, with its orientations.
+        numbers: Every named kind of object, with its number words; "a" is "one".
     """
 
     land_cover: str | None
@@ -37,15 +37,15 @@ class Facts:
 
 @dataclass(frozen=True)
 class DescriptionScore:
-    """How one description compares with the truth; counts are of kinds, not of single objects.
+    """The score of one description. Counts are of kinds, not of single objects.
 
     Attributes:
         land_cover_right: Whether the land cover named first is the true one.
         num_objects: Kinds of object in the scene.
         num_objects_named: Kinds of object that the description names.
         num_objects_right: Kinds of object in both.
-        num_positions_right: True objects that are named in their true position.
-        num_numbers_right: True objects that are named in their true number and no other.
+        num_positions_right: True kinds of object named with their true position.
+        num_numbers_right: True kinds of object named with their true number and no other.
         num_lines: Linear features in the scene.
         num_lines_named: Linear features that the description names.
         num_lines_right: Linear features in both.
@@ -69,17 +69,17 @@ class ScoreSummary:
     """Scores over many descriptions, each a share from 0 to 1.
 
     Attributes:
-        num_descriptions: How many were scored, those that are not JSON included.
-        json_valid: Share that is a JSON object of exactly the right keys.
-        land_cover: Share whose land cover is right (one that is not JSON counts as wrong).
-        object_precision: Kinds of object named that are there.
-        object_recall: Kinds of object there that are named.
-        position: Kinds of object there that are named in their position.
-        position_of_named: Of the kinds of object there that are named, those in their position.
-        number: Kinds of object there that are named in their number, five and six as "several".
-        line_precision: Linear features named that are there.
-        line_recall: Linear features there that are named.
-        orientation: Linear features there that are named with their orientation.
+        num_descriptions: Number of scored descriptions, including those that are not JSON.
+        json_valid: Share of JSON objects with exactly the right keys.
+        land_cover: Share with the right land cover (invalid JSON counts as wrong).
+        object_precision: Share of named kinds of object that are in the scene.
+        object_recall: Share of kinds of object in the scene that are named.
+        position: Share of kinds of object in the scene that are named with their position.
+        position_of_named: The same among the kinds of object that are named.
+        number: Share of kinds of object named with their number; five and six are "several".
+        line_precision: Share of named linear features that are in the scene.
+        line_recall: Share of linear features in the scene that are named.
+        orientation: Share of linear features in the scene named with their orientation.
     """
 
     num_descriptions: int
@@ -96,7 +96,7 @@ class ScoreSummary:
 
 
 def read_description(description: Mapping[str, str]) -> Facts:
-    """Return what a description says, by the words of the registries."""
+    """Return the facts in a description, by the words of the registries."""
     fields = [description.get(field, "") for field in FIELDS]
     objects: dict[str, set[str]] = {}
     lines: dict[str, set[str]] = {}
@@ -107,7 +107,7 @@ def read_description(description: Mapping[str, str]) -> Facts:
             positions = _positions(_DIRECTION.sub(" ", clause))
             for kind in _named(clause, "object"):
                 objects.setdefault(kind, set())
-                # Only these two fields hold one object a clause; the first lists them all.
+                # Only these two fields have one object per clause; the first lists them all.
                 if field is not fields[0]:
                     objects[kind] |= positions
                 numbers.setdefault(kind, set())
@@ -130,7 +130,7 @@ def score_description(
     """Score one description.
 
     Args:
-        scene_truth: The scene, or its ``as_dict()`` as ``truth.jsonl`` holds it.
+        scene_truth: The scene, or its ``as_dict()`` as in ``truth.jsonl``.
         description: Text by the keys of ``FIELDS``; a missing key counts as empty.
     """
     truth = scene_truth.as_dict() if isinstance(scene_truth, Scene) else scene_truth
@@ -163,8 +163,8 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
     """Return the shares over many scores.
 
     Args:
-        scores: One a description that is valid JSON.
-        num_invalid: Descriptions that were not valid, and so have no score.
+        scores: One per description with valid JSON.
+        num_invalid: Number of descriptions without valid JSON, which have no score.
     """
     counted = list(scores)
     total = len(counted) + num_invalid
@@ -172,7 +172,7 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
     def share(right: str, of: str) -> float:
         whole: int = sum(getattr(score, of) for score in counted)
         if not whole:
-            # Nothing to get wrong; unless there was, and nobody could read the answer.
+            # There was nothing to find. The score is 1, unless there were unreadable descriptions.
             return 0.0 if num_invalid else 1.0
         found: int = sum(getattr(score, right) for score in counted)
         return found / whole
@@ -193,7 +193,7 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
 
 
 def _numbers(clause: str, kind: str) -> set[str]:
-    """Return the number words that stand before a kind's names in a clause."""
+    """Return the number words before a kind's names in a clause."""
     return {"one" if word in ("a", "an") else word for word in _counted(kind).findall(clause)}
 
 
@@ -233,7 +233,7 @@ def _patterns(family: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 def _named(text: str, family: str) -> list[str]:
-    """Return the kinds of a family that a text names, in the order in which they first occur."""
+    """Return the kinds of a family in a text, in order of their first occurrence."""
     found = []
     for name, pattern in _patterns(family):
         match = pattern.search(text)

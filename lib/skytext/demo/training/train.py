@@ -1,8 +1,8 @@
-"""The recipe of the demonstration checkpoint: ``python -m skytext.demo.training.train --out DIR``.
+"""Train the demonstration checkpoint: ``python -m skytext.demo.training.train --out DIR``.
 
-A LLaVA is trained from scratch on scenes that are drawn as they are needed: no image is seen
-twice. Training seeds lie below ``HELD_OUT_SEED``, the seeds it is scored on above, so the two never
-meet.
+A LLaVA is trained from scratch on scenes that are drawn during the training: no image is used
+twice. Training seeds are below ``HELD_OUT_SEED``, and scoring seeds are above, so they never
+overlap.
 """
 
 from __future__ import annotations
@@ -75,22 +75,21 @@ _LINE_SLOTS = len(ORIENTATIONS) * 3
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one training run does; the same values and one thread give the same run.
+    """The settings of one training run. The same values and one thread give the same run.
 
     Attributes:
-        seed: Of the weights and of the first scene.
-        batch_size: Scenes a step.
-        learning_rate: Peak, after the warm-up.
-        steps: Length of the schedule in steps, or None to plan by ``minutes``.
-        minutes: Length of the schedule in minutes of training, where ``steps`` is None.
+        seed: Seed of the weights and of the first scene.
+        batch_size: Scenes per step.
+        learning_rate: Maximum, after the warm-up.
+        steps: Length of the schedule in steps, or None to use ``minutes``.
+        minutes: Length of the schedule in minutes of training, if ``steps`` is None.
         shape: Sizes of the network.
-        num_tokenizer_scenes: Scenes whose descriptions the tokenizer is learned from.
-        num_scored: Held-out scenes of one scoring.
+        num_tokenizer_scenes: Number of scenes whose descriptions train the tokenizer.
+        num_scored: Held-out scenes per scoring.
         score_every: Steps between scorings.
         save_every: Steps between checkpoints.
-        facts_share: Share of the schedule in which the vision tower learns the facts alone. A step
-            without text takes a third of the time, and seeing is what takes long to learn.
-        compiled: Whether to compile the network first: a minute to begin with, then nearly twice
+        facts_share: Share of the schedule in which only the vision tower learns the facts. A step
+            without text takes a third of the time, and vision takes the longest to learn.
             the speed on a CPU.
     """
 
@@ -119,10 +118,10 @@ class Batch:
         cells: int64 (B, 9, 4): object kind (0 for none), count, size and arrangement of each
             position.
         covers: int64 (B,), index of the land cover.
-        sides: int64 (B,), index of the water side, or one past the last for none.
-        lines: float32 (B, kinds × orientations × 3): which linear features cross, and where.
-        patches: float32 (B, 64, line kinds + object kinds): which patches the middle lines of
-            linear features pass, and which hold the middle of an object.
+        sides: int64 (B,), index of the water side; the number of sides for none.
+        lines: float32 (B, kinds × orientations × 3): the crossing linear features, by position.
+        patches: float32 (B, 64, line kinds + object kinds): patches on the middle lines of linear
+            features, and patches with the centre of an object.
     """
 
     pixels: torch.Tensor
@@ -140,16 +139,16 @@ class Batch:
 
 
 class AuxiliaryHead(nn.Module):
-    """Reads the facts straight from the projected image tokens; dropped after training.
+    """Reads the facts from the projected image tokens. Removed after training.
 
-    It teaches the vision tower what is where long before the text model asks for it.
+    It teaches the vision tower the kinds and places of things before the text model needs them.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.cells = nn.Linear(width, sum(_CELL_CLASSES))
         self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1)
-        # A mean over all tokens hides which way a line runs: that was tried, and learned nothing.
+        # A mean over all tokens hides the orientation of a line; a test with it learned nothing.
         self.lines = nn.Linear(len(POSITIONS) * width, len(_LINES) * _LINE_SLOTS)
         self.patches = nn.Linear(width, len(_LINES) + len(_KINDS))
 
@@ -177,14 +176,14 @@ class AuxiliaryHead(nn.Module):
             self.lines(pooled.flatten(1)), batch.lines
         )
         patches = functional.binary_cross_entropy_with_logits(self.patches(tokens), batch.patches)
-        # Nearly all of both are zeros, so their means are small.
+        # Nearly all values of both are zero, so their means are small.
         return total + 10.0 * lines + 20.0 * patches
 
 
 def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
-    """Return an image as the model sees it: float32 (3, 112, 112), resized and normalised.
+    """Return the model's input of an image: float32 (3, 112, 112), resized and normalised.
 
-    The square tiles of this package need no crop; otherwise this is the checkpoint's own
+    The square tiles of this package need no crop; otherwise it equals the checkpoint's
     ``CLIPImageProcessor``.
     """
     if image.size != (IMAGE_PX, IMAGE_PX):
@@ -195,7 +194,7 @@ def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.Image:
-    """Return a scene as a shard holds it: drawn at ``size_px`` and compressed as JPEG."""
+    """Return a scene as in a shard: drawn at ``size_px`` and compressed as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(render(scene, size_px)).save(buffer, format="JPEG", quality=quality)
     buffer.seek(0)
@@ -205,7 +204,7 @@ def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.
 def make_batch(seeds: range, tokenizer: Tokenizer) -> Batch:
     """Draw and describe the scenes of some seeds."""
     scenes = [make_scene(seed) for seed in seeds]
-    # A quarter takes the way of a shipped image, so that JPEG and the resize are nothing new.
+    # A quarter is compressed and resized like images of shards, so that the model learns this too.
     pixels = [
         model_pixels(
             shipped_image(scene) if index % 4 == 0 else Image.fromarray(render(scene, IMAGE_PX))
@@ -288,7 +287,7 @@ def fact_loss(
     *,
     vision_tower: Callable[..., Any] | None = None,
 ) -> torch.Tensor:
-    """Return the loss of the auxiliary head alone; the text model takes no part."""
+    """Return the loss of the auxiliary head only; the text model is not used."""
     tower = model.model.vision_tower if vision_tower is None else vision_tower
     vision = tower(batch.pixels, output_hidden_states=True)
     return head.loss(model.model.multi_modal_projector(vision.hidden_states[-2][:, 1:]), batch)
@@ -303,18 +302,18 @@ def text_and_fact_loss(
     vision_tower: Callable[..., Any] | None = None,
     language_model: Callable[..., Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss on the target tokens alone, and the loss of the auxiliary head.
+    """Return the loss on the target tokens only, and the loss of the auxiliary head.
 
     Args:
         model: The network.
         head: Reads facts from the image tokens.
         prompt: int64 (1, P), with the image token repeated ``NUM_IMAGE_TOKENS`` times.
         batch: Images and targets.
-        vision_tower: Compiled form of the model's own, where there is one.
-        language_model: Likewise.
+        vision_tower: Compiled form of the model's own, if there is one.
+        language_model: Compiled form of the model's own, if there is one.
 
-    The prompt is the same for the whole batch, so the image tokens go straight to their place; and
-    padding stands on the right, where a causal model does not look, so no mask is needed.
+    The prompt is the same for the whole batch, so the image tokens are inserted directly. Padding
+    is on the right, where a causal model does not look, so no mask is needed.
     """
     inner = model.model
     vision_tower = inner.vision_tower if vision_tower is None else vision_tower
@@ -384,7 +383,7 @@ def _is_before(record: dict[str, Any], step: int) -> bool:
 
 
 def parse_description(text: str) -> dict[str, str] | None:
-    """Return the description that a text holds, or None where it is not exactly one."""
+    """Return the description in a text, or None if the text is not exactly one."""
     try:
         value: Any = json.loads(text)
     except json.JSONDecodeError:
@@ -416,7 +415,7 @@ class Trainer:
         self.model.generation_config.pad_token_id = token_id(self.tokenizer, PAD)
         self.head = AuxiliaryHead(recipe.shape.text_width)
         if device == "cpu":
-            # torch's fused attention is slow backwards on a CPU: 2.2 s a step against 1.8 s.
+            # torch's fused attention has a slow backward pass on a CPU: 2.2 s per step, not 1.8 s.
             self.model.set_attn_implementation("eager")
         self.model.to(device).train()
         self.head.to(device)
@@ -430,7 +429,7 @@ class Trainer:
             betas=(0.9, 0.98),
             fused=True,
         )
-        # Kept apart from the model, which goes on generating uncompiled.
+        # Separate from the model, which still generates uncompiled.
         self._vision_tower: Callable[..., Any] = self.model.model.vision_tower
         self._language_model: Callable[..., Any] = self.model.model.language_model
         if recipe.compiled:
@@ -438,11 +437,11 @@ class Trainer:
             self._language_model = torch.compile(self._language_model, dynamic=True)
         self.step = 0
         self.trained_s = 0.0
-        # Step at which the text model came in; None while the facts are learned alone.
+        # Step at which the text model was added; None while only the facts are learned.
         self.text_from: int | None = None
 
     def resume(self) -> bool:
-        """Go on from ``state.pt`` where there is one, and say whether there was."""
+        """Continue from ``state.pt`` if it exists; return whether it does."""
         path = self.out / "state.pt"
         if not path.exists():
             return False
@@ -456,15 +455,15 @@ class Trainer:
         return True
 
     def _forget_lost_steps(self) -> None:
-        """Take the steps behind the stored state out of the log: they are taken again."""
+        """Remove the steps after the stored state from the log, because they are repeated."""
         log = self.out / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        # A score is of the state after the steps before it; a loss is of the step to be taken.
+        # A score belongs to the state after the steps before it, a loss to the next step.
         kept = [line for line in lines if _is_before(json.loads(line), self.step)]
         log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def save(self) -> None:
-        """Write the state to go on from, and the checkpoint as it is now."""
+        """Write the state for a later continuation, and the current checkpoint."""
         state = {
             "model": self.model.state_dict(),
             "head": self.head.state_dict(),
@@ -478,7 +477,7 @@ class Trainer:
         save_checkpoint(self.out / "checkpoint", self.model, self.tokenizer)
 
     def progress(self) -> float:
-        """Return the share of the schedule that is done, 0 to 1."""
+        """Return the finished share of the schedule, 0 to 1."""
         if self.recipe.steps is not None:
             return min(self.step / self.recipe.steps, 1.0)
         return min(self.trained_s / (60.0 * self.recipe.minutes), 1.0)
@@ -486,10 +485,10 @@ class Trainer:
     def learning_rate(self) -> float:
         """Return the learning rate of the next step.
 
-        The warm-up goes by steps whatever the plan is: a plan by minutes repeats its first steps
-        exactly too.
+        The warm-up always depends on steps, so a plan by minutes also repeats its first steps
+        exactly.
         """
-        # The text model, untrained when it comes in, gets a warm-up of its own.
+        # The text model, untrained when it is added, gets its own warm-up.
         taken = self.step if self.text_from is None else self.step - self.text_from
         warm = min(1.0, (taken + 1) / _WARMUP_STEPS)
         cosine = 0.5 * (1.0 + math.cos(math.pi * self.progress()))
@@ -500,7 +499,7 @@ class Trainer:
     def train(self) -> list[float]:
         """Train to the end of the schedule and return the loss of every step taken.
 
-        The loss is that of the facts while they are learned alone, then that of the text.
+        The loss is that of the facts while only these are learned, then that of the text.
         """
         prompt = torch.tensor([prompt_ids(self.tokenizer)], device=self.device)
         losses: list[float] = []
@@ -513,7 +512,7 @@ class Trainer:
             self.trained_s += time.monotonic() - began_s
             if self.step % self.recipe.save_every == 0:
                 self.save()
-            # Before it is trained, a text model writes to the limit of length, and nothing true.
+            # An untrained text model generates up to the length limit, so its score is skipped.
             if self.text_from is not None and self.step % self.recipe.score_every == 0:
                 self.score()
         self.save()
@@ -521,7 +520,7 @@ class Trainer:
         return losses
 
     def score(self) -> ScoreSummary:
-        """Score on held-out scenes, log it, and draw the run so far."""
+        """Score on held-out scenes, write the log, and plot the run so far."""
         summary = score_held_out(
             self.model, self.tokenizer, num_scenes=self.recipe.num_scored, device=self.device
         )
@@ -531,7 +530,7 @@ class Trainer:
 
     def _one_step(self, prompt: torch.Tensor) -> float:
         size = self.recipe.batch_size
-        # Runs of different seeds start far apart; all stay below the held-out seeds.
+        # Runs with different seeds start far apart; all stay below the held-out seeds.
         first = (self.recipe.seed * 10_000_019 + self.step * size) % (HELD_OUT_SEED - size)
         batch = make_batch(range(first, first + size), self.tokenizer).to(self.device)
         drawn_s = time.monotonic()
@@ -582,10 +581,10 @@ def main(
     steps: Annotated[int | None, typer.Option(help="Train this many steps.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 1 repeats exactly.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the weights and the training scenes.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Scenes a step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of weights and training scenes.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Scenes per step.")] = 64,
     compiled: Annotated[bool, typer.Option(help="Compile the network first.")] = False,
-    resume: Annotated[bool, typer.Option(help="Go on where the folder's run stopped.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
 ) -> None:
     """Train the demonstration checkpoint from scratch on generated scenes."""
     if device not in ("cpu", "cuda"):
@@ -596,10 +595,10 @@ def main(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, compiled=compiled
     )
     if (out / "state.pt").exists() and not resume:
-        raise typer.BadParameter(f"{out} holds a run: add --resume, or name another folder")
+        raise typer.BadParameter(f"{out} has a run: add --resume, or name another folder")
     trainer = Trainer(out, recipe, device=device)
     if resume and trainer.resume():
-        typer.echo(f"goes on after step {trainer.step}")
+        typer.echo(f"continues after step {trainer.step}")
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     typer.echo(f"{num_parameters:,} parameters")
     trainer.train()

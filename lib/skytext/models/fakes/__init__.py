@@ -1,1 +1,1 @@
-"""Fakes of the engine and the embedders: fast, deterministic, failing on demand."""
+"""Fakes of the engine and the embedders: fast, deterministic, with configurable failures."""

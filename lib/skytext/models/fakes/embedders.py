@@ -15,7 +15,7 @@ from skytext.models.text_embedder import EmbedderInfo, Embeddings, to_unit
 
 
 class FakeEmbedder:
-    """Maps each word to a fixed random direction: texts that share words are near."""
+    """Maps each word to a fixed random direction, so texts with common words are similar."""
 
     info = EmbedderInfo(device="cpu", precision="float32")
     max_words = 256
@@ -34,7 +34,7 @@ class FakeEmbedder:
         return to_unit(vectors)
 
     def _sum_of_words(self, text: str) -> NDArray[np.float64]:
-        # A text without words has a direction, too: a zero vector is not of unit length.
+        # A text without words also gets a direction, because a zero vector has no unit length.
         total = np.full(self.dim, 1e-6)
         for word in text.lower().split()[: self.max_words]:
             seed = int(hashlib.sha256(word.strip(".,:;").encode()).hexdigest()[:8], 16)
@@ -43,11 +43,11 @@ class FakeEmbedder:
 
 
 class FakeImageEmbedder:
-    """Goes by colour: a reddish image is near the word red, and so for green and blue.
+    """Embeds by colour: a reddish image is near the word red; likewise green and blue.
 
     Args:
-        options: of these ``delay_s`` (an image) and ``journal`` (a line an image, the digest of its
-            pixels) are heeded.
+        options: only ``delay_s`` (per image) and ``journal`` (one line per image, the digest of
+            its pixels) are used.
     """
 
     info = EmbedderInfo(device="cpu", precision="float32")
@@ -74,7 +74,7 @@ class FakeImageEmbedder:
             with open(self._options.journal, "a", encoding="ascii") as journal:
                 journal.write(f"{digest}\n")
         colour = np.asarray(image, dtype=np.float64).mean(axis=(0, 1)) / 255
-        # Images of one colour differ a little all the same.
+        # Small differences between images of one colour.
         rest = np.random.default_rng(int(digest[:8], 16)).normal(size=self.dim - 3)
         return np.concatenate([colour - colour.mean() + 1e-3, 0.02 * rest])
 

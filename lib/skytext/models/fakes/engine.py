@@ -1,7 +1,7 @@
-"""Fakes of the engine and the embedder: fast, deterministic, and able to fail on demand.
+"""Fake of the engine: fast, deterministic, with configurable failures.
 
-They ship with the package so that users can test their own jobs without a model. They are named
-as models: ``fake`` or ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
+It is part of the package, so users can test their own jobs without a model. It is selected by the
+model name: ``fake`` or ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PROMPT_TOKENS, _ANSWER_TOKENS = 100, 90
 
 
 class FakeEngine:
-    """Answers from the image's pixels alone, in a process of its own as a real engine does.
+    """Answers from the image's pixels only, in its own process like a real engine.
 
     Args:
-        options: what it does wrong.
-        processes: where to note its process.
-        start_timeout_s: longest start, in seconds.
+        options: the failures to simulate.
+        processes: registers its process.
+        start_timeout_s: maximum time for the start, in seconds.
 
     Raises:
         JobError: the start takes longer.
@@ -56,8 +56,8 @@ class FakeEngine:
         """Answer one request.
 
         Raises:
-            SampleError: for the share of images that `FakeOptions.fail` names.
-            EngineDiedError: its process is gone.
+            SampleError: for the share of images in `FakeOptions.fail`.
+            EngineDiedError: its process died.
         """
         self.num_requests += 1
         reply = await self._process.ask({"digest": pixel_digest(image), **dataclasses.asdict(ask)})
@@ -69,10 +69,10 @@ class FakeEngine:
         return Generation(answers, _PROMPT_TOKENS, 0, num_tokens)
 
     async def check(self) -> None:
-        """Nothing to try."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """End its process, whatever it does, and wait until it is gone."""
+        """Kill its process and wait for its end."""
         self._processes.kill()
         self._process.close()
         self._processes.end()

@@ -1,7 +1,7 @@
-"""This side of the fake engine's process: requests out, answers in, and its death noticed.
+"""The client side of the fake engine's process: requests out, answers in, detection of its death.
 
-Two threads carry the lines, so that neither side ever waits for the other to read, and any event
-loop may ask.
+One thread writes and one reads, so neither process ever blocks on the other's reading. Any event
+loop may use it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class FakeProcess:
     """A running fake engine.
 
     Args:
-        options: as `skytext.models.fakes.options.FakeOptions`, by name.
-        fields: names of the texts that an answer holds.
+        options: fields of `skytext.models.fakes.options.FakeOptions`, by name.
+        fields: names of the text fields in an answer.
     """
 
     def __init__(self, options: Mapping[str, Any], fields: Sequence[str]) -> None:
@@ -56,10 +56,10 @@ class FakeProcess:
             thread.start()
 
     def wait_until_ready(self) -> None:
-        """Wait until it is up.
+        """Wait until the process is up.
 
         Raises:
-            EngineDiedError: it ended instead.
+            EngineDiedError: the process ended instead.
         """
         self._ready.wait()
         if self._dead is not None:
@@ -69,7 +69,7 @@ class FakeProcess:
         """Send a request and wait for its answer.
 
         Raises:
-            EngineDiedError: the process is gone.
+            EngineDiedError: the process died.
         """
         future: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
         with self._lock:
@@ -86,7 +86,7 @@ class FakeProcess:
                 self._waiting.pop(number, None)
 
     def close(self) -> None:
-        """End the process and wait until it, and the threads that spoke with it, are gone."""
+        """Kill the process; wait for its end and the end of the threads."""
         self._popen.kill()
         self._requests.put(None)
         for thread in self._threads:
@@ -100,7 +100,7 @@ class FakeProcess:
                 try:
                     _write_all(stream, line)
                 except OSError:
-                    return  # It is gone; the reader says so.
+                    return  # The process has ended; the reader thread reports it.
 
     def _read(self) -> None:
         rest = b""
@@ -138,7 +138,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _write_all(stream: IO[bytes], data: bytes) -> None:
-    # Unbuffered pipes may take less than they are given.
+    # Unbuffered pipes may accept only a part of the bytes.
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]

@@ -1,8 +1,8 @@
-"""The process of the package's fake engine: answers requests about images it never sees.
+"""The process of the fake engine: answers requests by pixel digests, without the images.
 
-Run as a program, by its path, with ``python -I -S``: it must start in a few hundredths of a second,
-so it imports nothing but the standard library. One JSON value a line: requests on stdin, answers
-on stdout. It ends with the process that started it, whose end closes stdin.
+It runs as a program, by its path, with ``python -I -S``. It must start within a few hundredths of a
+second, so it imports only the standard library. Each line is one JSON value: requests on stdin,
+answers on stdout. It ends with its parent process, whose end closes stdin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from typing import Any, NoReturn
 
 PROCESS_TITLE = "skytext-fake-engine"
-"""In the command line of every fake engine's process."""
+"""Part of the command line of every fake engine process."""
 
 _CHUNK_BYTES = 2**20
 _WORDS = [
@@ -32,11 +32,11 @@ _ROOM_TOKENS = 512
 
 
 class FakeModel:
-    """Answers from the digest of an image's pixels alone.
+    """Answers from the digest of an image's pixels only.
 
     Args:
-        options: as `skytext.models.fakes.options.FakeOptions`, by name.
-        fields: names of the texts that an answer holds.
+        options: fields of `skytext.models.fakes.options.FakeOptions`, by name.
+        fields: names of the text fields in an answer.
     """
 
     def __init__(self, options: dict[str, Any], fields: list[str]) -> None:
@@ -44,7 +44,7 @@ class FakeModel:
         self._fields = fields
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the answers to a request, or that it is refused; or end, or hang."""
+        """Return the answers or a rejection; or exit, or hang."""
         digest: str = request["digest"]
         luck = int(digest[:8], 16) / 2**32
         if self._is_meant("die", digest, luck):
@@ -61,7 +61,7 @@ class FakeModel:
 
     def _is_meant(self, what: str, digest: str, luck: float) -> bool:
         prefixes = self._options[f"{what}_on"].split("+")
-        # The other end of the range: not the images that are refused, repeated or cut off.
+        # The upper end of the range: not the images that are rejected, repeated or truncated.
         return 1 - luck <= self._options[what] or any(
             prefix and digest.startswith(prefix) for prefix in prefixes
         )
@@ -91,14 +91,14 @@ class FakeModel:
 
 
 def hang() -> NoReturn:
-    """Answer nothing any more, but do not outlive the process that started this one."""
+    """Stop answering, but end with the parent process."""
     while os.read(0, _CHUNK_BYTES):
         pass
     os._exit(0)
 
 
 def serve(model: FakeModel, delay_s: float) -> None:
-    """Answer each request ``delay_s`` seconds after it came, until stdin ends."""
+    """Answer each request ``delay_s`` seconds after its arrival, until stdin ends."""
     due: list[tuple[float, int, dict[str, Any]]] = []
     rest = b""
     selector = selectors.DefaultSelector()
@@ -115,7 +115,7 @@ def serve(model: FakeModel, delay_s: float) -> None:
                 heapq.heappush(due, (at, request["id"], request))
         now = time.monotonic()
         while due and due[0][0] <= now:
-            # One line at a time: what is answered before this process dies has been answered.
+            # One line at a time, so all answers before a crash of this process are complete.
             _write(model.answer(heapq.heappop(due)[2]))
 
 
@@ -126,7 +126,7 @@ def _write(value: Any) -> None:
 
 
 def main() -> None:
-    """Come up, say so, and serve."""
+    """Start, report readiness, and serve."""
     settings = json.loads(sys.argv[2])
     options = settings["options"]
     selector = selectors.DefaultSelector()
@@ -138,8 +138,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Its parent may have been killed with answers under way.
+    # The parent may have been killed before it read all answers.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # A terminal's Ctrl-C goes to all processes; the parent decides when its engine ends.
+    # Ctrl-C in a terminal reaches all processes; the parent decides when its engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main()

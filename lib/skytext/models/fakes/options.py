@@ -1,4 +1,4 @@
-"""What the name of a fake model asks of it: ``fake:delay_s=2,fail=0.01``."""
+"""The options in the name of a fake model, such as ``fake:delay_s=2,fail=0.01``."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class FakeOptions:
     """The failures that a fake engine simulates. The pixels of an image decide whether it fails.
 
     Attributes:
-        delay_s: seconds an answer takes.
-        fail: share that the engine refuses.
-        empty: share of answers that hold an empty field.
-        repeat: share of images all of whose answers are equal.
-        truncate: share of images whose first answers are cut off.
-        die: share of images that end the engine's process.
-        hang: share of images at which the engine's process stops answering.
-        die_on: digests of pixels (`pixel_digest`), or their first digits, joined by ``+``: these
-            images end the engine's process.
-        hang_on: such digests of images at which it stops answering.
-        start_s: seconds the engine takes to come up.
-        journal: a file that gets a line, the digest of the pixels, for each request answered: how
-            often a model was asked, whatever became of the answers.
-        dim: numbers of a text vector.
+        delay_s: seconds per answer.
+        fail: share of images that the engine rejects.
+        empty: share of answers with an empty field.
+        repeat: share of images whose answers are all equal.
+        truncate: share of images whose first answers are truncated.
+        die: share of images that crash the engine's process.
+        hang: share of images that hang the engine's process.
+        die_on: digests of pixels (`pixel_digest`), or prefixes of them, joined by ``+``: these
+            images crash the engine's process.
+        hang_on: such digests of images that hang the process.
+        start_s: seconds for the engine's start.
+        journal: a file that gets one line, the digest of the pixels, per answered request. It
+            counts the model calls, including those whose answers were lost.
+        dim: length of a text vector.
     """
 
     delay_s: float = 0.0
@@ -55,10 +55,10 @@ class FakeOptions:
 
     @classmethod
     def parse(cls, name: str) -> FakeOptions:
-        """Read a fake model's name.
+        """Parse a fake model's name.
 
         Raises:
-            ConfigError: an unknown option, or a value that it cannot have.
+            ConfigError: an option is unknown, or its value is invalid.
         """
         _, _, text = name.partition(":")
         try:
@@ -88,5 +88,5 @@ class FakeOptions:
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """Return the SHA-256 of an image's pixels, hexadecimal: what a fake engine goes by."""
+    """Return the SHA-256 of an image's pixels, hexadecimal; it decides the fake's answers."""
     return hashlib.sha256(image.tobytes()).hexdigest()

@@ -1,8 +1,8 @@
 """The vLLM engine: any vision-language model that vLLM serves, over vLLM's public classes.
 
-Works with vLLM 0.26 to 0.33, CPU and GPU builds. ``ray.data.llm`` is bound to one vLLM version
-per Ray; ``AsyncLLM`` in an actor of our own is not, and lets requests of many Ray blocks share the
-engine's batch, so that it never drains between them.
+Works with vLLM 0.26 to 0.33, CPU and GPU builds. Each version of ``ray.data.llm`` needs one vLLM
+version. ``AsyncLLM`` in a separate actor does not, and requests of many Ray blocks share the
+engine's batch, which stays full.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ logger = logging.getLogger(__name__)
 
 _CHECK_PX = 224
 _CHECK_TOKENS = 4
-# What vLLM says of a prompt that does not fit, from its input processor or its renderer.
+# vLLM's messages for a prompt that is too long, from its input processor or its renderer.
 _TOO_LONG = ("longer than the maximum", "maximum context length")
-_GONE = "the process of vLLM's engine is gone (its own lines, in the logs, may say why)"
+_GONE = "the process of vLLM's engine has died (see its own lines in the logs)"
 
 
 class VllmEngine:
-    """One vLLM engine in this process; its computing core is a child process.
+    """One vLLM engine in this process; its core is a child process.
 
     Args:
-        config: what to run and how.
+        config: the caption settings.
         model: the checkpoint.
-        prompt: what is asked.
-        processes: where to note its processes.
+        prompt: the caption prompt.
+        processes: registers its processes.
 
     Raises:
         ModelError: the checkpoint cannot be served, or does not fit the device.
-        JobError: it was not up in time.
+        JobError: the start took too long.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class VllmEngine:
         self._requests = itertools.count()
         self.num_signs = 0
         self._processes = processes or EngineProcesses()
-        # It serves this process, and must not end with an engine.
+        # This resource belongs to the process and must not end with an engine.
         resource_tracker.ensure_running()
         self._processes.leave_out_running()
         self._engine = start_engine(
@@ -91,11 +91,11 @@ class VllmEngine:
         )
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
-        """Answer one request; the image and the prompt are computed once for all its samples.
+        """Answer one request. Image and prompt are processed once for all its samples.
 
         Raises:
-            SampleError: vLLM refused this request.
-            EngineDiedError: its core is gone.
+            SampleError: vLLM rejected this request.
+            EngineDiedError: its core has died.
         """
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -117,9 +117,9 @@ class VllmEngine:
             if self._engine.errored:
                 raise EngineDiedError(_GONE) from error
             cause = error.__cause__ or error
-            raise _refused(f"vLLM could not take it: {type(cause).__name__}: {cause}") from error
+            raise _refused(f"vLLM rejected it: {type(cause).__name__}: {cause}") from error
         if not samples.token_ids:
-            raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine gave no output")
+            raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine returned no output")
         return Generation(
             answers=[
                 Answer(self._render.decode(samples.token_ids[i]), samples.finish_reasons.get(i))
@@ -133,12 +133,12 @@ class VllmEngine:
     async def check(self) -> None:
         """Try one small request before the first image.
 
-        A prompt that is too long, or a template without a place for the image, would otherwise
-        fail every image of the archive, one by one.
+        Otherwise a prompt that is too long, or a template without a placeholder for the image,
+        would fail every image of the archive.
 
         Raises:
-            ModelError: the engine refuses it.
-            EngineDiedError: its core is gone.
+            ModelError: the engine rejects it.
+            EngineDiedError: its core has died.
         """
         blank = Image.new("RGB", (_CHECK_PX, _CHECK_PX))
         objects = self._config.num_variants if self._config.variants_by == "one_request" else 1
@@ -147,21 +147,21 @@ class VllmEngine:
             await self.generate(blank, ask)
         except SampleError as error:
             raise ModelError(
-                f"the engine refuses even a blank image ({error.detail}): check --prompt, "
+                f"the engine rejects even a blank image ({error.detail}): check --prompt, "
                 "--chat-template and caption.engine.max_model_len"
             ) from error
 
     def close(self) -> None:
-        """Stop the engine, a dead or hung one too, and wait until its processes are gone.
+        """Stop the engine, even if dead or hung, and wait until its processes have ended.
 
         Raises:
-            JobError: one of them does not end.
+            JobError: a process does not end.
         """
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.shutdown()
-            # Its __del__ shuts it down once more; at the interpreter's exit, with the modules that
-            # needs gone, that would end in a TypeError on stderr.
+            # Its __del__ shuts it down again. At the interpreter's exit, the needed modules are
+            # gone, and that would print a TypeError on stderr.
             engine.shutdown = _nothing
         self._processes.end()
 
@@ -171,7 +171,7 @@ class VllmEngine:
         return self._prompt_by_objects[num_objects]
 
     def sampling(self, ask: Ask) -> SamplingParams:
-        """Return an `Ask` in vLLM's terms; a subclass may sample in another way."""
+        """Convert an `Ask` to vLLM's parameters; a subclass may sample differently."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -186,14 +186,14 @@ class VllmEngine:
             seed=ask.seed,
             structured_outputs=guide,
             output_kind=RequestOutputKind.DELTA,
-            # Token by token, in step with the engine, text costs the front end far more than
-            # decoding each whole answer once.
+            # Decoding text for every token costs the front end far more than decoding each
+            # complete answer once.
             detokenize=False,
         )
 
 
 class _Samples:
-    """The answers to one request, put together from what vLLM tells of them on the way."""
+    """Collects the answers to one request from vLLM's partial outputs."""
 
     def __init__(self) -> None:
         self.token_ids: dict[int, list[int]] = {}
@@ -202,7 +202,7 @@ class _Samples:
         self.num_cached_tokens = 0
 
     def add(self, output: RequestOutput) -> None:
-        """Add what is new since the last output."""
+        """Add the new part of an output."""
         self.num_prompt_tokens = len(output.prompt_token_ids or ())
         self.num_cached_tokens = output.num_cached_tokens or 0
         for item in output.outputs:
@@ -211,12 +211,12 @@ class _Samples:
 
 
 class PromptRenderer:
-    """Renders the request through the checkpoint's own chat template, image first.
+    """Renders the request with the checkpoint's chat template, image first.
 
     Args:
-        config: what is asked for.
+        config: the caption settings.
         model: the checkpoint.
-        prompt: what is asked.
+        prompt: the caption prompt.
 
     Raises:
         ModelError: the checkpoint has no processor.
@@ -240,10 +240,10 @@ class PromptRenderer:
             self._template = read_template(config.chat_template)
 
     def __call__(self, num_objects: int) -> str:
-        """Return the prompt that asks for answers of so many variants each.
+        """Return the prompt for answers with this number of variants each.
 
         Raises:
-            ModelError: the chat template takes no image.
+            ModelError: the chat template does not accept an image.
         """
         text = self._prompt.one if num_objects == 1 else self._prompt.all_text(num_objects)
         content = [{"type": "image"}, {"type": "text", "text": text}]
@@ -256,8 +256,8 @@ class PromptRenderer:
             )
         except (ValueError, TypeError) as error:
             raise ModelError(
-                f"the checkpoint's chat template cannot be used ({error}): name one that takes an "
-                "image with --chat-template FILE"
+                f"the checkpoint's chat template is not usable ({error}): choose one that accepts "
+                "an image with --chat-template FILE"
             ) from error
         return self._without_second_bos(str(rendered))
 
@@ -266,7 +266,7 @@ class PromptRenderer:
         return str(self._processor.tokenizer.decode(token_ids, skip_special_tokens=True))
 
     def _without_second_bos(self, rendered: str) -> str:
-        """Drop a beginning-of-sequence token that the tokenizer will add itself (Llama 3 does)."""
+        """Remove a beginning-of-sequence token that the tokenizer also adds (Llama 3)."""
         tokenizer = self._processor.tokenizer
         bos = tokenizer.bos_token
         adds_bos = bos and tokenizer("").get("input_ids", [])[:1] == [tokenizer.bos_token_id]
@@ -274,11 +274,11 @@ class PromptRenderer:
 
 
 def _nothing() -> None:
-    """Shut down an engine that is shut down."""
+    """Do nothing: the engine is already shut down."""
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """Return vLLM's errors for a request that cannot be, whatever the engine's state.
+    """Return vLLM's errors for an invalid request, independent of the engine's state.
 
     Validation errors were ValueErrors in vLLM 0.26; in later versions they are not.
     """
@@ -288,11 +288,11 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return vLLM's errors for a request that failed in work; the engine may live."""
+    """Return vLLM's errors for a request that failed; the engine may be alive."""
     from vllm import exceptions
     from vllm.v1.engine.exceptions import EngineGenerateError
 
-    # vLLM 0.33 hands this one on as it is; before, inside an EngineGenerateError.
+    # vLLM 0.33 raises this error directly; earlier versions wrap it in an EngineGenerateError.
     return (EngineGenerateError, getattr(exceptions, "GenerationError", EngineGenerateError))
 
 

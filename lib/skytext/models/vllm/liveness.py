@@ -1,4 +1,4 @@
-"""One engine from its start to its end: what it has in hand, and whether it still answers."""
+"""One engine from start to end: its images in work, and whether it still responds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LocalEngine(Engine, Protocol):
     """An engine in processes of this machine.
 
     Attributes:
-        num_signs: signs of life so far: grows with every answer, and every few tokens of one.
+        num_signs: signs of life so far: grows with every answer, and every few tokens.
     """
 
     num_signs: int
@@ -30,13 +30,13 @@ class LocalEngine(Engine, Protocol):
 
 @dataclass(eq=False, slots=True)
 class Case:
-    """One image that somebody waits for.
+    """One image that a caller waits for.
 
     Attributes:
         image: RGB.
-        key: names it for the captioner.
-        outcome: what became of it.
-        num_falls: engines that ended with it in hand.
+        key: name of the image for the captioner.
+        outcome: the result.
+        num_falls: engines that ended while they worked on it.
     """
 
     image: Image.Image
@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """How an engine ended: a code and words."""
+    """The end of an engine: a code and a message."""
 
     reason: Reason
     detail: str
@@ -59,13 +59,14 @@ class EngineLife:
     """A running engine.
 
     Args:
-        captioner: speaks with it.
-        processes: the engine's.
-        hang_timeout_s: without a sign of life for so long while it has work, it counts as hung.
-        on_answer: called whenever it has answered for an image; a refusal may be its front end's.
+        captioner: the interface to the engine.
+        processes: the engine's processes.
+        hang_timeout_s: an engine with work and without a sign of life for this long is hung.
+        on_answer: called for every answer of the engine, but not for every rejection, because its
+            front end may have rejected the image.
 
     Attributes:
-        fall: how it ended; not done while it runs.
+        fall: the end of the engine; not done while it runs.
         num_taken: images given to it so far.
     """
 
@@ -86,7 +87,7 @@ class EngineLife:
         self._watcher = asyncio.create_task(self._watch())
 
     def take(self, case: Case) -> None:
-        """Put an image into the engine's hands; its outcome is set when it is done."""
+        """Give an image to the engine; its outcome is set when it is done."""
         self.num_taken += 1
         task = asyncio.create_task(self.captioner.describe(case.image, case.key))
         self._in_hand[case] = task
@@ -95,11 +96,11 @@ class EngineLife:
 
     @property
     def in_hand(self) -> list[Case]:
-        """The images that it has not finished, in the order in which they came."""
+        """The unfinished images, in the order of arrival."""
         return list(self._in_hand)
 
     async def end(self) -> list[Case]:
-        """End the engine and all its processes; return the images that it has not finished.
+        """End the engine and all its processes; return the unfinished images.
 
         Raises:
             JobError: a process does not end.
@@ -110,9 +111,9 @@ class EngineLife:
         self._processes.kill()
         tasks = [task for task in self._in_hand.values() if task.cancel()]
         if tasks:
-            # Bounded: what waits for an engine that is gone may not hear that it is to stop.
+            # With a limit: a call that waits for a dead engine may ignore its cancellation.
             await asyncio.wait(tasks, timeout=_CANCEL_S)
-        # Blocks the loop on purpose: without an engine nothing can go on.
+        # Blocks the event loop deliberately: nothing can continue without an engine.
         self.captioner.close()
         return self.in_hand
 
@@ -132,11 +133,11 @@ class EngineLife:
             if error.reason is Reason.NO_GOOD_VARIANT:
                 self._on_answer()
         elif not self.fall.done():
-            # A fault of ours, not of the engine. Of an engine that is gone, any error may come.
+            # An error in our code, not in the engine. A dead engine may cause any error.
             case.outcome.set_exception(error)
 
     def _put_down(self, case: Case) -> None:
-        """Stop work on an image that is done, or that nobody waits for any more."""
+        """Stop work on an image that is done or no longer wanted."""
         task = self._in_hand.pop(case, None)
         if task is not None:
             task.cancel()
@@ -146,10 +147,10 @@ class EngineLife:
             self.fall.set_result(Fall(reason, detail))
 
     async def _watch(self) -> None:
-        """Notice an engine that has work and gives no sign of life.
+        """Detect an engine that has work and gives no sign of life.
 
-        Counted in turns of this loop, not by the clock: while this process itself stands still, the
-        engine cannot be heard.
+        Time is counted in turns of this loop, not by the clock: while this process is suspended, it
+        receives no signs of life.
         """
         tick_s = min(self._hang_timeout_s / _TICKS, _MAX_TICK_S)
         silent_s, seen = 0.0, -1

@@ -1,7 +1,8 @@
-"""What to change where an engine does not fit into its device's memory (no vLLM).
+"""Advice for an engine that does not fit in its device's memory (no vLLM).
 
-vLLM 0.26 to 0.33 say it in the words below: before the weights are loaded (somebody else holds the
-memory), while it tries how much a full batch takes, and when it divides what is left into a cache.
+The patterns match the messages of vLLM 0.26 to 0.33. There are three cases: before the weights are
+loaded (another process uses the memory), in the memory profiling of a full batch, and in the
+allocation of the cache.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ _BATCHED_TOKENS = "caption.engine.max_num_batched_tokens ({max_num_batched_token
 _NUM_SEQS = "caption.engine.max_num_seqs ({max_num_seqs})"
 _MODEL_LEN = "caption.engine.max_model_len ({max_model_len})"
 
-# The first that matches counts: the later ones are more general.
+# The first match is used; later patterns are more general.
 _GPU_ADVICE = (
     (
-        # Before anything of this engine is on the device.
+        # Before this engine has anything on the device.
         r"less than desired GPU memory utilization",
-        f"something else holds memory of the GPU: end it, or lower {_UTILIZATION}; an embedder on "
-        "the same GPU (embed.num_gpus_per_actor) needs its part as well",
+        f"another process uses GPU memory: end it, or lower {_UTILIZATION}; an embedder on the "
+        "same GPU (embed.num_gpus_per_actor) also needs memory",
     ),
     (
         r"No available memory for the cache blocks|to serve even a single token",
-        f"the weights and a full batch leave nothing for the cache: raise {_UTILIZATION}, lower "
+        f"weights and a full batch leave no memory for the cache: raise {_UTILIZATION}, lower "
         f"{_BATCHED_TOKENS} or {_NUM_SEQS}, try {_FP8_WEIGHTS}, or {_MORE_GPUS}",
     ),
     (
         r"max seq len .*larger than|larger than the available KV cache",
-        f"the longest prompt and answer do not fit into the cache: lower {_MODEL_LEN}, raise "
+        f"the longest prompt and answer do not fit in the cache: lower {_MODEL_LEN}, raise "
         f"{_UTILIZATION}, try {_FP8_CACHE}, or {_MORE_GPUS}",
     ),
     (
         r"warming up sampler",
-        f"there is no room for so many answers at once: lower {_NUM_SEQS} or {_UTILIZATION}",
+        f"not enough memory for so many answers at once: lower {_NUM_SEQS} or {_UTILIZATION}",
     ),
     (
         r"OutOfMemoryError|out of memory|OUT_OF_MEMORY|memory",
@@ -62,10 +63,10 @@ _CPU_ADVICE = (
 
 
 def memory_advice(message: str, config: EngineConfig, *, device: str) -> str | None:
-    """Return which settings to change, with their values, or None where it is not the memory.
+    """Return the settings to change, with their values, or None if memory is not the cause.
 
     Args:
-        message: the engine's own words.
+        message: the engine's message.
         config: its settings.
         device: ``cpu``, or any other word for an accelerator.
     """

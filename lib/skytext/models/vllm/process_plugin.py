@@ -1,6 +1,6 @@
-"""What every process of a vLLM engine does first (entry point ``vllm.general_plugins``).
+"""Set up every process of a vLLM engine (entry point ``vllm.general_plugins``).
 
-vLLM loads the plugins of that group in its own child processes too, before it builds a model.
+vLLM also loads the plugins of that group in its child processes, before it builds a model.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import threading
 import time
 
 PARENT_VARIABLE = "SKYTEXT_ENGINE_PARENT_PID"
-"""Environment variable: the process that an engine's children must not outlive."""
+"""Environment variable: id of the process whose end must also end the engine's children."""
 
 CORES_VARIABLE = "SKYTEXT_ENGINE_CORES"
-"""Environment variable: the cores that an engine's children keep to, such as ``0,1``."""
+"""Environment variable: the cores for the engine's children, such as ``0,1``."""
 
 REPORT_VARIABLE = "SKYTEXT_ENGINE_REPORT"
-"""Environment variable: a file to which an engine's children add why they could not start."""
+"""Environment variable: a file in which the engine's children record start errors."""
 
 _POLL_S = 1.0
-# vLLM's own words: "EngineCore failed to start.", "WorkerProc failed to start."
+# vLLM's messages: "EngineCore failed to start.", "WorkerProc failed to start."
 _START_FAILED = "failed to start"
 
 
 def prepare_process() -> None:
-    """Tie a child process of an engine to its cores and its parent's life; have it report."""
+    """Bind a child process of an engine to its cores and to its parent's life; log its errors."""
     if _foreign_parent() is None:
         return
     report = os.environ.get(REPORT_VARIABLE)
@@ -33,18 +33,18 @@ def prepare_process() -> None:
         logging.getLogger("vllm").addHandler(_StartReporter(report))
     cores = os.environ.get(CORES_VARIABLE)
     if cores:
-        # VLLM_CPU_OMP_THREADS_BIND binds the computing threads alone; the scheduler's process
-        # belongs to the engine too, and must not take turns with reading and embedding.
+        # VLLM_CPU_OMP_THREADS_BIND binds only the computing threads. The scheduler's process must
+        # also stay on these cores, and not compete with reading and embedding.
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     watch_parent()
 
 
 def watch_parent() -> None:
-    """End this process when the one that started the engine is gone.
+    """End this process when the process that started the engine has ended.
 
-    vLLM's EngineCore outlives a parent killed with SIGKILL (vllm#55510), and Ray cleans up a
-    killed actor's process group only. A thread that polls does not depend on which thread started
-    the child, as PR_SET_PDEATHSIG would.
+    vLLM's EngineCore outlives a parent killed with SIGKILL (vllm#55510), and Ray cleans up only a
+    killed actor's process group. A polling thread works no matter which thread started the child,
+    unlike PR_SET_PDEATHSIG.
     """
     parent = _foreign_parent()
     if parent is None:
@@ -56,10 +56,10 @@ def watch_parent() -> None:
 
 
 class _StartReporter(logging.Handler):
-    """Adds the error that ends a process at its start to a file, one line an error.
+    """Appends the error that ends a starting process to a file, one line per error.
 
-    The process that started the engine learns from vLLM only that it failed ("see root cause
-    above"); the cause, too little memory in most cases, stands in the child's log alone.
+    vLLM reports only the failure to the parent ("see root cause above"). The cause, usually too
+    little memory, is only in the child's log.
     """
 
     def __init__(self, path: str) -> None:
@@ -67,7 +67,7 @@ class _StartReporter(logging.Handler):
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note a failed start; other errors stand in the log."""
+        """Record a failed start; other errors are only logged."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None or _START_FAILED not in record.getMessage():
             return
@@ -79,7 +79,7 @@ class _StartReporter(logging.Handler):
 
 
 def _foreign_parent() -> int | None:
-    """Return the process that started the engine, or None where this is that process."""
+    """Return the id of the process that started the engine, or None in that process."""
     parent = os.environ.get(PARENT_VARIABLE)
     return None if parent is None or int(parent) == os.getpid() else int(parent)
 
@@ -87,7 +87,7 @@ def _foreign_parent() -> int | None:
 def _exit_with(parent: int) -> None:
     while _is_alive(parent):
         time.sleep(_POLL_S)
-    # Nothing to save and nobody to tell: no clean-up may hold the GPU any longer.
+    # There is nothing to save, and a clean-up would only keep the GPU occupied.
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The processes of one engine: found, ended and waited for, whatever state they are in."""
+"""The processes of one engine: find them, kill them and wait for their end, in any state."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _END_S = 30.0
 
 
 class EngineProcesses:
-    """What an engine starts in processes of its own, at whatever remove.
+    """The processes that an engine starts, directly or indirectly.
 
-    Made before the engine starts, so that even an engine that does not come up can be ended. While
-    it starts, every new descendant of this process counts as the engine's; after `settle`, those
-    found then and what they start. Remembered one by one: when vLLM's EngineCore dies, its workers
-    belong to another parent, and are no descendants any more.
+    Made before the engine starts, so an engine that does not come up can be ended too. During the
+    start, every new descendant of this process belongs to the engine; after `settle`, only the ones
+    found then and their descendants. Each process is remembered: when vLLM's EngineCore dies, its
+    workers get another parent and are no longer descendants.
 
     Any method may be called from any thread.
     """
@@ -32,18 +32,18 @@ class EngineProcesses:
         self.leave_out_running()
 
     def leave_out_running(self) -> None:
-        """Take what runs now for somebody else's; for an engine that has started nothing yet."""
+        """Exclude the current processes; for an engine that has not started any process yet."""
         with self._lock:
             self._others = set(_descendants(psutil.Process()))
 
     def settle(self) -> None:
-        """Take note of the processes of an engine that is up."""
+        """Record the processes of an engine that is up."""
         with self._lock:
             self._look()
             self._starting = False
 
     def kill(self) -> None:
-        """End all of them at once, hung and stopped ones included, without waiting."""
+        """Kill all of them, including hung and stopped ones, without waiting."""
         with self._lock:
             self._look()
             for process in self._found:
@@ -51,22 +51,22 @@ class EngineProcesses:
                     process.kill()
 
     def end(self) -> None:
-        """End all of them and wait until they are gone, and with them what they held.
+        """Kill all of them, and wait until they have ended and released their resources.
 
         Raises:
-            JobError: one does not end.
+            JobError: a process does not end.
         """
         self.kill()
         _, left = psutil.wait_procs(self.alive(), timeout=_END_S)
         if left:
             pids = ", ".join(str(process.pid) for process in left)
             raise JobError(
-                f"a process of the engine does not end, even when killed (process {pids}): its "
-                "device or its disk does not answer; look at the machine, then run again"
+                f"a process of the engine does not end after a kill (process {pids}): its device "
+                "or its disk does not respond; check the machine, then run again"
             )
 
     def alive(self) -> list[psutil.Process]:
-        """Return those that run."""
+        """Return the running processes."""
         with self._lock:
             return [process for process in self._found if process.is_running()]
 
@@ -86,13 +86,13 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def start_limit(processes: EngineProcesses, limit_s: float) -> Iterator[None]:
-    """End an engine whose start, the block, takes longer than ``limit_s`` seconds.
+    """Kill an engine whose start, the block, takes longer than ``limit_s`` seconds.
 
-    vLLM waits for its core, and a core whose start failed may wait for its own worker for ever;
-    without its processes the start fails.
+    vLLM waits for its core, and a core with a failed start may wait for its own worker forever.
+    Without its processes, the start fails.
 
     Raises:
-        JobError: it took longer.
+        JobError: the start took too long.
     """
     too_late = threading.Event()
 

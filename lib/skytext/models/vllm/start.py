@@ -1,4 +1,4 @@
-"""Start a vLLM engine from the configuration, and say why where it does not start."""
+"""Start a vLLM engine from the configuration, and report the cause of a failed start."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from skytext.models.vllm.memory_advice import memory_advice
 from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, REPORT_VARIABLE
 from skytext.models.vllm.processes import EngineProcesses, start_limit
 
-# A block must be no longer than the part of the prompt that variants share, or nothing is shared;
-# vLLM's own default on CPUs is 128 tokens, longer than a small model's whole prompt.
+# A block must not be longer than the part of the prompt that variants share, or nothing is shared.
+# vLLM's default on CPUs is 128 tokens, longer than a small model's whole prompt.
 _CPU_BLOCK_SIZE = 32
-# An answer is heard of once in so many tokens: a sign of life that costs next to nothing.
+# An answer is reported once per this many tokens: a sign of life with almost no cost.
 _TOKENS_PER_SIGN = 32
 _MAX_MESSAGE_CHARS = 600
 
 
 def set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
-    """Set the variables that vLLM reads when it is first used; the actor's process is its own.
+    """Set vLLM's environment variables before its first use, in the actor's own process.
 
     Raises:
-        ConfigError: the list of cores is no list of cores.
+        ConfigError: the list of cores is invalid.
     """
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.engine.cpu_kv_cache_gib))
     if config.engine.cpu_cores is not None:
@@ -44,10 +44,10 @@ def set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
 
 
 def parse_cores(text: str) -> list[int]:
-    """Read a list of cores in vLLM's form: ``0-3,8``, ranks of tensor parallelism split by ``|``.
+    """Parse a list of cores in vLLM's form: ``0-3,8``, with ``|`` between tensor-parallel ranks.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: the form is invalid.
     """
     cores: set[int] = set()
     try:
@@ -62,10 +62,10 @@ def parse_cores(text: str) -> list[int]:
 
 
 def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -> dict[str, Any]:
-    """Return the fields of vLLM's AsyncEngineArgs that the configuration means.
+    """Return vLLM's AsyncEngineArgs for the configuration.
 
     Args:
-        config: the settings; its ``options`` have the last word.
+        config: the settings; its ``options`` override everything else.
         model: the checkpoint.
         device: vLLM's ``device_type``: ``cpu``, ``cuda``, …
     """
@@ -79,18 +79,18 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
         "tensor_parallel_size": config.tensor_parallel_size,
         "limit_mm_per_prompt": {"image": 1},
         "enable_prefix_caching": True,
-        # Archives do not repeat images, so a cache of preprocessed ones would only fill memory.
+        # Archives do not repeat images, so a cache of preprocessed images would only use memory.
         "mm_processor_cache_gb": 0,
         "disable_log_stats": True,
         "stream_interval": _TOKENS_PER_SIGN,
     }
     if device == "cpu":
         if config.dtype == "auto":
-            # vLLM's own `auto` takes bfloat16 on every processor.
+            # vLLM's own `auto` uses bfloat16 on every processor.
             options["dtype"] = native_precision(device)
         options["block_size"] = _CPU_BLOCK_SIZE
-        # Compiled, the model starts later, needs a C++ compiler on every machine, and torch 2.13's
-        # fails where the environment's path holds a space.
+        # Compilation makes the start slower and needs a C++ compiler on every machine. With torch
+        # 2.13 it fails if the environment's path has a space.
         options["enforce_eager"] = True
     else:
         options["gpu_memory_utilization"] = config.gpu_memory_utilization
@@ -103,9 +103,9 @@ def start_engine(
     """Start an engine and return vLLM's ``AsyncLLM``.
 
     Raises:
-        ConfigError: an option that vLLM does not know.
+        ConfigError: an option is unknown to vLLM.
         ModelError: the checkpoint cannot be served, or does not fit the device.
-        JobError: it was not up in time.
+        JobError: the start took too long.
     """
     from vllm import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
@@ -117,8 +117,8 @@ def start_engine(
         raise ConfigError(
             f"caption.engine.options: {error}; these must be fields of vLLM's AsyncEngineArgs"
         ) from error
-    # On a GPU vLLM's defaults for work off line: 8192 or 16384 tokens a step, by the device. For
-    # an AsyncLLM it would take 2048, not four images of a LLaVA, on any device.
+    # On a GPU, use vLLM's defaults for offline work: 8192 or 16384 tokens per step, by device. The
+    # default of AsyncLLM is 2048 tokens, less than four images of a LLaVA.
     context = UsageContext.ENGINE_CONTEXT if device == "cpu" else UsageContext.LLM_CLASS
     with _start_report() as report, contextlib.ExitStack() as undo:
         undo.callback(processes.end)
@@ -126,7 +126,7 @@ def start_engine(
             with start_limit(processes, config.engine.start_timeout_s):
                 started = AsyncLLM.from_engine_args(args, usage_context=context)
         except (ValueError, OSError, RuntimeError) as error:
-            # Ended first: what they have to say is written by then.
+            # Kill the processes first: their reports are then complete.
             processes.end()
             failure = start_failure(model, config.engine, error, _root_cause(report), device=device)
             raise ModelError(failure) from error
@@ -137,19 +137,19 @@ def start_engine(
 
 @contextlib.contextmanager
 def _start_report() -> Iterator[Path]:
-    """Give the engine's processes a file to say in why they could not start."""
+    """Provide a file in which the engine's processes record start errors."""
     with tempfile.TemporaryDirectory(prefix="skytext-engine-") as folder:
         report = Path(folder) / "report"
         os.environ[REPORT_VARIABLE] = str(report)
         try:
             yield report
         finally:
-            # A process that starts later would look for a folder that is gone.
+            # A process that starts later would look for a deleted folder.
             os.environ.pop(REPORT_VARIABLE, None)
 
 
 def _root_cause(report: Path) -> str | None:
-    """Return the first error that was reported: those that follow are of who waited for it."""
+    """Return the first recorded error; later ones come from processes that waited for it."""
     try:
         lines = report.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -165,13 +165,13 @@ def start_failure(
     *,
     device: str,
 ) -> str:
-    """Return why an engine did not start, in one line, and what to change.
+    """Return the cause of a failed start in one line, with advice.
 
     Args:
         model: the checkpoint.
         config: the settings.
-        error: what vLLM raised in this process.
-        root_cause: what its own processes reported, if any of them did.
+        error: the error that vLLM raised in this process.
+        root_cause: the error that its own processes recorded, if any.
         device: vLLM's ``device_type``.
     """
     message = " ".join((root_cause or str(error)).split())

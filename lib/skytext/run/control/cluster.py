@@ -1,4 +1,4 @@
-"""Start or join Ray, and say what its failures mean."""
+"""Start or join Ray, and translate its failures."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from skytext.run.control.ray_temp_dir import short_temp_dir
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
 _CONNECT_TIMEOUT_S = 10.0
 KEEP_WORKERS = {"num_workers_soft_limit": 8}
-"""Ray's own setting; its default is the number of CPUs. Ray ends idle workers beyond that number
-after one second, and the next task has to start a new process. On two CPUs every commit waited one
-to two seconds for that."""
+"""Ray's own setting; its default is the number of CPUs. Ray ends idle workers beyond this number
+after one second, and the next task must start a new process. On two CPUs this delayed every commit
+by one to two seconds."""
 
 
 @contextmanager
 def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
     """Join the cluster at ``address`` (or ``RAY_ADDRESS``); without one, start a local Ray.
 
-    A Ray that is already initialised in this process is used as it is and left running. A local
-    Ray ends with the block.
+    A Ray that is already initialised in this process is used and left running. A local Ray ends
+    with the block.
 
     Raises:
-        ConfigError: nobody answers at the address.
-        JobError: the cluster refuses, or a local Ray cannot start.
+        ConfigError: no Ray cluster answers at the address.
+        JobError: the cluster rejects the connection, or a local Ray cannot start.
     """
     if ray.is_initialized():
         yield
@@ -49,7 +49,7 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
         _check_reachable(address)
     prepare_libraries()
     _quiet_ray_data()
-    # Ray prints on stdout what the cluster tells it, the last lines of a lost node's log, too.
+    # Ray prints messages of the cluster on stdout, such as the last log lines of a lost node.
     with (
         contextlib.redirect_stdout(sys.stderr),
         _joined(address) if address else local_ray(config),
@@ -58,10 +58,10 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
 
 
 class _DriverPath(JobConfig):
-    """Lets workers import from where this process does.
+    """Gives workers the import path of this process.
 
-    Ray puts the working directory before everything else on its workers' path, also where this
-    process does not import from it: a ``random.py`` there would end every worker.
+    Ray puts the working directory first on its workers' path, even if this process does not import
+    from it. A ``random.py`` there would crash every worker.
     """
 
     def _get_proto_job_config(self) -> Any:
@@ -76,7 +76,7 @@ def _joined(address: str) -> Iterator[None]:
     try:
         ray.init(
             address=address,
-            # A server of Ray clients (ray://) makes its own, and may not have this class.
+            # A Ray client server (ray://) creates its own object, and may lack this class.
             job_config=None if "://" in address else _DriverPath(),
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -84,8 +84,8 @@ def _joined(address: str) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         message = " ".join(str(error).split())[:300]
         if "RAY_AUTH_MODE" not in os.environ:
-            # `ray start` wants the token of ~/.ray where there is one; a plain address sends none.
-            message += " (does the cluster want a token? set RAY_AUTH_MODE=token)"
+            # `ray start` requires the token of ~/.ray if there is one; a plain address sends none.
+            message += " (does the cluster need a token? set RAY_AUTH_MODE=token)"
         raise JobError(f"cannot use the Ray cluster at {address}: {message}") from error
     try:
         yield
@@ -94,10 +94,10 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse an address where nobody listens; Ray itself would go on trying for many minutes.
+    """Reject an address without a listener. Ray itself would retry for many minutes.
 
     Raises:
-        ConfigError: nobody answers.
+        ConfigError: no Ray cluster answers.
     """
     if address.startswith(("http://", "https://")):
         raise ConfigError(
@@ -107,7 +107,7 @@ def _check_reachable(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # IPv6
     if not host or not port.isdigit():
-        return  # "auto" and the like: Ray knows where to look, or says at once that it does not.
+        return  # Ray itself resolves values such as "auto", or fails at once.
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
@@ -118,7 +118,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _quiet_ray_data() -> None:
-    """Keep Ray Data's account of a failure in its log files: the command says it in one line."""
+    """Write Ray Data's failure details only to its log files; the command prints one line."""
     import ray.data  # noqa: F401  (installs the handlers)
 
     for handler in logging.getLogger("ray.data").handlers:
@@ -128,9 +128,9 @@ def _quiet_ray_data() -> None:
 
 @contextmanager
 def _held_back_stderr() -> Iterator[None]:
-    """Hold back what Ray's C++ side says while it starts; show it where the start fails.
+    """Suppress the stderr of Ray's C++ code during the start; show it if the start fails.
 
-    Told by RAY_BACKEND_LOG_LEVEL to be quiet, it first announces that it was told.
+    With RAY_BACKEND_LOG_LEVEL set, Ray first prints a line about that setting.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -150,17 +150,17 @@ def _held_back_stderr() -> Iterator[None]:
 
 @contextmanager
 def local_ray(config: Config, num_cpus: int | None = None) -> Iterator[None]:
-    """Start a Ray on this machine, without a word where it starts, and end it with the block.
+    """Start a quiet Ray on this machine, and end it with the block.
 
-    It takes the signals that end a process for itself: whoever handles them does so afterwards.
+    Ray installs its own signal handlers. Callers with handlers must install theirs afterwards.
 
     Args:
-        config: the size of its object store.
-        num_cpus: what it offers; None for the machine's cores.
+        config: contains the size of the object store.
+        num_cpus: number of CPUs to offer; None for the machine's cores.
 
     Raises:
-        ConfigError: no temporary folder will do for its sockets.
-        JobError: it does not start.
+        ConfigError: no temporary folder is suitable for its sockets.
+        JobError: Ray does not start.
     """
     with short_temp_dir():
         try:
@@ -172,7 +172,7 @@ def local_ray(config: Config, num_cpus: int | None = None) -> Iterator[None]:
 
 def _start_local(config: Config, num_cpus: int | None) -> None:
     with _held_back_stderr(), warnings.catch_warnings():
-        # Ray forks only to execute its own programs right away, which Lance survives.
+        # Ray forks only to execute its own programs at once, which is safe for Lance.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         try:
             ray.init(
@@ -192,29 +192,29 @@ def _start_local(config: Config, num_cpus: int | None) -> None:
 
 
 def job_error(error: RayError) -> SkytextError | OSError:
-    """Return what a failure of the cluster, or of our code on it, means to the caller.
+    """Convert a failure of the cluster, or of our code on it, to an error for the caller.
 
-    What a disk refused comes as it is: whoever called knows the path of the table.
+    Disk errors are returned unchanged: the caller knows the path of the table.
     """
     cause = getattr(error, "cause", None)
-    # Ray hands an exception of ours back as itself and a traceback of its own in one.
+    # Ray combines our exception with its own traceback in one object.
     if isinstance(error, RayTaskError) and isinstance(cause, SkytextError):
-        # Our messages are one line; what follows was added by Ray.
+        # Our messages are one line. Ray appended the rest.
         return type(cause)(str(cause).partition("\n")[0])
     cause = cause or error
     text = str(cause.args[0]) if cause.args else ""
     if isinstance(cause, OSError) and disk_failure(cause, "") is not None:
         return cause
     return JobError(
-        f"the job stopped: {type(cause).__name__}: {text.partition(chr(10))[0]} (what is committed "
-        f"stays; run the same command again to go on; the logs under {ray_logs()} say more)"
+        f"the job stopped: {type(cause).__name__}: {text.partition(chr(10))[0]} (committed work is "
+        f"kept; run the same command again to continue; details are in the logs under {ray_logs()})"
     )
 
 
 def ray_logs() -> str:
-    """Return the folder of the logs of the Ray that is in use, on each of its nodes."""
+    """Return the log folder of the current Ray, the same on each node."""
     node = ray._private.worker._global_node
     if node is None:
         return "/tmp/ray/session_latest/logs"
-    # Without the link that goes with the run.
+    # The path without the link, which is removed at the end of the run.
     return os.path.realpath(str(node.get_logs_dir_path()))

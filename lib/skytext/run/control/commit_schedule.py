@@ -1,4 +1,4 @@
-"""Decide when staged units are committed, and end a run in good order, early or not."""
+"""Decide when staged units are committed, and shut a run down cleanly."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SHORTEST_WAIT_S = 0.1
 class Pending:
     """The units that are staged and not yet committed.
 
-    A commit is due after so many images, or so many seconds after the last one. The clock is
-    watched by a thread: a run in which no unit arrives any more commits what it has all the same.
+    A commit is due after a number of images, or a number of seconds since the last one. A thread
+    watches the clock, so a run also commits if no more units arrive.
 
     Args:
-        commit: makes the units of these names, and so many images, visible.
-        commit_images: images after which it is time.
-        commit_interval_s: seconds after which it is time, whichever is first.
-        groups: images of each group of units that is committed as a whole. A unit of no group
-            waits for no other.
+        commit: commits the units with these ids; also gets their number of images.
+        commit_images: images until a commit is due.
+        commit_interval_s: seconds until a commit is due, whichever is first.
+        groups: number of images per group. The units of a group are committed together. A unit
+            without a group is committed independently.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class Pending:
         self._unit_ids: list[str] = []
         self._num_images = 0
         self._last_commit = time.monotonic()
-        # One commit at a time; whoever adds a unit meanwhile waits for it.
+        # One commit at a time. Adding a unit waits for a running commit.
         self._lock = threading.RLock()
 
     def add(
         self, unit_id: str | None, num_images: int, group: str = "", num_settled: int = 0
     ) -> None:
-        """Take a unit in, and commit where it is time.
+        """Add a unit, and commit if it is due.
 
         Args:
             unit_id: None for a unit that staged nothing.
-            num_images: that it staged.
-            group: that it is part of.
-            num_settled: images of the group that wait for nothing any more.
+            num_images: number of staged images.
+            group: group of the unit.
+            num_settled: number of images of the group that are settled.
         """
         with self._lock:
             if unit_id is not None:
@@ -71,7 +71,7 @@ class Pending:
                 self.commit()
 
     def commit(self) -> None:
-        """Commit what is pending."""
+        """Commit the pending units."""
         with self._lock:
             self._last_commit = time.monotonic()
             if not self._unit_ids:
@@ -81,7 +81,7 @@ class Pending:
             self._commit(unit_ids, num_images)
 
     def finish(self) -> None:
-        """Commit what is pending, and groups that are not complete."""
+        """Commit the pending units, including those of incomplete groups."""
         with self._lock:
             for group in list(self._held):
                 self._release(group)
@@ -94,10 +94,10 @@ class Pending:
 
     @contextlib.contextmanager
     def committing_in_time(self, on_error: Callable[[BaseException], None]) -> Iterator[None]:
-        """Run a thread that commits each time the interval is over, until the block ends.
+        """Run a thread that commits after each interval, until the block ends.
 
         Args:
-            on_error: is given what a commit raised, in that thread; no other commit follows.
+            on_error: receives an error of a commit, in that thread; no other commit follows.
         """
 
         def commit_if_due(ended: threading.Event) -> bool:
@@ -105,7 +105,7 @@ class Pending:
                 with self._lock:
                     if not ended.is_set() and self._seconds_left() <= 0:
                         self.commit()
-            # The thread hands every error to the run, which ends with it: see `Stopping.fail`.
+            # The thread passes every error to the run, which then ends: see `Stopping.fail`.
             except BaseException as error:  # noqa: BLE001
                 on_error(error)
                 return False
@@ -128,14 +128,14 @@ def commit_as_staged(
     stop: StopFlag,
     stopping: Stopping,
 ) -> float:
-    """Take every record; return the seconds of the last commit, after which nothing is in flight.
+    """Take every record and commit the rest; return the seconds of the last commit.
 
     Args:
-        records: of units, as they are staged.
+        records: records of units, in staging order.
         take: counts one and adds it to ``pending``.
-        pending: is empty at the end.
-        stop: raised once ``stopping`` is asked for the end.
-        stopping: watches over the run. Where it was asked, this returns early.
+        pending: empty at the end.
+        stop: raised when ``stopping`` requests the end.
+        stopping: the run's watcher. After a request to stop, this returns early.
     """
     stopping.drain_by(stop.raise_)
     try:
@@ -146,10 +146,10 @@ def commit_as_staged(
                 take(record)
     except BaseException as error:
         stopping.settle()
-        # The cluster or the store may be what failed: then the records wait for the next run.
+        # The cluster or the store may have failed. The records then wait for the next run.
         with contextlib.suppress(JobError):
             pending.finish()
-        # Out of time, or asked twice: what was in flight is given up.
+        # The time limit or a second signal. Units in flight are abandoned.
         if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
             raise
         return 0.0
@@ -164,17 +164,17 @@ def commit_as_staged(
 
 
 def check_not_stopped(stopping: Stopping, what: str) -> None:
-    """End a run that was asked to end.
+    """End a run that received a request to stop.
 
     Args:
-        stopping: watched over the run.
-        what: it has committed, for people.
+        stopping: the run's watcher.
+        what: description of the committed work.
 
     Raises:
-        InterruptedRunError: it was asked.
+        InterruptedRunError: there was such a request.
     """
     if stopping.is_asked:
-        why = "the cluster takes this node away" if stopping.is_node_leaving else "stopped as asked"
+        why = "the cluster removes this node" if stopping.is_node_leaving else "stopped on request"
         raise InterruptedRunError(
-            f"{why}; {what} of this run are committed: run the same command again to go on"
+            f"{why}; {what} of this run are committed: run the same command again to continue"
         )

@@ -1,10 +1,10 @@
 """Commit groups of staged units.
 
-INPUT    names of staged units, and the version that the driver saw last.
+INPUT    ids of staged units, and the last version known to the driver.
 OUTPUT   the new version.
-FAN-OUT  one task a group, one after the other: the driver waits for each.
-ON ERROR a conflict or a store that refuses ends the run; the group's rows are not visible, and
-         its records wait for the next run. A merge that fails is left to the next one.
+FAN-OUT  one task per group; the driver waits for each.
+ON ERROR a conflict or a failed store request ends the run. The group's rows are not visible, and
+         its records wait for the next run. A failed merge is left to the next merge.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _COMMITS_A_MERGE = 32
 
 
 class RemoteCommitter:
-    """Commits for one run, on the cluster; the version is all that it keeps.
+    """Commits for one run, on the cluster. Its only state is the version.
 
     Args:
-        claim: of the run; without it nothing is committed.
-        column: of the vectors of rows.
+        claim: claim of the run; nothing is committed after its loss.
+        column: vector column of rows.
         fills: the column that the run fills; None for a run that writes rows.
-        version: the version that the run started from; None where there was no table.
+        version: the version that the run started from; None without a table.
 
     Attributes:
-        version: the latest that this run made or saw.
-        is_local: commit in this process from now on: a node that goes away takes no new task.
+        version: the latest version that this run made or saw.
+        is_local: commit in this process from now on, because a leaving node takes no new task.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class RemoteCommitter:
         self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
-        """Make the units visible, all of them or none.
+        """Commit all units or none.
 
         Raises:
-            CommitConflictError: somebody else committed since the last version seen.
+            CommitConflictError: another writer committed since the last known version.
             TableHeldError: another run took the table over.
-            JobError: the work failed, or the cluster did.
+            JobError: the work or the cluster failed.
         """
         location, number = self._claim.location, self._claim.number
         arguments = (location, number, self._column, self.version, tuple(unit_ids), self._fills)
@@ -83,7 +83,7 @@ class RemoteCommitter:
             self._merge()
 
     def _merge(self) -> None:
-        """Merge small fragments, where that works: searches are faster for it, nothing more."""
+        """Try to merge small fragments, for faster searches. A failure is only logged."""
         location, number = self._claim.location, self._claim.number
         try:
             self.version = run_on_driver_node(merge, location, number)
@@ -101,10 +101,10 @@ def commit_units(
     unit_ids: tuple[str, ...],
     fills: VectorColumn | None = None,
 ) -> int:
-    """Commit staged units by their records, then delete these; return the new version.
+    """Commit staged units by their records, then delete the records; return the new version.
 
-    Idempotent: where the same call was cut off after its commit, this one returns the version that
-    holds the rows.
+    Idempotent: if an earlier identical call died after its commit, this returns the version with
+    the rows.
     """
     with told_by_claim(location, claim_number):
         units, missing = find_records(location, unit_ids)
@@ -113,7 +113,7 @@ def commit_units(
         for unit in units:
             if not has_all_files(location, unit):
                 raise JobError(
-                    f"unit {unit.unit_id}: its files are gone: run the same command again"
+                    f"unit {unit.unit_id}: its files are missing: run the same command again"
                 )
     committer = Committer(location, column, version)
     check_claim(location, claim_number)
@@ -129,10 +129,10 @@ def _finish(
     committed: list[str],
     fills: VectorColumn | None,
 ) -> int:
-    """Delete the records that are left of a group whose commit has landed; return the version.
+    """Delete the remaining records of a committed group; return the version.
 
     Raises:
-        JobError: the rows of the units without a record are not in the table.
+        JobError: a unit without a record has no rows in the table.
     """
     check_claim(location, claim_number)
     table = ImagesTable.find(location)
@@ -145,10 +145,10 @@ def _finish(
 def _holds(
     table: ImagesTable, units: list[StagedUnit], committed: list[str], fills: VectorColumn | None
 ) -> bool:
-    """Return whether a commit of which some records are gone has landed."""
+    """Return whether a group with missing records was committed."""
     if fills is None:
         return holds_units(table.dataset, committed)
-    # Where all are gone, the claim says who deleted them: this run, after its commit.
+    # If all records are missing, the claim shows that this run deleted them after its commit.
     return not units or holds_vectors(table, fills, read_vectors(table.location, units[:1]))
 
 

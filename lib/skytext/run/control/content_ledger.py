@@ -1,12 +1,11 @@
-"""Which image of a run describes which content, whatever engine it comes to.
+"""Ensure that a run describes each distinct content once, even with several engines.
 
-The first image that asks gets the content. Until it has its words, the others of the same content
-are *put off*: a later pass of the run describes them. No engine waits for another. An engine
-that is lost with its images does no harm: Ray repeats their units, and a claim belongs to an image.
+The first image that claims a content describes it. Until its description is ready, other images
+with the same content are *put off*: a later pass of the run describes them. No engine waits for
+another. A lost engine does no harm: Ray repeats its units, and a claim belongs to an image.
 
-Where a run has several engines, the ledger is an actor on the driver's node. An engine asks it
-about many images in one call. The actor of a single engine holds the ledger itself: one process
-less to start.
+For several engines, the ledger is an actor on the driver's node, and one call covers many images.
+For a single engine, its actor contains the ledger, which saves the start of one process.
 """
 
 from __future__ import annotations
@@ -49,23 +48,23 @@ class Words(NamedTuple):
 
 
 class Reply(Enum):
-    """What an image is to do that gets no words at once."""
+    """The instruction for an image without an existing description."""
 
     DESCRIBE = auto()
-    """The content is this image's."""
+    """This image has claimed the content and describes it."""
     LOOK_UP = auto()
-    """The table may have it."""
+    """The table may have a description; look it up."""
     PUT_OFF = auto()
-    """Another image describes it, or its words are not committed yet."""
+    """Another image has claimed it, or its description is not committed yet."""
 
 
 class Asked(NamedTuple):
-    """One image's question.
+    """The request of one image.
 
     Attributes:
         content_sha256: hexadecimal.
-        image_id: of the image.
-        is_looked_up: the table does not have the content.
+        image_id: id of the image.
+        is_looked_up: the table has no description of the content.
     """
 
     content_sha256: str
@@ -88,32 +87,32 @@ class Settled(NamedTuple):
 
 
 class Ledger(Protocol):
-    """What an engine's actor sees of the ledger."""
+    """The ledger's interface for an engine's actor."""
 
     async def claim(self, asked: Sequence[Asked]) -> Sequence[Words | Reply]:
-        """Answer each question, in order."""
+        """Return one reply per request, in order."""
 
     async def settle(self, found: Sequence[Settled]) -> Sequence[None]:
         """Take the words of contents.
 
         Returns:
-            None for each, once it is taken.
+            One None per content.
         """
 
 
 class ContentLedger:
-    """The ledger itself."""
+    """The ledger in memory."""
 
     def __init__(self) -> None:
         self._known = _Keys([])
-        # Those whose words were here and are forgotten.
+        # Contents whose descriptions were evicted.
         self._done = _Keys([])
         self._claims: dict[str, str] = {}
         self._recent: OrderedDict[str, tuple[str, Words]] = OrderedDict()
         self._is_committed = False
 
     def know(self, contents: NDArray[np.bytes_]) -> None:
-        """Take the contents that the table has words for when the run starts.
+        """Add the contents that have a description in the table at the start of the run.
 
         Args:
             contents: bytes (N,), sorted: the first 16 bytes of their hashes.
@@ -121,7 +120,7 @@ class ContentLedger:
         self._known = _Keys([contents])
 
     def begin_pass(self) -> None:
-        """Start over with what was put off: all that was described is committed."""
+        """Reset the put-off contents: all descriptions so far are committed."""
         self._claims.clear()
         self._is_committed = True
 
@@ -160,7 +159,7 @@ class ContentLedger:
 
 
 class _Keys:
-    """A set of contents, by the first 16 bytes of their hashes: 16 bytes of memory each."""
+    """A set of contents by the first 16 bytes of their hashes, with 16 bytes of memory each."""
 
     def __init__(self, chunks: list[NDArray[np.bytes_]]) -> None:
         self._chunks = chunks
@@ -172,7 +171,7 @@ class _Keys:
             return
         chunk = np.array(sorted(self._new), f"S{_KEY_BYTES}")
         self._new = set()
-        # Each chunk is larger than the next. So there are few, and a key is sorted few times.
+        # Each chunk is larger than the next, so there are few, and each key is sorted few times.
         while self._chunks and len(self._chunks[-1]) <= len(chunk):
             chunk = np.sort(np.concatenate([self._chunks.pop(), chunk]))
         self._chunks.append(chunk)
@@ -188,17 +187,17 @@ def _key(content: str) -> bytes:
 
 def _holds(chunk: NDArray[np.bytes_], key: bytes) -> bool:
     place = int(np.searchsorted(chunk, key))
-    # NumPy cuts zeros off the end.
+    # NumPy strips trailing zeros.
     return place < len(chunk) and bool(chunk[place] == key.rstrip(b"\0"))
 
 
 @dataclass(slots=True)
 class LocalLedger:
-    """A `Ledger` in the process that asks it.
+    """A `Ledger` in the process of its caller.
 
     Attributes:
-        ledger: the ledger itself.
-        known: a reference to the argument of `ContentLedger.know`, until it is fetched.
+        ledger: the ledger.
+        known: reference to the argument of `ContentLedger.know`, until it is fetched.
     """
 
     ledger: ContentLedger
@@ -242,13 +241,13 @@ class RemoteLedger:
 
 
 def start_ledger(known: Any) -> RemoteLedger:
-    """Start a ledger on this node; it ends with the last reference to it.
+    """Start a ledger on this node. It ends with the last reference to it.
 
     Args:
-        known: a reference to the argument of `ContentLedger.know`.
+        known: reference to the argument of `ContentLedger.know`.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Started anew it knows nothing: a content may then be described twice, and no image is lost.
+    # A restarted ledger is empty: a content may then be described twice, but no image is lost.
     options = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
     actor = options(ContentLedger).remote()
     actor.know.remote(known)

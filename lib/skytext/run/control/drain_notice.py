@@ -1,7 +1,7 @@
-"""The cluster's notice that a node is going away: spot capacity that ends, a scale-down.
+"""Watch for the cluster's notice that the driver's node is leaving (spot end, scale-down).
 
-From the other nodes Ray Data withdraws by itself: it gives an actor on a draining node no more
-work and starts it elsewhere. The driver's own node is what nobody else watches.
+Ray Data itself handles the other nodes: it gives an actor on a draining node no more work and
+starts it elsewhere. It does not watch the driver's own node.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ _LOOK_EVERY_S = 2.0
 
 @contextmanager
 def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
-    """Look for the notice while the block runs; Ray must be initialised.
+    """Watch for the notice during the block. Ray must be initialised.
 
     Args:
-        on_notice: called once, in a thread of its own, with the seconds that are left; None where
-            no time is named.
+        on_notice: called once, in its own thread, with the remaining seconds; None if unknown.
     """
     node_id = str(ray.get_runtime_context().get_node_id())
 
     def look(_: threading.Event) -> bool:
-        # Private, and the same that Ray Data and Ray Serve look at: there is no public one.
+        # There is no public function. Ray Data and Ray Serve use the same private one.
         draining = ray_state.state.get_draining_nodes()
         if node_id not in draining:
             return True
@@ -42,5 +41,5 @@ def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
 
 
 def seconds_left(deadline_ms: int) -> float | None:
-    """Return the time until a deadline of Ray's, milliseconds since 1970; 0 is none."""
+    """Return the seconds until a Ray deadline in milliseconds since 1970; 0 means none."""
     return None if deadline_ms == 0 else max(0.0, deadline_ms / 1000 - time.time())

@@ -1,12 +1,11 @@
-"""Run the work that steers a run in a process of its own, on the driver's node.
+"""Run control work in a separate process on the driver's node.
 
-Preparing, committing, merging and counting look at the whole table. They run in a worker process,
-not in the driver: Lance keeps the metadata of every file it opens, and a driver's memory must not
-grow with the table. They run on the driver's node. The loss of that node ends the run anyway; the
-loss of any other node then does not disturb them.
+Preparing, committing, merging and counting read the whole table. They run in a worker process, not
+in the driver: Lance keeps the metadata of every file it opens, and the driver's memory must not
+grow with the table. They run on the driver's node because the loss of that node ends the run
+anyway. The loss of another node then does not affect them.
 
-Every function that is run so may be run again: its worker can die after the work and before the
-answer.
+All these functions must be idempotent: a worker can die after the work and before its response.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ _TRIES = 3
 
 
 def run_on_driver_node(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call an idempotent function in a worker process on this node, and return what it returns.
+    """Call an idempotent function in a worker process on this node, and return its result.
 
     Raises:
-        SkytextError: the one that the function raised, or a `JobError` that says what the cluster
-            met; a worker that dies is replaced, up to three in all.
+        SkytextError: the error of the function, or a `JobError` for a failure of the cluster. A
+            dead worker is replaced; there are up to three attempts.
     """
     return cast("T", _try(lambda: [_task(function, 1).remote(*args, **kwargs)])[0])
 
 
 def run_and_refer(function: Callable[..., tuple[T, Any]], *args: Any) -> tuple[T, Any]:
-    """Do the same for a function that returns two values; the second stays in the object store.
+    """Call a function that returns two values; the second stays in the object store.
 
     Returns:
-        The first value, and a reference to the second, which workers can fetch.
+        The first value, and a reference to the second that workers can fetch.
     """
     first, references = _try(lambda: _task(function, 2).remote(*args))
     return cast("T", first), references[1]
@@ -48,7 +47,7 @@ def run_and_refer(function: Callable[..., tuple[T, Any]], *args: Any) -> tuple[T
 
 def _task(function: Callable[..., Any], num_returns: int) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Ray's own retries would also repeat the task, unasked, where its result is lost later on.
+    # Ray's own retries would also repeat the task if its result is lost later.
     options = ray.remote(
         num_cpus=0, max_retries=0, num_returns=num_returns, scheduling_strategy=here
     )
@@ -56,7 +55,7 @@ def _task(function: Callable[..., Any], num_returns: int) -> Any:
 
 
 def _try(start: Callable[[], list[Any]]) -> tuple[Any, list[Any]]:
-    """Return the task's first value, and references to all."""
+    """Return the task's first value, and references to all values."""
     for tries_left in reversed(range(_TRIES)):
         references = start()
         try:
@@ -65,4 +64,4 @@ def _try(start: Callable[[], list[Any]]) -> tuple[Any, list[Any]]:
             if tries_left and not isinstance(error, RayTaskError):
                 continue
             raise job_error(error) from error
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")

@@ -1,8 +1,8 @@
-"""End a run before its end: on a signal, on a cluster's notice, or because nothing moves any more.
+"""End a run early: on a signal, on a cluster's notice, or after a stall.
 
-SIGINT and SIGTERM ask the stages to stop; what is in the engines' hands is finished within a time
-limit, and committed. A second signal, or the limit, gives up what is in flight. The notice that
-the driver's node is going away does the same. One timer serves both the limit and the watchdog.
+SIGINT and SIGTERM tell the stages to stop. Images in the engines are finished within a time limit
+and committed. After a second signal or the limit, the work in flight is abandoned. A notice that
+the driver's node is leaving has the same effect. One timer serves the limit and the watchdog.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from skytext.errors import JobError
 from skytext.run.control.cluster import ray_logs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Of the time that a node has left, what the commit and the record of the run are given.
+# Part of the remaining time of a leaving node that is reserved for the commit and the run's record.
 _COMMIT_PART = 0.25
-# What a handler raises is lost where it interrupts a destructor or a callback that swallows it:
-# once it has run out, the timer goes on ringing until it is switched off. Not at once: what was
-# raised first ends the execution of Ray Data, and its actors would stay if that were interrupted.
+# An error raised by a handler is lost if it interrupts a destructor or a callback that swallows it.
+# So the expired timer repeats until it is switched off. The first repeat comes late: the first
+# error ends the execution of Ray Data. An interruption of that would leave its actors running.
 _RING_AGAIN_S = 20.0
 
 
 class Stopping:
-    """Watches over one run; made by `watch`.
+    """Watches one run; made by `watch`.
 
     Attributes:
-        is_asked: whether a signal asked for the end.
-        is_node_leaving: whether it was asked for because the driver's node goes away.
+        is_asked: whether the run was told to stop.
+        is_node_leaving: whether the reason is that the driver's node leaves.
     """
 
     def __init__(self, stall_timeout_s: float, drain_s: float, enabled: bool) -> None:
@@ -43,33 +43,33 @@ class Stopping:
         self.is_node_leaving = False
 
     def install(self) -> None:
-        """Handle the signals; once more after `ray.init`, which puts handlers of its own there."""
+        """Install the signal handlers; again after `ray.init`, which installs its own."""
         if self._enabled:
             for number in _SIGNALS:
                 signal.signal(number, self.on_signal)
             signal.signal(signal.SIGALRM, self.on_timer)
 
     def drain_by(self, ask: Callable[[], None]) -> None:
-        """From now on a first signal calls ``ask`` and lets the run go on to its early end."""
+        """From now on the first signal calls ``ask``, and the run continues to its early end."""
         self._ask = ask
         self.progressed()
 
     def progressed(self) -> None:
-        """Wind up the watchdog: something was finished."""
+        """Reset the watchdog: some work was finished."""
         if self._enabled and not self.is_asked:
             signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s, _RING_AGAIN_S)
 
     def settle(self) -> None:
-        """Let what follows run undisturbed: the commit of what is done."""
+        """Switch the timer off for the final commit."""
         self._ask = None
         if self._enabled:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def on_notice(self, seconds_left: float | None) -> None:
-        """Ask for the end, from any thread: the driver's node goes away.
+        """Request the end from any thread, because the driver's node leaves.
 
         Args:
-            seconds_left: how long it stays; None where that is not known.
+            seconds_left: remaining seconds of the node; None if unknown.
         """
         if not self._enabled or self.is_asked:
             return
@@ -79,7 +79,7 @@ class Stopping:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Ask for the end, or give up at once where that was asked before."""
+        """Request the end, or abandon the work in flight on a second signal."""
         if self._ask is None or self.is_asked:
             self.is_asked = True
             raise KeyboardInterrupt
@@ -95,31 +95,31 @@ class Stopping:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def check(self) -> None:
-        """Raise what another thread failed with, where no signal can."""
+        """Raise the error of another thread, where no signal can."""
         if self._failure is not None:
             raise self._failure
 
     def on_timer(self, number: int, frame: FrameType | None) -> None:
-        """End the wait, for whichever reason the timer was set."""
+        """End the wait with the error that belongs to the timer."""
         self.check()
         if self.is_asked:
             raise KeyboardInterrupt
         raise JobError(
-            f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s): what is "
-            f"done is committed; look at the logs under {ray_logs()}, then run the same command "
-            "again"
+            f"no image was finished for {self._stall_timeout_s:g} s (job.stall_timeout_s): "
+            f"finished work is committed; see the logs under {ray_logs()}, then run the same "
+            "command again"
         )
 
 
 @contextmanager
 def watch(stall_timeout_s: float, drain_s: float) -> Iterator[Stopping]:
-    """Handle signals and stalls for the time of the block.
+    """Handle signals and stalls during the block.
 
-    Outside a program's main thread Python delivers no signals: there nothing is handled.
+    Python delivers signals only to the main thread; in other threads nothing is handled.
 
     Args:
-        stall_timeout_s: how long nothing may be finished.
-        drain_s: how long what is in flight may take once the end was asked for.
+        stall_timeout_s: maximum seconds without any finished image.
+        drain_s: maximum seconds for the work in flight after a request to stop.
     """
     enabled = threading.current_thread() is threading.main_thread()
     stopping = Stopping(stall_timeout_s, drain_s, enabled)

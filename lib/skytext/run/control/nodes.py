@@ -1,4 +1,4 @@
-"""What the nodes of a cluster offer, and how many actors they have room for (no Ray)."""
+"""Resources of the nodes of a cluster, and how many actors fit on them (no Ray)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a node or a cluster offers, or a plan asks for."""
+    """Resources of a node, a cluster or a plan."""
 
     num_cpus: float
     num_gpus: float
 
     @classmethod
     def of(cls, found: Mapping[str, float]) -> Resources:
-        """Read resources under Ray's own names, ``CPU`` and ``GPU``."""
+        """Read resources from Ray's names ``CPU`` and ``GPU``."""
         return cls(float(found.get("CPU", 0)), float(found.get("GPU", 0)))
 
     def fits(self, other: Resources) -> bool:
-        """Return whether ``other`` offers at least as much."""
+        """Return whether ``other`` has at least these resources."""
         return self.num_cpus <= other.num_cpus and self.num_gpus <= other.num_gpus
 
     def room_for(self, one: Resources) -> int:
-        """Return how many actors that ask for ``one``, with CPUs, fit at once."""
+        """Return how many actors with the resources ``one``, including CPUs, fit at once."""
         room = self.num_cpus / one.num_cpus
         if one.num_gpus:
             room = min(room, self.num_gpus / one.num_gpus)
@@ -39,22 +39,22 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The nodes of a cluster, by kind.
+    """The nodes of a cluster by type.
 
     Attributes:
-        kinds: what one node of a kind offers, and the number of nodes of this kind.
+        kinds: resources of one node of each type, and the number of such nodes.
     """
 
     kinds: tuple[tuple[Resources, int], ...]
 
     @property
     def total(self) -> Resources:
-        """What all nodes offer together."""
+        """Resources of all nodes together."""
         return Resources(
             sum(node.num_cpus * count for node, count in self.kinds),
             sum(node.num_gpus * count for node, count in self.kinds),
         )
 
     def room_for(self, one: Resources) -> int:
-        """Return how many actors fit, each as a whole on one node."""
+        """Return how many actors fit, each on one node."""
         return sum(count * node.room_for(one) for node, count in self.kinds)

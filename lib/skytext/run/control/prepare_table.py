@@ -1,6 +1,6 @@
-"""Bring the table into order, and decide what there is to do: the first task of every run.
+"""Settle earlier units, and decide the work of a run: the first task of every run.
 
-INPUT    the table, the sources' shards, and whether the last run let go of its claim.
+INPUT    the table, the shards of the sources, and whether the last run released its claim.
 OUTPUT   `Prepared`: the version to start from, and a plan for every shard.
 FAN-OUT  one task.
 ON ERROR the run ends before any model is loaded.
@@ -28,15 +28,15 @@ from skytext.table.vector_columns import VectorColumn
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a run starts from.
+    """The starting point of a run.
 
     Attributes:
-        adoption: what became of the units that an earlier run had staged.
+        adoption: result for the staged units of an earlier run.
         shards: the plan of every shard.
-        num_gone_with_shard: rows of shards that the sources no longer hold.
-        described: a reference to the contents that have a description: bytes (N,), sorted, the
-            first 16 bytes of their hashes. Workers fetch it, the driver never does.
-        ledger: says which image describes which content, once the run is about to describe some.
+        num_gone_with_shard: rows of shards that the sources no longer have.
+        described: reference to the contents with a description: bytes (N,), sorted, the first 16
+            bytes of their hashes. Only workers fetch it, not the driver.
+        ledger: decides which image describes which content; set shortly before the first pass.
         only: the images of this pass; None for all.
     """
 
@@ -49,7 +49,7 @@ class Prepared:
 
     @property
     def version(self) -> int | None:
-        """The version to start from; None where there is no table yet."""
+        """The version to start from; None without a table."""
         return self.adoption.version
 
 
@@ -60,18 +60,18 @@ def prepare(
     options: PlanOptions,
     run: RunRecord,
 ) -> Prepared:
-    """Fence off a run that died, adopt what it had staged, and judge every shard, on the cluster.
+    """Fence off a dead run, adopt its staged units, and plan every shard, on the cluster.
 
     Args:
-        claim: of this run.
-        column: of the vectors of this run's rows.
-        shards: what the sources hold.
-        options: what the run is for.
-        run: its record, written before it does anything.
+        claim: claim of this run.
+        column: vector column of this run's rows.
+        shards: shards of the sources.
+        options: options of the plan.
+        run: the run's record, written first.
 
     Raises:
-        TableError: the table is of another model.
-        JobError: the store refuses.
+        TableError: the table has another model.
+        JobError: a store request failed.
     """
     found, described = run_and_refer(_prepare, claim, column, tuple(shards), options, run)
     return dataclasses.replace(found, described=described)

@@ -1,7 +1,7 @@
-"""Bring the table into order, and find the rows that have no vector yet.
+"""Settle earlier units, and find the rows without a vector.
 
-INPUT    the table, and the model whose vectors are wanted.
-OUTPUT   `PreparedVectors`: the version to start from, and the rows to be done, in groups.
+INPUT    the table, and the model of the vectors.
+OUTPUT   `PreparedVectors`: the version to start from, and the rows to do, in groups.
 FAN-OUT  one task.
 ON ERROR the run ends before any model is loaded.
 """
@@ -22,12 +22,12 @@ from skytext.table.vector_columns import VectorColumn
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Fragments whose column is written together, once all their rows are done.
+    """Fragments whose column is written together, when all their rows are done.
 
     Attributes:
-        name: of the group.
-        fragment_ids: of the fragments, in the version that the run starts from.
-        num_images: rows of them that are to be done.
+        name: name of the group.
+        fragment_ids: fragment ids in the version that the run starts from.
+        num_images: number of rows to do.
     """
 
     name: str
@@ -37,15 +37,15 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class PreparedVectors:
-    """What a run starts from.
+    """The starting point of a run.
 
     Attributes:
         version: the version to start from.
-        text_column: of the vectors of the table's descriptions.
-        num_ok: images that are done.
-        num_there: those of them that have a vector by this run's model.
-        num_adopted: those of them that an earlier run had embedded and not committed.
-        groups: the rows to be done.
+        text_column: active column of caption vectors.
+        num_ok: number of described images.
+        num_there: those that already have a vector by this run's model.
+        num_adopted: those whose vectors an earlier run staged and did not commit.
+        groups: the rows to do.
     """
 
     version: int
@@ -57,16 +57,16 @@ class PreparedVectors:
 
 
 def prepare_vectors(claim: Claim, column: VectorColumn, group_images: int) -> PreparedVectors:
-    """Fence off a run that died, commit what it had staged, and find what there is to do.
+    """Fence off a dead run, commit its staged units, and find the rows to do.
 
     Args:
-        claim: of this run.
-        column: that this run fills; its ``dim`` is not known yet.
-        group_images: images from which a group is full.
+        claim: claim of this run.
+        column: the column to fill; its ``dim`` is not known yet.
+        group_images: number of images that completes a group.
 
     Raises:
-        TableError: the table is of an old format.
-        JobError: the store refuses.
+        TableError: the table has an old format.
+        JobError: a store request failed.
     """
     return run_on_driver_node(_prepare, claim, column, group_images)
 
@@ -88,11 +88,11 @@ def _prepare(claim: Claim, column: VectorColumn, group_images: int) -> PreparedV
 
 
 def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[RowGroup]:
-    """Return fragments in groups of so many images or a little more: small ones share a commit.
+    """Group fragments with about ``group_images`` images; small fragments share a commit.
 
     Args:
-        num_images: images to be done, by fragment.
-        group_images: images from which a group is full.
+        num_images: number of images to do, by fragment.
+        group_images: number of images that completes a group.
     """
     groups: list[RowGroup] = []
     for fragment_id, number in num_images.items():
@@ -105,15 +105,15 @@ def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[Ro
 
 
 def finish_vectors(claim: Claim, column: VectorColumn, num_without: int) -> tuple[int, int, int]:
-    """Count the vectors, and let readers use the column if no other row is without one.
+    """Count the vectors, and activate the column if only ``num_without`` rows have none.
 
     Args:
-        claim: of this run.
-        column: that this run fills.
-        num_without: rows that may be without a vector.
+        claim: claim of this run.
+        column: the column that this run fills.
+        num_without: permitted number of rows without a vector.
 
     Returns:
-        The version, how many images are done, and how many of them have a vector.
+        The version, the number of described images, and the number of those with a vector.
     """
     return run_on_driver_node(_finish, claim, column, num_without)
 

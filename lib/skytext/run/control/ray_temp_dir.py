@@ -1,7 +1,7 @@
-"""A temporary folder in which a local Ray and its workers can make Unix sockets.
+"""Find a temporary folder in which a local Ray and its workers can create Unix sockets.
 
-Ray works in ``RAY_TMPDIR/ray``, else ``TMPDIR/ray``, else ``/tmp/ray``. The path of a Unix socket
-has at most 107 bytes, of which Ray's own names take 68. Workers (vLLM) make sockets in ``TMPDIR``.
+Ray uses ``RAY_TMPDIR/ray``, else ``TMPDIR/ray``, else ``/tmp/ray``. The path of a Unix socket has
+at most 107 bytes, and Ray's own names take 68. Workers (vLLM) create sockets in ``TMPDIR``.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from skytext.errors import ConfigError, JobError
 
 _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 MAX_BYTES = 107 - len(_SOCKET)
-"""Of the path of the temporary folder."""
+"""Maximum length of the path of the temporary folder."""
 MIN_FREE_BYTES = 64 * 2**20
-"""With less Ray does not start; it would wait for half a minute, and not say why."""
+"""With less free space, Ray does not start; it would wait for half a minute without a reason."""
 _VARIABLES = ("RAY_TMPDIR", "TMPDIR")
 
 
 @contextmanager
 def short_temp_dir() -> Iterator[str]:
-    """Let ``RAY_TMPDIR`` and ``TMPDIR`` name folders that serve a local Ray, for the block.
+    """Set ``RAY_TMPDIR`` and ``TMPDIR`` to suitable folders for a local Ray, during the block.
 
-    What serves stays as it is. A path that is too long is reached through a link in a private
-    folder, so that files still go where the user wants them. Where ``ray`` in ``TMPDIR`` or
-    ``/tmp`` cannot be written, Ray works in the private folder itself. That folder goes with the
-    block, unless the block ends with an error that names it: the logs in it say more.
+    Suitable folders are not changed. A path that is too long is replaced by a link in a private
+    folder, so files still go to the user's folder. If ``ray`` in ``TMPDIR`` or ``/tmp`` is not
+    writable, Ray works in the private folder itself. That folder is removed with the block, unless
+    the block ends with an error that names it, because its logs are then needed.
 
     Yields:
-        The folder in which Ray makes its own, ``ray``.
+        The folder in which Ray creates its own folder, ``ray``.
 
     Raises:
-        ConfigError: no folder will do.
+        ConfigError: no folder is suitable.
         JobError: the disk is full.
     """
     before = {name: os.environ.get(name) for name in _VARIABLES}
@@ -50,8 +50,8 @@ def short_temp_dir() -> Iterator[str]:
         if not _serves(wanted_temp_dir()):
             if before["RAY_TMPDIR"]:
                 raise ConfigError(
-                    f"Ray cannot write in RAY_TMPDIR={before['RAY_TMPDIR']}: set it to a folder "
-                    "that can be written"
+                    f"Ray cannot write in RAY_TMPDIR={before['RAY_TMPDIR']}: set it to a writable "
+                    "folder"
                 )
             _set("RAY_TMPDIR", str(_private(private)))
         _check_space(wanted_temp_dir())
@@ -68,7 +68,7 @@ def short_temp_dir() -> Iterator[str]:
 
 
 def wanted_temp_dir() -> str:
-    """Return the folder in which Ray makes its own; it takes an empty variable at its word."""
+    """Return the folder in which Ray creates its own; Ray uses even an empty variable."""
     return os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
 
 
@@ -77,14 +77,14 @@ def _is_short(folder: str) -> bool:
 
 
 def _serves(folder: str) -> bool:
-    """Return whether Ray can make or use ``ray`` in a folder."""
+    """Return whether Ray can create or use ``ray`` in a folder."""
     if not os.path.isabs(folder) or not _is_short(folder):
         return False
     return can_write(existing_part(os.path.join(folder, "ray")))
 
 
 def existing_part(path: str) -> str:
-    """Return what there is of a path: itself, or the folder in which it would be made."""
+    """Return the existing part of a path: the path itself, or its nearest existing folder."""
     path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -92,7 +92,7 @@ def existing_part(path: str) -> str:
 
 
 def can_write(folder: str) -> bool:
-    """Return whether this user can make files in a folder."""
+    """Return whether this user can create files in a folder."""
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
@@ -111,7 +111,7 @@ def _link(folder: str, name: str, private: list[Path]) -> str:
 
 
 def _private(made: list[Path]) -> Path:
-    """Return a folder that is open to this user only, made the first time."""
+    """Return a private folder of this user; created on the first call."""
     if not made:
         made.append(_make_private())
     return made[0]
@@ -127,8 +127,8 @@ def _make_private() -> Path:
             return made
         made.rmdir()
     raise ConfigError(
-        "Ray finds no folder for its sockets: set RAY_TMPDIR to a folder that can be written, "
-        f"whose path has at most {MAX_BYTES} bytes"
+        "Ray finds no folder for its sockets: set RAY_TMPDIR to a writable folder with a path of "
+        f"at most {MAX_BYTES} bytes"
     )
 
 
@@ -137,5 +137,5 @@ def _set(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
-    # Python looks for its own anew.
+    # Makes Python choose its temporary folder again.
     tempfile.tempdir = None

@@ -1,6 +1,6 @@
-"""Refuse paths of the driver's machine that other nodes of the cluster do not have.
+"""Reject paths of the driver's machine that other nodes of the cluster do not have.
 
-Some folders are on a file system that every node mounts. Others are on one machine only. The path
+Some folders are on a file system that every node mounts. Others exist on one machine only. The path
 itself does not show the difference, so every node checks that the path exists.
 """
 
@@ -28,15 +28,15 @@ def check_paths(
     models: Mapping[str, ModelIdentity],
     shards: Iterable[Shard] = (),
 ) -> None:
-    """Refuse a plan that names a path which a node of the cluster does not have.
+    """Reject a plan with a path that a node of the cluster does not have.
 
     Args:
-        location: the table; its claim must be held, for other nodes have to see it.
-        models: what each model is called in the error, and the model.
-        shards: of the sources.
+        location: the table; its claim must be held, because other nodes look for it.
+        models: name of each model for the error message, and the model.
+        shards: shards of the sources.
 
     Raises:
-        ConfigError: names the path, the node, and what to use instead.
+        ConfigError: with the path, the node, and the alternatives.
     """
     paths = _table_path(location)
     for shard in shards:
@@ -44,7 +44,7 @@ def check_paths(
         if place.scheme == "file":
             paths[place.path] = "the source"
     for name, model in models.items():
-        # What comes with a package is found anew on each node.
+        # Paths inside an installed package are resolved on each node.
         if model.is_local and not model.is_packaged:
             paths[model.source] = name
     _check_everywhere(paths)
@@ -53,7 +53,7 @@ def check_paths(
 def _table_path(location: TableLocation) -> dict[str, str]:
     if not location.is_local:
         return {}
-    # A folder of the same name on another machine does not have this run's claim.
+    # A folder with the same name on another machine does not contain this run's claim.
     claims = sorted(Path(location.uri, "state", "claim").glob("*"))
     return {str(claims[-1] if claims else location.uri): "the table"}
 
@@ -79,13 +79,13 @@ def _check_everywhere(paths: Mapping[str, str]) -> None:
         missing = ray.get(list(asked), timeout=_ANSWER_S)
     except RayError as error:
         raise CapacityError(
-            f"a node of the cluster did not say within {_ANSWER_S:g} s whether it has the paths of "
-            f"this call: {error}"
+            f"a node of the cluster did not confirm within {_ANSWER_S:g} s that it has the paths "
+            f"of this call: {error}"
         ) from error
     for path, host in zip(missing, asked.values(), strict=True):
         if path is not None:
             raise ConfigError(
-                f"{paths[path]} {path} is not there on node {host} of the cluster: use a store "
+                f"{paths[path]} {path} does not exist on node {host} of the cluster: use a store "
                 "(s3://… or gs://…), a file system that all nodes mount, or a model's hub name"
             )
 

@@ -1,7 +1,7 @@
-"""The word to stop, from the driver to every stage of a run.
+"""The stop flag: the driver tells every stage of a run to stop.
 
-A small object beside the table: it reaches every node without an actor of its own. Readers and
-captioners look for it every few seconds; what has begun is finished, nothing more is.
+It is a small object beside the table, so it reaches every node without an actor. Readers and
+captioners check it every few seconds. Work that has begun is finished; no new work begins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOOK_EVERY_S = 2.0
 
 @dataclass(slots=True)
 class StopFlag:
-    """Whether a run is to stop; each process that holds a copy looks for itself.
+    """Whether a run must stop. Each process with a copy checks for itself.
 
     Attributes:
         location: the table of the run.
@@ -36,15 +36,15 @@ class StopFlag:
         StateStore(self.location).put(self._path, b"")
 
     def lower(self) -> None:
-        """Take the word back: the run has ended."""
+        """Remove the flag at the end of the run."""
         StateStore(self.location).delete([self._path])
 
     def is_raised(self) -> bool:
-        """Return whether the run is to stop; asks the store every other second at the most."""
+        """Return whether the run must stop. Reads the store at most every two seconds."""
         now = time.monotonic()
         if not self._is_raised and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
-            # Where the store refuses, it is asked again later: that is no reason to end the run.
+            # If a store request fails, it is repeated later. That is no reason to end the run.
             with contextlib.suppress(JobError):
                 self._is_raised = StateStore(self.location).get(self._path) is not None
         return self._is_raised

@@ -1,4 +1,4 @@
-"""Look at something every now and then, in a thread, while a block runs."""
+"""Check a condition repeatedly, in a thread, during a block."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 def watching(
     name: str, wait_s: Callable[[], float], look: Callable[[threading.Event], bool]
 ) -> Iterator[None]:
-    """Call ``look`` again and again until the block ends, or until ``look`` returns False.
+    """Call ``look`` repeatedly until the block ends, or until ``look`` returns False.
 
     Args:
-        name: of the thread.
-        wait_s: gives the seconds until the next look.
-        look: is given the event that is set when the block has ended; returns whether to go on.
+        name: name of the thread.
+        wait_s: returns the seconds until the next call.
+        look: receives the event that is set when the block ends; returns whether to continue.
     """
     ended = threading.Event()
 

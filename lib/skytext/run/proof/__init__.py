@@ -1,1 +1,1 @@
-"""The end of a run: does the evidence agree?"""
+"""The proof at the end of a run: compare the table with independent evidence."""

@@ -1,15 +1,15 @@
 """Prove at the end of a run that the table has one row for every image.
 
-INPUT    what the run met in each shard, and the table's version.
-OUTPUT   `Proof`: rows by status, and every shard whose evidence does not agree.
-FAN-OUT  one task; one manifest for each shard that the run read. The table is scanned once, and
-         once more where counts and sums of ids do not tell that a shard is complete.
-ON ERROR the run ends without its proof: a job error.
+INPUT    the counts of the run for each shard, and the table's version.
+OUTPUT   `Proof`: rows by status, and every shard whose evidence disagrees.
+FAN-OUT  one task; one manifest per shard that the run read. The table is scanned once, and a second
+         time if counts and sums of ids do not prove that a shard is complete.
+ON ERROR the run ends with a job error, without a proof.
 
-The evidence does not come from the stream of units alone. The listing of the store says which
-shards there are. The manifest of a shard, which only a reader that came to the shard's end writes,
-says how many bytes and which images are in it. The table says which images have rows. A manifest
-that does not agree is deleted, so that the next run reads the shard again.
+The evidence does not come from the stream of units alone. The store's listing has the shards. The
+manifest of a shard has its bytes and images; only a reader that reached the end of the shard writes
+it. The table has the rows. If a manifest disagrees, it is deleted, so that the next run reads the
+shard again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _Statuses = dict[tuple[str, str], dict[str, list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class ShardMet:
-    """What a run met in a shard that it read to its end, or all of whose work it fetched.
+    """The counts of a run for a shard that it read to its end, or whose images it fetched.
 
     Attributes:
-        shard: as the store listed it.
+        shard: the shard in the store's listing.
         num_listed: images in its units.
-        num_units: units whose records came; None where only rows' images were fetched: nobody
-            wrote then into how many units these were cut.
+        num_units: number of received unit records; None if only rows' images were fetched, because
+            then no manifest has the expected number.
     """
 
     shard: Shard
@@ -51,14 +51,14 @@ class ShardMet:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a proof is about.
+    """The input of a proof.
 
     Attributes:
         location: the table.
-        version: the one that the run made or saw last; None where there is no table.
-        first_version: the one that it started from; None where there was no table.
+        version: the last version that the run made or saw; None without a table.
+        first_version: the version that it started from; None without a table.
         caption_fingerprint: rows with another one are stale.
-        only_rows: images without a row were left alone, as ``retry-failed`` does.
+        only_rows: images without a row were skipped, as ``retry-failed`` does.
     """
 
     location: TableLocation
@@ -70,14 +70,14 @@ class Question:
 
 @dataclass(slots=True)
 class Proof:
-    """What the evidence says.
+    """The result of a proof.
 
     Attributes:
-        totals: rows by status, of images that are in the shards now.
-        num_gone: rows of images that are not there any more.
-        num_stale: rows made with another caption fingerprint.
-        num_double: images with more than one row, of the shards that the run planned.
-        wrong: what does not agree, a line for each shard.
+        totals: rows by status, for images that are in the shards now.
+        num_gone: rows of images that no longer exist.
+        num_stale: rows with another caption fingerprint.
+        num_double: images with more than one row, in the shards of the run.
+        wrong: one line per shard whose evidence disagrees.
     """
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -95,7 +95,7 @@ def prove(
     Args:
         question: the table and its version.
         met: the shards that the run read to their ends.
-        settled: the shards in which there was nothing to do, and the images with rows in them.
+        settled: the shards without work, and their images with rows.
     """
     if question.version is None:
         return Proof(
@@ -141,7 +141,7 @@ def _prove(
 
 @dataclass(slots=True, kw_only=True)
 class _Looked(Proof):
-    """What the manifest of a shard says; ``members`` are kept where the rows' ids differ."""
+    """The content of a shard's manifest; ``members`` are kept if the ids of the rows differ."""
 
     shard: Shard
     members: pa.Array | None = None
@@ -159,7 +159,7 @@ def _look(question: Question, rows: Mapping[tuple[str, str], ShardRows], met: Sh
     shard = met.shard
     manifest = read_manifest(question.location, *_key(shard), ["image_id", "member"])
     if manifest is None:
-        wrong = [f"{shard.path}: no manifest: it was not read to its end"]
+        wrong = [f"{shard.path}: no manifest: the shard was not read to its end"]
         return _Looked(shard=shard, wrong=wrong)
     looked = _Looked(shard=shard, wrong=list(_against_stream(question, met, manifest)))
     ids = manifest.members.column("image_id").combine_chunks()
@@ -174,10 +174,10 @@ def _look(question: Question, rows: Mapping[tuple[str, str], ShardRows], met: Sh
 def _against_stream(question: Question, met: ShardMet, manifest: Manifest) -> Iterator[str]:
     path, num_members = met.shard.path, manifest.members.num_rows
     if met.num_units is not None and manifest.num_units != met.num_units:
-        yield f"{path}: {manifest.num_units} units were cut, {met.num_units} came"
+        yield f"{path}: {manifest.num_units} units were cut, {met.num_units} were received"
     if not question.only_rows and num_members != met.num_listed:
-        yield f"{path}: {num_members} images are in it, {met.num_listed} came"
-    # A folder that changed after it was listed was read as it is now.
+        yield f"{path}: it has {num_members} images, {met.num_listed} were received"
+    # A folder that changed after the listing was read in its current state.
     is_listed = manifest.etag == met.shard.etag
     is_whole = manifest.num_bytes == met.shard.size_bytes
     if is_listed and not is_whole and not manifest.is_damaged:

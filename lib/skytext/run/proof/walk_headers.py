@@ -1,11 +1,11 @@
-"""Compare the headers of shards with their manifests: a second look that no reader took part in.
+"""Compare the headers of shards with their manifests: a check independent of the readers.
 
 INPUT    shards that were read to their ends, and the table with their manifests.
-OUTPUT   a line for each shard whose headers do not name the images of its manifest.
+OUTPUT   one line per shard whose headers differ from its manifest.
 FAN-OUT  one task for many shards.
-ON ERROR a shard that changed meanwhile is passed over; one that the store does not give is a line.
+ON ERROR a shard that changed meanwhile is skipped; one that the store does not deliver is a line.
 
-A manifest that does not agree is deleted, so that the next run reads the shard again.
+If a manifest disagrees, it is deleted, so that the next run reads the shard again.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _WAIT_S = 1.0
 
 
 def sample_shards(shards: Sequence[Shard], seed: str) -> list[Shard]:
-    """Return 1 % of the shards, at least three where there are so many."""
+    """Return 1 % of the shards, but at least three if there are that many."""
     number = max(_MIN_SHARDS, math.ceil(_SHARE * len(shards)))
     return random.Random(seed).sample(shards, min(number, len(shards)))
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderWalk:
-    """Walks the headers of shards.
+    """Reads the headers of shards.
 
     Attributes:
         location: the table with the manifests.
-        limits: as those the shards were read with.
-        reading: likewise.
+        limits: limits with which the shards were read.
+        reading: options with which the shards were read.
     """
 
     location: TableLocation
@@ -60,14 +60,14 @@ class HeaderWalk:
     reading: ReadOptions
 
     def __call__(self, shards: Sequence[Shard]) -> list[str]:
-        """Return what does not agree."""
+        """Return one line per shard that disagrees."""
         with ThreadPoolExecutor(_THREADS) as pool:
             return [wrong for wrong in pool.map(self._compare, shards) if wrong]
 
     def _compare(self, shard: Shard) -> str | None:
         manifest = read_manifest(self.location, shard.archive, shard.path, ["image_id"])
         if manifest is None:
-            return f"{shard.path}: no manifest: it was not read to its end"
+            return f"{shard.path}: no manifest: the shard was not read to its end"
         counts = ShardCounts()
         try:
             members = list_members(shard, self.limits, self.reading, counts)
@@ -92,13 +92,13 @@ def walk_shards(
     num_cpus: float,
     on_wait: Callable[[], None],
 ) -> list[str]:
-    """Walk the headers of shards on the cluster; return what does not agree.
+    """Read the headers of shards on the cluster; return the lines that disagree.
 
     Args:
-        walk: what to do with each.
-        shards: to be looked at.
-        num_tasks: side by side, at the most.
-        num_cpus: of a task.
+        walk: processes each shard.
+        shards: the shards to check.
+        num_tasks: maximum number of concurrent tasks.
+        num_cpus: CPUs per task.
         on_wait: called every second; may raise.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The operators of the job, one a file. The only modules, with the pipeline, that know Ray."""
+"""The operators of the job, one per file."""

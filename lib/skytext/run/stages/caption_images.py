@@ -1,12 +1,11 @@
-"""Describe the images of a unit: one captioner an actor.
+"""Describe the images of a unit: one captioner per actor.
 
-INPUT    units of `skytext.table.schema.SAMPLE` rows as decoded.
+INPUT    units of decoded `skytext.table.schema.SAMPLE` rows.
 OUTPUT   units of `skytext.table.schema.CAPTIONED` rows, without the images' bytes.
-FAN-OUT  one unit to one unit. Several units are in work at once (the actor is asynchronous and
-         concurrent), so requests of many units share the engine's batch and it does not drain
-         between them.
-ON ERROR an image without a good variant, that the engine refuses, or that ends the engine becomes
-         a failed row. A captioner that cannot start, or that goes on failing, ends the job.
+FAN-OUT  one unit to one unit. The actor is asynchronous and works on several units at once, so
+         requests of many units share the engine's batch, which stays full.
+ON ERROR an image becomes a failed row if it has no good variant, if the engine rejects it, or if it
+         crashes the engine. A captioner that cannot start, or fails permanently, ends the job.
 """
 
 from __future__ import annotations
@@ -39,34 +38,34 @@ from skytext.table.location import TableLocation
 from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
 
 ENGINE_COLUMN = "engine_clock"
-"""Beside a unit: the engine's id, span and idle seconds, and restarts so far, as JSON."""
+"""Column beside a unit: the engine's id, span, idle seconds and restarts so far, as JSON."""
 
 PUT_OFF_COLUMN = "put_off"
-"""Beside a unit: the images that were left out of it, for a later pass of the run."""
+"""Column beside a unit: the images left out of it for a later pass of the run."""
 
 _STOP_LOOK_S = 2.0
 
 
 class _StoppedError(Exception):
-    """The run stops: an image that waited for the engine is not described any more."""
+    """The run stops, so an image that waited for the engine is not described."""
 
 
 class CaptionUnits:
-    """One captioner, shared by all the units that its actor works on.
+    """One captioner, shared by all units of its actor.
 
-    It starts with the first image: a run that finds nothing to do starts none. It ends with this
-    object, or at `close`.
+    It starts with the first image, so a run without work starts none. It ends with this object, or
+    at `close`.
 
     Args:
-        config: what to run and how.
+        config: the caption settings.
         images: pixel settings, part of the fingerprint.
         model: the checkpoint.
-        prompt: what is asked.
-        stop: once it is raised, images that the engine does not have yet are left out of their
-            units: they stay without a row, for the next run.
-        location: the table, where earlier descriptions of identical bytes are found.
-        ledger: says which image describes which content; None: no other engine asks.
-        make_captioner: as `skytext.models.factory.make_captioner`.
+        prompt: the caption prompt.
+        stop: once raised, images that the engine has not started are left out of their units. They
+            have no row and are new in the next run.
+        location: the table, which may have earlier descriptions of identical bytes.
+        ledger: decides which image describes which content; None for a single engine.
+        make_captioner: like `skytext.models.factory.make_captioner`.
     """
 
     def __init__(
@@ -91,8 +90,8 @@ class CaptionUnits:
         self._duplicates = Duplicates(location, fingerprint, ledger)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
         self._captioner = make_captioner(config, model, prompt)
-        # Ray lets go of this object when the actor ends in peace; of an actor that is killed, the
-        # engine's processes notice it themselves.
+        # Ray releases this object when the actor ends normally. If the actor is killed, the
+        # engine's processes detect that themselves.
         weakref.finalize(self, self._captioner.close)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
@@ -106,9 +105,9 @@ class CaptionUnits:
         return unit.append_column(ENGINE_COLUMN, pa.array([self._clock()], pa.string()))
 
     def close(self) -> None:
-        """End the captioner and wait until it is gone; from any thread, at any time.
+        """End the captioner and wait until it has ended; from any thread, at any time.
 
-        Units still in work fail with a JobError.
+        Units in work fail with a JobError.
         """
         self._captioner.close()
 
@@ -133,10 +132,10 @@ class CaptionUnits:
         return row | self._made_by(words.made_by) | _caption_columns(words.description)
 
     async def _started(self) -> EngineInfo:
-        """Return what the captioner runs on, once it is up.
+        """Return the engine's properties once it is up.
 
         Raises:
-            _StoppedError: the run stops, and it is not up yet.
+            _StoppedError: the run stops, and the engine is not up yet.
         """
         if await self._is_stopping():
             raise _StoppedError
@@ -145,7 +144,7 @@ class CaptionUnits:
         start = asyncio.ensure_future(self._captioner.start())
         while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
             if await self._is_stopping():
-                # Others may wait for it, too; what it raises later is no concern of this image.
+                # Other images may wait for it too, so a later error of it is not this image's.
                 start.add_done_callback(lambda done: done.cancelled() or done.exception())
                 raise _StoppedError
         return start.result()
@@ -183,10 +182,10 @@ class CaptionUnits:
 
 
 def max_images_in_flight(config: CaptionConfig) -> int:
-    """Return how many images are decoded and in the engine's hands at once.
+    """Return how many images are decoded and in the engine at once.
 
-    Twice what its batch holds: it always finds the next one waiting, and the rest of the units in
-    work waits encoded, a fiftieth of the size.
+    This is twice the engine's batch: the next image is always ready. Other images of the units stay
+    encoded, at a fiftieth of the size.
     """
     samples = config.num_variants if config.variants_by == "samples" else 1
     return max(1, math.ceil(2 * config.engine.max_num_seqs / samples))

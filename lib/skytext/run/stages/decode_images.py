@@ -1,11 +1,11 @@
-"""Check every image and bring it into the form that the captioner takes.
+"""Check every image and convert it to the captioner's input format.
 
-INPUT    units of `skytext.table.schema.SAMPLE` rows as read.
-OUTPUT   the same with content_sha256, width_px, height_px, format; ``data`` stays encoded (decoded
-         arrays never travel) and is rewritten only where the original would mislead a decoder.
+INPUT    units of `skytext.table.schema.SAMPLE` rows with bytes.
+OUTPUT   the same with content_sha256, width_px, height_px, format. ``data`` stays encoded (decoded
+         arrays are never passed on), and is re-encoded only if a decoder would misread it.
 FAN-OUT  one unit to one unit.
-ON ERROR an image that cannot be decoded, or that is not the one that its row was made of, gets its
-         ``failure`` and loses its ``data``.
+ON ERROR an image gets a ``failure`` and loses its ``data`` if it cannot be decoded, or if its bytes
+         are not those of its row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ImageDecoder:
     """Decodes the images of a unit.
 
     Attributes:
-        limits: what is accepted.
+        limits: limits for accepted images.
     """
 
     limits: ImageLimits
@@ -43,7 +43,7 @@ class ImageDecoder:
         return pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
 
     def _decode(self, row: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-        """Return the row, and how many bands there were to choose from, where there were."""
+        """Return the row, and the number of bands if there was a choice."""
         if row["failure"] is not None:
             return row, None
         try:
@@ -62,10 +62,10 @@ class ImageDecoder:
 
 
 def _check_same(row: dict[str, Any], content: str) -> None:
-    """Refuse bytes that are not those of the row.
+    """Check that the bytes are those of the row.
 
     Raises:
-        SampleError: they are others.
+        SampleError: they differ.
     """
     if row["content_sha256"] not in (None, content):
         detail = f"{row['uri']} is not the image that was captioned"

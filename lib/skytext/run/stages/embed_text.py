@@ -39,7 +39,7 @@ class EmbedUnits:
     """One embedding model, or two; they load with the first unit that holds rows.
 
     Args:
-        config: what to run and how.
+        config: the embedding settings.
         model: the model.
         pending: loads the second model; None where there is none.
     """
@@ -125,7 +125,7 @@ def vectors_of(embedder: Embedder, captions: list[Any]) -> pa.Array:
 
 
 def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:
-    """Return list<fixed_size_list<float32, dim>>, one list an image, null where it has none."""
+    """Return list<fixed_size_list<float32, dim>>, one list per image, null without vectors."""
     lengths = [len(variants) if variants else 0 for variants in captions]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), dim)
@@ -134,7 +134,7 @@ def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) ->
 
 
 def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
-    """Return how many variants of each image have a flag; None where it has no variants."""
+    """Return how many variants of each image have a flag; None without variants."""
     counts: list[int | None] = []
     start = 0
     for variants in captions:
@@ -147,9 +147,9 @@ def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
 
 
 def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
-    """Return the rows, those that lost a vector as failed ones; their captions cannot be found."""
+    """Return the rows; those with a lost vector become failed rows without captions."""
     failure = failure_row(
-        SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model gave no finite vector")
+        SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model returned no finite vector")
     )
     no_captions = dict.fromkeys(("captions", "num_variants", "text")) | {
         "status": STATUS_FAILED,
@@ -163,7 +163,7 @@ def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
 
 
 def _with_tail(batch: pa.Table, unit: pa.Table) -> pa.Table:
-    """Pass on what travels beside the unit's own columns."""
+    """Pass on the columns beside the unit's own."""
     for name in batch.column_names:
         if name not in unit.column_names:
             unit = unit.append_column(name, batch.column(name))

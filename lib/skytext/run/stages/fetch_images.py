@@ -1,9 +1,9 @@
-"""Fetch the bytes of images that have a row, by ranges.
+"""Fetch the bytes of images that have a row, by byte ranges.
 
-INPUT    units of `skytext.table.schema.SAMPLE` rows as listed: where each image lies.
+INPUT    units of listed `skytext.table.schema.SAMPLE` rows, with each image's location.
 OUTPUT   the same with ``data``.
-FAN-OUT  one unit to one unit. Once the run is to stop, a unit loses its rows: they wait for the
-         next run.
+FAN-OUT  one unit to one unit. Once the run must stop, a unit loses its rows, and the next run does
+         them.
 ON ERROR an image that cannot be read gets a ``failure``.
 """
 
@@ -29,9 +29,9 @@ class ImageFetcher:
     """Fetches the images of units.
 
     Attributes:
-        reading: how the sources were read.
-        num_threads: images asked for at once.
-        stop: whether the run is to stop.
+        reading: options with which the sources were read.
+        num_threads: number of concurrent requests.
+        stop: whether the run must stop.
     """
 
     reading: ReadOptions
@@ -51,18 +51,18 @@ class ImageFetcher:
 def fetch_rows(
     rows: Sequence[Mapping[str, Any]], reading: ReadOptions, num_threads: int
 ) -> Iterator[bytes | Exception]:
-    """Yield the encoded bytes of rows' images, in their order, or why one cannot be had.
+    """Yield the encoded bytes of the rows' images in order, or the error of an image.
 
     Args:
         rows: with the columns of `skytext.table.schema.SOURCE_FIELDS`.
-        reading: how the sources were read.
-        num_threads: images asked for at once.
+        reading: options with which the sources were read.
+        num_threads: number of concurrent requests.
     """
     places = [Place(**{n: row[n] for n in _PLACE}, etag=row["shard_etag"] or "") for row in rows]
     return fetch_images(places, options=reading, num_threads=num_threads)
 
 
 def failure_of(row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
-    """Return the column ``failure`` of an image that was not had."""
+    """Return the column ``failure`` of an image that could not be fetched."""
     reason = Reason.STORE_FAULT if is_store_fault(error) else Reason.UNREADABLE
     return {"failure": failure_row(SampleError(Stage.READ, reason, f"{row['uri']}: {error}"))}

@@ -1,9 +1,9 @@
-"""Read rows of the table that need work, in units.
+"""Read the table rows to do, in units.
 
-INPUT    one row a group of fragments: its name and their ids.
-OUTPUT   units of `skytext.table.missing_vectors.LISTED` rows; no bytes.
+INPUT    one row per group of fragments: its name and their ids.
+OUTPUT   units of `skytext.table.missing_vectors.LISTED` rows, without bytes.
 FAN-OUT  one group to many units. A unit's ``shard`` is the name of its group.
-ON ERROR a store that refuses ends the job.
+ON ERROR a failed store request ends the job.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from skytext.table.vector_columns import VectorColumn
 
 @dataclass(frozen=True, slots=True)
 class RowLister:
-    """Lists the images of one version of a table that have no vector yet.
+    """Lists the images of one version of a table that have no vector.
 
     Attributes:
         location: the table.
-        version: of it.
-        column: of the model.
-        unit_images: images a unit at the most.
-        unit_bytes: encoded bytes a unit at the most, but for a single larger image.
-        stop: whether the run is to stop; its run begins the name of every unit.
+        version: version of the table.
+        column: column of the model.
+        unit_images: maximum number of images per unit.
+        unit_bytes: maximum encoded bytes per unit, except for a single larger image.
+        stop: whether the run must stop; its run id is the prefix of every unit id.
     """
 
     location: TableLocation
@@ -51,7 +51,7 @@ class RowLister:
             for number, rows in enumerate(units):
                 if self.stop.is_raised():
                     return
-                # The same where Ray lists the group again.
+                # The same if Ray lists the group again.
                 unit_id = f"{self.stop.run_id}/{group['group']}-{number}"
                 head = UnitHead(unit_id, "", group["group"], len(rows), 0, 0)
                 yield pack(head, pa.Table.from_pylist(rows, schema=schema))
@@ -68,9 +68,9 @@ def cut_rows(
     """Yield rows in units.
 
     Args:
-        rows: with the columns that say how large an image is, where there are any.
-        unit_images: images a unit at the most.
-        unit_bytes: encoded bytes a unit at the most, but for a single larger image.
+        rows: with columns for the size of an image, if there are any.
+        unit_images: maximum number of images per unit.
+        unit_bytes: maximum encoded bytes per unit, except for a single larger image.
     """
     held: list[dict[str, Any]] = []
     held_bytes = 0
@@ -86,7 +86,7 @@ def cut_rows(
 
 
 def _bytes_of(row: dict[str, Any]) -> int:
-    """Return an image's encoded bytes; of a Parquet cell a guess: a byte a pixel."""
+    """Return an image's encoded bytes; for a Parquet cell the estimate is one byte per pixel."""
     if row.get("byte_length") is not None:
         return int(row["byte_length"])
     return int((row.get("width_px") or 0) * (row.get("height_px") or 0))

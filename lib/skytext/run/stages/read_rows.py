@@ -1,10 +1,10 @@
-"""Read images of a shard that have a row, from where their rows say that the bytes are.
+"""Read images that have a row, from the byte locations in their rows.
 
 INPUT    rows of the table.
-OUTPUT   units as those of `skytext.run.stages.read_shards`.
-FAN-OUT  one shard to many units; the last has no samples and says how many images were left alone.
-ON ERROR an image that is gone is a failed sample. One that the store does not give is left out, and
-         the shard is *unread*: its last unit says so.
+OUTPUT   units like those of `skytext.run.stages.read_shards`.
+FAN-OUT  one shard to many units; the last has no samples, but the number of skipped images.
+ON ERROR a missing image is a failed sample. If the store does not deliver an image, it is left out
+         and the shard is *unread*, as recorded in its last unit.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def units_of_rows(
     reading: ReadOptions,
     is_stopped: Callable[[], bool],
 ) -> Iterator[pa.Table]:
-    """Yield units of the images of rows, fetched by ranges.
+    """Yield units of the images of rows, fetched by byte ranges.
 
-    A shard that is read again, after the loss of a node, is cut at the same places: by what its
-    rows say, whatever the store gives.
+    After the loss of a node, a shard is read again and cut at the same places, because the cut
+    depends only on its rows.
 
     Args:
-        rows: of one shard, from `skytext.table.rows_to_redo`.
-        last: what the last unit says if there are no rows; ``unit_id`` begins each unit's name.
-        unit_images: images a unit at the most.
-        unit_bytes: encoded bytes a unit at the most, but for a single larger image.
-        reading: how the shard was read.
-        is_stopped: whether the run is to stop.
+        rows: rows of one shard, from `skytext.table.rows_to_redo`.
+        last: head of the last unit; its ``unit_id`` is the prefix of each unit's id.
+        unit_images: maximum number of images per unit.
+        unit_bytes: maximum encoded bytes per unit, except for a single larger image.
+        reading: options with which the shard was read.
+        is_stopped: whether the run must stop.
     """
     num_units = num_met = 0
     for some in cut_rows(rows, unit_images, unit_bytes):
@@ -54,7 +54,7 @@ def units_of_rows(
         if fault is not None and not last.fault:
             last = replace(last, fault=f"images were not read: {fault}")
         if isinstance(fault, UnavailableError):
-            # Each further image would wait as long, and in vain.
+            # Every further image would wait as long and fail too.
             last = replace(last, is_store_away=True)
             if not samples:
                 break
@@ -82,10 +82,10 @@ def units_of_rows(
 def _fetched(
     rows: list[dict[str, Any]], reading: ReadOptions, *, is_folder: bool
 ) -> tuple[list[dict[str, Any]], Exception | None]:
-    """Return samples, and an error of the store if it did not give all of them."""
+    """Return samples, and the store error if some images were not delivered."""
     samples, fault = [], None
-    # A file of a folder that was only touched has another etag and the same bytes. The decoder
-    # compares these with the row.
+    # If a file of a folder was only touched, its etag differs but its bytes are the same. The
+    # decoder compares the bytes with the row.
     places = [row | {"shard_etag": None} for row in rows] if is_folder else rows
     for row, found in zip(rows, fetch_rows(places, reading, _READS_AT_ONCE), strict=True):
         if isinstance(found, bytes):

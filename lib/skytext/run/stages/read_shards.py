@@ -1,14 +1,14 @@
 """Read shards into units of samples.
 
-INPUT    one row a shard: archive, uri, path, size_bytes, etag, and where the table has its rows.
-OUTPUT   units of `skytext.table.schema.SAMPLE` rows, encoded bytes included. Of a shard in which
-         nothing is new, only the images that are to be described again are read.
-FAN-OUT  one shard to many units; the last unit of a shard may be empty, so that every shard
-         reports what it listed.
-ON ERROR a damaged shard, or the damaged tail of one, is one failed sample of stage ``read``. A
-         shard that the store does not give is *unread*: its last unit says so.
+INPUT    one row per shard: archive, uri, path, size_bytes, etag, and the fragments with its rows.
+OUTPUT   units of `skytext.table.schema.SAMPLE` rows with encoded bytes. If nothing in a shard is
+         new, only the images to describe again are read.
+FAN-OUT  one shard to many units; the last unit of a shard may be empty, so that every shard reports
+         the number of listed images.
+ON ERROR a damaged shard, or its damaged end, is one failed sample of stage ``read``. If the store
+         does not deliver a shard, it is *unread*, as recorded in its last unit.
 
-A reader that came to the end of a shard also writes the manifest: what was in it.
+After the end of a shard, the reader also writes its manifest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from skytext.table.manifest import MANIFEST, Manifest, write_manifest
 from skytext.table.rows_to_redo import rows_to_redo
 from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 
-# Arrow holds these in a tenth of what Python's objects take.
+# Arrow stores these in a tenth of the memory of Python objects.
 _MEMBERS_A_TABLE = 8192
 
 
@@ -51,13 +51,13 @@ _OF_SHARD = ("archive", "uri", "path", "size_bytes", "etag")
 def shard_row(
     shard: Shard, fragments: Sequence[int] | None, num_known: int | None = None
 ) -> dict[str, Any]:
-    """Return the row that stands for a shard.
+    """Return the row of a shard for the reader.
 
     Args:
         shard: the shard.
-        fragments: of the table: those that hold rows of it; None to look at all.
-        num_known: its images that have a row, if those to be described are fetched one by one;
-            None if the shard is read as a whole.
+        fragments: the table fragments with rows of the shard; None for all.
+        num_known: number of its images with a row, if the images to describe are fetched one by
+            one; None if the shard is read as a whole.
     """
     fields = {name: getattr(shard, name) for name in _OF_SHARD}
     return fields | {"fragments": fragments, "num_known": num_known}
@@ -65,23 +65,23 @@ def shard_row(
 
 @dataclass(frozen=True, slots=True)
 class ShardReader:
-    """Cuts a shard into units of the images that there is something to do for.
+    """Cuts a shard into units of the images to process.
 
     Attributes:
-        unit_images: images a unit at the most.
-        unit_bytes: encoded bytes a unit at the most.
-        limits: of the reader's memory.
-        location: the table that tells what is done.
-        table_version: the version that this run started from; None where there was no table.
-        run_id: begins the name of every unit.
+        unit_images: maximum number of images per unit.
+        unit_bytes: maximum encoded bytes per unit.
+        limits: memory limits of the reader.
+        location: the table with the existing rows.
+        table_version: the version that this run started from; None without a table.
+        run_id: prefix of every unit id.
         select: ``new`` for images without a row or with other bytes than their row's; ``failed``
             for those with a failed row.
         described_with: a caption fingerprint: rows with another one are described again; empty to
-            leave them.
-        max_attempts: with ``failed``, rows that failed this often are left alone.
-        reading: what a person chose about the way shards are read.
-        stop: once it is raised, nothing more is read.
-        only: of images that a pass before this one met and put off; None for all.
+            keep them.
+        max_attempts: with ``failed``, rows with this many attempts are skipped.
+        reading: configured options of the reader.
+        stop: once raised, nothing more is read.
+        only: the images that an earlier pass put off; None for all.
     """
 
     unit_images: int
@@ -131,7 +131,7 @@ class ShardReader:
     def _known_units(
         self, shard: Shard, fragments: Sequence[int] | None, num_known: int
     ) -> Iterator[pa.Table]:
-        """Yield units of the images that the table asks for, and no others."""
+        """Yield units of the images whose rows must be redone, and no others."""
         rows = rows_to_redo(
             ImagesTable.open(self.location, self.table_version),
             shard.archive,
@@ -157,7 +157,7 @@ class ShardReader:
         )
 
     def unit_prefix(self, shard: Shard) -> str:
-        """Return what begins the name of each unit of a shard."""
+        """Return the prefix of each unit id of a shard."""
         prefix = f"{self.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
         # Each pass starts from a later version.
         return prefix if self.only is None else f"{prefix}-v{self.table_version}"
@@ -170,21 +170,21 @@ class ShardReader:
 
 
 class _UnitCutter:
-    """Collects a shard's samples into units, and counts what it leaves out.
+    """Collects a shard's samples into units, and counts the skipped ones.
 
-    A shard that is read again, after the loss of a node, is cut at the same places: by what its
-    headers say, whatever the store gives.
+    After the loss of a node, a shard is read again and cut at the same places, because the cut
+    depends only on its headers.
 
     Attributes:
         num_units: units so far.
-        fault: why the store did not give all of the shard; empty where it did.
-        is_store_away: whether the store gave no answer at the end.
+        fault: the reason why the store did not deliver all of the shard; otherwise empty.
+        is_store_away: whether the store did not respond at the end.
     """
 
     def __init__(self, reader: ShardReader, shard: Shard, found: dict[str, RowState]) -> None:
         self._reader = reader
         self._shard = shard
-        # What is left of it at the end is gone from the shard.
+        # Rows that remain here at the end belong to images that the shard no longer has.
         self._found = found
         self._wanted: Callable[[RowState | None, str | None], bool] = (
             self._is_new if reader.select == "new" else self._is_retryable
@@ -203,7 +203,7 @@ class _UnitCutter:
         if sample.byte_offset and sample.byte_length is not None:
             self._position = max(self._position, sample.byte_offset + sample.byte_length)
         else:
-            # A row of a Parquet file, or a file of a folder: they come one after the other.
+            # Rows of a Parquet file and files of a folder come in order.
             self._position += _num_bytes(sample)
 
     def _start_unit(self) -> None:
@@ -211,7 +211,7 @@ class _UnitCutter:
         self._listed = self._skipped = self._num_cut = self._bytes_cut = 0
 
     def is_known(self, member: Member) -> bool:
-        """Return whether the bytes of a file are not needed: its row has the same etag."""
+        """Return whether a file need not be read, because its row has the same etag."""
         if self._is_left_out(member.image_id):
             return True
         row = self._found.get(member.image_id)
@@ -220,7 +220,7 @@ class _UnitCutter:
         return not self._wanted(row, row.content_sha256)
 
     def add(self, sample: Sample) -> bool:
-        """Take a sample in; return whether the unit is full."""
+        """Add a sample; return whether the unit is full."""
         self._advance(sample)
         row = self._found.pop(sample.image_id, None)
         if self._is_left_out(sample.image_id):
@@ -253,23 +253,23 @@ class _UnitCutter:
     def _content(sample: Sample, row: RowState | None) -> str | None:
         if sample.data is not None:
             return hashlib.sha256(sample.data).hexdigest()
-        # Neither bytes nor a failure: the row has them.
+        # Neither bytes nor a failure: the row already has them.
         return row.content_sha256 if row is not None and sample.failure is None else None
 
     def unit(self) -> pa.Table:
-        """Return the unit so far, and start the next."""
+        """Return the current unit, and start the next."""
         return self._pack(self._position - self._cut_at)
 
     def last_unit(self, counts: ShardCounts) -> pa.Table:
-        """Return the rest of the shard, what was ignored, and whether the store gave all of it."""
+        """Return the rest of the shard, the ignored files, and any store fault."""
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
-        # The shard was read to its end: that it once could not be is no longer true.
+        # The shard was read to its end, so a row for an unreadable shard is obsolete.
         is_whole = not self.fault and self._reader.only is None
         removes = tuple(i for i, row in self._found.items() if row.is_shard and is_whole)
         return self._pack(num_bytes, removes, self.fault, tuple(counts.ignored.items()))
 
     def members(self) -> pa.Table:
-        """Return what was met, of `skytext.table.manifest.MANIFEST`."""
+        """Return the members so far, with schema `skytext.table.manifest.MANIFEST`."""
         return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
 
     def _pack(
@@ -324,16 +324,16 @@ class _UnitCutter:
 
 
 def _num_bytes(sample: Sample) -> int:
-    """Return the bytes of an image, as its header says where there is one."""
+    """Return the size of an image, from its header if there is one."""
     return len(sample.data or b"") if sample.byte_length is None else sample.byte_length
 
 
 def _has_other_bytes(row: RowState, content: str | None) -> bool:
-    """Whether bytes were read that the row was not made of."""
+    """Return whether bytes were read that differ from those of the row."""
     if row.content_sha256 is None:
-        # A failed row without a hash is of an image whose bytes were not there.
+        # A failed row without a hash belongs to an image whose bytes were missing.
         return content is not None and row.status == STATUS_FAILED
-    # An image that cannot be read any more keeps the row that it has.
+    # An image that has become unreadable keeps its row.
     return content is not None and content != row.content_sha256
 
 
@@ -343,7 +343,7 @@ def _replacing(fields: dict[str, Any], row: RowState | None, content: str | None
     return fields | {
         "content_sha256": content,
         "replaces_unit": row.unit_id,
-        # Other bytes have never been tried.
+        # New bytes have no attempts yet.
         "earlier_attempts": 0 if _has_other_bytes(row, content) else row.attempts,
         "keeps_row": row.status == STATUS_OK and not _has_other_bytes(row, content),
     }

@@ -1,8 +1,8 @@
-"""Describe identical bytes once: the second image gets the words of the first.
+"""Describe identical bytes once and reuse the description.
 
-Within an engine's actor the second waits for the first. Across the engines of a run a ledger
-(`skytext.run.control.content_ledger`) says who describes what; there nobody waits. What earlier
-runs described is read from the table.
+Within an engine's actor, further images with the same bytes wait for the first. Across the engines
+of a run, a ledger (`skytext.run.control.content_ledger`) decides which image describes which
+content, and nobody waits. Descriptions of earlier runs are read from the table.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ AnswerT = TypeVar("AnswerT")
 
 
 class PutOffError(Exception):
-    """Another engine describes this content, or its words are not committed yet."""
+    """Another engine describes this content, or its description is not committed yet."""
 
 
 class Duplicates:
-    """What one engine's actor knows of contents that have a description.
+    """The contents with a description, as known to one engine's actor.
 
     Args:
         location: the table; None for none.
-        caption_fingerprint: descriptions made with other settings do not count.
-        ledger: shared by the engines of a run; None for one of this actor's own.
+        caption_fingerprint: descriptions with another one are not used.
+        ledger: shared by the engines of a run; None for a private one of this actor.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class Duplicates:
         self._pending: dict[str, asyncio.Future[Words]] = {}
 
     async def describe(self, content_sha256: str, image_id: str, describe: Describe) -> Words:
-        """Return the words for a content, calling ``describe`` only where there are none.
+        """Return the description of a content; calls ``describe`` only if there is none.
 
         Raises:
-            PutOffError: another engine is to describe it: see `Reply.PUT_OFF`.
-            SampleError: what ``describe`` raised, for every image of this content that waited.
+            PutOffError: another engine describes it: see `Reply.PUT_OFF`.
+            SampleError: from ``describe``, for every waiting image of this content.
         """
         pending = self._pending.get(content_sha256)
         if pending is not None:
             return (await asyncio.shield(pending)).copied()
         future = asyncio.get_running_loop().create_future()
-        # Nobody may be waiting: then what it raises is raised here, and only here.
+        # If nobody waits for the future, its error is raised only here.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending[content_sha256] = future
         try:
@@ -79,8 +79,8 @@ class Duplicates:
             raise
         except BaseException as error:
             future.set_exception(error)
-            # The error's traceback holds this frame: with the future in it they would hold each
-            # other, and the engine's owner with them, until the garbage is collected.
+            # The error's traceback refers to this frame. With the future in the frame, they would
+            # form a cycle, which keeps the engine's owner alive until garbage collection.
             del future
             raise
         finally:
@@ -127,10 +127,10 @@ class Duplicates:
 
 
 class Batched(Generic[QuestionT, AnswerT]):
-    """Answers many questions with few calls: those that come during a call share the next one.
+    """Combines many questions into few calls: those that arrive during a call share the next one.
 
     Args:
-        call: answers questions, in order.
+        call: returns one answer per question, in order.
     """
 
     def __init__(self, call: Callable[[Sequence[QuestionT]], Awaitable[Sequence[AnswerT]]]) -> None:
@@ -139,7 +139,7 @@ class Batched(Generic[QuestionT, AnswerT]):
         self._work: asyncio.Task[None] | None = None
 
     async def __call__(self, question: QuestionT) -> AnswerT:
-        """Return the answer to one question, or raise what its call raised."""
+        """Return the answer to one question, or raise the error of its call."""
         future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._work is None:
@@ -160,7 +160,7 @@ class Batched(Generic[QuestionT, AnswerT]):
         questions = [question for question, _ in waiting]
         (answers,) = await asyncio.gather(self._call(questions), return_exceptions=True)
         if isinstance(answers, BaseException):
-            # Whoever asked raises it.
+            # Each caller raises it.
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(answers)

@@ -1,11 +1,11 @@
-"""Embed the images, or the descriptions, of a unit, and stage the vectors: one model an actor.
+"""Embed the images or descriptions of a unit, and stage the vectors: one model per actor.
 
-INPUT    units of rows as listed: of images with ``data`` (or their ``failure``), of descriptions
-         with ``captions``.
-OUTPUT   one row a unit: `skytext.run.units.UnitRecord`. The vectors themselves go to the store.
+INPUT    units of listed rows: images with ``data`` (or their ``failure``), or descriptions with
+         ``captions``.
+OUTPUT   one row per unit: `skytext.run.units.UnitRecord`. The vectors are written to the store.
 FAN-OUT  one unit to one record.
-ON ERROR a model that cannot load ends the job; a row that failed before, or whose vector is not
-         finite, is counted and gets none.
+ON ERROR a model that cannot load ends the job. A row gets no vector, and is counted, if it failed
+         before or if its vector is not finite.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import KEY
 from skytext.table.vector_columns import VectorColumn
 
-_NOT_FINITE = ("embed/embedding_failed", "the model gave no finite vector")
+_NOT_FINITE = ("embed/embedding_failed", "the model returned no finite vector")
 
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """What a model made of rows.
+    """The vectors of some rows.
 
     Attributes:
-        entries: of the column's type, one a row.
-        finite: bool, shape (rows,): whether an entry may be kept.
+        entries: array of the column's type, one entry per row.
+        finite: bool, shape (rows,): whether an entry is finite and may be kept.
         dim: length of a vector.
-        device: that the model ran on.
-        precision: that it ran in.
+        device: device of the model.
+        precision: precision of the model.
     """
 
     entries: pa.Array
@@ -57,11 +57,11 @@ class Vectors:
 
 
 class ImageModel:
-    """Embeds pixels.
+    """Embeds encoded images.
 
     Args:
         embedder: the model.
-        batch_size: images a forward pass, decoded at once.
+        batch_size: number of images per forward pass, decoded together.
     """
 
     def __init__(self, embedder: ImageEmbedder, batch_size: int) -> None:
@@ -106,13 +106,13 @@ class TextModel:
 
 
 class StageVectors:
-    """One model; it loads with the first unit that holds rows.
+    """One model. It loads with the first unit that has rows.
 
     Args:
         load: loads it.
-        column: of the vectors, but for their length.
+        column: column of the vectors, without their length.
         location: the table.
-        stop: once it is raised, units are left for the next run.
+        stop: once raised, units are left to the next run.
     """
 
     def __init__(

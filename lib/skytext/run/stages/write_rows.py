@@ -1,9 +1,10 @@
 """Stage the rows of a unit as Lance fragments; the driver commits them.
 
 INPUT    units of `skytext.table.schema.embedded` rows.
-OUTPUT   one row a unit: its head, its counts, and the record by which it is committed.
+OUTPUT   one row per unit: its head, its counts, and the record for the commit.
 FAN-OUT  one unit to one record.
-ON ERROR a store that refuses ends the job: nothing of this unit is visible, a re-run does it again.
+ON ERROR a failed store request ends the job. No row of this unit is visible; the next run redoes
+         the unit.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def _dim(schema: pa.Schema, name: str) -> int:
 
 
 def _without_kept(samples: pa.Table) -> pa.Table:
-    """Leave out failures of images that have a good row of the same bytes."""
+    """Omit failures of images that have a good row with the same bytes."""
     failed = pc.equal(samples.column("status"), STATUS_FAILED)
     kept = samples.column("keeps_row").fill_null(False)
     return samples.filter(pc.invert(pc.and_(failed, kept)))
@@ -132,7 +133,7 @@ def _replaces(samples: pa.Table) -> dict[str, str]:
 
 
 def _with_earlier_attempts(samples: pa.Table) -> pa.Array:
-    """Return the failures; an attempt is one run's, and those of the replaced rows count."""
+    """Return the failures with attempts; each run adds one to those of the replaced row."""
     failures = samples.column("failure").to_pylist()
     earlier = samples.column("earlier_attempts").to_pylist()
     for failure, attempts in zip(failures, earlier, strict=True):

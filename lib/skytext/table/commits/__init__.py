@@ -1,1 +1,1 @@
-"""How rows get into a table: claim, staging, adoption, fenced commits."""
+"""Write rows to a table: claim, staging, adoption, fenced commits."""

@@ -1,19 +1,19 @@
-"""Take over what a run that died had staged, before a new run decides what there is to do.
+"""Commit or remove the staged units of a dead run, before a new run decides its work.
 
-A record of rows says, for each of its images, which row it found (none, or one that it replaces).
-It is
+A record of rows names, for each image, the row that existed at staging time (none, or the row to
+replace). The record is
 
-* *committed* if the rows are its own already: the run died between the commit and the clean-up;
-* *adopted* if every image still has just that row: it is committed now, not computed again;
-* *discarded* otherwise: another run was faster, the settings have changed, or files are missing.
+* *committed* if its rows are in the table: the run died between the commit and the clean-up;
+* *adopted* if every image still has that same row: the record is committed now, not recomputed;
+* *discarded* otherwise: another run was faster, the settings changed, or files are missing.
 
-A record of vectors is adopted if the model is the one that is wanted. The commit gives a vector to
-each row that has none and still has the image or description that was embedded.
+A record of vectors is adopted if its model is the configured one. The commit gives a vector to each
+row that has none and whose image or description is unchanged.
 
-A run judges records of the kind that it makes itself. Others wait for a run of their kind, but for
-vectors of a column that the table has: they need no judgement.
+A run settles the records of its own kind. Other records wait for a run of their kind, except
+vectors of a column that the table has: these are always committed.
 
-Whatever a worker of a dead run stages after that, late, waits for the next run to judge it.
+A worker of the dead run may stage more units later. The next run settles those.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ from skytext.table.location import TableLocation
 from skytext.table.vector_columns import VectorColumn
 
 _ROWS_A_COMMIT = 1000
-# A commit writes the whole column of each fragment that it touches.
+# A commit rewrites the whole column of each fragment that it changes.
 _VECTORS_A_COMMIT = 50_000
 NEVER = dt.timedelta(days=36500)
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What became of the records that were left over.
+    """The result of settling the remaining records.
 
     Attributes:
-        version: the table's version afterwards; None where there is no data set.
+        version: the latest version afterwards; None without a data set.
         num_adopted: rows committed now.
-        num_discarded: rows and vectors thrown away.
-        num_records: records that were settled, those of committed units included.
-        num_vectors_adopted: vectors in the records that were committed now.
+        num_discarded: rows and vectors removed.
+        num_records: settled records, including those of committed units.
+        num_vectors_adopted: vectors committed now.
     """
 
     version: int | None
@@ -70,11 +70,11 @@ def settle(
     caption_fingerprint: str | None = None,
     vectors: VectorColumn | None = None,
 ) -> Adoption:
-    """Fence off a run that died, and adopt or remove what it had staged: how every writer begins.
+    """Fence off a dead run, and adopt or remove its staged units. Every writer starts with this.
 
-    Args: as those of `adopt`.
+    Args: as for `adopt`.
 
-    Raises: as `adopt`, and TableError where the table is of another model.
+    Raises: as `adopt`, and TableError if the table has another model.
     """
     location = claim.location
     table = ImagesTable.find(location)
@@ -84,7 +84,7 @@ def settle(
     claim.check()
     if table is not None:
         version = drop_unlisted_columns(table).version
-    # A run that let go of its claim may have left a commit on its way, too.
+    # A run that released its claim may still have a commit in flight.
     if claim.took_over or staged_unit_ids(location):
         version = Committer(location, column, version).raise_fence()
     adoption = adopt(
@@ -95,7 +95,7 @@ def settle(
         caption_fingerprint=caption_fingerprint,
         vectors=vectors,
     )
-    # Files of records that wait are no orphans.
+    # Files of unsettled records are not orphaned.
     if (claim.took_over or adoption.num_records) and not staged_unit_ids(location):
         claim.check()
         collect_orphans(location)
@@ -111,22 +111,22 @@ def adopt(
     caption_fingerprint: str | None = None,
     vectors: VectorColumn | None = None,
 ) -> Adoption:
-    """Commit what can be adopted, and remove the rest.
+    """Commit the records that can be adopted, and remove the others.
 
     Args:
         location: the table.
-        column: of the vectors of this run's rows.
-        version: the latest version; None where there is no data set.
-        check_claim: called before anything is changed; raises where the claim is lost.
-        caption_fingerprint: of this run; rows that were staged with another are discarded. None
-            for a run that describes nothing: rows wait.
-        vectors: the column that this run fills; vectors of its kind that were staged for another
-            are discarded. Vectors that the table has no column for wait.
+        column: vector column of this run's rows.
+        version: the latest version; None without a data set.
+        check_claim: called before every change; raises if the claim is lost.
+        caption_fingerprint: fingerprint of this run; rows staged with another one are discarded.
+            None for a run that writes no captions: records of rows are left for a later run.
+        vectors: the column that this run fills; staged vectors of the same kind for another column
+            are discarded. Vectors of a column that the table lacks are left for a later run.
 
     Raises:
-        CommitConflictError: somebody commits without holding the claim.
+        CommitConflictError: another process committed without the claim.
         TableHeldError: the claim is lost.
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     records = read_records(location, staged_unit_ids(location))
     if not records:
@@ -154,7 +154,7 @@ def adopt(
 
 @dataclass(slots=True)
 class _Judged:
-    """Records that are to be committed now, to be thrown away, and committed already."""
+    """Records to commit, records to discard, and records that are already committed."""
 
     wanted: list[StagedUnit] = field(default_factory=list)
     unwanted: list[StagedUnit] = field(default_factory=list)
@@ -214,10 +214,10 @@ def _judge_vectors(
 
 
 def collect_orphans(location: TableLocation) -> int:
-    """Remove old files that no version refers to; return their bytes. No version is touched.
+    """Remove orphaned files and return their size in bytes. No version is changed.
 
-    They are what a writer left that died before its record. Lance spares those younger than seven
-    days: a merge or an index build, which need no claim, may be about to commit them.
+    A writer that died before its record left them. Lance keeps files younger than seven days,
+    because a merge or an index build, which needs no claim, may commit them.
     """
     table = ImagesTable.find(location)
     if table is None:
@@ -246,7 +246,7 @@ def _fits(
         # Behind its own column stands the one that was pending then.
         (unit.embedding_fingerprint == column.fingerprint or column.name in unit.columns[1:])
         and unit.caption_fingerprint == caption_fingerprint
-        # Rows that only go are judged anew by the next run.
+        # The next run decides again about units that only remove rows.
         and bool(unit.image_ids)
         and all(present.get(i) == unit.replaces.get(i) for i in unit.image_ids)
     )

@@ -1,7 +1,7 @@
 """Add a column of vectors, make it the active one, and drop those that nobody needs any more.
 
-Each step is a commit of its own. It is judged by what is there, so it can be killed at any step and
-done again. A run does this while it holds the claim, after what was staged before is settled.
+Each step is a separate commit and first checks the current state. It can therefore be interrupted
+and repeated at any point. The run holds the claim and has settled all staged units before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAINTENANCE_RETRIES = 5
 
 
 def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
-    """Return a version that has a column: the given one, or a new one.
+    """Return a version that has a column: the given version, or a new one.
 
     The first column of its kind is active at once. Another one is pending, and so is one that was
     active once and is wanted again.
@@ -38,8 +38,8 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
         ours: the column, with its ``dim``.
 
     Raises:
-        CommitConflictError: somebody else committed meanwhile.
-        JobError: the store refuses, or the column has vectors of another length.
+        CommitConflictError: another writer committed at the same time.
+        JobError: a store request failed, or the column has vectors of another length.
     """
     there = table.find_column(ours)
     if there is not None:
@@ -65,14 +65,14 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
 
 def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
-    """Return a version whose readers use a column: the given one, or a new one.
+    """Return a version in which a column is active: the given version, or a new one.
 
     The column that they used before stays, without its index, while a roll-back may lead to a
     version that searches it. Other columns of its kind go.
 
     Args:
         table: the latest version.
-        ours: a column that it has.
+        ours: a column of the table.
 
     Raises: as `ensure_column`.
     """
@@ -86,7 +86,7 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     changed = _with_role(changed, there, Role.ACTIVE)
 
     def steps(table: ImagesTable) -> None:
-        # Rows that were staged before have no vectors for this column.
+        # Rows staged earlier have no vectors for this column.
         dataset = raise_fence(table.dataset)
         for index in dataset.describe_indices():
             # The index of the new column gets its name.
@@ -150,7 +150,7 @@ def _list(table: ImagesTable, columns: Sequence[VectorColumn]) -> ImagesTable:
 
 
 def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:
-    """Return a version without columns of vectors that are not listed: what a kill has left.
+    """Drop the vector columns that are not listed; an interrupted change leaves such columns.
 
     Args:
         table: the latest version.
@@ -169,12 +169,12 @@ def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTa
 
     Args:
         table: the latest version.
-        steps: change the version that they are given. Where maintenance came between, they are
-            given the version that it made.
+        steps: changes the version it is given. If maintenance committed in between, it is called
+            again with the new version.
 
     Raises:
-        CommitConflictError: somebody else committed meanwhile.
-        JobError: the store refuses.
+        CommitConflictError: another writer committed at the same time.
+        JobError: a store request failed.
     """
     location = table.location
     for _ in range(_MAINTENANCE_RETRIES):
@@ -191,6 +191,6 @@ def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTa
         else:
             return ImagesTable.open(location)
     raise CommitConflictError(
-        f"another run committed to {location.uri} meanwhile: let it end, then run the same command "
-        "again"
+        f"another run committed to {location.uri} meanwhile: wait for its end, then run the same "
+        "command again"
     )

@@ -1,17 +1,17 @@
 """The claim: one run at a time may commit to a table.
 
-Claims are numbered objects ``claim/00000007.json`` beside the data, each created only if it is
-not there yet; the highest number holds the table. Its holder alone rewrites ``….beat`` beside it,
-every few seconds, with a new value. A newcomer takes the next number
+Claims are numbered objects ``claim/00000007.json`` beside the data. Each is created only if it does
+not exist yet; the highest number holds the table. Only its holder rewrites the ``….beat`` object
+beside it every few seconds with a new value (the heartbeat). Another run takes the next number
 
-* at once, where the holder has let go, or is a process of this machine that is gone (its process
-  id, start time, boot and process namespace say so);
-* otherwise when the holder's beat has not changed for the lease that stands in its claim. No
-  clocks are compared.
+* at once, if the holder has released the claim or is a dead process of this machine (checked by
+  process id, start time, boot id and process namespace);
+* otherwise when the lease has expired: the heartbeat has not changed for the lease time that the
+  claim names. No clocks are compared.
 
-A holder that lost its claim learns so before its next commit. What a sleeping one sends all the
-same is caught by the fence: whoever takes over from a holder that did not let go first commits an
-empty `Update` to the ``images`` data set, with which any commit prepared before conflicts.
+A holder that has lost its claim detects this before its next commit. The fence rejects commits that
+a suspended holder still sends: a run that takes over an unreleased claim first commits an empty
+`Update` to the ``images`` data set. Every commit prepared before then conflicts.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ _BEATS_PER_LEASE = 10
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a claim: enough to tell whether that process still lives.
+    """The holder of a claim, with enough data to check whether its process is alive.
 
     Attributes:
         run_id: the run.
-        command: what it does.
-        user: whose process it is.
-        host: the machine's name, for people.
-        pid: the process's id in its namespace.
-        started_ticks: the process's start, kernel ticks since the machine's: no clock that is set
-            can change it.
-        boot_id: of the machine's kernel since its last start.
-        pid_namespace: processes of another one cannot be seen from here.
-        taken_at: seconds since the epoch, by the holder's clock; for people.
-        lease_s: seconds that its beat may stand still before others take the table.
+        command: the command of the run.
+        user: owner of the process.
+        host: name of the machine, for display.
+        pid: process id in its namespace.
+        started_ticks: start of the process in kernel ticks since boot. Setting the clock does not
+            change it.
+        boot_id: the kernel's id of the current boot.
+        pid_namespace: processes of another namespace are not visible from here.
+        taken_at: seconds since the epoch, by the holder's clock; for display.
+        lease_s: seconds without a heartbeat until the lease expires.
     """
 
     run_id: str
@@ -70,7 +70,7 @@ class Holder:
 
     @classmethod
     def this_process(cls, run_id: str, command: str, lease_s: float = LEASE_S) -> Holder:
-        """Return the holder that this process would be."""
+        """Return a holder that describes this process."""
         return cls(
             run_id=run_id,
             command=command,
@@ -85,7 +85,7 @@ class Holder:
         )
 
     def is_dead_here(self) -> bool:
-        """Return whether it was a process of this machine and is no more."""
+        """Return whether the holder was a process of this machine and is dead."""
         here = Holder.this_process("", "")
         if (self.boot_id, self.pid_namespace) != (here.boot_id, here.pid_namespace):
             return False
@@ -97,7 +97,7 @@ class Holder:
             return True
 
     def describe(self) -> str:
-        """Return the holder in words."""
+        """Return a description for messages."""
         age_s = max(0.0, time.time() - self.taken_at)
         return (
             f"skytext {self.command} of {self.user} on {self.host}, process {self.pid}, "
@@ -106,12 +106,12 @@ class Holder:
 
 
 class Claim:
-    """A claim that this process holds; made by `hold`.
+    """A claim that this process holds. Made by `hold`.
 
     Attributes:
         location: the table.
-        number: the claim's.
-        took_over: whether the one before did not let go: then the fence must be raised.
+        number: number of the claim.
+        took_over: the previous claim was not released, so the fence must be raised.
     """
 
     def __init__(self, location: TableLocation, number: int, took_over: bool) -> None:
@@ -120,16 +120,16 @@ class Claim:
         self.took_over = took_over
 
     def check(self) -> None:
-        """Return if this claim is still the highest.
+        """Check that this claim is still the highest.
 
         Raises:
-            TableHeldError: another run took over; nothing more may be committed.
+            TableHeldError: another run took over; this run must not commit.
         """
         check_claim(self.location, self.number)
 
 
 def check_claim(location: TableLocation, number: int) -> None:
-    """Return if claim ``number`` of a table is still the highest.
+    """Check that claim ``number`` of a table is still the highest.
 
     Raises:
         TableHeldError: another run took over.
@@ -141,16 +141,18 @@ def check_claim(location: TableLocation, number: int) -> None:
     found = None if highest is None else state.get(_path(highest))
     who = "another run" if found is None else _holder(found).describe()
     raise TableHeldError(
-        f"this run did not answer for a while and lost {location.uri} to {who}; what this run "
-        "committed stays, nothing more will be: run the same command again when the other has ended"
+        f"the lease of this run on {location.uri} expired, and {who} holds it now; committed work "
+        "is kept, this run commits nothing more: wait for the end of the other run, then run the "
+        "same command again"
     )
 
 
 @contextmanager
 def told_by_claim(location: TableLocation, number: int) -> Iterator[None]:
-    """Say of what fails inside that claim ``number`` was lost, where that is why.
+    """Raise `TableHeldError` in place of an error that the loss of claim ``number`` caused.
 
-    A successor commits what is staged and deletes its records: who lost the claim finds them gone.
+    The next holder commits the staged units and deletes their records. The previous holder then
+    does not find them.
 
     Raises:
         TableHeldError: another run took over.
@@ -166,17 +168,17 @@ def told_by_claim(location: TableLocation, number: int) -> Iterator[None]:
 def hold(
     location: TableLocation, run_id: str, command: str, *, lease_s: float = LEASE_S
 ) -> Iterator[Claim]:
-    """Hold a table for the time of the block.
+    """Hold a table during the block.
 
     Args:
         location: the table; it need not exist yet.
-        run_id: stands in the claim.
-        command: stands in the claim.
-        lease_s: how long this holder's beat may stand still.
+        run_id: written to the claim.
+        command: written to the claim.
+        lease_s: seconds without a heartbeat until the lease expires.
 
     Raises:
-        TableHeldError: another run that lives holds it.
-        JobError: the store refuses.
+        TableHeldError: another live run holds it.
+        JobError: a store request failed.
     """
     state = StateStore(location)
     holder = Holder.this_process(run_id, command, lease_s)
@@ -195,7 +197,7 @@ def hold(
 
 
 def current_holder(location: TableLocation) -> Holder | None:
-    """Return who holds a table by its last claim, without asking whether it still lives."""
+    """Return the holder in the latest claim, or None. It may be dead."""
     state = StateStore(location)
     number = _highest(state)
     if number is None or _beat(state, number) == _RELEASED:
@@ -215,7 +217,7 @@ def _take(state: StateStore, holder: Holder) -> Claim:
         raise _held(state, ours)
     highest = _highest(state)
     if highest != ours:
-        # Others came and went meanwhile, and cleared away the number that was taken here.
+        # Other runs took and released the claim meanwhile, and deleted the number taken here.
         state.delete([_path(ours), _beat_path(ours)])
         raise _held(state, highest or ours)
     if number is not None:
@@ -224,17 +226,17 @@ def _take(state: StateStore, holder: Holder) -> Claim:
 
 
 def _wait_until_free(state: StateStore, number: int) -> bool:
-    """Return True where the claim was let go, False where its holder is dead.
+    """Return True if the claim was released, False if its holder is dead.
 
     Raises:
-        TableHeldError: the holder lives.
+        TableHeldError: the holder is alive.
     """
     first = _beat(state, number)
     if first == _RELEASED:
         return True
     found = state.get(_path(number))
     if found is None:
-        # Cleared away by others that came and went since it was listed.
+        # Another run deleted it after the listing.
         raise _held(state, _highest(state) or number)
     last = _holder(found)
     if last.is_dead_here():
@@ -259,16 +261,16 @@ def _keep_beating(state: StateStore, number: int, stop: threading.Event, lease_s
         try:
             state.put(_beat_path(number), str(count).encode())
         except JobError:
-            # One missed beat is no loss; who misses a lease of them finds out at its next commit.
+            # One missed heartbeat is harmless. If the lease expires, the next commit reports it.
             continue
 
 
 def _release(state: StateStore, number: int) -> None:
     try:
-        # Letting go of a claim that was lost changes nothing: its successor has a higher one.
+        # Releasing a lost claim is harmless: the next holder has a higher number.
         state.put(_beat_path(number), _RELEASED)
     except JobError:
-        # The next run finds a dead process, or waits for one lease.
+        # The next run finds a dead process, or waits for the lease to expire.
         return
 
 
@@ -280,7 +282,7 @@ def _held(state: StateStore, number: int) -> TableHeldError:
     found = state.get(_path(number))
     who = "another run" if found is None else _holder(found).describe()
     return TableHeldError(
-        f"{state.location.uri} is held by {who}: let it end, then run the same command again"
+        f"{state.location.uri} is held by {who}: wait for its end, then run the same command again"
     )
 
 
@@ -317,7 +319,7 @@ def _user() -> str:
 
 
 def _started_ticks(pid: int) -> int:
-    # The name in parentheses may hold anything; behind it the start is the 20th field.
+    # The name in parentheses may contain any character. After it, the start is the 20th field.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     return int(fields.rpartition(")")[2].split()[19])
 

@@ -1,13 +1,14 @@
 """Commit staged units: the only writer of the ``images`` data set.
 
 Every commit starts from the version that this writer saw last, and is fenced
-(`skytext.table.commits.fence`): a second writer gets `CommitConflictError`, never a double row.
-Only maintenance (merged fragments, indexes) in between lets it go on from the newer version.
+(`skytext.table.commits.fence`): a second writer gets `CommitConflictError`, never a duplicate row.
+After maintenance (merged fragments, indexes), the writer continues from the newer version.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -34,9 +35,9 @@ from skytext.table.schema import images_schema
 from skytext.table.store_retry import broke_off
 from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, VectorKind, to_metadata
 
-# An index build is a handful of commits, and they do not follow one another for ever.
+# An index build makes only a few commits, so a few retries are enough.
 _MAINTENANCE_RETRIES = 5
-# Lance holds the vectors of a commit about three times.
+# Lance needs about three times the size of a commit's vectors in memory.
 _VECTOR_BYTES_A_COMMIT = 2**30
 
 
@@ -45,10 +46,10 @@ class Committer:
 
     Args:
         location: the table.
-        column: of the vectors of rows; the first unit tells its ``dim``.
-        version: the version that the caller decided by what there is to do; None where there was
-            no table. Rows that another `Committer` added since make every commit a conflict; those
-            of a plain append by another tool do not.
+        column: column of the rows' vectors; the first unit sets its ``dim``.
+        version: the version from which the caller decided its work; None without a table. If
+            another `Committer` added rows since then, every commit conflicts. Rows of a plain
+            append by another tool cause no conflict.
     """
 
     def __init__(self, location: TableLocation, column: VectorColumn, version: int | None) -> None:
@@ -62,18 +63,18 @@ class Committer:
 
     @property
     def version(self) -> int | None:
-        """The version after the last commit, or None while there is no data set."""
+        """The version after the last commit; None without a data set."""
         return None if self._dataset is None else int(self._dataset.version)
 
     def commit(self, units: Sequence[StagedUnit]) -> int:
-        """Make units visible, all of them or none; return the new version.
+        """Commit all units or none; return the new version.
 
         Args:
-            units: all of rows, or all of vectors of one column.
+            units: all with rows, or all with vectors of one column.
 
         Raises:
-            CommitConflictError: somebody else committed since this writer last looked.
-            JobError: a record and its fragments disagree, or the store refuses.
+            CommitConflictError: another writer committed since this writer's last commit.
+            JobError: a record and its fragments disagree, or a store request failed.
         """
         if units and units[0].column:
             self._dataset = self._write_vectors(units)
@@ -84,10 +85,10 @@ class Committer:
         return int(self._dataset.version)
 
     def remove_rows(self, condition: str) -> int:
-        """Delete the rows of a condition in Lance's filter language; return the new version.
+        """Delete the rows that match a Lance filter; return the new version.
 
         Raises:
-            CommitConflictError: somebody else committed since this writer last looked.
+            CommitConflictError: another writer committed since this writer's last commit.
         """
         if self._dataset is None:
             raise JobError(f"there is no table at {self._location.uri}")
@@ -98,16 +99,16 @@ class Committer:
         return int(self._dataset.version)
 
     def raise_fence(self) -> int | None:
-        """Make every commit that was prepared before this one a conflict; return the new version.
+        """Make every earlier prepared commit conflict; return the new version.
 
-        Without a data set there is nothing to fence: of two that create it one fails.
+        Without a data set no fence is needed: if two writers create it, one of them fails.
         """
         if self._dataset is not None:
             self._dataset = self._past_maintenance(self._dataset, raise_fence, lambda _: False)
         return self.version
 
     @tenacity.retry(
-        # The connection broke before the answer, and there is no data set: nothing landed.
+        # The connection broke before the response, and no data set exists: nothing was committed.
         retry=tenacity.retry_if_exception(lambda error: broke_off(error.__cause__ or error)),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
         stop=tenacity.stop_after_attempt(_MAINTENANCE_RETRIES),
@@ -120,8 +121,8 @@ class Committer:
         fragments = _checked_fragments(units)
         dim = max(unit.dim for unit in units)
         column = dataclasses.replace(self._column, dim=dim)
-        # What the column is made with is part of the schema: it is there from the first version on.
-        # read_version 0 makes Lance fail where another writer created the data set meanwhile.
+        # The column metadata is part of the schema, so it exists from the first version on.
+        # With read_version 0, Lance fails if another writer created the data set meanwhile.
         try:
             created = lance.LanceDataset.commit(
                 self._location.dataset_uri(IMAGES),
@@ -132,10 +133,10 @@ class Committer:
                 max_retries=0,
                 storage_options=self._location.short_lived_options(IMAGES),
             )
-            # The data set stays open for the run; its keys must be renewed.
+            # The data set stays open during the run, so its keys must be renewed.
             return ImagesTable.open(self._location, created.version).dataset
         except (LanceConflict, OSError) as error:
-            # Lance 14 says it in several ways; that the table is there now is what tells.
+            # Lance 14 raises several errors for this conflict; the test is whether a table exists.
             table = ImagesTable.find(self._location)
             if table is None:
                 raise JobError(f"cannot create {self._location.uri}: {error}") from error
@@ -179,12 +180,12 @@ class Committer:
         write: Callable[[lance.LanceDataset], lance.LanceDataset],
         has_landed: Callable[[ImagesTable], bool],
     ) -> lance.LanceDataset:
-        """Commit to a version, or to the one that maintenance has made of it meanwhile.
+        """Commit to a version, or to the version that maintenance has made from it.
 
         Args:
             dataset: the version.
-            write: commits to one.
-            has_landed: whether the commit is part of a version.
+            write: commits to a version.
+            has_landed: returns whether a version contains the commit.
         """
         for _ in range(_MAINTENANCE_RETRIES):
             try:
@@ -193,7 +194,7 @@ class Committer:
                 table = ImagesTable.open(self._location)
                 latest = table.dataset
                 if has_landed(table):
-                    # Only the answer was lost.
+                    # The commit succeeded; only the response was lost.
                     return latest
                 if not isinstance(error, LanceConflict) and not broke_off(error):
                     raise JobError(f"cannot commit to {self._location.uri}: {error}") from error
@@ -204,8 +205,8 @@ class Committer:
 
     def _conflict(self) -> CommitConflictError:
         return CommitConflictError(
-            f"another run committed to {self._location.uri} meanwhile; nothing of this group was "
-            "committed: let the other run end, then run the same command again"
+            f"another run committed to {self._location.uri} meanwhile; none of this group was "
+            "committed: wait for the end of the other run, then run the same command again"
         )
 
     def _extend(
@@ -229,14 +230,14 @@ class Committer:
                 fields_modified=[],
             )
         else:
-            # No fragment to name; an overwrite conflicts with whatever came between.
+            # An empty data set has no fragment to name. An overwrite conflicts with any commit.
             operation = lance.LanceOperation.Overwrite(dataset.schema, fragments)
         return commit(dataset, operation)
 
 
 def _slices(units: Sequence[StagedUnit], column: VectorColumn) -> Iterator[list[StagedUnit]]:
-    """Yield units whose vectors fit into memory together, several times over."""
-    # A description has five variants, as a rule.
+    """Yield groups of units whose vectors fit in memory several times."""
+    # A description usually has five variants.
     row_bytes = 4 * column.dim * (5 if column.kind == VectorKind.TEXT else 1)
     some: list[StagedUnit] = []
     num_rows = 0
@@ -265,7 +266,7 @@ def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetada
 
 
 def _outdated(units: Sequence[StagedUnit]) -> str:
-    """Return the condition of the rows that go with a commit of these units; empty for none."""
+    """Return a Lance filter for the rows that this commit removes; empty for none."""
     image_ids = [sql_text(image_id) for unit in units for image_id in unit.outdated_ids]
     return f"image_id IN ({', '.join(image_ids)})" if image_ids else ""
 
@@ -273,9 +274,9 @@ def _outdated(units: Sequence[StagedUnit]) -> str:
 def _without_rows(
     dataset: lance.LanceDataset, condition: str
 ) -> tuple[list[lance.FragmentMetadata], list[int]]:
-    """Return the fragments as they are without these rows, and the ids of those left empty.
+    """Return the fragments without these rows, and the ids of fragments that become empty.
 
-    Writes deletion files; nothing is visible before a commit names them.
+    Writes deletion files; they take effect only when a commit refers to them.
     """
     if not condition:
         return [], []
@@ -292,32 +293,32 @@ def _without_rows(
 
 
 def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool:
-    """Return whether the rows of all these units are in the data set.
+    """Return whether the data set has the rows of all these units.
 
-    Some of them, without the rest, were committed by somebody else: a commit is all or none.
+    If it has only some of them, another writer committed them: this writer commits all or none.
     """
     return holds_units(dataset, {unit.unit_id for unit in units if unit.num_rows})
 
 
 def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None:
-    """Refuse to write into a table of another format, or rows with vectors of another model.
+    """Check that the table has the current format and that the rows' vectors fit its model.
 
     Args:
         table: its latest version.
-        ours: of the vectors of rows; None for a writer of none.
+        ours: column of the rows' vectors; None for a writer without rows.
 
     Raises:
-        TableError: says what to do.
+        TableError: with the advice for the user.
     """
     uri, theirs = table.location.uri, table.text_column
     if table.format_version != FORMAT_VERSION:
         raise TableError(
             f"{uri} has table format {table.format_version}, this skytext writes format "
-            f"{FORMAT_VERSION}: skytext migrate {uri} (no model is called)"
+            f"{FORMAT_VERSION}: skytext migrate {shlex.quote(uri)} (no model is called)"
         )
     if ours is not None and not ours.fits(theirs):
         raise TableError(
-            f"{uri} was embedded with {theirs.described}, this call would use {ours.model!r}: name "
+            f"{uri} was embedded with {theirs.described}, this call would use {ours.model!r}: use "
             f"the same model (--embedding-model {theirs.model}) or another table, or embed the "
             "descriptions again (skytext caption … --stale vectors)"
         )

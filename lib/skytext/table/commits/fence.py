@@ -1,10 +1,9 @@
-"""What makes a commit to the ``images`` data set fail where another writer was faster.
+"""The fence: it makes a commit to the ``images`` data set fail if another writer was faster.
 
-A plain Lance append cannot be fenced: two appends from the same stale version both land. An
-``Update`` that names an existing fragment, unchanged, beside the new ones does conflict with
-any other update that names the same one, leaves indexes valid and does not conflict with an index
-build. So every commit but the one that creates the data set is an update that names the first
-fragment, whatever else it changes.
+A plain Lance append cannot be fenced: two appends from the same stale version both succeed. An
+``Update`` that also names an existing, unchanged fragment conflicts with any other update that
+names that fragment. It keeps indexes valid and does not conflict with an index build. Therefore
+every commit after the first is an update that names the first fragment.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _ROW_OPERATIONS = (
 
 
 def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
-    """Make every commit that was prepared before this one a conflict; return the new version."""
+    """Make every earlier prepared commit conflict; return the new version."""
     present = dataset.get_fragments()
     if not present:
-        # No fragment to name; an overwrite conflicts with whatever came between.
+        # An empty data set has no fragment to name. An overwrite conflicts with any commit.
         return commit(dataset, lance.LanceOperation.Overwrite(dataset.schema, []))
     operation = lance.LanceOperation.Update(
         updated_fragments=with_anchor(present, [], []), new_fragments=[], fields_modified=[]
@@ -40,7 +39,7 @@ def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
 
 
 def commit(dataset: lance.LanceDataset, operation: Any) -> lance.LanceDataset:
-    """Commit an operation to a version, once, and return the new version."""
+    """Commit an operation to a version in one attempt; return the new version."""
     return lance.LanceDataset.commit(
         dataset, operation, read_version=dataset.version, max_retries=0
     )
@@ -51,9 +50,9 @@ def with_anchor(
     updated: list[lance.FragmentMetadata],
     removed: Sequence[int],
 ) -> list[lance.FragmentMetadata]:
-    """Return the updated fragments, the first one that is kept always among them.
+    """Return the updated fragments, always including the first kept one.
 
-    Two updates conflict only where they name the same fragment.
+    Two updates conflict only if they name the same fragment.
     """
     kept = [fragment for fragment in present if fragment.fragment_id not in set(removed)]
     anchor = min(kept, key=lambda fragment: fragment.fragment_id, default=None)
@@ -63,7 +62,7 @@ def with_anchor(
 
 
 def holds_units(dataset: lance.LanceDataset, unit_ids: Collection[str]) -> bool:
-    """Return whether rows of all these units are in the data set; of no units, False."""
+    """Return whether the data set has rows of all these units; False for an empty collection."""
     if not unit_ids:
         return False
     condition = f"unit_id IN ({', '.join(sql_text(unit_id) for unit_id in sorted(unit_ids))})"
@@ -72,15 +71,15 @@ def holds_units(dataset: lance.LanceDataset, unit_ids: Collection[str]) -> bool:
 
 
 def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
-    """Return whether any commit after version ``since`` did more than maintenance."""
+    """Return whether any commit after version ``since`` was more than maintenance."""
     for version in range(since + 1, latest.version + 1):
         try:
             transaction = latest.read_transaction(version)
         except TypeError:
-            # Lance 14 cannot show a merge of fragments that indexes were carried along with
-            # (RewrittenIndex lacks arguments); no other transaction holds such a thing.
+            # Lance 14 cannot load a merge of indexed fragments (RewrittenIndex lacks arguments).
+            # No other transaction raises this error.
             continue
-        # A transaction that clean-up removed may have changed rows.
+        # The clean-up removed this transaction, so it may have changed rows.
         if transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS):
             return True
     return False

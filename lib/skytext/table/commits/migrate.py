@@ -1,9 +1,9 @@
-"""Bring a table of format 3 to the present format, without a model and without a copy of its rows.
+"""Migrate a table of format 3 to the current format, without a model and without copying rows.
 
-Columns of vectors get the names of `skytext.table.vector_columns`. Their files, field ids and
-indexes stay, so records of rows that an earlier version has staged fit as before. The format
-version is written last. Every step is judged by what is there, so it can be killed at any step and
-run again. Versions from before stay in format 3, which readers open.
+Vector columns get the names of `skytext.table.vector_columns`. Their files, field ids and indexes
+are kept, so staged records of rows of the earlier release still fit. The format version is written
+last. Every step checks the current state first, so it can be interrupted and repeated at any point.
+Older versions stay in format 3, which readers support.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _OLD_VECTORS = "image_vectors"
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What was done.
+    """The result of a migration.
 
     Attributes:
-        from_format: the format that the table had.
-        to_format: the format that it has.
-        table_version: its latest version.
+        from_format: format before.
+        to_format: format afterwards.
+        table_version: the latest version.
     """
 
     from_format: int
@@ -43,15 +43,15 @@ class Migration:
 
 
 def migrate(location: TableLocation) -> Migration:
-    """Bring a table to the present format. A table that has this format is not changed.
+    """Migrate a table to the current format. A table in this format is not changed.
 
     Raises:
-        TableError: there is no such table, or one of a format that is not known.
+        TableError: there is no such table, or its format is unknown.
         TableHeldError: a run holds it.
-        CommitConflictError: somebody else committed meanwhile.
-        JobError: the store refuses.
+        CommitConflictError: another writer committed at the same time.
+        JobError: a store request failed.
     """
-    # Before the claim, which would make the folder of a table that is not there.
+    # Open it before the claim: the claim would create the folder of a missing table.
     ImagesTable.open(location)
     with hold(location, uuid.uuid4().hex, COMMAND) as claim:
         table = ImagesTable.open(location)
@@ -82,7 +82,7 @@ def _migrate(claim: Claim, table: ImagesTable) -> ImagesTable:
 
 
 def _keep_staged_vectors(claim: Claim) -> None:
-    """Stage vectors anew that a run of an earlier version has staged and not committed."""
+    """Stage the uncommitted vectors of an earlier release again in the current form."""
     state = StateStore(claim.location)
     for path in state.list(_OLD_VECTORS):
         claim.check()

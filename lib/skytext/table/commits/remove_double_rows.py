@@ -1,7 +1,6 @@
-"""Leave one row for each image that has several.
+"""Remove duplicate rows: keep one row per image.
 
-skytext's own commits make no second row. Another writer, or a copy of a table that was merged into
-it, may.
+skytext's own commits make no duplicates. Another writer, or a merged copy of a table, may.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ _ROWS_A_COMMIT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What was repaired.
+    """The result of a repair.
 
     Attributes:
-        num_images: images that had more than one row.
-        num_removed: rows removed.
-        table_version: the version now.
+        num_images: number of images with more than one row.
+        num_removed: number of removed rows.
+        table_version: the version afterwards.
     """
 
     num_images: int
@@ -35,12 +34,12 @@ class Repair:
 
 
 def remove_double_rows(location: TableLocation) -> Repair:
-    """Remove all rows but one of each image: an ``ok`` row is kept, of several the newest.
+    """Keep one row per image: an ``ok`` row if there is one, and the newest of several.
 
     Raises:
         TableError: there is no such table.
         TableHeldError: a run holds it.
-        CommitConflictError: somebody else committed meanwhile.
+        CommitConflictError: another writer committed at the same time.
     """
     with hold(location, uuid.uuid4().hex, COMMAND):
         table = ImagesTable.open(location)

@@ -1,13 +1,12 @@
-"""Write the rows of one unit as Lance fragments that no reader sees yet, and a durable record.
+"""Write the rows of one unit as uncommitted Lance fragments, with a durable record.
 
-A worker stages; only the driver's commits (`skytext.table.commits.commit_rows`) make rows visible.
-``write_fragments`` and a commit of our own avoid lance-ray's retried writes, which can commit part
-of the rows (lance-ray#5290).
+Workers stage units; only the driver commits them (`skytext.table.commits.commit_rows`), and only
+then are their rows visible. ``write_fragments`` with a separate commit avoids lance-ray's retried
+writes, which can commit part of the rows (lance-ray#5290).
 
-The record ``state/staged/{unit_id}.json`` is created after the fragments and only if there is none
-yet: of a unit that was staged twice (Ray retried a task whose worker died) the first record
-counts. A record that outlives its run is adopted by the next one
-(`skytext.table.commits.adoption`).
+The record ``state/staged/{unit_id}.json`` is created after the fragments, and only if it does not
+exist. If a unit is staged twice (Ray retried a task whose worker died), the first record wins. The
+next run settles the records that remain after a run (`skytext.table.commits.adoption`).
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ _THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class StagedUnit:
-    """What a worker wrote of one unit: the record by which it is committed.
+    """The record of one staged unit. A commit needs only this record.
 
-    It has either whole rows (``fragments``), or vectors of rows that stay (``column``).
+    It has either whole rows (``fragments``), or vectors for existing rows (``column``).
 
     Attributes:
-        unit_id: the unit's name, unlike that of any unit of any other run; in every row.
-        num_rows: rows in the fragments, checked again at the commit; or vectors.
+        unit_id: id of the unit, unique across all runs; written to every row.
+        num_rows: number of rows in the fragments (checked at the commit), or of vectors.
         dim: length of a vector.
         fragments: Lance's metadata of each fragment, as JSON texts.
         image_ids: the rows' images.
@@ -72,16 +71,16 @@ class StagedUnit:
 
     @property
     def outdated_ids(self) -> list[str]:
-        """The images whose present rows go with the commit."""
+        """Images whose existing rows the commit removes."""
         return [*self.replaces, *self.removes]
 
     def to_json(self) -> bytes:
-        """Return the record's bytes."""
+        """Return the record as bytes."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> StagedUnit:
-        """Read what `to_json` wrote."""
+        """Parse the result of `to_json`."""
         fields = json.loads(data)
         for name in {"fragments", "image_ids", "removes", "files", "columns"} & fields.keys():
             fields[name] = tuple(fields[name])
@@ -98,18 +97,18 @@ def stage_rows(
     replaces: Mapping[str, str] | None = None,
     removes: Sequence[str] = (),
 ) -> StagedUnit:
-    """Write ``rows`` (of `images_schema`) as uncommitted fragments, and the record.
+    """Write ``rows`` (of `images_schema`) as uncommitted fragments, then the record.
 
     Returns:
-        The unit's record: this one, or the one that another attempt had written before.
+        The unit's record: this one, or the one of an earlier attempt.
 
     Raises:
-        JobError: the fragments hold another number of rows than were handed over.
+        JobError: the fragments have another number of rows than ``rows``.
     """
     fragments = _write(location, rows) if rows.num_rows else []
     written = sum(fragment.physical_rows for fragment in fragments)
     if written != rows.num_rows:
-        raise JobError(f"unit {unit_id}: {rows.num_rows} rows handed over, {written} written")
+        raise JobError(f"unit {unit_id}: {rows.num_rows} rows given, {written} written")
     unit = StagedUnit(
         unit_id=unit_id,
         num_rows=written,
@@ -128,17 +127,17 @@ def stage_rows(
 def keep_record(location: TableLocation, unit: StagedUnit) -> StagedUnit:
     """Create the record of a unit whose files are written, and return it.
 
-    Where another attempt had created one before, that one counts, and these files go.
+    If an earlier attempt created one, that record wins, and these files are deleted.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     state, path = StateStore(location), record_path(unit.unit_id)
     if state.create(path, unit.to_json()):
         return unit
     first = state.get(path)
     if first is None:
-        raise JobError(f"unit {unit.unit_id}: its record came and went while it was staged again")
+        raise JobError(f"unit {unit.unit_id}: its record was deleted while it was staged again")
     delete_files(location, data_files(unit))
     return StagedUnit.from_json(first)
 
@@ -157,21 +156,21 @@ def _write(location: TableLocation, rows: pa.Table) -> list[FragmentMetadata]:
 
 
 def record_path(unit_id: str) -> str:
-    """Return where a unit's record lies, relative to the table's state."""
+    """Return the path of a unit's record, relative to the table's state folder."""
     return f"{STAGED}/{unit_id}.json"
 
 
 def staged_unit_ids(location: TableLocation) -> list[str]:
-    """Return the units that have a record, sorted."""
+    """Return the ids of all units with a record, sorted."""
     paths = StateStore(location).list(STAGED)
     return sorted(path.removeprefix(f"{STAGED}/").removesuffix(".json") for path in paths)
 
 
 def read_records(location: TableLocation, unit_ids: Sequence[str]) -> list[StagedUnit]:
-    """Return the records of units, in their order.
+    """Return the records of units, in the same order.
 
     Raises:
-        JobError: one of them is not there, or the store refuses.
+        JobError: a record is missing, or a store request failed.
     """
     units, missing = find_records(location, unit_ids)
     if missing:
@@ -182,10 +181,10 @@ def read_records(location: TableLocation, unit_ids: Sequence[str]) -> list[Stage
 def find_records(
     location: TableLocation, unit_ids: Sequence[str]
 ) -> tuple[list[StagedUnit], list[str]]:
-    """Return the records of units, in their order, and the units that have none.
+    """Return the existing records of units in order, and the ids of units without a record.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     state = StateStore(location)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -195,25 +194,25 @@ def find_records(
 
 
 def forget_records(location: TableLocation, units: Sequence[StagedUnit]) -> None:
-    """Delete the records of units that are committed, or that never will be.
+    """Delete the records of settled units.
 
-    Vectors were copied by the commit, so their files go, too.
+    A commit copies vectors, so their files are deleted too.
     """
     StateStore(location).delete([record_path(unit.unit_id) for unit in units])
     delete_files(location, [path for unit in units for path in unit.files])
 
 
 def data_files(unit: StagedUnit) -> list[str]:
-    """Return the unit's files, relative to the folder of the data set's data."""
+    """Return the unit's files, relative to the data folder of the data set."""
     rows = [file.path for fragment in fragments_of(unit) for file in fragment.files]
     return [*rows, *unit.files]
 
 
 def has_all_files(location: TableLocation, unit: StagedUnit) -> bool:
-    """Return whether all files of a staged unit are still there.
+    """Return whether all files of a staged unit exist.
 
     Raises:
-        JobError: the store does not say.
+        JobError: a store request failed.
     """
     paths = data_files(unit)
     if not paths:
@@ -230,7 +229,7 @@ def has_all_files(location: TableLocation, unit: StagedUnit) -> bool:
 
 
 def delete_files(location: TableLocation, paths: Sequence[str]) -> None:
-    """Delete files of the data set that no version refers to; what is gone is no error."""
+    """Delete files that no version refers to. Missing files are not an error."""
     if not paths:
         return
     store = open_store(location, _DATA)
@@ -242,7 +241,7 @@ def delete_files(location: TableLocation, paths: Sequence[str]) -> None:
 
 
 def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
-    """Return whether the rows of a unit have vectors for the active column of a version.
+    """Return whether the unit's rows have vectors for the active column of a version.
 
     A unit that was staged before the column was made has other field ids: its rows would have none.
     Nor may it have vectors of a column that is gone: its field ids may be those of another by now.
@@ -260,7 +259,7 @@ def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
 
 
 def fragments_of(unit: StagedUnit) -> list[FragmentMetadata]:
-    """Return Lance's objects of a staged unit."""
+    """Return Lance's fragment metadata of a staged unit."""
     return [FragmentMetadata.from_json(text) for text in unit.fragments]
 
 

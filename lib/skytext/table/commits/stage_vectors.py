@@ -1,9 +1,9 @@
-"""Write the vectors of some images as a file that no version refers to, and a durable record.
+"""Write vectors of images to an uncommitted file, with a durable record.
 
-The record is the same as for rows (`skytext.table.commits.stage_rows`). It names the column and one
-Lance file with, for each image, its id, a key of what was embedded
-(`skytext.table.missing_vectors.KEY`), and the vector. By id and key the vectors fit whatever became
-of the rows meanwhile, so those of a run that died wait for the next one.
+The record has the same form as for rows (`skytext.table.commits.stage_rows`). It names the column
+and one Lance file. For each image, the file has the id, a key of the embedded content
+(`skytext.table.missing_vectors.KEY`), and the vector. Id and key identify the content even if rows
+change meanwhile, so the next run can use the vectors of a dead run.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ def stage_vectors(
     keys: Sequence[str | None],
     vectors: pa.Array,
 ) -> StagedUnit:
-    """Keep the vectors of a unit.
+    """Stage the vectors of a unit.
 
     Args:
         location: the table.
         unit_id: the unit.
-        column: that they are for, with its ``dim``.
-        image_ids: of the images.
-        keys: of what was embedded, see `skytext.table.missing_vectors.KEY`.
-        vectors: of the column's type, one entry an image.
+        column: the vector column, with its ``dim``.
+        image_ids: ids of the images.
+        keys: keys of the embedded content, see `skytext.table.missing_vectors.KEY`.
+        vectors: array of the column's type, one entry per image.
 
     Returns:
-        The unit's record: this one, or the one that another attempt had written before.
+        The unit's record: this one, or the one of an earlier attempt.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     rows = pa.table(
         {
@@ -74,10 +74,10 @@ def _write(location: TableLocation, rows: pa.Table) -> str:
 
 @again
 def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Table:
-    """Return the staged vectors of some units of one column, in the order of the units.
+    """Return the staged vectors of units of one column, in the order of the units.
 
     Returns:
-        image_id (string), key (string), and the column of vectors.
+        Table with image_id (string), key (string), and the vector column.
     """
     options = location.lance_options(IMAGES)
     return pa.concat_tables(

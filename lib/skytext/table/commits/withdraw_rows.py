@@ -1,4 +1,4 @@
-"""Withdraw images: their rows stay, with captions and without anything that a search finds."""
+"""Withdraw images: their rows and captions stay, but searches no longer find them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skytext.table.schema import (
 )
 
 _ROWS_A_UNIT = 1_000
-# A unit is a fragment of its own; so many are committed together.
+# Each unit is one fragment; this many are committed together.
 _UNITS_A_COMMIT = 20
 _NULLED = {HIT, "text", *(field.name for field in EMBEDDING_FIELDS)}
 
@@ -35,18 +35,18 @@ def withdraw_rows(
 ) -> int:
     """Withdraw images, and return the new version.
 
-    Images that are withdrawn already are left alone: what was cut off may be called again.
+    Already withdrawn images are skipped, so an interrupted call can be repeated.
 
     Args:
         table: its latest version.
-        image_ids: of the images.
-        run_id: that withdraws them; it begins the name of every unit.
-        reason: in words; stands in ``failure.detail``.
-        check_claim: called before each commit; raises where the claim is lost.
+        image_ids: ids of the images.
+        run_id: id of the run; prefix of every unit id.
+        reason: text for ``failure.detail``.
+        check_claim: called before each commit; raises if the claim is lost.
 
     Raises:
-        CommitConflictError: somebody commits without holding the claim.
-        JobError: the store refuses.
+        CommitConflictError: another process committed without the claim.
+        JobError: a store request failed.
     """
     column = table.text_column
     committer = Committer(table.location, column, table.version)

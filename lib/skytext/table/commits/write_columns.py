@@ -1,10 +1,10 @@
-"""Put staged vectors into the fragments that hold their images: a new file of one column each.
+"""Add staged vectors to the fragments of their images: one new column file per fragment.
 
-An index on that column no longer counts these fragments as covered (``fields_modified``). All other
-indexes, row addresses and copies of rows stay valid.
+The index on that column no longer covers these fragments (``fields_modified``). All other indexes,
+row addresses and row copies stay valid.
 
-Vectors are matched by image and by what was embedded: rows that went, or whose image or description
-changed since, get none. A vector that is there stays.
+Vectors are matched by image and embedded content. Vectors of removed rows, and of rows with a new
+image or description, are skipped. An existing vector is kept.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from skytext.table.vector_columns import VectorColumn
 def vectors_update(
     table: ImagesTable, column: VectorColumn, vectors: pa.Table
 ) -> lance.LanceOperation.Update | None:
-    """Return the operation that puts vectors into a version; None where no row takes one.
+    """Return the operation that adds vectors to a version; None if no row needs one.
 
     Args:
         table: the version; it has the column.
-        column: of the vectors.
-        vectors: as `skytext.table.commits.stage_vectors.read_vectors` returns them.
+        column: column of the vectors.
+        vectors: result of `skytext.table.commits.stage_vectors.read_vectors`.
     """
     dataset, updated, fields = table.dataset, [], []
     ids = pc.unique(vectors.column("image_id"))
@@ -47,15 +47,15 @@ def vectors_update(
 
 
 def _of_keys(vectors: pa.Table, keys: dict[str, str | None]) -> pa.Table:
-    """Return the vectors that were made of what the rows hold."""
+    """Return the vectors that were made from the current content of the rows."""
     pairs = zip(*(vectors.column(name).to_pylist() for name in ("image_id", "key")), strict=True)
-    # Of a row without a key nothing says that its image has changed.
+    # Without a key, a change of the image cannot be detected.
     fits = [image_id in keys and keys[image_id] in (key, None) for image_id, key in pairs]
     return vectors.filter(pa.array(fits, pa.bool_())).drop_columns(["key"])
 
 
 def holds_vectors(table: ImagesTable, column: VectorColumn, vectors: pa.Table) -> bool:
-    """Return whether the vectors are in a version, judged by the first: a commit is all or none."""
+    """Return whether a version has the vectors. The first is enough: commits are all or none."""
     there = table.find_column(column)
     if there is None or vectors.num_rows == 0:
         return False

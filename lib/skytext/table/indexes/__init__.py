@@ -1,1 +1,1 @@
-"""The indexes of a table: built, measured, kept if they find enough."""
+"""The indexes of a table: build them, measure their recall, drop them if it is too low."""

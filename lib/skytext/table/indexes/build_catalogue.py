@@ -1,4 +1,4 @@
-"""Make the catalogue of fields: one scan of the images that are done, in bounded memory."""
+"""Build the field catalogue: one scan of the described images, in bounded memory."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.schema import DONE
 
 MAX_METADATA_FIELDS = 300
-"""Fields of the metadata in a catalogue, by name and kind."""
+"""Maximum number of metadata fields in a catalogue, by name and kind."""
 MAX_VALUES = 1_000
-"""Different values of one field that are counted."""
+"""Maximum number of distinct values counted per field."""
 MAX_VALUE_CHARS = 80
-"""Longer texts are not among a field's values."""
+"""Longer texts are not counted as values."""
 NUM_TOP_VALUES = 10
 _ROWS_A_BATCH = 4096
-# Almost every image has another value.
+# Columns with a different value for almost every image.
 _UNCOUNTED = {"image_id", "content_sha256", "member", "uri", "byte_length"}
 
 
 class _Tally:
-    """Values of one field and one kind, so far."""
+    """The values of one field and one kind so far."""
 
     def __init__(self, kind: FieldKind, *, is_counted: bool) -> None:
         self.kind = kind
@@ -74,7 +74,7 @@ class _Tally:
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
 
     def _count(self, value: Any, times: int) -> None:
-        # A value is counted from the first image on that has it, or never.
+        # A value is counted from its first image on, or never.
         if self.values is None:
             return
         if value not in self.values:
@@ -103,7 +103,7 @@ class _Tally:
 
 @repeat_on_conflict
 def refresh_catalogue(table: ImagesTable) -> None:
-    """Make the catalogue of a table's latest version, unless it has the right one."""
+    """Build the catalogue of the latest version, unless it is up to date."""
     latest = ImagesTable.open(table.location)
     there = read_catalogue(latest.dataset)
     if there is None or there.coverage(latest.dataset) is not Coverage.ALL:
@@ -111,7 +111,7 @@ def refresh_catalogue(table: ImagesTable) -> None:
 
 
 def make_catalogue(table: ImagesTable) -> FieldCatalogue:
-    """Return the catalogue of a version."""
+    """Build the catalogue of a version."""
     columns = {name: _Tally(_column_kind(name), is_counted=_is_counted(name)) for name in COLUMNS}
     metadata = _MetadataTally()
     num_images = 0
@@ -139,7 +139,7 @@ def make_catalogue(table: ImagesTable) -> FieldCatalogue:
 
 
 class _MetadataTally:
-    """Values of all fields of the metadata, so far."""
+    """The values of all metadata fields so far."""
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[tuple[str, ...], FieldKind], _Tally] = {}
@@ -167,7 +167,7 @@ class _MetadataTally:
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield everything below an object that is not null, objects themselves included."""
+    """Yield every non-null value below an object, including nested objects."""
     if not isinstance(value, dict) or len(path) == MAX_SEGMENTS:
         return
     for key, inner in value.items():
@@ -185,7 +185,7 @@ def _kind_of(value: Any) -> FieldKind:
 
 
 def _finite(number: float) -> float:
-    """Return a number of JSON, which has no bounds, as a float that has a value."""
+    """Convert a JSON number, which is unbounded, to a finite float."""
     try:
         found = float(number)
     except OverflowError:
@@ -203,7 +203,7 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
 def _column_kind(name: str) -> FieldKind:
     kind = COLUMNS[name].kind
     if kind is None:
-        raise TypeError(f"{name} is no column of one kind")
+        raise TypeError(f"{name} is not a column of one kind")
     return kind
 
 

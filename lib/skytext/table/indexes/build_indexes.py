@@ -1,7 +1,8 @@
-"""Build the indexes of a table: vector, full text, scalar; merge small fragments first."""
+"""Build the vector, full-text and scalar indexes of a table. Merges small fragments first."""
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,12 +29,12 @@ from skytext.table.indexes.vector_index import VectorPlan, choose_plan
 from skytext.table.promote_rollback import promote
 from skytext.table.schema import STATUS_OK
 
-# None for the bbox: on a million rows its four indexes made a search of a country three times as
-# slow as reading the numbers (80 against 30 ms), because each alone lets through too much.
+# The bbox has no index. With four separate indexes on a million rows, a search of one country took
+# 80 ms instead of 30 ms without, because each index alone selects too many rows.
 _SCALAR_INDEXES = (
     ("image_id", "BTREE"),
     ("shard", "BTREE"),
-    # By which a run finds the words for bytes that were described before.
+    # A run uses it to find captions of identical bytes.
     ("content_sha256", "BTREE"),
     ("status", "BITMAP"),
     ("datetime", "BTREE"),
@@ -42,26 +43,26 @@ _SCALAR_INDEXES = (
 )
 
 BuildVectorIndex = Callable[[ImagesTable, VectorPlan], None]
-"""Builds `VECTOR_INDEX` on the active text vectors of a table's latest version, and commits it."""
+"""Builds `VECTOR_INDEX` on the active text column of the latest version, and commits it."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What `build_indexes` did.
+    """The result of `build_indexes`.
 
     Attributes:
-        table_version: the version that has the indexes.
-        vector: the vector index's kind, or None where search is exact.
-        num_partitions: of the vector index.
-        num_bits: of its codes, or None.
-        nprobes: partitions that a search looks into, if it has a filter or there is no
+        table_version: the version with the indexes.
+        vector: kind of the vector index, or None for exact search.
+        num_partitions: number of partitions of the vector index.
+        num_bits: bits of its codes, or None.
+        nprobes: partitions read by a search with a filter, or by every search without a
             ``search_effort``.
         search_effort: see `Probing`.
-        refine_factor: candidates that it scores exactly, times k.
-        recall_at_10: of the vector index against exact search.
+        refine_factor: number of exactly scored candidates, as a multiple of k.
+        recall_at_10: recall of the vector index against exact search.
         num_rows: rows with vectors.
-        num_fragments: after merging.
-        promoted: whether this version became the live one.
+        num_fragments: fragments after merging.
+        promoted: whether this version was promoted.
     """
 
     table_version: int
@@ -91,26 +92,26 @@ def build_indexes(
     """Build or refresh the indexes of a table's latest version.
 
     Args:
-        table: any version of it.
-        config: which indexes, and what the vector index must find.
+        table: any version of the table.
+        config: the indexes to build, and the required recall.
         build_vector: builds the vector index; None builds it in this process.
-        promote_first: promote the version with the indexes if nothing is live.
+        promote_first: promote the new version if none is live.
 
     Raises:
-        TableError: the table has no row that is done.
-        CommitConflictError: a captioning run got in between.
-        IndexRecallError: the vector index finds too little; it is dropped, nothing is promoted.
+        TableError: the table has no described image.
+        CommitConflictError: a captioning run committed at the same time.
+        IndexRecallError: the recall is too low; the index is dropped and nothing is promoted.
     """
     dataset = ImagesTable.open(table.location).dataset
     num_ok = dataset.count_rows(filter=f"status = '{STATUS_OK}'")
     if num_ok == 0:
         raise TableError(
-            f"{table.location.uri} has no image that is done: skytext status "
-            f"{table.location.uri} says what failed"
+            f"{table.location.uri} has no described image: skytext status "
+            f"{shlex.quote(table.location.uri)} shows the failures"
         )
     merge_fragments(dataset)
     with warnings.catch_warnings():
-        # Lance asks to use its newer SDK for full-text options that are not used here.
+        # Lance advises a newer SDK for full-text options that are not used here.
         warnings.simplefilter("ignore", DeprecationWarning)
         _build_scalar_index(table, "text", "INVERTED", TEXT_INDEX, language=config.language)
         for column, kind in _SCALAR_INDEXES:
@@ -139,13 +140,13 @@ def _build_scalar_index(
 
 @repeat_on_conflict
 def drop_vector_index(table: ImagesTable, index: str) -> None:
-    """Drop a vector index of a table's latest version, and what is known of it."""
+    """Drop a vector index of the latest version, and its facts."""
     forget_facts(ImagesTable.open(table.location).dataset, index)
     ImagesTable.open(table.location).dataset.drop_index(index)
 
 
 def is_vector_index_wanted(config: IndexConfig, num_rows: int) -> bool:
-    """Return whether a table of so many rows with vectors gets a vector index."""
+    """Return whether a table with this many vector rows gets a vector index."""
     return config.vector == "always" or (
         config.vector == "auto" and num_rows >= config.exact_below_rows
     )
@@ -154,7 +155,7 @@ def is_vector_index_wanted(config: IndexConfig, num_rows: int) -> bool:
 def report_of(
     indexed: ImagesTable, facts: VectorIndexFacts | None, num_ok: int, promoted: bool = False
 ) -> IndexReport:
-    """Return what is told of a version with indexes."""
+    """Return the report for a version with indexes."""
     return IndexReport(
         table_version=indexed.version,
         vector=None if facts is None else facts.kind,
@@ -171,7 +172,7 @@ def report_of(
 
 
 def num_unindexed_rows(table: ImagesTable, index: str = VECTOR_INDEX) -> int | None:
-    """Return the number of rows that a vector index does not cover; None without that index."""
+    """Return the number of rows that a vector index does not cover; None without the index."""
     if index not in index_names(table.dataset):
         return None
     return int(table.dataset.stats.index_stats(index)["num_unindexed_rows"])

@@ -1,7 +1,7 @@
-"""How high the best image of a question scores that none of the images answers.
+"""Measure the scores of the best images for unrelated questions.
 
-Each question finds some image, and the best of them has a score. Where the best image of a search
-scores no higher than most of those, it was found by chance: nothing fits well.
+No image answers an unrelated question, but its best image still has a score. If the best image of a
+search scores no higher than most of these, it is a match by chance: no image fits well.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _COLUMNS: dict[VectorKind, Callable[[ImagesTable], Column]] = {
 def measure_chance_scores(
     table: ImagesTable, questions: Mapping[VectorKind, Floats]
 ) -> dict[VectorKind, ChanceScore]:
-    """Measure the scores of unrelated questions, and store them with the latest version.
+    """Measure the scores of unrelated questions, and store them in the latest version.
 
-    Every image is scored, a batch in memory at a time.
+    Every image is scored, one batch in memory at a time.
 
     Args:
-        table: any version of it.
-        questions: float32, shape (questions, dim), unit length, in the space of each kind.
+        table: any version of the table.
+        questions: float32, shape (questions, dim), unit length, for each kind of vector.
 
     Returns:
-        What was stored; nothing of a kind that no image has vectors of.
+        The stored scores; a kind without any vectors is omitted.
     """
     latest = ImagesTable.open(table.location)
     found = {}

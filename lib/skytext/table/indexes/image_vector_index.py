@@ -1,4 +1,4 @@
-"""An index on the images' own vectors, for tables too large to score row by row."""
+"""The index on image vectors, for tables too large for exact search."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from skytext.table.missing_vectors import image_column_of, num_with_vector
 
 
 def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFacts | None:
-    """Build or refresh the index on a table's image vectors, at its latest version.
+    """Build or refresh the index on image vectors, in the latest version.
 
-    It follows the settings of ``index`` as the descriptions' does, and is measured as that is;
-    where none is wanted, one that is there goes.
+    It uses the same ``index`` settings and measurement as the index on caption vectors. If the
+    settings need no index, an existing one is dropped.
 
     Returns:
-        What it was measured to find; None where search is exact, or there are no image vectors.
+        Its measured facts; None for exact search or without image vectors.
 
     Raises:
-        CommitConflictError: a run got in between.
-        IndexRecallError: it finds too little, and was dropped.
+        CommitConflictError: a run committed at the same time.
+        IndexRecallError: the recall is too low; the index is dropped.
     """
     latest = ImagesTable.open(table.location)
     column = latest.image_column
@@ -40,7 +40,7 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
         if IMAGE_VECTOR_INDEX in index_names(latest.dataset):
             drop_vector_index(latest, IMAGE_VECTOR_INDEX)
         return None
-    # Before it is built: an index is measured on the fragments that it is searched with.
+    # Merge first: an index is measured on the fragments that searches use.
     merge_fragments(latest.dataset)
     return build_measured(
         ImagesTable.open(table.location),
@@ -55,14 +55,14 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
 
 
 def image_index_facts(table: ImagesTable) -> VectorIndexFacts | None:
-    """Return what is known of the index on image vectors; None where searches use none."""
+    """Return the facts of the image vector index; None if searches do not use one."""
     return read_facts(table.dataset, IMAGE_VECTOR_INDEX)
 
 
 def _plan(num_rows: int, dim: int, config: IndexConfig) -> VectorPlan:
-    # RaBitQ, which Lance refuses for a dimension that is no multiple of 8. Whoever names it means
-    # the descriptions, whose dimension is another: "auto" is RaBitQ where it can be, and else
-    # scalar quantisation, which takes any.
+    # RaBitQ in Lance needs a dimension that is a multiple of 8. A configured RaBitQ is meant for
+    # the caption vectors, which have another dimension. "auto" uses RaBitQ if possible, and
+    # otherwise scalar quantisation, which supports any dimension.
     kind = "auto" if config.kind == "IVF_RQ" else config.kind
     return choose_plan(num_rows, dim, config.model_copy(update={"kind": kind}), memory_bytes())
 

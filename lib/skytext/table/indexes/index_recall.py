@@ -1,15 +1,15 @@
-"""How much of the truth a vector index finds, and how far a search must look for it.
+"""Measure the recall of a vector index, and choose the search settings.
 
-The same for every column of vectors (`Column`; the columns that there are:
-`skytext.table.indexes.measured_columns`).
-Truth is the exact rule on all rows, by one streaming pass for all queries. An image that is as
-near as the tenth nearest counts as found, as in ann-benchmarks: archives are full of equal images.
+It works for every `Column` of vectors; the available columns are in
+`skytext.table.indexes.measured_columns`. The ground truth is exact search over all rows, in one
+streaming pass for all queries. An image with the same score as the tenth nearest counts as found,
+as in ann-benchmarks, because archives contain many identical images.
 
-Queries are no copies of what is stored: each is a stored vector with noise, the noise being the
-difference of two other stored vectors, so that it has the data's own shape. How near they are to it
-is the column's.
+Queries are not copies of stored vectors. Each query is a stored vector plus noise. The noise is the
+difference of two other stored vectors, so it has the distribution of the data. The column sets the
+distance between the query and its stored vector.
 
-The settings are chosen on one half of the queries and judged on the other half.
+The settings are chosen on one half of the queries and validated on the other half.
 """
 
 from __future__ import annotations
@@ -30,45 +30,45 @@ _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)
 _EFFORTS = (0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65, 0.7, 0.8)
 
-# Cosines that differ by less are equal: the order of a sum decides the last digits.
+# Cosines with a smaller difference are equal: the order of summation changes the last digits.
 _ROUNDING = 1e-5
 
 Ask = Callable[[Floats, Probing], Floats]
-"""Searches with settings; returns the exact scores of the ten images that it finds, best first."""
+"""Searches with given settings; returns the exact scores of the ten found images, best first."""
 Measure = Callable[[Probing], tuple[float, float]]
 
 
 class Column(Protocol):
-    """The vectors of a version that an index is on."""
+    """The vectors of a version with an index on them."""
 
     @property
     def query_cosines(self) -> Sequence[float]:
-        """How near queries are to the stored vectors that they are made of, in turn."""
+        """Cosines between queries and their stored vectors, used in turn."""
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
-        """Return vectors of images picked at random, one each, in no order.
+        """Return one vector each of randomly chosen images, in no particular order.
 
         As float32, shape (≤ num_vectors, dim), unit length.
         """
 
     def scores(self, queries: Floats) -> Iterator[Floats]:
-        """Yield exact scores of all images, shape (queries, images), a batch in memory at a time.
+        """Yield exact scores of all images, shape (queries, images), one batch at a time.
 
         Args:
             queries: float32, shape (queries, dim), unit length.
         """
 
     def ask(self, query: Floats, probing: Probing) -> Floats:
-        """Search as searches do; see `Ask`."""
+        """Search as the service does; see `Ask`."""
 
 
 class Measured(NamedTuple):
-    """What a search by the index finds with some settings.
+    """The measured recall of a search with given settings.
 
     Attributes:
         probing: the settings.
-        recall: part of the ten nearest images that it finds, on queries it was not chosen by.
-        num_queries: how many those are.
+        recall: part of the ten nearest images found, on queries not used to choose the settings.
+        num_queries: number of these queries.
     """
 
     probing: Probing
@@ -77,12 +77,12 @@ class Measured(NamedTuple):
 
 
 def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> Measured:
-    """Choose how far searches of a fresh index look, and measure what they find.
+    """Choose the search settings for a new index, and measure their recall.
 
     Args:
-        column: of a version with the index.
-        config: the recall wanted, and settings that are given.
-        num_partitions: of the index.
+        column: vectors of a version with the index.
+        config: the required recall, and fixed settings.
+        num_partitions: number of partitions of the index.
     """
     queries = sample_queries(column, config.recall_queries)
     truth = exact_scores(column, queries)
@@ -100,7 +100,7 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
     if by_effort is None and config.search_effort is not None and efforts[-1]:
         (by_effort,) = efforts[-1]
     nprobes = [_by_nprobes(config, num_partitions, factor) for factor in refinements]
-    # One refinement serves both, if it can.
+    # Use one refine factor for both, if possible.
     first = len(refinements) if by_effort is None else 1
     if by_effort is not None:
         nprobes = nprobes[refinements.index(by_effort.refine_factor) :]
@@ -121,7 +121,7 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
 
 
 def sample_queries(column: Column, num_queries: int) -> Floats:
-    """Return queries near what is stored: float32, shape (queries, dim), unit length."""
+    """Return queries near stored vectors: float32, shape (queries, dim), unit length."""
     rng = np.random.default_rng(0)
     stored = column.sample(3 * num_queries, rng)
     num_queries = min(num_queries, len(stored))
@@ -131,7 +131,7 @@ def sample_queries(column: Column, num_queries: int) -> Floats:
     noise = others - more
     noise -= (noise * vectors).sum(axis=1, keepdims=True) * vectors
     lengths = np.linalg.norm(noise, axis=1, keepdims=True)
-    # Where all vectors are alike there is no such noise, and nothing to find wrong either.
+    # If all vectors are equal, the noise is zero. No query can then fail.
     noise = np.where(lengths > 1e-6, noise / np.maximum(lengths, 1e-6), 0)
     cosines = np.resize(column.query_cosines, (num_queries, 1))
     queries = cosines * vectors + np.sqrt(1 - cosines**2) * noise
@@ -140,9 +140,9 @@ def sample_queries(column: Column, num_queries: int) -> Floats:
 
 
 def exact_scores(column: Column, queries: Floats) -> Floats:
-    """Return the scores of the ten nearest images of each query by the rule, shape (queries, ≤ 10).
+    """Return exact scores of the ten nearest images per query, shape (queries, ≤ 10).
 
-    One pass, a batch in memory at a time.
+    One pass, one batch in memory at a time.
     """
     best = np.empty((len(queries), 0), np.float32)
     for here in column.scores(queries):
@@ -153,13 +153,13 @@ def exact_scores(column: Column, queries: Floats) -> Floats:
 
 
 def choose(measure: Measure, ladders: Sequence[Sequence[Probing]], wanted: float) -> Probing | None:
-    """Return the fastest settings that reach the recall wanted; None where none does.
+    """Return the fastest settings with the required recall; None if there are none.
 
     Args:
-        measure: tells recall and the seconds of a query.
-        ladders: one for each refinement, from the smallest on, each from the narrowest settings
-            on. A larger refinement is worth its cost only where it needs narrower ones.
-        wanted: the recall.
+        measure: returns the recall and the seconds per query.
+        ladders: one list per refine factor in ascending order, each from the narrowest settings to
+            the widest. A larger refine factor is worth its cost only if it needs fewer partitions.
+        wanted: the required recall.
     """
     best: tuple[float, int, Probing] | None = None
     for ladder in ladders:
@@ -179,10 +179,10 @@ def choose(measure: Measure, ladders: Sequence[Sequence[Probing]], wanted: float
 def _narrowest(
     measure: Measure, steps: Sequence[Probing], wanted: float
 ) -> tuple[Probing, float] | None:
-    """Return the first settings that find what is wanted, and the seconds of a query with them.
+    """Return the first settings with the required recall, and their seconds per query.
 
-    From the narrowest on, because the widest cost as much as all others: every other one, and then
-    the one before.
+    It starts with the narrowest, because the widest cost as much as all others together. It tests
+    every second setting, and then the one before.
     """
     last = len(steps) - 1
     asked = -1
@@ -201,7 +201,7 @@ def _narrowest(
 def judge(
     ask: Ask, queries: Floats, truth: Floats, settings: Sequence[Probing], wanted: float
 ) -> Measured:
-    """Measure settings, from the narrowest on, until one finds what is wanted; return the last."""
+    """Measure settings from the narrowest on until one has the required recall; return the last."""
     recall = 0.0
     for probing in settings:
         recall, _ = _asked(ask, queries, truth, probing)
@@ -211,11 +211,11 @@ def judge(
 
 
 def _from(chosen: Probing, ladders: Sequence[Sequence[Probing]]) -> list[Probing]:
-    """Return the settings that were chosen, and what to try where they find too little.
+    """Return the chosen settings, and further ones to try if their recall is too low.
 
-    All wider ones of the same refinement, and then larger refinements: codes that are too coarse
-    for a few queries are not made up for by more partitions. Of each as wide as was chosen, and as
-    wide as can be.
+    These are all wider settings with the same refine factor, and then larger refine factors: more
+    partitions cannot correct codes that are too coarse for some queries. For each larger refine
+    factor, the list has the chosen width and the maximum width.
     """
     for place, ladder in enumerate(ladders):
         if chosen in ladder:
@@ -230,7 +230,7 @@ def _refinements(config: IndexConfig) -> Sequence[int]:
 
 
 def _by_effort(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
-    """Return the settings to try, the narrowest first."""
+    """Return the settings to try, narrowest first."""
     if config.nprobes is not None:
         return []
     efforts = _EFFORTS if config.search_effort is None else (config.search_effort,)
@@ -238,7 +238,7 @@ def _by_effort(config: IndexConfig, num_partitions: int, refine_factor: int) -> 
 
 
 def _by_nprobes(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
-    """Return the settings to try, the narrowest first."""
+    """Return the settings to try, narrowest first."""
     if config.nprobes is not None:
         return [Probing(config.nprobes, refine_factor)]
     fewer = [nprobes for nprobes in _NPROBES if nprobes < num_partitions]
@@ -246,7 +246,7 @@ def _by_nprobes(config: IndexConfig, num_partitions: int, refine_factor: int) ->
 
 
 def _asked(ask: Ask, queries: Floats, truth: Floats, probing: Probing) -> tuple[float, float]:
-    """Return the recall and the median time of a query in seconds."""
+    """Return the recall and the median seconds per query."""
     found, seconds = 0, []
     for query, true in zip(queries, truth, strict=True):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Build a vector index, measure what it finds, and keep it only if that is enough."""
+"""Build a vector index, measure its recall, and drop it if the recall is too low."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def build_measured(
     build: Callable[[ImagesTable, VectorPlan], None],
     column_of: Callable[[ImagesTable], Column],
 ) -> VectorIndexFacts:
-    """Build one of a table's vector indexes, and store what it was measured to find.
+    """Build a vector index of a table, and store its measured facts.
 
     Args:
         table: its latest version.
-        config: what the index must find, and settings that are given.
-        plan: how it is built.
-        num_rows: images in it.
-        index: its name.
-        what: what it is called in the error.
-        build: builds it on the table's latest version, and commits it.
-        column_of: returns what is searched in a version that has the index.
+        config: the required recall, and fixed settings.
+        plan: how to build it.
+        num_rows: number of images in it.
+        index: name of the index.
+        what: description of the index for the error message.
+        build: builds the index on the latest version, and commits it.
+        column_of: returns the vectors of a version that has the index.
 
     Raises:
-        IndexRecallError: it finds too little, and was dropped.
+        IndexRecallError: the recall is too low; the index is dropped.
     """
-    # Before the build: one that is ended leaves an index that is known not to be measured.
+    # Remove the facts first: an interrupted build must leave an index without measurements.
     _forget(table, index)
     repeat_on_conflict(lambda: build(ImagesTable.open(table.location), plan))()
     built = ImagesTable.open(table.location)
@@ -53,7 +53,7 @@ def build_measured(
         raise IndexRecallError(
             f"{what} ({plan.kind}, {num_partitions} partitions) finds {_found(measured)}, less "
             f"than index.min_recall {config.min_recall:g}: it was dropped, nothing was promoted; "
-            "give it more bits or partitions, or another index.kind"
+            "set more bits or partitions, or another index.kind"
         )
     facts = VectorIndexFacts(
         kind=plan.kind,
@@ -81,7 +81,7 @@ def _store(table: ImagesTable, facts: VectorIndexFacts, index: str) -> None:
 
 
 def memory_bytes() -> int:
-    """Return how much memory this machine has."""
+    """Return the memory size of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -97,5 +97,5 @@ def _found(measured: Measured) -> str:
 
 
 def _num_partitions(dataset: lance.LanceDataset, index: str) -> int:
-    """Return how many there are: Lance makes fewer than were asked for where vectors are few."""
+    """Return the actual number of partitions: Lance makes fewer if there are few vectors."""
     return int(dataset.stats.index_stats(index)["indices"][0]["num_partitions"])

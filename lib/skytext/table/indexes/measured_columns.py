@@ -1,4 +1,4 @@
-"""The indexed columns of vectors, as `skytext.table.indexes.index_recall` measures them."""
+"""The indexed vector columns, in the form that `skytext.table.indexes.index_recall` measures."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from skytext.table.vector_columns import VectorColumn
 
 
 class _Vectors:
-    """A column of a version with an index on it: an image scores by the best of its vectors."""
+    """An indexed vector column of a version. An image's score is that of its best vector."""
 
     def __init__(self, table: ImagesTable, column: VectorColumn, index: str) -> None:
         self._table = table
         self._column = column
-        # A run may have committed rows while the index was built.
+        # A run may have committed rows during the index build.
         self._covered = is_covered(table.dataset, index)
 
     def scores(self, queries: Floats) -> Iterator[Floats]:
-        """Yield the cosines with the best vectors of all images that have some."""
+        """Yield the cosines with the best vector of each image that has vectors."""
         for batch in scan_variants(self._table, column=self._column):
             if len(batch.ids):
                 yield np.maximum.reduceat(queries @ batch.vectors.T, batch.offsets, axis=1)
 
     def ask(self, query: Floats, probing: Probing) -> Floats:
-        """Return the exact scores of what a search finds, best first."""
+        """Return the exact scores of the images that a search finds, best first."""
         table, column = self._table, self._column
         found = nearest(table, query, NEIGHBOURS, probing, covered=self._covered, column=column)
         variants = take_variants(table, found.ids, column)
@@ -52,7 +52,7 @@ class _Vectors:
 
 
 class VariantVectors(_Vectors):
-    """The descriptions' vectors: several an image.
+    """The caption vectors: several per image.
 
     Queries are as near to one as real captions are to the nearest other one (RSITMD and RSICD
     validation captions by all-MiniLM-L6-v2: medians 0.90 and 0.85, lower quartiles 0.81 and 0.75),
@@ -60,7 +60,7 @@ class VariantVectors(_Vectors):
     "Short queries").
 
     Args:
-        table: a version with the index on them.
+        table: a version with the index.
     """
 
     query_cosines = (0.9, 0.8, 0.65)
@@ -69,7 +69,7 @@ class VariantVectors(_Vectors):
         super().__init__(table, table.text_column, VECTOR_INDEX)
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
-        """Return one vector each of images picked at random."""
+        """Return one vector each of randomly chosen images."""
         num_rows = self._table.num_rows()
         picked = np.sort(rng.choice(num_rows, min(num_rows, num_vectors * 2), replace=False))
         rows = self._table.dataset.take(picked.tolist(), columns=[self._column.name])
@@ -81,15 +81,15 @@ class VariantVectors(_Vectors):
 
 
 class ImageVectors(_Vectors):
-    """The images' own vectors: one an image, and none where it was not embedded.
+    """The image vectors: at most one per image.
 
-    What searches them are words, by the model's text tower, which lie far from all images: cosines
-    of an image and its caption by CLIP go up to about 0.4 (Hessel et al., CLIPScore, EMNLP 2021).
-    Such a query needs more partitions than one that lies beside an image: 0.9 and 0.8 would choose
-    too few.
+    Queries are words, embedded by the model's text tower, which are far from all images: the cosine
+    of an image and its caption in CLIP is at most about 0.4 (Hessel et al., CLIPScore, EMNLP 2021).
+    Such a query needs more partitions than a query near an image. Cosines of 0.9 and 0.8 would
+    choose too few.
 
     Args:
-        table: a version with the index on them.
+        table: a version with the index.
     """
 
     query_cosines = (0.4, 0.2)
@@ -98,8 +98,8 @@ class ImageVectors(_Vectors):
         super().__init__(table, image_column_of(table), IMAGE_VECTOR_INDEX)
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
-        """Return the vectors of images picked at random among those that have one."""
-        # Not by place, as above: the images that were embedded may be few of many.
+        """Return the vectors of randomly chosen images with a vector."""
+        # Rows cannot be chosen by position as above: only few images may have a vector.
         there = self._table.dataset.scanner(
             columns=[], with_row_id=True, filter=f"{DONE} AND {self._column.name} IS NOT NULL"
         )

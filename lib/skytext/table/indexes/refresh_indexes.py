@@ -1,8 +1,8 @@
-"""Bring the indexes of a table up to date at a cost that follows what is new.
+"""Refresh the indexes of a table. The cost depends on the number of new rows.
 
-New rows get a segment of the vector index, and are added to the other indexes. The partitions stay
-those that the index was trained with. It is built anew only where the table has grown by much, or
-where it finds too little.
+New rows get a segment of the vector index, and are added to the other indexes. The partitions of
+the trained index are kept. The index is rebuilt only if the table has grown considerably or if the
+recall is too low.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ _COLUMNS: dict[str, Callable[[ImagesTable], Column]] = {
 def refresh_indexes(
     table: ImagesTable, config: IndexConfig, build_vector: BuildVectorIndex | None = None
 ) -> IndexReport:
-    """Make every index of a table's latest version cover all rows; promote nothing.
+    """Make every index of the latest version cover all rows. Promotes nothing.
 
     Args:
-        table: any version of it.
-        config: which indexes, and what a vector index must find.
+        table: any version of the table.
+        config: the indexes to build, and the required recall.
         build_vector: builds the vector index; None builds it in this process.
 
     Raises:
-        TableError: the table has no row that is done.
-        CommitConflictError: a run committed meanwhile.
-        IndexRecallError: a vector index finds too little even when it is built anew.
+        TableError: the table has no described image.
+        CommitConflictError: a run committed at the same time.
+        IndexRecallError: the recall is too low even after a rebuild.
     """
     merge_small_fragments(ImagesTable.open(table.location))
     latest = ImagesTable.open(table.location)
     num_ok, _ = num_with_vector(latest, None)
     if num_ok == 0:
-        raise TableError(f"{latest.location.uri} has no image that is done")
+        raise TableError(f"{latest.location.uri} has no described image")
     _, num_images = num_with_vector(latest, latest.image_column)
     if not _can_be_refreshed(latest, config, IMAGE_VECTOR_INDEX, num_images):
         build_image_index(latest, config)
@@ -88,7 +88,7 @@ def refresh_indexes(
 
 
 def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_rows: int) -> bool:
-    """Return whether a vector index is as it is wanted, but for new rows."""
+    """Return whether a vector index fits the settings, except for new rows."""
     facts = read_facts(table.dataset, index)
     if not num_rows or not is_vector_index_wanted(config, num_rows):
         return index not in index_names(table.dataset)
@@ -103,14 +103,14 @@ def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_r
 def _refresh_vector_index(
     table: ImagesTable, config: IndexConfig, index: str, num_rows: int
 ) -> None:
-    """Add a segment for new rows, merge segments if there are many, and measure if it is time."""
+    """Add a segment for new rows, merge segments if there are many, and measure if it is due."""
     latest = ImagesTable.open(table.location)
     facts = read_facts(latest.dataset, index)
     if facts is None:
         return
     if not is_covered(latest.dataset, index):
         facts = _with_added(facts, num_unindexed_rows(latest, index) or 0)
-        # Before the rows are in the index: a kill in between counts them twice, never not at all.
+        # Count first: if the process dies in between, rows count twice, but never zero times.
         store_facts(latest.dataset, facts, index)
         latest = ImagesTable.open(table.location)
         segments = num_segments(latest.dataset, index)
@@ -134,7 +134,7 @@ def _with_added(facts: VectorIndexFacts, num_rows: int) -> VectorIndexFacts:
 def _measured(
     table: ImagesTable, config: IndexConfig, index: str, facts: VectorIndexFacts, num_rows: int
 ) -> VectorIndexFacts:
-    """Return the facts of an index with what it finds now, searched as it was before."""
+    """Return the facts of an index with its current recall, for the same search settings."""
     column = _COLUMNS[index](table)
     queries = sample_queries(column, config.recall_queries)
     found = judge(
@@ -159,7 +159,7 @@ def _finds_enough(facts: VectorIndexFacts | None, config: IndexConfig) -> bool:
 
 @repeat_on_conflict
 def _refresh_catalogue(table: ImagesTable, config: IndexConfig, num_rows: int) -> None:
-    """Make the catalogue of fields anew if the table has grown: filters look at other rows."""
+    """Rebuild the field catalogue if the table has grown, because filters then see other rows."""
     catalogue = read_catalogue(ImagesTable.open(table.location).dataset)
     if catalogue is None or num_rows > (1 + config.remeasure_growth) * catalogue.num_images:
         refresh_catalogue(table)

@@ -1,4 +1,4 @@
-"""A full-text index over texts at hand, which ranks as a table's own does."""
+"""A full-text index over given texts, with the same ranking as a table's index."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from skytext.captions.parsing import composed
 
 
 class TextIndex:
-    """Lance's inverted index over some texts, in memory: BM25, English stems, no stop words.
+    """An in-memory inverted index of Lance: BM25, English stems, no stop words.
 
     Args:
-        texts: one a document.
+        texts: one text per document.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -29,12 +29,12 @@ class TextIndex:
             "memory://texts",
         )
         with warnings.catch_warnings():
-            # As where a table's index is built.
+            # The same warning occurs when a table's index is built.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._dataset.create_scalar_index("text", "INVERTED")
 
     def scores(self, query: str) -> NDArray[np.float32]:
-        """Return the BM25 score of every text: float32, shape (texts,), 0 without a common word."""
+        """Return the BM25 score of every text: float32, shape (texts,); 0 without a shared word."""
         found = self._dataset.to_table(
             columns=["place", "_score"],
             full_text_query=MatchQuery(composed(query), "text"),

@@ -1,4 +1,4 @@
-"""Choose the kind, the partitions and the bits of a vector index."""
+"""Choose the kind, the number of partitions and the bits of a vector index."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from skytext.config.index import IndexConfig, VectorIndexKind
 
-# k-means on 64 vectors a partition instead of 256: a quarter of the time, the same recall.
+# k-means on 64 instead of 256 vectors per partition takes a quarter of the time at equal recall.
 _SAMPLE_RATE = 64
-# RaBitQ was by far the cheapest to build at equal recall (docs/benchmarks.md); lance-ray and
-# Lance differ in their default number of bits, so it is always said.
-# 3 bits and a third more candidates found what 5 bits did, built in four fifths of the time.
+# RaBitQ was by far the cheapest to build at equal recall (docs/benchmarks.md). lance-ray and Lance
+# have different default numbers of bits, so the number is always given. 3 bits with a third more
+# candidates had the recall of 5 bits and were built in four fifths of the time.
 _RQ_BITS = (3, 1)
-# A row id, and what RaBitQ keeps of a vector beside its bits.
+# A row id, and the values that RaBitQ stores per vector beside its bits.
 _BYTES_BESIDE_CODE = 24
 
 
@@ -23,10 +23,10 @@ class VectorPlan:
     """How a vector index is to be built.
 
     Attributes:
-        kind: as Lance names it.
-        num_partitions: of the IVF part.
-        num_bits: of a code for a number of the vector; None where the kind has none.
-        num_sub_vectors: of product quantisation; None where the kind has none.
+        kind: Lance's name of the index type.
+        num_partitions: number of IVF partitions.
+        num_bits: bits per vector element; None if the kind has none.
+        num_sub_vectors: sub-vectors of product quantisation; None if the kind has none.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class VectorPlan:
     num_sub_vectors: int | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of ``create_index`` beside column, kind and name."""
+        """Return the arguments of ``create_index`` other than column, kind and name."""
         options: dict[str, Any] = {
             "metric": "cosine",
             "num_partitions": self.num_partitions,
@@ -49,16 +49,16 @@ class VectorPlan:
 
 
 def choose_plan(num_vectors: int, dim: int, config: IndexConfig, memory_bytes: int) -> VectorPlan:
-    """Choose how to index vectors: by their number, their dimension and the memory there is.
+    """Choose an index by the number and dimension of the vectors and the available memory.
 
-    RaBitQ, with as many bits as fit half of the memory; scalar quantisation where the dimension is
-    no multiple of 8, which RaBitQ needs. A setting that is given is taken as it is.
+    RaBitQ with as many bits as fit in half of the memory. Scalar quantisation if the dimension is
+    not a multiple of 8, which RaBitQ needs. Configured values are used unchanged.
 
     Args:
-        num_vectors: variants of all images.
-        dim: numbers a vector.
-        config: what is given.
-        memory_bytes: of the machine that searches.
+        num_vectors: number of variants of all images.
+        dim: length of a vector.
+        config: the configured values.
+        memory_bytes: memory of the machine that searches.
     """
     kind: VectorIndexKind = config.kind
     if kind == "auto":
@@ -79,7 +79,7 @@ def choose_plan(num_vectors: int, dim: int, config: IndexConfig, memory_bytes: i
 
 
 def index_bytes(num_vectors: int, dim: int, num_bits: int) -> int:
-    """Return about how large a RaBitQ index is in memory."""
+    """Return the approximate memory size of a RaBitQ index."""
     return num_vectors * (dim * num_bits // 8 + _BYTES_BESIDE_CODE)
 
 

@@ -1,1 +1,1 @@
-"""Questions to one version of a table: rows near a vector, rows with words, and what hits show."""
+"""Queries on one version of a table: nearest rows, rows with words, and hit fields."""

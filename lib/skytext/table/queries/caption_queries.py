@@ -1,10 +1,10 @@
-"""Ask one version of a table: which rows match, lie near a vector, or have a query's words.
+"""Queries on one version of a table: rows that match, are near a vector, or have given words.
 
-There are two kinds of vectors, those of the descriptions and those of the images themselves. An
-image's own vector is read as its only variant, so that every function here serves both kinds.
+There are caption vectors and image vectors. An image vector is read as the only variant of its
+image, so every function here works for both.
 
-Rows are named by their row id, which is theirs within one version. Everything here gives row ids
-and numbers; what people see of a row is fetched at the end, for the few that are shown.
+Rows are identified by their row id, which is valid within one version. The functions return row ids
+and numbers. The fields of a hit are fetched at the end, for the few rows shown.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Variants(NamedTuple):
 
     Attributes:
         ids: row ids, shape (images,).
-        vectors: float32, shape (variants, dim), those of one image together.
-        offsets: shape (images,), where each image's variants start; each has one at least.
+        vectors: float32, shape (variants, dim), grouped by image.
+        offsets: shape (images,), start of each image's variants; each image has at least one.
     """
 
     ids: RowIds
@@ -46,7 +46,7 @@ class Variants(NamedTuple):
     offsets: NDArray[np.intp]
 
     def of_rows(self, ids: RowIds) -> list[Floats]:
-        """Return the vectors of some of the images, each of shape (variants, dim)."""
+        """Return the vectors of some images, each of shape (variants, dim)."""
         order = np.argsort(self.ids)
         places = order[np.searchsorted(self.ids, ids, sorter=order)]
         ends = np.append(self.offsets[1:], len(self.vectors))
@@ -58,8 +58,8 @@ class Found(NamedTuple):
 
     Attributes:
         ids: row ids, shape (rows,).
-        scores: float32, shape (rows,): the index's estimate of the best variant's cosine, or BM25
-            with the statistics of the whole table.
+        scores: float32, shape (rows,): estimated cosine of the best variant, or BM25 with the
+            statistics of the whole table.
     """
 
     ids: RowIds
@@ -81,13 +81,13 @@ class Pictures(NamedTuple):
 def matching_ids(
     table: ImagesTable, where: Condition, limit: int, fragments: Sequence[int] | None = None
 ) -> RowIds:
-    """Return the images that are done and match, at most ``limit`` of them.
+    """Return the described images that match a condition, at most ``limit`` of them.
 
     Args:
         table: the version.
-        where: what they match.
-        limit: at most so many.
-        fragments: of these fragments only; None for all.
+        where: the condition.
+        limit: maximum number of rows.
+        fragments: only rows of these fragments; None for all.
     """
     scanner = table.dataset.scanner(
         columns=[],
@@ -129,7 +129,7 @@ def _fragments(table: ImagesTable, ids: Sequence[int]) -> list[lance.LanceFragme
 
 
 def count_matching(table: ImagesTable, where: Condition | None = None) -> int:
-    """Return the number of images that are done and match."""
+    """Return the number of described images that match a condition."""
     return int(table.dataset.count_rows(filter=_condition(where)))
 
 
@@ -143,22 +143,21 @@ def nearest(
     covered: bool = False,
     column: VectorColumn | None = None,
 ) -> Found:
-    """Ask a vector index for the images whose best variant lies nearest.
+    """Find the images with the nearest variants by a vector index.
 
-    It answers from its codes, so the scores are estimates: more than ``k`` images come back for an
-    exact look at their vectors (`take_variants`, which costs half of what it costs to let Lance do
-    that). They may be fewer, although more match: an index looks only into the partitions around
-    the query.
+    The scores are estimates from the index codes, so it returns more than ``k`` images for exact
+    scoring (`take_variants`, which costs half of Lance's own refinement). It may return fewer
+    although more match, because an index reads only the partitions near the query.
 
     Args:
         table: a version with a vector index.
         vector: float32, shape (dim,), unit length.
-        k: images wanted in the end, at least 1.
-        probing: how far to look.
-        where: only rows that it lets through are found.
-        covered: the index covers every row. A row that is not done has no vector, so that the
-            index alone tells which are: 5 ms instead of 6 on 100,000 images.
-        column: with the index; None for the descriptions' vectors.
+        k: number of images wanted in the end, at least 1.
+        probing: the search settings.
+        where: only rows that match are found.
+        covered: the index covers every row. Rows without a description have no vector, so the index
+            alone finds the described rows: 5 ms instead of 6 ms on 100,000 images.
+        column: the indexed column; None for the caption vectors.
     """
     condition = None if where is None and covered else _condition(where)
     if where is not None and covered:
@@ -179,8 +178,8 @@ def nearest(
 
 
 def near(column: str, vector: Floats, k: int) -> dict[str, Any]:
-    """Return Lance's ``nearest`` for the ``k`` rows near a vector of a column."""
-    # As Arrow: Lance would copy an array of NumPy twice, for a third of a millisecond.
+    """Return the ``nearest`` argument of Lance for the ``k`` rows nearest in a column."""
+    # As Arrow: Lance copies a NumPy array twice, which takes a third of a millisecond.
     return {"column": column, "q": pa.array(vector, pa.float32()), "k": k, "metric": "cosine"}
 
 
@@ -193,18 +192,18 @@ def word_scores(
     ids: RowIds | None = None,
     uncovered: Sequence[int] | None = None,
 ) -> Found:
-    """Ask the full-text index for the images with the best BM25 of some words.
+    """Find the images with the best BM25 scores for some words by the full-text index.
 
-    Rows that the index does not cover are left out, unless they are asked for. Their BM25 comes
-    from the index's statistics and their own, so it depends on how many are asked for at once.
+    Rows that the index does not cover are omitted unless ``uncovered`` is given. Their BM25 uses
+    the statistics of the index and of these rows, so it depends on how many are scored together.
 
     Args:
         table: a version with a full-text index.
-        words: data, never a query language: the index splits it into words as it did the texts.
-        limit: rows wanted, at least 1.
-        where: only rows that it lets through are found.
-        ids: only these rows are found, at least one. A score is what it is without.
-        uncovered: the fragments that the index does not cover: their rows are found instead.
+        words: plain text, not a query language; the index splits it like the texts.
+        limit: maximum number of rows, at least 1.
+        where: only rows that match are found.
+        ids: only these rows are found, at least one. Their scores do not change.
+        uncovered: the fragments that the index does not cover; only their rows are found.
     """
     from lance.query import MatchQuery
 
@@ -213,7 +212,7 @@ def word_scores(
         chosen = _rows(ids)
         condition = chosen if condition is None else f"{chosen} AND {condition}"
     with warnings.catch_warnings():
-        # Lance asks to use its newer SDK for full-text options that are not used here.
+        # Lance advises a newer SDK for full-text options that are not used here.
         warnings.simplefilter("ignore", DeprecationWarning)
         scanner = table.dataset.scanner(
             columns=["_score"],
@@ -231,23 +230,23 @@ def word_scores(
 
 
 def take_variants(table: ImagesTable, ids: RowIds, column: VectorColumn | None = None) -> Variants:
-    """Return the vectors of some rows, as ``ids`` go; rows without any are left out.
+    """Return the vectors of rows in the order of ``ids``; rows without a vector are omitted.
 
     Args:
         table: the version.
         ids: row ids.
-        column: None for the descriptions' vectors.
+        column: None for the caption vectors.
     """
     column = column or table.text_column
     return variants_of(take(table, ids, [column.name]), column)
 
 
 def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
-    """Return columns of some rows, and ``_rowid``, as ``ids`` go."""
+    """Return columns of rows, and ``_rowid``, in the order of ``ids``."""
     if not len(ids):
         return table.dataset.schema.empty_table().select(columns).append_column(*_row_ids(ids))
-    # What Lance itself fetches rows with. A filter on _rowid, the public way, takes twice as long
-    # for ten rows, and `take` goes by places, not by row ids.
+    # Lance itself fetches rows with this method. The public filter on _rowid takes twice as long
+    # for ten rows, and `take` uses positions instead of row ids.
     rows = table.dataset._take_rows(ids.tolist(), columns=columns)
     return rows.append_column(*_row_ids(ids))
 
@@ -255,12 +254,12 @@ def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
 def scan_variants(
     table: ImagesTable, where: Condition | None = None, column: VectorColumn | None = None
 ) -> Iterator[Variants]:
-    """Yield the vectors of all images that are done and match, a batch in memory at a time.
+    """Yield the vectors of all described images that match, one batch in memory at a time.
 
     Args:
         table: the version.
         where: None for every image.
-        column: None for the descriptions' vectors.
+        column: None for the caption vectors.
     """
     column = column or table.text_column
     scanner = table.dataset.scanner(
@@ -274,13 +273,13 @@ def scan_variants(
 
 
 def end_of_row_ids(table: ImagesTable) -> int:
-    """Return a number over every row id of a version."""
-    # A row id is the number of the fragment, and the place in it in the lower 32 bits.
+    """Return a number larger than every row id of a version."""
+    # A row id has the fragment id in the upper bits, and the row's position in the lower 32 bits.
     return (max(table.dataset.fragment_ids(), default=-1) + 1) << 32
 
 
 def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
-    """Return the row ids of images that are done; others are left out."""
+    """Return the row ids of described images; others are omitted."""
     from skytext.table.images_dataset import sql_text
 
     condition = f"{DONE} AND image_id IN ({', '.join(map(sql_text, image_ids))})"
@@ -291,7 +290,7 @@ def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
 
 
 def variants_of(rows: pa.Table, column: VectorColumn) -> Variants:
-    """Read a column of vectors and ``_rowid``; rows without a vector are left out."""
+    """Read a vector column and ``_rowid``; rows without a vector are omitted."""
     lists = rows.column(column.name).combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else lists.type.empty_array()

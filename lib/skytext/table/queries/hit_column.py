@@ -1,8 +1,8 @@
-"""What a hit tells of its image, as one text in one column: ``hit``.
+"""The ``hit`` column: the hit fields of an image, as one JSON text.
 
-A search fetches few rows from anywhere in the table, and Lance pays for each column of each of
-them, structs and lists by their leaves. Thirteen small columns of ten rows take 4.5 ms, one column
-of the same 0.6 ms, for an eighth more on disk (docs/benchmarks.md).
+A search fetches few rows from random places, and Lance reads each column of each row separately,
+with one read per leaf of structs and lists. Thirteen small columns of ten rows take 4.5 ms. One
+column with the same data takes 0.6 ms and adds an eighth to the disk size (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _COLUMNS = ("image_id", "uri", "captions", "datetime", "bbox", "gsd", "collectio
 
 
 class HitRow(NamedTuple):
-    """What a hit tells of its image.
+    """The hit fields of an image.
 
     Attributes:
-        image_id: the image.
-        uri: where it lies.
-        captions: of each variant its `skytext.captions.parsing.FIELDS`, in that order.
-        datetime: when it was taken, or None.
+        image_id: id of the image.
+        uri: address of the image.
+        captions: for each variant its `skytext.captions.parsing.FIELDS`, in that order.
+        datetime: acquisition time, or None.
         bbox: west, south, east, north in degrees, or None.
         gsd: metres, or None.
-        collection: or None.
+        collection: collection name, or None.
     """
 
     image_id: str
@@ -42,17 +42,17 @@ class HitRow(NamedTuple):
 
 
 def hit_texts(rows: pa.Table) -> pa.Array:
-    """Return the column ``hit`` of rows of the table; null where an image is not described.
+    """Return the ``hit`` column for rows of the table; null for images without a description.
 
     Args:
-        rows: with the columns that a hit tells of.
+        rows: rows with the hit fields as columns.
     """
     texts = [_text(row) for row in rows.select(_COLUMNS).to_pylist()]
     return pa.array(texts, pa.string())
 
 
 def read_hits(texts: Iterable[str]) -> Iterator[HitRow]:
-    """Read what `hit_texts` made of rows that are done."""
+    """Parse the result of `hit_texts`, for described rows."""
     for text in texts:
         image_id, uri, captions, taken, box, gsd, collection = from_json(text)
         yield HitRow(

@@ -1,4 +1,4 @@
-"""Whether any image of a version has what a filter asks about."""
+"""Find out whether any image of a version has the fields of a filter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEEDS_KEPT = 10_000
 
 
 class KnownFields:
-    """What the images of one version have: by its catalogue, else by a scan that is remembered.
+    """The fields that images of a version have: from its catalogue, or else from a cached scan.
 
     Args:
         table: the version.
@@ -30,7 +30,7 @@ class KnownFields:
         self.has = lru_cache(_NEEDS_KEPT)(self._has)
 
     def _has(self, need: Need) -> bool:
-        """Return whether any image that is done has what a condition asks about."""
+        """Return whether any described image has a value for a condition."""
         if self._catalogue is not None and self._coverage is not Coverage.NONE:
             known = self._catalogue.has(need)
             if known or (known is False and self._coverage is Coverage.ALL):
@@ -42,7 +42,7 @@ class KnownFields:
         return int(scanner.to_table().num_rows) > 0
 
     def filter_columns(self) -> list[str]:
-        """Return which of the columns that a source may leave empty hold something."""
+        """Return the optional source columns that have a value."""
         there = {
             "datetime": "datetime IS NOT NULL",
             "bbox": "bbox.west IS NOT NULL",
@@ -52,7 +52,7 @@ class KnownFields:
         return [name for name, sql in there.items() if self.has(Need(name, None, sql))]
 
     def metadata_names(self, num_rows: int = 100) -> list[str]:
-        """Return the top-level names in the metadata: of the first images, without a catalogue."""
+        """Return the top-level metadata names; without a catalogue, those of the first images."""
         if self._catalogue is not None and self._coverage is Coverage.ALL:
             found = (f.name for f in self._catalogue.fields if f.name.startswith("metadata."))
             return sorted({metadata_path(name)[0] for name in found})

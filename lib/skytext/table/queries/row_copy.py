@@ -1,13 +1,13 @@
-"""What searches fetch of a version's rows, from the table or from a copy on this machine's disk.
+"""Read the rows for searches from the table, or from a copy on the local disk.
 
-A search fetches some forty rows from anywhere in the table: its candidates' vectors, and what its
-hits tell. Lance reads every one of them by itself, from object storage with a request each. A copy
-is mapped into memory, where a row is found without a call: as exact, for 11 kB of disk an image of
-five long variants, vectors of 384 numbers (docs/benchmarks.md).
+A search fetches about forty rows from random places: the vectors of its candidates and the fields
+of its hits. Lance reads each row separately, with one request per row on object storage. A copy is
+memory-mapped, so a row is found without a request. The result is exact. The copy takes 11 kB per
+image with five long variants and 384 dimensions (docs/benchmarks.md).
 
-For each fragment there is one Arrow file with the descriptions' vectors and what hits tell, and
-one with the images' own vectors where the table has them. A file is named by the files of the table
-that hold these columns, which never change: a later version copies only what is new.
+Each fragment has one Arrow file with caption vectors and hit fields. If the table has image
+vectors, it has a second file with those. The name of a file depends on the table files of these
+columns, which never change. For a later version, only new data is copied.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from skytext.table.queries.hit_column import HitRow, read_hits
 from skytext.table.schema import HIT
 from skytext.table.vector_columns import VectorColumn, VectorKind
 
-# A file that is being written; whoever holds the folder's lock may remove it.
+# An unfinished file. The process that holds the folder's lock may remove it.
 _UNFINISHED = ".unfinished"
-# 8 MB at five vectors of 384 numbers: what is looked for in a batch lies in few pages.
+# 8 MB with five vectors of 384 dimensions: the searched values of a batch are in few pages.
 _ROWS_A_BATCH = 1024
 
 
 class Rows:
-    """What searches fetch of a version's rows.
+    """The rows of a version, as searches read them.
 
     Args:
         table: the version.
@@ -57,20 +57,20 @@ class Rows:
 
     @property
     def are_copied(self) -> bool:
-        """Whether they are read from a copy."""
+        """Whether the rows are read from a copy."""
         return bool(self._copies)
 
     def use(self, copies: Copies) -> None:
-        """Read from a copy of this version from now on; searches under way may go on meanwhile."""
+        """Read from a copy of this version from now on. Safe during running searches."""
         self._copies = copies
 
     def variants(self, ids: RowIds, column: VectorColumn) -> Variants:
-        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        """Return vectors in the order of ``ids``; rows without a vector are omitted."""
         copy = self._copies.get(column.name)
         return take_variants(self._table, ids, column) if copy is None else copy.variants(ids)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        """Return hit fields of described rows, in the order of ``ids``."""
         copy = self._copies.get(self._table.text_column.name)
         if copy is not None:
             return copy.hits(ids)
@@ -78,13 +78,13 @@ class Rows:
 
 
 class _Batch(NamedTuple):
-    """Some rows in a mapped file: nothing of it is read before it is looked at.
+    """Some rows of a memory-mapped file. Data is read only on access.
 
     Attributes:
         ids: row ids, ascending, shape (rows,).
-        ends: where each row's variants start and end, shape (rows + 1,).
+        ends: offsets of each row's variants, shape (rows + 1,).
         vectors: float32, shape (variants, dim).
-        hits: strings, shape (rows,); None in a copy of the images' own vectors.
+        hits: strings, shape (rows,); None in a copy of the image vectors.
     """
 
     ids: RowIds
@@ -94,13 +94,13 @@ class _Batch(NamedTuple):
 
 
 class RowCopy:
-    """The rows of one version that have a vector in a column, mapped into memory.
+    """The rows of one version with a vector in a column, memory-mapped.
 
     Threads may share it.
 
     Args:
-        files: that `copy_rows` made.
-        column: of the vectors in them.
+        files: files made by `copy_rows`.
+        column: the vector column in them.
     """
 
     def __init__(self, files: list[Path], column: VectorColumn) -> None:
@@ -110,7 +110,7 @@ class RowCopy:
         self._firsts = np.array([batch.ids[0] for batch in self._batches], np.uint64)
 
     def variants(self, ids: RowIds) -> Variants:
-        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        """Return vectors in the order of ``ids``; rows without a vector are omitted."""
         here, found = [], []
         for i, batch, place in self._places(ids):
             vectors = batch.vectors[batch.ends[place] : batch.ends[place + 1]]
@@ -124,13 +124,13 @@ class RowCopy:
         return Variants(ids[here], np.concatenate(found), np.cumsum(counts) - counts)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        """Return hit fields of described rows, in the order of ``ids``."""
         places = self._places(ids)
         texts = [batch.hits[place].as_py() for _, batch, place in places if batch.hits is not None]
         return list(read_hits(texts))
 
     def _places(self, ids: RowIds) -> Iterator[tuple[int, _Batch, int]]:
-        """Yield the place of an id among ``ids``, and where its row is, for rows that are here."""
+        """Yield the position in ``ids`` and the location of the row, for rows in this copy."""
         numbers = np.searchsorted(self._firsts, ids, side="right") - 1
         offsets = ids - self._firsts[numbers] if len(self._firsts) else ids
         places = zip(numbers.tolist(), offsets.tolist(), ids, strict=True)
@@ -139,7 +139,7 @@ class RowCopy:
                 continue
             batch = self._batches[number]
             if place >= len(batch.ids) or batch.ids[place] != row_id:
-                # Rows before it failed, or were deleted.
+                # Earlier rows have no description, or were deleted.
                 place = int(batch.ids.searchsorted(row_id))
                 if place == len(batch.ids) or batch.ids[place] != row_id:
                     continue
@@ -147,33 +147,33 @@ class RowCopy:
 
 
 Copies = dict[str, RowCopy]
-"""Copies of one version by the name of the column of vectors."""
+"""Copies of one version, by the name of the vector column."""
 
 
 def copy_rows(
     table: ImagesTable, folder: Path, is_wanted: Callable[[], bool] = lambda: True
 ) -> Copies | None:
-    """Copy what is missing of a version's rows, and remove what it does not need.
+    """Copy the missing data of a version, and remove unneeded files.
 
-    Processes may share a folder: one copies, the others wait for it. What another version has
-    mapped stays readable for it.
+    Processes may share a folder: one copies, the others wait. Files that another version has mapped
+    stay readable.
 
     Args:
         table: the version.
-        folder: on a local disk; each table has a folder of its own in it.
-        is_wanted: asked between batches of rows.
+        folder: a folder on a local disk; each table has its own sub-folder.
+        is_wanted: called between batches; False stops the copy.
 
     Returns:
-        The copies; None where they were no longer wanted.
+        The copies; None if ``is_wanted`` returned False.
 
     Raises:
-        OSError: it cannot be written, or the store does not answer.
+        OSError: the folder is not writable, or a store request failed.
     """
     own = folder / hashlib.sha256(table.location.uri.encode()).hexdigest()[:16]
     own.mkdir(parents=True, exist_ok=True)
     vectors = [column for column in (table.text_column, table.image_column) if column is not None]
     with FileLock(own / "lock"):
-        # Whoever waited may have been overtaken: what a later version has copied is not to go.
+        # A newer version may have been copied meanwhile; do not delete its files.
         if not is_wanted():
             return None
         files = {
@@ -187,7 +187,7 @@ def copy_rows(
         for path, (column, fragment) in files.items():
             if not path.exists() and not _write(table, column, fragment, path, is_wanted):
                 return None
-        # Mapped while it is locked: the next version may not need all of these.
+        # Map the files under the lock: the next version may remove some of them.
         return {
             column.name: RowCopy([path for path in files if files[path][0] == column], column)
             for column in vectors
@@ -195,7 +195,7 @@ def copy_rows(
 
 
 def _field_ids(table: ImagesTable, names: list[str]) -> list[int]:
-    """Return Lance's ids of some columns, and of what they are made of."""
+    """Return Lance's field ids of some columns, including nested fields."""
     found = []
     fields = [field for field in table.dataset.lance_schema.fields() if field.name() in names]
     while fields:
@@ -210,9 +210,9 @@ def _columns(column: VectorColumn) -> list[str]:
 
 
 def _name(table: ImagesTable, column: VectorColumn, fragment: LanceFragment) -> str:
-    """Return the file of a fragment: by all that decides which rows are in it, and what they hold.
+    """Return the file name of a fragment. It depends on the rows and on the copied columns.
 
-    Files of other columns do not, so that images may be embedded without a copy anew.
+    It does not depend on other columns: new image vectors need no new copy of the captions.
     """
     columns = _columns(column)
     fields = _field_ids(table, columns)
@@ -231,7 +231,7 @@ def _write(
     path: Path,
     is_wanted: Callable[[], bool],
 ) -> bool:
-    """Write the file of a fragment, all of it or nothing; return whether it was wanted so long."""
+    """Write the file of a fragment completely or not at all; return False if it was cancelled."""
     unfinished = path.with_suffix(_UNFINISHED)
     scanner = table.dataset.scanner(
         columns=_columns(column),
@@ -245,7 +245,7 @@ def _write(
                 for batch in scanner.to_batches():
                     if not is_wanted():
                         return False
-                    # Only an image that is done has vectors.
+                    # Only described images have vectors.
                     done = batch.filter(pc.is_valid(batch.column(column.name)))
                     if done.num_rows:
                         writer.write_batch(done)
@@ -261,7 +261,7 @@ def _map(path: Path, column: VectorColumn) -> Iterator[_Batch]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
     except pa.ArrowInvalid:
-        # Damaged: the next try is to write it again, and not to fail for ever.
+        # The file is damaged. Remove it, so that the next attempt writes it again.
         path.unlink(missing_ok=True)
         raise
     for number in range(reader.num_record_batches):

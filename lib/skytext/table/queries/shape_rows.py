@@ -1,4 +1,4 @@
-"""Find the rows that a filter's spatial conditions let through, and name them in the filter."""
+"""Find the rows that match the spatial conditions of a filter, and put their ids in the filter."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _NONE = "(bbox.west IS NULL AND bbox.west IS NOT NULL)"
 
 
 def bind(where: Condition, rows_of: Callable[[Spatial], Rows]) -> Condition:
-    """Return a filter that the table's own language can say.
+    """Return a filter that Lance's filter language can express.
 
     Args:
         where: any filter.
-        rows_of: `shape_rows` of the version, remembered where it is asked often.
+        rows_of: `shape_rows` of the version, cached if called often.
     """
     if isinstance(where, Spatial):
         return rows_of(where)
@@ -35,13 +35,13 @@ def bind(where: Condition, rows_of: Callable[[Spatial], Rows]) -> Condition:
 
 
 def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
-    """Test the footprint of every row near a geometry against the geometry itself.
+    """Compare the footprint of every row near a geometry with the exact geometry.
 
-    A row's footprint is its ``bbox``. Rows are named by their row ids. The shorter list is written:
-    of the rows that match, or of those that only the box around the geometry lets through.
+    The footprint of a row is its ``bbox``. Rows are identified by row id. The filter gets the
+    shorter list: the matching rows, or those that only match the bounding box of the geometry.
 
     Raises:
-        CallError: the geometry is made so that the test takes too long.
+        CallError: the comparison takes too long for this geometry.
     """
     near, shape = where.box(), where.shape()
     test = shape.intersects if where.op == "s_intersects" else shape.contains
@@ -56,8 +56,8 @@ def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
         ids, matches = batch.column("_rowid").to_numpy(), test(*sides)
         if time.monotonic() > end:
             raise CallError(
-                f"the geometry takes more than {_MAX_TEST_S:g} s to compare with the images: give "
-                "a simpler one, with fewer positions"
+                f"the geometry takes more than {_MAX_TEST_S:g} s to compare with the images: "
+                "simplify it, use fewer positions"
             )
         inside.append(ids[matches])
         outside.append(ids[~matches])
