@@ -31,9 +31,10 @@ from tests.documents import (
     skytext_calls,
 )
 
-# Names of files, and of the table's own columns, that begin like a setting.
-_NO_SETTING = re.compile(r"\.(md|py|yaml|yml|json|jsonl|tar|jpg|lance|png)$")
-_GROUPS = ("config", "keys")
+# Names of files and events that begin like a setting.
+_NO_SETTING = re.compile(
+    r"\.(md|py|yaml|yml|json|jsonl|tar|jpg|lance|png)$|^reindex\.(done|partial|failed)$"
+)
 
 
 @cache
@@ -48,7 +49,7 @@ def command_of(name: str) -> click.Command:
 
 def split_call(words: list[str]) -> tuple[str, list[str]]:
     """Return the command and the arguments of a call."""
-    size = 2 if words[0] in _GROUPS else 1
+    size = 2 if hasattr(command_of(words[0]), "commands") else 1
     return " ".join(words[:size]), words[size:]
 
 
