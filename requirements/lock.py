@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 
 HEADER = """\
 # Every package of the development and demonstration environment, at one version each, for
-# Python 3.11 to 3.13 on Linux x86-64 without a GPU. Written by `make lock`; do not edit. `make setup`
-# installs it with `pip install --no-deps -r`, torch before the rest in a step of its own.
+# Python 3.11 to 3.13 on Linux x86-64 without a GPU. Written by `make lock`; do not edit. `make
+# setup` installs it with `pip install --no-deps -r`, torch before the rest in a step of its own.
 #
 # To move a package: .venv/bin/python -m pip install -U NAME, make test, make lock.
 #
