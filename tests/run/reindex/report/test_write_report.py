@@ -9,6 +9,7 @@ from typing import Any
 
 from skytext.config.settings import load_config
 from skytext.demo.scenes.generate import make_scene, render
+from skytext.run.reindex.compare_versions import Change, Comparison
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.write_report import report_store, write_report
 from skytext.table.images_dataset import ImagesTable
@@ -93,7 +94,9 @@ def facts_of(folder: Path) -> RunFacts:
             {"name": "recall@10 of the vector index", "found": 0.91, "wanted": "0.95 at least"}
             | {"passed": False},
         ],
-        "shadow": {"overlap@10": 0.93, "largest changes": ["a harbour 0.4", "a river 0.6"]},
+        "comparison": Comparison(
+            1, 2, 40, 0.9, 0.875, 0.93, (Change("a harbour", 0.4, ("old.jpg",), ("new.jpg",)),)
+        ).to_json(),
         "live_version": before.version,
         "was_promoted": False,
         "duration_s": 75.0,
@@ -119,7 +122,8 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
         f"now: {SENTENCES['0003.jpg']}",
         "| decode/empty | file:///x/a.tar\\#bad.jpg: nothing in it | 1 | 1 |",
         "| FAILED | recall@10 of the vector index | 0.95 at least | 0.91 |",
-        "| overlap@10 | 0.93 |",
+        "have 93.0% of their first ten hits in common",
+        "| a harbour | 40% | old.jpg | new.jpg |",
         "| describe new and changed | 4 | 41.5 s | 0 | 44,424 | 1,234 | 5.0% | 0.03 |",
         "new solar farm (0.51): Rows of solar panels",
         "[m7.geojson](m7.geojson)",

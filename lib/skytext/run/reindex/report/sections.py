@@ -82,20 +82,27 @@ def checks(facts: RunFacts) -> Section:
     return Section("Gate", texts, Grid(["", "check", "wanted", "found"], lines, 3))
 
 
-def shadow(facts: RunFacts) -> Section:
+def comparison(facts: RunFacts) -> Section:
     """Say how the answers of the new version differ from those of the live one."""
-    found = facts.summary.get("shadow") or {}
-    values = found.items() if isinstance(found, Mapping) else [("", found)]
-    lines = [[str(name), _words(value)] for name, value in values]
-    return Section("Shadow: answers before and after", (), Grid(["", "found"], lines, 2))
+    found = facts.summary.get("comparison")
+    if found is None:
+        return Section("Golden queries, live and new version")
+    texts = [
+        f"Versions {found['live_version']} and {found['new_version']} answered "
+        f"{found['num_queries']:,} queries. They find an expected image for "
+        f"{found['found_live']:.1%} and {found['found_new']:.1%} of them, and have "
+        f"{found['overlap_at_10']:.1%} of their first ten hits in common."
+    ]
+    lines = [
+        [one["query"], f"{one['overlap_at_10']:.0%}", _lines(one["lost"]), _lines(one["gained"])]
+        for one in found["changes"]
+    ]
+    grid = Grid(["query", "in common", "only live", "only new"], lines, 4)
+    return Section("Golden queries, live and new version", texts, grid)
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "; ".join(map(_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _lines(uris: Sequence[str]) -> str:
+    return "; ".join(uris)
 
 
 def costs(facts: RunFacts) -> Section:

@@ -61,7 +61,7 @@ def make_page(facts: RunFacts) -> Page:
     shown += [
         sections.failures(facts, after),
         sections.checks(facts),
-        sections.shadow(facts),
+        sections.comparison(facts),
         sections.costs(facts),
         sections.upkeep(facts),
     ]
