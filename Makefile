@@ -85,8 +85,8 @@ $(READY): requirements/cpu.txt pyproject.toml setup.py lib/skytext_torchvision_o
 	  echo "setup: $(TORCH) is neither in pip's configured sources nor can it be had from" >&2; \
 	  echo "setup: $(TORCH_INDEX). With a copy of the wheel in a folder:" >&2; \
 	  echo "setup:   PIP_FIND_LINKS=/that/folder make setup" >&2; exit 1; }
-	@echo "setup 3/5: $$(grep -c == requirements/cpu.txt) packages, about 5 GB on disk: some minutes, without a word"
-	@$(PIP) -qq install --no-deps -r requirements/cpu.txt
+	@echo "setup 3/5: $$(grep -c == requirements/cpu.txt) packages, about 5 GB on disk: some minutes"
+	@$(BIN)/python requirements/install.py
 	@echo "setup 4/5: skytext itself"
 	@$(PIP) -qq install --no-deps --no-build-isolation -e .
 	@cp lib/skytext_torchvision_ops.pth \
