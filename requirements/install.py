@@ -21,7 +21,9 @@ def main() -> int:
     total = sum("==" in line for line in REQUIREMENTS.read_text().splitlines())
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
     command += ["--progress-bar", "off", "-r", str(REQUIREMENTS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as pip:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pip:
         assert pip.stdout is not None  # noqa: S101  (for the type checker)
         done, fetched = threading.Event(), 0
         counter = threading.Thread(target=count_installed, args=(total, done))
@@ -32,6 +34,8 @@ def main() -> int:
                     print(f"    {fetched} of {total} packages fetched", flush=True)
             elif line.startswith("Installing collected"):
                 counter.start()
+            elif line.startswith("ERROR"):
+                print(line, end="", file=sys.stderr)
         done.set()
         if counter.ident is not None:
             counter.join()
