@@ -31,7 +31,6 @@ from tests.documents import (
     skytext_calls,
 )
 
-# Names of files, and of the table's own columns, that begin like a setting.
 # Names of files, and events of the webhook.
 _NO_SETTING = re.compile(
     r"\.(md|py|yaml|yml|json|jsonl|tar|jpg|lance|png)$|^reindex\.(done|partial|failed)$"

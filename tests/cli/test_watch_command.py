@@ -57,7 +57,7 @@ def test_wrong_calls_of_watch_say_what_to_type(tmp_path: Path, skytext: Skytext)
         ("words",): "--min-score",
         ("words", "--min-score", "3"): "min_score must be -1 to 1",
         (" ", "--min-score", "0.3"): "the query is empty",
-        ("words", "--min-score", "0.3", "--bbox", "1,2"): "W,S,E,N",
+        ("words", "--min-score", "0.3", "--bbox", "1,2"): "west,south,east,north",
         ("words", "--min-score", "0.3", "--where", "gsd <"): "the filter is wrong",
     }.items():
         called = skytext("watch", "add", table, *options)

@@ -124,7 +124,6 @@ def parse_settings(
         example: an example for messages.
 
     Raises:
-        ConfigError: a pair has no equals sign, or its value is not YAML.
         ConfigError: no equals sign, or a value that is not YAML.
     """
     from skytext.config.yaml_text import parse_yaml
