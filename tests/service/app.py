@@ -32,13 +32,6 @@ def make_config(table: Path | str, **settings: Any) -> Config:
     return load_config(None, {**LOCAL, "service.archive_roots": [archive], **given})
 
 
-class Embedding(EmbeddingWorker):
-    """The embedding worker as it is deployed, but for its batches."""
-
-    async def embed_one(self, text: str) -> Any:
-        return (await self.embed([text]))[0]
-
-
 class Handle:
     """A worker of this process in the place of a deployment's handle."""
 
@@ -57,7 +50,7 @@ class Application:
 
     def __init__(self, table: Path | str, config: Config, describe: Describe | None = None) -> None:
         self.meter = LocalMeter()
-        self.embedding = Embedding(str(table), config, self.meter)
+        self.embedding = EmbeddingWorker(str(table), config, self.meter)
         self.searches = SearchWorker(str(table), config, self.meter)
 
         async def metrics() -> str:

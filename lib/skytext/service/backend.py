@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from skytext.search.request import IMAGE_MODES, SearchRequest
-from skytext.service.problem_details import ProblemError
+from skytext.service.problem_details import ProblemError, model_not_loaded
 from skytext.service.search_query import (
     Embedded,
     ImageModel,
@@ -102,7 +102,7 @@ class Backend:
         """
         queries = await self._embedded(requests, versions)
         found = await self.searches.search(queries, carrier() or None)
-        # A version of another model was promoted a moment ago, or one is asked for: embed again.
+        # Of no version that is open, or one of another model is named: embed again.
         for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):
             places = [i for i, one in enumerate(found) if one == OtherModel(version)]
             some = [requests[i] for i in places]
@@ -111,9 +111,7 @@ class Backend:
             for place, answer in zip(places, answers, strict=True):
                 found[place] = answer
         if any(isinstance(one, OtherModel) for one in found):
-            raise ProblemError(
-                503, "other-model", "the model of this version is not loaded", {"Retry-After": "1"}
-            )
+            raise model_not_loaded()
         return [one for one in found if not isinstance(one, OtherModel)]
 
     async def _embedded(

@@ -89,6 +89,17 @@ def too_busy(detail: str, retry_after_s: int) -> ProblemError:
     return ProblemError(503, "overloaded", detail, {"Retry-After": str(retry_after_s)})
 
 
+def model_not_loaded() -> ProblemError:
+    """Return the 503 of a search in a version whose embedding model is not loaded."""
+    return ProblemError(
+        503,
+        "other-model",
+        "the embedding model of this version is not loaded yet: try again, or search without a "
+        "version and a cursor",
+        {"Retry-After": "5"},
+    )
+
+
 def not_found(headers: Mapping[str, str] | None = None) -> ProblemError:
     """Return the 404 of an address that stands for nothing."""
     return ProblemError(404, "not-found", "there is nothing at this address", headers)

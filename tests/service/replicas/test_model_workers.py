@@ -27,5 +27,5 @@ def test_queries_are_embedded_once_before_the_first_request_and_in_its_thread(
     monkeypatch.setattr(FakeEmbedder, "embed_queries", noted)
     worker = EmbeddingWorker(str(served), make_config(served), LocalMeter())
     assert len(by) == 1
-    asyncio.run(worker.embed([("a river", None)]))
+    asyncio.run(worker.embed_one(("a river", None)))
     assert by[1] == by[0]

@@ -337,7 +337,7 @@ def test_a_model_is_released_when_no_version_that_is_kept_needs_it(own: TableLoc
             models.refresh()
             assert {one.text.dim for one in models._kept.values()} == dims
         # A version from long ago is embedded by its own model again.
-        (found,) = asyncio.run(http.application.embedding.embed([("a river", first)]))
+        found = asyncio.run(http.application.embedding.embed_one(("a river", first)))
         assert found.vector.size == 16
 
 

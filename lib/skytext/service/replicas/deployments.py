@@ -32,7 +32,7 @@ from skytext.service.backend import Backend
 from skytext.service.http.application import make_app
 from skytext.service.replicas.deployment_calls import DescribeHandle, EmbedHandle, SearchHandle
 from skytext.service.replicas.listening_socket import serving, take_socket
-from skytext.service.replicas.model_workers import Asked, CaptionWorker, EmbeddingWorker
+from skytext.service.replicas.model_workers import CaptionWorker, EmbeddingWorker, Item
 from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.search_query import Embedded
 from skytext.service.telemetry.logs import configure_logs
@@ -51,14 +51,14 @@ class Embedding(EmbeddingWorker):
     def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
         config = _start(EMBEDDING, settings)
         super().__init__(table, config, RayMeter())
-        self.embed_one.set_max_batch_size(config.service.embed_max_batch)
-        self.embed_one.set_batch_wait_timeout_s(config.service.embed_batch_wait_s)
+        self.in_batch.set_max_batch_size(config.service.embed_max_batch)
+        self.in_batch.set_batch_wait_timeout_s(config.service.embed_batch_wait_s)
         self.follower.start()
 
     @serve.batch
-    async def embed_one(self, asked: list[Asked]) -> list[Embedded]:
-        """Return a text as a vector; a batch of them where Serve calls it."""
-        return await self.embed(asked)
+    async def in_batch(self, items: list[Item]) -> list[Embedded | BaseException]:
+        """Return a text as a vector; Serve calls this with a batch of them."""
+        return await self.embed(items)
 
     def check_health(self) -> None:
         """Tell Serve whether this replica is to be replaced."""

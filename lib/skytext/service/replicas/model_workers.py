@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from skytext.captions.parsing import document_text
 from skytext.config.settings import Config
-from skytext.errors import SampleError
+from skytext.errors import SampleError, SkytextError
 from skytext.models.checkpoints import caption_model
 from skytext.models.factory import make_captioner
 from skytext.models.fingerprints import prompt_of
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.models.text_embedder import Embedder
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
-from skytext.service.problem_details import ProblemError
+from skytext.service.problem_details import ProblemError, model_not_loaded
 from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.served_models import ServedModels, VersionModels
 from skytext.service.replicas.served_versions import Follower
@@ -24,9 +25,15 @@ from skytext.service.search_query import TRIAL, Embedded, ImageModel, ImageQueri
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.table.location import TableLocation
 
+_log = logging.getLogger("skytext.service.replicas.model_workers")
+
 T = TypeVar("T")
 Asked = tuple[str, int | None]
 """A text, and the version to search; None for the live one."""
+Item = tuple[str, VersionModels]
+"""A text, and the models that embed it."""
+_WAIT_S = 1.0
+"""How long a request waits for a model: enough to open a version whose model is loaded."""
 
 
 class EmbeddingWorker:
@@ -45,8 +52,8 @@ class EmbeddingWorker:
         # One thread: the model uses all cores that it may for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self.private_names = (location.uri, location.uri.lstrip("/"))
-        self.models = ServedModels(location, config, self._warm)
-        self._loading = asyncio.Lock()
+        self.models = ServedModels(location, config, self._warm, meter)
+        self._loads: dict[int, asyncio.Task[VersionModels | None]] = {}
         self.follower = Follower(
             {"cannot load the model of the live version": self.models.refresh},
             config.service.poll_interval_s,
@@ -56,26 +63,57 @@ class EmbeddingWorker:
         # The first forward pass is slow, and of the thread that makes it.
         self._thread.submit(model.embed_queries, [TRIAL]).result()
 
-    async def embed(self, asked: Sequence[Asked]) -> list[Embedded]:
-        """Return each text as a vector, by the model of the version that it is to be searched in.
+    @hands_back_refusals
+    async def embed_one(self, asked: Asked) -> Embedded:
+        """Return a text as a vector, by the model of the version that it is to be searched in.
 
         Args:
-            asked: texts and versions; None for the live version.
-        """
-        self._meter.observe("skytext_embed_batch_size", len(asked))
-        found: dict[Asked, Embedded] = {}
-        for version in dict.fromkeys(version for _, version in asked):
-            texts = [text for text, of_version in asked if of_version == version]
-            models = await self._models(version)
-            vectors = await self._run(models.text.embed_queries, texts)
-            for text, vector in zip(texts, vectors, strict=True):
-                found[text, version] = Embedded(models.fingerprint, vector)
-        return [found[one] for one in asked]
+            asked: the text and the version; None for the live version.
 
+        Raises:
+            ProblemError: 503: the model of this version is not loaded; it is being loaded.
+        """
+        text, version = asked
+        # Before the text joins a batch: the other texts of the batch do not wait for a model.
+        embedded = await self.in_batch((text, await self._models(version)))
+        if isinstance(embedded, BaseException):
+            raise embedded
+        return embedded
+
+    async def in_batch(self, item: Item) -> Embedded | BaseException:
+        """Return a text as a vector; a deployment embeds the texts of many requests at once."""
+        return (await self.embed([item]))[0]
+
+    async def embed(self, items: Sequence[Item]) -> list[Embedded | BaseException]:
+        """Return each text as a vector, or why its model did not embed it."""
+        self._meter.observe("skytext_embed_batch_size", len(items))
+        by_model = {models.fingerprint: models.text for _, models in items}
+        texts = {
+            model: [text for text, models in items if models.fingerprint == model]
+            for model in by_model
+        }
+        outcomes = await asyncio.gather(
+            *(self._run(by_model[model].embed_queries, some) for model, some in texts.items()),
+            return_exceptions=True,  # a model that fails does not fail the texts of the others
+        )
+        found: dict[tuple[str, str], Embedded | BaseException] = {}
+        for (model, some), outcome in zip(texts.items(), outcomes, strict=True):
+            for place, text in enumerate(some):
+                if isinstance(outcome, BaseException):
+                    found[text, model] = outcome
+                else:
+                    found[text, model] = Embedded(model, outcome[place])
+        return [found[text, models.fingerprint] for text, models in items]
+
+    @hands_back_refusals
     async def embed_documents(
         self, texts: Sequence[str], version: int | None = None
     ) -> list[Embedded]:
-        """Return each description as a vector, as those of a version were made."""
+        """Return each description as a vector, as those of a version were made.
+
+        Raises:
+            ProblemError: 503: as `embed_one`.
+        """
         models = await self._models(version)
         embedded = await self._run(models.text.embed_documents, list(texts))
         return [Embedded(models.fingerprint, vector) for vector in embedded.vectors]
@@ -90,8 +128,28 @@ class EmbeddingWorker:
         kept = self.models.kept(version)
         if kept is not None:
             return kept
-        async with self._loading:
+        loading = self._loads.get(version)
+        if loading is None:
+            loading = self._loads[version] = asyncio.create_task(self._load(version))
+        # It goes on without this request: a request that comes again finds the model.
+        await asyncio.wait([loading], timeout=_WAIT_S)
+        models = loading.result() if loading.done() else None
+        if models is None:
+            raise model_not_loaded()
+        return models
+
+    async def _load(self, version: int) -> VersionModels | None:
+        """Load the models of a version that a request names; None where that fails."""
+        try:
             return await asyncio.to_thread(self.models.of, version)
+        except (SkytextError, OSError, ValueError) as error:
+            _log.error(
+                "cannot load the model of a version that a request names",
+                extra={"version": version, "error": str(error)},
+            )
+            return None
+        finally:
+            del self._loads[version]
 
     async def _run(self, embed: Callable[[list[str]], T], texts: list[str]) -> T:
         with timed(self._meter, "embed"):
@@ -103,7 +161,7 @@ class EmbeddingWorker:
         """Return the unit vectors of queries in the space of a version's own image vectors.
 
         Raises:
-            ProblemError: 501: the model of these is not loaded.
+            ProblemError: 501: the model of these is not loaded. 503: as `embed_one`.
         """
         models = await self._models(version)
         fingerprint = models.image_model.fingerprint

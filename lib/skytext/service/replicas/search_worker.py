@@ -159,6 +159,8 @@ class SearchWorker:
     ) -> list[dict[str, Any] | OtherModel]:
         """Answer searches, all from one version but for those that name another.
 
+        That is the live version, or the one before it while queries are embedded by its model.
+
         Returns:
             For each search what `SearchResult.to_json` gives, or that it was embedded by another
             model than its version's.
@@ -167,15 +169,30 @@ class SearchWorker:
             CallError: a search that cannot be meant.
             ProblemError: 410: a version that is no longer held, or a cursor of one.
         """
-        live = self.versions.live
+        current = self._current([query for query in queries if _named(query) is None])
         with span("search", trace, num_queries=len(queries)):
-            return [await self._search(live, query) for query in queries]
+            return [await self._search(current, query) for query in queries]
 
-    async def _search(self, live: Searcher, query: Query) -> Any:
-        version, cursor = query.version, query.request.cursor
-        if version is None and cursor is not None:
-            version = cursor_version(cursor)
-        searcher = live if version is None else await self._at(version)
+    def _current(self, queries: Sequence[Query]) -> Searcher:
+        """Return the version of searches that name none.
+
+        The embedding replicas load the model of a new version after it is live here. Until then
+        all searches go to the last version that the model of their vectors fits. Where some came
+        from a replica that has loaded it and some did not, all go to the version before: a replica
+        keeps the model before.
+        """
+        lately = self.versions.lately_live()
+        fitting = [
+            next((place for place, one in enumerate(lately) if _fits(one.table, query)), 0)
+            for query in queries
+        ]
+        current = lately[max(fitting, default=0)]
+        self.versions.need(current)
+        return current
+
+    async def _search(self, current: Searcher, query: Query) -> Any:
+        version = _named(query)
+        searcher = current if version is None else await self._at(version)
         if not _fits(searcher.table, query):
             return OtherModel(searcher.table.version)
         with timed(self._meter, "search"):
@@ -266,6 +283,13 @@ class SearchWorker:
         context = copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, context.run, function, *arguments)
+
+
+def _named(query: Query) -> int | None:
+    """Return the version that a search is bound to, if it is to one."""
+    if query.version is None and query.request.cursor is not None:
+        return cursor_version(query.request.cursor)
+    return query.version
 
 
 def _fits(table: ImagesTable, query: Query) -> bool:

@@ -10,18 +10,21 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from skytext.config.settings import Config
-from skytext.errors import SkytextError
+from skytext.errors import ModelError, SkytextError
 from skytext.models.factory import make_table_embedder, make_table_image_embedder
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.models.text_embedder import Embedder
 from skytext.service.search_query import ImageModel
+from skytext.service.telemetry.metrics import Meter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 _log = logging.getLogger("skytext.service.replicas.served_models")
+
+M = TypeVar("M", Embedder, ImageEmbedder)
 
 
 class VersionModels(NamedTuple):
@@ -49,6 +52,7 @@ class ServedModels:
         location: the table.
         config: which version is served, how many are kept, and how models run.
         warm: is given a model that was just loaded: its first forward pass is slow.
+        meter: takes the changes of the served version that fail.
 
     Raises:
         SkytextError: there is no such table, or its model cannot be loaded.
@@ -59,10 +63,12 @@ class ServedModels:
         location: TableLocation,
         config: Config,
         warm: Callable[[Embedder | ImageEmbedder], None],
+        meter: Meter,
     ) -> None:
         self._location = location
         self._config = config
         self._warm = warm
+        self._meter = meter
         self._loading = threading.Lock()
         self._kept: OrderedDict[int, VersionModels] = OrderedDict()
         self._table = ImagesTable.open_served(location, config.service.version)
@@ -85,30 +91,40 @@ class ServedModels:
             SkytextError: there is no such version, or its model cannot be loaded.
         """
         with self._loading:
-            found = self._kept.get(version)
-            if found is None:
-                found = self._load(ImagesTable.open(self._location, version))
-            self._keep(found)
-            return found
+            return self._of(version)
+
+    def _of(self, version: int) -> VersionModels:
+        found = self._kept.get(version)
+        if found is None:
+            found = self._load(ImagesTable.open(self._location, version))
+        self._keep(found)
+        return found
 
     def refresh(self) -> None:
         """Follow a promotion or roll-back.
 
-        Raises: as `of`; the models before go on.
+        Raises: as `of`; the models of the version before stay the live ones.
         """
         if self._config.service.version is not None:
             return
         live = self._table.live_version()
-        if live is not None and live != self._live.version:
-            self._live = self.of(live)
-            self._keep(self._live)
+        if live is None or live == self._live.version:
+            return
+        try:
+            with self._loading:
+                self._live = self._of(live)
+                self._keep(self._live)
+        except (SkytextError, OSError, ValueError):
+            self._meter.count("skytext_swaps_total", ok="false")
+            raise
 
     def _keep(self, models: VersionModels) -> None:
         self._kept[models.version] = models
         self._kept.move_to_end(models.version)
         if self._live.version in self._kept:
             self._kept.move_to_end(self._live.version)
-        while len(self._kept) > self._config.service.held_versions:
+        # At least the live version's and those loaded last, which would be loaded again at once.
+        while len(self._kept) > max(2, self._config.service.held_versions):
             self._kept.popitem(last=False)
 
     def _load(self, table: ImagesTable) -> VersionModels:
@@ -116,8 +132,9 @@ class ServedModels:
         there = (one for one in self._kept.values() if one.fingerprint == column.fingerprint)
         same = next(there, None)
         if same is None:
-            text = make_table_embedder(self._location.uri, column, self._config.embed)
-            self._warm(text)
+            text = self._made(
+                lambda: make_table_embedder(self._location.uri, column, self._config.embed)
+            )
         else:
             text = same.text
         images, image_model = self._images(table)
@@ -132,12 +149,30 @@ class ServedModels:
             if one.image_model.fingerprint == column.fingerprint:
                 return one.images, one.image_model
         try:
-            embedder = make_table_image_embedder(
-                uri, column, config=self._config.image_embed, images=self._config.images
+            embedder = self._made(
+                lambda: make_table_image_embedder(
+                    uri, column, config=self._config.image_embed, images=self._config.images
+                )
             )
         except SkytextError as error:
             problem = str(error).replace(uri, "TABLE")
             _log.error("modes image and image+dense are not offered", extra={"error": problem})
             return None, ImageModel(None, problem)
-        self._warm(embedder)
         return embedder, ImageModel(column.fingerprint, None)
+
+    def _made(self, make: Callable[[], M]) -> M:
+        """Load and warm a model.
+
+        Raises:
+            ModelError: also where memory is short, which torch says as RuntimeError.
+        """
+        try:
+            model = make()
+            self._warm(model)
+        except (RuntimeError, MemoryError) as error:
+            said = str(error).partition("\n")[0] or type(error).__name__
+            raise ModelError(
+                f"a model of {self._location.uri} cannot be loaded: {said}; free memory, or go "
+                f"back with `skytext rollback {self._location.uri}`"
+            ) from error
+        return model

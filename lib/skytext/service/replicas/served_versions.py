@@ -59,6 +59,8 @@ class Versions:
         self._meter = meter
         self._went_live = went_live
         self._session = open_session(config.index_cache_bytes)
+        self._kept_for_model: set[int] = set()
+        self._needed: set[int] = set()
         self._held: OrderedDict[int, Searcher] = OrderedDict()
         self._opening = threading.Lock()
         self._refused: int | None = None
@@ -67,20 +69,32 @@ class Versions:
         self._held_said: set[int] = set()
         self._say_held_at = 0.0
         self._live = self._open(self._served_version())
+        self._lately: tuple[int, ...] = (self._live.table.version,)
         self._hold(self._live)
         went_live(self._live)
 
     @property
     def live(self) -> Searcher:
-        """The version of requests that name none."""
+        """The version that was promoted last."""
         return self._live
+
+    def lately_live(self) -> list[Searcher]:
+        """Return the versions that were live and are open, the live one first."""
+        open_ones = (self._held.get(version) for version in self._lately)
+        return [one for one in open_ones if one is not None] or [self._live]
+
+    def need(self, searcher: Searcher) -> None:
+        """Keep a version open that is not live: its model still embeds searches that name none."""
+        if searcher is not self._live:
+            self._needed.add(searcher.table.version)
 
     def refresh(self) -> bool:
         """Follow a promotion or roll-back; return whether there was one.
 
         Blocks while a new version is opened and warmed. Where that fails, the old one goes on, and
-        the next call tries again: a store may be back by then. Only a version of another model is
-        given up.
+        the next call tries again: a store may be back by then. Only a version whose model was
+        changed since it was embedded is given up. A version of another model becomes live here
+        before that model is loaded; the version before stays open for queries of its model.
         """
         if self._config.version is not None:
             return False
@@ -94,7 +108,8 @@ class Versions:
             except (SkytextError, OSError, ValueError) as error:
                 self._note_failure(live, error)
                 return False
-            before, self._live = self._live.table.version, searcher
+            before = self._live.table.version
+            self._follow(searcher)
             self._refused = self._said = None
             self._hold(searcher)
             self._went_live(searcher)
@@ -106,6 +121,18 @@ class Versions:
                 extra={"version": live, "before": before, "warmed_s": round(seconds, 3)},
             )
             return True
+
+    def _follow(self, searcher: Searcher) -> None:
+        """Make a version live; hold the one before if it has other models.
+
+        Those that queries still came for since the last promotion stay, too.
+        """
+        before, self._live = self._live, searcher
+        versions = (searcher.table.version, *self._lately)
+        self._kept_for_model, self._needed = self._needed, set()
+        if not _same_models(before.table, searcher.table):
+            self._kept_for_model.add(before.table.version)
+        self._lately = tuple(dict.fromkeys(versions))
 
     def at(self, version: int) -> Searcher:
         """Return a version that a request names; opens it where it was live a short while ago.
@@ -176,8 +203,11 @@ class Versions:
         self._held[version] = searcher
         self._held.move_to_end(version)
         self._held.move_to_end(self._live.table.version)
-        while len(self._held) > self._config.held_versions:
-            self._held.popitem(last=False)
+        needed = {self._live.table.version} | self._kept_for_model | self._needed
+        spare = [one for one in self._held if one not in needed and one != version]
+        for one in spare[: max(0, len(self._held) - self._config.held_versions)]:
+            del self._held[one]
+        self._lately = tuple(one for one in self._lately if one in self._held)
         self._meter.gauge("skytext_table_version", self._live.table.version)
 
 
@@ -217,6 +247,15 @@ class Follower(threading.Thread):
     def stop(self) -> None:
         """End at once."""
         self._stopped.set()
+
+
+def _same_models(one: ImagesTable, other: ImagesTable) -> bool:
+    """Return whether queries that are embedded for one version fit the other, too."""
+    fits = [
+        {column.fingerprint for column in (table.text_column, table.image_column) if column}
+        for table in (one, other)
+    ]
+    return fits[0] == fits[1]
 
 
 def _gone(version: int) -> ProblemError:
