@@ -10,6 +10,7 @@ more is removed.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import uuid
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from skytext.table.missing_vectors import num_with_vector
 from skytext.table.promote_rollback import promote, promotions
 from skytext.table.reported_matches import MatchReport
 from skytext.table.store_preflight import check_store
+from skytext.table.vector_columns import Role
 
 COMMAND = "reindex"
 
@@ -116,14 +118,22 @@ class GateError(JobError):
 
     Attributes:
         summary: what was done until then.
+
+    Args:
+        summary: what was done until then.
+        live_model: the embedding model of the live version, if the new one has another.
     """
 
-    def __init__(self, summary: ReindexSummary) -> None:
+    def __init__(self, summary: ReindexSummary, live_model: str = "") -> None:
         self.summary = summary
         failed = "; ".join(str(check) for check in summary.gate if not check.passed)
+        advice = (
+            "; it has another embedding model: to serve new images with the old one, run the same "
+            f"command with --embedding-model {shlex.quote(live_model)}"
+        )
         super().__init__(
             f"the new version was not promoted, the live one stays ({summary.live_version}): "
-            f"{failed}"
+            f"{failed}{advice if live_model else ''}"
         )
 
 
@@ -219,7 +229,7 @@ def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
     """Plan to embed images that have no vector, by the model that the settings or the table name.
 
     Returns:
-        None where neither names one, or no image lacks a vector.
+        None where neither names one, or no image lacks a vector and searches use the column.
     """
     table = ImagesTable.find(plan.location)
     is_named = plan.config.image_embed.model is not None
@@ -227,7 +237,10 @@ def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
         return None
     vectors = plan_images(plan.location.uri, plan.config, replace=is_named)
     num_ok, num_there = num_with_vector(table, vectors.column)
-    return vectors if num_there < num_ok else None
+    there = table.find_column(vectors.column)
+    # A full column is not active after a kill just before that, or if its model is named again.
+    is_used = there is None or there.role == Role.ACTIVE
+    return vectors if num_there < num_ok or not is_used else None
 
 
 def _withdraw(
@@ -298,7 +311,7 @@ def _serve(
             )
             summary.gate += summary.comparison.checks(config.reindex)
         if not all(check.passed for check in summary.gate):
-            raise GateError(summary)
+            raise GateError(summary, _replaced_model(location, summary))
         held.claim.check()
         promoted = promote(location, summary.index.table_version, why=COMMAND)
         summary.live_version, summary.was_promoted = promoted.version, True
@@ -306,6 +319,14 @@ def _serve(
         on_note("nothing is removed: units that another command has staged wait for it")
         return
     summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
+
+
+def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
+    """Return the embedding model of the live version; empty if the latest version has the same."""
+    if summary.live_version is None:
+        return ""
+    live = ImagesTable.open(location, summary.live_version).text_column
+    return "" if live.fits(ImagesTable.open(location).text_column) else live.model
 
 
 def _was_rolled_back(location: TableLocation) -> bool:
