@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from skytext.config.settings import Config, load_config
+from skytext.errors import IncompleteRunError
 from skytext.models.checkpoints import image_model
-from skytext.run.caption_plan import CaptionPlan
+from skytext.run.caption_plan import CaptionPlan, plan_caption
+from skytext.run.control.interruption import Stopping
+from skytext.run.open_run import HeldTable
+from skytext.run.reindex import change_model, reindex_run
 from skytext.run.reindex.gate import Check
 from skytext.run.reindex.reindex_run import (
     GateError,
     ReindexSummary,
+    _compute,
     _image_vectors,
     _replaced_model,
 )
-from skytext.run.vector_plan import image_column
+from skytext.run.reindex.tell_run import check_outcome
+from skytext.run.vector_plan import image_column, plan_stale_vectors
 from skytext.table.commits.change_columns import activate_column
+from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote
@@ -84,3 +94,38 @@ def test_a_refused_change_of_the_embedding_model_says_how_to_go_back(tmp_path: P
     embed_again(table.location, "fake:dim=24")
     said = str(GateError(summary, _replaced_model(table.location, summary)))
     assert said.endswith("run the same command with --embedding-model fake")
+
+
+def test_a_description_without_a_finite_vector_does_not_stop_the_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_served_table(tmp_path)
+    config = load_config(None, {"embed.model": "fake:dim=24"})
+    (of_texts,) = plan_stale_vectors(table.location.uri, config)
+    told = "'fake:dim=24' gave no finite vector for 1 of 4 descriptions"
+    described: list[str] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise IncompleteRunError(told)
+
+    def run_caption(plan: CaptionPlan, **_: Any) -> Any:
+        described.append("stale" if plan.redo_stale else "new")
+        return SimpleNamespace(to_json=dict)
+
+    monkeypatch.setattr(reindex_run, "run_on_driver_node", lambda f, *args: f(*args))
+    monkeypatch.setattr(change_model, "run_on_driver_node", lambda f, *args: f(*args))
+    monkeypatch.setattr(reindex_run, "run_vectors", refuse)
+    monkeypatch.setattr(reindex_run, "run_caption", run_caption)
+    archive = str(tmp_path / "archive")
+    plan = plan_caption([archive], table.location.uri, config, stale="all")
+    assert [one.column.fits(of_texts.column) for one in plan.stale_vectors] == [True]
+    summary, notes = ReindexSummary(live_version=1), list[str]()
+    with hold(table.location, "run", "reindex") as claim:
+        held = HeldTable(claim, Stopping(1.0, 1.0, enabled=False))
+        _compute(plan, held, summary, lambda _: None, notes.append)
+    assert "new" in described
+    assert summary.to_json()["incomplete"] == told
+    assert told in notes
+    assert ImagesTable.open(table.location).text_column.model == "fake"
+    with pytest.raises(IncompleteRunError, match="gave no finite vector"):
+        check_outcome(table.location.uri, summary)

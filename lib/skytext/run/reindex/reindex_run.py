@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skytext.errors import BrokenListingError, JobError
+from skytext.errors import BrokenListingError, IncompleteRunError, JobError
 from skytext.evaluation.golden import Golden, read_golden
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.caption_run import run_caption
@@ -58,6 +58,7 @@ class ReindexSummary:
         runs: summaries of the captioning runs, by the reason of their work: ``new`` (and changed),
             ``failed``, ``stale``.
         num_withdrawn: images that are gone from their archive, withdrawn now.
+        incomplete: why descriptions have no vector by the configured model; empty if all have one.
         broken_listing: why none was withdrawn although some are gone; empty where that is not so.
         index: what was done to the indexes; None where nothing had changed.
         gate: what must hold before a version is served; empty where nothing had changed.
@@ -74,6 +75,7 @@ class ReindexSummary:
     vectors: list[dict[str, Any]] = field(default_factory=list)
     runs: dict[str, RunSummary] = field(default_factory=dict)
     num_withdrawn: int = 0
+    incomplete: str = ""
     broken_listing: str = ""
     index: IndexReport | None = None
     gate: list[Check] = field(default_factory=list)
@@ -92,6 +94,7 @@ class ReindexSummary:
             "vectors": self.vectors,
             "runs": {reason: summary.to_json() for reason, summary in self.runs.items()},
             "num_withdrawn": self.num_withdrawn,
+            "incomplete": self.incomplete,
             "broken_listing": self.broken_listing,
             "index": None if self.index is None else self.index.to_json(),
             "gate": [check.to_json() for check in self.gate],
@@ -191,7 +194,15 @@ def _compute(
 
     def embed(vectors: VectorPlan) -> None:
         on_note(f"embedding with {vectors.model.name}")
-        done = run_vectors(vectors, held=held, on_progress=on_progress)
+        try:
+            done = run_vectors(vectors, held=held, on_progress=on_progress)
+        except IncompleteRunError as error:
+            if vectors.of_images:
+                raise
+            # Searches go on with the active column, so new images must not wait for this one.
+            summary.incomplete = str(error)
+            on_note(summary.incomplete)
+            return
         summary.vectors.append(done.to_json())
 
     of_texts = next((one for one in plan.stale_vectors if not one.of_images), None)
