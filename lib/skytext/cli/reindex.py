@@ -62,7 +62,8 @@ def reindex(
     from skytext.run.caption_plan import plan_caption
     from skytext.run.reindex.notify import NotifyError
     from skytext.run.reindex.reindex_run import GateError, run_reindex
-    from skytext.run.reindex.tell_run import check_outcome
+    from skytext.run.reindex.tell_run import check_outcome, telling_failure
+    from skytext.table.location import TableLocation
 
     own = {
         "reindex.max_images": max_images,
@@ -71,8 +72,9 @@ def reindex(
         "reindex.report": report,
     }
     config = caption_config(options, own)
-    plan = plan_caption(options["sources"], options["table"], config, stale="all")
-    _check_model(plan)
+    with telling_failure(TableLocation.parse(options["table"]), config, note):
+        plan = plan_caption(options["sources"], options["table"], config, stale="all")
+        _check_model(plan)
     announce(plan)
     failure: GateError | NotifyError | None = None
     try:

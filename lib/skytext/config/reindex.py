@@ -59,8 +59,8 @@ class ReindexConfig(Section):
     )
     report: str | None = Field(
         None,
-        description="The folder or bucket address that reports of reindex runs are written to; "
-        "null: `reports` in the table's folder.",
+        description="The folder or bucket address that reports of reindex runs are written to, in "
+        "a folder for each table; null: `reports` in the table's folder.",
     )
     webhook: str | None = Field(
         None,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from skytext.cli import run as main
 from skytext.config.settings import Config, load_config
 from skytext.errors import CommitConflictError, JobError
 from skytext.run.caption_plan import CaptionPlan
@@ -91,6 +92,32 @@ def test_matches_that_could_not_be_told_are_told_by_the_next_run(tmp_path: Path)
     ]
 
 
+def test_the_candidates_of_one_query_at_a_time_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, steps = tmp_path / "table", list[str]()
+    promote(make_described_table(table).location)
+    for text in ("an airport", "ships"):
+        StandingQueries(location(table)).add(text, -1.0)
+    add_image(table, "new.jpg", "an airport by the sea")
+
+    def noted(name: str) -> None:
+        called = getattr(new_matches, name)
+
+        def note_and_call(*args: Any) -> Any:
+            steps.append(name)
+            return called(*args)
+
+        monkeypatch.setattr(new_matches, name, note_and_call)
+
+    for name in ("unseen_pictures", "matching_pictures", "make_table_embedder"):
+        noted(name)
+    (report,) = finish(table).matches
+    assert [one["num_matches"] for one in report.counts] == [1, 1]
+    first = ["unseen_pictures", "make_table_embedder", "matching_pictures"]
+    assert steps == [*first, "unseen_pictures", "matching_pictures"]
+
+
 def test_a_roll_back_and_a_second_promotion_report_nothing_twice(tmp_path: Path) -> None:
     table = tmp_path / "table"
     promote(make_described_table(table).location)
@@ -139,6 +166,44 @@ def test_a_failure_is_told_even_where_the_report_cannot_be_written(
     (second,) = map(json.loads, told.read_text().splitlines())
     assert (second["problem"], second["report"]) == ("the engine died", "")
     assert notes == ["the failure could not be reported: no space"]
+
+    # A full disk is told by Lance as an OSError, and so is one under the report.
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    @tells_failure
+    def run_on_full_disk(plan: CaptionPlan, **_: Any) -> ReindexSummary:
+        raise OSError("LanceError(IO): disk full")
+
+    told.unlink()
+    notes.clear()
+    monkeypatch.setattr(StateStore, "put", full)
+    with pytest.raises(OSError, match="disk full"):
+        run_on_full_disk(plan, on_note=notes.append)
+    (third,) = map(json.loads, told.read_text().splitlines())
+    assert (third["problem"], third["report"]) == ("LanceError(IO): disk full", "")
+    assert notes == ["the failure could not be reported: no space left"]
+
+
+def test_a_night_that_cannot_be_planned_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, told = tmp_path / "table", tmp_path / "told"
+    make_described_table(table)
+    call = ["reindex", str(tmp_path / "gone"), "--model", "fake", "--embedding-model", "fake"]
+    call += ["--set", f"reindex.command=tee -a {told}", "--table"]
+    assert main([*call, str(table)]) == 2
+    (first,) = map(json.loads, told.read_text().splitlines())
+    assert first["event"] == "reindex.failed"
+    assert "gone" in first["problem"]
+    assert first["problem"] in " ".join(capsys.readouterr().err.split())
+    assert "does not exist" in Path(first["report"]).read_text()
+
+    # Without a table the address may be wrong: nothing is written there.
+    told.unlink()
+    assert main([*call, str(tmp_path / "other")]) == 2
+    assert json.loads(told.read_text())["report"] == ""
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_that_was_overtaken_writes_nothing_into_the_log(tmp_path: Path) -> None:

@@ -146,6 +146,13 @@ def test_a_command_that_fails_is_said_and_keeps_nobody_from_being_told(facts: Ru
     notify(asked(facts), ADDRESS)
 
 
+@pytest.mark.parametrize("url", ["http://hooks.example:x/secret", "http://[::1/secret"])
+def test_a_webhook_without_a_valid_address_is_said(facts: RunFacts, url: str) -> None:
+    with pytest.raises(NotifyError, match="has no valid address") as caught:
+        notify(asked(facts, webhook=url), ADDRESS)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("wrong", [{"webhook": "ftp://x"}, {"command": " "}, {"command": "'open"}])
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=rf"reindex\.{next(iter(wrong))}"):

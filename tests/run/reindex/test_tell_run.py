@@ -125,6 +125,6 @@ def test_reports_go_where_they_are_wanted_and_old_ones_go(tmp_path: Path) -> Non
     there: dict[str, Any] = {"reindex__report": str(folder), "reindex__keep_reports": 2}
     made = [night(root, table, **there).report for _ in range(3)]
     assert not Path(table, "reports").exists()
-    names = sorted(str(path) for path in folder.iterdir() if path.suffix == ".html")
+    names = sorted(str(path) for path in folder.glob("table-*/*.html"))
     assert names == made[1:]
-    assert len(list(folder.glob("*.md"))) == 2
+    assert len(list(folder.glob("table-*/*.md"))) == 2

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -103,20 +104,21 @@ class _Found:
 def _all_matches(
     table: ImagesTable, queries: list[StandingQuery], before: Compared, embed: EmbedConfig
 ) -> Iterator[_Found]:
-    candidates = {query.query_id: _candidates(table, query, before) for query in queries}
-    asked = [query for query in queries if candidates[query.query_id] is not None]
-    vectors: dict[str, Floats] = {}
-    if any(len(found.ids) for found in candidates.values() if found is not None):
+    @cache
+    def vectors() -> dict[str, Floats]:
+        """Embed the texts of all queries at once; the model is loaded if an image needs it."""
         embedder = make_table_embedder(table.location.uri, table.text_column, embed)
-        texts = embedder.embed_queries([query.text for query in asked])
-        vectors = {query.query_id: text for query, text in zip(asked, texts, strict=True)}
-    for query in asked:
-        some = candidates[query.query_id]
+        texts = embedder.embed_queries([query.text for query in queries])
+        return {query.query_id: text for query, text in zip(queries, texts, strict=True)}
+
+    # The candidates of one query may be all images of the table: one query at a time has some.
+    for query in queries:
+        some = _candidates(table, query, before)
         if some is None:
             continue
         matches = Matches(some, np.empty(0, np.float32))
         if len(some.ids):
-            matches = matching_pictures(table, some, vectors[query.query_id], query.min_score)
+            matches = matching_pictures(table, some, vectors()[query.query_id], query.min_score)
         yield _Found(query, matches)
 
 

@@ -122,6 +122,8 @@ def _call_webhook(settings: ReindexConfig, body: bytes) -> None:
             headers["X-Skytext-Signature"] = signature(secret, timestamp, body)
         try:
             answer = httpx.post(url, content=body, headers=headers, timeout=_TRY_S)
+        except httpx.InvalidURL as error:
+            raise NotifyError(f"{_named(url)} has no valid address: {error}") from error
         except httpx.TransportError as error:
             raise _NotYetError(str(error) or type(error).__name__) from error
         if answer.status_code in _AGAIN:
@@ -134,7 +136,11 @@ def _call_webhook(settings: ReindexConfig, body: bytes) -> None:
 
 def _named(url: str) -> str:
     # Its path and its query may be secrets.
-    return f"the webhook at {urlsplit(url).hostname} (reindex.webhook)"
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = "an unknown host"
+    return f"the webhook at {host} (reindex.webhook)"
 
 
 def _run_command(settings: ReindexConfig, body: bytes) -> None:

@@ -10,13 +10,14 @@ more is removed.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skytext.errors import BrokenListingError, JobError
+from skytext.errors import BrokenListingError, IncompleteRunError, JobError
 from skytext.evaluation.golden import Golden, read_golden
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.caption_run import run_caption
@@ -43,6 +44,7 @@ from skytext.table.missing_vectors import num_with_vector
 from skytext.table.promote_rollback import promote, promotions
 from skytext.table.reported_matches import MatchReport
 from skytext.table.store_preflight import check_store
+from skytext.table.vector_columns import Role
 
 COMMAND = "reindex"
 
@@ -56,6 +58,7 @@ class ReindexSummary:
         runs: summaries of the captioning runs, by the reason of their work: ``new`` (and changed),
             ``failed``, ``stale``.
         num_withdrawn: images that are gone from their archive, withdrawn now.
+        incomplete: why descriptions have no vector by the configured model; empty if all have one.
         broken_listing: why none was withdrawn although some are gone; empty where that is not so.
         index: what was done to the indexes; None where nothing had changed.
         gate: what must hold before a version is served; empty where nothing had changed.
@@ -72,6 +75,7 @@ class ReindexSummary:
     vectors: list[dict[str, Any]] = field(default_factory=list)
     runs: dict[str, RunSummary] = field(default_factory=dict)
     num_withdrawn: int = 0
+    incomplete: str = ""
     broken_listing: str = ""
     index: IndexReport | None = None
     gate: list[Check] = field(default_factory=list)
@@ -90,6 +94,7 @@ class ReindexSummary:
             "vectors": self.vectors,
             "runs": {reason: summary.to_json() for reason, summary in self.runs.items()},
             "num_withdrawn": self.num_withdrawn,
+            "incomplete": self.incomplete,
             "broken_listing": self.broken_listing,
             "index": None if self.index is None else self.index.to_json(),
             "gate": [check.to_json() for check in self.gate],
@@ -116,14 +121,22 @@ class GateError(JobError):
 
     Attributes:
         summary: what was done until then.
+
+    Args:
+        summary: what was done until then.
+        live_model: the embedding model of the live version, if the new one has another.
     """
 
-    def __init__(self, summary: ReindexSummary) -> None:
+    def __init__(self, summary: ReindexSummary, live_model: str = "") -> None:
         self.summary = summary
         failed = "; ".join(str(check) for check in summary.gate if not check.passed)
+        advice = (
+            "; it has another embedding model: to serve new images with the old one, run the same "
+            f"command with --embedding-model {shlex.quote(live_model)}"
+        )
         super().__init__(
             f"the new version was not promoted, the live one stays ({summary.live_version}): "
-            f"{failed}"
+            f"{failed}{advice if live_model else ''}"
         )
 
 
@@ -181,7 +194,15 @@ def _compute(
 
     def embed(vectors: VectorPlan) -> None:
         on_note(f"embedding with {vectors.model.name}")
-        done = run_vectors(vectors, held=held, on_progress=on_progress)
+        try:
+            done = run_vectors(vectors, held=held, on_progress=on_progress)
+        except IncompleteRunError as error:
+            if vectors.of_images:
+                raise
+            # Searches go on with the active column, so new images must not wait for this one.
+            summary.incomplete = str(error)
+            on_note(summary.incomplete)
+            return
         summary.vectors.append(done.to_json())
 
     of_texts = next((one for one in plan.stale_vectors if not one.of_images), None)
@@ -219,7 +240,7 @@ def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
     """Plan to embed images that have no vector, by the model that the settings or the table name.
 
     Returns:
-        None where neither names one, or no image lacks a vector.
+        None where neither names one, or no image lacks a vector and searches use the column.
     """
     table = ImagesTable.find(plan.location)
     is_named = plan.config.image_embed.model is not None
@@ -227,7 +248,10 @@ def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
         return None
     vectors = plan_images(plan.location.uri, plan.config, replace=is_named)
     num_ok, num_there = num_with_vector(table, vectors.column)
-    return vectors if num_there < num_ok else None
+    there = table.find_column(vectors.column)
+    # A full column is not active after a kill just before that, or if its model is named again.
+    is_used = there is None or there.role == Role.ACTIVE
+    return vectors if num_there < num_ok or not is_used else None
 
 
 def _withdraw(
@@ -298,7 +322,7 @@ def _serve(
             )
             summary.gate += summary.comparison.checks(config.reindex)
         if not all(check.passed for check in summary.gate):
-            raise GateError(summary)
+            raise GateError(summary, _replaced_model(location, summary))
         held.claim.check()
         promoted = promote(location, summary.index.table_version, why=COMMAND)
         summary.live_version, summary.was_promoted = promoted.version, True
@@ -306,6 +330,14 @@ def _serve(
         on_note("nothing is removed: units that another command has staged wait for it")
         return
     summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
+
+
+def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
+    """Return the embedding model of the live version; empty if the latest version has the same."""
+    if summary.live_version is None:
+        return ""
+    live = ImagesTable.open(location, summary.live_version).text_column
+    return "" if live.fits(ImagesTable.open(location).text_column) else live.model
 
 
 def _was_rolled_back(location: TableLocation) -> bool:

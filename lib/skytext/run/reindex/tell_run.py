@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from skytext.errors import BrokenListingError, SkytextError, StoreFaultError
+from skytext.config.settings import Config
+from skytext.errors import BrokenListingError, IncompleteRunError, SkytextError, StoreFaultError
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.driver_node import run_on_driver_node
 from skytext.run.progress import RunSummary, check_all_read
@@ -22,6 +24,7 @@ from skytext.run.vector_run import check_store_gave_all
 from skytext.table.commits.claim import Claim
 from skytext.table.freshness import note_success
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promotions
 from skytext.table.reported_matches import MatchLog, MatchReport
 
@@ -33,6 +36,7 @@ class Done(Protocol):
 
     vectors: list[dict[str, Any]]
     runs: dict[str, RunSummary]
+    incomplete: str
     broken_listing: str
     live_version: int | None
     was_promoted: bool
@@ -57,10 +61,13 @@ def check_outcome(table: str, summary: Done) -> None:
 
     Raises:
         BrokenListingError: images are gone, and too many to be withdrawn.
+        IncompleteRunError: the configured model gave no vector for some descriptions.
         StoreFaultError: the store did not give everything, or nothing.
     """
     if summary.broken_listing:
         raise BrokenListingError(summary.broken_listing)
+    if summary.incomplete:
+        raise IncompleteRunError(summary.incomplete)
     for vectors in summary.vectors:
         check_store_gave_all(vectors["failures"], vectors["failure_samples"])
     for run in summary.runs.values():
@@ -135,44 +142,73 @@ def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
 
     @functools.wraps(run)
     def run_and_tell(plan: CaptionPlan, **options: Any) -> D:
-        started_at = dt.datetime.now(dt.UTC)
-        try:
+        on_note = options.get("on_note", _log.warning)
+        with telling_failure(plan.location, plan.config, on_note):
             return run(plan, **options)
-        except NotifyError:
-            raise
-        except SkytextError as error:
-            try:
-                _tell_failure(plan, started_at, error)
-            except SkytextError as second:
-                # What ended the run is the news, and is raised; this is said beside it.
-                options.get("on_note", _log.warning)(f"the failure could not be reported: {second}")
-            raise
 
     return run_and_tell
 
 
-def _tell_failure(plan: CaptionPlan, started_at: dt.datetime, error: SkytextError) -> None:
+@contextmanager
+def telling_failure(
+    location: TableLocation, config: Config, on_note: Callable[[str], None] = _log.warning
+) -> Iterator[None]:
+    """Leave a report and tell other programs if the block fails, whatever its error is.
+
+    Args:
+        location: the table.
+        config: the settings.
+        on_note: is told if that does not work; the error of the block is raised all the same.
+    """
+    started_at = dt.datetime.now(dt.UTC)
+    try:
+        yield
+    except NotifyError:
+        raise
+    except Exception as error:
+        try:
+            _tell_failure(location, config, started_at, error)
+        # The first error ended the run, and is raised. No second one may take its place.
+        except Exception as second:  # noqa: BLE001
+            on_note(f"the failure could not be reported: {second}")
+        raise
+
+
+def _tell_failure(
+    location: TableLocation, config: Config, started_at: dt.datetime, error: Exception
+) -> None:
     done: Done | None = getattr(error, "summary", None)
     summary: Mapping[str, Any] = {}
     if done is not None:
         done.duration_s = (dt.datetime.now(dt.UTC) - started_at).total_seconds()
         summary = done.to_json()
     facts = RunFacts(
-        location=plan.location,
-        config=plan.config,
+        location=location,
+        config=config,
         started_at=started_at,
         outcome="failed",
-        problem=str(error),
+        problem=str(error) or type(error).__name__,
         summary=summary,
         version_before=None,
     )
     try:
-        before = _version_before(plan, was_promoted=False)
-        address = write_report(replace(facts, version_before=before))
-    except SkytextError:
+        address = _report_failure(facts)
+    except Exception:
         # The store may be what fails: then others hear of it all the same.
         notify(facts, "")
         raise
     if done is not None:
         done.report = address
     notify(facts, address)
+
+
+def _report_failure(facts: RunFacts) -> str:
+    """Write the report of a failed run, and return its address.
+
+    Where there is no table and no folder for reports, nothing is written: the call may be wrong.
+    """
+    table = ImagesTable.find(facts.location)
+    if table is None and facts.config.reindex.report is None:
+        return ""
+    before = None if table is None else table.live_version()
+    return write_report(replace(facts, version_before=before))

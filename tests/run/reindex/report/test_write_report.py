@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,21 @@ def test_old_reports_are_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = [f"2026-05-04T0{hour}-00-00.123Z" for hour in (4, 5)]
     pages = [f"{name}.{kind}" for name in kept for kind in ("html", "md")]
     assert sorted(folder.list("")) == sorted([*pages, "matches-000001.geojson", "mine.html"])
+
+
+def test_two_tables_that_share_a_folder_for_reports_keep_theirs_apart(tmp_path: Path) -> None:
+    shared = {"reindex.report": str(tmp_path / "told"), "reindex.keep_reports": 1}
+    config, addresses = load_config(None, shared), list[str]()
+    for parent in ("one", "other"):
+        where = location(tmp_path / parent / "table")
+        report_store(where, config).put("matches-000001.geojson", parent.encode())
+        facts = RunFacts(where, config, NOW, "failed", "no space", {}, None)
+        addresses.append(write_report(facts))
+    folders = [Path(address).parent for address in addresses]
+    assert [(folder / "matches-000001.geojson").read_text() for folder in folders] == [
+        "one",
+        "other",
+    ]
+    assert all(Path(address).exists() for address in addresses)
+    assert {folder.parent for folder in folders} == {tmp_path / "told"}
+    assert all(re.fullmatch("table-[0-9a-f]{8}", folder.name) for folder in folders)

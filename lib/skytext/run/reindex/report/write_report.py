@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from skytext.config.settings import Config
 from skytext.run.reindex.report import samples, sections
 from skytext.run.reindex.report.facts import RunFacts
@@ -19,13 +21,18 @@ _FOLDER = "reports"
 def report_store(location: TableLocation, config: Config) -> StateStore:
     """Return where the reports of a table go.
 
+    Below ``reindex.report`` each table has a folder of its own, because several tables may share
+    the setting, and the files of two tables may have the same names.
+
     Raises:
         AddressError: ``reindex.report`` is no address.
         TableError: it is a file.
     """
     if config.reindex.report is None:
         return StateStore(location, folder=_FOLDER)
-    return StateStore(TableLocation.parse(config.reindex.report), folder="")
+    uri = location.uri
+    own = f"{uri.rsplit('/', 1)[-1]}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+    return StateStore(TableLocation.parse(config.reindex.report), folder=own)
 
 
 def write_report(facts: RunFacts) -> str:

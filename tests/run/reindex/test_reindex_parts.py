@@ -1,0 +1,131 @@
+"""Decisions of a re-indexing call that need no Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from skytext.config.settings import Config, load_config
+from skytext.errors import IncompleteRunError
+from skytext.models.checkpoints import image_model
+from skytext.run.caption_plan import CaptionPlan, plan_caption
+from skytext.run.control.interruption import Stopping
+from skytext.run.open_run import HeldTable
+from skytext.run.reindex import change_model, reindex_run
+from skytext.run.reindex.gate import Check
+from skytext.run.reindex.reindex_run import (
+    GateError,
+    ReindexSummary,
+    _compute,
+    _image_vectors,
+    _replaced_model,
+)
+from skytext.run.reindex.tell_run import check_outcome
+from skytext.run.vector_plan import image_column, plan_stale_vectors
+from skytext.table.commits.change_columns import activate_column
+from skytext.table.commits.claim import hold
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.promote_rollback import promote
+from skytext.table.vector_columns import Role, VectorColumn
+from tests.service.tables import embed_again, make_served_table
+from tests.table.image_rows import IMAGE_DIM, embed_numbers
+from tests.table.rows import good_rows, location, make_table
+
+
+def plan_of(where: TableLocation, config: Config) -> CaptionPlan:
+    """A plan, as far as these parts look at one."""
+    plan = object.__new__(CaptionPlan)
+    object.__setattr__(plan, "location", where)
+    object.__setattr__(plan, "config", config)
+    return plan
+
+
+def settings(image_model_name: str) -> Config:
+    return load_config(None, {"image_embed.model": image_model_name, "embed.model": "fake"})
+
+
+def column_of(name: str) -> VectorColumn:
+    config = settings(name)
+    return dataclasses.replace(image_column(image_model(config.image_embed), config), dim=IMAGE_DIM)
+
+
+def roles(where: TableLocation) -> dict[str, Any]:
+    found = ImagesTable.open(where).columns
+    return {column.model: column.role for column in found if column.kind == "image"}
+
+
+def test_a_full_image_column_that_searches_do_not_use_is_planned_until_they_do(
+    tmp_path: Path,
+) -> None:
+    where = location(tmp_path / "table")
+    make_table(where, good_rows(0, 3))
+    old, new = column_of("fake"), column_of("fake:dim=12")
+    embed_numbers(where, 0, 1, 2, column=old)
+    assert _image_vectors(plan_of(where, settings("fake"))) is None
+    embed_numbers(where, 0, 1, 2, column=new)
+
+    # Killed after the last vector: the new column is full and pending.
+    assert roles(where) == {"fake": Role.ACTIVE, "fake:dim=12": Role.PENDING}
+    planned = _image_vectors(plan_of(where, settings("fake:dim=12")))
+    assert planned is not None
+    assert planned.column.fits(new)
+    assert _image_vectors(plan_of(where, settings("fake"))) is None
+
+    # The old model is named again.
+    promote(where)
+    activate_column(ImagesTable.open(where), new)
+    assert roles(where) == {"fake": Role.RETIRED, "fake:dim=12": Role.ACTIVE}
+    assert _image_vectors(plan_of(where, settings("fake"))) is not None
+    assert _image_vectors(plan_of(where, settings("fake:dim=12"))) is None
+
+
+def test_a_refused_change_of_the_embedding_model_says_how_to_go_back(tmp_path: Path) -> None:
+    table = make_served_table(tmp_path)
+    promote(table.location)
+    check = Check("recall@10", 0.5, "0.95 at least", passed=False)
+    summary = ReindexSummary(live_version=table.version, gate=[check])
+    assert _replaced_model(table.location, summary) == ""
+    assert "--embedding-model" not in str(GateError(summary))
+    embed_again(table.location, "fake:dim=24")
+    said = str(GateError(summary, _replaced_model(table.location, summary)))
+    assert said.endswith("run the same command with --embedding-model fake")
+
+
+def test_a_description_without_a_finite_vector_does_not_stop_the_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_served_table(tmp_path)
+    config = load_config(None, {"embed.model": "fake:dim=24"})
+    (of_texts,) = plan_stale_vectors(table.location.uri, config)
+    told = "'fake:dim=24' gave no finite vector for 1 of 4 descriptions"
+    described: list[str] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise IncompleteRunError(told)
+
+    def run_caption(plan: CaptionPlan, **_: Any) -> Any:
+        described.append("stale" if plan.redo_stale else "new")
+        return SimpleNamespace(to_json=dict)
+
+    monkeypatch.setattr(reindex_run, "run_on_driver_node", lambda f, *args: f(*args))
+    monkeypatch.setattr(change_model, "run_on_driver_node", lambda f, *args: f(*args))
+    monkeypatch.setattr(reindex_run, "run_vectors", refuse)
+    monkeypatch.setattr(reindex_run, "run_caption", run_caption)
+    archive = str(tmp_path / "archive")
+    plan = plan_caption([archive], table.location.uri, config, stale="all")
+    assert [one.column.fits(of_texts.column) for one in plan.stale_vectors] == [True]
+    summary, notes = ReindexSummary(live_version=1), list[str]()
+    with hold(table.location, "run", "reindex") as claim:
+        held = HeldTable(claim, Stopping(1.0, 1.0, enabled=False))
+        _compute(plan, held, summary, lambda _: None, notes.append)
+    assert "new" in described
+    assert summary.to_json()["incomplete"] == told
+    assert told in notes
+    assert ImagesTable.open(table.location).text_column.model == "fake"
+    with pytest.raises(IncompleteRunError, match="gave no finite vector"):
+        check_outcome(table.location.uri, summary)
