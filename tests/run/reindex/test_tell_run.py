@@ -52,7 +52,11 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     write_archive(root, {"a.tar": [("0000.jpg", jpeg(77)), *images(1, 3), ("n.jpg", jpeg(99))]})
     write_archive(root, {"c.tar": [("cut.jpg", bad_images()["cut.jpg"][0])]})
     Path(root, "b.tar").unlink()
-    easy: dict[str, Any] = {"reindex__max_withdrawn": 1.0, "reindex__max_failure_rate": 1.0}
+    easy: dict[str, Any] = {
+        "reindex__max_withdrawn": 1.0,
+        "reindex__max_failure_rate": 1.0,
+        "job__max_attempts": 2,
+    }
     second = night(root, table, **easy)
     report = Path(second.report).with_suffix(".md").read_text()
     changes = section(report, "What changed")
