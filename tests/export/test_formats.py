@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skytext.archive.shards import image_id
+from skytext.errors import JobError
 from skytext.evaluation.gallery_texts import described_in_jsonl
 from skytext.export.geojson_file import geometry, write_geojson
 from skytext.export.parquet_file import write_parquet
@@ -25,6 +26,8 @@ from skytext.export.webdataset import suffix, write_webdataset
 from skytext.table import scan as read
 from skytext.table.images_dataset import ImagesTable
 from tests.archive.formats.tars import make_tar
+from tests.archives import images, write_archive
+from tests.table.image_rows import rows_of, write_manifests
 from tests.table.rows import (
     DIM,
     failed_row,
@@ -213,6 +216,20 @@ def test_webdataset_pairs_captions_with_the_bytes_of_their_image(tmp_path: Path)
     again = io.BytesIO()
     write_webdataset(table, again, with_images=True)
     assert again.getvalue() == out.getvalue()
+
+
+def test_webdataset_has_the_images_of_a_rewritten_tar(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3)})
+    table = make_table(location(tmp_path / "t"), rows_of(root))
+    before, after = io.BytesIO(), io.BytesIO()
+    write_webdataset(table, before, with_images=True)
+    write_archive(root, {"a.tar": [*images(5, 1), *images(0, 3)]})
+    with pytest.raises(JobError, match="changed since it was read"):
+        write_webdataset(table, after, with_images=True)
+    write_manifests(table.location, root)
+    after = io.BytesIO()
+    assert write_webdataset(table, after, with_images=True) == 3
+    assert after.getvalue() == before.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ class Application:
         async def metrics() -> str:
             return self.meter.text()
 
-        keyring = None
+        location, keyring = TableLocation.parse(str(table)), None
         if config.service.access.require_keys:
-            store = KeyStore(TableLocation.parse(str(table)))
+            store = KeyStore(location)
             keyring = Keyring(store, config.service.access.refresh_s)
         self.backend = Backend(
             EmbedHandle(Handle(self.embedding)),
@@ -66,7 +66,7 @@ class Application:
             describe,
             metrics,
         )
-        self.asgi = make_app(self.backend, config, self.meter, keyring)
+        self.asgi = make_app(location, self.backend, config, self.meter, keyring)
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytext.archive import discover, read_shard
+from skytext.archive import ReadLimits, discover, read_shard
 from skytext.pixels.decode import normalise
+from skytext.run.stages.read_shards import ShardReader
+from skytext.table import moved_images
 from skytext.table.commits.commit_rows import Committer
 from skytext.table.commits.stage_rows import StagedUnit
 from skytext.table.commits.stage_vectors import stage_vectors
@@ -68,6 +70,14 @@ def vectors_by_number(where: TableLocation) -> dict[int, Any]:
     rows = table_rows(ImagesTable.open(where), "member", "image_vector", filter=DONE)
     assert len({row["member"] for row in rows}) == len(rows)
     return {int(row["member"][:5]): row["image_vector"] for row in rows}
+
+
+def write_manifests(where: TableLocation, root: Path, archive: str | None = None) -> None:
+    """Read the shards to their ends, as a captioning run does; this writes their manifests."""
+    reader = ShardReader(100, 10**9, ReadLimits(), where, None)
+    for shard in discover([str(root)], archive=archive):
+        list(reader.units(shard))
+    moved_images._manifests.clear()  # as if a minute had passed
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from skytext.archive.discover import discover, survey
 from skytext.archive.formats.by_format import list_members, read_shard
-from skytext.archive.refetch import Place, fetch_image, fetch_images, fetch_row
+from skytext.archive.refetch import Place, fetch_image, fetch_images, fetch_row, fetch_rows
 from skytext.archive.shards import (
     BBox,
     Member,
@@ -41,6 +41,7 @@ __all__ = [
     "fetch_image",
     "fetch_images",
     "fetch_row",
+    "fetch_rows",
     "image_id",
     "is_store_fault",
     "list_members",

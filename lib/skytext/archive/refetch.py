@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,9 +13,14 @@ from typing import Any
 from skytext.archive.formats.parquet import fetch_cells
 from skytext.archive.shards import ReadOptions
 from skytext.archive.storage.files import read_range
-from skytext.archive.storage.store import ChangedError
+from skytext.archive.storage.store import ChangedError, is_store_fault
 from skytext.errors import AddressError, SourceError
 
+Row = Mapping[str, Any]
+FindMoved = Callable[[Row], Row | None]
+"""Takes a row whose shard changed. Returns it with the image's present place, or None."""
+
+_PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
 _ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)
 
 
@@ -78,6 +84,10 @@ def fetch_image(
     """
     place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
     [found] = fetch_images([place], options=options, num_threads=1)
+    return _bytes_or_raise(uri, found)
+
+
+def _bytes_or_raise(uri: str, found: bytes | Exception) -> bytes:
     if isinstance(found, (FileNotFoundError, ChangedError)):
         raise ChangedError(f"{uri} is gone, or changed since it was read: run again") from found
     if isinstance(found, Exception):
@@ -85,27 +95,63 @@ def fetch_image(
     return found
 
 
-def fetch_row(row: Mapping[str, Any], options: ReadOptions | None = None) -> bytes:
+def fetch_row(
+    row: Row, options: ReadOptions | None = None, find_moved: FindMoved | None = None
+) -> bytes:
     """Return the encoded bytes of an image of the table.
 
     Args:
-        row: with the columns that `Place` names.
+        row: with the columns that `fetch_rows` needs.
         options: as those it was read with.
+        find_moved: as in `fetch_rows`.
 
     Raises:
         ChangedError: as `fetch_image`.
         OSError: the same.
     """
-    return fetch_image(
-        row["uri"],
-        row["member"],
-        byte_offset=row["byte_offset"],
-        byte_length=row["byte_length"],
-        row_group=row["row_group"],
-        row=row["row"],
-        etag=row["shard_etag"] or "",
-        options=options,
-    )
+    [found] = fetch_rows([row], options=options, num_threads=1, find_moved=find_moved)
+    return _bytes_or_raise(row["uri"], found)
+
+
+def fetch_rows(
+    rows: Sequence[Row],
+    *,
+    options: ReadOptions | None = None,
+    num_threads: int,
+    find_moved: FindMoved | None = None,
+) -> list[bytes | Exception]:
+    """Return the encoded bytes of images of the table, in their order, or an image's error.
+
+    If a shard changed, its images are read at their present places. Such bytes are returned only
+    if they are those that were described.
+
+    Args:
+        rows: with the columns that `Place` names and ``shard_etag``; with ``find_moved`` also
+            ``content_sha256``.
+        options: as those they were read with.
+        num_threads: reads at once.
+        find_moved: finds the present place of an image; without it there is only that of its row.
+    """
+    found = list(fetch_images([_place(r) for r in rows], options=options, num_threads=num_threads))
+    changed = [i for i, one in enumerate(found) if isinstance(one, ChangedError)]
+    moved = {i: row for i in changed if find_moved and (row := find_moved(rows[i])) is not None}
+    places = [_place(row) for row in moved.values()]
+    again = fetch_images(places, options=options, num_threads=num_threads)
+    for i, one in zip(moved, again, strict=True):
+        if _counts(one, rows[i]["content_sha256"]):
+            found[i] = one
+    return found
+
+
+def _place(row: Row) -> Place:
+    return Place(**{name: row[name] for name in _PLACE}, etag=row["shard_etag"] or "")
+
+
+def _counts(found: bytes | Exception, content_sha256: str) -> bool:
+    """Return whether a read at another place gave the image, or may give it another time."""
+    if isinstance(found, Exception):
+        return is_store_fault(found)
+    return hashlib.sha256(found).hexdigest() == content_sha256
 
 
 def fetch_images(

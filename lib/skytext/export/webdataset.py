@@ -6,6 +6,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 from skytext.archive.refetch import fetch_row
@@ -13,8 +14,10 @@ from skytext.archive.storage.prefetch import prefetch
 from skytext.errors import AddressError, JobError, SourceError
 from skytext.export.image_json import COLUMNS, described, rows, to_line
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.moved_images import moved_row
 
-_PLACE = ("byte_offset", "byte_length", "row_group", "row", "shard_etag")
+_PLACE = ("byte_offset", "byte_length", "row_group", "row", "shard_etag", "content_sha256")
 _FETCHED_AT_ONCE = 8
 _AHEAD_BYTES = 64 * 2**20
 _NO_SUFFIX = "img"
@@ -33,7 +36,7 @@ def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = F
         with_images: fetch every image's bytes again, with one ranged read, as ``ID.jpg`` etc.
 
     Raises:
-        JobError: an image cannot be fetched, or its shard changed since it was described.
+        JobError: an image cannot be fetched, or its shard no longer has it.
     """
     count = 0
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -62,7 +65,7 @@ def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
     items = rows(table, (*COLUMNS, *_PLACE))
     fetched = prefetch(
         items,
-        _fetch,
+        partial(_fetch, table.location),
         lambda row: row["byte_length"] or 0,
         num_threads=_FETCHED_AT_ONCE,
         max_bytes=_AHEAD_BYTES,
@@ -76,9 +79,9 @@ def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
         yield row, data
 
 
-def _fetch(row: Row) -> bytes | Exception:
+def _fetch(location: TableLocation, row: Row) -> bytes | Exception:
     try:
-        return fetch_row(row)
+        return fetch_row(row, find_moved=partial(moved_row, location))
     except (OSError, AddressError, SourceError) as error:
         return error
 

@@ -197,7 +197,7 @@ def _fetched(
         "compute": TaskPoolStrategy(size=min(pool_sizes(plan.config).num_readers, num_units)),
         **ONE_UNIT,
     }
-    fetcher = ImageFetcher(plan.reading, embed.read_threads, stop)
+    fetcher = ImageFetcher(plan.reading, embed.read_threads, stop, plan.location)
     units = units.map_batches(fetcher.__call__, **readers)
     return units.map_batches(ImageDecoder(plan.limits).__call__, **readers)
 

@@ -2,7 +2,8 @@
 
 Only below the configured archive roots, whatever a table says; and only what the table was made of:
 an image whose bytes are not those that were described is gone (410). That goes for what is kept,
-too, here or by a browser that asks again: its shard is looked at first, without reading the image.
+too, here or by a browser that asks again: its shard is looked at first. The image is read again
+only if the shard changed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from cachetools import LRUCache, TTLCache
@@ -27,10 +29,12 @@ from skytext.archive import (
 )
 from skytext.archive.shards import ReadOptions
 from skytext.config.settings import Config
-from skytext.errors import AddressError, SampleError
+from skytext.errors import AddressError, JobError, SampleError
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import Meter, timed
+from skytext.table.location import TableLocation
+from skytext.table.moved_images import moved_row
 
 THUMBNAIL_SIZES = (128, 256, 512, 1024)
 _MEDIA_TYPES = {
@@ -65,13 +69,14 @@ class Encoded(NamedTuple):
 class Images:
     """Reads images of a table's rows."""
 
-    def __init__(self, config: Config, meter: Meter) -> None:
+    def __init__(self, location: TableLocation, config: Config, meter: Meter) -> None:
         service = config.service
         self._roots = [_root(root) for root in service.archive_roots]
         self._max_bytes = service.limits.max_image_bytes
         # A person waits for the answer: an archive that is down is said to be so at once.
         retry_s = min(config.sources.retry_s, _RETRY_S)
         self._options = ReadOptions(config.sources.image_column, retry_s)
+        self._find_moved = partial(moved_row, location)
         self._limits = config.images
         self._meter = meter
         self._thumbnails: LRUCache[str, bytes] = LRUCache(
@@ -119,15 +124,22 @@ class Images:
         return Encoded(data, "image/webp", etag)
 
     async def check_unchanged(self, row: Mapping[str, Any]) -> None:
-        """Refuse an image whose shard is gone or has changed since; reads a single byte of it.
+        """Refuse an image that its shard no longer holds.
+
+        One byte of an unchanged shard is read, and the whole image of a changed one.
 
         Raises:
             ProblemError: 410 or 502.
         """
-        shard = _shard_uri(row), row["shard_etag"] or ""
-        if shard not in self._looked_at:
-            await asyncio.to_thread(self._look, *shard)
+        etag = row["shard_etag"] or ""
+        shard, image = (_shard_uri(row), etag), (row["uri"], etag)
+        if shard in self._looked_at or image in self._looked_at:
+            return
+        if await asyncio.to_thread(self._is_unchanged, *shard):
             self._looked_at[shard] = None
+        else:
+            await asyncio.to_thread(self._read, row)
+            self._looked_at[image] = None
 
     def check(self, row: Mapping[str, Any]) -> None:
         """Refuse what must not or cannot be read.
@@ -162,15 +174,19 @@ class Images:
             path = place.path
         return any(_is_below(Location(place.scheme, place.bucket, path), r) for r in self._roots)
 
-    def _look(self, shard_uri: str, etag: str) -> None:
+    def _is_unchanged(self, shard_uri: str, etag: str) -> bool:
         with _archive_errors():
-            fetch_image(
-                shard_uri, "", byte_offset=0, byte_length=1, etag=etag, options=self._options
-            )
+            try:
+                fetch_image(
+                    shard_uri, "", byte_offset=0, byte_length=1, etag=etag, options=self._options
+                )
+            except ChangedError:
+                return False
+        return True
 
     def _read(self, row: Mapping[str, Any]) -> bytes:
         with _archive_errors(), timed(self._meter, "read"):
-            data = fetch_row(row, self._options)
+            data = fetch_row(row, self._options, self._find_moved)
         # A shard that was written anew in place may keep its size and time.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
@@ -200,7 +216,7 @@ def _archive_errors() -> Iterator[None]:
         yield
     except ChangedError as error:
         raise _gone() from error
-    except OSError as error:
+    except (OSError, JobError) as error:
         raise ProblemError(
             502, "archive-unreadable", "the archive did not hand out this image"
         ) from error

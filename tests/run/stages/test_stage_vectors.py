@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ from tests.archives import (
     tiff16,
     write_archive,
 )
-from tests.table.image_rows import rows_of
+from tests.table.image_rows import rows_of, write_manifests
 from tests.table.rows import good_row, location, make_table
 
 MODEL = image_model(ImageEmbedConfig(model="fake"))
@@ -59,7 +60,7 @@ def list_units(where: TableLocation, **more: Any) -> list[pa.Table]:
 
 
 def fetch(where: TableLocation, unit: pa.Table) -> pa.Table:
-    fetched = ImageFetcher(ReadOptions(), 4, StopFlag(where, "run"))(unit)
+    fetched = ImageFetcher(ReadOptions(), 4, StopFlag(where, "run"), where)(unit)
     return ImageDecoder(ImageLimits())(fetched)
 
 
@@ -126,6 +127,19 @@ def test_images_are_fetched_and_unreadable_ones_are_counted(tmp_path: Path) -> N
     # What the model cannot take as it is was brought into form.
     assert decode_rgb(kept[2]).size == (40, 24)
     assert len(failures) + len(kept) == len(rows)
+
+
+def test_images_of_a_rewritten_tar_and_touched_files_are_fetched(tmp_path: Path) -> None:
+    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3), "x/1.jpg": jpeg(9)})
+    where = location(tmp_path / "t")
+    make_table(where, rows_of(root))
+    write_archive(root, {"a.tar": [*images(5, 1), *images(0, 3)]})
+    os.utime(root / "x" / "1.jpg", ns=(1, 1))
+    write_manifests(where, root)
+    [unit] = list_units(where, unit_images=99)
+    found = unpack(fetch(where, unit))[1].to_pylist()
+    assert [row["failure"] for row in found] == [None] * 4
+    assert {row["member"]: row["data"] for row in found} == {**dict(images(0, 3)), "1.jpg": jpeg(9)}
 
 
 def embedding(where: TableLocation, config: ImageEmbedConfig) -> StageVectors:

@@ -15,15 +15,18 @@ from PIL import Image
 from skytext.archive import discover, read_shard
 from skytext.archive.shards import image_id
 from skytext.config.pixels import ImageConfig
+from skytext.config.settings import Config
 from skytext.service.archive_images import Images, archive_roots
 from skytext.service.problem_details import ProblemError
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote
+from tests.archive.formats.tars import write_shard
 from tests.pixels.image_corpus import tiff
 from tests.service.app import client, make_config
 from tests.service.tables import encoded
+from tests.table.image_rows import write_manifests
 
 
 def of(member: str) -> str:
@@ -150,14 +153,43 @@ def test_what_is_kept_goes_with_its_shard(
             assert http.get(address, headers=has).status_code == 410
 
 
+@pytest.mark.parametrize("what", ["bytes", "thumbnail"])
+def test_an_image_that_stays_in_a_rewritten_tar_is_handed_out(
+    own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("skytext.service.archive_images.LOOK_AGAIN_S", 0.0)
+    root = Path(own.uri).parent / "archive"
+    kept, changed = f"/v1/images/{of('river.jpg')}/{what}", f"/v1/images/{of('forest.jpg')}/{what}"
+    with client(own.uri) as http:
+        before = http.get(kept)
+        assert http.get(changed).status_code == 200
+        river, other = ("river.jpg", encoded("brown")), ("forest.jpg", encoded("red"))
+        write_shard(root / "a.tar", [("new.jpg", encoded("blue")), other, river])
+        write_manifests(own, root, archive="aerial")
+        after = http.get(kept)
+        assert (after.status_code, after.content) == (200, before.content)
+        has = {"If-None-Match": before.headers["etag"]}
+        assert http.get(kept, headers=has).status_code == 304
+        assert http.get(changed).status_code == 410
+        # The tar is rewritten again, and no run has read it yet.
+        write_shard(root / "a.tar", [("newer.jpg", encoded("blue", (300, 200))), river])
+        assert http.get(kept).status_code == 410
+        assert http.get(kept, headers=has).status_code == 410
+
+
 def test_a_shard_is_looked_at_once_for_many_images(
     http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses = [f"/v1/images/{of(m)}/thumbnail" for m in ("river.jpg", "forest.jpg")]
     etags = [http.get(address).headers["etag"] for address in addresses]
     looks = []
-    look = Images._look
-    monkeypatch.setattr(Images, "_look", lambda self, *a: (looks.append(a), look(self, *a)))
+    look = Images._is_unchanged
+
+    def counted(self: Images, *shard: str) -> bool:
+        looks.append(shard)
+        return look(self, *shard)
+
+    monkeypatch.setattr(Images, "_is_unchanged", counted)
     for _ in range(3):
         for address, etag in zip(addresses, etags, strict=True):
             assert http.get(address, headers={"If-None-Match": etag}).status_code == 304
@@ -180,6 +212,10 @@ def test_an_image_of_a_version_is_told_of_that_version(own: TableLocation, what:
         gone = http.get(address, params={"version": last + 5})
         assert (gone.status_code, gone.json()["type"]) == (410, "urn:skytext:problem:version-gone")
         assert http.get(address, params={"version": "x"}).status_code == 422
+
+
+def images_of(config: Config, table: Path | str = "/t/table") -> Images:
+    return Images(TableLocation.parse(str(table)), config, LocalMeter())
 
 
 def row(uri: str, member: str = "a.jpg", **more: Any) -> dict[str, Any]:
@@ -206,7 +242,7 @@ def row(uri: str, member: str = "a.jpg", **more: Any) -> dict[str, Any]:
 def test_a_row_cannot_lead_outside(uri: str) -> None:
     config = make_config("/t/table", archive_roots=["/archive", "s3://bucket/archive/"])
     with pytest.raises(ProblemError) as caught:
-        Images(config, LocalMeter()).check(row(uri))
+        images_of(config).check(row(uri))
     assert caught.value.status == 403
 
 
@@ -227,7 +263,7 @@ def test_a_row_cannot_lead_outside(uri: str) -> None:
     ],
 )
 def test_an_archive_root_is_an_address(root: str, inside: str, outside: str) -> None:
-    images = Images(make_config("/t/table", archive_roots=archive_roots([root])), LocalMeter())
+    images = images_of(make_config("/t/table", archive_roots=archive_roots([root])))
     images.check(row(f"{inside}#a.jpg"))
     with pytest.raises(ProblemError) as caught:
         images.check(row(f"{outside}#a.jpg"))
@@ -238,14 +274,14 @@ def test_a_link_out_of_the_archive_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "secret.jpg").write_bytes(b"x")
     (tmp_path / "archive" / "a.jpg").symlink_to(tmp_path / "secret.jpg")
-    images = Images(make_config(tmp_path / "table"), LocalMeter())
+    images = images_of(make_config(tmp_path / "table"))
     with pytest.raises(ProblemError) as caught:
         images.check(row(f"file://{tmp_path}/archive/a.jpg"))
     assert caught.value.status == 403
 
 
 def test_an_image_too_large_to_hand_out_is_not_read(tmp_path: Path) -> None:
-    images = Images(make_config(tmp_path / "table"), LocalMeter())
+    images = images_of(make_config(tmp_path / "table"))
     with pytest.raises(ProblemError, match="image-too-large"):
         images.check(row(f"file://{tmp_path}/archive/a.tar#a.jpg", byte_length=10**10))
 
@@ -263,7 +299,7 @@ def test_a_thumbnail_shows_the_bands_that_were_chosen(tmp_path: Path) -> None:
     for chosen in (None, (4, 3, 2)):
         config = make_config(tmp_path / "table")
         config = config.model_copy(update={"images": ImageConfig(bands=chosen)})
-        encoded = asyncio.run(Images(config, LocalMeter()).thumbnail(row, 128))
+        encoded = asyncio.run(images_of(config).thumbnail(row, 128))
         colour = Image.open(io.BytesIO(encoded.data)).convert("RGB").getpixel((5, 5))
         shown.append((encoded.etag, colour))
     # A browser that has the one must not take it for the other.

@@ -9,19 +9,20 @@ ON ERROR an image that cannot be read gets a ``failure``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from skytext.archive import Place, ReadOptions, fetch_images, is_store_fault
+from skytext.archive import ReadOptions, fetch_rows, is_store_fault
 from skytext.errors import Reason, SampleError, Stage
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.units import failure_row, pack, unpack
+from skytext.table.location import TableLocation
+from skytext.table.moved_images import moved_row
 from skytext.table.schema import SAMPLE
-
-_PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +33,27 @@ class ImageFetcher:
         reading: options with which the sources were read.
         num_threads: number of concurrent requests.
         stop: whether the run must stop.
+        location: the table, with the manifests of shards that changed.
     """
 
     reading: ReadOptions
     num_threads: int
     stop: StopFlag
+    location: TableLocation
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return the unit with its images' bytes, all in memory."""
         head, samples = unpack(batch)
         rows = [] if self.stop.is_raised() else samples.to_pylist()
-        found = fetch_rows(rows, self.reading, self.num_threads)
+        found = fetch_rows(
+            rows,
+            options=self.reading,
+            num_threads=self.num_threads,
+            find_moved=partial(moved_row, self.location),
+        )
         for row, data in zip(rows, found, strict=True):
             row.update(failure_of(row, data) if isinstance(data, Exception) else {"data": data})
         return pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
-
-
-def fetch_rows(
-    rows: Sequence[Mapping[str, Any]], reading: ReadOptions, num_threads: int
-) -> Iterator[bytes | Exception]:
-    """Yield the encoded bytes of the rows' images in order, or the error of an image.
-
-    Args:
-        rows: with the columns of `skytext.table.schema.SOURCE_FIELDS`.
-        reading: options with which the sources were read.
-        num_threads: number of concurrent requests.
-    """
-    places = [Place(**{n: row[n] for n in _PLACE}, etag=row["shard_etag"] or "") for row in rows]
-    return fetch_images(places, options=reading, num_threads=num_threads)
 
 
 def failure_of(row: Mapping[str, Any], error: Exception) -> dict[str, Any]:

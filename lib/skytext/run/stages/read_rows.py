@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from skytext.archive import ReadOptions, UnavailableError, is_store_fault
-from skytext.run.stages.fetch_images import failure_of, fetch_rows
+from skytext.archive import ReadOptions, UnavailableError, fetch_rows, is_store_fault
+from skytext.run.stages.fetch_images import failure_of
 from skytext.run.stages.list_rows import cut_rows
 from skytext.run.units import UnitHead, pack
 from skytext.table.schema import SAMPLE
@@ -87,7 +87,8 @@ def _fetched(
     # If a file of a folder was only touched, its etag differs but its bytes are the same. The
     # decoder compares the bytes with the row.
     places = [row | {"shard_etag": None} for row in rows] if is_folder else rows
-    for row, found in zip(rows, fetch_rows(places, reading, _READS_AT_ONCE), strict=True):
+    fetched = fetch_rows(places, options=reading, num_threads=_READS_AT_ONCE)
+    for row, found in zip(rows, fetched, strict=True):
         if isinstance(found, bytes):
             samples.append(row | {"data": found})
         elif is_store_fault(found):

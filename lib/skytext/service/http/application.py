@@ -33,6 +33,7 @@ from skytext.service.http.routes import make_routes
 from skytext.service.http.web_page import add_page, content_security_policy
 from skytext.service.problem_details import add_problem_handlers, problem_responses
 from skytext.service.telemetry.metrics import Meter
+from skytext.table.location import TableLocation
 
 _METRICS = 'ray_skytext_requests_total{method="POST",route="/v1/search",status="200"} 4711.0\n'
 _DESCRIPTION = """Search a remote-sensing archive in plain words.
@@ -44,6 +45,7 @@ Give an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
 
 def make_app(
+    location: TableLocation,
     backend: Backend,
     config: Config,
     meter: Meter,
@@ -55,6 +57,7 @@ def make_app(
     """Return the whole application.
 
     Args:
+        location: the table.
         backend: answers.
         config: limits, access, archive roots.
         meter: takes measurements.
@@ -62,7 +65,7 @@ def make_app(
         drain: ends it.
         tells_request_id: put the request's id on the answer; Serve's own HTTP server does.
     """
-    app = make_api(backend, config, meter, keyring)
+    app = make_api(location, backend, config, meter, keyring)
     limits = config.service.limits
     rates = Rates(config.service.access, limits.retry_after_s, meter)
     gate: ASGIApp = Gate(
@@ -91,7 +94,13 @@ def make_app(
     return gate
 
 
-def make_api(backend: Backend, config: Config, meter: Meter, keyring: Keyring | None) -> FastAPI:
+def make_api(
+    location: TableLocation,
+    backend: Backend,
+    config: Config,
+    meter: Meter,
+    keyring: Keyring | None,
+) -> FastAPI:
     """Return the application without what stands before it: its routes and its OpenAPI document."""
 
     @contextlib.asynccontextmanager
@@ -121,7 +130,7 @@ def make_api(backend: Backend, config: Config, meter: Meter, keyring: Keyring | 
         ],
     )
     add_problem_handlers(app)
-    app.include_router(make_routes(backend, Images(config, meter), config))
+    app.include_router(make_routes(backend, Images(location, config, meter), config))
     _add_health(app, backend)
     add_page(app, config.service)
     _complete_document(app)

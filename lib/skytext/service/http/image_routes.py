@@ -94,7 +94,7 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
         },
     )
     async def image_bytes(image_id: Id, request: Request, version: AskedVersion = None) -> Response:
-        """One ranged read of its shard; 410 where that has changed since."""
+        """One ranged read of its shard; 410 where the shard no longer holds it."""
         row = await _row_of(backend, image_id, version)
         images.check(row)
         etag = images.etag(row)
@@ -123,7 +123,7 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
     ) -> Response:
         """WebP, 8-bit RGB, upright; 16-bit and float images by a percentile stretch.
 
-        410 where the image's shard has changed since.
+        410 where the image's shard no longer holds it.
         """
         row = await _row_of(backend, image_id, version)
         images.check(row)

@@ -131,6 +131,7 @@ class Ingress:
         if access.require_keys:
             keyring = Keyring(KeyStore(self._location), access.refresh_s)
         return make_app(
+            self._location,
             self._backend,
             self._config,
             RayMeter(),

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from skytext.config.settings import Config
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.page import Card, Grid, Section
 from skytext.run.reindex.report.thumbnails import COLUMNS, thumbnail
@@ -18,7 +17,7 @@ from skytext.table.queries.run_rows import RunRows, withdrawn_since
 from skytext.table.reported_matches import MatchReport
 
 _SHOWN = 8
-_COLUMNS = [*COLUMNS, "image_id", "captions"]
+_COLUMNS = [*COLUMNS, "captions"]
 _TITLES = {
     "new": "New images",
     "changed": "Changed images, before and after",
@@ -33,7 +32,7 @@ def samples(
     """Yield a section for each kind of change, with some of its images."""
     for kind, title in _TITLES.items():
         ids: RowIds = getattr(rows, kind)
-        shown = list(_cards(_spread(ids), before, after, facts.config))
+        shown = list(_cards(_spread(ids), before, after, facts))
         texts = [f"{len(shown)} of {len(ids):,}."] if len(ids) > len(shown) else []
         yield Section(title, texts if shown else (), cards=shown)
 
@@ -46,7 +45,7 @@ def _spread(ids: RowIds) -> RowIds:
 
 
 def _cards(
-    ids: RowIds, before: ImagesTable | None, after: ImagesTable, config: Config
+    ids: RowIds, before: ImagesTable | None, after: ImagesTable, facts: RunFacts
 ) -> Iterator[Card]:
     rows = take(after, ids, _COLUMNS).to_pylist()
     images = [row["image_id"] for row in rows]
@@ -56,11 +55,11 @@ def _cards(
         said = earlier.get(row["image_id"])
         now = _sentence(row)
         lines = [("", now)] if said is None else [("before", said), ("now", now)]
-        yield _card(row, lines, config)
+        yield _card(row, lines, facts)
 
 
-def _card(row: Mapping[str, Any], lines: list[tuple[str, str]], config: Config) -> Card:
-    picture, note = thumbnail(row, config)
+def _card(row: Mapping[str, Any], lines: list[tuple[str, str]], facts: RunFacts) -> Card:
+    picture, note = thumbnail(row, facts.location, facts.config)
     return Card(row["member"], lines, picture, note)
 
 
@@ -88,13 +87,13 @@ def match_sections(facts: RunFacts, after: ImagesTable) -> Iterator[Section]:
         yield Section(
             f"New images for standing queries (report {report.number})",
             grid=Grid(["query", "words", "images"], lines, 2),
-            cards=list(_match_cards(report, features, after, facts.config)),
+            cards=list(_match_cards(report, features, after, facts)),
             link=report.address.rpartition("/")[2],
         )
 
 
 def _match_cards(
-    report: MatchReport, features: Sequence[Mapping[str, Any]], after: ImagesTable, config: Config
+    report: MatchReport, features: Sequence[Mapping[str, Any]], after: ImagesTable, facts: RunFacts
 ) -> Iterator[Card]:
     said = [feature["properties"] for feature in features]
     per_query = max(2, _SHOWN // len(report.counts))
@@ -111,4 +110,4 @@ def _match_cards(
         if row is None:
             yield Card(one["member"], lines, note="the image is no longer in the table")
         else:
-            yield _card(row, lines, config)
+            yield _card(row, lines, facts)

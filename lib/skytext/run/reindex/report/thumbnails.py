@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -13,6 +14,8 @@ from skytext.archive.shards import ReadOptions
 from skytext.config.settings import Config
 from skytext.errors import SkytextError
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
+from skytext.table.location import TableLocation
+from skytext.table.moved_images import moved_row
 
 COLUMNS = (
     "uri",
@@ -22,6 +25,10 @@ COLUMNS = (
     "row_group",
     "row",
     "shard_etag",
+    "image_id",
+    "archive",
+    "shard",
+    "content_sha256",
 )
 """What `thumbnail` needs of a row."""
 _SIDE_PX = 320
@@ -29,7 +36,9 @@ _QUALITY = 70
 _RETRY_S = 5.0
 
 
-def thumbnail(row: Mapping[str, Any], config: Config) -> tuple[bytes | None, str]:
+def thumbnail(
+    row: Mapping[str, Any], location: TableLocation, config: Config
+) -> tuple[bytes | None, str]:
     """Return an image as a small WebP file, or None and why there is none.
 
     A report is worth having without a picture: an archive that is away for a moment costs it only
@@ -43,7 +52,8 @@ def thumbnail(row: Mapping[str, Any], config: Config) -> tuple[bytes | None, str
         bands=config.images.bands,
     )
     try:
-        image = decode_rgb(normalise(fetch_row(row, options), limits).data)
+        data = fetch_row(row, options, partial(moved_row, location))
+        image = decode_rgb(normalise(data, limits).data)
     except (OSError, SkytextError) as error:
         return None, f"no picture: {' '.join(str(error).split())[:200]}"
     image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)

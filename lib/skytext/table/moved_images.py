@@ -1,0 +1,63 @@
+"""Find images again whose shard was rewritten.
+
+A rewritten shard has its images at other places. A run does not rewrite the rows of the images that
+stay the same. Their present places are in the shard's manifest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow.compute as pc
+from cachetools import TTLCache
+
+from skytext.table.location import TableLocation
+from skytext.table.manifest import Manifest, read_manifest
+
+_PLACE = ("byte_offset", "row_group", "row")
+_COLUMNS = ("image_id", "content_sha256", *_PLACE)
+_KEEP_S = 60.0
+"""A service reads the manifests of a later run after this time."""
+_MAX_KEPT = 16
+
+_manifests: TTLCache[tuple[TableLocation, str, str], Manifest | None] = TTLCache(_MAX_KEPT, _KEEP_S)
+_lock = threading.Lock()
+
+
+def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a row with the present place of its image, or None if its shard no longer has it.
+
+    Args:
+        location: the table.
+        row: with ``image_id``, ``archive``, ``shard``, ``content_sha256`` and ``shard_etag``.
+
+    Returns:
+        The row with the manifest's ``byte_offset``, ``row_group``, ``row`` and ``shard_etag``.
+        For a file of a folder, the etag is None: a manifest has no etags of files. So whoever reads
+        there must compare the bytes with ``content_sha256``.
+
+    Raises:
+        JobError: a store request failed.
+    """
+    manifest = _manifest(location, row["archive"], row["shard"])
+    if manifest is None:
+        return None
+    index = pc.index(manifest.members.column("image_id"), row["image_id"]).as_py()
+    if index < 0:
+        return None
+    [member] = manifest.members.slice(index, 1).to_pylist()
+    if member["content_sha256"] is None or member["content_sha256"] != row["content_sha256"]:
+        return None
+    etag = None if row["shard"].endswith("/") else manifest.etag
+    return {**row, **{name: member[name] for name in _PLACE}, "shard_etag": etag}
+
+
+def _manifest(location: TableLocation, archive: str, shard: str) -> Manifest | None:
+    key = location, archive, shard
+    # Threads that need the same manifest wait for one read of it.
+    with _lock:
+        if key not in _manifests:
+            _manifests[key] = read_manifest(location, archive, shard, _COLUMNS)
+        return _manifests[key]
