@@ -146,6 +146,8 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
         yield f"  {'passed' if check.passed else 'FAILED'}  {check}"
     if summary.comparison is not None:
         yield from _comparison_lines(summary.comparison)
+    if summary.not_compared:
+        yield summary.not_compared
     if summary.was_promoted:
         yield f"version {summary.live_version} is live"
     else:

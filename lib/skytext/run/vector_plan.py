@@ -108,7 +108,8 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorP
         table: it must be there.
         config: the settings.
         replace: embed all images with this model, if those that the table has are by another. When
-            all are done, searches use the new vectors, and the others go.
+            all are done, searches use the new vectors. The others are retired: they stay while a
+            roll-back may lead to a version that searches them.
 
     Raises:
         CallError: a model, setting or table that cannot be used.

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from skytext.config.reindex import ReindexConfig
+from skytext.errors import TableError
 from skytext.evaluation.golden import Golden, GoldenQuery
-from skytext.run.reindex.compare_versions import Comparison, _compare
+from skytext.run.reindex.compare_versions import Comparison, LiveVersionError, _compare
 from skytext.table.images_dataset import ImagesTable
 from tests.run.jobs import config
-from tests.service.tables import embed_again, make_served_table
-from tests.table.rows import rows_of
+from tests.service.tables import embed_again, make_archive, make_rows, make_served_table
+from tests.table.rows import committer, location, rows_of, stage, text_column
 
 QUERIES = {"a river": "river.jpg", "a dense forest": "forest.jpg", "ships in a harbour": "x.jpg"}
 
@@ -66,3 +67,18 @@ def test_each_version_is_asked_by_its_own_model(table: ImagesTable) -> None:
     # Both models find words that a query and a description share.
     assert found.found_live == found.found_new == pytest.approx(2 / 3)
     assert found.overlap_at_10 == 1.0
+
+
+def test_a_live_version_whose_model_is_gone_is_not_asked(tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    rows = list(make_rows(make_archive(tmp_path / "archive")).values())
+    # A fingerprint that no model has.
+    committer(where, text_column("fake", "0" * 32)).commit([stage(where, rows)])
+    live = ImagesTable.open(where).version
+    table = embed_again(where, "fake:dim=24")
+    with pytest.raises(LiveVersionError, match=rf"not compared: version {live}, .* is not that"):
+        compare(table, live, table.version)
+    # The model of the new version is needed.
+    with pytest.raises(TableError, match="is not that model"):
+        compare(table, table.version, live)
+    assert compare(table, table.version, table.version).num_queries == 3

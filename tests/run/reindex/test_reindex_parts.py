@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 
+from skytext.cli.reindex import _lines
 from skytext.config.settings import Config, load_config
 from skytext.errors import IncompleteRunError
+from skytext.evaluation.golden import Golden, GoldenQuery
 from skytext.models.checkpoints import image_model
 from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.control.interruption import Stopping
 from skytext.run.open_run import HeldTable
 from skytext.run.reindex import change_model, reindex_run
+from skytext.run.reindex.compare_versions import LiveVersionError
 from skytext.run.reindex.gate import Check
 from skytext.run.reindex.reindex_run import (
     GateError,
     ReindexSummary,
+    _compare,
     _compute,
     _image_vectors,
     _replaced_model,
@@ -129,3 +133,20 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
     assert ImagesTable.open(table.location).text_column.model == "fake"
     with pytest.raises(IncompleteRunError, match="gave no finite vector"):
         check_outcome(table.location.uri, summary)
+
+
+def test_golden_queries_that_were_not_compared_are_in_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise LiveVersionError("not compared: no model")
+
+    monkeypatch.setattr(reindex_run, "compare_versions", refuse)
+    plan = plan_of(location(tmp_path / "table"), settings("fake"))
+    summary, notes = ReindexSummary(live_version=1), list[str]()
+    golden = Golden(queries=(GoldenQuery(query="a river", images=("river.jpg",)),))
+    _compare(plan, summary, (1, 2), golden, notes.append)
+    assert (summary.gate, summary.comparison) == ([], None)
+    assert summary.to_json()["not_compared"] == "not compared: no model"
+    assert "not compared: no model" in _lines(summary)
+    assert notes == ["not compared: no model"]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from skytext.config.reindex import ReindexConfig
 from skytext.config.settings import Config
+from skytext.errors import JobError, ModelError, TableError
 from skytext.evaluation.annotations import file_name
 from skytext.evaluation.golden import Golden, GoldenQuery
 from skytext.run.control.driver_node import run_on_driver_node
@@ -27,6 +28,10 @@ from skytext.table.location import TableLocation
 
 _K = 10
 _NUM_CHANGES = 5
+
+
+class LiveVersionError(JobError):
+    """The live version cannot be asked, because its model cannot be loaded any more."""
 
 
 class _Found(NamedTuple):
@@ -110,7 +115,8 @@ def compare_versions(
         golden: the queries.
 
     Raises:
-        TableError: the model of a version is not to be had any more.
+        LiveVersionError: the live version cannot be asked, for example without its model.
+        TableError: the model of the new version is not to be had.
         ModelError: it cannot be loaded.
     """
     return run_on_driver_node(_compare, location, config, live, new, golden)
@@ -119,7 +125,14 @@ def compare_versions(
 def _compare(
     location: TableLocation, config: Config, live: int, new: int, golden: Golden
 ) -> Comparison:
-    before, after = (_answers(location, config, one, golden.queries) for one in (live, new))
+    after = _answers(location, config, new, golden.queries)
+    try:
+        before = _answers(location, config, live, golden.queries)
+    except (TableError, ModelError) as error:
+        raise LiveVersionError(
+            f"the golden queries were not compared: version {live}, which is live, cannot be "
+            f"asked: {error}"
+        ) from error
     changes = [
         _change(query.query, old, now)
         for query, old, now in zip(golden.queries, before, after, strict=True)

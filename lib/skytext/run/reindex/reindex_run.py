@@ -27,7 +27,7 @@ from skytext.run.index_on_ray import build_vector_index
 from skytext.run.open_run import HeldTable, hold_table
 from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.change_model import drop_unused, write_both
-from skytext.run.reindex.compare_versions import Comparison, compare_versions
+from skytext.run.reindex.compare_versions import Comparison, LiveVersionError, compare_versions
 from skytext.run.reindex.gate import Check, check_version
 from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
@@ -63,6 +63,7 @@ class ReindexSummary:
         index: what was done to the indexes; None where nothing had changed.
         gate: what must hold before a version is served; empty where nothing had changed.
         comparison: what the live and the new version answer to golden queries; None without these.
+        not_compared: why there is no comparison although there are golden queries; else empty.
         live_version: that is served now.
         was_promoted: whether this call promoted it.
         cleaned: what was removed.
@@ -80,6 +81,7 @@ class ReindexSummary:
     index: IndexReport | None = None
     gate: list[Check] = field(default_factory=list)
     comparison: Comparison | None = None
+    not_compared: str = ""
     live_version: int | None = None
     was_promoted: bool = False
     cleaned: CleanUp | None = None
@@ -99,6 +101,7 @@ class ReindexSummary:
             "index": None if self.index is None else self.index.to_json(),
             "gate": [check.to_json() for check in self.gate],
             "comparison": None if self.comparison is None else self.comparison.to_json(),
+            "not_compared": self.not_compared,
             "live_version": self.live_version,
             "was_promoted": self.was_promoted,
             "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
@@ -317,10 +320,8 @@ def _serve(
         summary.gate = check_version(location, summary.index.table_version, config)
         if golden is not None and summary.live_version is not None:
             on_note("asking the golden queries")
-            summary.comparison = compare_versions(
-                location, config, summary.live_version, summary.index.table_version, golden
-            )
-            summary.gate += summary.comparison.checks(config.reindex)
+            versions = summary.live_version, summary.index.table_version
+            _compare(plan, summary, versions, golden, on_note)
         if not all(check.passed for check in summary.gate):
             raise GateError(summary, _replaced_model(location, summary))
         held.claim.check()
@@ -330,6 +331,24 @@ def _serve(
         on_note("nothing is removed: units that another command has staged wait for it")
         return
     summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
+
+
+def _compare(
+    plan: CaptionPlan,
+    summary: ReindexSummary,
+    versions: tuple[int, int],
+    golden: Golden,
+    on_note: Callable[[str], None],
+) -> None:
+    """Ask the live and a new version the golden queries, and add what must hold to the gate."""
+    try:
+        summary.comparison = compare_versions(plan.location, plan.config, *versions, golden)
+    except LiveVersionError as error:
+        # Otherwise no later version could ever be promoted.
+        summary.not_compared = str(error)
+        on_note(summary.not_compared)
+        return
+    summary.gate += summary.comparison.checks(plan.config.reindex)
 
 
 def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from skytext.config.settings import load_config
 from skytext.demo.scenes.generate import make_scene, render
 from skytext.run.reindex.compare_versions import Change, Comparison
+from skytext.run.reindex.report import sections
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.write_report import report_store, write_report
 from skytext.table.images_dataset import ImagesTable
@@ -134,6 +135,12 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
     assert html.count("data:image/webp;base64,") == 4
     assert "no picture: " in html
     assert len(html) < 200_000
+
+
+def test_a_report_says_why_golden_queries_were_not_compared() -> None:
+    summary = {"comparison": None, "not_compared": "version 1 cannot be asked"}
+    facts = RunFacts(location(Path("/t")), load_config(None, {}), NOW, "done", "", summary, None)
+    assert sections.comparison(facts).texts == ["version 1 cannot be asked"]
 
 
 def test_old_reports_are_removed_and_nothing_else(tmp_path: Path) -> None:

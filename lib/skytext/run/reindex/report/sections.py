@@ -86,7 +86,8 @@ def comparison(facts: RunFacts) -> Section:
     """Say how the answers of the new version differ from those of the live one."""
     found = facts.summary.get("comparison")
     if found is None:
-        return Section("Golden queries, live and new version")
+        said = facts.summary.get("not_compared")
+        return Section("Golden queries, live and new version", [said] if said else [])
     texts = [
         f"Versions {found['live_version']} and {found['new_version']} answered "
         f"{found['num_queries']:,} queries. They find an expected image for "
