@@ -138,6 +138,7 @@ def test_a_model_that_cannot_be_loaded_is_logged_once_and_tried_again(
         follower = Follower({"cannot load": models.refresh}, 0.01)
         follower.start()
         while tries < 3:
+            assert follower.is_alive()
             found = http.post("/v1/search", json=ASKED)
             assert (found.status_code, found.json()["table_version"]) == (200, first), found.text
         named = http.post("/v1/search", json={**ASKED, "version": last})
