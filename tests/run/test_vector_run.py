@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.cli.failures import _last_settings
 from skytext.config.settings import load_config
 from skytext.errors import (
     CapacityError,
@@ -33,7 +32,7 @@ from skytext.table.commits.stage_rows import read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import image_column_of
-from skytext.table.runs_dataset import last_runs
+from skytext.table.runs_dataset import caption_settings, last_runs
 from tests.archives import bad_images, images, jpeg, write_archive
 from tests.models.clip_checkpoint import PROJECTION, make_clip
 from tests.run.jobs import (
@@ -115,7 +114,7 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(tmp_path: 
     assert (run.command, run.state, run.counts["num_embedded"]) == ("embed-images", "done", 3)
     # Captioning goes on from the last run of its own kind.
     assert earlier_sources(TableLocation.parse(str(captioned))) == [str(tmp_path / "aerial")]
-    assert _last_settings(str(captioned))["caption"]["model"] == "fake"
+    assert caption_settings(TableLocation.parse(str(captioned)))["caption"]["model"] == "fake"
 
 
 def test_a_real_checkpoint_and_another_model_in_its_place(captioned: Path, tmp_path: Path) -> None:
