@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from skytext.config.captioning import CaptionConfig
 from skytext.config.settings import Config, dump_yaml, load_config
+from skytext.config.yaml_text import parse_yaml
 from skytext.errors import ConfigError
 
 
@@ -344,3 +346,11 @@ def test_settings_come_from_no_environment_variable(monkeypatch: pytest.MonkeyPa
     for name in ("CAPTION__MODEL", "SKYTEXT_CAPTION__MODEL", "SKYTEXT_CAPTION_MODEL", "ARCHIVE"):
         monkeypatch.setenv(name, "other")
     assert load_config() == Config()
+
+
+def test_dates_are_dates_whatever_else_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    constructors = yaml.SafeLoader.yaml_constructors
+    text = constructors["tag:yaml.org,2002:str"]
+    monkeypatch.setitem(constructors, "tag:yaml.org,2002:timestamp", text)
+    assert yaml.safe_load("2024-01-02") == "2024-01-02"
+    assert parse_yaml("2024-01-02") == dt.date(2024, 1, 2)

@@ -37,3 +37,9 @@ class _Loader(yaml.SafeLoader):
                     raise ValueError(f"line {line} gives {key.value!r} a second time")
                 seen.add(key.value)
         return node
+
+
+# A package that vLLM imports (lm-format-enforcer) makes the shared loader read dates as texts.
+_Loader.add_constructor(
+    "tag:yaml.org,2002:timestamp", yaml.constructor.SafeConstructor.construct_yaml_timestamp
+)
