@@ -40,6 +40,7 @@ class _Loader(yaml.SafeLoader):
 
 
 # A package that vLLM imports (lm-format-enforcer) makes the shared loader read dates as texts.
-_Loader.add_constructor(
-    "tag:yaml.org,2002:timestamp", yaml.constructor.SafeConstructor.construct_yaml_timestamp
-)
+_Loader.yaml_constructors = {
+    **_Loader.yaml_constructors,
+    "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_timestamp,
+}
