@@ -28,7 +28,7 @@ def main() -> int:
         done, fetched = threading.Event(), 0
         counter = threading.Thread(target=count_installed, args=(total, done))
         for line in pip.stdout:
-            if line.startswith(("Collecting", "Requirement already")):
+            if line.startswith(("Collecting", "Processing", "Requirement already")):
                 fetched += 1
                 if fetched % STEP == 0 or fetched == total:
                     print(f"    {fetched} of {total} packages fetched", flush=True)
