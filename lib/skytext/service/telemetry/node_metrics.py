@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import httpx
 
 _PREFIXES = ("ray_skytext_", "ray_serve_")
-# Less than the 10 s that Prometheus waits. The agent of a busy node with many workers takes seconds.
+# Prometheus waits for 10 s. The agent of a busy node with many workers takes seconds.
 _TIMEOUT_S = 5.0
 # Of the library in between; the same in every line.
 _NOISE = re.compile(r',?otel_scope_\w+="[^"]*"')
