@@ -17,12 +17,13 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from skytext.errors import CommitConflictError, TableError
 from skytext.table.images_dataset import LIVE_TAG, ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.state_files import StateStore
+from skytext.table.numbered_log import NumberedLog
 
 _FOLDER = "promotions"
 _KEPT_TAG = "kept-"
@@ -121,16 +122,15 @@ def promote(location: TableLocation, version: int | None = None, *, why: str = "
         CommitConflictError: others promote without a pause.
     """
     wanted = ImagesTable.open(location, version).version
-    state = StateStore(location)
     for _ in range(_TRIES):
-        last = _last(location, state)
+        last = _last(location)
         if last is not None and last.version == wanted:
-            _set_tags(location, state)
+            _set_tags(location)
             return last
         before = () if last is None else last.versions
-        done = _append(state, last, "promote", (*before, wanted)[-MAX_KEPT:], why)
+        done = _append(location, last, "promote", (*before, wanted)[-MAX_KEPT:], why)
         if done is not None:
-            _set_tags(location, state)
+            _set_tags(location)
             return done
     raise _conflict(location)
 
@@ -146,9 +146,8 @@ def rollback(location: TableLocation, *, why: str = "") -> Promotion:
         TableError: there is no such table, or nothing to go back to.
         CommitConflictError: others promote without a pause.
     """
-    state = StateStore(location)
     for _ in range(_TRIES):
-        last = _last(location, state)
+        last = _last(location)
         if last is None or last.previous_version is None:
             now = "nothing is live" if last is None else f"version {last.version} is live"
             raise TableError(
@@ -157,19 +156,16 @@ def rollback(location: TableLocation, *, why: str = "") -> Promotion:
             )
         # It may be gone for want of its tag, e.g. deleted by hand: say so and change nothing.
         ImagesTable.open(location, last.previous_version)
-        done = _append(state, last, "rollback", last.versions[:-1], why)
+        done = _append(location, last, "rollback", last.versions[:-1], why)
         if done is not None:
-            _set_tags(location, state)
+            _set_tags(location)
             return done
     raise _conflict(location)
 
 
 def promotions(location: TableLocation, limit: int = 10) -> list[Promotion]:
     """Return the last promotions and roll-backs, the last one first."""
-    state = StateStore(location)
-    paths = sorted(state.list(_FOLDER), reverse=True)[:limit]
-    read = (state.get(path) for path in paths)
-    return [Promotion.from_json(data) for data in read if data is not None]
+    return [Promotion.from_json(data) for data in islice(_log(location).newest_first(), limit)]
 
 
 def recent_versions(location: TableLocation, limit: int) -> list[int]:
@@ -180,7 +176,7 @@ def recent_versions(location: TableLocation, limit: int) -> list[int]:
     return list(found)[:limit]
 
 
-def _last(location: TableLocation, state: StateStore) -> Promotion | None:
+def _last(location: TableLocation) -> Promotion | None:
     """Return the last record; of a table promoted before there was a log, one made of its tag."""
     last = promotions(location, 1)
     if last:
@@ -192,7 +188,7 @@ def _last(location: TableLocation, state: StateStore) -> Promotion | None:
 
 
 def _append(
-    state: StateStore,
+    location: TableLocation,
     last: Promotion | None,
     action: str,
     versions: tuple[int, ...],
@@ -208,12 +204,7 @@ def _append(
         token=uuid.uuid4().hex,
         why=why,
     )
-    if not state.create(_path(record.number), json.dumps(record.to_json()).encode()):
-        return None
-    if record.number % _KEPT_RECORDS == 0:
-        old = [path for path in state.list(_FOLDER) if path < _path(record.number - _KEPT_RECORDS)]
-        state.delete(old)
-    return record
+    return record if _log(location).append(record.number, record.to_json()) else None
 
 
 def _user() -> str:
@@ -224,11 +215,11 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _path(number: int) -> str:
-    return f"{_FOLDER}/{number:012d}.json"
+def _log(location: TableLocation) -> NumberedLog:
+    return NumberedLog(location, _FOLDER, _KEPT_RECORDS)
 
 
-def _set_tags(location: TableLocation, state: StateStore) -> None:
+def _set_tags(location: TableLocation) -> None:
     """Set the tags to what the log says; look again until nobody wrote meanwhile."""
     table = ImagesTable.open(location)
     for _ in range(_TRIES):

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from skytext.errors import CommitConflictError
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.numbered_log import NumberedLog
 from skytext.table.standing_queries import FOLDER, KEY
 from skytext.table.state_files import StateStore
 
-_LOG = f"{FOLDER}/log"
 _MATCHES = f"{FOLDER}/matches"
 
 Keys = NDArray[np.bytes_]
@@ -163,11 +163,8 @@ class MatchLog:
         Raises:
             JobError: the store refuses.
         """
-        for path in sorted(self._state.list(_LOG), reverse=True):
-            data = self._state.get(path)
-            if data is not None:
-                return Compared.from_json(data)
-        return Compared()
+        data = next(self._log.newest_first(), None)
+        return Compared() if data is None else Compared.from_json(data)
 
     def append(self, before: Compared, after: Compared) -> Compared:
         """Write the record that follows ``before``, and return it.
@@ -177,13 +174,11 @@ class MatchLog:
             JobError: the store refuses.
         """
         after = replace(after, number=before.number + 1)
-        if not self._state.create(_path(after.number), json.dumps(after.to_json()).encode()):
+        if not self._log.append(after.number, after.to_json()):
             raise CommitConflictError(
                 f"another run compares the standing queries of {self.location.uri}: run the same "
                 "command again when it has ended"
             )
-        old = [path for path in self._state.list(_LOG) if path < _path(before.number)]
-        self._state.delete(old)
         return after
 
     def write_matches(self, number: int, geojson: bytes) -> str:
@@ -221,6 +216,6 @@ class MatchLog:
     def _state(self) -> StateStore:
         return StateStore(self.location)
 
-
-def _path(number: int) -> str:
-    return f"{_LOG}/{number:012d}.json"
+    @property
+    def _log(self) -> NumberedLog:
+        return NumberedLog(self.location, f"{FOLDER}/log", num_kept=1)

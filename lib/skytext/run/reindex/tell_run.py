@@ -191,15 +191,14 @@ def _tell_failure(
         summary=summary,
         version_before=None,
     )
+    address = ""
     try:
         address = _report_failure(facts)
-    except Exception:
-        # The store may be what fails: then others hear of it all the same.
-        notify(facts, "")
-        raise
-    if done is not None:
-        done.report = address
-    notify(facts, address)
+        if done is not None:
+            done.report = address
+    finally:
+        # Others are told also if the store is what fails.
+        notify(facts, address)
 
 
 def _report_failure(facts: RunFacts) -> str:
