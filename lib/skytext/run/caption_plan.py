@@ -28,8 +28,6 @@ from skytext.table.location import TableLocation
 from skytext.table.runs_dataset import last_runs
 from skytext.table.vector_columns import VectorColumn
 
-_RUNS_LOOKED_AT = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class CaptionPlan:
@@ -169,7 +167,7 @@ def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPla
 
 def earlier_sources(location: TableLocation) -> list[str]:
     """Return the distinct sources of earlier captioning runs on a table, latest first."""
-    runs = last_runs(location, _RUNS_LOOKED_AT)
+    runs = last_runs(location)
     return list(dict.fromkeys(source for run in runs for source in run.config.get("sources", [])))
 
 

@@ -22,7 +22,6 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.missing_vectors import num_with_vector
 from skytext.table.runs_dataset import RunRecord, last_runs
 
-_RUNS_LOOKED_AT = 1000
 _NUM_UNREAD_SHOWN = 10
 _TO_DO = (Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE)
 
@@ -117,7 +116,7 @@ def preview(
             unread.append(shard.fault)
     to_do = (*_TO_DO, Verdict.STALE) if plan.redo_stale else _TO_DO
     num_to_describe = sum(images[verdict] for verdict in to_do)
-    rate = _measured_rate(last_runs(plan.location, _RUNS_LOOKED_AT), plan.caption_model.name)
+    rate = _measured_rate(last_runs(plan.location), plan.caption_model.name)
     engine_s = None if rate is None else num_to_describe / rate
     num_old, old_bytes = (0, 0) if table is None else bytes_of_old_versions(table)
     price = plan.config.job.cost_per_engine_hour

@@ -33,7 +33,6 @@ class RunRecord:
 
 
 _CAPTIONING = ("caption", "retry-failed")
-_RUNS_LOOKED_AT = 1000
 _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 
@@ -50,7 +49,7 @@ def record_run(location: TableLocation, run: RunRecord) -> None:
     )
 
 
-def last_runs(location: TableLocation, limit: int) -> list[RunRecord]:
+def last_runs(location: TableLocation, limit: int = 1000) -> list[RunRecord]:
     """Return the latest runs, newest first.
 
     A run is recorded at its start and at its end. A run that did not end has the state
@@ -69,7 +68,7 @@ def last_runs(location: TableLocation, limit: int) -> list[RunRecord]:
 
 def caption_settings(location: TableLocation) -> dict[str, Any]:
     """Return the settings of a table's last captioning run; none where there was no run."""
-    for run in last_runs(location, _RUNS_LOOKED_AT):
+    for run in last_runs(location):
         if run.command in _CAPTIONING:
             return {name: value for name, value in run.config.items() if name != "sources"}
     return {}
