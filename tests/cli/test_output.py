@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from skytext.cli import run
+from skytext.cli.output import JobBar
+from skytext.run.progress import Progress
 from tests.cli.conftest import Skytext
 from tests.cli.tables import described_row, fake_column
 from tests.table.rows import committer, failed_row, location, stage
@@ -61,3 +64,27 @@ def test_a_terminal_without_a_width_gets_its_answer(
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setattr("skytext.cli.output.answers", _Console(highlight=False))
     assert "1 ok" in skytext("status", odd).out
+
+
+def test_images_of_units_in_work_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from skytext.cli import output
+
+    terminal = output._Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(output, "notes", terminal)
+    progress = Progress(total_bytes=100, bytes_done=50, num_ok=4)
+    with output.JobBar() as bar:
+        assert "starting the engine" in shown_by(bar)
+        bar.on_described(6)
+        assert "captioning" in shown_by(bar)
+        bar.on_progress(progress)
+        assert "50%" in shown_by(bar)
+        assert "6 images" in shown_by(bar)
+        progress.num_ok = 8
+        bar.on_progress(progress)
+        assert "8 images" in shown_by(bar)
+
+
+def shown_by(bar: JobBar) -> str:
+    page = Console(file=io.StringIO(), width=100)
+    page.print(bar)
+    return page.file.getvalue()  # type: ignore[attr-defined]

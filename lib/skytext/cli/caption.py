@@ -178,18 +178,19 @@ def run_and_show(
     plan: CaptionPlan, ray_address: str | None, as_json: bool, verify_all: bool
 ) -> None:
     """Run a plan with its progress on stderr, and print the result."""
-    from skytext.cli.output import job_progress, note, print_json
+    from skytext.cli.output import JobBar, note, print_json
     from skytext.run.caption_run import run_caption
     from skytext.run.progress import check_all_read
     from skytext.run.vector_run import check_store_gave_all
 
     announce(plan)
-    with job_progress() as on_progress:
+    with JobBar() as bar:
         summary = run_caption(
             plan,
             ray_address=ray_address,
             verify_all=verify_all,
-            on_progress=on_progress,
+            on_progress=bar.on_progress,
+            on_described=bar.on_described,
             on_note=note,
         )
     if as_json:

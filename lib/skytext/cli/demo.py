@@ -66,7 +66,7 @@ def demo(
     """
     from skytext.cli.atomic_file import naming
     from skytext.cli.caption import show_summary
-    from skytext.cli.output import job_progress, note, print_json
+    from skytext.cli.output import JobBar, note, print_json
 
     started = time.monotonic()
     resolved = make_config(config, settings)
@@ -84,8 +84,8 @@ def demo(
         f"2. describing each in {resolved.caption.num_variants} variants with LLaVA in vLLM, "
         f"embedding with {plan.embed_model.name} → {table}"
     )
-    with job_progress() as on_progress:
-        summary = run_caption(plan, on_progress=on_progress)
+    with JobBar() as bar:
+        summary = run_caption(plan, on_progress=bar.on_progress, on_described=bar.on_described)
     if not as_json:
         show_summary(plan, summary)
     note("3. building the vector index")

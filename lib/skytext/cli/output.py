@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -79,45 +78,63 @@ class _TimeLeft(TimeRemainingColumn):
         return shown if task.total is None else shown.append(" left")
 
 
-@contextmanager
-def job_progress() -> Iterator[Callable[[JobProgress], None]]:
-    """Show percentage, images, rate, remaining time and latest descriptions of a captioning run.
+class JobBar:
+    """Shows percentage, images, rate, remaining time and latest descriptions of a captioning run.
 
     On a terminal it is a live line; elsewhere (a log) nothing is shown before the summary.
     """
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[images]} images  {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("so far"),
-        _TimeLeft(),
-        console=notes,
-        transient=True,
-        disable=not notes.is_terminal,
-    )
-    with bar:
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[images]} images  {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("so far"),
+            _TimeLeft(),
+            console=notes,
+            transient=True,
+            disable=not notes.is_terminal,
+        )
         # Progress is measured in bytes of shards, because the number of images is unknown.
-        task = bar.add_task("starting the engine", total=None, images=0, rate="")
+        self._task = self._bar.add_task("starting the engine", total=None, images=0, rate="")
+        self._num_images = 0
 
-        def update(progress: JobProgress) -> None:
-            done = progress.num_ok + progress.num_failed
-            rate = f"{progress.images_per_s:.1f}/s" if progress.images_per_s else ""
-            bar.update(
-                task,
-                description="stopping" if progress.is_stopping else "captioning",
-                total=progress.total_bytes,
-                completed=progress.bytes_done,
-                images=done,
-                rate=rate,
-            )
-            if progress.example is not None and bar.live.is_started:
-                member, sentence = progress.example
-                bar.console.print(f"  {member}: {sentence}", style="dim", markup=False)
+    def __enter__(self) -> JobBar:
+        """Show it."""
+        self._bar.start()
+        return self
 
-        yield update
+    def __exit__(self, *_: object) -> None:
+        """Remove it."""
+        self._bar.stop()
+
+    def __rich__(self) -> RenderableType:
+        """Return what it shows."""
+        return self._bar.get_renderable()
+
+    def on_described(self, num_images: int) -> None:
+        """Show images of units in work; from any thread."""
+        if num_images > self._num_images:
+            self._num_images = num_images
+            self._bar.update(self._task, description="captioning", images=num_images)
+
+    def on_progress(self, progress: JobProgress) -> None:
+        """Show a unit."""
+        self._num_images = max(self._num_images, progress.num_ok + progress.num_failed)
+        self._bar.update(
+            self._task,
+            description="stopping" if progress.is_stopping else "captioning",
+            total=progress.total_bytes,
+            completed=progress.bytes_done,
+            images=self._num_images,
+            rate=f"{progress.images_per_s:.1f}/s" if progress.images_per_s else "",
+        )
+        if progress.example is not None and self._bar.live.is_started:
+            member, sentence = progress.example
+            self._bar.console.print(f"  {member}: {sentence}", style="dim", markup=False)
 
 
 def plural(count: int, noun: str) -> str:

@@ -58,7 +58,7 @@ def reindex(
     checked and promoted, and old versions are removed. A version that is not fit is not promoted:
     the live one stays, and the status is 1.
     """
-    from skytext.cli.output import answers, job_progress, note, print_json
+    from skytext.cli.output import JobBar, answers, note, print_json
     from skytext.run.caption_plan import plan_caption
     from skytext.run.reindex.notify import NotifyError
     from skytext.run.reindex.reindex_run import GateError, run_reindex
@@ -78,9 +78,9 @@ def reindex(
     announce(plan)
     failure: GateError | NotifyError | None = None
     try:
-        with job_progress() as on_progress:
+        with JobBar() as bar:
             summary = run_reindex(
-                plan, ray_address=options["ray_address"], on_progress=on_progress, on_note=note
+                plan, ray_address=options["ray_address"], on_progress=bar.on_progress, on_note=note
             )
     except (GateError, NotifyError) as error:
         summary, failure = error.summary, error

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+
+from ray.exceptions import RayError
 
 from skytext.config.job import JobConfig
 from skytext.errors import (
@@ -18,7 +23,9 @@ from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.capacity import fit_plan, read_offer
 from skytext.run.control.commit_schedule import check_not_stopped
 from skytext.run.control.committer import RemoteCommitter
+from skytext.run.control.live_count import LiveCount
 from skytext.run.control.prepare_table import Prepared, prepare
+from skytext.run.control.watcher import watching
 from skytext.run.open_run import HeldTable, OpenRun, UnitTaker, open_run
 from skytext.run.passes import datasets_of_run
 from skytext.run.pool_sizes import PoolSizes
@@ -29,6 +36,7 @@ from skytext.table.store_preflight import check_store
 from skytext.table.vector_columns import VectorKind
 
 _MIN_AWAY = 8
+_REPORT_EVERY_S = 1.0
 _OF = {VectorKind.TEXT: "the descriptions", VectorKind.IMAGE: "the images"}
 _ENDS = (InterruptedRunError, FailureRateError, StoreFaultError, IncompleteRunError)
 """Final states in a run's record. After any other error, the state stays ``started``."""
@@ -41,6 +49,7 @@ def run_caption(
     held: HeldTable | None = None,
     verify_all: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_described: Callable[[int], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
     """Run a plan, and prove that every image has one row.
@@ -55,6 +64,8 @@ def run_caption(
         verify_all: at the end, compare the headers of all shards with their manifests; otherwise
             of 1 % of the shards that the run read, at least three.
         on_progress: called after every unit.
+        on_described: receives the number of images that the engines have described, also of units
+            in work; called every second from another thread.
         on_note: receives a message if the run waits.
 
     Raises:
@@ -86,7 +97,8 @@ def run_caption(
         on_progress=on_progress,
     ) as run:
         pools = fit_plan(plan.config, read_offer(), on_note)
-        summary = _run(plan, run, pools, verify_all)
+        with _described(run, on_described):
+            summary = _run(plan, run, pools, verify_all)
     return replace(summary, stale_vectors=[one.to_json() for one in vectors])
 
 
@@ -130,6 +142,22 @@ def _run(
         state = "incomplete" if summary.num_unread else "done"
         run.end("partial" if summary.is_partial else state, summary)
     return summary
+
+
+@contextmanager
+def _described(run: OpenRun, on_described: Callable[[int], None]) -> Iterator[None]:
+    """Report the number of described images every second during the block."""
+    count = LiveCount(run.record.run_id)
+
+    def report(_: threading.Event) -> bool:
+        # If Ray fails, the run ends elsewhere, with its error.
+        with contextlib.suppress(RayError):
+            on_described(count.read())
+        return True
+
+    with watching("skytext-described", lambda: _REPORT_EVERY_S, report):
+        yield
+    count.delete()
 
 
 def _prove(

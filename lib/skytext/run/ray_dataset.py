@@ -17,6 +17,7 @@ from skytext.pixels.decode import ImageLimits
 from skytext.run.caption_plan import CaptionPlan
 from skytext.run.control.backpressure import limit_unstaged
 from skytext.run.control.cluster import job_error
+from skytext.run.control.live_count import LiveCount
 from skytext.run.control.prepare_table import Prepared
 from skytext.run.control.prepare_vectors import PreparedVectors
 from skytext.run.control.stop_flag import StopFlag
@@ -107,6 +108,7 @@ def _captioned(
             "stop": stop,
             "location": plan.location,
             "ledger": prepared.ledger,
+            "live_count": LiveCount(stop.run_id),
             "make_captioner": plan.make_captioner,
         },
         compute=actor_pool(sizes.num_engines, sizes.max_engines, config.job.units_in_flight),

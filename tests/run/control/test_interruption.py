@@ -83,7 +83,11 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
     assert run.state == "interrupted"
     before = {row["image_id"]: row for row in rows(table, "image_id", "unit_id")}
 
-    summary, _ = caption(root, table, caption__model="fake:delay_s=1")
+    described: list[int] = []
+    plan = plan_caption([str(root)], str(table), config(caption__model="fake:delay_s=1"))
+    summary = run_caption(plan, on_described=described.append)
+    assert described == sorted(described)
+    assert 0 < described[-1] <= summary.num_captioned
     assert summary.num_listed == summary.num_ok == 80
     # Nothing that was described is described again.
     assert summary.num_captioned + summary.num_adopted == 80 - left

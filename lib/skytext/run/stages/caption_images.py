@@ -31,6 +31,7 @@ from skytext.models.factory import CaptionerFactory, make_captioner
 from skytext.models.fingerprints import caption_fingerprint
 from skytext.pixels.decode import decode_rgb
 from skytext.run.control.content_ledger import Ledger, Words
+from skytext.run.control.live_count import LiveCount
 from skytext.run.control.stop_flag import StopFlag
 from skytext.run.stages.reuse_captions import Duplicates, PutOffError
 from skytext.run.units import failure_row, pack, unpack
@@ -65,6 +66,7 @@ class CaptionUnits:
             have no row and are new in the next run.
         location: the table, which may have earlier descriptions of identical bytes.
         ledger: decides which image describes which content; None for a single engine.
+        live_count: counts the images with a result; None for no count.
         make_captioner: like `skytext.models.factory.make_captioner`.
     """
 
@@ -77,9 +79,11 @@ class CaptionUnits:
         stop: StopFlag | None = None,
         location: TableLocation | None = None,
         ledger: Ledger | None = None,
+        live_count: LiveCount | None = None,
         make_captioner: CaptionerFactory = make_captioner,
     ) -> None:
         self._stop = stop
+        self._live_count = live_count
         self._lineage = {
             "caption_fingerprint": caption_fingerprint(config, images, model, prompt),
             "caption_model": model.name,
@@ -98,7 +102,7 @@ class CaptionUnits:
         """Return the unit with its images described."""
         head, samples = unpack(batch)
         put_off: list[str] = []
-        found = await asyncio.gather(*(self._row(row, put_off) for row in samples.to_pylist()))
+        found = await asyncio.gather(*(self._counted(row, put_off) for row in samples.to_pylist()))
         rows = [row for row in found if row is not None]
         unit = pack(head, pa.Table.from_pylist(rows, schema=CAPTIONED))
         unit = unit.append_column(PUT_OFF_COLUMN, pa.array([put_off], pa.list_(pa.string())))
@@ -110,6 +114,12 @@ class CaptionUnits:
         Units in work fail with a JobError.
         """
         self._captioner.close()
+
+    async def _counted(self, row: dict[str, Any], put_off: list[str]) -> dict[str, Any] | None:
+        result = await self._row(row, put_off)
+        if result is not None and self._live_count is not None:
+            await self._live_count.add()
+        return result
 
     async def _row(self, row: dict[str, Any], put_off: list[str]) -> dict[str, Any] | None:
         data = row.pop("data")
