@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class Scene:
         reference: the undisturbed run's rows by id.
         run_s: how long an undisturbed run takes, seconds.
         journal: the file in which the fake engine counts its answers; None for real models.
+        undisturbed: further options of the runs that are not killed.
     """
 
     folder: Path
@@ -100,6 +101,7 @@ class Scene:
     reference: dict[str, dict[str, Any]]
     run_s: float
     journal: Path | None
+    undisturbed: Sequence[str] = ()
 
     def call(self, table: str) -> list[str]:
         """Return the command's arguments for a table."""
@@ -107,13 +109,19 @@ class Scene:
 
 
 def make_scene(
-    folder: Path, source: str, options: Sequence[str], table: str, *, whole_rows: bool
+    folder: Path,
+    source: str,
+    options: Sequence[str],
+    table: str,
+    *,
+    whole_rows: bool,
+    undisturbed: Sequence[str] = (),
 ) -> Scene:
     """Run the job undisturbed, on a table of its own."""
     journal = folder / "journal" if whole_rows else None
     if journal is not None:
         options = [f"{o},journal={journal}" if o.startswith("fake:") else o for o in options]
-    scene = Scene(folder, source, options, (), {}, 0.0, journal)
+    scene = Scene(folder, source, options, (), {}, 0.0, journal, undisturbed)
     started = time.monotonic()
     run_to_its_end(scene, table)
     run_s = time.monotonic() - started
@@ -121,12 +129,12 @@ def make_scene(
     left_out = _OF_THE_RUN if whole_rows else (*_OF_THE_RUN, *_MODELS, *_COUNTS)
     compare = [name for name in names if name not in left_out]
     reference = rows_of(table, compare)
-    return Scene(folder, source, options, compare, reference, run_s, journal)
+    return replace(scene, compare=compare, reference=reference, run_s=run_s)
 
 
 def run_to_its_end(scene: Scene, table: str) -> dict[str, Any]:
     """Run the command; return its summary."""
-    with command(scene.folder, *scene.call(table)) as running:
+    with command(scene.folder, *scene.call(table), *scene.undisturbed) as running:
         status = running.finish(RUN_S)
         if status != 0:
             raise AssertionError(f"exit status {status}: {running.err[-2000:]}")

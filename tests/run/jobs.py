@@ -32,6 +32,13 @@ def config(**settings: Any) -> Config:
     return load_config(None, small | given)
 
 
+def local_ray_address() -> list[str]:
+    """Return the options with which a separate process uses the session's Ray."""
+    from ray import get_runtime_context
+
+    return ["--ray-address", get_runtime_context().gcs_address]
+
+
 def caption(
     source: Path | str, table: Path | str, *, stale: Stale | None = None, **settings: Any
 ) -> tuple[RunSummary, list[tuple[str, int]]]:

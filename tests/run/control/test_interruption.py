@@ -30,6 +30,7 @@ from tests.run.jobs import (
     caption,
     check_one_row_an_image,
     config,
+    local_ray_address,
     ray,
     rows,
     with_ray,
@@ -63,6 +64,7 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
     where = TableLocation.parse(str(table))
     # 20 units, two at once, a second each: without the word it would take much longer.
     call = ["caption", root, "--table", table, "--model", "fake:delay_s=1", *OPTIONS]
+    call += local_ray_address()
     with command(tmp_path, *call, "--set", f"job.drain_s={DRAIN_S}") as running:
         wait_for_a_commit(running, table)
         running.process.send_signal(signal.SIGTERM)
