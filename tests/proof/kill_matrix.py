@@ -28,7 +28,8 @@ RUN_S = 240
 CLEAN_UP_S = 90
 # What differs between two runs that did the same.
 _OF_THE_RUN = ("run_id", "unit_id", "created_at")
-_MODELS = ("captions", "vectors", "text", "num_variants", "num_truncated_variants")
+# Real models describe an image differently in another batch; "hit" has its description, too.
+_MODELS = ("captions", "vectors", "text", "hit", "num_variants", "num_truncated_variants")
 _COUNTS = ("num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts")
 
 WORKERS = {
