@@ -113,6 +113,7 @@ def is_there(folder: Path, name: str) -> bool:
     return False
 
 
+@pytest.mark.proof
 @pytest.mark.ray
 def test_all_of_them_in_one_archive(
     tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch

@@ -82,6 +82,7 @@ def test_the_model_describes_each_content_once(tmp_path: Path, plan: CaptionPlan
     assert (True, NUM_IMAGES) in seen
 
 
+@pytest.mark.proof
 @ray
 @with_ray
 def test_put_off_images_are_new_in_the_next_run(
