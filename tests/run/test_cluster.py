@@ -98,62 +98,64 @@ def wait_for_answers(journal: Path, number: int, running: Command) -> None:
         time.sleep(0.1)
 
 
-def test_every_command_runs_on_gpu_nodes(place: Place) -> None:
-    """The last one waits for a node that is added by hand."""
-    bad = [(name, data) for name, (data, _) in bad_images().items()]
-    archive = place.archive("aerial", {"0.tar": images(0, 30), "1.tar": [*images(30, 10), *bad]})
-    table = place.table("t")
-    engines = ["--model", "fake", "--num-engines", "1:2"]
-    summary = place.run("caption", archive, "--table", table, *engines, *FAKES, "--verify-all")
-    assert (summary["num_ok"], summary["num_failed"]) == (40, 3)
-    quick = ["--vector", "always", "--set", "index.recall_queries=8"]
-    assert place.run("index", table, *quick, "--json")["recall_at_10"] >= 0.98
-    gpus = ["--set", "image_embed.num_gpus_per_actor=1"]
-    embedded = place.run("embed-images", table, "--model", "fake", *gpus, "--json")
-    assert embedded["num_with_vector"] == 40
-    words = ["retry-failed", table, "--set", "caption.engine.num_gpus_per_engine=4", "--json"]
-    words += ["--set", "job.wait_for_nodes_s=120", "--ray-address", place.nodes.address]
-    with command(place.folder, *words) as running:
-        wait_for_line("waiting up to 120 s for nodes", running)
-        added = place.nodes.add(num_gpus=4)
-        try:
-            assert running.finish(RUN_S) == 0, running.err
-        finally:
-            place.nodes.remove(-1)
-    assert json.loads(running.out)["num_newly_failed"] == 3
-    assert statuses(table) == {"ok": 40, "failed": 3}
-    assert ImagesTable.open(TableLocation.parse(table)).image_column is not None
-    place.archive("aerial", {"2.tar": images(50, 5)})
-    words = ["reindex", archive, "--table", table, *engines, *FAKES, *gpus, "--json"]
-    night = place.run(
-        *words, "--set", "reindex.max_failure_rate=0.1", "--set", "job.max_attempts=2"
-    )
-    assert (night["runs"]["new"]["num_captioned"], night["was_promoted"]) == (5, True)
-    assert statuses(table) == {"ok": 45, "failed": 3}
-    where = place.nodes.places()
-    gpu_nodes = {node.node_id for node in place.nodes.workers}
-    (captioners,) = (nodes for name, nodes in where.items() if "CaptionUnits" in name)
-    (embedders,) = (nodes for name, nodes in where.items() if "StageVectors" in name)
-    assert added.node_id in captioners
-    assert captioners <= gpu_nodes | {added.node_id}
-    assert embedders <= gpu_nodes
-    assert where["PoolActor"] >= gpu_nodes
-
-
-def test_a_lost_node_and_a_faulty_store_cost_time_and_nothing_else(place: Place) -> None:
-    shards = {f"{i}.tar": images(40 * i, 40) for i in range(4)}
+def test_a_lost_node_costs_only_time_and_every_stage_runs_on_gpu_nodes(place: Place) -> None:
+    """The store is faulty, and a node is killed; the retry waits for a node that is added."""
+    nodes = place.nodes
+    shards: dict[str, Any] = {f"{i}.tar": images(40 * i, 40) for i in range(4)}
+    shards["bad.tar"] = [(name, data) for name, (data, _) in bad_images().items()]
     archive, table = place.archive("aerial", shards), place.table("t")
-    journal = place.folder / "journal"
-    words = ["caption", archive, "--table", table, "--num-engines", "4", *FAKES]
-    words += ["--model", f"fake:delay_s=0.5,journal={journal}", "--set", "job.commit_interval_s=2"]
-    words += ["--set", "caption.engine.max_num_seqs=20", "--ray-address", place.nodes.address]
+    journal, at = place.folder / "journal", ["--ray-address", nodes.address]
+    gpu_nodes = {node.node_id for node in nodes.workers}
+    words = ["caption", archive, "--table", table, "--num-engines", "4", *FAKES, *at]
+    model = ["--model", f"fake:delay_s=0.5,journal={journal}"]
+    words += [
+        *model,
+        "--set",
+        "job.commit_interval_s=2",
+        "--set",
+        "caption.engine.max_num_seqs=20",
+        "--verify-all",
+    ]
     place.proxy.faults = FAULTS
     with command(place.folder, *words) as running:
         wait_for_answers(journal, 40, running)
-        place.nodes.kill()
-        place.nodes.add()
+        nodes.kill()
+        nodes.add()
         assert running.finish(RUN_S) == 0, running.err
-        # Ray says of a lost node what its log said last; stdout is for the answer alone.
-        assert json.loads(running.out)["num_ok"] == 160
+        # Ray prints the last log lines of a lost node; stdout has only the answer.
+        summary = json.loads(running.out)
+    assert (summary["num_ok"], summary["num_failed"]) == (160, 3)
     assert place.proxy.num_faults > 0
-    assert statuses(table) == {"ok": 160}
+    assert statuses(table) == {"ok": 160, "failed": 3}
+    place.proxy.faults = Faults()
+
+    words = ["retry-failed", table, "--set", "caption.engine.num_gpus_per_engine=4", "--json", *at]
+    words += ["--set", "caption.engine.num_engines=1", "--set", "embed.num_actors=1"]
+    with command(place.folder, *words, "--set", "job.wait_for_nodes_s=120") as running:
+        wait_for_line("waiting up to 120 s for nodes", running)
+        added = nodes.add(num_gpus=4)
+        try:
+            assert running.finish(RUN_S) == 0, running.err
+        finally:
+            nodes.remove(-1)
+    assert json.loads(running.out)["num_newly_failed"] == 3
+
+    place.archive("aerial", {"new.tar": images(200, 5)})
+    words = ["reindex", archive, "--table", table, *model, "--num-engines", "1:2"]
+    words += ["--set", "reindex.max_failure_rate=0.1", "--set", "job.max_attempts=2"]
+    words += ["--set", "image_embed.model=fake", "--set", "image_embed.num_gpus_per_actor=1"]
+    words += ["--set", "index.vector=always", "--set", "index.recall_queries=8"]
+    night = place.run(*words, *FAKES)
+    assert (night["runs"]["new"]["num_captioned"], night["was_promoted"]) == (5, True)
+    assert statuses(table) == {"ok": 165, "failed": 3}
+    opened = ImagesTable.open(TableLocation.parse(table))
+    assert opened.image_column is not None
+    assert opened.dataset.count_rows(f"{opened.image_column.name} IS NOT NULL") == 165
+    gpu_nodes |= {node.node_id for node in nodes.workers}
+    where = nodes.places()
+    (captioners,) = (found for name, found in where.items() if "CaptionUnits" in name)
+    (embedders,) = (found for name, found in where.items() if "StageVectors" in name)
+    assert added.node_id in captioners
+    assert captioners <= gpu_nodes | {added.node_id}
+    assert embedders <= gpu_nodes
+    assert where["PoolActor"]  # the index was built by tasks
