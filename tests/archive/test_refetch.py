@@ -54,5 +54,5 @@ def test_what_cannot_be_had_is_said_and_the_others_come(tmp_path: Path) -> None:
         "p.parquet/row-2",
     ]
     assert isinstance(said["a.tar/0001.jpg"], FileNotFoundError)
-    assert "its cell holds no image" in str(said["p.parquet/row-1"])
+    assert "the cell holds no image" in str(said["p.parquet/row-1"])
     assert "is not stored in one piece" in str(said["sparse"])

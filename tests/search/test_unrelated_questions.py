@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     measured = measure_chance(made, other)
     assert list(measured.scores) == [VectorKind.TEXT]
     (problem,) = measured.problems
-    assert problem.startswith("searches will not say that nothing fits well: the images of")
+    assert problem.startswith("searches cannot say when nothing fits well: the images of")
 
 
 def test_a_table_of_another_model_is_left_as_it_is(tmp_path: Path) -> None:
