@@ -183,12 +183,12 @@ ONE_LINE = {
     "search table river --gsd-min 2 --gsd-max 1": r"smallest gsd .* \(given: 2 and 1\)",
     "search table river --bbox 1,2,3": "bbox '1,2,3' must be west,south,east,north: four numbers",
     "search table river --bbox 1,2,3,x": "must be west,south,east,north: four numbers",
-    "search table river --bbox 1,nan,3,4": "a bbox is made of finite numbers",
+    "search table river --bbox 1,nan,3,4": "a bbox needs finite numbers",
     "search table river --bbox 0,10,5,-3": "south must not be above north .*south 10, north -3",
     "search table river --bbox -10,-91,5,3": "latitudes must be -90 to 90",
     "search table river --bbox 170,0,190,3": "longitudes must be -180 to 180",
-    "search table river --after soon": "'soon' is no time: write 2024-05-31",
-    "search table river --after 2024-02-30": "'2024-02-30' is no time: day",
+    "search table river --after soon": "'soon' is not a time: write 2024-05-31",
+    "search table river --after 2024-02-30": "'2024-02-30' is not a time: day",
     "search table river --after 2025-01-01 --before 2024-01-01": "after must be earlier than",
 }
 

@@ -126,7 +126,7 @@ def test_images_and_thumbnails(archive: Client) -> None:
 
 
 def test_errors_say_what_the_service_said(archive: Client) -> None:
-    with pytest.raises(ServiceError, match="two values are compared") as caught:
+    with pytest.raises(ServiceError, match="two values cannot be compared") as caught:
         archive.search("a", filter="1=1")
     assert (caught.value.status, caught.value.code) == (422, "bad-request")
     assert caught.value.request_id
@@ -138,7 +138,7 @@ def test_errors_say_what_the_service_said(archive: Client) -> None:
     assert none.value.status == 501
     with pytest.raises(ClientError, match="cannot read"):
         archive.search_image("/nowhere.jpg")
-    with pytest.raises(ClientError, match="is no address"):
+    with pytest.raises(ClientError, match="is not the address"):
         Client("search.example.org")
 
 
@@ -296,7 +296,7 @@ def test_what_no_service_of_ours_answers_is_said(answer: httpx.Response) -> None
             lambda: ours.read_image(RIVER),
         ]  # fmt: skip
         for ask in calls:
-            with pytest.raises(ClientError, match="what no skytext service answers"):
+            with pytest.raises(ClientError, match="is not from a skytext service"):
                 ask()
 
 
@@ -304,7 +304,7 @@ def test_what_no_service_of_ours_answers_is_said(answer: httpx.Response) -> None
     "url", ["search.example.org", "http://", "http://[", "http://x:999999", ""]
 )
 def test_an_address_that_is_none_is_said(url: str) -> None:
-    with pytest.raises(ClientError, match="is no address"):
+    with pytest.raises(ClientError, match="is not the address"):
         Client(url)
 
 

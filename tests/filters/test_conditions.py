@@ -667,7 +667,7 @@ def test_the_largest_filter_is_answered(table: ImagesTable) -> None:
         inner = group(conditions=(inner, Intersects(bbox=(-180, -1, 180, 1))))
     found_by(table, filter_from_json(to_json(inner)))
     find_column("metadata" + ".a" * 16)
-    with pytest.raises(ConfigError, match="goes 17 levels into metadata: at most 16"):
+    with pytest.raises(ConfigError, match="has 17 levels of metadata: at most 16"):
         find_column("metadata" + ".a" * 17)
     with pytest.raises(ConfigError, match="too deep: at most 16 levels"):
         filter_from_json(to_json(Not(condition=inner)))

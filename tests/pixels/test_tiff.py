@@ -264,7 +264,9 @@ def test_the_chosen_deep_bands_are_stretched_each_by_itself() -> None:
 
 @pytest.mark.parametrize(("data", "there"), [(rgb(), 3), (plain(GREY), 1), (cube(), 13)])
 def test_a_chosen_band_that_is_not_there_is_said(data: bytes, there: int) -> None:
-    with pytest.raises(SampleError, match=rf"images\.bands names band 14, .* has only {there}$") as no:
+    with pytest.raises(
+        SampleError, match=rf"images\.bands names band 14, .* has only {there}$"
+    ) as no:
         normalise(data, ImageLimits(bands=(14, 1, 1)))
     assert no.value.reason is Reason.UNSUPPORTED_IMAGE
 

@@ -386,7 +386,9 @@ def test_a_cursor_of_another_search_or_version_is_refused(
     with pytest.raises(CallError, match="the cursor belongs to another search"):
         weighted.search(on)
     table = make_table(location(tmp_path / "table"), rows[:30])
-    with pytest.raises(CallError, match=r"cursor belongs to table version \d+, but this search uses \d+"):
+    with pytest.raises(
+        CallError, match=r"cursor belongs to table version \d+, but this search uses \d+"
+    ):
         Searcher(table, FakeEmbedder()).search(on)
     for text in ("", "x", "abc", cursor[:-3], cursor[::-1], "é", "W10", "bnVsbA"):
         with pytest.raises(ConfigError, match="invalid cursor"):
