@@ -395,7 +395,7 @@ def test_a_version_that_loses_golden_images_is_not_promoted(tmp_path: Path) -> N
     queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
     golden.write_text(json.dumps({"queries": queries}))
     Path(root, "b.tar").unlink()
-    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted 0 at the most") as caught:
+    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted at most 0") as caught:
         night(root, table, reindex__golden=str(golden))
     found = caught.value.summary.comparison
     assert found is not None
