@@ -157,7 +157,7 @@ class Gate:
     ) -> None:
         self._check_head(scope)
         if not scope["path"].isprintable():
-            # Routes match by regular expressions, whose end is also before a newline.
+            # In the routes' regular expressions, the end also matches before a newline.
             raise not_found()
         policy = self._policies.of(scope)
         if policy.right is not None:
@@ -176,7 +176,7 @@ class Gate:
             await self._run(scope, body, receive, answer, policy.timeout_s)
 
     def _check_head(self, scope: Scope) -> None:
-        """Refuse a request whose address and headers are longer than any of ours.
+        """Refuse a request whose address and headers are too long.
 
         Raises:
             ProblemError: 431.
@@ -195,7 +195,7 @@ class Gate:
 
         Raises:
             ProblemError: 408, 413, 415 or 422.
-            ClientGoneError: it stopped in between.
+            ClientGoneError: the client disconnected before the end.
         """
         body = await self._sent_body(headers, receive, max_bytes)
         coding = headers.get("content-encoding", "")
@@ -207,11 +207,11 @@ class Gate:
             raise self._too_large(max_bytes) from None
 
     async def _sent_body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
-        """Read the whole body as it is sent.
+        """Read the whole body without decompressing it.
 
         Raises:
             ProblemError: 408 or 413.
-            ClientGoneError: it stopped in between.
+            ClientGoneError: the client disconnected before the end.
         """
         said = headers.get("content-length", "")
         if said.isascii() and said.isdigit() and int(said) > max_bytes:
