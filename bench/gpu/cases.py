@@ -191,7 +191,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
         Case(
             "any process of the command is killed",
             "test",
-            test="tests/proof/test_kill_matrix.py::test_whatever_dies_with_real_models",
+            test="tests/proof/test_kill_matrix.py::test_kills_of_any_process_lose_nothing_with_real_models",
         ),
     ),
 }

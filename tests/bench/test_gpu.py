@@ -172,7 +172,7 @@ def test_a_case_ends_at_its_sections_limit(tmp_path: Path) -> None:
     assert "no time was left" in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
 
 
-def test_what_needs_a_gpu_is_left_out_without_one(tmp_path: Path) -> None:
+def test_gpu_cases_are_skipped_without_a_gpu(tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():

@@ -476,7 +476,7 @@ def test_the_best_of_what_matches_are_found_and_never_fewer(
         "S_WITHIN(geometry, BBOX(-180, -90, 180, 90))",
     ],
 )
-def test_where_the_index_answers_the_hits_are_as_many_as_match(
+def test_an_index_search_returns_as_many_hits_as_match(
     table: ImagesTable,
     rows: Rows,
     few: int,
@@ -788,7 +788,7 @@ def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, ro
         "height_px is null and not (metadata.nowhere = 1 and not metadata.nowhere is null)",
     ],
 )
-def test_where_nothing_is_asked_for_no_image_needs_to_have_it(
+def test_a_filter_for_missing_values_needs_no_image_with_the_field(
     table: ImagesTable, rows: Rows, text: str
 ) -> None:
     searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))

@@ -104,7 +104,7 @@ WRONG = {
         "CASEI(collection) LIKE CASEI('NA%')": "casei(collection) like casei('NA%')",
     }.items(),
 )
-def test_two_ways_to_say_one_thing(text: str, said: str) -> None:
+def test_two_names_of_a_parameter_mean_the_same(text: str, said: str) -> None:
     assert parse_filter(text).sql() == parse_filter(said).sql()
 
 
@@ -141,7 +141,7 @@ def test_a_hostile_text_is_refused_in_time(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", WRONG, ids=list(WRONG))
-def test_a_mistake_is_told_with_its_column(text: str) -> None:
+def test_a_mistake_is_reported_with_its_column(text: str) -> None:
     with pytest.raises(ConfigError, match=WRONG[text]) as raised:
         parse_filter(text)
     assert "\n" not in str(raised.value)

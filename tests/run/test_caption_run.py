@@ -253,7 +253,7 @@ def test_a_plan_from_before_another_run_does_only_what_is_left(
 
 @ray
 @with_ray
-def test_an_index_may_be_built_while_a_run_goes_on(tmp_path: Path) -> None:
+def test_an_index_can_be_built_during_a_run(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 15) for i in range(2)})
     small = config(job__unit_images=1, job__commit_images=10)
     plan = plan_caption([str(root)], str(tmp_path / "table"), small)

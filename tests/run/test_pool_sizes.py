@@ -35,7 +35,7 @@ def test_configured_sizes_are_kept() -> None:
         (100.0, 0.55, {"embed__num_gpus_per_actor": 0.25}, 2),
     ],
 )
-def test_there_are_no_more_embedders_than_the_cluster_has_room_for(
+def test_the_number_of_embedders_fits_the_cluster(
     free_cpus: float, free_gpus: float, settings: dict[str, Any], num_embedders: int
 ) -> None:
     found = sizes(free_cpus, free_gpus, caption__engine__num_engines=8, **settings)

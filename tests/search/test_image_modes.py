@@ -355,7 +355,7 @@ def test_answers_from_copied_rows_are_the_same(
     assert copying.search(request).hits
 
 
-def test_what_cannot_be_meant_is_refused(searcher: Searcher) -> None:
+def test_invalid_requests_are_refused(searcher: Searcher) -> None:
     with pytest.raises(CallError, match=r"no image of .* has collection"):
         ask(searcher, where=parse_filter("collection = 'naip'"))
     with pytest.raises(ConfigError, match="a described image is searched by its descriptions"):

@@ -39,7 +39,7 @@ from skytext.search.request import MAX_QUERIES, Example, SearchRequest
         ("a", "the request is invalid at search"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(fields: Any, message: str) -> None:
+def test_invalid_requests_are_refused(fields: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SearchRequest.from_json(fields)
 

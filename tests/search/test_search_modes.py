@@ -338,7 +338,7 @@ def test_examples_move_the_query(searcher: Searcher) -> None:
     assert ids(only.hits) == ids(searcher.search("glacier", 3, mode="dense").hits)
 
 
-def test_examples_that_are_images_are_no_hits(searcher: Searcher) -> None:
+def test_example_images_are_not_in_the_hits(searcher: Searcher) -> None:
     first, second, third = ids(searcher.search("forest", 3, mode="dense").hits)
     request = SearchRequest(
         text="forest",
@@ -352,7 +352,7 @@ def test_examples_that_are_images_are_no_hits(searcher: Searcher) -> None:
     assert not {first, third} & set(found)
 
 
-def test_what_cancels_out_is_refused(searcher: Searcher) -> None:
+def test_queries_that_cancel_out_are_refused(searcher: Searcher) -> None:
     texts = tuple(WORDS)
     vectors = FakeEmbedder().embed_queries(texts)
     assert len(vectors) == len(texts)
@@ -456,7 +456,7 @@ def test_without_an_index_hybrid_misses_nothing_that_is_middling_in_both_lists(
 
 
 @pytest.mark.parametrize("k", [5, 320])
-def test_of_several_queries_each_has_its_own_best(tmp_path: Path, k: int) -> None:
+def test_each_of_several_queries_contributes_its_best_images(tmp_path: Path, k: int) -> None:
     rows = [
         good_row(f"q{i}.jpg", vectors=tilted(0.9 - i * 1e-3, 0.001 * (i % 7), 3 + i % 10), text="x")
         for i in range(300)
@@ -650,7 +650,7 @@ def test_answers_from_copied_rows_are_the_same(
         searcher.search(requests[0])
 
 
-def test_of_the_rows_that_the_index_covers_only_the_best_are_read(
+def test_only_the_best_rows_that_the_index_covers_are_read(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, read = retriever_of_words.word_scores, {"covered": 0, "new": 0}

@@ -119,7 +119,7 @@ def test_an_index_that_looks_everywhere_finds_the_same(
     assert found(indexed, str(query), k) == expected
 
 
-def test_how_the_search_was_done_is_told(searcher: Searcher, indexed: Searcher) -> None:
+def test_results_report_whether_the_search_was_exact(searcher: Searcher, indexed: Searcher) -> None:
     assert not searcher.has_index
     assert searcher.search("0").exact
     assert indexed.has_index

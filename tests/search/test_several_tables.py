@@ -168,7 +168,7 @@ def test_an_image_that_no_table_has_is_refused(several: Searcher) -> None:
         several.search(SearchRequest(like=("0" * 32,)))
 
 
-def test_an_image_that_two_tables_have_is_no_hit_of_a_search_by_it(
+def test_an_image_in_two_tables_is_left_out_of_its_own_search(
     rows: Rows, tables: list[ImagesTable], tmp_path: Path
 ) -> None:
     copy = build(tmp_path / "copy", rows[:FIRST])

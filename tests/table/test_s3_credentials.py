@@ -137,7 +137,7 @@ def test_a_new_table_survives_the_expiry_of_its_first_keys(
     assert_no_key_had_expired(store.requests)
 
 
-def test_versions_that_share_caches_share_no_old_keys(
+def test_versions_that_share_caches_do_not_share_old_credentials(
     store: FaultyProxy, where: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_key(monkeypatch, tmp_path, store.url)

@@ -190,7 +190,7 @@ def hurt(data: bytes, kind: str, place: int, what: bytes) -> bytes:
     damages=st.lists(damage, min_size=1, max_size=3),
     limit=st.sampled_from([600, 4000, 1 << 28]),
 )
-def test_on_any_damaged_tar_walk_and_reader_agree(
+def test_header_walk_and_reader_agree_on_damaged_tars(
     tmp_path: Path, base: bytes, damages: list[tuple[str, int, bytes]], limit: int
 ) -> None:
     data = base
@@ -253,7 +253,7 @@ def test_a_shard_that_vanished_or_changed_is_unread(tmp_path: Path) -> None:
         (tmp_path / "s.tar").unlink(missing_ok=True)
 
 
-def test_a_link_that_leads_nowhere_is_one_failure(tmp_path: Path) -> None:
+def test_a_broken_link_is_one_failure(tmp_path: Path) -> None:
     (tmp_path / "s.tar").symlink_to(tmp_path / "nowhere.tar")
     (shard,) = discover([str(tmp_path)])
     (member,) = assert_same(shard)

@@ -167,7 +167,7 @@ def test_a_sidecar_that_changes_or_vanishes_is_taken_as_it_is_now(tmp_path: Path
     assert (b.data, b.gsd, b.metadata, b.fault) == (b"2", 33.0, None, None)
 
 
-def test_a_file_that_vanishes_before_it_is_looked_at_is_no_failed_image(tmp_path: Path) -> None:
+def test_a_file_deleted_before_it_is_read_is_not_a_failed_image(tmp_path: Path) -> None:
     (shard,) = write(tmp_path, {f"{name}.jpg": b"1" for name in "abcd"})
     samples = read_shard(shard)
     assert next(samples).member == "a.jpg"
@@ -197,7 +197,7 @@ def test_a_folder_that_vanished_is_unread(tmp_path: Path) -> None:
             (tmp_path / "d").rmdir()
 
 
-def test_what_was_read_is_known_by_its_etag(tmp_path: Path) -> None:
+def test_known_images_are_recognised_by_etag(tmp_path: Path) -> None:
     (shard,) = write(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
     counts = ShardCounts()
     a, b = read_shard(shard, counts=counts, is_known=lambda member: member.member == "a.jpg")
@@ -223,7 +223,7 @@ def test_a_file_that_becomes_too_large_is_not_read(tmp_path: Path) -> None:
     assert large.failure.reason is Reason.MEMBER_TOO_LARGE
 
 
-def test_a_name_without_a_suffix_is_no_part_of_a_folder(tmp_path: Path) -> None:
+def test_files_without_a_suffix_are_not_part_of_a_folder(tmp_path: Path) -> None:
     """Otherwise the etag of the listing never equals that of the files that were read."""
     (shard,) = write(tmp_path, {"a.jpg": b"1", "jpg": b"2", "json": b"{}"})
     counts = ShardCounts()

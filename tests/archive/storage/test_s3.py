@@ -229,7 +229,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, store: Any, code: str) -> None:
         ("SlowDown", "the store answered .*SlowDown"),
     ],
 )
-def test_a_store_that_refuses_is_told_apart(
+def test_each_refusal_of_a_store_has_its_own_message(
     monkeypatch: pytest.MonkeyPatch, store: Any, code: str, message: str
 ) -> None:
     refuse(monkeypatch, store, code)

@@ -32,7 +32,7 @@ def refusal(code: str, status: int) -> ClientError:
         ("InvalidRange", 416, False, "InvalidRange"),
     ],
 )
-def test_what_a_store_refuses_is_no_fault_of_the_image(
+def test_refusals_are_store_faults_not_image_failures(
     monkeypatch: pytest.MonkeyPatch, code: str, status: int, is_fault: bool, message: str
 ) -> None:
     answer(monkeypatch, refusal(code, status))

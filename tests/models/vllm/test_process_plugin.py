@@ -154,7 +154,7 @@ def test_a_child_reports_why_it_could_not_start(processes: list[Process], tmp_pa
     ]
 
 
-def test_a_report_that_cannot_be_written_ends_nobody(processes: list[Process]) -> None:
+def test_an_unwritable_start_report_does_not_end_the_process(processes: list[Process]) -> None:
     variables = {PARENT_VARIABLE: str(os.getpid()), REPORT_VARIABLE: "/nonexistent/report"}
     child = start(processes, FAILING_CHILD, variables)
     child.communicate("", timeout=LIMIT_S)

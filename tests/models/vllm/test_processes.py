@@ -84,7 +84,7 @@ def test_other_processes_are_not_ended(started: list[Process]) -> None:
     assert after.poll() is None
 
 
-def test_what_the_core_starts_later_belongs_to_the_engine(started: list[Process]) -> None:
+def test_processes_that_the_core_starts_later_belong_to_the_engine(started: list[Process]) -> None:
     processes = EngineProcesses()
     late = CORE.replace("worker =", "time.sleep(0.3); worker =")
     core = start(started, late)

@@ -94,7 +94,7 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
 
 @ray
 @with_ray
-def test_of_two_concurrent_runs_one_succeeds_and_one_is_rejected(tmp_path: Path) -> None:
+def test_one_of_two_concurrent_runs_is_rejected(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12)})
     table = tmp_path / "table"
     call = ["caption", root, "--table", table, "--model", "fake", *OPTIONS]

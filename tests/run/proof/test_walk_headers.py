@@ -72,7 +72,7 @@ def test_a_shard_that_changed_meanwhile_is_passed_over(
     assert walk(where)(shards) == []
 
 
-def test_a_shard_that_the_store_does_not_give_is_no_proof(
+def test_a_shard_that_cannot_be_read_is_not_proven(
     where: TableLocation, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -68,7 +68,7 @@ def numbers(summary: ReindexSummary) -> list[tuple[int, int]]:
     return [(report.number, report.num_matches) for report in summary.matches]
 
 
-def test_matches_that_could_not_be_told_are_told_by_the_next_run(tmp_path: Path) -> None:
+def test_undelivered_matches_are_delivered_by_the_next_run(tmp_path: Path) -> None:
     table = tmp_path / "table"
     promote(make_described_table(table).location)
     StandingQueries(location(table)).add("an airport", 0.3)
@@ -136,7 +136,7 @@ def test_a_roll_back_and_a_second_promotion_report_nothing_twice(tmp_path: Path)
     assert [one["query_id"] for one in report.counts] == [late.query_id]
 
 
-def test_a_failure_is_told_even_where_the_report_cannot_be_written(
+def test_a_failure_is_notified_even_without_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, told = tmp_path / "table", tmp_path / "told"
@@ -185,7 +185,7 @@ def test_a_failure_is_told_even_where_the_report_cannot_be_written(
     assert notes == ["the failure could not be reported: no space left"]
 
 
-def test_a_night_that_cannot_be_planned_is_told(
+def test_a_run_that_cannot_be_planned_is_notified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, told = tmp_path / "table", tmp_path / "told"

@@ -135,7 +135,7 @@ def test_a_command_gets_the_same_on_its_stdin(facts: RunFacts, tmp_path: Path) -
     assert first["problem"] == facts.problem
 
 
-def test_a_command_that_fails_is_said_and_keeps_nobody_from_being_told(facts: RunFacts) -> None:
+def test_a_failing_command_is_reported_and_the_webhook_is_still_called(facts: RunFacts) -> None:
     with receiver(200) as there:
         both = asked(facts, webhook=there.url, command="false", notify_timeout_s=0.2)
         with pytest.raises(NotifyError, match=r"the command false .* status 1"):
@@ -149,7 +149,7 @@ def test_a_command_that_fails_is_said_and_keeps_nobody_from_being_told(facts: Ru
 
 
 @pytest.mark.parametrize("url", ["http://hooks.example:x/secret", "http://[::1/secret"])
-def test_a_webhook_without_a_valid_address_is_said(facts: RunFacts, url: str) -> None:
+def test_an_invalid_webhook_address_is_reported(facts: RunFacts, url: str) -> None:
     with pytest.raises(NotifyError, match="has an invalid address") as caught:
         notify(asked(facts, webhook=url), ADDRESS)
     assert "secret" not in str(caught.value)

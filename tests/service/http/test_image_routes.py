@@ -63,7 +63,7 @@ def test_the_bytes_are_those_of_the_archive(http: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["bytes", "thumbnail", "thumbnail?size=128"])
-def test_what_a_browser_has_is_not_sent_again(http: Any, path: str) -> None:
+def test_an_unchanged_image_is_not_sent_again(http: Any, path: str) -> None:
     address = f"/v1/images/{of('river.jpg')}/{path}"
     etag = http.get(address).headers["etag"]
     again = http.get(address, headers={"If-None-Match": f'"other", W/{etag}'})
@@ -134,7 +134,7 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
 
 
 @pytest.mark.parametrize("what", ["bytes", "thumbnail"])
-def test_what_is_kept_goes_with_its_shard(
+def test_cached_images_expire_with_their_shard(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """The thumbnail of this process, and whatever a browser has."""
@@ -197,7 +197,7 @@ def test_a_shard_is_looked_at_once_for_many_images(
 
 
 @pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
-def test_an_image_of_a_version_is_told_of_that_version(own: TableLocation, what: str) -> None:
+def test_an_image_of_a_named_version_comes_from_that_version(own: TableLocation, what: str) -> None:
     last = ImagesTable.open(own).version
     # Of the two commits the second one has this image.
     address = f"/v1/images/{of('forest.jpg')}{what}"

@@ -139,7 +139,7 @@ def test_footprints_and_hits_point_at_each_other(page: Page) -> None:
     expect(page.locator("#detail-title")).to_have_text("a brown river")
 
 
-def test_what_has_no_place_is_counted(page: Page) -> None:
+def test_hits_without_a_place_are_counted(page: Page) -> None:
     page.goto("/")
     search(page, "dense forest")
     expect(page.locator("#map-note")).to_contain_text("have no place")

@@ -111,7 +111,7 @@ def other_pixels(table: Path) -> Config:
     return load_config(None, {**LOCAL, **OTHER_PIXELS, "service.archive_roots": []})
 
 
-def test_a_service_that_cannot_load_the_image_model_goes_on_without_it(
+def test_a_service_works_without_the_image_model(
     table: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -166,7 +166,7 @@ def test_rows_may_be_copied(table: Path, tmp_path: Path) -> None:
         assert search(http, text="red", mode="image+dense") == before
 
 
-def test_what_is_committed_later_is_served_as_well(tmp_path: Path) -> None:
+def test_rows_committed_later_are_served_too(tmp_path: Path) -> None:
     made = make_searched(tmp_path / "table")
     with client(tmp_path / "table") as http:
         writer = committer(made.location, made.text_column)

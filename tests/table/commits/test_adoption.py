@@ -76,7 +76,7 @@ def members(first: int, count: int) -> list[str]:
     return [f"{i:05d}.jpg" for i in range(first, first + count)]
 
 
-def test_without_staged_units_nothing_is_done(where: TableLocation) -> None:
+def test_adoption_without_staged_units_does_nothing(where: TableLocation) -> None:
     assert take_over(where) == Adoption(None)
     assert not Path(where.uri).exists()
     version = make_table(where, good_rows(0, 1)).version
@@ -152,7 +152,7 @@ def test_an_image_with_a_row_gets_no_second_row(where: TableLocation) -> None:
     assert not set(data_files(late)) & set(files(where))
 
 
-def test_of_two_units_of_one_image_one_is_committed(where: TableLocation) -> None:
+def test_only_one_of_two_units_of_an_image_is_committed(where: TableLocation) -> None:
     """Two runs that died, one after the other, before they had committed anything."""
     left(where, good_rows(0, 2), unit_id="run1/a-0")
     left(where, good_rows(1, 2), unit_id="run2/a-0")
