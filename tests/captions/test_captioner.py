@@ -262,7 +262,7 @@ def test_a_clock_that_never_ran_shows_nothing() -> None:
 
 def test_time_between_calls_is_idle(time: FakeTime) -> None:
     clock = BusyClock()
-    time.now += 50  # Before the first call: nobody waited.
+    time.now += 50  # Before the first call: no idle time.
     for _ in range(3):
         with clock:
             time.now += 2

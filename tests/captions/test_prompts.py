@@ -10,7 +10,7 @@ import pytest
 from skytext.captions.prompts import Prompt, available, load_prompt
 from skytext.errors import ConfigError
 
-# A prompt that was used is never edited: its id stands in the rows of other people's tables.
+# A used prompt is never edited, because existing tables contain its id.
 # Another wording gets another file, another id, and another line here.
 SHA256 = {
     "demo-1": "9c51c4798a66dd1e5f389b4f8995cb46c851a6d94c669805e6a5ba27ca43a51d",

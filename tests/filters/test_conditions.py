@@ -525,7 +525,7 @@ def quoted(text: str) -> str:
 
 
 def named(field: str) -> str:
-    """Write the name of a column: in double quotes where it is no word."""
+    """Write the name of a column: in double quotes if it is not a plain word."""
     if re.fullmatch(r"[^\W\d_][\w:.]*", field):
         return field
     return '"' + field.replace('"', '""') + '"'
@@ -573,7 +573,7 @@ def written_value(value: Any, ignore_case: bool = False) -> str:
 
 
 def is_readable(condition: Condition) -> bool:
-    """Whether its text has no more parentheses in each other than are read."""
+    """Whether its text has at most the allowed number of nested parentheses."""
     depths = [0]
     for sign in re.sub(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[^()]""", "", written(condition)):
         depths.append(depths[-1] + (1 if sign == "(" else -1))

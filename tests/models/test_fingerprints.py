@@ -39,7 +39,7 @@ HUB_NAME = "llava-hf/llava-1.5-7b-hf"
 
 
 def make_folder(path: Path) -> Path:
-    """A checkpoint of a vision-language model, as far as it can be told without loading it."""
+    """A folder that passes all checks of a vision-language checkpoint that need no loading."""
     (path / "extras").mkdir(parents=True)
     config = {"model_type": "llava", "architectures": ["LlavaModel"]}
     (path / "config.json").write_text(json.dumps(config))

@@ -36,7 +36,7 @@ def test_an_odd_image_becomes_upright_rgb(odd: Odd) -> None:
 
 @pytest.mark.parametrize("odd", TAKEN, ids=lambda odd: odd.name)
 def test_a_plain_decoder_gives_the_same_pixels(odd: Odd) -> None:
-    # The promise behind "original bytes": nobody has to know about EXIF or alpha any more.
+    # "Original bytes" must need no handling of EXIF or alpha.
     result = normalise(odd.make())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it may well complain about a damaged EXIF block

@@ -1,4 +1,4 @@
-"""Whatever dies, at whatever moment: run the same command again, and every image is one row."""
+"""After a kill of any process at any moment, the same command gives one row per image."""
 
 from __future__ import annotations
 

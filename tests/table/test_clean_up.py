@@ -1,4 +1,4 @@
-"""A clean-up removes what nobody needs any more, and nothing else."""
+"""A clean-up removes only unused files."""
 
 from __future__ import annotations
 

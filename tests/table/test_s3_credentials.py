@@ -113,7 +113,7 @@ def test_keys_that_expire_are_renewed_everywhere(
     before = {request.key_id for request in store.requests}
     time.sleep(LIFE_S + 1.1)
     store.requests.clear()
-    # What was opened before goes on; a run and a service keep such things for hours.
+    # Tables opened earlier still work; a run and a service keep them open for hours.
     search(table)
     writer.commit([stage(where, good_rows(20, 2))])
     time.sleep(LIFE_S + 1.1)

@@ -39,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def no_rights() -> Iterator[None]:
-    """Be a user who may not write; root may, whatever a folder's mode says."""
+    """Run as a user without write permission; root may write in any folder."""
     mine = os.geteuid()
     if mine == 0:
         os.seteuid(NOBODY)

@@ -1,4 +1,4 @@
-"""The header walk tells what the reader will, and reads next to nothing for it."""
+"""The header walk lists the same as the reader, and reads almost nothing."""
 
 from __future__ import annotations
 

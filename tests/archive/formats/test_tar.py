@@ -277,7 +277,7 @@ def test_names_that_all_begin_alike_do_not_fill_the_memory(tmp_path: Path) -> No
 
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in small pieces, so that what else is held can be told."""
+    """Read in small pieces, so that other memory use shows."""
     monkeypatch.setattr("skytext.archive.formats.tar.STREAMING", Window(64 << 10, 64 << 10))
 
 

@@ -15,7 +15,7 @@ from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, 
 LIB = Path(__file__).parents[3] / "lib"
 LIMIT_S = 60
 
-# Says what is watched, then waits: until it is told to go on, or the watcher ends it.
+# Prints the watched process, then waits for input or for its end by the watcher.
 CHILD = """
 import os, sys, threading
 from skytext.models.vllm import process_plugin as engine_plugin

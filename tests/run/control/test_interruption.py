@@ -158,7 +158,7 @@ def test_a_stalled_run_ends(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def alarm_kept() -> Iterator[None]:
-    """Give back whatever handled these signals before."""
+    """Restore the earlier handlers of these signals."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     try:

@@ -1,4 +1,4 @@
-"""The end of a run: new matches are told with the report, and again if they could not be told."""
+"""The end of a run: new matches are delivered with the report, and later if the delivery failed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_undelivered_matches_are_delivered_by_the_next_run(tmp_path: Path) -> No
     assert numbers(caught.value.summary) == [(1, 1)]
     files = [path.name for path in (table / "reports").iterdir() if path.suffix == ".geojson"]
     add_image(table, "other.jpg", "an airport in the hills")
-    # The one that waits keeps its number, and is told before the new one.
+    # The waiting report keeps its number, and is delivered before the new one.
     assert numbers(finish(table)) == [(1, 1), (2, 1)]
     assert numbers(finish(table)) == []
     features = [
@@ -167,7 +167,7 @@ def test_a_failure_is_notified_even_without_a_report(
     assert (second["problem"], second["report"]) == ("the engine died", "")
     assert notes == ["the failure could not be reported: no space"]
 
-    # A full disk is told by Lance as an OSError, and so is one under the report.
+    # Lance raises an OSError for a full disk, and so does the report.
     def full(*_: Any) -> None:
         raise OSError("no space left")
 

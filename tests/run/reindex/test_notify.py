@@ -1,4 +1,4 @@
-"""The webhook and the command that are told how a run ended."""
+"""The webhook and the command that are notified about the end of a run."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
         data = bytearray(shard.read_bytes())
         data[600] ^= 1
         shard.write_bytes(data)
-        # Of the same size and, by its time, unchanged: the content itself tells.
+        # Same size and time: only the content differs.
         os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert http.get(address).json()["type"] == "urn:skytext:problem:changed"
         os.utime(shard)
@@ -137,7 +137,7 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
 def test_cached_images_expire_with_their_shard(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The thumbnail of this process, and whatever a browser has."""
+    """The thumbnail cached in this process, and those cached in browsers."""
     monkeypatch.setattr("skytext.service.archive_images.LOOK_AGAIN_S", 0.0)
     shard = Path(own.uri).parent / "archive" / "a.tar"
     address = f"/v1/images/{of('river.jpg')}/{what}"

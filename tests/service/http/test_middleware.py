@@ -1,4 +1,4 @@
-"""What stands before the application: driven as an ASGI server would, in one event loop."""
+"""The middleware, called like an ASGI server does, in one event loop."""
 
 from __future__ import annotations
 

@@ -322,7 +322,7 @@ def test_the_openapi_document_is_complete(http: Any) -> None:
 
 
 def with_refs(node: Any, document: Any) -> Any:
-    """The schema with every reference in the place where it stands."""
+    """The schema with every reference resolved in place."""
     if isinstance(node, list):
         return [with_refs(item, document) for item in node]
     if not isinstance(node, dict):

@@ -44,7 +44,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(dialog.locator("#detail-uri")).to_contain_text(found[0])
     page.keyboard.press("ArrowRight")
     expect(dialog.locator("#detail-uri")).to_contain_text(found[1])
-    # Whatever stands behind the dialog is out of reach.
+    # Elements behind the dialog cannot be reached.
     for _ in range(12):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.closest('dialog, body').id || 'body'") in (

@@ -167,7 +167,7 @@ def test_a_version_that_was_never_live_is_refused_at_once(
             refused = await made.search([query(last + 7)])
             assert isinstance(refused, Refusal)
             assert str(refused.error).startswith("410 version-gone")
-            # One that was live waits until it can be opened, and holds up nobody else.
+            # A request for a version that was live waits until it is open, and delays no other.
             waiting = asyncio.ensure_future(made.search([query(last)]))
             await asyncio.sleep(0)
             assert isinstance(await made.search([query(None)]), list)

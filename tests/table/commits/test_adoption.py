@@ -246,10 +246,10 @@ def test_after_a_kill_between_groups_the_next_run_adopts_the_rest(
 def test_late_units_of_a_dead_run_wait_for_the_next_run(where: TableLocation) -> None:
     left(where, good_rows(0, 2))
     take_over(where)
-    # Staged when nobody looks any more: one image is new, the other unit is of images with a row.
+    # Staged after the check: one image is new, the other unit has images with a row.
     late = left(where, good_rows(2, 1), unit_id="dead/late-0")
     left(where, good_rows(1, 1), unit_id="dead/late-1")
-    # The run that goes on meanwhile neither sees it nor stumbles over it.
+    # The concurrent run neither sees it nor fails because of it.
     version = committer(where).commit([stage(where, good_rows(5, 1), unit_id="ours/0")])
     forget_records(where, read_records(where, ["ours/0"]))
     assert take_over(where) == Adoption(version + 1, num_adopted=1, num_discarded=1, num_records=2)
@@ -313,7 +313,7 @@ def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
     orphan = stage(where, good_rows(20, 2))
     forget_records(where, [orphan])
     assert set(files(where)) == {*before, *data_files(orphan)}
-    # Young ones may be those of a merge, or of an index, that goes on.
+    # Young files may belong to a running merge or index build.
     assert collect_orphans(where) == 0
     make_old(where, orphan)
     assert collect_orphans(where) > 0

@@ -89,7 +89,7 @@ def test_a_stale_writer_commits_nothing(where: TableLocation) -> None:
             two.commit([late])
     assert ImagesTable.open(where).version == version
     assert members(where) == [f"{i:05d}.jpg" for i in range(5)]
-    # Who looks again goes on.
+    # After reading again, the commit succeeds.
     committer(where).commit([stage(where, good_rows(5, 1))])
     assert ImagesTable.open(where).num_rows() == 6
 

@@ -142,7 +142,7 @@ class Gate:
             return _CLIENT_GONE
         except ProblemError as error:
             problem = error
-        except Exception:  # noqa: BLE001  (the service goes on; the log says what it was)
+        except Exception:  # noqa: BLE001  (the service continues; the error is in the log)
             _log.exception("a request failed", extra={"request_id": scope["state"]["request_id"]})
             problem = ProblemError(500, "internal", "the service failed at this request")
         if answer.status is None:
