@@ -131,7 +131,7 @@ def test_no_load_finds_its_images_in_a_cache() -> None:
     first, second = (load_images(images, Load("x"), SMALL, number) for number in (1, 2))
     assert len({image.tobytes() for image in [*first, *second]}) == 2 * SMALL.num_images
     assert load_images(images, Load("x", size_px=(64, 32)), SMALL, 1)[0].size == (64, 32)
-    with pytest.raises(ValueError, match="12 images are wanted"):
+    with pytest.raises(ValueError, match="12 images are needed"):
         load_images(images, Load("x", share=2.0), SMALL, 1)
 
 
