@@ -131,7 +131,7 @@ def test_a_table_gets_its_own_model_and_no_other(tmp_path: Path, checkpoint: Pat
     assert make_table_image_embedder("t", said).dim == PROJECTION
     moved = ImageEmbedConfig(model=str(make_clip(tmp_path / "moved")))
     assert make_table_image_embedder("t", said, config=moved).dim == PROJECTION
-    with pytest.raises(TableError, match=r"embedded with .* and 'fake' is not that model"):
+    with pytest.raises(TableError, match=r"embedded with .*; 'fake' is not that model"):
         make_table_image_embedder("t", said, config=ImageEmbedConfig(model="fake"))
 
 
