@@ -15,7 +15,7 @@ _ENTRY = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
 
 
 def ignores_conditions(request: Request, send: Send) -> Answer:
-    """Write over what is there, whatever the condition of the put says."""
+    """Overwrite the object and ignore the put's condition."""
     return send(request.without(_CONDITION) if request.method == "PUT" else request)
 
 

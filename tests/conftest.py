@@ -144,7 +144,7 @@ def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="session")
 def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
-    """What stands between the Rays below and that S3."""
+    """The proxy between the Ray clusters below and that S3."""
     from tests.faulty_proxy import faulty_proxy
 
     with faulty_proxy(s3_endpoint) as proxy:
@@ -174,7 +174,7 @@ def local_ray(
     from skytext.config.settings import Config
     from skytext.run.control import cluster
 
-    # It tells every step of its scheduler, thousands of records that pytest would keep.
+    # It logs every scheduler step, thousands of records that pytest would keep.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     config = Config.model_validate({"job": {"object_store_bytes": 100 * 2**20}})
     with contextlib.ExitStack() as until_the_end:

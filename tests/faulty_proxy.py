@@ -250,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_head = self.command == "HEAD"
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
-            # The length that a HEAD tells is that of the object.
+            # The length in the answer to a HEAD is that of the object.
             if is_head or not _is_length(name):
                 self.send_header(name, value)
         if not is_head and answer.status not in (204, 304):

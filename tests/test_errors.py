@@ -43,7 +43,7 @@ def classes() -> dict[str, type[Exception]]:
     return {name: cls for name, cls in members if issubclass(cls, Exception)}
 
 
-def test_the_tree_is_the_one_that_is_drawn() -> None:
+def test_the_error_classes_match_the_documented_tree() -> None:
     assert {name: cls.__base__.__name__ for name, cls in classes().items()} == PARENTS
     assert errors.__doc__ is not None
     assert all(name in errors.__doc__ for name in PARENTS)
@@ -90,12 +90,12 @@ def test_stages_and_reasons_are_the_texts_that_are_stored() -> None:
         assert reason.value == reason.name.lower()
 
 
-def test_failed_work_is_no_wrong_call() -> None:
+def test_failed_work_is_not_a_call_error() -> None:
     assert not issubclass(JobError, CallError)
     assert not issubclass(SampleError, (CallError, JobError))
 
 
-def test_what_a_disk_refuses_is_told_of_python_and_of_rust() -> None:
+def test_disk_errors_of_python_and_rust_get_the_same_message() -> None:
     of_python = OSError(errno.ENOSPC, "text", "/x/y")
     of_rust = OSError('LanceError(IO): (os error 30) at path "/t/a", rust/lance-io/src/x.rs:1:2')
     told = "No space left on device: /x/y: free some space and run the same command again"

@@ -1,1 +1,1 @@
-"""LLaVA at its true size on a CUDA machine, with dummy weights: see README.md beside this file."""
+"""Measure LLaVA at its real size on a CUDA machine, with dummy weights: see README.md here."""

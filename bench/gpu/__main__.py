@@ -1,4 +1,4 @@
-"""LLaVA at its true size on this machine's GPU: ``python -m bench.gpu``; README.md says more."""
+"""Measure LLaVA at its real size on this machine's GPU: ``python -m bench.gpu``; see README.md."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def main(
         str | None, typer.Option(help=f"Some of {', '.join(SECTIONS)}, with commas between.")
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="JSON file; sections measured before are kept in it.")
+        Path, typer.Option(help="JSON file; it keeps earlier results of other sections.")
     ] = Path("bench/out/gpu.json"),
     small: Annotated[
         bool, typer.Option(help="Tiny sizes and the demonstration checkpoint, for a CPU.")
     ] = False,
     price_per_hour: Annotated[
-        float | None, typer.Option(help="What the machine costs an hour, in any currency.")
+        float | None, typer.Option(help="The machine's price per hour, in any currency.")
     ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints and images, kept; else a new one.")
     ] = None,
-    limit_s: Annotated[float, typer.Option(help="Longest section, seconds.")] = LIMIT_S,
+    limit_s: Annotated[float, typer.Option(help="Time limit of a section, seconds.")] = LIMIT_S,
     only_table: Annotated[bool, typer.Option(help="Measure nothing, print the table.")] = False,
 ) -> None:
-    """Measure section by section, keep every result at once, and print one table."""
+    """Measure section by section, save every result at once, and print one table."""
     names = only.split(",") if only else list(SECTIONS)
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
@@ -63,7 +63,7 @@ def main(
 def _run_section(
     name: str, results: dict[str, Any], output: Path, work: Path, small: bool, limit_s: float
 ) -> bool:
-    """Run a section's cases one after the other; return whether none of them failed."""
+    """Run a section's cases one by one; return whether all succeeded."""
     cases: dict[str, Any] = {}
     started = time.monotonic()
     results["sections"][name] = {
@@ -82,7 +82,7 @@ def _run_section(
 
 
 def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) -> dict[str, Any]:
-    """Run a case; a failure is a result too: what follows is measured all the same."""
+    """Run a case; a failure is recorded as a result, and the next case still runs."""
     if case.needs_gpu and not has_gpu():
         return {"skipped": "needs a CUDA GPU"}
     if left_s <= 0:
@@ -93,7 +93,7 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
     options = ["--work", str(work), "--output", str(result), *(["--small"] if small else [])]
     log = work / "log.txt"
     with log.open("wb") as out:
-        # A session of its own: at the limit the engine's processes and Ray's end with it.
+        # A session of its own: at the limit the processes of the engine and of Ray end with it.
         process = subprocess.Popen(
             [*command, *options], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -112,10 +112,10 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
 
 
 def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """End a case that runs, and all that it started: the next one needs the whole GPU."""
+    """End a running case and all its processes: the next case needs the whole GPU."""
     import psutil
 
-    # Before it ends: Ray's processes are in groups of their own, and lose their parent with it.
+    # List them first: Ray's processes have own groups, and lose their parent when it ends.
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

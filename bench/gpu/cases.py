@@ -1,4 +1,4 @@
-"""What is measured: sections of cases, each case one process that starts at most one engine."""
+"""The sections and their cases; each case is one process that starts at most one engine."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Literal
 Kind = Literal["bare", "offline", "job", "embed", "correctness", "test"]
 LLAVA, NEXT, DEMO = "llava-1.5-7b", "llava-next-7b", "demo"
 LIMIT_S = 480.0
-"""Longest section: a machine by the hour is not spent on one that hangs."""
+"""Time limit of a section, so that a hung one does not waste a rented machine."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests handed to an engine at once.
+    """Requests that an engine receives at once.
 
     Attributes:
         name: of the row in the table.
-        share: of the scale's images; slow loads take fewer.
+        share: of the scale's images; slow loads use fewer.
         size_px: width and height of the images; None: the scale's square.
         num_tokens: of an answer; None: the scale's.
         variants_by: as in the configuration.
-        structured: hold answers to their form by a token mask.
+        structured: enforce the form of answers with a token mask.
     """
 
     name: str
@@ -39,12 +39,13 @@ class Case:
 
     Attributes:
         name: within its section.
-        kind: ``bare``: the engine alone, through the product's own class; ``offline``: vLLM's
-            ``LLM`` on all requests; ``job``: read to commit; ``embed``: the embedder alone;
-            ``correctness``: answers compared with transformers'; ``test``: a test of the project.
+        kind: ``bare``: the engine alone, through the product's class; ``offline``: vLLM's ``LLM``
+            on all requests; ``job``: from reading to commit; ``embed``: the embedder alone;
+            ``correctness``: comparison of answers with transformers; ``test``: a test of the
+            project.
         model: a shape of `bench.gpu.shapes`, or the demonstration checkpoint.
         settings: of the configuration, by dotted names.
-        loads: what it is given, one after the other.
+        loads: its loads, in order.
         needs_gpu: the case cannot run on a CPU.
         test: of kind ``test``: its node id for pytest.
     """
@@ -71,8 +72,8 @@ _ON_THE_GPU = {
 }
 
 SECTIONS: dict[str, tuple[Case, ...]] = {
-    # The job is compared with the best of the bare engines. In other sections the rows are compared
-    # with the first one.
+    # The job is compared with the best bare engine. In other sections the rows are compared with
+    # the first one.
     "job": (
         Case("bare engine"),
         Case("bare engine, 512 answers", settings={"caption.engine.max_num_seqs": 512}),
@@ -141,7 +142,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             needs_gpu=True,
         ),
     ),
-    # One token an answer: almost only the vision tower and the prompt take time.
+    # One token per answer: almost all time goes to the vision tower and the prompt.
     "vision": (
         *(
             Case(
@@ -185,12 +186,12 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             "test_a_killed_core_is_replaced_and_every_image_described",
         ),
     ),
-    # `skytext caption` itself, on a Ray that has the GPU.
+    # `skytext caption` itself, on a Ray with the GPU.
     "command": (
         Case(
             "any process of the command is killed",
             "test",
-            test="tests/proof/test_kill_matrix.py::test_whatever_dies_with_real_models",
+            test="tests/proof/test_kill_matrix.py::test_kills_of_any_process_lose_nothing_with_real_models",
         ),
     ),
 }
@@ -198,15 +199,15 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How much.
+    """The size of a measurement.
 
     Attributes:
         num_images: of a load of share 1.
         side_px: of an image.
         num_tokens: of an answer.
         settings: of the configuration, for every case.
-        models: shapes that take another's place.
-        num_texts: that an embedder alone is given.
+        models: shapes that replace others.
+        num_texts: number of texts for an embedder alone.
     """
 
     num_images: int
@@ -217,7 +218,7 @@ class Scale:
     num_texts: int
 
 
-# 5 × 130 tokens an image are what RSRT's descriptions take (arXiv 2512.10596).
+# RSRT's descriptions have 5 × 130 tokens per image (arXiv 2512.10596).
 FULL = Scale(
     num_images=512,
     side_px=336,

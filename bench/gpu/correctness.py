@@ -1,9 +1,9 @@
-"""Does the engine compute what transformers computes on the CPU?
+"""Compare the engine's answers with those of transformers on the CPU.
 
-The demonstration checkpoint, float32, greedy. The reference reads the engine's own answer and says
-at every position which token it would have written, given those before. Up to the first
-difference this is what it would have written itself; there, the two tokens must be as good as
-equally likely: rounding decides between them, and nothing else may.
+It uses the demonstration checkpoint, float32, greedy. The reference reads the engine's own answer
+and predicts at every position its own token, given the tokens before. Up to the first difference
+this equals the reference's own answer. At the first difference the two tokens must be almost
+equally likely, because only rounding may decide between them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _NUM_TOKENS = 160
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an answer first leaves the reference's.
+    """The first difference between an answer and the reference.
 
     Attributes:
         position: of the token in the answer, from 0.
-        nats: how much more likely the reference holds its own token.
+        nats: how much more likely the reference's own token is.
     """
 
     position: int
@@ -41,8 +41,8 @@ def run_correctness(config: Config, scale: Scale, images: Sequence[Image.Image])
     """Compare the engine's answers with the reference's.
 
     Raises:
-        RuntimeError: the prompts differ, or an answer leaves the reference's for a token that is
-            less likely by `MAX_NATS` or more.
+        RuntimeError: the prompts differ, or at the first difference the engine's token is less
+            likely by `MAX_NATS` or more.
     """
     started = time.monotonic()
     engine = OfflineEngine(config)
@@ -86,16 +86,16 @@ class Reference:
         prompt_ids: Sequence[int],
         answer_ids: Sequence[int],
     ) -> Difference | None:
-        """Return where an answer leaves the reference's, or None where it never does.
+        """Return the first difference between an answer and the reference, or None.
 
         Args:
-            prompt: as it was given to the engine.
+            prompt: the engine's prompt.
             image: RGB.
-            prompt_ids: the prompt's tokens as the engine saw them, one for each part of the image.
+            prompt_ids: the prompt's tokens in the engine, one for each part of the image.
             answer_ids: the engine's answer.
 
         Raises:
-            RuntimeError: the prompt's tokens are not the reference's.
+            RuntimeError: the prompt's tokens differ from the reference's.
         """
         import torch
 

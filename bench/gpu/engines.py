@@ -1,4 +1,4 @@
-"""The engine alone, all requests in its hands at once: the product's class, or vLLM's ``LLM``."""
+"""Run the engine alone with all requests at once: the product's class, or vLLM's ``LLM``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skytext.models.vllm.start import engine_options, set_environment
 def run_bare(
     config: Config, case: Case, scale: Scale, images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """Return what each load came to, through the engine class that the job uses."""
+    """Return the result of each load, through the engine class that the job uses."""
     with GpuWatch() as watch:
         return asyncio.run(_run_bare(config, case, scale, images, watch))
 
@@ -64,7 +64,7 @@ async def _run_load(
     num_tokens = sum(generation.num_output_tokens for generation in found)
     expected = len(asked) * ask.num_samples * ask.max_tokens
     if num_tokens != expected and not load.structured:
-        raise RuntimeError(f"{num_tokens} tokens were written, not {expected}")
+        raise RuntimeError(f"the engine wrote {num_tokens} tokens, not {expected}")
     return {
         "num_prompt_tokens": sum(generation.num_prompt_tokens for generation in found),
         "num_cached_tokens": sum(generation.num_cached_tokens for generation in found),
@@ -74,7 +74,7 @@ async def _run_load(
 
 
 def ask_of(config: Config, load: Load, scale: Scale) -> Ask:
-    """Return a load's request."""
+    """Return the request of a load."""
     num_tokens, variants = load.num_tokens or scale.num_tokens, config.caption.num_variants
     temperature = config.caption.temperature
     if load.variants_by == "one_request":
@@ -85,26 +85,26 @@ def ask_of(config: Config, load: Load, scale: Scale) -> Ask:
 def load_images(
     images: Sequence[Image.Image], load: Load, scale: Scale, number: int
 ) -> list[Image.Image]:
-    """Return a load's images: of its size, and none that the engine has in its cache already.
+    """Return a load's images in its size; none of them is in the engine's cache.
 
     Raises:
-        ValueError: there are too few.
+        ValueError: there are too few images.
     """
     wanted = max(1, round(load.share * scale.num_images))
     if wanted > len(images):
-        raise ValueError(f"{wanted} images are wanted, there are {len(images)}")
+        raise ValueError(f"{wanted} images are needed, but there are only {len(images)}")
     size = load.size_px or (scale.side_px, scale.side_px)
     found = []
     for image in images[:wanted]:
         sized = image.copy() if image.size == size else image.resize(size)
-        # One other pixel is another image to every cache.
+        # One different pixel makes a different image for every cache.
         sized.putpixel((0, 0), (number, 0, 0))
         found.append(sized)
     return found
 
 
 def rates(num_images: int, num_tokens: int, span_s: float) -> dict[str, float]:
-    """Return how much was done in how long."""
+    """Return the numbers of images and tokens per second."""
     return {
         "num_images": num_images,
         "num_tokens": num_tokens,
@@ -115,7 +115,7 @@ def rates(num_images: int, num_tokens: int, span_s: float) -> dict[str, float]:
 
 
 class OfflineEngine:
-    """vLLM's ``LLM`` with the options that the product gives its engine."""
+    """vLLM's ``LLM`` with the same options as the product's engine."""
 
     def __init__(self, config: Config) -> None:
         caption = config.caption
@@ -130,7 +130,7 @@ class OfflineEngine:
         self._engine = LLM(**options)
 
     def generate(self, images: Sequence[Image.Image], **sampling: Any) -> list[Any]:
-        """Return vLLM's ``RequestOutput`` of every image."""
+        """Return vLLM's ``RequestOutput`` for every image."""
         from vllm import SamplingParams
 
         params = SamplingParams(detokenize=False, **sampling)
@@ -141,7 +141,7 @@ class OfflineEngine:
 def run_offline(
     config: Config, case: Case, scale: Scale, images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """Return what each load came to, through ``LLM.generate``."""
+    """Return the result of each load, through ``LLM.generate``."""
     started = time.monotonic()
     engine = OfflineEngine(config)
     engine.generate([Image.new("RGB", (336, 336))] * 16, max_tokens=16, ignore_eos=True)

@@ -1,7 +1,7 @@
-"""Answers of a fixed length, whatever they say: dummy weights write nonsense and never stop.
+"""Answers of a fixed length: dummy weights write nonsense and never stop.
 
-Nothing of this can be switched on in the product. The bench gives the job its own engine class and
-its own parser through `CaptionPlan.make_captioner` and `SupervisedCaptioner`'s ``parse``.
+The product has no switch for this. The bench passes its own engine class and its own parser to the
+job, through `CaptionPlan.make_captioner` and ``parse`` of `SupervisedCaptioner`.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 _WARM_UP_IMAGES = 16
 _WARM_UP_TOKENS = 16
-# What about 130 tokens of a description hold; random tokens make longer words, and a text that the
-# embedder has to cut off would cost it more than a real one.
+# The words in a description of about 130 tokens. Random tokens make longer words, and a text that
+# the embedder must truncate would cost it more than a real one.
 _WORDS_OF_A_VARIANT = 90
 
 
 class FixedLengthEngine(VllmEngine):
-    """Writes exactly ``max_tokens`` tokens an answer.
+    """Writes exactly ``max_tokens`` tokens per answer.
 
     Attributes:
-        structured: hold answers to their form by a token mask instead; dummy weights hardly ever
-            close a text, so nearly all reach ``max_tokens`` then, too.
+        structured: enforce the form of answers with a token mask instead; dummy weights rarely
+            close a text, so nearly all answers still reach ``max_tokens``.
     """
 
     structured = False
 
     def sampling(self, ask: Ask) -> Any:
-        """Return an `Ask` in vLLM's terms."""
+        """Convert an `Ask` to vLLM's parameters."""
         params = super().sampling(ask)
         if not self.structured:
             params.structured_outputs = None
@@ -46,7 +46,7 @@ class FixedLengthEngine(VllmEngine):
         return params
 
     async def check(self) -> None:
-        """Try a blank image, then a few at once: kernels that compile on first use are no work."""
+        """Try a blank image, then a few at once, so that kernels compile before the measurement."""
         await super().check()
         blank = Image.new("RGB", (336, 336))
         ask = Ask(self._config.num_variants, 1, 1.0, _WARM_UP_TOKENS, None)
@@ -54,10 +54,10 @@ class FixedLengthEngine(VllmEngine):
 
 
 class AcceptAnything:
-    """Takes any answer for good variants, each different from all others.
+    """Accepts any answer as good variants, all different from each other.
 
     Args:
-        variants_per_answer: how many each answer counts for.
+        variants_per_answer: number of variants made from each answer.
     """
 
     def __init__(self, variants_per_answer: int) -> None:
@@ -65,7 +65,7 @@ class AcceptAnything:
         self._numbers = itertools.count()
 
     def __call__(self, text: str, finish_reason: str | None) -> list[Variant]:
-        """Return variants made of the answer's first words."""
+        """Return variants of the answer's first words."""
         words = text.split()[:_WORDS_OF_A_VARIANT] or ["nothing"]
         third = max(1, len(words) // 3)
         parts = [" ".join(words[i : i + third]) or "nothing" for i in (0, third, 2 * third)]
@@ -76,7 +76,7 @@ class AcceptAnything:
 
 
 def make_fixed_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
-    """Return one of fixed lengths; in the place of `skytext.models.factory.make_captioner`."""
+    """Like `skytext.models.factory.make_captioner`, with answers of fixed length."""
     per_answer = config.num_variants if config.variants_by == "one_request" else 1
 
     return SupervisedCaptioner(

@@ -1,4 +1,4 @@
-"""The whole job, read to commit, on a local Ray; and the embedder alone."""
+"""The whole job, from reading to commit, on a local Ray; and the embedder alone."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from skytext.run.progress import Progress
 def run_job(
     config: Config, case: Case, scale: Scale, archive: Path, table: Path, num_images: int
 ) -> dict[str, Any]:
-    """Return what the job came to: tokens over the time from the first request to the last answer.
+    """Return the result of the job: tokens over the time from the first request to the last answer.
 
-    The GPU is looked at between the first and the last unit that was written.
+    The GPU is observed from the first to the last written unit.
     """
     plan = plan_caption([str(archive)], str(table), config)
     plan = dataclasses.replace(plan, make_captioner=make_fixed_captioner)
@@ -62,7 +62,7 @@ def run_job(
 
 
 def run_embedder(config: Config, scale: Scale, *, on_gpu: bool) -> dict[str, Any]:
-    """Return how many descriptions of the usual length the embedder takes a second."""
+    """Return the embedder's rate for descriptions of the usual length, per second."""
     settings = config.embed.model_copy(update={"num_gpus_per_actor": float(on_gpu)})
     started = time.monotonic()
     embedder = make_embedder(settings, embed_model(settings))

@@ -1,4 +1,4 @@
-"""Results of all sections in one JSON file, and as a table."""
+"""The results of all sections, as one JSON file and as a table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COLUMNS = (
 
 
 def machine() -> dict[str, Any]:
-    """Return what this machine is, with every version that matters."""
+    """Return the description of this machine with all relevant versions."""
     import torch
 
     versions = {}
@@ -66,7 +66,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Replace the file at once: a run that is ended leaves the old or the new."""
+    """Replace the file atomically: an interrupted run leaves the old or the new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -82,8 +82,8 @@ def table(results: dict[str, Any], price_per_hour: float | None) -> str:
     """Return all sections as one Markdown table.
 
     Args:
-        results: of `read_results`.
-        price_per_hour: of the machine; None leaves the cost out.
+        results: from `read_results`.
+        price_per_hour: of the machine; None omits the cost.
     """
     rows = [list(_COLUMNS), ["---"] * len(_COLUMNS)]
     for section, found in results["sections"].items():
@@ -104,9 +104,9 @@ def _rows(section: str, cases: dict[str, Any], price_per_hour: float | None) -> 
 
 
 def _reference(section: str, cases: dict[str, Any]) -> float | None:
-    """Return the rate that a section's rows are divided by.
+    """Return the rate by which a section's rows are divided.
 
-    It is the best of the bare engines in a section that has a job, else the first row's.
+    In a section with a job it is that of the best bare engine, else that of the first row.
     """
     rates = [
         (case.get("kind"), rate)
@@ -121,7 +121,7 @@ def _reference(section: str, cases: dict[str, Any]) -> float | None:
 
 
 def _rate(section: str, found: dict[str, Any]) -> float | None:
-    # Answers that a token mask may end differ in length: only tokens compare.
+    # Answers that a token mask may end differ in length, so only tokens are comparable.
     return found.get("tokens_per_s" if section == "structured" else "images_per_s")
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints of the true shapes of LLaVA, without weights: speed does not depend on their values.
+"""Checkpoints with the real shapes of LLaVA, but without weights, because speed does not need them.
 
-A folder gets what the published ``llava-hf`` checkpoints hold (configuration, image processor,
-tokenizer of the true vocabulary size, chat template), and an empty weights file. Serve it with
+A folder gets the files of the published ``llava-hf`` checkpoints (configuration, image processor,
+tokenizer with the real vocabulary size, chat template), and an empty weights file. Serve it with
 ``load_format: dummy``.
 """
 
@@ -51,8 +51,8 @@ class Shape:
     Attributes:
         family: transformers' ``model_type``: ``llava`` or ``llava_next``.
         text: the text model's configuration.
-        vision: the vision tower's.
-        pinpoints: heights and widths, pixels, that LLaVA-NeXT cuts into tiles.
+        vision: the vision tower's configuration.
+        pinpoints: heights and widths in pixels that LLaVA-NeXT cuts into tiles.
         num_base_tokens: tokens of the text vocabulary; image and padding tokens follow.
     """
 
@@ -64,7 +64,7 @@ class Shape:
 
 
 # As in the configurations of llava-hf/llava-1.5-7b-hf (Vicuna 7B, Llama 2's shape) and
-# llava-hf/llava-v1.6-mistral-7b-hf; defaults of transformers written out.
+# llava-hf/llava-v1.6-mistral-7b-hf, with transformers' defaults written out.
 SHAPES = {
     "llava-1.5-7b": Shape(
         family="llava",
@@ -162,7 +162,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
             "image_token": IMAGE,
             "patch_size": shape.vision["patch_size"],
             "vision_feature_select_strategy": "default",
-            # The class token, which the strategy "default" drops again.
+            # The class token, which the strategy "default" removes again.
             "num_additional_image_tokens": 1,
         },
     )
@@ -171,7 +171,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
         {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": shape.num_base_tokens + 1},
     )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    # A checkpoint without any weights file is refused before the engine is asked.
+    # skytext refuses a checkpoint without any weights file.
     save_file({"empty": np.zeros(1, np.float32)}, folder / "model.safetensors")
 
 
@@ -203,9 +203,9 @@ def model_config(shape: Shape) -> dict[str, Any]:
 def make_tokenizer(num_base_tokens: int) -> Tokenizer:
     """Return a byte-level BPE tokenizer of an exact size.
 
-    It knows the words of the prompts and of generated descriptions, about a word a token as a true
-    tokenizer does. The rest of the vocabulary is pairs of such words, which no text is split into
-    and which a model with dummy weights writes.
+    It knows the words of the prompts and of generated descriptions, with about one word per token,
+    like a real tokenizer. The rest of the vocabulary is pairs of such words. No text is split into
+    these pairs, but a model with dummy weights writes them.
     """
     texts = [*training_texts(range(_NUM_TEXTS)), *_prompts()]
     learner = Tokenizer(models.BPE(unk_token=UNK))

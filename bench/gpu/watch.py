@@ -1,4 +1,4 @@
-"""What a GPU does meanwhile, as NVIDIA's management library tells."""
+"""Observe the GPU during a block, with NVIDIA's management library."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _GIB = 2**30
 
 
 class GpuWatch:
-    """Looks at GPU 0 ten times a second, in a thread, while the block runs.
+    """Samples GPU 0 ten times per second, in a thread, while the block runs.
 
-    On a machine without NVIDIA's driver it sees nothing, and says nothing.
+    On a machine without NVIDIA's driver it records nothing.
     """
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class GpuWatch:
             self._thread.join()
 
     def between(self, start: float, end: float) -> dict[str, float]:
-        """Return what was seen between two readings of ``time.monotonic``.
+        """Return the observations between two readings of ``time.monotonic``.
 
-        ``gpu_waited_share`` is the part of the time in which no kernel ran, ``gpu_memory_gib`` the
-        most memory in use by anybody, ``gpu_power_w`` the mean power drawn. Nothing without a GPU.
+        ``gpu_waited_share`` is the part of the time without a running kernel, ``gpu_memory_gib``
+        the peak memory of all processes, ``gpu_power_w`` the mean power. Empty without a GPU.
         """
         seen = [sample for sample in self._samples if start <= sample[0] <= end]
         if not seen:
@@ -61,14 +61,14 @@ class GpuWatch:
             busy = float(nvml.nvmlDeviceGetUtilizationRates(device).gpu)
             memory = float(nvml.nvmlDeviceGetMemoryInfo(device).used)
             power = 0.0
-            with contextlib.suppress(nvml.NVMLError):  # not every virtual machine shows it
+            with contextlib.suppress(nvml.NVMLError):  # some virtual machines do not report it
                 power = nvml.nvmlDeviceGetPowerUsage(device) / 1000
             self._samples.append((time.monotonic(), busy, memory, power))
 
 
 def _nvml() -> tuple[Any, Any] | None:
-    """Return NVIDIA's library and its handle of GPU 0, or None where there is none."""
-    # The copy that vLLM brings along: nvidia-ml-py is not among its requirements.
+    """Return NVIDIA's library and its handle of GPU 0, or None without a GPU."""
+    # Use vLLM's copy, because vLLM does not require nvidia-ml-py.
     from vllm.third_party import pynvml
 
     try:
@@ -79,7 +79,7 @@ def _nvml() -> tuple[Any, Any] | None:
 
 
 def has_gpu() -> bool:
-    """Return whether there is a CUDA GPU that vLLM's build here can use."""
+    """Return whether there is a CUDA GPU that the installed vLLM can use."""
     import torch
 
     return bool(torch.cuda.is_available())

@@ -1,8 +1,8 @@
-"""Measure, section by section: ``python -m bench.search --only skytext``.
+"""Measure section by section: ``python -m bench.search --only skytext``.
 
-Results of sections are merged into one JSON file, so that they can be measured one at a time; the
-whole of it is printed as Markdown. Tables, indexes and right answers stay in the work folder and
-are used again; ``--anew`` builds a section's indexes again.
+Results are merged into one JSON file, so sections can be measured one at a time. All results are
+printed as Markdown. Tables, indexes and ground truth stay in the work folder and are used again;
+``--anew`` builds a section's indexes again.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def main(
         list[str] | None, typer.Option(help=f"One of {', '.join(SECTIONS)}; may be repeated.")
     ] = None,
     work: Annotated[
-        Path, typer.Option(help="Folder of tables and indexes: 10 kB an image, and more.")
+        Path, typer.Option(help="Folder of tables and indexes: at least 10 kB per image.")
     ] = Path("bench/out/search"),
     num_images: Annotated[int, typer.Option(help="Images of the large table.")] = 1_000_000,
     num_queries: Annotated[int, typer.Option(help="Queries of every measurement.")] = 1_000,
-    build_limit_s: Annotated[float, typer.Option(help="Give a build up after so long.")] = 1_800.0,
-    anew: Annotated[bool, typer.Option(help="Build again what is there already.")] = False,
-    span_s: Annotated[float, typer.Option(help="Seconds that eight clients ask for.")] = 10.0,
+    build_limit_s: Annotated[float, typer.Option(help="Time limit of a build, seconds.")] = 1_800.0,
+    anew: Annotated[bool, typer.Option(help="Build existing indexes again.")] = False,
+    span_s: Annotated[float, typer.Option(help="Seconds of load by eight clients.")] = 10.0,
     repeats: Annotated[
         int, typer.Option(help="For `python -m bench`; there is one build of each here.")
     ] = 1,
     output: Annotated[Path | None, typer.Option(help="JSON file; sections are merged.")] = None,
 ) -> None:
-    """Measure sections, one build each, and print all results so far as Markdown."""
+    """Measure sections with one build each, and print all results so far as Markdown."""
     names = only or list(SECTIONS)
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
@@ -76,7 +76,7 @@ def main(
         try:
             results[name] = SECTIONS[name](bench)
         except subprocess.CalledProcessError as error:
-            # Its own message is on stderr already; the other sections do not depend on it.
+            # The error is already on stderr; other sections do not depend on this one.
             failed.append(name)
             typer.echo(f"{name}: {error}", err=True)
             continue

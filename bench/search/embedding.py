@@ -1,9 +1,9 @@
-"""How fast texts become vectors, in every precision that a CPU may have, and what each costs.
+"""Measure how fast texts are embedded in each precision of a CPU, and the loss of quality.
 
-Speed: descriptions of generated scenes as the job embeds them, against a bare ``encode`` of the
-same model in float32; all ways take turns in one process. Quality: mean recall of captions that
-search for their image among its other captions (text to image, verbatim repeats removed), on the
-real captions under ``SKYTEXT_TEST_DATA``.
+Speed: descriptions of generated scenes, embedded as in the job, compared with a bare ``encode`` of
+the same model in float32. All methods take turns in one process. Quality: mean recall of captions
+that search for their image among its other captions (text to image, verbatim repeats removed), on
+the real captions under ``SKYTEXT_TEST_DATA``.
 
     python -m bench.search.embedding
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 DATA = "SKYTEXT_TEST_DATA"
 LIMIT = 0.1
-"""Points of mean recall that a default may lose."""
+"""Points of mean recall that a default precision may lose."""
 BARE = "bare encode, float32"
 REFERENCE = "skytext, float32"
 SETS = {
@@ -53,7 +53,7 @@ Encode = Callable[[list[str]], Floats]
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Run in a process of its own, whose threads nobody else has used."""
+    """Run in a new process, whose threads are unused."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.search.embedding"],
         check=True,
@@ -72,14 +72,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         ways = make_ways(Path(scratch))
         rates = speeds(ways, scene_texts(_NUM_TEXTS), _REPEATS)
-        # A bare `encode` makes the vectors that skytext makes of the same precision.
+        # A bare `encode` makes the same vectors as skytext in the same precision.
         asked = {name: encode for name, encode in ways.items() if not name.startswith("bare")}
         recalls = {name: mean_recalls(encode) for name, encode in asked.items()}
     print(json.dumps(summary(rates, recalls)))
 
 
 def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Compare with the bare ``encode``; the fastest that loses less than `LIMIT` is chosen."""
+    """Compare with the bare ``encode``; choose the fastest that loses less than `LIMIT`."""
     found: dict[str, Any] = {}
     for name, rate in rates.items():
         found[name] = {"texts_per_s": round(rate, 1), "ratio": round(rate / rates[BARE], 3)}
@@ -100,7 +100,7 @@ def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> di
 
 
 def speeds(ways: dict[str, Encode], texts: list[str], repeats: int) -> dict[str, float]:
-    """Return texts/s, medians of turns."""
+    """Return texts per second, medians of turns."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for encode in ways.values():
         encode(texts[:_BATCH])
@@ -113,7 +113,7 @@ def speeds(ways: dict[str, Encode], texts: list[str], repeats: int) -> dict[str,
 
 
 def scene_texts(count: int) -> list[str]:
-    """Return descriptions of generated scenes in the layout that the job embeds."""
+    """Return descriptions of generated scenes in the job's text layout."""
     from skytext.demo.scenes.generate import HELD_OUT_SEED, make_scene
     from skytext.demo.scenes.truth_captions import describe
 
@@ -123,7 +123,7 @@ def scene_texts(count: int) -> list[str]:
 
 
 def mean_recalls(encode: Encode) -> dict[str, float]:
-    """Return, of each set, the mean of text-to-image recall@1, 5 and 10 in percent."""
+    """Return for each set the mean of text-to-image recall@1, 5 and 10 in percent."""
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
     from skytext.evaluation.compared_setups import PAPER_RULE
     from skytext.evaluation.text_only import caption_vectors, text_only
@@ -138,7 +138,7 @@ def mean_recalls(encode: Encode) -> dict[str, float]:
 
 
 def make_ways(scratch: Path) -> dict[str, Encode]:
-    """Return every way to embed, by name."""
+    """Return every embedding method, by name."""
     ways: dict[str, Encode] = {BARE: _bare("float32"), "bare encode, bfloat16": _bare("bfloat16")}
     for dtype in ("float32", "bfloat16"):
         ways[f"skytext, {dtype}"] = _skytext(dtype)
@@ -220,7 +220,7 @@ def _export(path: Path) -> None:
 
     sample = torch.ones((2, 8), dtype=torch.int64)
     with torch.inference_mode(), warnings.catch_warnings():
-        # The tracer's remarks on branches that every batch takes the same way.
+        # The tracer warns about branches that are the same for every batch.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Hidden().eval(),
@@ -238,13 +238,13 @@ def _quantised(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = path.with_name("int8.onnx")
-    logging.getLogger().setLevel(logging.ERROR)  # it asks for a step that changes nothing here
+    logging.getLogger().setLevel(logging.ERROR)  # it recommends a step that has no effect here
     quantize_dynamic(path, target, weight_type=QuantType.QInt8)
     return target
 
 
 def _onnx(path: Path) -> Encode:
-    """Put an ONNX session in the place of the transformer; all else stays the same."""
+    """Replace the transformer by an ONNX session; everything else stays the same."""
     import onnxruntime
     import torch
     from transformers.modeling_outputs import BaseModelOutput

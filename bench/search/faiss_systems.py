@@ -1,4 +1,4 @@
-"""faiss, as image search by captions uses it: one index over all vectors, grouped afterwards."""
+"""faiss as used for image search by captions: one index over all vectors, then grouping."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def _faiss() -> Any:
 
 class FaissIvfPq:
     """IVF-PQ with an HNSW over the partitions: the kind of index that autofaiss, and so
-    clip-retrieval, makes of millions of vectors.
+    clip-retrieval, builds for millions of vectors.
 
     Args:
-        pq_bytes: a vector's code.
-        pq_iterations: steps of k-means for the codes, which take most of the training.
+        pq_bytes: code size of a vector.
+        pq_iterations: k-means steps for the codes, which take most of the training time.
     """
 
     def __init__(self, pq_bytes: int = 96, pq_iterations: int = 25) -> None:
@@ -43,7 +43,7 @@ class FaissIvfPq:
         self._pq_iterations = pq_iterations
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Train on a part of the blocks, add all of them."""
+        """Train on some of the blocks, then add all of them."""
         faiss = _faiss()
         dim = table.text_column.dim
         num_vectors = table.num_rows() * NUM_VARIANTS

@@ -1,6 +1,6 @@
-"""Searches under filters: what the index finds, against NumPy on all vectors that match.
+"""Searches with filters: index results compared with NumPy on all matching vectors.
 
-A filter keeps the earliest images, as many as it is told to, so that a search that is short shows.
+A filter keeps a given number of the earliest images, so that searches with too few hits show.
 
     python -m bench.search --only filters
 """
@@ -26,7 +26,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 PARTS = (0.00001, 0.01, 0.5, 0.99)
-"""Which part of the images a filter keeps; one image at least."""
+"""The part of the images that a filter keeps; at least one image."""
 
 Numbers = NDArray[np.int64]
 
@@ -34,18 +34,18 @@ Numbers = NDArray[np.int64]
 def measure_filters(
     folder: Path, queries: Floats, parts: Sequence[float] = PARTS, num_exact: int = 25
 ) -> dict[str, Any]:
-    """Ask every query under every filter.
+    """Run every query with every filter.
 
     Args:
         folder: of a table with its indexes.
         queries: unit vectors, shape (queries, dim).
-        parts: which part of the images each filter keeps.
-        num_exact: so many of the queries are asked without the index, too.
+        parts: the part of the images that each filter keeps.
+        num_exact: number of queries that also run without the index.
 
     Returns:
-        Of each filter: ``recall_at_10``; ``num_short``, the searches with fewer hits than there are
-        matches, up to ten; ``num_different``, those of `num_exact` whose hits are others without
-        the index; milliseconds of a search.
+        For each filter: ``recall_at_10``; ``num_short``, the searches with fewer hits than matches,
+        up to ten; ``num_different``, the searches of `num_exact` whose hits differ without the
+        index; milliseconds per search.
     """
     table = ImagesTable.open(TableLocation.parse(str(folder)))
     taken = table.dataset.to_table(columns=["datetime"]).column(0).to_numpy()
@@ -64,7 +64,7 @@ def measure_filters(
 
 
 class _Filtered:
-    """Searches one table under filters."""
+    """Searches one table with filters."""
 
     def __init__(self, table: ImagesTable) -> None:
         self._given = GivenVectors(table.text_column.dim)
@@ -74,7 +74,7 @@ class _Filtered:
     def compare(
         self, queries: Floats, truth: Numbers, before: str, num_exact: int
     ) -> dict[str, Any]:
-        """Ask under one filter, and compare with the truth and with searches of every row."""
+        """Search with one filter, and compare with the ground truth and with exact searches."""
         hits, times_s = [], []
         self._ask(queries[0], before)
         for query in queries:

@@ -1,4 +1,4 @@
-"""What is measured of a search: how good, how fast, how large."""
+"""Measurements of a search: quality, speed and size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bench.search.vectors import Floats
 
 K = 10
 Search = Callable[[Floats, int], NDArray[np.int64]]
-"""Takes a unit vector and k; returns the numbers of images, best first."""
+"""Takes a unit vector and k; returns image numbers, best first."""
 _WARM_UP = 100
 
 
 def served(
     search: Search, queries: Floats, truth: Rows, *, num_clients: int = 8, span_s: float = 10.0
 ) -> dict[str, Any]:
-    """Ask every query once with one client, then go on with several for some seconds.
+    """Run every query once with one client, then with several clients for some seconds.
 
-    Caches are warmed first, with the last of the queries.
+    Caches are warmed first with the last queries.
     """
     for query in queries[-_WARM_UP:]:
         search(query, K)
@@ -49,7 +49,7 @@ def served(
 
 
 def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> float:
-    """Return answers a second of clients that ask again as soon as they are answered."""
+    """Return searches per second of clients that send the next query at once."""
     counts = [0] * num_clients
     failures: list[Exception] = []
     end = time.monotonic() + span_s
@@ -76,8 +76,8 @@ def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> f
 
 
 def peak_mib() -> float:
-    """Return this process's peak resident memory so far, what it read of mapped files included."""
-    # Not `ru_maxrss`: it begins with that of the process which started this one.
+    """Return this process's peak resident memory so far, including mapped files that were read."""
+    # `ru_maxrss` is not usable: it begins with the value of the parent process.
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     (line,) = [line for line in status if line.startswith("VmHWM:")]
     return round(int(line.split()[1]) / 1024, 1)

@@ -25,7 +25,7 @@ _COLUMNS = {
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return tables of the sections that are there."""
+    """Return the tables of all measured sections."""
     parts = []
     if "table" in results:
         found = results["table"]
@@ -54,7 +54,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _filters(found: dict[str, dict[str, Any]]) -> str:
-    """Return one line a filter."""
+    """Return one line per filter."""
     lines = [
         "| a filter keeps | queries | recall@10 | short | other hits without the index | p50, ms "
         "| p99, ms |",
@@ -71,7 +71,7 @@ def _filters(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _systems(rows: dict[str, dict[str, Any]]) -> str:
-    """Return one line a system; a build that was given up says so."""
+    """Return one line per system, with a note for a build that reached its time limit."""
     shown = {
         title: column
         for title, column in _COLUMNS.items()

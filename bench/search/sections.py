@@ -1,4 +1,4 @@
-"""The sections of the measurement: which systems, on how many images."""
+"""The sections of the measurement: their systems and numbers of images."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 _WRITTEN = 1
-"""The version that holds the rows and no index."""
+"""The version with the rows but without indexes."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the measurements are made, and how large.
+    """The folder and the size of the measurements.
 
     Attributes:
-        work: folder of tables, indexes and right answers; what is there is used again.
+        work: folder of tables, indexes and ground truth; existing ones are used again.
         num_images: of the large table.
-        num_small: of the table that a graph in memory is compared on.
-        num_queries: of every measurement; fewer where a query takes long.
-        growth: sizes between which the growth of cost is told.
-        build_limit_s: a build that takes longer is given up, and said to be.
-        anew: build again what is there already.
-        span_s: seconds that several clients ask for.
+        num_small: of the table for the comparison with a graph in memory.
+        num_queries: of every measurement; fewer for slow systems.
+        growth: sizes for the growth of cost.
+        build_limit_s: time limit of a build; a build that reaches it is reported.
+        anew: build existing indexes again.
+        span_s: seconds of load by several clients.
     """
 
     work: Path
@@ -55,14 +55,14 @@ class Bench:
     span_s: float = 10.0
 
     def table(self, num_images: int) -> Path:
-        """Return the folder of a table of so many images; it is made where it is missing."""
+        """Return the folder of a table with this number of images; made if missing."""
         folder = self.work / f"table-{num_images}"
         if not folder.exists():
             make_table(folder, caption_vectors(num_images))
         return folder
 
     def questions(self, num_images: int, num_queries: int, *, rare: bool = False) -> Path:
-        """Return the file of queries and right answers; it is made where it is missing."""
+        """Return the file of queries and ground truth; made if missing."""
         name = f"questions-{num_images}-{num_queries}{'-rare' if rare else ''}.npz"
         path = self.work / name
         if not path.exists():
@@ -80,13 +80,13 @@ class Bench:
 
 
 def table(bench: Bench) -> dict[str, Any]:
-    """Make the large table and find the right answers."""
+    """Make the large table and compute the ground truth."""
     was_there = (bench.work / f"table-{bench.num_images}").exists()
     started = time.monotonic()
     folder = bench.table(bench.num_images)
     write_s = None if was_there else round(time.monotonic() - started, 1)
     bench.questions(bench.num_images, bench.num_queries)
-    # Indexes that others made in the same folder are none of the table's.
+    # Do not count indexes of other systems in the same folder.
     size = folder_bytes(folder / "images.lance" / "data")
     return {
         "num_images": bench.num_images,
@@ -96,7 +96,7 @@ def table(bench: Bench) -> dict[str, Any]:
 
 
 def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[str, Any]]:
-    """Return the section of one system on the large table."""
+    """Return the section for one system on the large table."""
 
     def measure(bench: Bench) -> dict[str, Any]:
         count = min(num_queries or bench.num_queries, bench.num_queries)
@@ -106,7 +106,7 @@ def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[s
 
 
 def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
-    """Return the section that asks the index that the section ``skytext`` built another way."""
+    """Return a section that searches the index of the section ``skytext`` in another way."""
 
     def measure(bench: Bench) -> dict[str, Any]:
         built = _folder(bench, "skytext", bench.num_images)
@@ -119,7 +119,7 @@ def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
 
 
 def hnsw(bench: Bench) -> dict[str, Any]:
-    """Compare with a graph over whole vectors, which a million images leave no memory for."""
+    """Compare with a graph over whole vectors, which for a million images do not fit in memory."""
     return {
         name: system(bench, name, bench.num_small, bench.num_queries)
         for name in ("skytext", "faiss-hnsw", "lancedb")
@@ -127,12 +127,12 @@ def hnsw(bench: Bench) -> dict[str, Any]:
 
 
 def growth(bench: Bench) -> dict[str, Any]:
-    """Build and ask at several sizes; the large table has a section of its own."""
+    """Build and search at several sizes; the large table has its own section."""
     return {str(size): system(bench, "skytext", size, bench.num_queries) for size in bench.growth}
 
 
 def filtered(bench: Bench) -> dict[str, Any]:
-    """Ask for images of a collection that one in a thousand belongs to."""
+    """Search with a filter on a collection that one image in a thousand belongs to."""
     questions = bench.questions(bench.num_images, bench.num_queries, rare=True)
     found = {}
     for name, builder in (
@@ -148,14 +148,14 @@ def filtered(bench: Bench) -> dict[str, Any]:
 
 
 def filters(bench: Bench) -> dict[str, Any]:
-    """Ask the small table under filters that keep little, some and nearly all of it."""
+    """Search the small table with filters that keep few, some and nearly all images."""
     built(bench, "skytext", bench.num_small, bench.num_queries)
     queries = caption_vectors(bench.num_small).queries(bench.num_queries)
     return measure_filters(_folder(bench, "skytext", bench.num_small) / "index", queries)
 
 
 def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
-    """Build one system, unless it is there already, and ask it."""
+    """Build one system if necessary, and search it."""
     found = built(bench, name, num_images, num_queries)
     if "given_up_after_s" in found:
         return found
@@ -166,7 +166,7 @@ def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[s
 
 
 def built(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
-    """Build one system, unless it is there already; return what building it cost."""
+    """Build one system if necessary; return the cost of the build."""
     folder = _folder(bench, name, num_images)
     record = folder / "built.json"
     if record.exists() and not bench.anew:

@@ -1,9 +1,8 @@
 """Short queries: class names, one to three words, against captions of images of known classes.
 
-Up to four distinct captions represent an image, as where the fusion was chosen
-(docs/background/ranking.md).
-An image is right if its class is the query. RSITMD and NWPU validation name the class of every
-image, RSICD validation that of some.
+Each image has up to four distinct captions, as in the choice of the fusion
+(docs/background/ranking.md). An image is right if its class is the query. RSITMD and NWPU
+validation have a class for every image, RSICD validation for some.
 
     SKYTEXT_TEST_DATA=FOLDER python -m bench.search.short_queries
 """
@@ -37,13 +36,13 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 _NUM_VARIANTS = 4
 _K = 10
 _MOST_PER_CLASS = 20
-"""Images of a class that are looked at: NWPU has 63 of each."""
+"""Number of images of a class that are used: NWPU has 63 of each."""
 _SPLIT = re.compile(r"^(dense|sparse|medium|storage|baseball|railway|bare)([a-z]+)$")
 _CLASS_IN_NAME = re.compile(r"^(.*[a-z])_\d+\.\w+$")
 
 
 def main() -> None:
-    """Print P@10 by weight, and how near the best image is."""
+    """Print P@10 by weight, and the cosine of the best image."""
     embedder = SentenceEmbedder(EmbedConfig(), embed_model(EmbedConfig()))
     for name, path in SETS.items():
         for line in measure(Path(os.environ[DATA]) / path, embedder):
@@ -52,7 +51,7 @@ def main() -> None:
 
 
 def measure(captions: Path, embedder: Embedder) -> Iterator[str]:
-    """Yield what one set says."""
+    """Yield the results of one set."""
     classes, texts = _images(captions)
     names = sorted(set(classes))
     queries = [_words(name) for name in names]
@@ -92,7 +91,7 @@ def precision(scores: Floats, right: np.ndarray) -> float:
 
 
 def _images(captions: Path) -> tuple[list[str], list[Sequence[str]]]:
-    """Return the class of each image that has one, and the captions that stand for it."""
+    """Return the class of each image that has one, and the captions of the image."""
     classes: list[str] = []
     texts: list[Sequence[str]] = []
     for image in read_annotations([captions], split=ALL_SPLITS).images:
@@ -105,7 +104,7 @@ def _images(captions: Path) -> tuple[list[str], list[Sequence[str]]]:
 
 
 def _words(name: str) -> str:
-    """Return a class name as people type it, of ``denseresidential`` or ``dense_residential``."""
+    """Return a class name in the form of a query, from ``denseresidential`` or the like."""
     return _SPLIT.sub(r"\1 \2", name.replace("_", " "))
 
 

@@ -1,4 +1,4 @@
-"""One system's building or serving, in a process of its own, so that its memory can be told.
+"""Build or serve one system in its own process, to measure its memory.
 
 python -m bench.search.side SYSTEM build|serve TABLE FOLDER QUERIES.npz SPAN_S
 """
@@ -60,7 +60,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 
 
 def build(system: System, table: ImagesTable, folder: Path) -> dict[str, Any]:
-    """Build once; what it left behind counts, without the table itself."""
+    """Build once; measure the size of the result without the table itself."""
     started = time.monotonic()
     told = system.build(table, folder)
     build_s = time.monotonic() - started

@@ -1,6 +1,6 @@
-"""The systems that are measured, each behind the same two calls: build it, open it.
+"""The measured systems, each with the same two methods: build and open.
 
-All of them find images by the best of their vectors. Those without rows of several vectors
+All of them rank images by the best of their vectors. Systems without rows of several vectors
 over-fetch: they ask for `OVER_FETCH` vectors and keep the best of each image.
 """
 
@@ -32,20 +32,20 @@ OVER_FETCH = 200
 
 
 class System(Protocol):
-    """One way to search."""
+    """One search system."""
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Make what searches need under ``folder``; return what a reader should know of it."""
+        """Build the index under ``folder``; return facts for the report."""
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
-        """Open what `build` made."""
+        """Open the result of `build`."""
 
 
 class Skytext:
-    """`Searcher`, all of it but the query's embedding.
+    """`Searcher`, with everything except the query's embedding.
 
     Args:
-        where: searches are restricted to what this lets through.
+        where: a filter for all searches.
         config: index settings; None for the defaults.
     """
 
@@ -58,7 +58,7 @@ class Skytext:
         return build_indexes(clone_table(table, folder), self._config).to_json()
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
-        """Open the table as a server does."""
+        """Open the table in the same way as a server."""
         given = GivenVectors(table.text_column.dim)
         searcher = self._searcher(folder, given)
 
@@ -75,7 +75,7 @@ class Skytext:
 
 
 class SkytextCopied(Skytext):
-    """The index that skytext built, candidates and hits from a copy of the rows."""
+    """skytext's index, with candidates and hits from a copy of the rows."""
 
     def _searcher(self, folder: Path, given: GivenVectors) -> Searcher:
         searcher = super()._searcher(folder, given)
@@ -84,9 +84,9 @@ class SkytextCopied(Skytext):
 
 
 class PlainLance(Skytext):
-    """The index that skytext built, asked by one call of Lance, which fetches only the address.
+    """skytext's index, searched by one call of Lance, which fetches only the address.
 
-    With the probes and refinement that reached a recall of 0.995 with Lance alone.
+    It uses the probes and refinement that reached a recall of 0.995 with Lance alone.
     """
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
@@ -110,7 +110,7 @@ class PlainLance(Skytext):
 
 
 class GivenVectors:
-    """An embedder that was told the vector of every text before; threads may share it."""
+    """An embedder with known vectors for all texts; thread-safe."""
 
     info = EmbedderInfo(device="cpu", precision="float32")
 
@@ -119,7 +119,7 @@ class GivenVectors:
         self._known: dict[str, Floats] = {}
 
     def name(self, vector: Floats) -> str:
-        """Return a text that is embedded as this vector."""
+        """Return a text whose embedding is this vector."""
         text = str(hash(vector.tobytes()))
         self._known[text] = vector
         return text
@@ -129,12 +129,12 @@ class GivenVectors:
         return np.stack([self._known[text] for text in texts])
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        """Return the vectors of known texts, none cut off."""
+        """Return the vectors of known texts, none of them truncated."""
         return Embeddings(self.embed_queries(texts), np.zeros(len(texts), dtype=np.bool_))
 
 
 class LanceDb:
-    """LanceDB with nothing set but the column and the metric.
+    """LanceDB with default settings except the column and the metric.
 
     Args:
         where: a condition in LanceDB's own language.
@@ -169,10 +169,10 @@ class LanceDb:
 
 
 class ExactNumpy:
-    """Every vector in memory, one matrix product a query."""
+    """All vectors in memory, one matrix product per query."""
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Do nothing: the vectors are read when it is opened."""
+        """Do nothing: `open` reads the vectors."""
         return {}
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
@@ -200,23 +200,23 @@ class ExactNumpy:
 
 
 def best_images(vectors: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Return the images of the vectors found, best first, each once."""
+    """Return the images of the given vectors, best first, each once."""
     images = vectors[vectors >= 0] // NUM_VARIANTS
     _, firsts = np.unique(images, return_index=True)
     return images[np.sort(firsts)][:k]
 
 
 def image_numbers(uris: Sequence[str]) -> NDArray[np.int64]:
-    """Return the numbers in drawn images' addresses (``…#000000123.jpg``)."""
+    """Return the numbers in the addresses of generated images (``…#000000123.jpg``)."""
     return np.array([int(uri[-13:-4]) for uri in uris], dtype=np.int64)
 
 
 def clone_table(table: ImagesTable, folder: Path) -> ImagesTable:
-    """Make a table of the same rows without indexes, which shares the data files."""
+    """Make a table of the same rows without indexes; it shares the data files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     location = TableLocation.parse(str(folder))
-    # Version 1 is the one that was written.
+    # Version 1 has the rows but no indexes.
     lance.dataset(table.dataset.uri, version=1).shallow_clone(location.dataset_uri(IMAGES), 1)
     return ImagesTable.open(location)
 

@@ -1,8 +1,8 @@
-"""A table of drawn vectors, as skytext writes its own: schema, identity, metadata, captions.
+"""A table of generated vectors in skytext's own form: schema, identity, metadata, captions.
 
-The captions are drawn too (`bench.search.texts`), and the vectors are not theirs; everything is as
-large as in a real table. Rows say where and when they were taken, so that filters have
-something to hold: `RARE_COLLECTION` is one image in a thousand, anywhere in the table.
+The captions are generated too (`bench.search.texts`), independently of the vectors; all sizes are
+those of a real table. Rows have a place and a time for filters; `RARE_COLLECTION` is one image in a
+thousand, anywhere in the table.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _IMAGES_PER_SHARD = 1_000
 
 
 def caption_vectors(num_images: int) -> CaptionVectors:
-    """Return the vectors of the archive of so many images."""
+    """Return the vectors of an archive with this number of images."""
     return CaptionVectors(num_images, NUM_VARIANTS, SEED, CaptionStatistics.load())
 
 
@@ -56,7 +56,7 @@ def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
     """Write a table without indexes; one block of vectors in memory at a time.
 
     Raises:
-        OSError: there is a table already.
+        OSError: the table already exists.
     """
     location = TableLocation.parse(str(folder))
     model = embed_model(EmbedConfig())
@@ -122,7 +122,7 @@ def _column(field: pa.Field, values: Any, count: int) -> pa.Array:
 
 
 def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
-    """What the source says of images: columns by name."""
+    """Source metadata of images: columns by name."""
     count = len(numbers)
     shards = [f"{number // _IMAGES_PER_SHARD:05d}.tar" for number in numbers]
     members = [f"{number:09d}.jpg" for number in numbers]
@@ -156,7 +156,7 @@ def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _captions(numbers: Any, num_variants: int, rng: np.random.Generator) -> dict[str, Any]:
-    """How the images were described: columns by name."""
+    """Descriptions of images: columns by name."""
     parts = draw_variants(len(numbers) * num_variants, rng)
     stop = pa.repeat("stop", len(numbers) * num_variants)
     variants = pa.StructArray.from_arrays([*parts.values(), stop], fields=list(VARIANT))

@@ -1,8 +1,8 @@
-"""Captions of the length that RSRT's have, drawn: about 120 tokens a variant, hardly two alike.
+"""Generated captions as long as RSRT's: about 120 tokens per variant, with few repeats.
 
-What a table's columns cost to read depends on how long their texts are and on how often they
-repeat, so that the length is the published captions' and each text is put together from clauses of
-its own. What they say means nothing.
+The cost of reading a table's columns depends on the length and the repeats of their texts. So the
+length is that of the published captions, and each text is a new combination of clauses. The texts
+have no meaning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Clauses of about ten words; a variant of RSRT says one sentence, some features and a paragraph.
+# Clauses of about ten words; a variant of RSRT has one sentence, some features and a paragraph.
 _CLAUSES = {"one_sentence": 2, "feature": 3, "caption": 5}
 _NUM_CLAUSES = 20_000
 _COUNTS = ("a", "one", "two", "three", "several", "a few", "many", "a row of", "a cluster of")

@@ -1,4 +1,4 @@
-"""The right answers, by scoring every vector: one pass for all queries together."""
+"""The ground truth, by scoring every vector: one pass for all queries together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.search.vectors import Floats
 
 Rows = NDArray[np.int64]
-"""Places in the table, shape (queries, k), best first; -1 where there is none."""
+"""Row numbers in the table, shape (queries, k), best first; -1 for a missing one."""
 
 
 def nearest_rows(
@@ -21,8 +21,8 @@ def nearest_rows(
     Args:
         queries: unit vectors, shape (queries, dim).
         blocks: the images' unit vectors in order, shape (images, variants, dim) each.
-        k: images wanted.
-        keep: of each image, whether it may be found; None for all.
+        k: number of images.
+        keep: for each image, whether it may be found; None for all.
     """
     best_scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     best_rows = np.full((len(queries), k), -1, dtype=np.int64)
@@ -48,7 +48,7 @@ def nearest_rows(
 
 
 def recall(found: list[NDArray[np.int64]], truth: Rows) -> float:
-    """Return the mean part of the right answers (those that are there) that was found."""
+    """Return the mean part of the existing right answers that was found."""
     parts = []
     for rows, right in zip(found, truth, strict=True):
         right = right[right >= 0]

@@ -1,15 +1,15 @@
-"""Vectors like those of captions: drawn, not stored, and the same again from the same seed.
+"""Vectors with the statistics of caption vectors: generated, and reproducible by their seed.
 
 A caption's vector is the sum of four parts, scaled to unit length::
 
     mean + scene + image + wording
 
 *scene* is shared by the images of one kind of place, *image* by the variants of one image, and
-*wording* is the variant's own. Each part is Gaussian; its variances along the principal axes of
-real captions' vectors, and how they spread, are in ``caption_statistics.json``, fitted by
-`bench.search.fit`. A random rotation mixes the axes, as a model's own are mixed.
+*wording* is the variant's own. Each part is Gaussian. Its variances along the principal axes of
+real caption vectors, and their spread, are in ``caption_statistics.json``, fitted by
+`bench.search.fit`. A random rotation mixes the axes, as in a real model.
 
-A query is one more wording of an image that is in the table, never one of its variants.
+A query is one more wording of an image in the table, never one of its variants.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 STATISTICS = Path(__file__).with_name("caption_statistics.json")
 BLOCK_IMAGES = 10_000
-"""Images drawn together: one block has a random stream of its own."""
+"""Images generated together: each block has its own random stream."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CaptionStatistics:
-    """What the vectors of real captions look like.
+    """The statistics of real caption vectors.
 
     Attributes:
         mean: of all captions, along the principal axes, shape (dim,).
@@ -40,10 +40,10 @@ class CaptionStatistics:
         image: variance between the images of one kind, shape (dim,).
         wording: variance between the captions of one image, shape (dim,).
         image_spread: standard deviation of the log of a scene's factor on its images' deviations.
-        wording_spread: the same of an image's factor on its captions' deviations.
-        caption_spread: the same of a caption's own factor.
+        wording_spread: the same for an image's factor on its captions' deviations.
+        caption_spread: the same for a caption's own factor.
         num_scenes: kinds of places among ``num_images``.
-        num_images: that were looked at.
+        num_images: number of analysed images.
     """
 
     mean: Floats
@@ -58,7 +58,7 @@ class CaptionStatistics:
 
     @classmethod
     def load(cls, path: Path = STATISTICS) -> CaptionStatistics:
-        """Read what `save` wrote."""
+        """Read a file from `save`."""
         found = json.loads(path.read_text(encoding="utf-8"))
         for name in ("mean", "scene", "image", "wording"):
             found[name] = np.array(found[name], dtype=np.float32)
@@ -79,9 +79,9 @@ class CaptionStatistics:
         return len(self.mean)
 
     def scenes_among(self, num_images: int) -> int:
-        """Return how many kinds of places so many images show.
+        """Return the number of kinds of places in this number of images.
 
-        With the square root of their number, as words do in a growing text (Heaps' law).
+        It grows with the square root, like the vocabulary of a growing text (Heaps' law).
         """
         return max(1, round(self.num_scenes * (num_images / self.num_images) ** 0.5))
 
@@ -92,9 +92,9 @@ class CaptionVectors:
 
     Attributes:
         num_images: of the archive.
-        num_variants: vectors an image.
-        seed: another seed is another archive.
-        statistics: what they are like.
+        num_variants: vectors per image.
+        seed: selects the archive.
+        statistics: the statistics of the vectors.
     """
 
     num_images: int
@@ -123,7 +123,7 @@ class CaptionVectors:
         return found
 
     def _wordings(self, block: int, count: int, purpose: str) -> Floats:
-        """Draw ``count`` captions of each image of a block; the images are always the same."""
+        """Generate ``count`` captions for each image of a block; the images are always the same."""
         known = self.statistics
         rng = self._rng("images", block)
         size = min(BLOCK_IMAGES, self.num_images - block * BLOCK_IMAGES)

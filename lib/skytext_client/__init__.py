@@ -8,8 +8,8 @@
         archive.thumbnail(found[0])
         archive.search(like=found[0], version=found.table_version)
 
-`AsyncClient` is the same with ``await``. The package needs httpx, pydantic and tenacity, and can be
-installed alone: it is in skytext, too, as `skytext.client`.
+`AsyncClient` has the same methods with ``await``. The package needs httpx, pydantic and tenacity.
+It can be installed alone; skytext contains it as `skytext.client`.
 """
 
 from skytext_client.answers import (

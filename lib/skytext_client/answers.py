@@ -1,4 +1,4 @@
-"""What the service answers, as typed objects."""
+"""The service's responses as typed objects."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 class _Answer(BaseModel):
-    """Frozen; a newer service may tell more than is known here."""
+    """Frozen; ignores unknown fields of a newer service."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Hit(_Answer):
-    """One image that was found.
+    """One image in the result.
 
     Attributes:
         image_id: the image.
-        score: how well the image fits: a cosine, -1 to 1. In modes image and image+dense None
-            where the image has no vector of its own.
+        score: fit of the image: a cosine, -1 to 1. In modes image and image+dense None if the
+            image has no vector of its own.
         rank_score: orders the hits.
-        uri: where the image lies.
-        variant: index of the description that matched.
-        one_sentence: of it.
-        feature: of it.
-        caption: of it.
-        datetime: when the image was taken, or None.
+        uri: the address of the image.
+        variant: index of the matching description.
+        one_sentence: of that description.
+        feature: of that description.
+        caption: of that description.
+        datetime: time of acquisition, or None.
         bbox: west, south, east, north in degrees, or None.
         gsd: metres, or None.
         collection: or None.
         cosine: of that description.
-        bm25: of the image's text; None where words were not compared.
-        image_cosine: of the query and the image's own vector; None where it has none, or where
+        bm25: of the image's text; None if words were not compared.
+        image_cosine: of the query and the image's own vector; None without such a vector, or if
             images were not compared.
-        duplicates: image_id of near-duplicates, where they are grouped.
+        duplicates: image_id of near-duplicates, if they are grouped.
     """
 
     image_id: str
@@ -65,11 +65,11 @@ class Found(_Answer):
 
     Attributes:
         hits: at most k.
-        table_version: that they are of.
-        next_cursor: to go on behind the last hit; None where nothing is left.
-        mode: that was searched in.
+        table_version: the searched version.
+        next_cursor: to get the next page; None at the end.
+        mode: the search mode that was used.
         note: why there are no hits, or that nothing fits well; None for nothing.
-        exact: whether every image that counts was scored.
+        exact: whether every matching image was scored.
     """
 
     hits: tuple[Hit, ...]
@@ -94,7 +94,7 @@ class Found(_Answer):
             yield {"rank": rank, **hit.model_dump()}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the hits as a DataFrame, one row a hit; needs pandas."""
+        """Return the hits as a DataFrame, one row per hit; needs pandas."""
         import pandas as pd
 
         columns = ["rank", *Hit.model_fields]
@@ -108,21 +108,21 @@ class Found(_Answer):
 
 
 class BatchAnswers(_Answer):
-    """One answer a search, in order."""
+    """One response per search, in order."""
 
     answers: tuple[Found, ...]
 
 
 class FoundImage(_Answer):
-    """All that the table says of one image but its vectors.
+    """The table's row of one image, without its vectors.
 
     Attributes:
         image_id: the image.
-        table_version: that it is of.
-        uri: where the image lies.
+        table_version: the version of the row.
+        uri: the address of the image.
         status: ``ok``, ``failed`` or ``withdrawn``.
-        captions: all descriptions; None where it failed.
-        metadata: what its source said of it.
+        captions: all descriptions; None for a failed image.
+        metadata: from its source.
     """
 
     image_id: str
@@ -134,7 +134,7 @@ class FoundImage(_Answer):
 
 
 class TableInfo(_Answer):
-    """What is served."""
+    """The served table."""
 
     table_version: int
     live_version: int | None
@@ -151,7 +151,7 @@ class TableInfo(_Answer):
 
 
 class Promotion(_Answer):
-    """What is live since a promotion or a roll-back."""
+    """The live version after a promotion or a roll-back."""
 
     live_version: int
     previous_version: int | None = None

@@ -1,4 +1,4 @@
-"""What the client raises."""
+"""The client's errors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 
 class ClientError(Exception):
-    """The service cannot be reached, or answers what no skytext service answers."""
+    """The service cannot be reached, or the response is not from a skytext service."""
 
 
 class UnreachableError(ClientError):
-    """Nobody answers at the address, or the connection broke off, after all retries.
+    """No service answers at the address, or the connection broke, after all retries.
 
     Attributes:
-        may_pass: the service may be back soon; False for an address that no request can be sent to.
+        may_pass: a later request may succeed; False if no request can be sent to the address.
     """
 
     def __init__(self, message: str, *, may_pass: bool) -> None:
@@ -22,13 +22,13 @@ class UnreachableError(ClientError):
 
 
 class ServiceError(ClientError):
-    """The service refuses, or fails; from its problem details (RFC 9457).
+    """The service refused or failed; from its problem details (RFC 9457).
 
     Attributes:
         status: HTTP status.
         code: kind of the problem, e.g. ``bad-request``.
-        detail: what is wrong, and what to do.
-        request_id: stands in the service's log.
+        detail: the problem, and how to solve it.
+        request_id: identifies the request in the service's log.
     """
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
@@ -40,10 +40,10 @@ class ServiceError(ClientError):
 
 
 class TooBusyError(ServiceError):
-    """The service has enough to do, or this key asks too often: 429 or 503, after all retries.
+    """The service is overloaded, or this key exceeds its rate limit: 429 or 503 after all retries.
 
     Attributes:
-        retry_after_s: what it told to wait.
+        retry_after_s: seconds to wait, from the response.
     """
 
     def __init__(self, status: int, problem: dict[str, Any], retry_after_s: float) -> None:

@@ -9,10 +9,10 @@ MEDIA_TYPE = "application/geo+json"
 
 
 def feature_collection(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a search's answer as a FeatureCollection, best hit first.
+    """Return a search result as a FeatureCollection, best hit first.
 
     Args:
-        answer: with ``hits``, ``table_version`` and ``next_cursor``, as the service answers.
+        answer: with ``hits``, ``table_version`` and ``next_cursor``, as in the service's response.
     """
     return {
         "type": "FeatureCollection",
@@ -38,11 +38,11 @@ def geometry(west: float, south: float, east: float, north: float) -> dict[str, 
     A box of zero width or zero height becomes a line (two lines if it crosses the antimeridian). A
     box of zero width and zero height becomes a point. Rings run counter-clockwise.
     """
-    if (west, east) == (180, -180):  # the antimeridian itself, by both of its names
+    if (west, east) == (180, -180):  # the antimeridian, written in both ways
         east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
-    # A part that has no width is the antimeridian itself, an edge of the other part.
+    # A part without width is the antimeridian itself, which is an edge of the other part.
     parts = [(west, 180.0)] if west < 180 else []
     parts += [(-180.0, east)] if east > -180 else []
     if west <= east:

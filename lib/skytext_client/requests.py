@@ -1,4 +1,4 @@
-"""Requests and answers as plain values: what both clients share."""
+"""Requests and responses as plain values: the common part of both clients."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from skytext_client.search_fields import Example, Image, Search
 A = TypeVar("A", bound=BaseModel)
 
 MAX_WAIT_S = 30.0
-"""The longest that a client waits before it asks again."""
+"""The longest wait before a retry."""
 SLOW_S = 75.0
-"""Longer than a service's own limit of 60 s for describing an image and for promotions."""
+"""Longer than the service's own limit of 60 s for describing an image and for promotions."""
 _FIRST_WAIT_S = 1.0
 _BUSY = (429, 503)
 _NO_PROBLEM = "no-problem"
@@ -34,11 +34,11 @@ class Call(NamedTuple):
     """One request.
 
     Attributes:
-        method: of HTTP.
-        path: below the service's address.
-        options: of httpx.
-        may_repeat: it changes nothing.
-        min_timeout_s: that the service itself may take.
+        method: HTTP method.
+        path: relative to the service's address.
+        options: for httpx.
+        may_repeat: the request changes nothing.
+        min_timeout_s: the time that the service itself may need.
     """
 
     method: str
@@ -54,12 +54,12 @@ def make_options(
     """Return the options of the httpx client.
 
     Raises:
-        ClientError: the address is none, or the key.
+        ClientError: invalid address or key.
     """
     if not _is_address(url):
-        raise ClientError(f"{url!r} is no address of a service: write https://HOST")
+        raise ClientError(f"{url!r} is not the address of a service: write https://HOST")
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise ClientError("the API key holds what no key holds: is it copied whole, in one line?")
+        raise ClientError("invalid characters in the API key: copy the whole key, as one line")
     headers = {"Accept": "application/json", "User-Agent": "skytext-client"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
@@ -67,7 +67,7 @@ def make_options(
         "base_url": url.rstrip("/"),
         "headers": headers,
         "timeout": timeout_s,
-        # What is on this machine is behind no proxy of the environment's.
+        # Requests to this machine do not use a proxy from the environment.
         "mounts": {f"all://{host}": None for host in _LOOPBACK},
     }
     return options if transport is None else {**options, "transport": transport}
@@ -82,14 +82,14 @@ def _is_address(url: str) -> bool:
 
 
 def search_body(text: str | Sequence[str] | None, fields: Search) -> dict[str, Any]:
-    """Return the body of a search; what is not asked for is left out.
+    """Return the body of a search without unset fields.
 
     Raises:
-        TypeError: a search has no field of such a name.
+        TypeError: an unknown field.
     """
     unknown = fields.keys() - Search.__annotations__.keys()
     if unknown:
-        raise TypeError(f"a search has no {min(unknown)!r}: see the arguments of `search`")
+        raise TypeError(f"a search has no field {min(unknown)!r}: see the arguments of `search`")
     like = fields.get("like") or ()
     body: dict[str, Any] = {
         "k": 10,
@@ -99,7 +99,7 @@ def search_body(text: str | Sequence[str] | None, fields: Search) -> dict[str, A
         "positive": [_example(example) for example in fields.get("positive", ())],
         "negative": [_example(example) for example in fields.get("negative", ())],
     }
-    # What is wrong, such as an empty filter, is the service's to say.
+    # The service reports mistakes such as an empty filter.
     return {name: v for name, v in body.items() if v is not None and v is not False and v != []}
 
 
@@ -110,7 +110,7 @@ def _example(example: Example) -> dict[str, str]:
 
 
 def id_of(image: Image) -> str:
-    """Return the ``image_id`` of an image that is given by it or as a hit."""
+    """Return the ``image_id`` of an image, given as id or as a hit."""
     return image if isinstance(image, str) else image.image_id
 
 
@@ -121,7 +121,7 @@ def image_call(image: Image, what: str = "", **params: int | None) -> Call:
 
 
 def image_search_call(image: bytes | str | Path, k: int, filter: str | None) -> Call:
-    """Return the request that searches by an image of one's own.
+    """Return the request for a search by an uploaded image.
 
     Raises:
         ClientError: the file cannot be read.
@@ -132,13 +132,13 @@ def image_search_call(image: bytes | str | Path, k: int, filter: str | None) -> 
 
 
 def admin_call(what: str, **body: Any) -> Call:
-    """Return the request that changes what is served."""
+    """Return a request that changes the live version."""
     options = {"json": body} if body else {}
     return Call("POST", f"/v1/admin/{what}", options, may_repeat=False, min_timeout_s=SLOW_S)
 
 
 def upload(image: bytes | str | Path) -> bytes:
-    """Return the bytes of an image given as itself or as a file.
+    """Return the bytes of an image, given as bytes or as a file.
 
     Raises:
         ClientError: the file cannot be read.
@@ -152,11 +152,11 @@ def upload(image: bytes | str | Path) -> bytes:
 
 
 def asking_again(call: Call, retries: int) -> dict[str, Any]:
-    """Return when and how often to ask again, as arguments of tenacity's ``Retrying``.
+    """Return the retry rules as arguments of tenacity's ``Retrying``.
 
-    What changes something is asked for once. Again is asked where the service told so (429, 503),
-    after the wait that it told, and where the connection broke off, nobody answered, or a proxy of
-    Serve says that the replica is gone: a service that is started again is back within seconds.
+    A request that changes something is sent once. Other requests are repeated after 429 and 503
+    (with the wait that the response asks for), after a broken connection, after no answer, and
+    when Serve's proxy reports a lost replica. A restarted service is back within seconds.
     """
     return {
         "retry": tenacity.retry_if_exception(lambda error: call.may_repeat and _may_pass(error)),
@@ -170,7 +170,7 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, UnreachableError):
         return error.may_pass
     if isinstance(error, ServiceError) and (error.status, error.code) == (500, _NO_PROBLEM):
-        return True  # of Serve's proxy: the service's own failures are problems
+        return True  # from Serve's proxy: the service itself sends problem details
     return isinstance(error, TooBusyError)
 
 
@@ -181,10 +181,10 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Return an answer that is a success.
+    """Return a successful response.
 
     Raises:
-        ServiceError: it is none.
+        ServiceError: not successful.
     """
     if answer.is_success:
         return answer
@@ -192,10 +192,10 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 
 def parsed(kind: type[A], answer: httpx.Response) -> A:
-    """Return an answer as what it should be.
+    """Parse a response.
 
     Raises:
-        ClientError: it is something else.
+        ClientError: it does not have the expected form.
     """
     try:
         return kind.model_validate_json(answer.content)
@@ -204,13 +204,13 @@ def parsed(kind: type[A], answer: httpx.Response) -> A:
 
 
 def image_of(answer: httpx.Response) -> bytes:
-    """Return the image that is the answer.
+    """Return the image in a response.
 
     Raises:
-        ClientError: it is none.
+        ClientError: not an image.
     """
     kind = answer.headers.get("content-type", "").lower()
-    # Octets: an image of a format that no media type is known for.
+    # application/octet-stream: an image whose format has no known media type.
     if not kind.startswith(("image/", "application/octet-stream")):
         raise _foreign(answer)
     return answer.content
@@ -219,19 +219,19 @@ def image_of(answer: httpx.Response) -> bytes:
 def _foreign(answer: httpx.Response) -> ClientError:
     said = " ".join(answer.text.split())[:100]
     return ClientError(
-        f"{answer.url} answers what no skytext service answers ({said!r}): is this its address, "
-        "and is there a login page in between?"
+        f"the response of {answer.url} is not from a skytext service ({said!r}): check the "
+        "address, and whether a login page is in between"
     )
 
 
 def failure(answer: httpx.Response) -> ServiceError:
-    """Return what an answer that is no success means."""
+    """Return the error of a response that is not successful."""
     try:
         problem = answer.json()
     except ValueError:
         problem = None
     if not isinstance(problem, dict):
-        # Not of the service itself: a proxy in between.
+        # Not from the service itself: from a proxy in between.
         problem = {"type": f":{_NO_PROBLEM}", "detail": answer.text[:200]}
     if answer.status_code in _BUSY:
         return TooBusyError(answer.status_code, problem, _retry_after(answer))
@@ -239,8 +239,8 @@ def failure(answer: httpx.Response) -> ServiceError:
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
-    """Return what a failed connection means."""
-    # An answer that did not come in time took the service as long: it is not asked again.
+    """Return the error of a failed connection."""
+    # A timeout is not retried: the service would need as long again.
     may_pass = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
     return UnreachableError(
         f"cannot reach {url}: {error or type(error).__name__}", may_pass=may_pass
@@ -248,7 +248,7 @@ def unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
 
 
 def _retry_after(answer: httpx.Response) -> float:
-    """Return what an answer tells to wait: seconds, or until a date (RFC 9110, 10.2.3)."""
+    """Return the seconds to wait from Retry-After: a number or a date (RFC 9110, 10.2.3)."""
     said = answer.headers.get("retry-after", "")
     try:
         wait_s = float(said)

@@ -1,4 +1,4 @@
-"""The fields of a search: what the HTTP API, its links, Python and the client have in common."""
+"""The search fields that the HTTP API, its links, Python and the client share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Version: TypeAlias = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Image: TypeAlias = str | Hit
 """An image of the table: its ``image_id``, or a hit."""
 Example: TypeAlias = str | Hit | Mapping[str, str]
-"""Something to move a query towards: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``."""
+"""An example to move a query towards: a text, a hit, ``{"text": …}`` or ``{"image_id": …}``."""
 
 
 class SearchFields(BaseModel):
-    """What is the same in every form of a search."""
+    """The fields that every form of a search has."""
 
     combine: Combine = Field(
-        "max", description="How several queries make one answer.", examples=["mean"]
+        "max", description="How several queries give one result.", examples=["mean"]
     )
     mode: Mode | None = Field(
         None,
@@ -40,32 +40,34 @@ class SearchFields(BaseModel):
         None,
         min_length=1,
         max_length=MAX_CURSOR_CHARS,
-        description="`next_cursor` of the same search: go on behind its last hit. 410 where its "
+        description="`next_cursor` of the same search, to get the next page. 410 if its "
         "version is no longer held.",
         examples=["WzEsNDIsIjhmMGM0ZWYyM2MxYjRkMGQiLDIwLDAuNjEzLDcsbnVsbF0"],
     )
     min_score: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        None, description="Only hits with this `score` at least.", examples=[0.4]
+        None, description="The least `score` of a hit.", examples=[0.4]
     )
     group_duplicates: bool = Field(
         False, description="Near-duplicates become one hit.", examples=[True]
     )
-    exact: bool = Field(False, description="Score every row, index or not.", examples=[True])
+    exact: bool = Field(
+        False, description="Score every row, even if there is an index.", examples=[True]
+    )
 
 
 class VersionedFields(SearchFields):
-    """The same of a search over HTTP, which may name a version."""
+    """The fields of a search over HTTP, which may name a version."""
 
     version: Version | None = Field(
         None,
         description="Search this version of the table: the `table_version` of an earlier answer. "
-        "410 where it is no longer held. Default: the live one.",
+        "410 if it is no longer held. Default: the live one.",
         examples=[42],
     )
 
 
 class Search(TypedDict, total=False):
-    """What a client's search takes beside its text: the fields of the body, in handier forms."""
+    """The fields of a client's search besides its text, in forms that are easy to write."""
 
     like: Image | Sequence[Image] | None
     combine: str | None

@@ -1,6 +1,6 @@
-"""The client for programs and notebooks that wait.
+"""The client for programs and notebooks.
 
-`skytext_client.synchronous` is written from `skytext_client.asynchronous`: ``make client``.
+`skytext_client.synchronous` is generated from `skytext_client.asynchronous`: ``make client``.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from skytext_client.search_fields import Image, Search
 
 
 class Client:
-    """Asks a service.
+    """A client of one service.
 
     Args:
-        url: where it is, e.g. ``https://search.example.org``.
-        key: API key; None where the service wants none.
-        timeout_s: longest answer, in seconds; of searches by an image of one's own and of
-            promotions at least 75.
-        retries: how often a request is made again that the service was too busy for (429, 503),
-            after the wait that it tells, or that the connection broke under.
+        url: its address, e.g. ``https://search.example.org``.
+        key: API key; None if the service needs none.
+        timeout_s: timeout in seconds; for searches by an uploaded image and for promotions at
+            least 75.
+        retries: number of retries if the service is too busy (429, 503; after its Retry-After) or
+            the connection breaks.
         transport: of httpx, for tests.
 
     Raises:
-        ClientError: the address is none, or the key.
+        ClientError: invalid address or key.
     """
 
     def __init__(
@@ -85,25 +85,25 @@ class Client:
         """Find the images that fit best.
 
         Args:
-            text: what to look for, in plain words; several texts are several queries.
-            like: hits, or ``image_id`` of images: more like these.
-            combine: how several queries make one answer, ``max`` or ``mean``; None for ``max``.
+            text: the query in plain words; several texts are several queries.
+            like: hits, or ``image_id`` of images, to find similar images.
+            combine: how several queries give one result, ``max`` or ``mean``; None for ``max``.
             positive: texts, hits, or ``{"image_id": …}``, to move the query towards.
-            negative: and away from.
+            negative: the same, to move the query away from.
             mode: ``dense``, ``text``, ``hybrid``, ``image`` or ``image+dense``; None for the
                 service's default.
-            k: hits wanted, 10 where it is not given.
+            k: number of hits, by default 10.
             filter: CQL2 text such as ``gsd < 1``, or CQL2 JSON.
-            intersects: a geometry of GeoJSON that images must meet.
+            intersects: a GeoJSON geometry that images must intersect.
             cursor: `Found.next_cursor` of the same search.
-            min_score: only hits with this score at least.
+            min_score: the least score of a hit.
             version: `Found.table_version` of an earlier search; None for the live one.
             group_duplicates: near-duplicates become one hit.
             exact: score every image.
 
         Raises:
-            TypeError: an argument of another name.
-            ServiceError: the search is wrong, or the service refuses.
+            TypeError: an unknown argument.
+            ServiceError: the request is invalid, or the service refuses it.
             UnreachableError: the service cannot be reached.
         """
         body = search_body(text, search)
@@ -112,7 +112,7 @@ class Client:
     def pages(
         self, text: str | Sequence[str] | None = None, **search: Unpack[Search]
     ) -> Iterator[Found]:
-        """Yield page after page of a search, of one version of the table; see `search`."""
+        """Yield the pages of a search, all of one version of the table; see `search`."""
         found = self.search(text, **search)
         yield found
         while found.next_cursor is not None:
@@ -121,7 +121,7 @@ class Client:
             yield found
 
     def search_batch(self, searches: Sequence[str | Mapping[str, Any]]) -> tuple[Found, ...]:
-        """Answer several searches from one version; each is a text, or the body of a search."""
+        """Run several searches in one version; each is a text, or the body of a search."""
         bodies = [{"text": s} if isinstance(s, str) else dict(s) for s in searches]
         call = Call("POST", "/v1/search/batch", {"json": {"searches": bodies}})
         return parsed(BatchAnswers, self._ask(call)).answers
@@ -129,15 +129,15 @@ class Client:
     def search_image(
         self, image: bytes | str | Path, *, k: int = 10, filter: str | None = None
     ) -> Found:
-        """Find images that look like one of your own, by its description."""
+        """Find images that look like an uploaded image, by its description."""
         return parsed(Found, self._ask(image_search_call(image, k, filter)))
 
     def image(self, image: Image, *, version: int | None = None) -> FoundImage:
-        """Return all that the table, or one version of it, says of an image."""
+        """Return an image's row, of the live version or of the given one."""
         return parsed(FoundImage, self._ask(image_call(image, version=version)))
 
     def read_image(self, image: Image, *, version: int | None = None) -> bytes:
-        """Return an image as it lies in the archive."""
+        """Return an image's original bytes from the archive."""
         return image_of(self._ask(image_call(image, "/bytes", version=version)))
 
     def thumbnail(self, image: Image, size_px: int = 256, *, version: int | None = None) -> bytes:
@@ -146,15 +146,15 @@ class Client:
         return image_of(self._ask(call))
 
     def table(self) -> TableInfo:
-        """Return what is served."""
+        """Return the facts about the served table."""
         return parsed(TableInfo, self._ask(Call("GET", "/v1/table", {})))
 
     def promote(self, version: int | None = None) -> int:
-        """Serve a version, by default the latest; needs a key with the right to administer."""
+        """Make a version live, by default the latest; needs an admin key."""
         return parsed(Promotion, self._ask(admin_call("promote", version=version))).live_version
 
     def rollback(self) -> int:
-        """Serve the version before; needs a key with the right to administer."""
+        """Make the previous version live again; needs an admin key."""
         return parsed(Promotion, self._ask(admin_call("rollback"))).live_version
 
     def _ask(self, call: Call) -> httpx.Response:

@@ -106,7 +106,7 @@ def test_odd_file_names_are_read(tmp_path: Path) -> None:
     assert places(discover([f"{tmp_path}/d/[1]?.tar"])) == [("d", "[1]*.tar")]
 
 
-def test_a_file_name_that_is_no_unicode_is_read(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_unicode_is_read(tmp_path: Path) -> None:
     path = os.path.join(os.fsencode(tmp_path), b"sch\xf6n.tar")
     with open(path, "wb") as file:
         file.write(make_tar(IMAGE))

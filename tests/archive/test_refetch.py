@@ -38,7 +38,7 @@ def test_images_of_all_kinds_come_back_in_the_order_asked_for(tmp_path: Path) ->
     assert fetched == [found[name][1] for name in names]
 
 
-def test_what_cannot_be_had_is_said_and_the_others_come(tmp_path: Path) -> None:
+def test_unavailable_images_are_errors_and_the_others_are_returned(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3), "b.tar": images(3, 2)})
     cells = pa.table({"image": pa.array([images(20, 1)[0][1], None, b"x"], pa.binary())})
     pq.write_table(cells, root / "p.parquet")
@@ -54,5 +54,5 @@ def test_what_cannot_be_had_is_said_and_the_others_come(tmp_path: Path) -> None:
         "p.parquet/row-2",
     ]
     assert isinstance(said["a.tar/0001.jpg"], FileNotFoundError)
-    assert "its cell holds no image" in str(said["p.parquet/row-1"])
+    assert "the cell holds no image" in str(said["p.parquet/row-1"])
     assert "is not stored in one piece" in str(said["sparse"])

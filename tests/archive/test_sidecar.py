@@ -72,7 +72,7 @@ def test_top_level_keys_of_the_same_names_count_too() -> None:
     assert (said.gsd, said.collection, rest) == (10.0, None, {"x": 1})
 
 
-def test_nothing_said_is_nothing() -> None:
+def test_an_empty_sidecar_gives_no_metadata() -> None:
     assert parse_sidecar() == Metadata()
     assert parse({"datetime": None, "bbox": None})[0].bbox is None
     assert parse_sidecar(b"{}") == Metadata()
@@ -118,7 +118,7 @@ def test_a_value_that_cannot_be_used_is_kept_and_named(name: str, value: object)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_what_is_no_json_number_stays_as_its_word(number: str) -> None:
+def test_invalid_json_numbers_are_kept_as_text(number: str) -> None:
     said, rest = parse(f'{{"gsd": {number}, "bbox": [0, 0, {number}, 1], "x": {number}}}'.encode())
     assert (said.gsd, said.bbox) == (None, None)
     assert rest["x"] == number
@@ -235,7 +235,7 @@ def unusable(said: Metadata) -> dict[str, str]:
     return dict(unusable_values(said.metadata))
 
 
-def test_what_could_not_be_used_can_be_told_from_the_metadata() -> None:
+def test_unusable_values_are_listed_from_the_metadata() -> None:
     assert unusable(parse(STAC)[0]) == {}
     assert unusable(parse_sidecar(b"{}")) == {}
     assert unusable(parse({"gsd": "10m", "bbox": [1], "collection": 5})[0]) == {
@@ -255,7 +255,7 @@ def test_what_could_not_be_used_can_be_told_from_the_metadata() -> None:
     assert len(text) == 201
 
 
-def test_what_could_not_be_used_of_an_item_in_a_row_is_told_too() -> None:
+def test_unusable_values_of_an_inner_item_are_listed_too() -> None:
     item = {"type": "Feature", "bbox": [1, 2, 3, 4], "properties": {"gsd": "10m"}}
     assert unusable(parse_item({"stac_item": item})) == {"gsd": '"10m"'}
     assert unusable(parse_item({"stac_item": item, "bbox": [5, 6, 7, 8]})) == {"gsd": '"10m"'}

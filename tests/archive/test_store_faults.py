@@ -70,9 +70,7 @@ def find(source: str) -> Shard:
 
 @pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.proof) for n in (1, 2))])
-def test_what_a_store_recovers_from_costs_nothing(
-    proxy: FaultyProxy, source: str, seed: int
-) -> None:
+def test_transient_store_faults_lose_nothing(proxy: FaultyProxy, source: str, seed: int) -> None:
     proxy.faults = Faults(
         seed=seed,
         delay=0.05,
@@ -138,7 +136,7 @@ def test_a_store_that_fails_for_good_fails_no_image(
 
 @pytest.mark.parametrize("source", ["tar", "parquet"])
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_what_came_before_the_fault_is_kept(
+def test_samples_before_a_fault_are_kept(
     proxy: FaultyProxy, source: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The range behind the one in work is asked for ahead; the fault meets it or the one after.
@@ -184,7 +182,7 @@ def test_a_file_that_is_listed_and_never_found_is_unread(
         (shard,) = discover([f"s3://{bucket}/x"])
         hidden, other = read_shard(shard, options=IMPATIENT)
         assert (hidden.member, hidden.data, hidden.failure) == ("07.jpg", None, None)
-        assert f"{name} is listed and cannot be found" in str(hidden.fault)
+        assert f"{name} is listed but not found" in str(hidden.fault)
         assert (other.data, other.fault) == (b"{}", None)
 
 
@@ -220,7 +218,7 @@ def test_a_folder_whose_listing_breaks_off_is_unread(
         list(list_members(shard, options=IMPATIENT))
 
 
-def test_the_schedule_is_the_seeds(proxy: FaultyProxy) -> None:
+def test_the_fault_schedule_depends_on_the_seed(proxy: FaultyProxy) -> None:
     def drawn(seed: int) -> list[str]:
         proxy.faults = Faults(seed=seed, reset=0.3, slow_down=0.3)
         return [proxy.draw("GET", "/x")[0] for _ in range(50)]

@@ -131,7 +131,7 @@ def test_no_load_finds_its_images_in_a_cache() -> None:
     first, second = (load_images(images, Load("x"), SMALL, number) for number in (1, 2))
     assert len({image.tobytes() for image in [*first, *second]}) == 2 * SMALL.num_images
     assert load_images(images, Load("x", size_px=(64, 32)), SMALL, 1)[0].size == (64, 32)
-    with pytest.raises(ValueError, match="12 images are wanted"):
+    with pytest.raises(ValueError, match="12 images are needed"):
         load_images(images, Load("x", share=2.0), SMALL, 1)
 
 
@@ -172,7 +172,7 @@ def test_a_case_ends_at_its_sections_limit(tmp_path: Path) -> None:
     assert "no time was left" in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
 
 
-def test_what_needs_a_gpu_is_left_out_without_one(tmp_path: Path) -> None:
+def test_gpu_cases_are_skipped_without_a_gpu(tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():

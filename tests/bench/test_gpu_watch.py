@@ -44,7 +44,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
     return library
 
 
-def test_the_share_of_time_without_a_kernel_is_told(nvml: Nvml) -> None:
+def test_the_share_of_time_without_a_kernel_is_measured(nvml: Nvml) -> None:
     started = time.monotonic()
     with GpuWatch() as seen:
         while nvml.num_looks < 10:
@@ -60,7 +60,7 @@ def test_a_gpu_has_a_name(nvml: Nvml) -> None:
     assert gpu_name() == "NVIDIA H100, 80 GiB, driver 580.1"
 
 
-def test_without_a_gpu_nothing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_recorded_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_nvml", lambda: None)
     with GpuWatch() as seen:
         pass

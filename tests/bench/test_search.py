@@ -1,4 +1,4 @@
-"""The measurement of searches, small enough for every day."""
+"""The search benchmark at a very small size."""
 
 from __future__ import annotations
 

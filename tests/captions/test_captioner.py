@@ -119,7 +119,7 @@ def test_a_good_answer_of_before_is_a_duplicate_later() -> None:
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 3, 10])
-def test_the_ladder_is_bounded_and_rises(max_attempts: int) -> None:
+def test_temperatures_of_retries_rise_up_to_a_limit(max_attempts: int) -> None:
     description, asks = describe([good("a")], max_attempts=max_attempts)
     assert words(description) == ["a"]
     assert len(asks) == description.attempts == max_attempts
@@ -262,7 +262,7 @@ def test_a_clock_that_never_ran_shows_nothing() -> None:
 
 def test_time_between_calls_is_idle(time: FakeTime) -> None:
     clock = BusyClock()
-    time.now += 50  # Before the first call: nobody waited.
+    time.now += 50  # Before the first call: no idle time.
     for _ in range(3):
         with clock:
             time.now += 2

@@ -95,7 +95,9 @@ _TEXTS = st.text(_CHARS, min_size=1).filter(lambda text: text[0] not in '"\\ ' a
 
 
 @given(texts=st.tuples(_TEXTS, _TEXTS, _TEXTS))
-def test_whatever_the_guide_takes_parses_to_the_same_words(texts: tuple[str, str, str]) -> None:
+def test_every_answer_that_the_token_mask_allows_parses_to_the_same_words(
+    texts: tuple[str, str, str],
+) -> None:
     found = dict(zip(FIELDS, texts, strict=True))
     text = answer(1, found)
     assert obeys(text)
@@ -217,7 +219,7 @@ def test_duplicates_are_found_through_case_and_space() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_one_field_apart_is_no_duplicate(name: str) -> None:
+def test_variants_that_differ_in_one_field_are_not_duplicates(name: str) -> None:
     other = Variant(**{**{"one_sentence": "a", "feature": "b", "caption": "c"}, name: "x"})
     assert merge_distinct([A], [other], 9) == [A, other]
 

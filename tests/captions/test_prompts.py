@@ -10,7 +10,7 @@ import pytest
 from skytext.captions.prompts import Prompt, available, load_prompt
 from skytext.errors import ConfigError
 
-# A prompt that was used is never edited: its id stands in the rows of other people's tables.
+# A used prompt is never edited, because existing tables contain its id.
 # Another wording gets another file, another id, and another line here.
 SHA256 = {
     "demo-1": "9c51c4798a66dd1e5f389b4f8995cb46c851a6d94c669805e6a5ba27ca43a51d",
@@ -98,7 +98,7 @@ def test_an_unknown_prompt_gets_the_list_of_prompts(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_is_no_prompt(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_prompt(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Is a directory"):
         load_prompt(str(tmp_path))
 
@@ -128,7 +128,7 @@ def test_a_prompt_file_of_another_form_is_refused(tmp_path: Path, content: str) 
     assert "mine.yaml" in str(caught.value)
 
 
-def test_a_prompt_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_yaml_prompt_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("id: [a\none: b\n")
     with pytest.raises(ConfigError, match=r"mine.yaml' is not YAML"):

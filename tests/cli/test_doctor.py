@@ -114,7 +114,7 @@ def test_the_disks_of_the_table_and_of_ray_are_checked(
     assert of_ray["found"].endswith(" GiB free (a link makes its long path short)")
 
     with tempfile.TemporaryDirectory(dir="/tmp") as taken:
-        # A file stands for a folder that cannot be written, for root too.
+        # A file replaces a folder that even root cannot write to.
         (Path(taken) / "ray").touch()
         monkeypatch.setenv("TMPDIR", taken)
         replaced = report(skytext("doctor", "--json"))["Ray's temporary folder"]["found"]

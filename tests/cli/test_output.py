@@ -1,4 +1,4 @@
-"""What the commands print, whatever the terminal, its encoding, and the names in an archive."""
+"""The output of the commands with any terminal, encoding and names in an archive."""
 
 from __future__ import annotations
 

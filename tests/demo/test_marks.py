@@ -47,7 +47,7 @@ def test_an_invalid_description_misses_everything() -> None:
         ('{"one_sentence": "A.", "feature": "B.", "caption": "C."}', "length"),
     ],
 )
-def test_what_is_not_exactly_one_object_is_none(text: str, finish_reason: str) -> None:
+def test_answers_without_exactly_one_object_give_none(text: str, finish_reason: str) -> None:
     assert _parse(text, finish_reason) is None
 
 

@@ -46,7 +46,7 @@ def test_a_picture_of_searches_has_room_for_all(tmp_path: Path) -> None:
         assert saved.size == picture.size
 
 
-def test_no_searches_no_trouble() -> None:
+def test_a_picture_of_no_searches_can_be_made() -> None:
     assert searches_picture([]).size[1] > 0
 
 

@@ -51,7 +51,7 @@ def test_no_question_shares_a_run_of_words_with_a_description() -> None:
             assert run not in re.sub(r"\W+", " ", text), run
 
 
-def test_the_same_state_asks_the_same() -> None:
+def test_queries_depend_only_on_the_seed_and_the_state() -> None:
     assert asked(3) == asked(3)
     assert len({asked(3, state) for state in range(20)}) > 3
 

@@ -86,7 +86,7 @@ def test_ambiguous_names_are_refused() -> None:
     twice = [*described(), Described("other/river.jpg", (variant("a river"),), None)]
     with pytest.raises(CallError, match=r"two images are named 'river.jpg' \(val/river.jpg, other"):
         evaluate_benchmark(twice, ANNOTATIONS, MODELS)
-    # Names that nobody asks for may be as they like.
+    # Unused names may have any form.
     asked = [Query("forest", ("forest.jpg",))]
     assert evaluate_queries(twice, asked, MODELS).num_images == 5
 

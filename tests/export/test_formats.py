@@ -224,7 +224,7 @@ def test_webdataset_has_the_images_of_a_rewritten_tar(tmp_path: Path) -> None:
     before, after = io.BytesIO(), io.BytesIO()
     write_webdataset(table, before, with_images=True)
     write_archive(root, {"a.tar": [*images(5, 1), *images(0, 3)]})
-    with pytest.raises(JobError, match="changed since it was read"):
+    with pytest.raises(JobError, match="changed after it was read"):
         write_webdataset(table, after, with_images=True)
     write_manifests(table.location, root)
     after = io.BytesIO()

@@ -476,7 +476,7 @@ def test_the_best_of_what_matches_are_found_and_never_fewer(
         "S_WITHIN(geometry, BBOX(-180, -90, 180, 90))",
     ],
 )
-def test_where_the_index_answers_the_hits_are_as_many_as_match(
+def test_an_index_search_returns_as_many_hits_as_match(
     table: ImagesTable,
     rows: Rows,
     few: int,
@@ -526,7 +526,7 @@ def quoted(text: str) -> str:
 
 
 def named(field: str) -> str:
-    """Write the name of a column: in double quotes where it is no word."""
+    """Write the name of a column: in double quotes if it is not a plain word."""
     if re.fullmatch(r"[^\W\d_][\w:.]*", field):
         return field
     return '"' + field.replace('"', '""') + '"'
@@ -574,7 +574,7 @@ def written_value(value: Any, ignore_case: bool = False) -> str:
 
 
 def is_readable(condition: Condition) -> bool:
-    """Whether its text has no more parentheses in each other than are read."""
+    """Whether its text has at most the allowed number of nested parentheses."""
     depths = [0]
     for sign in re.sub(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[^()]""", "", written(condition)):
         depths.append(depths[-1] + (1 if sign == "(" else -1))
@@ -668,7 +668,7 @@ def test_the_largest_filter_is_answered(table: ImagesTable) -> None:
         inner = group(conditions=(inner, Intersects(bbox=(-180, -1, 180, 1))))
     found_by(table, filter_from_json(to_json(inner)))
     find_column("metadata" + ".a" * 16)
-    with pytest.raises(ConfigError, match="goes 17 levels into metadata: at most 16"):
+    with pytest.raises(ConfigError, match="has 17 levels of metadata: at most 16"):
         find_column("metadata" + ".a" * 17)
     with pytest.raises(ConfigError, match="too deep: at most 16 levels"):
         filter_from_json(to_json(Not(condition=inner)))
@@ -789,7 +789,7 @@ def test_a_searcher_filters_and_refuses_what_no_image_has(table: ImagesTable, ro
         "height_px is null and not (metadata.nowhere = 1 and not metadata.nowhere is null)",
     ],
 )
-def test_where_nothing_is_asked_for_no_image_needs_to_have_it(
+def test_a_filter_for_missing_values_needs_no_image_with_the_field(
     table: ImagesTable, rows: Rows, text: str
 ) -> None:
     searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))

@@ -30,8 +30,8 @@ WRONG_JSON: list[tuple[Any, str]] = [
     ({"op": "<", "field": "gsd", "value": 1}, "< has no 'field': only op and args"),
     ({"op": "=", "args": [{"property": "1=1; drop"}, 1]}, "no column '1=1; drop'"),
     ({"op": "=", "args": [{"property": "metadatum.a' or 1=1"}, 1]}, "no column"),
-    ({"op": "=", "args": [TEXT, "\ud800"]}, "no valid Unicode"),
-    ({"op": "=", "args": [{"property": "metadata.\ud800"}, 1]}, "no valid Unicode"),
+    ({"op": "=", "args": [TEXT, "\ud800"]}, "not valid Unicode"),
+    ({"op": "=", "args": [{"property": "metadata.\ud800"}, 1]}, "not valid Unicode"),
     ({"op": "s_intersects", "args": [PLACE, {"bbox": [math.nan, 0, 1, 2]}]}, "finite"),
     ({"op": "s_intersects", "args": [PLACE, {"bbox": [0, 1, 2]}]}, r"at args\.1: .*four numbers"),
     ({"op": "s_intersects", "args": [PLACE, {"bbox": ["0", 0, 1, {}]}]}, r"at args\.1: "),
@@ -56,7 +56,7 @@ WRONG_JSON: list[tuple[Any, str]] = [
     ),
     (
         {"op": "t_during", "args": [{"property": "datetime"}, {"interval": ["now", ".."]}]},
-        "'now' is no time",
+        "'now' is not a time",
     ),
     (json.loads('{"op": "not", "args": [' * 100 + "1" + "]}" * 100), "too deep: at most 64"),
 ]

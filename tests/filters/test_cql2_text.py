@@ -16,15 +16,15 @@ WRONG = {
     "gsd 1": "column 5: expected a comparison .*, found 1",
     "gsd == 1": "column 6: expected a column, a value .*, found =",
     "gsd < 1 gsd": "column 9: expected a comparison .*, AND, OR or the end, found gsd",
-    "gsd < 1)": r"column 8: this '\)' closes no '\('",
+    "gsd < 1)": r"column 8: this '\)' has no matching '\('",
     "(gsd < 1": r"column 1: this '\(' is not closed",
     "gsd < nan": "wrong at '.*gsd.*nan.*': nan is the name of a column here",
-    "gsd < 1e999": "column 7: a filter compares with finite numbers",
+    "gsd < 1e999": "column 7: a filter needs finite numbers",
     "1=1;drop": "column 4: expected .*, found ;",
     "gsd < 1; drop table images": "column 8: .*, found ;",
     "gsd < 1 -- or": r"column 9: arithmetic \(-\) is not supported",
-    "collection = naip": "naip is the name of a column here, .* text stands in single quotes",
-    'collection = "naip"': "naip is the name of a column here, .* text stands in single quotes",
+    "collection = naip": "naip is the name of a column here, .* write text in single quotes",
+    'collection = "naip"': "naip is the name of a column here, .* write text in single quotes",
     "collection = 'naip": "column 14: .* no closing quote",
     '"gsd < 1': "column 1: the name that begins here has no closing quote",
     "gsd < 1 and sensor = 'S2'": r"wrong at \"sensor = 'S2'\": there is no column 'sensor'.*NAME",
@@ -32,15 +32,15 @@ WRONG = {
     "gsd = 'a'": "wrong at \"gsd = 'a'\": gsd is a number column: compare it with a number",
     "collection = 5": "collection is a text column: compare it with 'text'",
     "datetime > 2024": "datetime is a time",
-    "datetime > 'today'": "'today' is no time: write 2024-05-31",
-    "datetime > '2024-13-01'": "'2024-13-01' is no time: month",
-    "datetime > '9999-12-32'": "'9999-12-32' is no time",
-    "datetime in ('2024-01-01')": "datetime is compared with",
+    "datetime > 'today'": "'today' is not a time: write 2024-05-31",
+    "datetime > '2024-13-01'": "'2024-13-01' is not a time: month",
+    "datetime > '9999-12-32'": "'9999-12-32' is not a time",
+    "datetime in ('2024-01-01')": "datetime can be compared with",
     "metadata.x in (1, 'a')": "the values for metadata.x must be of one kind",
-    "metadata.x > true": "> does not order true and false",
+    "metadata.x > true": "> cannot compare true and false",
     "metadata = 1": r"metadata is filtered by field: metadata\.NAME",
-    "bbox = 1": r"bbox is a place and is not compared: write S_INTERSECTS\(geometry",
-    "S_INTERSECTS(gsd, BBOX(1, 2, 3, 4))": r"S_INTERSECTS is for places: S_INTERSECTS\(geometry",
+    "bbox = 1": r"bbox is a location and cannot be compared: write S_INTERSECTS\(geometry",
+    "S_INTERSECTS(gsd, BBOX(1, 2, 3, 4))": r"S_INTERSECTS needs a location: S_INTERSECTS\(geometry",
     "S_INTERSECTS(geometry, BBOX(0, 10, 5, -3))": "south must not be above north .*10, north -3",
     "S_INTERSECTS(geometry, BBOX(0, -91, 5, 3))": "latitudes must be -90 to 90",
     "S_INTERSECTS(geometry, BBOX(0, 1, 181, 3))": "longitudes must be -180 to 180 .*170, -20, -170",
@@ -51,28 +51,28 @@ WRONG = {
     "S_INTERSECTS(geometry, GEOMETRYCOLLECTION(POINT(1 1)))": "is one of Point, .*'GeometryColl",
     "gsd + 1 < 2": r"column 5: arithmetic \(\+\) is not supported",
     "metadata.a-b = 1": r"column 11: arithmetic \(-\) .*double quotes: \"metadata\.a-b\"",
-    "gsd = width_px": "width_px is the name of a column here, and two columns are not compared",
-    "1 = 1": "two values are compared",
+    "gsd = width_px": "width_px is the name of a column here, and two columns cannot be compared",
+    "1 = 1": "two values cannot be compared",
     "foo(gsd) = 1": "FOO is not supported",
     "A_CONTAINS(metadata.x, (1, 2))": "A_CONTAINS is not supported",
     "T_MEETS(datetime, INTERVAL('2024-01-01', '..'))": "T_MEETS is not supported",
-    "T_AFTER(gsd, DATE('2024-01-01'))": "T_AFTER is for times",
+    "T_AFTER(gsd, DATE('2024-01-01'))": "T_AFTER needs a time",
     "T_DURING(datetime, DATE('2024-01-01'))": r"T_DURING takes INTERVAL\('",
     "T_AFTER(datetime, TIMESTAMP('2024-01-01'))": r"timestamp is written as TIMESTAMP\('",
     "datetime > DATE('2024-01-01T00:00:00Z')": r"date is written as DATE\('2024-05-31'\)",
-    "gsd > DATE('2024-01-01')": "gsd is no time",
+    "gsd > DATE('2024-01-01')": "gsd is not a time",
     "metadata.flag": "expected a condition, .*; write metadata.flag = true",
     "true": "expected a condition, such as gsd < 1",
     "''": "expected a condition, such as gsd < 1",
     "'gsd < 1'": "at .*'gsd < 1'.*: expected a condition, such as gsd < 1",
-    "gsd LIKE '1%'": "gsd is compared with LIKE or CASEI, which are for texts",
+    "gsd LIKE '1%'": "gsd is compared with LIKE or CASEI, which are only for text",
     "collection LIKE 5": "LIKE takes a pattern in single quotes",
-    r"collection LIKE 'a\b'": r"in a pattern \\ stands before %, _ or \\ only",
+    r"collection LIKE 'a\b'": r"in a pattern \\ must be followed by %, _ or \\",
     f"collection LIKE '{'a' * 201}'": "a pattern has at most 200 characters",
-    "casei(collection) = 'a'": r"CASEI stands on both sides",
+    "casei(collection) = 'a'": r"CASEI is needed on both sides",
     "accenti(collection) = 'a'": "ACCENTI is not supported",
     "1 between gsd and 3": "expected a column, and the value after it",
-    "collection in ('a', gsd)": "expected a value: text stands in single quotes",
+    "collection in ('a', gsd)": "expected a value: write text in single quotes",
 }
 
 
@@ -104,7 +104,7 @@ WRONG = {
         "CASEI(collection) LIKE CASEI('NA%')": "casei(collection) like casei('NA%')",
     }.items(),
 )
-def test_two_ways_to_say_one_thing(text: str, said: str) -> None:
+def test_two_names_of_a_parameter_mean_the_same(text: str, said: str) -> None:
     assert parse_filter(text).sql() == parse_filter(said).sql()
 
 
@@ -141,7 +141,7 @@ def test_a_hostile_text_is_refused_in_time(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", WRONG, ids=list(WRONG))
-def test_a_mistake_is_told_with_its_column(text: str) -> None:
+def test_a_mistake_is_reported_with_its_column(text: str) -> None:
     with pytest.raises(ConfigError, match=WRONG[text]) as raised:
         parse_filter(text)
     assert "\n" not in str(raised.value)

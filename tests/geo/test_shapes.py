@@ -81,7 +81,7 @@ def test_a_polygon_across_the_antimeridian_is_found_from_both_sides(
     assert held(geometry, *boxes) == inside
 
 
-def test_a_hole_lies_in_its_polygon_wherever_both_are_written() -> None:
+def test_a_hole_belongs_to_its_polygon_across_the_antimeridian() -> None:
     boxes = [(-174.9, 6, -174.1, 7), (-176, 6, -175, 7), (176, 6, 177, 7), (0, 6, 1, 7)]
     assert met(HOLED, *boxes) == [False, True, True, False]
 

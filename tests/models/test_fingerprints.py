@@ -39,7 +39,7 @@ HUB_NAME = "llava-hf/llava-1.5-7b-hf"
 
 
 def make_folder(path: Path) -> Path:
-    """A checkpoint of a vision-language model, as far as it can be told without loading it."""
+    """A folder that passes all checks of a vision-language checkpoint that need no loading."""
     (path / "extras").mkdir(parents=True)
     config = {"model_type": "llava", "architectures": ["LlavaModel"]}
     (path / "config.json").write_text(json.dumps(config))
@@ -119,7 +119,7 @@ def test_a_fake_has_no_revisions() -> None:
 
 
 @pytest.mark.parametrize("name", ["faker", "fakes/llava", "llava-hf/fake", "demo"])
-def test_other_names_are_no_fakes(name: str) -> None:
+def test_other_names_are_not_fakes(name: str) -> None:
     assert kind_of(name) == CHECKPOINT
 
 
@@ -153,7 +153,7 @@ def test_a_modules_file_makes_an_embedder(tmp_path: Path) -> None:
     ("revision", "commit"),
     [(None, "1" * 40), ("main", "1" * 40), ("v2", "2" * 40), ("2" * 40, "2" * 40)],
 )
-def test_a_hub_name_leads_to_a_commit(hub: Path, revision: str | None, commit: str) -> None:
+def test_a_hub_name_resolves_to_a_commit(hub: Path, revision: str | None, commit: str) -> None:
     expected = ModelIdentity(HUB_NAME, HUB_NAME, commit, False)
     assert caption_model(CaptionConfig(model=HUB_NAME, revision=revision)) == expected
     assert embed_model(EmbedConfig(model=HUB_NAME, revision=revision)) == expected

@@ -90,14 +90,14 @@ def test_a_text_only_model_is_rejected() -> None:
         make_image_embedder(config, image_model(config))
 
 
-def test_without_a_name_there_is_no_model() -> None:
+def test_an_unnamed_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="no image embedding model was named"):
         image_model(ImageEmbedConfig())
     with pytest.raises(ConfigError, match="revision 'v1' was given for 'fake'"):
         image_model(ImageEmbedConfig(model="fake", revision="v1"))
 
 
-def test_a_hub_model_whose_configuration_lies_deeper_is_found(
+def test_a_hub_model_with_its_config_in_a_sub_folder_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """sentence-transformers/clip-ViT-B-32 has its config.json in a folder of its own."""
@@ -131,7 +131,7 @@ def test_a_table_gets_its_own_model_and_no_other(tmp_path: Path, checkpoint: Pat
     assert make_table_image_embedder("t", said).dim == PROJECTION
     moved = ImageEmbedConfig(model=str(make_clip(tmp_path / "moved")))
     assert make_table_image_embedder("t", said, config=moved).dim == PROJECTION
-    with pytest.raises(TableError, match=r"embedded with .* and 'fake' is not that model"):
+    with pytest.raises(TableError, match=r"embedded with .*; 'fake' is not that model"):
         make_table_image_embedder("t", said, config=ImageEmbedConfig(model="fake"))
 
 

@@ -1,4 +1,4 @@
-"""Every kind of bad image and bad shard becomes what stands beside it, and nothing else happens."""
+"""Every kind of bad image and bad shard gives the result in its table, and no other effect."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_all_of_them_in_one_archive(
         expected["images.tar", (f"good/{index}.jpg", Ok())] += 1
         expected["images.tar", (kind.member, kind.expected)] += 1
     write_shard(root / "images.tar", entries)
-    # Names that lead to the canary from wherever somebody may unpack them.
+    # Names that point to the canary from any folder in which they may be unpacked.
     ways = [f"{canary}/absolute.jpg", *("../" * depth + "canary/up.jpg" for depth in range(1, 6))]
     write_shard(root / "escapes.tar", tar_members(*((name, good()) for name in ways)) + bytes(1024))
     expected.update(("escapes.tar", (name, Ok())) for name in ways)

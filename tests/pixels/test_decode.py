@@ -35,8 +35,8 @@ def test_an_odd_image_becomes_upright_rgb(odd: Odd) -> None:
 
 
 @pytest.mark.parametrize("odd", TAKEN, ids=lambda odd: odd.name)
-def test_what_a_plain_decoder_sees_is_what_we_see(odd: Odd) -> None:
-    # The promise behind "original bytes": nobody has to know about EXIF or alpha any more.
+def test_a_plain_decoder_gives_the_same_pixels(odd: Odd) -> None:
+    # "Original bytes" must need no handling of EXIF or alpha.
     result = normalise(odd.make())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it may well complain about a damaged EXIF block
@@ -155,7 +155,7 @@ def test_the_same_image_gives_the_same_bytes() -> None:
         assert normalise(data).data == normalise(data).data
 
 
-def test_nothing_global_is_changed_and_nothing_is_said(
+def test_decoding_changes_no_global_state_and_prints_nothing(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = (

@@ -83,7 +83,7 @@ def pixel(data: bytes, x: int = 5, bands: tuple[int, ...] | None = None) -> Colo
     ],
     ids=["plain", "deflate", "jpeg", "jpeg by Pillow", "planar", "with a fourth band"],
 )
-def test_colours_without_a_photometric_tag_are_no_negative(data: bytes) -> None:
+def test_colours_without_a_photometric_tag_are_not_inverted(data: bytes) -> None:
     assert np.abs(np.subtract(pixel(rewritten(data, PHOTOMETRIC)), RED)).max() <= 4
 
 
@@ -101,7 +101,7 @@ def test_colours_without_a_photometric_tag_are_no_negative(data: bytes) -> None:
     ],
     ids=["8 bit", "16 bit", "2 bands", "float", "packbits"],
 )
-def test_grey_without_a_photometric_tag_is_no_negative(
+def test_grey_without_a_photometric_tag_is_not_inverted(
     data: bytes, ends: tuple[Colour, Colour]
 ) -> None:
     there = rewritten(data, PHOTOMETRIC)
@@ -263,8 +263,10 @@ def test_the_chosen_deep_bands_are_stretched_each_by_itself() -> None:
 
 
 @pytest.mark.parametrize(("data", "there"), [(rgb(), 3), (plain(GREY), 1), (cube(), 13)])
-def test_a_chosen_band_that_is_not_there_is_said(data: bytes, there: int) -> None:
-    with pytest.raises(SampleError, match=rf"no band 14, .*images\.bands .* it has {there}$") as no:
+def test_a_missing_chosen_band_is_reported(data: bytes, there: int) -> None:
+    with pytest.raises(
+        SampleError, match=rf"images\.bands names band 14, .* has only {there}$"
+    ) as no:
         normalise(data, ImageLimits(bands=(14, 1, 1)))
     assert no.value.reason is Reason.UNSUPPORTED_IMAGE
 
@@ -282,7 +284,7 @@ def test_images_that_have_colours_of_their_own_have_no_bands_to_choose() -> None
         assert inspect_image(data).num_bands is None
 
 
-def test_the_number_of_bands_is_told() -> None:
+def test_the_number_of_bands_is_reported() -> None:
     assert [inspect_image(data).num_bands for data in (plain(GREY), rgb(), cube())] == [1, 3, 13]
 
 

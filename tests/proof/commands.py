@@ -52,7 +52,7 @@ class Command:
         self.process.wait()
 
     def left(self) -> list[psutil.Process]:
-        """Return the processes that it started, at whatever remove, and that still run."""
+        """Return its running child processes, direct and indirect."""
         found = []
         for process in psutil.process_iter():
             # Another user's, or one that has ended meanwhile.
@@ -74,7 +74,7 @@ class Command:
 
 @contextlib.contextmanager
 def command(folder: Path, *arguments: object, prelude: str = "") -> Iterator[Command]:
-    """Run ``skytext``; whatever of it is left at the end of the block is ended.
+    """Run ``skytext``; end its remaining processes at the end of the block.
 
     Args:
         folder: where it runs, and where its output goes.

@@ -73,7 +73,7 @@ def load(
                     continue
                 if outcome == ANSWERED and check is not None:
                     check(number, answer.json())
-                # A client that is told to wait does so.
+                # The client respects Retry-After.
                 done.wait(float(answer.headers.get("Retry-After", pause_s)))
 
     with ThreadPoolExecutor(num_clients) as pool:

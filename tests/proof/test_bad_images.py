@@ -1,4 +1,4 @@
-"""No image takes more memory or time than is stated here, whatever is wrong with it.
+"""No bad image takes more memory or time than stated here.
 
 Everything is measured in a process of its own: a decoder that dies must not take the tests along.
 """
@@ -46,7 +46,7 @@ ADDRESS_SPACE_BYTES = 12 << 30
 
 
 def webp_of_one_colour(side: int) -> bytes:
-    """A lossless WebP spells one colour in as many bits, whatever the size."""
+    """A lossless WebP needs the same few bits for one colour at any size."""
     data = bytearray(encode(flat(), "WEBP", lossless=True))
     assert data[12:16] == b"VP8L"
     bits = int.from_bytes(data[21:25], "little") & ~0xFFFFFFF

@@ -1,4 +1,4 @@
-"""Whatever dies, at whatever moment: run the same command again, and every image is one row."""
+"""After a kill of any process at any moment, the same command gives one row per image."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def violations(tallies: dict[tuple[str, str], Tally]) -> list[str]:
 
 @pytest.mark.proof
 @pytest.mark.timeout(7200)
-def test_whatever_dies_on_a_disk(tmp_path: Path) -> None:
+def test_kills_of_any_process_lose_nothing_on_a_disk(tmp_path: Path) -> None:
     scene = make_scene(
         tmp_path, str(archive(tmp_path)), FAKES, str(tmp_path / "whole"), whole_rows=True
     )
@@ -76,7 +76,7 @@ def test_whatever_dies_on_a_disk(tmp_path: Path) -> None:
 
 @pytest.mark.proof
 @pytest.mark.timeout(7200)
-def test_whatever_dies_in_a_store(tmp_path: Path, s3: Any) -> None:
+def test_kills_of_any_process_lose_nothing_in_a_store(tmp_path: Path, s3: Any) -> None:
     source = upload(s3, archive(tmp_path), "archive", "aerial")
     s3.create_bucket(Bucket="tables")
     scene = make_scene(tmp_path, source, FAKES, "s3://tables/whole", whole_rows=True)
@@ -87,7 +87,7 @@ def test_whatever_dies_in_a_store(tmp_path: Path, s3: Any) -> None:
 @pytest.mark.proof
 @pytest.mark.vllm
 @pytest.mark.timeout(3600)
-def test_whatever_dies_with_real_models(tmp_path: Path) -> None:
+def test_kills_of_any_process_lose_nothing_with_real_models(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 64), "1.tar": images(100, 64)})
     options = ["--commit-images", "32", "--set", "job.unit_images=8", "--num-variants", "2"]
     scene = make_scene(tmp_path, str(root), options, str(tmp_path / "whole"), whole_rows=False)

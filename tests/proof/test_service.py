@@ -158,7 +158,7 @@ def test_a_part_that_dies_under_load_is_replaced(
     after = [one for one in asked if one.ended > killed]
     failed = [one for one in after if one.outcome != ANSWERED]
     back_s = max((one.ended - killed for one in failed), default=0.0)
-    # Without a failed answer, the one that was waited for longest tells.
+    # Without a failed answer, report the slowest one.
     slowest_s = max(one.ended - one.sent for one in after)
     say(
         capsys,

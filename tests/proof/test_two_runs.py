@@ -22,7 +22,7 @@ OPTIONS += ["--set", "job.unit_images=8", "--set", "job.lease_s=2"]
 
 @pytest.mark.proof
 @pytest.mark.timeout(7200)
-def test_of_two_runs_at_once_one_does_the_work(tmp_path: Path) -> None:
+def test_only_one_of_two_concurrent_runs_does_the_work(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"0.tar": images(0, 30), "1.tar": images(100, 30)})
     scene = make_scene(tmp_path, str(root), OPTIONS, str(tmp_path / "whole"), whole_rows=True)
     luck = random.Random(4)

@@ -190,7 +190,7 @@ def test_a_second_source_costs_only_its_own_work(
     assert (summary.num_captioned, summary.num_newly_failed) == (5, 0)
     assert summary.num_skipped == first.num_listed
     assert summary.num_variants == 10
-    # The rows of before were made with five variants: told, and left as they are.
+    # The earlier rows have five variants: they are reported and not changed.
     assert summary.num_stale == first.num_ok
     check_one_row_an_image(tmp_path / "table", summary)
     assert len(last_runs(plan.location, 9)) == 2
@@ -213,12 +213,12 @@ def test_a_source_that_changed_costs_only_what_is_new(
     assert (summary.num_captioned, summary.num_newly_failed) == (3 + 1, 0)
     # plain.tar's first two, and mixed.tar's three that failed.
     assert summary.num_gone == 2 + 3
-    # Where cut.tar was cut off is no row any more.
+    # The row for the truncated end of cut.tar was removed.
     assert summary.num_skipped == first.num_listed - summary.num_gone - 1
     assert summary.num_listed == summary.num_ok + summary.num_failed == 8 + 10 + 3 + 3
     after = [row["image_id"] for row in rows(tmp_path / "table", "image_id")]
     assert len(after) == len(set(after)) == summary.num_listed + summary.num_gone
-    # What is gone is reported and left; that a shard was cut off is no longer true.
+    # Missing images are reported and kept; the shard is no longer truncated.
     (marker,) = before - set(after)
     assert marker == image_id("aerial", "cut.tar", "", 0)
     (run, _) = last_runs(TableLocation.parse(str(tmp_path / "table")), 9)
@@ -253,7 +253,7 @@ def test_a_plan_from_before_another_run_does_only_what_is_left(
 
 @ray
 @with_ray
-def test_an_index_may_be_built_while_a_run_goes_on(tmp_path: Path) -> None:
+def test_an_index_can_be_built_during_a_run(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(20 * i, 15) for i in range(2)})
     small = config(job__unit_images=1, job__commit_images=10)
     plan = plan_caption([str(root)], str(tmp_path / "table"), small)

@@ -31,11 +31,11 @@ def test_configured_sizes_are_kept() -> None:
     ("free_cpus", "free_gpus", "settings", "num_embedders"),
     [
         (2.0, 0.0, {}, 3),  # (2 - 0.25 - 0.1) / 0.5
-        (0.4, 0.0, {}, 1),  # one is needed, whatever is free
+        (0.4, 0.0, {}, 1),  # one is always needed
         (100.0, 0.55, {"embed__num_gpus_per_actor": 0.25}, 2),
     ],
 )
-def test_there_are_no_more_embedders_than_the_cluster_has_room_for(
+def test_the_number_of_embedders_fits_the_cluster(
     free_cpus: float, free_gpus: float, settings: dict[str, Any], num_embedders: int
 ) -> None:
     found = sizes(free_cpus, free_gpus, caption__engine__num_engines=8, **settings)

@@ -104,7 +104,7 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(tmp_path: 
         "0030.jpg",
         "0031.jpg",
     ]
-    # Without a model named, the table's own goes on.
+    # Without a configured model, the table's own is used.
     third = embed(captioned)
     assert (third.num_embedded, third.num_skipped, third.num_ok) == (3, 20, 23)
     check_all(captioned, range(12))
@@ -112,7 +112,7 @@ def test_every_image_gets_a_vector_once_and_later_ones_when_run_again(tmp_path: 
     assert (asked.total(), max(asked.values())) == (24, 1)
     run = last_runs(TableLocation.parse(str(captioned)), 1)[0]
     assert (run.command, run.state, run.counts["num_embedded"]) == ("embed-images", "done", 3)
-    # Captioning goes on from the last run of its own kind.
+    # Captioning continues from the last captioning run.
     assert earlier_sources(TableLocation.parse(str(captioned))) == [str(tmp_path / "aerial")]
     assert caption_settings(TableLocation.parse(str(captioned)))["caption"]["model"] == "fake"
 

@@ -66,7 +66,7 @@ def test_the_mean_is_the_cosine_with_the_mean_vector() -> None:
         assert found[i] == pytest.approx(mean @ query / np.linalg.norm(mean), abs=1e-6)
 
 
-def test_variants_that_cancel_out_are_no_nan() -> None:
+def test_variants_that_cancel_out_do_not_give_nan() -> None:
     vectors = np.array([[1, 0], [-1, 0]], dtype=np.float32)
     offsets = np.array([0])
     found = pool(vectors @ vectors[0], offsets, "mean", mean_lengths(vectors, offsets))
@@ -160,6 +160,6 @@ def test_equals_go_by_their_keys() -> None:
         ([DENSE, TEXT], "floor", {}),
     ],
 )
-def test_what_cannot_be_fused_is_refused(scores: Any, fusion: Any, more: Any) -> None:
+def test_invalid_fusions_are_refused(scores: Any, fusion: Any, more: Any) -> None:
     with pytest.raises(ValueError, match=r"rankings of the same|weights must|lower end"):
         fuse(scores, fusion, **more)

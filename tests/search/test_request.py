@@ -18,28 +18,28 @@ from skytext.search.request import MAX_QUERIES, Example, SearchRequest
         ({"texts": ["a", ""]}, "the query is empty"),
         ({"like": [""]}, "the image_id is empty"),
         ({"text": "a" * 10_001}, "10,001 characters"),
-        ({"text": "\ud800"}, "no valid Unicode"),
+        ({"text": "\ud800"}, "not valid Unicode"),
         ({"text": "a", "min_score": 1.5}, r"min_score must be -1 to 1 \(given: 1.5\)"),
         ({"text": "a", "min_score": float("nan")}, "min_score must be -1 to 1"),
         ({"text": "a", "k": 0}, r"k must be 1 to 1000 \(given: 0\)"),
         ({"text": "a", "k": 1001}, r"k must be 1 to 1000 \(given: 1001\)"),
         ({"texts": ["a"] * (MAX_QUERIES + 1)}, "at most 16 queries"),
-        ({"like": ["f" * 32], "mode": "text"}, "text search goes by words"),
-        ({"text": "a", "like": ["f" * 32], "mode": "hybrid"}, "hybrid search goes by words"),
-        ({"text": "a", "positive": [{"text": "b"}], "mode": "text"}, "examples move a vector"),
+        ({"like": ["f" * 32], "mode": "text"}, "text search compares words"),
+        ({"text": "a", "like": ["f" * 32], "mode": "hybrid"}, "hybrid search compares words"),
+        ({"text": "a", "positive": [{"text": "b"}], "mode": "text"}, "no vectors for examples"),
         ({"text": "a", "positive": [{}]}, "either a text or an image_id"),
         ({"text": "a", "positive": [{"text": "b", "image_id": "c"}]}, "either a text or"),
         ({"text": "a", "positive": [{"image_id": ""}]}, "the image_id of an example is empty"),
-        ({"text": "a", "mode": "sparse"}, "the search is wrong at mode"),
-        ({"text": "a", "colour": "red"}, "the search is wrong at colour: Extra inputs"),
+        ({"text": "a", "mode": "sparse"}, "the request is invalid at mode"),
+        ({"text": "a", "colour": "red"}, "the request is invalid at colour: Extra inputs"),
         (
             {"text": "a", "where": {"op": "<", "args": [{"property": "gsd"}, "x"]}},
             "gsd is a number",
         ),
-        ("a", "the search is wrong at search"),
+        ("a", "the request is invalid at search"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(fields: Any, message: str) -> None:
+def test_invalid_requests_are_refused(fields: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SearchRequest.from_json(fields)
 

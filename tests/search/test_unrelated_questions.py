@@ -65,7 +65,7 @@ def test_images_have_a_measure_of_their_own(searcher: Searcher) -> None:
     assert (result.note is not None) == (best < chance.score)
 
 
-def test_it_is_said_of_words_alone(searcher: Searcher) -> None:
+def test_the_note_appears_only_for_text_queries(searcher: Searcher) -> None:
     image_id = str(good_row("a.jpg")["image_id"])
     for request in (
         SearchRequest(like=(image_id,), mode="dense"),
@@ -74,25 +74,25 @@ def test_it_is_said_of_words_alone(searcher: Searcher) -> None:
         assert searcher.search(request).note is None
 
 
-def test_where_nothing_was_measured_nothing_is_said(tmp_path: Path) -> None:
+def test_there_is_no_note_without_a_measured_chance_score(tmp_path: Path) -> None:
     made = make_searched(tmp_path / "table")
     assert Searcher.open(made.location.uri).search("zzz qqq xxx").note is None
 
 
-def test_what_is_stored_is_measured_again_only_where_that_is_wanted(searcher: Searcher) -> None:
+def test_stored_chance_scores_are_measured_again_only_on_request(searcher: Searcher) -> None:
     version = ImagesTable.open(searcher.table.location).version
     assert measure_chance(searcher.table, Config(), only_missing=True) == ({}, ())
     assert ImagesTable.open(searcher.table.location).version == version
     assert set(measure_chance(searcher.table, Config()).scores) == set(VectorKind)
 
 
-def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
     made = make_searched(tmp_path / "table")
     other = Config(images=ImageConfig(max_side_px=77))
     measured = measure_chance(made, other)
     assert list(measured.scores) == [VectorKind.TEXT]
     (problem,) = measured.problems
-    assert problem.startswith("searches will not say that nothing fits well: the images of")
+    assert problem.startswith("searches cannot say when nothing fits well: the images of")
 
 
 def test_a_table_of_another_model_is_left_as_it_is(tmp_path: Path) -> None:

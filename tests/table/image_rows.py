@@ -81,7 +81,7 @@ def write_manifests(where: TableLocation, root: Path, archive: str | None = None
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:
-    """Rows as a captioning run would have made them, whatever the images are."""
+    """Rows like those of a captioning run, for any images."""
     rows = []
     for shard in discover([str(root)]):
         for sample in read_shard(shard):

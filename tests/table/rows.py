@@ -96,7 +96,7 @@ def stage(
     embedding_fingerprint: str = "f" * 32,
     **more: Any,
 ) -> StagedUnit:
-    """Stage rows as one unit, which stands in each of them; ``more`` is `stage_rows`' own."""
+    """Stage rows as one unit, whose id is in each row; ``more`` goes to `stage_rows`."""
     table = rows if isinstance(rows, pa.Table) else to_table(rows, dim)
     column = text_column(fingerprint=embedding_fingerprint, dim=dim)
     there = ImagesTable.find(where)
@@ -115,7 +115,7 @@ def good_rows(first: int, count: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def committer(where: TableLocation, ours: VectorColumn | None = None) -> Committer:
-    """A writer that goes on from the latest version, as one that has just made its plan."""
+    """A writer that starts from the latest version, like one with a new plan."""
     table = ImagesTable.find(where)
     version = None if table is None else table.version
     return Committer(where, text_column() if ours is None else ours, version)

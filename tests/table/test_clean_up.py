@@ -1,4 +1,4 @@
-"""A clean-up removes what nobody needs any more, and nothing else."""
+"""A clean-up removes only unused files."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_young_versions_are_kept(where: TableLocation) -> None:
     assert versions(where) == list(range(1, NUM + 1))
 
 
-def test_nothing_old_to_remove_is_no_error_and_young_orphans_stay(where: TableLocation) -> None:
+def test_clean_up_removes_only_old_orphaned_files(where: TableLocation) -> None:
     clean_up(where, keep_days=0)
     data = Path(where.uri) / "images.lance" / "data"
     young, old = data / "young.lance", data / "old.lance"

@@ -14,7 +14,7 @@ NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
 
 
-def test_what_is_not_served_and_not_covered_is_counted(tmp_path: Path) -> None:
+def test_unserved_and_uncovered_rows_are_counted(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     table = make_table(where, good_rows(0, 300, created_at=NOON - HOUR))
     # Nothing is promoted: searches use the latest version.

@@ -40,7 +40,7 @@ def where(tmp_path: Path) -> TableLocation:
     return location(tmp_path / "table")
 
 
-def test_where_there_is_no_table(where: TableLocation) -> None:
+def test_a_missing_table_is_none_or_an_error(where: TableLocation) -> None:
     assert ImagesTable.find(where) is None
     with pytest.raises(TableError, match=r"there is no table at .*skytext caption"):
         ImagesTable.open(where)

@@ -39,7 +39,7 @@ def written(where: TableLocation, shard: str = "a.tar", **fields: Any) -> Manife
     return manifest
 
 
-def test_what_was_written_is_read(where: TableLocation) -> None:
+def test_a_manifest_is_read_as_written(where: TableLocation) -> None:
     kept = written(where, etag='"etag"')
     found = read_manifest(where, "aerial", "a.tar")
     assert found is not None

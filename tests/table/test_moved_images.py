@@ -77,7 +77,7 @@ def test_a_shard_that_changed_after_its_manifest_is_refused(
     write_manifests(where, root)
     write_archive(root, {"a.tar": [*images(20, 2), *OLD]})
     assert [type(one) for one in fetch(where, rows)] == [ChangedError] * 4
-    with pytest.raises(ChangedError, match="gone, or changed since"):
+    with pytest.raises(ChangedError, match="deleted or changed after"):
         fetch_row(rows[0], find_moved=partial(moved_row, where))
 
 

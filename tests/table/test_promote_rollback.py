@@ -82,7 +82,9 @@ def test_a_roll_back_can_be_repeated(where: TableLocation) -> None:
     assert live(where) == first
 
 
-def test_after_a_roll_back_a_promotion_goes_on_from_there(where: TableLocation) -> None:
+def test_a_promotion_after_a_roll_back_continues_from_the_live_version(
+    where: TableLocation,
+) -> None:
     first, second, third = versions(where)
     promote(where, first)
     promote(where, second)

@@ -113,7 +113,7 @@ def test_keys_that_expire_are_renewed_everywhere(
     before = {request.key_id for request in store.requests}
     time.sleep(LIFE_S + 1.1)
     store.requests.clear()
-    # What was opened before goes on; a run and a service keep such things for hours.
+    # Tables opened earlier still work; a run and a service keep them open for hours.
     search(table)
     writer.commit([stage(where, good_rows(20, 2))])
     time.sleep(LIFE_S + 1.1)
@@ -137,7 +137,7 @@ def test_a_new_table_survives_the_expiry_of_its_first_keys(
     assert_no_key_had_expired(store.requests)
 
 
-def test_versions_that_share_caches_share_no_old_keys(
+def test_versions_that_share_caches_do_not_share_old_credentials(
     store: FaultyProxy, where: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_key(monkeypatch, tmp_path, store.url)

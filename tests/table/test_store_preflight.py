@@ -39,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def no_rights() -> Iterator[None]:
-    """Be a user who may not write; root may, whatever a folder's mode says."""
+    """Run as a user without write permission; root may write in any folder."""
     mine = os.geteuid()
     if mine == 0:
         os.seteuid(NOBODY)
@@ -132,7 +132,7 @@ def test_a_missing_bucket_is_reported_in_one_line(s3: Any) -> None:
     assert "\n" not in str(no.value)
 
 
-def test_a_local_folder_is_accepted_and_left_as_it_was(folder: Path) -> None:
+def test_a_local_folder_is_accepted_and_not_changed(folder: Path) -> None:
     table = TableLocation.parse(str(folder / "new" / "table"))
     assert try_store(table) is None
     assert list(folder.iterdir()) == []

@@ -151,7 +151,7 @@ def test_an_index_on_a_dropped_column_is_ignored(where: TableLocation) -> None:
     assert "gsd_idx" in index_names(after.dataset)
 
 
-def test_the_column_before_stays_while_a_roll_back_leads_to_it(where: TableLocation) -> None:
+def test_the_previous_column_is_kept_while_a_roll_back_needs_it(where: TableLocation) -> None:
     make_table(where, good_rows(10, 300))
     build_indexes(ImagesTable.open(where), ALWAYS)
     old = promote(where).version
@@ -185,7 +185,7 @@ def test_a_column_that_was_active_is_filled_again_and_used(where: TableLocation)
     assert activate_column(table, active).text_column.fits(active)
 
 
-def test_a_pending_column_that_is_no_longer_wanted_goes(where: TableLocation) -> None:
+def test_an_unused_pending_column_is_dropped(where: TableLocation) -> None:
     table = commit(where, stage_texts(where))
     assert table.find_column(OTHER) is not None
     table = drop_unused_columns(table, OTHER)

@@ -1,9 +1,9 @@
 """Find the shards of the sources named on a command line.
 
-A shard is a ``.tar`` or ``.parquet`` file, or a folder that holds image files directly. A source
-may mix them: all are found. Image files that lie beside shards are images too. A Parquet file
-that lies beside a tar of the same name is not a shard: it is the table that packers
-(img2dataset) write beside each tar, about the images in it.
+A shard is a ``.tar`` or ``.parquet`` file, or a folder that directly contains image files. A source
+may contain all kinds. Image files in the same folder as shards are read too. A Parquet file with
+the same name as a tar beside it is not a shard: it is the table about the tar's images that packers
+(img2dataset) write.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SUFFIXES = SHARD_SUFFIXES + _COMPRESSED_SUFFIXES + _IMAGE_SUFFIXES + _SIDECAR_S
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What sources hold.
+    """The contents of the sources.
 
     Attributes:
         shards: sorted by archive and path, each once.
-        whole_archives: archives that a folder was named for: what is not among the shards is gone.
-            A file or a pattern says nothing of the others.
+        whole_archives: archives that were named by a folder. A shard that is missing from such an
+            archive was deleted. A file or a pattern does not prove that.
     """
 
     shards: tuple[Shard, ...]
@@ -53,27 +53,27 @@ def survey(
 ) -> Survey:
     """Expand sources into their shards, sorted by archive and path, each shard once.
 
-    A shard that two sources reach counts for the one whose root lies further out, whatever
-    their order.
+    If two sources contain the same shard, it belongs to the source with the outermost root. The
+    order of the sources does not matter.
 
     Args:
         sources: folders (with their sub-folders), wildcard patterns or single files; local
             paths, ``file://``, ``s3://`` or ``gs://`` addresses.
         archive: the archive's name; by default the last part of each source's root, see
             :mod:`skytext.archive.shards`.
-        options: how shards are to be read: the first Parquet file of each source is looked at
-            to see that its images can be found.
+        options: how to read shards. The first Parquet file of each source is checked for an image
+            column.
 
     Raises:
-        SourceError: a source is missing, refused, unreachable, holds no shard or a compressed
-            one, names image files without their folder, has a Parquet file whose image column
-            cannot be told, or two sources would give two different shards the same ids.
-        AddressError: a source is no address.
+        SourceError: a source is missing, refused, unreachable, contains no shard or a compressed
+            one, names image files without their folder, or has a Parquet file with no clear image
+            column; or two different shards would get the same ids.
+        AddressError: a source is not a valid address.
     """
     if not sources:
         raise SourceError("no source given: name a folder, a shard or an s3:// address")
     if archive is not None and (not archive or not archive.isprintable()):
-        raise SourceError(f"--archive {archive!r} is no name: use printable characters")
+        raise SourceError(f"--archive {archive!r} is not a valid name: use printable characters")
     by_uri: dict[str, Shard] = {}
     whole: set[str] = set()
     for source in sources:
@@ -102,7 +102,7 @@ def discover(
 
 
 def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[list[Shard], bool]:
-    """Return a source's shards, and whether it is a folder with all that is in it."""
+    """Return a source's shards, and whether the source is a whole folder."""
     listing = list_files(source, _SUFFIXES, retry_s=options.retry_s)
     name = archive or _printable(listing.root.name)
     if not name:
@@ -118,7 +118,7 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
             shards.append(Shard(name, file.uri, _printable(path), file.size_bytes, file.etag))
         else:
             base = path.rpartition("/")[2]
-            # With its slash at the end: "" is the root, "/" a folder with an empty name in it.
+            # Keep the trailing slash: "" is the root, "/" a folder with an empty name in it.
             folder = path.removesuffix(base)
             folders.setdefault(folder, FolderDigest()).add(base, file)
     if compressed:
@@ -139,13 +139,13 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
 
 def _folder_shard(archive: str, root: Location, path: str, folder: FolderDigest) -> Shard:
     uri = replace(root, path=f"{root.prefix}{path}").uri
-    # The addresses of buckets and of local folders come without the slash.
+    # Addresses of buckets and local folders have no trailing slash.
     uri = uri if uri.endswith("/") else f"{uri}/"
     return Shard(archive, uri, _printable(path) or "./", folder.num_bytes, folder.etag)
 
 
 def _without_twins(shards: list[Shard]) -> list[Shard]:
-    """Leave out the Parquet files that lie beside a tar of the same name."""
+    """Leave out the Parquet files that have the same name as a tar beside them."""
     tars = {shard.path[: -len(".tar")] for shard in shards if shard.path.lower().endswith(".tar")}
     return [
         shard
@@ -164,7 +164,7 @@ def _check_parquet(source: str, shards: list[Shard], options: ReadOptions) -> No
 def _nothing_error(source: str, listing: Listing, folders: dict[str, FolderDigest]) -> SourceError:
     formats = ", ".join((*SHARD_SUFFIXES, *_IMAGE_SUFFIXES))
     if listing.kind == "file":
-        return SourceError(f"{source!r} is of an unknown format: shards are {formats} files")
+        return SourceError(f"{source!r} has an unknown format: shards are {formats} files")
     if listing.num_others == 0 and not folders:
         what = "matches nothing" if listing.kind == "glob" else "is empty"
         return SourceError(

@@ -1,4 +1,4 @@
-"""What a source holds besides images and their sidecars, counted by kind."""
+"""Files of a source that are neither images nor their sidecars, counted by kind."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 HIDDEN = "hidden"
 """Files with a hidden part in their path, see :func:`skytext.archive.suffixes.is_hidden`."""
 LINK = "link"
-"""Links whose name is neither an image's nor a sidecar's."""
+"""Links whose name is not that of an image or a sidecar."""
 SPECIAL = "special"
 """Devices and pipes."""
 SIDECAR = "sidecar"
-"""Sidecars that no image took."""
+"""Sidecars without an image."""
 OTHER = "other"
-"""Files without a suffix, and those of all further kinds once there are many."""
+"""Files without a suffix, and all further kinds once there are many."""
 
 _MAX_KINDS = 32
 _MAX_SUFFIX_CHARS = 10
@@ -26,5 +26,5 @@ def kind_of_file(name: str) -> str:
 
 
 def count_kind(counts: Counter[str], kind: str, number: int = 1) -> None:
-    """Count files of a kind; where there are many kinds already, new ones count as `OTHER`."""
+    """Count files of a kind; if there are already many kinds, a new kind counts as `OTHER`."""
     counts[kind if kind in counts or len(counts) < _MAX_KINDS else OTHER] += number

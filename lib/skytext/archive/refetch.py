@@ -1,4 +1,4 @@
-"""Fetch images again, from where a table says that their bytes are."""
+"""Fetch images again from the places recorded in a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skytext.errors import AddressError, SourceError
 
 Row = Mapping[str, Any]
 FindMoved = Callable[[Row], Row | None]
-"""Takes a row whose shard changed. Returns it with the image's present place, or None."""
+"""Takes a row whose shard changed; returns the row with the image's new place, or None."""
 
 _PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
 _ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)
@@ -26,16 +26,16 @@ _ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the bytes of an image are, as its row in the table says.
+    """The place of an image's bytes, as recorded in its table row.
 
     Attributes:
         uri: the image's ``uri``.
         member: its ``member``.
-        byte_offset: where its bytes begin; None where they are not stored in one piece.
-        byte_length: how many they are.
-        row_group: of a Parquet row: its row group.
-        row: of a Parquet row: its number in the row group.
-        etag: its ``shard_etag``; where given, a shard that changed since is refused.
+        byte_offset: where its bytes begin; None if they are not stored in one piece.
+        byte_length: the number of bytes.
+        row_group: for a Parquet row: its row group.
+        row: for a Parquet row: its number in the row group.
+        etag: its ``shard_etag``; if given, a shard that changed since then is refused.
     """
 
     uri: str
@@ -68,19 +68,19 @@ def fetch_image(
     etag: str = "",
     options: ReadOptions | None = None,
 ) -> bytes:
-    """Return the encoded bytes of an image, given what its row in the table says.
+    """Return the encoded bytes of an image, given the values of its table row.
 
-    Of a tar and of a folder it is one ranged read; of a Parquet file its footer, and the image
-    column of the row group up to the row.
+    For a tar or a folder this is one ranged read. For a Parquet file the footer is read, and the
+    image column of the row group up to the row.
 
-    Args: as those of `Place`, and
-        options: as those it was read with.
+    Args: those of `Place`, and
+        options: the same as when the image was first read.
 
     Raises:
-        ChangedError: the shard is gone, or changed since ``etag``.
-        OSError: refused, unavailable, damaged, or an image with no place of its own (a sparse
-            member of a tar, a failed row).
-        AddressError: the uri is no address; SourceError: no image column can be told.
+        ChangedError: the shard was deleted, or changed since ``etag``.
+        OSError: refused, unavailable, damaged, or an image without a place (a sparse member of a
+            tar, a failed row).
+        AddressError: the uri is not a valid address; SourceError: the image column is not clear.
     """
     place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
     [found] = fetch_images([place], options=options, num_threads=1)
@@ -89,7 +89,7 @@ def fetch_image(
 
 def _bytes_or_raise(uri: str, found: bytes | Exception) -> bytes:
     if isinstance(found, (FileNotFoundError, ChangedError)):
-        raise ChangedError(f"{uri} is gone, or changed since it was read: run again") from found
+        raise ChangedError(f"{uri} was deleted or changed after it was read: run again") from found
     if isinstance(found, Exception):
         raise found
     return found
@@ -102,12 +102,12 @@ def fetch_row(
 
     Args:
         row: with the columns that `fetch_rows` needs.
-        options: as those it was read with.
+        options: the same as when the image was first read.
         find_moved: as in `fetch_rows`.
 
     Raises:
-        ChangedError: as `fetch_image`.
-        OSError: the same.
+        ChangedError: as in `fetch_image`.
+        OSError: as in `fetch_image`.
     """
     [found] = fetch_rows([row], options=options, num_threads=1, find_moved=find_moved)
     return _bytes_or_raise(row["uri"], found)
@@ -120,17 +120,17 @@ def fetch_rows(
     num_threads: int,
     find_moved: FindMoved | None = None,
 ) -> list[bytes | Exception]:
-    """Return the encoded bytes of images of the table, in their order, or an image's error.
+    """Return the encoded bytes of images of the table, in the order of the rows, or an error each.
 
-    If a shard changed, its images are read at their present places. Such bytes are returned only
-    if they are those that were described.
+    If a shard changed, its images are read from their new places. Such bytes are returned only if
+    they are the bytes that were captioned.
 
     Args:
         rows: with the columns that `Place` names and ``shard_etag``; with ``find_moved`` also
             ``content_sha256``.
-        options: as those they were read with.
-        num_threads: reads at once.
-        find_moved: finds the present place of an image; without it there is only that of its row.
+        options: the same as when the images were first read.
+        num_threads: parallel reads.
+        find_moved: finds an image's new place; without it only the row's own place is tried.
     """
     found = list(fetch_images([_place(r) for r in rows], options=options, num_threads=num_threads))
     changed = [i for i, one in enumerate(found) if isinstance(one, ChangedError)]
@@ -148,7 +148,7 @@ def _place(row: Row) -> Place:
 
 
 def _counts(found: bytes | Exception, content_sha256: str) -> bool:
-    """Return whether a read at another place gave the image, or may give it another time."""
+    """Return whether a read at the new place gave the right image, or may succeed later."""
     if isinstance(found, Exception):
         return is_store_fault(found)
     return hashlib.sha256(found).hexdigest() == content_sha256
@@ -157,15 +157,15 @@ def _counts(found: bytes | Exception, content_sha256: str) -> bool:
 def fetch_images(
     places: Sequence[Place], *, options: ReadOptions | None = None, num_threads: int
 ) -> Iterator[bytes | Exception]:
-    """Yield the encoded bytes of images, in their order, or why one cannot be had.
+    """Yield the encoded bytes of images, in their order, or the error of each.
 
-    Of tars and folders several are asked for at once. Cells of one row group that follow one
-    another are read in one pass. At most twice ``num_threads`` images wait to be taken.
+    Images of tars and folders are read in parallel. Neighbouring cells of one row group are read
+    in one pass. At most twice ``num_threads`` images wait for the caller.
 
     Args:
-        places: where they are.
-        options: as those they were read with.
-        num_threads: reads at once.
+        places: the places of the images.
+        options: the same as when the images were first read.
+        num_threads: parallel reads.
     """
     with ThreadPoolExecutor(num_threads) as pool:
         for (is_cell, _, _), run in groupby(places, _run_of):
@@ -188,9 +188,9 @@ def _cells(places: list[Place], options: ReadOptions | None) -> Iterator[bytes |
             first.shard_uri, first.row_group or 0, list(wanted), etag=first.etag, options=options
         )
         for row, cell in cells:
-            missing = OSError(f"{wanted[row].uri}: its cell holds no image")
+            missing = OSError(f"{wanted[row].uri}: the cell holds no image")
             found[row] = missing if cell is None else cell
-            # What comes in the file's order goes out at once: a unit is never held twice.
+            # Yield at once what comes in the file's order, so that images are not held twice.
             while places and places[0].row in found:
                 yield found.pop(places.pop(0).row or 0)
     except _ERRORS as error:

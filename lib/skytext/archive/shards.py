@@ -1,8 +1,8 @@
-"""The records of a source: a shard, and a sample on its way out of it.
+"""The records of a source: shards, members and samples.
 
-An image's id must survive a move of the archive and a change of the way it is named on the
-command line. It is therefore made of the archive's name, the shard's path relative to the
-source's root, the member's name and its occurrence number, and of nothing else:
+An image's id must stay the same if the archive moves or is named differently on the command line.
+So it depends only on the archive's name, the shard's path relative to the source's root, the
+member's name and its occurrence number:
 
 ========================  ===============  ==================
 source                    archive          path of the shard
@@ -13,11 +13,10 @@ source                    archive          path of the shard
 ``s3://maps/aerial/``     ``aerial``       ``a.tar``
 ========================  ===============  ==================
 
-The root of a pattern is the deepest folder before its first wildcard, the root of a single file
-the folder that holds it. A shard in a *sub-folder* (``/data/aerial/north/b.tar``) therefore has
-other ids when it is named from inside that folder (archive ``north``, path ``b.tar``) than when
-it is found from ``/data/aerial`` (archive ``aerial``, path ``north/b.tar``): name such archives
-from their root, always.
+The root of a pattern is the deepest folder before its first wildcard. The root of a single file is
+its folder. So a shard in a *sub-folder* (``/data/aerial/north/b.tar``) gets different ids if it is
+named from inside that folder (archive ``north``, path ``b.tar``) or found from ``/data/aerial``
+(archive ``aerial``, path ``north/b.tar``): always name such archives from their root.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ BBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class ReadLimits:
-    """How much of a shard may be held in memory.
+    """Memory limits for reading a shard.
 
     Attributes:
         max_member_bytes: a larger image becomes a failure and its bytes are skipped.
-        max_group_bytes: images under one key wait for a sidecar that may follow them; once
-            they hold more than this together, they go on without waiting. It bounds shards
-            whose names all begin alike (``scene.0001.jpg``, ``scene.0002.jpg``, …).
+        max_group_bytes: images of one key wait for a later sidecar. Above this total they are
+            yielded without waiting. It matters for shards whose names all begin alike
+            (``scene.0001.jpg``, ``scene.0002.jpg``, …).
         max_sidecar_bytes: a larger sidecar is not read.
     """
 
@@ -54,12 +53,12 @@ class ReadLimits:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a person chose about the way shards are read.
+    """The user's choices for reading shards.
 
     Attributes:
-        image_column: the Parquet column that holds the images; None: the one that looks like it,
-            see :mod:`skytext.archive.formats.parquet_columns`.
-        retry_s: for how long a request that the store does not answer is repeated.
+        image_column: the Parquet column of the images; None to find it, see
+            :mod:`skytext.archive.formats.parquet_columns`.
+        retry_s: seconds for which a request without an answer is repeated.
     """
 
     image_column: str | None = None
@@ -72,12 +71,12 @@ class Shard:
 
     Attributes:
         archive: the archive's name.
-        uri: where the shard is now; a folder's ends with a slash.
+        uri: the shard's address; a folder's ends with a slash.
         path: the shard's path relative to the source's root, '/'-separated; a folder's ends
             with a slash, and is ``./`` for the root itself.
-        size_bytes: its size in bytes; of a folder, that of its images.
-        etag: changes when the shard's content does; a folder's, when any image or sidecar
-            directly in it is added, taken away or changed.
+        size_bytes: size in bytes; for a folder, the total size of its images.
+        etag: changes when the shard's content changes. A folder's etag changes when an image or
+            sidecar directly in it is added, deleted or changed.
     """
 
     archive: str
@@ -89,13 +88,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a source says of an image; None where it says nothing.
+    """The source's metadata about an image; None for missing values.
 
     Attributes:
-        datetime: when it was taken, aware, UTC.
+        datetime: time of acquisition, with time zone UTC.
         bbox: its footprint.
         gsd: ground sample distance in metres, positive and finite.
-        collection: the STAC collection it belongs to.
+        collection: its STAC collection.
         metadata: everything else, as the text of a JSON object with sorted keys.
     """
 
@@ -108,7 +107,7 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Sample(Metadata):
-    """One image on its way through, or the reason why there is none.
+    """One image on its way through the pipeline, or the reason why there is none.
 
     Attributes:
         image_id: see :func:`image_id`.
@@ -116,19 +115,19 @@ class Sample(Metadata):
         shard: the shard's path relative to the source's root.
         member: the member's name in the shard; empty for the failure of a whole shard or of its
             unreadable tail.
-        uri: ``{shard uri}#{member}``, for a file in a folder its own uri; the shard's own uri
-            where ``member`` is empty.
-        shard_etag: the etag of the file that holds the bytes: the shard's, and for a file in a
-            folder its own.
-        byte_offset: where the image's bytes begin in that file; None where they are not stored
-            in one piece (a Parquet row, a sparse member) or where there are none.
-        byte_length: how many bytes they are; None where ``byte_offset`` is.
-        row_group: of a Parquet row: its row group, from 0; else None.
-        row: of a Parquet row: its number in the row group, from 0; else None.
-        data: the encoded image; None where ``failure`` or ``fault`` is set, or where the caller
-            knows the image already.
-        failure: why the bytes, which were all read, are no image.
-        fault: why the store did not give the bytes. Nothing is known of the image then.
+        uri: ``{shard uri}#{member}``; for a file in a folder the file's uri; the shard's uri if
+            ``member`` is empty.
+        shard_etag: the etag of the file that holds the bytes: the shard, or the file itself for a
+            file in a folder.
+        byte_offset: where the image's bytes begin in that file; None if they are not stored in
+            one piece (a Parquet row, a sparse member) or do not exist.
+        byte_length: the number of bytes; None if ``byte_offset`` is None.
+        row_group: for a Parquet row: its row group, from 0; else None.
+        row: for a Parquet row: its number in the row group, from 0; else None.
+        data: the encoded image; None if ``failure`` or ``fault`` is set, or if the caller already
+            knows the image.
+        failure: why the bytes, which were all read, are not a usable image.
+        fault: why the store did not return the bytes. The image is then unknown.
     """
 
     image_id: str = field(kw_only=True)
@@ -148,19 +147,19 @@ class Sample(Metadata):
 
 @dataclass(frozen=True)
 class Member:
-    """What is known of an image, or of an unreadable shard, without reading the image.
+    """The facts about an image, or about an unreadable shard, that need no read of the image.
 
     Attributes:
-        image_id: that of the sample.
+        image_id: as in the sample.
         member: its name in the shard; empty for an unreadable shard or tail.
-        uri: that of the sample.
-        etag: the sample's ``shard_etag``: of a file in a folder its own, else the shard's.
+        uri: as in the sample.
+        etag: as ``shard_etag`` in the sample.
         byte_offset: as in the sample.
         byte_length: as in the sample.
         row_group: as in the sample.
         row: as in the sample.
-        failure: why it cannot be read, as far as headers tell. None promises nothing: a Parquet
-            cell may be empty, and a file may vanish.
+        failure: why it cannot be read, according to the headers. None is no guarantee: a Parquet
+            cell may be empty, and a file may be deleted.
     """
 
     image_id: str
@@ -175,7 +174,7 @@ class Member:
 
     @classmethod
     def of(cls, sample: Sample) -> Member:
-        """Return what the walk says of a sample."""
+        """Return the member of a sample."""
         return cls(
             image_id=sample.image_id,
             member=sample.member,
@@ -199,11 +198,11 @@ class Member:
         """Return the sample of this member.
 
         Args:
-            shard: the shard it was met in.
-            said: what the source says of it.
-            data: its bytes; left out where there is a failure.
-            failure: why it could not be read; the member's own where None.
-            fault: why the store did not give its bytes.
+            shard: the shard that contains it.
+            said: its metadata.
+            data: its bytes; ignored if there is a failure.
+            failure: why it could not be read; None for the member's own failure.
+            fault: why the store did not return its bytes.
         """
         failure = failure or self.failure
         return Sample(
@@ -226,17 +225,17 @@ class Member:
 
 @dataclass
 class ShardCounts:
-    """What was met in a shard; filled while it is read.
+    """The counts of a shard; filled while it is read.
 
     Attributes:
-        num_ok: images that went on.
+        num_ok: images that were read.
         num_failed: failed samples.
-        num_sidecars: sidecars that belong to an image.
-        ignored: what else there is, by its kind, see :mod:`skytext.archive.ignored`.
-        num_bytes: bytes of the shard that were read or, in a Parquet file, could be; all of them
-            where the shard was read to its end. Of a folder, the bytes of its images.
-        etag: of what was read: the shard's; of a folder that changed after it was listed, that of
-            the files that were met.
+        num_sidecars: sidecars of an image.
+        ignored: all other files by kind, see :mod:`skytext.archive.ignored`.
+        num_bytes: bytes of the shard that were read or, in a Parquet file, could be read; all of
+            them once the shard is read to its end. For a folder, the bytes of its images.
+        etag: the shard's etag; for a folder that changed after it was listed, the etag of the
+            files that were read.
     """
 
     num_ok: int = 0
@@ -255,14 +254,14 @@ class ShardCounts:
 def image_id(archive: str, shard_path: str, member: str, occurrence: int) -> str:
     """The id of an image: the first 32 hex digits of a SHA-256.
 
-    Hashed is the UTF-8 of each of the four values (the number in decimal), each preceded by its
-    length in bytes as eight big-endian bytes, so that no two lists of values look the same.
+    It hashes the UTF-8 of each of the four values (the number in decimal), each after its length
+    in bytes as eight big-endian bytes. So two different lists of values never hash the same input.
 
     Args:
         archive: the archive's name.
         shard_path: the shard's path relative to the source's root.
         member: the member's name in the shard.
-        occurrence: how many members of this name came before it in the shard.
+            occurrence: the number of earlier members with this name in the shard.
     """
     digest = hashlib.sha256()
     for value in (archive, shard_path, member, str(occurrence)):

@@ -1,14 +1,13 @@
-"""What a sidecar says of an image: STAC words into typed fields, everything else kept as JSON.
+"""Parse an image's sidecars: STAC fields become typed fields; the rest is kept as JSON.
 
 A sidecar is a STAC Item (https://github.com/radiantearth/stac-spec, Item specification 1.x) or a
-JSON object with top-level keys of the same names (``datetime``, ``bbox``, ``gsd``,
-``collection``). A Feature without a ``bbox`` gets the one of its geometry. A value that cannot be
-used leaves its field null, stays where it was in ``metadata`` and is named in
-``metadata["_invalid"]``; a sidecar that cannot be parsed leaves
-``{"_sidecar_error": …}``. Neither ever costs the image.
+JSON object with the same top-level keys (``datetime``, ``bbox``, ``gsd``, ``collection``). A
+Feature without a ``bbox`` gets the box of its geometry. An unusable value leaves its field null,
+stays in ``metadata`` and is named in ``metadata["_invalid"]``. A sidecar that cannot be parsed
+leaves ``{"_sidecar_error": …}``. Neither makes the image fail.
 
-Text found beside an image (captions of others included) is kept in ``metadata`` only. It never
-becomes text of ours: what is searched is what the model saw.
+Text in a sidecar, such as captions by other people, is kept in ``metadata`` only. It is never
+searched: search uses only the captions of the model.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ def parse_sidecar(
     *,
     errors: tuple[str, ...] = (),
 ) -> Metadata:
-    """Read the sidecars of one image; never raises for what they hold.
+    """Parse the sidecars of one image; never raises for bad content.
 
     Args:
         json_data: a ``.json`` sidecar in UTF-8, UTF-16 or UTF-32.
-        txt_data: a ``.txt`` sidecar in UTF-8; undecodable bytes are replaced. It is kept under
-            the key ``txt``, or ``_txt`` where the JSON has a ``txt`` of its own.
+        txt_data: a ``.txt`` sidecar in UTF-8; undecodable bytes are replaced. Its text gets the
+            key ``txt``, or ``_txt`` if the JSON already has ``txt``.
         errors: sentences on sidecars that were not read, for ``_sidecar_error``.
     """
     item: dict[str, Any] = {}
@@ -63,14 +62,14 @@ _ITEM_KEYS = ("stac_item", "stac", "json")
 
 
 def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadata:
-    """Read an object of JSON's values, such as the columns of a row; never raises.
+    """Parse an object of JSON values, such as the columns of a row; never raises.
 
-    A STAC Item, or an object with keys of the same names, under ``stac_item``, ``stac`` or
-    ``json`` (or its JSON text) fills the fields that the object's own keys leave open.
+    A STAC Item, or an object with the same keys, under ``stac_item``, ``stac`` or ``json`` (or
+    its JSON text) fills the fields that the object's own keys leave empty.
 
     Args:
         item: the object; it is not changed.
-        max_bytes: where what is left as ``metadata`` is longer, it is not kept.
+        max_bytes: the remaining ``metadata`` is dropped if it is longer.
     """
     fields, rest = _typed_fields(item)
     for key in _ITEM_KEYS:
@@ -89,9 +88,9 @@ def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadat
 
 
 def unusable_values(metadata: str | None) -> Iterator[tuple[str, str]]:
-    """Yield what could not be used of an image's ``metadata``: the field, and what it said.
+    """Yield the unusable values of an image's ``metadata``: the field and its value.
 
-    A sidecar that could not be read is the field ``sidecar``.
+    A sidecar that could not be read has the field name ``sidecar``.
     """
     if metadata is None or (_INVALID not in metadata and _ERROR not in metadata):
         return
@@ -123,11 +122,11 @@ def _inner_item(value: object) -> dict[str, Any] | None:
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
-    # NaN, Infinity and 1e999 are no JSON numbers; kept as the words they were written in.
+    # NaN, Infinity and 1e999 are not JSON numbers; keep their text.
     item = json.loads(data, parse_constant=str, parse_float=_float_or_text)
     if not isinstance(item, dict):
         raise ValueError(f"not a JSON object but a {type(item).__name__}")
-    # Nesting that can be read but not written again must fail here, not later.
+    # Nesting that json can parse but not write must fail here, not later.
     json.dumps(item)
     return item
 
@@ -143,7 +142,7 @@ def _dump(value: dict[str, Any]) -> str:
 
 
 def _valid_unicode(text: str) -> str:
-    """Replace lone surrogates, which JSON can express and UTF-8 (so Arrow) cannot."""
+    """Replace lone surrogates: JSON allows them, UTF-8 (and so Arrow) does not."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -170,7 +169,7 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         except (ValueError, OverflowError):
             invalid.append(name)
         else:
-            if not (name == "bbox" and len(raw) == 6):  # the heights would be lost
+            if not (name == "bbox" and len(raw) == 6):  # keep the heights
                 del holder[key]
     if item.get("type") == "Feature" and item.get("bbox") is None and item.get("geometry"):
         try:
@@ -183,7 +182,7 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def _places(item: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return where an object has ``datetime`` and ``gsd``, and the key of the first."""
+    """Return the object that holds ``datetime`` and ``gsd``, and the key of the first."""
     properties = item.get("properties")
     is_inside = item.get("type") == "Feature" and isinstance(properties, dict)
     inner: dict[str, Any] = properties if is_inside else item  # type: ignore[assignment]
@@ -191,7 +190,7 @@ def _places(item: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def parse_datetime(value: object) -> datetime:
-    """Read an RFC 3339 / ISO 8601 date and time into UTC; without a zone it is taken as UTC.
+    """Parse an RFC 3339 / ISO 8601 date and time into UTC; without a zone it is taken as UTC.
 
     Raises:
         ValueError: not such a text.
@@ -199,14 +198,14 @@ def parse_datetime(value: object) -> datetime:
     """
     if not isinstance(value, str):
         raise ValueError(f"not a date and time: {value!r}")
-    moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 takes t and z, too
+    moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows t and z
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parse_bbox(value: object) -> BBox:
-    """Read a bounding box of 4 or 6 numbers (RFC 7946, section 5) into west, south, east, north.
+    """Parse a bounding box of 4 or 6 numbers (RFC 7946, section 5) into west, south, east, north.
 
-    Longitudes beyond 180 are brought back. West > east is right: it crosses the antimeridian.
+    Longitudes beyond 180 are wrapped. West > east is valid: the box crosses the antimeridian.
 
     Raises:
         ValueError: not such a list, or not on the globe.

@@ -1,4 +1,4 @@
-"""The failed sample of a shard, or of the rest of one, whose bytes are damaged."""
+"""The failed sample of a damaged shard, or of its damaged rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ShardEndError(Exception):
 
 
 def failed_shard(shard: Shard, end: ShardEndError) -> Sample:
-    """Return the failed sample that stands for a shard, or for its unreadable rest."""
+    """Return the failed sample for a shard, or for its unreadable rest."""
     return Sample(
         image_id=image_id(shard.archive, shard.path, "", 0),
         archive=shard.archive,

@@ -1,1 +1,1 @@
-"""Which images a search looks at: CQL2 text and JSON, compiled to typed conditions."""
+"""Search filters: CQL2 text and JSON, compiled to typed conditions."""

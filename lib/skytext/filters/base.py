@@ -1,4 +1,4 @@
-"""What all conditions have in common."""
+"""The base class of all conditions."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from skytext.filters.columns import Need
 
 
 class BaseCondition(BaseModel):
-    """A condition that holds for some images and not for others."""
+    """A condition that is true for some images and false for others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def sql(self) -> str:
-        """Return the filter text."""
+        """Return the filter text for Lance."""
         return self._sql(negated=False)
 
     def key(self) -> str:
-        """Return a short text that tells the condition from others."""
+        """Return a short text that identifies the condition."""
         return hashlib.sha256(self.sql().encode()).hexdigest()
 
     def needs(self) -> Iterator[Need]:
-        """Yield what the table must have: nothing where a null is asked for."""
+        """Yield the fields that the table must have; a test for null needs no field."""
         yield from self._needs(negated=False)
 
     def parts(self) -> Sequence[BaseCondition]:
-        """Return the conditions that this one is made of."""
+        """Return the conditions that this one consists of."""
         return ()
 
     def _sql(self, *, negated: bool) -> str:
-        # Negations are carried inwards to the comparisons: no null matches one of those either.
+        # Negations are pushed down to the comparisons: a negated comparison excludes nulls, too.
         raise NotImplementedError
 
     def _needs(self, *, negated: bool) -> Iterator[Need]:
         raise NotImplementedError
 
     def _null(self, *, negated: bool) -> str | None:
-        """Return the field of which a null is asked for, and nothing else."""
+        """Return the field if this is only a test of one field for null."""
         return None

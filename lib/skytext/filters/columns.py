@@ -1,4 +1,4 @@
-"""The columns that a filter may name, and the fields of the images' metadata."""
+"""The columns that a filter can use, and the fields of the images' metadata."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skytext.errors import ConfigError
 from skytext.filters.literals import Kind, shown, text_literal
 
 SPATIAL_NAMES = ("geometry", "bbox")
-"""The names of an image's footprint, which spatial functions take and comparisons do not."""
+"""The names of an image's footprint: valid in spatial functions, not in comparisons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class Column:
     """A column of the table, or a field of its metadata.
 
     Attributes:
-        name: as people write it.
-        sql: the expression that stands for it; a JSON text for metadata.
-        kind: of its values; None for metadata, where each value has its own.
+        name: the name in a filter.
+        sql: its expression in Lance; for metadata the value is a JSON text.
+        kind: of its values; None for metadata, where each value has its own kind.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Column:
 
 
 class Need(NamedTuple):
-    """What a condition must find somewhere in the table to make sense.
+    """A field that must exist somewhere in the table, else the condition is a mistake.
 
     Attributes:
         name: the column.
-        kind: the kind of value that it is compared with; None where any will do.
-        sql: true of the rows that have it.
+        kind: the kind of value that it is compared with; None for any kind.
+        sql: true for the rows that have it.
     """
 
     name: str
@@ -46,7 +46,7 @@ def _columns() -> dict[str, Column]:
     kinds: dict[str, Kind] = dict.fromkeys(("datetime", "created_at"), "time")
     kinds |= dict.fromkeys(("gsd", "bbox.west", "bbox.south", "bbox.east", "bbox.north"), "number")
     found = [Column(name, name, kind) for name, kind in kinds.items()]
-    # Lance takes a literal for a whole-number column only if it is one that fits.
+    # Lance accepts a literal for an integer column only if it fits the type.
     found += [
         Column(name, f"cast({name} as double)", "number")
         for name in ("width_px", "height_px", "byte_length", "num_variants")
@@ -71,9 +71,9 @@ def _columns() -> dict[str, Column]:
 
 
 COLUMNS = _columns()
-"""What can be compared, besides ``metadata.…``."""
+"""The columns that can be compared, besides ``metadata.…``."""
 
-# Each level is a call within a call for Lance, which overflows its stack at about 45.
+# Each level is a nested call in Lance, whose stack overflows at about 45.
 MAX_SEGMENTS = 16
 _SEGMENT = r'(?:[^."]+|"(?:[^"]|"")*")'
 _FIELD = re.compile(rf"metadata(?:\.{_SEGMENT})+")
@@ -82,17 +82,17 @@ _FIELD = re.compile(rf"metadata(?:\.{_SEGMENT})+")
 def find_column(name: str) -> Column:
     """Return the column of a name: ``gsd``, ``bbox.west``, ``metadata.two words``.
 
-    A dot in a metadata name begins a nested field. A field whose own name has a dot or a double
-    quote stands in double quotes, doubled inside: ``metadata."a.b".c``.
+    A dot in a metadata name begins a nested field. Write a field whose own name contains a dot or a
+    double quote in double quotes, doubled inside: ``metadata."a.b".c``.
 
     Raises:
-        ConfigError: there is no such column.
+        ConfigError: no such column.
     """
     if name in COLUMNS:
         return COLUMNS[name]
     if name in SPATIAL_NAMES:
         raise ConfigError(
-            f"{name} is a place and is not compared: write S_INTERSECTS(geometry, "
+            f"{name} is a location and cannot be compared: write S_INTERSECTS(geometry, "
             "BBOX(west, south, east, north))"
         )
     if name == "metadata":
@@ -100,12 +100,12 @@ def find_column(name: str) -> Column:
     if not _FIELD.fullmatch(name):
         raise ConfigError(
             f"there is no column {shown(name)} to filter on; there are {', '.join(COLUMNS)}, "
-            "geometry, and metadata.NAME for what the source said"
+            "geometry, and metadata.NAME for a field of the source's metadata"
         )
     path = metadata_path(name)
     if len(path) > MAX_SEGMENTS:
         raise ConfigError(
-            f"{shown(name)} goes {len(path)} levels into metadata: at most {MAX_SEGMENTS}"
+            f"{shown(name)} has {len(path)} levels of metadata: at most {MAX_SEGMENTS}"
         )
     sql = "metadata"
     for key in path:
@@ -114,12 +114,12 @@ def find_column(name: str) -> Column:
 
 
 def metadata_path(name: str) -> tuple[str, ...]:
-    """Return the names of the fields, from the outermost to the innermost, of a metadata name."""
+    """Return the field names in a metadata name, from the outermost to the innermost."""
     return tuple(map(_unquoted, re.findall(rf"\.({_SEGMENT})", name)))
 
 
 def metadata_name(path: tuple[str, ...]) -> str:
-    """Return the name of the metadata field of a `metadata_path`, with as few quotes as can be."""
+    """Return the metadata name of a `metadata_path`, with quotes only where needed."""
     return ".".join(["metadata", *map(_quoted, path)])
 
 

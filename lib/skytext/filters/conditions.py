@@ -1,11 +1,11 @@
-"""Which images a search looks at, as typed conditions.
+"""Filters as typed conditions.
 
-A condition holds before the search: what it does not let through is never scored. It compiles to
-a filter text in which every name is one of ours and every literal is written by us; nobody's text
-reaches the table's own language. Logic is SQL's: a comparison with something that is not there is
-neither true nor false, so a null never matches, negated or not. Metadata has no schema: a value is
-compared with values of its own kind only, and one of another kind counts as not there. Only true
-and false also mean the numbers 1 and 0, which many writers put in their place.
+A condition is applied before the search: images that do not match are never scored. It compiles to
+a filter text for Lance. This module writes every name and every literal in it, so user text never
+becomes filter syntax. As in SQL, a comparison with a missing value is neither true nor false, so a
+null never matches, negated or not. Metadata has no schema: a value is compared only with values of
+its own kind; a value of another kind counts as missing. Only true and false also match the numbers
+1 and 0, because many sources write these instead.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from skytext.filters.spatial import HAS_BBOX, Intersects, Rows, Spatial
 
 MAX_CONDITIONS = 100
 MAX_GEOMETRIES = 8
-"""Each is tested against all rows in the box around it."""
+"""Each geometry is compared with all rows in the box around it."""
 MAX_VALUES = 1_000
 MAX_PATTERN_CHARS = 200
 MAX_DEPTH = 16
-"""How deep conditions may stand in each other: the table's own parser gives up at about 50."""
+"""Maximum nesting of conditions: Lance's parser fails at about 50 levels."""
 
 CompareOp: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 _OPPOSITE: Mapping[CompareOp, CompareOp] = {
@@ -53,10 +53,10 @@ _OPPOSITE: Mapping[CompareOp, CompareOp] = {
 
 
 class Compare(BaseCondition):
-    """A column against a value, e.g. ``gsd < 1`` or ``metadata.sensor = 'S2'``.
+    """Compare a column with a value, e.g. ``gsd < 1`` or ``metadata.sensor = 'S2'``.
 
-    A time is an ISO 8601 text, UTC where it names no zone. A date stands for its whole day:
-    ``datetime <= '2024-01-31'`` includes the evening. ``ignore_case`` is for texts.
+    A time is an ISO 8601 text; without a zone it is UTC. A date means its whole day:
+    ``datetime <= '2024-01-31'`` includes the evening. ``ignore_case`` is for text values.
     """
 
     op: CompareOp
@@ -68,7 +68,7 @@ class Compare(BaseCondition):
     def _check(self) -> Compare:
         _check_values(self.field, [self.value], ignore_case=self.ignore_case)
         if isinstance(self.value, bool) and self.op not in ("=", "!="):
-            raise ConfigError(f"{self.op} does not order true and false: use = or !=")
+            raise ConfigError(f"{self.op} cannot compare true and false: use = or !=")
         return self
 
     def _sql(self, *, negated: bool) -> str:
@@ -84,7 +84,7 @@ class Compare(BaseCondition):
             wanted = self.value if op == "=" else not self.value
             return f"{column.sql} IN ({BOOLEANS[wanted]})"
         if isinstance(self.value, str):
-            # Without the closing quote, which would come after the text's first blank.
+            # Without the closing quote, which would sort after the text's first blank.
             text = text_literal(json_text(self.value)[:-1])
             return f"({_has(column, 'text')} AND left({column.sql}, -1) {op} {text})"
         return _guarded(_number(column), op, literal(self.value))
@@ -94,7 +94,7 @@ class Compare(BaseCondition):
 
 
 class OneOf(BaseCondition):
-    """A column is one of some values, e.g. ``collection in ('naip', 'sentinel-2')``."""
+    """A column has one of some values, e.g. ``collection in ('naip', 'sentinel-2')``."""
 
     op: Literal["in"] = "in"
     field: str
@@ -105,7 +105,7 @@ class OneOf(BaseCondition):
     def _check(self) -> OneOf:
         _check_values(self.field, self.values, ignore_case=self.ignore_case)
         if find_column(self.field).kind == "time":
-            raise ConfigError(f"{self.field} is compared with < <= > >= or =, not with a list")
+            raise ConfigError(f"{self.field} can be compared with < <= > >= or =, not with a list")
         return self
 
     def _sql(self, *, negated: bool) -> str:
@@ -129,7 +129,7 @@ class OneOf(BaseCondition):
 
 
 class Like(BaseCondition):
-    """A text matches a pattern: ``%`` is any text, ``_`` any character, ``\\`` makes them plain."""
+    """A text matches a pattern: ``%`` is any text, ``_`` any character, ``\\`` escapes them."""
 
     op: Literal["like"] = "like"
     field: str
@@ -140,7 +140,7 @@ class Like(BaseCondition):
     def _check(self) -> Like:
         _check_values(self.field, [self.pattern], ignore_case=True)
         if re.fullmatch(r"(?:[^\\]|\\[\\%_])*", self.pattern, re.DOTALL) is None:
-            raise ConfigError(r"in a pattern \ stands before %, _ or \ only: 'S2\_%'")
+            raise ConfigError(r"in a pattern \ must be followed by %, _ or \: 'S2\_%'")
         if len(self.pattern) > MAX_PATTERN_CHARS:
             raise ConfigError(f"a pattern has at most {MAX_PATTERN_CHARS} characters")
         return self
@@ -161,7 +161,7 @@ class Like(BaseCondition):
 
 
 class IsNull(BaseCondition):
-    """The source said nothing: ``gsd is null``. The opposite is `Not` of it."""
+    """The value is missing: ``gsd is null``. The opposite is `Not` of it."""
 
     op: Literal["is null"] = "is null"
     field: str
@@ -197,7 +197,7 @@ class _Many(BaseCondition):
         return self.conditions
 
     def _all_needs(self, *, negated: bool, one_is_enough: bool) -> Iterator[Need]:
-        # gsd < 1 or gsd is null: where no image has a gsd, all of them match.
+        # gsd < 1 or gsd is null: if no image has a gsd, all images match.
         nulls = {part._null(negated=negated) for part in self.conditions if one_is_enough}
         for part in self.conditions:
             for need in part._needs(negated=negated):
@@ -210,7 +210,7 @@ class _Many(BaseCondition):
 
 
 class And(_Many):
-    """All of some conditions."""
+    """All conditions are true."""
 
     op: Literal["and"] = "and"
 
@@ -222,7 +222,7 @@ class And(_Many):
 
 
 class Or(_Many):
-    """At least one of some conditions."""
+    """At least one condition is true."""
 
     op: Literal["or"] = "or"
 
@@ -262,10 +262,10 @@ for _model in (_Many, And, Or, Not):
 
 
 def check_size(condition: Condition) -> None:
-    """Refuse a condition that is too large to be a person's.
+    """Refuse a condition that is too large.
 
     Raises:
-        ConfigError: too many conditions, or too deep in each other.
+        ConfigError: too many conditions, or too deeply nested.
     """
     waiting: list[tuple[BaseCondition, int]] = [(condition, 1)]
     num_conditions = num_geometries = 0
@@ -286,32 +286,32 @@ def check_size(condition: Condition) -> None:
 
 
 def _guarded(left: str, op: str, right: str) -> str:
-    """Return a comparison that no null passes, whatever an optimizer makes of it.
+    """Return a comparison that never matches null, even after optimization.
 
-    Lance 14 takes ``x NOT IN (1) OR x NOT IN (2)`` for true, of nulls too.
+    Lance 14 simplifies ``x NOT IN (1) OR x NOT IN (2)`` to true, also for nulls.
     """
     compared = f"{left} {op} {right}"
     return f"({left} IS NOT NULL AND {compared})" if op in ("!=", "NOT IN") else compared
 
 
 def _in_lower_case(column: Column, op: str, values: Sequence[Value]) -> str:
-    """Return a comparison of texts in lower case: with one value, or with a list of them."""
+    """Return a lower-case comparison of texts with one value or with a list."""
     there, left = f"{column.sql} IS NOT NULL", f"lower({column.sql})"
     texts = [str(value) for value in values]
     if column.kind is None:
-        # As they are in JSON, without the closing quote.
+        # In their JSON form, without the closing quote.
         there, left = _has(column, "text"), f"left({left}, -1)"
         texts = [json_text(text)[:-1] for text in texts]
     right = ", ".join(f"lower({text_literal(text)})" for text in texts)
     return f"({there} AND {left} {op} {f'({right})' if op.endswith('IN') else right})"
 
 
-# A character in a text of JSON.
+# A character in a JSON text.
 _CHARACTER = r"""(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])"""
 
 
 def _regex(pattern: str) -> str:
-    """Return the regular expression of the JSON texts that a pattern matches."""
+    """Return the regular expression for JSON texts that match a pattern."""
     found = []
     for word in re.findall(r"\\?.", pattern, re.DOTALL):
         if word in ("%", "_"):
@@ -340,7 +340,7 @@ def _check_values(field: str, values: Sequence[Value], *, ignore_case: bool) -> 
     column = find_column(field)
     kinds = {kind_of(value) for value in values}
     if ignore_case and (column.kind not in (None, "text") or kinds != {"text"}):
-        raise ConfigError(f"{field} is compared with LIKE or CASEI, which are for texts alone")
+        raise ConfigError(f"{field} is compared with LIKE or CASEI, which are only for text")
     for value in values:
         if not isinstance(value, bool):
             literal(value)
@@ -368,7 +368,7 @@ def _need(field: str, value: Value) -> Need:
 
 
 def _has(column: Column, kind: Kind) -> str:
-    """Return the test whether a metadata field is of a kind: `json_extract` gives its JSON text."""
+    """Return a test of a metadata field's kind; `json_extract` returns the field's JSON text."""
     if kind == "text":
         return f"left({column.sql}, 1) = '\"'"
     if kind == "boolean":
@@ -377,5 +377,5 @@ def _has(column: Column, kind: Kind) -> str:
 
 
 def _number(column: Column) -> str:
-    # json_get_float would take '5' and true for numbers, and fail on a list.
+    # json_get_float would accept '5' and true as numbers, and fail on a list.
     return f"try_cast({column.sql} as double)"

@@ -1,6 +1,6 @@
 """Filters as CQL2 JSON, compiled to typed conditions.
 
-What is not supported is refused by its name: nothing of a filter is left out.
+Unsupported parts are refused by name; no part of a filter is ignored.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ Place = tuple[str | int, ...]
 
 
 class MistakeError(ConfigError):
-    """A part of a filter that is wrong.
+    """A part of a filter is wrong.
 
     Attributes:
-        place: the keys and indexes that lead to it.
+        place: the keys and indexes of its position.
         node: the part.
     """
 
@@ -66,7 +66,7 @@ class _Property:
 
 @dataclass(frozen=True, slots=True)
 class _Literal:
-    """A value. ``is_time``: it was written as a date or timestamp."""
+    """A value. ``is_time``: written as a date or timestamp."""
 
     value: Value
     is_time: bool = False
@@ -74,10 +74,10 @@ class _Literal:
 
 
 def filter_from_json(value: object) -> Condition:
-    """Read a filter from parsed CQL2 JSON: ``{"op": "<", "args": [{"property": "gsd"}, 1]}``.
+    """Parse CQL2 JSON: ``{"op": "<", "args": [{"property": "gsd"}, 1]}``.
 
     Raises:
-        ConfigError: it is none, or has no meaning; with the place of the mistake.
+        ConfigError: malformed or without a valid meaning; the message has the position.
     """
     try:
         return compile_json(value)
@@ -130,7 +130,7 @@ def _condition(node: Any, place: Place) -> Condition:
 
 
 def _made(make: Callable[[], Condition], place: Place, node: Any) -> Condition:
-    """Return what ``make`` makes; its errors get the place."""
+    """Call ``make``; add the position to its errors."""
     try:
         return make()
     except MistakeError:
@@ -181,10 +181,10 @@ def _comparison(op: str, args: Any, place: Place) -> Condition:
     if isinstance(left, _Property) and isinstance(right, _Property):
         find_column(left.name)
         raise ConfigError(
-            f"{right.name} is the name of a column here, and two columns are not compared: text "
-            "stands in single quotes, as in 'naip'"
+            f"{right.name} is the name of a column here, and two columns cannot be compared: write "
+            "text in single quotes, as in 'naip'"
         )
-    raise ConfigError("two values are compared: one side must be a column, as in gsd < 1")
+    raise ConfigError("two values cannot be compared: one side must be a column, as in gsd < 1")
 
 
 def _compare(left: _Property, op: CompareOp, right: _Literal) -> Condition:
@@ -195,9 +195,9 @@ def _compare(left: _Property, op: CompareOp, right: _Literal) -> Condition:
 def _check_pair(left: _Property, right: _Literal) -> None:
     kind = find_column(left.name).kind
     if right.is_time and kind != "time":
-        raise ConfigError(f"{left.name} is no time: TIMESTAMP and DATE are for datetime")
+        raise ConfigError(f"{left.name} is not a time: TIMESTAMP and DATE are for datetime")
     if left.ignore_case != right.ignore_case:
-        raise ConfigError(f"CASEI stands on both sides: CASEI({left.name}) = CASEI('text')")
+        raise ConfigError(f"CASEI is needed on both sides: CASEI({left.name}) = CASEI('text')")
 
 
 def _between(op: str, args: Any, place: Place) -> Condition:
@@ -245,7 +245,7 @@ def _spatial(op: str, args: Any, place: Place) -> Condition:
     name, other = _counted(op, args, 2, place)
     if _property(name, (*place, 0)).name not in SPATIAL_NAMES:
         raise MistakeError(
-            f"{op.upper()} is for places: {op.upper()}(geometry, BBOX(3, 51, 5, 53))",
+            f"{op.upper()} needs a location: {op.upper()}(geometry, BBOX(3, 51, 5, 53))",
             (*place, 0),
             name,
         )
@@ -267,14 +267,14 @@ def _in_box(op: str, numbers: Any) -> Condition:
 
 
 def in_geometry(op: str, value: object) -> Condition:
-    """Return the condition that a footprint has something to do with a geometry.
+    """Return the condition that a footprint intersects a geometry or is within it.
 
     Args:
         op: ``s_intersects`` or ``s_within``.
         value: GeoJSON.
 
     Raises:
-        ConfigError: it is no geometry.
+        ConfigError: not a valid geometry.
     """
     geometry = check_geojson(value)
     how: Literal["s_intersects", "s_within"] = "s_within" if op == "s_within" else "s_intersects"
@@ -287,7 +287,7 @@ def _temporal(op: str, args: Any, place: Place) -> Condition:
     name, other = _counted(op, args, 2, place)
     field = _property(name, (*place, 0))
     if find_column(field.name).kind != "time":
-        raise ConfigError(f"{op.upper()} is for times: {op.upper()}(datetime, …)")
+        raise ConfigError(f"{op.upper()} needs a time: {op.upper()}(datetime, …)")
     if op != "t_during":
         return _compare(field, ">" if op == "t_after" else "<", _value(other, (*place, 1)))
     ends = other.get("interval") if isinstance(other, Mapping) and len(other) == 1 else None
@@ -308,7 +308,7 @@ def _end(value: Any, place: Place) -> str | None:
 
 
 def _during(field: _Property, start: str | None, end: str | None) -> Condition:
-    # A day belongs to an interval as a whole; a moment that bounds one is outside.
+    # An interval includes its first and last day, but not a moment at its end.
     found: list[Condition] = []
     if start is not None:
         found.append(Compare(op=">=" if is_date(start) else ">", field=field.name, value=start))
@@ -344,7 +344,7 @@ def _without_case(node: Any, place: Place) -> _Property | _Literal:
     if isinstance(inner, _Property):
         return _Property(inner.name, ignore_case=True)
     if not isinstance(inner.value, str) or inner.is_time:
-        raise MistakeError("CASEI is for texts", place, node)
+        raise MistakeError("CASEI is only for text", place, node)
     return _Literal(inner.value, ignore_case=True)
 
 
@@ -366,7 +366,7 @@ def _value(node: Any, place: Place) -> _Literal:
     found = _operand(node, place)
     if not isinstance(found, _Literal):
         raise MistakeError(
-            "expected a value: text stands in single quotes, as in 'naip'", place, node
+            "expected a value: write text in single quotes, as in 'naip'", place, node
         )
     return found
 

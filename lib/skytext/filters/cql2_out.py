@@ -1,4 +1,4 @@
-"""Typed conditions as CQL2 JSON."""
+"""Convert typed conditions to CQL2 JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skytext.filters.spatial import Intersects, Spatial
 
 
 def to_json(condition: Condition) -> dict[str, Any]:
-    """Return the CQL2 JSON that `filter_from_json` reads back as the same condition."""
+    """Return the CQL2 JSON for a condition; `filter_from_json` converts it back."""
     match condition:
         case Compare(op=op, field=field, value=value, ignore_case=ignore_case):
             name = "<>" if op == "!=" else op
@@ -32,7 +32,7 @@ def to_json(condition: Condition) -> dict[str, Any]:
             return _call("or", *map(to_json, parts))
         case Not(condition=part):
             return _call("not", to_json(part))
-    raise TypeError(f"no filter of a person: {condition!r:.100}")
+    raise TypeError(f"not a condition of a user's filter: {condition!r:.100}")
 
 
 def _call(op: str, *args: Any) -> dict[str, Any]:

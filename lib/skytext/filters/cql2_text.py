@@ -1,8 +1,8 @@
-"""Filters as CQL2 text, read by the package ``cql2``.
+"""Parse filters in CQL2 text with the package ``cql2``.
 
-Its parser is native code that calls itself for each level of a text: 4,000 comparisons in a row
-end the process. When it fails inside parentheses it reads them again, twice for each level. So a
-text is measured before the parser sees it.
+Its parser is native code that recurses for each level of a text: 4,000 comparisons in a row crash
+the process. An error inside parentheses makes it parse them again, twice for each level. So this
+module checks the size of a text first.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from skytext.filters.literals import literal, shown, text_literal
 
 MAX_TEXT_CHARS = 10_000
 MAX_PARENTHESES = 12
-"""How deep groups may stand in each other: a text that fails there takes 40 ms."""
+"""Maximum nesting of groups: an error at this depth takes 40 ms."""
 _MAX_WORK = 100_000
-"""Tokens that a failing parser may read, again ones included: about a quarter of a second."""
+"""Tokens that a failing parser may read, including repeats: about a quarter of a second."""
 
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^']|'')*')
@@ -45,10 +45,10 @@ _EXPECTED = (
 
 
 def parse_filter(text: str) -> Condition:
-    """Read a filter such as ``gsd < 1 AND (collection = 'naip' OR metadata.cloud <= 10)``.
+    """Parse a filter such as ``gsd < 1 AND (collection = 'naip' OR metadata.cloud <= 10)``.
 
     Raises:
-        ConfigError: it is malformed, or has no meaning; with the place of the mistake.
+        ConfigError: malformed or without a valid meaning; the message has the position.
     """
     if len(text) > MAX_TEXT_CHARS:
         raise ConfigError(f"the filter is too long: at most {MAX_TEXT_CHARS} characters")
@@ -66,7 +66,7 @@ def parse_filter(text: str) -> Condition:
 
 
 def _measure(text: str) -> None:
-    """Refuse what the native parser could not read, or not in time.
+    """Refuse a text that the native parser could not parse, or not in time.
 
     Raises:
         ConfigError: with the column.
@@ -84,17 +84,17 @@ def _measure(text: str) -> None:
             depth += not is_call
         elif kind == "close":
             if not opened:
-                raise _at(column, "this ')' closes no '('")
+                raise _at(column, "this ')' has no matching '('")
             depth -= not opened.pop()[1]
-        # Each of these is a call within a call.
+        # Each of these is a recursive call.
         num_steps += kind == "operator" or said.lower() in _KEYWORDS - {"null", "true", "false"}
         work += 2**depth
         if depth > MAX_PARENTHESES or len(opened) > 2 * MAX_PARENTHESES:
-            raise _at(column, f"too deep: at most {MAX_PARENTHESES} parentheses in each other")
+            raise _at(column, f"too deep: at most {MAX_PARENTHESES} nested parentheses")
         if num_steps > 4 * MAX_CONDITIONS:
             raise ConfigError(f"the filter has too many conditions: at most {MAX_CONDITIONS}")
         if work > _MAX_WORK:
-            raise ConfigError("the filter is too long for its parentheses: write fewer of them")
+            raise ConfigError("the filter is too long for its parentheses: use fewer of them")
         before = said.lower()
     if opened:
         raise _at(opened[-1][0], "this '(' is not closed")
@@ -109,7 +109,7 @@ def _check_token(kind: str, said: str, column: int, rest: str) -> None:
     if kind == "arithmetic" and not (said in "+-" and re.match(r"[\d.]", rest)):
         raise _at(
             column,
-            f"arithmetic ({said}) is not supported; a column whose name has {said} in it stands in "
+            f"arithmetic ({said}) is not supported; write a column whose name contains {said} in "
             'double quotes: "metadata.a-b"',
         )
     if kind == "other" and said == "'":
@@ -119,7 +119,7 @@ def _check_token(kind: str, said: str, column: int, rest: str) -> None:
 
 
 def _mistake(text: str, message: str) -> ConfigError:
-    """Return the error of the parser in one line."""
+    """Return the parser's error in one line."""
     place = re.search(r"--> (\d+):(\d+)", message)
     line, column = (int(place[1]), int(place[2])) if place else (1, 1)
     start = sum(map(len, text.splitlines(keepends=True)[: line - 1])) + column - 1
@@ -139,7 +139,7 @@ def _at(column: int, message: str) -> ConfigError:
 def _written(node: Any) -> str:
     """Return a part of the filter as text."""
     if isinstance(node, str):
-        # The package would read it as a filter.
+        # The package would parse a plain string as a filter.
         return shown(text_literal(node))
     try:
         return shown(cql2.Expr(node).to_text())

@@ -1,4 +1,4 @@
-"""Values as literals of the table's filter language, all of them written here."""
+"""Write values as literals of Lance's filter language."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from skytext.errors import ConfigError
 Kind: TypeAlias = Literal["number", "text", "time", "boolean"]
 Value: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
 
-# As Lance writes the JSON values that mean them.
+# The JSON values for true and false, as Lance writes them.
 BOOLEANS = {True: "'true', '1', '1.0'", False: "'false', '0', '0.0'"}
 
 
 def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
-    """Return the moment of an ISO 8601 text, in UTC, and for a date alone the day's last one.
+    """Return the moment of an ISO 8601 text in UTC; for a date also the last moment of the day.
 
-    The last is a microsecond before the next day, as fine as the table's times are: after
-    9999-12-31 there is no next day.
+    The last moment is a microsecond before the next day, the resolution of the table's times:
+    9999-12-31 has no next day.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: not a time.
     """
     try:
         if is_date(text):
@@ -35,16 +35,18 @@ def parse_time(text: str) -> tuple[dt.datetime, dt.datetime | None]:
             last = dt.datetime.combine(day, dt.time.max, dt.UTC)
             return dt.datetime.combine(day, dt.time.min, dt.UTC), last
         if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):
-            raise ConfigError(f"{shown(text)} is no time: write 2024-05-31 or 2024-05-31T12:00:00Z")
+            raise ConfigError(
+                f"{shown(text)} is not a time: write 2024-05-31 or 2024-05-31T12:00:00Z"
+            )
         moment = dt.datetime.fromisoformat(text.replace("z", "Z"))
         zoned = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
         return zoned.astimezone(dt.UTC), None
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{shown(text)} is no time: {error}") from error
+        raise ConfigError(f"{shown(text)} is not a time: {error}") from error
 
 
 def is_date(text: str) -> bool:
-    """Return whether a text has the form of a date alone."""
+    """Return whether a text is a date without a time."""
     return re.fullmatch(r"\d{4}-\d\d-\d\d", text) is not None
 
 
@@ -68,12 +70,12 @@ def literal(value: Value) -> str:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ConfigError(f"a filter compares with finite numbers (given: {number:g})")
+        raise ConfigError(f"a filter needs finite numbers (given: {number:g})")
     return repr(number)
 
 
 def text_literal(value: str) -> str:
-    """Return the literal of a text: only the quote itself has a meaning inside one.
+    """Return the literal of a text; only the quote itself must be escaped.
 
     Raises:
         ConfigError: the text is not valid Unicode.
@@ -81,7 +83,7 @@ def text_literal(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{value!r} is no valid Unicode text") from error
+        raise ConfigError(f"{value!r} is not valid Unicode text") from error
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -96,7 +98,7 @@ def moment_literal(moment: dt.datetime) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text as an error message shows it: quoted, at most 60 characters."""
+    """Return a text for an error message: quoted, at most 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:59]}…")
 
 

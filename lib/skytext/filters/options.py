@@ -1,4 +1,4 @@
-"""One condition of what the command line, Python and HTTP offer as separate options."""
+"""Build one condition from the filter options of the command line, Python and HTTP."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def make_filter(
     gsd_min: float | None = None,
     gsd_max: float | None = None,
 ) -> Condition | None:
-    """Return all that is asked for as one condition, or None for nothing.
+    """Return all given options as one condition, or None without any.
 
     Args:
         where: CQL2 text or JSON, or a condition.
         bbox: west, south, east, north that the image must intersect.
-        intersects: a geometry of GeoJSON that the image must intersect.
-        after: the first moment, or day, that counts.
-        before: the first moment, or day, that counts no more.
+        intersects: a GeoJSON geometry that the image must intersect.
+        after: a moment or day, inclusive.
+        before: a moment or day, exclusive.
         collections: the image is in one of them.
         gsd_min: metres, inclusive.
         gsd_max: metres, inclusive.
 
     Raises:
-        ConfigError: it is malformed or contradicts itself.
+        ConfigError: malformed or contradictory.
     """
     found: list[Condition] = []
     if where is not None:
@@ -76,8 +76,8 @@ def _times(after: str | None, before: str | None) -> Iterator[Condition]:
         yield Compare(op="<", field="datetime", value=before)
     if after is not None and before is not None and parse_time(after)[0] >= parse_time(before)[0]:
         raise ConfigError(
-            f"after must be earlier than before, which itself counts no more (given: after {after},"
-            f" before {before})"
+            f"after must be earlier than before, which is exclusive (given: after {after}, "
+            f"before {before})"
         )
 
 

@@ -1,4 +1,4 @@
-"""Read a filter in whatever form it is given."""
+"""Read a filter in any form."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from skytext.filters.cql2_text import parse_filter
 
 
 def read_filter(given: str | Mapping[str, Any] | Condition) -> Condition:
-    """Return a filter from CQL2 text, parsed CQL2 JSON, or a condition, which is returned.
+    """Return the condition of CQL2 text or parsed CQL2 JSON; return a condition as it is.
 
     Raises:
-        ConfigError: it is malformed, or has no meaning.
+        ConfigError: malformed or without a valid meaning.
     """
     if isinstance(given, str):
         return parse_filter(given)

@@ -1,4 +1,4 @@
-"""Conditions on where an image lies."""
+"""Conditions on the location of an image."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NEED = Need("bbox", None, HAS_BBOX)
 
 
 class Intersects(BaseCondition):
-    """The image's ``bbox`` and this one have a point in common; edges that touch do.
+    """The image's ``bbox`` and this box have a point in common; touching edges count.
 
-    West, south, east, north in degrees. West > east crosses the antimeridian, in this box as in the
-    images'; longitudes 180 and -180 are the same place.
+    West, south, east, north in degrees. West > east crosses the antimeridian, in this box and in
+    the images'; longitudes 180 and -180 are the same.
     """
 
     op: Literal["intersects"] = "intersects"
@@ -36,7 +36,7 @@ class Intersects(BaseCondition):
         west, south, east, north = self.bbox
         shown = ", ".join(f"{number:g}" for number in self.bbox)
         if not all(map(math.isfinite, self.bbox)):
-            raise ConfigError(f"a bbox is made of finite numbers (given: {shown})")
+            raise ConfigError(f"a bbox needs finite numbers (given: {shown})")
         if not (-90 <= south <= 90 and -90 <= north <= 90):
             raise ConfigError(
                 f"latitudes must be -90 to 90 (given: south {south:g}, north {north:g}); a bbox is "
@@ -49,8 +49,8 @@ class Intersects(BaseCondition):
             )
         if not (-180 <= west <= 180 and -180 <= east <= 180):
             raise ConfigError(
-                f"longitudes must be -180 to 180 (given: west {west:g}, east {east:g}); across the "
-                "antimeridian west is above east: 170, -20, -170, 20"
+                f"longitudes must be -180 to 180 (given: west {west:g}, east {east:g}); a box that "
+                "crosses the antimeridian has west above east: 170, -20, -170, 20"
             )
         return self
 
@@ -84,13 +84,13 @@ class Intersects(BaseCondition):
 
 
 class Spatial(BaseCondition):
-    """The image's footprint and a geometry have a point in common, or the one is in the other.
+    """The image's footprint intersects a geometry, or is within it.
 
-    The table's language cannot say this. `skytext.table.queries.shape_rows` finds the rows, and
-    puts a `Rows` in its place.
+    Lance's filter language cannot express this. `skytext.table.queries.shape_rows` finds the rows
+    and replaces this condition by a `Rows`.
 
     Attributes:
-        op: ``s_intersects``, or ``s_within``: the footprint lies in the geometry.
+        op: ``s_intersects``, or ``s_within``: the footprint is within the geometry.
         geometry: GeoJSON text, longitudes and latitudes in degrees.
     """
 
@@ -111,7 +111,7 @@ class Spatial(BaseCondition):
         return Intersects(bbox=bounding_box(json.loads(self.geometry)))
 
     def _sql(self, *, negated: bool) -> str:
-        raise TypeError("a spatial condition is bound to the rows of a table first")
+        raise TypeError("a spatial condition must first be bound to the rows of a table")
 
     def key(self) -> str:  # noqa: D102
         return self.model_dump_json()
@@ -126,11 +126,11 @@ def _shape(geometry: str) -> Shape:
 
 
 class Rows(BaseCondition):
-    """Rows of one version of a table, in place of a `Spatial`.
+    """Rows of one version of a table, as replacement for a `Spatial`.
 
     Attributes:
-        matching: filter text of the rows that it lets through.
-        others: filter text of the rows that it does not: those without a ``bbox`` are in neither.
+        matching: filter text of the rows that match.
+        others: filter text of the rows that do not match; rows without a ``bbox`` are in neither.
     """
 
     op: Literal["rows"] = "rows"

@@ -134,12 +134,12 @@ def make_table_image_embedder(
         config = config.model_copy(update={"model": by.model, "revision": by.revision or None})
     found = image_model(config)
     images = images or ImageConfig()
-    # Those that were made before bands were chosen are searched, too, until they are replaced.
+    # Vectors made before bands could be chosen are also searched, until they are replaced.
     shown = (images, images.model_copy(update={"bands": None}))
     if by.fingerprint not in [image_embedding_fingerprint(found, one) for one in shown]:
         raise TableError(
-            f"the images of {table} were embedded with {by.model!r}, and {config.model!r} is not "
-            "that model, or images.max_side_px or images.bands is another: name its folder or "
+            f"the images of {table} were embedded with {by.model!r}; {config.model!r} is not that "
+            "model, or images.max_side_px or images.bands has changed: name its folder or "
             "revision with --set image_embed.model=…"
         )
     return make_image_embedder(config, found)
@@ -152,7 +152,7 @@ def make_table_embedder(
 
     Args: as those of `find_table_embedder`.
 
-    Raises: as `find_table_embedder`, and ModelError where the model cannot be loaded.
+    Raises: as `find_table_embedder`, and ModelError if the model cannot be loaded.
     """
     return make_embedder(*find_table_embedder(table, by, embed, named))
 
@@ -169,7 +169,7 @@ def find_table_embedder(
         named: current location of the table's model, if its name is no longer valid.
 
     Raises:
-        TableError: the model is another than the table's own.
+        TableError: the model differs from the table's model.
         ModelError: the model cannot be found.
     """
     config = (embed or EmbedConfig()).model_copy(
@@ -182,7 +182,7 @@ def find_table_embedder(
     found = embed_model(config)
     if embedding_fingerprint(found) != by.fingerprint:
         raise TableError(
-            f"{table} was embedded with {by.model!r}, and {config.model!r} is not that "
+            f"{table} was embedded with {by.model!r}; {config.model!r} is not that "
             "model: name its folder or revision with --embedding-model"
         )
     return config, found

@@ -1,1 +1,1 @@
-"""From encoded bytes to the pixels that a model gets to see."""
+"""Convert encoded bytes to the pixels that the model receives."""

@@ -1,25 +1,25 @@
 """Decode, check and normalise the pixels of one encoded image.
 
 Images travel between the stages as encoded bytes, never as arrays. :func:`normalise` decodes an
-image once, in full, and gives bytes that any later stage decodes to the same upright 8-bit RGB
-pixels: the original bytes where they already are that, else a PNG.
+image once, completely. It returns bytes that every later stage decodes to the same upright 8-bit
+RGB pixels: the original bytes if they already decode to that, else a PNG.
 
-What the pixels of the many kinds of remote-sensing image become:
+Conversion of the kinds of remote-sensing images:
 
 * **Grey, palette, CMYK, 1 bit**: RGB.
-* **Alpha** of PNG and WebP is composited on black. In a TIFF a fourth band is dropped: there it
-  is near infrared or a mask as often as it is opacity, whatever the header says.
+* **Alpha** of PNG and WebP is composited on black. In a TIFF a fourth band is dropped: it is often
+  near infrared or a mask, even if the header says opacity.
 * **16-bit, float and other deep bands**: each band is stretched linearly from its 2nd to its 98th
   percentile to 0 … 255. NaN, infinities, a float type's largest number and the GDAL nodata value
-  take no part and become 0. A constant band becomes 0. The magnitude of complex (radar) values is
-  what is stretched.
+  are excluded and become 0. A constant band becomes 0. For complex (radar) values the magnitude is
+  stretched.
 * **More than three bands**: the first three, or those of ``images.bands``. **Two bands**: the
   first, as grey.
-* **TIFF tags that are missing**: without a photometric interpretation three samples and more are
-  RGB and fewer are grey, 0 black (fax codes: white); without a sample format, numbers are unsigned.
-  A page that a default would scramble is refused.
-* **Several pages or frames**: the first; of a TIFF, the first that is no reduced copy (an
-  overview, a thumbnail) and no mask.
+* **Missing TIFF tags**: without a photometric interpretation, three or more samples are RGB and
+  fewer are grey, 0 black (fax codes: white); without a sample format, numbers are unsigned. A page
+  is refused if a default would scramble its pixels.
+* **Several pages or frames**: the first; for a TIFF, the first that is not a reduced copy (an
+  overview, a thumbnail) and not a mask.
 * **Orientation** (EXIF) is applied. Colour profiles are not.
 """
 
@@ -71,14 +71,14 @@ from skytext.pixels.tiff import (
 )
 
 PIXELS_VERSION = 1
-"""Part of the caption fingerprint: raise it with a change to the pixels of ordinary images.
+"""Part of the caption fingerprint: raise it when the pixels of ordinary images change.
 
-It is one number for all formats: raised for a rare kind of TIFF, it would make every image stale.
+It is one number for all formats: raising it for a rare kind of TIFF would make every image stale.
 """
 
 
-# The plugins' own classes, not Image.open: that one compares with Pillow's global pixel limit,
-# which is not ours to change, and takes a JPEG with a second picture for another format (MPO).
+# Use the plugins' classes, not Image.open: Image.open applies Pillow's global pixel limit, which
+# this library must not change, and reads a JPEG with a second picture as another format (MPO).
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     JPEG: JpegImageFile,
     PNG: PngImageFile,
@@ -86,9 +86,9 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     TIFF: TiffImageFile,
 }
 
-# Decoders raise nearly anything at damaged bytes; these are the errors that Pillow, tifffile
-# (ValueError), imagecodecs (RuntimeError) and zlib are known to raise. A failed allocation is
-# among them: the header may promise more than there is memory.
+# Decoders may raise nearly any error at damaged bytes. Pillow, tifffile (ValueError), imagecodecs
+# (RuntimeError) and zlib are known to raise these. A failed allocation is one of them: the header
+# may claim a size beyond the memory.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -120,20 +120,20 @@ _TRANSPOSE = {
 _TURNED = frozenset({5, 6, 7, 8})
 
 
-# Room for three 16-bit bands and a mask. A cube of hundreds of bands has few pixels and many bytes.
+# Enough for three 16-bit bands and a mask. A cube of hundreds of bands has few pixels, many bytes.
 _MAX_BYTES_PER_PIXEL = 8
 
-# warnings.catch_warnings is not safe to use from several threads at once in Python 3.11.
+# warnings.catch_warnings is not thread-safe in Python 3.11.
 _quiet_lock = threading.RLock()
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Which images are taken, and how large they may go on.
+    """Which images are accepted, and the size of the result.
 
     Attributes:
-        max_pixels: more pixels (width times height) than this are refused by their header,
-            before anything is decoded. The default is Pillow's.
+        max_pixels: an image with more pixels (width times height) is refused by its header,
+            before decoding. The default is Pillow's.
         min_side_px: an image with a shorter side is refused.
         max_side_px: an image with a longer side is scaled down to it.
         bands: numbers, from 1, of the one or three bands of a TIFF to show; None: the first three.
@@ -146,20 +146,20 @@ class ImageLimits:
 
     @classmethod
     def of(cls, images: ImageConfig) -> ImageLimits:
-        """Return the limits that the settings say."""
+        """Return the limits from the settings."""
         return cls(images.max_pixels, images.min_side_px, images.max_side_px, images.bands)
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an encoded image is.
+    """The facts about an encoded image.
 
     Attributes:
-        width_px: width upright, in the original resolution.
-        height_px: height upright, in the original resolution.
+        width_px: upright width in the original resolution.
+        height_px: upright height in the original resolution.
         format: ``jpeg``, ``png``, ``webp`` or ``tiff``.
         content_sha256: hex digest of the original bytes.
-        num_bands: of a TIFF: the bands there are to choose from; None for a palette or inks, and
+        num_bands: for a TIFF the number of bands to choose from; None for a palette or inks, and
             for other formats.
     """
 
@@ -172,11 +172,11 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class NormalisedImage:
-    """An image as the captioner takes it.
+    """An image in the form that the captioner accepts.
 
     Attributes:
         data: JPEG, PNG or WebP bytes that decode to upright 8-bit RGB.
-        info: what the original was.
+        info: the facts about the original.
     """
 
     data: bytes
@@ -187,18 +187,18 @@ def inspect_image(data: bytes, limits: ImageLimits | None = None) -> ImageInfo:
     """Read the header of an encoded image and check it; decodes no pixels.
 
     Raises:
-        SampleError: of stage decode: no image, not a format that is taken, too large, too small.
+        SampleError: of stage decode: not an image, unsupported format, too large, too small.
     """
     with _boundary(data) as image_format, _Source(data, image_format) as source:
         return source.info(limits or ImageLimits())
 
 
 def normalise(data: bytes, limits: ImageLimits | None = None) -> NormalisedImage:
-    """Decode an image in full and give bytes that decode to upright 8-bit RGB.
+    """Decode an image completely and return bytes that decode to upright 8-bit RGB.
 
-    The bytes are the original ones where the image is an 8-bit RGB JPEG, PNG or WebP without
-    rotation or transparency whose longest side fits; else a PNG, losslessly made of the converted
-    pixels, scaled down (Lanczos) where the longest side was longer than ``max_side_px``.
+    The original bytes are returned if the image is an 8-bit RGB JPEG, PNG or WebP without rotation
+    or transparency whose longest side fits. Else the result is a lossless PNG of the converted
+    pixels, scaled down (Lanczos) if the longest side was longer than ``max_side_px``.
 
     Raises:
         SampleError: of stage decode.
@@ -215,14 +215,14 @@ def normalise(data: bytes, limits: ImageLimits | None = None) -> NormalisedImage
 
 
 def decode_rgb(data: bytes) -> Image.Image:
-    """Decode bytes that :func:`normalise` gave into an RGB image.
+    """Decode bytes from :func:`normalise` into an RGB image.
 
     Raises:
         SampleError: of stage decode.
     """
     image_format = sniff_format(data)
     try:
-        # The header alone under the lock: several threads may prepare images for one engine.
+        # Lock only while the header is read: several threads may prepare images for one engine.
         with _quiet():
             image = _PLUGINS[image_format](io.BytesIO(data))
         return image.convert("RGB")
@@ -231,7 +231,7 @@ def decode_rgb(data: bytes) -> Image.Image:
 
 
 class _Source:
-    """One encoded image, its header read."""
+    """One encoded image with its parsed header."""
 
     def __init__(self, data: bytes, image_format: str) -> None:
         self._digest = hashlib.sha256(data).hexdigest()
@@ -248,7 +248,7 @@ class _Source:
             self._orientation = tag.value if tag is not None and isinstance(tag.value, int) else 1
         elif image_format == WEBP:
             self._size = webp_size(data)
-            self._orientation = 1  # its decoder allocates the canvas, so size goes first
+            self._orientation = 1  # the decoder allocates the canvas, so check the size first
         else:
             check_header(data, image_format)
             if image_format == PNG:
@@ -265,7 +265,7 @@ class _Source:
             self._tiff.close()
 
     def info(self, limits: ImageLimits) -> ImageInfo:
-        """Check the size and say what the image is."""
+        """Check the size and return the facts about the image."""
         width, height = self._size
         if width * height > limits.max_pixels:
             raise pixel_error(
@@ -292,28 +292,28 @@ class _Source:
     def rgb(
         self, max_side_px: int, bands: tuple[int, ...] | None
     ) -> tuple[Image.Image, bytes | None]:
-        """Decode to upright RGB; the second value are bytes that are that already, if there are.
+        """Decode to upright RGB; also return the original bytes if they already decode to that.
 
-        The image may come reduced, but not below ``max_side_px``.
+        The image may be reduced in size, but not below ``max_side_px``.
         """
         if self._tiff is not None:
             return self._tiff_rgb(max_side_px, bands), None
         image = cast(ImageFile.ImageFile, self._image)
         if self._format == PNG and self._data[24:25] == b"\x10":
-            image.load()  # checks every chunk, which the other decoder leaves to stderr
+            image.load()  # checks every chunk; the other decoder writes errors to stderr
             upright = _turn(_deep_png_rgb(self._data, max_side_px), self._orientation)
             return upright, None
         if self._format == JPEG:
             check_jpeg_scans(self._data)
         if self._format == JPEG and max(image.size) > max_side_px:
-            # The DCT scales by 2, 4 or 8 for free; stay at twice the target, for Lanczos.
+            # JPEG decoding scales by 2, 4 or 8 for free; keep twice the target size for Lanczos.
             width, height = _fit(image.size, ImageLimits(max_side_px=max_side_px))
             image.draft(None, (2 * width, 2 * height))
         image.load()
         if self._format == JPEG:
             check_jpeg_end(self._data)
         if image.mode == "CMYK" and "adobe" not in image.info:
-            # Pillow inverts every CMYK JPEG, as Adobe's are; one without Adobe's marker is not.
+            # Pillow inverts every CMYK JPEG, because Adobe's are inverted; undo it for others.
             image = cast(ImageFile.ImageFile, ImageChops.invert(image))
         plain = image.mode == "RGB" and "transparency" not in image.info
         upright = _turn(_flatten(image), self._orientation)
@@ -326,8 +326,8 @@ class _Source:
         check_tiff_segments(page, self._data)
         jpeg = page.compression == COMPRESSION.JPEG
         if page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not jpeg:
-            # The one kind that tifffile does not convert. Not for the others: libtiff under
-            # Pillow writes its complaints to the process's stderr.
+            # tifffile does not convert this kind. Other kinds use tifffile, because libtiff under
+            # Pillow writes its warnings to the process's stderr.
             # Pillow applies the orientation of a TIFF itself.
             image = TiffImageFile(io.BytesIO(self._data))
             image.seek(page.index)
@@ -335,12 +335,12 @@ class _Source:
         return _turn(tiff_array_rgb(page, max_side_px, bands), self._orientation)
 
 
-# The boundary: any error of a decoder becomes a SampleError here
+# Every decoder error becomes a SampleError here
 
 
 @contextmanager
 def _boundary(data: bytes) -> Iterator[str]:
-    """Sniff the format; silence its decoders and turn their errors into a SampleError."""
+    """Detect the format; silence its decoders and turn their errors into a SampleError."""
     image_format = sniff_format(data)
     with _quiet():
         try:
@@ -351,7 +351,7 @@ def _boundary(data: bytes) -> Iterator[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what decoders find odd in a header to themselves: thousands of lines, nobody asked."""
+    """Suppress the decoders' warnings about odd headers, which would fill the log."""
     logger = logging.getLogger("tifffile")
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -363,13 +363,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _failure(data: bytes, image_format: str, err: BaseException) -> SampleError:
-    """Tell a truncated image from a damaged one, by the error or by the format's own end mark."""
+    """Distinguish a truncated image from a damaged one, by the error or by the end mark."""
     if isinstance(err, MemoryError):
         return pixel_error(Reason.TOO_MANY_PIXELS, f"{image_format}: does not fit into memory")
     if isinstance(err, NotImplementedError):
         return pixel_error(Reason.UNSUPPORTED_IMAGE, f"{image_format}: {err}")
     if image_format == JPEG and (coding := jpeg_coding(data)) is not None:
-        return pixel_error(Reason.UNSUPPORTED_IMAGE, f"{coding} is not taken: {TAKEN}")
+        return pixel_error(Reason.UNSUPPORTED_IMAGE, f"{coding} is not supported: {TAKEN}")
     cut = isinstance(err, EOFError) or "truncated" in str(err).lower()
     if image_format == PNG:
         cut = cut or b"IEND" not in data
@@ -385,8 +385,8 @@ def _failure(data: bytes, image_format: str, err: BaseException) -> SampleError:
 
 
 def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is damaged."""
-    # Pillow decodes a whole PNG to look for a block behind the pixels: only where there is one.
+    """The EXIF orientation, 1 to 8; 1 if there is none or the EXIF block is damaged."""
+    # Pillow decodes a whole PNG to find a block after the pixels: only do that if there is one.
     marks = (b"eXIf", *ORIENTATION_MARKS)
     if isinstance(image, PngImageFile) and not any(mark in data for mark in marks):
         return 1
@@ -398,13 +398,13 @@ def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Convert to RGB, transparency composited on black."""
+    """Convert to RGB with transparency composited on black."""
     transparent = image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info
     if not transparent:
         return image.convert("RGB")
     result = Image.new("RGB", image.size)
     for top in range(0, image.height, ROWS_AT_ONCE):
-        # A large image would be held four times over.
+        # In strips: a whole large image would be in memory four times.
         box = (0, top, image.width, min(top + ROWS_AT_ONCE, image.height))
         rgba = image.crop(box).convert("RGBA")
         black = Image.new("RGBA", rgba.size, "black")
@@ -418,9 +418,9 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _fit(size: tuple[int, int], limits: ImageLimits) -> tuple[int, int]:
-    """Scale a size down until its longest side fits; no side below the least that is taken.
+    """Scale a size down until its longest side fits; no side gets shorter than ``min_side_px``.
 
-    Of a strip of one pixel, a model cannot tell the side from the colours.
+    A model cannot distinguish the height of a one-pixel strip from its colour channels.
     """
     longest = max(size)
     if longest <= limits.max_side_px:
@@ -431,7 +431,7 @@ def _fit(size: tuple[int, int], limits: ImageLimits) -> tuple[int, int]:
 
 
 def _to_png(rgb: Image.Image) -> bytes:
-    # Pillow would carry a colour profile over, which need not be one for RGB.
+    # Pillow would copy the colour profile, which may not be valid for RGB.
     rgb.info = {}
     buffer = io.BytesIO()
     rgb.save(buffer, "PNG", compress_level=1)
@@ -439,7 +439,7 @@ def _to_png(rgb: Image.Image) -> bytes:
 
 
 def _deep_png_rgb(data: bytes, max_side_px: int) -> Image.Image:
-    """Decode a 16-bit PNG, of which Pillow would keep the upper byte alone."""
+    """Decode a 16-bit PNG; Pillow would keep only the upper byte."""
     import imagecodecs
 
     array = imagecodecs.png_decode(data)

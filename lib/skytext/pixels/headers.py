@@ -1,4 +1,4 @@
-"""What the bytes of an image say before they are decoded: format, size, structure."""
+"""Read format, size and structure of an image from its bytes, before decoding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from skytext.errors import Reason, SampleError, Stage
 
 JPEG, PNG, WEBP, TIFF = "jpeg", "png", "webp", "tiff"
-TAKEN = "JPEG, PNG, WebP and TIFF are taken"
+TAKEN = "supported formats are JPEG, PNG, WebP and TIFF"
 _OTHER_FORMATS = (
     (0, b"GIF8", "GIF"),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
@@ -28,14 +28,14 @@ _OTHER_FORMATS = (
 
 _BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 
-# Writers make about ten. Each is one more pass over all pixels, for a hundred bytes if it is empty.
+# Encoders write about ten scans. Each scan is one more pass over all pixels, even an empty one.
 _MAX_JPEG_SCANS = 100
 
-# One 0xFF, not all that may fill up the space before: "+" takes the square of a run's length.
+# Match one 0xFF only: with "+", a long run of fill bytes would take quadratic time.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 
-# Pillow reads what fills a header byte by byte, and its parts one by one, in Python: a second for
-# each million. Writers fill with a few bytes; a part holds 64 kB, and colour profiles take some.
+# Pillow reads fill bytes and header parts one by one in Python, about a second per million.
+# Encoders write a few fill bytes; a part holds 64 kB, and a colour profile needs several parts.
 _MAX_HEADER_FILL_BYTES = 1 << 16
 _MAX_HEADER_PARTS = 10_000
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -46,10 +46,10 @@ _JPEG_LS = 0xF7
 
 
 def sniff_format(data: bytes) -> str:
-    """Return the format that the first bytes name: `JPEG`, `PNG`, `WEBP` or `TIFF`.
+    """Return the format according to the first bytes: `JPEG`, `PNG`, `WEBP` or `TIFF`.
 
     Raises:
-        SampleError: they name another format, or none.
+        SampleError: another format, or not an image.
     """
     if not data:
         raise pixel_error(Reason.EMPTY, "the image has 0 bytes")
@@ -63,10 +63,10 @@ def sniff_format(data: bytes) -> str:
         return TIFF
     for offset, magic, name in _OTHER_FORMATS:
         if data.startswith(magic, offset):
-            raise pixel_error(Reason.UNSUPPORTED_IMAGE, f"{name} is not taken: {TAKEN}")
+            raise pixel_error(Reason.UNSUPPORTED_IMAGE, f"{name} is not supported: {TAKEN}")
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_BYTES:
-        raise pixel_error(Reason.UNSUPPORTED_IMAGE, f"BMP is not taken: {TAKEN}")
-    raise pixel_error(Reason.NOT_AN_IMAGE, f"no image begins with the bytes {data[:8].hex(' ')}")
+        raise pixel_error(Reason.UNSUPPORTED_IMAGE, f"BMP is not supported: {TAKEN}")
+    raise pixel_error(Reason.NOT_AN_IMAGE, f"not an image: first bytes {data[:8].hex(' ')}")
 
 
 def pixel_error(reason: Reason, detail: str) -> SampleError:
@@ -77,10 +77,10 @@ def pixel_error(reason: Reason, detail: str) -> SampleError:
 def webp_size(data: bytes) -> tuple[int, int]:
     """Width and height in a WebP header (RFC 9649, section 2.5 to 2.7).
 
-    Pillow allocates the canvas while it reads the header, which is too late to refuse it.
+    Pillow allocates the canvas while it reads the header, so the size must be checked before.
     """
     if len(data) < 30:
-        raise EOFError("the header is cut off")
+        raise EOFError("the header is truncated")
     chunk = data[12:16]
     if chunk == b"VP8X":
         width, height = data[24:27], data[27:30]
@@ -93,7 +93,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """The markers of a JPEG up to its end, each with its place, as libjpeg finds them."""
+    """The markers of a JPEG up to its end, each with its position, as libjpeg finds them."""
     place = 0
     while (found := _JPEG_MARKER.search(data, place)) is not None:
         marker, place = found[1][0], found.end()
@@ -105,7 +105,7 @@ def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def check_header(data: bytes, image_format: str) -> None:
-    """Refuse a JPEG or PNG whose header is there to be read for minutes."""
+    """Refuse a JPEG or PNG whose header would take minutes to read."""
     fill_bytes, place = 0, 0
     parts = (_jpeg_header if image_format == JPEG else _png_header)(data)
     for num_parts, (start, end) in enumerate(parts, start=1):
@@ -113,16 +113,16 @@ def check_header(data: bytes, image_format: str) -> None:
         place = end
         if num_parts > _MAX_HEADER_PARTS:
             raise pixel_error(
-                Reason.CORRUPT_IMAGE, f"its header has over {_MAX_HEADER_PARTS} parts"
+                Reason.CORRUPT_IMAGE, f"its header has more than {_MAX_HEADER_PARTS} parts"
             )
         if fill_bytes > _MAX_HEADER_FILL_BYTES:
             raise pixel_error(
-                Reason.CORRUPT_IMAGE, f"{fill_bytes} bytes of its header belong to no part of it"
+                Reason.CORRUPT_IMAGE, f"its header has {fill_bytes} bytes outside of its parts"
             )
 
 
 def _jpeg_header(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where each part of a JPEG's header begins and ends, and what follows, as one of them."""
+    """The begin and end of each part of a JPEG's header; the rest of the file is the last part."""
     for marker, place in jpeg_markers(data):
         size = int.from_bytes(data[place + 1 : place + 3], "big")
         if marker in (_JPEG_START, _JPEG_END):
@@ -134,7 +134,7 @@ def _jpeg_header(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _png_header(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where each chunk of a PNG before its pixels begins and ends."""
+    """The begin and end of each chunk of a PNG before its pixels."""
     yield 0, 8
     place = 8
     while place < len(data) and data[place + 4 : place + 8] != b"IDAT":
@@ -144,29 +144,29 @@ def _png_header(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def check_jpeg_scans(data: bytes) -> None:
-    """Refuse a JPEG of very many scans: each costs a pass over all its pixels.
+    """Refuse a JPEG with too many scans: each one costs a pass over all its pixels.
 
     Raises:
-        ValueError: it has more than any encoder writes.
+        ValueError: it has more scans than any encoder writes.
     """
     if data.count(b"\xff\xda") <= _MAX_JPEG_SCANS:
         return
-    # Counted again, without those of thumbnails and of what else lies beside the image.
+    # Count again without the scans of thumbnails and other embedded data.
     num_scans = sum(marker == _JPEG_SCAN for marker, _ in jpeg_markers(data))
     if num_scans > _MAX_JPEG_SCANS:
         raise ValueError(f"{num_scans} scans are more than the limit of {_MAX_JPEG_SCANS}")
 
 
 def check_jpeg_end(data: bytes) -> None:
-    """Refuse a JPEG without its end: where zeros stand for it, they were decoded as grey."""
+    """Refuse a JPEG without an end mark: its missing pixels would be decoded as grey."""
     if data.endswith(b"\xff\xd9"):
         return
     if all(marker != _JPEG_END for marker, _ in jpeg_markers(data)):
-        raise EOFError("there is no end mark")
+        raise EOFError("the end mark is missing")
 
 
 def jpeg_coding(data: bytes) -> str | None:
-    """The name of a coding that no decoder here takes; None where it is a common one."""
+    """The name of a coding that no decoder here supports; None for a common one."""
     for marker, place in jpeg_markers(data):
         if marker == _JPEG_LS:
             return "JPEG-LS"

@@ -1,4 +1,4 @@
-"""The chunks of a PNG: which of them its pixels need."""
+"""Select the chunks of a PNG that its pixels need."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ _TRANSPARENCY, _EXIF, _END = b"tRNS", b"eXIf", b"IEND"
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 
 ORIENTATION_MARKS = (b"Raw profile type exif", b"Raw profile type APP1", b"tiff:Orientation")
-"""What a text has in it that Pillow takes an orientation from."""
+"""Marks in a text chunk from which Pillow takes an orientation."""
 
 
 def needed_chunks(data: bytes) -> bytes:
-    """Return a PNG without what its pixels do not depend on: texts, profiles, animation, ….
+    """Return a PNG without chunks that its pixels do not need: texts, profiles, animation, ….
 
-    Pillow refuses a whole image for a text or a colour profile above 1 MiB, for many texts, and for
-    an ancillary chunk that is too short or whose checksum is wrong. Where nothing is left out, or
-    from the first chunk on that is cut off, the bytes are those that were given.
+    Pillow refuses the whole image if a text or a colour profile is larger than 1 MiB, if there are
+    many texts, or if an ancillary chunk is too short or has a wrong checksum. Bytes from
+    the first truncated chunk on are kept as they are.
     """
     kept, place, begin = [], _SIGNATURE_BYTES, 0
     while place + _LENGTH_AND_CRC_BYTES <= len(data):
@@ -33,5 +33,5 @@ def needed_chunks(data: bytes) -> bytes:
 
 def _is_needed(kind: bytes, content: bytes) -> bool:
     if kind[:1].isupper() or kind in (_TRANSPARENCY, _EXIF) or not kind.isalpha():
-        return True  # a critical chunk, or no chunk at all
+        return True  # a critical chunk, or not a chunk
     return kind in _TEXTS and any(mark in content for mark in ORIENTATION_MARKS)

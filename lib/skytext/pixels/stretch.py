@@ -1,4 +1,4 @@
-"""From deep bands to 8-bit RGB: each band stretched between two of its percentiles."""
+"""Convert deep bands to 8-bit RGB: each band is stretched between two of its percentiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS_AT_ONCE = 512
 
 
 def inks_to_rgb(inks: npt.NDArray[Any]) -> Image.Image:
-    """Convert CMYK of any depth; row by row, as the copies of a large image would be too many."""
+    """Convert CMYK of any depth, row by row to limit the copies of a large image in memory."""
     height, width = inks.shape[:2]
     result = Image.new("RGB", (width, height))
     for top in range(0, height, ROWS_AT_ONCE):
@@ -33,17 +33,17 @@ def bands_to_rgb(
     inverted: bool = False,
     chosen: tuple[int, ...] | None = None,
 ) -> Image.Image:
-    """Make an RGB image of an array of bands.
+    """Convert an array of bands to an RGB image.
 
     Args:
         array: (height, width, bands) of any numeric dtype.
-        max_side_px: pixels may be left out as long as the longest side stays twice this.
-        plain: the values are 8-bit pixels, to be taken as they are.
-        nodata: the least and the greatest value that means a missing pixel.
-        valid: (height, width), False where a pixel is missing.
+        max_side_px: the result may be smaller, but its longest side is at least twice this.
+        plain: the values are 8-bit pixels and are not stretched.
+        nodata: the lowest and the highest value that means a missing pixel.
+        valid: (height, width), False for a missing pixel.
         inverted: white is 0.
         chosen: numbers, from 1, of the one or three bands to show; None: the first three, or the
-            first where there are fewer.
+            first one if there are fewer.
     """
     step = max(1, max(array.shape[:2]) // (2 * max_side_px))
     array = array[::step, ::step]
@@ -67,10 +67,10 @@ def _stretch(
     """Stretch the 2nd … 98th percentile of a band's valid values to 0 … 255."""
     values = np.abs(band) if band.dtype.kind == "c" else band
     values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
-    # The largest number of a type is a mark of missing pixels, never a measurement.
+    # The largest number of a float type marks missing pixels.
     use = np.isfinite(values) & (np.abs(values) != np.finfo(values.dtype).max)
     if nodata is not None:
-        with np.errstate(over="ignore"):  # a bound beyond the type is its infinity
+        with np.errstate(over="ignore"):  # a bound outside the type becomes infinity
             least, greatest = (values.dtype.type(bound) for bound in nodata)
         use &= (values < least) | (values > greatest)
     if valid is not None:
@@ -78,7 +78,7 @@ def _stretch(
     known = values[use]
     if known.size == 0:
         return np.zeros(band.shape, np.uint8)
-    # An evenly spread million gives the percentiles well enough, in bounded memory.
+    # A sample of a million pixels gives good percentiles in bounded memory.
     some = known[:: max(1, known.size // _MAX_PERCENTILE_SAMPLES)].astype(np.float64)
     low, high = np.percentile(some, _STRETCH_PERCENTILES)
     if high <= low:
@@ -88,7 +88,7 @@ def _stretch(
     result = np.empty(band.shape, np.uint8)
     for top in range(0, band.shape[0], ROWS_AT_ONCE):
         rows = slice(top, top + ROWS_AT_ONCE)
-        # Clipped before it is subtracted: the distance of two large floats may overflow.
+        # Clip before the subtraction: the difference of two large floats may overflow.
         scaled = (np.clip(values[rows], low, high) - low) / (high - low) * 255
         scaled = 255 - scaled if inverted else scaled
         result[rows] = np.where(use[rows], np.rint(scaled), 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""TIFF: the page that is its image, checked segment by segment, as 8-bit RGB."""
+"""Read a TIFF: find the page with the image, check each segment, convert to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _STRIP_OFFSETS_TAG = 273
 _PLANAR_CONFIGURATION_TAG = 284
 _NODATA_TAG = 42113
 
-# From here on a number in a rounded text is no measurement.
+# Larger numbers in a rounded text are not measurements.
 _BEYOND_MEASURE = 1e30
-_ROUNDED_DIGITS = 6  # that printf's %g leaves
+_ROUNDED_DIGITS = 6  # the digits of printf's %g
 
 # Photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK, YCbCr (as
-# JPEG), colour filter array, raw. Not among them: the L*a*b* and logarithmic ones.
+# JPEG), colour filter array, raw. L*a*b* and the logarithmic ones are not supported.
 _TIFF_COLOURS = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
 
-# How many pixels come out of a segment of these: no more than the page has room for (none, the fax
-# codes, LZW, deflate, PackBits, LZMA, zstd), or what a header of the segment's own says.
+# Compressions with a known number of pixels in a segment: at most the page's size (none, fax codes,
+# LZW, deflate, PackBits, LZMA, zstd), or the size in the segment's own header.
 _TIFF_BOUNDED = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000, 50013})
 _TIFF_FAX = frozenset({2, 3, 4})
 _TIFF_JPEG = frozenset({6, 7, 33007, 34892})
@@ -49,11 +49,11 @@ _TIFF_WEBP = frozenset({34927, 50001})
 
 
 def open_tiff(data: bytes) -> Any:
-    """Open a TIFF with tifffile, which would look for a directory in whatever is there.
+    """Open a TIFF with tifffile, after a check that its directory is inside the data.
 
     Raises:
-        EOFError: the first directory ends beyond the bytes.
-        ValueError: the first directory lies in the header.
+        EOFError: the first directory ends after the data.
+        ValueError: the first directory overlaps the header.
     """
     import tifffile
 
@@ -61,9 +61,9 @@ def open_tiff(data: bytes) -> Any:
     big = data[2:4] in {b"+\x00", b"\x00+"}
     first = int.from_bytes(data[8:16] if big else data[4:8], order)
     if len(data) < (16 if big else 8) or first + 2 > len(data):
-        raise EOFError(f"the first directory lies at byte {first} of {len(data)}")
+        raise EOFError(f"the first directory is at byte {first} of {len(data)}")
     if first < (16 if big else 8):
-        raise ValueError(f"the first directory lies in the header, at byte {first}")
+        raise ValueError(f"the first directory overlaps the header, at byte {first}")
     num_tags = int.from_bytes(data[first : first + (8 if big else 2)], order)
     end = first + (8 + 20 * num_tags if big else 2 + 12 * num_tags)
     if end > len(data):
@@ -72,24 +72,24 @@ def open_tiff(data: bytes) -> Any:
 
 
 def image_page(tiff: Any) -> Any:
-    """Return the first page that is no reduced copy and no mask of another; else the first."""
+    """Return the first page that is not a reduced copy or a mask; else the first page."""
     pages = itertools.islice(tiff.pages, _MAX_PAGES)
     whole = (page for page in pages if not int(page.subfiletype) & _REDUCED_OR_MASK)
     return next(whole, tiff.pages[0])
 
 
 def check_tiff_segments(page: Any, data: bytes) -> None:
-    """Refuse a page whose pixels cannot all be there, or are more than it says.
+    """Refuse a page with missing pixels, or with more pixels than its size.
 
-    tifffile would fill with zeros what lies beyond the end, and decode a segment that is an image
-    of its own (JPEG, WebP, …) whatever its size, before it compares that with the page's.
+    tifffile would fill missing data with zeros. It would decode a segment that is an image itself
+    (JPEG, WebP, …) at any size before it compares that with the page's size.
     """
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if not segments:
         raise EOFError("the page has no pixel data")
     end = max(sum(segment) for segment in segments)
     if end > len(data):
-        raise EOFError(f"pixels lie up to byte {end} of {len(data)}")
+        raise EOFError(f"pixels extend to byte {end} of {len(data)}")
     width = page.tilewidth if page.is_tiled else page.imagewidth
     height = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
     if page.is_tiled and width * height > 4 * max(page.imagewidth * page.imagelength, 1 << 20):
@@ -97,19 +97,17 @@ def check_tiff_segments(page: Any, data: bytes) -> None:
     if page.compression in _TIFF_BOUNDED:
         return
     if page.jpegheader is not None:
-        raise NotImplementedError("the segments of NDPI are not taken")
+        raise NotImplementedError("the segments of NDPI are not supported")
     room = width * height * page.samplesperpixel
     heads = [page.jpegtables] if page.jpegtables else []
     for head in itertools.chain(heads, (data[start : start + n] for start, n in segments)):
         num_values = _segment_values(page.compression, head)
         if num_values > room:
-            raise ValueError(
-                f"a segment holds {num_values} values, {room} at the most belong there"
-            )
+            raise ValueError(f"a segment holds {num_values} values, at most {room} are allowed")
 
 
 def _segment_values(compression: int, segment: bytes) -> int:
-    """How many values a segment with a header of its own decodes to, at the least."""
+    """The least number of values that a segment with its own header decodes to."""
     if compression in _TIFF_JPEG:
         found = [place for marker, place in jpeg_markers(segment) if marker in JPEG_SIZES]
         sizes = [struct.unpack_from(">HHB", segment, place + 4) for place in found[:1]]
@@ -129,24 +127,24 @@ def _segment_values(compression: int, segment: bytes) -> int:
     if compression == _TIFF_LERC and segment.startswith(b"Lerc2 "):
         version = int.from_bytes(segment[6:10], "little")
         shape = struct.unpack_from("<iii", segment, 14 if version >= 3 else 10)
-        # One after another where there are several bands.
+        # Several bands follow one another.
         height, width, bands = shape[0], shape[1], shape[2] if version >= 4 else 1
         return int(height * width * bands) * segment.count(b"Lerc2 ")
-    raise NotImplementedError(f"segments of the compression {compression!r} are not taken")
+    raise NotImplementedError(f"segments of the compression {compression!r} are not supported")
 
 
 def check_tiff_tags(page: Any) -> None:
-    """Refuse a page whose pixels a default of TIFF would scramble.
+    """Refuse a page whose pixels would be scrambled by a TIFF default.
 
     Raises:
-        NotImplementedError: a tag is missing, and what it must have said is not its default.
+        NotImplementedError: a tag is missing, and its true value cannot be the default.
     """
     num_samples, tags = page.samplesperpixel, page.tags
     depths = tags.get(_BITS_PER_SAMPLE_TAG)
     if depths is not None and depths.count > num_samples:
-        raise NotImplementedError(f"{depths.count} depths for {num_samples} samples a pixel")
+        raise NotImplementedError(f"{depths.count} depths for {num_samples} samples per pixel")
     num_bytes = (page.imagewidth * num_samples + 7) // 8 * page.imagelength
-    # A codec may make a little more of what it cannot compress.
+    # A codec may slightly enlarge data that it cannot compress.
     is_bilevel = page.compression in _TIFF_FAX or sum(page.databytecounts) <= 4 * num_bytes
     if depths is None and not is_bilevel:
         raise NotImplementedError("BitsPerSample is missing, and the pixels are not of 1 bit")
@@ -155,13 +153,13 @@ def check_tiff_tags(page: Any) -> None:
     num_strips = -(-page.imagelength // min(page.rowsperstrip, page.imagelength))
     offsets = tags.get(_STRIP_OFFSETS_TAG)
     if offsets is not None and offsets.count == num_samples * num_strips:
-        raise NotImplementedError("PlanarConfiguration is missing, and each band has its strips")
+        raise NotImplementedError("PlanarConfiguration is missing, and each band has own strips")
 
 
 def colour_space(page: Any) -> int:
-    """Return the photometric interpretation; where writers left it out, what libtiff assumes.
+    """Return the photometric interpretation; if it is missing, libtiff's assumption.
 
-    TIFF has no default for it, and tifffile's is the negative: white is zero.
+    TIFF has no default for it; tifffile's default (white is zero) would give a negative.
     """
     from tifffile import PHOTOMETRIC
 
@@ -176,7 +174,7 @@ def colour_space(page: Any) -> int:
 
 
 def num_bands(page: Any) -> int | None:
-    """Return how many bands there are to choose from; None for a palette, and for inks."""
+    """Return the number of bands to choose from; None for a palette and for inks."""
     from tifffile import PHOTOMETRIC
 
     if colour_space(page) in {PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED}:
@@ -191,31 +189,31 @@ def tiff_array_rgb(
 
     Args:
         page: from tifffile.
-        max_side_px: pixels may be left out as long as the longest side stays twice this.
+        max_side_px: the result may be smaller, but its longest side is at least twice this.
         chosen: as in `skytext.pixels.stretch.bands_to_rgb`.
 
     Raises:
-        SampleError: it lacks a band that was chosen.
+        SampleError: a chosen band does not exist.
     """
     from tifffile import PHOTOMETRIC
 
     check_tiff_tags(page)
     axes, photometric = page.axes, colour_space(page)
-    page.photometric = photometric  # which decoders of JPEG segments look at
+    page.photometric = photometric  # decoders of JPEG segments read it
     if axes not in {"YX", "YXS", "SYX"}:
-        raise NotImplementedError(f"the axes {axes} are no flat image")
+        raise NotImplementedError(f"the axes {axes} are not those of a flat image")
     if photometric not in _TIFF_COLOURS:
-        raise NotImplementedError(f"the colour space {photometric!r} is not taken")
+        raise NotImplementedError(f"the colour space {photometric!r} is not supported")
     depth = page.bitspersample
     if not isinstance(depth, int):
-        raise NotImplementedError(f"bands of the different depths {depth} are not taken")
+        raise NotImplementedError(f"bands of different depths {depth} are not supported")
     array = page.asarray()
     if axes == "SYX":
         array = np.moveaxis(array, 0, -1)
     elif axes == "YX":
         array = array[..., np.newaxis]
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        # Some writers give 8 bits where TIFF wants 16.
+        # Some encoders write 8-bit values, although TIFF requires 16.
         shift = 8 if page.colormap.max() > 255 else 0
         colours = (page.colormap >> shift).astype(np.uint8).transpose()
         return Image.fromarray(colours[array[..., 0]])
@@ -224,7 +222,7 @@ def tiff_array_rgb(
     if chosen is not None and max(chosen) > array.shape[2]:
         raise pixel_error(
             Reason.UNSUPPORTED_IMAGE,
-            f"it has no band {max(chosen)}, which images.bands asks for: it has {array.shape[2]}",
+            f"images.bands names band {max(chosen)}, but the image has only {array.shape[2]}",
         )
     if page.sampleformat == 1 and depth < 8:
         array = (array.astype(np.uint16) * 255 // (2**depth - 1)).astype(np.uint8)
@@ -239,10 +237,10 @@ def tiff_array_rgb(
 
 
 def _nodata(page: Any) -> tuple[float, float] | None:
-    """Return the least and the greatest value that GDAL's tag for missing pixels may mean.
+    """Return the lowest and the highest value that GDAL's tag for missing pixels may mean.
 
-    A number with a point or an exponent may be rounded: ``-3.40282e+38`` is the least float32.
-    Of several numbers the first counts, as it does for GDAL.
+    A number with a point or an exponent may be rounded: ``-3.40282e+38`` is the lowest float32.
+    If there are several numbers, the first is used, as in GDAL.
     """
     tag = page.tags.get(_NODATA_TAG)
     value = tag.value if tag is not None else ""

@@ -214,16 +214,16 @@ class RunSummary:
 
 
 def check_all_read(summary: RunSummary) -> None:
-    """End with an error where the store did not give every shard.
+    """Raise if the store did not return every shard completely.
 
     Raises:
-        StoreFaultError: it did not.
+        StoreFaultError: a shard is incomplete.
     """
     if summary.num_unread:
         shards = "; ".join(f"{shard}: {why}" for shard, why in list(summary.unread.items())[:3])
         number = f"{summary.num_unread:,} shard{'s' * (summary.num_unread != 1)}"
         raise StoreFaultError(
-            f"{number} not read to the end, the images are not all in the table ({shards}): run "
+            f"{number} not read to the end, so some images are not in the table ({shards}): run "
             "the same command again"
         )
 

@@ -1,4 +1,4 @@
-"""What a run that fills a column of vectors is to do, checked before Ray or a model starts."""
+"""The plan of a run that fills a vector column, checked before Ray or a model starts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from skytext.table.vector_columns import Role, VectorColumn, VectorKind
 
 @dataclass(frozen=True, slots=True)
 class VectorPlan:
-    """Everything about a run that is known, and checked, before work starts.
+    """All checked inputs of a run.
 
     Attributes:
         config: the settings.
         location: the table.
-        model: the model that embeds.
-        column: that is filled; the length of its vectors is told by the first unit.
+        model: the embedding model.
+        column: the column to fill; the first unit sets its ``dim``.
     """
 
     config: Config
@@ -42,23 +42,23 @@ class VectorPlan:
 
     @property
     def of_images(self) -> bool:
-        """Whether pixels are embedded; else descriptions are."""
+        """Whether images are embedded; else descriptions are."""
         return self.column.kind == VectorKind.IMAGE
 
     @property
     def command(self) -> str:
-        """What the run is called in the table's runs."""
+        """The command name in the run's record."""
         return "embed-images" if self.of_images else "embed-captions"
 
     @property
     def num_actors(self) -> int:
-        """Copies of the model."""
+        """Number of copies of the model."""
         config = self.config
         return config.image_embed.num_actors if self.of_images else config.embed.num_actors or 1
 
     @property
     def per_actor(self) -> Resources:
-        """What each asks Ray for."""
+        """The Ray resources of each copy."""
         embed = self.config.image_embed if self.of_images else self.config.embed
         return Resources(embed.num_cpus_per_actor, embed.num_gpus_per_actor)
 
@@ -69,12 +69,12 @@ class VectorPlan:
 
     @property
     def limits(self) -> ImageLimits:
-        """Of the images: as the captioner's, so that both see the same pixels."""
+        """Image limits, the same as the captioner's, so that both receive the same pixels."""
         return ImageLimits.of(self.config.images)
 
     @property
     def reading(self) -> ReadOptions:
-        """What a person chose about the way shards are read."""
+        """Configured options of the reader."""
         return ReadOptions(**self.config.sources.model_dump())
 
 
@@ -86,33 +86,33 @@ def _load(config: Config, model: ModelIdentity, of_images: bool) -> Callable[[pa
 
 
 def text_column(model: ModelIdentity, config: Config) -> VectorColumn:
-    """Return the column of the vectors of descriptions that a model makes, but for their length."""
+    """Return the column for a model's description vectors, without their length."""
     fingerprint = embedding_fingerprint(model)
     dtype = config.embed.dtype
     return VectorColumn(VectorKind.TEXT, fingerprint, model.name, model.hub_revision, dtype=dtype)
 
 
 def image_column(model: ModelIdentity, config: Config) -> VectorColumn:
-    """Return the column of the vectors of images that a model makes, but for their length."""
+    """Return the column for a model's image vectors, without their length."""
     fingerprint = image_embedding_fingerprint(model, config.images)
     dtype = config.image_embed.dtype
     return VectorColumn(VectorKind.IMAGE, fingerprint, model.name, model.hub_revision, dtype=dtype)
 
 
 def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorPlan:
-    """Plan to embed the images that have no vector.
+    """Plan to embed the images without a vector.
 
-    Without a model named, the one that the table's images were embedded with goes on.
+    Without a configured model, the model of the table's image vectors is used.
 
     Args:
-        table: it must be there.
+        table: it must exist.
         config: the settings.
-        replace: embed all images with this model, if those that the table has are by another. When
-            all are done, searches use the new vectors. The others are retired: they stay while a
-            roll-back may lead to a version that searches them.
+        replace: if the table's image vectors are by another model, embed all images again with
+            this one. When all are done, searches use the new vectors. The old ones are retired:
+            they are kept while a roll-back may need them.
 
     Raises:
-        CallError: a model, setting or table that cannot be used.
+        CallError: an unusable model, setting or table.
     """
     location = TableLocation.parse(table)
     opened = ImagesTable.open(location)
@@ -129,22 +129,22 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorP
     plan = VectorPlan(config, location, model, image_column(model, config))
     if there is not None and not replace and not there.fits(plan.column):
         raise TableError(
-            f"the images of {location.uri} were embedded with {there.described}, this call would "
-            f"use {model.name!r} (or other settings of images.*): name the same model, or embed "
-            "all images again with --replace"
+            f"the images of {location.uri} were embedded with {there.described}, but this call "
+            f"would use {model.name!r} (or other settings of images.*): name the same model, or "
+            "embed all images again with --replace"
         )
     return plan
 
 
 def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
-    """Plan to embed what was embedded with other models than the settings name, or not at all.
+    """Plan to embed descriptions and images without a vector by the configured models.
 
     Args:
-        table: where it is not there, nothing is stale.
-        config: the settings. Where they name no model for images, their vectors are not stale.
+        table: if it does not exist, nothing is stale.
+        config: the settings. Without a configured image model, image vectors are not stale.
 
     Raises:
-        CallError: a model, setting or table that cannot be used.
+        CallError: an unusable model, setting or table.
     """
     location = TableLocation.parse(table)
     opened = ImagesTable.find(location)
@@ -153,7 +153,7 @@ def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
     check_writable(opened)
     model = embed_model(config.embed)
     if num_with_vector(opened, None)[0] == 0:
-        # There is nothing to embed, so no length of a vector for a column.
+        # There is nothing to embed, so the length of the vectors is unknown.
         check_writable(opened, text_column(model, config))
     plans = [VectorPlan(config, location, model, text_column(model, config))]
     if config.image_embed.model is not None and opened.image_column is not None:

@@ -24,8 +24,8 @@ from skytext.run.vector_plan import VectorPlan
 from skytext.table.vector_columns import VectorKind
 
 STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"
-"""The key in ``failures`` of images that the store did not give."""
-# A commit writes the column of a fragment anew: small fragments are committed together.
+"""The key in ``failures`` for images that the store did not return."""
+# A commit rewrites the column of a fragment, so small fragments are committed together.
 _TEXTS_A_GROUP = 20_000
 _SECTIONS = {
     VectorKind.IMAGE: {"image_embed", "images", "job"},
@@ -35,26 +35,26 @@ _SECTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class VectorSummary:
-    """What a run did. ``to_json`` gives what the command prints with ``--json``.
+    """The result of a run. ``to_json`` is the output of the command with ``--json``.
 
     Attributes:
         run_id: the run.
-        kind: what the vectors are made of, ``image`` or ``text``.
-        num_ok: images that are done, all of the table.
-        num_with_vector: those of them that have a vector now.
-        num_embedded: by this run.
-        num_adopted: embedded by an earlier run that ended early, committed now.
-        num_skipped: that had a vector already.
-        num_failed: that could not be embedded by this run; they have no vector.
-        failures: ``stage/reason`` to their number.
-        failure_samples: ``stage/reason`` to one of them in words.
+        kind: ``image`` or ``text``.
+        num_ok: captioned images of the table.
+        num_with_vector: captioned images that have a vector now.
+        num_embedded: embedded by this run.
+        num_adopted: embedded by an earlier, interrupted run and committed now.
+        num_skipped: already had a vector.
+        num_failed: could not be embedded by this run; they have no vector.
+        failures: number by ``stage/reason``.
+        failure_samples: one message by ``stage/reason``.
         model: the model.
-        device: that it ran on; None where it did not.
-        precision: that it ran in; None where it did not.
-        table_version: the last that it made or saw.
-        duration_s: in all.
-        embed_s: in the model, of all actors together.
-        images_per_s: embedded, over the whole run.
+        device: its device; None if it did not run.
+        precision: its precision; None if it did not run.
+        table_version: the last version that it made or saw.
+        duration_s: total duration.
+        embed_s: time in the model, summed over all actors.
+        images_per_s: embedded images per second of the whole run.
     """
 
     run_id: str
@@ -87,9 +87,9 @@ def run_vectors(
     held: HeldTable | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> VectorSummary:
-    """Give every image of a table that is done its vectors, and prove it from the table.
+    """Give every captioned image of a table its vectors, and prove it from the table.
 
-    What is staged is durable, so a run that dies loses what is in its actors' hands, no more.
+    Staged units are durable, so a run that dies loses only the units in its actors.
 
     Args:
         plan: from `plan_images` or `plan_stale_vectors`.
@@ -98,11 +98,11 @@ def run_vectors(
         on_progress: called after every unit.
 
     Raises:
-        TableHeldError: another run that lives holds the table.
+        TableHeldError: another live run holds the table.
         CapacityError: the plan does not fit the cluster.
-        JobError: the work failed; what was staged or committed stays, a re-run goes on from there.
-        OSError: a disk is full or refuses; the same holds.
-        InterruptedRunError: a signal asked for the end; what was done is committed.
+        JobError: the work failed; staged and committed work is kept, and the next run continues.
+        OSError: a disk is full or failed; the same applies.
+        InterruptedRunError: a signal requested the end; finished work is committed.
         IncompleteRunError: an image has neither a vector nor a counted failure.
     """
     with open_run(
@@ -110,7 +110,7 @@ def run_vectors(
         plan.location,
         plan.config,
         {"the model": plan.model},
-        # What it goes by, and no more: of captioning it says nothing.
+        # Only the settings of this run, not those of captioning.
         recorded=plan.config.model_dump(mode="json", include=_SECTIONS[plan.column.kind]),
         ray_address=ray_address,
         held=held,
@@ -121,10 +121,10 @@ def run_vectors(
 
 
 def check_vector_capacity(plan: VectorPlan, offer: Offer) -> None:
-    """Refuse a plan that the cluster can never run; Ray would wait for ever, silently.
+    """Refuse a plan that can never run on the cluster; Ray would wait forever without a message.
 
     Raises:
-        CapacityError: says what is asked for, what there is, and which settings to lower.
+        CapacityError: names the request, the capacity, and the settings to lower.
     """
     job, number, one = plan.config.job, plan.num_actors, plan.per_actor
     asked = Resources(number * one.num_cpus + job.read_cpus + job.write_cpus, number * one.num_gpus)
@@ -175,10 +175,10 @@ def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
 
 
 def _num_without(plan: VectorPlan, progress: Progress) -> int:
-    """Return how many rows may be without a vector while searches use the column.
+    """Return the number of rows that may lack a vector while searches use the column.
 
-    An image that is gone or damaged has none. One that the store did not give will have one, and
-    until then an older column is the better one. A description is at hand: each has its vectors.
+    Deleted or damaged images have no vector. An image that the store did not return will get one
+    later; until then an older column is better. Every description must have its vectors.
     """
     if not plan.of_images or STORE_FAULT in progress.failures:
         return 0
@@ -186,19 +186,19 @@ def _num_without(plan: VectorPlan, progress: Progress) -> int:
 
 
 def _prove(plan: VectorPlan, progress: Progress, num_ok: int, num_there: int) -> None:
-    """Compare what was counted with what the table holds.
+    """Compare the counts with the table.
 
     Raises:
         IncompleteRunError: they differ, or a description has no vectors.
     """
     if progress.num_failed and not plan.of_images:
         raise IncompleteRunError(
-            f"{plan.model.name!r} gave no finite vector for {progress.num_failed:,} of {num_ok:,} "
-            "descriptions: searches go on with the vectors that they had; name another model"
+            f"{plan.model.name!r} returned no finite vector for {progress.num_failed:,} of "
+            f"{num_ok:,} descriptions: searches use the earlier vectors; name another model"
         )
     if num_there + progress.num_failed != num_ok:
         raise IncompleteRunError(
-            f"{num_ok:,} images are done, {num_there:,} have a vector and "
+            f"{num_ok:,} images are captioned, {num_there:,} have a vector and "
             f"{progress.num_failed:,} failed: run the same command again"
         )
 
@@ -235,17 +235,17 @@ def _summary(
 
 
 def check_store_gave_all(failures: Mapping[str, int], samples: Mapping[str, str]) -> None:
-    """End a command whose run did not get all images.
+    """Raise if the run did not get all images from the store.
 
     Args:
-        failures: of its summary.
-        samples: of its summary.
+        failures: from its summary.
+        samples: from its summary.
 
     Raises:
-        StoreFaultError: the store did not give some of them.
+        StoreFaultError: the store did not return some images.
     """
     if STORE_FAULT in failures:
         raise StoreFaultError(
-            f"images that the store did not give: {failures[STORE_FAULT]:,} "
+            f"the store did not return {failures[STORE_FAULT]:,} images "
             f"({samples[STORE_FAULT]}): run the same command again"
         )

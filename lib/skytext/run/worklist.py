@@ -2,7 +2,7 @@
 
 INPUT    the shards of the sources, and a version of the table.
 OUTPUT   for each shard the number of images by `Verdict`, and whether it must be read.
-FAN-OUT  one `ShardPlan` per shard; the table is scanned once, whatever the number of shards.
+FAN-OUT  one `ShardPlan` per shard; the table is scanned once for any number of shards.
 ON ERROR a failed store request ends the run before any work.
 
 A shard whose manifest has the current etag is judged by the manifest and need not be opened. Of the

@@ -1,8 +1,8 @@
 """Search a table in plain words (no Ray).
 
 The dense rule is the paper's (arXiv 2512.10596): query and descriptions are embedded as text, and
-an image scores by the cosine of the best of its variants. Text search goes by words (BM25), hybrid
-search by both; docs/reference/retrieval.md says how they are fused and why.
+an image has the cosine of its best variant as score. Text search compares words (BM25); hybrid
+search does both. docs/reference/retrieval.md describes the fusion and its reasons.
 """
 
 from __future__ import annotations

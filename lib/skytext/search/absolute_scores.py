@@ -1,7 +1,7 @@
-"""The score that people see: a cosine, which says how well an image fits by itself.
+"""The displayed score: a cosine that is valid for one image alone.
 
-Scores that order a ranking may be relative to its best image, or sums of ranks: these say nothing
-of a single image.
+Scores that order a ranking may be relative to its best image, or sums of ranks. Such scores have no
+meaning for a single image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skytext.table.queries.caption_queries import Floats
 
 
 def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> list[Floats]:
-    """Return for each image the cosine of each variant with the query that it fits best."""
+    """Return for each image the cosine of each variant with its best query."""
     if not len(ranking.ids):
         return []
     scored = ranking.variants or served.variants(ranking.ids)
@@ -24,14 +24,14 @@ def variant_cosines(served: Searched, question: Question, ranking: Ranking) -> l
 
 
 def absolute_scores(ranking: Ranking, cosines: list[Floats]) -> Floats:
-    """Return the score of each image that people see, float32, shape (images,).
+    """Return the displayed score of each image, float32, shape (images,).
 
-    It is the cosine with the image's own vector in modes that compare these (NaN where an image has
-    none), and the cosine of the best variant in all others.
+    In modes that compare image vectors it is the cosine with the image's own vector (NaN without
+    one); in all other modes the cosine of the best variant.
 
     Args:
         ranking: the images.
-        cosines: of `variant_cosines`.
+        cosines: from `variant_cosines`.
     """
     if "images" in ranking.parts:
         return ranking.parts["images"]

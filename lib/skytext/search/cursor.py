@@ -1,4 +1,4 @@
-"""Where a page of hits ended: an opaque text that knows its version and its question."""
+"""The end of a page of hits, as an opaque text bound to table versions and a search."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Cursor:
     """The end of a page.
 
     Attributes:
-        versions: of each table; row ids and scores are theirs.
-        question: `SearchRequest.fingerprint`, and of the settings that ranked.
-        offset: hits so far.
-        score: of the last one.
-        row_id: of the last one; see `skytext.search.several_tables.RowIdSpace`.
-        scale: what scores are relative to; see `skytext.search.ranking_inputs.Ranking`.
+        versions: version of each table; row ids and scores belong to them.
+        question: `SearchRequest.fingerprint` combined with the ranking settings.
+        offset: number of hits so far.
+        score: score of the last hit.
+        row_id: row id of the last hit; see `skytext.search.several_tables.RowIdSpace`.
+        scale: the scale of the scores; see `skytext.search.ranking_inputs.Ranking`.
     """
 
     versions: tuple[int, ...]
@@ -35,7 +35,7 @@ class Cursor:
     scale: tuple[tuple[float, ...], ...] | None = None
 
     def encode(self) -> str:
-        """Return the text that `decode` reads."""
+        """Return the text form, for `decode`."""
         values = asdict(self)
         if len(self.versions) == 1:
             values["versions"] = self.versions[0]
@@ -47,7 +47,7 @@ class Cursor:
         """Read a cursor.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the text is not a valid cursor.
         """
         try:
             said = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -74,34 +74,34 @@ class Cursor:
             raise _not_ours() from error
 
     def check_scale(self, num_lists: int, num_values: int) -> None:
-        """Refuse a cursor whose `scale` is none of its search.
+        """Refuse a cursor whose `scale` does not fit the search.
 
         Raises:
-            ConfigError: somebody has changed it.
+            ConfigError: the cursor was modified.
         """
         if self.scale is not None and list(map(len, self.scale)) != [num_values] * num_lists:
             raise _not_ours()
 
     def check_tables(self, num_tables: int) -> None:
-        """Refuse a cursor of another number of tables.
+        """Refuse a cursor from a search of a different number of tables.
 
         Raises:
-            CallError: it is one.
+            CallError: the number differs.
         """
         if len(self.versions) != num_tables:
             raise CallError(
-                f"the cursor is of a search of {_tables(len(self.versions))}, this one is of "
-                f"{_tables(num_tables)}: name the same tables, or start again without the cursor"
+                f"the cursor belongs to a search of {_tables(len(self.versions))}, this search has "
+                f"{_tables(num_tables)}: name the same tables, or search again without the cursor"
             )
 
     @classmethod
     def of_request(
         cls, request: SearchRequest, versions: tuple[int, ...], question: str
     ) -> Cursor | None:
-        """Return a request's cursor; None where it has none.
+        """Return a request's cursor; None without one.
 
         Raises:
-            CallError: it is of another version or of another search.
+            CallError: it belongs to another version or another search.
         """
         if request.cursor is None:
             return None
@@ -110,33 +110,33 @@ class Cursor:
         if cursor.versions != versions:
             was, now = (", ".join(map(str, given)) for given in (cursor.versions, versions))
             raise CallError(
-                f"the cursor is of table version {was}, the search of {now}: search "
-                f"version {was}, or start again without the cursor"
+                f"the cursor belongs to table version {was}, but this search uses {now}: search "
+                f"version {was}, or search again without the cursor"
             )
         if cursor.question != question:
             raise CallError(
-                "the cursor is of another search: repeat the search with all its options, or start "
-                "again without the cursor"
+                "the cursor belongs to another search: repeat that search with all its options, or "
+                "search again without the cursor"
             )
         return cursor
 
 
 def cursor_version(text: str) -> int:
-    """Return the table version that a cursor of a search of one table is of.
+    """Return the table version in a cursor of a search of one table.
 
     Raises:
-        ConfigError: it is no cursor.
-        CallError: it is of a search of several tables.
+        ConfigError: not a valid cursor.
+        CallError: it belongs to a search of several tables.
     """
     return cursor_versions(text, 1)[0]
 
 
 def cursor_versions(text: str, num_tables: int) -> tuple[int, ...]:
-    """Return the version of each table that a cursor is of, in the order of the search.
+    """Return the version of each table in a cursor, in the order of the search.
 
     Raises:
-        ConfigError: it is no cursor.
-        CallError: it is of another number of tables.
+        ConfigError: not a valid cursor.
+        CallError: it belongs to a search of a different number of tables.
     """
     cursor = Cursor.decode(text)
     cursor.check_tables(num_tables)
@@ -148,7 +148,7 @@ def _tables(num: int) -> str:
 
 
 def _not_ours() -> ConfigError:
-    return ConfigError("the cursor is none of ours: pass on next_cursor of a result as it is")
+    return ConfigError("invalid cursor: use next_cursor from a result without changes")
 
 
 def _lists(values: object) -> tuple[tuple[float, ...], ...]:

@@ -1,23 +1,23 @@
-"""Make one score an image of its variants' scores, and one ranking of several (NumPy alone).
+"""Combine variant scores into one score per image, and several rankings into one (NumPy only).
 
-Searches and evaluations rank by these same functions. Scores are higher where better. They stand
-in arrays of any leading shape, the last axis being variants or images, so that one query and a
-block of queries are the same call.
+Search and evaluation use these same functions. Higher scores are better. Arrays may have any
+leading shape; the last axis is variants or images. So one query and a block of queries use the same
+call.
 
-*Pooling* makes an image's score of its variants' cosines:
+*Pooling* turns the cosines of an image's variants into one score:
 
-* ``max``: the best variant's, the rule of TRSLLaVA (arXiv 2512.10596);
+* ``max``: that of the best variant, the rule of TRSLLaVA (arXiv 2512.10596);
 * ``mean``: the cosine with the mean of the variants' vectors;
-* ``max+mean``: the mean of those two;
-* ``max+mean-z``: the mean of their z-scores among the images scored.
+* ``max+mean``: the mean of the two;
+* ``max+mean-z``: the mean of their z-scores over the scored images.
 
-*Fusion* makes one score of several rankings of the same images:
+*Fusion* combines several rankings of the same images into one score:
 
 * ``rrf``: reciprocal ranks, ``1 / (60 + rank)`` (Cormack et al., SIGIR 2009);
-* ``z``, ``minmax``: sums of scores brought to mean 0 and deviation 1, or to 0 … 1;
-* ``floor``: sums of scores divided by the best one, both taken from the scale's own lower end
-  (Bruch et al., TOIS 2023: "theoretical minimum"): what stands at the end of a list that was cut
-  off somewhere does not decide what its beginning is worth.
+* ``z``, ``minmax``: sums of scores normalised to mean 0 and deviation 1, or to 0 … 1;
+* ``floor``: sums of scores divided by the best score, both measured from the lowest possible score
+  (Bruch et al., TOIS 2023: "theoretical minimum"). So the place where a list was cut off does not
+  change the values at its beginning.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 RRF_CONSTANT = 60.0
-"""What is added to a rank before it is turned over; the constant of the method's paper."""
+"""Added to a rank before the reciprocal; the constant of the method's paper."""
 _SHORTEST = 1e-4
-"""Below it a mean vector is rounding noise of variants that cancel out: it points nowhere."""
+"""A shorter mean vector is rounding noise of variants that cancel each other."""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 
 def mean_lengths(vectors: Floats, offsets: Indices) -> Floats:
-    """Return the length of each image's mean vector, which `pool` needs for ``mean``.
+    """Return the length of each image's mean vector; `pool` needs it for ``mean``.
 
     Args:
-        vectors: float32, shape (variants, dim), unit length, those of one image together.
-        offsets: shape (images,), where each image's variants start; every image has one at least.
+        vectors: float32, shape (variants, dim), unit length, grouped by image.
+        offsets: shape (images,), the start of each image's variants; each image has at least one.
     """
     sums = np.add.reduceat(vectors, offsets, axis=0)
     lengths = np.linalg.norm(sums, axis=1) / _counts(offsets, len(vectors))
@@ -58,22 +58,22 @@ def mean_lengths(vectors: Floats, offsets: Indices) -> Floats:
 def pool(
     scores: Floats, offsets: Indices, pooling: Pooling, lengths: Floats | None = None
 ) -> Floats:
-    """Return one score an image: float32, shape (…, images).
+    """Return one score per image: float32, shape (…, images).
 
     Args:
-        scores: cosines of queries and variants, shape (…, variants), those of one image together.
-        offsets: shape (images,), where each image's variants start.
-        pooling: how.
-        lengths: of the images' mean vectors (`mean_lengths`); ``max`` does without.
+        scores: cosines of queries and variants, shape (…, variants), grouped by image.
+        offsets: shape (images,), the start of each image's variants.
+        pooling: the method.
+        lengths: of the images' mean vectors (`mean_lengths`); not needed for ``max``.
 
     Raises:
-        ValueError: no lengths where they are needed.
+        ValueError: the lengths are needed but missing.
     """
     if pooling == "max":
         return _max(scores, offsets)
     if lengths is None:
         raise ValueError(f"pooling {pooling} needs the lengths of the mean vectors")
-    # The mean of the cosines is the product with the mean vector: divided by its length, a cosine.
+    # The mean of the cosines is the product with the mean vector; divided by its length: a cosine.
     sums = np.add.reduceat(scores, offsets, axis=-1)
     divisor = _counts(offsets, scores.shape[-1]) * np.maximum(lengths, _SHORTEST)
     mean = np.asarray(sums / divisor, np.float32)
@@ -91,22 +91,21 @@ def fuse(
     weights: Sequence[float] | None = None,
     floors: Sequence[float] | None = None,
 ) -> Floats:
-    """Return one score an image of several rankings: float32, shape (…, images).
+    """Combine several rankings into one score per image: float32, shape (…, images).
 
-    An image that a ranking does not have is NaN there. It gets nothing by ``rrf``; by the others it
-    stands with the last of those that the ranking has, or with ``floors``. A ranking without any
-    image counts for nothing.
+    NaN marks an image that a ranking does not contain. With ``rrf`` such an image gets 0 from this
+    ranking. With the other methods it gets the lowest score in the ranking, or ``floors``. A
+    ranking without images is ignored.
 
     Args:
-        scores: of each ranking, shape (…, images), all alike.
-        fusion: how.
-        weights: of the rankings, not negative, one positive at least; all alike where None. The
-            result is divided by their sum.
-        floors: lowest score that each ranking's scale has (cosine −1, BM25 0), which ``floor``
-            needs.
+        scores: of each ranking, shape (…, images), the same for all.
+        fusion: the method.
+        weights: of the rankings, at least 0, and one above 0; None for equal weights. The result
+            is divided by their sum.
+        floors: lowest possible score of each ranking (cosine −1, BM25 0); required by ``floor``.
 
     Raises:
-        ValueError: nothing to fuse, shapes or numbers that do not agree, or a wrong weight.
+        ValueError: no rankings, shapes or numbers that do not match, or an invalid weight.
     """
     weights = [1.0] * len(scores) if weights is None else list(weights)
     if not scores or len(weights) != len(scores) or any(s.shape != scores[0].shape for s in scores):
@@ -125,7 +124,7 @@ def fuse(
 def normalise(
     scores: NDArray[np.float64], fusion: Fusion, floor: float | None
 ) -> NDArray[np.float64]:
-    """Bring one ranking's scores to the scale on which ``fusion`` adds them; see `fuse`."""
+    """Convert one ranking's scores to the scale on which ``fusion`` adds them; see `fuse`."""
     if fusion == "rrf":
         return _reciprocal_ranks(scores)
     there = ~np.isnan(scores)
@@ -143,27 +142,27 @@ def normalise(
         low, width = lowest, highest - lowest
     else:
         low, width = np.full_like(lowest, floor or 0.0), highest - (floor or 0.0)
-    # All alike: the ranking prefers none.
+    # All scores are equal: the ranking has no preference.
     flat = ~some | (width <= 1e-12)
     return np.where(flat, 0.0, (full - low) / np.where(flat, 1.0, width))
 
 
 def best(scores: NDArray[Any], keys: Sequence[str] | NDArray[Any], k: int) -> Indices:
-    """Return the places of the ``k`` best scores, best first; equals go by their keys, ascending.
+    """Return the indices of the ``k`` best scores, best first; ties by key, ascending.
 
-    The order does not depend on that of the images, so pages and processes agree on it.
+    The result does not depend on the order of the images, so pages and processes agree.
 
     Args:
         scores: shape (images,); NaN is left out.
-        keys: shape (images,), one for each image, all different.
-        k: how many at most.
+        keys: shape (images,), one unique key per image.
+        k: the maximum number.
     """
     order: Indices = np.lexsort((np.asarray(keys), -scores))
     return order[: min(k, int(np.count_nonzero(~np.isnan(scores))))]
 
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Equals share the best of their ranks; what is not there (NaN) gets 0."""
+    """Ties share the best of their ranks; missing images (NaN) get 0."""
     flat = scores.reshape(math.prod(scores.shape[:-1]), scores.shape[-1])
     found = np.zeros_like(flat)
     for i, row in enumerate(flat):

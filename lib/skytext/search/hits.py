@@ -1,4 +1,4 @@
-"""What a search finds."""
+"""The results of a search."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from skytext_client.search_fields import Mode
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One image that was found.
+    """One image in the result.
 
     Attributes:
         image_id: the image.
-        score: how well the image fits, by itself: cosine of the query and the best variant, -1 to
-            1; in modes image and image+dense cosine of the query and the image's own vector, and
-            None where it has none.
-        rank_score: orders the hits, higher is better. Dense: `score` (or what
-            `SearchConfig.dense_pooling` says instead). Text: BM25. Hybrid: both fused, at most 1
-            and relative to the best hit. Image: `score`. Image+dense: the mean of two reciprocal
-            ranks.
-        uri: where the image lies.
+        score: fit of the image by itself: cosine of the query and the best variant, -1 to 1. In
+            modes image and image+dense: cosine of the query and the image's own vector, None
+            without one.
+        rank_score: orders the hits, higher is better. Dense: `score` (or the pooling of
+            `SearchConfig.dense_pooling`). Text: BM25. Hybrid: both fused, at most 1 and relative
+            to the best hit. Image: `score`. Image+dense: the mean of two reciprocal ranks.
+        uri: the address of the image.
         variant: index of the variant that is nearest to the query.
-        cosine: of that variant, whatever the mode.
-        bm25: of the image's text; 0 where no word is in it. None where words were not compared.
-        image_cosine: of the query and the image's own vector; None where the image has none, or
-            where images were not compared.
+        cosine: of that variant, in every mode.
+        bm25: of the image's text; 0 if it contains none of the words. None if words were not
+            compared.
+        image_cosine: of the query and the image's own vector; None without such a vector, or if
+            images were not compared.
         one_sentence: of that variant.
         feature: of that variant.
         caption: of that variant.
-        datetime: when the image was taken, or None.
+        datetime: time of acquisition, or None.
         bbox: west, south, east, north in degrees, or None.
         gsd: metres, or None.
         collection: or None.
-        duplicates: image_id of near-duplicates that rank behind it, where they are grouped: of
-            those that were looked at for this page. What ranks further behind is no hit of a later
-            page either.
-        table: the address of its table, where several are searched; None elsewhere.
+        duplicates: with grouping, image_id of lower-ranked near-duplicates, as far as they were
+            examined for this page. Near-duplicates that rank even lower do not appear on later
+            pages either.
+        table: the address of its table if several are searched; else None.
     """
 
     image_id: str
@@ -61,7 +61,7 @@ class Hit:
 
     def to_json(self) -> dict[str, Any]:
         """Return the hit as a JSON object."""
-        # Not by `asdict`, which copies every value: that takes longer than a fetch of the rows.
+        # `asdict` copies every value, which takes longer than fetching the rows.
         row = {name: getattr(self, name) for name in self.__slots__}
         if self.datetime is not None:
             row["datetime"] = self.datetime.isoformat()
@@ -72,16 +72,16 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits, best first, and how they were found.
+    """The hits, best first, and facts about the search.
 
     Attributes:
-        hits: at most k; fewer only where no more match.
-        table_version: that they are of; None where several tables were searched.
-        mode: that was searched in.
-        exact: whether every matching row was scored; False where an index chose which.
-        next_cursor: for `SearchRequest.cursor`, to go on; None where nothing is left.
-        note: why there are no hits, or what else a person should know; None for nothing.
-        table_versions: the version of each table by its address, where several were searched.
+        hits: at most k; fewer only if no more images match.
+        table_version: the version that was searched; None for several tables.
+        mode: the mode that was used.
+        exact: whether every matching row was scored; False if an index chose the candidates.
+        next_cursor: for `SearchRequest.cursor`, to get the next page; None at the end.
+        note: why there are no hits, or another fact for the user; None for nothing.
+        table_versions: the version of each table by its address, if several were searched.
     """
 
     hits: tuple[Hit, ...]
@@ -93,7 +93,7 @@ class SearchResult:
     table_versions: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the command line's ``search --json``."""
+        """Return the JSON of the command ``search --json``."""
         several = {} if self.table_versions is None else {"table_versions": self.table_versions}
         return several | {
             "hits": [hit.to_json() for hit in self.hits],

@@ -1,4 +1,4 @@
-"""Refuse a filter on what no image has: its answer would say nothing of the images."""
+"""Refuse a filter on a field that no image has."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from skytext.table.queries.known_fields import KnownFields
 _NAMES_SHOWN = 50
 _KINDS = {
     "number": "a number",
-    "text": "text (numbers stand without quotes)",
+    "text": "text (write numbers without quotes)",
     "boolean": "true or false",
     "time": "a time",
 }
 
 
 def check_filter(where: Condition, fields: Mapping[str, KnownFields]) -> None:
-    """Refuse a filter on what no image has.
+    """Refuse a filter on a field that no image has.
 
     Args:
         where: the filter.
-        fields: of each table that is searched, by its address.
+        fields: of each searched table, by its address.
 
     Raises:
-        CallError: no image of any of them has a field that the filter needs.
+        CallError: no image of any table has a field that the filter needs.
     """
     for need in where.needs():
         if any(known.has(need) for known in fields.values()):

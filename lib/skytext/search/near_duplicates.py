@@ -1,4 +1,4 @@
-"""Group near-duplicates: identical files, and images whose descriptions mean the same."""
+"""Group near-duplicates: identical files, and images whose descriptions have the same meaning."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _AT_ONCE = 256
 def group_duplicates(
     served: Searched, ranking: Ranking, cosine: float
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield places in a ranking, best first, each with the places of its near-duplicates behind it.
+    """Yield indices in a ranking, best first, each with the indices of its near-duplicates.
 
-    An image joins the first one before it that has the same bytes or a mean vector as near as
-    ``cosine``; one that joined draws nobody else, so that no chain of small steps makes a group.
+    An image joins the first earlier image that has the same bytes, or a mean vector with at least
+    this ``cosine``. An image that joined attracts no further images, so chains of small steps do
+    not form a group.
 
     Args:
-        served: what is ranked.
+        served: the table or tables of the ranking.
         ranking: best first.
-        cosine: of the mean vectors, over 0 to 1.
+        cosine: of the mean vectors, above 0, at most 1.
     """
     groups: list[tuple[int, list[int]]] = []
     of_bytes: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What a person should know of the hits of a search."""
+"""Notes for the user about the hits of a search."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from skytext_client.search_fields import Mode
 def note_of(
     request: SearchRequest, mode: Mode, chance: ChanceScore | None, hits: tuple[Hit, ...]
 ) -> str | None:
-    """Return why there are no hits, or that nothing fits well; None for nothing.
+    """Return why there are no hits, or that nothing fits well; None for no note.
 
     Args:
-        request: what was asked for.
-        mode: in which was searched.
-        chance: how high the best images of unrelated questions score in this mode; None where it
-            is not known.
+        request: the request.
+        mode: the mode that was used.
+        chance: scores of the best images for unrelated questions in this mode; None if unknown.
         hits: of the page.
     """
     if not hits:
         return _why_nothing(request, mode)
-    # The questions that were measured are words; a search by words alone finds the word.
+    # Chance scores were measured for text queries; text mode finds only images with the words.
     if chance is None or mode == "text" or request.cursor is not None:
         return None
     if request.has_images or request.positive or request.negative:
@@ -42,12 +41,12 @@ def _why_nothing(request: SearchRequest, mode: Mode) -> str:
     if request.min_score is not None:
         return f"no image that matches has a score of {request.min_score:g} or more (min_score)"
     if mode == "text":
-        filtered = "" if request.where is None else " that the filter lets through"
+        filtered = "" if request.where is None else " that matches the filter"
         return (
-            f"no image{filtered} has any of these words in its text (the commonest, such as 'the' "
-            "and 'of', are not looked for)"
+            f"no image{filtered} has any of these words in its text (very common words, such as "
+            "'the' and 'of', are ignored)"
         )
     if mode == "image":
-        filtered = "in this table" if request.where is None else "that the filter lets through"
+        filtered = "in this table" if request.where is None else "that matches the filter"
         return f"no image {filtered} has a vector of its own"
     return "no image in this table" if request.where is None else "no image matches the filter"

@@ -1,4 +1,4 @@
-"""A search as options that stand side by side: of the command line, and of a link."""
+"""Build a search from flat options, such as those of the command line or of a link."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a `SearchRequest`.
 
     Args:
-        options: by name, None for those that are not given. Texts are ``text`` and ``also``,
-            examples ``positive``, ``negative``, ``positive_image`` and ``negative_image``; filters
-            are arguments of `make_filter`, but ``bbox`` is a text and ``collection`` a list.
+        options: by name, None for missing ones. Texts are ``text`` and ``also``; examples are
+            ``positive``, ``negative``, ``positive_image`` and ``negative_image``. Filters are
+            arguments of `make_filter`, but ``bbox`` is a text and ``collection`` a list.
 
     Raises:
         ConfigError: a filter is malformed or contradicts itself.
@@ -47,10 +47,10 @@ def _examples(texts: Sequence[str], images: Sequence[str]) -> list[dict[str, str
 
 
 def parse_box(text: str) -> list[float]:
-    """Read ``west,south,east,north``.
+    """Parse ``west,south,east,north``.
 
     Raises:
-        ConfigError: these are no four numbers.
+        ConfigError: not four numbers.
     """
     try:
         numbers = [float(part) for part in text.split(",")]

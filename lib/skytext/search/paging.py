@@ -1,4 +1,4 @@
-"""One page of hits: the images behind a cursor."""
+"""One page of hits: the images after a cursor."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from skytext.search.ranking_inputs import Question, Ranking, Searched
 from skytext.search.request import SearchRequest
 
 MAX_DEPTH = 10_000
-"""Hits that pages lead to: each page costs as much as all before it."""
+"""The last hit that pages can reach: each page costs as much as all earlier pages together."""
 _PATIENCE = 50
-"""So many images behind the last one with `SearchRequest.min_score` are looked at, at least."""
+"""At least this many images after the last one with `SearchRequest.min_score` are examined."""
 
 
 class Page:
-    """Finds the images of one page: those behind the cursor."""
+    """Finds the images of one page, which begins after the cursor."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Page:
         self.offset = 0 if cursor is None else cursor.offset
         if self.offset + request.k > MAX_DEPTH:
             raise CallError(
-                f"pages end at {MAX_DEPTH:,} hits (asked for: {self.offset + request.k:,}): narrow "
+                f"pages end at {MAX_DEPTH:,} hits (requested: {self.offset + request.k:,}): narrow "
                 "the search with a filter"
             )
         self._served = served
@@ -50,17 +50,17 @@ class Page:
 
     @property
     def why_last(self) -> str | None:
-        """Why no page follows however many images match; None where one may."""
+        """Why no page can follow, even if more images match; None if one may follow."""
         if self.offset + 2 * self._request.k <= MAX_DEPTH:
             return None
         return f"pages end within {MAX_DEPTH:,} hits: narrow the search with a filter"
 
     def find(self) -> tuple[Ranking, list[tuple[int, list[int]]]]:
-        """Return a ranking, and the places in it of the page's images, each with its duplicates.
+        """Return a ranking, and the indices in it of the page's images, each with its duplicates.
 
-        One place more than the page has says that there is a further page.
+        If there is a further page, the result has one more image than this page.
         """
-        # One more than is wanted, so that whether there are more is known.
+        # Ask for one more image to know whether there is a further page.
         depth = self.offset + self._request.k + 1 + len(self._excluded)
         depth += 0 if self._request.min_score is None else _PATIENCE
         scale = None if self._cursor is None else self._cursor.scale
@@ -72,9 +72,9 @@ class Page:
             depth *= 2
 
     def _scoring(self, ranking: Ranking) -> tuple[Ranking, bool]:
-        """Return the images that score enough, and whether none is expected behind them.
+        """Return the images with a sufficient score, and whether no more are expected after them.
 
-        Images are not ordered by this score, so one that scores enough may be anywhere.
+        Images are not ordered by this score, so an image with a sufficient score may be anywhere.
         """
         least = self._request.min_score
         if least is None:

@@ -1,4 +1,4 @@
-"""Turn a request into vectors and words."""
+"""Convert a request to vectors and words."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from skytext.table.queries.caption_queries import Floats, RowIds
 from skytext.table.vector_columns import VectorKind
 from skytext_client.search_fields import Mode
 
-# Rocchio's weights as Salton and Buckley found them best ("Improving retrieval performance by
-# relevance feedback", JASIS 41(4), 1990): the query counts 1.
+# The best Rocchio weights according to Salton and Buckley ("Improving retrieval performance by
+# relevance feedback", JASIS 41(4), 1990); the query has weight 1.
 _POSITIVE, _NEGATIVE = 0.75, 0.25
 _SHORTEST = 1e-3
 
 Named = dict[str, list[int]]
-"""The row ids of each image that a request names, one for each table that has the image."""
+"""The row ids of each image in a request, one for each table that has the image."""
 
 
 class QueryEmbedder(Protocol):
-    """Embeds queries into the space of a column of vectors."""
+    """Embeds queries into the space of a vector column."""
 
     dim: int
 
@@ -36,11 +36,11 @@ class QueryEmbedder(Protocol):
 
 
 class QuerySpace:
-    """Makes vectors of what a request asks for, in the space of one column of vectors.
+    """Makes query vectors for a request, in the space of one vector column.
 
     Args:
-        served: what images are looked up in.
-        embedder: of the model that made the column.
+        served: the tables, for looking up images.
+        embedder: of the model of the column.
         kind: of the column.
     """
 
@@ -55,13 +55,13 @@ class QuerySpace:
         """Return a unit vector for each query, shape (queries, dim).
 
         Args:
-            request: what is asked for.
+            request: the request.
             named: row ids of `SearchRequest.named_images`.
             described: the vector of `SearchRequest.described`, shape (1, dim); None for none.
 
         Raises:
-            CallError: a named image has no vector in the column, or the examples cancel the query
-                out.
+            CallError: a named image has no vector in the column, or the examples cancel out the
+                query.
         """
         found = [self._embedder.embed_queries(list(request.all_texts))]
         found += [self._image(image_id, named) for image_id in request.like]
@@ -77,7 +77,7 @@ class QuerySpace:
             return queries
         towards = self._mean(request.positive, named)
         if not len(queries):
-            # Only examples: their mean is the query.
+            # With examples only, their mean is the query.
             queries, towards = towards, np.zeros_like(towards)
         away = self._mean(request.negative, named)
         return unit(queries + _POSITIVE * towards - _NEGATIVE * away, "query and examples")
@@ -93,26 +93,26 @@ class QuerySpace:
         return mean
 
     def _image(self, image_id: str, named: Named) -> Floats:
-        """Return the unit mean of an image's vectors, shape (1, dim)."""
+        """Return the normalised mean of an image's vectors, shape (1, dim)."""
         variants = self._served.variants(np.array(named[image_id], np.uint64), self._kind)
         if not len(variants.vectors):
             raise CallError(
-                f"image {image_id!r} has no vector of its own, which this mode compares: search "
-                "with mode dense"
+                f"image {image_id!r} has no vector of its own, which this mode needs: search with "
+                "mode dense"
             )
-        # Several tables may have the image: the first one's vectors count.
+        # If several tables have the image, use the vectors of the first.
         vectors = variants.of_rows(variants.ids[:1])[0]
         return unit(vectors.mean(axis=0, keepdims=True), "the image's descriptions")
 
 
 class Questioner:
-    """Makes questions of requests.
+    """Converts requests to questions.
 
     Args:
-        served: what images are looked up in.
-        embedder: of the model that the descriptions were embedded with.
-        config: what counts where the request does not say it.
-        image_embedder: of the model of the images' own vectors; None where they are not searched.
+        served: the tables, for looking up images.
+        embedder: the model of the descriptions' vectors.
+        config: defaults for values that the request does not set.
+        image_embedder: the model of the images' own vectors; None if they are not searched.
     """
 
     def __init__(
@@ -130,16 +130,16 @@ class Questioner:
             self._images = QuerySpace(served, image_embedder, VectorKind.IMAGE)
 
     def ask(self, request: SearchRequest, mode: Mode, named: Named) -> Question:
-        """Embed what is asked for.
+        """Embed a request.
 
         Args:
-            request: what is asked for.
-            mode: in which to search.
+            request: the request.
+            mode: the search mode.
             named: row ids of `SearchRequest.named_images`.
 
         Raises:
-            CallError: the examples cancel the query out, or an image that is named has no vector
-                of its own in a mode that compares these.
+            CallError: the examples cancel out the query, or a named image has no own vector in a
+                mode that needs one.
         """
         config = self._config
         vectors = self._captions.vectors(request, named, self._described(request))
@@ -172,7 +172,7 @@ def find_named(served: Searched, request: SearchRequest) -> Named:
     """Return the row ids of the images that a request names.
 
     Raises:
-        CallError: one of them is not there, or not done.
+        CallError: an image does not exist or has no descriptions.
     """
     if not request.named_images:
         return {}
@@ -180,24 +180,24 @@ def find_named(served: Searched, request: SearchRequest) -> Named:
     missing = [image_id for image_id in request.named_images if image_id not in found]
     if missing:
         raise CallError(
-            f"{served.name} has no image {missing[0]!r} that is done: name the image_id of a hit"
+            f"{served.name} has no captioned image {missing[0]!r}: name the image_id of a hit"
         )
     return found
 
 
 def excluded_rows(named: Named) -> RowIds:
-    """Return the rows that are no hits, because they are what is asked by."""
+    """Return the rows to leave out of the hits, because the request names them as examples."""
     return np.array(sorted(row_id for ids in named.values() for row_id in ids), np.uint64)
 
 
 def unit(vectors: Floats, what: str) -> Floats:
-    """Return vectors of unit length, shape (vectors, dim).
+    """Normalise vectors to unit length, shape (vectors, dim).
 
     Raises:
-        CallError: one has hardly any length.
+        CallError: a vector is nearly zero.
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if lengths.min() < _SHORTEST:
-        raise CallError(f"{what} cancel each other out: nothing is left to look for")
+        raise CallError(f"{what} cancel each other out: the query vector is zero")
     found: Floats = (vectors / lengths).astype(np.float32)
     return found

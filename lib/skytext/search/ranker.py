@@ -1,8 +1,7 @@
-"""Rank the images of a table, or of several, for one question, as deep as is wanted.
+"""Rank the images of one table or several for one question, to any depth.
 
-Candidates come from the retrievers that the mode names. Every candidate is scored by each of them,
-and the scores are fused once (`skytext.search.fusion`): by their values where they are of one
-scale's making (hybrid), and else by their ranks.
+The mode's retrievers propose candidates. Each retriever scores every candidate, and the scores are
+fused once (`skytext.search.fusion`): by values in mode hybrid, else by ranks.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from skytext.search.ranking_inputs import Question, Ranking, Scale, Searched
 from skytext.search.retrievers.retriever import Candidates, in_places
 from skytext.table.queries.caption_queries import Floats, RowIds
 
-# Candidates of each retriever that a first look by ranks has: five times the hits of a page, within
-# these limits. The number comes back with a cursor, which anybody may have changed.
+# Candidates per retriever in a first look by ranks: five times the page size, within these limits.
+# The number comes back in the cursor, which a client may have modified.
 _MIN_RANKED, _MAX_RANKED = 100, 100_000
 
 
 class Ranker:
-    """Ranks the images of a table, or of several as one, for one question."""
+    """Ranks the images of one table, or of several as one, for one question."""
 
     def __init__(self, served: Searched, question: Question) -> None:
         self._question = question
@@ -32,7 +31,7 @@ class Ranker:
 
     @property
     def scale_shape(self) -> tuple[int, int]:
-        """How many lists a `Scale` of this question has, and how many values each."""
+        """The number of lists in a `Scale` of this question, and the number of values in each."""
         if self._question.mode == "hybrid":
             return len(self._retrievers), len(self._question.vectors)
         return (1, 1) if len(self._retrievers) > 1 else (0, 0)
@@ -42,7 +41,7 @@ class Ranker:
 
         Args:
             depth: at least 1.
-            scale: of the ranking whose continuation this is.
+            scale: of the earlier ranking that this one continues.
         """
         if len(self._retrievers) == 1:
             return self._rank_alone(depth)
@@ -61,15 +60,15 @@ class Ranker:
         while True:
             ranking, unseen = self._fuse_candidates(num, scale)
             first = ranking.first(depth)
-            # An image on no list has at most what the ends of the lists would have. Where an
-            # index chose one of them, the answer is no exact one in any case.
+            # An image that is on no list scores at most as much as the ends of the lists. If an
+            # index chose a list, the result is approximate anyway.
             enough = len(first.ids) == depth and first.scores[-1] >= unseen
             if not ranking.exact or ranking.complete or enough:
                 return first
             num *= 4
 
     def _fuse_candidates(self, num: int, scale: Scale | None) -> tuple[Ranking, float]:
-        """Fuse ``num`` images of each list; return also the most that any other image may have."""
+        """Fuse ``num`` images of each list; also return the highest possible score of others."""
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids, parts = self._scored(_union(lists))
         if scale is None:
@@ -83,7 +82,7 @@ class Ranker:
         return replace(ranking, scale=scale), float(fused[-1])
 
     def _end(self, i: int, ids: RowIds, scores: Floats, found: Candidates, num: int) -> Floats:
-        """Return the most that an image outside of a list has there, shape (queries, 1)."""
+        """Return the highest score that an image outside of a list can have, shape (queries, 1)."""
         if found.complete:
             return np.full((len(scores), 1), self._retrievers[i].lowest, np.float32)
         listed = scores[:, np.isin(ids, found.ids)]
@@ -94,7 +93,7 @@ class Ranker:
         return ends
 
     def _fuse(self, parts: Sequence[Floats], scale: Scale) -> Floats:
-        """Fuse scores on the scale of the best ones, whichever images are among them."""
+        """Fuse scores on the scale of the best ones, independent of the images in the list."""
         with_best = [
             np.concatenate([np.minimum(scores, np.array(top)[:, None]), np.array(top)[:, None]], 1)
             for scores, top in zip(parts, scale, strict=True)
@@ -104,10 +103,10 @@ class Ranker:
         return fuse(with_best, "floor", weights, floors)[:, :-1]
 
     def _rank_by_ranks(self, depth: int, scale: Scale | None) -> Ranking:
-        """Add ranks among the candidates; further images come in deeper looks, behind these.
+        """Add ranks among the candidates; deeper looks append further images.
 
-        An image has a better rank among few candidates than among many. So images that were found
-        keep their order and their scores when a later page looks for more candidates.
+        An image ranks better among few candidates than among many. So images of earlier pages keep
+        their order and scores when a later page needs more candidates.
         """
         wanted = max(5 * depth, _MIN_RANKED) if scale is None else int(scale[0][0])
         first = num = min(max(wanted, _MIN_RANKED), _MAX_RANKED)
@@ -121,12 +120,12 @@ class Ranker:
         """Rank the best ``num`` of each retriever by the sum of their reciprocal ranks."""
         scanned = [retriever.num_scanned for retriever in self._retrievers]
         if None not in scanned:
-            # Every row is scored: a rank among all of them costs no more than one among some.
+            # Every row is scored anyway, so ranks among all rows cost nothing extra.
             num = max(num, 0, *filter(None, scanned))
         lists = [retriever.candidates(num) for retriever in self._retrievers]
         ids = _union(lists)
         if all(found.complete and found.scores is not None for found in lists):
-            # These may be all rows of the table: too many to fetch each of them once more.
+            # These may be all rows of the table, so do not fetch them again.
             parts = [in_places(ids, f.ids, f.scores) for f in lists if f.scores is not None]
         else:
             ids, parts = self._scored(ids)
@@ -136,7 +135,7 @@ class Ranker:
         return max(self._question.num_candidates, 5 * depth)
 
     def _scored(self, ids: RowIds) -> tuple[RowIds, list[Floats]]:
-        """Score images by each retriever; those that the first has nothing of are left out."""
+        """Score images by each retriever; leave out images that the first one cannot score."""
         first = self._retrievers[0].scores(ids)
         there = ~np.isnan(first).any(axis=0)
         ids = ids[there]
@@ -152,7 +151,7 @@ class Ranker:
             scores=scores,
             parts=dict(zip(self._by_kind, best_of_each, strict=True)),
             exact=all(found.exact for found in lists),
-            # What the first retriever has nothing of is left out: it knows all that match.
+            # The first retriever can score all matching images.
             complete=lists[0].complete,
             variants=None if captions is None else captions.fetched,
         )

@@ -1,4 +1,4 @@
-"""What ranking works on: a version of a table, a question, and the ranking that comes of it."""
+"""The types of a ranking: the searched version of a table, the question, and the result."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ from skytext.table.vector_columns import VectorKind
 from skytext_client.search_fields import Mode
 
 Scale = tuple[tuple[float, ...], ...]
-"""What the scores of several pages have in common; see `Ranking.scale`."""
+"""Shared reference values for the scores of several pages; see `Ranking.scale`."""
 
-# Their row ids take up to some 100 kB each.
+# The row ids of one shape take up to about 100 kB.
 _SHAPES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request whose texts and images have become vectors and words.
+    """A request with its texts and images converted to vectors and words.
 
     Attributes:
-        mode: which of them count.
+        mode: selects the vectors and words that are used.
         vectors: float32, shape (queries, dim), unit length, in the space of the descriptions; an
-            image has the score of the query that it fits best.
+            image gets the score of its best query.
         image_vectors: the same queries in the space of the images' own vectors; None in modes that
             do not compare these.
-        words: of each query; empty in modes that compare vectors alone.
-        pooling: of a variant's cosines.
-        text_weight: what BM25 counts in hybrid searches; the vectors count 1.
-        num_candidates: of each list in hybrid searches, at least.
-        where: only rows that it lets through.
+        words: of each query; empty in modes that compare only vectors.
+        pooling: of the variants' cosines.
+        text_weight: weight of BM25 in hybrid searches; vectors have weight 1.
+        num_candidates: minimum length of each list in hybrid searches.
+        where: the filter.
         exact: score every row.
     """
 
@@ -80,7 +80,7 @@ class Question:
 
 
 class Searched(Protocol):
-    """What a search looks at: one table (`Served`), or several (`ServedTables`)."""
+    """The target of a search: one table (`Served`), or several (`ServedTables`)."""
 
     @property
     def name(self) -> str:
@@ -91,36 +91,36 @@ class Searched(Protocol):
         """Length of the descriptions' vectors."""
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return what looks for a question's images, in the order of `RETRIEVERS`."""
+        """Return the retrievers of a question, in the order of `RETRIEVERS`."""
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of images that are done, one for each table that has the image."""
+        """Return the row ids of captioned images, one for each table that has the image."""
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        """Return the vectors of rows in the order of ``ids``; rows without vectors are left out."""
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        """Return the hit fields of captioned rows, in the order of ``ids``."""
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
-        """Return a column of some rows, as ``ids`` go."""
+        """Return a column of rows, in the order of ``ids``."""
 
     def tables(self, ids: RowIds) -> list[str | None]:
-        """Return the address of each row's table; None where only one table is searched."""
+        """Return the address of each row's table; None if only one table is searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version of a table, and what its indexes offer: a `Searched`.
+    """A version of a table with its indexes: a `Searched`.
 
     Attributes:
         table: the version.
-        rows: what is fetched of its rows.
+        rows: fetches its rows.
         captions: the vectors of the descriptions.
-        images: the images' own vectors; None where they are not searched.
-        has_text: there is a full-text index.
-        text_uncovered: the fragments that it does not cover.
-        shape_rows: of the version, remembered; see `skytext.table.queries.shape_rows.bind`.
+        images: the images' own vectors; None if they are not searched.
+        has_text: whether there is a full-text index.
+        text_uncovered: the fragments that this index does not cover.
+        shape_rows: cached rows of the version; see `skytext.table.queries.shape_rows.bind`.
         counts: see `Matching`.
     """
 
@@ -137,17 +137,17 @@ class Served:
     def of_table(
         cls, table: ImagesTable, config: IndexConfig, *, with_images: bool = False
     ) -> Served:
-        """Look at a version once: it never changes.
+        """Read the facts about a version once, because it never changes.
 
         Args:
             table: the version.
-            config: probes and refinement of searches by descriptions, in place of those that were
-                measured.
-            with_images: its image vectors are searched, if it has some.
+            config: probes and refinement of searches by descriptions, instead of the measured
+                values.
+            with_images: also search its image vectors, if it has any.
         """
         rows, images = Rows(table), None
         if with_images and table.image_column is not None:
-            # As measured: settings that were given hold from the build on.
+            # Measured values only: explicit settings take effect when the index is built.
             images = SearchedVectors.of_column(
                 table, rows, table.image_column, IMAGE_VECTOR_INDEX, IndexConfig()
             )
@@ -176,37 +176,37 @@ class Served:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """What this version can be searched in."""
+        """The search modes of this version."""
         there: set[Kind] = {"captions"}
         there |= {"words"} if self.has_text else set()
         there |= {"images"} if self.images is not None else set()
         return tuple(mode for mode, kinds in RETRIEVERS.items() if there.issuperset(kinds))
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of images that are done."""
+        """Return the row ids of captioned images."""
         found = ids_of_images(self.table, list(image_ids))
         return {image_id: [row_id] for image_id, row_id in found.items()}
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        """Return the vectors of rows in the order of ``ids``; rows without vectors are left out."""
         is_text = kind == VectorKind.TEXT
         column = self.table.text_column if is_text else image_column_of(self.table)
         return self.rows.variants(ids, column)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        """Return the hit fields of captioned rows, in the order of ``ids``."""
         return self.rows.hits(ids)
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
-        """Return a column of some rows, as ``ids`` go."""
+        """Return a column of rows, in the order of ``ids``."""
         return list(take(self.table, ids, [column]).column(column).to_pylist())
 
     def tables(self, ids: RowIds) -> list[str | None]:
-        """Return None for each row: all are of one table."""
+        """Return None for each row, because all rows are of one table."""
         return [None] * len(ids)
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return what looks for a question's images, in the order of `RETRIEVERS`.
+        """Return the retrievers of a question, in the order of `RETRIEVERS`.
 
         Raises:
             CallError: a geometry of the filter takes too long to compare.
@@ -235,20 +235,20 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The first images, best first; equals by row id.
+    """The first images, best first; ties by row id.
 
     Attributes:
         ids: row ids, shape (images,).
         scores: float32, shape (images,).
-        parts: the best score of each image by each retriever, float32, shape (images,); NaN where
-            an image has none.
+        parts: the best score of each image by each retriever, float32, shape (images,); NaN for a
+            missing score.
         exact: every matching row was scored.
-        complete: nothing else matches.
-        scale: what the scores are relative to, so that a later page has the same ones. Hybrid: the
-            best cosine and the best BM25 of each query. Ranks: how many candidates were looked at
-            first. None elsewhere.
-        variants: vectors of descriptions that were scored, these images' among them; None where
-            they are not at hand.
+        complete: no other image matches.
+        scale: the reference values of the scores, so that a later page uses the same ones. Hybrid:
+            the best cosine and the best BM25 of each query. Ranks: the number of candidates in the
+            first look. Else None.
+        variants: scored vectors of descriptions, including those of these images; None if they are
+            not in memory.
     """
 
     ids: RowIds
@@ -265,17 +265,17 @@ class Ranking:
         return replace(self.at(best(self.scores, self.ids, depth)), complete=whole)
 
     def at(self, places: NDArray[np.intp]) -> Ranking:
-        """Return the images at some places."""
+        """Return the images at the given indices."""
         parts = {kind: scores[places] for kind, scores in self.parts.items()}
         return replace(self, ids=self.ids[places], scores=self.scores[places], parts=parts)
 
     def followed_by(self, later: Ranking) -> Ranking:
-        """Return these images, and behind all of them those of a deeper look.
+        """Return these images, followed by those of a deeper look.
 
-        Scores of the later ones keep their order, on a scale that ends below the lowest of these.
+        The later scores keep their order, rescaled to end below the lowest of these.
 
         Args:
-            later: scores over 0.
+            later: scores above 0.
         """
         later = later.at(np.flatnonzero(~np.isin(later.ids, self.ids)))
         scores = later.scores

@@ -1,4 +1,4 @@
-"""What a search asks for: one frozen model for the command line, Python and the HTTP service."""
+"""The search request: one frozen model for the command line, Python and the HTTP service."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from skytext.filters.read import read_filter
 from skytext_client.search_fields import MAX_K, Mode, SearchFields
 
 MAX_QUERIES = 16
-"""Texts and images that one search may ask for at once: each is a search of its own."""
+"""Maximum number of texts and images in one search: each is a query of its own."""
 MAX_EXAMPLES = 64
 MAX_QUERY_CHARS = 10_000
 
 Kind: TypeAlias = Literal["captions", "words", "images"]
-"""What a retriever compares: vectors of descriptions, their words, or images' own vectors."""
+"""The data that a retriever compares: descriptions' vectors, their words, or image vectors."""
 RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
     "dense": ("captions",),
     "text": ("words",),
@@ -35,7 +35,7 @@ RETRIEVERS: dict[Mode, tuple[Kind, ...]] = {
     "image": ("images",),
     "image+dense": ("captions", "images"),
 }
-"""The retrievers of each mode. Where there are several, the first can score every image."""
+"""The retrievers of each mode. If there are several, the first one can score every image."""
 IMAGE_MODES = tuple(mode for mode, kinds in RETRIEVERS.items() if "images" in kinds)
 
 
@@ -47,7 +47,7 @@ Where: TypeAlias = Annotated[
 
 
 class Example(BaseModel):
-    """Something to move the query towards, or away from: a text or an image of the table."""
+    """A text or an image of the table that moves the query towards itself, or away."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,30 +69,30 @@ class SearchRequest(SearchFields):
     """One search.
 
     Attributes:
-        text: what to look for, in plain words: data, never a query language.
-        texts: further texts. Each one is a query of its own.
-        like: ``image_id`` of images of the table. Each one is a query of its own, by the mean of
-            its variants' vectors, and by its own vector where the mode compares images.
-        described: descriptions of an image that is not in the table, as
-            `skytext.captions.parsing.document_text` lays them out: one query, by their mean vector.
-        combine: how several queries make one answer: ``max`` scores an image by the query that it
-            fits best, ``mean`` by the mean vector of the queries (dense) or the sum of their words
-            (text).
-        positive: every query's vector moves towards these.
-        negative: and away from these. Images that are named, here or in ``like``, are no hits.
+        text: the query in plain words; it is data, never a query language.
+        texts: further texts; each is a query of its own.
+        like: ``image_id`` of images of the table. Each is a query of its own, by the mean of its
+            variants' vectors, and by its own vector if the mode compares images.
+        described: descriptions of an image that is not in the table, in the layout of
+            `skytext.captions.parsing.document_text`: one query, by their mean vector.
+        combine: how several queries give one result: ``max`` scores an image by its best query,
+            ``mean`` by the mean vector of the queries (dense) or the sum of their words (text).
+        positive: examples that every query's vector moves towards.
+        negative: examples that it moves away from. Images named in an example or in ``like`` are
+            not in the result.
         mode: ``dense`` compares vectors of descriptions, ``text`` compares words (BM25), ``hybrid``
             fuses both; ``image`` compares the images' own vectors, ``image+dense`` fuses these with
             the descriptions'. None for the configured default.
-        k: hits wanted, 1 to 1000.
-        where: only images that it lets through are looked at: CQL2 text, CQL2 JSON or a condition.
-        cursor: `SearchResult.next_cursor` of the same request: go on behind its last hit.
-        min_score: hits have at least this `Hit.score`. A search ends where as many images behind
-            the last such one, and 50 at least, have less.
-        group_duplicates: near-duplicates become one hit, which names the others.
-        exact: score every row, index or not.
+        k: number of hits, 1 to 1000.
+        where: a filter: CQL2 text, CQL2 JSON or a condition.
+        cursor: `SearchResult.next_cursor` of the same request, to get the next page.
+        min_score: the least `Hit.score`. The search ends after the last such image once as many
+            further images, at least 50, have a lower score.
+        group_duplicates: near-duplicates become one hit, which lists the others.
+        exact: score every row, even if there is an index.
 
     Raises:
-        ConfigError: nothing is asked for, or what is asked for cannot be meant.
+        ConfigError: the request is empty or invalid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,7 +104,7 @@ class SearchRequest(SearchFields):
     positive: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     negative: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)] = ()
     where: Where = None
-    # Without the limits that the HTTP API documents: what is refused here names both ends.
+    # No limits in the type: the check below gives a better message for both ends.
     k: int = 10
     min_score: float | None = None
 
@@ -122,16 +122,16 @@ class SearchRequest(SearchFields):
             _check_text(image_id, "the image_id")
         num_queries = len(self.all_texts) + len(self.like) + bool(self.described)
         if num_queries == 0 and not self.positive:
-            only = "negative examples alone say what not to look for: " if self.negative else ""
-            raise ConfigError(f"{only}name a text, an image or a positive example to look for")
+            only = "negative examples alone are not a query: " if self.negative else ""
+            raise ConfigError(f"{only}name a text, an image or a positive example to search for")
         if num_queries > MAX_QUERIES:
             raise ConfigError(f"at most {MAX_QUERIES} queries at once (given: {num_queries})")
         if self.mode in ("text", "hybrid"):
             self.check_words(self.mode)
         if self.mode in IMAGE_MODES and self.described:
             raise ConfigError(
-                f"a described image is searched by its descriptions, not with mode {self.mode}: "
-                "use mode dense"
+                f"a described image is searched by its descriptions, so mode {self.mode} is not "
+                "possible: use mode dense"
             )
         if self.where is not None:
             check_size(self.where)
@@ -139,60 +139,60 @@ class SearchRequest(SearchFields):
 
     @property
     def all_texts(self) -> tuple[str, ...]:
-        """The texts, each a query of its own."""
+        """The texts; each is a query of its own."""
         return (() if self.text is None else (self.text,)) + self.texts
 
     @property
     def has_images(self) -> bool:
-        """Whether an image is asked for, which has a vector and no words of its own."""
+        """Whether the request has an image, which has a vector but no words."""
         return bool(self.like or self.described)
 
     @property
     def named_images(self) -> tuple[str, ...]:
-        """``image_id`` of the images that are asked by; they are no hits."""
+        """``image_id`` of the images in the request; they are left out of the hits."""
         examples = (example.image_id for example in (*self.positive, *self.negative))
         return tuple(dict.fromkeys([*self.like, *filter(None, examples)]))
 
     def check_words(self, mode: Mode) -> None:
-        """Refuse what a search by words cannot look for.
+        """Refuse a request that a search by words cannot answer.
 
         Raises:
-            ConfigError: it asks for images, or names no text.
+            ConfigError: it contains images, or no text.
         """
         if self.has_images or not self.all_texts:
             raise ConfigError(
-                f"{mode} search goes by words: name a text, and search like an image with mode "
-                "dense"
+                f"{mode} search compares words: name a text, or search for a similar image with "
+                "mode dense"
             )
         if mode == "text" and (self.positive or self.negative):
-            raise ConfigError("examples move a vector, which text search has none of: use dense")
+            raise ConfigError("text search has no vectors for examples to move: use mode dense")
 
     def fingerprint(self) -> str:
-        """Return a hash of what is asked for, whatever the page: 16 hex digits."""
+        """Return a hash of the request without its page: 16 hex digits."""
         said = self.model_dump_json(exclude={"k", "cursor"})
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @classmethod
     def from_json(cls, value: object) -> SearchRequest:
-        """Read a request from parsed JSON.
+        """Parse a request from JSON values.
 
         Raises:
-            ConfigError: it is none, or it cannot be meant.
+            ConfigError: the request is invalid.
         """
         try:
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "search"
-            raise ConfigError(f"the search is wrong at {where}: {first['msg']}") from error
+            raise ConfigError(f"the request is invalid at {where}: {first['msg']}") from error
 
 
 def _check_text(text: str, what: str) -> None:
     if not text.strip():
-        raise ConfigError(f"{what} is empty: say in words what to look for")
+        raise ConfigError(f"{what} is empty: write the query in words")
     if len(text) > MAX_QUERY_CHARS:
         raise ConfigError(f"{what} has {len(text):,} characters: at most {MAX_QUERY_CHARS:,}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{what} is no valid Unicode text") from error
+        raise ConfigError(f"{what} is not valid Unicode text") from error

@@ -45,16 +45,15 @@ class Searcher:
 
     Args:
         table: the version.
-        embedder: of the model that the table was embedded with.
-        index: probes and refinement, in place of those that were measured for the index.
+        embedder: the model of the table's description vectors.
+        index: probes and refinement, instead of the values measured for the index.
         search: how images are ranked.
-        image_embedder: of the model that the images were embedded with; None: they are not
-            searched by their own vectors.
-        more: versions of further tables, with vectors of the same models: images of all of them are
-            hits of one search, best first.
+        image_embedder: the model of the table's image vectors; None to not search them.
+        more: versions of further tables, with vectors of the same models. All tables are searched
+            as one.
 
     Raises:
-        TableError: the vectors are of another model than the embedder's, or tables differ in it.
+        TableError: the vectors are of another model than the embedder's, or tables differ.
     """
 
     def __init__(
@@ -98,23 +97,23 @@ class Searcher:
         image_embed: ImageEmbedConfig | None = None,
         images: ImageConfig | None = None,
     ) -> Searcher:
-        """Open a table and load the model that it was embedded with.
+        """Open a table and load its embedding model.
 
         Args:
             table: folder or URI.
-            version: None for the promoted version, or the latest where none is promoted.
-            embedding_model: where the table's model is now, if its name no longer leads to it.
-            embed: how the model runs; which one it is, the table says.
-            index: probes and refinement, in place of those that were measured for the index.
+            version: None for the promoted version, or the latest if none is promoted.
+            embedding_model: the model's new location, if its recorded name is no longer valid.
+            embed: how to run the model; the table names the model.
+            index: probes and refinement, instead of the values measured for the index.
             search: how images are ranked.
-            with_images: load the model that the images were embedded with, too: modes ``image``
-                and ``image+dense`` need it.
-            image_embed: how that model runs; ``model``: where it is now.
-            images: the pixels that it saw.
+            with_images: also load the model of the image vectors; modes ``image`` and
+                ``image+dense`` need it.
+            image_embed: how to run that model; ``model``: its new location.
+            images: pixel settings for that model.
 
         Raises:
-            TableError: there is no such table or version, it has no image vectors that are asked
-                for, or a model is another than its own.
+            TableError: the table or version does not exist, it has no image vectors although they
+                are requested, or a model differs from its own.
             ModelError: a model cannot be loaded.
         """
         return cls.open_many(
@@ -143,22 +142,22 @@ class Searcher:
         image_embed: ImageEmbedConfig | None = None,
         images: ImageConfig | None = None,
     ) -> Searcher:
-        """Open tables that are searched as one, and load the model that all were embedded with.
+        """Open tables that are searched as one, and load their common embedding model.
 
         Args:
-            tables: folders or URIs, one at least.
-            versions: of each table; None for those that `open` takes without one.
-            embedding_model: see `open`, as for all that follows.
-            embed: how the model runs.
+            tables: folders or URIs, at least one.
+            versions: of each table; None as in `open`.
+            embedding_model: as in `open`, and so are the following arguments.
+            embed: how to run the model.
             index: probes and refinement.
             search: how images are ranked.
-            with_images: load the model of the images' own vectors, too.
-            image_embed: how that model runs.
-            images: the pixels that it saw.
+            with_images: also load the model of the image vectors.
+            image_embed: how to run that model.
+            images: pixel settings for that model.
 
         Raises:
-            CallError: no table, or one that is named twice.
-            TableError: as `open`; or tables were embedded with different models.
+            CallError: no table, or a table is named twice.
+            TableError: as in `open`; or tables were embedded with different models.
             ModelError: a model cannot be loaded.
         """
         locations = [TableLocation.parse(table) for table in tables]
@@ -168,7 +167,7 @@ class Searcher:
             ImagesTable.open_served(location, version)
             for location, version in zip(locations, wanted, strict=True)
         ]
-        # Before a model is loaded.
+        # Check this before loading a model.
         _check_same_models(opened, with_images=with_images)
         first, uri = opened[0], locations[0].uri
         image_embedder = None
@@ -181,9 +180,9 @@ class Searcher:
 
     @property
     def has_index(self) -> bool:
-        """Whether each table has an index on the descriptions' vectors whose recall was measured.
+        """Whether each table has an index on the descriptions' vectors with a measured recall.
 
-        Others are not used.
+        Other indexes are not used.
         """
         return all(part.captions.facts is not None for part in self._parts)
 
@@ -193,20 +192,20 @@ class Searcher:
             prewarm(part.table.dataset, *([] if part.images is None else [IMAGE_VECTOR_INDEX]))
 
     def copy_rows(self, folder: Path, is_wanted: Callable[[], bool] = lambda: True) -> bool:
-        """Copy vectors and what hits tell to this machine's disk, and search by the copy then.
+        """Copy vectors and hit fields to a local disk, and search with this copy from then on.
 
-        Answers stay the same, searches under way too; what was copied before is used again.
+        Results stay the same, also for running searches. An existing copy is used again.
 
         Args:
-            folder: on a local disk, with room for about 11 kB an image, and 2 kB more where images
-                have vectors of their own; tables may share it.
-            is_wanted: asked again and again; once it is not, nothing more is copied.
+            folder: on a local disk, with about 11 kB of space per image, and 2 kB more for images
+                with vectors of their own; tables may share it.
+            is_wanted: called repeatedly; the copy stops when it returns False.
 
         Returns:
-            Whether it was wanted to the end.
+            Whether the copy is complete.
 
         Raises:
-            OSError: it cannot be written, or the table's store does not answer.
+            OSError: the disk cannot be written, or the table's store does not answer.
         """
         for part in self._parts:
             copy = copy_rows(part.table, folder, is_wanted)
@@ -217,7 +216,7 @@ class Searcher:
 
     @property
     def rows_are_copied(self) -> bool:
-        """Whether searches are answered from a copy of the rows."""
+        """Whether searches use a copy of the rows."""
         return all(part.rows.are_copied for part in self._parts)
 
     def search(
@@ -232,22 +231,21 @@ class Searcher:
         """Find the images that fit best.
 
         Args:
-            asked: plain words, or all that can be asked for; with the latter, the other arguments
-                stay away.
-            k: hits wanted, 1 to 1000.
-            exact: score every row even where there is an index.
-            where: only images that it lets through are looked at: CQL2 text, CQL2 JSON or a
-                condition. All of them are found, if they are fewer than ``k``.
+            asked: plain words, or a full request; with a request, leave out the other arguments.
+            k: number of hits, 1 to 1000.
+            exact: score every row even if there is an index.
+            where: a filter: CQL2 text, CQL2 JSON or a condition. If fewer than ``k`` images match,
+                all of them are found.
             mode: see `SearchRequest`; None for the configured default.
 
         Raises:
-            CallError: nothing is asked for, ``k`` is out of range, a filter is on what no image
-                has, an image is named that is not there, or a cursor is of another search.
-            TableError: a mode that this version cannot be searched in.
+            CallError: the request is empty, ``k`` is out of range, no image has a field of the
+                filter, a named image does not exist, or a cursor belongs to another search.
+            TableError: this version cannot be searched in the mode.
         """
         if isinstance(asked, SearchRequest):
             if (k, exact, where, mode) != (10, False, None, None):
-                raise ConfigError("k, exact, where and mode stand in the SearchRequest itself")
+                raise ConfigError("put k, exact, where and mode into the SearchRequest itself")
             request = asked
         else:
             request = SearchRequest.model_validate(
@@ -282,7 +280,7 @@ class Searcher:
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """The version of each table that is searched."""
+        """The version of each searched table."""
         return tuple(table.version for table in self.tables)
 
     @property
@@ -290,7 +288,7 @@ class Searcher:
         return {table.location.uri: table.version for table in self.tables}
 
     def _cursor(self, question_id: str, offset: int, ranking: Ranking, last: int) -> Cursor:
-        """Return the end of a page: ``offset`` hits, the last of them at a place of the ranking."""
+        """Return the cursor of a page: after ``offset`` hits, the last one at index ``last``."""
         return Cursor(
             versions=self.versions,
             question=question_id,
@@ -301,10 +299,10 @@ class Searcher:
         )
 
     def _mode(self, request: SearchRequest) -> Mode:
-        """Return the mode to search in.
+        """Return the search mode.
 
         Raises:
-            TableError: a mode is asked for by name that this version cannot be searched in.
+            TableError: this version cannot be searched in the requested mode.
         """
         if request.mode is None:
             has_words = bool(request.all_texts) and not request.has_images
@@ -318,22 +316,22 @@ class Searcher:
         return request.mode
 
     def _cannot(self, mode: Mode) -> TableError:
-        """Return why a table cannot be searched in a mode."""
+        """Return the error of a table that cannot be searched in a mode."""
         table = next(part.table for part in self._parts if mode not in part.modes)
         uri = table.location.uri
         if mode in IMAGE_MODES:
             model = image_column_of(table).model
             return TableError(
-                f"mode {mode} needs the model that the images of {uri} were embedded with, and "
-                f"{model!r} is not loaded: search with mode dense"
+                f"mode {mode} needs the model of the image vectors of {uri}, but {model!r} is not "
+                "loaded: search with mode dense"
             )
         return TableError(
-            f"version {table.version} of {uri} has no full-text index: skytext index {uri} "
-            "builds it; search with mode dense"
+            f"version {table.version} of {uri} has no full-text index: build it with skytext index "
+            f"{uri}, or search with mode dense"
         )
 
     def _question_id(self, request: SearchRequest, mode: Mode) -> str:
-        """Return what tells a search from others, the page apart."""
+        """Return a text that identifies a search, without its page."""
         said = f"{request.fingerprint()} {mode} {self._said_config}"
         if len(self.tables) > 1:
             said += " ".join(table.location.uri for table in self.tables)
@@ -341,7 +339,7 @@ class Searcher:
 
     def _chance(self, mode: Mode) -> ChanceScore | None:
         if len(self._parts) > 1:
-            # The best of several tables scores higher than what was measured for each.
+            # The best image of several tables scores higher than the values measured for each.
             return None
         part = self._parts[0]
         searched = part.images if mode in IMAGE_MODES else part.captions
@@ -349,7 +347,7 @@ class Searcher:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """What can be searched in: what every table can."""
+        """The search modes that every table supports."""
         of_parts = [part.modes for part in self._parts]
         return tuple(mode for mode in RETRIEVERS if all(mode in modes for modes in of_parts))
 
@@ -357,17 +355,17 @@ class Searcher:
 def _check_named_once(locations: Sequence[TableLocation]) -> None:
     uris = [location.uri for location in locations]
     if not uris:
-        raise CallError("name a table to search")
+        raise CallError("name at least one table to search")
     twice = next((uri for uri in uris if uris.count(uri) > 1), None)
     if twice is not None:
         raise CallError(f"table {twice} is named twice: name each table once")
 
 
 def _check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> None:
-    """Refuse tables whose vectors do not compare.
+    """Refuse tables whose vectors cannot be compared.
 
     Raises:
-        TableError: they are of several models, or of several settings of one.
+        TableError: the models or their settings differ.
     """
     columns = {"descriptions": [table.text_column for table in tables]}
     if with_images:
@@ -378,15 +376,15 @@ def _check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> N
                 continue
             one, two = tables[0].location.uri, table.location.uri
             raise TableError(
-                f"{one} and {two} cannot be searched as one: their {what} were embedded by "
+                f"{one} and {two} cannot be searched together: their {what} were embedded by "
                 f"{first.described} and {other.described}, or with other settings; search each "
-                f"alone, or embed one again as the other (skytext {_EMBEDS_AGAIN[what]})"
+                f"alone, or embed one again like the other (skytext {_EMBEDS_AGAIN[what]})"
             )
 
 
 def _check_dim(table: ImagesTable, embedder: QueryEmbedder, column: VectorColumn) -> None:
     if embedder.dim != column.dim:
         raise TableError(
-            f"{table.location.uri} holds vectors of {column.dim} numbers, the embedder makes "
-            f"{embedder.dim}: search with the model that the table was embedded with"
+            f"{table.location.uri} holds vectors of {column.dim} numbers, but the embedder makes "
+            f"{embedder.dim}: search with the model that embedded the table"
         )

@@ -1,8 +1,8 @@
-"""Search versions of several tables as one: their rows stand one table behind the other.
+"""Search versions of several tables as one: their rows are concatenated.
 
 Every retriever of a mode looks for candidates in each table, and scores each candidate with the
-table's own vectors and words. The ranker then sees one list: it fuses once, over all tables. So a
-cosine or a best score compares, and only BM25 still goes by the statistics of each table.
+table's own vectors and words. The ranker receives one list and fuses once, over all tables. So
+cosines and best scores are comparable between tables; only BM25 uses the statistics of each table.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ T = TypeVar("T")
 
 
 class RowIdSpace:
-    """Row ids that name a row among those of several tables.
+    """Row ids that are unique across several tables.
 
-    Row ids of the first table stay; those of each further table begin where the table before ends.
+    The first table keeps its row ids. The ids of each further table begin after those of the table
+    before.
 
     Args:
-        tables: the versions, in an order that stays.
+        tables: the versions, in a fixed order.
     """
 
     def __init__(self, tables: Sequence[ImagesTable]) -> None:
@@ -38,21 +39,21 @@ class RowIdSpace:
         self._starts: RowIds = np.concatenate([np.zeros(1, np.uint64), ends[:-1]])
 
     def joined(self, ids: Sequence[RowIds]) -> RowIds:
-        """Return the row ids of each table as ids of this space, one table behind the other."""
+        """Convert the row ids of each table to ids of this space, concatenated."""
         return np.concatenate([of + start for of, start in zip(ids, self._starts, strict=True)])
 
     def split(self, ids: RowIds) -> list[tuple[NDArray[np.intp], RowIds]]:
-        """Return for each table the places of its rows in ``ids``, and its own row ids."""
+        """Return for each table the indices of its rows in ``ids``, and its own row ids."""
         table = self.table_of(ids)
         places = [np.flatnonzero(table == i) for i in range(len(self._starts))]
         return [(at, ids[at] - start) for at, start in zip(places, self._starts, strict=True)]
 
     def table_of(self, ids: RowIds) -> NDArray[np.intp]:
-        """Return the place of each row's table among the tables."""
+        """Return the index of each row's table."""
         return np.searchsorted(self._starts, ids, side="right") - 1
 
     def joined_variants(self, variants: Sequence[Variants]) -> Variants:
-        """Return the vectors of each table's rows, one table behind the other."""
+        """Concatenate the vectors of each table's rows."""
         lengths = np.cumsum([0, *(len(of.vectors) for of in variants)])
         return Variants(
             self.joined([of.ids for of in variants]),
@@ -62,10 +63,10 @@ class RowIdSpace:
 
 
 class JoinedRetriever:
-    """The same retriever of several tables.
+    """One retriever over several tables.
 
     Args:
-        parts: of each table.
+        parts: the retriever of each table.
         space: of the tables' row ids.
     """
 
@@ -76,13 +77,13 @@ class JoinedRetriever:
 
     @property
     def num_scanned(self) -> int | None:
-        """How many images match, where each one is looked at; None where an index chooses."""
+        """The number of matching images if each one is examined; None if an index chooses."""
         counts = [part.num_scanned for part in self._parts]
         return None if None in counts else sum(filter(None, counts))
 
     @property
     def fetched(self) -> Variants | None:
-        """The vectors that were scored last; None where there are none."""
+        """The vectors that were scored last; None if there are none."""
         fetched = [part.fetched for part in self._parts]
         there = [variants for variants in fetched if variants is not None]
         return self._space.joined_variants(there) if len(there) == len(fetched) else None
@@ -98,7 +99,7 @@ class JoinedRetriever:
         )
 
     def scores(self, ids: RowIds) -> Floats:
-        """Score images, shape (queries, images); NaN where an image has nothing to score."""
+        """Score images, shape (queries, images); NaN for an image that cannot be scored."""
         split = self._space.split(ids)
         found = [part.scores(own) for part, (_, own) in zip(self._parts, split, strict=True)]
         scores = np.empty((len(found[0]), len(ids)), np.float32)
@@ -107,7 +108,7 @@ class JoinedRetriever:
         return scores
 
     def _scores_of(self, found: Sequence[Candidates]) -> Floats | None:
-        """Return the candidates' scores, where some table has scored them to choose them."""
+        """Return the candidates' scores, if a table scored them to choose them."""
         if all(of.scores is None for of in found):
             return None
         return np.concatenate(
@@ -123,7 +124,7 @@ class ServedTables:
     """Several tables that are searched as one: a `skytext.search.ranking_inputs.Searched`.
 
     Args:
-        parts: two tables at least, with vectors of the same models.
+        parts: at least two tables, with vectors of the same models.
     """
 
     def __init__(self, parts: Sequence[Served]) -> None:
@@ -141,7 +142,7 @@ class ServedTables:
         return self._parts[0].dim
 
     def retrievers(self, question: Question) -> dict[Kind, Retriever]:
-        """Return what looks for a question's images, in the order of `RETRIEVERS`.
+        """Return the retrievers of a question, in the order of `RETRIEVERS`.
 
         Raises:
             CallError: a geometry of the filter takes too long to compare.
@@ -153,7 +154,7 @@ class ServedTables:
         }
 
     def find_images(self, image_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Return the row ids of images that are done, one for each table that has the image."""
+        """Return the row ids of captioned images, one for each table that has the image."""
         of_parts = [part.find_images(image_ids) for part in self._parts]
         found: dict[str, list[int]] = {}
         for image_id in image_ids:
@@ -163,7 +164,7 @@ class ServedTables:
         return found
 
     def variants(self, ids: RowIds, kind: VectorKind = VectorKind.TEXT) -> Variants:
-        """Return the vectors of some rows, as ``ids`` go; rows without any are left out."""
+        """Return the vectors of rows in the order of ``ids``; rows without vectors are left out."""
         split = self._space.split(ids)
         joined = self._space.joined_variants(
             [part.variants(own, kind) for part, (_, own) in zip(self._parts, split, strict=True)]
@@ -176,11 +177,11 @@ class ServedTables:
         return Variants(there, np.concatenate(vectors), offsets)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return what hits tell of some rows that are done, as ``ids`` go."""
+        """Return the hit fields of captioned rows, in the order of ``ids``."""
         return self._in_order(ids, lambda part, own: part.hits(own))
 
     def values(self, ids: RowIds, column: str) -> list[Any]:
-        """Return a column of some rows, as ``ids`` go."""
+        """Return a column of rows, in the order of ``ids``."""
         return self._in_order(ids, lambda part, own: part.values(own, column))
 
     def tables(self, ids: RowIds) -> list[str | None]:
@@ -188,7 +189,7 @@ class ServedTables:
         return [self._parts[i].table.location.uri for i in self._space.table_of(ids)]
 
     def _in_order(self, ids: RowIds, ask: Callable[[Served, RowIds], Sequence[T]]) -> list[T]:
-        """Ask each table about its rows, and return the answers as ``ids`` go."""
+        """Ask each table about its rows, and return the answers in the order of ``ids``."""
         answers: dict[int, T] = {}
         for part, (places, own) in zip(self._parts, self._space.split(ids), strict=True):
             answers |= zip(places.tolist(), ask(part, own), strict=True)

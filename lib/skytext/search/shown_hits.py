@@ -1,4 +1,4 @@
-"""Make hits of the places of a ranking that are shown."""
+"""Make hits from ranking indices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skytext.table.queries.hit_column import HitRow
 def make_hits(
     served: Searched, question: Question, ranking: Ranking, places: list[tuple[int, list[int]]]
 ) -> tuple[Hit, ...]:
-    """Return the hits at some places of a ranking, each with the places of its duplicates."""
+    """Return the hits at the given indices of a ranking, each with the indices of duplicates."""
     if not places:
         return ()
     behind = ranking.ids[[place for _, others in places for place in others]]
@@ -47,7 +47,7 @@ def _hit(
     duplicates: tuple[str, ...],
     table: str | None,
 ) -> Hit:
-    """Return the hit of the image at place ``i`` of those that are shown."""
+    """Return the hit of the image at index ``i`` of the shown images."""
     variant = int(np.argmax(cosines))
     one_sentence, feature, caption = row.captions[variant]
     return Hit(
@@ -72,6 +72,6 @@ def _hit(
 
 
 def _part(shown: Ranking, kind: Kind, i: int) -> float | None:
-    """Return the score of an image by one retriever; None where it has none."""
+    """Return an image's score by one retriever; None without one."""
     score = float(shown.parts[kind][i]) if kind in shown.parts else math.nan
     return None if math.isnan(score) else score

@@ -1,4 +1,4 @@
-"""Compare standing queries with the images of a version: all of them, none through an index."""
+"""Compare standing queries with all images of a version, without an index."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Matches(NamedTuple):
 
     Attributes:
         pictures: the images.
-        scores: of each, as a search shows it: float32, shape (images,).
+        scores: displayed score of each: float32, shape (images,).
     """
 
     pictures: Pictures
@@ -37,13 +37,13 @@ def unseen_pictures(
     fragments: Sequence[int],
     seen: NDArray[np.bytes_],
 ) -> Pictures:
-    """Return the images of some fragments that a query looks at and has not seen.
+    """Return the images of some fragments that match a query's filter and were not yet seen.
 
     Args:
         table: the version.
         query: the query.
         fragments: ids of the fragments.
-        seen: keys of the pictures that are left out.
+        seen: keys of the pictures to leave out.
 
     Raises:
         CallError: a geometry of the filter takes too long to compare.
@@ -59,11 +59,11 @@ def unseen_pictures(
 def matching_pictures(
     table: ImagesTable, candidates: Pictures, vector: Floats, min_score: float
 ) -> Matches:
-    """Return those of some images whose score is high enough.
+    """Return the images whose score is high enough.
 
     Args:
         table: the version.
-        candidates: images of it.
+        candidates: images of this version.
         vector: of the query: float32, shape (dim,), unit length.
         min_score: the least cosine of the best variant.
     """

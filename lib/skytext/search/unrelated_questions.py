@@ -1,16 +1,16 @@
-"""Questions that no image taken from above answers, to tell what a score is worth.
+"""Questions that no aerial image answers, to interpret scores.
 
-The best image of such a question is there by chance. How high such images score depends on the
-model and on the table, so it is measured for each table (`skytext.table.indexes.chance_score`).
+The best image of such a question is best by chance. The scores of such images depend on the model
+and on the table, so they are measured for each table (`skytext.table.indexes.chance_score`).
 
-They are sentences outside of the field, not shuffled words of the table's descriptions. Shuffled
-words keep the subject: with all-MiniLM-L6-v2, 95 % of them stay below 0.76 (RSITMD) and 0.80
-(RSICD), and so do more than a tenth of real captions. 95 % of these questions stay below 0.33 and
-0.38, and no real caption does. docs/background/ranking.md has the figures.
+The questions are sentences about other subjects, not shuffled words of the table's descriptions.
+Shuffled words keep the subject: with all-MiniLM-L6-v2, 95 % of them stay below 0.76 (RSITMD) and
+0.80 (RSICD), and so do more than a tenth of real captions. 95 % of these questions stay below 0.33
+and 0.38, and no real caption does. docs/background/ranking.md has the figures.
 
-Each is about something that cannot be seen from above: music, law, illness, language, feelings,
-cooking, money, software, history, sport rules. Half are phrases and half are questions, as people
-search.
+Each is about a subject that is not visible from above: music, law, illness, language, feelings,
+cooking, money, software, history, sport rules. Half are phrases and half are questions, like real
+queries.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ UNRELATED_QUESTIONS = (
 
 
 class Measured(NamedTuple):
-    """What `measure_chance` did.
+    """The result of `measure_chance`.
 
     Attributes:
-        scores: that were measured and stored.
+        scores: the measured and stored scores.
         problems: one line for each kind of vectors whose model cannot be loaded.
     """
 
@@ -108,13 +108,13 @@ class Measured(NamedTuple):
 
 
 def measure_chance(table: ImagesTable, config: Config, *, only_missing: bool = False) -> Measured:
-    """Measure how high unrelated questions score in a table, and store it with its latest version.
+    """Measure the scores of unrelated questions in a table, and store them with its latest version.
 
     Args:
         table: any version of it.
-        config: how the table's models run, and whether anything is measured
+        config: how to run the table's models, and whether to measure at all
             (``index.measure_chance``).
-        only_missing: leave out vectors for which a measure is stored.
+        only_missing: leave out vectors that already have a stored measure.
     """
     if not config.index.measure_chance:
         return Measured({}, ())
@@ -139,5 +139,5 @@ def measure_chance(table: ImagesTable, config: Config, *, only_missing: bool = F
         try:
             questions[kind] = load().embed_queries(UNRELATED_QUESTIONS)
         except SkytextError as error:
-            problems.append(f"searches will not say that nothing fits well: {error}")
+            problems.append(f"searches cannot say when nothing fits well: {error}")
     return Measured(measure_chance_scores(latest, questions), tuple(problems))

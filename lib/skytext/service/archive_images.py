@@ -1,9 +1,9 @@
-"""The images themselves: read again from their shards, whole or as thumbnails.
+"""Serve images from the archive, whole or as thumbnails, by reading their shards again.
 
-Only below the configured archive roots, whatever a table says; and only what the table was made of:
-an image whose bytes are not those that were described is gone (410). That goes for what is kept,
-too, here or by a browser that asks again: its shard is looked at first. The image is read again
-only if the shard changed.
+Only images below the configured archive roots are read, whatever address the table has. If the
+bytes differ from the captioned ones, the answer is 410 (gone). The same applies to cached images,
+here or in a browser that revalidates: the shard is checked first. The image is read again only if
+the shard changed.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ _MEDIA_TYPES = {
 _WEBP_QUALITY = 80
 _RETRY_S = 5.0
 LOOK_AGAIN_S = 5.0
-"""A shard that was looked at so short a while ago counts as unchanged: a page shows many images."""
+"""A shard checked less than this long ago counts as unchanged: a page shows many images."""
 _MAX_LOOKED_AT = 10_000
 _THUMBNAIL_VERSION = 1
-"""Part of a thumbnail's ETag: to be raised when the same image would come out otherwise."""
+"""Part of a thumbnail's ETag: raise it when the same image would look different."""
 
 
 class Encoded(NamedTuple):
-    """An image to hand out.
+    """An image in a response.
 
     Attributes:
         data: encoded.
-        media_type: of it.
+        media_type: its media type.
         etag: strong, with its quotes.
     """
 
@@ -73,7 +73,7 @@ class Images:
         service = config.service
         self._roots = [_root(root) for root in service.archive_roots]
         self._max_bytes = service.limits.max_image_bytes
-        # A person waits for the answer: an archive that is down is said to be so at once.
+        # A user waits for the answer, so report an unavailable archive quickly.
         retry_s = min(config.sources.retry_s, _RETRY_S)
         self._options = ReadOptions(config.sources.image_column, retry_s)
         self._find_moved = partial(moved_row, location)
@@ -92,10 +92,10 @@ class Images:
         return f'"{row["content_sha256"]}{kind}"'
 
     async def whole(self, row: Mapping[str, Any]) -> Encoded:
-        """Return an image as it lies in its shard.
+        """Return an image's original bytes.
 
         Args:
-            row: of the table, with all columns but the vectors.
+            row: of the table, with all columns except the vectors.
 
         Raises:
             ProblemError: 403, 404, 410, 422 or 502.
@@ -124,9 +124,9 @@ class Images:
         return Encoded(data, "image/webp", etag)
 
     async def check_unchanged(self, row: Mapping[str, Any]) -> None:
-        """Refuse an image that its shard no longer holds.
+        """Refuse an image that its shard no longer contains.
 
-        One byte of an unchanged shard is read, and the whole image of a changed one.
+        Reads one byte of an unchanged shard, and the whole image of a changed one.
 
         Raises:
             ProblemError: 410 or 502.
@@ -142,7 +142,7 @@ class Images:
             self._looked_at[image] = None
 
     def check(self, row: Mapping[str, Any]) -> None:
-        """Refuse what must not or cannot be read.
+        """Refuse an image that is not readable or not allowed.
 
         Raises:
             ProblemError: 403, 404 or 422.
@@ -169,7 +169,7 @@ class Images:
         if place.scheme == "file":
             path = os.path.realpath(place.path)
         elif any(part in (".", "..") for part in place.path.split("/")):
-            return False  # a client library may resolve them on the way
+            return False  # a client library may resolve them to another path
         else:
             path = place.path
         return any(_is_below(Location(place.scheme, place.bucket, path), r) for r in self._roots)
@@ -187,7 +187,7 @@ class Images:
     def _read(self, row: Mapping[str, Any]) -> bytes:
         with _archive_errors(), timed(self._meter, "read"):
             data = fetch_row(row, self._options, self._find_moved)
-        # A shard that was written anew in place may keep its size and time.
+        # A shard that was rewritten in place may have the same size and time.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
         return data
@@ -246,9 +246,9 @@ def _is_below(place: Location, root: Location) -> bool:
 
 
 def archive_roots(roots: Sequence[str]) -> tuple[str, ...]:
-    """Return roots in the form that is compared, local ones absolute.
+    """Return roots in a form for comparison; local ones are made absolute.
 
     Raises:
-        AddressError: one that is no address.
+        AddressError: an invalid address.
     """
     return tuple(_root(root).uri for root in roots)

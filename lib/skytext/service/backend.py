@@ -1,4 +1,4 @@
-"""What the API asks for: the same whether the workers are here or on a cluster."""
+"""The operations behind the API, the same for local workers and workers on a cluster."""
 
 from __future__ import annotations
 
@@ -28,51 +28,51 @@ class SearchPort(Protocol):
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Answer searches, but for those that were embedded by another model."""
+        """Run searches; those embedded by another model get `OtherModel`."""
 
     async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
         """Return a row of a version, by default the live one."""
 
     async def table(self) -> dict[str, Any]:
-        """Return what is served."""
+        """Return the facts about the served table."""
 
     async def version(self) -> int:
-        """Return the version that is served."""
+        """Return the live version."""
 
     async def promote(self, version: int | None) -> Promotion:
         """Make a version live."""
 
     async def rollback(self) -> Promotion:
-        """Go back to the version before."""
+        """Return to the previous version."""
 
 
 class EmbedPort(Protocol):
     """An embedding worker; see `skytext.service.replicas.deployment_calls.EmbedHandle`."""
 
     async def query(self, text: str, version: int | None = None) -> Embedded:
-        """Return a query as a vector, by the model of a version; None: of the live one."""
+        """Return the vector of a query by the model of a version; None for the live version."""
 
     async def documents(self, texts: Sequence[str], version: int | None = None) -> list[Embedded]:
-        """Return descriptions as vectors."""
+        """Return the vectors of descriptions."""
 
     async def image_model(self) -> ImageModel:
-        """Return what is known of the model of the images' own vectors."""
+        """Return the state of the image vectors' model."""
 
     async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
-        """Return the unit vectors of queries in the space of the images' own vectors."""
+        """Return the unit vectors of queries in the space of the image vectors."""
 
 
 Describe = Callable[[bytes, str], Awaitable[list[str]]]
 
 
 class Backend:
-    """Answers what the API is asked.
+    """Answers the requests of the API.
 
     Args:
         embed: the embedding worker.
         searches: the search worker.
-        describe: makes an image texts; None where no captioner is configured.
-        metrics: returns all measurements in Prometheus' text format.
+        describe: captions an image for a search; None without a configured captioner.
+        metrics: returns all metrics in Prometheus' text format.
     """
 
     def __init__(
@@ -90,19 +90,19 @@ class Backend:
     async def search(
         self, requests: Sequence[SearchRequest], versions: Sequence[int | None]
     ) -> list[dict[str, Any]]:
-        """Answer searches, all from one version but for those that name another.
+        """Run searches, all in one version except those that name another.
 
         Args:
-            requests: what is asked for.
-            versions: of the table, one a request; None: the live one, or the cursor's.
+            requests: the requests.
+            versions: table version of each request; None for the live one, or the cursor's.
 
         Raises:
-            CallError: a search that cannot be meant.
+            CallError: an invalid search.
             ProblemError: 410, 501, 503.
         """
         queries = await self._embedded(requests, versions)
         found = await self.searches.search(queries, carrier() or None)
-        # Of no version that is open, or one of another model is named: embed again.
+        # The version is not open, or has another model: embed again.
         for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):
             places = [i for i, one in enumerate(found) if one == OtherModel(version)]
             some = [requests[i] for i in places]
@@ -120,7 +120,7 @@ class Backend:
         versions: Sequence[int | None],
         by: int | None = None,
     ) -> list[Query]:
-        """Return requests with their texts as vectors, by the models of the version `by`."""
+        """Return requests with vectors of their texts, by the models of version ``by``."""
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
@@ -138,21 +138,21 @@ class Backend:
         ]
 
     async def _queries(self, texts: Sequence[str], by: int | None) -> list[Embedded]:
-        """Embed texts at once; the first that fails, or an end of this one, ends the others."""
-        if len(texts) == 1:  # nearly always, and without tasks
+        """Embed texts in parallel; the first failure, or a cancellation, ends the others."""
+        if len(texts) == 1:  # the usual case, without tasks
             return [await self._embed.query(texts[0], by)]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed.query(text, by)) for text in texts]
         except ExceptionGroup as failed:
-            # As of one text alone: they fail for the same reason, or the first one says enough.
+            # The others fail for the same reason, or the first failure is enough.
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
     async def _image_queries(
         self, requests: Sequence[SearchRequest], by: int | None
     ) -> ImageQueries | None:
-        """Embed the texts of those requests that compare images; None where none does."""
+        """Embed the texts of requests that compare images; None if there are none."""
         some = [request for request in requests if request.mode in IMAGE_MODES]
         if not some:
             return None
@@ -160,7 +160,7 @@ class Backend:
         return await self._embed.image_queries(list(dict.fromkeys(texts)), by)
 
     async def table(self) -> dict[str, Any]:
-        """Return what is served.
+        """Return the facts about the served table.
 
         Raises:
             ProblemError: 503.
@@ -174,9 +174,9 @@ class Backend:
         return {**about, "no_image_search": problem}
 
     async def no_image_search(self) -> str | None:
-        """Return why images are not searched by their own vectors, though the table has some.
+        """Return why image vectors are not searched although the table has some.
 
-        None where they are, or where it has none.
+        None if they are searched, or if the table has none.
         """
         return (await self._embed.image_model()).problem
 
@@ -187,7 +187,7 @@ class Backend:
         return dict(zip(request.described, vectors, strict=True))
 
     def describer(self) -> Describe:
-        """Return what makes an image texts to search with; it may refuse one: 422.
+        """Return the captioner of search images; it may refuse an image with 422.
 
         Raises:
             ProblemError: 501: none is configured.
@@ -203,11 +203,11 @@ class Backend:
 
 
 def _why_no_images(served: str | None, model: ImageModel) -> str | None:
-    """Return why the image vectors of the served version are not searched.
+    """Return why the image vectors of the live version are not searched.
 
     Args:
-        served: the fingerprint of its column; None where it has none.
-        model: what queries can be embedded by.
+        served: the fingerprint of its column; None without one.
+        model: the model for queries.
     """
     if served is None or served == model.fingerprint:
         return None

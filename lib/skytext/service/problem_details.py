@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: every answer that is no success has this one form."""
+"""Errors as RFC 9457 problem details, the form of all error responses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class FieldProblem(BaseModel):
-    """One thing that is wrong with what was sent.
+    """One mistake in the request.
 
     Attributes:
-        field: where, e.g. ``body.k``.
-        message: what.
+        field: its place, e.g. ``body.k``.
+        message: the mistake.
     """
 
     field: str
@@ -63,7 +63,7 @@ class ProblemError(Exception):
     Args:
         status: HTTP status.
         code: the last part of the problem's ``type``.
-        detail: what is wrong, and what to do.
+        detail: the problem, and how to solve it.
         headers: further headers, e.g. ``Retry-After``.
     """
 
@@ -77,7 +77,7 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the arguments: Ray carries these between processes."""
+        """Pickle by the arguments: Ray moves these errors between processes."""
         return ProblemError, (self.status, self.code, self.detail, self.headers)
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class ProblemError(Exception):
 
 
 def too_busy(detail: str, retry_after_s: int) -> ProblemError:
-    """Return the 503 of a service that has enough to do."""
+    """Return the 503 of an overloaded service."""
     return ProblemError(503, "overloaded", detail, {"Retry-After": str(retry_after_s)})
 
 
@@ -101,7 +101,7 @@ def model_not_loaded() -> ProblemError:
 
 
 def not_found(headers: Mapping[str, str] | None = None) -> ProblemError:
-    """Return the 404 of an address that stands for nothing."""
+    """Return the 404 of an unknown path."""
     return ProblemError(404, "not-found", "there is nothing at this address", headers)
 
 
@@ -129,7 +129,7 @@ def problem_response(
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make every error of an application a problem."""
+    """Convert every error of an application to a problem."""
 
     async def on_problem(request: Request, error: Exception) -> Response:
         if not isinstance(error, ProblemError):  # registered for nothing else
@@ -151,12 +151,12 @@ def add_problem_handlers(app: FastAPI) -> None:
             raise TypeError(type(error))
         problem = _from_http(request.scope, error)
         if problem.status == 405:
-            # Of a path that several routes share, the framework names the methods of the first.
+            # If several routes share a path, the framework names only the methods of the first.
             problem.headers["Allow"] = _methods_of(app, request.scope)
         return problem_response(request.scope, problem)
 
     async def on_failure(request: Request, error: Exception) -> Response:
-        # Raised on, too: the gate writes it to the log.
+        # The error is also raised on, so that the middleware logs it.
         failed = ProblemError(500, "internal", "the service failed at this request")
         return problem_response(request.scope, failed)
 
@@ -186,7 +186,7 @@ def _methods_of(app: FastAPI, scope: Scope) -> str:
     for route in app.router.routes:
         if route.matches(scope)[0] != Match.NONE:
             found |= getattr(route, "methods", None) or set()
-    # None of them where the request is in the folder of files already.
+    # None if the request is already inside the folder of static files.
     if "GET" in found or not found:
         found |= {"GET", "HEAD"}
     return ", ".join(sorted(found))
@@ -194,12 +194,12 @@ def _methods_of(app: FastAPI, scope: Scope) -> str:
 
 def _field_problem(item: Mapping[str, Any]) -> FieldProblem:
     where = ".".join(str(part) for part in item["loc"])
-    # What was given is left out: it may be long, or a secret in the wrong place.
+    # Leave out the input: it may be long, or a secret in the wrong field.
     return FieldProblem(field=where[:200], message=str(item["msg"])[:500])
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the ``responses`` of a route that may end with these statuses."""
+    """Return the ``responses`` of a route that may return these statuses."""
     return {
         status: {
             "model": Problem,

@@ -1,4 +1,4 @@
-"""A search on its way from the API to a search replica."""
+"""The types for a search between the API and a search replica."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from skytext.search.request import SearchRequest
 
 
 class Embedded(NamedTuple):
-    """A text as a vector.
+    """A text with its vector.
 
     Attributes:
-        fingerprint: of the column of vectors that it fits.
+        fingerprint: of the vector column that it fits.
         vector: float32, shape (dim,), unit length.
     """
 
@@ -23,28 +23,28 @@ class Embedded(NamedTuple):
 
 
 Vectors = dict[str, Embedded]
-"""Texts as vectors, by the text."""
+"""Vectors by text."""
 
 TRIAL = "a river"
-"""What replicas search for, and embed, before they take requests: the first of all is slow."""
+"""Queries that replicas run before they accept requests, because the first query is slow."""
 
 
 class OtherModel(NamedTuple):
-    """In the place of an answer: the search was embedded by another model than the version's.
+    """Replaces an answer if the search was embedded by another model than the version's.
 
     Attributes:
-        version: that was to be searched.
+        version: the version to search.
     """
 
     version: int
 
 
 class ImageModel(NamedTuple):
-    """The model of the images' own vectors, as far as queries can be embedded by it.
+    """The state of the image vectors' model in the embedding worker.
 
     Attributes:
-        fingerprint: of the column of vectors that its queries fit; None where none is loaded.
-        problem: why none is loaded, although the table has such vectors; None otherwise.
+        fingerprint: of the vector column that its queries fit; None if no model is loaded.
+        problem: why none is loaded although the table has image vectors; else None.
     """
 
     fingerprint: str | None
@@ -52,11 +52,11 @@ class ImageModel(NamedTuple):
 
 
 class ImageQueries(NamedTuple):
-    """Queries as vectors in the space of the images' own vectors.
+    """Queries as vectors in the space of the image vectors.
 
     Attributes:
-        fingerprint: of the column of vectors that they fit.
-        vectors: of `texts_of` the request, float32, shape (dim,), unit length.
+        fingerprint: of the vector column that they fit.
+        vectors: by text of `texts_of`, float32, shape (dim,), unit length.
     """
 
     fingerprint: str
@@ -64,13 +64,13 @@ class ImageQueries(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A search on its way to a search replica.
+    """A search for a search replica.
 
     Attributes:
-        request: what is asked for.
-        vectors: of `texts_of` the request, embedded as queries.
+        request: the request.
+        vectors: by text of `texts_of`, embedded as queries.
         documents: of `SearchRequest.described`, embedded as descriptions.
-        version: to search; None: the live one, or the cursor's.
+        version: the version to search; None for the live one, or the cursor's.
         images: the same texts in the space of the images; None in modes that do not compare these.
     """
 
@@ -82,9 +82,9 @@ class Query(NamedTuple):
 
 
 def texts_of(request: SearchRequest) -> list[str]:
-    """Return the texts of a request, each once: all are embedded.
+    """Return the distinct texts of a request; all are embedded.
 
-    A search by words, too, says which variant is nearest to the query.
+    A search by words needs vectors, too: they select the variant nearest to the query.
     """
     examples = (*request.positive, *request.negative)
     texts = (*request.all_texts, *(e.text for e in examples if e.text is not None))

@@ -150,7 +150,7 @@ def test_the_image_column_is_found(schema: dict[str, pa.DataType], expected: str
     assert find_columns(pa.schema(schema), None).image == expected
 
 
-def test_what_hugging_face_declares_is_believed() -> None:
+def test_the_image_column_declared_by_hugging_face_is_used() -> None:
     features = {"info": {"features": {"b": {"_type": "Image"}, "a": {"_type": "Value"}}}}
     schema = pa.schema({"a": IMAGE, "b": IMAGE}, {"huggingface": json.dumps(features)})
     assert find_columns(schema, None).image == "b"
@@ -179,7 +179,7 @@ def test_a_column_that_cannot_be_told_is_an_error(
     assert failed.member == ""
 
 
-def test_a_chosen_column_is_read(tmp_path: Path) -> None:
+def test_the_chosen_column_is_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"before": [b"a"], "after": [b"b"]}), tmp_path / "p.parquet")
     options = ReadOptions(image_column="after")
     (shard,) = discover([str(tmp_path)], options=options)
@@ -188,7 +188,7 @@ def test_a_chosen_column_is_read(tmp_path: Path) -> None:
     assert fetch_image(sample.uri, sample.member, row_group=0, row=0, options=options) == b"b"
 
 
-def test_the_table_beside_a_tar_is_no_shard(tmp_path: Path) -> None:
+def test_a_parquet_table_beside_its_tar_is_not_a_shard(tmp_path: Path) -> None:
     write_shard(tmp_path / "00000.tar", make_tar([("a.jpg", b"a")]))
     pq.write_table(pa.table({"url": ["x"]}), tmp_path / "00000.parquet")
     assert [shard.path for shard in discover([str(tmp_path)])] == ["00000.tar"]
@@ -276,7 +276,7 @@ def test_parquet_in_a_bucket(s3: Any, tmp_path: Path) -> None:
 # Damage
 
 
-def test_a_file_that_is_no_parquet_is_one_failure(tmp_path: Path) -> None:
+def test_an_invalid_parquet_file_is_one_failure(tmp_path: Path) -> None:
     hugging_face(tmp_path / "p.parquet")
     data = (tmp_path / "p.parquet").read_bytes()
     footer = int.from_bytes(data[-8:-4], "little")
@@ -309,7 +309,7 @@ def test_damage_costs_its_row_group_from_there_on(tmp_path: Path) -> None:
     assert [s.image_id for s in samples] == [m.image_id for m in list_members(shard)]
 
 
-def test_on_any_damage_walk_and_reader_list_the_same(tmp_path: Path) -> None:
+def test_header_walk_and_reader_list_the_same_after_damage(tmp_path: Path) -> None:
     hugging_face(tmp_path / "p.parquet", 12, 5)
     data = (tmp_path / "p.parquet").read_bytes()
     generator = np.random.default_rng(7)

@@ -57,7 +57,7 @@ def test_a_number_of_any_type_is_that_number(column: pa.Array, number: float) ->
 
 
 @pytest.mark.parametrize("value", ["10m", "10 m", "1_000", "0,5", "ten", "", "nan", "1e999", "0"])
-def test_a_text_that_is_no_number_is_no_gsd_and_is_told(value: str) -> None:
+def test_a_gsd_that_is_not_a_number_is_reported_as_invalid(value: str) -> None:
     said, rest = read(gsd=pa.array([value]))
     assert said.gsd is None
     assert rest == {"gsd": value, "_invalid": ["gsd"]}
@@ -112,13 +112,13 @@ def test_a_day_is_its_beginning(kind: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
-def test_a_time_beyond_the_calendar_is_told_and_none(unit: str) -> None:
+def test_a_time_out_of_range_is_null_and_reported_as_invalid(unit: str) -> None:
     said, rest = read(datetime=pa.array([2**62], pa.timestamp(unit, "UTC")))
     assert said.datetime is None
     assert rest["_invalid"] == ["datetime"]
 
 
-def test_a_number_is_no_time() -> None:
+def test_a_number_is_not_a_valid_time() -> None:
     said, rest = read(datetime=pa.array([1590000000]))
     assert (said.datetime, rest["_invalid"]) == (None, ["datetime"])
 
@@ -189,7 +189,7 @@ def test_a_box_goes_before_a_geometry() -> None:
         (wkb(SQUARE), {"type": "EngineeringCRS"}, "the geometry is in "),
     ],
 )
-def test_a_geometry_that_cannot_be_used_is_told(geometry: pa.Array, crs: Any, said: str) -> None:
+def test_an_unusable_geometry_is_reported(geometry: pa.Array, crs: Any, said: str) -> None:
     geo = {"primary_column": "place", "columns": {"place": {"crs": crs}}}
     found, rest = read(geo, place=geometry)
     assert (found.bbox, rest["_invalid"]) == (None, ["bbox"])

@@ -100,7 +100,7 @@ def test_no_two_places_share_an_id() -> None:
     assert len({image_id(*place) for place in places}) == len(places)
 
 
-def test_members_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+def test_members_of_the_same_name_get_different_ids(tmp_path: Path) -> None:
     entries = [("a.jpg", A), ("a.jpg", B), ("b.jpg", A), ("a.jpg", C)]
     samples = list(read_shard(write_shard(tmp_path / "s.tar", entries)))
     assert [s.data for s in samples] == [A, B, A, C]
@@ -182,7 +182,7 @@ def test_a_dot_in_a_folder_is_not_the_end_of_a_key(tmp_path: Path) -> None:
     assert two.metadata is None
 
 
-def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
+def test_files_other_than_images_are_counted(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in ("a.cls", "README", "a.npy", "._b.jpg", "__MACOSX/c.jpg", "x/._d.json"):
@@ -234,7 +234,7 @@ def test_a_name_in_another_encoding_becomes_valid_unicode(tmp_path: Path) -> Non
 # Limits
 
 
-def test_a_member_above_the_limit_is_a_failure_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_member_above_the_limit_fails_and_others_are_read(tmp_path: Path) -> None:
     entries = [("a.jpg", A), ("big.jpg", b"x" * 5000), ("big.json", {"v": 1}), ("c.jpg", C)]
     shard = write_shard(tmp_path / "s.tar", entries)
     counts = ShardCounts()
@@ -277,7 +277,7 @@ def test_names_that_all_begin_alike_do_not_fill_the_memory(tmp_path: Path) -> No
 
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in small pieces, so that what else is held can be told."""
+    """Read in small pieces, so that other memory use shows."""
     monkeypatch.setattr("skytext.archive.formats.tar.STREAMING", Window(64 << 10, 64 << 10))
 
 
@@ -440,9 +440,7 @@ def test_an_unfinished_copy_of_the_full_size_is_noticed(tmp_path: Path) -> None:
     ],
     ids=["empty", "short", "text", "zip", "gzip", "bzip2", "xz", "zstd"],
 )
-def test_a_shard_that_is_no_tar_is_one_failure(
-    tmp_path: Path, content: bytes, reason: Reason
-) -> None:
+def test_an_invalid_tar_is_one_failure(tmp_path: Path, content: bytes, reason: Reason) -> None:
     counts = ShardCounts()
     (failed,) = read_shard(write_shard(tmp_path / "s.tar", content), counts=counts)
     assert (failed.member, reasons([failed])) == ("", [reason])
@@ -453,7 +451,7 @@ def test_an_empty_tar_holds_nothing_and_fails_nothing(tmp_path: Path) -> None:
     assert list(read_shard(write_shard(tmp_path / "s.tar", make_tar([])))) == []
 
 
-def test_an_io_error_half_way_is_no_failure_of_an_image(tmp_path: Path) -> None:
+def test_an_io_error_is_raised_and_fails_no_image(tmp_path: Path) -> None:
     entries = [("a.jpg", A), ("a.json", {"gsd": 1}), ("b.jpg", A), ("b.json", {"gsd": 1})]
     entries += [("c.jpg", b"x" * 200_000)]
     shard = write_shard(tmp_path / "s.tar", entries)

@@ -77,7 +77,7 @@ def test_a_sidecar_belongs_to_its_own_folder(tmp_path: Path) -> None:
     assert counts == ShardCounts(num_ok=2, num_sidecars=1, ignored=Counter(sidecar=1))
 
 
-def test_of_sidecars_of_one_name_the_one_beside_the_image_counts_else_the_last(
+def test_the_sidecar_next_to_the_image_wins_else_the_last(
     tmp_path: Path,
 ) -> None:
     entries = [("a.jpg", A), ("b.jpg", B), ("b.json", {"v": 1}), ("a.json", {"v": 2})]
@@ -110,7 +110,7 @@ def test_a_tar_without_strays_is_not_walked(
     assert len(samples) == 31
 
 
-def test_what_lies_behind_damage_is_not_found(tmp_path: Path) -> None:
+def test_sidecars_after_damage_are_not_found(tmp_path: Path) -> None:
     data = make_tar([("a.jpg", A), ("b.jpg", B), ("a.json", {"v": 1}), ("b.json", {"v": 2})])
     start = data.index(b"b.json")
     samples = list(read_shard(write_shard(tmp_path / "s.tar", garble(data, start, 512))))
@@ -160,7 +160,7 @@ def test_a_link_to_a_member_is_an_image_with_its_bytes(
     assert counts == ShardCounts(num_ok=2, ignored=Counter({"other": 1, "link": 1}))
 
 
-def test_a_hard_link_leads_to_what_came_before_it_and_a_symbolic_one_to_the_last(
+def test_hard_links_resolve_to_earlier_members_and_symbolic_links_to_the_last(
     tmp_path: Path,
 ) -> None:
     hard, soft = link("h.jpg", "a.jpg", tarfile.LNKTYPE), link("s.jpg", "a.jpg")
@@ -212,7 +212,9 @@ def test_a_sidecar_may_be_a_link(tmp_path: Path) -> None:
     counts = ShardCounts()
     samples = list(read_shard(shard, counts=counts))
     assert [kept(s) for s in samples[:3]] == [{"v": 1}] * 3
-    assert kept(samples[3]) == {"_sidecar_error": "d.txt is a link to no file of this tar"}
+    assert kept(samples[3]) == {
+        "_sidecar_error": "d.txt is a link, but its target is not in this tar"
+    }
     assert counts == ShardCounts(num_ok=4, num_sidecars=4)
 
 

@@ -83,7 +83,7 @@ def test_an_image_is_fetched_again_by_its_range(store: GcsServer) -> None:
 
 def test_a_shard_that_changed_or_vanished_is_unread(store: GcsServer) -> None:
     (shard,) = discover(["gs://maps/aerial/a.tar"])
-    for change in ("changed", "vanished"):
+    for change in ("changed", "was deleted"):
         if change == "changed":
             store.put("maps", "aerial/a.tar", make_tar(ENTRIES[:1]))
         else:

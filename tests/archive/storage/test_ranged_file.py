@@ -22,7 +22,7 @@ def fetching(asked: list[tuple[int, int]], fails_at: int = 10**9) -> Callable[[i
 
 
 @pytest.mark.parametrize("window", [JUMPING, AHEAD])
-def test_what_is_read_in_any_order_is_right(window: Window) -> None:
+def test_random_access_reads_return_the_right_bytes(window: Window) -> None:
     luck = random.Random(2)
     with RangedFile(fetching([]), len(DATA), window) as file:
         for _ in range(300):
@@ -41,7 +41,7 @@ def test_the_next_range_is_fetched_while_one_is_worked_through() -> None:
     assert sum(length for _, length in asked) == len(DATA)
 
 
-def test_a_fault_of_a_range_that_nobody_needs_is_none() -> None:
+def test_a_fault_in_an_unneeded_range_is_ignored() -> None:
     with RangedFile(fetching([], fails_at=2500), len(DATA), AHEAD) as file:
         assert file.read(1000) == DATA[:1000]
         assert file.fault is None

@@ -167,7 +167,7 @@ def test_a_shard_that_changed_or_vanished_is_unread(store: Any) -> None:
     store.put_object(Bucket="maps", Key="new/s.tar", Body=make_tar(ENTRIES))
     (shard,) = discover(["s3://maps/new"])
     store.put_object(Bucket="maps", Key="new/s.tar", Body=make_tar(ENTRIES[:1]))
-    for words in ("changed after it was listed", "vanished after it was listed"):
+    for words in ("changed after it was listed", "was deleted after it was listed"):
         with pytest.raises(StoreFaultError, match=rf"new/s\.tar was not read.*{words}"):
             list(read_shard(shard))
         store.delete_object(Bucket="maps", Key="new/s.tar")
@@ -229,7 +229,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, store: Any, code: str) -> None:
         ("SlowDown", "the store answered .*SlowDown"),
     ],
 )
-def test_a_store_that_refuses_is_told_apart(
+def test_each_refusal_of_a_store_has_its_own_message(
     monkeypatch: pytest.MonkeyPatch, store: Any, code: str, message: str
 ) -> None:
     refuse(monkeypatch, store, code)

@@ -1,4 +1,4 @@
-"""What S3 refuses is told apart from what an image is, without a store."""
+"""Refusals of S3 are distinguished from bad images, without a store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skytext.archive.storage import s3 as storage
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, answers: object) -> None:
-    """Make the store give these answers, one after the other, or raise the same one for ever."""
+    """Make the store give these answers in order, or always raise the same error."""
     get_object = Mock(side_effect=answers)
     monkeypatch.setattr(storage, "_client", lambda: Mock(get_object=get_object))
 
@@ -32,7 +32,7 @@ def refusal(code: str, status: int) -> ClientError:
         ("InvalidRange", 416, False, "InvalidRange"),
     ],
 )
-def test_what_a_store_refuses_is_no_fault_of_the_image(
+def test_refusals_are_store_faults_not_image_failures(
     monkeypatch: pytest.MonkeyPatch, code: str, status: int, is_fault: bool, message: str
 ) -> None:
     answer(monkeypatch, refusal(code, status))

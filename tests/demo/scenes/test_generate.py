@@ -117,7 +117,7 @@ def test_geography_agrees_with_the_pixels() -> None:
 
 def test_shadows_fall_away_from_the_sun() -> None:
     for scene in SCENES[:200]:
-        # North of the equator the midday sun stands in the south.
+        # North of the equator the midday sun is in the south.
         assert (scene.light.shadow_y < 0) == (scene.bbox[1] >= 0)
         assert math.hypot(scene.light.shadow_x, scene.light.shadow_y) == pytest.approx(1, abs=0.01)
 
@@ -159,7 +159,7 @@ def test_objects_change_their_own_part_of_the_tile_alone() -> None:
         assert changed.sum() > 8, scene
         rows, columns = np.nonzero(changed)
         x, y = cell_centre(scene.objects[0].position)
-        # The mark's middle lies in the part named; shadows and wakes may reach out of it.
+        # The mark's middle is in the named part; shadows and wakes may extend beyond it.
         assert abs((columns.mean() + 0.5) / 90 - x) < 1 / 6, scene
         assert abs((rows.mean() + 0.5) / 90 - y) < 1 / 6, scene
         checked += 1

@@ -170,5 +170,5 @@ def test_prompt_holds_one_run_of_image_tokens(tmp_path: Path) -> None:
     "text",
     ["", "{", "[]", '{"one_sentence": "a"}', '{"one_sentence": 1, "feature": "", "caption": ""}'],
 )
-def test_an_invalid_description_is_none(text: str) -> None:
+def test_an_invalid_description_parses_to_none(text: str) -> None:
     assert parse_description(text) is None

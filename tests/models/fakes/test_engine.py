@@ -52,7 +52,7 @@ async def ask(engine: FakeEngine, *numbers: int) -> list[Generation | BaseExcept
     return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), LIMIT_S)
 
 
-def test_it_starts_at_once_and_can_be_found() -> None:
+def test_the_fake_engine_starts_fast_and_its_process_is_found() -> None:
     started = time.monotonic()
     engine = FakeEngine(FakeOptions())
     took_s = time.monotonic() - started
@@ -63,7 +63,7 @@ def test_it_starts_at_once_and_can_be_found() -> None:
     engine.close()
 
 
-def test_it_loads_nothing_but_the_standard_library() -> None:
+def test_the_fake_engine_imports_only_the_standard_library() -> None:
     program = (
         "import runpy, sys; before = set(sys.modules); "
         f"runpy.run_path({fake_engine_process.__file__!r}); "
@@ -92,7 +92,7 @@ def test_images_in_work_fail_if_the_process_is_killed() -> None:
     engine.close()
 
 
-def test_it_dies_on_configured_images() -> None:
+def test_the_fake_engine_dies_on_configured_images() -> None:
     digest = pixel_digest(image(5))
     engine = FakeEngine(FakeOptions(die_on=f"{'0' * 64}+{digest[:12]}"))
     before = asyncio.run(ask(engine, *range(5)))
@@ -102,7 +102,7 @@ def test_it_dies_on_configured_images() -> None:
     engine.close()
 
 
-def test_it_hangs_on_configured_images() -> None:
+def test_the_fake_engine_hangs_on_configured_images() -> None:
     engine = FakeEngine(FakeOptions(hang_on=pixel_digest(image(5))))
 
     async def wait_in_vain() -> None:
@@ -130,7 +130,7 @@ def test_the_share_of_deadly_images_does_not_depend_on_the_batch(what: str) -> N
 
 
 @pytest.mark.parametrize("state", ["idle", "hung", "starting"])
-def test_it_ends_with_the_process_that_started_it(state: str) -> None:
+def test_the_fake_engine_ends_with_its_parent_process(state: str) -> None:
     options = {"idle": "", "hung": "hang=1", "starting": "start_s=1000"}[state]
     program = (
         "import asyncio, threading\n"

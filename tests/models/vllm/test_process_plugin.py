@@ -15,7 +15,7 @@ from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, 
 LIB = Path(__file__).parents[3] / "lib"
 LIMIT_S = 60
 
-# Says what is watched, then waits: until it is told to go on, or the watcher ends it.
+# Prints the watched process, then waits for input or for its end by the watcher.
 CHILD = """
 import os, sys, threading
 from skytext.models.vllm import process_plugin as engine_plugin
@@ -154,7 +154,7 @@ def test_a_child_reports_why_it_could_not_start(processes: list[Process], tmp_pa
     ]
 
 
-def test_a_report_that_cannot_be_written_ends_nobody(processes: list[Process]) -> None:
+def test_an_unwritable_start_report_does_not_end_the_process(processes: list[Process]) -> None:
     variables = {PARENT_VARIABLE: str(os.getpid()), REPORT_VARIABLE: "/nonexistent/report"}
     child = start(processes, FAILING_CHILD, variables)
     child.communicate("", timeout=LIMIT_S)

@@ -13,7 +13,7 @@ from skytext.models.vllm.processes import EngineProcesses, start_limit
 
 LIMIT_S = 30
 SLEEP = "import time; time.sleep(1000)"
-# Starts another, tells its number, and waits.
+# Starts another process, prints its id, and waits.
 CORE = (
     "import subprocess, sys, time; "
     f"worker = subprocess.Popen([sys.executable, '-S', '-c', {SLEEP!r}]); "
@@ -84,7 +84,7 @@ def test_other_processes_are_not_ended(started: list[Process]) -> None:
     assert after.poll() is None
 
 
-def test_what_the_core_starts_later_belongs_to_the_engine(started: list[Process]) -> None:
+def test_processes_that_the_core_starts_later_belong_to_the_engine(started: list[Process]) -> None:
     processes = EngineProcesses()
     late = CORE.replace("worker =", "time.sleep(0.3); worker =")
     core = start(started, late)

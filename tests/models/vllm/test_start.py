@@ -106,7 +106,7 @@ def start_with(monkeypatch: pytest.MonkeyPatch, start: Callable[..., Any]) -> An
 
 
 @pytest.mark.vllm
-def test_the_first_report_is_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_reported_error_is_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         with Path(os.environ[REPORT_VARIABLE]).open("a", encoding="utf-8") as report:
             report.write(f"{NO_CACHE}\nException: WorkerProc initialization failed\n")

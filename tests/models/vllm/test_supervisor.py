@@ -208,7 +208,7 @@ def test_a_failed_image_reports_the_cause() -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 8, 50])
-def test_some_deadly_images_among_many_are_all_found(at_once: int) -> None:
+def test_all_deadly_images_among_many_are_found(at_once: int) -> None:
     keys = names(400)
     deadly = set(random.Random(at_once).sample(keys, 6)) | {"image-100", "image-101", "image-102"}
     engine, outcomes = run(World(deadly=deadly), keys, at_once)
@@ -302,7 +302,7 @@ def test_a_cancelled_image_is_dropped() -> None:
     assert world.num_starts == 1
 
 
-def test_nothing_is_admitted_while_suspects_are_tried() -> None:
+def test_no_new_images_are_admitted_during_recovery() -> None:
     keys = names(20)
     world = World(deadly={"image-0"})
     _, outcomes = run(world, keys, at_once=10)

@@ -14,7 +14,7 @@ def test_the_installed_vllm_has_every_name_that_is_used() -> None:
     assert list(missing(package)) == []
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_names_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "v1" / "engine" / "async_llm.py"
     file.parent.mkdir(parents=True)
     file.write_text(

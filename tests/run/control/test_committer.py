@@ -75,7 +75,7 @@ def test_a_group_is_committed_and_its_records_are_deleted(
     assert ImagesTable.open(where).num_rows() == 3
 
 
-def test_without_the_claim_nothing_is_committed(where: TableLocation, claim: Claim) -> None:
+def test_nothing_is_committed_without_the_claim(where: TableLocation, claim: Claim) -> None:
     version = make_table(where, good_rows(0, 1)).version
     unit = stage(where, good_rows(1, 1))
     lose(where)

@@ -100,7 +100,7 @@ def test_an_interrupted_run_commits_its_finished_work(tmp_path: Path) -> None:
 
 @ray
 @with_ray
-def test_of_two_concurrent_runs_one_succeeds_and_one_is_rejected(tmp_path: Path) -> None:
+def test_one_of_two_concurrent_runs_is_rejected(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 12)})
     table = tmp_path / "table"
     call = ["caption", root, "--table", table, "--model", "fake", *OPTIONS]
@@ -164,7 +164,7 @@ def test_a_stalled_run_ends(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def alarm_kept() -> Iterator[None]:
-    """Give back whatever handled these signals before."""
+    """Restore the earlier handlers of these signals."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     try:

@@ -145,7 +145,7 @@ def test_after_a_released_claim_nothing_is_rewritten(
 ) -> None:
     version = make_table(where, good_rows(0, 2)).version
     forget_all(where)
-    # Of somebody who writes beside the runs; nothing tells that it is left over.
+    # From another writer: there is no sign that it is a leftover.
     orphan = stage(where, good_rows(7, 1))
     forget_records(where, [orphan])
     assert prepared(claim, shards).version == version

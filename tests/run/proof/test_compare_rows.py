@@ -90,7 +90,7 @@ def test_rows_of_another_archive_are_ignored(where: TableLocation) -> None:
         (MET, {"num_bytes": 512}, "512 of 900 bytes were read"),
     ],
 )
-def test_a_manifest_that_does_not_agree_is_no_proof(
+def test_a_manifest_that_disagrees_is_not_accepted_as_proof(
     where: TableLocation, met: ShardMet, manifest: dict[str, Any], words: str
 ) -> None:
     version = make_table(where, good_rows(0, 3)).version
@@ -111,7 +111,7 @@ def test_a_damaged_shard_or_a_changed_folder_need_not_be_read_whole(where: Table
     assert check(location(Path(f"{where.uri}2")), version, MET).wrong == []
 
 
-def test_a_shard_without_a_manifest_is_no_proof(where: TableLocation) -> None:
+def test_a_shard_without_a_manifest_is_not_proven(where: TableLocation) -> None:
     version = make_table(where, good_rows(0, 3)).version
     assert check(where, version, MET).wrong == [
         "a.tar: no manifest: the shard was not read to its end"

@@ -52,7 +52,7 @@ def test_an_image_that_no_manifest_names_is_found(
         write_manifest(where, shard.archive, shard.path, empty)
     assert walk(where)(shards) == [
         "a.tar: its headers name 3 images, its manifest 0",
-        "b.tar: its headers name 3 images, its manifest 0",  # one stands for the damaged rest
+        "b.tar: its headers name 3 images, its manifest 0",  # one is the damaged rest
         "folder/: its headers name 3 images, its manifest 0",
     ]
     # The next run reads them again.
@@ -72,7 +72,7 @@ def test_a_shard_that_changed_meanwhile_is_passed_over(
     assert walk(where)(shards) == []
 
 
-def test_a_shard_that_the_store_does_not_give_is_no_proof(
+def test_a_shard_that_cannot_be_read_is_not_proven(
     where: TableLocation, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The end of a run: new matches are told with the report, and again if they could not be told."""
+"""The end of a run: new matches are delivered with the report, and later if the delivery failed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def numbers(summary: ReindexSummary) -> list[tuple[int, int]]:
     return [(report.number, report.num_matches) for report in summary.matches]
 
 
-def test_matches_that_could_not_be_told_are_told_by_the_next_run(tmp_path: Path) -> None:
+def test_undelivered_matches_are_delivered_by_the_next_run(tmp_path: Path) -> None:
     table = tmp_path / "table"
     promote(make_described_table(table).location)
     StandingQueries(location(table)).add("an airport", 0.3)
@@ -79,7 +79,7 @@ def test_matches_that_could_not_be_told_are_told_by_the_next_run(tmp_path: Path)
     assert numbers(caught.value.summary) == [(1, 1)]
     files = [path.name for path in (table / "reports").iterdir() if path.suffix == ".geojson"]
     add_image(table, "other.jpg", "an airport in the hills")
-    # The one that waits keeps its number, and is told before the new one.
+    # The waiting report keeps its number, and is delivered before the new one.
     assert numbers(finish(table)) == [(1, 1), (2, 1)]
     assert numbers(finish(table)) == []
     features = [
@@ -136,7 +136,7 @@ def test_a_roll_back_and_a_second_promotion_report_nothing_twice(tmp_path: Path)
     assert [one["query_id"] for one in report.counts] == [late.query_id]
 
 
-def test_a_failure_is_told_even_where_the_report_cannot_be_written(
+def test_a_failure_is_notified_even_without_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, told = tmp_path / "table", tmp_path / "told"
@@ -167,7 +167,7 @@ def test_a_failure_is_told_even_where_the_report_cannot_be_written(
     assert (second["problem"], second["report"]) == ("the engine died", "")
     assert notes == ["the failure could not be reported: no space"]
 
-    # A full disk is told by Lance as an OSError, and so is one under the report.
+    # Lance raises an OSError for a full disk, and so does the report.
     def full(*_: Any) -> None:
         raise OSError("no space left")
 
@@ -185,7 +185,7 @@ def test_a_failure_is_told_even_where_the_report_cannot_be_written(
     assert notes == ["the failure could not be reported: no space left"]
 
 
-def test_a_night_that_cannot_be_planned_is_told(
+def test_a_run_that_cannot_be_planned_is_notified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, told = tmp_path / "table", tmp_path / "told"

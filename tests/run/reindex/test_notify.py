@@ -1,4 +1,4 @@
-"""The webhook and the command that are told how a run ended."""
+"""The webhook and the command that are notified about the end of a run."""
 
 from __future__ import annotations
 
@@ -108,10 +108,12 @@ def test_without_a_secret_nothing_is_signed_and_a_refusal_is_final(
 
 def test_the_time_is_limited(facts: RunFacts) -> None:
     with receiver(500) as there:
-        with pytest.raises(NotifyError, match=r"not told within 0\.3 s, \d+ tries: status 500"):
+        with pytest.raises(
+            NotifyError, match=r"not be notified within 0\.3 s \(\d+ tries\): status 500"
+        ):
             notify(asked(facts, webhook=there.url, notify_timeout_s=0.3), ADDRESS)
         assert len(there.got) > 1
-    with pytest.raises(NotifyError, match=r"not told within 0\.1 s"):
+    with pytest.raises(NotifyError, match=r"not be notified within 0\.1 s"):
         notify(asked(facts, webhook=there.url, notify_timeout_s=0.1), ADDRESS)
 
 
@@ -133,7 +135,7 @@ def test_a_command_gets_the_same_on_its_stdin(facts: RunFacts, tmp_path: Path) -
     assert first["problem"] == facts.problem
 
 
-def test_a_command_that_fails_is_said_and_keeps_nobody_from_being_told(facts: RunFacts) -> None:
+def test_a_failing_command_is_reported_and_the_webhook_is_still_called(facts: RunFacts) -> None:
     with receiver(200) as there:
         both = asked(facts, webhook=there.url, command="false", notify_timeout_s=0.2)
         with pytest.raises(NotifyError, match=r"the command false .* status 1"):
@@ -147,8 +149,8 @@ def test_a_command_that_fails_is_said_and_keeps_nobody_from_being_told(facts: Ru
 
 
 @pytest.mark.parametrize("url", ["http://hooks.example:x/secret", "http://[::1/secret"])
-def test_a_webhook_without_a_valid_address_is_said(facts: RunFacts, url: str) -> None:
-    with pytest.raises(NotifyError, match="has no valid address") as caught:
+def test_an_invalid_webhook_address_is_reported(facts: RunFacts, url: str) -> None:
+    with pytest.raises(NotifyError, match="has an invalid address") as caught:
         notify(asked(facts, webhook=url), ADDRESS)
     assert "secret" not in str(caught.value)
 

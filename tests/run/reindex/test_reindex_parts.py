@@ -106,7 +106,7 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
     table = make_served_table(tmp_path)
     config = load_config(None, {"embed.model": "fake:dim=24"})
     (of_texts,) = plan_stale_vectors(table.location.uri, config)
-    told = "'fake:dim=24' gave no finite vector for 1 of 4 descriptions"
+    told = "'fake:dim=24' returned no finite vector for 1 of 4 descriptions"
     described: list[str] = []
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -131,7 +131,7 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
     assert summary.to_json()["incomplete"] == told
     assert told in notes
     assert ImagesTable.open(table.location).text_column.model == "fake"
-    with pytest.raises(IncompleteRunError, match="gave no finite vector"):
+    with pytest.raises(IncompleteRunError, match="returned no finite vector"):
         check_outcome(table.location.uri, summary)
 
 

@@ -122,7 +122,7 @@ def test_a_listing_that_lacks_too_much_changes_nothing(tmp_path: Path) -> None:
     assert (part.num_withdrawn, part.was_promoted) == (0, False)
 
 
-def test_what_is_behind_the_damage_of_a_shard_is_not_withdrawn(tmp_path: Path) -> None:
+def test_images_after_damage_in_a_shard_are_not_withdrawn(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6)})
     table = tmp_path / "table"
     night(root, table)
@@ -165,7 +165,7 @@ def test_new_images_get_vectors_of_their_own_where_others_have_some(tmp_path: Pa
     assert night(root, table).vectors == []
 
 
-def test_a_budget_is_kept_and_the_next_night_goes_on(tmp_path: Path) -> None:
+def test_a_budget_is_kept_and_the_next_run_continues(tmp_path: Path) -> None:
     root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(10 * i, 8) for i in range(5)})
     table = tmp_path / "table"
     slow: dict[str, Any] = {
@@ -317,7 +317,7 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
     check_vectors(table, "fake")
 
 
-def test_a_column_goes_once_no_roll_back_needs_it(
+def test_a_column_is_dropped_once_no_roll_back_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(promote_rollback, "MAX_KEPT", 2)
@@ -336,7 +336,7 @@ def test_a_column_goes_once_no_roll_back_needs_it(
     check_vectors(table, OTHER_EMBEDDER)
 
 
-def test_a_run_that_dies_with_rows_of_both_models_staged_is_gone_on_with(
+def test_staged_rows_of_both_models_are_adopted_after_a_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
@@ -395,7 +395,7 @@ def test_a_version_that_loses_golden_images_is_not_promoted(tmp_path: Path) -> N
     queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
     golden.write_text(json.dumps({"queries": queries}))
     Path(root, "b.tar").unlink()
-    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted 0 at the most") as caught:
+    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted at most 0") as caught:
         night(root, table, reindex__golden=str(golden))
     found = caught.value.summary.comparison
     assert found is not None

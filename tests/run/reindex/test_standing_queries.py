@@ -1,4 +1,4 @@
-"""Standing queries over nights: each new image that matches is reported once, whatever happens."""
+"""Standing queries over several runs: each new matching image is reported exactly once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def found_by_search(table: Path, query: StandingQuery) -> dict[str, float]:
 
 @dataclass
 class Watcher:
-    """What a person knows who reads the files that runs leave, and what an exact search says."""
+    """The reports in the files of the runs, and the results of exact searches."""
 
     table: Path
     query: StandingQuery

@@ -43,7 +43,7 @@ def test_a_report_says_what_changed_and_shows_it(tmp_path: Path) -> None:
     assert first.report.startswith(f"{table}/reports/")
     report = Path(first.report).with_suffix(".md").read_text()
     assert "**done**" in report
-    assert "| new | the archive has them, and no row was there | 6 |" in report
+    assert "| new | the archive has them, but the table had no row | 6 |" in report
     assert section(report, "New images").count("- **") == 6
     query = StandingQueries(open_table(table).location).add("a river", -1.0)
 
@@ -120,7 +120,7 @@ def test_a_run_that_fails_leaves_a_report_that_says_why(tmp_path: Path) -> None:
     Path(root, "a.tar").unlink()
     with pytest.raises(BrokenListingError):
         night(root, table, reindex__max_withdrawn=0.1)
-    assert "are gone from what its source lists" in reports(table)[-1]
+    assert "are missing from its source" in reports(table)[-1]
 
 
 def test_reports_go_where_they_are_wanted_and_old_ones_go(tmp_path: Path) -> None:

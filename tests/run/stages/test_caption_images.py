@@ -98,7 +98,7 @@ def test_without_an_image_no_engine_starts(rows: list[dict[str, Any]]) -> None:
 
 
 class InProcess:
-    """An engine without processes: whatever has these attributes can be asked."""
+    """An engine without processes: these attributes are enough."""
 
     info = EngineInfo("in process 1", "none", "none")
     is_closed = False

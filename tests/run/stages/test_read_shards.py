@@ -143,7 +143,7 @@ def table_row(row: dict[str, Any], **more: Any) -> dict[str, Any]:
 def test_the_failed_row_of_a_repaired_shard_is_removed(
     tmp_path: Path, where: TableLocation
 ) -> None:
-    """The row that says where a cut-off shard ended stands for no image of the whole one."""
+    """The row for the truncated end of a shard is not an image of the complete shard."""
     root = write_archive(tmp_path / "aerial", {"a.tar": cut_tar(images(0, 4))})
     (shard,) = discover([str(root)])
     rows = [row for _, unit in read(shard) for row in unit]
@@ -353,7 +353,7 @@ def test_a_stopped_reader_writes_no_manifest(
     assert list(units) == []
     assert read_manifest(where, shard.archive, shard.path) is None
     stop.lower()
-    # Another run of the same table was not told.
+    # Another run of the same table does not see the stop flag.
     other = ShardReader(2, MANY, ReadLimits(), where, None, stop=StopFlag(where, "other"))
     assert sum(unpack(unit)[1].num_rows for unit in other.units(shard)) == 9
 

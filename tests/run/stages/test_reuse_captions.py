@@ -335,7 +335,7 @@ def test_an_image_whose_engine_was_lost_after_its_description_keeps_its_own_coun
     asyncio.run(ask())
 
 
-def test_a_later_pass_describes_what_nobody_did(where: TableLocation) -> None:
+def test_a_later_pass_describes_images_without_a_description(where: TableLocation) -> None:
     async def ask() -> None:
         model, ledger = Model(), ledger_of()
         known = Duplicates(where, OURS, ledger)

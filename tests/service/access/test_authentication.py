@@ -77,7 +77,7 @@ def test_only_who_has_a_key_may_search(own: TableLocation) -> None:
             assert http.get(path).status_code == 200, path
 
 
-def test_who_may_search_may_not_administer(own: TableLocation) -> None:
+def test_a_search_key_cannot_administer(own: TableLocation) -> None:
     store = KeyStore(own)
     search, admin = store.add("s", Right.SEARCH), store.add("a", Right.ADMIN)
     with client(own.uri, access__require_keys=True) as http:
@@ -92,7 +92,7 @@ def test_who_may_search_may_not_administer(own: TableLocation) -> None:
         assert answer["table_version"] == done.json()["live_version"]
 
 
-def test_a_key_that_is_revoked_counts_no_more(own: TableLocation) -> None:
+def test_a_revoked_key_is_refused(own: TableLocation) -> None:
     store = KeyStore(own)
     key, other = store.add("a", Right.SEARCH), store.add("b", Right.SEARCH)
     with client(own.uri, access__require_keys=True, access__refresh_s=0.02) as http:

@@ -49,7 +49,7 @@ def test_another_coding_is_a_415(http: Any, coding: str) -> None:
     [BODY, gzip.compress(BODY)[:-1], gzip.compress(BODY) + b"x"],
     ids=["plain", "cut", "longer"],
 )
-def test_what_is_no_whole_gzip_is_refused(http: Any, body: bytes) -> None:
+def test_an_incomplete_gzip_body_is_refused(http: Any, body: bytes) -> None:
     answer = post(http, body, "gzip")
     assert answer.status_code == 422
     assert answer.json()["detail"] == "the body is no whole gzip"

@@ -63,7 +63,7 @@ def test_the_bytes_are_those_of_the_archive(http: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["bytes", "thumbnail", "thumbnail?size=128"])
-def test_what_a_browser_has_is_not_sent_again(http: Any, path: str) -> None:
+def test_an_unchanged_image_is_not_sent_again(http: Any, path: str) -> None:
     address = f"/v1/images/{of('river.jpg')}/{path}"
     etag = http.get(address).headers["etag"]
     again = http.get(address, headers={"If-None-Match": f'"other", W/{etag}'})
@@ -124,7 +124,7 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
         data = bytearray(shard.read_bytes())
         data[600] ^= 1
         shard.write_bytes(data)
-        # Of the same size and, by its time, unchanged: the content itself tells.
+        # Same size and time: only the content differs.
         os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert http.get(address).json()["type"] == "urn:skytext:problem:changed"
         os.utime(shard)
@@ -134,10 +134,10 @@ def test_a_shard_that_has_changed_is_gone(own: TableLocation) -> None:
 
 
 @pytest.mark.parametrize("what", ["bytes", "thumbnail"])
-def test_what_is_kept_goes_with_its_shard(
+def test_cached_images_expire_with_their_shard(
     own: TableLocation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The thumbnail of this process, and whatever a browser has."""
+    """The thumbnail cached in this process, and those cached in browsers."""
     monkeypatch.setattr("skytext.service.archive_images.LOOK_AGAIN_S", 0.0)
     shard = Path(own.uri).parent / "archive" / "a.tar"
     address = f"/v1/images/{of('river.jpg')}/{what}"
@@ -197,7 +197,7 @@ def test_a_shard_is_looked_at_once_for_many_images(
 
 
 @pytest.mark.parametrize("what", ["", "/bytes", "/thumbnail"])
-def test_an_image_of_a_version_is_told_of_that_version(own: TableLocation, what: str) -> None:
+def test_an_image_of_a_named_version_comes_from_that_version(own: TableLocation, what: str) -> None:
     last = ImagesTable.open(own).version
     # Of the two commits the second one has this image.
     address = f"/v1/images/{of('forest.jpg')}{what}"

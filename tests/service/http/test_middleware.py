@@ -1,4 +1,4 @@
-"""What stands before the application: driven as an ASGI server would, in one event loop."""
+"""The middleware, called like an ASGI server does, in one event loop."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(test())  # type: ignore[arg-type]
 
 
-def test_so_many_run_so_many_wait_the_rest_is_told_to_come_back() -> None:
+def test_requests_above_the_queue_limit_get_retry_after() -> None:
     async def test() -> None:
         work, meter = Work(), LocalMeter()
         gate = make_gate(work, meter, max_wait_s=30.0, retry_after_s=7)
@@ -141,7 +141,7 @@ def test_a_long_head_is_refused_before_anything_is_done() -> None:
     run(test)
 
 
-def test_nobody_waits_longer_than_is_worth_it() -> None:
+def test_admission_rejects_after_max_wait() -> None:
     async def test() -> None:
         work = Work()
         gate = make_gate(work, max_wait_s=0.01, max_waiting=100)
@@ -209,7 +209,7 @@ def test_a_client_that_goes_away_ends_its_work_and_frees_its_turn() -> None:
     run(test)
 
 
-def test_who_has_the_whole_answer_is_not_gone() -> None:
+def test_a_disconnect_after_the_whole_response_does_not_cancel_the_work() -> None:
     """Servers tell of a disconnection as soon as the answer is sent."""
 
     async def test() -> None:
@@ -348,7 +348,7 @@ def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
     assert (row["message"], row["status"], row["who"], row["level"]) == ("a\nb", 200, "é", "info")
 
 
-def test_what_is_under_way_is_answered_and_nothing_new_is_let_in() -> None:
+def test_draining_answers_running_requests_and_refuses_new_ones() -> None:
     async def test() -> None:
         work, drain = Work(), Drain()
         gate = make_gate(work)

@@ -59,7 +59,7 @@ def test_a_refused_search_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(test())
 
 
-def test_whoever_asks_meanwhile_or_soon_after_costs_no_search(
+def test_readiness_checks_share_one_search(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test() -> None:

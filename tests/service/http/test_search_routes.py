@@ -130,7 +130,7 @@ def test_a_wrong_search_is_a_problem(http: Any, body: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"{", b"\xff\xfe", b'{"text": NaN}', b"[" * 50_000, b""])
-def test_what_is_no_json_is_a_problem(http: Any, sent: bytes) -> None:
+def test_a_body_that_is_not_json_is_a_problem(http: Any, sent: bytes) -> None:
     answer = http.post("/v1/search", content=sent, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["type"] == "urn:skytext:problem:bad-request"
@@ -153,7 +153,7 @@ def test_other_errors_are_problems_too(http: Any) -> None:
         ("/openapi.json", "GET, HEAD"),
     ],
 )
-def test_what_is_not_allowed_says_what_is(http: Any, path: str, allowed: str) -> None:
+def test_a_405_lists_the_allowed_methods(http: Any, path: str, allowed: str) -> None:
     answer = http.delete(path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
@@ -166,20 +166,20 @@ def test_what_is_not_allowed_says_what_is(http: Any, path: str, allowed: str) ->
         f"/v1/images/{RIVER}/thumbnail", f"/v1/images/{'f' * 32}",
     ],
 )  # fmt: skip
-def test_what_can_be_read_can_be_asked_for_its_headers(http: Any, path: str) -> None:
+def test_every_get_route_supports_head(http: Any, path: str) -> None:
     whole, asked = http.get(path), http.head(path)
     assert (asked.status_code, asked.content) == (whole.status_code, b"")
     for name in ("content-type", "content-length", "etag"):
         assert asked.headers.get(name) == whole.headers.get(name)
 
 
-def test_what_only_changes_has_no_headers_to_ask_for(http: Any) -> None:
+def test_a_post_route_does_not_support_head(http: Any) -> None:
     answer = http.head("/v1/admin/rollback")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 @pytest.mark.parametrize("path", ["/v1/table/", "/v1/search/", "/page", "/healthz/"])
-def test_nobody_is_sent_to_another_address(http: Any, path: str) -> None:
+def test_no_path_is_redirected(http: Any, path: str) -> None:
     answer = http.get(path, follow_redirects=False)
     assert answer.status_code == 404
     assert answer.json()["type"] == "urn:skytext:problem:not-found"
@@ -253,7 +253,7 @@ def test_a_batch_that_is_too_long_is_too_large_however_long(http: Any, number: i
     assert answer.json()["detail"] == f"a batch may have 32 searches (given: {number})"
 
 
-def test_a_failure_of_ours_says_nothing_of_its_cause(
+def test_an_internal_error_does_not_reveal_its_cause(
     served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with client(served) as http:
@@ -268,7 +268,7 @@ def test_a_failure_of_ours_says_nothing_of_its_cause(
         assert "secret" not in answer.text
 
 
-def test_the_table_and_the_health_are_told(http: Any) -> None:
+def test_the_table_and_health_routes_answer(http: Any) -> None:
     table = http.get("/v1/table").json()
     assert (table["num_ok"], table["num_failed"]) == (4, 1)
     assert table["live_version"] is None
@@ -322,7 +322,7 @@ def test_the_openapi_document_is_complete(http: Any) -> None:
 
 
 def with_refs(node: Any, document: Any) -> Any:
-    """The schema with every reference in the place where it stands."""
+    """The schema with every reference resolved in place."""
     if isinstance(node, list):
         return [with_refs(item, document) for item in node]
     if not isinstance(node, dict):
@@ -354,7 +354,7 @@ def is_text(media_type: str) -> bool:
     return not media_type.startswith(("image/", "application/octet-stream"))
 
 
-def test_pages_go_on_behind_the_last_hit(http: Any) -> None:
+def test_pages_continue_after_the_last_hit(http: Any) -> None:
     whole = [hit["image_id"] for hit in search(http, text="a river", k=4)["hits"]]
     seen, cursor = [], None
     for _ in range(4):

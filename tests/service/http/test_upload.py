@@ -62,7 +62,7 @@ def test_an_image_is_described_and_searched_for(http: Any) -> None:
     assert described[-1] == encoded("brown")
 
 
-def test_without_a_captioner_it_is_said(served: Path) -> None:
+def test_an_upload_without_a_captioner_is_refused(served: Path) -> None:
     with client(served) as http:
         answer = upload(http, encoded("brown"))
         assert answer.status_code == 501
@@ -82,7 +82,7 @@ def test_without_a_captioner_it_is_said(served: Path) -> None:
     ],
     ids=["empty", "text", "svg", "pdf", "bomb", "largest bomb", "cut off"],
 )
-def test_what_is_no_image_reaches_no_model(http: Any, data: bytes) -> None:
+def test_an_invalid_image_does_not_reach_the_model(http: Any, data: bytes) -> None:
     before = len(described)
     answer = upload(http, data)
     assert answer.status_code == 422

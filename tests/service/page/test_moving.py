@@ -44,7 +44,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(dialog.locator("#detail-uri")).to_contain_text(found[0])
     page.keyboard.press("ArrowRight")
     expect(dialog.locator("#detail-uri")).to_contain_text(found[1])
-    # Whatever stands behind the dialog is out of reach.
+    # Elements behind the dialog cannot be reached.
     for _ in range(12):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.closest('dialog, body').id || 'body'") in (
@@ -139,7 +139,7 @@ def test_footprints_and_hits_point_at_each_other(page: Page) -> None:
     expect(page.locator("#detail-title")).to_have_text("a brown river")
 
 
-def test_what_has_no_place_is_counted(page: Page) -> None:
+def test_hits_without_a_place_are_counted(page: Page) -> None:
     page.goto("/")
     search(page, "dense forest")
     expect(page.locator("#map-note")).to_contain_text("have no place")

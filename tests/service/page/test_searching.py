@@ -25,7 +25,7 @@ def link(page: Page) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
 
-def test_it_says_what_it_searches_and_offers_an_example(page: Page) -> None:
+def test_the_page_shows_the_archive_and_an_example(page: Page) -> None:
     page.goto("/")
     expect(page.locator("#welcome")).to_contain_text("30 images")
     expect(page.locator("#welcome")).to_contain_text("fake-llava")
@@ -107,7 +107,7 @@ def test_the_link_finds_the_same_again(page: Page, browser: Browser, site: str) 
         assert link(other) == parameters
 
 
-def test_what_is_typed_before_the_first_answer_stays(page: Page) -> None:
+def test_text_typed_before_the_first_answer_is_kept(page: Page) -> None:
     held: list[Route] = []
     page.route("**/page.json", lambda route: held.append(route))
     page.goto("/")
@@ -117,7 +117,7 @@ def test_what_is_typed_before_the_first_answer_stays(page: Page) -> None:
     assert page.input_value("#text") == "a brown river"
 
 
-def test_back_leads_to_the_search_before(page: Page) -> None:
+def test_the_back_button_returns_to_the_previous_search(page: Page) -> None:
     page.goto("/")
     first = search(page, "a brown river")
     assert search(page, "an atoll in the sea") != first
@@ -156,7 +156,7 @@ def test_only_filters_that_can_be_fulfilled_are_offered(served: Path, browser: B
         expect(page.locator("#collection")).to_be_hidden()
 
 
-def test_more_goes_on_behind_the_last_hit(page: Page) -> None:
+def test_the_more_button_continues_after_the_last_hit(page: Page) -> None:
     page.goto("/?mode=dense")
     first = search(page, "a ploughed field")
     assert len(first) == 24
@@ -218,7 +218,7 @@ def test_more_like_this_searches_by_the_image(page: Page) -> None:
     expect(page.locator("#welcome")).to_be_visible()
 
 
-def test_a_promotion_is_told_and_taken_on_request(tmp_path: Path, browser: Browser) -> None:
+def test_the_page_offers_a_promoted_version(tmp_path: Path, browser: Browser) -> None:
     table = make_page_table(tmp_path)
     where = TableLocation.parse(str(table))
     last = ImagesTable.open(where).version
@@ -236,7 +236,7 @@ def test_a_promotion_is_told_and_taken_on_request(tmp_path: Path, browser: Brows
         assert link(page)["version"] == str(last)
 
 
-def test_an_image_of_a_linked_version_is_shown_as_it_was_there(
+def test_a_link_to_a_version_shows_the_images_of_that_version(
     tmp_path: Path, browser: Browser
 ) -> None:
     table = make_page_table(tmp_path)
@@ -273,7 +273,7 @@ def test_a_link_s_filters_that_no_field_takes_are_further_conditions(page: Page)
     assert page.input_value("#where") == expected
 
 
-def test_a_version_that_is_gone_is_said_and_the_live_one_offered(page: Page) -> None:
+def test_a_released_version_is_reported_and_the_live_one_offered(page: Page) -> None:
     page.goto("/?text=river&version=1000000")
     failure = page.get_by_role("alert").first
     expect(failure).to_contain_text("410 Gone")

@@ -58,7 +58,7 @@ def test_a_busy_service_is_asked_again_by_the_person(page: Page) -> None:
     expect(page.locator("#failure .problem")).to_have_count(0)
 
 
-def test_a_service_that_is_gone_is_said(page: Page) -> None:
+def test_an_unreachable_service_is_shown(page: Page) -> None:
     page.goto("/")
     page.wait_for_selector("#welcome button")
     page.route("**/v1/search", lambda route: route.abort())
@@ -67,7 +67,7 @@ def test_a_service_that_is_gone_is_said(page: Page) -> None:
     expect(page.locator("#failure")).to_contain_text("The service cannot be reached")
 
 
-def test_a_proxy_s_error_without_a_problem_is_said(page: Page) -> None:
+def test_a_proxy_error_without_problem_details_is_shown(page: Page) -> None:
     page.route("**/page.json", lambda route: route.fulfill(status=502, body="<h1>Bad</h1>"))
     page.goto("/")
     expect(page.locator("#failure")).to_contain_text("502")
@@ -76,7 +76,7 @@ def test_a_proxy_s_error_without_a_problem_is_said(page: Page) -> None:
     expect(page.locator("#welcome")).to_be_visible()
 
 
-def test_loading_and_nothing_found_are_said(page: Page) -> None:
+def test_loading_and_empty_results_are_shown(page: Page) -> None:
     page.goto("/")
     page.wait_for_selector("#welcome button")
     held: list[Route] = []
@@ -107,7 +107,7 @@ def test_a_later_search_wins_over_an_earlier_one(page: Page) -> None:
     assert "brown" in page.url
 
 
-def test_thumbnails_wait_and_say_why_there_is_none(page: Page) -> None:
+def test_thumbnails_are_retried_and_errors_are_shown(page: Page) -> None:
     tried: dict[str, int] = {}
 
     def answer(route: Route) -> None:

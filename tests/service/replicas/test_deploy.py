@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def whole_config() -> dict[str, Any]:
-    """The file with what stands in it as a comment, the captioner."""
+    """The file with its commented part, the captioner, enabled."""
     text = (ROOT / "serve" / "config.yaml").read_text(encoding="utf-8")
     head, mark, tail = text.partition("      # - name: captioning\n")
     assert mark

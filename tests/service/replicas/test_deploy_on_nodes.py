@@ -218,7 +218,7 @@ def test_each_ingress_replica_counts_the_requests_of_a_key(deployed: Deployed) -
 
 @contextmanager
 def under_load(served: Deployed) -> Iterator[list[Asked]]:
-    """Let clients ask until the block ends; what they are told must be right."""
+    """Let clients search until the block ends; their answers must be right."""
     texts, last = [search["text"] for search in TWO["searches"]], last_version(served)
     expected = {
         version: [

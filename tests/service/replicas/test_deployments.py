@@ -80,14 +80,14 @@ def test_a_full_queue_is_a_503() -> None:
         ProblemError(410, "changed", "gone", {"a": "b"}),
     ],
 )
-def test_what_a_replica_raises_comes_back_as_it_was(error: Exception) -> None:
+def test_a_replicas_error_is_raised_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         asyncio.run(call(Method(task_error(error))))
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
 
 
-def test_what_changes_something_is_not_done_twice() -> None:
+def test_calls_that_change_something_are_not_repeated() -> None:
     method = Method(ActorDiedError(), "done")
     with pytest.raises(ProblemError, match="may or may not have been done") as caught:
         asyncio.run(call(method, may_repeat=False))
@@ -130,7 +130,7 @@ def test_a_fault_of_ours_stays_one() -> None:
         asyncio.run(call(Method(task_error(ZeroDivisionError("ours")))))
 
 
-def test_the_end_of_a_caller_ends_the_call() -> None:
+def test_cancelling_the_caller_cancels_the_call() -> None:
     async def go() -> int:
         method = Method(asyncio.Event())
         task = asyncio.create_task(call(method))

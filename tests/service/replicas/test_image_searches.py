@@ -111,7 +111,7 @@ def other_pixels(table: Path) -> Config:
     return load_config(None, {**LOCAL, **OTHER_PIXELS, "service.archive_roots": []})
 
 
-def test_a_service_that_cannot_load_the_image_model_goes_on_without_it(
+def test_a_service_works_without_the_image_model(
     table: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -120,7 +120,7 @@ def test_a_service_that_cannot_load_the_image_model_goes_on_without_it(
     with TestClient(application.asgi, base_url="http://localhost", client=("127.0.0.1", 1)) as http:
         about = http.get("/v1/table").json()
         assert about["modes"] == ["dense"]
-        assert "images.max_side_px or images.bands is another" in about["no_image_search"]
+        assert "images.max_side_px or images.bands has changed" in about["no_image_search"]
         assert str(table) not in about["no_image_search"]
         assert logged.error == about["no_image_search"]  # type: ignore[attr-defined]
         assert http.get("/readyz").json()["no_image_search"] == about["no_image_search"]
@@ -129,7 +129,7 @@ def test_a_service_that_cannot_load_the_image_model_goes_on_without_it(
             refused = http.post("/v1/search", json={"text": "red", "mode": mode})
             assert refused.status_code == 501
             assert refused.json()["type"].endswith(":no-image-search")
-            assert "images.max_side_px or images.bands is another" in refused.json()["detail"]
+            assert "images.max_side_px or images.bands has changed" in refused.json()["detail"]
         with (
             Client("http://localhost", transport=Through(http)) as ours,
             pytest.raises(ServiceError, match="are not searched by their own vectors"),
@@ -166,7 +166,7 @@ def test_rows_may_be_copied(table: Path, tmp_path: Path) -> None:
         assert search(http, text="red", mode="image+dense") == before
 
 
-def test_what_is_committed_later_is_served_as_well(tmp_path: Path) -> None:
+def test_rows_committed_later_are_served_too(tmp_path: Path) -> None:
     made = make_searched(tmp_path / "table")
     with client(tmp_path / "table") as http:
         writer = committer(made.location, made.text_column)

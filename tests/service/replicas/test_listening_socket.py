@@ -38,7 +38,7 @@ def ask(port: int, **headers: str) -> str:
         return http.get(f"http://127.0.0.1:{port}/", headers=headers).text
 
 
-def test_what_comes_while_nobody_answers_waits_for_the_next_one() -> None:
+def test_connections_queue_while_no_ingress_runs() -> None:
     port = free_port()
 
     async def answer(name: str, path: Path, asked: list[Future[str]]) -> list[str]:
@@ -60,7 +60,7 @@ def test_what_comes_while_nobody_answers_waits_for_the_next_one() -> None:
         pass
 
 
-def test_nobody_is_taken_for_another_by_a_header() -> None:
+def test_a_forwarded_for_header_is_not_trusted() -> None:
     port = free_port()
 
     async def told(path: Path) -> str:
@@ -78,7 +78,7 @@ def test_only_this_user_may_have_the_socket() -> None:
         take_socket(str(path))
 
 
-def test_an_application_that_does_not_start_is_said() -> None:
+def test_a_failed_application_start_is_reported() -> None:
     async def broken(scope: object, receive: object, send: object) -> None:
         raise RuntimeError("no")
 
@@ -93,7 +93,7 @@ def test_an_application_that_does_not_start_is_said() -> None:
         asyncio.run(start(path))
 
 
-def test_an_address_in_use_is_said() -> None:
+def test_an_address_in_use_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -31,24 +31,24 @@ def test_keys_are_asked_for_where_there_are_any(own: TableLocation) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "search.example.org", ""])
-def test_nobody_else_is_served_without_keys(own: TableLocation, host: str) -> None:
+def test_other_machines_need_a_key(own: TableLocation, host: str) -> None:
     KeyStore(own).add("a", Right.SEARCH)
     with pytest.raises(ConfigError, match="without API keys only this machine"):
         asks_for_keys(own, host, False)
 
 
-def test_keys_that_nobody_has_are_of_no_use(own: TableLocation) -> None:
+def test_requiring_keys_needs_at_least_one_key(own: TableLocation) -> None:
     for host, keys in (("0.0.0.0", None), ("127.0.0.1", True)):
         with pytest.raises(ConfigError, match="skytext keys add"):
             asks_for_keys(own, host, keys)
 
 
-def test_a_table_that_is_not_there_is_said_before_anything_starts(own: TableLocation) -> None:
+def test_a_missing_table_is_reported_before_the_start(own: TableLocation) -> None:
     with pytest.raises(TableError):
         asks_for_keys(TableLocation.parse(f"{own.uri}-none"), "127.0.0.1", None)
 
 
-def test_a_port_in_use_is_said_before_anything_starts() -> None:
+def test_a_port_in_use_is_reported_before_the_start() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

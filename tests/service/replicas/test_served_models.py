@@ -76,7 +76,7 @@ def test_the_version_before_answers_without_a_wait_until_the_new_model_is_loaded
                 assert found.json()["table_version"] == first
                 assert found.json()["hits"] == expected
             assert not done.done()
-            # A search that names the new version is told to come again, in plain words.
+            # A search that names the new version gets a 503 with a clear message.
             named = http.post("/v1/search", json={**ASKED, "version": last})
             assert (named.status_code, named.headers["Retry-After"]) == (503, "5")
             assert named.json()["type"] == "urn:skytext:problem:other-model"

@@ -139,7 +139,7 @@ def test_a_store_that_fails_once_does_not_lose_a_promotion(own: TableLocation) -
     assert live(made.versions) == last
 
 
-def test_a_version_that_nobody_served_is_refused_while_another_is_opened(
+def test_a_version_that_was_never_live_is_refused_at_once(
     own: TableLocation,
 ) -> None:
     first, last = first_and_last(own)
@@ -167,7 +167,7 @@ def test_a_version_that_nobody_served_is_refused_while_another_is_opened(
             refused = await made.search([query(last + 7)])
             assert isinstance(refused, Refusal)
             assert str(refused.error).startswith("410 version-gone")
-            # One that was live waits until it can be opened, and holds up nobody else.
+            # A request for a version that was live waits until it is open, and delays no other.
             waiting = asyncio.ensure_future(made.search([query(last)]))
             await asyncio.sleep(0)
             assert isinstance(await made.search([query(None)]), list)
@@ -341,12 +341,12 @@ def test_a_model_is_released_when_no_version_that_is_kept_needs_it(own: TableLoc
         assert found.vector.size == 16
 
 
-def test_a_table_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_table_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="there is no table"):
         worker(TableLocation.parse(str(tmp_path / "none")))
 
 
-def test_a_cursor_goes_on_in_its_own_version_or_is_gone(own: TableLocation) -> None:
+def test_a_cursor_continues_in_its_version_or_gets_410(own: TableLocation) -> None:
     first, last = first_and_last(own)
     promote(own, first)
     with client(own.uri, held_versions=2) as http:
@@ -412,7 +412,7 @@ def test_rows_of_the_live_version_are_copied(own: TableLocation, tmp_path: Path)
     assert not worker(own).versions.live.rows_are_copied
 
 
-def test_a_copy_that_fails_is_counted_and_tried_again_while_searches_go_on(
+def test_a_failed_row_copy_is_counted_and_repeated_while_searches_run(
     own: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skytext.service.replicas.row_copier._AGAIN_AFTER_S", 0.05)
@@ -426,7 +426,7 @@ def test_a_copy_that_fails_is_counted_and_tried_again_while_searches_go_on(
     assert copies(made, "true") == 1
 
 
-def test_the_thread_that_copies_outlives_what_nobody_thought_of(
+def test_the_copy_thread_survives_unexpected_errors(
     own: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skytext.service.replicas.row_copier._AGAIN_AFTER_S", 0.05)

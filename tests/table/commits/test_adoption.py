@@ -76,7 +76,7 @@ def members(first: int, count: int) -> list[str]:
     return [f"{i:05d}.jpg" for i in range(first, first + count)]
 
 
-def test_without_staged_units_nothing_is_done(where: TableLocation) -> None:
+def test_adoption_without_staged_units_does_nothing(where: TableLocation) -> None:
     assert take_over(where) == Adoption(None)
     assert not Path(where.uri).exists()
     version = make_table(where, good_rows(0, 1)).version
@@ -152,7 +152,7 @@ def test_an_image_with_a_row_gets_no_second_row(where: TableLocation) -> None:
     assert not set(data_files(late)) & set(files(where))
 
 
-def test_of_two_units_of_one_image_one_is_committed(where: TableLocation) -> None:
+def test_only_one_of_two_units_of_an_image_is_committed(where: TableLocation) -> None:
     """Two runs that died, one after the other, before they had committed anything."""
     left(where, good_rows(0, 2), unit_id="run1/a-0")
     left(where, good_rows(1, 2), unit_id="run2/a-0")
@@ -246,10 +246,10 @@ def test_after_a_kill_between_groups_the_next_run_adopts_the_rest(
 def test_late_units_of_a_dead_run_wait_for_the_next_run(where: TableLocation) -> None:
     left(where, good_rows(0, 2))
     take_over(where)
-    # Staged when nobody looks any more: one image is new, the other unit is of images with a row.
+    # Staged after the check: one image is new, the other unit has images with a row.
     late = left(where, good_rows(2, 1), unit_id="dead/late-0")
     left(where, good_rows(1, 1), unit_id="dead/late-1")
-    # The run that goes on meanwhile neither sees it nor stumbles over it.
+    # The concurrent run neither sees it nor fails because of it.
     version = committer(where).commit([stage(where, good_rows(5, 1), unit_id="ours/0")])
     forget_records(where, read_records(where, ["ours/0"]))
     assert take_over(where) == Adoption(version + 1, num_adopted=1, num_discarded=1, num_records=2)
@@ -313,7 +313,7 @@ def test_only_orphaned_files_are_removed(where: TableLocation) -> None:
     orphan = stage(where, good_rows(20, 2))
     forget_records(where, [orphan])
     assert set(files(where)) == {*before, *data_files(orphan)}
-    # Young ones may be those of a merge, or of an index, that goes on.
+    # Young files may belong to a running merge or index build.
     assert collect_orphans(where) == 0
     make_old(where, orphan)
     assert collect_orphans(where) > 0

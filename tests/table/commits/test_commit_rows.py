@@ -89,7 +89,7 @@ def test_a_stale_writer_commits_nothing(where: TableLocation) -> None:
             two.commit([late])
     assert ImagesTable.open(where).version == version
     assert members(where) == [f"{i:05d}.jpg" for i in range(5)]
-    # Who looks again goes on.
+    # After reading again, the commit succeeds.
     committer(where).commit([stage(where, good_rows(5, 1))])
     assert ImagesTable.open(where).num_rows() == 6
 
@@ -173,7 +173,7 @@ def test_rows_of_another_writer_conflict_despite_maintenance(where: TableLocatio
     assert members(where) == [f"{i:05d}.jpg" for i in range(31)]
 
 
-def test_a_deleted_row_is_no_maintenance(where: TableLocation) -> None:
+def test_a_deleted_row_conflicts_unlike_maintenance(where: TableLocation) -> None:
     """A plan that skipped it would leave it out for good."""
     writer = committer(where)
     writer.commit([stage(where, good_rows(0, 3))])

@@ -1,4 +1,4 @@
-"""Two writers of one version: whatever the first did, the second commits nothing."""
+"""Two writers of one version: after any commit of the first, the second commits nothing."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_a_commit_with_a_lost_response_counts_as_done(
     writer = committer(where)
     AnswerLost(monkeypatch)
     assert writer.commit([unit, stage(where, good_rows(9, 1))]) == (before or 0) + 1
-    # It goes on from there.
+    # It continues from there.
     assert writer.commit([stage(where, good_rows(10, 1))]) == (before or 0) + 2
     assert "00009.jpg" in statuses(where)
     assert len(statuses(where)) == {"first": 4, "further": 6, "replacing": 4}[kind]

@@ -205,7 +205,7 @@ def test_searches_use_the_measured_settings(built: ImagesTable) -> None:
     every = sum_of_cosines(table, exact=True)
     found = {}
     for effort, nprobes in ((None, 1), (None, 9), (0.0, 9), (1.0, 1)):
-        # Whatever lies in a partition is scored exactly: only partitions can be missed.
+        # Vectors in a partition are scored exactly: only whole partitions can be missed.
         facts = VectorIndexFacts("IVF_RQ", 9, 3, nprobes, 3, 1.0, 9, NUM_EMBEDDED, effort)
         table = with_facts(table, facts, IMAGE_VECTOR_INDEX)
         found[effort, nprobes] = sum_of_cosines(table)

@@ -67,7 +67,7 @@ def built_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_new_rows_are_added_and_nothing_is_built_anew(
+def test_new_rows_are_added_to_the_index_without_a_rebuild(
     table: ImagesTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = built_anew(monkeypatch)

@@ -118,7 +118,7 @@ def test_a_later_version_copies_only_what_is_new(where: TableLocation, folder: P
     after = copied(table, folder)
     assert first.items() < files_of(folder).items()
     assert_same(table, after)
-    # Rows that were deleted, and files that were merged: what nobody needs any more goes.
+    # Copies of deleted rows and merged files are removed.
     table.dataset.delete("gsd > 40")
     table = ImagesTable.open(where)
     assert_same(table, copied(table, folder))

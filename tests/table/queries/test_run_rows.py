@@ -21,7 +21,7 @@ def members(table: ImagesTable, rows: Any) -> dict[str, list[str]]:
     }
 
 
-def test_rows_are_told_apart_by_what_was_there_before(tmp_path: Path) -> None:
+def test_rows_are_classified_by_their_earlier_state(tmp_path: Path) -> None:
     where = location(tmp_path / "table")
     first = [
         good_row("same.jpg", content_sha256=SHA["a"]),

@@ -1,1 +1,1 @@
-"""The formats of shards: each can list and read the images of one."""
+"""The shard formats: each module can list and read the images of one format."""

@@ -1,10 +1,10 @@
-"""Read a shard, or only list what is in it, whatever its format.
+"""Read or list a shard of any format.
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in it, in order, or a
 :class:`Member` from its headers alone.
 FAN-OUT: one shard, as many samples as it has images, plus one for a damaged tail.
-ON ERROR: bytes that were read and are damaged make a failed sample. A store that does not give the
-bytes makes reading raise: nothing is known then of the rest of the shard.
+ON ERROR: damaged bytes make a failed sample. If the store does not return the bytes, reading raises
+an error, and the rest of the shard is unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skytext.archive.shards import Member, ReadLimits, ReadOptions, Sample, Shar
 from skytext.archive.unreadable import ShardEndError, failed_shard
 from skytext.errors import Reason, StoreFaultError
 
-_DANGLING = ShardEndError(Reason.SHARD_UNREADABLE, "is a link that leads nowhere")
+_DANGLING = ShardEndError(Reason.SHARD_UNREADABLE, "is a broken link")
 
 
 def read_shard(
@@ -33,15 +33,15 @@ def read_shard(
     """Yield the images of a shard.
 
     Args:
-        shard: the shard, as :func:`skytext.archive.discover` found it.
-        limits: how much may be held in memory; the defaults where None.
-        options: how shards are to be read; the defaults where None.
-        counts: filled while reading, where given.
-        is_known: whether the bytes of an image in a folder are not needed, by its etag; its sample
-            has no data.
+        shard: the shard, from :func:`skytext.archive.discover`.
+        limits: memory limits; None for the defaults.
+        options: how to read shards; None for the defaults.
+        counts: filled while reading; may be None.
+        is_known: takes the etag of an image file in a folder; True if its bytes are not needed.
+            The sample then has no data.
 
     Raises:
-        StoreFaultError: the store did not give all of the shard.
+        StoreFaultError: the store did not return the whole shard.
     """
     limits = limits or ReadLimits()
     options = options or ReadOptions()
@@ -71,20 +71,20 @@ def list_members(
     options: ReadOptions | None = None,
     counts: ShardCounts | None = None,
 ) -> Iterator[Member]:
-    """Yield what is known of a shard's images without reading them.
+    """Yield the headers of a shard's images without reading the images.
 
-    The same ids as those of `read_shard` with the same arguments, in the same order and number,
-    however damaged the shard is.
+    The ids, their order and their number are those of `read_shard` with the same arguments, even
+    for a damaged shard.
 
     Args:
-        shard: the shard, as :func:`skytext.archive.discover` found it.
+        shard: the shard, from :func:`skytext.archive.discover`.
         limits: as for `read_shard`; they decide which members are too large.
         options: as for `read_shard`.
-        counts: its ``etag`` is set, where given, and what is ignored is counted, but for the
-            sidecars that no image takes.
+        counts: may be None; else its ``etag`` is set and ignored files are counted, except
+            sidecars without an image.
 
     Raises:
-        StoreFaultError: the store did not give all of the shard.
+        StoreFaultError: the store did not return the whole shard.
     """
     limits = limits or ReadLimits()
     options = options or ReadOptions()
@@ -104,7 +104,7 @@ def list_members(
 
 
 def _is_dangling(shard: Shard) -> bool:
-    """Whether a local listing met a link that leads nowhere."""
+    """Whether the shard is a broken link in a local listing."""
     return shard.uri.startswith("file:") and not shard.etag
 
 

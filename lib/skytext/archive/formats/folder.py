@@ -1,19 +1,19 @@
-"""Read the image files that lie directly in one folder, as a stream.
+"""Read the image files that are directly in one folder, as a stream.
 
 INPUT: a :class:`Shard` whose path ends with a slash. OUTPUT: a :class:`Sample` for every image
 file in the folder, sorted by name.
 FAN-OUT: one folder, as many samples as it has images.
-ON ERROR: an image that the store does not give, or whose sidecar it does not give, is a sample with
-a ``fault``. A file that is not found is listed again: either it is gone, or the store has a fault.
-Where the store answers no request for many files in a row, the folder is given up. A listing that
-breaks off makes reading raise.
+ON ERROR: if the store does not return an image or its sidecar, the sample has a ``fault``. A file
+that is not found is listed again: either it was deleted, or the store has a fault. After many files
+in a row without an answer, reading the folder stops with an error. A listing that breaks off
+raises an error.
 
 Sidecars belong to images as in a tar: the ``.json`` and ``.txt`` whose name equals the image's up
-to the last suffix, else the one named by the part before the first dot. There is no order to
-mind: files of one key lie side by side once names are sorted.
+to the last suffix, else up to the first dot. Files of one key are neighbours, because names are
+sorted.
 
-What is in the folder when it is read counts, not what was in it when it was found. Each image
-carries its own file's etag, so a file that is added or changed makes no other image look changed.
+The folder is read as it is now, not as it was when it was found. Each image has the etag of its own
+file, so that adding or changing one file does not make other images look changed.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 from skytext.errors import Reason, SampleError, Stage
 
 NUM_THREADS = 32
-"""Files of a store that are asked for at once."""
+"""Files that are fetched at once from an object store."""
 _AHEAD_BYTES = 32 << 20
 _MAX_FAULTS_IN_A_ROW = 16
 
 
 @dataclass(frozen=True)
 class _File:
-    """An image file with its sidecars, by their suffix."""
+    """An image file with its sidecars by suffix."""
 
     member: Member
     stored: StoredFile
@@ -57,11 +57,11 @@ class _File:
 
 
 class FolderDigest:
-    """The names, sizes and etags of a folder's images and sidecars, in whatever order they come.
+    """A digest of the names, sizes and etags of a folder's images and sidecars, in any order.
 
     Attributes:
-        num_images: images so far.
-        num_bytes: their bytes.
+        num_images: number of images so far.
+        num_bytes: their total bytes.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class FolderDigest:
 
     @property
     def etag(self) -> str:
-        """Changes when any name, size or etag does."""
+        """Return a digest that changes when any name, size or etag changes."""
         return f"{self._sum % (1 << 256):064x}"[:32]
 
 
@@ -93,20 +93,19 @@ def read_folder(
     """Yield the images of a folder.
 
     Args:
-        shard: the shard, as :func:`skytext.archive.discover` found it.
-        limits: a larger image becomes a failure, a larger sidecar is not read.
-        options: how the store is asked.
+        shard: the shard, from :func:`skytext.archive.discover`.
+        limits: a larger image becomes a failure; a larger sidecar is not read.
+        options: how to read from the store.
         counts: filled while reading.
         is_known: whether an image's bytes are not needed.
 
     Raises:
-        OSError: the folder cannot be listed to its end, or the store answered for too many files
-            in a row not at all, those that are known left aside. A file that the store refuses
-            says nothing of the others.
+        OSError: the folder cannot be listed completely, or the store did not answer for too many
+            files in a row (known files are not counted). A refused file does not count.
     """
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
-    # A disk answers at once.
+    # A local disk needs no parallel reads.
     num_threads = 1 if shard.uri.startswith("file:") else NUM_THREADS
     samples = prefetch(
         files,
@@ -115,21 +114,21 @@ def read_folder(
         num_threads=num_threads,
         max_bytes=_AHEAD_BYTES,
     )
-    # Its threads end before whoever reads on learns of a fault.
+    # Stop the threads before the caller sees an error.
     with contextlib.closing(samples):
         yield from _given(samples, counts)
 
 
 def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) -> Iterator[Sample]:
-    """Yield the samples of the files that are still there.
+    """Yield the samples of the files that still exist.
 
     Raises:
-        OSError: the store answered for too many files in a row not at all.
+        OSError: the store did not answer for too many files in a row.
     """
     num_gone = num_in_a_row = 0
     for _, sample in samples:
         if sample is None:
-            num_gone += 1  # it is no part of the folder any more
+            num_gone += 1  # deleted after the listing
             continue
         yield sample
         if isinstance(sample.fault, UnavailableError):
@@ -139,17 +138,17 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
         if num_in_a_row == _MAX_FAULTS_IN_A_ROW:
             raise UnavailableError(f"{num_in_a_row} files in a row: {sample.fault}")
     if num_gone:
-        # A file may come back as it was: what the listing named is not what was met.
+        # The folder changed after the listing, so the listing's etag is wrong.
         counts.etag = ""
 
 
 def list_folder_images(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Member]:
-    """Yield what `read_folder` would, from the folder's listing alone.
+    """Yield the same as `read_folder`, from the folder's listing alone.
 
     Raises:
-        OSError: the folder cannot be listed to its end.
+        OSError: the folder cannot be listed completely.
     """
     for file in _files(shard, limits, options, counts):
         yield file.member
@@ -161,7 +160,7 @@ def _files(
     """Yield the image files of a folder.
 
     Raises:
-        OSError: it cannot be listed to its end, or has no image any more.
+        OSError: the folder cannot be listed completely, or no longer contains an image.
     """
     digest = FolderDigest()
     for group in _groups(shard, options, counts):
@@ -172,14 +171,14 @@ def _files(
                 counts.num_sidecars += len(sidecars)
                 yield _file(shard, limits, name, stored, sidecars)
     if not digest.num_images:
-        raise FileNotFoundError("it holds no image any more: run again")
+        raise FileNotFoundError("the folder no longer contains images: run again")
     counts.num_bytes, counts.etag = digest.num_bytes, digest.etag
 
 
 def _groups(
     shard: Shard, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[dict[str, StoredFile]]:
-    """Yield the images and sidecars of one key after the other, by their names, sorted."""
+    """Yield the images and sidecars of each key, sorted by name."""
     key = ""
     group: dict[str, StoredFile] = {}
     for name, stored in list_folder(shard.uri, retry_s=options.retry_s):
@@ -213,7 +212,7 @@ def _file(
     stored: StoredFile,
     sidecars: dict[str, StoredFile],
 ) -> _File:
-    # A name must be valid Unicode in every column it reaches; the address stays what it is.
+    # Columns need valid Unicode; the address keeps the original name.
     member = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     failure = None
     if stored.size_bytes > limits.max_member_bytes:
@@ -248,12 +247,12 @@ class _FileReader:
     is_known: Callable[[Member], bool]
 
     def __call__(self, file: _File) -> Sample | None:
-        """Return the file's sample; None where the file is gone."""
+        """Return the file's sample; None if the file was deleted."""
         member = file.member
         if self.is_known(member):
             return member.sample(self.shard, Metadata(), None)
         if not member.etag:
-            why = f"{member.member} is a link that leads nowhere"
+            why = f"{member.member} is a broken link"
             failure = SampleError(Stage.READ, Reason.SHARD_UNREADABLE, why)
             return member.sample(self.shard, Metadata(), None, failure)
         try:
@@ -270,7 +269,7 @@ class _FileReader:
             return member.sample(self.shard, Metadata(), None, fault=err)
 
     def _changed(self, file: _File) -> Sample | None:
-        """Read a file that was replaced after it was listed, as it is now."""
+        """Read the current version of a file that was replaced after it was listed."""
         try:
             stored = stat_file(file.stored.uri, retry_s=self.options.retry_s)
         except FileNotFoundError:
@@ -281,10 +280,10 @@ class _FileReader:
         return self(_file(self.shard, self.limits, name, stored, file.sidecars))
 
     def _said(self, file: _File) -> Metadata:
-        """Return what the sidecars say that are there.
+        """Return the metadata from the sidecars that exist.
 
         Raises:
-            OSError: the store did not give one of them.
+            OSError: the store did not return one of them.
         """
         contents: dict[str, bytes] = {}
         errors = []
@@ -302,7 +301,7 @@ class _FileReader:
         return parse_sidecar(contents.get("json"), contents.get("txt"), errors=tuple(errors))
 
     def _sidecar(self, stored: StoredFile) -> bytes | str:
-        """Return the content of a sidecar as it is now, or why it is not read."""
+        """Return the current content of a sidecar, or the reason why it is not read."""
         if stored.size_bytes > self.limits.max_sidecar_bytes:
             return f"{stored.uri} is larger than {self.limits.max_sidecar_bytes} bytes"
         try:
@@ -316,11 +315,11 @@ class _FileReader:
             return read_range(stored.uri, 0, stored.size_bytes, etag=stored.etag, retry_s=retry_s)
         except FileNotFoundError as err:
             if is_listed(stored.uri, retry_s=retry_s):
-                raise OSError(f"{stored.uri} is listed and cannot be found: run again") from err
+                raise OSError(f"{stored.uri} is listed but not found: run again") from err
             raise  # it was deleted
 
 
 def _suffix(name: str) -> str:
-    # As `skytext.archive.discover` finds it: a file with the name "json" has none.
+    # Same rule as in `skytext.archive.discover`: a file named "json" has no suffix.
     _, dot, suffix = name.rpartition(".")
     return suffix.lower() if dot else ""

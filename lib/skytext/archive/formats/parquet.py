@@ -2,16 +2,15 @@
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every row, in order.
 FAN-OUT: one shard, as many samples as it has rows, or one where its footer is damaged.
-ON ERROR: a failed sample where the bytes are damaged; an OSError where the store does not give
-them. A damaged row group costs its rows from the damage on, each of them a failed sample; the
-others are read.
+ON ERROR: a failed sample for damaged bytes; an OSError if the store does not return them. In a
+damaged row group every row from the damage on becomes a failed sample. Other row groups are read.
 
-A row's member name is the ``path`` of its image struct, else ``row-{n}``, ``n`` counted from 0
-through the whole file, so that writing the file again in other row groups changes no id.
+A row's member name is the ``path`` of its image struct, else ``row-{n}``, where ``n`` counts from 0
+through the whole file. So ids do not depend on the size of row groups.
 
-The file is read by ranges, column chunk by column chunk, page by page: what is held is a page of
-each column and a batch of rows, never a row group. Pages are cut by whoever wrote the file, most
-often at 1 MiB, but never within a value.
+The file is read by ranges, page by page. Memory holds one page of each column and one batch of
+rows, never a row group. The writer of the file chooses the page size, usually 1 MiB; a page always
+contains whole values.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ _NAME_BATCH_ROWS = 4096
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 
-# What pyarrow raises at damaged bytes: its own errors, which are these too, and those of turning
-# values into Python's.
+# pyarrow raises its own errors at damaged bytes (they are subclasses of these), and others when it
+# converts values to Python.
 _DAMAGE = (
     pa.ArrowException,
     OSError,
@@ -63,16 +62,16 @@ _DAMAGE = (
 def read_parquet(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Sample]:
-    """Yield the images of a Parquet shard; never raises for what the shard holds.
+    """Yield the images of a Parquet shard; never raises for damaged content.
 
     Args:
-        shard: the shard, as :func:`skytext.archive.discover` found it.
+        shard: the shard, from :func:`skytext.archive.discover`.
         limits: an image above ``max_member_bytes`` becomes a failure.
-        options: which column holds the images, and how the store is asked.
+        options: the image column, and how to read from the store.
         counts: filled while reading.
 
     Raises:
-        OSError: the store did not give all of it.
+        OSError: the store did not return the whole file.
     """
     end: ShardEndError | None = None
     try:
@@ -90,12 +89,12 @@ def read_parquet(
 
 
 def list_parquet(shard: Shard, options: ReadOptions) -> Iterator[Member]:
-    """Yield what `read_parquet` would, without the images: of each row its path alone is read.
+    """Yield the same as `read_parquet` without the images: only the paths of the rows are read.
 
-    Whether a cell is empty or too large is not known then.
+    An empty or too large cell is not noticed.
 
     Raises:
-        OSError: the store did not give all of it.
+        OSError: the store did not return the whole file.
     """
     end: ShardEndError | None = None
     try:
@@ -116,13 +115,13 @@ def fetch_cells(
     etag: str = "",
     options: ReadOptions | None = None,
 ) -> Iterator[tuple[int, bytes | None]]:
-    """Read images of one row group again, in ascending order of their rows; None for none.
+    """Yield images of one row group, in ascending order of their rows; None for an empty cell.
 
-    The file's footer is read, and the image column of the row group up to the last row.
+    Reads the file's footer, and the image column of the row group up to the last row.
 
     Raises:
         OSError: missing, refused, changed since ``etag``, damaged, or without such a row.
-        SourceError: the image column cannot be told.
+        SourceError: the image column is not clear.
     """
     shard = Shard("", uri, uri, 0, etag)
     try:
@@ -133,13 +132,14 @@ def fetch_cells(
 
 
 def check_columns(source: str, shard: Shard, options: ReadOptions, *, alone: bool) -> None:
-    """See that the images of a Parquet shard can be found; a broken shard says nothing.
+    """Check that a Parquet shard has an image column; a damaged shard passes.
 
     Args:
-        source: what it was named by, for the message.
+        source: the name of the source, for the message.
         shard: a Parquet shard.
-        options: which column holds the images.
-        alone: whether the source holds nothing but Parquet; only then none at all is an error.
+        options: the chosen image column.
+        alone: whether the source contains only Parquet files; only then a missing image column
+            is an error.
 
     Raises:
         SourceError: there is no image column, or several.
@@ -147,7 +147,7 @@ def check_columns(source: str, shard: Shard, options: ReadOptions, *, alone: boo
     try:
         file, parquet = _open(shard, options, stat=False)
     except (ShardEndError, OSError):
-        return  # what is wrong with it is reported when it is read
+        return  # the reader reports the damage
     try:
         find_columns(parquet.schema_arrow, options.image_column)
     except NoImageColumnError as err:
@@ -176,7 +176,7 @@ class _Shard:
         self._occurrences: dict[str, int] = defaultdict(int)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._file.close()
 
     @property
@@ -185,7 +185,7 @@ class _Shard:
         return len(self._num_rows)
 
     def members(self, group: int) -> Iterator[Member]:
-        """Yield a row group's members: as many as the footer says, whatever can be read."""
+        """Yield a row group's members; their number is that of the footer, even if damaged."""
         first = sum(self._num_rows[:group])
         names = self._names(group)
         for row in range(self._num_rows[group]):
@@ -205,7 +205,7 @@ class _Shard:
             )
 
     def cells(self, group: int, limits: ReadLimits) -> Iterator[_Cell]:
-        """Yield a row group's images: as many as the footer says, whatever can be read."""
+        """Yield a row group's images; their number is that of the footer, even if damaged."""
         left = self._num_rows[group]
         failure: BaseException = ValueError("it has fewer rows than the footer says")
         try:
@@ -225,7 +225,7 @@ class _Shard:
         wanted = sorted(set(rows))
         num_rows = self._num_rows[group] if 0 <= group < self.num_groups else 0
         if wanted and not 0 <= wanted[0] <= wanted[-1] < num_rows:
-            detail = f"has no row {wanted[-1]} in a row group {group}"
+            detail = f"has no row {wanted[-1]} in row group {group}"
             raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
         first, at = 0, 0
         try:
@@ -245,7 +245,7 @@ class _Shard:
             raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
 
     def _names(self, group: int) -> Iterator[tuple[str, SampleError | None]]:
-        """Yield the paths of a row group, and endlessly none behind it."""
+        """Yield the paths of a row group, then empty paths without end."""
         failure = None
         if self._columns.name_path is not None:
             try:
@@ -264,7 +264,7 @@ class _Shard:
             yield "", failure
 
     def _batches(self, group: int, said: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """Yield batches of a row group: its images, and the columns asked for."""
+        """Yield batches of a row group: the images and the requested columns."""
         return self._parquet.iter_batches(  # type: ignore[no-any-return]
             self._batch_rows(group),
             row_groups=[group],
@@ -286,7 +286,7 @@ class _Shard:
     def _images(self, batch: pa.RecordBatch) -> list[bytes | None]:
         column = batch.column(self._columns.image)
         if self._columns.is_struct:
-            # flatten, not field(): it makes what is in a null struct null.
+            # Use flatten, not field(): flatten makes the fields of a null struct null.
             names = [field.name for field in column.type]
             column = column.flatten()[names.index("bytes")]
         if pa.types.is_dictionary(column.type):
@@ -302,13 +302,13 @@ class _Shard:
         )
 
     def _raise_fault(self, err: BaseException) -> None:
-        """Raise the store's own error, where that is what made reading fail."""
+        """Raise the store's own error if it is the reason why reading failed."""
         fault = self._file.fault
         if fault is not None:
             raise fault from err
 
     def _check_rows(self) -> list[int]:
-        """Return the rows of each group; a damaged footer must not promise what there is not."""
+        """Return the rows of each group; raises if the footer contradicts itself."""
         footer = self._parquet.metadata
         num_rows = []
         places = {self._columns.data_path, self._columns.name_path}
@@ -337,8 +337,8 @@ def _open(shard: Shard, options: ReadOptions, *, stat: bool) -> tuple[RangedFile
         try:
             parquet = pq.ParquetFile(
                 pa.PythonFile(file, mode="r"),
-                buffer_size=_BUFFER_BYTES,  # stream column chunks, …
-                pre_buffer=False,  # … never fetch them whole
+                buffer_size=_BUFFER_BYTES,  # stream column chunks
+                pre_buffer=False,  # do not fetch whole column chunks
                 page_checksum_verification=True,
             )
             parquet.schema_arrow  # noqa: B018  # a damaged one raises here
@@ -359,7 +359,7 @@ def _unreadable(file: RangedFile, err: BaseException) -> ShardEndError:
     file.seek(max(file.size() - len(_MAGIC), 0))
     if file.read(len(_MAGIC)) != _MAGIC:
         return ShardEndError(
-            Reason.SHARD_TRUNCATED, "has no footer, and nothing of it can be read: it is cut off"
+            Reason.SHARD_TRUNCATED, "has no footer, so it cannot be read: the file is truncated"
         )
     return ShardEndError(Reason.SHARD_UNREADABLE, f"has a damaged footer: {err}")
 

@@ -1,19 +1,19 @@
-"""Which column of a Parquet file holds the images, and which ones say something of them.
+"""Choose the image column and the metadata columns of a Parquet file.
 
-An image column is binary, or a struct with a binary field ``bytes`` and perhaps a text field
-``path``, as Hugging Face's datasets store images. It is, in this order:
+An image column is binary, or a struct with a binary field ``bytes`` and an optional text field
+``path``, as Hugging Face's datasets store images. The first rule that gives one column decides:
 
-1. the one that was chosen (``image_column``);
-2. the only one that the file's Hugging Face features declare an ``Image``;
+1. the chosen column (``image_column``);
+2. the only column that the file's Hugging Face features declare an ``Image``;
 3. the only struct of that form;
-4. the only binary column, or the only one of those with a name that images go by.
+4. the only binary column, or the only binary column with a usual name for images.
 
-Several of one rank that the next rule cannot tell apart are an error that names them.
+If several columns remain, the error names them.
 
-Every other column becomes metadata, but for binary ones (masks, thumbnails), lists of floats
-(embeddings), and those that share their name, which are not read. ``bbox`` is. Without it, it comes
-from the geometry: the primary column of GeoParquet, or the only binary column with a name that
-geometries go by.
+All other columns become metadata, except binary columns (masks, thumbnails), lists of floats
+(embeddings) and columns that share a name: these are not read. ``bbox`` is read. Without ``bbox``,
+the box comes from the geometry: the primary column of GeoParquet, or the only binary column with a
+usual name for geometries.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _DEGREES = ("GEOGCS", "GEOGCRS", "EPSG:4326", "OGC:CRS84")
 
 @dataclass(frozen=True)
 class Columns:
-    """Where things are in a Parquet file.
+    """The columns of a Parquet file that are used.
 
     Attributes:
         image: the column of the images.
         is_struct: whether it is a struct of ``bytes`` and ``path``, not plain binary.
         has_path: whether that struct has a ``path``.
         said: the columns that become metadata.
-        geometry: the column of WKB that stands for ``bbox``; None where there is none, or a bbox.
-        other_crs: the name of its reference system, where that is not longitude and latitude.
+        geometry: the WKB column that gives the box; None if there is no geometry, or a bbox.
+        other_crs: the name of its coordinate reference system, if not longitude and latitude.
     """
 
     image: str
@@ -62,17 +62,17 @@ class Columns:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """The columns that are read beside the images."""
+        """The columns that are read together with the images."""
         return self.said if self.geometry is None else (*self.said, self.geometry)
 
     @property
     def data_path(self) -> str:
-        """Where the bytes are, as Parquet names it."""
+        """The Parquet path of the image bytes."""
         return f"{self.image}.bytes" if self.is_struct else self.image
 
     @property
     def name_path(self) -> str | None:
-        """Where the names are, as Parquet names it; None where there are none."""
+        """The Parquet path of the image names; None if there are none."""
         return f"{self.image}.path" if self.has_path else None
 
 
@@ -81,11 +81,11 @@ class NoImageColumnError(SourceError):
 
 
 def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
-    """Find the image column of a file, and those that say something of the images.
+    """Find the image column and the metadata columns of a file.
 
     Raises:
-        NoImageColumnError: there is none.
-        SourceError: there are several, or the one that was chosen is none.
+        NoImageColumnError: there is no image column.
+        SourceError: there are several, or the chosen column does not exist or has no images.
     """
     name = _chosen(schema, image_column) if image_column else _found(schema)
     field = schema.field(name)
@@ -93,7 +93,7 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
     has_path = is_struct and any(
         inner.name == "path" and is_text(inner.type) for inner in field.type
     )
-    # Which of several columns of one name is meant, nobody can tell: none of them is read.
+    # Columns that share a name are ambiguous: none of them is read.
     times = Counter(schema.names)
     schema = pa.schema([f for f in schema if times[f.name] == 1], schema.metadata)
     said = tuple(
@@ -177,7 +177,7 @@ def _is_said(name: str, kind: pa.DataType) -> bool:
 
 
 def _declared(schema: pa.Schema) -> list[str]:
-    """Return the columns that Hugging Face's features call images."""
+    """Return the columns that Hugging Face's features declare as images."""
     features = _json(schema, b"huggingface").get("info", {})
     features = features.get("features", {}) if isinstance(features, dict) else {}
     if not isinstance(features, dict):
@@ -190,13 +190,13 @@ def _declared(schema: pa.Schema) -> list[str]:
 
 
 def _geo_columns(schema: pa.Schema) -> dict[str, Any]:
-    """Return what GeoParquet says of each geometry, by its column."""
+    """Return the GeoParquet description of each geometry column, by column name."""
     columns = _json(schema, b"geo").get("columns", {})
     return columns if isinstance(columns, dict) else {}
 
 
 def _geometry(schema: pa.Schema, image: str) -> str | None:
-    """Return the column of the footprints; None where there is none, or cannot be told."""
+    """Return the geometry column of the footprints; None if there is none or it is ambiguous."""
     able = [f.name for f in schema if f.name != image and _is_binary(f.type)]
     primary = _json(schema, b"geo").get("primary_column")
     if primary in able:
@@ -206,7 +206,7 @@ def _geometry(schema: pa.Schema, image: str) -> str | None:
 
 
 def _other_crs(schema: pa.Schema, geometry: str | None) -> str | None:
-    """Return the name of a geometry's reference system, where it has one that is not of degrees."""
+    """Return the name of a geometry's reference system; None if it uses degrees."""
     said = _geo_columns(schema).get(geometry or "", {})
     crs = said.get("crs") if isinstance(said, dict) else None
     if crs is None:

@@ -1,9 +1,9 @@
-"""What the other columns of a Parquet row say of its image.
+"""Turn the other columns of a Parquet row into metadata of its image.
 
-They are read like a JSON sidecar with a key for each column; nulls are left out. Where a column
-``stac_item``, ``stac`` or ``json`` holds a STAC Item or an object of the same keys, as a struct or
-as JSON text, it fills what the row's own columns leave open. A geometry gives the box. Captions
-in text columns are metadata, as those in sidecars are: they never become text of ours.
+The row is read like a JSON sidecar with one key per column; nulls are left out. A column
+``stac_item``, ``stac`` or ``json`` may hold a STAC Item or an object of the same keys, as a struct
+or as JSON text. It fills the fields that the row's own columns leave empty. A geometry gives the
+box. Captions in text columns are metadata only, as in sidecars: they are never searched.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("west", "south", "east", "north")
 
 
 def said_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
-    """Yield what each row of a batch says, as values of JSON."""
+    """Yield the metadata of each row of a batch, as JSON values."""
     named = [(name, *_values(batch.column(name))) for name in columns.said]
     boxes = _boxes(batch, columns)
     for row in range(len(batch)):
@@ -42,11 +42,11 @@ def said_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any
 
 
 def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
-    """Return what a row says as the metadata of its image; never raises for what it says.
+    """Return a row's values as the metadata of its image; never raises for bad values.
 
     Args:
         said: the row, from `said_rows`.
-        max_bytes: a longer rest is not kept.
+        max_bytes: metadata beyond the typed fields is dropped if it is longer.
     """
     bbox = said.get("bbox")
     if isinstance(bbox, dict):
@@ -57,9 +57,9 @@ def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
 
 
 def _boxes(batch: pa.RecordBatch, columns: Columns) -> list[list[float] | str | None]:
-    """Return the box around each row's geometry, or why there is none; none where no row has any.
+    """Return the box around each row's geometry, or the reason why there is none; [] without any.
 
-    The sentence stands for the box: it is counted and shown as a box that cannot be used.
+    The reason takes the place of the box, so it is counted and shown as an unusable box.
     """
     if columns.geometry is None:
         return []
@@ -91,7 +91,7 @@ def _values(column: pa.Array) -> tuple[list[Any], pa.DataType]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type):
-        # Python's datetime knows no nanoseconds, and this machine need not know the zone.
+        # Python's datetime has no nanoseconds; the local machine may not know the time zone.
         unit = "us" if column.type.unit == "ns" else column.type.unit
         column = column.cast(pa.timestamp(unit, column.type.tz and "UTC"), safe=False)
     if is_text(column.type):
@@ -112,19 +112,19 @@ def _value(cell: pa.Scalar) -> Any:
 
 
 def _jsonable(value: Any, kind: pa.DataType) -> Any:
-    """Turn a value of Arrow's into one of JSON's.
+    """Turn an Arrow value into a JSON value.
 
     Args:
-        value: as Python has it.
-        kind: its type; that of what is inside may be the null type, where it does not matter.
+        value: the value in Python.
+        kind: its type; for inner values the null type is allowed where it does not matter.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        # NaN is how tables say that there is nothing; infinities are no JSON.
+        # Tables use NaN for missing values; JSON has no infinities.
         if not math.isfinite(value):
             return None if math.isnan(value) else str(value)
-        # As it was written: 0.3, not the 0.30000001192092896 that the next float32 is.
+        # Keep the short form: 0.3, not the 0.30000001192092896 of its float32.
         short = _SHORT_FLOATS.get(kind)
         return value if short is None else float(str(short(value)))
     if isinstance(value, Decimal):

@@ -2,23 +2,22 @@
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in it, in order.
 FAN-OUT: one shard, as many samples as it has image members, plus one for an unreadable tail.
-ON ERROR: a failed sample where the bytes are damaged; an OSError where the store does not give
-them.
+ON ERROR: a failed sample for damaged bytes; an OSError if the store does not return them.
 
-Members are grouped as WebDataset groups them (https://github.com/webdataset/webdataset): the key
-is the member's path up to the first dot of its base name, and neighbours of one key belong
-together. Every image of a key is a sample of its own. An image takes the ``.json`` and ``.txt``
-beside it whose name equals its own up to the last suffix (``a.rgb.json`` for ``a.rgb.png``), else
-the one named by the key alone (``a.json``).
+Members are grouped as in WebDataset (https://github.com/webdataset/webdataset): the key is the
+member's path up to the first dot of its base name, and neighbours with the same key form a group.
+Every image of a group is a sample. An image takes the ``.json`` and ``.txt`` of its group whose
+name equals its own up to the last suffix (``a.rgb.json`` for ``a.rgb.png``), else the one named by
+the key alone (``a.json``).
 
-An image with no sidecar beside it, in a tar that has sidecars with no image beside them, makes the
-reader walk over the headers of the whole tar, once (:mod:`skytext.archive.formats.tar_index`). From
-then on sidecars are found wherever they are; one that is beside its image goes before another of
-its name. Sidecars that no image took are counted.
+Sidecars may be elsewhere in the tar. If an image has no sidecar in its group, and the tar has
+sidecars without an image in their group, the reader walks over all headers once
+(:mod:`skytext.archive.formats.tar_index`). From then on it finds every sidecar. A sidecar in the
+image's group has priority over one elsewhere. Sidecars without an image are counted.
 
-A link whose name is an image's is an image: its bytes are those of the member that it leads to.
+A link with an image's name is an image: its bytes are those of the link's target.
 
-Nothing is extracted, so a name is only a string, whatever path it spells.
+Nothing is extracted, so a member's name is never used as a path.
 """
 
 from __future__ import annotations
@@ -71,20 +70,20 @@ from skytext.errors import Reason, SampleError, Stage
 def read_tar(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Sample]:
-    """Yield the images of a tar shard; never raises for what the shard holds.
+    """Yield the images of a tar shard; never raises for damaged content.
 
-    At most ``limits.max_group_bytes`` plus one member are held at any time, and as much again
-    where the headers were walked.
+    Memory holds at most ``limits.max_group_bytes`` plus one member; twice that after a walk over
+    the headers.
 
     Args:
-        shard: the shard, as :func:`skytext.archive.discover` found it.
-        limits: how much may be held in memory.
-        options: how the store is asked.
+        shard: the shard, from :func:`skytext.archive.discover`.
+        limits: memory limits.
+        options: how to read from the store.
         counts: filled while reading.
 
     Raises:
-        OSError: the store did not give all of it. Images whose sidecars may be missing are left
-            out.
+        OSError: the store did not return the whole tar. Images whose sidecars may be missing are
+            not yielded.
     """
     with contextlib.closing(_index(shard, limits, options)) as index:
         yield from _Reader(shard, limits, options, counts, index).samples()
@@ -93,13 +92,13 @@ def read_tar(
 def list_tar(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Member]:
-    """Yield what `read_tar` would, without the images: their bytes are jumped over.
+    """Yield the same as `read_tar` without the images: their bytes are skipped.
 
-    The ids, their order and their number are those of `read_tar` on the same bytes, on a damaged
-    tar too. Only headers are held. What is ignored is counted, but for sidecars.
+    The ids, their order and their number are those of `read_tar` on the same bytes, even for a
+    damaged tar. Memory holds only headers. Ignored members are counted, except sidecars.
 
     Raises:
-        OSError: the store did not give all of it.
+        OSError: the store did not return the whole tar.
     """
     occurrences: dict[str, int] = defaultdict(int)
     end: ShardEndError | None = None
@@ -159,10 +158,10 @@ class _Image:
         limits: ReadLimits,
         index: TarIndex,
     ) -> _Image:
-        """Read a header, and count it among those of its name.
+        """Read a header, and count the occurrences of its name.
 
         Raises:
-            OSError: it is a link, and the store did not give the headers.
+            OSError: it is a link, and the store did not return the headers.
         """
         name, occurrence = header.name, occurrences[header.name]
         occurrences[name] += 1
@@ -183,8 +182,8 @@ def _link_failure(header: tarfile.TarInfo) -> SampleError:
     return SampleError(
         Stage.READ,
         Reason.LINK_WITHOUT_TARGET,
-        f"{header.name} is a link to {header.linkname}, and the tar holds no such file in one "
-        "piece: pack the files that links lead to (tar --dereference)",
+        f"{header.name} is a link to {header.linkname}, but the tar holds no such file in one "
+        "piece: pack the targets of links (tar --dereference)",
     )
 
 
@@ -241,11 +240,11 @@ class _Reader:
         self._group = _Group()
         self._num_sidecars = 0
         self._has_met_stray = False
-        # Where the sidecars that an image took are in the tar; of one that several took, each time.
+        # Offsets of the sidecars that images took; one that several images took appears each time.
         self._taken = array("Q")
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the samples of the shard, a failed one last where its rest is unreadable."""
+        """Yield the samples of the shard; a failed one comes last if the rest is unreadable."""
         end: ShardEndError | None = None
         with contextlib.closing(_open(self._shard, self._options, STREAMING)) as file:
             stream = Forward(file)
@@ -263,14 +262,14 @@ class _Reader:
             yield failed_shard(self._shard, end)
 
     def _take(self, tarball: Tarball, header: tarfile.TarInfo) -> Iterator[Sample]:
-        """Add a member to its group, which goes on when another key begins."""
+        """Add a member to its group; a member of another key ends the group."""
         kind = kind_of(header)
         if kind is Kind.IGNORED:
             self._counts.ignore(ignored_as(header))
             return
         name, key = header.name, key_of(header.name)
         if key != self._group.key or name in self._group.names:
-            # A name that comes again begins another sample of the same key.
+            # A repeated name begins another sample of the same key.
             yield from self._flush()
             self._group.key = key
         if kind is Kind.IMAGE:
@@ -303,14 +302,14 @@ class _Reader:
         self._num_sidecars += 1
 
     def _make_room(self, num_bytes: int) -> Iterator[Sample]:
-        """Let the images that wait go on where the group would become too large."""
+        """Yield the waiting images if the group would become too large."""
         num_bytes += MEMBER_OVERHEAD_BYTES
         if self._group.num_bytes + num_bytes > self._limits.max_group_bytes:
             yield from self._flush(key_goes_on=True)
         self._group.num_bytes += num_bytes
 
     def _flush(self, *, key_goes_on: bool = False) -> Iterator[Sample]:
-        """Yield the images that wait; keep the sidecars that later ones of the key may need."""
+        """Yield the waiting images; keep the sidecars that later images of the key may need."""
         group = self._group
         for image in group.images:
             member = _member(self._shard, image)
@@ -327,12 +326,12 @@ class _Reader:
             }
             num_bytes = sum(MEMBER_OVERHEAD_BYTES + len(s.content) for s in kept.values())
             if num_bytes > self._limits.max_group_bytes // 2:
-                # Sidecars without an image, too many to wait for one any longer.
+                # Too many sidecars without an image: stop waiting for one.
                 kept, num_bytes = {}, 0
         self._group = _Group(key=group.key, sidecars=kept, num_bytes=num_bytes)
 
     def _has_strays(self) -> bool:
-        """Whether there may be sidecars that are not beside their images."""
+        """Whether the tar may have sidecars outside their image's group."""
         return self._has_met_stray or self._index.ends_in_strays
 
     def _metadata(self, image: _Image) -> Metadata:

@@ -1,14 +1,13 @@
-"""Where the sidecars of a tar are, and what its links lead to: a walk over its headers.
+"""Find sidecars and link targets anywhere in a tar by a walk over its headers.
 
-A tar whose sidecars lie beside their images, and that has no links, needs none of this. One walk
-is made where an image has no sidecar beside it and the tar has sidecars without an image beside
-them, as far as was read or in its last megabyte; and one more where the tar has links: then
-the places of the members that they lead to are looked up. Of the bytes only those of sidecars are
-read; in a stored tar, jumps beyond 64 KiB are not read.
+A tar without links, whose sidecars are next to their images, needs no walk. The first walk happens
+if an image has no sidecar next to it and the tar has sidecars without an image next to them, in
+the part read so far or in the last megabyte. A second walk happens if the tar has links: it
+finds their targets. Only sidecar bytes are read; skipped ranges above 64 KiB are not fetched.
 
-Memory is bounded by ``limits.max_group_bytes``: an entry counts as 512 bytes, and half of the
-bound may be contents of sidecars. The contents of further sidecars are read by their ranges when
-they are needed. Sidecars and links beyond the bound (524,288 of each by default) are not found.
+``limits.max_group_bytes`` limits memory: an entry counts as 512 bytes, and sidecar contents may
+fill half of the limit. Contents of further sidecars are read by range when needed. Sidecars and
+links beyond the limit (524,288 of each by default) are not found.
 """
 
 from __future__ import annotations
@@ -37,20 +36,20 @@ from skytext.archive.storage.ranged_file import RangedFile
 from skytext.archive.unreadable import ShardEndError
 
 MEMBER_OVERHEAD_BYTES = 512
-"""About what Python needs to remember a member of no bytes."""
-_MAX_LINKS_IN_A_ROW = 40  # as Linux follows them
+"""Approximate memory that Python needs for one member without its bytes."""
+_MAX_LINKS_IN_A_ROW = 40  # the limit of Linux
 _TAIL_BYTES = 1 << 20
 
 
 class Place(NamedTuple):
-    """Where the bytes of a member are in the tar."""
+    """The position of a member's bytes in the tar."""
 
     offset: int
     length: int
 
 
 class _Link(NamedTuple):
-    """A link; a hard link leads to a member that came before it, where there is one."""
+    """A link; a hard link names an earlier member, if there is one."""
 
     target: str
     before: int | None
@@ -61,8 +60,8 @@ class Sidecar:
     """A sidecar.
 
     Attributes:
-        offset: where its data begin, or would begin for a link: tells it from others.
-        content: its bytes; or a sentence on why they cannot be had.
+        offset: where its data begin, or would begin for a link; unique in the tar.
+        content: its bytes, or a sentence that says why they cannot be read.
     """
 
     offset: int
@@ -70,25 +69,25 @@ class Sidecar:
 
 
 _Content = bytes | str | Place | _Link | None
-"""Of a sidecar, as `Sidecar` has it, or where it is; None: a link that is not known."""
+"""The content of a sidecar as in `Sidecar`, or its place; None for an unknown link target."""
 _Visit = Callable[[Tarball, tarfile.TarInfo], None]
 
 
 class TarIndex:
-    """The sidecars and links of one tar; the walks are made when the first is asked for.
+    """The sidecars and links of one tar; the walks run at the first request.
 
-    What it tells depends on the tar's bytes alone, and ends where the reader's do: at damage.
+    The result depends on the tar's bytes alone, and ends at the same damage as the reader.
 
     Attributes:
-        is_made: whether the walks were made.
+        is_made: whether the walks have run.
     """
 
     def __init__(self, open_tar: Callable[[], RangedFile], limits: ReadLimits) -> None:
         """Prepare the walks.
 
         Args:
-            open_tar: opens the tar for jumping.
-            limits: those of the reader.
+            open_tar: opens the tar for random access.
+            limits: the reader's limits.
         """
         self._open = open_tar
         self._limits = limits
@@ -108,32 +107,32 @@ class TarIndex:
 
     @functools.cached_property
     def ends_in_strays(self) -> bool:
-        """Whether a sidecar in the last megabyte has no image of its key beside it; one request.
+        """Whether a sidecar in the last megabyte has no image of its key next to it.
 
-        A walk over the headers is a request for each member above 64 KiB. A tar without sidecars
-        must not cost that.
+        This costs one request. A walk costs one request for each member above 64 KiB, and a tar
+        without sidecars must not cost that.
 
         Raises:
-            OSError: the store did not give it.
+            OSError: the store did not return the bytes.
         """
         file = self._opened()
         start = max(file.size() - _TAIL_BYTES, 0) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
         file.seek(start)
         runs = itertools.groupby(_headers_in(file.read(_TAIL_BYTES)), lambda h: key_of(h.name))
         kinds = [{kind_of(header) for header in run} for _, run in runs]
-        # The image of the first run may lie before it.
+        # The image of the first group may be before this piece.
         whole = kinds[1:] if start else kinds
         return any(Kind.SIDECAR in run and Kind.IMAGE not in run for run in whole)
 
     def sidecar(self, name: str, suffix: str) -> Sidecar | None:
-        """Return the sidecar of an image, wherever in the tar it is; of several, the last.
+        """Return the sidecar of an image from anywhere in the tar; the last one of several.
 
         Args:
-            name: the image's.
+            name: the image's name.
             suffix: ``json`` or ``txt``.
 
         Raises:
-            OSError: the store did not give the headers.
+            OSError: the store did not return the headers.
         """
         self._make()
         for stem in (stem_of(name), key_of(name)):
@@ -143,21 +142,21 @@ class TarIndex:
         return None
 
     def linked_sidecar(self, header: tarfile.TarInfo) -> bytes | str:
-        """Return the content of a sidecar that is a link, or why it cannot be had.
+        """Return the content of a sidecar that is a link, or the reason why it cannot be read.
 
         Raises:
-            OSError: the store did not give it.
+            OSError: the store did not return it.
         """
         self._make()
         return self._content(header.name, self._links.get(header.offset))
 
     def target(self, header: tarfile.TarInfo) -> Place | None:
-        """Return the place of the file that a link leads to, in one or several steps.
+        """Return the place of the file that a link names, directly or through other links.
 
-        None where the tar holds no such file, or not in one piece.
+        None if the tar does not hold the file in one piece.
 
         Raises:
-            OSError: the store did not give the headers.
+            OSError: the store did not return the headers.
         """
         self._make()
         link = self._links.get(header.offset)
@@ -167,7 +166,7 @@ class TarIndex:
         """Return the bytes of a place.
 
         Raises:
-            OSError: the store did not give them.
+            OSError: the store did not return them.
         """
         file = self._opened()
         file.seek(place.offset)
@@ -192,7 +191,7 @@ class TarIndex:
         file = self._opened()
         file.seek(0)
         tarball = Tarball(Jumping(file))
-        # The reader meets the damage too, and tells of it.
+        # The reader meets the same damage and reports it.
         with contextlib.suppress(ShardEndError):
             for header in tarball.headers():
                 visit(tarball, header)
@@ -241,7 +240,7 @@ class TarIndex:
     def _content(self, name: str, content: _Content) -> bytes | str:
         place = self._resolve(content) if isinstance(content, _Link) else content
         if place is None:
-            return f"{name} is a link to no file of this tar"
+            return f"{name} is a link, but its target is not in this tar"
         if not isinstance(place, Place):
             return place
         if place.length > self._limits.max_sidecar_bytes:
@@ -259,5 +258,5 @@ def _headers_in(data: bytes) -> Iterator[tarfile.TarInfo]:
 
 
 def too_large(name: str, limits: ReadLimits) -> str:
-    """Say that a sidecar is not read."""
+    """Return the message about a sidecar that is too large to read."""
     return f"{name} is larger than {limits.max_sidecar_bytes} bytes"

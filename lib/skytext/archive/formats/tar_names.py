@@ -1,4 +1,4 @@
-"""What the members of a tar are, by their headers alone."""
+"""Classify the members of a tar by their headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 
 
 class Kind(Enum):
-    """What a member of a tar is; a link is what it is named like."""
+    """The kind of a tar member; a link has the kind of its own name."""
 
     IMAGE = 1
     SIDECAR = 2
@@ -24,7 +24,7 @@ def is_link(header: tarfile.TarInfo) -> bool:
 
 
 def kind_of(header: tarfile.TarInfo) -> Kind:
-    """Return what a member is."""
+    """Return the kind of a member."""
     if not (header.isreg() or is_link(header)) or is_hidden(header.name):
         return Kind.IGNORED
     suffix = suffix_of(header.name)
@@ -34,7 +34,7 @@ def kind_of(header: tarfile.TarInfo) -> Kind:
 
 
 def ignored_as(header: tarfile.TarInfo) -> str | None:
-    """Return what an ignored member counts as, see `skytext.archive.ignored`; None: a folder."""
+    """Return the kind of an ignored member for `skytext.archive.ignored`; None for a folder."""
     if header.isdir():
         return None
     if is_hidden(header.name):
@@ -62,14 +62,14 @@ def key_of(name: str) -> str:
 
 
 def normal_name(name: str) -> str:
-    """Return a member's name as links are compared with it: without ``.`` and ``..``."""
+    """Return a member's name without ``.`` and ``..``, for the comparison with link targets."""
     return posixpath.normpath(name)
 
 
 def link_target(header: tarfile.TarInfo) -> str:
-    """Return the `normal_name` of what a link leads to.
+    """Return the `normal_name` of a link's target.
 
-    A hard link names a member; a symbolic link names a path from its own folder on.
+    A hard link names a member; a symbolic link names a path relative to its own folder.
     """
     folder = posixpath.dirname(header.name) if header.issym() else ""
     return normal_name(posixpath.join(folder, header.linkname))

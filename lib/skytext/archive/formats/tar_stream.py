@@ -1,8 +1,7 @@
-"""Walk a tar as a stream that only goes forward, and tell every way in which it may end.
+"""Read a tar as a forward-only stream, and distinguish every way in which it can end.
 
-One walk serves two callers: the reader, which takes the members' data, and the header walk, which
-jumps over them. Both move through the same places in the same order, so both end alike on any
-tar, however damaged it is.
+The reader takes the members' data; the header walk skips them. Both use this code and visit the
+same positions in the same order, so both end at the same place even in a damaged tar.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from skytext.errors import Reason
 _READ_BYTES = 64 << 10
 _MAX_HEADER_BYTES = 1 << 20
 _ZEROS = bytes(_READ_BYTES)
-# Writers pad with zeros to a record, 10 KiB by default. A copy that was broken off in a file of
-# the full size looks the same, but for the amount.
+# Writers pad with zeros to a record, 10 KiB by default. An unfinished copy in a file of the full
+# size looks the same, but has far more zeros.
 _MAX_PADDING_BYTES = 1 << 20
 
-# What a damaged header makes tarfile raise: its own errors, and those of the int(), decoding
-# and recursion that it does with what the header says.
+# tarfile raises these at a damaged header: its own errors, and those of int(), decoding and
+# recursion on the header's values.
 _DAMAGE = (
     tarfile.TarError,
     ValueError,
@@ -45,7 +44,7 @@ _MAGICS = (
 
 
 class ByteSource(Protocol):
-    """Where the bytes come from: an open stream."""
+    """An open stream that gives the bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes; none at the end."""
@@ -53,7 +52,7 @@ class ByteSource(Protocol):
 
 
 class SeekableSource(ByteSource, Protocol):
-    """An open file that can jump, and knows its size."""
+    """An open file that supports seek and knows its size."""
 
     def seek(self, offset: int, /) -> int:
         """Set the position."""
@@ -65,7 +64,7 @@ class SeekableSource(ByteSource, Protocol):
 
 
 class Forward:
-    """A stream for tarfile that goes forward only; what is skipped is read and dropped."""
+    """A forward-only stream for tarfile; skipped bytes are read and dropped."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -77,7 +76,7 @@ class Forward:
         return self._position
 
     def peek(self, size: int) -> bytes:
-        """Return what the next ``read`` will begin with; called at the beginning only."""
+        """Return the bytes that the next ``read`` begins with; for the stream's beginning only."""
         self._ahead = self._read(size)
         return self._ahead
 
@@ -89,21 +88,21 @@ class Forward:
         return data
 
     def seek(self, position: int) -> int:
-        """Go forward to a position, or to the end where that comes first."""
+        """Go forward to a position, or to the end if the end comes first."""
         if position < self._position:
             raise tarfile.StreamError("seeking backwards is not allowed")
         self.skip(position - self._position)
         return self._position
 
     def skip(self, num_bytes: int) -> int:
-        """Go forward; return by how many bytes, fewer only at the end."""
+        """Go forward; return the number of bytes skipped, fewer only at the end."""
         left = num_bytes
         while left and (data := self.read(min(left, _READ_BYTES))):
             left -= len(data)
         return num_bytes - left
 
     def _read(self, size: int) -> bytes:
-        # In pieces: a damaged header may claim far more than there is.
+        # Read in pieces: a damaged header may claim far more bytes than exist.
         pieces = []
         while size and (piece := self._source.read(min(size, _READ_BYTES))):
             pieces.append(piece)
@@ -112,14 +111,14 @@ class Forward:
 
 
 class Jumping(Forward):
-    """The same over a file that can be read by ranges: what is skipped is not read."""
+    """The same for a file that can be read by ranges: skipped bytes are not read."""
 
     def __init__(self, source: SeekableSource) -> None:
         super().__init__(source)
         self._file = source
 
     def skip(self, num_bytes: int) -> int:
-        """Go forward; return by how many bytes, fewer only at the end."""
+        """Go forward; return the number of bytes skipped, fewer only at the end."""
         num_bytes = min(num_bytes, max(self._file.size() - self._position, 0))
         head = self._ahead[:num_bytes]
         self._ahead = self._ahead[num_bytes:]
@@ -130,10 +129,10 @@ class Jumping(Forward):
 
 
 class _Header(tarfile.TarInfo):
-    """A tar header that bounds what tarfile would read for it, and tells how the tar ended.
+    """A tar header that limits the bytes that tarfile reads for it, and records how the tar ended.
 
-    tarfile ends silently at a damaged header and at the end of the file, as it does at the
-    end-of-archive marker; only the error raised inside tells them apart.
+    tarfile stops silently at a damaged header, at the end of the file and at the end-of-archive
+    marker. Only the error raised inside distinguishes them.
     """
 
     @classmethod
@@ -164,7 +163,7 @@ class _Tar(tarfile.TarFile):
 
     def next(self) -> tarfile.TarInfo | None:
         header = super().next()
-        # TarFile remembers every member it met, 1 KB each, and never looks at them again here.
+        # TarFile remembers every member (1 KB each), but this reader never needs them again.
         self.members.clear()  # type: ignore[attr-defined]
         return header
 
@@ -179,11 +178,11 @@ class Tarball:
         self._offset = 0
 
     def headers(self) -> Iterator[tarfile.TarInfo]:
-        """Yield the header of every member; its data may be taken before the next one is.
+        """Yield the header of every member; take its data before the next header.
 
         Raises:
-            ShardEndError: the tar cannot be read, or not any further.
-            OSError: the store did not give the bytes.
+            ShardEndError: the tar cannot be read, or cannot be read further.
+            OSError: the store did not return the bytes.
         """
         head = self._stream.peek(tarfile.BLOCKSIZE)
         _check_head(head)
@@ -192,7 +191,7 @@ class Tarball:
                 mode="r",
                 fileobj=cast(BinaryIO, self._stream),
                 encoding="utf-8",
-                # A name must be valid Unicode in every column it reaches.
+                # Columns need valid Unicode names.
                 errors="backslashreplace",
             )
         except _DAMAGE as err:
@@ -204,10 +203,10 @@ class Tarball:
         self._check_end()
 
     def data(self, header: tarfile.TarInfo) -> bytes:
-        """Return the data of the member whose header came last.
+        """Return the data of the member of the last header.
 
         Raises:
-            ShardEndError: they are cut off.
+            ShardEndError: the data are truncated.
         """
         try:
             member = self._opened.extractfile(header)
@@ -217,9 +216,9 @@ class Tarball:
         return self._whole(header, data, len(data))
 
     def skip(self, header: tarfile.TarInfo) -> None:
-        """Pass over the same bytes as `data`, with the same errors.
+        """Skip the same bytes as `data`, with the same errors.
 
-        The parts of a sparse member lie where a map of its own says: they are read.
+        The parts of a sparse member are described by a map in its data: they are read.
         """
         if header.issparse():
             self.data(header)
@@ -234,7 +233,7 @@ class Tarball:
     @property
     def _opened(self) -> _Tar:
         if self._tar is None:
-            raise RuntimeError("the tar was not opened: take its headers first")
+            raise RuntimeError("the tar is not open: call headers() first")
         return self._tar
 
     def _whole(self, header: tarfile.TarInfo, data: bytes, length: int) -> bytes:
@@ -255,26 +254,26 @@ class Tarball:
         return header
 
     def _check_end(self) -> None:
-        """Tell an end-of-archive marker with nothing behind it from any other end."""
+        """Raise unless the tar ends with an end-of-archive marker and nothing after it."""
         end = self._opened.end
         if not isinstance(end, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
             raise self._truncated(f"no end-of-archive marker ({end})")
         num_zeros = 0
         while rest := self._stream.read(_READ_BYTES):
             if rest != _ZEROS[: len(rest)]:
-                raise self._truncated("data follow its end-of-archive marker: repack the shard")
+                raise self._truncated("data after its end-of-archive marker: repack the shard")
             num_zeros += len(rest)
             if num_zeros > _MAX_PADDING_BYTES:
-                # What comes behind them changes nothing: it need not be read.
+                # The bytes after them change nothing, so they are not read.
                 raise self._truncated(
-                    f"more than {_MAX_PADDING_BYTES} zero bytes where its rest should be: an "
-                    "unfinished copy, or a second archive behind the first"
+                    f"more than {_MAX_PADDING_BYTES} zero bytes at its end: an unfinished copy, "
+                    "or a second archive after the first"
                 )
 
     def _truncated(self, why: str) -> ShardEndError:
         return ShardEndError(
             Reason.SHARD_TRUNCATED,
-            f"cannot be read on after {self._num_members} members, the last at byte "
+            f"cannot be read further after {self._num_members} members, the last at byte "
             f"{self._offset}: {why}",
         )
 

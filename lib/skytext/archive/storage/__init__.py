@@ -1,1 +1,1 @@
-"""Where shards lie: local folders, S3 and Google Cloud Storage."""
+"""The stores of shards: local folders, S3 and Google Cloud Storage."""

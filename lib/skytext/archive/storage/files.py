@@ -1,6 +1,6 @@
-"""Files in local folders and object stores: list them, read them by ranges.
+"""List files in local folders and object stores, and read them by ranges.
 
-One function for each thing to do, whatever the store: local paths and ``file://``, ``s3://``
+Each function works with every store: local paths and ``file://``, ``s3://``
 (:mod:`skytext.archive.storage.s3`) and ``gs://`` (:mod:`skytext.archive.storage.gcs`).
 """
 
@@ -28,14 +28,14 @@ _NUM_EXAMPLES = 3
 
 
 class Listing:
-    """What a source holds; iterate over it once.
+    """The files of a source; iterate over it once.
 
     Attributes:
-        kind: how the source named it.
-        root: the folder that paths are relative to: the folder itself, the folder that holds
-            the single file, or the deepest folder before the first wildcard.
-        others: names of a few of the files that have none of the suffixes, once iterated.
-        num_others: how many files have none of the suffixes, once iterated.
+        kind: how the source was named.
+        root: the folder that paths are relative to: the folder itself, the folder of the single
+            file, or the deepest folder before the first wildcard.
+        others: names of some files that have none of the suffixes; complete after iteration.
+        num_others: number of files that have none of the suffixes; complete after iteration.
     """
 
     def __init__(self, found: Found, store: Store, suffixes: Sequence[str]) -> None:
@@ -50,10 +50,10 @@ class Listing:
     def __iter__(self) -> Iterator[tuple[str, StoredFile]]:
         """Yield pairs of the path relative to ``root`` ('/'-separated) and the file.
 
-        Only files with one of the suffixes asked for, in the order of the store.
+        Only files with one of the requested suffixes, in the order of the store.
 
         Raises:
-            SourceError: the store refuses, or cannot be reached any more.
+            SourceError: the store refuses, or can no longer be reached.
         """
         prefix = self.root.prefix
         for item in self._found.paths:
@@ -74,7 +74,7 @@ class Listing:
         try:
             return self._store.look(path)
         except OSError as err:
-            raise SourceError(f"cannot look at {path}: {err.strerror or err}") from err
+            raise SourceError(f"cannot read {path}: {err.strerror or err}") from err
 
 
 def list_files(
@@ -87,7 +87,7 @@ def list_files(
     Args:
         source: a local path, ``file://``, ``s3://`` or ``gs://`` address.
         suffixes: lower-case suffixes with their dot; compared without regard to case.
-        retry_s: for how long a request without an answer is repeated.
+        retry_s: seconds for which a request without an answer is repeated.
 
     Raises:
         SourceError: missing, refused or unreachable.
@@ -125,10 +125,10 @@ def open_ranged(
 
     Args:
         uri: a local path, ``file://``, ``s3://`` or ``gs://`` address of one file.
-        etag: the etag of the listing; where given, a file that changed since then is refused.
-        size_bytes: the size that came with the etag; spares an object store one request.
+        etag: the etag of the listing; if given, a file that changed since then is refused.
+        size_bytes: the size that belongs to the etag; saves one request to an object store.
         window: how much is fetched at once.
-        retry_s: for how long a request without an answer is repeated.
+        retry_s: seconds for which a request without an answer is repeated.
 
     Raises:
         OSError: missing, refused, unavailable, or changed since it was listed.
@@ -155,7 +155,7 @@ def read_range(
 
 
 def stat_file(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> StoredFile:
-    """Return the size and etag of a stored file, as they are now.
+    """Return the current size and etag of a stored file.
 
     Raises:
         OSError: missing, refused or unavailable.
@@ -165,7 +165,7 @@ def stat_file(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> StoredFile:
 
 
 def is_listed(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> bool:
-    """Return whether a listing names this file now.
+    """Return whether a listing contains this file now.
 
     Raises:
         OSError: refused or unavailable.

@@ -1,11 +1,11 @@
-"""Google Cloud Storage, by its JSON API.
+"""Google Cloud Storage through its JSON API.
 
 The credentials are Google's application default ones (``GOOGLE_APPLICATION_CREDENTIALS``,
-``gcloud auth application-default login``, or the machine's own). ``STORAGE_EMULATOR_HOST`` leads
-to another server, without credentials, as it does for Google's own clients.
+``gcloud auth application-default login``, or the machine's own). ``STORAGE_EMULATOR_HOST`` selects
+another server, without credentials, as for Google's own clients.
 
 `ObjectStore.ask` repeats a request while the store is unavailable. Every read of bytes names the
-generation that its etag was compared with, so bytes of two versions of an object never meet.
+generation that belongs to its etag, so bytes of two versions of an object are never mixed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TIMEOUT_S = (10, 60)
 
 
 class GcsStore(ObjectStore):
-    """The buckets that Google's application default credentials open."""
+    """The buckets that Google's application default credentials can read."""
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
@@ -62,13 +62,13 @@ class GcsStore(ObjectStore):
     def open_ranged(
         self, location: Location, etag: str, size_bytes: int | None, window: Window
     ) -> RangedFile:
-        """Open an object for reading by ranges, all of the generation that it has now."""
+        """Open the current generation of an object for reading by ranges."""
         item = self._describe(location, etag)
 
         def fetch(offset: int, length: int) -> bytes:
             data = self._media(location, item, offset, length)
             if len(data) < length:
-                raise UnavailableError(f"{location.uri} is shorter than it was listed: run again")
+                raise UnavailableError(f"{location.uri} is shorter than its listed size: run again")
             return data
 
         return RangedFile(fetch, int(item["size"]), window)
@@ -78,7 +78,7 @@ class GcsStore(ObjectStore):
         return self._media(location, self._describe(location, etag), offset, length)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Say why a source cannot be listed, and what to do about it, in one line."""
+        """Return one line that says why a source cannot be listed, and what to do."""
         if isinstance(err, FileNotFoundError):
             then = f"bucket {location.bucket!r} does not exist: check its name"
         elif isinstance(err, PermissionError):
@@ -91,7 +91,7 @@ class GcsStore(ObjectStore):
         return SourceError(" ".join(f"{source!r}: {then}".split()))
 
     def _describe(self, location: Location, etag: str = "") -> dict[str, str]:
-        """Return what the store says of an object; it must still have the etag, if one is given."""
+        """Return the store's description of an object; raises if the etag does not match."""
         said = self._get(location, location.path, {"fields": _FIELDS})
         item: dict[str, str] = json.loads(said)
         if etag and _stored(location.bucket, item).etag != etag:
@@ -100,7 +100,7 @@ class GcsStore(ObjectStore):
 
     def _media(self, location: Location, item: dict[str, str], offset: int, length: int) -> bytes:
         asked = {"alt": "media", "ifGenerationMatch": item["generation"]}
-        # Without this header the store unpacks what was stored packed, and ignores the range.
+        # Without this header the store decompresses gzip objects and ignores the range.
         headers = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "gzip"}
         return self._get(location, location.path, asked, headers)
 
@@ -111,7 +111,7 @@ class GcsStore(ObjectStore):
         asked: dict[str, str],
         headers: dict[str, str] | None = None,
     ) -> bytes:
-        """Return the body of an answer; of an object as it is stored."""
+        """Return the body of an answer, for an object in its stored form."""
 
         def request() -> bytes:
             with _errors(location):
@@ -131,7 +131,7 @@ class GcsStore(ObjectStore):
 
 @contextlib.contextmanager
 def _errors(location: Location) -> Iterator[None]:
-    """Raise what the clients raise as the errors that all stores share."""
+    """Translate the clients' errors to the errors that all stores share."""
     from google.auth.exceptions import GoogleAuthError, TransportError
     from requests import RequestException
     from urllib3.exceptions import HTTPError
@@ -147,7 +147,7 @@ def _errors(location: Location) -> Iterator[None]:
 
 
 def _answered(location: Location, status: int) -> OSError:
-    """Return the shared error of an answer that is none of what was asked for."""
+    """Return the shared error for an unexpected answer."""
     if status == 404:
         return vanished_error(location.uri)
     if status == 412:
@@ -171,13 +171,13 @@ def _unavailable(location: Location, why: str) -> UnavailableError:
 
 def _stored(bucket: str, item: dict[str, str]) -> StoredFile:
     updated = datetime.fromisoformat(item["updated"]).astimezone(UTC)
-    # Tables hold etags of this form.
+    # The etags in existing tables have this form.
     etag = f"{item['size']}-{updated:%Y%m%dT%H%M%S.%f}"
     return StoredFile(f"gs://{bucket}/{item['name']}", int(item["size"]), etag)
 
 
 def _session() -> tuple[requests.Session, str]:
-    """Return the client of this process for Google's settings as they stand, and the endpoint."""
+    """Return this process's client for Google's current settings, and the endpoint."""
     names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
     return _make_session(*(os.environ.get(name, "") for name in names))
 
@@ -199,6 +199,6 @@ def _make_session(credentials: str, emulator: str) -> tuple[requests.Session, st
         found, _ = google.auth.default(scopes=[_SCOPE])
         session = AuthorizedSession(found)  # type: ignore[no-untyped-call]
         endpoint = "https://storage.googleapis.com"
-    # A folder's files are fetched side by side.
+    # Allows parallel reads of a folder's files.
     session.mount(endpoint, HTTPAdapter(pool_maxsize=32))
     return session, endpoint

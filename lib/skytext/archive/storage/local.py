@@ -15,11 +15,11 @@ from skytext.archive.storage.store import Found, StoredFile, changed_error, vani
 from skytext.errors import SourceError
 
 _DANGLING = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
-"""What looking at a link says that leads nowhere."""
+"""The errors of a broken link."""
 
 
 class LocalStore:
-    """The files of this machine."""
+    """The local files of this machine."""
 
     def find(self, source: str, location: Location) -> Found:
         """Find the files of a folder with its sub-folders, of a pattern, or one single file."""
@@ -34,13 +34,13 @@ class LocalStore:
         raise SourceError(f"{source!r} does not exist ({path}): check the path")
 
     def look(self, path: str) -> StoredFile | None:
-        """Return the size and etag of a file that a listing named; None where it is gone."""
+        """Return the size and etag of a listed file; None if it was deleted."""
         uri = Location("file", "", path).uri
         try:
             return StoredFile(uri, *_size_and_etag(os.stat(path)))
         except OSError as err:
             if err.errno in _DANGLING and os.path.islink(path):
-                # It is listed, so that reading it becomes a failed row.
+                # Keep it in the list, so that reading it becomes a failed row.
                 return StoredFile(uri, 0, "")
             if isinstance(err, FileNotFoundError):
                 return None
@@ -70,7 +70,7 @@ class LocalStore:
                 data = data + piece if data else piece
                 offset += len(piece)
             if len(data) < length:
-                raise OSError(f"{location.path} became shorter while it was read: run again")
+                raise OSError(f"{location.path} was truncated while it was read: run again")
             return data
 
         return RangedFile(fetch, os.fstat(fd).st_size, window, on_close=file.close)
@@ -104,12 +104,12 @@ def _size_and_etag(stat: os.stat_result) -> tuple[int, str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link into a folder that may not be entered
+    except OSError:  # a link into a folder without permission
         return False
 
 
 def _walk(root: str) -> Iterator[str]:
-    """Yield the files below a folder, links followed, each real folder entered once."""
+    """Yield the files below a folder; links are followed; each real folder is entered once."""
     seen: set[str] = set()
     try:
         for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
@@ -127,7 +127,7 @@ def _walk(root: str) -> Iterator[str]:
 def _matching(folder: str, pattern: str) -> Iterator[str]:
     """Yield the files of a pattern relative to a folder.
 
-    `glob` leaves out, without a word, a folder that it cannot list.
+    `glob` silently leaves out a folder that it cannot list.
     """
     part, slash, rest = pattern.partition("/")
     matches = pattern_regex(part).fullmatch

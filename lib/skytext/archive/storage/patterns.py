@@ -1,4 +1,4 @@
-"""Wildcard patterns: which files of a store a source names."""
+"""Wildcard patterns for files of a store."""
 
 from __future__ import annotations
 

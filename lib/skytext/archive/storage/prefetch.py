@@ -1,4 +1,4 @@
-"""Fetch many small files side by side, and hand them on in order."""
+"""Fetch many small files in parallel, and return them in order."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def prefetch(
     num_threads: int,
     max_bytes: int,
 ) -> Generator[tuple[T, R], None, None]:
-    """Yield each item with what was fetched for it, a few of them ahead of the caller.
+    """Yield each item with its fetched content; some items are fetched ahead of the caller.
 
-    An object store answers a small request in 10 to 50 ms, however small: one after the other
-    they would keep everything behind them waiting.
+    An object store needs 10 to 50 ms for a request of any size. One at a time, these waits would
+    slow down the whole pipeline.
 
     Args:
-        items: what to fetch; an error of theirs is raised once all before it was handed on.
+        items: the items to fetch; if their iterator raises, earlier items are yielded first.
         fetch: called in threads; should not raise.
-        size_bytes: what an item will hold.
+        size_bytes: returns the size of an item's content.
         num_threads: items fetched at once.
-        max_bytes: items are fetched ahead only while they hold no more than this together.
+        max_bytes: limit on the total size of items fetched ahead.
     """
     waiting: deque[tuple[T, int, Future[R]]] = deque()
     held = 0

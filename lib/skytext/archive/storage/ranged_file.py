@@ -1,8 +1,7 @@
-"""A stored file read by ranges: seek as you like, and only what is looked at is fetched.
+"""A stored file that supports seek and fetches only the ranges that are read.
 
-The window grows while reading goes straight on and shrinks after a jump. So headers that lie far
-apart cost a few kilobytes each, and a file of small members, whose headers lie close together,
-is simply read through.
+The window grows during sequential reads and shrinks after a jump. So headers far apart cost a few
+kilobytes each, and a file of small members, whose headers are close together, is read completely.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 NEAR_BYTES = 64 << 10
-"""A jump forward that is no longer than this counts as reading on."""
+"""A shorter jump forward counts as sequential reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,10 @@ class Window:
     """How much is fetched at once.
 
     Attributes:
-        first_bytes: after a jump.
-        max_bytes: the most that is fetched beyond what was asked for.
-        reads_ahead: fetch the next range while this one is worked through. A store answers each
-            request after 10 to 50 ms, however much is asked for.
+        first_bytes: the window after a jump.
+        max_bytes: the most that is fetched beyond the request.
+        reads_ahead: fetch the next range while the caller works on this one. A store needs 10 to
+            50 ms for a request of any size.
     """
 
     first_bytes: int
@@ -34,19 +33,19 @@ class Window:
 
 
 JUMPING = Window(4 << 10, 4 << 20)
-"""For a file that is looked into here and there: a header with its extension, of any format."""
+"""For random access: holds a header with its extension, of any format."""
 STREAMING = Window(1 << 20, 8 << 20, reads_ahead=True)
-"""For a file that is read from its beginning to its end."""
+"""For reading from the beginning to the end."""
 
 
 class RangedFile(io.RawIOBase):
     """A read-only, seekable file over a function that fetches ranges.
 
     Attributes:
-        fault: the error of the last range that could not be fetched. Libraries that read through
-            this file may raise it as an error of their own, like one of a damaged file; here it
-            can be told apart.
-        num_fetched_bytes: what was fetched in all.
+        fault: the error of the last range that could not be fetched. Libraries that read this
+            file may turn it into an error about a damaged file; this attribute allows to tell
+            them apart.
+        num_fetched_bytes: total number of fetched bytes.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class RangedFile(io.RawIOBase):
         self._limits = window
         self._window = window.first_bytes
         self._ahead: tuple[int, Future[bytes]] | None = None
-        # A file below must not be closed while a thread reads it.
+        # A file must not be closed while a thread reads it.
         reads_ahead = window.reads_ahead and on_close is None
         self._pool = ThreadPoolExecutor(1, "read-ahead") if reads_ahead else None
         self.fault: Exception | None = None
@@ -106,14 +105,14 @@ class RangedFile(io.RawIOBase):
         return self._size
 
     def readinto(self, buffer: object) -> int:
-        """Fill a buffer, as far as the file goes."""
+        """Fill a buffer, up to the end of the file."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return ``size`` bytes, fewer only at the end of the file; all of the rest for -1."""
+        """Return ``size`` bytes, fewer only at the end of the file; -1 for the whole rest."""
         rest = max(self._size - self._position, 0)
         size = rest if size is None or size < 0 else min(size, rest)
         if size == 0:
@@ -126,7 +125,7 @@ class RangedFile(io.RawIOBase):
         return self._buffer[begin : begin + size]
 
     def close(self) -> None:
-        """Let the buffer and the file below go."""
+        """Release the buffer and close the underlying file."""
         if not self.closed:
             self._buffer = b""
             if self._pool is not None:
@@ -161,7 +160,7 @@ class RangedFile(io.RawIOBase):
         self._read_ahead(offset + len(data))
 
     def _take_ahead(self, offset: int) -> bytes | None:
-        """Return what was fetched ahead, where it begins here."""
+        """Return the bytes that were fetched ahead, if they begin at ``offset``."""
         if self._ahead is None:
             return None
         (start, future), self._ahead = self._ahead, None

@@ -1,13 +1,12 @@
-"""S3 and the stores that speak it.
+"""S3 and compatible stores.
 
-Everything about the store comes from the usual AWS variables and config files, as
-`skytext.aws.session` reads them, so any store that speaks S3 works and skytext has no setting of
-its own for it.
+All settings come from the usual AWS variables and config files, read by `skytext.aws.session`. So
+any S3-compatible store works, and skytext has no setting of its own for it.
 
-One request is sent at a time, and repeated by `ObjectStore.ask` while the store is unavailable:
-throttled, failing, unreachable, or breaking off in the middle of a body. botocore itself repeats
-nothing unless ``AWS_MAX_ATTEMPTS`` says so. ``If-Match`` with the ETag of the listing goes with
-every read, so that bytes of two versions of an object never meet.
+`ObjectStore.ask` sends one request at a time and repeats it while the store is unavailable: it
+throttles, fails, is unreachable, or breaks off a body. botocore itself repeats nothing unless
+``AWS_MAX_ATTEMPTS`` is set. Every read sends ``If-Match`` with the ETag of the listing, so that
+bytes of two versions of an object are never mixed.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ _REFUSED = frozenset(
         "TokenRefreshRequired",
     }
 )
-# A request that waited too long before it was sent is signed anew when it is repeated.
+# A request that was delayed too long before it was sent is signed again when it is repeated.
 _PASSING = frozenset(
     {
         *("429", "RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"),
@@ -69,7 +68,7 @@ _PASSING = frozenset(
 
 
 class S3Store(ObjectStore):
-    """The buckets that the AWS settings of this process lead to."""
+    """The buckets of the store that the AWS settings of this process name."""
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
@@ -113,7 +112,7 @@ class S3Store(ObjectStore):
         return self.ask(checked)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Say why a source cannot be listed, and what to do about it, in one line."""
+        """Return one line that says why a source cannot be listed, and what to do."""
         bucket, cause = location.bucket, err.__cause__
         if isinstance(cause, ClientError) and _error_code(cause) == "NoSuchBucket":
             said = (
@@ -132,7 +131,7 @@ class S3Store(ObjectStore):
 
 @contextlib.contextmanager
 def _errors(location: Location) -> Iterator[None]:
-    """Raise what botocore raises as the errors that all stores share."""
+    """Translate botocore's errors to the errors that all stores share."""
     try:
         yield
     except ClientError as err:
@@ -147,7 +146,7 @@ def _errors(location: Location) -> Iterator[None]:
 
 
 def _answered(location: Location, err: ClientError) -> OSError:
-    """Return the shared error of what the store answered."""
+    """Return the shared error for an error answer of the store."""
     code = _error_code(err)
     status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _MISSING:
@@ -162,7 +161,7 @@ def _answered(location: Location, err: ClientError) -> OSError:
     if status >= 500 or code in _PASSING:
         return UnavailableError(f"the store answered {code}: run again later ({err})")
     if status in (401, 403):
-        # Archived to tape, encrypted with a key that is gone, an account that is closed, …
+        # Archived to tape, encrypted with a deleted key, a closed account, …
         return PermissionError(f"the store refuses {location.uri}: {err}")
     return OSError(f"the store answered {err}: check the address")
 
@@ -172,7 +171,7 @@ def _endpoint() -> str:
 
 
 def _client() -> Any:
-    """The S3 client of this process for the AWS settings as they stand now."""
+    """The S3 client of this process for the current AWS settings."""
     return _make_client(s3_access())
 
 
@@ -186,7 +185,7 @@ def _make_client(access: S3Access) -> Any:
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
         tcp_keepalive=True,
-        max_pool_connections=32,  # a folder's files are fetched side by side
+        max_pool_connections=32,  # allows parallel reads of a folder's files
     )
 
 

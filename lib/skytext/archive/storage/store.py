@@ -1,4 +1,4 @@
-"""What every store can do, and what object stores have in common."""
+"""The interface of every store, and the common part of object stores."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ Kind = Literal["file", "folder", "glob"]
 T = TypeVar("T")
 
 DEFAULT_RETRY_S = 120.0
-"""How long a request that the store does not answer is repeated."""
+"""Seconds for which a request without an answer is repeated."""
 
 
 class ChangedError(OSError):
-    """A file is not the one that was listed."""
+    """A file changed after it was listed."""
 
 
 class UnavailableError(OSError):
-    """The store gave no answer, or not all of it; the next request may succeed."""
+    """The store sent no answer, or not all of it; the next request may succeed."""
 
 
 def is_store_fault(error: Exception) -> bool:
-    """Return whether an error says nothing of the file: the store may give it another time."""
+    """Return whether an error is the store's, not the file's: a later read may succeed."""
     if isinstance(error, (UnavailableError, PermissionError)):
         return True
-    # A disk or a mount that fails: EIO, ESTALE, ETIMEDOUT and so on.
+    # Errors of a disk or a mount: EIO, ESTALE, ETIMEDOUT and so on.
     is_of_system = isinstance(error, OSError) and error.errno is not None
     return is_of_system and not isinstance(error, FileNotFoundError)
 
 
 def changed_error(name: str) -> ChangedError:
-    """Return the error of a file that is not the one that was listed."""
+    """Return the error for a file that changed after it was listed."""
     return ChangedError(f"{name} changed after it was listed: run again")
 
 
 def vanished_error(name: str) -> FileNotFoundError:
-    """Return the error of a file that is not there any more."""
-    return FileNotFoundError(f"{name} vanished after it was listed: run again")
+    """Return the error for a file that was deleted after it was listed."""
+    return FileNotFoundError(f"{name} was deleted after it was listed: run again")
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file as a listing saw it.
+    """One file from a listing.
 
     Attributes:
-        uri: where it is.
-        size_bytes: its size in bytes.
-        etag: changes when the content does: the S3 ETag without quotes, elsewhere
-            size and time of the last write; empty where the file could not be looked at.
+        uri: its address.
+        size_bytes: size in bytes.
+        etag: changes when the content changes: the S3 ETag without quotes, elsewhere size and
+            time of the last write; empty for a file that cannot be read.
     """
 
     uri: str
@@ -68,13 +68,13 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Found:
-    """What a source names, before anything of it is read.
+    """The files that a source names, before any is read.
 
     Attributes:
-        kind: how the source named it.
-        root: the folder that paths are relative to: the folder itself, the folder that holds
-            the single file, or the deepest folder before the first wildcard.
-        paths: the paths or keys of its files, with what a listing that tells more has told.
+        kind: how the source was named.
+        root: the folder that paths are relative to: the folder itself, the folder of the single
+            file, or the deepest folder before the first wildcard.
+        paths: the paths or keys of its files, with size and etag if the listing has them.
     """
 
     kind: Kind
@@ -83,10 +83,10 @@ class Found:
 
 
 class Store(Protocol):
-    """A place that files lie in. ``etag`` is that of a listing, or empty for none.
+    """A store of files. ``etag`` is that of a listing, or empty for none.
 
-    Every method may raise OSError: `FileNotFoundError`, `PermissionError`, `ChangedError`, and
-    `UnavailableError` where the store did not answer for as long as requests are repeated.
+    Every method may raise OSError: `FileNotFoundError`, `PermissionError`, `ChangedError`, or
+    `UnavailableError` if the store did not answer within the retry time.
     """
 
     def find(self, source: str, location: Location) -> Found:
@@ -98,9 +98,9 @@ class Store(Protocol):
         ...
 
     def look(self, path: str) -> StoredFile | None:
-        """Return the size and etag of a file that a listing named without them.
+        """Return the size and etag of a file that was listed without them.
 
-        None where the file is gone since.
+        None if the file was deleted.
         """
         ...
 
@@ -111,7 +111,7 @@ class Store(Protocol):
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
         """Yield the names of the files directly in a folder, sorted by code point.
 
-        None where the listing did not tell size and etag: `look` does.
+        None if the listing has no size and etag: `look` returns them.
         """
         ...
 
@@ -131,7 +131,7 @@ class ObjectStore(ABC):
     """A store of buckets and keys, listed by prefix.
 
     Attributes:
-        retry_s: for how long requests without an answer are repeated.
+        retry_s: seconds for which requests without an answer are repeated.
     """
 
     retry_s: float = DEFAULT_RETRY_S
@@ -146,27 +146,27 @@ class ObjectStore(ABC):
 
         Args:
             bucket: the bucket.
-            prefix: what the keys begin with.
-            deep: also those with a slash behind the prefix.
+            prefix: the beginning of the keys.
+            deep: also keys with a slash after the prefix.
         """
 
     @abstractmethod
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Say why a source cannot be listed, and what to do about it, in one line."""
+        """Return one line that says why a source cannot be listed, and what to do."""
 
     @abstractmethod
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
         """Read up to ``length`` bytes from ``offset``."""
 
     def lookup(self, location: Location) -> StoredFile | None:
-        """Return one object; None where there is none, or where the store will not say.
+        """Return one object; None if it does not exist or the store refuses.
 
-        None for the root of a bucket and for a path with a slash at its end: that is a folder.
+        Also None for the root of a bucket and for a path with a trailing slash: that is a folder.
         """
         if location.path == location.prefix:
             return None
-        # A HEAD of S3 has no body to tell a missing bucket, a missing object and a missing right
-        # apart; the listing that follows does, and its error is the one to report.
+        # A HEAD of S3 has no body that distinguishes a missing bucket, a missing object and a
+        # missing permission. The listing that follows does, so its error is reported.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             return self.stat(location)
         return None
@@ -186,7 +186,7 @@ class ObjectStore(ABC):
         return Found("folder", location, self._below(source, location))
 
     def look(self, path: str) -> StoredFile | None:
-        """Listings of object stores tell everything."""
+        """Unused: listings of object stores already have size and etag."""
         raise NotImplementedError(path)
 
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
@@ -196,9 +196,9 @@ class ObjectStore(ABC):
         for key, file in self.objects(location.bucket, prefix, deep=False):
             name = key[len(prefix) :]
             if not name:
-                continue  # an empty object that consoles make to show a folder
+                continue  # consoles create an empty object to show a folder
             if name <= last:
-                # Directory buckets of S3 list in no order; what belongs together lies apart.
+                # S3 directory buckets list without order, so files of one key are not neighbours.
                 raise OSError(f"the store lists {location.uri} unsorted: pack it into .tar shards")
             last = name
             yield name, file
@@ -216,13 +216,13 @@ class ObjectStore(ABC):
         def fetch(offset: int, length: int) -> bytes:
             data = self.read_range(location, offset, length, etag)
             if len(data) < length:
-                raise OSError(f"{location.uri} is shorter than it was listed: run again")
+                raise OSError(f"{location.uri} is shorter than its listed size: run again")
             return data
 
         return RangedFile(fetch, size_bytes, window)
 
     def ask(self, request: Callable[[], T]) -> T:
-        """Send a request, again and again for ``retry_s`` where the store is unavailable."""
+        """Send a request; repeat it for ``retry_s`` seconds while the store is unavailable."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(UnavailableError),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),

@@ -148,7 +148,7 @@ def _call(loop: asyncio.AbstractEventLoop, what: Any, *arguments: Any) -> None:
     try:
         loop.call_soon_threadsafe(what, *arguments)
     except RuntimeError:
-        return  # The loop is closed: nobody waits any more.
+        return  # The loop is closed, so no caller waits.
 
 
 def _answer(future: asyncio.Future[_Reply], reply: _Reply) -> None:

@@ -52,7 +52,7 @@ class FakeModel:
         if self._is_meant("hang", digest, luck):
             hang()
         if luck < self._options["fail"]:
-            return {"id": request["id"], "refused": "the fake was told to refuse"}
+            return {"id": request["id"], "refused": "the fake is configured to refuse"}
         if self._options["journal"]:
             with open(self._options["journal"], "a", encoding="ascii") as journal:
                 journal.write(f"{digest}\n")

@@ -73,12 +73,12 @@ class Asked(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What became of a content.
+    """The result for a content.
 
     Attributes:
         content_sha256: hexadecimal.
-        image_id: of the image that was to describe it.
-        words: None: it got none, and the content is free again.
+        image_id: of the image that describes it.
+        words: its description; None: it got none, and another image may describe the content.
     """
 
     content_sha256: str

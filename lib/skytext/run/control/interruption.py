@@ -29,7 +29,7 @@ class Stopping:
     """Watches one run; made by `watch`.
 
     Attributes:
-        is_asked: whether the run was told to stop.
+        is_asked: whether the run must stop.
         is_node_leaving: whether the reason is that the driver's node leaves.
     """
 

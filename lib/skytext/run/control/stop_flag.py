@@ -1,4 +1,4 @@
-"""The stop flag: the driver tells every stage of a run to stop.
+"""The stop flag: the driver asks every stage of a run to stop.
 
 It is a small object beside the table, so it reaches every node without an actor. Readers and
 captioners check it every few seconds. Work that has begun is finished; no new work begins.

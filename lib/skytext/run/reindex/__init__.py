@@ -1,1 +1,1 @@
-"""Re-indexing: one command that does what the archive, the settings and the table ask for."""
+"""Re-indexing: one command for all work that the archive, the settings and the table require."""

@@ -1,9 +1,9 @@
 """Change a table from one embedding model to another, over several calls.
 
-Searches use the active column of vectors, by the old model. The pending column, by the new one, is
-there from the first call on. New rows get both, so that they are found at once and need nothing
-later. Old rows get theirs as the budget allows. Once none lacks it, the pending column becomes the
-active one.
+Searches use the active vector column, made by the old model. The first call adds the pending
+column, made by the new model. New rows get both vectors at once, so they are found immediately.
+Old rows get the new vector as the budget allows. Once every row has it, the pending column becomes
+the active one.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from skytext.table.vector_columns import VectorColumn
 
 
 def write_both(plan: CaptionPlan, vectors: VectorPlan | None, claim: Claim) -> CaptionPlan:
-    """Return a plan by which rows get vectors of the table's model and of the configured one.
+    """Return a plan that writes vectors of both the table's model and the configured one.
 
-    Where the table has the configured model already, it is the plan as it is.
+    If the table already has the configured model, the plan is returned unchanged.
 
     Args:
         plan: of a run that writes rows.
-        vectors: of the descriptions, by another model than the table's; None where there is none.
+        vectors: of the descriptions, by another model than the table's; None if there are none.
         claim: of the call.
 
     Raises:
-        TableError: the table's model is another by now.
+        TableError: the table's model has changed meanwhile.
         ModelError: a model cannot be found, or the new one cannot be loaded.
     """
     if vectors is None:
@@ -47,7 +47,7 @@ def write_both(plan: CaptionPlan, vectors: VectorPlan | None, claim: Claim) -> C
 
 
 def drop_unused(claim: Claim, column: VectorColumn) -> None:
-    """Drop the columns of vectors that nobody needs any more.
+    """Drop the vector columns that are no longer needed.
 
     Args:
         claim: of the call.
@@ -64,7 +64,7 @@ def _drop_unused(claim: Claim, column: VectorColumn) -> None:
 
 
 def _prepare_column(claim: Claim, vectors: VectorPlan) -> VectorColumn:
-    """Add the pending column, if it is not there yet; return the active one."""
+    """Add the pending column if it does not exist; return the active one."""
     table = ImagesTable.open(claim.location)
     if not table.text_column.fits(vectors.column):
         there = table.find_column(vectors.column)

@@ -1,11 +1,11 @@
-"""Ask two versions of a table the golden queries, and compare what they find.
+"""Run the golden queries on two versions of a table, and compare the results.
 
 INPUT    the table, the live version, the new one, and the queries.
 OUTPUT   `Comparison`.
 FAN-OUT  one task.
-ON ERROR the call ends, and the live version stays.
+ON ERROR the call ends, and the live version does not change.
 
-Each version is searched as a service would: by its own embedding model, through its index.
+Each version is searched as in the service: by its own embedding model, through its index.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _NUM_CHANGES = 5
 
 
 class LiveVersionError(JobError):
-    """The live version cannot be asked, because its model cannot be loaded any more."""
+    """The live version cannot be searched, because its model can no longer be loaded."""
 
 
 class _Found(NamedTuple):
-    """A hit: where it lies, and the file name by which golden queries name it."""
+    """A hit: its URI, and the file name that golden queries use."""
 
     uri: str
     name: str
@@ -43,11 +43,11 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How the answer to one query differs.
+    """The difference between two results of one query.
 
     Attributes:
         query: the query.
-        overlap_at_10: share of its first ten hits that both versions have.
+        overlap_at_10: share of its first ten hits that are in both results.
         lost: URIs of hits that only the live version has.
         gained: URIs of hits that only the new version has.
     """
@@ -60,17 +60,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two versions find.
+    """The results of two versions.
 
     Attributes:
-        live_version: that is served.
-        new_version: that is to be served.
-        num_queries: that both were asked.
-        found_live: share of the queries of which the live version finds an expected image among
-            the first ten, or as many as the query says.
-        found_new: the same of the new version.
-        overlap_at_10: mean share of the first ten hits that both have.
-        changes: the queries whose answers differ most.
+        live_version: the live version.
+        new_version: the version to promote.
+        num_queries: queries that both versions ran.
+        found_live: share of the queries for which the live version finds an expected image among
+            the first ten hits, or among the number that the query sets.
+        found_new: the same for the new version.
+        overlap_at_10: mean share of the first ten hits that are in both results.
+        changes: the queries whose results differ most.
     """
 
     live_version: int
@@ -86,37 +86,37 @@ class Comparison:
         return asdict(self)
 
     def checks(self, limits: ReindexConfig) -> Iterator[Check]:
-        """Yield what must hold before the new version is served."""
+        """Yield the conditions for a promotion of the new version."""
         drop, most = self.found_live - self.found_new, limits.max_golden_drop
         yield Check(
             f"golden queries that find their image: {self.found_live:.4g} live, "
             f"{self.found_new:.4g} new; share lost",
             round(drop, 4),
-            f"{most:g} at the most",
+            f"at most {most:g}",
             drop <= most + 1e-9,
         )
         floor = limits.min_overlap
         if floor is not None:
             overlap = self.overlap_at_10
             name = "overlap@10 of the golden queries with the live version"
-            yield Check(name, overlap, f"{floor:g} at least", overlap >= floor)
+            yield Check(name, overlap, f"at least {floor:g}", overlap >= floor)
 
 
 def compare_versions(
     location: TableLocation, config: Config, live: int, new: int, golden: Golden
 ) -> Comparison:
-    """Ask both versions the golden queries, in a worker process.
+    """Run the golden queries on both versions, in a worker process.
 
     Args:
         location: the table.
-        config: how models run and searches are ranked.
-        live: the version that is served.
-        new: the version that is to be served.
+        config: settings of the models and of the ranking.
+        live: the live version.
+        new: the version to promote.
         golden: the queries.
 
     Raises:
-        LiveVersionError: the live version cannot be asked, for example without its model.
-        TableError: the model of the new version is not to be had.
+        LiveVersionError: the live version cannot be searched, for example without its model.
+        TableError: the model of the new version is missing.
         ModelError: it cannot be loaded.
     """
     return run_on_driver_node(_compare, location, config, live, new, golden)
@@ -130,8 +130,8 @@ def _compare(
         before = _answers(location, config, live, golden.queries)
     except (TableError, ModelError) as error:
         raise LiveVersionError(
-            f"the golden queries were not compared: version {live}, which is live, cannot be "
-            f"asked: {error}"
+            f"the golden queries were not compared: the live version {live} cannot be searched: "
+            f"{error}"
         ) from error
     changes = [
         _change(query.query, old, now)

@@ -1,4 +1,4 @@
-"""What must hold of a version before it is served."""
+"""The conditions that a version must meet before it is promoted."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _INDEXES = {VECTOR_INDEX: "the vector index", IMAGE_VECTOR_INDEX: "the image vec
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold.
+    """One condition.
 
     Attributes:
-        name: what it is.
-        found: as it is.
-        wanted: as it must be, in words.
-        passed: whether it holds.
+        name: the condition.
+        found: the measured value.
+        wanted: the required value, in words.
+        passed: whether the condition is met.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Check:
 
 
 def check_version(location: TableLocation, version: int, config: Config) -> list[Check]:
-    """Return what must hold of a version, and whether it does, looked at in a worker process.
+    """Check the conditions for a promotion of a version, in a worker process.
 
     Args:
         location: the table.
-        version: that is to be served.
+        version: the version to promote.
         config: the limits.
     """
     return run_on_driver_node(_check_version, location, version, config)
@@ -60,7 +60,7 @@ def _row_checks(table: ImagesTable, config: Config) -> Iterator[Check]:
     counts, limit = table.status_counts(), config.reindex.max_failure_rate
     num_done = counts["ok"] + counts["failed"]
     rate = counts["failed"] / num_done if num_done else 0.0
-    yield Check("share of failed rows", round(rate, 4), f"{limit:g} at the most", rate <= limit)
+    yield Check("share of failed rows", round(rate, 4), f"at most {limit:g}", rate <= limit)
     num_double = len(table.double_rows())
     yield Check("images with more than one row", num_double, "0", num_double == 0)
 
@@ -72,4 +72,4 @@ def _index_checks(table: ImagesTable, config: Config) -> Iterator[Check]:
             continue
         yield Check(f"rows that {name} does not cover", num_uncovered, "0", num_uncovered == 0)
         recall, floor = 0.0 if facts is None else facts.recall_at_10, config.index.min_recall
-        yield Check(f"recall@10 of {name}", recall, f"{floor:g} at least", recall >= floor)
+        yield Check(f"recall@10 of {name}", recall, f"at least {floor:g}", recall >= floor)

@@ -1,12 +1,12 @@
 """Find the new images that match standing queries.
 
-INPUT    the claim, and how the table's model runs.
-OUTPUT   the reports that were not told yet, this run's among them.
+INPUT    the claim, and the settings of the table's model.
+OUTPUT   the reports that were not yet delivered, including this run's.
 FAN-OUT  one task.
 ON ERROR nothing is reported; the next run compares the same images again.
 
 Only fragments whose files have changed since the last comparison are read, and only the vectors of
-images that the query has neither known nor reported.
+images that are new to the query.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def find_new_matches(claim: Claim, embed: EmbedConfig) -> tuple[MatchReport, ...
 
     Args:
         claim: of this run.
-        embed: how the model of the table runs.
+        embed: settings of the table's model.
 
     Returns:
-        All reports that were not told yet, the oldest first.
+        All reports that were not yet delivered, the oldest first.
 
     Raises:
         CommitConflictError: another run compares at the same time.
@@ -86,7 +86,7 @@ def _live_table(location: TableLocation) -> ImagesTable | None:
 
 
 def _is_due(before: Compared, table: ImagesTable, queries: list[StandingQuery]) -> bool:
-    """Return whether there is anything to compare that was not compared yet."""
+    """Return whether there are images or queries that were not yet compared."""
     if not queries:
         return False
     are_known = all(query.query_id in before.reported for query in queries)
@@ -95,7 +95,7 @@ def _is_due(before: Compared, table: ImagesTable, queries: list[StandingQuery]) 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a query has found in this run."""
+    """The matches of a query in this run."""
 
     query: StandingQuery
     matches: Matches
@@ -106,12 +106,13 @@ def _all_matches(
 ) -> Iterator[_Found]:
     @cache
     def vectors() -> dict[str, Floats]:
-        """Embed the texts of all queries at once; the model is loaded if an image needs it."""
+        """Embed the texts of all queries at once; load the model only if an image needs it."""
         embedder = make_table_embedder(table.location.uri, table.text_column, embed)
         texts = embedder.embed_queries([query.text for query in queries])
         return {query.query_id: text for query, text in zip(queries, texts, strict=True)}
 
-    # The candidates of one query may be all images of the table: one query at a time has some.
+        # One query at a time, because its candidates may be all images of the table.
+
     for query in queries:
         some = _candidates(table, query, before)
         if some is None:
@@ -123,13 +124,13 @@ def _all_matches(
 
 
 def _candidates(table: ImagesTable, query: StandingQuery, before: Compared) -> Pictures | None:
-    """Return the images that a query has to be compared with; None if it was removed meanwhile."""
+    """Return the images to compare with a query; None if the query was removed meanwhile."""
     known = StandingQueries(table.location).known(query)
     if known is None:
         return None
     reported = before.reported.get(query.query_id)
     if reported is None:
-        # It was never compared: with every image that it does not know.
+        # First comparison of this query: with every image that it does not know.
         return unseen_pictures(table, query, list(files_by_fragment(table)), known)
     fragments = before.changed_fragments(table)
     return unseen_pictures(table, query, fragments, np.concatenate([known, reported]))
@@ -145,7 +146,7 @@ def _reported(before: Compared, found: list[_Found]) -> Iterator[tuple[str, Keys
 def _report(
     log: MatchLog, table: ImagesTable, before: Compared, found: list[_Found]
 ) -> MatchReport | None:
-    """Write the matches, and return their report; None without any."""
+    """Write the matches and return their report; None without matches."""
     some = [one for one in found if len(one.matches.scores)]
     if not some:
         return None

@@ -1,7 +1,7 @@
-"""Tell other programs how a run ended: a webhook, and a command.
+"""Notify other programs about the end of a run, by a webhook and a command.
 
-Both get the same JSON object. A webhook's body is signed with HMAC-SHA256 where the environment
-has a secret. What fails is tried again for a limited time, under the same delivery id.
+Both receive the same JSON object. A webhook's body is signed with HMAC-SHA256 if the environment
+has a secret. A failed delivery is repeated for a limited time, with the same delivery id.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
 class NotifyError(JobError):
-    """The run is done, and a program that should be told was not.
+    """The run is done, but a notification was not delivered.
 
     Attributes:
-        summary: what the run did; None where that is not known.
+        summary: the result of the run; None if unknown.
     """
 
     summary: Any = None
 
 
 class _NotYetError(Exception):
-    """It failed, and may work later."""
+    """The delivery failed, but may succeed later."""
 
 
 def notify(facts: RunFacts, report: str) -> None:
-    """Call the webhook and the command that the settings name.
+    """Call the configured webhook and command.
 
     Args:
-        facts: what is known of the run.
+        facts: the facts about the run.
         report: the address of its report.
 
     Raises:
-        NotifyError: one of them did not take it; the other one was told.
+        NotifyError: one delivery failed; the other one was still attempted.
     """
     settings = facts.config.reindex
     body = json.dumps(message(facts, report), ensure_ascii=False).encode()
@@ -70,7 +70,7 @@ def notify(facts: RunFacts, report: str) -> None:
 
 
 def message(facts: RunFacts, report: str) -> dict[str, Any]:
-    """Return what is told of a run."""
+    """Return the notification about a run."""
     runs, summary = facts.runs.values(), facts.summary
     return {
         "event": f"reindex.{facts.outcome}",
@@ -92,7 +92,7 @@ def message(facts: RunFacts, report: str) -> dict[str, Any]:
 
 
 def _matches(report: dict[str, Any], geojson: bytes) -> dict[str, Any]:
-    """Return a report of new images that match standing queries, with the first of them."""
+    """Return a report of new images for standing queries, with the first of them."""
     features = json.loads(geojson)["features"][:_MOST_IMAGES]
     del report["path"]
     return report | {"features": features}
@@ -102,9 +102,9 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
     """Return the signature of a webhook: ``sha256=`` and a hexadecimal HMAC-SHA256.
 
     Args:
-        secret: that both sides know.
-        timestamp: seconds since 1970, as the header ``X-Skytext-Timestamp`` has them.
-        body: of the request; what is signed is the timestamp, a full stop, and the body.
+        secret: the shared secret.
+        timestamp: seconds since 1970, as in the header ``X-Skytext-Timestamp``.
+        body: body of the request; the signed text is the timestamp, a full stop, and the body.
     """
     signed = timestamp.encode() + b"." + body
     return f"sha256={hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()}"
@@ -123,7 +123,7 @@ def _call_webhook(settings: ReindexConfig, body: bytes) -> None:
         try:
             answer = httpx.post(url, content=body, headers=headers, timeout=_TRY_S)
         except httpx.InvalidURL as error:
-            raise NotifyError(f"{_named(url)} has no valid address: {error}") from error
+            raise NotifyError(f"{_named(url)} has an invalid address: {error}") from error
         except httpx.TransportError as error:
             raise _NotYetError(str(error) or type(error).__name__) from error
         if answer.status_code in _AGAIN:
@@ -135,7 +135,7 @@ def _call_webhook(settings: ReindexConfig, body: bytes) -> None:
 
 
 def _named(url: str) -> str:
-    # Its path and its query may be secrets.
+    # Do not print path and query: they may contain secrets.
     try:
         host = urlsplit(url).hostname
     except ValueError:
@@ -166,10 +166,10 @@ def _run_command(settings: ReindexConfig, body: bytes) -> None:
 
 
 def _try(call: Callable[[], None], limit_s: float, name: str) -> None:
-    """Call until it works, at most so long.
+    """Call until it succeeds or the time limit is reached.
 
     Raises:
-        NotifyError: it did not work.
+        NotifyError: it did not succeed.
     """
     again = Retrying(
         retry=retry_if_exception_type(_NotYetError),
@@ -182,5 +182,5 @@ def _try(call: Callable[[], None], limit_s: float, name: str) -> None:
         last = error.last_attempt.exception()
         tries = error.last_attempt.attempt_number
         raise NotifyError(
-            f"{name} was not told within {limit_s:g} s, {tries} tries: {last}"
+            f"{name} could not be notified within {limit_s:g} s ({tries} tries): {last}"
         ) from error

@@ -1,10 +1,9 @@
 """Bring a table up to date with its archive and its settings, and serve the result.
 
-The work is done in the order of its worth: new and changed images, failed ones, vectors of
-descriptions by a new model, stale descriptions, and the vectors of images. Each is a run as
-`skytext caption` or `skytext embed-images` makes it, all under one claim. Then images that are gone
-are withdrawn, indexes are refreshed, the version is checked, promoted, and what nobody needs any
-more is removed.
+The most valuable work comes first: new and changed images, failed ones, description vectors by a
+new model, stale descriptions, image vectors. Each step is a run like that of `skytext caption` or
+`skytext embed-images`; all share one claim. Then missing images are withdrawn, indexes are
+refreshed, the version is checked and promoted, and unused data are removed.
 """
 
 from __future__ import annotations
@@ -51,26 +50,28 @@ COMMAND = "reindex"
 
 @dataclass
 class ReindexSummary:
-    """What a call did. ``to_json`` gives what the command prints with ``--json``.
+    """The result of a call. ``to_json`` is the output of the command with ``--json``.
 
     Attributes:
         vectors: summaries of the runs that embedded again with another model.
-        runs: summaries of the captioning runs, by the reason of their work: ``new`` (and changed),
-            ``failed``, ``stale``.
-        num_withdrawn: images that are gone from their archive, withdrawn now.
+        runs: summaries of the captioning runs by reason: ``new`` (and changed), ``failed``,
+            ``stale``.
+        num_withdrawn: images withdrawn by this call, because their archive no longer has them.
         incomplete: why descriptions have no vector by the configured model; empty if all have one.
-        broken_listing: why none was withdrawn although some are gone; empty where that is not so.
-        index: what was done to the indexes; None where nothing had changed.
-        gate: what must hold before a version is served; empty where nothing had changed.
-        comparison: what the live and the new version answer to golden queries; None without these.
+        broken_listing: why missing images were not withdrawn; empty if they were, or none is
+            missing.
+        index: the changes of the indexes; None without changes.
+        gate: the conditions for a promotion; empty if nothing changed.
+        comparison: golden query results of the live and the new version; None without golden
+            queries.
         not_compared: why there is no comparison although there are golden queries; else empty.
-        live_version: that is served now.
+        live_version: the version that is live after this call.
         was_promoted: whether this call promoted it.
-        cleaned: what was removed.
-        report: the address of the HTML report; empty where none was written.
-        matches: reports of new images that match standing queries, told by this call.
-        is_partial: the budget was spent: the next call goes on.
-        duration_s: of all.
+        cleaned: the removed data.
+        report: the address of the HTML report; empty if none was written.
+        matches: reports of new images for standing queries, delivered by this call.
+        is_partial: the budget was spent; the next call continues.
+        duration_s: total duration.
     """
 
     vectors: list[dict[str, Any]] = field(default_factory=list)
@@ -113,21 +114,21 @@ class ReindexSummary:
 
     @property
     def has_changed(self) -> bool:
-        """Whether this call has changed any row."""
+        """Whether this call changed any row."""
         runs = (r.num_captioned + r.num_newly_failed + r.num_adopted for r in self.runs.values())
         vectors = (one["num_embedded"] + one["num_adopted"] for one in self.vectors)
         return bool(self.num_withdrawn or sum(runs) or sum(vectors))
 
 
 class GateError(JobError):
-    """The new version is not fit to be served; the live one stays.
+    """The new version fails the conditions for a promotion; the live version stays.
 
     Attributes:
-        summary: what was done until then.
+        summary: the result so far.
 
     Args:
-        summary: what was done until then.
-        live_model: the embedding model of the live version, if the new one has another.
+        summary: the result so far.
+        live_model: the embedding model of the live version, if the new version has another one.
     """
 
     def __init__(self, summary: ReindexSummary, live_model: str = "") -> None:
@@ -138,7 +139,7 @@ class GateError(JobError):
             f"command with --embedding-model {shlex.quote(live_model)}"
         )
         super().__init__(
-            f"the new version was not promoted, the live one stays ({summary.live_version}): "
+            f"the new version was not promoted (live version: {summary.live_version}): "
             f"{failed}{advice if live_model else ''}"
         )
 
@@ -151,18 +152,18 @@ def run_reindex(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> ReindexSummary:
-    """Do what there is to do, within the budget, and serve it if it is fit.
+    """Do all due work within the budget, and promote the result if it meets the conditions.
 
     Args:
         plan: from `plan_caption` with everything stale.
         ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
         on_progress: called after every unit.
-        on_note: is told what is done next, and what a run waits for.
+        on_note: receives a message before each step, and when the run waits.
 
     Raises:
-        GateError: the new version is not fit to be served.
-        BrokenListingError: the listing lacks too many images: nothing was changed.
-        CallError: a file of golden queries that cannot be used.
+        GateError: the new version fails the conditions for a promotion.
+        BrokenListingError: the listing lacks too many images; nothing was changed.
+        CallError: an unusable file of golden queries.
         SkytextError: as `run_caption`, `run_vectors` and `refresh_indexes`.
     """
     started, limits = time.monotonic(), plan.config.reindex
@@ -170,7 +171,7 @@ def run_reindex(
     summary = ReindexSummary()
     if plan.is_new_table:
         check_store(plan.location)
-    # Before hours of work: a model of the table's images that cannot be had.
+    # Find out before hours of work whether the model of the image vectors is missing.
     _image_vectors(plan)
     golden = None if limits.golden is None else read_golden(limits.golden, must_check=False)
     with hold_table(
@@ -193,7 +194,7 @@ def _compute(
     on_progress: Callable[[Progress], None],
     on_note: Callable[[str], None],
 ) -> None:
-    """Describe and embed, until nothing is left or the budget is spent."""
+    """Describe and embed until no work is left or the budget is spent."""
 
     def embed(vectors: VectorPlan) -> None:
         on_note(f"embedding with {vectors.model.name}")
@@ -202,7 +203,7 @@ def _compute(
         except IncompleteRunError as error:
             if vectors.of_images:
                 raise
-            # Searches go on with the active column, so new images must not wait for this one.
+            # Searches use the active column, so new images must not wait for this one.
             summary.incomplete = str(error)
             on_note(summary.incomplete)
             return
@@ -218,9 +219,9 @@ def _compute(
     ]
     num_before = 2
     if not held.budget.is_limited:
-        # Then nothing takes the place of new images, and what fails in this call is tried once.
+        # Then failed images come before new ones, and images that fail now are tried only once.
         plans[:2] = reversed(plans[:2])
-        # And no new row needs vectors by the old model.
+        # And new rows need no vectors by the old model.
         num_before = 0
     for number, (reason, one) in enumerate(plans):
         if number == num_before and of_texts is not None and not held.budget.is_spent:
@@ -240,10 +241,10 @@ def _compute(
 
 
 def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
-    """Plan to embed images that have no vector, by the model that the settings or the table name.
+    """Plan to embed images without a vector, by the configured model or else by the table's.
 
     Returns:
-        None where neither names one, or no image lacks a vector and searches use the column.
+        None without any model, or if every image has a vector and searches use the column.
     """
     table = ImagesTable.find(plan.location)
     is_named = plan.config.image_embed.model is not None
@@ -252,7 +253,7 @@ def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
     vectors = plan_images(plan.location.uri, plan.config, replace=is_named)
     num_ok, num_there = num_with_vector(table, vectors.column)
     there = table.find_column(vectors.column)
-    # A full column is not active after a kill just before that, or if its model is named again.
+    # A full column may not be active: after a kill, or if its model is configured again.
     is_used = there is None or there.role == Role.ACTIVE
     return vectors if num_there < num_ok or not is_used else None
 
@@ -263,27 +264,27 @@ def _withdraw(
     summary: ReindexSummary,
     on_note: Callable[[str], None],
 ) -> None:
-    """Withdraw images that are gone, once all that is there has its row.
+    """Withdraw missing images, once every image in the archive has its row.
 
-    An image may have another name now. It is not withdrawn under the old one before it is described
-    under the new one.
+    A missing image may have been renamed. It keeps its old row until it is described under its new
+    name.
     """
     new = summary.runs.get("new")
     if new is None or new.is_partial or any(run.num_unread for run in summary.runs.values()):
-        on_note("images that are gone are withdrawn once every image that is there has its row")
+        on_note("missing images are withdrawn once every image in the archive has its row")
         return
     max_share = plan.config.reindex.max_withdrawn
     try:
         done = withdraw_gone(held.claim, plan.shards, plan.options(), max_share, uuid.uuid4().hex)
     except BrokenListingError as error:
-        # What was described is worth to be served all the same.
+        # New descriptions can still be promoted.
         summary.broken_listing = str(error)
         return
     summary.num_withdrawn = done.num_images
 
 
 def _num_due(plan: CaptionPlan) -> dict[str, int]:
-    """Return how many rows failed and are due, and how many are stale."""
+    """Return the numbers of failed rows to retry and of stale rows."""
     table = ImagesTable.find(plan.location)
     if table is None:
         return {"failed": 0, "stale": 0}
@@ -304,7 +305,7 @@ def _serve(
     """Index, check and promote the latest version if it is not live, then clean up.
 
     Raises:
-        GateError: it is not fit to be served.
+        GateError: the version fails the conditions.
     """
     location, config = plan.location, plan.config
     table = ImagesTable.find(location)
@@ -312,14 +313,14 @@ def _serve(
         return
     summary.live_version = table.live_version()
     if _was_rolled_back(location) and not summary.has_changed:
-        on_note("the live version was rolled back to, and nothing is new: it stays live")
+        on_note("the table was rolled back, and nothing is new: the live version stays")
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
         drop_unused(held.claim, plan.column)
         summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
         if golden is not None and summary.live_version is not None:
-            on_note("asking the golden queries")
+            on_note("running the golden queries")
             versions = summary.live_version, summary.index.table_version
             _compare(plan, summary, versions, golden, on_note)
         if not all(check.passed for check in summary.gate):
@@ -328,7 +329,7 @@ def _serve(
         promoted = promote(location, summary.index.table_version, why=COMMAND)
         summary.live_version, summary.was_promoted = promoted.version, True
     if staged_unit_ids(location):
-        on_note("nothing is removed: units that another command has staged wait for it")
+        on_note("nothing is removed, because another command has staged units")
         return
     summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
 
@@ -340,7 +341,7 @@ def _compare(
     golden: Golden,
     on_note: Callable[[str], None],
 ) -> None:
-    """Ask the live and a new version the golden queries, and add what must hold to the gate."""
+    """Run the golden queries on both versions, and add the conditions to the gate."""
     try:
         summary.comparison = compare_versions(plan.location, plan.config, *versions, golden)
     except LiveVersionError as error:

@@ -1,4 +1,4 @@
-"""Tell people what a run did: new images for standing queries, and a report."""
+"""Report the result of a run: new images for standing queries, and a report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Done(Protocol):
-    """What a run did: `skytext.run.reindex.reindex_run.ReindexSummary`."""
+    """The result of a run: `skytext.run.reindex.reindex_run.ReindexSummary`."""
 
     vectors: list[dict[str, Any]]
     runs: dict[str, RunSummary]
@@ -53,16 +53,16 @@ D = TypeVar("D", bound=Done)
 
 
 def check_outcome(table: str, summary: Done) -> None:
-    """End a command whose run came to its end and did not do all that it should.
+    """Raise if a run ended normally but did not do all its work.
 
     Args:
         table: its address.
-        summary: what was done.
+        summary: its result.
 
     Raises:
-        BrokenListingError: images are gone, and too many to be withdrawn.
+        BrokenListingError: too many images are missing to withdraw them.
         IncompleteRunError: the configured model gave no vector for some descriptions.
-        StoreFaultError: the store did not give everything, or nothing.
+        StoreFaultError: the store did not return everything, or nothing.
     """
     if summary.broken_listing:
         raise BrokenListingError(summary.broken_listing)
@@ -73,22 +73,22 @@ def check_outcome(table: str, summary: Done) -> None:
     for run in summary.runs.values():
         check_all_read(run)
     if summary.live_version is None and not any(run.num_ok for run in summary.runs.values()):
-        raise StoreFaultError(f"{table} has no image that is done: nothing was indexed")
+        raise StoreFaultError(f"{table} has no captioned image: nothing was indexed")
 
 
 def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
-    """Report what a run did, and new images that match standing queries, at the end of the run.
+    """Report the result of a run, and new images for standing queries, at the end of the run.
 
-    A report of matches that an earlier run found and did not tell is told too. Its file has the
-    same name and content whichever run writes it.
+    Undelivered match reports of earlier runs are delivered too. The file of such a report has the
+    same name and content in every run.
 
     Args:
         plan: of the run.
-        claim: that it holds.
-        summary: what it did; ``report`` and ``matches`` are set.
+        claim: the run's claim.
+        summary: its result; ``report`` and ``matches`` are set.
 
     Raises: as `find_new_matches` and `write_report`, and
-        NotifyError: a program that should be told was not; the next run tells the matches again.
+        NotifyError: a notification failed; the next run delivers the matches again.
     """
     log, folder = MatchLog(claim.location), report_store(claim.location, plan.config)
     matches = []
@@ -138,7 +138,7 @@ def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
 
 
 def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
-    """Return a run that leaves a report and tells other programs where it fails, too."""
+    """Wrap a run so that a failure is also reported and notified."""
 
     @functools.wraps(run)
     def run_and_tell(plan: CaptionPlan, **options: Any) -> D:
@@ -153,12 +153,12 @@ def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
 def telling_failure(
     location: TableLocation, config: Config, on_note: Callable[[str], None] = _log.warning
 ) -> Iterator[None]:
-    """Leave a report and tell other programs if the block fails, whatever its error is.
+    """Write a report and notify other programs if the block fails with any error.
 
     Args:
         location: the table.
         config: the settings.
-        on_note: is told if that does not work; the error of the block is raised all the same.
+        on_note: receives a message if that fails; the block's error is raised in any case.
     """
     started_at = dt.datetime.now(dt.UTC)
     try:
@@ -168,7 +168,7 @@ def telling_failure(
     except Exception as error:
         try:
             _tell_failure(location, config, started_at, error)
-        # The first error ended the run, and is raised. No second one may take its place.
+        # The first error ended the run and is raised; a second error must not replace it.
         except Exception as second:  # noqa: BLE001
             on_note(f"the failure could not be reported: {second}")
         raise
@@ -197,14 +197,14 @@ def _tell_failure(
         if done is not None:
             done.report = address
     finally:
-        # Others are told also if the store is what fails.
+        # Notify even if the store failed.
         notify(facts, address)
 
 
 def _report_failure(facts: RunFacts) -> str:
     """Write the report of a failed run, and return its address.
 
-    Where there is no table and no folder for reports, nothing is written: the call may be wrong.
+    Without a table and without a report folder nothing is written, because the call may be wrong.
     """
     table = ImagesTable.find(facts.location)
     if table is None and facts.config.reindex.report is None:

@@ -1,12 +1,12 @@
 """Withdraw the images that their archives no longer have.
 
-INPUT    the claim, the shards that the sources list, and what decides which images are gone.
+INPUT    the claim, the shards that the sources list, and the options that decide what is missing.
 OUTPUT   `Withdrawn`.
 FAN-OUT  one task.
-ON ERROR nothing is withdrawn, or what was committed before; the next run withdraws the rest.
+ON ERROR nothing is withdrawn, or only the committed part; the next run withdraws the rest.
 
-Only archives that were listed as a whole are looked at, and only shards whose content is known: one
-that could not be read withdraws nothing.
+Only archives that were listed completely are considered, and only shards with known content: an
+unreadable shard withdraws nothing.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _REASON = "the archive no longer has it"
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What was withdrawn.
+    """The result of a withdrawal.
 
     Attributes:
-        num_images: images.
-        version: the table's version afterwards; None where there is no table.
+        num_images: number of withdrawn images.
+        version: the resulting table version; None without a table.
     """
 
     num_images: int = 0
@@ -46,16 +46,16 @@ class Withdrawn:
 def check_listing(
     claim: Claim, shards: Sequence[Shard], options: PlanOptions, max_share: float
 ) -> None:
-    """Refuse a listing that lacks too much, before anything is changed.
+    """Refuse a listing that lacks too many images, before anything is changed.
 
     Args:
         claim: of this run.
-        shards: what the sources list.
-        options: with the archives that were listed as a whole.
-        max_share: of the images of each of these archives that may be gone.
+        shards: the shards that the sources list.
+        options: with the archives that were listed completely.
+        max_share: maximum share of missing images in each of these archives.
 
     Raises:
-        BrokenListingError: more are gone.
+        BrokenListingError: more images are missing.
     """
     run_on_driver_node(_check, claim, tuple(shards), options, max_share)
 
@@ -63,18 +63,18 @@ def check_listing(
 def withdraw_gone(
     claim: Claim, shards: Sequence[Shard], options: PlanOptions, max_share: float, run_id: str
 ) -> Withdrawn:
-    """Withdraw the images that are gone.
+    """Withdraw the missing images.
 
     Args:
         claim: of this run.
-        shards: what the sources list.
-        options: with the archives that were listed as a whole.
+        shards: the shards that the sources list.
+        options: with the archives that were listed completely.
         max_share: see `check_listing`.
-        run_id: stands in the rows.
+        run_id: written to the rows.
 
     Raises:
-        BrokenListingError: more are gone than may be: none was withdrawn.
-        CommitConflictError: somebody commits without holding the claim.
+        BrokenListingError: too many images are missing; none was withdrawn.
+        CommitConflictError: another process committed without the claim.
     """
     return run_on_driver_node(_withdraw, claim, tuple(shards), options, max_share, run_id)
 
@@ -93,7 +93,7 @@ def _withdraw(
 def _check(
     claim: Claim, shards: tuple[Shard, ...], options: PlanOptions, max_share: float
 ) -> list[str]:
-    """Return the ids of the images that are gone."""
+    """Return the ids of the missing images."""
     table = ImagesTable.find(claim.location)
     if table is None:
         return []
@@ -103,9 +103,9 @@ def _check(
         num_images = table.num_present(archive)
         if number > max_share * num_images:
             raise BrokenListingError(
-                f"{number:,} of {num_images:,} images of the archive {archive!r} are gone from "
-                f"what its source lists, a larger share than reindex.max_withdrawn ({max_share:g}) "
-                "allows: nothing was withdrawn. If the listing is right, allow more with "
+                f"{number:,} of {num_images:,} images of the archive {archive!r} are missing from "
+                f"its source, a larger share than reindex.max_withdrawn ({max_share:g}) allows: "
+                "nothing was withdrawn. If the listing is right, raise the limit with "
                 "--max-withdrawn"
             )
     return ids
@@ -114,7 +114,7 @@ def _check(
 def _gone(
     claim: Claim, index: RowIndex, shards: tuple[Shard, ...], options: PlanOptions
 ) -> tuple[Counter[str], list[str]]:
-    """Return how many images are gone by archive, and their ids."""
+    """Return the number of missing images by archive, and their ids."""
     gone: Counter[str] = Counter()
     for (archive, _), number in index.gone_shards.items():
         gone[archive] += number

@@ -1,4 +1,4 @@
-"""Embed the variants of a unit: one sentence-transformers model an actor, or two of them.
+"""Embed the variants of a unit: each actor has one sentence-transformers model, or two.
 
 While a table changes from one embedding model to another, new rows get vectors by both.
 
@@ -6,9 +6,9 @@ INPUT    units of `skytext.table.schema.CAPTIONED` rows.
 OUTPUT   units of `skytext.table.schema.embedded` rows: ``vectors[i]`` belongs to ``captions[i]``,
          and so does ``pending_vectors[i]``, by the second model.
 FAN-OUT  one unit to one unit.
-ON ERROR a model that cannot load ends the job; failed rows pass with null vectors. An image with a
-         variant for which the model gives no finite vector becomes a failed row; where the second
-         model gives none, the image has no vectors by it.
+ON ERROR a model that cannot load ends the job; failed rows pass with null vectors. If the model
+         returns no finite vector for a variant, the image becomes a failed row. If the second model
+         returns none, the image has no vectors by it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _NICENESS = 19
 
 
 class EmbedUnits:
-    """One embedding model, or two; they load with the first unit that holds rows.
+    """One embedding model, or two; they load with the first unit that has rows.
 
     Args:
         config: the embedding settings.
         model: the model.
-        pending: loads the second model; None where there is none.
+        pending: loads the second model; None without one.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class EmbedUnits:
         }
         self._embedder: Embedder | None = None
         self._pending: Embedder | None = None
-        # Where processors are short, the engine's front end goes first: an embedder that lags
-        # catches up, an engine that waits for its next batch does not.
+        # With few CPUs, the engine's front end has priority: an embedder that lags can catch up,
+        # but an engine that waits for its next batch loses time.
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
@@ -104,8 +104,8 @@ def _embed_all(embedder: Embedder, captions: list[Any]) -> tuple[Embeddings, lis
     """Embed the variants of images.
 
     Returns:
-        What was embedded, without the variants of images that are lost, and for each image whether
-        it is: the model gave no finite vector for a variant.
+        The vectors without those of lost images, and for each image whether it is lost: the model
+        returned no finite vector for one of its variants.
     """
     texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
     found = embedder.embed_documents(texts)
@@ -115,9 +115,9 @@ def _embed_all(embedder: Embedder, captions: list[Any]) -> tuple[Embeddings, lis
 
 
 def vectors_of(embedder: Embedder, captions: list[Any]) -> pa.Array:
-    """Return the vectors of the variants of images, one list an image.
+    """Return the vectors of the variants of images, one list per image.
 
-    It is null where the image has none, or the model gave no finite vector for one of them.
+    It is null if the image has none, or if one of them is not finite.
     """
     found, lost = _embed_all(embedder, captions)
     left = [None if is_lost else v for is_lost, v in zip(lost, captions, strict=True)]
@@ -134,7 +134,7 @@ def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) ->
 
 
 def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
-    """Return how many variants of each image have a flag; None without variants."""
+    """Return the number of variants with a flag for each image; None without variants."""
     counts: list[int | None] = []
     start = 0
     for variants in captions:
@@ -163,7 +163,7 @@ def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
 
 
 def _with_tail(batch: pa.Table, unit: pa.Table) -> pa.Table:
-    """Pass on the columns beside the unit's own."""
+    """Pass on all other columns."""
     for name in batch.column_names:
         if name not in unit.column_names:
             unit = unit.append_column(name, batch.column(name))

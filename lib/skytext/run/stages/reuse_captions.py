@@ -2,7 +2,7 @@
 
 Within an engine's actor, further images with the same bytes wait for the first. Across the engines
 of a run, a ledger (`skytext.run.control.content_ledger`) decides which image describes which
-content, and nobody waits. Descriptions of earlier runs are read from the table.
+content, without waiting. Descriptions of earlier runs are read from the table.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Duplicates:
         if pending is not None:
             return (await asyncio.shield(pending)).copied()
         future = asyncio.get_running_loop().create_future()
-        # If nobody waits for the future, its error is raised only here.
+        # Without a waiting caller, the future's error is raised only here.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending[content_sha256] = future
         try:

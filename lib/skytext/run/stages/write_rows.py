@@ -42,11 +42,11 @@ class UnitWriter:
 
     Attributes:
         location: the table.
-        run_id: stands in every row.
-        column: of the vectors, but for their length.
-        pending: of those of a second model; None where there is none.
-        caption_fingerprint: stands in every record: what was staged with other settings is not
-            adopted by a later run.
+        run_id: written to every row.
+        column: of the vectors, without their length.
+        pending: column of the second model's vectors; None without one.
+        caption_fingerprint: written to every record: a later run does not adopt units that were
+            staged with other settings.
     """
 
     location: TableLocation

@@ -1,1 +1,1 @@
-"""The ways to look for an image: vectors of its descriptions, their words, its own vector."""
+"""The retrievers: by vectors of descriptions, by their words, and by the image's own vector."""

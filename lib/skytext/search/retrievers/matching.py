@@ -1,4 +1,4 @@
-"""The images that a question's filter lets through."""
+"""The images that match a question's filter."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from skytext.filters.conditions import Condition
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.caption_queries import RowIds, count_matching, matching_ids
 
-# Fetching and scoring a thousand images of five vectors of 384 numbers takes about 20 ms, which is
-# what the index takes; up to here an exact answer is worth what it costs more.
+# An exact search of a thousand images (five vectors of 384 numbers each) takes about 20 ms, as long
+# as a search by index. Up to this number an exact answer is worth its extra cost.
 _SCORED_WITHOUT_INDEX = 3_000
 _FILTERS_KNOWN = 1_000
 
 
 class Matching:
-    """The images that a question's filter lets through; all that are done, where it has none.
+    """The images that match a question's filter; without a filter, all captioned images.
 
     Args:
         table: the version.
         where: the filter.
-        counts: images that match a filter, by its key, of the filters asked before: a version
-            never changes, and counting costs as much as the search itself.
+        counts: cache of the number of matches by filter key. A version never changes, and counting
+            costs as much as a search.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Matching:
 
     @cached_property
     def few(self) -> RowIds | None:
-        """All rows that match the filter, where they are few; None where they are not."""
+        """All rows that match the filter if they are few; else None."""
         if self.where is None or self._counts.get(self._key, 0) > _SCORED_WITHOUT_INDEX:
             return None
         ids = matching_ids(self._table, self.where, _SCORED_WITHOUT_INDEX + 1)
@@ -42,7 +42,7 @@ class Matching:
 
     @cached_property
     def num(self) -> int:
-        """How many images match."""
+        """The number of images that match."""
         if self._key not in self._counts:
             if len(self._counts) >= _FILTERS_KNOWN:
                 self._counts.clear()
@@ -51,5 +51,5 @@ class Matching:
 
     @property
     def part(self) -> float:
-        """Which part of the table's rows matches, 0 to 1."""
+        """The part of the table's rows that matches, 0 to 1."""
         return self.num / self._table.num_rows()

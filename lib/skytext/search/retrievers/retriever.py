@@ -1,4 +1,4 @@
-"""What every retriever offers: candidates, and the score of any image."""
+"""The interface of a retriever: it proposes candidates and scores any image."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Candidates(NamedTuple):
     Attributes:
         ids: row ids, shape (images,), each once.
         exact: every image that matches was scored.
-        complete: every image that this retriever can score is here.
-        scores: shape (queries, images), where every image was scored to choose these: they may
-            differ in the last digits from `Retriever.scores`. None elsewhere.
+        complete: these are all images that this retriever can score.
+        scores: shape (queries, images), if every image was scored to choose these. They may differ
+            from `Retriever.scores` in the last digits. Else None.
     """
 
     ids: RowIds
@@ -27,28 +27,28 @@ class Candidates(NamedTuple):
 
 
 class Retriever(Protocol):
-    """Looks for the images of one question.
+    """Finds the images of one question.
 
-    A question, with its filter, is given when a retriever is made: what it has found out about the
-    question serves all further calls.
+    A retriever is made for one question and its filter. It keeps intermediate results for later
+    calls.
     """
 
     lowest: float
-    """The lower end of the scale of its scores."""
+    """The lowest possible score."""
 
     @property
     def num_scanned(self) -> int | None:
-        """How many images match, where each one is looked at; None where an index chooses."""
+        """The number of matching images if each one is examined; None if an index chooses."""
 
     @property
     def fetched(self) -> Variants | None:
-        """The vectors that were scored last; None where there are none."""
+        """The vectors that were scored last; None if there are none."""
 
     def candidates(self, num: int) -> Candidates:
         """Return the best ``num`` images of each query, or more."""
 
     def scores(self, ids: RowIds) -> Floats:
-        """Score images, whoever found them.
+        """Score any images.
 
         The score of an image does not depend on the other images.
 
@@ -56,12 +56,12 @@ class Retriever(Protocol):
             ids: row ids, shape (images,), each once.
 
         Returns:
-            float32, shape (queries, images); NaN where an image has nothing to score.
+            float32, shape (queries, images); NaN for an image that cannot be scored.
         """
 
 
 def in_places(ids: RowIds, known: RowIds, scores: Floats, missing: float = np.nan) -> Floats:
-    """Return the scores of ``known`` rows where they stand in ``ids``, and ``missing`` elsewhere.
+    """Return the scores of ``known`` rows in the order of ``ids``, and ``missing`` for others.
 
     Args:
         ids: shape (images,), each once.

@@ -1,8 +1,8 @@
-"""Images by vectors: those of their descriptions, or their own.
+"""Find images by vectors: those of their descriptions, or their own.
 
-An index proposes candidates; every candidate is then scored from its own vectors, so that a score
-does not depend on how the image was found. Where an index returns less than there is, its answer is
-thrown away and every matching row is scored.
+An index proposes candidates. Every candidate is then scored from its own vectors, so a score does
+not depend on how the image was found. If an index returns fewer rows than exist, its answer is
+dropped and every matching row is scored.
 """
 
 from __future__ import annotations
@@ -35,23 +35,22 @@ from skytext.table.queries.caption_queries import (
 from skytext.table.queries.row_copy import Rows
 from skytext.table.vector_columns import VectorColumn
 
-# A matrix product's last digits depend on its shape.
+# The last digits of a matrix product depend on its shape.
 _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class SearchedVectors:
-    """A column of vectors of a version, and what its index offers.
+    """A vector column of a version, with its index.
 
     Attributes:
         table: the version.
-        rows: what is fetched of its rows.
-        column: of the vectors.
-        facts: of the index on it; None where searches are exact.
-        probing: how far a search by that index looks.
+        rows: fetches its rows.
+        column: the vector column.
+        facts: of its index; None if searches are exact.
+        probing: the search depth in the index.
         covered: the index covers every row.
-        chance: how high the best images of unrelated questions score; None where it was not
-            measured.
+        chance: scores of the best images for unrelated questions; None if not measured.
     """
 
     table: ImagesTable
@@ -66,14 +65,14 @@ class SearchedVectors:
     def of_column(
         cls, table: ImagesTable, rows: Rows, column: VectorColumn, index: str, config: IndexConfig
     ) -> SearchedVectors:
-        """Look at a column of a version once: a version never changes.
+        """Read the facts about a column once, because a version never changes.
 
         Args:
             table: the version.
-            rows: what is fetched of its rows.
-            column: of the vectors.
-            index: the name of the index on it.
-            config: probes and refinement in place of those that were measured.
+            rows: fetches its rows.
+            column: the vector column.
+            index: the name of its index.
+            config: probes and refinement instead of the measured values.
         """
         facts = read_facts(table.dataset, index)
         probing = None if facts is None else facts.probing(config)
@@ -83,13 +82,13 @@ class SearchedVectors:
 
 
 class VectorRetriever:
-    """Looks for images by their vectors in one column.
+    """Finds images by their vectors in one column.
 
     Args:
         searched: the column.
         queries: float32, shape (queries, dim), unit length.
         pooling: how the cosines of an image's vectors become its score.
-        matching: the images that the filter lets through.
+        matching: the images that match the filter.
         exact: score every row.
     """
 
@@ -114,7 +113,7 @@ class VectorRetriever:
 
     @property
     def num_scanned(self) -> int | None:
-        """How many images match, where each one is looked at; None where an index chooses."""
+        """The number of matching images if each one is examined; None if an index chooses."""
         few = self._matching.few
         if few is not None:
             return len(few)
@@ -162,7 +161,7 @@ class VectorRetriever:
         return in_places(ids, variants.ids, scores)
 
     def _scan(self, num: int) -> Candidates:
-        """Score every row; return the best ``num`` images of each query, and equal ones."""
+        """Score every row; return the best ``num`` images of each query, and ties."""
         ids = np.empty(0, np.uint64)
         scores = np.empty((len(self._queries), 0), np.float32)
         num_rows = 0
@@ -174,7 +173,7 @@ class VectorRetriever:
                 ids = np.concatenate([ids, batch.ids])
                 scores = np.concatenate([scores, found], axis=1)
             if len(ids) > num:
-                # What equals the last one stays: which comes first, the exact scores say.
+                # Keep ties with the last image: the exact scores decide their order.
                 last = np.partition(scores, len(ids) - num, axis=1)[:, [len(ids) - num]]
                 kept = (scores >= last - _ROUNDING).any(axis=0)
                 ids, scores = ids[kept], scores[:, kept]
@@ -190,8 +189,8 @@ class VectorRetriever:
 def cosines_of(queries: Floats | Sequence[Floats], vectors: Floats) -> Floats:
     """Return cosines, shape (queries, vectors).
 
-    Not by a matrix product: there the last digits of one pair's cosine depend on how many others
-    are computed beside it, and so would the order of pages.
+    A matrix product is not used: there the last digits of a cosine depend on the number of other
+    pairs, and so would the order of pages.
     """
     found: Floats = np.stack([np.einsum("vd,d->v", vectors, query) for query in queries])
     return found

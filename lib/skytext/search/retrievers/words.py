@@ -1,4 +1,4 @@
-"""Images by the words of their descriptions: BM25 of the full-text index."""
+"""Find images by the words of their descriptions: BM25 of the full-text index."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from skytext.table.queries.caption_queries import (
 
 
 class WordRetriever:
-    """Looks for images by words.
+    """Finds images by words.
 
-    The index answers for the rows that it covers. The others are few: all of them that have a word
-    are looked at, once for each query.
+    The index answers for the rows that it covers. The other rows are few: all of them that contain
+    a word are examined, once per query.
 
     Args:
         table: a version with a full-text index.
         uncovered: the fragments that the index does not cover.
         words: of each query.
-        where: only rows that it lets through are found.
+        where: the filter.
     """
 
     lowest = 0.0
@@ -53,7 +53,7 @@ class WordRetriever:
         self._num = 0
 
     def candidates(self, num: int) -> Candidates:
-        """Return the best ``num`` images of each query, or more; only those with a word of it."""
+        """Return the best ``num`` images of each query, or more; only images with a query word."""
         self._num = num
         self._lists = [self._list(words, num) for words in self._words]
         new = [self._new(words) for words in self._words]
@@ -75,22 +75,22 @@ class WordRetriever:
         return scores
 
     def _list(self, words: str, num: int) -> Found:
-        """Return the ``num`` images of the best BM25, or more, of those that the index covers."""
+        """Return at least the ``num`` images with the best BM25 that the index covers."""
         limit = num + 1
         while True:
             found = word_scores(self._table, words, limit, where=self._where)
             if len(found.ids) < limit or found.scores[-1] < found.scores[num - 1]:
                 break
-            # Which of the equal ones come first is for us to say, so that it is always the same.
+            # Fetch more to order ties by row id, so that the order is always the same.
             limit *= 4
         kept = best(found.scores, found.ids, num)
         return Found(found.ids[kept], found.scores[kept])
 
     def _new(self, words: str) -> Found:
-        """Return the images that match and have a word, of those that the index does not cover.
+        """Return the matching images with a query word that the index does not cover.
 
-        Their BM25 depends on how many of them are asked for at once: always all, whatever the
-        filter.
+        Their BM25 depends on the number of rows in the same query. So always query all of them,
+        with any filter.
         """
         if not self._uncovered:
             return Found(np.empty(0, np.uint64), np.empty(0, np.float32))

@@ -1,1 +1,1 @@
-"""Who may use the service: keys, addresses, host names, rates."""
+"""Access control: API keys, addresses, host names, rates."""

@@ -1,8 +1,8 @@
-"""API keys: several, each with its rights; only a hash of each is kept.
+"""API keys with different rights; only a hash of each key is stored.
 
-They lie with the table, one small object a key under ``T/state/keys``, so that every replica on
-every machine knows them, and one that is revoked counts nowhere within seconds. A key is 256 random
-bits: no salt or slow hash makes guessing it any harder.
+Each key is a small object under ``T/state/keys`` in the table's folder. So every replica on every
+machine knows it, and a revoked key is refused everywhere within seconds. A key has 256 random bits,
+so a salt or a slow hash would not make it harder to guess.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger("skytext.service.access.api_keys")
 
 
 class Right(StrEnum):
-    """What a key may do; who may administer may search, too."""
+    """The right of a key; an admin key may also search."""
 
     SEARCH = "search"
     ADMIN = "admin"
@@ -43,14 +43,14 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """What is kept of a key.
+    """The stored record of a key.
 
     Attributes:
-        key_id: its middle part, by which it is found; no secret.
-        name: whose it is.
-        right: what it may do.
+        key_id: its middle part, used to find it; not secret.
+        name: name of its owner.
+        right: its right.
         digest: SHA-256 of the whole key, hexadecimal.
-        created_at: when, ISO 8601.
+        created_at: time of creation, ISO 8601.
     """
 
     key_id: str
@@ -65,7 +65,7 @@ class StoredKey:
 
 
 def digest(key: str) -> str:
-    """Return what is kept of a key instead of it."""
+    """Return the digest that is stored instead of the key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -74,7 +74,7 @@ _NOBODY = StoredKey("", "", Right.SEARCH, digest(""), "")
 
 
 class Keys:
-    """The keys of a table as they are right now, to be asked about."""
+    """A snapshot of a table's keys, for lookups."""
 
     def __init__(self, keys: Iterable[StoredKey]) -> None:
         self._keys = {key.key_id: key for key in keys}
@@ -83,9 +83,9 @@ class Keys:
         return len(self._keys)
 
     def find(self, given: str) -> StoredKey | None:
-        """Return the key that was given, or None where it is none of these.
+        """Return the record of a key, or None for an unknown key.
 
-        How long it takes says nothing of how near a guess was.
+        The time does not depend on how close a guess was.
         """
         match = _KEY.fullmatch(given) if len(given) <= MAX_KEY_CHARS else None
         known = _NOBODY if match is None else self._keys.get(match["key_id"], _NOBODY)
@@ -95,7 +95,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """Where the keys of a table are kept.
+    """The store of a table's keys.
 
     Attributes:
         location: the table.
@@ -104,11 +104,11 @@ class KeyStore:
     location: TableLocation
 
     def add(self, name: str, right: Right) -> str:
-        """Make a key and return it; it is shown this once.
+        """Make a key and return it; it is never shown again.
 
         Raises:
-            TableError: there is no such table.
-            CallError: a name that is none, or that another key has.
+            TableError: no such table.
+            CallError: an invalid name, or a name that another key has.
         """
         if not _NAME.fullmatch(name):
             raise CallError(
@@ -129,7 +129,7 @@ class KeyStore:
     def list(self) -> list[StoredKey]:
         """Return all keys, the oldest first.
 
-        What else lies among them is passed over, with a warning: it must not keep a key from being
+        Other files in the folder are skipped with a warning: they must not prevent that a key is
         revoked.
 
         Raises:
@@ -142,7 +142,7 @@ class KeyStore:
             key = None if data is None else _read(data)
             if key is not None:
                 found.append(key)
-            elif data is not None:  # else revoked meanwhile
+            elif data is not None:  # None: revoked meanwhile
                 _warn(f"{self.location.uri}/state/{path}")
         return sorted(found, key=lambda key: (key.created_at, key.name))
 
@@ -150,7 +150,7 @@ class KeyStore:
         """Delete a key.
 
         Raises:
-            CallError: there is none of this name.
+            CallError: no key has this name.
         """
         keys = [key for key in self.list() if key.name == name]
         if not keys:
@@ -160,7 +160,7 @@ class KeyStore:
         StateStore(self.location).delete([f"{_FOLDER}/{key.key_id}.json" for key in keys])
 
     def load(self) -> Keys:
-        """Return all keys, to be asked about."""
+        """Return all keys, for lookups."""
         return Keys(self.list())
 
 
@@ -171,6 +171,6 @@ def _read(data: bytes) -> StoredKey | None:
         return None
 
 
-@functools.lru_cache(maxsize=100)  # once, and not every few seconds
+@functools.lru_cache(maxsize=100)  # warn once, not at every refresh
 def _warn(path: str) -> None:
     _log.warning("%s is no API key, and is passed over: delete it", path)

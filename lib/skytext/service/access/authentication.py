@@ -1,4 +1,4 @@
-"""Who may do what: keys, addresses and host names."""
+"""Authentication and authorisation: keys, addresses and host names."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from skytext.service.problem_details import ProblemError
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _FOREIGN = frozenset({"cross-site", "same-site"})
-"""Values of ``Sec-Fetch-Site`` of pages that are not ours: another port of this machine, too."""
+"""Values of ``Sec-Fetch-Site`` for foreign pages, including other ports of this machine."""
 _log = logging.getLogger("skytext.service.access.authentication")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks.
+    """The sender of a request.
 
     Attributes:
-        who: the key's name, or ``address:…`` where there are no keys; for counts and logs.
-        address: where from.
+        who: the key's name, or ``address:…`` without keys; for counts and logs.
+        address: the client's address.
     """
 
     who: str
@@ -36,7 +36,7 @@ class Caller:
 
 
 class Keyring:
-    """The keys of a table, read again every few seconds."""
+    """The keys of a table, reloaded every few seconds."""
 
     def __init__(self, store: KeyStore, refresh_s: float) -> None:
         self._store = store
@@ -52,7 +52,7 @@ class Keyring:
         self.keys = await asyncio.to_thread(self._store.load)
 
     async def keep_fresh(self) -> None:
-        """Read the keys again and again; where that fails, those that are known go on counting."""
+        """Reload the keys periodically; if that fails, the known keys stay valid."""
         while True:
             await asyncio.sleep(self._refresh_s)
             try:
@@ -62,11 +62,11 @@ class Keyring:
 
 
 class Guard:
-    """Lets requests in.
+    """Decides which requests are allowed.
 
     Args:
-        config: who may ask.
-        keyring: None where no keys are asked for.
+        config: the access settings.
+        keyring: None if no keys are required.
         rates: counts requests and wrong keys.
     """
 
@@ -80,7 +80,7 @@ class Guard:
             self._hosts = frozenset(name.lower() for name in (*config.allowed_hosts, *_LOCAL_NAMES))
 
     async def admit(self, scope: Scope, headers: Mapping[str, str], right: Right) -> Caller:
-        """Return who asks, if they may.
+        """Return the sender if the request is allowed.
 
         Raises:
             ProblemError: 401, 403, 421 or 429.
@@ -100,7 +100,7 @@ class Guard:
         return caller
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Refuse names that are not ours: a foreign page may have had its own point to us.
+        """Refuse unknown host names: a foreign page may have pointed its own name to this service.
 
         Raises:
             ProblemError: 421.
@@ -113,10 +113,10 @@ class Guard:
             raise ProblemError(421, "wrong-host", "this service does not answer to that Host")
 
     def _check_page(self, method: str, headers: Mapping[str, str]) -> None:
-        """Refuse what a foreign page had a browser of this machine send.
+        """Refuse requests that a foreign page makes a browser on this machine send.
 
-        Without keys that browser is let in. Of such pages a browser keeps the answer back, but not
-        what the request does; only browsers send these headers.
+        Without keys such a browser is allowed. It hides the answer from the foreign page, but the
+        request would still take effect. Only browsers send these headers.
 
         Raises:
             ProblemError: 403.
@@ -124,7 +124,7 @@ class Guard:
         origin = headers.get("origin")
         if method in ("GET", "HEAD") or origin in self._origins:
             return
-        # https where a proxy of this machine has the certificate.
+        # https if a proxy on this machine terminates TLS.
         ours = {None, *(f"{scheme}://{headers['host'].lower()}" for scheme in ("http", "https"))}
         if origin not in ours or headers.get("sec-fetch-site") in _FOREIGN:
             raise ProblemError(
@@ -150,7 +150,7 @@ class Guard:
         return Caller(key.name, address)
 
     def address(self, scope: Scope, headers: Mapping[str, str]) -> str:
-        """Return where a request comes from, seen through the proxies that are trusted."""
+        """Return the client's address, taking trusted proxies into account."""
         client = scope.get("client")
         address = client[0] if client else "unknown"
         if not self._proxies or not self._is_proxy(address):

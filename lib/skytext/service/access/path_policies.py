@@ -1,4 +1,4 @@
-"""What each path asks of those who come. A path that is not named here wants a key, too."""
+"""The access policy of each path. A path without an entry requires a key."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from skytext.service.access.rate_limits import Turns
 _IMAGE_SEARCH = "/v1/search/image"
 _OPEN = frozenset({"/", "/page.json", "/openapi.json"})
 _MULTIPART_BYTES = 64 * 2**10
-"""What a form adds to the file in it."""
+"""Bytes that a form adds to the file in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a path asks of those who come.
+    """The policy of a path.
 
     Attributes:
-        right: needed; None: open to all.
-        turns: whose turn to wait for, once the body is there; None: no turn is needed.
-        body_turns: whose turn to wait for before the body is read: large ones fill the memory.
+        right: the required right; None: public.
+        turns: queue to wait in after the body was read; None: no queue.
+        body_turns: queue to wait in before the body is read, because large bodies fill the memory.
         max_body_bytes: a larger body is refused.
-        timeout_s: longest answer.
-        is_health: asked by machines all the time, under any name.
-        while_ending: answered while the service ends, too.
+        timeout_s: time limit of a response.
+        is_health: called by machines all the time, with any host name.
+        while_ending: also answered during a shutdown.
     """
 
     right: Right | None
@@ -40,13 +40,13 @@ class Policy:
 
 
 class Policies:
-    """Knows the policy of each path.
+    """The policies of all paths.
 
     Args:
         limits: sizes and times.
-        searches: turns of searches.
-        images: turns of images.
-        uploads: turns of uploads.
+        searches: queue of searches.
+        images: queue of images.
+        uploads: queue of uploads.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Policies:
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path as the application's routes see it: without what it is mounted at."""
+    """Return the path relative to the application's mount point."""
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     if root and (path == root or path.startswith(f"{root}/")):
         return path[len(root) :]

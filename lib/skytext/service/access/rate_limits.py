@@ -1,4 +1,4 @@
-"""How much is let in: turns for a bounded number of requests, and rates."""
+"""Admission control: queues for a bounded number of requests, and rate limits."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from skytext.service.telemetry.metrics import Meter
 
 
 class Drain:
-    """Counts the requests under way, and lets no further ones in once it is asked to.
+    """Counts the running requests, and refuses new ones during a shutdown.
 
     Attributes:
-        is_asked: nothing new is let in.
-        running: requests under way.
+        is_asked: whether new requests are refused.
+        running: number of running requests.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Drain:
 
     @contextmanager
     def under_way(self, retry_after_s: int) -> Iterator[None]:
-        """Count a request while it is under way.
+        """Count a request while it runs.
 
         Raises:
-            ProblemError: 503: nothing new is let in.
+            ProblemError: 503: new requests are refused.
         """
         if self.is_asked:
             raise too_busy("this service is ending", retry_after_s)
@@ -54,7 +54,7 @@ class Drain:
             self._empty.set()
 
     async def drain(self, seconds: float) -> int:
-        """Let nothing new in; return how many requests are left when time is up."""
+        """Refuse new requests; return the number that still run after the time limit."""
         self.is_asked = True
         if self.running:
             with contextlib.suppress(TimeoutError):
@@ -64,9 +64,10 @@ class Drain:
 
 
 class Turns:
-    """Lets so many requests in at once; some wait a short while, the rest are told to come back.
+    """Runs a limited number of requests at once; some wait for a short time, others are refused.
 
-    Waiting is bounded in number and in time: what is let in is answered soon, whatever the load.
+    The number of waiting requests and their waiting time are limited, so an admitted request is
+    answered soon under any load.
     """
 
     def __init__(self, what: str, max_running: int, limits: LimitsConfig, meter: Meter) -> None:
@@ -82,7 +83,7 @@ class Turns:
         """Wait for a turn and hold it.
 
         Raises:
-            ProblemError: 503: too many wait already, or it took too long.
+            ProblemError: 503: too many requests are waiting, or the wait was too long.
         """
         await self._wait()
         self._count(1)
@@ -120,10 +121,10 @@ class Turns:
 
 
 class Rates:
-    """Counts requests and wrong keys by who sends them.
+    """Counts requests and wrong keys by sender.
 
     Raises:
-        ConfigError: there is no such place to count in, or no package for it.
+        ConfigError: the storage does not exist, or its package is missing.
     """
 
     def __init__(self, config: AccessConfig, retry_after_s: int, meter: Meter) -> None:
@@ -132,7 +133,7 @@ class Rates:
         self._retry_after_s = retry_after_s
         self._meter = meter
         try:
-            # The package's own choice for redis://, coredis, does not work from its version 6 on.
+            # The package's default for redis://, coredis, does not work from its version 6 on.
             storage = storage_from_string(
                 f"async+{config.rate_storage}", wrap_exceptions=True, implementation="redispy"
             )
@@ -147,7 +148,7 @@ class Rates:
         """Count a request.
 
         Raises:
-            ProblemError: 429: too many of them.
+            ProblemError: 429: too many requests.
         """
         if self._requests is None or await self._hit(self._requests, "request", who):
             return
@@ -157,7 +158,7 @@ class Rates:
         )
 
     async def check_failures(self, address: str) -> None:
-        """Refuse an address that gave too many wrong keys, whatever key it comes with now.
+        """Refuse an address that sent too many wrong keys, even with a valid key now.
 
         Raises:
             ProblemError: 429.

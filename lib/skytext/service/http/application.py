@@ -1,4 +1,4 @@
-"""The HTTP application: FastAPI over a `Backend`, behind a `Gate`."""
+"""The HTTP application: a FastAPI application with a `Backend`, wrapped by a `Gate`."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def make_app(
 
     Args:
         location: the table.
-        backend: answers.
+        backend: runs the requests.
         config: limits, access, archive roots.
-        meter: takes measurements.
-        keyring: the keys; None where none are asked for.
-        drain: ends it.
-        tells_request_id: put the request's id on the answer; Serve's own HTTP server does.
+        meter: receives the metrics.
+        keyring: the keys; None if none are required.
+        drain: ends the application.
+        tells_request_id: add the request id to responses; Serve's own HTTP server does that itself.
     """
     app = make_api(location, backend, config, meter, keyring)
     limits = config.service.limits
@@ -101,7 +101,7 @@ def make_api(
     meter: Meter,
     keyring: Keyring | None,
 ) -> FastAPI:
-    """Return the application without what stands before it: its routes and its OpenAPI document."""
+    """Return the inner application, without the `Gate`: its routes and its OpenAPI document."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -117,14 +117,14 @@ def make_api(
         version=skytext.__version__,
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        # Swagger's page would load its scripts from another host.
+        # Swagger's page would load scripts from another host.
         docs_url=None,
         redoc_url=None,
-        # It would name the host that the caller named.
+        # A redirect would contain the host name from the request.
         redirect_slashes=False,
         lifespan=lifespan,
         dependencies=[
-            # For the document: who asks is known before the application is reached (`Gate`).
+            # Only for the OpenAPI document: the `Gate` checks the key before the application.
             Security(HTTPBearer(auto_error=False, description="An API key.")),
             Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
         ],
@@ -138,7 +138,7 @@ def make_api(
 
 
 def _complete_document(app: FastAPI) -> None:
-    """Put the models of GeoJSON into the OpenAPI document: FastAPI knows one model an answer."""
+    """Add the GeoJSON models to the OpenAPI document: FastAPI supports one model per response."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
         },
     )
     async def metrics() -> Any:
-        """Of all replicas of the cluster. Needs a key with the right to administer."""
+        """Metrics of all replicas of the cluster. Needs an admin key."""
         text = await backend.metrics()
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -1,4 +1,4 @@
-"""Bodies of requests that were sent compressed (RFC 9110, 8.4)."""
+"""Decode compressed request bodies (RFC 9110, 8.4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from skytext.service.problem_details import ProblemError
 
 _GZIP = 16 + zlib.MAX_WBITS
-"""For zlib: a gzip header and nothing else."""
+"""Tells zlib to accept gzip only."""
 
 
 class TooLongError(Exception):
@@ -15,15 +15,15 @@ class TooLongError(Exception):
 
 
 def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Return a body as it was before it was compressed.
+    """Return a decompressed body.
 
     Args:
-        body: as it came.
+        body: the received bytes.
         coding: the value of ``Content-Encoding``; empty: none.
-        max_bytes: no more than one byte beyond it is ever made.
+        max_bytes: limit; at most one more byte is decompressed.
 
     Raises:
-        ProblemError: 415: another coding than gzip. 422: it is no whole gzip.
+        ProblemError: 415: another coding than gzip. 422: not a complete gzip.
         TooLongError: it has more than ``max_bytes``.
     """
     name = coding.strip().lower()
@@ -48,7 +48,7 @@ def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
             raise TooLongError
         if not one.eof:
             raise _damaged()
-        # Several files one after the other are one file, too (RFC 1952, 2.2).
+        # Several gzip members in a row are one file (RFC 1952, 2.2).
         body = one.unused_data
     return b"".join(parts)
 

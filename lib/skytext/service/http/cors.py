@@ -1,4 +1,4 @@
-"""Which other pages may call the API: Starlette's middleware, with problems for refusals."""
+"""CORS: Starlette's middleware, with problem details for refusals."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from skytext.service.problem_details import ProblemError, problem_response
 
 
 class Cors(CORSMiddleware):
-    """Answers browsers that ask whether another page may send a request."""
+    """Answers the preflight requests of browsers."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return what a page may do, or why it may not."""
+        """Return the allowed methods and headers, or the reason of a refusal."""
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
@@ -30,7 +30,7 @@ class Cors(CORSMiddleware):
 
 
 class _Refused(Response):
-    """A problem, once the request is known that it answers."""
+    """A problem response that is built once the request is known."""
 
     def __init__(self, problem: ProblemError) -> None:
         super().__init__(status_code=problem.status)

@@ -32,7 +32,7 @@ _AS_THEY_LIE = ("image/jpeg", "image/png", "image/webp", "image/tiff", "applicat
 
 
 def add_image_routes(router: APIRouter, backend: Backend, images: Images, config: Config) -> None:
-    """Add ``/images`` and what is below it."""
+    """Add ``/images`` and its sub-paths."""
     max_age_s = config.service.image_max_age_s
     _add_row(router, backend)
     _add_bytes(router, backend, images, max_age_s)
@@ -61,7 +61,7 @@ def _not_modified(etag: str, max_age_s: int) -> Response:
 def _handed_out(image: Encoded, version: int, max_age_s: int) -> Response:
     headers = _cache_headers(image.etag, max_age_s)
     headers["X-Table-Version"] = str(version)
-    # Whatever its bytes may be to a browser: never a page of ours.
+    # Prevents a browser from treating the bytes as a page of this service.
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     if not image.media_type.startswith("image/"):
         headers["Content-Disposition"] = "attachment"
@@ -77,7 +77,7 @@ def _add_row(router: APIRouter, backend: Backend) -> None:
         summary="One image",
     )
     async def image(image_id: Id, version: AskedVersion = None) -> Response:
-        """The row: where the image lies, all its descriptions, and how they were made."""
+        """The row: the image's address, all its descriptions, and how they were made."""
         return ApiJson(await _row_of(backend, image_id, version))
 
 
@@ -94,7 +94,7 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
         },
     )
     async def image_bytes(image_id: Id, request: Request, version: AskedVersion = None) -> Response:
-        """One ranged read of its shard; 410 where the shard no longer holds it."""
+        """One ranged read of its shard; 410 if the shard no longer contains the image."""
         row = await _row_of(backend, image_id, version)
         images.check(row)
         etag = images.etag(row)
@@ -123,7 +123,7 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
     ) -> Response:
         """WebP, 8-bit RGB, upright; 16-bit and float images by a percentile stretch.
 
-        410 where the image's shard no longer holds it.
+        410 if the image's shard no longer contains it.
         """
         row = await _row_of(backend, image_id, version)
         images.check(row)

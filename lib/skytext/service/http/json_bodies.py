@@ -1,4 +1,4 @@
-"""What travels over HTTP: the bodies of requests and answers."""
+"""The bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skytext_client.search_fields import Mode, Version, VersionedFields
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 SCHEMAS = "#/components/schemas/{model}"
-"""Where a model's schema stands in the OpenAPI document."""
+"""Place of the models in the OpenAPI document."""
 
 EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
 _HIT: dict[str, Any] = {
@@ -106,10 +106,10 @@ class SearchBody(VersionedFields):
     )
 
     def to_request(self) -> SearchRequest:
-        """Return the search that is asked for, of whatever version.
+        """Return the search request, without its version.
 
         Raises:
-            ConfigError: it cannot be meant.
+            ConfigError: an invalid request.
         """
         where = make_filter(where=self.filter, intersects=self.intersects)
         own = ("filter", "intersects", "version")
@@ -118,7 +118,7 @@ class SearchBody(VersionedFields):
 
 
 class BatchBody(BaseModel):
-    """Several searches, all answered by one version of the table."""
+    """Several searches, all run in one version of the table."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -132,7 +132,7 @@ class BatchBody(BaseModel):
 
 
 class HitModel(BaseModel):
-    """One image that was found."""
+    """One image in the result."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -169,7 +169,7 @@ class HitModel(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """The hits of a search, best first, and the version that they are of."""
+    """The hits of a search, best first, and the searched version."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -187,7 +187,7 @@ class SearchAnswer(BaseModel):
 
 
 class BatchAnswer(BaseModel):
-    """One answer a search, in order."""
+    """One response per search, in order."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"answers": [_ANSWER]}})
 
@@ -214,7 +214,7 @@ class VariantModel(BaseModel):
 
 
 class ImageModel(BaseModel):
-    """Everything that the table says of one image but its vectors."""
+    """The table's row of one image, without its vectors."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -250,7 +250,7 @@ class ImageModel(BaseModel):
 
 
 class TableModel(BaseModel):
-    """What is served."""
+    """The served table."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -303,7 +303,7 @@ class TableModel(BaseModel):
 
 
 class PromoteBody(BaseModel):
-    """Which version to serve."""
+    """The version to make live."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 42}]})
 
@@ -311,7 +311,7 @@ class PromoteBody(BaseModel):
 
 
 class PromotionModel(BaseModel):
-    """What is live now."""
+    """The live version after a promotion or a roll-back."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"live_version": 42, "previous_version": 40}}
@@ -322,7 +322,7 @@ class PromotionModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """Whether the service is there."""
+    """Whether the process runs."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
 
@@ -330,7 +330,7 @@ class HealthModel(BaseModel):
 
 
 class ReadyModel(BaseModel):
-    """Whether the next search is answered at full speed, and of which version."""
+    """Whether the service answers searches at full speed, and the searched version."""
 
     model_config = ConfigDict(
         json_schema_extra={

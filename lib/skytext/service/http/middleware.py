@@ -1,11 +1,12 @@
-"""What every request goes through before and after the application (ASGI).
+"""The middleware around the application (ASGI).
 
-In this order: a request id, who asks, how often, the body (bounded in size and time, read before
-any work is begun, so that a slow client holds up nobody), a turn, the application within a time
-limit. A client that goes away ends its request at any of these.
+The steps are: a request id, authentication, the rate limit, the body, the queue, and the
+application with a time limit. The body is limited in size and time. It is read before any work
+begins, so that a slow client delays only itself. If the client disconnects, its request ends at
+any step.
 
-Uploads are too large to be taken in without bound: they wait for their turn before the body, and
-hold it until the answer. These turns are their own, so that slow uploads hold up only each other.
+Uploads are too large to read them all at once. They wait in their own queue before the body is
+read, and keep their place until the response. So slow uploads delay only other uploads.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ from skytext.service.telemetry.tracing import span
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _CLIENT_GONE = 499
-"""What nginx logs for a client that did not wait."""
+"""The status that nginx logs for a client that disconnected."""
 _log = logging.getLogger("skytext.service.requests")
 
 
 class ClientGoneError(Exception):
-    """The client did not wait for its answer."""
+    """The client disconnected before its response."""
 
 
 class _Answer:
-    """Sends an answer on, and remembers what it was.
+    """Sends a response on, and records its status.
 
     Args:
         send: of the server.
-        headers: of every answer that has no others.
-        has_body: False: the headers alone are asked for.
+        headers: for every response that does not set them itself.
+        has_body: False for a request of the headers only.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class _Answer:
 
 
 class Gate:
-    """Wraps the application; see the head of this file."""
+    """Wraps the application; see the module docstring."""
 
     def __init__(
         self,
@@ -113,8 +114,8 @@ class Gate:
         method = scope["method"]
         answer = _Answer(send, self._headers(request_id), has_body=method != "HEAD")
         if method == "HEAD":
-            # Every address that can be read can be asked for its headers (RFC 9110, 9.3.2). Of our
-            # copy alone: the server has to know that no body comes.
+            # HEAD works at every address with GET (RFC 9110, 9.3.2). Change only this copy of the
+            # scope: the server must know that the response has no body.
             scope["method"] = "GET"
         started = time.perf_counter()
         status = 500
@@ -133,7 +134,7 @@ class Gate:
     async def _answer(
         self, scope: Scope, headers: dict[str, str], receive: Receive, answer: _Answer
     ) -> int:
-        """Answer a request, whatever happens; return the status."""
+        """Answer a request after any error; return the status."""
         try:
             await self._go(scope, headers, receive, answer)
             return answer.status or 500
@@ -141,13 +142,13 @@ class Gate:
             return _CLIENT_GONE
         except ProblemError as error:
             problem = error
-        except Exception:  # noqa: BLE001  (the service goes on; the log says what it was)
+        except Exception:  # noqa: BLE001  (the service continues; the error is in the log)
             _log.exception("a request failed", extra={"request_id": scope["state"]["request_id"]})
             problem = ProblemError(500, "internal", "the service failed at this request")
         if answer.status is None:
             await problem_response(scope, problem)(scope, receive, answer)
         elif not answer.is_done:
-            # Too late for a problem: an answer cut short must not look like a whole one.
+            # A problem can no longer be sent; a truncated response must not look complete.
             raise problem
         return answer.status or problem.status
 
@@ -156,7 +157,7 @@ class Gate:
     ) -> None:
         self._check_head(scope)
         if not scope["path"].isprintable():
-            # Routes match by regular expressions, whose end is also before a newline.
+            # In the routes' regular expressions, the end also matches before a newline.
             raise not_found()
         policy = self._policies.of(scope)
         if policy.right is not None:
@@ -175,7 +176,7 @@ class Gate:
             await self._run(scope, body, receive, answer, policy.timeout_s)
 
     def _check_head(self, scope: Scope) -> None:
-        """Refuse a request whose address and headers are longer than any of ours.
+        """Refuse a request whose address and headers are too long.
 
         Raises:
             ProblemError: 431.
@@ -194,7 +195,7 @@ class Gate:
 
         Raises:
             ProblemError: 408, 413, 415 or 422.
-            ClientGoneError: it stopped in between.
+            ClientGoneError: the client disconnected before the end.
         """
         body = await self._sent_body(headers, receive, max_bytes)
         coding = headers.get("content-encoding", "")
@@ -206,11 +207,11 @@ class Gate:
             raise self._too_large(max_bytes) from None
 
     async def _sent_body(self, headers: dict[str, str], receive: Receive, max_bytes: int) -> bytes:
-        """Read the whole body as it is sent.
+        """Read the whole body without decompressing it.
 
         Raises:
             ProblemError: 408 or 413.
-            ClientGoneError: it stopped in between.
+            ClientGoneError: the client disconnected before the end.
         """
         said = headers.get("content-length", "")
         if said.isascii() and said.isdigit() and int(said) > max_bytes:
@@ -241,7 +242,7 @@ class Gate:
     async def _run(
         self, scope: Scope, body: bytes, receive: Receive, answer: _Answer, timeout_s: float
     ) -> None:
-        """Run the application until it is done, the client is gone, or time is up."""
+        """Run the application until it is done, the client disconnects, or the time is over."""
         given = False
 
         async def replay() -> Message:
@@ -249,15 +250,15 @@ class Gate:
             if not given:
                 given = True
                 return {"type": "http.request", "body": body, "more_body": False}
-            return await asyncio.Future()  # whoever asks for more waits for its own end
+            return await asyncio.Future()  # a further read waits until the request ends
 
         work = asyncio.ensure_future(self._app(scope, replay, answer))
         gone = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait({work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if answer.is_done:
-                # Of a whole answer, too, servers say that the client is gone: there is still to be
-                # cleared up behind it.
+                # Servers report a disconnect also after a complete response. Let the application
+                # finish its clean-up.
                 await asyncio.wait({work}, timeout=timeout_s)
             if work.done():
                 work.result()
@@ -306,11 +307,11 @@ class Gate:
 
 
 def _route(scope: Scope) -> str:
-    """Return the route's pattern: paths themselves are of any number."""
+    """Return the route's pattern; the number of different paths is unlimited."""
     return str(getattr(scope.get("route"), "path", "") or "other")
 
 
 async def _gone(receive: Receive) -> None:
-    """Return when the client is gone."""
+    """Return when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass

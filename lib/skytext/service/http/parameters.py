@@ -1,6 +1,6 @@
-"""Parameters of a link, fields of a form, and keys of a JSON body: given once, and UTF-8.
+"""Check parameters of a link, fields of a form, and keys of a JSON body: known, unique, UTF-8.
 
-Parameters and fields are known by name here; the keys of a body by its model.
+This module knows parameters and fields by name; the keys of a body are checked by its model.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from skytext.service.problem_details import ProblemError
 
 
 class _StrictRequest(Request):
-    """A request whose JSON body has one meaning only."""
+    """A request whose JSON body must be unambiguous."""
 
     async def json(self) -> Any:
         """Return the value of the body.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: not JSON.
             HTTPException: 422: an object has a key twice (RFC 8259, section 4).
         """
         return json.loads(await self.body(), object_pairs_hook=_object)
@@ -42,15 +42,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses parameters which it does not know, and names given twice: 422.
+    """A route that refuses unknown parameters and repeated names with 422.
 
-    A hyphen in a name stands for an underscore, as the command line writes it.
+    A hyphen in a name means an underscore, as on the command line.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the request handler."""
         answer = super().get_route_handler()
-        # Of each parameter, whether it may be repeated. No route reads a header or a cookie.
+        # Whether each parameter may be repeated. No route reads a header or a cookie.
         known = {
             field.alias: get_origin(field.field_info.annotation) in (list, tuple)
             for field in get_flat_params(self.dependant)
@@ -60,10 +60,10 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             given = _pairs(request.scope["query_string"])
             check_names([name for name, _ in given], known, "query")
-            # As it was read here: the framework takes unescaped bytes for Latin-1.
+            # Encode it again: the framework would read unescaped bytes as Latin-1.
             request.scope["query_string"] = urlencode(given).encode()
             request = _StrictRequest(request.scope, request.receive)
-            # It is in memory anyway; a form's bytes can then be had after it was read.
+            # Keep the body: a form's bytes are then available after it was parsed.
             await request.body()
             return await answer(request)
 
@@ -79,15 +79,15 @@ def _pairs(query: bytes) -> list[tuple[str, str]]:
 
 
 def check_names(given: Iterable[str], known: Mapping[str, bool], where: str) -> None:
-    """Refuse names that mean nothing here, and a second value where one counts.
+    """Refuse unknown names, and repeated values where only one is allowed.
 
     Args:
-        given: names, as often as they were given.
+        given: the names in the request, with repeats.
         known: names, and whether each may be repeated.
         where: ``query`` or ``body``.
 
     Raises:
-        RequestValidationError: it names the first of them, and what is known.
+        RequestValidationError: with the first wrong name and the known names.
     """
     seen: set[str] = set()
     for name in given:
@@ -100,7 +100,7 @@ def check_names(given: Iterable[str], known: Mapping[str, bool], where: str) -> 
 
 
 def not_utf8(what: str) -> ProblemError:
-    """Return the 422 of bytes that are no text."""
+    """Return the 422 for bytes that are not UTF-8."""
     return ProblemError(422, "bad-request", f"{what} must be UTF-8")
 
 

@@ -1,4 +1,4 @@
-"""Whether the next search is answered at full speed: one is made, through the whole path."""
+"""Check by a trial search whether the service answers at full speed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from skytext.service.search_query import TRIAL
 
 _TIMEOUT_S = 2.0
 _FRESH_S = 1.0
-"""What was found counts so long: whoever asks without end has one search a second made."""
-# In the mode that every table can be searched in.
+"""Time for which a result is reused: frequent checks cause at most one search per second."""
+# Every table supports this mode.
 _SEARCH = SearchRequest(text=TRIAL, mode="dense", k=1)
 
 
 class Readiness:
-    """Makes a search where somebody asks; whoever asks meanwhile waits for the same one.
+    """Makes a trial search when a client asks; concurrent requests share it.
 
-    The replicas of the embedding and of the search make one of their own before they take requests:
-    a search that comes through is as fast as the next.
+    Embedding and search replicas run trial searches before they accept requests. So if this search
+    succeeds, the next one is as fast as any other.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -31,15 +31,15 @@ class Readiness:
         self._found_at = -_FRESH_S
 
     async def state(self) -> ReadyModel:
-        """Return the version of the table that searches are answered from, and what is missing.
+        """Return the searched table version, and the functions that are missing.
 
         Raises:
-            ProblemError: 503: a search is not answered, or not in time.
+            ProblemError: 503: the search failed or took too long.
         """
         found = self._found
         if found is None or (found.done() and time.monotonic() >= self._found_at + _FRESH_S):
             found = self._found = asyncio.create_task(self._search())
-        # Whoever goes away leaves it to the others.
+        # A client that disconnects must not cancel the search of the others.
         return await asyncio.shield(found)
 
     async def _search(self) -> ReadyModel:

@@ -1,4 +1,4 @@
-"""Answers that are written as they are."""
+"""Responses that are already in their final form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skytext_client import geojson
 
 
 class ApiJson(Response):
-    """JSON of plain values and moments, at once and without another check."""
+    """JSON of plain values and times, without validation."""
 
     media_type = "application/json"
 
@@ -23,16 +23,16 @@ class ApiJson(Response):
 
 
 class GeoJson(ApiJson):
-    """The same as GeoJSON."""
+    """The same for GeoJSON."""
 
     media_type = geojson.MEDIA_TYPE
 
 
 def prefers_geojson(accepted: Sequence[str]) -> bool:
-    """Return whether ``Accept`` names GeoJSON, and JSON with no higher quality.
+    """Return whether ``Accept`` contains GeoJSON, and JSON with no higher quality.
 
     Args:
-        accepted: the values of all its lines.
+        accepted: the values of all ``Accept`` lines.
     """
     qualities: dict[str, float] = {}
     for item in ",".join(accepted).split(","):
@@ -43,7 +43,7 @@ def prefers_geojson(accepted: Sequence[str]) -> bool:
 
 
 def _quality(parameters: Sequence[str]) -> float:
-    """Return the ``q`` of a media type: 0 to 1, and 1 where none can be read."""
+    """Return the ``q`` of a media type, 0 to 1; 1 if it is missing or invalid."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":

@@ -29,7 +29,7 @@ def make_routes(backend: Backend, images: Images, config: Config) -> APIRouter:
 def _add_table(router: APIRouter, backend: Backend) -> None:
     @router.get("/table", response_model=TableModel, tags=["table"], summary="What is served")
     async def table() -> Response:
-        """Version, rows, models, and how fresh the index is."""
+        """Version, rows, models, and the state of the index."""
         return ApiJson(await backend.table())
 
     @router.post(
@@ -39,7 +39,7 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve another version",
     )
     async def promote(body: PromoteBody) -> PromotionModel:
-        """Needs a key with the right to administer. All replicas follow within seconds."""
+        """Needs an admin key. All replicas follow within seconds."""
         done = await backend.searches.promote(body.version)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)
 
@@ -50,6 +50,6 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve the version before",
     )
     async def rollback() -> PromotionModel:
-        """Needs a key with the right to administer. Again: the version before that."""
+        """Needs an admin key. A further call returns to the version before that."""
         done = await backend.searches.rollback()
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)

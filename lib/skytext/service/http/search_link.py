@@ -19,7 +19,7 @@ Gsd = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SearchLink(VersionedFields):
-    """One search: the names are those of the options of ``skytext search``."""
+    """One search; the parameters have the names of the options of ``skytext search``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,10 +81,10 @@ class SearchLink(VersionedFields):
     )
 
     def to_request(self) -> SearchRequest:
-        """Return the search that is asked for, of whatever version.
+        """Return the search request, without its version.
 
         Raises:
-            ConfigError: it cannot be meant.
+            ConfigError: an invalid request.
         """
         geometry = self._one_of("intersects", "polygon")
         options = dict(self) | {

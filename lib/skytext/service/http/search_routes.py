@@ -36,7 +36,7 @@ _FORM_FIELDS = {"file": False, "k": False, "filter": False}
 
 
 def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> None:
-    """Add ``/search`` and what is below it."""
+    """Add ``/search`` and its sub-paths."""
     searches = _Searches(backend, config)
     _add_search(router, searches)
     _add_search_by_link(router, searches)
@@ -45,7 +45,7 @@ def add_search_routes(router: APIRouter, backend: Backend, config: Config) -> No
 
 
 class _Searches:
-    """Answers searches within the limits of the service, and says what was done for the log."""
+    """Runs searches within the limits of the service, and records facts for the log."""
 
     def __init__(self, backend: Backend, config: Config) -> None:
         self.backend = backend
@@ -54,10 +54,10 @@ class _Searches:
     async def answer(
         self, request: Request, requests: list[SearchRequest], versions: list[int | None]
     ) -> list[dict[str, Any]]:
-        """Return an answer for each of the requests.
+        """Return a response for each request.
 
         Raises:
-            ConfigError: a search that cannot be meant.
+            ConfigError: an invalid search.
             ProblemError: 410, 413, 501 or 503.
         """
         self._check(requests)
@@ -70,7 +70,7 @@ class _Searches:
         for one in requests:
             if one.k > limits.max_k:
                 raise ConfigError(f"k must be 1 to {limits.max_k} here (given: {one.k})")
-        # Each is a call to the embedding deployment, whose queue all requests share.
+        # Each text is a call to the embedding deployment, whose queue all requests share.
         num_texts = len({text for one in requests for text in texts_of(one)})
         if num_texts > limits.max_texts:
             raise ProblemError(
@@ -112,7 +112,7 @@ def _add_search(router: APIRouter, searches: _Searches) -> None:
     async def search(body: SearchBody, request: Request) -> Response:
         """Find the images that fit best.
 
-        With `Accept: application/geo+json` the answer is a GeoJSON FeatureCollection.
+        With `Accept: application/geo+json` the response is a GeoJSON FeatureCollection.
         """
         (found,) = await searches.answer(request, [body.to_request()], [body.version])
         return _shown(request, found)
@@ -127,7 +127,7 @@ def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
         summary="Search by a link",
     )
     async def search_by_link(request: Request, link: Annotated[SearchLink, Query()]) -> Response:
-        """The same as a link, for QGIS (`format=geojson`), web maps and bookmarks.
+        """The same search as a link, for QGIS (`format=geojson`), web maps and bookmarks.
 
         The parameters have the names of the options of `skytext search`; others are refused.
         """
@@ -136,7 +136,7 @@ def _add_search_by_link(router: APIRouter, searches: _Searches) -> None:
 
 
 def _shown(request: Request, found: dict[str, Any], wanted: str | None = None) -> Response:
-    """Return an answer as GeoJSON where that is wanted: by a parameter, or else by ``Accept``."""
+    """Return a response as GeoJSON if a parameter, or else ``Accept``, requests it."""
     if wanted is None:
         wanted = "geojson" if prefers_geojson(request.headers.getlist("accept")) else "json"
     return GeoJson(geojson.feature_collection(found)) if wanted == "geojson" else ApiJson(found)
@@ -153,7 +153,7 @@ def _add_batch(router: APIRouter, searches: _Searches) -> None:
         summary="Several searches at once",
     )
     async def search_batch(body: BatchBody, request: Request) -> Response:
-        """Answer several searches from one version of the table."""
+        """Run several searches in one version of the table."""
         if len(body.searches) > max_batch:
             raise ProblemError(
                 413,
@@ -185,14 +185,14 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
             Form(description="Only images that fulfil this.", examples=["gsd < 1"]),
         ] = None,
     ) -> Response:
-        """Describe an uploaded image, and search for what its descriptions say.
+        """Describe an uploaded image, and search with its descriptions.
 
-        Needs a captioner: 501 where none is configured.
+        Needs a captioner: 501 without a configured one.
         """
         check_names(
             [name for name, _ in (await request.form()).multi_items()], _FORM_FIELDS, "body"
         )
-        # The parser takes bytes that are not UTF-8 for Latin-1.
+        # The form parser reads bytes that are not UTF-8 as Latin-1.
         if filter is not None and filter.encode() not in await request.body():
             raise not_utf8("the filter")
         describe = searches.backend.describer()

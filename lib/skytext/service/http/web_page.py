@@ -1,4 +1,4 @@
-"""The web page: files of the package, served as they are."""
+"""The web page: static files of the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = Path(str(files("skytext.service"))) / "web"
 
 
 def content_security_policy(config: ServiceConfig) -> str:
-    """Return what the page may load: its own files, and map tiles where they are configured."""
+    """Return the page's policy: its own files only, and map tiles if they are configured."""
     tiles = ""
     if config.map_tiles_url is not None:
         parts = urlsplit(config.map_tiles_url)
@@ -31,7 +31,7 @@ def content_security_policy(config: ServiceConfig) -> str:
 
 
 class _Files(StaticFiles):
-    """Files that browsers keep, and ask about each time: a new version shows at once."""
+    """Static files that browsers revalidate each time, so that a new version shows at once."""
 
     def file_response(self, *arguments: Any, **named: Any) -> Response:
         response = super().file_response(*arguments, **named)
@@ -40,7 +40,7 @@ class _Files(StaticFiles):
 
 
 def add_page(app: FastAPI, config: ServiceConfig) -> None:
-    """Serve the page at ``/``, its files below ``/page``, what it must know at ``/page.json``."""
+    """Serve the page at ``/``, its files below ``/page``, its settings at ``/page.json``."""
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

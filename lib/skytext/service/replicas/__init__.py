@@ -1,1 +1,1 @@
-"""The deployments on Ray Serve, and what runs in their replicas."""
+"""The deployments on Ray Serve, and the code of their replicas."""

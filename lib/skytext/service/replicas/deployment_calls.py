@@ -22,20 +22,20 @@ _TRIES = 3
 async def call(
     method: Any, *arguments: Any, retry_after_s: int = 1, may_repeat: bool = True
 ) -> Any:
-    """Call a method of a deployment, once more where its replica dies under the call.
+    """Call a method of a deployment; repeat the call once if its replica dies during it.
 
-    An end of the caller ends the call, too. What the method raises, or hands back as a refusal, is
-    raised as it was.
+    If the caller is cancelled, the call is cancelled too. An error or refusal of the method is
+    raised here unchanged.
 
     Args:
         method: of a handle.
         arguments: of the method.
-        retry_after_s: what a refused client is told to wait.
-        may_repeat: the method changes nothing.
+        retry_after_s: Retry-After of a refusal.
+        may_repeat: whether the method changes nothing.
 
     Raises:
-        ProblemError: 503: the deployment has enough to do, or is not there right now. 500: the
-            replica died, and what was to be changed may have been.
+        ProblemError: 503: the deployment is overloaded or unavailable. 500: the replica died, and
+            the change may or may not have happened.
     """
     for _ in range(_TRIES):
         response = method.remote(*arguments)
@@ -64,18 +64,18 @@ def _unknown() -> ProblemError:
 
 
 def _cause(error: Exception) -> Exception:
-    """Return what was raised on the other side, if it is ours."""
+    """Return the error that the other side raised, if it is one of this package."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, ProblemError):
         return ProblemError(cause.status, cause.code, cause.detail, cause.headers)
     if isinstance(cause, SkytextError):
-        # Our messages are one line; what follows was added by Ray.
+        # Messages of this package are one line; Ray appends further lines.
         return type(cause)(str(cause).partition("\n")[0])
     return error
 
 
 class SearchHandle:
-    """A `skytext.service.backend.SearchPort` that is somewhere on the cluster."""
+    """A `skytext.service.backend.SearchPort` for workers on the cluster."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -93,12 +93,12 @@ class SearchHandle:
         return row
 
     async def table(self) -> dict[str, Any]:
-        """Return what is served."""
+        """Return the facts about the served table."""
         about: dict[str, Any] = await call(self._handle.table)
         return about
 
     async def version(self) -> int:
-        """Return the version that is served."""
+        """Return the live version."""
         return int(await call(self._handle.version))
 
     async def promote(self, version: int | None) -> Promotion:
@@ -107,45 +107,45 @@ class SearchHandle:
         return done
 
     async def rollback(self) -> Promotion:
-        """Go back to the version before."""
+        """Return to the previous version."""
         done: Promotion = await call(self._handle.rollback, may_repeat=False)
         return done
 
 
 class EmbedHandle:
-    """A `skytext.service.backend.EmbedPort` that is somewhere on the cluster."""
+    """A `skytext.service.backend.EmbedPort` for workers on the cluster."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     async def query(self, text: str, version: int | None = None) -> Embedded:
-        """Return a query as a vector; it is made in one batch with others."""
+        """Return the vector of a query; it is embedded in one batch with others."""
         embedded: Embedded = await call(self._handle.embed_one, (text, version))
         return embedded
 
     async def documents(self, texts: Sequence[str], version: int | None = None) -> list[Embedded]:
-        """Return descriptions as vectors."""
+        """Return the vectors of descriptions."""
         found: list[Embedded] = await call(self._handle.embed_documents, list(texts), version)
         return found
 
     async def image_model(self) -> ImageModel:
-        """Return what is known of the model of the images' own vectors."""
+        """Return the state of the image vectors' model."""
         model: ImageModel = await call(self._handle.image_model)
         return model
 
     async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
-        """Return the unit vectors of queries in the space of the images' own vectors."""
+        """Return the unit vectors of queries in the space of the image vectors."""
         queries: ImageQueries = await call(self._handle.image_queries, list(texts), version)
         return queries
 
 
 class DescribeHandle:
-    """Describes an image, somewhere on the cluster."""
+    """Describes images with workers on the cluster."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     async def __call__(self, data: bytes, key: str) -> list[str]:
-        """Return descriptions, as texts to search with."""
+        """Return descriptions as query texts."""
         texts: list[str] = await call(self._handle.describe, data, key)
         return texts

@@ -1,10 +1,10 @@
-"""The deployments on Ray Serve, and the application made of them.
+"""The deployments on Ray Serve, and their application.
 
 ingress ──► embedding (queries of many requests in one batch)
-        ──► search (one a node: the index cache is there once)
-        ──► captioning (only where searches by an uploaded image are wanted)
+        ──► search (one per node, so that the index cache exists once)
+        ──► captioning (only if searches by an uploaded image are configured)
 
-Each takes a fraction of a CPU, so that all of it fits two; ``serve/config.yaml`` sets replicas,
+Each takes a fraction of a CPU, so that all fit on two CPUs. ``serve/config.yaml`` sets replicas,
 autoscaling and resources.
 """
 
@@ -57,17 +57,17 @@ class Embedding(EmbeddingWorker):
 
     @serve.batch
     async def in_batch(self, items: list[Item]) -> list[Embedded | BaseException]:
-        """Return a text as a vector; Serve calls this with a batch of them."""
+        """Return the vector of a text; Serve calls this with a batch of texts."""
         return await self.embed(items)
 
     def check_health(self) -> None:
-        """Tell Serve whether this replica is to be replaced."""
+        """Raise if Serve must replace this replica."""
         if not self.follower.is_alive():
             raise RuntimeError("promotions are no longer followed")
 
 
 class Search(SearchWorker):
-    """Searches one table, and follows its promotions."""
+    """Searches one table and follows its promotions."""
 
     def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
         super().__init__(table, _start(SEARCH, settings), RayMeter())
@@ -75,7 +75,7 @@ class Search(SearchWorker):
         self.freshness.start()
 
     def check_health(self) -> None:
-        """Tell Serve whether this replica is to be replaced."""
+        """Raise if Serve must replace this replica."""
         if not self.follower.is_alive():
             raise RuntimeError("promotions are no longer followed")
 
@@ -87,7 +87,7 @@ class Captioning(CaptionWorker):
         super().__init__(_start(CAPTIONING, settings), RayMeter())
 
     async def check_health(self) -> None:
-        """Tell Serve whether this replica is to be replaced; the first time, start the engine."""
+        """Raise if Serve must replace this replica; the first call starts the engine."""
         await self.start()
 
     def __del__(self) -> None:
@@ -125,7 +125,7 @@ class Ingress:
         return self.make_app(tells_request_id=False)
 
     def make_app(self, *, tells_request_id: bool) -> ASGIApp:
-        """Return the application; Serve's own HTTP server puts the request's id on the answer."""
+        """Return the application; Serve's own HTTP server adds the request id to responses."""
         access = self._config.service.access
         keyring = None
         if access.require_keys:
@@ -141,19 +141,20 @@ class Ingress:
         )
 
     async def drain(self, seconds: float) -> int:
-        """Let nothing new in, and wait for what is under way; return how much of it is left."""
+        """Refuse new requests and wait for running ones; return the number that still run."""
         return await self._drain.drain(seconds)
 
 
 class ListeningIngress:
-    """The HTTP API on a socket of this machine, without Serve's proxy before it.
+    """The HTTP API on a socket of this machine, without Serve's proxy.
 
-    One machine has one ingress: a proxy would have nothing to choose from, and read every request
-    a second time, for a tenth of its processor time.
+    One machine has one ingress. A proxy would have no choice of replicas, and would read every
+    request a second time, for a tenth of its CPU time.
 
     Args:
-        listener: where the socket is given (`skytext.service.replicas.listening_socket`).
-        table: and what else `Ingress` takes.
+        listener: path at which the socket is available
+            (`skytext.service.replicas.listening_socket`).
+        table: the table; the further arguments are those of `Ingress`.
     """
 
     def __init__(self, listener: str, table: str, *rest: Any) -> None:
@@ -163,31 +164,31 @@ class ListeningIngress:
         self._answering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Answer from here on; called again, it does nothing."""
+        """Start to answer; further calls do nothing."""
         if self._answering is None:
             app = self._ingress.make_app(tells_request_id=True)
             server = serving(app, take_socket(self._listener))
             self._answering = await self._held.enter_async_context(server)
 
     async def check_health(self) -> None:
-        """Tell Serve whether this replica is to be replaced; the first time, start answering."""
+        """Raise if Serve must replace this replica; the first call starts to answer."""
         await self.start()
         if self._answering is None or self._answering.done():
             raise JobError("the HTTP API has ended")
 
     async def drain(self, seconds: float) -> int:
-        """Let nothing new in, and wait for what is under way; return how much of it is left."""
+        """Refuse new requests and wait for running ones; return the number that still run."""
         return await self._ingress.drain(seconds)
 
 
 def build_application(table: str, config: Config, listener: str | None = None) -> serve.Application:
-    """Return the application that ``serve.run`` or ``serve deploy`` starts.
+    """Return the application for ``serve.run`` or ``serve deploy``.
 
     Args:
         table: folder or URI, as the replicas see it.
         config: all settings.
-        listener: where the ingress finds the socket that it answers on; None: Serve's proxy hands
-            requests on to it.
+        listener: path at which the ingress gets its listening socket; None: Serve's proxy forwards
+            requests to the ingress.
     """
     settings = config.model_dump(mode="json")
     behind = _behind(table, settings, config)
@@ -197,7 +198,7 @@ def build_application(table: str, config: Config, listener: str | None = None) -
     ingress = serve.deployment(
         name=INGRESS,
         ray_actor_options={"num_cpus": 0.2},
-        # Above what the ingress itself lets in: it refuses with a problem, and cheaply.
+        # Above the limit of the ingress itself, which refuses cheaply and with problem details.
         max_ongoing_requests=in_work + 256,
         max_queued_requests=256,
         **_life(config),
@@ -208,11 +209,11 @@ def build_application(table: str, config: Config, listener: str | None = None) -
 
 
 def _life(config: Config) -> dict[str, Any]:
-    """Return what all deployments have in common."""
+    """Return the common options of all deployments."""
     retry_after_s = float(config.service.limits.retry_after_s)
     return {
         "backpressure_config": BackpressureConfig(status_code=503, retry_after_s=retry_after_s),
-        # How long a replica that died may go unnoticed; Ray's own 10 s are most of an outage.
+        # Time until a dead replica is noticed; Ray's default of 10 s would be most of an outage.
         "health_check_period_s": 2.0,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": config.service.drain_s,
@@ -226,7 +227,7 @@ def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[An
         name=EMBEDDING,
         ray_actor_options={"num_cpus": 0.5},
         max_ongoing_requests=4 * max_batch,
-        # Each request in work may have as many texts embedded as it may name.
+        # Each running request may embed the maximum number of texts.
         max_queued_requests=max(8 * max_batch, limits.num_running * limits.max_texts),
         **life,
     )(Embedding).bind(table, settings)
@@ -255,9 +256,9 @@ def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[An
 
 
 def _start(process: str, settings: Mapping[str, Any]) -> Config:
-    # On a cluster the replicas have the environment of their nodes.
+    # On a cluster the replicas have their nodes' environment.
     bypass_proxies()
-    # Serve's own files, with its own rotation: what Ray's tools look at.
+    # Use Serve's log files and rotation, because Ray's tools read them.
     configure_logs(logging.getLogger("ray.serve").handlers)
     start_tracing(process)
     return Config.model_validate(settings)

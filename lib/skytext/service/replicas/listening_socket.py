@@ -1,8 +1,8 @@
-"""A listening socket that outlives the process that answers on it.
+"""A listening socket that survives a crash of the process that uses it.
 
-The command that serves binds the port and keeps it; the ingress, a process that Ray starts, and
-starts again where it dies, asks for the socket and accepts connections on it. While there is no
-ingress, connections wait in the kernel's queue instead of being refused.
+The serving command binds the port and keeps it. The ingress, a process that Ray starts and restarts
+after a crash, requests the socket and accepts connections on it. While no ingress runs, connections
+wait in the kernel's queue instead of being refused.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _KEEP_ALIVE_S = 75
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[Path]:
-    """Listen on an address, and give the socket to each process of this user that asks for it.
+    """Listen on an address, and pass the socket to each process of this user that requests it.
 
     Yields:
-        What `take_socket` asks at.
+        The path for `take_socket`.
 
     Raises:
-        CallError: the address is in use, or none of this machine's.
+        CallError: the address is in use, or is not an address of this machine.
     """
     with bound(host, port) as listener, tempfile.TemporaryDirectory(prefix="skytext-") as folder:
         listener.listen(_BACKLOG)
@@ -44,7 +44,7 @@ def listening(host: str, port: int) -> Iterator[Path]:
             def handle(self) -> None:
                 socket.send_fds(self.request, [b"\0"], [listener.fileno()])
 
-        # The folder is open to this user only.
+        # Only this user can open the folder.
         path = Path(folder) / "listener"
         with socketserver.ThreadingUnixStreamServer(str(path), Giver) as giver:
             thread = threading.Thread(target=giver.serve_forever, daemon=True)
@@ -61,15 +61,15 @@ def bound(host: str, port: int) -> socket.socket:
 
     Args:
         host: name or address.
-        port: 0 for any that is free.
+        port: 0 for any free port.
 
     Raises:
-        CallError: the address is in use, or none of this machine's.
+        CallError: the address is in use, or is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # A service that was ended is started again at once, whatever waits for its last packets.
+        # Allows a restart at once, while old connections of the port are still closing.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
     except OSError as error:
@@ -82,10 +82,10 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def take_socket(path: str) -> socket.socket:
-    """Return the listening socket that is given at ``path``.
+    """Return the listening socket that is available at ``path``.
 
     Raises:
-        JobError: nobody gives it any more.
+        JobError: no process offers it any more.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
@@ -99,14 +99,14 @@ def take_socket(path: str) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it has started, and leaves signals to its process."""
+    """A server that reports its start, and leaves signals to its process."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn would end the whole process where the application does not start.
+        # uvicorn would exit the whole process if the application does not start.
         with contextlib.suppress(SystemExit):
             await super().startup(sockets)
         self.should_exit = not self.started
@@ -118,10 +118,10 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """Answer what comes to a listening socket.
+    """Answer the connections of a listening socket.
 
     Yields:
-        The task that answers, which ends where it fails.
+        The serving task; it ends after a failure.
 
     Raises:
         JobError: the application does not start.
@@ -129,12 +129,12 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asynci
     config = uvicorn.Config(
         app,
         lifespan="on",
-        # Whose X-Forwarded-For is believed is ours to say (`Guard`).
+        # `Guard` decides which proxies' X-Forwarded-For is trusted.
         proxy_headers=False,
         server_header=False,
         access_log=False,
         log_config=None,
-        log_level="critical",  # `Gate` writes what goes wrong
+        log_level="critical",  # `Gate` logs the errors
         timeout_keep_alive=_KEEP_ALIVE_S,
     )
     server = _Server(config)

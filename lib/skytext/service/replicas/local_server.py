@@ -1,4 +1,4 @@
-"""``skytext serve``: the whole application on this machine, on a local Ray of its own."""
+"""``skytext serve``: the whole application on this machine, with its own local Ray."""
 
 from __future__ import annotations
 
@@ -27,41 +27,42 @@ from skytext.table.location import TableLocation
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_AFTER_S = 14.0
-"""After a signal the process is gone by then, whatever Ray does: orchestrators kill at 15 or 30."""
+"""The process exits within this time after a signal; orchestrators kill it after 15 or 30 s."""
 _NUM_CPUS = 2
-"""What the deployments ask for fits this; a machine of one core is told to have two."""
-# Read when Ray and its workers start; docs/guides/serving.md has what of it goes for clusters.
+"""Enough for all deployments; Ray is told this number even on a machine with one core."""
+# Read when Ray and its workers start; docs/guides/serving.md lists the settings for clusters.
 _SERVE_ENVIRONMENT = {
-    # The service writes its own line a request.
+    # The service writes its own log line for each request.
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    # gRPC between the deployments takes a sixth less of a request's processor time than Ray's own
-    # calls, and lets answers of more than 4 MB through only when told to.
+    # gRPC between the deployments saves a sixth of a request's CPU time compared with Ray's own
+    # calls. By default it refuses messages above 4 MB.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
 }
-# For Ray's workers and not for this process, whose handle of the ingress wants a loop of its own:
-# one loop a replica. Nothing of ours holds it up, and each hand-over to a thread costs.
+# For Ray's workers, not for this process, whose handle of the ingress needs its own event loop. One
+# loop per replica is enough, because nothing blocks it, and each switch to a thread costs time.
 _WORKER_ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # Serve's controller looks ten times a second whether something has to change, for a twentieth
-    # of a core; nothing here changes that fast.
+    # Serve's controller checks for changes ten times per second, which costs a twentieth of a core.
+    # Nothing here changes that fast.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
 }
 
 
 def decide_access(table: str, host: str, keys: bool | None, config: Config) -> Config:
-    """Return the settings with keys asked for or not.
+    """Return the settings with API keys required or not.
 
     Args:
-        table: whose keys count.
-        host: the address that is listened on.
-        keys: what was chosen; None: as soon as the table has a key, and off this machine always.
+        table: the table with the keys.
+        host: the listening address.
+        keys: the user's choice; None: required if the table has a key, and always if other machines
+            can connect.
         config: the settings.
 
     Raises:
-        ConfigError: others could search without a key, or nobody could.
-        AddressError: an archive root is no address.
+        ConfigError: other machines could search without a key, or no client could search.
+        AddressError: an archive root is not a valid address.
     """
     location = TableLocation.parse(table)
     ImagesTable.open(location)
@@ -87,17 +88,17 @@ def decide_access(table: str, host: str, keys: bool | None, config: Config) -> C
 def serve_here(
     table: str, host: str, port: int, config: Config, say: Callable[[str], None]
 ) -> NoReturn:
-    """Serve a table until a signal asks for the end, and end this process then, with status 0.
+    """Serve a table until a signal, then exit this process with status 0.
 
     Args:
         table: folder or URI.
-        host: address to listen on.
-        port: to listen on.
+        host: listening address.
+        port: listening port.
         config: settings; see `decide_access`.
-        say: tells a person what goes on.
+        say: prints a message for the user.
 
     Raises:
-        CallError: the address cannot be listened on.
+        CallError: the service cannot listen on the address.
         JobError: Ray or a replica does not start.
     """
     with short_temp_dir(), listening(host, port) as listener, _local_serve(config) as stop:
@@ -127,15 +128,15 @@ def serve_here(
             pass
         say("draining: what is under way is answered, nothing new is let in")
         _drain(ingress, config.service.drain_s, say)
-    # Everything is closed. Python's own end takes seconds on a busy machine, with all that Ray has
-    # loaded, and the thread that keeps the time could not cut it short.
+    # Everything is closed. A normal exit takes seconds on a busy machine with Ray loaded, and the
+    # time limit could not stop it.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
-    """Let running requests end, refuse new ones with a 503 meanwhile, and end the replicas."""
+    """Let running requests finish, refuse new ones with 503, and stop the replicas."""
     from grpc import RpcError
     from ray import serve
     from ray.exceptions import RayError
@@ -147,7 +148,7 @@ def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
         ingress.drain.remote(seconds).result(timeout_s=seconds + 1)
         serve.delete(APPLICATION)
     except (RayError, RayServeException, RpcError, RuntimeError, TimeoutError) as error:
-        # The process ends, and its Ray with it: nothing is left that this could keep from ending.
+        # The process and its Ray end now in any case.
         say(f"the service did not end in order: {type(error).__name__}: {error}")
 
 
@@ -165,10 +166,10 @@ def _told(host: str, port: int, config: Config) -> Iterator[str]:
 
 
 class _Stop:
-    """Turns SIGINT and SIGTERM into an event, and the process's end, 0, within 15 seconds.
+    """Converts SIGINT and SIGTERM to an event, and exits the process with 0 within 15 seconds.
 
-    A thread hears of the signals. The main thread may be in a call of Ray's, and Python runs its
-    signal handlers only after that: the seconds would be counted from there.
+    A thread receives the signals. The main thread may be inside a Ray call, and Python runs signal
+    handlers only after that call, so the time limit would start too late.
     """
 
     def __init__(self) -> None:
@@ -182,12 +183,12 @@ class _Stop:
         threading.Thread(target=self._listen, name="stop", daemon=True).start()
 
     def install(self) -> None:
-        """Handle the signals from here on; again after others took them for themselves."""
+        """Handle the signals; call again if other code has replaced the handlers."""
         for number in _SIGNALS:
             signal.signal(number, _go_on)
 
     def uninstall(self) -> None:
-        """Leave the signals to those who had them before."""
+        """Restore the earlier handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
@@ -203,7 +204,7 @@ class _Stop:
 
 
 def _go_on(*_: object) -> None:
-    """Handle a signal: with a handler of Python's it is told to the thread, and ends nothing."""
+    """Do nothing: a Python handler lets the signal wake the thread without ending the process."""
 
 
 @contextmanager
@@ -211,7 +212,7 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
     """Start a local Ray with Serve, and end both."""
     for name, value in _SERVE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from ray import serve  # has read the environment from here on
+    from ray import serve  # reads the environment when imported
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     stop = _Stop()
@@ -219,7 +220,7 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
     try:
         with ExitStack() as until_the_end:
             with _environment(_WORKER_ENVIRONMENT):
-                # Serve ends with its Ray.
+                # Ray's end also ends Serve.
                 until_the_end.enter_context(local_ray(config, max(_NUM_CPUS, os.cpu_count() or 1)))
             stop.install()
             serve.start(proxy_location="Disabled")
@@ -230,9 +231,9 @@ def _local_serve(config: Config) -> Iterator[_Stop]:
 
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set what processes that are started meanwhile find in their environment.
+    """Set environment variables for processes that are started in the block.
 
-    What a user has set stays.
+    Variables that the user has set are not changed.
     """
     new = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(new)
@@ -244,10 +245,10 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def find_port(host: str, wanted: int) -> int:
-    """Return a port that can be listened on: the one that is wanted, or else any that is free.
+    """Return the wanted port if it is free, else any free port.
 
     Raises:
-        CallError: the address is none of this machine's.
+        CallError: the host is not an address of this machine.
     """
     try:
         made = bound(host, wanted)

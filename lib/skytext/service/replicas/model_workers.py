@@ -1,4 +1,4 @@
-"""What runs models, behind the ingress: plain classes, which Ray Serve deploys and tests call."""
+"""The workers that run models: plain classes that Ray Serve deploys and tests call."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ T = TypeVar("T")
 Asked = tuple[str, int | None]
 """A text, and the version to search; None for the live one."""
 Item = tuple[str, VersionModels]
-"""A text, and the models that embed it."""
+"""A text, and the models to embed it."""
 _WAIT_S = 1.0
-"""How long a request waits for a model: enough to open a version whose model is loaded."""
+"""Time that a request waits for a model: enough to open a version whose model is loaded."""
 
 
 class EmbeddingWorker:
-    """Embeds queries with the models of the versions of a table that are served.
+    """Embeds queries with the models of the served versions of a table.
 
-    Where the model of the images' own vectors cannot be loaded, all other searches go on without
-    it. What cannot be embedded comes back as a `skytext.service.replicas.refusals.Refusal`.
+    If the image vectors' model cannot be loaded, all other searches still work. An error is
+    returned as a `skytext.service.replicas.refusals.Refusal`.
 
     Raises:
-        SkytextError: there is no such table, or its model cannot be loaded.
+        SkytextError: no such table, or its model cannot be loaded.
     """
 
     def __init__(self, table: str, config: Config, meter: Meter) -> None:
         location = TableLocation.parse(table)
         self._meter = meter
-        # One thread: the model uses all cores that it may for one batch.
+        # One thread is enough: the model uses all its cores for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self.private_names = (location.uri, location.uri.lstrip("/"))
         self.models = ServedModels(location, config, self._warm, meter)
@@ -60,32 +60,32 @@ class EmbeddingWorker:
         )
 
     def _warm(self, model: Embedder | ImageEmbedder) -> None:
-        # The first forward pass is slow, and of the thread that makes it.
+        # The first forward pass of a thread is slow.
         self._thread.submit(model.embed_queries, [TRIAL]).result()
 
     @hands_back_refusals
     async def embed_one(self, asked: Asked) -> Embedded:
-        """Return a text as a vector, by the model of the version that it is to be searched in.
+        """Return the vector of a text, by the model of the version to search.
 
         Args:
             asked: the text and the version; None for the live version.
 
         Raises:
-            ProblemError: 503: the model of this version is not loaded; it is being loaded.
+            ProblemError: 503: the model of this version is still being loaded.
         """
         text, version = asked
-        # Before the text joins a batch: the other texts of the batch do not wait for a model.
+        # Load the model before the text joins a batch, so that other texts do not wait for it.
         embedded = await self.in_batch((text, await self._models(version)))
         if isinstance(embedded, BaseException):
             raise embedded
         return embedded
 
     async def in_batch(self, item: Item) -> Embedded | BaseException:
-        """Return a text as a vector; a deployment embeds the texts of many requests at once."""
+        """Return the vector of a text; a deployment embeds texts of many requests at once."""
         return (await self.embed([item]))[0]
 
     async def embed(self, items: Sequence[Item]) -> list[Embedded | BaseException]:
-        """Return each text as a vector, or why its model did not embed it."""
+        """Return the vector of each text, or its model's error."""
         self._meter.observe("skytext_embed_batch_size", len(items))
         by_model = {models.fingerprint: models.text for _, models in items}
         texts = {
@@ -94,7 +94,7 @@ class EmbeddingWorker:
         }
         outcomes = await asyncio.gather(
             *(self._run(by_model[model].embed_queries, some) for model, some in texts.items()),
-            return_exceptions=True,  # a model that fails does not fail the texts of the others
+            return_exceptions=True,  # a failed model must not affect the texts of other models
         )
         found: dict[tuple[str, str], Embedded | BaseException] = {}
         for (model, some), outcome in zip(texts.items(), outcomes, strict=True):
@@ -109,7 +109,7 @@ class EmbeddingWorker:
     async def embed_documents(
         self, texts: Sequence[str], version: int | None = None
     ) -> list[Embedded]:
-        """Return each description as a vector, as those of a version were made.
+        """Return the vector of each description, by the model of the version.
 
         Raises:
             ProblemError: 503: as `embed_one`.
@@ -119,7 +119,7 @@ class EmbeddingWorker:
         return [Embedded(models.fingerprint, vector) for vector in embedded.vectors]
 
     async def image_model(self) -> ImageModel:
-        """Return what is known of the model of the images' own vectors, of the live version."""
+        """Return the state of the live version's image vector model."""
         return self.models.live.image_model
 
     async def _models(self, version: int | None) -> VersionModels:
@@ -131,7 +131,7 @@ class EmbeddingWorker:
         loading = self._loads.get(version)
         if loading is None:
             loading = self._loads[version] = asyncio.create_task(self._load(version))
-        # It goes on without this request: a request that comes again finds the model.
+        # Loading continues after a timeout, so a repeated request finds the model.
         await asyncio.wait([loading], timeout=_WAIT_S)
         models = loading.result() if loading.done() else None
         if models is None:
@@ -139,7 +139,7 @@ class EmbeddingWorker:
         return models
 
     async def _load(self, version: int) -> VersionModels | None:
-        """Load the models of a version that a request names; None where that fails."""
+        """Load the models of a version in a request; None if that fails."""
         try:
             return await asyncio.to_thread(self.models.of, version)
         except (SkytextError, OSError, ValueError) as error:
@@ -158,10 +158,10 @@ class EmbeddingWorker:
 
     @hands_back_refusals
     async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
-        """Return the unit vectors of queries in the space of a version's own image vectors.
+        """Return the unit vectors of queries in the space of a version's image vectors.
 
         Raises:
-            ProblemError: 501: the model of these is not loaded. 503: as `embed_one`.
+            ProblemError: 501: their model is not loaded. 503: as `embed_one`.
         """
         models = await self._models(version)
         fingerprint = models.image_model.fingerprint
@@ -175,9 +175,9 @@ class EmbeddingWorker:
 
 
 class CaptionWorker:
-    """Describes uploaded images as those of the archive were described.
+    """Describes uploaded images in the same way as those of the archive.
 
-    What cannot be described comes back as a `skytext.service.replicas.refusals.Refusal`.
+    An error is returned as a `skytext.service.replicas.refusals.Refusal`.
     """
 
     private_names: tuple[str, ...] = ()
@@ -190,20 +190,20 @@ class CaptionWorker:
         self._meter = meter
 
     async def start(self) -> None:
-        """Start the engine, if that is not done yet.
+        """Start the engine if it does not run yet.
 
         Raises:
-            SkytextError: the model cannot be served, or can be no more.
+            SkytextError: the model cannot be served, or can no longer be served.
         """
         await self._captioner.start()
 
     @hands_back_refusals
     async def describe(self, data: bytes, key: str) -> list[str]:
-        """Return the descriptions of an image, as texts to search with.
+        """Return the descriptions of an image as query texts.
 
         Args:
             data: encoded.
-            key: names the image.
+            key: name of the image.
 
         Raises:
             ProblemError: 422: it cannot be described.

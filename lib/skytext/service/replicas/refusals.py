@@ -1,8 +1,8 @@
-"""Refusals as values, for the way between deployments.
+"""Refusals as return values between deployments.
 
-What a method of a deployment raises, Ray Serve writes into its log as an error with its traceback,
-in the words of whoever asked. A search that cannot be meant is no error of the service: it goes
-back as a value, and is raised on the side that asked.
+If a method of a deployment raises, Ray Serve logs an error with a traceback that may contain the
+request's text. An invalid request is not an error of the service. So it is returned as a value, and
+raised on the caller's side.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is refused.
+    """The reason of a refusal.
 
     Attributes:
-        error: to be raised by the side that asked.
+        error: the error for the caller to raise.
     """
 
     error: ProblemError | CallError
@@ -33,7 +33,7 @@ class Refusal:
 class _Refusing(Protocol):
     @property
     def private_names(self) -> tuple[str, ...]:
-        """Places that an answer must not name."""
+        """Addresses that a response must not contain."""
 
 
 W = TypeVar("W", bound=_Refusing)
@@ -42,7 +42,7 @@ W = TypeVar("W", bound=_Refusing)
 def hands_back_refusals(
     method: Callable[Concatenate[W, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[W, P], Coroutine[Any, Any, T | Refusal]]:
-    """Make a worker's method return a `Refusal` where it raises one."""
+    """Make a worker's method return a `Refusal` instead of raising it."""
 
     @functools.wraps(method)
     async def handing_back(worker: W, /, *arguments: P.args, **named: P.kwargs) -> T | Refusal:
@@ -60,13 +60,13 @@ def hands_back_refusals(
 
 
 def answer_of(answer: Any) -> Any:
-    """Return what a worker's method returned.
+    """Return the result of a worker's method.
 
     Raises:
-        ProblemError: it refused.
-        CallError: the same.
+        ProblemError: the method refused.
+        CallError: the method refused.
     """
     if isinstance(answer, Refusal):
-        # Without the traceback of the other side, which an answer in this process still has.
+        # Drop the other side's traceback, which an answer within this process still has.
         raise answer.error.with_traceback(None)
     return answer

@@ -1,4 +1,4 @@
-"""Copies rows of the live version to this machine's disk, beside the searches that go on."""
+"""Copy rows of the live version to this machine's disk while searches run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _AGAIN_AFTER_S = 60.0
 
 
 class RowCopier(threading.Thread):
-    """Gives the live version a copy of its rows; until it is there, rows come from the table.
+    """Gives the live version a local copy of its rows; until then, rows come from the table.
 
-    Where it cannot be made, that is logged and counted, and tried again.
+    A failed copy is logged, counted and repeated.
 
     Args:
         folder: on a local disk; replicas may share it.
-        meter: takes what happens.
+        meter: receives the metrics.
     """
 
     def __init__(self, folder: Path, meter: Meter) -> None:
@@ -32,12 +32,12 @@ class RowCopier(threading.Thread):
         self._wanted: Searcher | None = None
 
     def want(self, searcher: Searcher) -> None:
-        """Copy the rows of this version, and no longer those of another."""
+        """Copy the rows of this version; stop the copy of any other version."""
         self._wanted = searcher
         self._changed.set()
 
     def run(self) -> None:
-        """Copy what is wanted, as long as the process lives."""
+        """Copy the wanted version, until the process ends."""
         wait_s = None
         while True:
             self._changed.wait(wait_s)
@@ -47,7 +47,7 @@ class RowCopier(threading.Thread):
             wait_s = None if is_done else _AGAIN_AFTER_S
 
     def _copied(self, searcher: Searcher) -> bool:
-        """Copy the rows of a version; return whether that is done."""
+        """Copy the rows of a version; return whether the copy is complete."""
         started = time.perf_counter()
         version = searcher.table.version
         try:

@@ -1,4 +1,4 @@
-"""What searches, behind the ingress: a plain class, which Ray Serve deploys and tests call."""
+"""The search worker: a plain class that Ray Serve deploys and tests call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _given: ContextVar[Query] = ContextVar("query")
 
 
 class _GivenVectors(Embedder):
-    """Stands where a searcher expects its embedder: the vectors came with the request."""
+    """Replaces a searcher's embedder: the vectors came with the request."""
 
     info = EmbedderInfo(device="none", precision="none")
 
@@ -55,7 +55,7 @@ class _GivenVectors(Embedder):
 
 
 class _GivenImageVectors:
-    """The same in the place of the image model."""
+    """The same for the image model."""
 
     def __init__(self, column: VectorColumn) -> None:
         self.dim = column.dim
@@ -79,12 +79,12 @@ def _stacked(
 
 
 class SearchWorker:
-    """Searches a table, looks its rows up, and follows its promotions.
+    """Searches a table, reads its rows, and follows its promotions.
 
-    What cannot be answered comes back as a `skytext.service.replicas.refusals.Refusal`.
+    An error is returned as a `skytext.service.replicas.refusals.Refusal`.
 
     Raises:
-        TableError: there is no such table or version.
+        TableError: no such table or version.
     """
 
     def __init__(self, table: str, config: Config, meter: Meter) -> None:
@@ -103,7 +103,7 @@ class SearchWorker:
             self._location, config.service, self._searcher, meter, self._went_live
         )
         if self._copier is not None:
-            # Now that there is such a table: nothing else ends the thread.
+            # Start the thread only after the checks above, because nothing else ends it.
             self._copier.start()
         self.follower = Follower(
             {
@@ -115,11 +115,11 @@ class SearchWorker:
         self.freshness = FreshnessGauges(self._location, meter, config.service.freshness_interval_s)
 
     def _searcher(self, table: ImagesTable) -> Searcher:
-        """Open a version for searches, read its index into memory, and search in every mode.
+        """Open a version, read its index into memory, and run a search in every mode.
 
         Raises:
-            OtherModelError: it was embedded with another model than the one before, and that model
-                is another by now.
+            OtherModelError: it has another model than the version before, and this model has
+                changed since then.
             ModelError: the model cannot be found.
         """
         if self._column is not None and not self._column.fits(table.text_column):
@@ -146,40 +146,40 @@ class SearchWorker:
 
     @property
     def private_names(self) -> tuple[str, ...]:
-        """Where the table lies: as we write it, and as Lance does."""
+        """The table's address, in our form and in Lance's."""
         return self._location.uri, self._location.uri.lstrip("/")
 
     async def version(self) -> int:
-        """Return the version that is served."""
+        """Return the live version."""
         return self.versions.live.table.version
 
     @hands_back_refusals
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Answer searches, all from one version but for those that name another.
+        """Run searches, all in one version except those that name another.
 
-        That is the live version, or the one before it while queries are embedded by its model.
+        This is the live version, or the one before while queries are embedded by its model.
 
         Returns:
-            For each search what `SearchResult.to_json` gives, or that it was embedded by another
-            model than its version's.
+            For each search `SearchResult.to_json`, or `OtherModel` if it was embedded by another
+            model than the version's.
 
         Raises:
-            CallError: a search that cannot be meant.
-            ProblemError: 410: a version that is no longer held, or a cursor of one.
+            CallError: an invalid search.
+            ProblemError: 410: the version, or the cursor's version, is no longer held.
         """
         current = self._current([query for query in queries if _named(query) is None])
         with span("search", trace, num_queries=len(queries)):
             return [await self._search(current, query) for query in queries]
 
     def _current(self, queries: Sequence[Query]) -> Searcher:
-        """Return the version of searches that name none.
+        """Return the version for searches that name none.
 
-        The embedding replicas load the model of a new version after it is live here. Until then
-        all searches go to the last version that the model of their vectors fits. Where some came
-        from a replica that has loaded it and some did not, all go to the version before: a replica
-        keeps the model before.
+        The embedding replicas load the model of a new version after it is live here. Until then,
+        all searches use the last version whose model fits their vectors. If only some vectors are
+        by the new model, all searches use the version before, because replicas keep the earlier
+        model.
         """
         lately = self.versions.lately_live()
         fitting = [
@@ -202,19 +202,19 @@ class SearchWorker:
         held = self.versions.held(version)
         if held is not None:
             return held
-        # Not in a thread of the searches: to open a version may take long, and to wait for it.
+        # Do not use a search thread: opening a version, and waiting for it, may take long.
         return await asyncio.to_thread(self.versions.at, version)
 
     @hands_back_refusals
     async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
-        """Return all that a version says of an image but its vectors, or None.
+        """Return an image's row of a version without its vectors, or None.
 
         Args:
             image_id: the image.
-            version: of the table; None: the live one.
+            version: of the table; None for the live one.
 
         Raises:
-            ProblemError: 410: a version that is no longer held.
+            ProblemError: 410: the version is no longer held.
         """
         searcher = self.versions.live if version is None else await self._at(version)
         table = searcher.table
@@ -226,10 +226,10 @@ class SearchWorker:
 
     @hands_back_refusals
     async def table(self) -> dict[str, Any]:
-        """Return what is served; the counts are made once a version.
+        """Return the facts about the served table; counts are cached for each version.
 
         Raises:
-            ProblemError: 503: the store does not say which versions there are.
+            ProblemError: 503: the store does not list the versions.
         """
         live, column = self.versions.live, self.versions.live.table.image_column
         table, mode = live.table, self._config.search.mode
@@ -239,7 +239,7 @@ class SearchWorker:
             latest = await self._in_thread(table.latest_version)
             live_version = await self._in_thread(table.live_version)
         except (TableError, OSError, ValueError) as error:
-            # What Lance raises of a store; nothing that the caller did.
+            # An error of the store as Lance raises it; the caller made no mistake.
             raise ProblemError(
                 503, "table-unreadable", "the table's store does not answer", {"Retry-After": "1"}
             ) from error
@@ -258,10 +258,10 @@ class SearchWorker:
 
     @hands_back_refusals
     async def promote(self, version: int | None) -> Promotion:
-        """Make a version live, and serve it here before this returns.
+        """Make a version live, and serve it here before this call returns.
 
         Raises:
-            TableError: there is no such version.
+            TableError: no such version.
         """
         done = await asyncio.to_thread(promote, self._location, version, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
@@ -269,24 +269,24 @@ class SearchWorker:
 
     @hands_back_refusals
     async def rollback(self) -> Promotion:
-        """Go back to the version that was live before.
+        """Return to the version that was live before.
 
         Raises:
-            TableError: there is none.
+            TableError: there is no earlier version.
         """
         done = await asyncio.to_thread(rollback, self._location, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
         return done
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        """Run something blocking. One whose request ended before its turn came is never begun."""
+        """Run a blocking function. It is not started if its request ended before its turn."""
         context = copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, context.run, function, *arguments)
 
 
 def _named(query: Query) -> int | None:
-    """Return the version that a search is bound to, if it is to one."""
+    """Return the version in the request or its cursor; None for the live one."""
     if query.version is None and query.request.cursor is not None:
         return cursor_version(query.request.cursor)
     return query.version
@@ -307,7 +307,7 @@ def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
 
 
 def _try_out(searcher: Searcher) -> None:
-    """Search once in every mode: the first search of each is slow."""
+    """Search once in every mode, because the first search of each is slow."""
     table, images = searcher.table, None
     if table.image_column is not None:
         column = table.image_column

@@ -1,4 +1,4 @@
-"""What ``serve deploy serve/config.yaml`` calls: arguments to an application."""
+"""Build the application from the arguments in ``serve/config.yaml`` (``serve deploy``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skytext.table.runs_dataset import caption_bands
 
 
 class Arguments(BaseModel):
-    """What an application is built from.
+    """The arguments of an application.
 
     Attributes:
         table: folder or URI, as the replicas see it.
@@ -32,10 +32,10 @@ def build(arguments: dict[str, Any]) -> Application:
     """Return the application.
 
     Args:
-        arguments: of the form of `Arguments`, as ``args`` of the deployed file.
+        arguments: in the form of `Arguments`, from ``args`` of the deployed file.
 
     Raises:
-        ConfigError: a setting that does not exist or is out of range, or no table.
+        ConfigError: an unknown setting, a value out of range, or no table.
     """
     try:
         given = Arguments.model_validate(arguments)
@@ -45,7 +45,7 @@ def build(arguments: dict[str, Any]) -> Application:
         raise ConfigError(f"args of the application: {where}: {wrong['msg']}") from error
     config = load_config(base=given.config)
     if config.images.bands is None:
-        # Uploaded images and thumbnails are shown as those of the table were described.
+        # Convert uploaded images and thumbnails in the same way as the table's images.
         described = caption_bands(TableLocation.parse(given.table)).get("images", {})
         chosen = {f"images.{name}": value for name, value in described.items()}
         config = load_config(None, chosen, given.config)

@@ -1,7 +1,7 @@
-"""The models that embed the queries of the versions that are served.
+"""The models that embed queries for the served versions.
 
-Versions of a table may have been embedded with different models. A model is loaded when the first
-version that needs it is promoted or asked for, and released when no version that is kept needs it.
+Versions of a table may have different embedding models. A model is loaded when the first version
+that needs it is promoted or requested, and released when no held version needs it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class VersionModels(NamedTuple):
 
     Attributes:
         version: of the table.
-        fingerprint: of the column of vectors that the queries of `text` fit.
-        text: embeds queries as descriptions.
-        images: embeds queries in the space of the images' own vectors; None where none is loaded.
-        image_model: what is known of it.
+        fingerprint: of the vector column that the queries of `text` fit.
+        text: embeds queries into the space of descriptions.
+        images: embeds queries into the space of image vectors; None if not loaded.
+        image_model: the state of the image vectors' model.
     """
 
     version: int
@@ -50,12 +50,12 @@ class ServedModels:
 
     Args:
         location: the table.
-        config: which version is served, how many are kept, and how models run.
-        warm: is given a model that was just loaded: its first forward pass is slow.
-        meter: takes the changes of the served version that fail.
+        config: the served version, the number of held versions, and how to run models.
+        warm: receives a newly loaded model, because its first forward pass is slow.
+        meter: counts failed changes of the served version.
 
     Raises:
-        SkytextError: there is no such table, or its model cannot be loaded.
+        SkytextError: no such table, or its model cannot be loaded.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ServedModels:
 
     @property
     def live(self) -> VersionModels:
-        """Those of requests that name no version."""
+        """The models for requests that name no version."""
         return self._live
 
     def kept(self, version: int) -> VersionModels | None:
@@ -88,7 +88,7 @@ class ServedModels:
         """Return the models of a version; blocks while they are loaded.
 
         Raises:
-            SkytextError: there is no such version, or its model cannot be loaded.
+            SkytextError: no such version, or its model cannot be loaded.
         """
         with self._loading:
             return self._of(version)
@@ -103,7 +103,7 @@ class ServedModels:
     def refresh(self) -> None:
         """Follow a promotion or roll-back.
 
-        Raises: as `of`; the models of the version before stay the live ones.
+        Raises: as `of`; the models of the version before stay live.
         """
         if self._config.service.version is not None:
             return
@@ -123,7 +123,7 @@ class ServedModels:
         self._kept.move_to_end(models.version)
         if self._live.version in self._kept:
             self._kept.move_to_end(self._live.version)
-        # At least the live version's and those loaded last, which would be loaded again at once.
+        # Keep at least the live version's models and the latest, to avoid loading them again.
         while len(self._kept) > max(2, self._config.service.held_versions):
             self._kept.popitem(last=False)
 
@@ -141,7 +141,7 @@ class ServedModels:
         return VersionModels(table.version, column.fingerprint, text, images, image_model)
 
     def _images(self, table: ImagesTable) -> tuple[ImageEmbedder | None, ImageModel]:
-        """Load the model of a version's image vectors, if it has some; say so where that fails."""
+        """Load the model of a version's image vectors, if it has any; log a failure."""
         column, uri = table.image_column, self._location.uri
         if column is None:
             return None, ImageModel(None, None)
@@ -164,7 +164,7 @@ class ServedModels:
         """Load and warm a model.
 
         Raises:
-            ModelError: also where memory is short, which torch says as RuntimeError.
+            ModelError: also if memory is short, for which torch raises RuntimeError.
         """
         try:
             model = make()

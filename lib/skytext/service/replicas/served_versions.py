@@ -1,7 +1,7 @@
-"""The versions of a table that a search replica serves: one live, a few that cursors still need.
+"""The versions of a table in a search replica: the live one, and a few that cursors still need.
 
-A new version is opened and warmed while the old one goes on answering; then requests that come in
-take the new one, and those under way end on the one that they began with.
+A new version is opened and warmed while the old one answers. New requests then use the new version,
+and running requests finish on the old one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logging.getLogger("skytext.service.replicas.served_versions")
 
 
 class OtherModelError(TableError):
-    """A version whose model is not to be had: never to be served."""
+    """A version whose model is missing or has changed: it can never be served."""
 
 
 class Versions:
@@ -36,13 +36,13 @@ class Versions:
 
     Args:
         location: the table.
-        config: which version, and how many.
+        config: the served version, and the number of held versions.
         make_searcher: opens a version for searches and warms it.
-        went_live: is told which one requests go to from now on.
-        meter: takes what changes.
+        went_live: called with the version that new requests use.
+        meter: receives the metrics.
 
     Raises:
-        TableError: there is no such table or version.
+        TableError: no such table or version.
     """
 
     def __init__(
@@ -79,20 +79,20 @@ class Versions:
         return self._live
 
     def lately_live(self) -> list[Searcher]:
-        """Return the versions that were live and are open, the live one first."""
+        """Return the open versions that were live lately, the live one first."""
         open_ones = (self._held.get(version) for version in self._lately)
         return [one for one in open_ones if one is not None] or [self._live]
 
     def need(self, searcher: Searcher) -> None:
-        """Keep a version open that is not live: its model still embeds searches that name none."""
+        """Keep a version open that is not live, because its model still embeds some queries."""
         if searcher is not self._live:
             self._needed.add(searcher.table.version)
 
     def refresh(self) -> bool:
         """Follow a promotion or roll-back; return whether there was one.
 
-        Blocks while a new version is opened and warmed. Where that fails, the old one goes on, and
-        the next call tries again: a store may be back by then. Only a version whose model was
+        Blocks while a new version is opened and warmed. If that fails, the old version stays, and
+        the next call tries again, because a store may recover. Only a version whose model has
         changed since it was embedded is given up. A version of another model becomes live here
         before that model is loaded; the version before stays open for queries of its model.
         """
@@ -123,9 +123,9 @@ class Versions:
             return True
 
     def _follow(self, searcher: Searcher) -> None:
-        """Make a version live; hold the one before if it has other models.
+        """Make a version live; keep the one before if it has other models.
 
-        Those that queries still came for since the last promotion stay, too.
+        Earlier versions that queries have used since the last promotion stay open, too.
         """
         before, self._live = self._live, searcher
         versions = (searcher.table.version, *self._lately)
@@ -135,9 +135,9 @@ class Versions:
         self._lately = tuple(dict.fromkeys(versions))
 
     def at(self, version: int) -> Searcher:
-        """Return a version that a request names; opens it where it was live a short while ago.
+        """Return a version from a request; opens it if it was live a short time ago.
 
-        Blocks while it is opened, and while another one is.
+        Blocks while it is opened, and while another version is opened.
 
         Raises:
             ProblemError: 410: it is no longer held.
@@ -145,7 +145,7 @@ class Versions:
         held = self.held(version)
         if held is not None:
             return held
-        # Only what was live: a number that somebody made up opens nothing, and waits for nothing.
+        # Open only versions that were live: an invented number must not cost anything.
         if version not in recent_versions(self._location, self._config.held_versions):
             raise _gone(version)
         with self._opening:
@@ -160,7 +160,7 @@ class Versions:
             return searcher
 
     def say_held(self) -> None:
-        """Tell a clean-up, every ten minutes and when they change, which versions are used here.
+        """Record the versions in use for the clean-up, every ten minutes and after a change.
 
         Raises:
             JobError: the store refuses.
@@ -179,7 +179,7 @@ class Versions:
             self._refused = version
         self._meter.count("skytext_swaps_total", ok="false")
         said = version, str(error)
-        if said != self._said:  # once, and not at every poll
+        if said != self._said:  # log once, not at every poll
             _log.error(
                 "the promoted version cannot be served",
                 extra={
@@ -215,8 +215,8 @@ class Follower(threading.Thread):
     """Follows promotions until it is stopped.
 
     Args:
-        steps: what is done again and again, by the warning of its failure.
-        interval_s: between.
+        steps: the functions to call repeatedly, by the warning for their failure.
+        interval_s: seconds between calls.
     """
 
     def __init__(self, steps: Mapping[str, Callable[[], object]], interval_s: float) -> None:
@@ -227,7 +227,7 @@ class Follower(threading.Thread):
         self._failing: set[str] = set()
 
     def run(self) -> None:
-        """Look again and again; a store that does not answer is asked again, too."""
+        """Call the steps repeatedly; continue after store errors."""
         while True:
             for warning, step in self._steps.items():
                 self._try(warning, step)
@@ -235,7 +235,7 @@ class Follower(threading.Thread):
                 return
 
     def _try(self, warning: str, call: Callable[[], object]) -> None:
-        """Call, and warn of the first of several failures in a row."""
+        """Call a step; log only the first of several failures in a row."""
         try:
             call()
             self._failing.discard(warning)
@@ -250,7 +250,7 @@ class Follower(threading.Thread):
 
 
 def _same_models(one: ImagesTable, other: ImagesTable) -> bool:
-    """Return whether queries that are embedded for one version fit the other, too."""
+    """Return whether queries that are embedded for one version also fit the other."""
     fits = [
         {column.fingerprint for column in (table.text_column, table.image_column) if column}
         for table in (one, other)

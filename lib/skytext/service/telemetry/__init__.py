@@ -1,1 +1,1 @@
-"""Logs, measurements and traces of the service."""
+"""Logs, metrics and traces of the service."""

@@ -1,4 +1,4 @@
-"""Measures again and again how far searches are behind the table."""
+"""Measure periodically how far searches are behind the table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FreshnessGauges(threading.Thread):
         self._is_failing = False
 
     def run(self) -> None:
-        """Measure again and again; a store that does not answer is asked again, too."""
+        """Measure periodically; continue after store errors."""
         while True:
             try:
                 self.measure()

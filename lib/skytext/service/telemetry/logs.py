@@ -1,4 +1,4 @@
-"""One JSON object a line: what happened, when, and to which request."""
+"""Logs as one JSON object per line: the event, its time, and the request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({})))
 
 
 class JsonLines(logging.Formatter):
-    """A record as JSON: time, level, message, and whatever came as ``extra``."""
+    """A record as JSON: time, level, message, and the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
@@ -35,7 +35,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logs(handlers: Sequence[logging.Handler] = ()) -> None:
-    """Write the service's records.
+    """Set up the service's log handlers.
 
     Args:
         handlers: those of Ray Serve in a replica, which write its log file; empty for JSON lines on

@@ -1,8 +1,8 @@
-"""What is counted and timed, and where it goes.
+"""The service's metrics.
 
-On Ray every process reports to the agent of its node, which Prometheus scrapes as everything else
-of Ray's; a series a process, so that counters never jump between replicas. Without Ray (tests) a
-registry of this process takes it.
+On Ray every process reports to its node's agent, and Prometheus scrapes these agents. Each process
+has its own series, so counters never jump between replicas. Without Ray (in tests) a registry in
+this process keeps the metrics.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 class Metric(NamedTuple):
-    """One thing that is measured.
+    """One metric.
 
     Attributes:
-        kind: of Prometheus.
-        help: what it is.
-        labels: by what it is told apart; few values each.
-        buckets: of a histogram.
+        kind: Prometheus type.
+        help: description.
+        labels: names of its labels; few values each.
+        buckets: for a histogram.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -89,7 +89,7 @@ class Meter(Protocol):
 
 @contextmanager
 def timed(meter: Meter, stage: str) -> Iterator[None]:
-    """Measure a stage, whether it ends well or not."""
+    """Measure the time of a stage, also if it fails."""
     started = time.perf_counter()
     try:
         yield
@@ -98,7 +98,7 @@ def timed(meter: Meter, stage: str) -> Iterator[None]:
 
 
 class LocalMeter:
-    """Keeps measurements in this process."""
+    """Keeps metrics in this process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -123,7 +123,7 @@ class LocalMeter:
         self._child(name, labels).set(value)
 
     def text(self) -> str:
-        """Return all in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry).decode()
 
     def _child(self, name: str, labels: Mapping[str, str]) -> Any:
@@ -131,7 +131,7 @@ class LocalMeter:
 
 
 class RayMeter:
-    """Hands measurements to the agent of this node."""
+    """Sends metrics to the agent of this node."""
 
     def __init__(self) -> None:
         from ray.util import metrics

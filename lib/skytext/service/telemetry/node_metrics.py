@@ -1,4 +1,4 @@
-"""All measurements of a cluster, from the agents of its nodes."""
+"""Collect the metrics of a cluster from the agents of its nodes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Iterable
 import httpx
 
 _PREFIXES = ("ray_skytext_", "ray_serve_")
-# Prometheus waits for 10 s. The agent of a busy node with many workers takes seconds.
+# Prometheus waits for 10 s. A busy node with many workers takes seconds to answer.
 _TIMEOUT_S = 5.0
-# Of the library in between; the same in every line.
+# A constant label of the library in between, on every line.
 _NOISE = re.compile(r',?otel_scope_\w+="[^"]*"')
 
 
 async def cluster_metrics() -> str:
-    """Return the service's measurements of all nodes, in Prometheus' text format.
+    """Return the service's metrics of all nodes, in Prometheus' text format.
 
-    A node that does not answer is named by ``skytext_node_scraped 0``: the sums lack it.
+    A node without an answer has ``skytext_node_scraped 0``; the sums lack its part.
     """
     nodes = await asyncio.to_thread(_nodes)
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
@@ -32,7 +32,7 @@ async def cluster_metrics() -> str:
 
 
 def merge(texts: Iterable[str]) -> list[str]:
-    """Return the lines of our families, each family once however many nodes have it."""
+    """Return the lines of the service's metric families, each family once for all nodes."""
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for text in texts:

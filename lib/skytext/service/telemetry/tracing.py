@@ -1,8 +1,8 @@
-"""OpenTelemetry traces, where an OTLP endpoint is configured by OpenTelemetry's own variables.
+"""OpenTelemetry traces, if an OTLP endpoint is configured by OpenTelemetry's own variables.
 
 ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) names the collector; without it the
-tracer does nothing. Spans of several processes belong together by the W3C ``traceparent`` that
-travels with each call.
+tracer does nothing. Each call carries a W3C ``traceparent``, which connects spans of several
+processes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from opentelemetry.trace import Span, SpanKind
 
 _VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 Carrier = dict[str, str]
-"""What carries a trace from process to process."""
+"""Headers that carry a trace between processes."""
 
 
 def is_configured() -> bool:
-    """Return whether traces go anywhere."""
+    """Return whether traces are exported."""
     return any(os.environ.get(name) for name in _VARIABLES)
 
 
 def start_tracing(process: str) -> None:
-    """Export this process's spans; does nothing where no endpoint is configured.
+    """Export this process's spans; does nothing without a configured endpoint.
 
     Args:
         process: ``ingress``, ``embedding``, ``search`` or ``captioning``.
@@ -45,7 +45,7 @@ def start_tracing(process: str) -> None:
 
 
 def carrier() -> Carrier:
-    """Return what the next process needs to go on with the trace; empty without one."""
+    """Return the headers for the next process to continue the trace; empty without a trace."""
     found: Carrier = {}
     if is_configured():
         propagate.inject(found)
@@ -63,12 +63,12 @@ def span(
 
     Args:
         name: of the span.
-        parent: headers, or a `Carrier`, of the span that it belongs to; None for the current one.
-        is_server: it answers a request of the outside.
+        parent: headers, or a `Carrier`, of the parent span; None for the current one.
+        is_server: it answers an external request.
         attributes: of the span.
     """
     if not is_configured():
-        # To look for a parent in a request's headers costs more than to route the request.
+        # Parsing a request's headers for a parent costs more than routing the request.
         return nullcontext(trace.INVALID_SPAN)
     return trace.get_tracer("skytext.service").start_as_current_span(
         name,

@@ -91,7 +91,7 @@ def facts_of(folder: Path) -> RunFacts:
         "vectors": [],
         "num_withdrawn": 1,
         "gate": [
-            {"name": "share of failed rows", "found": 0.2, "wanted": "0.5 at the most"}
+            {"name": "share of failed rows", "found": 0.2, "wanted": "at most 0.5"}
             | {"passed": True},
             {"name": "recall@10 of the vector index", "found": 0.91, "wanted": "0.95 at least"}
             | {"passed": False},
@@ -104,7 +104,7 @@ def facts_of(folder: Path) -> RunFacts:
         "duration_s": 75.0,
     }
     prices = load_config(None, {"job.cost_per_engine_hour": 2.5})
-    problem = "the new version was not promoted, the live one stays"
+    problem = "the new version was not promoted (live version: 1)"
     return RunFacts(
         where, prices, NOW, "failed", problem, summary, before.version, ((report, geojson),)
     )
@@ -116,9 +116,9 @@ def test_a_report_has_what_is_known_of_the_run(tmp_path: Path) -> None:
     assert address == f"{tmp_path}/table/reports/2026-05-04T02-00-00.123Z.html"
     html, text = Path(address).read_text(), Path(address).with_suffix(".md").read_text()
     for said in (
-        "| new | the archive has them, and no row was there | 2 |",
-        "| changed | their bytes are others | 1 |",
-        "| described again | the model, the prompt or the sampling is another | 1 |",
+        "| new | the archive has them, but the table had no row | 2 |",
+        "| changed | their bytes have changed | 1 |",
+        "| described again | the model, the prompt or the sampling has changed | 1 |",
         "| withdrawn | the archive no longer has them | 1 |",
         "before: An industrial area.",
         f"now: {SENTENCES['0003.jpg']}",

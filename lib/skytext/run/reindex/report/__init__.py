@@ -1,1 +1,1 @@
-"""The report of a run: what it has to say, as Markdown and as one HTML file."""
+"""The report of a run, as Markdown and as one HTML file."""

@@ -1,4 +1,4 @@
-"""What is known of a run when its report is written."""
+"""The facts about a run for its report."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from skytext.table.reported_matches import MatchReport
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is known of a run.
+    """The facts about a run.
 
     Attributes:
         location: the table.
         config: the settings.
         started_at: when it began, UTC.
         outcome: how it ended.
-        problem: what is wrong, in one line; empty where nothing is.
-        summary: what it did, as `skytext.run.reindex.reindex_run.ReindexSummary.to_json` says it;
-            empty where that is not known.
-        version_before: the version that was live when it began; None for none.
-        matches: reports of new images that match standing queries, with their GeoJSON.
+        problem: the problem in one line; empty without one.
+        summary: its result, from `skytext.run.reindex.reindex_run.ReindexSummary.to_json`; empty
+            if unknown.
+        version_before: the live version when it began; None without one.
+        matches: reports of new images for standing queries, with their GeoJSON.
     """
 
     location: TableLocation
@@ -40,7 +40,7 @@ class RunFacts:
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The base name of its files."""
         return f"{self.started_at:%Y-%m-%dT%H-%M-%S}.{self.started_at.microsecond // 1000:03d}Z"
 
     @property

@@ -1,4 +1,4 @@
-"""What a report says, whatever the format: sections of text, tables and images."""
+"""The content of a report in any format: sections of text, tables and images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Grid:
 
     Attributes:
         head: names of the columns.
-        rows: cells as texts; those that are numbers stand on the right.
-        num_texts: so many columns, the first ones, are texts; the others are numbers.
+        rows: cells as texts; numbers are aligned right.
+        num_texts: the first columns, so many, are texts; the others are numbers.
     """
 
     head: Sequence[str]
@@ -26,12 +26,12 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An image and what is said of it.
+    """An image with its texts.
 
     Attributes:
         name: of the image.
-        lines: labels, empty for none, and texts.
-        picture: a WebP file; None where the image cannot be shown.
+        lines: pairs of a label, which may be empty, and a text.
+        picture: a WebP file; None if the image cannot be shown.
         note: why it cannot be shown.
     """
 
@@ -50,7 +50,7 @@ class Section:
         texts: paragraphs.
         grid: a table; None for none.
         cards: images.
-        link: the name of a file beside the report; empty for none.
+        link: the name of a file in the report's folder; empty for none.
     """
 
     title: str
@@ -61,7 +61,7 @@ class Section:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing."""
+        """Whether the section has no content."""
         return not (self.texts or self.cards or self.link or (self.grid and self.grid.rows))
 
 
@@ -73,7 +73,7 @@ class Page:
         title: of the report.
         outcome: how the run ended.
         facts: the most important figures: labels and values.
-        problem: what is wrong, in one line; empty where nothing is.
+        problem: the problem in one line; empty without one.
         sections: in order; empty ones are left out.
     """
 
@@ -85,5 +85,5 @@ class Page:
 
     @property
     def shown(self) -> list[Section]:
-        """The sections that say something."""
+        """The sections with content."""
         return [section for section in self.sections if not section.is_empty]

@@ -1,4 +1,4 @@
-"""A report as one HTML file: pictures inside it, no script, nothing fetched from elsewhere."""
+"""A report as one HTML file: pictures are embedded, without scripts or external resources."""
 
 from __future__ import annotations
 

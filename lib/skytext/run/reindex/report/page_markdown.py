@@ -45,5 +45,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line, without meaning in Markdown."""
+    """Return a text on one line, with Markdown characters escaped."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

@@ -68,7 +68,7 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 
 def withdrawn(facts: RunFacts, after: ImagesTable) -> Section:
-    """Name some of the images that this run has withdrawn."""
+    """Name some of the images that this run withdrew."""
     number = facts.summary.get("num_withdrawn", 0)
     if not number:
         return Section("Withdrawn images")
@@ -80,7 +80,7 @@ def withdrawn(facts: RunFacts, after: ImagesTable) -> Section:
 
 
 def match_sections(facts: RunFacts, after: ImagesTable) -> Iterator[Section]:
-    """Yield a section for each report of new images that match standing queries."""
+    """Yield a section for each report of new images for standing queries."""
     for report, geojson in facts.matches:
         features = json.loads(geojson)["features"]
         lines = [[one["query_id"], one["text"], f"{one['num_matches']:,}"] for one in report.counts]

@@ -1,4 +1,4 @@
-"""What the report of a run says in figures: changes, failures, checks, time and cost."""
+"""The figures in the report of a run: changes, failures, checks, time and cost."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ _STEPS = {
     "stale": "describe again",
 }
 _WHY = {
-    "new": ("new", "the archive has them, and no row was there"),
-    "changed": ("changed", "their bytes are others"),
-    "again": ("described again", "the model, the prompt or the sampling is another"),
+    "new": ("new", "the archive has them, but the table had no row"),
+    "changed": ("changed", "their bytes have changed"),
+    "again": ("described again", "the model, the prompt or the sampling has changed"),
     "recovered": ("recovered", "they failed before"),
     "failed": ("failed", "see failures"),
 }
 
 
 def changes(facts: RunFacts, rows: RunRows | None) -> Section:
-    """Say what changed and why, in numbers."""
+    """Report the numbers and reasons of changes."""
     counted = [] if rows is None else [(name, len(ids)) for name, ids in rows._asdict().items()]
     lines = [[*_WHY[name], f"{number:,}"] for name, number in counted if number]
     adopted = sum(run["num_adopted"] for run in facts.runs.values())
     if adopted:
-        lines.append(["adopted", "an earlier run that was ended had them ready", f"{adopted:,}"])
+        lines.append(
+            ["adopted", "an earlier run that was interrupted had staged them", f"{adopted:,}"]
+        )
     for one in facts.vectors:
         what = "images" if one["kind"] == "image" else "descriptions"
         why = f"{what} had no vector by {one['model']}"
@@ -43,12 +45,12 @@ def changes(facts: RunFacts, rows: RunRows | None) -> Section:
     if facts.summary.get("broken_listing"):
         texts.append(facts.summary["broken_listing"])
     if facts.summary.get("is_partial"):
-        texts.append("The budget is spent: the next run goes on.")
+        texts.append("The budget is spent: the next run continues.")
     return Section("What changed", texts, Grid(["images", "why", "number"], lines, 2))
 
 
 def failures(facts: RunFacts, table: ImagesTable | None) -> Section:
-    """Say what failed, in this run and in the whole table, by reason."""
+    """Report the failures of this run and of the whole table, by reason."""
     in_run: Counter[str] = Counter()
     for run in (*facts.runs.values(), *facts.vectors):
         in_run.update(run["failures"])
@@ -69,7 +71,7 @@ def failures(facts: RunFacts, table: ImagesTable | None) -> Section:
 
 
 def checks(facts: RunFacts) -> Section:
-    """Say what was checked before the version was served."""
+    """Report the checks before the promotion."""
     lines = [
         ["passed" if one["passed"] else "FAILED", one["name"], one["wanted"], f"{one['found']:g}"]
         for one in facts.summary.get("gate", ())
@@ -83,7 +85,7 @@ def checks(facts: RunFacts) -> Section:
 
 
 def comparison(facts: RunFacts) -> Section:
-    """Say how the answers of the new version differ from those of the live one."""
+    """Report the differences between the results of the new version and the live one."""
     found = facts.summary.get("comparison")
     if found is None:
         said = facts.summary.get("not_compared")
@@ -107,7 +109,7 @@ def _lines(uris: Sequence[str]) -> str:
 
 
 def costs(facts: RunFacts) -> Section:
-    """Say what each step took: time, tokens, how long engines waited, and money."""
+    """Report the cost of each step: time, tokens, idle time of engines, and money."""
     head = ["step", "images", "time", "tokens in", "tokens out", "tokens/s", "engines waited"]
     price = facts.config.job.cost_per_engine_hour
     head += [] if price is None else ["cost"]
@@ -142,7 +144,7 @@ def _describing(name: str, run: Mapping[str, Any], price: float | None) -> list[
 
 
 def upkeep(facts: RunFacts) -> Section:
-    """Say what was done to indexes and old versions."""
+    """Report the changes of indexes and old versions."""
     return Section("Indexes and clean-up", list(_upkeep(facts.summary)))
 
 
@@ -163,7 +165,7 @@ def _upkeep(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people."""
+    """Return a duration in a readable form."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -30,7 +30,7 @@ COLUMNS = (
     "shard",
     "content_sha256",
 )
-"""What `thumbnail` needs of a row."""
+"""The columns that `thumbnail` needs."""
 _SIDE_PX = 320
 _QUALITY = 70
 _RETRY_S = 5.0
@@ -39,10 +39,9 @@ _RETRY_S = 5.0
 def thumbnail(
     row: Mapping[str, Any], location: TableLocation, config: Config
 ) -> tuple[bytes | None, str]:
-    """Return an image as a small WebP file, or None and why there is none.
+    """Return an image as a small WebP file, or None and the reason.
 
-    A report is worth having without a picture: an archive that is away for a moment costs it only
-    that.
+    A report is useful without pictures, so an unavailable archive must not make it fail.
     """
     options = ReadOptions(config.sources.image_column, min(config.sources.retry_s, _RETRY_S))
     limits = ImageLimits(

@@ -19,13 +19,13 @@ _FOLDER = "reports"
 
 
 def report_store(location: TableLocation, config: Config) -> StateStore:
-    """Return where the reports of a table go.
+    """Return the store of a table's reports.
 
-    Below ``reindex.report`` each table has a folder of its own, because several tables may share
-    the setting, and the files of two tables may have the same names.
+    Below ``reindex.report`` each table has its own folder, because several tables may share the
+    setting and their reports may have the same names.
 
     Raises:
-        AddressError: ``reindex.report`` is no address.
+        AddressError: ``reindex.report`` is not a valid address.
         TableError: it is a file.
     """
     if config.reindex.report is None:
@@ -51,7 +51,7 @@ def write_report(facts: RunFacts) -> str:
 
 
 def make_page(facts: RunFacts) -> Page:
-    """Say what is known of a run."""
+    """Make the report from the facts."""
     after = ImagesTable.find(facts.location)
     shown = [sections.changes(facts, None)]
     if after is not None:
@@ -73,7 +73,7 @@ def make_page(facts: RunFacts) -> Page:
         sections.upkeep(facts),
     ]
     if not facts.summary:
-        # Nothing is known of what it did.
+        # The result of the run is unknown.
         shown = [sections.failures(facts, after)]
     return Page(
         title=f"Re-indexing of {facts.location.uri}",
