@@ -164,7 +164,9 @@ def test_an_image_is_looked_up_in_the_table_that_has_it(
 
 
 def test_an_image_that_no_table_has_is_refused(several: Searcher) -> None:
-    with pytest.raises(CallError, match=r"each of the tables .*one, .*two, .*three has no captioned image"):
+    with pytest.raises(
+        CallError, match=r"each of the tables .*one, .*two, .*three has no captioned image"
+    ):
         several.search(SearchRequest(like=("0" * 32,)))
 
 
