@@ -22,7 +22,7 @@ from skytext.table.promote_rollback import promote, promotions, rollback, start_
 from tests.service.app import client, make_config
 from tests.service.tables import embed_again
 
-TEXTS = [f"a river {i}" for i in range(60)]
+TEXTS = [f"a river {i}" for i in range(40)]
 
 
 def watching(where: TableLocation, **settings: Any) -> CanaryWatch:
@@ -101,7 +101,7 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
     with serving(own) as http:
         found = versions_of(http)
         assert set(found.values()) == {live, canary}
-        assert 6 <= list(found.values()).count(canary) <= 32
+        assert 3 <= list(found.values()).count(canary) <= 25
         assert versions_of(http) == found
         # Whoever names a version gets it, and is not counted.
         for version in (live, canary):

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from skytext.config.service import ServiceConfig
 from skytext.errors import CallError, SkytextError
@@ -54,7 +54,7 @@ class CanaryWatch:
         self._last: Promotion | None = None
         self._ready: Canary | None = None
         self._counted = Compared.empty()
-        self._num_saved = 0
+        self._saved: dict[str, Any] | None = None
 
     def version_for(self, requests: Sequence[SearchRequest]) -> int | None:
         """Return the canary's version if it is to answer a request, or None.
@@ -130,27 +130,31 @@ class CanaryWatch:
             problem = await _problem_with(try_out, last.canary.version)
             if problem is None:
                 self._ready = last.canary
-        await asyncio.to_thread(self._judge, last, last.canary, problem)
+        # Here, where the counts do not change meanwhile.
+        counted = self._counted.to_json()
+        await asyncio.to_thread(self._judge, last, last.canary, problem, counted)
 
     def _look(self) -> Promotion | None:
         """Return the last record of the log; forget the canary before if it is another one."""
         last = next(iter(promotions(self._location, 1)), None)
-        before, self._last = self._last, last
+        before = self._last
         if last is not None and (before is None or before.number != last.number):
-            self._ready, self._counted, self._num_saved = None, Compared.empty(), 0
+            self._ready, self._counted, self._saved = None, Compared.empty(), None
             # Whoever wrote it may have been killed before it set them.
             set_tags(self._location)
+        self._last = last
         is_running = last is not None and last.canary is not None
         is_stopped = last is not None and last.action == "stop"
         self._meter.gauge("skytext_canary_running", float(is_running))
         self._meter.gauge("skytext_canary_stopped", float(is_stopped))
         return last
 
-    def _judge(self, last: Promotion, canary: Canary, problem: str | None) -> None:
-        num = self._counted.live.num + self._counted.canary.num
-        if num > self._num_saved:
-            save_searches(self._location, last.number, self._holder, self._counted.to_json())
-            self._num_saved = num
+    def _judge(
+        self, last: Promotion, canary: Canary, problem: str | None, counted: dict[str, Any]
+    ) -> None:
+        if counted != self._saved:
+            save_searches(self._location, last.number, self._holder, counted)
+            self._saved = counted
         found = all_searches(self._location, last.number)
         worse = problem_of(found, self._config.canary)
         if worse is None and problem is not None and _is_lost(canary):
