@@ -140,8 +140,9 @@ class CanaryWatch:
         before = self._last
         if last is not None and (before is None or before.number != last.number):
             self._ready, self._counted, self._saved = None, Compared.empty(), None
-            # Whoever wrote it may have been killed before it set them.
-            set_tags(self._location)
+            if before is None or before.canary is not None:
+                # Whoever ended a canary may have been killed before it set them.
+                set_tags(self._location)
         self._last = last
         is_running = last is not None and last.canary is not None
         is_stopped = last is not None and last.action == "stop"
