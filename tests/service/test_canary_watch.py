@@ -67,7 +67,7 @@ def until(holds: Callable[[], bool]) -> None:
 @contextmanager
 def serving(where: TableLocation, **settings: Any) -> Iterator[Any]:
     """A service whose replicas have opened the canary."""
-    more = {"poll_interval_s": 0.05, "access__key_rate": None, **settings}
+    more = {"poll_interval_s": 0.2, "access__key_rate": None, **settings}
     with client(where.uri, **more) as http:
         http.application.embedding.models.load_canary()
         http.application.searches._open_canary()
