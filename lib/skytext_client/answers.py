@@ -139,6 +139,7 @@ class TableInfo(_Answer):
     table_version: int
     live_version: int | None
     latest_version: int
+    canary_version: int | None = None
     created_at: dt.datetime
     num_ok: int
     num_failed: int

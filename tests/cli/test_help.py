@@ -173,7 +173,7 @@ OPTIONS = {
     ],
     "watch list": ["TABLE", "--json"],
     "watch remove": ["TABLE", "ID"],
-    "promote": ["TABLE", "VERSION", "--why", "--json"],
+    "promote": ["TABLE", "VERSION", "--canary", "--canary-minutes", "--why", "--json"],
     "rollback": ["TABLE", "--why", "--json"],
     "doctor": ["--table", "--model", "--embedding-model", "--json"],
     "config show": [*SETTINGS, "--json"],

@@ -542,6 +542,45 @@ def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
     assert skytext("promote", folder, 99).status == 2
 
 
+def test_a_canary_is_begun_shown_and_ended(skytext: Skytext, tmp_path: Path) -> None:
+    folder = tmp_path / "table"
+    latest = make_described_table(folder).version
+    called = skytext("promote", folder, "--canary", 0.05)
+    assert (called.status, "without --canary" in called.err) == (2, True)
+    skytext("promote", folder, latest - 1)
+    called = skytext("promote", folder, "--canary", 0.6)
+    assert called.status == 2
+    assert "reindex.canary" in called.err
+    called = skytext("promote", folder, latest, "--canary", 0.05, "--canary-minutes", 90)
+    said = called.out.splitlines()
+    assert (called.status, said[0]) == (0, f"version {latest - 1} is live")
+    assert said[1].startswith(f"canary: version {latest} answers 0.05 of the searches until ")
+    assert said[1].endswith(f" UTC; to stop it: skytext rollback {folder}")
+    assert said[2:4] == [
+        "  canary        0 searches, 0 failed",
+        "  live version  0 searches, 0 failed",
+    ]
+    assert said[1] in skytext("status", folder).out.splitlines()
+    told = json.loads(skytext("status", folder, "--json").out)["promotions"][0]
+    assert (told["action"], told["canary"]["version"]) == ("canary", latest)
+    ended = json.loads(skytext("rollback", folder, "--json").out)
+    assert (ended["live_version"], ended["canary"]) == (latest - 1, None)
+    assert "canary: version" not in skytext("status", folder).out.split("rollback to")[0]
+
+
+def test_status_says_that_no_service_has_ended_a_canary(
+    skytext: Skytext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "table"
+    latest = make_described_table(folder).version
+    skytext("promote", folder, latest - 1)
+    skytext("promote", folder, "--canary", 0.05, "--canary-minutes", 0.001)
+    assert "no service has ended it" not in skytext("status", folder).out
+    monkeypatch.setattr("skytext.table.canary._LEFT_ALONE", dt.timedelta(seconds=-1))
+    said = skytext("status", folder).out
+    assert f"no service has ended it: skytext promote {folder} {latest}, or the next" in said
+
+
 def test_clean_reports_the_removed_files(skytext: Skytext, table: Path) -> None:
     record_run(TableLocation.parse(str(table)), RunRecord("r", "caption", "done", NOON, NOON))
     build_indexes(ImagesTable.open(TableLocation.parse(str(table))), IndexConfig(vector="never"))

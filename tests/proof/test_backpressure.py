@@ -25,8 +25,9 @@ def embedder_of(running: Command) -> psutil.Process:
     while time.monotonic() < deadline:
         for process in running.left():
             title = " ".join([process.name(), *process.cmdline()])
-            # Ray ends an actor that does not come out of its constructor.
-            if "EmbedUnits" in title and "__init__" not in title:
+            # Its first unit has come: an actor that is stopped in its constructor is ended by Ray,
+            # and while no operator has a task, Ray Data ignores the limit.
+            if "EmbedUnits" in title and ".submit" in title:
                 return process
         assert running.process.poll() is None, running.err
         time.sleep(0.05)

@@ -15,6 +15,7 @@ from skytext.config.settings import Config, load_config
 from skytext.service.access.api_keys import KeyStore
 from skytext.service.access.authentication import Keyring
 from skytext.service.backend import Backend, Describe
+from skytext.service.canary_watch import CanaryWatch
 from skytext.service.http.application import make_app
 from skytext.service.replicas.deployment_calls import EmbedHandle, SearchHandle
 from skytext.service.replicas.model_workers import EmbeddingWorker
@@ -65,6 +66,7 @@ class Application:
             SearchHandle(Handle(self.searches)),
             describe,
             metrics,
+            CanaryWatch(location, config.service, self.meter),
         )
         self.asgi = make_app(location, self.backend, config, self.meter, keyring)
 

@@ -13,10 +13,13 @@ from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import (
     MAX_KEPT,
     Promotion,
+    end_canary,
     promote,
     promotions,
     recent_versions,
     rollback,
+    set_tags,
+    start_canary,
 )
 from tests.table.rows import good_row, location, make_table
 
@@ -190,3 +193,98 @@ def test_old_records_are_dropped(where: TableLocation, monkeypatch: pytest.Monke
     numbers = [record.number for record in promotions(where, 100)]
     assert numbers == [12, 11, 10, 9, 8]
     assert rollback(where).version == first == live(where)
+
+
+def began(where: TableLocation) -> tuple[int, int, Promotion]:
+    """A canary of the third version, while the second one is live."""
+    first, second, third = versions(where)
+    promote(where, first)
+    promote(where, second)
+    return second, third, start_canary(where, None, 0.05, 30, why="a new prompt")
+
+
+def test_a_canary_leaves_the_live_version_and_is_kept_from_clean_up(where: TableLocation) -> None:
+    second, third, begun = began(where)
+    assert (begun.action, begun.version, begun.previous_version) == ("canary", second, second - 1)
+    assert begun.canary is not None
+    assert begun.canary.version == third == ImagesTable.open(where).canary_version()
+    assert live(where) == second
+    assert recent_versions(where, 2) == [second, third]
+    assert f"canary: version {third} answers 0.05 of the searches until" in begun.described
+    assert Promotion.from_row(begun.to_json()) == begun
+    old = {name: value for name, value in begun.to_json().items() if name != "canary"}
+    assert Promotion.from_row(old).canary is None
+
+
+def test_a_canary_that_passes_becomes_live(where: TableLocation) -> None:
+    second, third, begun = began(where)
+    assert end_canary(where, begun.number, passed=True, why="canary passed")
+    last = promotions(where, 1)[0]
+    assert (last.action, last.version, last.previous_version) == ("promote", third, second)
+    assert live(where) == third
+    assert ImagesTable.open(where).canary_version() is None
+
+
+def test_a_canary_that_is_stopped_leaves_the_live_version_and_the_reason(
+    where: TableLocation,
+) -> None:
+    second, third, begun = began(where)
+    assert end_canary(where, begun.number, passed=False, why="9 of 90 searches failed")
+    last = promotions(where, 1)[0]
+    assert (last.action, last.why) == ("stop", f"version {third}: 9 of 90 searches failed")
+    assert last.versions == begun.versions
+    assert f"canary stopped, version {second} stays live, by" in last.described
+    assert live(where) == second
+    assert ImagesTable.open(where).canary_version() is None
+
+
+def test_of_several_that_end_a_canary_exactly_one_does(where: TableLocation) -> None:
+    *_, begun = began(where)
+    with ThreadPoolExecutor(4) as pool:
+        did = pool.map(
+            lambda i: end_canary(where, begun.number, passed=i % 2 == 0, why=str(i)), range(8)
+        )
+    assert sum(did) == 1
+    assert promotions(where, 1)[0].number == begun.number + 1
+
+
+def test_a_canary_that_somebody_ended_is_not_ended_again(where: TableLocation) -> None:
+    second, _, begun = began(where)
+    assert rollback(where).versions == begun.versions
+    assert not end_canary(where, begun.number, passed=True, why="too late")
+    assert live(where) == second
+    assert ImagesTable.open(where).canary_version() is None
+
+
+def test_a_promotion_ends_a_canary(where: TableLocation) -> None:
+    second, third, begun = began(where)
+    # Of the live version: the canary alone ends.
+    assert promote(where, second).versions == begun.versions
+    assert promotions(where, 1)[0].canary is None
+    start_canary(where, third, 0.5, 30)
+    assert promote(where, third).previous_version == second
+    assert live(where) == third
+    assert ImagesTable.open(where).canary_version() is None
+
+
+def test_a_canary_needs_another_version_that_is_live(where: TableLocation) -> None:
+    _, second, third = versions(where)
+    with pytest.raises(TableError, match=f"nothing is live .*promote .* {third}, without --canary"):
+        start_canary(where, None, 0.05, 30)
+    promote(where, second)
+    with pytest.raises(TableError, match=f"version {second} is live already"):
+        start_canary(where, second, 0.05, 30)
+    with pytest.raises(TableError, match="no version 999"):
+        start_canary(where, 999, 0.05, 30)
+
+
+def test_tags_that_a_killed_process_did_not_set_are_set_by_others(
+    where: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, third, begun = began(where)
+    with monkeypatch.context() as killed:
+        killed.setattr("skytext.table.promote_rollback.set_tags", lambda _: None)
+        end_canary(where, begun.number, passed=True, why="canary passed")
+    assert live(where) == second
+    set_tags(where)
+    assert live(where) == third

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skytext.cli.options import AsJson, Table
+from skytext.cli.options import AsJson, Table, make_config
 
 if TYPE_CHECKING:
     from skytext.table.promote_rollback import Promotion
 
 _NUM_SHOWN = 5
 Why = Annotated[str, typer.Option(help="The reason, for the history of promotions.")]
+Canary = Annotated[
+    float | None,
+    typer.Option(
+        help="Let the version answer this share of the services' searches first, at most 0.5.",
+        metavar="SHARE",
+    ),
+]
+CanaryMinutes = Annotated[
+    float | None,
+    typer.Option(help="A canary that is not worse becomes live after this time (30)."),
+]
 
 
 def promote(
@@ -22,22 +34,64 @@ def promote(
         int | None,
         typer.Argument(help="A table version; default: the latest.", metavar="VERSION", min=1),
     ] = None,
+    canary: Canary = None,
+    canary_minutes: CanaryMinutes = None,
     why: Why = "promote by hand",
     as_json: AsJson = False,
 ) -> None:
-    """Make a version live for searches and services; services follow within seconds."""
+    """Make a version live for searches and services; services follow within seconds.
+
+    With --canary it answers a share of the searches first. Services compare its errors and times
+    with those of the live version, stop it if they are worse, and make it live otherwise.
+    """
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import promote as promote_version
+    from skytext.table.promote_rollback import start_canary
 
-    _show(table, promote_version(TableLocation.parse(table), version, why=why), as_json)
+    location = TableLocation.parse(table)
+    given = {"reindex.canary": canary, "reindex.canary_minutes": canary_minutes}
+    limits = make_config(None, None, given).reindex
+    if limits.canary is None:
+        done = promote_version(location, version, why=why)
+    else:
+        share, minutes = limits.canary, limits.canary_minutes
+        done = start_canary(location, version, share, minutes, why=why)
+    _show(table, done, as_json)
 
 
 def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = False) -> None:
-    """Go back to the version that was live before; again, and to the one before that."""
+    """Go back to the version that was live before; again, and to the one before that.
+
+    Where a canary runs, it ends, and the live version stays.
+    """
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import rollback as roll_back
 
     _show(table, roll_back(TableLocation.parse(table), why=why), as_json)
+
+
+def canary_lines(table: str, now: Promotion) -> Iterator[str]:
+    """Yield what people want to know of a canary.
+
+    Args:
+        table: its address.
+        now: the last record of the history.
+    """
+    from skytext.table.canary import all_searches
+    from skytext.table.location import TableLocation
+
+    if now.canary is None:
+        return
+    quoted, version = shlex.quote(table), now.canary.version
+    yield f"canary: {now.canary.described}; to stop it: skytext rollback {quoted}"
+    found = all_searches(TableLocation.parse(table), now.number)
+    yield f"  canary        {found.canary.described}"
+    yield f"  live version  {found.live.described}"
+    if now.canary.is_left_alone:
+        yield (
+            "  its time is over, and no service has ended it: skytext promote "
+            f"{quoted} {version}, or the next skytext reindex, makes it live"
+        )
 
 
 def _show(table: str, now: Promotion, as_json: bool) -> None:
@@ -47,11 +101,18 @@ def _show(table: str, now: Promotion, as_json: bool) -> None:
 
     history = promotions(TableLocation.parse(table), _NUM_SHOWN)
     if as_json:
-        report = {"live_version": now.version, "previous_version": now.previous_version}
+        report = {
+            "live_version": now.version,
+            "previous_version": now.previous_version,
+            "canary": None if now.canary is None else now.canary.to_json(),
+        }
         print_json(report | {"promotions": [one.to_json() for one in history]})
         return
     answers.print(f"version {now.version} is live", markup=False)
-    if now.previous_version is not None:
+    if now.canary is not None:
+        for line in canary_lines(table, now):
+            answers.print(line, markup=False, soft_wrap=True)
+    elif now.previous_version is not None:
         back = f"back to version {now.previous_version}: skytext rollback {shlex.quote(table)}"
         answers.print(back, markup=False, soft_wrap=True)
     for one in history:

@@ -14,6 +14,7 @@ from skytext.cli.caption import (
     caption_config,
 )
 from skytext.cli.options import with_options_of
+from skytext.cli.promote import Canary, CanaryMinutes
 from skytext.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def reindex(
             help="End with status 1 if a larger share of an archive's images is gone (0.05).",
         ),
     ] = None,
+    canary: Canary = None,
+    canary_minutes: CanaryMinutes = None,
     **options: Any,
 ) -> None:
     """Do what the archive and the settings ask for, and nothing else; run it every night.
@@ -70,6 +73,8 @@ def reindex(
         "reindex.max_hours": max_hours,
         "reindex.max_withdrawn": max_withdrawn,
         "reindex.report": report,
+        "reindex.canary": canary,
+        "reindex.canary_minutes": canary_minutes,
     }
     config = caption_config(options, own)
     with telling_failure(TableLocation.parse(options["table"]), config, note):
@@ -150,6 +155,8 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
         yield summary.not_compared
     if summary.was_promoted:
         yield f"version {summary.live_version} is live"
+    elif summary.canary is not None:
+        yield f"canary: {summary.canary.described}; live version: {summary.live_version}"
     else:
         yield f"nothing was promoted; live version: {summary.live_version or 'none'}"
     for report in summary.matches:

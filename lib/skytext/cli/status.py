@@ -76,9 +76,13 @@ def status(
 
 
 def _promotion_lines(report: dict[str, Any]) -> Iterator[str]:
+    from skytext.cli.promote import canary_lines
     from skytext.table.promote_rollback import Promotion
 
-    for row in report["promotions"]:
+    rows = report["promotions"]
+    if rows:
+        yield from canary_lines(report["table"], Promotion.from_row(rows[0]))
+    for row in rows:
         yield Promotion.from_row(row).described
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from skytext.config.section import PositiveFloat, PositiveInt, Section
+
+MAX_SHARE = 0.5
+"""Of the searches for a canary: the live version needs as many, to be compared with."""
+
+Share = Annotated[float, Field(gt=0, le=MAX_SHARE)]
 
 
 class ReindexConfig(Section):
@@ -53,6 +59,14 @@ class ReindexConfig(Section):
         le=1,
         description="A smaller mean overlap of the first ten hits of the golden queries is not "
         "promoted; null: it is only reported.",
+    )
+    canary: Share | None = Field(
+        None,
+        description="Share of the searches of running services that a new version answers before "
+        "it becomes live; null: it becomes live at once.",
+    )
+    canary_minutes: PositiveFloat = Field(
+        30.0, description="A canary that was not stopped becomes live after this time."
     )
     keep_days: float = Field(
         7.0, ge=0, description="The clean-up keeps versions younger than this."

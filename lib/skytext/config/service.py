@@ -144,6 +144,31 @@ class LimitsConfig(Section):
         return self.max_running or 1 + (os.cpu_count() or 1)
 
 
+class CanaryConfig(Section):
+    """When a canary is stopped because it is worse than the live version."""
+
+    min_requests: PositiveInt = Field(
+        50,
+        description="A canary is not compared before it and the live version have answered so "
+        "many searches each. Fewer say little: of 50 searches, 3 that fail are enough to stop "
+        "it, if the live version fails none.",
+    )
+    max_error_increase: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="A canary is stopped if its share of failed searches is higher than that of "
+        "the live version by more than this. Chance is allowed for (three standard deviations).",
+    )
+    max_slowdown: float = Field(
+        2.0,
+        ge=1,
+        description="A canary is stopped if the time within which 95 % of its searches end is "
+        "more than so many times that of the live version. Chance is allowed for. The factor is "
+        "above 1 because few searches go to a canary: its rows are less often in caches.",
+    )
+
+
 class ServiceConfig(Section):
     """The service for a table."""
 
@@ -220,6 +245,7 @@ class ServiceConfig(Section):
     )
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
+    canary: CanaryConfig = CanaryConfig()
 
     @model_validator(mode="after")
     def _tiles(self) -> Self:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from skytext.errors import CallError
 from skytext.search.request import IMAGE_MODES, SearchRequest
+from skytext.service.canary_watch import CanaryWatch
 from skytext.service.problem_details import ProblemError, model_not_loaded
 from skytext.service.search_query import (
+    TRIAL,
     Embedded,
     ImageModel,
     ImageQueries,
@@ -20,6 +24,10 @@ from skytext.service.search_query import (
 )
 from skytext.service.telemetry.tracing import Carrier, carrier, span
 from skytext.table.promote_rollback import Promotion
+
+_log = logging.getLogger("skytext.service.backend")
+# In the mode that every table can be searched in.
+_TRIAL = SearchRequest(text=TRIAL, mode="dense", k=1)
 
 
 class SearchPort(Protocol):
@@ -73,6 +81,7 @@ class Backend:
         searches: the search worker.
         describe: captions an image for a search; None without a configured captioner.
         metrics: returns all metrics in Prometheus' text format.
+        canary: chooses the searches that a canary answers, and counts those of both versions.
     """
 
     def __init__(
@@ -81,9 +90,11 @@ class Backend:
         searches: SearchPort,
         describe: Describe | None,
         metrics: Callable[[], Awaitable[str]],
+        canary: CanaryWatch,
     ) -> None:
         self._embed = embed
         self._describe = describe
+        self._canary = canary
         self.searches = searches
         self.metrics = metrics
 
@@ -91,6 +102,8 @@ class Backend:
         self, requests: Sequence[SearchRequest], versions: Sequence[int | None]
     ) -> list[dict[str, Any]]:
         """Run searches, all in one version except those that name another.
+
+        Where a canary runs, it answers its share of the searches that name no version.
 
         Args:
             requests: the requests.
@@ -100,7 +113,67 @@ class Backend:
             CallError: an invalid search.
             ProblemError: 410, 501, 503.
         """
-        queries = await self._embedded(requests, versions)
+        named = (*versions, *(request.cursor for request in requests))
+        if any(one is not None for one in named):
+            return await self._search(requests, versions)
+        version = self._canary.version_for(requests)
+        if version is not None:
+            answers = await self._by_canary(requests, version)
+            if answers is not None:
+                return answers
+        with self._canary.counting("live"):
+            return await self._search(requests, versions)
+
+    async def _by_canary(
+        self, requests: Sequence[SearchRequest], version: int
+    ) -> list[dict[str, Any]] | None:
+        """Return a canary's answers; None where it has none and the live version is to answer."""
+        try:
+            with self._canary.counting("canary"):
+                return await self._search(
+                    requests, [version] * len(requests), version, only_if_open=True
+                )
+        except CallError:
+            raise
+        except Exception as error:
+            if isinstance(error, ProblemError) and error.status < 500:
+                raise
+            _log.warning("a canary gave no answer", extra={"error": str(error)})
+            return None
+
+    async def try_out(self, version: int | None) -> dict[str, Any]:
+        """Return the answer to a search through the whole path, which is not counted.
+
+        Args:
+            version: of the table; None: the live one.
+
+        Raises: as `search`.
+        """
+        (answer,) = await self._search([_TRIAL], [version], version)
+        return answer
+
+    async def follow_canary(self) -> None:
+        """Follow the canaries of the table until this is cancelled."""
+        await self._canary.follow(self.try_out)
+
+    async def _search(
+        self,
+        requests: Sequence[SearchRequest],
+        versions: Sequence[int | None],
+        by: int | None = None,
+        *,
+        only_if_open: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Answer searches; embed them first by the models of the version `by`, or the live one.
+
+        Args:
+            requests: what is asked for.
+            versions: of the table, one a request.
+            by: version of the table.
+            only_if_open: see `Query`.
+        """
+        embedded = await self._embedded(requests, versions, by)
+        queries = [query._replace(only_if_open=only_if_open) for query in embedded]
         found = await self.searches.search(queries, carrier() or None)
         # The version is not open, or has another model: embed again.
         for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):

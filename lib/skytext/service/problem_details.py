@@ -18,6 +18,8 @@ from starlette.types import Scope
 from skytext.errors import CallError
 
 MEDIA_TYPE = "application/problem+json"
+NOT_LOADED = "other-model"
+"""Code of the problem of a version that cannot be searched yet."""
 
 
 class FieldProblem(BaseModel):
@@ -93,7 +95,7 @@ def model_not_loaded() -> ProblemError:
     """Return the 503 of a search in a version whose embedding model is not loaded."""
     return ProblemError(
         503,
-        "other-model",
+        NOT_LOADED,
         "the embedding model of this version is not loaded yet: try again, or search without a "
         "version and a cursor",
         {"Retry-After": "5"},

@@ -72,6 +72,7 @@ class Query(NamedTuple):
         documents: of `SearchRequest.described`, embedded as descriptions.
         version: the version to search; None for the live one, or the cursor's.
         images: the same texts in the space of the images; None in modes that do not compare these.
+        only_if_open: refuse rather than open the version first.
     """
 
     request: SearchRequest
@@ -79,6 +80,7 @@ class Query(NamedTuple):
     documents: Vectors
     version: int | None = None
     images: ImageQueries | None = None
+    only_if_open: bool = False
 
 
 def texts_of(request: SearchRequest) -> list[str]:

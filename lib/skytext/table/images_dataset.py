@@ -33,6 +33,7 @@ from skytext.table.vector_columns import Role, VectorColumn, VectorKind, read_me
 
 _ROWS_AT_ONCE = 10_000_000
 LIVE_TAG = "live"
+CANARY_TAG = "canary"
 
 
 class RowState(NamedTuple):
@@ -233,6 +234,10 @@ class ImagesTable:
     def live_version(self) -> int | None:
         """Return the promoted version, or None."""
         return self.tags().get(LIVE_TAG)
+
+    def canary_version(self) -> int | None:
+        """Return the version that answers a share of the searches, or None."""
+        return self.tags().get(CANARY_TAG)
 
     def tags(self) -> dict[str, int]:
         """Return the current version of each tag."""

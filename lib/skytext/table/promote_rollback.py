@@ -1,9 +1,10 @@
-"""Choose the version that is served, and go back.
+"""Choose the version that is served, try one as a canary, and go back.
 
 The truth is a log, ``T/state/promotions``: one small object a promotion or roll-back, numbered,
 created only if nobody else created that number first. Each holds the whole list of versions to go
-back through, so the last one says it all. Lance's tags follow: ``live`` is what readers open, and
-``kept-N`` keeps clean-up away from the versions that a roll-back may need. Lance writes a tag
+back through, and the canary if one runs, so the last one says it all. Lance's tags follow: ``live``
+is what readers open, ``canary`` what services try, and ``kept-N`` keeps clean-up away from the
+versions that a roll-back may need. Lance writes a tag
 without asking who else does; so whoever wrote one looks at the log again afterwards, and sets what
 the last record says.
 """
@@ -16,12 +17,14 @@ import json
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from skytext.errors import CommitConflictError, TableError
-from skytext.table.images_dataset import LIVE_TAG, ImagesTable
+from skytext.table.canary import Canary, forget_searches
+from skytext.table.images_dataset import CANARY_TAG, LIVE_TAG, ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.numbered_log import NumberedLog
 
@@ -40,13 +43,15 @@ class Promotion:
 
     Attributes:
         number: 1, 2, …; higher is later.
-        action: ``promote`` or ``rollback``.
+        action: ``promote`` or ``rollback``; ``canary`` where one begins, and ``stop`` where a
+            service ends it because it is worse than the live version.
         versions: those that were live one after the other and can be gone back through; the last
             one is live.
         at: when.
         by: the user and the host that asked for it, ``user@host``; of old records the host alone.
         token: makes the record unlike any other.
         why: it was asked for; empty in old records.
+        canary: that runs since then; None for none.
     """
 
     number: int
@@ -56,6 +61,7 @@ class Promotion:
     by: str
     token: str
     why: str = ""
+    canary: Canary | None = None
 
     @property
     def version(self) -> int:
@@ -67,6 +73,11 @@ class Promotion:
         """The version that a roll-back leads to, or None."""
         return self.versions[-2] if len(self.versions) > 1 else None
 
+    @property
+    def searched_versions(self) -> tuple[int, ...]:
+        """`versions`, and the canary's."""
+        return (*self.versions, *(() if self.canary is None else (self.canary.version,)))
+
     def to_json(self) -> dict[str, object]:
         """Return the record as a JSON object."""
         return {
@@ -77,15 +88,21 @@ class Promotion:
             "by": self.by,
             "token": self.token,
             "why": self.why,
+            "canary": None if self.canary is None else self.canary.to_json(),
         }
 
     @property
     def described(self) -> str:
         """The record on one line, for people."""
         why = f": {self.why}" if self.why else ""
+        what = f"{self.action} to version {self.version}"
+        if self.action == "stop":
+            what = f"canary stopped, version {self.version} stays live,"
+        elif self.canary is not None:
+            what = f"canary: {self.canary.described},"
         return (
-            f"{self.at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC  {self.action} to version "
-            f"{self.version} by {self.by or 'nobody known'}{why}"
+            f"{self.at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC  {what} by "
+            f"{self.by or 'nobody known'}{why}"
         )
 
     @classmethod
@@ -104,13 +121,23 @@ class Promotion:
             by=row["by"],
             token=row["token"],
             why=row.get("why", ""),
+            canary=Canary.from_row(row["canary"]) if row.get("canary") else None,
         )
 
 
-def promote(location: TableLocation, version: int | None = None, *, why: str = "") -> Promotion:
-    """Make a version the one that is served.
+class _Next(NamedTuple):
+    """What the next record says; see `Promotion`."""
 
-    Promoting what is live already changes nothing.
+    action: str
+    versions: tuple[int, ...]
+    why: str
+    canary: Canary | None = None
+
+
+def promote(location: TableLocation, version: int | None = None, *, why: str = "") -> Promotion:
+    """Make a version the one that is served; a canary ends.
+
+    Promoting what is live already changes nothing else.
 
     Args:
         location: the table.
@@ -122,21 +149,19 @@ def promote(location: TableLocation, version: int | None = None, *, why: str = "
         CommitConflictError: others promote without a pause.
     """
     wanted = ImagesTable.open(location, version).version
-    for _ in range(_TRIES):
-        last = _last(location)
+
+    def promoted(last: Promotion | None) -> _Next | Promotion:
         if last is not None and last.version == wanted:
-            _set_tags(location)
-            return last
-        before = () if last is None else last.versions
-        done = _append(location, last, "promote", (*before, wanted)[-MAX_KEPT:], why)
-        if done is not None:
-            _set_tags(location)
-            return done
-    raise _conflict(location)
+            return last if last.canary is None else _Next("promote", last.versions, why)
+        return _Next("promote", _added(last, wanted), why)
+
+    return _write(location, promoted)[0]
 
 
 def rollback(location: TableLocation, *, why: str = "") -> Promotion:
     """Make the version live that was live before; once more, and it is the one before that.
+
+    Where a canary runs, it ends, and the live version stays.
 
     Args:
         location: the table.
@@ -146,8 +171,10 @@ def rollback(location: TableLocation, *, why: str = "") -> Promotion:
         TableError: there is no such table, or nothing to go back to.
         CommitConflictError: others promote without a pause.
     """
-    for _ in range(_TRIES):
-        last = _last(location)
+
+    def rolled_back(last: Promotion | None) -> _Next:
+        if last is not None and last.canary is not None:
+            return _Next("rollback", last.versions, why)
         if last is None or last.previous_version is None:
             now = "nothing is live" if last is None else f"version {last.version} is live"
             raise TableError(
@@ -156,11 +183,77 @@ def rollback(location: TableLocation, *, why: str = "") -> Promotion:
             )
         # It may be gone for want of its tag, e.g. deleted by hand: say so and change nothing.
         ImagesTable.open(location, last.previous_version)
-        done = _append(location, last, "rollback", last.versions[:-1], why)
-        if done is not None:
-            _set_tags(location)
-            return done
-    raise _conflict(location)
+        return _Next("rollback", last.versions[:-1], why)
+
+    return _write(location, rolled_back)[0]
+
+
+def start_canary(
+    location: TableLocation,
+    version: int | None,
+    share: float,
+    minutes: float,
+    *,
+    why: str = "",
+) -> Promotion:
+    """Let a version answer a share of the searches for a time; services judge it.
+
+    A canary that runs ends.
+
+    Args:
+        location: the table.
+        version: None for the latest.
+        share: of the searches that name no version, above 0 and at most 0.5.
+        minutes: after which it becomes live if it is not worse than the live version.
+        why: for the history.
+
+    Raises:
+        TableError: there is no such table or version, it is live already, or nothing is live.
+        CommitConflictError: others promote without a pause.
+    """
+    wanted = ImagesTable.open(location, version).version
+    uri = location.uri
+
+    def started(last: Promotion | None) -> _Next:
+        if last is None:
+            raise TableError(
+                f"{uri}: nothing is live that a canary could be compared with: "
+                f"skytext promote {uri} {wanted}, without --canary"
+            )
+        if last.version == wanted:
+            raise TableError(f"{uri}: version {wanted} is live already: name another one")
+        ends_at = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)
+        return _Next("canary", last.versions, why, Canary(wanted, share, ends_at))
+
+    done, _ = _write(location, started)
+    forget_searches(location, done.number)
+    return done
+
+
+def end_canary(location: TableLocation, number: int, *, passed: bool, why: str) -> bool:
+    """Make a canary live, or stop it; return whether this call did, and nobody else before it.
+
+    Args:
+        location: the table.
+        number: of the record that began the canary.
+        passed: it becomes live.
+        why: for the history.
+
+    Raises:
+        TableError: there is no such table.
+        CommitConflictError: others promote without a pause.
+    """
+
+    def ended(last: Promotion | None) -> _Next | Promotion:
+        if last is None:
+            raise TableError(f"{location.uri}: no canary runs")
+        if last.canary is None or last.number != number:
+            return last
+        if not passed:
+            return _Next("stop", last.versions, f"version {last.canary.version}: {why}")
+        return _Next("promote", _added(last, last.canary.version), why)
+
+    return _write(location, ended)[1]
 
 
 def promotions(location: TableLocation, limit: int = 10) -> list[Promotion]:
@@ -169,10 +262,12 @@ def promotions(location: TableLocation, limit: int = 10) -> list[Promotion]:
 
 
 def recent_versions(location: TableLocation, limit: int) -> list[int]:
-    """Return the versions that were live last, the live one first, each once."""
+    """Return the versions that were live or a canary last, the live one first, each once."""
     found: dict[int, None] = {}
     for promotion in promotions(location, limit * 4):
         found[promotion.version] = None
+        if promotion.canary is not None:
+            found[promotion.canary.version] = None
     return list(found)[:limit]
 
 
@@ -187,22 +282,45 @@ def _last(location: TableLocation) -> Promotion | None:
     return Promotion(0, "promote", (live,), dt.datetime.now(dt.UTC), "", "")
 
 
-def _append(
-    location: TableLocation,
-    last: Promotion | None,
-    action: str,
-    versions: tuple[int, ...],
-    why: str,
-) -> Promotion | None:
+def _added(last: Promotion | None, version: int) -> tuple[int, ...]:
+    before = () if last is None else last.versions
+    return (*before, version)[-MAX_KEPT:]
+
+
+def _write(
+    location: TableLocation, next_after: Callable[[Promotion | None], _Next | Promotion]
+) -> tuple[Promotion, bool]:
+    """Write the next record, and set the tags.
+
+    Args:
+        location: the table.
+        next_after: given the last record, says what comes next, or returns the last record where
+            nothing does. It is asked again where somebody else wrote a record first.
+
+    Returns:
+        The last record, and whether this call wrote it.
+    """
+    for _ in range(_TRIES):
+        last = _last(location)
+        following = next_after(last)
+        if isinstance(following, Promotion):
+            set_tags(location)
+            return following, False
+        done = _append(location, last, following)
+        if done is not None:
+            set_tags(location)
+            return done, True
+    raise _conflict(location)
+
+
+def _append(location: TableLocation, last: Promotion | None, following: _Next) -> Promotion | None:
     """Write the next record; None where somebody else wrote it first."""
     record = Promotion(
         number=1 if last is None else last.number + 1,
-        action=action,
-        versions=versions,
         at=dt.datetime.now(dt.UTC),
         by=f"{_user()}@{socket.gethostname()}",
         token=uuid.uuid4().hex,
-        why=why,
+        **following._asdict(),
     )
     return record if _log(location).append(record.number, record.to_json()) else None
 
@@ -219,8 +337,15 @@ def _log(location: TableLocation) -> NumberedLog:
     return NumberedLog(location, _FOLDER, _KEPT_RECORDS)
 
 
-def _set_tags(location: TableLocation) -> None:
-    """Set the tags to what the log says; look again until nobody wrote meanwhile."""
+def set_tags(location: TableLocation) -> None:
+    """Set the tags to what the log says; look again until nobody wrote meanwhile.
+
+    Whoever wrote the last record has done it, unless it was killed in between.
+
+    Raises:
+        TableError: there is no such table.
+        CommitConflictError: others promote without a pause.
+    """
     table = ImagesTable.open(location)
     for _ in range(_TRIES):
         last = promotions(location, 1)[:1]
@@ -228,7 +353,9 @@ def _set_tags(location: TableLocation) -> None:
             return
         wanted = {f"{_KEPT_TAG}{version}": version for version in last[0].versions[:-1]}
         wanted[LIVE_TAG] = last[0].version
-        there = {n: v for n, v in table.tags().items() if n == LIVE_TAG or n.startswith(_KEPT_TAG)}
+        if last[0].canary is not None:
+            wanted[CANARY_TAG] = last[0].canary.version
+        there = {n: v for n, v in table.tags().items() if _is_ours(n)}
         if there == wanted:
             return
         # What is kept first, so that no version stands without a tag in between.
@@ -238,6 +365,10 @@ def _set_tags(location: TableLocation) -> None:
         for name in there.keys() - wanted.keys():
             table.delete_tag(name)
     raise _conflict(location)
+
+
+def _is_ours(tag: str) -> bool:
+    return tag in (LIVE_TAG, CANARY_TAG) or tag.startswith(_KEPT_TAG)
 
 
 def _conflict(location: TableLocation) -> CommitConflictError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from skytext.models.checkpoints import image_model
 from skytext.run.caption_plan import CaptionPlan, plan_caption
 from skytext.run.control.interruption import Stopping
 from skytext.run.open_run import HeldTable
-from skytext.run.reindex import change_model, reindex_run
+from skytext.run.reindex import change_model, gate, reindex_run
 from skytext.run.reindex.compare_versions import LiveVersionError
 from skytext.run.reindex.gate import Check
 from skytext.run.reindex.reindex_run import (
@@ -27,14 +28,18 @@ from skytext.run.reindex.reindex_run import (
     _compute,
     _image_vectors,
     _replaced_model,
+    _serve,
 )
+from skytext.run.reindex.report.facts import RunFacts
+from skytext.run.reindex.report.sections import checks
 from skytext.run.reindex.tell_run import check_outcome
 from skytext.run.vector_plan import image_column, plan_stale_vectors
+from skytext.table import canary
 from skytext.table.commits.change_columns import activate_column
 from skytext.table.commits.claim import hold
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote
+from skytext.table.promote_rollback import end_canary, promote, promotions, start_canary
 from skytext.table.vector_columns import Role, VectorColumn
 from tests.service.tables import embed_again, make_served_table
 from tests.table.image_rows import IMAGE_DIM, embed_numbers
@@ -150,3 +155,58 @@ def test_golden_queries_that_were_not_compared_are_in_the_summary(
     assert summary.to_json()["not_compared"] == "not compared: no model"
     assert "not compared: no model" in _lines(summary)
     assert notes == ["not compared: no model"]
+
+
+def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = make_served_table(tmp_path).location
+    for module in (reindex_run, gate):
+        monkeypatch.setattr(module, "run_on_driver_node", lambda f, *args: f(*args))
+
+    def serve(**more: Any) -> tuple[ReindexSummary, str]:
+        given = {"index.vector": "never", "reindex.canary": 0.05, "reindex.max_failure_rate": 0.5}
+        given |= {"embed.model": ImagesTable.open(where).text_column.model, **more}
+        archive = str(tmp_path / "archive")
+        plan = plan_caption([archive], where.uri, load_config(None, given), stale="all")
+        summary, notes = ReindexSummary(), list[str]()
+        with hold(where, "run", "reindex") as claim:
+            held = HeldTable(claim, Stopping(1.0, 1.0, enabled=False))
+            _serve(plan, held, summary, notes.append, None, None)
+        return summary, "".join(notes)
+
+    # There is nothing that a canary could be compared with.
+    summary, _ = serve()
+    live = summary.live_version
+    assert (summary.was_promoted, summary.canary) == (True, None)
+
+    embed_again(where, "fake:dim=24")
+    summary, _ = serve()
+    begun = promotions(where, 1)[0]
+    assert (begun.action, begun.why, begun.version) == ("canary", "reindex", live)
+    assert (summary.was_promoted, summary.live_version) == (False, live)
+    assert summary.canary == begun.canary is not None
+    told = summary.to_json()
+    assert told["canary"]["share"] == 0.05
+    assert f"canary: {summary.canary.described}; live version: {live}" in _lines(summary)
+    facts = RunFacts(where, load_config(), dt.datetime.now(dt.UTC), "done", "", told, live)
+    assert "answers 0.05 of the searches until" in checks(facts).texts[0]
+
+    summary, said = serve()
+    assert f"nothing is new, and a canary runs: {begun.canary.described}" in said
+    assert promotions(where, 1) == [begun]
+
+    # A version that a service has stopped is not tried again each night.
+    end_canary(where, begun.number, passed=False, why="slow")
+    summary, said = serve()
+    assert "nothing is new: it stays live" in said
+    assert summary.canary is None
+
+    # Without a service nobody else ends it.
+    begun = start_canary(where, None, 0.05, 0.001)
+    monkeypatch.setattr(canary, "_LEFT_ALONE", dt.timedelta(seconds=-1))
+    summary, said = serve()
+    last = promotions(where, 1)[0]
+    assert (last.action, last.versions) == ("promote", (live, begun.canary.version))
+    assert last.why in said
+    assert (summary.was_promoted, summary.live_version) == (False, last.version)

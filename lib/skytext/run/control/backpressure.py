@@ -6,6 +6,9 @@ a slow store.
 
 The driver checks the limit before it gives a unit to an engine. An actor or task must not wait
 here: it would hold a slot that the recomputation of lost blocks may need, and the run would hang.
+
+Ray Data ignores the limit while no operator has a task, to keep the execution alive. So the engines
+may be further ahead while the first embedder still starts.
 """
 
 from __future__ import annotations

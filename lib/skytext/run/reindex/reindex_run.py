@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from skytext.config.reindex import ReindexConfig
 from skytext.errors import BrokenListingError, IncompleteRunError, JobError
 from skytext.evaluation.golden import Golden, read_golden
 from skytext.run.caption_plan import CaptionPlan
@@ -33,6 +34,7 @@ from skytext.run.reindex.withdraw import check_listing, withdraw_gone
 from skytext.run.vector_plan import VectorPlan, plan_images
 from skytext.run.vector_run import run_vectors
 from skytext.search.unrelated_questions import measure_chance
+from skytext.table.canary import Canary
 from skytext.table.clean_up import CleanUp, clean_held_table
 from skytext.table.commits.stage_rows import staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
@@ -40,7 +42,7 @@ from skytext.table.indexes.build_indexes import BuildVectorIndex, IndexReport
 from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
 from skytext.table.missing_vectors import num_with_vector
-from skytext.table.promote_rollback import promote, promotions
+from skytext.table.promote_rollback import end_canary, promote, promotions, start_canary
 from skytext.table.reported_matches import MatchReport
 from skytext.table.store_preflight import check_store
 from skytext.table.vector_columns import Role
@@ -67,6 +69,7 @@ class ReindexSummary:
         not_compared: why there is no comparison although there are golden queries; else empty.
         live_version: the version that is live after this call.
         was_promoted: whether this call promoted it.
+        canary: the canary that this call started; None for none.
         cleaned: the removed data.
         report: the address of the HTML report; empty if none was written.
         matches: reports of new images for standing queries, delivered by this call.
@@ -85,6 +88,7 @@ class ReindexSummary:
     not_compared: str = ""
     live_version: int | None = None
     was_promoted: bool = False
+    canary: Canary | None = None
     cleaned: CleanUp | None = None
     report: str = ""
     matches: tuple[MatchReport, ...] = ()
@@ -105,6 +109,7 @@ class ReindexSummary:
             "not_compared": self.not_compared,
             "live_version": self.live_version,
             "was_promoted": self.was_promoted,
+            "canary": None if self.canary is None else self.canary.to_json(),
             "cleaned": None if self.cleaned is None else self.cleaned.to_json(),
             "report": self.report,
             "matches": [report.to_json() for report in self.matches],
@@ -311,9 +316,13 @@ def _serve(
     table = ImagesTable.find(location)
     if table is None:
         return
+    _end_left_alone(location, on_note)
     summary.live_version = table.live_version()
-    if _was_rolled_back(location) and not summary.has_changed:
+    last = next(iter(promotions(location, 1)), None)
+    if last is not None and last.action in ("rollback", "stop") and not summary.has_changed:
         on_note("the table was rolled back, and nothing is new: the live version stays")
+    elif last is not None and last.canary is not None and last.canary.version == table.version:
+        on_note(f"nothing is new, and a canary runs: {last.canary.described}")
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
         drop_unused(held.claim, plan.column)
@@ -326,8 +335,7 @@ def _serve(
         if not all(check.passed for check in summary.gate):
             raise GateError(summary, _replaced_model(location, summary))
         held.claim.check()
-        promoted = promote(location, summary.index.table_version, why=COMMAND)
-        summary.live_version, summary.was_promoted = promoted.version, True
+        _promote(location, config.reindex, summary)
     if staged_unit_ids(location):
         on_note("nothing is removed, because another command has staged units")
         return
@@ -360,9 +368,28 @@ def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
     return "" if live.fits(ImagesTable.open(location).text_column) else live.model
 
 
-def _was_rolled_back(location: TableLocation) -> bool:
-    last = promotions(location, 1)
-    return bool(last) and last[0].action == "rollback"
+def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSummary) -> None:
+    """Make the indexed version live, or a canary where the settings say so and one can be."""
+    version = None if summary.index is None else summary.index.table_version
+    if limits.canary is None or summary.live_version is None:
+        summary.live_version = promote(location, version, why=COMMAND).version
+        summary.was_promoted = True
+        return
+    begun = start_canary(location, version, limits.canary, limits.canary_minutes, why=COMMAND)
+    summary.canary = begun.canary
+
+
+def _end_left_alone(location: TableLocation, on_note: Callable[[str], None]) -> None:
+    """Make a canary live whose time is over, where no service runs that could have judged it.
+
+    It has passed the gate. Without this it would be replaced by a new canary each night.
+    """
+    last = next(iter(promotions(location, 1)), None)
+    if last is None or last.canary is None or not last.canary.is_left_alone:
+        return
+    why = f"{COMMAND}: the time of the canary is over, and no service has judged it"
+    if end_canary(location, last.number, passed=True, why=why):
+        on_note(f"version {last.canary.version} is live: {why}")
 
 
 def _refresh(

@@ -110,6 +110,8 @@ def make_api(
                 await keyring.load()
                 task = asyncio.create_task(keyring.keep_fresh())
                 held.callback(task.cancel)
+            canary = asyncio.create_task(backend.follow_canary())
+            held.callback(canary.cancel)
             yield
 
     app = FastAPI(

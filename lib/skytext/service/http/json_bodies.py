@@ -263,6 +263,7 @@ class TableModel(BaseModel):
                 "num_failed": 13,
                 "num_unindexed": 0,
                 "latest_version": 44,
+                "canary_version": None,
                 "embedding_model": "BAAI/bge-base-en-v1.5",
                 "image_model": None,
                 "no_image_search": None,
@@ -284,6 +285,9 @@ class TableModel(BaseModel):
     num_failed: int
     num_unindexed: int | None = Field(description="Rows outside the vector index; null: no index.")
     latest_version: int = Field(description="Of the table; above table_version: not promoted yet.")
+    canary_version: int | None = Field(
+        description="The version that answers a share of the searches that name none; null: none."
+    )
     embedding_model: str
     image_model: str | None = Field(description="Of the images' own vectors; null: there are none.")
     no_image_search: str | None = Field(

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 
-from skytext.search.request import SearchRequest
 from skytext.service.backend import Backend
 from skytext.service.http.json_bodies import ReadyModel
 from skytext.service.problem_details import too_busy
-from skytext.service.search_query import TRIAL
 
 _TIMEOUT_S = 2.0
 _FRESH_S = 1.0
 """Time for which a result is reused: frequent checks cause at most one search per second."""
-# Every table supports this mode.
-_SEARCH = SearchRequest(text=TRIAL, mode="dense", k=1)
 
 
 class Readiness:
@@ -45,7 +41,7 @@ class Readiness:
     async def _search(self) -> ReadyModel:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                (answer,) = await self._backend.search([_SEARCH], [None])
+                answer = await self._backend.try_out(None)
                 problem = await self._backend.no_image_search()
         except TimeoutError:
             raise too_busy(f"a search is not answered within {_TIMEOUT_S:g} s", 1) from None

@@ -29,6 +29,7 @@ from skytext.service.access.api_keys import KeyStore
 from skytext.service.access.authentication import Keyring
 from skytext.service.access.rate_limits import Drain
 from skytext.service.backend import Backend
+from skytext.service.canary_watch import CanaryWatch
 from skytext.service.http.application import make_app
 from skytext.service.replicas.deployment_calls import DescribeHandle, EmbedHandle, SearchHandle
 from skytext.service.replicas.listening_socket import serving, take_socket
@@ -119,6 +120,7 @@ class Ingress:
             SearchHandle(search),
             None if captioning is None else DescribeHandle(captioning),
             cluster_metrics,
+            CanaryWatch(self._location, self._config.service, RayMeter()),
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

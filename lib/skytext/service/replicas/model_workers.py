@@ -55,7 +55,10 @@ class EmbeddingWorker:
         self.models = ServedModels(location, config, self._warm, meter)
         self._loads: dict[int, asyncio.Task[VersionModels | None]] = {}
         self.follower = Follower(
-            {"cannot load the model of the live version": self.models.refresh},
+            {
+                "cannot load the model of the live version": self.models.refresh,
+                "cannot load the model of the canary": self.models.load_canary,
+            },
             config.service.poll_interval_s,
         )
 

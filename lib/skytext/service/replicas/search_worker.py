@@ -18,7 +18,7 @@ from skytext.models.factory import find_table_embedder
 from skytext.models.text_embedder import Embedder, EmbedderInfo, Embeddings
 from skytext.search import Searcher, cursor_version
 from skytext.search.request import SearchRequest
-from skytext.service.problem_details import ProblemError
+from skytext.service.problem_details import ProblemError, model_not_loaded
 from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.row_copier import RowCopier
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
@@ -108,6 +108,7 @@ class SearchWorker:
         self.follower = Follower(
             {
                 "cannot ask which version is live": self.versions.refresh,
+                "cannot open the canary": self._open_canary,
                 "cannot tell clean-ups which versions are used": self.versions.say_held,
             },
             config.service.poll_interval_s,
@@ -144,6 +145,12 @@ class SearchWorker:
         if self._copier is not None:
             self._copier.want(searcher)
 
+    def _open_canary(self) -> None:
+        canary, live = self.versions.open_canary(), self.versions.live
+        # The live version first: most searches go there.
+        if canary is not None and self._copier is not None and live.rows_are_copied:
+            self._copier.want(canary)
+
     @property
     def private_names(self) -> tuple[str, ...]:
         """The table's address, in our form and in Lance's."""
@@ -167,7 +174,8 @@ class SearchWorker:
 
         Raises:
             CallError: an invalid search.
-            ProblemError: 410: the version, or the cursor's version, is no longer held.
+            ProblemError: 410: the version, or the cursor's version, is no longer held. 503: the
+                version is not open, and the query forbids to open it.
         """
         current = self._current([query for query in queries if _named(query) is None])
         with span("search", trace, num_queries=len(queries)):
@@ -192,16 +200,18 @@ class SearchWorker:
 
     async def _search(self, current: Searcher, query: Query) -> Any:
         version = _named(query)
-        searcher = current if version is None else await self._at(version)
+        searcher = current if version is None else await self._at(version, query.only_if_open)
         if not _fits(searcher.table, query):
             return OtherModel(searcher.table.version)
         with timed(self._meter, "search"):
             return await self._in_thread(_answer, searcher, query)
 
-    async def _at(self, version: int) -> Searcher:
+    async def _at(self, version: int, only_if_open: bool = False) -> Searcher:
         held = self.versions.held(version)
         if held is not None:
             return held
+        if only_if_open:
+            raise model_not_loaded()
         # Do not use a search thread: opening a version, and waiting for it, may take long.
         return await asyncio.to_thread(self.versions.at, version)
 
@@ -247,6 +257,7 @@ class SearchWorker:
             **self._about[1],
             "live_version": live_version,
             "latest_version": latest,
+            "canary_version": self.versions.canary_version,
             "pinned": self._config.service.version is not None,
             "max_k": self._config.service.limits.max_k,
             "has_captioner": self._config.service.captioner,

@@ -118,6 +118,17 @@ class ServedModels:
             self._meter.count("skytext_swaps_total", ok="false")
             raise
 
+    def load_canary(self) -> None:
+        """Load the models of a canary before searches go to it.
+
+        Raises: as `of`.
+        """
+        if self._config.service.version is not None:
+            return
+        version = self._table.canary_version()
+        if version is not None:
+            self.of(version)
+
     def _keep(self, models: VersionModels) -> None:
         self._kept[models.version] = models
         self._kept.move_to_end(models.version)

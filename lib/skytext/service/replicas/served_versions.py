@@ -64,6 +64,7 @@ class Versions:
         self._held: OrderedDict[int, Searcher] = OrderedDict()
         self._opening = threading.Lock()
         self._refused: int | None = None
+        self._canary: int | None = None
         self._said: tuple[int, str] | None = None
         self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self._held_said: set[int] = set()
@@ -77,6 +78,11 @@ class Versions:
     def live(self) -> Searcher:
         """The version that was promoted last."""
         return self._live
+
+    @property
+    def canary_version(self) -> int | None:
+        """The version that answers a share of the searches, or None."""
+        return self._canary
 
     def lately_live(self) -> list[Searcher]:
         """Return the open versions that were live lately, the live one first."""
@@ -121,6 +127,24 @@ class Versions:
                 extra={"version": live, "before": before, "warmed_s": round(seconds, 3)},
             )
             return True
+
+    def open_canary(self) -> Searcher | None:
+        """Open and warm the canary, and keep it while it runs; return it, or None.
+
+        Raises:
+            SkytextError: it cannot be opened, or its store does not answer.
+        """
+        if self._config.version is not None:
+            return None
+        self._canary = self._live.table.canary_version()
+        if self._canary is None:
+            return None
+        with self._opening:
+            held = self.held(self._canary)
+            if held is None:
+                held = self._open(self._canary)
+                self._hold(held)
+        return held
 
     def _follow(self, searcher: Searcher) -> None:
         """Make a version live; keep the one before if it has other models.
@@ -203,7 +227,7 @@ class Versions:
         self._held[version] = searcher
         self._held.move_to_end(version)
         self._held.move_to_end(self._live.table.version)
-        needed = {self._live.table.version} | self._kept_for_model | self._needed
+        needed = {self._live.table.version, self._canary} | self._kept_for_model | self._needed
         spare = [one for one in self._held if one not in needed and one != version]
         for one in spare[: max(0, len(self._held) - self._config.held_versions)]:
             del self._held[one]

@@ -52,6 +52,18 @@ METRICS: Mapping[str, Metric] = {
     "skytext_stage_seconds": Metric(
         "histogram", "Time in a stage: embed, search, image, read, thumbnail, caption.", ("stage",)
     ),
+    "skytext_searches_total": Metric(
+        "counter",
+        "Requests for searches that name no version, by who was to answer: live or canary.",
+        ("version", "ok"),
+    ),
+    "skytext_search_seconds": Metric(
+        "histogram", "Embedding and search of these requests.", ("version",)
+    ),
+    "skytext_canary_running": Metric("gauge", "1 while a canary answers a share of the searches."),
+    "skytext_canary_stopped": Metric(
+        "gauge", "1 from when a canary was stopped to the next promotion, roll-back or canary."
+    ),
     "skytext_embed_batch_size": Metric(
         "histogram", "Texts embedded in one forward pass.", (), _COUNTS
     ),

@@ -184,7 +184,8 @@ async function stale(version) {
     }
   }
   const live = state.table.table_version;
-  if (live === version || asked !== state.query) return;
+  // A canary answers a share of the searches: nothing is out of date.
+  if (live === version || state.table.canary_version === version || asked !== state.query) return;
   byId("stale").replaceChildren(...staleBox(version, live, searchLive));
   show(byId("stale"), true);
 }

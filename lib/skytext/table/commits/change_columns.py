@@ -124,11 +124,11 @@ def drop_unused_columns(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
 
 def _searched_names(table: ImagesTable) -> set[str]:
-    """Return the columns that searches use in the versions that a roll-back may lead to."""
+    """Return the columns that searches use in a canary and where a roll-back may lead to."""
     there = {int(one["version"]) for one in again(table.dataset.versions)()}
     names: set[str] = set()
     for promotion in promotions(table.location, 1):
-        for version in there.intersection(promotion.versions):
+        for version in there.intersection(promotion.searched_versions):
             opened = ImagesTable.open(table.location, version)
             names |= {column.name for column in opened.columns if column.role == Role.ACTIVE}
     return names

@@ -8,6 +8,7 @@ from typing import Any
 
 from skytext.run.reindex.report.facts import RunFacts
 from skytext.run.reindex.report.page import Grid, Section
+from skytext.table.canary import Canary
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.queries.run_rows import RunRows
 
@@ -76,7 +77,11 @@ def checks(facts: RunFacts) -> Section:
         ["passed" if one["passed"] else "FAILED", one["name"], one["wanted"], f"{one['found']:g}"]
         for one in facts.summary.get("gate", ())
     ]
-    if facts.summary.get("was_promoted"):
+    canary = facts.summary.get("canary")
+    if canary is not None:
+        described = Canary.from_row(canary).described
+        texts = [f"{described[0].upper()}{described[1:]}, and is compared with the live version."]
+    elif facts.summary.get("was_promoted"):
         texts = [f"Version {facts.summary['live_version']} was promoted."]
     else:
         live = facts.summary.get("live_version")
