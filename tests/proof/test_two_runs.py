@@ -59,7 +59,7 @@ def test_a_holder_that_wakes_up_late_commits_nothing_more(tmp_path: Path) -> Non
             status = sleeper.finish(RUN_S)
         assert status == (0 if done else 1), sleeper.err
         # Stopped while Ray starts, it finds that Ray did not start in time.
-        said = ("lost", "another run", "cannot start a local Ray")
+        said = ("expired", "is held by", "cannot start a local Ray")
         assert done or any(words in sleeper.err for words in said), sleeper.err
         # Whatever it tried, every row is still the very row that its successor left.
         assert rows_of(table, [*scene.compare, "unit_id"]) == after
