@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,7 +171,7 @@ def test_what_is_committed_later_is_served_as_well(tmp_path: Path) -> None:
         writer = committer(made.location, made.text_column)
         writer.commit([stage(made.location, [good_row("new.jpg")])])
         promote(made.location, None)
-        assert asyncio.run(http.application.searches.version()) == made.version
+        assert http.application.searches.versions.live.versions == (made.version,)
         assert http.application.searches.versions.refresh()
         assert len(search(http, text="red", mode="image")["hits"]) == 4
         assert len(search(http, text="red", mode="image+dense")["hits"]) == 6

@@ -22,6 +22,7 @@ from skytext.service.replicas.refusals import Refusal
 from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
 from skytext.service.search_query import Embedded, Query
+from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -31,7 +32,8 @@ from tests.service.tables import embed_again
 
 
 def worker(where: TableLocation, **settings: Any) -> SearchWorker:
-    return SearchWorker(where.uri, make_config(where.uri, **settings), LocalMeter())
+    config = make_config(where.uri, **settings)
+    return SearchWorker(TableSet.parse([where.uri]), config, LocalMeter())
 
 
 def live(versions: Versions) -> int:
@@ -83,10 +85,10 @@ def test_the_old_version_answers_until_the_new_one_is_warm(own: TableLocation) -
     opening, go_on = threading.Event(), threading.Event()
     make = made.versions._make_searcher
 
-    def slowly(table: ImagesTable) -> Searcher:
+    def slowly(*given: Any) -> Searcher:
         opening.set()
         assert go_on.wait(30)
-        return make(table)
+        return make(*given)
 
     made.versions._make_searcher = slowly
     promote(own, last)
@@ -105,11 +107,11 @@ def test_versions_that_were_live_are_held_and_others_are_gone(own: TableLocation
     promote(own, last)
     versions = worker(own).versions
     # By another replica's cursor: this one never served it.
-    assert versions.at(first).table.version == first
-    assert versions.at(last) is versions.live
+    assert versions.at((first,)).table.version == first
+    assert versions.at((last,)) is versions.live
     for made_up in (0, 99, -1, 2**63):
         with pytest.raises(ProblemError) as caught:
-            versions.at(made_up)
+            versions.at((made_up,))
         assert caught.value.status == 410
 
 
@@ -119,7 +121,7 @@ def test_only_so_many_versions_are_held(own: TableLocation) -> None:
     promote(own, last)
     versions = worker(own, held_versions=1).versions
     with pytest.raises(ProblemError, match="no longer held"):
-        versions.at(first)
+        versions.at((first,))
 
 
 def test_a_store_that_fails_once_does_not_lose_a_promotion(own: TableLocation) -> None:
@@ -128,10 +130,10 @@ def test_a_store_that_fails_once_does_not_lose_a_promotion(own: TableLocation) -
     made = worker(own)
     make, failures = made.versions._make_searcher, [TableError("no answer"), OSError("reset")]
 
-    def hiccup(table: ImagesTable) -> Searcher:
+    def hiccup(*given: Any) -> Searcher:
         if failures:
             raise failures.pop(0)
-        return make(table)
+        return make(*given)
 
     made.versions._make_searcher = hiccup
     promote(own, last)
@@ -149,26 +151,26 @@ def test_a_version_that_nobody_served_is_refused_while_another_is_opened(
     opening, go_on = threading.Event(), threading.Event()
     make = made.versions._make_searcher
 
-    def slowly(table: ImagesTable) -> Searcher:
+    def slowly(*given: Any) -> Searcher:
         opening.set()
         assert go_on.wait(30)
-        return make(table)
+        return make(*given)
 
     made.versions._make_searcher = slowly
     promote(own, last)
 
-    def query(version: int | None) -> Query:
+    def query(version: VersionOfEach | None) -> Query:
         vector = np.full(dim, dim**-0.5, np.float32)
         embedded = Embedded(made.versions.live.table.text_column.fingerprint, vector)
         return Query(SearchRequest(text="a"), {"a": embedded}, {}, version)
 
     async def search() -> None:
         async with asyncio.timeout(20):
-            refused = await made.search([query(last + 7)])
+            refused = await made.search([query((last + 7,))])
             assert isinstance(refused, Refusal)
             assert str(refused.error).startswith("410 version-gone")
             # One that was live waits until it can be opened, and holds up nobody else.
-            waiting = asyncio.ensure_future(made.search([query(last)]))
+            waiting = asyncio.ensure_future(made.search([query((last,))]))
             await asyncio.sleep(0)
             assert isinstance(await made.search([query(None)]), list)
             assert not waiting.done()
@@ -191,8 +193,8 @@ def test_a_version_of_another_model_is_looked_at_once(own: TableLocation) -> Non
     made = worker(own)
     tried = []
 
-    def refuse(table: ImagesTable) -> Searcher:
-        tried.append(table.version)
+    def refuse(tables: list[ImagesTable], known: Any) -> Searcher:
+        tried.extend(table.version for table in tables)
         raise OtherModelError("of another model")
 
     make, made.versions._make_searcher = made.versions._make_searcher, refuse
@@ -337,7 +339,7 @@ def test_a_model_is_released_when_no_version_that_is_kept_needs_it(own: TableLoc
             models.refresh()
             assert {one.text.dim for one in models._kept.values()} == dims
         # A version from long ago is embedded by its own model again.
-        found = asyncio.run(http.application.embedding.embed_one(("a river", first)))
+        found = asyncio.run(http.application.embedding.embed_one(("a river", (first,))))
         assert found.vector.size == 16
 
 
