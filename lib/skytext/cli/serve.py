@@ -35,7 +35,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     version: Annotated[
-        int | None, typer.Option(help="Serve this version, whatever is promoted.")
+        int | None, typer.Option(help="Serve this version of a single table, whatever is promoted.")
     ] = None,
     archive_root: Annotated[
         list[str] | None,
