@@ -156,14 +156,18 @@ def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
         deployments.Ingress(tables, settings, None, None)  # type: ignore[arg-type]
 
 
-def test_an_application_is_built_as_serve_builds_it(served: Path) -> None:
+def test_an_application_is_built_as_serve_builds_it(served: Path, served_two: list[Path]) -> None:
     from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as built
     from ray.serve.deployment import Application
 
     from skytext.service.replicas.serve_application import build
 
     config = {"service": {"access": {"require_keys": False}}}
-    assert isinstance(built(build, {"table": str(served), "config": config}), Application)
+    several = [str(table) for table in served_two]
+    for table in (str(served), several):
+        assert isinstance(built(build, {"table": table, "config": config}), Application)
+    with pytest.raises(CallError, match="named twice"):
+        built(build, {"table": several * 2, "config": config})
     with pytest.raises(ConfigError, match="args of the application: table: Field required"):
         built(build, {})
     with pytest.raises(ConfigError, match="unknown setting"):
