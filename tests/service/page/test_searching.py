@@ -221,7 +221,7 @@ def test_more_like_this_searches_by_the_image(page: Page) -> None:
 def test_a_hit_says_of_which_table_it_is(served_two: list[Path], browser: Browser) -> None:
     with serving(served_two[0], served_two[1:]) as url, open_page(browser, url) as page:
         page.goto("/?text=a+brown+river&mode=dense")
-        page.wait_for_selector(".hit img")
+        expect(page.locator(".hit img")).to_have_count(5)
         expect(page.locator("#about")).to_contain_text("5 images in north, south")
         for rank, table in enumerate(("north", "south")):
             hit = page.locator(f".hit >> nth={rank}")
