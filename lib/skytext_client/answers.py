@@ -39,7 +39,8 @@ class Hit(_Answer):
         bm25: of the image's text; None if words were not compared.
         image_cosine: of the query and the image's own vector; None without such a vector, or if
             images were not compared.
-        duplicates: image_id of near-duplicates, if they are grouped.
+        duplicates: image_id of near-duplicates, where they are grouped.
+        table: name of its table; None where the service has one table.
     """
 
     image_id: str
@@ -58,6 +59,7 @@ class Hit(_Answer):
     bm25: float | None = None
     image_cosine: float | None = None
     duplicates: tuple[str, ...] = ()
+    table: str | None = None
 
 
 class Found(_Answer):
@@ -65,15 +67,17 @@ class Found(_Answer):
 
     Attributes:
         hits: at most k.
-        table_version: the searched version.
-        next_cursor: to get the next page; None at the end.
-        mode: the search mode that was used.
+        table_version: that they are of; with several tables a text with one of each.
+        table_versions: of each table by its name; None where the service has one table.
+        next_cursor: to go on behind the last hit; None where nothing is left.
+        mode: that was searched in.
         note: why there are no hits, or that nothing fits well; None for nothing.
         exact: whether every matching image was scored.
     """
 
     hits: tuple[Hit, ...]
-    table_version: int
+    table_version: int | str
+    table_versions: dict[str, int] | None = None
     next_cursor: str | None = None
     mode: str | None = None
     note: str | None = None
@@ -118,28 +122,42 @@ class FoundImage(_Answer):
 
     Attributes:
         image_id: the image.
-        table_version: the version of the row.
-        uri: the address of the image.
+        table_version: that it is of.
+        table: name of its table; None where the service has one table.
+        uri: where the image lies.
         status: ``ok``, ``failed`` or ``withdrawn``.
         captions: all descriptions; None for a failed image.
         metadata: from its source.
     """
 
     image_id: str
-    table_version: int
+    table_version: int | str
+    table: str | None = None
     uri: str
     status: str
     captions: tuple[dict[str, Any], ...] | None = None
     metadata: dict[str, Any] | None = None
 
 
-class TableInfo(_Answer):
-    """The served table."""
+class OneTable(_Answer):
+    """One of the tables that are served."""
 
+    name: str
     table_version: int
     live_version: int | None
     latest_version: int
+    num_ok: int
+    num_failed: int
+
+
+class TableInfo(_Answer):
+    """What is served."""
+
+    table_version: int | str
+    live_version: int | str | None
+    latest_version: int | str
     canary_version: int | None = None
+    tables: tuple[OneTable, ...] = ()
     created_at: dt.datetime
     num_ok: int
     num_failed: int

@@ -134,16 +134,16 @@ class AsyncClient:
         """Find images that look like an uploaded image, by its description."""
         return parsed(Found, await self._ask(image_search_call(image, k, filter)))
 
-    async def image(self, image: Image, *, version: int | None = None) -> FoundImage:
-        """Return an image's row, of the live version or of the given one."""
+    async def image(self, image: Image, *, version: int | str | None = None) -> FoundImage:
+        """Return all that the table, or one version of it, says of an image."""
         return parsed(FoundImage, await self._ask(image_call(image, version=version)))
 
-    async def read_image(self, image: Image, *, version: int | None = None) -> bytes:
-        """Return an image's original bytes from the archive."""
+    async def read_image(self, image: Image, *, version: int | str | None = None) -> bytes:
+        """Return an image as it lies in the archive."""
         return image_of(await self._ask(image_call(image, "/bytes", version=version)))
 
     async def thumbnail(
-        self, image: Image, size_px: int = 256, *, version: int | None = None
+        self, image: Image, size_px: int = 256, *, version: int | str | None = None
     ) -> bytes:
         """Return an image as WebP; in a notebook: ``IPython.display.Image(…)``."""
         call = image_call(image, "/thumbnail", size=size_px, version=version)
@@ -153,15 +153,23 @@ class AsyncClient:
         """Return the facts about the served table."""
         return parsed(TableInfo, await self._ask(Call("GET", "/v1/table", {})))
 
-    async def promote(self, version: int | None = None) -> int:
-        """Make a version live, by default the latest; needs an admin key."""
-        return parsed(
-            Promotion, await self._ask(admin_call("promote", version=version))
-        ).live_version
+    async def promote(self, version: int | None = None, *, table: str | None = None) -> int:
+        """Serve a version, by default the latest; needs a key with the right to administer.
 
-    async def rollback(self) -> int:
-        """Make the previous version live again; needs an admin key."""
-        return parsed(Promotion, await self._ask(admin_call("rollback"))).live_version
+        Args:
+            version: of the table.
+            table: its name (`TableInfo.tables`); needed where the service has several.
+        """
+        call = admin_call("promote", version=version, table=table)
+        return parsed(Promotion, await self._ask(call)).live_version
+
+    async def rollback(self, *, table: str | None = None) -> int:
+        """Serve the version before; needs a key with the right to administer.
+
+        Args:
+            table: as `promote`.
+        """
+        return parsed(Promotion, await self._ask(admin_call("rollback", table=table))).live_version
 
     async def _ask(self, call: Call) -> httpx.Response:
         again = tenacity.AsyncRetrying(**asking_again(call, self._retries))

@@ -114,9 +114,10 @@ def id_of(image: Image) -> str:
     return image if isinstance(image, str) else image.image_id
 
 
-def image_call(image: Image, what: str = "", **params: int | None) -> Call:
+def image_call(image: Image, what: str = "", **params: int | str | None) -> Call:
     """Return the request for an image's row, or for ``/bytes`` or ``/thumbnail``."""
-    given = {name: value for name, value in params.items() if value is not None}
+    table = image.table if isinstance(image, Hit) else None
+    given = {k: v for k, v in {**params, "table": table}.items() if v is not None}
     return Call("GET", f"/v1/images/{quote(id_of(image), safe='')}{what}", {"params": given})
 
 
@@ -132,8 +133,9 @@ def image_search_call(image: bytes | str | Path, k: int, filter: str | None) -> 
 
 
 def admin_call(what: str, **body: Any) -> Call:
-    """Return a request that changes the live version."""
-    options = {"json": body} if body else {}
+    """Return the request that changes what is served."""
+    given = {name: value for name, value in body.items() if value is not None}
+    options = {"json": given} if body else {}
     return Call("POST", f"/v1/admin/{what}", options, may_repeat=False, min_timeout_s=SLOW_S)
 
 

@@ -15,6 +15,16 @@ MAX_CURSOR_CHARS = 4096
 Mode: TypeAlias = Literal["dense", "text", "hybrid", "image", "image+dense"]
 Combine: TypeAlias = Literal["max", "mean"]
 Version: TypeAlias = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Versions: TypeAlias = Annotated[
+    str,
+    Field(
+        pattern=r"^[1-9][0-9]{0,18}(,[1-9][0-9]{0,18})*$",
+        max_length=1000,
+        description="A version of each table, where several are served.",
+    ),
+]
+VersionToken: TypeAlias = Annotated[Version | Versions, Field(union_mode="left_to_right")]
+"""The `table_version` of an answer."""
 
 Image: TypeAlias = str | Hit
 """An image of the table: its ``image_id``, or a hit."""
@@ -58,10 +68,10 @@ class SearchFields(BaseModel):
 class VersionedFields(SearchFields):
     """The fields of a search over HTTP, which may name a version."""
 
-    version: Version | None = Field(
+    version: VersionToken | None = Field(
         None,
-        description="Search this version of the table: the `table_version` of an earlier answer. "
-        "410 if it is no longer held. Default: the live one.",
+        description="Search this version: the `table_version` of an earlier answer. "
+        "410 where it is no longer held. Default: the live one.",
         examples=[42],
     )
 
@@ -79,6 +89,6 @@ class Search(TypedDict, total=False):
     intersects: Mapping[str, Any] | None
     cursor: str | None
     min_score: float | None
-    version: int | None
+    version: int | str | None
     group_duplicates: bool
     exact: bool

@@ -132,15 +132,17 @@ class Client:
         """Find images that look like an uploaded image, by its description."""
         return parsed(Found, self._ask(image_search_call(image, k, filter)))
 
-    def image(self, image: Image, *, version: int | None = None) -> FoundImage:
-        """Return an image's row, of the live version or of the given one."""
+    def image(self, image: Image, *, version: int | str | None = None) -> FoundImage:
+        """Return all that the table, or one version of it, says of an image."""
         return parsed(FoundImage, self._ask(image_call(image, version=version)))
 
-    def read_image(self, image: Image, *, version: int | None = None) -> bytes:
-        """Return an image's original bytes from the archive."""
+    def read_image(self, image: Image, *, version: int | str | None = None) -> bytes:
+        """Return an image as it lies in the archive."""
         return image_of(self._ask(image_call(image, "/bytes", version=version)))
 
-    def thumbnail(self, image: Image, size_px: int = 256, *, version: int | None = None) -> bytes:
+    def thumbnail(
+        self, image: Image, size_px: int = 256, *, version: int | str | None = None
+    ) -> bytes:
         """Return an image as WebP; in a notebook: ``IPython.display.Image(…)``."""
         call = image_call(image, "/thumbnail", size=size_px, version=version)
         return image_of(self._ask(call))
@@ -149,13 +151,23 @@ class Client:
         """Return the facts about the served table."""
         return parsed(TableInfo, self._ask(Call("GET", "/v1/table", {})))
 
-    def promote(self, version: int | None = None) -> int:
-        """Make a version live, by default the latest; needs an admin key."""
-        return parsed(Promotion, self._ask(admin_call("promote", version=version))).live_version
+    def promote(self, version: int | None = None, *, table: str | None = None) -> int:
+        """Serve a version, by default the latest; needs a key with the right to administer.
 
-    def rollback(self) -> int:
-        """Make the previous version live again; needs an admin key."""
-        return parsed(Promotion, self._ask(admin_call("rollback"))).live_version
+        Args:
+            version: of the table.
+            table: its name (`TableInfo.tables`); needed where the service has several.
+        """
+        call = admin_call("promote", version=version, table=table)
+        return parsed(Promotion, self._ask(call)).live_version
+
+    def rollback(self, *, table: str | None = None) -> int:
+        """Serve the version before; needs a key with the right to administer.
+
+        Args:
+            table: as `promote`.
+        """
+        return parsed(Promotion, self._ask(admin_call("rollback", table=table))).live_version
 
     def _ask(self, call: Call) -> httpx.Response:
         again = tenacity.Retrying(**asking_again(call, self._retries))

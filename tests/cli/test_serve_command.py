@@ -18,7 +18,8 @@ import pytest
 from skytext.table.location import TableLocation
 from tests.cli.conftest import Skytext
 from tests.service.replicas.test_deploy import free_port, until
-from tests.service.tables import make_served_table
+from tests.service.tables import embed_again, make_rows, make_served_table, write_table
+from tests.table.rows import location
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +50,15 @@ def test_wrong_calls_of_serve_start_nothing(skytext: Skytext, tmp_path: Path) ->
     assert "only this machine may search" in called.err
     taken = skytext("serve", table, "--host", "203.0.113.1", "--keys")
     assert taken.status == 2
+    more = location(tmp_path / "more")
+    write_table(more, [make_rows(tmp_path / "archive" / "a.tar")["river.jpg"]])
+    assert "is named twice" in skytext("serve", table, table).err
+    assert "needs a single table" in skytext("serve", table, more.uri, "--version", 1).err
+    embed_again(more, "fake:dim=24")
+    differ = skytext("serve", table, more.uri)
+    assert differ.status == 2
+    assert "cannot be searched as one" in differ.err
+    assert len(differ.err.splitlines()) == 1
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +20,8 @@ from skytext.service.http.application import make_app
 from skytext.service.replicas.deployment_calls import EmbedHandle, SearchHandle
 from skytext.service.replicas.model_workers import EmbeddingWorker
 from skytext.service.replicas.search_worker import SearchWorker
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import LocalMeter
-from skytext.table.location import TableLocation
 
 LOCAL = {"service.access.require_keys": False}
 
@@ -49,32 +49,44 @@ class Handle:
 class Application:
     """An application with its parts."""
 
-    def __init__(self, table: Path | str, config: Config, describe: Describe | None = None) -> None:
+    def __init__(
+        self,
+        table: Path | str,
+        config: Config,
+        describe: Describe | None = None,
+        more: Sequence[Path | str] = (),
+    ) -> None:
         self.meter = LocalMeter()
-        self.embedding = EmbeddingWorker(str(table), config, self.meter)
-        self.searches = SearchWorker(str(table), config, self.meter)
+        tables = TableSet.parse([str(one) for one in (table, *more)])
+        self.embedding = EmbeddingWorker(tables, config, self.meter)
+        self.searches = SearchWorker(tables, config, self.meter)
 
         async def metrics() -> str:
             return self.meter.text()
 
-        location, keyring = TableLocation.parse(str(table)), None
+        keyring = None
         if config.service.access.require_keys:
-            store = KeyStore(location)
+            store = KeyStore(tables.locations[0])
             keyring = Keyring(store, config.service.access.refresh_s)
         self.backend = Backend(
             EmbedHandle(Handle(self.embedding)),
             SearchHandle(Handle(self.searches)),
             describe,
             metrics,
-            CanaryWatch(location, config.service, self.meter),
+            CanaryWatch(tables, config.service, self.meter),
         )
-        self.asgi = make_app(location, self.backend, config, self.meter, keyring)
+        self.asgi = make_app(tables, self.backend, config, self.meter, keyring)
 
 
 @contextmanager
-def client(table: Path | str, describe: Describe | None = None, **settings: Any) -> Iterator[Any]:
-    """A client of an application; ``client.application`` is that."""
-    application = Application(table, make_config(table, **settings), describe)
+def client(
+    table: Path | str,
+    describe: Describe | None = None,
+    more: Sequence[Path | str] = (),
+    **settings: Any,
+) -> Iterator[Any]:
+    """A client of an application, of one table or several; ``client.application`` is that."""
+    application = Application(table, make_config(table, **settings), describe, more)
     with TestClient(
         application.asgi,
         base_url="http://localhost",

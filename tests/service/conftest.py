@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from skytext.table.location import TableLocation
-from tests.service.tables import make_served_table
+from tests.service.tables import make_served_table, make_two_tables
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +21,15 @@ def own(tmp_path: Path) -> TableLocation:
     """The same, for one test alone."""
     make_served_table(tmp_path)
     return TableLocation.parse(str(tmp_path / "table"))
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    """Two tables, for one test alone."""
+    return make_two_tables(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def served_two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same, which tests only read."""
+    return make_two_tables(tmp_path_factory.mktemp("two"))

@@ -126,3 +126,18 @@ def write_table(where: TableLocation, rows: list[dict[str, Any]]) -> ImagesTable
     writer.commit([stage(where, rows[:2])])
     writer.commit([stage(where, [*rows[2:], failed_row("cut.jpg", content_sha256="0" * 64)])])
     return ImagesTable.open(where)
+
+
+def make_two_tables(folder: Path) -> list[Path]:
+    """Two tables beside one archive, in two commits each.
+
+    ``north`` has three images of the archive and ``south`` two. Both have the image of a river.
+    """
+    rows = make_rows(make_archive(folder / "archive"))
+    members = {
+        "north": ("river.jpg", "airport.jpg", "forest.jpg"),
+        "south": ("harbour.jpg", "river.jpg"),
+    }
+    for name, own in members.items():
+        write_table(location(folder / name), [rows[member] for member in own])
+    return [folder / name for name in members]

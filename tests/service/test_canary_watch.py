@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from skytext.search.request import SearchRequest
 from skytext.service import canary_watch
 from skytext.service.canary_watch import CanaryWatch
 from skytext.service.problem_details import ProblemError, model_not_loaded
+from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.canary import Canary, all_searches
 from skytext.table.images_dataset import ImagesTable
@@ -26,16 +28,17 @@ TEXTS = [f"a river {i}" for i in range(40)]
 
 
 def watching(where: TableLocation, **settings: Any) -> CanaryWatch:
-    return CanaryWatch(where, make_config(where.uri, **settings).service, LocalMeter())
+    config = make_config(where.uri, **settings).service
+    return CanaryWatch(TableSet.parse([where.uri]), config, LocalMeter())
 
 
-async def answers(version: int) -> None:
+async def answers(version: VersionOfEach) -> None:
     """A version that answers."""
 
 
-async def fails(version: int) -> None:
+async def fails(version: VersionOfEach) -> None:
     """A version that cannot be opened."""
-    raise ProblemError(503, "table-unreadable", f"version {version} is broken")
+    raise ProblemError(503, "table-unreadable", f"version {version[0]} is broken")
 
 
 def step(watch: CanaryWatch, try_out: Any = answers) -> None:
@@ -122,11 +125,11 @@ def test_a_canary_answers_a_share_and_the_same_search_the_same_way(own: TableLoc
     watch = watching(own)
     step(watch)
     requests = {text: [SearchRequest(text=text)] for text in TEXTS}
-    same = {text: watch.version_for(one) or live for text, one in requests.items()}
+    same = {text: (watch.version_for(one) or (live,))[0] for text, one in requests.items()}
     assert same == found
     begin(own, 0.3)
     step(watch)
-    assert {text: watch.version_for(one) or live for text, one in requests.items()} != found
+    assert {text: (watch.version_for(one) or (live,))[0] for text, one in requests.items()} != found
 
 
 def test_a_canary_without_trouble_becomes_live_at_its_end(own: TableLocation) -> None:
@@ -181,7 +184,7 @@ def test_a_canary_of_another_model_is_asked_by_that_model(own: TableLocation) ->
     embed_again(own, "fake:dim=24")
     live, canary, _ = begin(own)
     with serving(own) as http:
-        assert http.application.embedding.models.live.version == live
+        assert http.application.embedding.models.live.versions == (live,)
         found = versions_of(http)
         assert set(found.values()) == {live, canary}
         answers = http.post(
@@ -310,3 +313,14 @@ def test_a_service_of_a_pinned_version_follows_no_canary(own: TableLocation) -> 
         assert set(versions_of(http).values()) == {live}
         assert http.application.searches.versions.open_canary() is None
     assert promotions(own, 1)[0].action == "canary"
+
+
+def test_a_service_of_several_tables_follows_no_canary(two: list[Path]) -> None:
+    first, second = two
+    live, _, _ = begin(TableLocation.parse(str(first)), 0.5, 0.001)
+    with client(first, more=[second], poll_interval_s=0.05) as http:
+        found = http.post("/v1/search", json={"text": "a river", "k": 1}).json()
+        assert next(iter(found["table_versions"].values())) == live
+        assert http.application.searches.versions.open_canary() is None
+        assert http.application.backend._canary.version_for([SearchRequest(text="a")]) is None
+    assert promotions(TableLocation.parse(str(first)), 1)[0].action == "canary"

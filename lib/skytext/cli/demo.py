@@ -117,13 +117,15 @@ def _serve(table: Path, archive: Path, config: Config) -> None:
     """Serve the page until Ctrl-C."""
     from skytext.cli.output import note
     from skytext.service.replicas.local_server import decide_access, find_port, serve_here
+    from skytext.service.served_tables import TableSet
 
     roots = {"archive_roots": (str(archive),)}
     service = config.service.model_copy(update=roots)
     config = config.model_copy(update={"service": service})
-    config = decide_access(str(table), _HOST, None, config)
+    served = TableSet.parse([str(table)])
+    config = decide_access(served, _HOST, None, config)
     note("5. serving the page; this takes a moment")
-    serve_here(str(table), _HOST, find_port(_HOST, _PORT), config, note)
+    serve_here(served, _HOST, find_port(_HOST, _PORT), config, note)
 
 
 def _fresh(directory: Path) -> tuple[Path, Path]:

@@ -24,11 +24,18 @@ _KeyName = Annotated[str, typer.Argument(help="Whose key it is.", metavar="NAME"
 
 
 def serve(
-    table: Table,
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            help="The tables, searched as one: folders, s3://… or gs://…; API keys: those of the "
+            "first.",
+            metavar="TABLE...",
+        ),
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     version: Annotated[
-        int | None, typer.Option(help="Serve this version, whatever is promoted.")
+        int | None, typer.Option(help="Serve this version of a single table, whatever is promoted.")
     ] = None,
     archive_root: Annotated[
         list[str] | None,
@@ -38,13 +45,13 @@ def serve(
         bool | None,
         typer.Option(
             "--keys/--no-keys",
-            help="Ask for an API key; default: where the table has one, and off this machine.",
+            help="Ask for an API key; default: if the first table has one, and off this machine.",
         ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
-    """Serve searches over HTTP, and the page, until Ctrl-C or SIGTERM.
+    """Serve searches of one or more tables over HTTP, and the page, until Ctrl-C or SIGTERM.
 
     Follows promotions within seconds. On a cluster: serve deploy serve/config.yaml.
     """
@@ -54,11 +61,13 @@ def serve(
         "service.version": version,
         "service.archive_roots": archive_root or None,
     }
-    resolved = make_config(config, settings, options, bands_of(table))
+    resolved = make_config(config, settings, options, bands_of(tables[0]))
     from skytext.service.replicas.local_server import decide_access, serve_here
+    from skytext.service.served_tables import TableSet
 
-    resolved = decide_access(table, host, keys, resolved)
-    serve_here(table, host, port, resolved, note)
+    served = TableSet.parse(tables)
+    resolved = decide_access(served, host, keys, resolved)
+    serve_here(served, host, port, resolved, note)
 
 
 @keys_app.command("add")

@@ -170,10 +170,12 @@ class CanaryConfig(Section):
 
 
 class ServiceConfig(Section):
-    """The service for a table."""
+    """The service for one or more tables."""
 
     version: PositiveInt | None = Field(
-        None, description="Serve this version, independent of promotions; null: follow promotions."
+        None,
+        description="Serve this version, independent of promotions; null: follow promotions. It "
+        "needs a single table.",
     )
     poll_interval_s: PositiveFloat = Field(
         2.0, description="Interval at which a replica checks which version is live."

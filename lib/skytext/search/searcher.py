@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,12 @@ class Searcher:
         embedder: the model of the table's description vectors.
         index: probes and refinement, instead of the values measured for the index.
         search: how images are ranked.
-        image_embedder: the model of the table's image vectors; None to not search them.
-        more: versions of further tables, with vectors of the same models. All tables are searched
-            as one.
+        image_embedder: of the model that the images were embedded with; None: they are not
+            searched by their own vectors.
+        more: versions of further tables, with vectors of the same models: images of all of them are
+            hits of one search, best first.
+        known: searchers of the same settings. What they know of the tables that are given here,
+            the same objects, is taken over.
 
     Raises:
         TableError: the vectors are of another model than the embedder's, or tables differ.
@@ -64,19 +67,27 @@ class Searcher:
         search: SearchConfig | None = None,
         image_embedder: QueryEmbedder | None = None,
         more: Sequence[ImagesTable] = (),
+        known: Iterable[Searcher] = (),
     ) -> None:
         self.table = table
         self.tables = (table, *more)
         with_images = image_embedder is not None
-        _check_same_models(self.tables, with_images=with_images)
+        check_same_models(self.tables, with_images=with_images)
         for one in self.tables:
             _check_dim(one, embedder, one.text_column)
             if image_embedder is not None:
                 _check_dim(one, image_embedder, image_column_of(one))
         self._config = search or SearchConfig()
         self._said_config = self._config.model_dump_json()
-        self._parts = [
-            Served.of_table(one, index or IndexConfig(), with_images=with_images)
+        parts = {
+            id(part.table): part
+            for searcher in known
+            for part in searcher._parts
+            if (part.images is not None) == with_images
+        }
+        self._parts: list[Served] = [
+            parts.get(id(one))
+            or Served.of_table(one, index or IndexConfig(), with_images=with_images)
             for one in self.tables
         ]
         self._served: Searched = ServedTables(self._parts) if more else self._parts[0]
@@ -161,14 +172,14 @@ class Searcher:
             ModelError: a model cannot be loaded.
         """
         locations = [TableLocation.parse(table) for table in tables]
-        _check_named_once(locations)
+        check_named_once(locations)
         wanted = versions or [None] * len(locations)
         opened = [
             ImagesTable.open_served(location, version)
             for location, version in zip(locations, wanted, strict=True)
         ]
-        # Check this before loading a model.
-        _check_same_models(opened, with_images=with_images)
+        # Before a model is loaded.
+        check_same_models(opened, with_images=with_images)
         first, uri = opened[0], locations[0].uri
         image_embedder = None
         if with_images:
@@ -352,7 +363,12 @@ class Searcher:
         return tuple(mode for mode in RETRIEVERS if all(mode in modes for modes in of_parts))
 
 
-def _check_named_once(locations: Sequence[TableLocation]) -> None:
+def check_named_once(locations: Sequence[TableLocation]) -> None:
+    """Refuse tables that cannot be searched as one because of their addresses.
+
+    Raises:
+        CallError: there is none, or one is named twice.
+    """
     uris = [location.uri for location in locations]
     if not uris:
         raise CallError("name at least one table to search")
@@ -361,8 +377,8 @@ def _check_named_once(locations: Sequence[TableLocation]) -> None:
         raise CallError(f"table {twice} is named twice: name each table once")
 
 
-def _check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> None:
-    """Refuse tables whose vectors cannot be compared.
+def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> None:
+    """Refuse tables whose vectors do not compare.
 
     Raises:
         TableError: the models or their settings differ.

@@ -32,8 +32,8 @@ from skytext.config.settings import Config
 from skytext.errors import AddressError, JobError, SampleError
 from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 from skytext.service.problem_details import ProblemError
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import Meter, timed
-from skytext.table.location import TableLocation
 from skytext.table.moved_images import moved_row
 
 THUMBNAIL_SIZES = (128, 256, 512, 1024)
@@ -67,16 +67,16 @@ class Encoded(NamedTuple):
 
 
 class Images:
-    """Reads images of a table's rows."""
+    """Reads images of the tables' rows."""
 
-    def __init__(self, location: TableLocation, config: Config, meter: Meter) -> None:
+    def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
         service = config.service
         self._roots = [_root(root) for root in service.archive_roots]
         self._max_bytes = service.limits.max_image_bytes
         # A user waits for the answer, so report an unavailable archive quickly.
         retry_s = min(config.sources.retry_s, _RETRY_S)
         self._options = ReadOptions(config.sources.image_column, retry_s)
-        self._find_moved = partial(moved_row, location)
+        self._tables = tables
         self._limits = config.images
         self._meter = meter
         self._thumbnails: LRUCache[str, bytes] = LRUCache(
@@ -95,7 +95,8 @@ class Images:
         """Return an image's original bytes.
 
         Args:
-            row: of the table, with all columns except the vectors.
+            row: of a table, with all columns but the vectors; with the table's name where there are
+                several.
 
         Raises:
             ProblemError: 403, 404, 410, 422 or 502.
@@ -185,9 +186,10 @@ class Images:
         return True
 
     def _read(self, row: Mapping[str, Any]) -> bytes:
+        location = self._tables.locations[self._tables.place_or_only(row.get("table"))]
         with _archive_errors(), timed(self._meter, "read"):
-            data = fetch_row(row, self._options, self._find_moved)
-        # A shard that was rewritten in place may have the same size and time.
+            data = fetch_row(row, self._options, partial(moved_row, location))
+        # A shard that was written anew in place may keep its size and time.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
         return data

@@ -22,6 +22,7 @@ from skytext.service.search_query import (
     Vectors,
     texts_of,
 )
+from skytext.service.served_tables import VersionOfEach
 from skytext.service.telemetry.tracing import Carrier, carrier, span
 from skytext.table.promote_rollback import Promotion
 
@@ -38,36 +39,39 @@ class SearchPort(Protocol):
     ) -> list[dict[str, Any] | OtherModel]:
         """Run searches; those embedded by another model get `OtherModel`."""
 
-    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
-        """Return a row of a version, by default the live one."""
+    async def image(
+        self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
+    ) -> dict[str, Any] | None:
+        """Return a row of a version, by default the live one, of the first table that has it."""
 
     async def table(self) -> dict[str, Any]:
         """Return the facts about the served table."""
 
-    async def version(self) -> int:
-        """Return the live version."""
+    async def promote(self, version: int | None, table: str | None = None) -> Promotion:
+        """Make a version of a table live; None: of the only one."""
 
-    async def promote(self, version: int | None) -> Promotion:
-        """Make a version live."""
-
-    async def rollback(self) -> Promotion:
-        """Return to the previous version."""
+    async def rollback(self, table: str | None = None) -> Promotion:
+        """Go back to the version of a table that was live before; None: of the only one."""
 
 
 class EmbedPort(Protocol):
     """An embedding worker; see `skytext.service.replicas.deployment_calls.EmbedHandle`."""
 
-    async def query(self, text: str, version: int | None = None) -> Embedded:
-        """Return the vector of a query by the model of a version; None for the live version."""
+    async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
+        """Return a query as a vector, by the model of a version; None: of the live one."""
 
-    async def documents(self, texts: Sequence[str], version: int | None = None) -> list[Embedded]:
-        """Return the vectors of descriptions."""
+    async def documents(
+        self, texts: Sequence[str], version: VersionOfEach | None = None
+    ) -> list[Embedded]:
+        """Return descriptions as vectors."""
 
     async def image_model(self) -> ImageModel:
         """Return the state of the image vectors' model."""
 
-    async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
-        """Return the unit vectors of queries in the space of the image vectors."""
+    async def image_queries(
+        self, texts: Sequence[str], version: VersionOfEach | None = None
+    ) -> ImageQueries:
+        """Return the unit vectors of queries in the space of the images' own vectors."""
 
 
 Describe = Callable[[bytes, str], Awaitable[list[str]]]
@@ -99,15 +103,15 @@ class Backend:
         self.metrics = metrics
 
     async def search(
-        self, requests: Sequence[SearchRequest], versions: Sequence[int | None]
+        self, requests: Sequence[SearchRequest], versions: Sequence[VersionOfEach | None]
     ) -> list[dict[str, Any]]:
         """Run searches, all in one version except those that name another.
 
         Where a canary runs, it answers its share of the searches that name no version.
 
         Args:
-            requests: the requests.
-            versions: table version of each request; None for the live one, or the cursor's.
+            requests: what is asked for.
+            versions: of the tables, one a request; None: the live one, or the cursor's.
 
         Raises:
             CallError: an invalid search.
@@ -125,7 +129,7 @@ class Backend:
             return await self._search(requests, versions)
 
     async def _by_canary(
-        self, requests: Sequence[SearchRequest], version: int
+        self, requests: Sequence[SearchRequest], version: VersionOfEach
     ) -> list[dict[str, Any]] | None:
         """Return a canary's answers; None where it has none and the live version is to answer."""
         try:
@@ -141,7 +145,7 @@ class Backend:
             _log.warning("a canary gave no answer", extra={"error": str(error)})
             return None
 
-    async def try_out(self, version: int | None) -> dict[str, Any]:
+    async def try_out(self, version: VersionOfEach | None) -> dict[str, Any]:
         """Return the answer to a search through the whole path, which is not counted.
 
         Args:
@@ -159,8 +163,8 @@ class Backend:
     async def _search(
         self,
         requests: Sequence[SearchRequest],
-        versions: Sequence[int | None],
-        by: int | None = None,
+        versions: Sequence[VersionOfEach | None],
+        by: VersionOfEach | None = None,
         *,
         only_if_open: bool = False,
     ) -> list[dict[str, Any]]:
@@ -190,8 +194,8 @@ class Backend:
     async def _embedded(
         self,
         requests: Sequence[SearchRequest],
-        versions: Sequence[int | None],
-        by: int | None = None,
+        versions: Sequence[VersionOfEach | None],
+        by: VersionOfEach | None = None,
     ) -> list[Query]:
         """Return requests with vectors of their texts, by the models of version ``by``."""
         of_requests = [texts_of(request) for request in requests]
@@ -210,9 +214,9 @@ class Backend:
             for request, some, version in zip(requests, of_requests, versions, strict=True)
         ]
 
-    async def _queries(self, texts: Sequence[str], by: int | None) -> list[Embedded]:
-        """Embed texts in parallel; the first failure, or a cancellation, ends the others."""
-        if len(texts) == 1:  # the usual case, without tasks
+    async def _queries(self, texts: Sequence[str], by: VersionOfEach | None) -> list[Embedded]:
+        """Embed texts at once; the first that fails, or an end of this one, ends the others."""
+        if len(texts) == 1:  # nearly always, and without tasks
             return [await self._embed.query(texts[0], by)]
         try:
             async with asyncio.TaskGroup() as group:
@@ -223,7 +227,7 @@ class Backend:
         return [task.result() for task in tasks]
 
     async def _image_queries(
-        self, requests: Sequence[SearchRequest], by: int | None
+        self, requests: Sequence[SearchRequest], by: VersionOfEach | None
     ) -> ImageQueries | None:
         """Embed the texts of requests that compare images; None if there are none."""
         some = [request for request in requests if request.mode in IMAGE_MODES]
@@ -253,7 +257,7 @@ class Backend:
         """
         return (await self._embed.image_model()).problem
 
-    async def _documents(self, request: SearchRequest, by: int | None) -> Vectors:
+    async def _documents(self, request: SearchRequest, by: VersionOfEach | None) -> Vectors:
         if not request.described:
             return {}
         vectors = await self._embed.documents(request.described, by)

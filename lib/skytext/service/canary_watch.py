@@ -23,16 +23,16 @@ from skytext.errors import CallError, SkytextError
 from skytext.search.request import SearchRequest
 from skytext.service.judge_canary import is_comparable, problem_of
 from skytext.service.problem_details import NOT_LOADED, ProblemError
+from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.canary import Canary, Compared, all_searches, save_searches
-from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import Promotion, end_canary, promotions, set_tags
 
 _log = logging.getLogger("skytext.service.canary_watch")
 _PATIENCE = dt.timedelta(minutes=1)
 """How long after its time a canary that does not answer is tried again before it is stopped."""
 
-TryOut = Callable[[int], Awaitable[object]]
+TryOut = Callable[[VersionOfEach], Awaitable[object]]
 """Makes a search in a version; it raises where that is not answered."""
 Which = Literal["live", "canary"]
 
@@ -41,13 +41,14 @@ class CanaryWatch:
     """Follows the canary of a table, counts searches of both versions, and ends it.
 
     Args:
-        location: the table.
+        tables: what the service searches; with several tables there is no canary.
         config: whether promotions are followed, how often, and when a canary is stopped.
         meter: takes the searches of both versions.
     """
 
-    def __init__(self, location: TableLocation, config: ServiceConfig, meter: Meter) -> None:
-        self._location = location
+    def __init__(self, tables: TableSet, config: ServiceConfig, meter: Meter) -> None:
+        self._location, *others = tables.locations
+        self._is_followed = config.version is None and not others
         self._config = config
         self._meter = meter
         self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
@@ -56,7 +57,7 @@ class CanaryWatch:
         self._counted = Compared.empty()
         self._saved: dict[str, Any] | None = None
 
-    def version_for(self, requests: Sequence[SearchRequest]) -> int | None:
+    def version_for(self, requests: Sequence[SearchRequest]) -> VersionOfEach | None:
         """Return the canary's version if it is to answer a request, or None.
 
         The same searches always go to the same version, in every process: what is hashed is what
@@ -67,7 +68,7 @@ class CanaryWatch:
             return None
         said = ",".join((last.token, *(request.fingerprint() for request in requests)))
         place = int.from_bytes(hashlib.sha256(said.encode()).digest()[:8]) / 2**64
-        return canary.version if place < canary.share else None
+        return (canary.version,) if place < canary.share else None
 
     @contextmanager
     def counting(self, which: Which) -> Iterator[None]:
@@ -106,7 +107,7 @@ class CanaryWatch:
             try_out: makes a search in a version.
         """
         is_failing = False
-        while self._config.version is None:
+        while self._is_followed:
             try:
                 await self.step(try_out)
                 is_failing = False
@@ -127,7 +128,7 @@ class CanaryWatch:
             return
         problem = None
         if self._ready is None or last.canary.is_over:
-            problem = await _problem_with(try_out, last.canary.version)
+            problem = await _problem_with(try_out, (last.canary.version,))
             if problem is None:
                 self._ready = last.canary
         # Here, where the counts do not change meanwhile.
@@ -172,7 +173,7 @@ class CanaryWatch:
             _log.warning(said, extra={"why": why})
 
 
-async def _problem_with(try_out: TryOut, version: int) -> str | None:
+async def _problem_with(try_out: TryOut, version: VersionOfEach) -> str | None:
     """Search in a version; return why that is not answered, or None."""
     try:
         await try_out(version)

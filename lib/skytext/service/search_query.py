@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytext.search.request import SearchRequest
+from skytext.service.served_tables import VersionOfEach
 
 
 class Embedded(NamedTuple):
@@ -36,7 +37,7 @@ class OtherModel(NamedTuple):
         version: the version to search.
     """
 
-    version: int
+    version: VersionOfEach
 
 
 class ImageModel(NamedTuple):
@@ -78,7 +79,7 @@ class Query(NamedTuple):
     request: SearchRequest
     vectors: Vectors
     documents: Vectors
-    version: int | None = None
+    version: VersionOfEach | None = None
     images: ImageQueries | None = None
     only_if_open: bool = False
 

@@ -18,6 +18,7 @@ from skytext.config.pixels import ImageConfig
 from skytext.config.settings import Config
 from skytext.service.archive_images import Images, archive_roots
 from skytext.service.problem_details import ProblemError
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -215,7 +216,7 @@ def test_an_image_of_a_named_version_comes_from_that_version(own: TableLocation,
 
 
 def images_of(config: Config, table: Path | str = "/t/table") -> Images:
-    return Images(TableLocation.parse(str(table)), config, LocalMeter())
+    return Images(TableSet.parse([str(table)]), config, LocalMeter())
 
 
 def row(uri: str, member: str = "a.jpg", **more: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_every_route_refuses_a_parameter_that_it_does_not_know(http: Any) -> Non
 
 def test_a_refused_parameter_is_named_beside_those_that_are_known(http: Any) -> None:
     answer = http.get(f"/v1/images/{RIVER}/thumbnail", params={"width": "512"})
-    said = "there is no such parameter; known here: size, version"
+    said = "there is no such parameter; known here: size, table, version"
     assert refusal(answer) == f"query.width: {said}"
     assert answer.json()["errors"] == [{"field": "query.width", "message": said}]
 

@@ -211,7 +211,10 @@ def test_a_refused_promotion_does_not_tell_where_the_table_lies(http: Any, path:
     answer = http.post(f"/v1/admin/{path}", json={"version": 999})
     assert answer.status_code == 422
     assert "TABLE" in answer.json()["detail"]
-    assert str(http.application.searches._location.uri).lstrip("/") not in answer.text
+    assert (
+        str(http.application.searches.versions.live.table.location.uri).lstrip("/")
+        not in answer.text
+    )
 
 
 def test_a_busy_embedding_is_a_503_however_many_texts(

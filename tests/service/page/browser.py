@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ def open_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(table: Path | str, **settings: Any) -> Iterator[str]:
+def serving(table: Path | str, more: Sequence[Path] = (), **settings: Any) -> Iterator[str]:
     """The address of a service of this process."""
-    application = Application(table, make_config(table, **settings))
+    application = Application(table, make_config(table, **settings), more=more)
     server = uvicorn.Server(
         uvicorn.Config(application.asgi, host="127.0.0.1", port=0, log_level="error", ws="none")
     )

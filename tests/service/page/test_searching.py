@@ -218,7 +218,21 @@ def test_more_like_this_searches_by_the_image(page: Page) -> None:
     expect(page.locator("#welcome")).to_be_visible()
 
 
-def test_the_page_offers_a_promoted_version(tmp_path: Path, browser: Browser) -> None:
+def test_a_hit_says_of_which_table_it_is(served_two: list[Path], browser: Browser) -> None:
+    with serving(served_two[0], served_two[1:]) as url, open_page(browser, url) as page:
+        page.goto("/?text=a+brown+river&mode=dense")
+        expect(page.locator(".hit img")).to_have_count(5)
+        expect(page.locator("#about")).to_contain_text("5 images in north, south")
+        for rank, table in enumerate(("north", "south")):
+            hit = page.locator(f".hit >> nth={rank}")
+            expect(hit).to_contain_text(f"{table} · 2024-05-31")
+            with page.expect_response(f"**/v1/images/*?*table={table}*"):
+                hit.click()
+            expect(page.locator("#detail dl >> nth=-1")).to_contain_text(f"Table{table}")
+            page.keyboard.press("Escape")
+
+
+def test_a_promotion_is_told_and_taken_on_request(tmp_path: Path, browser: Browser) -> None:
     table = make_page_table(tmp_path)
     where = TableLocation.parse(str(table))
     last = ImagesTable.open(where).version

@@ -1,4 +1,7 @@
-"""The application on a real Ray, as ``serve deploy serve/config.yaml`` puts it there."""
+"""The application on a real Ray, as ``serve deploy serve/config.yaml`` puts it there.
+
+It serves two tables as one: that of one alone is in ``test_serve_command.py``.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,11 @@ from skytext.service.access.api_keys import KeyStore, Right
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote, promotions, rollback, start_canary
-from tests.service.tables import encoded, make_served_table
+from tests.service.tables import encoded, make_rows, make_served_table, write_table
+from tests.table.rows import location
 
 ROOT = Path(__file__).parents[3]
-RIVER = image_id("aerial", "a.tar", "river.jpg", 0)
+RIVER, HARBOUR = (image_id("aerial", "a.tar", name, 0) for name in ("river.jpg", "harbour.jpg"))
 
 pytestmark = pytest.mark.ray
 
@@ -97,8 +101,11 @@ def deployed(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("deploy")
     first = make_served_table(folder).version - 1
     promote(TableLocation.parse(str(folder / "table")), first)
+    harbour = make_rows(folder / "archive" / "a.tar")["harbour.jpg"]
+    write_table(location(folder / "more"), [harbour])
     port = free_port()
     config = deployed_config(folder / "table", port)
+    config["applications"][0]["args"]["table"] = [str(folder / "table"), str(folder / "more")]
     served = Deployed(folder / "table", port)
     serve.start(proxy_location="HeadOnly", http_options=config["http_options"])
     # What the REST endpoint behind `serve deploy` does with the file.
@@ -121,6 +128,10 @@ def test_a_deployed_service_answers(deployed: Deployed) -> None:
         found = http.post("/v1/search", json={"text": "a brown river", "k": 1})
         assert found.status_code == 200, found.text
         assert found.json()["hits"][0]["image_id"] == RIVER
+        assert found.json()["hits"][0]["table"] == "table"
+        of_more = http.get(f"/v1/images/{HARBOUR}/bytes", params={"table": "more"})
+        assert of_more.content == encoded("blue")
+        assert [one["name"] for one in http.get("/v1/table").json()["tables"]] == ["table", "more"]
         assert http.get(f"/v1/images/{RIVER}/bytes").content == encoded("brown")
         wrong = http.post("/v1/search", json={"text": "a", "filter": "nothing = 1"})
         assert wrong.status_code == 422
@@ -133,10 +144,11 @@ def test_a_deployed_service_answers(deployed: Deployed) -> None:
 
 def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
     last = ImagesTable.open(deployed.location).version
-    counts = {last - 1: 2, last: 4}
+    other = ImagesTable.open(TableLocation(f"{Path(deployed.location.uri).parent}/more")).version
+    counts = {f"{last - 1},{other}": 3, f"{last},{other}": 5}
     done = threading.Event()
 
-    def ask() -> list[int]:
+    def ask() -> list[str]:
         versions = []
         with deployed.client(deployed.search_key) as http:
             while not done.is_set():
@@ -151,7 +163,8 @@ def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
 
     def served() -> int:
         with deployed.client(deployed.search_key) as http:
-            return int(http.post("/v1/search", json={"text": "a"}).json()["table_version"])
+            versions = http.post("/v1/search", json={"text": "a"}).json()["table_versions"]
+            return int(versions["table"])
 
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask) for _ in range(4)]
@@ -164,7 +177,7 @@ def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
         finally:
             done.set()
         seen = {version for future in asking for version in future.result()}
-    assert seen == {last - 1, last}
+    assert seen == set(counts)
 
 
 def test_a_canary_answers_beside_the_live_version_and_becomes_live(deployed: Deployed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from skytext.service.problem_details import ProblemError
 from skytext.service.replicas import deployments
 from skytext.service.replicas.deployment_calls import SearchHandle, call
 from skytext.service.replicas.refusals import Refusal, hands_back_refusals
+from skytext.service.served_tables import TableSet
 from tests.service.app import make_config
 
 
@@ -113,7 +115,7 @@ def test_a_refusal_is_a_value_on_its_way_and_raised_where_it_was_asked_for() -> 
 
 def test_a_refusal_does_not_tell_where_the_table_lies() -> None:
     class Worker:
-        private_names = ("/home/me/t", "home/me/t")
+        private_names: Mapping[str, str] = {"/home/me/t": "TABLE", "home/me/t": "TABLE"}
 
         @hands_back_refusals
         async def promote(self) -> int:
@@ -149,18 +151,23 @@ def test_an_ingress_behind_a_proxy_of_this_machine_wants_keys(
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     monkeypatch.setattr(deployments, "configure_logs", lambda handlers: None)
     settings = make_config(served).model_dump(mode="json")
+    tables = TableSet.parse([str(served)])
     with pytest.raises(ConfigError, match="HAProxy"):
-        deployments.Ingress(str(served), settings, None, None)  # type: ignore[arg-type]
+        deployments.Ingress(tables, settings, None, None)  # type: ignore[arg-type]
 
 
-def test_an_application_is_built_as_serve_builds_it(served: Path) -> None:
+def test_an_application_is_built_as_serve_builds_it(served: Path, served_two: list[Path]) -> None:
     from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as built
     from ray.serve.deployment import Application
 
     from skytext.service.replicas.serve_application import build
 
     config = {"service": {"access": {"require_keys": False}}}
-    assert isinstance(built(build, {"table": str(served), "config": config}), Application)
+    several = [str(table) for table in served_two]
+    for table in (str(served), several):
+        assert isinstance(built(build, {"table": table, "config": config}), Application)
+    with pytest.raises(CallError, match="named twice"):
+        built(build, {"table": several * 2, "config": config})
     with pytest.raises(ConfigError, match="args of the application: table: Field required"):
         built(build, {})
     with pytest.raises(ConfigError, match="unknown setting"):

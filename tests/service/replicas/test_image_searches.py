@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote
 from skytext_client import Client, ServiceError
+from tests.cli.tables import make_described_table
 from tests.client.test_client import Through
 from tests.search.test_image_modes import SHOWN, make_searched
 from tests.service.app import LOCAL, Application, client
@@ -172,7 +172,32 @@ def test_rows_committed_later_are_served_too(tmp_path: Path) -> None:
         writer = committer(made.location, made.text_column)
         writer.commit([stage(made.location, [good_row("new.jpg")])])
         promote(made.location, None)
-        assert asyncio.run(http.application.searches.version()) == made.version
+        assert http.application.searches.versions.live.versions == (made.version,)
         assert http.application.searches.versions.refresh()
         assert len(search(http, text="red", mode="image")["hits"]) == 4
         assert len(search(http, text="red", mode="image+dense")["hits"]) == 6
+
+
+def test_images_of_several_tables_are_searched_where_all_have_vectors(
+    table: Path, tmp_path: Path
+) -> None:
+    """By the same model; else the service says why they are not."""
+    make_searched(tmp_path / "more")
+    with client(table, more=[tmp_path / "more"]) as http:
+        about = http.get("/v1/table").json()
+        assert about["modes"] == ["dense", "image", "image+dense"]
+        found = search(http, text="red", mode="image", k=4)
+        assert names(found["hits"]) == ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]
+        assert [hit["table"] for hit in found["hits"]] == ["table", "more"] * 2
+    make_described_table(tmp_path / "without")
+    with client(table, more=[tmp_path / "without"]) as http:
+        about = http.get("/v1/table").json()
+        assert about["modes"] == ["dense"]
+        why = "not all tables have image vectors of the same model"
+        assert about["no_image_search"] == http.get("/readyz").json()["no_image_search"] == why
+        assert len(search(http, text="red", k=20)["hits"]) == 9
+        refused = http.post("/v1/search", json={"text": "red", "mode": "image"})
+        assert (refused.status_code, refused.json()["type"]) == (
+            501, "urn:skytext:problem:no-image-search",
+        )  # fmt: skip
+        assert why in refused.json()["detail"]

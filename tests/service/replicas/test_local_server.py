@@ -13,12 +13,14 @@ from skytext.errors import CallError, ConfigError, TableError
 from skytext.service.access.api_keys import KeyStore, Right
 from skytext.service.replicas.listening_socket import bound
 from skytext.service.replicas.local_server import _Stop, decide_access, find_port
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.node_metrics import merge
 from skytext.table.location import TableLocation
 
 
 def asks_for_keys(where: TableLocation, host: str, keys: bool | None) -> bool:
-    return decide_access(where.uri, host, keys, Config()).service.access.require_keys
+    tables = TableSet.parse([where.uri])
+    return decide_access(tables, host, keys, Config()).service.access.require_keys
 
 
 def test_keys_are_asked_for_where_there_are_any(own: TableLocation) -> None:

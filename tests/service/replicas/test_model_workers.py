@@ -9,6 +9,7 @@ import pytest
 
 from skytext.models.fakes.embedders import FakeEmbedder
 from skytext.service.replicas.model_workers import EmbeddingWorker
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import LocalMeter
 from tests.service.app import make_config
 
@@ -25,7 +26,7 @@ def test_queries_are_embedded_once_before_the_first_request_and_in_its_thread(
         return embed_queries(self, texts)
 
     monkeypatch.setattr(FakeEmbedder, "embed_queries", noted)
-    worker = EmbeddingWorker(str(served), make_config(served), LocalMeter())
+    worker = EmbeddingWorker(TableSet.parse([str(served)]), make_config(served), LocalMeter())
     assert len(by) == 1
     asyncio.run(worker.embed_one(("a river", None)))
     assert by[1] == by[0]

@@ -6,6 +6,7 @@ import pytest
 
 from skytext.search import Searcher
 from skytext.service.replicas.search_worker import SearchWorker
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote
@@ -23,7 +24,7 @@ def test_a_version_is_searched_in_every_mode_before_it_takes_requests(
         return search(self, asked)
 
     monkeypatch.setattr(Searcher, "search", noted)
-    worker = SearchWorker(own.uri, make_config(own.uri), LocalMeter())
+    worker = SearchWorker(TableSet.parse([own.uri]), make_config(own.uri), LocalMeter())
     live = worker.versions.live
     assert searched == [(live.table.version, mode) for mode in live.modes]
     searched.clear()

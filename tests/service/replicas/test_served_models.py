@@ -18,6 +18,7 @@ from skytext.service.replicas.model_workers import EmbeddingWorker
 from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.replicas.served_versions import Follower
 from skytext.service.search_query import Embedded, OtherModel, Query
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -42,7 +43,8 @@ def before_loading(monkeypatch: pytest.MonkeyPatch, dim: int, do: Callable[[], N
 
 
 def embedding(where: TableLocation, **settings: Any) -> EmbeddingWorker:
-    return EmbeddingWorker(where.uri, make_config(where.uri, **settings), LocalMeter())
+    config = make_config(where.uri, **settings)
+    return EmbeddingWorker(TableSet.parse([where.uri]), config, LocalMeter())
 
 
 def failed_swaps(meter: LocalMeter) -> float:
@@ -98,7 +100,7 @@ def test_no_search_waits_while_a_named_version_loads_its_model(
     worker = embedding(own)
 
     async def ask() -> None:
-        named = asyncio.create_task(worker.embed_one(("ships", last)))
+        named = asyncio.create_task(worker.embed_one(("ships", (last,))))
         await asyncio.sleep(0)
         async with asyncio.timeout(20):
             assert isinstance(await worker.embed_one(("a river", None)), Embedded)
@@ -106,7 +108,7 @@ def test_no_search_waits_while_a_named_version_loads_its_model(
         refused: Any = await named
         assert str(refused.error).startswith("503 other-model")
         go_on.set()
-        while not isinstance(found := await worker.embed_one(("ships", last)), Embedded):
+        while not isinstance(found := await worker.embed_one(("ships", (last,))), Embedded):
             await asyncio.sleep(0.05)
         assert found.vector.size == 24
 
@@ -150,7 +152,7 @@ def test_a_model_that_cannot_be_loaded_is_logged_once_and_tried_again(
         assert len(said) == 1
         assert "CUDA out of memory.; free memory" in vars(said[0])["error"]
         is_broken = False
-        wait_until(lambda: models.live.version == last)
+        wait_until(lambda: models.live.versions == (last,))
         assert http.post("/v1/search", json=ASKED).json()["table_version"] == last
         follower.stop()
         follower.join(30)
@@ -169,7 +171,7 @@ def test_a_text_that_one_model_cannot_embed_does_not_fail_those_of_another(
     promote(own)
     last = embed_again(own, "fake:dim=24").version
     worker = embedding(own)
-    good, broken = worker.models.live, worker.models.of(last)
+    good, broken = worker.models.live, worker.models.of((last,))
     embed_queries = FakeEmbedder.embed_queries
 
     def fail(self: FakeEmbedder, texts: Any) -> Any:
@@ -181,7 +183,7 @@ def test_a_text_that_one_model_cannot_embed_does_not_fail_those_of_another(
     found = asyncio.run(worker.embed([("ships", broken), ("ships", good), ("a river", good)]))
     assert [type(one) for one in found] == [RuntimeError, Embedded, Embedded]
     with pytest.raises(RuntimeError, match="broken"):
-        asyncio.run(worker.embed_one(("ships", last)))
+        asyncio.run(worker.embed_one(("ships", (last,))))
 
 
 def test_a_model_that_was_asked_for_before_its_promotion_is_loaded_once(
@@ -198,13 +200,13 @@ def test_a_model_that_was_asked_for_before_its_promotion_is_loaded_once(
         keep(of)
 
     monkeypatch.setattr(models, "_keep", noted)
-    models.of(last)
-    assert models.live.version == first
+    models.of((last,))
+    assert models.live.versions == (first,)
     promote(own, last)
     models.refresh()
-    assert models.live.version == last
+    assert models.live.versions == (last,)
     assert loads == [24]
-    assert models.kept(first) is not None
+    assert models.kept((first,)) is not None
     assert all(locked)
 
 
@@ -224,21 +226,22 @@ def test_searches_of_one_batch_by_two_models_go_to_the_version_that_all_replicas
     own: TableLocation,
 ) -> None:
     first, last = promote(own).version, embed_again(own, "fake:dim=24").version
-    worker = SearchWorker(own.uri, make_config(own.uri), LocalMeter())
+    worker = SearchWorker(TableSet.parse([own.uri]), make_config(own.uri), LocalMeter())
     old, new = (query(ImagesTable.open(own, version)) for version in (first, last))
-    assert answered(worker, old, new) == [first, OtherModel(first)]
+    assert answered(worker, old, new) == [first, OtherModel((first,))]
     promote(own, last)
     assert worker.versions.refresh()
     assert answered(worker, old) == [first]
     assert answered(worker, new) == [last]
-    assert answered(worker, new, old) == [OtherModel(first), first]
+    assert answered(worker, new, old) == [OtherModel((first,)), first]
 
 
 def test_a_version_is_held_as_long_as_searches_are_embedded_by_its_model(
     own: TableLocation,
 ) -> None:
     first = promote(own).version
-    worker = SearchWorker(own.uri, make_config(own.uri, held_versions=1), LocalMeter())
+    config = make_config(own.uri, held_versions=1)
+    worker = SearchWorker(TableSet.parse([own.uri]), config, LocalMeter())
     old = query(ImagesTable.open(own, first))
 
     def promote_another(dim: int) -> int:
@@ -250,8 +253,8 @@ def test_a_version_is_held_as_long_as_searches_are_embedded_by_its_model(
     promote_another(24)
     assert answered(worker, old) == [first]
     promote_another(12)
-    assert worker.versions.held(first) is not None
+    assert worker.versions.held((first,)) is not None
     # Since then no search came for it.
     latest = promote_another(8)
-    assert worker.versions.held(first) is None
-    assert answered(worker, old) == [OtherModel(latest)]
+    assert worker.versions.held((first,)) is None
+    assert answered(worker, old) == [OtherModel((latest,))]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skytext.errors import TableError
+from skytext.errors import CallError, TableError
 from skytext.models import factory
 from skytext.search import Searcher
 from skytext.search.request import SearchRequest
@@ -22,7 +22,9 @@ from skytext.service.replicas.refusals import Refusal
 from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
 from skytext.service.search_query import Embedded, Query
+from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import LocalMeter
+from skytext.table.held_versions import held_versions
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import promote, rollback
@@ -31,7 +33,8 @@ from tests.service.tables import embed_again
 
 
 def worker(where: TableLocation, **settings: Any) -> SearchWorker:
-    return SearchWorker(where.uri, make_config(where.uri, **settings), LocalMeter())
+    config = make_config(where.uri, **settings)
+    return SearchWorker(TableSet.parse([where.uri]), config, LocalMeter())
 
 
 def live(versions: Versions) -> int:
@@ -83,10 +86,10 @@ def test_the_old_version_answers_until_the_new_one_is_warm(own: TableLocation) -
     opening, go_on = threading.Event(), threading.Event()
     make = made.versions._make_searcher
 
-    def slowly(table: ImagesTable) -> Searcher:
+    def slowly(*given: Any) -> Searcher:
         opening.set()
         assert go_on.wait(30)
-        return make(table)
+        return make(*given)
 
     made.versions._make_searcher = slowly
     promote(own, last)
@@ -105,11 +108,11 @@ def test_versions_that_were_live_are_held_and_others_are_gone(own: TableLocation
     promote(own, last)
     versions = worker(own).versions
     # By another replica's cursor: this one never served it.
-    assert versions.at(first).table.version == first
-    assert versions.at(last) is versions.live
+    assert versions.at((first,)).table.version == first
+    assert versions.at((last,)) is versions.live
     for made_up in (0, 99, -1, 2**63):
         with pytest.raises(ProblemError) as caught:
-            versions.at(made_up)
+            versions.at((made_up,))
         assert caught.value.status == 410
 
 
@@ -119,7 +122,7 @@ def test_only_so_many_versions_are_held(own: TableLocation) -> None:
     promote(own, last)
     versions = worker(own, held_versions=1).versions
     with pytest.raises(ProblemError, match="no longer held"):
-        versions.at(first)
+        versions.at((first,))
 
 
 def test_a_store_that_fails_once_does_not_lose_a_promotion(own: TableLocation) -> None:
@@ -128,10 +131,10 @@ def test_a_store_that_fails_once_does_not_lose_a_promotion(own: TableLocation) -
     made = worker(own)
     make, failures = made.versions._make_searcher, [TableError("no answer"), OSError("reset")]
 
-    def hiccup(table: ImagesTable) -> Searcher:
+    def hiccup(*given: Any) -> Searcher:
         if failures:
             raise failures.pop(0)
-        return make(table)
+        return make(*given)
 
     made.versions._make_searcher = hiccup
     promote(own, last)
@@ -149,26 +152,26 @@ def test_a_version_that_was_never_live_is_refused_at_once(
     opening, go_on = threading.Event(), threading.Event()
     make = made.versions._make_searcher
 
-    def slowly(table: ImagesTable) -> Searcher:
+    def slowly(*given: Any) -> Searcher:
         opening.set()
         assert go_on.wait(30)
-        return make(table)
+        return make(*given)
 
     made.versions._make_searcher = slowly
     promote(own, last)
 
-    def query(version: int | None) -> Query:
+    def query(version: VersionOfEach | None) -> Query:
         vector = np.full(dim, dim**-0.5, np.float32)
         embedded = Embedded(made.versions.live.table.text_column.fingerprint, vector)
         return Query(SearchRequest(text="a"), {"a": embedded}, {}, version)
 
     async def search() -> None:
         async with asyncio.timeout(20):
-            refused = await made.search([query(last + 7)])
+            refused = await made.search([query((last + 7,))])
             assert isinstance(refused, Refusal)
             assert str(refused.error).startswith("410 version-gone")
-            # A request for a version that was live waits until it is open, and delays no other.
-            waiting = asyncio.ensure_future(made.search([query(last)]))
+            # One that was live waits until it can be opened, and holds up nobody else.
+            waiting = asyncio.ensure_future(made.search([query((last,))]))
             await asyncio.sleep(0)
             assert isinstance(await made.search([query(None)]), list)
             assert not waiting.done()
@@ -191,8 +194,8 @@ def test_a_version_of_another_model_is_looked_at_once(own: TableLocation) -> Non
     made = worker(own)
     tried = []
 
-    def refuse(table: ImagesTable) -> Searcher:
-        tried.append(table.version)
+    def refuse(tables: list[ImagesTable], known: Any) -> Searcher:
+        tried.extend(table.version for table in tables)
         raise OtherModelError("of another model")
 
     make, made.versions._make_searcher = made.versions._make_searcher, refuse
@@ -337,7 +340,7 @@ def test_a_model_is_released_when_no_version_that_is_kept_needs_it(own: TableLoc
             models.refresh()
             assert {one.text.dim for one in models._kept.values()} == dims
         # A version from long ago is embedded by its own model again.
-        found = asyncio.run(http.application.embedding.embed_one(("a river", first)))
+        found = asyncio.run(http.application.embedding.embed_one(("a river", (first,))))
         assert found.vector.size == 16
 
 
@@ -449,3 +452,102 @@ def test_a_table_that_is_not_there_leaves_no_thread(tmp_path: Path) -> None:
     with pytest.raises(TableError):
         worker(TableLocation(str(tmp_path / "nothing")), row_copy_dir=str(tmp_path / "copies"))
     assert "copy-rows" not in {thread.name for thread in set(threading.enumerate()) - before}
+
+
+def several(two: list[Path], **settings: Any) -> SearchWorker:
+    tables = TableSet.parse([str(table) for table in two])
+    return SearchWorker(tables, make_config(two[0], **settings), LocalMeter())
+
+
+def promoted(two: list[Path]) -> tuple[list[TableLocation], list[int]]:
+    """The tables, whose first versions are live, and their last versions."""
+    where = [TableLocation.parse(str(table)) for table in two]
+    for one in where:
+        promote(one, first_and_last(one)[0])
+    return where, [first_and_last(one)[1] for one in where]
+
+
+def test_a_promotion_of_one_table_opens_nothing_of_the_others(two: list[Path]) -> None:
+    (north, south), (last, other) = promoted(two)
+    versions = several(two).versions
+    before = versions.live
+    assert before.versions == (last - 1, other - 1)
+    promote(north, last)
+    assert versions.refresh()
+    assert versions.live.versions == (last, other - 1)
+    assert versions.live.tables[1] is before.tables[1]
+    assert versions.live._parts[1] is before._parts[1]
+    assert versions.live._parts[0] is not before._parts[0]
+    assert not versions.refresh()
+    # A version of each table that was live may be named, whether or not they were live together.
+    promote(south, other)
+    assert versions.at((last - 1, other)).versions == (last - 1, other)
+    with pytest.raises(CallError, match="one of each of 2 tables"):
+        versions.at((last,))
+
+
+def test_a_clean_up_is_told_of_the_versions_of_each_table(two: list[Path]) -> None:
+    (north, south), (last, other) = promoted(two)
+    versions = several(two).versions
+    promote(south, other)
+    assert versions.refresh()
+    versions.say_held()
+    assert held_versions(north) == {last - 1}
+    assert held_versions(south) == {other - 1, other}
+
+
+def test_a_table_that_cannot_be_followed_holds_up_no_other(two: list[Path]) -> None:
+    (north, south), (last, other) = promoted(two)
+    made = several(two)
+    make = made.versions._make_searcher
+
+    def broken(tables: list[ImagesTable], known: Any) -> Searcher:
+        if tables[0].version == last:
+            raise OSError("no answer")
+        return make(tables, known)
+
+    made.versions._make_searcher = broken
+    promote(north, last)
+    promote(south, other)
+    assert made.versions.refresh()
+    assert made.versions.live.versions == (last - 1, other)
+    assert not made.versions.refresh()
+    made.versions._make_searcher = make
+    assert made.versions.refresh()
+    assert made.versions.live.versions == (last, other)
+
+
+def test_another_model_is_followed_once_all_tables_have_it(two: list[Path]) -> None:
+    (north, south), (_, other) = promoted(two)
+    asked = {"text": "a brown river", "k": 9}
+    with client(two[0], more=two[1:], access__key_rate=None) as http:
+        searches, models = http.application.searches, http.application.embedding.models
+
+        def found() -> tuple[str, int]:
+            answer = http.post("/v1/search", json=asked)
+            assert answer.status_code == 200, answer.text
+            return answer.json()["table_version"], len(answer.json()["hits"])
+
+        before = found()
+        changed = promote(north, embed_again(north, "fake:dim=24").version).version
+        for _ in range(2):
+            assert not searches.versions.refresh()
+        with pytest.raises(TableError, match="cannot be searched as one"):
+            models.refresh()
+        assert found() == before
+        # The other table is followed meanwhile.
+        promote(south, other)
+        assert searches.versions.refresh()
+        assert found() == (before[0].replace(f",{other - 1}", f",{other}"), 4)
+        both = promote(south, embed_again(south, "fake:dim=24").version).version
+        assert searches.versions.refresh()
+        models.refresh()
+        assert found() == (f"{changed},{both}", 5)
+        assert http.post("/v1/search", json={**asked, "version": before[0]}).status_code == 200
+
+
+def test_tables_of_several_models_are_not_served(two: list[Path]) -> None:
+    south = TableLocation.parse(str(two[1]))
+    embed_again(south, "fake:dim=24")
+    with pytest.raises(TableError, match="cannot be searched as one"):
+        several(two)

@@ -7,6 +7,7 @@ import re
 import time
 from pathlib import Path
 
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.freshness import FreshnessGauges
 from skytext.service.telemetry.metrics import LocalMeter
 from skytext.table.freshness import note_success
@@ -16,16 +17,16 @@ from tests.table.rows import committer, good_rows, location, make_table, stage
 
 
 def values(meter: LocalMeter) -> dict[str, float]:
-    found = re.findall(r"^(skytext_\w+) (\S+)$", meter.text(), re.MULTILINE)
-    return {name.removeprefix("skytext_"): float(value) for name, value in found}
+    pattern = r'^skytext_(\w+){table="table"} (\S+)$'
+    return {name: float(value) for name, value in re.findall(pattern, meter.text(), re.MULTILINE)}
 
 
 def test_gauges_follow_the_table(tmp_path: Path) -> None:
     where, meter = location(tmp_path / "table"), LocalMeter()
     table = make_table(where, good_rows(0, 3))
     promote(where)
-    gauges = FreshnessGauges(where, meter, 0.01)
-    gauges.measure()
+    gauges = FreshnessGauges(TableSet.parse([where.uri]), meter, 0.01)
+    gauges.measure("table")
     assert values(meter)["oldest_unsearchable_seconds"] == 0
     assert values(meter)["reindex_success_timestamp_seconds"] == 0
     assert values(meter)["table_bytes"] > 1000
@@ -49,15 +50,16 @@ def test_gauges_follow_the_table(tmp_path: Path) -> None:
     assert found["table_versions"] == len(ImagesTable.open(where).dataset.versions())
 
 
-def test_a_table_that_is_away_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_table_that_is_away_is_asked_for_again_and_holds_up_no_other(tmp_path: Path) -> None:
     where, meter = location(tmp_path / "table"), LocalMeter()
-    gauges = FreshnessGauges(where, meter, 0.01)
+    tables = TableSet.parse([str(tmp_path / "never there"), where.uri])
+    gauges = FreshnessGauges(tables, meter, 0.01)
     gauges.start()
     time.sleep(0.2)
     assert gauges.is_alive()
     make_table(where, good_rows(0, 3))
     deadline = time.monotonic() + 30
-    while values(meter)["table_bytes"] == 0:
+    while "table_bytes" not in values(meter):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     gauges.stop()

@@ -32,8 +32,8 @@ from skytext.service.http.readiness import Readiness
 from skytext.service.http.routes import make_routes
 from skytext.service.http.web_page import add_page, content_security_policy
 from skytext.service.problem_details import add_problem_handlers, problem_responses
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import Meter
-from skytext.table.location import TableLocation
 
 _METRICS = 'ray_skytext_requests_total{method="POST",route="/v1/search",status="200"} 4711.0\n'
 _DESCRIPTION = """Search a remote-sensing archive in plain words.
@@ -45,7 +45,7 @@ Give an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
 
 def make_app(
-    location: TableLocation,
+    tables: TableSet,
     backend: Backend,
     config: Config,
     meter: Meter,
@@ -57,15 +57,15 @@ def make_app(
     """Return the whole application.
 
     Args:
-        location: the table.
-        backend: runs the requests.
+        tables: which are served.
+        backend: answers.
         config: limits, access, archive roots.
         meter: receives the metrics.
         keyring: the keys; None if none are required.
         drain: ends the application.
         tells_request_id: add the request id to responses; Serve's own HTTP server does that itself.
     """
-    app = make_api(location, backend, config, meter, keyring)
+    app = make_api(tables, backend, config, meter, keyring)
     limits = config.service.limits
     rates = Rates(config.service.access, limits.retry_after_s, meter)
     gate: ASGIApp = Gate(
@@ -95,7 +95,7 @@ def make_app(
 
 
 def make_api(
-    location: TableLocation,
+    tables: TableSet,
     backend: Backend,
     config: Config,
     meter: Meter,
@@ -132,7 +132,7 @@ def make_api(
         ],
     )
     add_problem_handlers(app)
-    app.include_router(make_routes(backend, Images(location, config, meter), config))
+    app.include_router(make_routes(backend, Images(tables, config, meter), config))
     _add_health(app, backend)
     add_page(app, config.service)
     _complete_document(app)

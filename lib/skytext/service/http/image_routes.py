@@ -13,16 +13,25 @@ from skytext.service.backend import Backend
 from skytext.service.http.json_bodies import EXAMPLE_ID, IMAGE_ID, ImageModel
 from skytext.service.http.responses import ApiJson
 from skytext.service.problem_details import ProblemError, problem_responses
-from skytext_client.search_fields import Version
+from skytext.service.served_tables import parse_version
+from skytext_client.search_fields import VersionToken
 
 Id = Annotated[str, Path(pattern=IMAGE_ID, examples=[EXAMPLE_ID], alias="image_id")]
 
 AskedVersion = Annotated[
-    Version | None,
+    VersionToken | None,
     Query(
-        description="Of the table: the `table_version` of the search that found the image. 410 "
+        description="The `table_version` of the search that found the image. 410 "
         "where it is no longer held. Default: the live one.",
         examples=[42],
+    ),
+]
+AskedTable = Annotated[
+    str | None,
+    Query(
+        description="Where several tables are served: the `table` of the hit. Default: the first "
+        "table that has the image.",
+        examples=["aerial-2024"],
     ),
 ]
 
@@ -39,8 +48,10 @@ def add_image_routes(router: APIRouter, backend: Backend, images: Images, config
     _add_thumbnail(router, backend, images, max_age_s)
 
 
-async def _row_of(backend: Backend, image_id: str, version: int | None) -> dict[str, Any]:
-    row = await backend.searches.image(image_id, version)
+async def _row_of(
+    backend: Backend, image_id: str, version: int | str | None, table: str | None
+) -> dict[str, Any]:
+    row = await backend.searches.image(image_id, parse_version(version), table)
     if row is None:
         raise ProblemError(
             404, "no-image", "no image of this version of the table has this image_id"
@@ -58,7 +69,7 @@ def _not_modified(etag: str, max_age_s: int) -> Response:
     return Response(status_code=304, headers=_cache_headers(etag, max_age_s))
 
 
-def _handed_out(image: Encoded, version: int, max_age_s: int) -> Response:
+def _handed_out(image: Encoded, version: int | str, max_age_s: int) -> Response:
     headers = _cache_headers(image.etag, max_age_s)
     headers["X-Table-Version"] = str(version)
     # Prevents a browser from treating the bytes as a page of this service.
@@ -76,9 +87,11 @@ def _add_row(router: APIRouter, backend: Backend) -> None:
         tags=["images"],
         summary="One image",
     )
-    async def image(image_id: Id, version: AskedVersion = None) -> Response:
-        """The row: the image's address, all its descriptions, and how they were made."""
-        return ApiJson(await _row_of(backend, image_id, version))
+    async def image(
+        image_id: Id, version: AskedVersion = None, table: AskedTable = None
+    ) -> Response:
+        """The row: where the image lies, all its descriptions, and how they were made."""
+        return ApiJson(await _row_of(backend, image_id, version, table))
 
 
 def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: int) -> None:
@@ -93,9 +106,14 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
             **_GONE,
         },
     )
-    async def image_bytes(image_id: Id, request: Request, version: AskedVersion = None) -> Response:
-        """One ranged read of its shard; 410 if the shard no longer contains the image."""
-        row = await _row_of(backend, image_id, version)
+    async def image_bytes(
+        image_id: Id,
+        request: Request,
+        version: AskedVersion = None,
+        table: AskedTable = None,
+    ) -> Response:
+        """One ranged read of its shard; 410 where the shard no longer holds it."""
+        row = await _row_of(backend, image_id, version, table)
         images.check(row)
         etag = images.etag(row)
         if _has_it(request, etag):
@@ -120,12 +138,13 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
             Query(description="Longer side, in pixels.", examples=["512"]),
         ] = "256",
         version: AskedVersion = None,
+        table: AskedTable = None,
     ) -> Response:
         """WebP, 8-bit RGB, upright; 16-bit and float images by a percentile stretch.
 
         410 if the image's shard no longer contains it.
         """
-        row = await _row_of(backend, image_id, version)
+        row = await _row_of(backend, image_id, version, table)
         images.check(row)
         size_px = int(size)
         if size_px not in THUMBNAIL_SIZES:

@@ -17,7 +17,7 @@ from skytext.search.request import (
     SearchRequest,
 )
 from skytext_client import geojson
-from skytext_client.search_fields import Mode, Version, VersionedFields
+from skytext_client.search_fields import Mode, Version, VersionedFields, VersionToken
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 SCHEMAS = "#/components/schemas/{model}"
@@ -48,6 +48,18 @@ _ANSWER: dict[str, Any] = {
     "next_cursor": None,
     "note": None,
     "exact": False,
+}
+_TABLE: dict[str, Any] = {
+    "name": "aerial-2024",
+    "table_version": 42,
+    "live_version": 42,
+    "latest_version": 44,
+    "created_at": "2024-06-01T03:10:00+00:00",
+    "num_ok": 999_987,
+    "num_failed": 13,
+    "num_unindexed": 0,
+    "caption_models": ["llava-hf/llava-1.5-7b-hf"],
+    "filter_columns": ["datetime", "bbox", "gsd", "collection"],
 }
 
 Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS)]
@@ -166,6 +178,9 @@ class HitModel(BaseModel):
     gsd: float | None = None
     collection: str | None = None
     duplicates: list[str] = Field(default=[], description="Near-duplicates, where grouped.")
+    table: str | None = Field(
+        None, description="Name of the image's table; only where several are served."
+    )
 
 
 class SearchAnswer(BaseModel):
@@ -177,7 +192,10 @@ class SearchAnswer(BaseModel):
     )
 
     hits: list[HitModel]
-    table_version: int
+    table_version: VersionToken
+    table_versions: dict[str, int] | None = Field(
+        None, description="The version of each table by its name; only where several are served."
+    )
     mode: Mode = Field(description="That was searched in.")
     next_cursor: str | None = None
     note: str | None = Field(
@@ -242,11 +260,31 @@ class ImageModel(BaseModel):
     )
 
     image_id: str
-    table_version: int
+    table_version: VersionToken
+    table: str | None = Field(
+        None, description="Name of the image's table; only where several are served."
+    )
     uri: str
     status: Literal["ok", "failed", "withdrawn"]
     captions: list[VariantModel] | None = None
     metadata: dict[str, Any] | None = None
+
+
+class OneTableModel(BaseModel):
+    """One of the tables that are served."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"example": _TABLE})
+
+    name: str = Field(description="The end of its address; hits of several tables have it.")
+    table_version: int
+    live_version: int | None
+    latest_version: int
+    created_at: dt.datetime
+    num_ok: int
+    num_failed: int
+    num_unindexed: int | None
+    caption_models: list[str]
+    filter_columns: list[str]
 
 
 class TableModel(BaseModel):
@@ -273,18 +311,23 @@ class TableModel(BaseModel):
                 "modes": ["dense", "text", "hybrid"],
                 "default_mode": "hybrid",
                 "filter_columns": ["datetime", "bbox", "gsd", "collection"],
+                "tables": [_TABLE],
             }
         }
     )
 
-    table_version: int
-    live_version: int | None = Field(description="The promoted version; null: none is.")
+    table_version: VersionToken
+    live_version: VersionToken | None = Field(
+        description="The promoted version; null: none is, or not of each table."
+    )
     pinned: bool = Field(description="The version is fixed by configuration.")
     created_at: dt.datetime = Field(description="When this version was committed.")
     num_ok: int
     num_failed: int
     num_unindexed: int | None = Field(description="Rows outside the vector index; null: no index.")
-    latest_version: int = Field(description="Of the table; above table_version: not promoted yet.")
+    latest_version: VersionToken = Field(
+        description="Of the table; above table_version: not promoted yet."
+    )
     canary_version: int | None = Field(
         description="The version that answers a share of the searches that name none; null: none."
     )
@@ -304,6 +347,7 @@ class TableModel(BaseModel):
     filter_columns: list[str] = Field(
         description="Which of datetime, bbox, gsd and collection some image has."
     )
+    tables: list[OneTableModel] = Field(description="Each table; the fields above are of all.")
 
 
 class PromoteBody(BaseModel):
@@ -311,7 +355,20 @@ class PromoteBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 42}]})
 
-    version: Version | None = Field(None, description="Default: the latest.")
+    version: Version | None = Field(None, description="Of the table. Default: the latest.")
+    table: str | None = Field(
+        None, description="Name of the table; required where several are served."
+    )
+
+
+class RollbackBody(BaseModel):
+    """Which table to roll back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+
+    table: str | None = Field(
+        None, description="Name of the table; required where several are served."
+    )
 
 
 class PromotionModel(BaseModel):
@@ -343,7 +400,7 @@ class ReadyModel(BaseModel):
     )
 
     status: Literal["ok"] = "ok"
-    table_version: int
+    table_version: VersionToken
     no_image_search: str | None = Field(
         None,
         description="Why modes image and image+dense are not offered although images have vectors.",
@@ -374,5 +431,5 @@ class FeatureCollectionModel(BaseModel):
 
     type: Literal["FeatureCollection"] = "FeatureCollection"
     features: list[FeatureModel]
-    table_version: int
+    table_version: VersionToken
     next_cursor: str | None = None

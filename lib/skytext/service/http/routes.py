@@ -8,7 +8,7 @@ from skytext.config.settings import Config
 from skytext.service.archive_images import Images
 from skytext.service.backend import Backend
 from skytext.service.http.image_routes import add_image_routes
-from skytext.service.http.json_bodies import PromoteBody, PromotionModel, TableModel
+from skytext.service.http.json_bodies import PromoteBody, PromotionModel, RollbackBody, TableModel
 from skytext.service.http.parameters import StrictRoute
 from skytext.service.http.responses import ApiJson
 from skytext.service.http.search_routes import add_search_routes
@@ -39,8 +39,8 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve another version",
     )
     async def promote(body: PromoteBody) -> PromotionModel:
-        """Needs an admin key. All replicas follow within seconds."""
-        done = await backend.searches.promote(body.version)
+        """Needs a key with the right to administer. All replicas follow within seconds."""
+        done = await backend.searches.promote(body.version, body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)
 
     @router.post(
@@ -49,7 +49,7 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         tags=["admin"],
         summary="Serve the version before",
     )
-    async def rollback() -> PromotionModel:
-        """Needs an admin key. A further call returns to the version before that."""
-        done = await backend.searches.rollback()
+    async def rollback(body: RollbackBody | None = None) -> PromotionModel:
+        """Needs a key with the right to administer. Again: the version before that."""
+        done = await backend.searches.rollback(None if body is None else body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)

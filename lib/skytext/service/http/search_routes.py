@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
@@ -29,6 +30,7 @@ from skytext.service.http.responses import ApiJson, GeoJson, prefers_geojson
 from skytext.service.http.search_link import SearchLink
 from skytext.service.problem_details import ProblemError, problem_responses
 from skytext.service.search_query import texts_of
+from skytext.service.served_tables import parse_version
 from skytext_client import geojson
 from skytext_client.search_fields import MAX_K
 
@@ -52,7 +54,10 @@ class _Searches:
         self.config = config
 
     async def answer(
-        self, request: Request, requests: list[SearchRequest], versions: list[int | None]
+        self,
+        request: Request,
+        requests: list[SearchRequest],
+        versions: Sequence[int | str | None],
     ) -> list[dict[str, Any]]:
         """Return a response for each request.
 
@@ -61,7 +66,7 @@ class _Searches:
             ProblemError: 410, 413, 501 or 503.
         """
         self._check(requests)
-        answers = await self.backend.search(requests, versions)
+        answers = await self.backend.search(requests, list(map(parse_version, versions)))
         self._note(request, requests, answers)
         return answers
 

@@ -13,6 +13,7 @@ from skytext.errors import SkytextError
 from skytext.service.problem_details import ProblemError, too_busy
 from skytext.service.replicas.refusals import answer_of
 from skytext.service.search_query import Embedded, ImageModel, ImageQueries, OtherModel, Query
+from skytext.service.served_tables import VersionOfEach
 from skytext.service.telemetry.tracing import Carrier
 from skytext.table.promote_rollback import Promotion
 
@@ -87,9 +88,11 @@ class SearchHandle:
         found: list[dict[str, Any] | OtherModel] = await call(self._handle.search, queries, trace)
         return found
 
-    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
+    async def image(
+        self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
+    ) -> dict[str, Any] | None:
         """Return a row."""
-        row: dict[str, Any] | None = await call(self._handle.image, image_id, version)
+        row: dict[str, Any] | None = await call(self._handle.image, image_id, version, table)
         return row
 
     async def table(self) -> dict[str, Any]:
@@ -97,18 +100,14 @@ class SearchHandle:
         about: dict[str, Any] = await call(self._handle.table)
         return about
 
-    async def version(self) -> int:
-        """Return the live version."""
-        return int(await call(self._handle.version))
-
-    async def promote(self, version: int | None) -> Promotion:
-        """Make a version live."""
-        done: Promotion = await call(self._handle.promote, version, may_repeat=False)
+    async def promote(self, version: int | None, table: str | None = None) -> Promotion:
+        """Make a version of a table live."""
+        done: Promotion = await call(self._handle.promote, version, table, may_repeat=False)
         return done
 
-    async def rollback(self) -> Promotion:
-        """Return to the previous version."""
-        done: Promotion = await call(self._handle.rollback, may_repeat=False)
+    async def rollback(self, table: str | None = None) -> Promotion:
+        """Go back to the version of a table that was live before."""
+        done: Promotion = await call(self._handle.rollback, table, may_repeat=False)
         return done
 
 
@@ -118,13 +117,15 @@ class EmbedHandle:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    async def query(self, text: str, version: int | None = None) -> Embedded:
-        """Return the vector of a query; it is embedded in one batch with others."""
+    async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
+        """Return a query as a vector; it is made in one batch with others."""
         embedded: Embedded = await call(self._handle.embed_one, (text, version))
         return embedded
 
-    async def documents(self, texts: Sequence[str], version: int | None = None) -> list[Embedded]:
-        """Return the vectors of descriptions."""
+    async def documents(
+        self, texts: Sequence[str], version: VersionOfEach | None = None
+    ) -> list[Embedded]:
+        """Return descriptions as vectors."""
         found: list[Embedded] = await call(self._handle.embed_documents, list(texts), version)
         return found
 
@@ -133,8 +134,10 @@ class EmbedHandle:
         model: ImageModel = await call(self._handle.image_model)
         return model
 
-    async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
-        """Return the unit vectors of queries in the space of the image vectors."""
+    async def image_queries(
+        self, texts: Sequence[str], version: VersionOfEach | None = None
+    ) -> ImageQueries:
+        """Return the unit vectors of queries in the space of the images' own vectors."""
         queries: ImageQueries = await call(self._handle.image_queries, list(texts), version)
         return queries
 

@@ -36,11 +36,11 @@ from skytext.service.replicas.listening_socket import serving, take_socket
 from skytext.service.replicas.model_workers import CaptionWorker, EmbeddingWorker, Item
 from skytext.service.replicas.search_worker import SearchWorker
 from skytext.service.search_query import Embedded
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.logs import configure_logs
 from skytext.service.telemetry.metrics import RayMeter
 from skytext.service.telemetry.node_metrics import cluster_metrics
 from skytext.service.telemetry.tracing import start_tracing
-from skytext.table.location import TableLocation
 
 INGRESS, EMBEDDING, SEARCH, CAPTIONING = "ingress", "embedding", "search", "captioning"
 APPLICATION = "skytext"
@@ -49,9 +49,9 @@ APPLICATION = "skytext"
 class Embedding(EmbeddingWorker):
     """Embeds the queries of many requests in one forward pass."""
 
-    def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, tables: TableSet, settings: Mapping[str, Any]) -> None:
         config = _start(EMBEDDING, settings)
-        super().__init__(table, config, RayMeter())
+        super().__init__(tables, config, RayMeter())
         self.in_batch.set_max_batch_size(config.service.embed_max_batch)
         self.in_batch.set_batch_wait_timeout_s(config.service.embed_batch_wait_s)
         self.follower.start()
@@ -68,10 +68,10 @@ class Embedding(EmbeddingWorker):
 
 
 class Search(SearchWorker):
-    """Searches one table and follows its promotions."""
+    """Searches the tables, and follows their promotions."""
 
-    def __init__(self, table: str, settings: Mapping[str, Any]) -> None:
-        super().__init__(table, _start(SEARCH, settings), RayMeter())
+    def __init__(self, tables: TableSet, settings: Mapping[str, Any]) -> None:
+        super().__init__(tables, _start(SEARCH, settings), RayMeter())
         self.follower.start()
         self.freshness.start()
 
@@ -100,7 +100,7 @@ class Ingress:
 
     def __init__(
         self,
-        table: str,
+        tables: TableSet,
         settings: Mapping[str, Any],
         embedding: DeploymentHandle,
         search: DeploymentHandle,
@@ -113,14 +113,14 @@ class Ingress:
                 "behind Serve's HAProxy every request seems to come from this machine: ask for "
                 "keys (service.access.require_keys), or unset RAY_SERVE_ENABLE_HA_PROXY"
             )
-        self._location = TableLocation.parse(table)
+        self._tables = tables
         self._drain = Drain()
         self._backend = Backend(
             EmbedHandle(embedding),
             SearchHandle(search),
             None if captioning is None else DescribeHandle(captioning),
             cluster_metrics,
-            CanaryWatch(self._location, self._config.service, RayMeter()),
+            CanaryWatch(self._tables, self._config.service, RayMeter()),
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -131,9 +131,10 @@ class Ingress:
         access = self._config.service.access
         keyring = None
         if access.require_keys:
-            keyring = Keyring(KeyStore(self._location), access.refresh_s)
+            # The first table's keys count: whose table it is decides who may search here.
+            keyring = Keyring(KeyStore(self._tables.locations[0]), access.refresh_s)
         return make_app(
-            self._location,
+            self._tables,
             self._backend,
             self._config,
             RayMeter(),
@@ -154,13 +155,12 @@ class ListeningIngress:
     request a second time, for a tenth of its CPU time.
 
     Args:
-        listener: path at which the socket is available
-            (`skytext.service.replicas.listening_socket`).
-        table: the table; the further arguments are those of `Ingress`.
+        listener: where the socket is given (`skytext.service.replicas.listening_socket`).
+        tables: and what else `Ingress` takes.
     """
 
-    def __init__(self, listener: str, table: str, *rest: Any) -> None:
-        self._ingress = Ingress(table, *rest)
+    def __init__(self, listener: str, tables: TableSet, *rest: Any) -> None:
+        self._ingress = Ingress(tables, *rest)
         self._listener = listener
         self._held = contextlib.AsyncExitStack()
         self._answering: asyncio.Task[None] | None = None
@@ -183,17 +183,19 @@ class ListeningIngress:
         return await self._ingress.drain(seconds)
 
 
-def build_application(table: str, config: Config, listener: str | None = None) -> serve.Application:
-    """Return the application for ``serve.run`` or ``serve deploy``.
+def build_application(
+    tables: TableSet, config: Config, listener: str | None = None
+) -> serve.Application:
+    """Return the application that ``serve.run`` or ``serve deploy`` starts.
 
     Args:
-        table: folder or URI, as the replicas see it.
+        tables: addresses as the replicas see them.
         config: all settings.
         listener: path at which the ingress gets its listening socket; None: Serve's proxy forwards
             requests to the ingress.
     """
     settings = config.model_dump(mode="json")
-    behind = _behind(table, settings, config)
+    behind = _behind(tables, settings, config)
     limits = config.service.limits
     in_work = limits.num_running + limits.max_waiting
     in_work += 2 * (limits.max_images_running + limits.max_uploads_running)
@@ -206,8 +208,8 @@ def build_application(table: str, config: Config, listener: str | None = None) -
         **_life(config),
     )
     if listener is not None:
-        return ingress(ListeningIngress).bind(listener, table, settings, *behind)
-    return ingress(serve.ingress()(Ingress)).bind(table, settings, *behind)
+        return ingress(ListeningIngress).bind(listener, tables, settings, *behind)
+    return ingress(serve.ingress()(Ingress)).bind(tables, settings, *behind)
 
 
 def _life(config: Config) -> dict[str, Any]:
@@ -222,7 +224,7 @@ def _life(config: Config) -> dict[str, Any]:
     }
 
 
-def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[Any, ...]:
+def _behind(tables: TableSet, settings: Mapping[str, Any], config: Config) -> tuple[Any, ...]:
     """Return the deployments behind the ingress, in the order of its arguments."""
     limits, max_batch, life = config.service.limits, config.service.embed_max_batch, _life(config)
     embedding = serve.deployment(
@@ -232,7 +234,7 @@ def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[An
         # Each running request may embed the maximum number of texts.
         max_queued_requests=max(8 * max_batch, limits.num_running * limits.max_texts),
         **life,
-    )(Embedding).bind(table, settings)
+    )(Embedding).bind(tables, settings)
     search = serve.deployment(
         name=SEARCH,
         ray_actor_options={"num_cpus": 0.4},
@@ -240,7 +242,7 @@ def _behind(table: str, settings: Mapping[str, Any], config: Config) -> tuple[An
         max_ongoing_requests=64,
         max_queued_requests=256,
         **life,
-    )(Search).bind(table, settings)
+    )(Search).bind(tables, settings)
     if not config.service.captioner:
         return embedding, search
     engine = config.caption.engine

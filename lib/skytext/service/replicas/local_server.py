@@ -22,8 +22,7 @@ from skytext.service.access.api_keys import KeyStore
 from skytext.service.archive_images import archive_roots
 from skytext.service.http.web_page import FOLDER
 from skytext.service.replicas.listening_socket import bound, listening
-from skytext.table.images_dataset import ImagesTable
-from skytext.table.location import TableLocation
+from skytext.service.served_tables import TableSet
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_AFTER_S = 14.0
@@ -50,22 +49,23 @@ _WORKER_ENVIRONMENT = {
 }
 
 
-def decide_access(table: str, host: str, keys: bool | None, config: Config) -> Config:
-    """Return the settings with API keys required or not.
+def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config) -> Config:
+    """Return the settings with keys asked for or not.
 
     Args:
-        table: the table with the keys.
-        host: the listening address.
-        keys: the user's choice; None: required if the table has a key, and always if other machines
-            can connect.
+        tables: what is served; the keys of the first table count.
+        host: the address that is listened on.
+        keys: what was chosen; None: as soon as the table has a key, and off this machine always.
         config: the settings.
 
     Raises:
-        ConfigError: other machines could search without a key, or no client could search.
-        AddressError: an archive root is not a valid address.
+        ConfigError: others could search without a key, or nobody could; or a version is given for
+            several tables.
+        TableError: a table is not there, or tables have vectors of several models.
+        AddressError: an archive root is no address.
     """
-    location = TableLocation.parse(table)
-    ImagesTable.open(location)
+    tables.open_served(config.service.version)
+    location = tables.locations[0]
     num_keys = len(KeyStore(location).list())
     local = _is_loopback(host)
     wanted = keys if keys is not None else (num_keys > 0 or not local)
@@ -76,8 +76,8 @@ def decide_access(table: str, host: str, keys: bool | None, config: Config) -> C
         )
     if wanted and num_keys == 0:
         raise ConfigError(
-            f"{table} has no API key, so nobody could search: make one with "
-            f"skytext keys add {table} NAME"
+            f"{location.uri} has no API key, so nobody could search: make one with "
+            f"skytext keys add {location.uri} NAME"
         )
     access = config.service.access.model_copy(update={"require_keys": wanted})
     roots = archive_roots(config.service.archive_roots)
@@ -86,14 +86,14 @@ def decide_access(table: str, host: str, keys: bool | None, config: Config) -> C
 
 
 def serve_here(
-    table: str, host: str, port: int, config: Config, say: Callable[[str], None]
+    tables: TableSet, host: str, port: int, config: Config, say: Callable[[str], None]
 ) -> NoReturn:
-    """Serve a table until a signal, then exit this process with status 0.
+    """Serve tables until a signal asks for the end, and end this process then, with status 0.
 
     Args:
-        table: folder or URI.
-        host: listening address.
-        port: listening port.
+        tables: which.
+        host: address to listen on.
+        port: to listen on.
         config: settings; see `decide_access`.
         say: prints a message for the user.
 
@@ -108,7 +108,7 @@ def serve_here(
 
         try:
             ingress = serve.run(
-                build_application(table, config, str(listener)),
+                build_application(tables, config, str(listener)),
                 name=APPLICATION,
                 route_prefix=None,
                 logging_config={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,13 +22,13 @@ from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.served_models import ServedModels, VersionModels
 from skytext.service.replicas.served_versions import Follower
 from skytext.service.search_query import TRIAL, Embedded, ImageModel, ImageQueries
+from skytext.service.served_tables import TableSet, VersionOfEach, version_token
 from skytext.service.telemetry.metrics import Meter, timed
-from skytext.table.location import TableLocation
 
 _log = logging.getLogger("skytext.service.replicas.model_workers")
 
 T = TypeVar("T")
-Asked = tuple[str, int | None]
+Asked = tuple[str, VersionOfEach | None]
 """A text, and the version to search; None for the live one."""
 Item = tuple[str, VersionModels]
 """A text, and the models to embed it."""
@@ -37,7 +37,7 @@ _WAIT_S = 1.0
 
 
 class EmbeddingWorker:
-    """Embeds queries with the models of the served versions of a table.
+    """Embeds queries with the models of the versions that are served.
 
     If the image vectors' model cannot be loaded, all other searches still work. An error is
     returned as a `skytext.service.replicas.refusals.Refusal`.
@@ -46,14 +46,13 @@ class EmbeddingWorker:
         SkytextError: no such table, or its model cannot be loaded.
     """
 
-    def __init__(self, table: str, config: Config, meter: Meter) -> None:
-        location = TableLocation.parse(table)
+    def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
         self._meter = meter
         # One thread is enough: the model uses all its cores for one batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
-        self.private_names = (location.uri, location.uri.lstrip("/"))
-        self.models = ServedModels(location, config, self._warm, meter)
-        self._loads: dict[int, asyncio.Task[VersionModels | None]] = {}
+        self.private_names = tables.private_names
+        self.models = ServedModels(tables, config, self._warm, meter)
+        self._loads: dict[VersionOfEach, asyncio.Task[VersionModels | None]] = {}
         self.follower = Follower(
             {
                 "cannot load the model of the live version": self.models.refresh,
@@ -110,7 +109,7 @@ class EmbeddingWorker:
 
     @hands_back_refusals
     async def embed_documents(
-        self, texts: Sequence[str], version: int | None = None
+        self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> list[Embedded]:
         """Return the vector of each description, by the model of the version.
 
@@ -125,7 +124,7 @@ class EmbeddingWorker:
         """Return the state of the live version's image vector model."""
         return self.models.live.image_model
 
-    async def _models(self, version: int | None) -> VersionModels:
+    async def _models(self, version: VersionOfEach | None) -> VersionModels:
         if version is None:
             return self.models.live
         kept = self.models.kept(version)
@@ -141,14 +140,14 @@ class EmbeddingWorker:
             raise model_not_loaded()
         return models
 
-    async def _load(self, version: int) -> VersionModels | None:
-        """Load the models of a version in a request; None if that fails."""
+    async def _load(self, version: VersionOfEach) -> VersionModels | None:
+        """Load the models of a version that a request names; None where that fails."""
         try:
             return await asyncio.to_thread(self.models.of, version)
         except (SkytextError, OSError, ValueError) as error:
             _log.error(
                 "cannot load the model of a version that a request names",
-                extra={"version": version, "error": str(error)},
+                extra={"version": version_token(version), "error": str(error)},
             )
             return None
         finally:
@@ -160,8 +159,10 @@ class EmbeddingWorker:
             return await loop.run_in_executor(self._thread, embed, texts)
 
     @hands_back_refusals
-    async def image_queries(self, texts: Sequence[str], version: int | None = None) -> ImageQueries:
-        """Return the unit vectors of queries in the space of a version's image vectors.
+    async def image_queries(
+        self, texts: Sequence[str], version: VersionOfEach | None = None
+    ) -> ImageQueries:
+        """Return the unit vectors of queries in the space of a version's own image vectors.
 
         Raises:
             ProblemError: 501: their model is not loaded. 503: as `embed_one`.
@@ -183,7 +184,7 @@ class CaptionWorker:
     An error is returned as a `skytext.service.replicas.refusals.Refusal`.
     """
 
-    private_names: tuple[str, ...] = ()
+    private_names: Mapping[str, str] = {}
 
     def __init__(self, config: Config, meter: Meter) -> None:
         caption = config.caption

@@ -8,7 +8,7 @@ raised on the caller's side.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -32,8 +32,8 @@ class Refusal:
 
 class _Refusing(Protocol):
     @property
-    def private_names(self) -> tuple[str, ...]:
-        """Addresses that a response must not contain."""
+    def private_names(self) -> Mapping[str, str]:
+        """What stands in an answer for places that it must not name, in the order of replacing."""
 
 
 W = TypeVar("W", bound=_Refusing)
@@ -52,8 +52,8 @@ def hands_back_refusals(
             return Refusal(error)
         except CallError as error:
             said = str(error)
-            for name in worker.private_names:
-                said = said.replace(name, "TABLE")
+            for name, shown in worker.private_names.items():
+                said = said.replace(name, shown)
             return Refusal(type(error)(said))
 
     return handing_back

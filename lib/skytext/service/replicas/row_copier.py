@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from skytext.search import Searcher
+from skytext.service.served_tables import version_token
 from skytext.service.telemetry.metrics import Meter
 
 _log = logging.getLogger("skytext.service.replicas.row_copier")
@@ -49,7 +50,7 @@ class RowCopier(threading.Thread):
     def _copied(self, searcher: Searcher) -> bool:
         """Copy the rows of a version; return whether the copy is complete."""
         started = time.perf_counter()
-        version = searcher.table.version
+        version = version_token(searcher.versions)
         try:
             if not searcher.copy_rows(self._folder, lambda: self._wanted is searcher):
                 return False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -16,19 +17,25 @@ from skytext.config.settings import Config
 from skytext.errors import TableError
 from skytext.models.factory import find_table_embedder
 from skytext.models.text_embedder import Embedder, EmbedderInfo, Embeddings
-from skytext.search import Searcher, cursor_version
+from skytext.search import Searcher, cursor_versions
 from skytext.search.request import SearchRequest
+from skytext.search.searcher import check_same_models
 from skytext.service.problem_details import ProblemError, model_not_loaded
 from skytext.service.replicas.refusals import hands_back_refusals
 from skytext.service.replicas.row_copier import RowCopier
 from skytext.service.replicas.served_versions import Follower, OtherModelError, Versions
 from skytext.service.search_query import TRIAL, Embedded, ImageQueries, OtherModel, Query, Vectors
+from skytext.service.served_tables import (
+    TableSet,
+    VersionOfEach,
+    common_image_column,
+    version_token,
+)
 from skytext.service.telemetry.freshness import FreshnessGauges
 from skytext.service.telemetry.metrics import Meter, timed
 from skytext.service.telemetry.tracing import Carrier, span
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import num_unindexed_rows
-from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import Promotion, promote, rollback
 from skytext.table.queries.known_fields import KnownFields
 from skytext.table.schema import ROW
@@ -79,29 +86,28 @@ def _stacked(
 
 
 class SearchWorker:
-    """Searches a table, reads its rows, and follows its promotions.
+    """Searches tables as one, looks their rows up, and follows their promotions.
 
     An error is returned as a `skytext.service.replicas.refusals.Refusal`.
 
     Raises:
-        TableError: no such table or version.
+        TableError: there is no such table or version, or tables have vectors of several models.
     """
 
-    def __init__(self, table: str, config: Config, meter: Meter) -> None:
-        self._location = TableLocation.parse(table)
+    def __init__(self, tables: TableSet, config: Config, meter: Meter) -> None:
+        self._tables = tables
+        self.private_names = tables.private_names
         self._config = config
         self._meter = meter
         self._column: VectorColumn | None = None
         self._threads = ThreadPoolExecutor(
             config.service.search_threads, thread_name_prefix="search"
         )
-        self._about: tuple[int, dict[str, Any]] | None = None
+        self._about: dict[tuple[str, int], dict[str, Any]] = {}
         self._copier: RowCopier | None = None
         if config.service.row_copy_dir is not None:
             self._copier = RowCopier(config.service.row_copy_dir, meter)
-        self.versions = Versions(
-            self._location, config.service, self._searcher, meter, self._went_live
-        )
+        self.versions = Versions(tables, config.service, self._searcher, meter, self._went_live)
         if self._copier is not None:
             # Start the thread only after the checks above, because nothing else ends it.
             self._copier.start()
@@ -113,31 +119,42 @@ class SearchWorker:
             },
             config.service.poll_interval_s,
         )
-        self.freshness = FreshnessGauges(self._location, meter, config.service.freshness_interval_s)
+        self.freshness = FreshnessGauges(tables, meter, config.service.freshness_interval_s)
 
-    def _searcher(self, table: ImagesTable) -> Searcher:
-        """Open a version, read its index into memory, and run a search in every mode.
+    def _searcher(self, tables: Sequence[ImagesTable], known: Iterable[Searcher]) -> Searcher:
+        """Open a version for searches, read its indexes into memory, and search in every mode.
+
+        Args:
+            tables: the version of each table.
+            known: what is open already.
 
         Raises:
-            OtherModelError: it has another model than the version before, and this model has
-                changed since then.
+            OtherModelError: it was embedded with another model than the one before, and that model
+                is another by now; or its tables were embedded with several models.
             ModelError: the model cannot be found.
         """
+        try:
+            check_same_models(tables, with_images=False)
+        except TableError as error:
+            raise OtherModelError(str(error)) from error
+        table, *more = tables
         if self._column is not None and not self._column.fits(table.text_column):
             try:
                 find_table_embedder(table.location.uri, table.text_column, self._config.embed)
             except TableError as error:
                 raise OtherModelError(str(error)) from error
-        column = table.image_column
+        column = common_image_column(tables)
         searcher = Searcher(
             table,
             _GivenVectors(table.text_column.dim),
             self._config.index,
             self._config.search,
             None if column is None else _GivenImageVectors(column),
+            more,
+            known,
         )
         searcher.warm()
-        _try_out(searcher)
+        _try_out(searcher, column)
         self._column = table.text_column
         return searcher
 
@@ -150,15 +167,6 @@ class SearchWorker:
         # The live version first: most searches go there.
         if canary is not None and self._copier is not None and live.rows_are_copied:
             self._copier.want(canary)
-
-    @property
-    def private_names(self) -> tuple[str, ...]:
-        """The table's address, in our form and in Lance's."""
-        return self._location.uri, self._location.uri.lstrip("/")
-
-    async def version(self) -> int:
-        """Return the live version."""
-        return self.versions.live.table.version
 
     @hands_back_refusals
     async def search(
@@ -177,7 +185,7 @@ class SearchWorker:
             ProblemError: 410: the version, or the cursor's version, is no longer held. 503: the
                 version is not open, and the query forbids to open it.
         """
-        current = self._current([query for query in queries if _named(query) is None])
+        current = self._current([query for query in queries if self._named(query) is None])
         with span("search", trace, num_queries=len(queries)):
             return [await self._search(current, query) for query in queries]
 
@@ -191,7 +199,7 @@ class SearchWorker:
         """
         lately = self.versions.lately_live()
         fitting = [
-            next((place for place, one in enumerate(lately) if _fits(one.table, query)), 0)
+            next((place for place, one in enumerate(lately) if _fits(one.tables, query)), 0)
             for query in queries
         ]
         current = lately[max(fitting, default=0)]
@@ -199,14 +207,32 @@ class SearchWorker:
         return current
 
     async def _search(self, current: Searcher, query: Query) -> Any:
-        version = _named(query)
+        version = self._named(query)
         searcher = current if version is None else await self._at(version, query.only_if_open)
-        if not _fits(searcher.table, query):
-            return OtherModel(searcher.table.version)
+        if not _fits(searcher.tables, query):
+            return OtherModel(searcher.versions)
         with timed(self._meter, "search"):
-            return await self._in_thread(_answer, searcher, query)
+            answer = await self._in_thread(_answer, searcher, query)
+        return answer if len(searcher.tables) == 1 else self._by_name(answer, searcher)
 
-    async def _at(self, version: int, only_if_open: bool = False) -> Searcher:
+    def _by_name(self, answer: dict[str, Any], searcher: Searcher) -> dict[str, Any]:
+        """Return an answer of several tables with their names in place of their addresses."""
+        shown = self.private_names
+        for hit in answer["hits"]:
+            hit["table"] = shown[hit["table"]]
+        versions = dict(zip(self._tables.names, searcher.versions, strict=True))
+        return answer | {
+            "table_version": version_token(searcher.versions),
+            "table_versions": versions,
+        }
+
+    def _named(self, query: Query) -> VersionOfEach | None:
+        """Return the version that a search is bound to, if it is to one."""
+        if query.version is None and query.request.cursor is not None:
+            return cursor_versions(query.request.cursor, len(self._tables.locations))
+        return query.version
+
+    async def _at(self, version: VersionOfEach, only_if_open: bool = False) -> Searcher:
         held = self.versions.held(version)
         if held is not None:
             return held
@@ -216,47 +242,60 @@ class SearchWorker:
         return await asyncio.to_thread(self.versions.at, version)
 
     @hands_back_refusals
-    async def image(self, image_id: str, version: int | None = None) -> dict[str, Any] | None:
-        """Return an image's row of a version without its vectors, or None.
+    async def image(
+        self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
+    ) -> dict[str, Any] | None:
+        """Return all that a version says of an image but its vectors, or None.
 
         Args:
             image_id: the image.
-            version: of the table; None for the live one.
+            version: of each table; None: the live one.
+            table: the name of its table; None: the first table that has it.
 
         Raises:
-            ProblemError: 410: the version is no longer held.
+            CallError: no table has this name.
+            ProblemError: 410: a version that is no longer held.
         """
+        names = self._tables.names
+        only = None if table is None else self._tables.place(table)
         searcher = self.versions.live if version is None else await self._at(version)
-        table = searcher.table
-        with timed(self._meter, "image"):
-            rows = await self._in_thread(table.rows, [image_id], ROW.names)
-        if not rows:
-            return None
-        return {**rows[0], "metadata": _json(rows[0]["metadata"]), "table_version": table.version}
+        for place, one in enumerate(searcher.tables):
+            if only not in (None, place):
+                continue
+            with timed(self._meter, "image"):
+                rows = await self._in_thread(one.rows, [image_id], ROW.names)
+            if rows:
+                return {
+                    **rows[0],
+                    "metadata": _json(rows[0]["metadata"]),
+                    "table_version": version_token(searcher.versions),
+                    **({"table": names[place]} if len(names) > 1 else {}),
+                }
+        return None
 
     @hands_back_refusals
     async def table(self) -> dict[str, Any]:
-        """Return the facts about the served table; counts are cached for each version.
+        """Return what is served, of all tables and of each; counts are made once a version.
 
         Raises:
             ProblemError: 503: the store does not list the versions.
         """
-        live, column = self.versions.live, self.versions.live.table.image_column
-        table, mode = live.table, self._config.search.mode
+        live, mode = self.versions.live, self._config.search.mode
+        columns = [table.image_column for table in live.tables if table.image_column is not None]
+        column = common_image_column(live.tables) or next(iter(columns), None)
         try:
-            if self._about is None or self._about[0] != table.version:
-                self._about = table.version, dict(await self._in_thread(_about, table))
-            latest = await self._in_thread(table.latest_version)
-            live_version = await self._in_thread(table.live_version)
+            of_each = [
+                await self._about_table(*one)
+                for one in zip(self._tables.names, live.tables, strict=True)
+            ]
         except (TableError, OSError, ValueError) as error:
             # An error of the store as Lance raises it; the caller made no mistake.
             raise ProblemError(
                 503, "table-unreadable", "the table's store does not answer", {"Retry-After": "1"}
             ) from error
         return {
-            **self._about[1],
-            "live_version": live_version,
-            "latest_version": latest,
+            **_together(of_each),
+            "tables": of_each,
             "canary_version": self.versions.canary_version,
             "pinned": self._config.service.version is not None,
             "max_k": self._config.service.limits.max_k,
@@ -267,25 +306,45 @@ class SearchWorker:
             "default_mode": mode if mode in live.modes else "dense",
         }
 
+    async def _about_table(self, name: str, table: ImagesTable) -> dict[str, Any]:
+        key = name, table.version
+        about = self._about.get(key)
+        if about is None:
+            about = await self._in_thread(_about, table)
+            others = {one: kept for one, kept in self._about.items() if one[0] != name}
+            self._about = {**others, key: about}
+        return {"name": name, **about, **await self._in_thread(_versions, table)}
+
     @hands_back_refusals
-    async def promote(self, version: int | None) -> Promotion:
-        """Make a version live, and serve it here before this call returns.
+    async def promote(self, version: int | None, table: str | None = None) -> Promotion:
+        """Make a version of a table live, and serve it here before this returns.
+
+        Args:
+            version: of the table; None: the latest.
+            table: its name; None: the only one.
 
         Raises:
-            TableError: no such version.
+            CallError: no table has this name, or none is named and there are several.
+            TableError: there is no such version.
         """
-        done = await asyncio.to_thread(promote, self._location, version, why=_WHY)
+        location = self._tables.locations[self._tables.place_or_only(table)]
+        done = await asyncio.to_thread(promote, location, version, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
         return done
 
     @hands_back_refusals
-    async def rollback(self) -> Promotion:
-        """Return to the version that was live before.
+    async def rollback(self, table: str | None = None) -> Promotion:
+        """Go back to the version of a table that was live before.
+
+        Args:
+            table: as `promote`.
 
         Raises:
-            TableError: there is no earlier version.
+            CallError: as `promote`.
+            TableError: there is none.
         """
-        done = await asyncio.to_thread(rollback, self._location, why=_WHY)
+        location = self._tables.locations[self._tables.place_or_only(table)]
+        done = await asyncio.to_thread(rollback, location, why=_WHY)
         await asyncio.to_thread(self.versions.refresh)
         return done
 
@@ -296,20 +355,13 @@ class SearchWorker:
         return await loop.run_in_executor(self._threads, context.run, function, *arguments)
 
 
-def _named(query: Query) -> int | None:
-    """Return the version in the request or its cursor; None for the live one."""
-    if query.version is None and query.request.cursor is not None:
-        return cursor_version(query.request.cursor)
-    return query.version
-
-
-def _fits(table: ImagesTable, query: Query) -> bool:
+def _fits(tables: Sequence[ImagesTable], query: Query) -> bool:
     """Return whether a search was embedded by the models of a version."""
     texts = {one.fingerprint for one in (*query.vectors.values(), *query.documents.values())}
-    column, images = table.image_column, query.images
+    column, images = common_image_column(tables), query.images
     if images is not None and column is not None and images.fingerprint != column.fingerprint:
         return False
-    return texts <= {table.text_column.fingerprint}
+    return texts <= {tables[0].text_column.fingerprint}
 
 
 def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
@@ -317,11 +369,10 @@ def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
     return searcher.search(query.request).to_json()
 
 
-def _try_out(searcher: Searcher) -> None:
-    """Search once in every mode, because the first search of each is slow."""
+def _try_out(searcher: Searcher, column: VectorColumn | None) -> None:
+    """Search once in every mode: the first search of each is slow."""
     table, images = searcher.table, None
-    if table.image_column is not None:
-        column = table.image_column
+    if column is not None:
         images = ImageQueries(column.fingerprint, _vectors(_trial_vectors(column)))
     for mode in searcher.modes:
         request = SearchRequest(text=TRIAL, mode=mode, k=1)
@@ -345,6 +396,34 @@ def _about(table: ImagesTable) -> dict[str, Any]:
         "embedding_model": table.text_column.model,
         "caption_models": table.caption_models(),
         "filter_columns": KnownFields(table).filter_columns(),
+    }
+
+
+def _versions(table: ImagesTable) -> dict[str, Any]:
+    return {"live_version": table.live_version(), "latest_version": table.latest_version()}
+
+
+def _together(of_each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is to be said of all tables."""
+
+    def all_of(name: str) -> list[Any]:
+        return [about[name] for about in of_each]
+
+    def union(name: str) -> list[str]:
+        return list(dict.fromkeys(itertools.chain.from_iterable(all_of(name))))
+
+    live, unindexed = all_of("live_version"), all_of("num_unindexed")
+    return {
+        "table_version": version_token(tuple(all_of("table_version"))),
+        "created_at": max(all_of("created_at")),
+        "num_ok": sum(all_of("num_ok")),
+        "num_failed": sum(all_of("num_failed")),
+        "num_unindexed": None if None in unindexed else sum(unindexed),
+        "embedding_model": of_each[0]["embedding_model"],
+        "caption_models": union("caption_models"),
+        "filter_columns": union("filter_columns"),
+        "live_version": None if None in live else version_token(tuple(live)),
+        "latest_version": version_token(tuple(all_of("latest_version"))),
     }
 
 

@@ -10,7 +10,7 @@ from ray.serve import Application
 from skytext.config.settings import load_config
 from skytext.errors import ConfigError
 from skytext.service.replicas.deployments import build_application
-from skytext.table.location import TableLocation
+from skytext.service.served_tables import TableSet
 from skytext.table.runs_dataset import caption_bands
 
 
@@ -18,13 +18,13 @@ class Arguments(BaseModel):
     """The arguments of an application.
 
     Attributes:
-        table: folder or URI, as the replicas see it.
+        table: folder or URI, as the replicas see it; or several, which are searched as one.
         config: settings by section, as in a file for ``--config``.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    table: str
+    table: str | list[str]
     config: dict[str, Any] = {}
 
 
@@ -35,7 +35,8 @@ def build(arguments: dict[str, Any]) -> Application:
         arguments: in the form of `Arguments`, from ``args`` of the deployed file.
 
     Raises:
-        ConfigError: an unknown setting, a value out of range, or no table.
+        ConfigError: a setting that does not exist or is out of range, or no table.
+        TableError: a table is not there, or tables have vectors of several models.
     """
     try:
         given = Arguments.model_validate(arguments)
@@ -43,10 +44,12 @@ def build(arguments: dict[str, Any]) -> Application:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(map(str, wrong["loc"]))
         raise ConfigError(f"args of the application: {where}: {wrong['msg']}") from error
+    tables = TableSet.parse([given.table] if isinstance(given.table, str) else given.table)
     config = load_config(base=given.config)
+    tables.open_served(config.service.version)
     if config.images.bands is None:
-        # Convert uploaded images and thumbnails in the same way as the table's images.
-        described = caption_bands(TableLocation.parse(given.table)).get("images", {})
+        # Uploaded images and thumbnails are shown as those of the first table were described.
+        described = caption_bands(tables.locations[0]).get("images", {})
         chosen = {f"images.{name}": value for name, value in described.items()}
         config = load_config(None, chosen, given.config)
-    return build_application(given.table, config)
+    return build_application(tables, config)

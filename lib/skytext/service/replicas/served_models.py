@@ -1,7 +1,8 @@
 """The models that embed queries for the served versions.
 
-Versions of a table may have different embedding models. A model is loaded when the first version
-that needs it is promoted or requested, and released when no held version needs it.
+A version is one of each table, and all of these were embedded with the same model. Another version
+may have been embedded with another model. A model is loaded when the first version that needs it is
+promoted or asked for, and released when no version that is kept needs it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from skytext.config.settings import Config
@@ -18,12 +19,18 @@ from skytext.models.factory import make_table_embedder, make_table_image_embedde
 from skytext.models.image_embedder import ImageEmbedder
 from skytext.models.text_embedder import Embedder
 from skytext.service.search_query import ImageModel
+from skytext.service.served_tables import (
+    TableSet,
+    VersionOfEach,
+    common_image_column,
+    promoted_versions,
+)
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.images_dataset import ImagesTable
-from skytext.table.location import TableLocation
 
 _log = logging.getLogger("skytext.service.replicas.served_models")
 
+_DIFFER = "not all tables have image vectors of the same model"
 M = TypeVar("M", Embedder, ImageEmbedder)
 
 
@@ -31,14 +38,14 @@ class VersionModels(NamedTuple):
     """The models of one version.
 
     Attributes:
-        version: of the table.
-        fingerprint: of the vector column that the queries of `text` fit.
-        text: embeds queries into the space of descriptions.
-        images: embeds queries into the space of image vectors; None if not loaded.
-        image_model: the state of the image vectors' model.
+        versions: of each table.
+        fingerprint: of the column of vectors that the queries of `text` fit.
+        text: embeds queries as descriptions.
+        images: embeds queries in the space of the images' own vectors; None where none is loaded.
+        image_model: what is known of it.
     """
 
-    version: int
+    versions: VersionOfEach
     fingerprint: str
     text: Embedder
     images: ImageEmbedder | None
@@ -49,10 +56,10 @@ class ServedModels:
     """Loads the models of versions, and keeps those that are needed.
 
     Args:
-        location: the table.
-        config: the served version, the number of held versions, and how to run models.
-        warm: receives a newly loaded model, because its first forward pass is slow.
-        meter: counts failed changes of the served version.
+        tables: which.
+        config: which version is served, how many are kept, and how models run.
+        warm: is given a model that was just loaded: its first forward pass is slow.
+        meter: takes the changes of the served version that fail.
 
     Raises:
         SkytextError: no such table, or its model cannot be loaded.
@@ -60,19 +67,20 @@ class ServedModels:
 
     def __init__(
         self,
-        location: TableLocation,
+        tables: TableSet,
         config: Config,
         warm: Callable[[Embedder | ImageEmbedder], None],
         meter: Meter,
     ) -> None:
-        self._location = location
+        self._tables = tables
+        self._uri = tables.locations[0].uri
         self._config = config
         self._warm = warm
         self._meter = meter
         self._loading = threading.Lock()
-        self._kept: OrderedDict[int, VersionModels] = OrderedDict()
-        self._table = ImagesTable.open_served(location, config.service.version)
-        self._live = self._load(self._table)
+        self._kept: OrderedDict[VersionOfEach, VersionModels] = OrderedDict()
+        self._opened = tables.open_served(config.service.version)
+        self._live = self._load(self._opened)
         self._keep(self._live)
 
     @property
@@ -80,11 +88,11 @@ class ServedModels:
         """The models for requests that name no version."""
         return self._live
 
-    def kept(self, version: int) -> VersionModels | None:
+    def kept(self, version: VersionOfEach) -> VersionModels | None:
         """Return the models of a version if they are loaded."""
         return self._kept.get(version)
 
-    def of(self, version: int) -> VersionModels:
+    def of(self, version: VersionOfEach) -> VersionModels:
         """Return the models of a version; blocks while they are loaded.
 
         Raises:
@@ -93,10 +101,10 @@ class ServedModels:
         with self._loading:
             return self._of(version)
 
-    def _of(self, version: int) -> VersionModels:
+    def _of(self, version: VersionOfEach) -> VersionModels:
         found = self._kept.get(version)
         if found is None:
-            found = self._load(ImagesTable.open(self._location, version))
+            found = self._load(self._tables.open(version))
         self._keep(found)
         return found
 
@@ -107,8 +115,8 @@ class ServedModels:
         """
         if self._config.service.version is not None:
             return
-        live = self._table.live_version()
-        if live is None or live == self._live.version:
+        live = promoted_versions(self._opened, self._live.versions)
+        if live == self._live.versions:
             return
         try:
             with self._loading:
@@ -123,39 +131,39 @@ class ServedModels:
 
         Raises: as `of`.
         """
-        if self._config.service.version is not None:
+        if self._config.service.version is not None or len(self._opened) > 1:
             return
-        version = self._table.canary_version()
+        version = self._opened[0].canary_version()
         if version is not None:
-            self.of(version)
+            self.of((version,))
 
     def _keep(self, models: VersionModels) -> None:
-        self._kept[models.version] = models
-        self._kept.move_to_end(models.version)
-        if self._live.version in self._kept:
-            self._kept.move_to_end(self._live.version)
-        # Keep at least the live version's models and the latest, to avoid loading them again.
+        self._kept[models.versions] = models
+        self._kept.move_to_end(models.versions)
+        if self._live.versions in self._kept:
+            self._kept.move_to_end(self._live.versions)
+        # At least the live version's and those loaded last, which would be loaded again at once.
         while len(self._kept) > max(2, self._config.service.held_versions):
             self._kept.popitem(last=False)
 
-    def _load(self, table: ImagesTable) -> VersionModels:
-        column = table.text_column
+    def _load(self, tables: Sequence[ImagesTable]) -> VersionModels:
+        column = tables[0].text_column
         there = (one for one in self._kept.values() if one.fingerprint == column.fingerprint)
         same = next(there, None)
         if same is None:
-            text = self._made(
-                lambda: make_table_embedder(self._location.uri, column, self._config.embed)
-            )
+            text = self._made(lambda: make_table_embedder(self._uri, column, self._config.embed))
         else:
             text = same.text
-        images, image_model = self._images(table)
-        return VersionModels(table.version, column.fingerprint, text, images, image_model)
+        images, image_model = self._images(tables)
+        versions = tuple(table.version for table in tables)
+        return VersionModels(versions, column.fingerprint, text, images, image_model)
 
-    def _images(self, table: ImagesTable) -> tuple[ImageEmbedder | None, ImageModel]:
-        """Load the model of a version's image vectors, if it has any; log a failure."""
-        column, uri = table.image_column, self._location.uri
+    def _images(self, tables: Sequence[ImagesTable]) -> tuple[ImageEmbedder | None, ImageModel]:
+        """Load the model of a version's image vectors, if it has some; say so where that fails."""
+        column, uri = common_image_column(tables), self._uri
         if column is None:
-            return None, ImageModel(None, None)
+            differ = any(table.image_column is not None for table in tables)
+            return None, ImageModel(None, _DIFFER if differ else None)
         for one in self._kept.values():
             if one.image_model.fingerprint == column.fingerprint:
                 return one.images, one.image_model
@@ -183,7 +191,7 @@ class ServedModels:
         except (RuntimeError, MemoryError) as error:
             said = str(error).partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"a model of {self._location.uri} cannot be loaded: {said}; free memory, or go "
-                f"back with `skytext rollback {self._location.uri}`"
+                f"a model of {self._uri} cannot be loaded: {said}; free memory, or go "
+                f"back with `skytext rollback {self._uri}`"
             ) from error
         return model

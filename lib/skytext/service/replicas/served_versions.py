@@ -1,4 +1,6 @@
-"""The versions of a table in a search replica: the live one, and a few that cursors still need.
+"""The versions that a search replica serves: one live, a few that cursors still need.
+
+A version is one of each table: what is called *a version* here is a tuple of table versions.
 
 A new version is opened and warmed while the old one answers. New requests then use the new version,
 and running requests finish on the old one.
@@ -12,34 +14,41 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from skytext.config.service import ServiceConfig
-from skytext.errors import SkytextError, TableError
+from skytext.errors import CallError, SkytextError, TableError
 from skytext.search import Searcher
 from skytext.service.problem_details import ProblemError
+from skytext.service.served_tables import (
+    TableSet,
+    VersionOfEach,
+    common_image_column,
+    promoted_versions,
+    version_token,
+)
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.held_versions import HOLD_EVERY_S, hold_versions
 from skytext.table.images_dataset import ImagesTable, open_session
-from skytext.table.location import TableLocation
 from skytext.table.promote_rollback import recent_versions
 
 _log = logging.getLogger("skytext.service.replicas.served_versions")
 
 
 class OtherModelError(TableError):
-    """A version whose model is missing or has changed: it can never be served."""
+    """A version whose model is not to be had, or that has several: never to be served."""
 
 
 class Versions:
-    """Opens versions of one table, and keeps those that are needed.
+    """Opens versions of the tables, and keeps those that are needed.
 
     Args:
-        location: the table.
-        config: the served version, and the number of held versions.
-        make_searcher: opens a version for searches and warms it.
-        went_live: called with the version that new requests use.
-        meter: receives the metrics.
+        tables: which.
+        config: which version, and how many.
+        make_searcher: opens a version for searches and warms it. It also gets the searchers that
+            are open: what they know of the same tables is used again.
+        went_live: is told which one requests go to from now on.
+        meter: takes what changes.
 
     Raises:
         TableError: no such table or version.
@@ -47,30 +56,31 @@ class Versions:
 
     def __init__(
         self,
-        location: TableLocation,
+        tables: TableSet,
         config: ServiceConfig,
-        make_searcher: Callable[[ImagesTable], Searcher],
+        make_searcher: Callable[[Sequence[ImagesTable], Iterable[Searcher]], Searcher],
         meter: Meter,
         went_live: Callable[[Searcher], None],
     ) -> None:
-        self._location = location
+        self._tables = tables
         self._config = config
         self._make_searcher = make_searcher
         self._meter = meter
         self._went_live = went_live
         self._session = open_session(config.index_cache_bytes)
-        self._kept_for_model: set[int] = set()
-        self._needed: set[int] = set()
-        self._held: OrderedDict[int, Searcher] = OrderedDict()
+        self._kept_for_model: set[VersionOfEach] = set()
+        self._needed: set[VersionOfEach] = set()
+        self._held: OrderedDict[VersionOfEach, Searcher] = OrderedDict()
         self._opening = threading.Lock()
-        self._refused: int | None = None
-        self._canary: int | None = None
-        self._said: tuple[int, str] | None = None
+        self._refused: set[VersionOfEach] = set()
+        self._canary: VersionOfEach | None = None
+        self._said: dict[VersionOfEach, str] = {}
         self._holder = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
-        self._held_said: set[int] = set()
+        self._held_said: set[VersionOfEach] = set()
         self._say_held_at = 0.0
-        self._live = self._open(self._served_version())
-        self._lately: tuple[int, ...] = (self._live.table.version,)
+        served = tables.open_served(config.version)
+        self._live = self._open(tuple(table.version for table in served))
+        self._lately: tuple[VersionOfEach, ...] = (self._live.versions,)
         self._hold(self._live)
         went_live(self._live)
 
@@ -82,7 +92,7 @@ class Versions:
     @property
     def canary_version(self) -> int | None:
         """The version that answers a share of the searches, or None."""
-        return self._canary
+        return None if self._canary is None else self._canary[0]
 
     def lately_live(self) -> list[Searcher]:
         """Return the open versions that were live lately, the live one first."""
@@ -92,7 +102,7 @@ class Versions:
     def need(self, searcher: Searcher) -> None:
         """Keep a version open that is not live, because its model still embeds some queries."""
         if searcher is not self._live:
-            self._needed.add(searcher.table.version)
+            self._needed.add(searcher.versions)
 
     def refresh(self) -> bool:
         """Follow a promotion or roll-back; return whether there was one.
@@ -101,32 +111,45 @@ class Versions:
         the next call tries again, because a store may recover. Only a version whose model has
         changed since it was embedded is given up. A version of another model becomes live here
         before that model is loaded; the version before stays open for queries of its model.
+
+        Where the promoted versions of all tables cannot be served as one, the promotions of single
+        tables are followed as far as they can be.
         """
         if self._config.version is not None:
             return False
         with self._opening:
-            live = self._live.table.live_version()
-            if live is None or live in (self._live.table.version, self._refused):
-                return False
-            started = time.perf_counter()
-            try:
-                searcher = self._held.get(live) or self._open(live)
-            except (SkytextError, OSError, ValueError) as error:
-                self._note_failure(live, error)
-                return False
-            before = self._live.table.version
-            self._follow(searcher)
-            self._refused = self._said = None
-            self._hold(searcher)
-            self._went_live(searcher)
-            seconds = time.perf_counter() - started
-            self._meter.count("skytext_swaps_total", ok="true")
-            self._meter.observe("skytext_swap_seconds", seconds)
-            _log.info(
-                "another version is live",
-                extra={"version": live, "before": before, "warmed_s": round(seconds, 3)},
-            )
-            return True
+            return any(self._serve(version) for version in self._wanted())
+
+    def _wanted(self) -> list[VersionOfEach]:
+        """Return what may be served from now on: all that is promoted, or else that of one table.
+
+        It is empty where the live version is what is promoted.
+        """
+        before = self._live.versions
+        promoted = promoted_versions(self._live.tables, before)
+        alone = [(*before[:i], one, *before[i + 1 :]) for i, one in enumerate(promoted)]
+        wanted = dict.fromkeys((promoted, *alone))
+        return [one for one in wanted if one != before and one not in self._refused]
+
+    def _serve(self, live: VersionOfEach) -> bool:
+        """Make a version live; return whether that was possible."""
+        started = time.perf_counter()
+        try:
+            searcher = self._held.get(live) or self._open(live)
+        except (SkytextError, OSError, ValueError) as error:
+            self._note_failure(live, error)
+            return False
+        before = self._live.versions
+        self._follow(searcher)
+        self._refused, self._said = set(), {}
+        self._hold(searcher)
+        self._went_live(searcher)
+        seconds = time.perf_counter() - started
+        self._meter.count("skytext_swaps_total", ok="true")
+        self._meter.observe("skytext_swap_seconds", seconds)
+        said = {"version": version_token(live), "before": version_token(before)}
+        _log.info("another version is live", extra={**said, "warmed_s": round(seconds, 3)})
+        return True
 
     def open_canary(self) -> Searcher | None:
         """Open and warm the canary, and keep it while it runs; return it, or None.
@@ -134,9 +157,10 @@ class Versions:
         Raises:
             SkytextError: it cannot be opened, or its store does not answer.
         """
-        if self._config.version is not None:
+        if self._config.version is not None or len(self._live.tables) > 1:
             return None
-        self._canary = self._live.table.canary_version()
+        version = self._live.tables[0].canary_version()
+        self._canary = None if version is None else (version,)
         if self._canary is None:
             return None
         with self._opening:
@@ -152,26 +176,34 @@ class Versions:
         Earlier versions that queries have used since the last promotion stay open, too.
         """
         before, self._live = self._live, searcher
-        versions = (searcher.table.version, *self._lately)
+        versions = (searcher.versions, *self._lately)
         self._kept_for_model, self._needed = self._needed, set()
-        if not _same_models(before.table, searcher.table):
-            self._kept_for_model.add(before.table.version)
+        if _models(before.tables) != _models(searcher.tables):
+            self._kept_for_model.add(before.versions)
         self._lately = tuple(dict.fromkeys(versions))
 
-    def at(self, version: int) -> Searcher:
-        """Return a version from a request; opens it if it was live a short time ago.
+    def at(self, version: VersionOfEach) -> Searcher:
+        """Return a version that a request names; opens it where it was live a short while ago.
 
         Blocks while it is opened, and while another version is opened.
 
         Raises:
+            CallError: it is of another number of tables.
             ProblemError: 410: it is no longer held.
         """
+        num_tables = len(self._tables.locations)
+        if len(version) != num_tables:
+            raise CallError(
+                f"a version must name one of each of {num_tables} tables: pass on table_version of "
+                f"an answer as it is (given: {version_token(version)})"
+            )
         held = self.held(version)
         if held is not None:
             return held
-        # Open only versions that were live: an invented number must not cost anything.
-        if version not in recent_versions(self._location, self._config.held_versions):
-            raise _gone(version)
+        # Only what was live: a number that somebody made up opens nothing, and waits for nothing.
+        for location, one in zip(self._tables.locations, version, strict=True):
+            if one not in recent_versions(location, self._config.held_versions):
+                raise _gone(version)
         with self._opening:
             held = self.held(version)
             if held is not None:
@@ -191,48 +223,57 @@ class Versions:
         """
         held, now = set(self._held), time.monotonic()
         if held != self._held_said or now >= self._say_held_at:
-            hold_versions(self._location, self._holder, held)
+            for place, location in enumerate(self._tables.locations):
+                hold_versions(location, self._holder, {version[place] for version in held})
             self._held_said, self._say_held_at = held, now + HOLD_EVERY_S
 
-    def held(self, version: int) -> Searcher | None:
+    def held(self, version: VersionOfEach) -> Searcher | None:
         """Return a version if it is open."""
         return self._held.get(version)
 
-    def _note_failure(self, version: int, error: Exception) -> None:
+    def _note_failure(self, version: VersionOfEach, error: Exception) -> None:
         if isinstance(error, OtherModelError):
-            self._refused = version
+            self._refused.add(version)
         self._meter.count("skytext_swaps_total", ok="false")
-        said = version, str(error)
-        if said != self._said:  # log once, not at every poll
+        if self._said.get(version) != str(error):  # once, and not at every poll
             _log.error(
                 "the promoted version cannot be served",
                 extra={
-                    "version": version,
-                    "serving": self._live.table.version,
+                    "version": version_token(version),
+                    "serving": version_token(self._live.versions),
                     "error": str(error),
                 },
             )
-        self._said = said
+        self._said[version] = str(error)
 
-    def _served_version(self) -> int | None:
-        if self._config.version is not None:
-            return self._config.version
-        return ImagesTable.open_served(self._location).version
-
-    def _open(self, version: int | None) -> Searcher:
-        return self._make_searcher(ImagesTable.open(self._location, version, self._session))
+    def _open(self, version: VersionOfEach) -> Searcher:
+        """Open a version; tables that are open in their versions are not opened again."""
+        opened = tuple(self._held.values())
+        known = {
+            (place, table.version): table
+            for searcher in opened
+            for place, table in enumerate(searcher.tables)
+        }
+        tables = [
+            known.get((place, one)) or ImagesTable.open(location, one, self._session)
+            for place, (location, one) in enumerate(
+                zip(self._tables.locations, version, strict=True)
+            )
+        ]
+        return self._make_searcher(tables, opened)
 
     def _hold(self, searcher: Searcher) -> None:
-        version = searcher.table.version
+        version = searcher.versions
         self._held[version] = searcher
         self._held.move_to_end(version)
-        self._held.move_to_end(self._live.table.version)
-        needed = {self._live.table.version, self._canary} | self._kept_for_model | self._needed
+        self._held.move_to_end(self._live.versions)
+        needed = {self._live.versions, self._canary} | self._kept_for_model | self._needed
         spare = [one for one in self._held if one not in needed and one != version]
         for one in spare[: max(0, len(self._held) - self._config.held_versions)]:
             del self._held[one]
         self._lately = tuple(one for one in self._lately if one in self._held)
-        self._meter.gauge("skytext_table_version", self._live.table.version)
+        for table, number in zip(self._tables.names, self._live.versions, strict=True):
+            self._meter.gauge("skytext_table_version", number, table=table)
 
 
 class Follower(threading.Thread):
@@ -273,19 +314,16 @@ class Follower(threading.Thread):
         self._stopped.set()
 
 
-def _same_models(one: ImagesTable, other: ImagesTable) -> bool:
-    """Return whether queries that are embedded for one version also fit the other."""
-    fits = [
-        {column.fingerprint for column in (table.text_column, table.image_column) if column}
-        for table in (one, other)
-    ]
-    return fits[0] == fits[1]
+def _models(tables: Sequence[ImagesTable]) -> set[str]:
+    """Return the fingerprints of the models that embed queries for a version."""
+    columns = (tables[0].text_column, common_image_column(tables))
+    return {column.fingerprint for column in columns if column is not None}
 
 
-def _gone(version: int) -> ProblemError:
+def _gone(version: VersionOfEach) -> ProblemError:
     return ProblemError(
         410,
         "version-gone",
-        f"version {version} is no longer held: search again without naming it, or "
+        f"version {version_token(version)} is no longer held: search again without naming it, or "
         "without the cursor",
     )

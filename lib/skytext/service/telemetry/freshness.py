@@ -1,4 +1,4 @@
-"""Measure periodically how far searches are behind the table."""
+"""Measures again and again how far searches are behind each table."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import threading
 
 from skytext.errors import SkytextError
+from skytext.service.served_tables import TableSet
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.freshness import Freshness, measure_freshness
-from skytext.table.location import TableLocation
 
 _log = logging.getLogger(__name__)
 
@@ -17,35 +17,41 @@ _log = logging.getLogger(__name__)
 class FreshnessGauges(threading.Thread):
     """Measures until the process ends."""
 
-    def __init__(self, location: TableLocation, meter: Meter, interval_s: float) -> None:
+    def __init__(self, tables: TableSet, meter: Meter, interval_s: float) -> None:
         super().__init__(name="measure-freshness", daemon=True)
-        self._location = location
+        self._tables = tables
         self._meter = meter
         self._interval_s = interval_s
         self._stopped = threading.Event()
-        self._is_failing = False
+        self._failing: set[str] = set()
 
     def run(self) -> None:
         """Measure periodically; continue after store errors."""
         while True:
-            try:
-                self.measure()
-                self._is_failing = False
-            except (SkytextError, OSError, ValueError) as error:
-                if not self._is_failing:
-                    _log.warning("cannot measure the freshness", extra={"error": str(error)})
-                self._is_failing = True
+            for name in self._tables.names:
+                self._try(name)
             if self._stopped.wait(self._interval_s):
                 return
 
-    def measure(self) -> None:
-        """Measure once.
+    def _try(self, table: str) -> None:
+        """Measure a table, and warn of the first of several failures in a row."""
+        try:
+            self.measure(table)
+            self._failing.discard(table)
+        except (SkytextError, OSError, ValueError) as error:
+            if table not in self._failing:
+                said = {"table": table, "error": str(error)}
+                _log.warning("cannot measure the freshness", extra=said)
+            self._failing.add(table)
+
+    def measure(self, table: str) -> None:
+        """Measure the table of this name once.
 
         Raises: as `measure_freshness`.
         """
-        found = measure_freshness(self._location)
+        found = measure_freshness(self._tables.locations[self._tables.place(table)])
         for name, value in _gauges(found).items():
-            self._meter.gauge(f"skytext_{name}", value)
+            self._meter.gauge(f"skytext_{name}", value, table=table)
 
     def stop(self) -> None:
         """End at once."""

@@ -67,18 +67,28 @@ METRICS: Mapping[str, Metric] = {
     "skytext_embed_batch_size": Metric(
         "histogram", "Texts embedded in one forward pass.", (), _COUNTS
     ),
-    "skytext_table_version": Metric("gauge", "The version that a search replica serves."),
+    "skytext_table_version": Metric(
+        "gauge", "The version of a table that a search replica serves.", ("table",)
+    ),
     "skytext_swaps_total": Metric("counter", "Changes of the served version, by result.", ("ok",)),
     "skytext_swap_seconds": Metric("histogram", "Opening and warming a version."),
     "skytext_oldest_unsearchable_seconds": Metric(
-        "gauge", "Age of the oldest described image that the live version lacks; 0 for none."
+        "gauge",
+        "Age of the oldest described image that the live version lacks; 0 for none.",
+        ("table",),
     ),
-    "skytext_uncovered_rows": Metric("gauge", "Live rows that the vector index does not cover."),
-    "skytext_index_segments": Metric("gauge", "Segments of the live version's vector index."),
-    "skytext_table_versions": Metric("gauge", "Versions of the table that are kept."),
-    "skytext_table_bytes": Metric("gauge", "Bytes of all files of all versions."),
+    "skytext_uncovered_rows": Metric(
+        "gauge", "Live rows that the vector index does not cover.", ("table",)
+    ),
+    "skytext_index_segments": Metric(
+        "gauge", "Segments of the live version's vector index.", ("table",)
+    ),
+    "skytext_table_versions": Metric("gauge", "Versions of the table that are kept.", ("table",)),
+    "skytext_table_bytes": Metric("gauge", "Bytes of all files of all versions.", ("table",)),
     "skytext_reindex_success_timestamp_seconds": Metric(
-        "gauge", "When a reindex run last ended well, seconds since 1970; 0 for never."
+        "gauge",
+        "When a reindex run last ended well, seconds since 1970; 0 for never.",
+        ("table",),
     ),
     "skytext_row_copies_total": Metric(
         "counter", "Copies of a version's rows on this machine's disk, by result.", ("ok",)

@@ -62,13 +62,20 @@ const json = async (path, options) => (await ask(path, options)).json();
 export const settings = () => json("page.json");
 export const table = (signal) => json("v1/table", { signal });
 
-/** The path of an image, or of what is below it, in one version of the table: "" for the live one. */
-function imagePath(id, version, below = "", params = {}) {
-  const given = new URLSearchParams({ ...params, ...(version ? { version } : {}) }).toString();
+/**
+ * An image of one table in one version.
+ * @typedef {{image_id: string, table: string|undefined, version: string|number}} ImageOf table: of a
+ *   hit where several tables are served; version: "" for the live one
+ */
+
+/** The path of an image, or of what is below it. */
+function imagePath({ image_id: id, table, version }, below = "", params = {}) {
+  const named = { ...(version ? { version } : {}), ...(table ? { table } : {}) };
+  const given = new URLSearchParams({ ...params, ...named }).toString();
   return `v1/images/${encodeURIComponent(id)}${below}${given ? `?${given}` : ""}`;
 }
 
-export const image = (id, version, signal) => json(imagePath(id, version), { signal });
+export const image = (of, signal) => json(imagePath(of), { signal });
 
 export const search = (body, signal) =>
   json("v1/search", {
@@ -79,12 +86,12 @@ export const search = (body, signal) =>
   });
 
 /** The image as it lies in the archive. */
-export const original = async (id, version) => (await ask(imagePath(id, version, "/bytes"))).blob();
+export const original = async (of) => (await ask(imagePath(of, "/bytes"))).blob();
 
 /** A thumbnail whose longer side has `size` pixels, as a blob; waits its turn. */
-export const thumbnail = (id, size, version, signal) =>
+export const thumbnail = (of, size, signal) =>
   turns.take(async () => {
-    const path = imagePath(id, version, "/thumbnail", { size });
+    const path = imagePath(of, "/thumbnail", { size });
     for (let tried = 1; ; tried += 1) {
       try {
         return await (await ask(path, { signal })).blob();

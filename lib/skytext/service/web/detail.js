@@ -22,6 +22,7 @@ const LINEAGE = [
   ["Bytes", (r) => r.byte_offset == null ? null : `${count(r.byte_length)} from ${count(r.byte_offset)}`],
   ["SHA-256", (r) => r.content_sha256],
   ["Image id", (r) => r.image_id],
+  ["Table", (r) => r.table],
   ["Table version", (r) => r.table_version],
 ];
 
@@ -34,19 +35,19 @@ const joined = (...parts) => parts.filter((part) => part !== null && part !== un
 
 /**
  * Show an image.
- * @param {string} id image_id
+ * @param {import("./api.js").ImageOf} of which image
  * @param {Object|null} hit of the search, where it is one
- * @param {{hasImages: boolean, version: string, onLike: function(string), onStep: function(number), onClose: function()}} given
+ * @param {{hasImages: boolean, onLike: function(string), onStep: function(number), onClose: function()}} given
  */
-export async function openDetail(id, hit, given) {
+export async function openDetail(of, hit, given) {
   options = given;
   asked?.abort();
   asked = new AbortController();
   const { signal } = asked;
-  build(id, hit, el("p", { class: "quiet", text: "Loading …" }));
+  build(of, hit, el("p", { class: "quiet", text: "Loading …" }));
   if (!dialog.open) dialog.showModal();
   try {
-    const row = await api.image(id, options.version, signal);
+    const row = await api.image(of, signal);
     if (signal.aborted) return;
     byId("detail-rest").replaceChildren(...rest(row, hit));
     byId("detail-title").textContent = row.captions?.[hit?.variant ?? 0]?.one_sentence ?? nameOf(row.uri);
@@ -63,25 +64,25 @@ export async function openDetail(id, hit, given) {
 export const closeDetail = () => dialog.open && dialog.close();
 export const isOpen = () => dialog.open;
 
-function build(id, hit, waiting) {
+function build(of, hit, waiting) {
   release(dialog);
   const step = (by) => () => options.onStep(by);
   dialog.replaceChildren(
     el("div", { class: "detail-top" },
       el("div", {},
         el("h2", { id: "detail-title", tabindex: "-1", text: hit?.one_sentence ?? "Image" }),
-        el("p", { id: "detail-uri", class: "small quiet", text: hit?.uri ?? id })),
+        el("p", { id: "detail-uri", class: "small quiet", text: hit?.uri ?? of.image_id })),
       el("div", { class: "row" },
         hit && el("button", { type: "button", class: "icon", "aria-label": "Previous image", on: { click: step(-1) }, text: "‹" }),
         hit && el("button", { type: "button", class: "icon", "aria-label": "Next image", on: { click: step(1) }, text: "›" }),
         el("button", { type: "button", class: "icon", "aria-label": "Close", on: { click: closeDetail }, text: "✕" }))),
     el("div", { class: "detail-body", tabindex: "0", role: "group", "aria-label": "All about this image" },
       el("div", { class: "detail-picture" },
-        picture(id, LARGE_PX, hit?.one_sentence ?? "", options.hasImages, options.version),
+        picture(of, LARGE_PX, hit?.one_sentence ?? "", options.hasImages),
         el("div", { class: "row" },
           el("button", { type: "button", id: "more-like", class: "primary", text: "More like this", on: { click: () => like(uriShown()) } }),
           options.hasImages
-            ? el("button", { type: "button", text: "Save original", on: { click: (event) => save(event.target, id, hit?.uri) } })
+            ? el("button", { type: "button", text: "Save original", on: { click: (event) => save(event.target, of, hit?.uri) } })
             : null)),
       el("div", { id: "detail-rest", class: "detail-rest" }, waiting)),
   );
@@ -140,11 +141,11 @@ function terms(pairs) {
 }
 
 /** Hand the original out as a file: a link could not carry the key. */
-async function save(button, id, uri) {
+async function save(button, of, uri) {
   button.disabled = true;
   try {
-    const url = URL.createObjectURL(await api.original(id, options.version));
-    el("a", { href: url, download: nameOf(uri ?? id) }).click();
+    const url = URL.createObjectURL(await api.original(of));
+    el("a", { href: url, download: nameOf(uri ?? of.image_id) }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   } catch (error) {
     button.after(el("p", { class: "problem", role: "alert", text: error.detail ?? String(error) }));

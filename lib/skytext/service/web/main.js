@@ -221,7 +221,7 @@ function showLike() {
   show(holder, Boolean(state.query.like));
   if (!state.query.like || !state.settings) return;
   holder.append(
-    picture(state.query.like, 128, "", state.settings.has_images, state.query.version),
+    picture({ image_id: state.query.like, version: state.query.version }, 128, "", state.settings.has_images),
     el("span", { text: `More like ${state.likeName || "this image"}` }),
     el("button", { type: "button", class: "icon", "aria-label": "Stop searching like this image", text: "✕", on: { click: () => go({ ...state.query, like: "" }) } }),
   );
@@ -233,9 +233,8 @@ function open(rank, id = null) {
   if (!image) return;
   state.query = { ...state.query, image };
   history.replaceState(null, "", toLink(state.query));
-  void openDetail(image, hit, {
+  void openDetail({ image_id: image, table: hit?.table, version: state.query.version }, hit, {
     hasImages: state.settings.has_images,
-    version: state.query.version,
     onStep: (by) => state.hits[rank + by] && open(rank + by),
     onLike: (uri) => {
       state.likeName = nameOf(uri);

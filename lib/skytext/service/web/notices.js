@@ -30,8 +30,9 @@ export function welcomeBox({ num_ok: number, caption_models: models }, search) {
   ].filter(Boolean);
 }
 
-export function aboutText({ table_version: version, num_ok: number, created_at: made, pinned }) {
-  return `${images(number)} · version ${version}${pinned ? ", pinned" : ""} of ${moment(made)}`;
+export function aboutText({ table_version: version, num_ok: number, created_at: made, pinned, tables }) {
+  const where = tables.length > 1 ? ` in ${tables.map(({ name }) => name).join(", ")}` : "";
+  return `${images(number)}${where} · version ${version}${pinned ? ", pinned" : ""} of ${moment(made)}`;
 }
 
 export function foundText(answer, found) {

@@ -31,29 +31,28 @@ const near = new IntersectionObserver(
 
 /**
  * A place for an image, which fills itself.
- * @param {string} id image_id
+ * @param {import("./api.js").ImageOf} of which image
  * @param {number} size longer side in pixels
  * @param {string} alt
  * @param {boolean} has false where this service shows no images at all
- * @param {string|number} version of the table; "" for the live one
  */
-export function picture(id, size, alt, has, version) {
+export function picture(of, size, alt, has) {
   const frame = el("span", { class: "picture" });
   if (!has) {
     frame.classList.add("none");
     frame.append(el("span", { class: "reason", text: "no image" }));
     return frame;
   }
-  loads.set(frame, () => void fill(frame, id, size, alt, version));
+  loads.set(frame, () => void fill(frame, of, size, alt));
   near.observe(frame);
   return frame;
 }
 
-async function fill(frame, id, size, alt, version) {
+async function fill(frame, of, size, alt) {
   const ended = new AbortController();
   urls.set(frame, { ended });
   try {
-    const blob = await api.thumbnail(id, size, version, ended.signal);
+    const blob = await api.thumbnail(of, size, ended.signal);
     const url = URL.createObjectURL(blob);
     urls.set(frame, { ended, url });
     const image = el("img", { alt, src: url, decoding: "async" });

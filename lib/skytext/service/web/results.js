@@ -22,7 +22,7 @@ export function clearHits() {
 }
 
 function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
-  const facts = [hit.datetime && moment(hit.datetime).slice(0, 10), hit.gsd && `${Number(hit.gsd.toPrecision(3))} m`, nameOf(hit.uri)];
+  const facts = [hit.table, hit.datetime && moment(hit.datetime).slice(0, 10), hit.gsd && `${Number(hit.gsd.toPrecision(3))} m`, nameOf(hit.uri)];
   return el(
     "button",
     {
@@ -42,7 +42,7 @@ function card(hit, rank, { hasImages, version, onOpen, onPoint }) {
         pointerleave: () => onPoint(null),
       },
     },
-    picture(hit.image_id, gridSize(), "", hasImages, version),
+    picture({ ...hit, version }, gridSize(), "", hasImages),
     el("span", { class: "sentence", text: hit.one_sentence }),
     el(
       "span",

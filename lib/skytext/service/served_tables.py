@@ -1,0 +1,138 @@
+"""The tables that the service searches as one: their names, and a version of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skytext.errors import CallError, ConfigError
+from skytext.search.searcher import check_named_once, check_same_models
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.vector_columns import VectorColumn
+
+VersionOfEach = tuple[int, ...]
+"""The version of each table, in the order of the tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableSet:
+    """The addresses and names of the tables that one service searches.
+
+    Attributes:
+        locations: the addresses, one at least.
+        names: for each table the shortest end of its address that no other table has. Answers have
+            names and not addresses.
+    """
+
+    locations: tuple[TableLocation, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, tables: Sequence[str]) -> TableSet:
+        """Parse the addresses of tables.
+
+        Raises:
+            AddressError: one is no address.
+            CallError: there is none, or one is named twice.
+            TableError: as `TableLocation.parse`.
+        """
+        locations = tuple(map(TableLocation.parse, tables))
+        check_named_once(locations)
+        return cls(locations, _names([location.uri for location in locations]))
+
+    @property
+    def private_names(self) -> dict[str, str]:
+        """Names in place of the addresses, as we write them and as Lance does; longest first."""
+        shown = ("TABLE",) if len(self.names) == 1 else self.names
+        found: dict[str, str] = {}
+        for location, name in zip(self.locations, shown, strict=True):
+            found |= {location.uri: name, location.uri.lstrip("/"): name}
+        return dict(sorted(found.items(), key=lambda item: -len(item[0])))
+
+    def place(self, name: str) -> int:
+        """Return the index of a table.
+
+        Raises:
+            CallError: no table has this name.
+        """
+        if name not in self.names:
+            raise CallError(f"table must be one of {', '.join(self.names)} (given: {name[:100]!r})")
+        return self.names.index(name)
+
+    def place_or_only(self, name: str | None) -> int:
+        """Return the index of a table; None stands for the only one.
+
+        Raises:
+            CallError: no table has this name, or there are several and none is named.
+        """
+        if name is None and len(self.names) > 1:
+            raise CallError(f"name the table: one of {', '.join(self.names)}")
+        return 0 if name is None else self.place(name)
+
+    def open_served(self, version: int | None = None) -> list[ImagesTable]:
+        """Open the promoted version of each table, or the latest where none is promoted.
+
+        Args:
+            version: of the only table, in place of the promoted one.
+
+        Raises:
+            ConfigError: a version is given, and there are several tables.
+            TableError: there is no such table or version, or tables have vectors of several models.
+        """
+        if version is not None and len(self.locations) > 1:
+            raise ConfigError(
+                "--version (service.version) needs a single table: without it, several tables are "
+                "served in their live versions"
+            )
+        tables = [ImagesTable.open_served(location, version) for location in self.locations]
+        check_same_models(tables, with_images=False)
+        return tables
+
+    def open(self, versions: VersionOfEach) -> list[ImagesTable]:
+        """Open a version of each table.
+
+        Raises:
+            TableError: there is no such version, or tables have vectors of several models.
+        """
+        tables = [
+            ImagesTable.open(location, version)
+            for location, version in zip(self.locations, versions, strict=True)
+        ]
+        check_same_models(tables, with_images=False)
+        return tables
+
+
+def _names(uris: Sequence[str]) -> tuple[str, ...]:
+    parts = [uri.split("/") for uri in uris]
+
+    def name(one: list[str]) -> str:
+        ends = (one[-num:] for num in range(1, len(one)))
+        own = (end for end in ends if sum(other[-len(end) :] == end for other in parts) == 1)
+        return "/".join(next(own, one)).strip("/")
+
+    return tuple(map(name, parts))
+
+
+def promoted_versions(tables: Sequence[ImagesTable], served: VersionOfEach) -> VersionOfEach:
+    """Return the promoted version of each table, or the served one where none is promoted."""
+    return tuple(table.live_version() or one for table, one in zip(tables, served, strict=True))
+
+
+def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
+    """Return the column of image vectors that all tables have by the same model, or None."""
+    first = tables[0].image_column
+    if first is None:
+        return None
+    columns = [table.image_column for table in tables]
+    return first if all(column and column.fits(first) for column in columns) else None
+
+
+def version_token(versions: VersionOfEach) -> int | str:
+    """Return versions as requests and answers have them: a number, or numbers with commas."""
+    return versions[0] if len(versions) == 1 else ",".join(map(str, versions))
+
+
+def parse_version(token: int | str | None) -> VersionOfEach | None:
+    """Return the versions that `version_token` returned; None for None."""
+    return None if token is None else tuple(map(int, str(token).split(",")))
