@@ -39,8 +39,8 @@ class Hit(_Answer):
         bm25: of the image's text; None if words were not compared.
         image_cosine: of the query and the image's own vector; None without such a vector, or if
             images were not compared.
-        duplicates: image_id of near-duplicates, where they are grouped.
-        table: name of its table; None where the service has one table.
+        duplicates: image_id of near-duplicates, if they are grouped.
+        table: name of its table; None if the service has one table.
     """
 
     image_id: str
@@ -67,10 +67,10 @@ class Found(_Answer):
 
     Attributes:
         hits: at most k.
-        table_version: that they are of; with several tables a text with one of each.
-        table_versions: of each table by its name; None where the service has one table.
-        next_cursor: to go on behind the last hit; None where nothing is left.
-        mode: that was searched in.
+        table_version: the searched version; a text with one per table if there are several.
+        table_versions: version of each table by name; None if the service has one table.
+        next_cursor: to get the next page; None at the end.
+        mode: the search mode that was used.
         note: why there are no hits, or that nothing fits well; None for nothing.
         exact: whether every matching image was scored.
     """
@@ -122,9 +122,9 @@ class FoundImage(_Answer):
 
     Attributes:
         image_id: the image.
-        table_version: that it is of.
-        table: name of its table; None where the service has one table.
-        uri: where the image lies.
+        table_version: the version of the row.
+        table: name of its table; None if the service has one table.
+        uri: the address of the image.
         status: ``ok``, ``failed`` or ``withdrawn``.
         captions: all descriptions; None for a failed image.
         metadata: from its source.
@@ -140,7 +140,7 @@ class FoundImage(_Answer):
 
 
 class OneTable(_Answer):
-    """One of the tables that are served."""
+    """One of the served tables."""
 
     name: str
     table_version: int
@@ -151,7 +151,7 @@ class OneTable(_Answer):
 
 
 class TableInfo(_Answer):
-    """What is served."""
+    """The served tables; counts are of all together."""
 
     table_version: int | str
     live_version: int | str | None

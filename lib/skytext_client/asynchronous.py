@@ -135,11 +135,11 @@ class AsyncClient:
         return parsed(Found, await self._ask(image_search_call(image, k, filter)))
 
     async def image(self, image: Image, *, version: int | str | None = None) -> FoundImage:
-        """Return all that the table, or one version of it, says of an image."""
+        """Return an image's row, of the live version or of the given one."""
         return parsed(FoundImage, await self._ask(image_call(image, version=version)))
 
     async def read_image(self, image: Image, *, version: int | str | None = None) -> bytes:
-        """Return an image as it lies in the archive."""
+        """Return an image's original bytes from the archive."""
         return image_of(await self._ask(image_call(image, "/bytes", version=version)))
 
     async def thumbnail(
@@ -154,20 +154,20 @@ class AsyncClient:
         return parsed(TableInfo, await self._ask(Call("GET", "/v1/table", {})))
 
     async def promote(self, version: int | None = None, *, table: str | None = None) -> int:
-        """Serve a version, by default the latest; needs a key with the right to administer.
+        """Make a version live, by default the latest; needs an admin key.
 
         Args:
-            version: of the table.
-            table: its name (`TableInfo.tables`); needed where the service has several.
+            version: version of the table.
+            table: name of the table (`TableInfo.tables`); required if the service has several.
         """
         call = admin_call("promote", version=version, table=table)
         return parsed(Promotion, await self._ask(call)).live_version
 
     async def rollback(self, *, table: str | None = None) -> int:
-        """Serve the version before; needs a key with the right to administer.
+        """Make the previous version live again; needs an admin key.
 
         Args:
-            table: as `promote`.
+            table: see `promote`.
         """
         return parsed(Promotion, await self._ask(admin_call("rollback", table=table))).live_version
 

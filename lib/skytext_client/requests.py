@@ -133,7 +133,7 @@ def image_search_call(image: bytes | str | Path, k: int, filter: str | None) -> 
 
 
 def admin_call(what: str, **body: Any) -> Call:
-    """Return the request that changes what is served."""
+    """Return a request that changes the live version."""
     given = {name: value for name, value in body.items() if value is not None}
     options = {"json": given} if body else {}
     return Call("POST", f"/v1/admin/{what}", options, may_repeat=False, min_timeout_s=SLOW_S)

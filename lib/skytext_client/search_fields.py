@@ -20,7 +20,7 @@ Versions: TypeAlias = Annotated[
     Field(
         pattern=r"^[1-9][0-9]{0,18}(,[1-9][0-9]{0,18})*$",
         max_length=1000,
-        description="A version of each table, where several are served.",
+        description="One version per table, if the service has several tables.",
     ),
 ]
 VersionToken: TypeAlias = Annotated[Version | Versions, Field(union_mode="left_to_right")]
@@ -71,7 +71,7 @@ class VersionedFields(SearchFields):
     version: VersionToken | None = Field(
         None,
         description="Search this version: the `table_version` of an earlier answer. "
-        "410 where it is no longer held. Default: the live one.",
+        "410 if it is no longer held. Default: the live one.",
         examples=[42],
     )
 

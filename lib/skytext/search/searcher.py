@@ -48,12 +48,10 @@ class Searcher:
         embedder: the model of the table's description vectors.
         index: probes and refinement, instead of the values measured for the index.
         search: how images are ranked.
-        image_embedder: of the model that the images were embedded with; None: they are not
-            searched by their own vectors.
-        more: versions of further tables, with vectors of the same models: images of all of them are
-            hits of one search, best first.
-        known: searchers of the same settings. What they know of the tables that are given here,
-            the same objects, is taken over.
+        image_embedder: the model of the table's image vectors; None to not search them.
+        more: versions of further tables, with vectors of the same models. All tables are searched
+            as one.
+        known: searchers with the same settings. Their state of the same table objects is reused.
 
     Raises:
         TableError: the vectors are of another model than the embedder's, or tables differ.
@@ -178,7 +176,7 @@ class Searcher:
             ImagesTable.open_served(location, version)
             for location, version in zip(locations, wanted, strict=True)
         ]
-        # Before a model is loaded.
+        # Check this before loading a model.
         check_same_models(opened, with_images=with_images)
         first, uri = opened[0], locations[0].uri
         image_embedder = None
@@ -364,7 +362,7 @@ class Searcher:
 
 
 def check_named_once(locations: Sequence[TableLocation]) -> None:
-    """Refuse tables that cannot be searched as one because of their addresses.
+    """Refuse an empty list of tables, and tables that are named twice.
 
     Raises:
         CallError: there is none, or one is named twice.
@@ -378,7 +376,7 @@ def check_named_once(locations: Sequence[TableLocation]) -> None:
 
 
 def check_same_models(tables: Sequence[ImagesTable], *, with_images: bool) -> None:
-    """Refuse tables whose vectors do not compare.
+    """Refuse tables whose vectors cannot be compared.
 
     Raises:
         TableError: the models or their settings differ.
