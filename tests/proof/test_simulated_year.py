@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from skytext.table.promote_rollback import MAX_KEPT
 from tests.faulty_proxy import FaultyProxy
 from tests.run.reindex.changing_archive import ChangingArchive
-from tests.run.reindex.simulated_year import Night, Year, plan_nights
+from tests.run.reindex.simulated_year import EMBEDDERS, Night, Year, plan_nights
 from tests.run.reindex.version_reader import reading
 
 NUM_NIGHTS = int(os.environ.get("SKYTEXT_NUM_NIGHTS", "365"))
@@ -24,8 +25,10 @@ MONTH = max(3, NUM_NIGHTS // 12)
 
 def happenings() -> dict[str, int]:
     """What goes wrong in a year; in a shorter one each at least once."""
-    rest = {"faults": 10, "overlap": 2, "broken listing": 1, "kill": 24}
-    return {what: max(1, number * NUM_NIGHTS // 365) for what, number in rest.items()}
+    in_365 = {"faults": 10, "overlap": 2, "broken listing": 1, "kill": 24, "kill any time": 12}
+    found = {what: max(1, number * NUM_NIGHTS // 365) for what, number in in_365.items()}
+    # At each change of a model of vectors.
+    return found | {"column kill": 2 * (len(EMBEDDERS) - 1)}
 
 
 def median_sizes(sizes: list[tuple[int, int, int]]) -> tuple[float, float]:
@@ -48,24 +51,32 @@ def test_a_year_ends_like_a_table_made_from_scratch(
     num_budgets = max(1, NUM_NIGHTS // 12)
     nights = plan_nights(NUM_NIGHTS, luck, happens=happenings(), num_budgets=num_budgets)
     year.run(nights[:1])
+    year.watch()
     with reading(year.table, SEED) as reader:
         year.run(nights[1:], reader)
         year.come_to_rest(nights[-1])
         last_files, last_bytes = median_sizes(year.sizes[-MONTH:])
         last_s = statistics.median(reader.durations_s[-MONTH * 10 :])
     year.check_against_scratch(nights[-1])
+    last = nights[-1]
+    quiet = Night(last.prompt, last.embedder, last.image_embedder)
     # The first month of a table of this size: made from scratch, and then nights without trouble.
     young = Year(year.folder, archive, proxy, luck, name="scratch")
-    with reading(young.table, SEED) as reader:
-        young.run([Night(nights[-1].prompt, nights[-1].embedder)] * MONTH, reader)
-    first_files, first_bytes = median_sizes(young.sizes)
-    first_s = statistics.median(reader.durations_s)
+    young.run([quiet] * MAX_KEPT)
+    young.watch()
+    with reading(young.table, SEED) as young_reader:
+        young.run([quiet] * MONTH, young_reader)
+    first_files, first_bytes = median_sizes(young.sizes[-MONTH:])
+    first_s = statistics.median(young_reader.durations_s)
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{NUM_NIGHTS} nights, {reader.num_searches} searches of {reader.num_versions} "
-            f"versions; files {last_files:.0f} / {first_files:.0f}, bytes a row {last_bytes:.0f} / "
-            f"{first_bytes:.0f}, search {last_s * 1e3:.1f} / {first_s * 1e3:.1f} ms\n"
+            f"\n{NUM_NIGHTS} nights, {year.num_kills} kills, {reader.num_searches} searches of "
+            f"{reader.num_versions} versions; files {last_files:.0f} / {first_files:.0f}, bytes a "
+            f"row {last_bytes:.0f} / {first_bytes:.0f}, search {last_s * 1e3:.1f} / "
+            f"{first_s * 1e3:.1f} ms\n"
         )
+    # Columns that no roll-back needs are gone.
+    assert len(year.open().columns) == 2 or NUM_NIGHTS < 8 * MAX_KEPT
     assert last_files <= 1.2 * first_files
     assert last_bytes <= 1.2 * first_bytes
     assert last_s <= 1.2 * first_s

@@ -27,6 +27,13 @@ class ReindexConfig(Section):
     max_hours: PositiveFloat | None = Field(
         None, description="No further image is started after this many hours; null: no limit."
     )
+    backlog_share: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of `max_images` and `max_hours` that new, changed and failed images "
+        "leave to stale descriptions and stale vectors of descriptions, while there are any.",
+    )
     max_withdrawn: float = Field(
         0.05,
         ge=0,

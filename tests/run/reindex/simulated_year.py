@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,18 @@ from skytext.run.progress import Progress
 from skytext.run.reindex.reindex_run import ReindexSummary, run_reindex
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.reported_matches import MatchLog
 from tests.faulty_proxy import Faults, FaultyProxy
 from tests.proof.commands import command
 from tests.run.reindex.changing_archive import ChangingArchive
+from tests.run.reindex.match_watcher import Watcher, watch_some
 from tests.run.reindex.version_reader import VersionReader
 from tests.table.rows import rows_of
 
 EMBEDDERS = ("fake", "fake:dim=24", "fake:dim=16")
+IMAGE_EMBEDDERS = (None, "fake", "fake:dim=12")
 NUM_PROMPTS = 4
+QUESTION = "a river beside fields and houses"
 COMMAND_S = 300
 _SETTINGS = {
     "caption.model": "fake",
@@ -45,7 +51,9 @@ _SETTINGS = {
     "reindex.max_withdrawn": 0.4,
     "reindex.max_failure_rate": 0.5,
     "reindex.keep_days": 0,
+    "reindex.keep_reports": 3,
 }
+_log = logging.getLogger(__name__)
 _FAULTS = ("reset", "truncate", "server_error", "slow_down")
 # Where a driver dies: before or after one of these calls.
 _STEPS = (
@@ -53,6 +61,15 @@ _STEPS = (
     "skytext.run.reindex.reindex_run:withdraw_gone",
     "skytext.run.reindex.reindex_run:refresh_indexes",
     "skytext.run.reindex.reindex_run:promote",
+    "skytext.run.reindex.tell_run:find_new_matches",
+    "skytext.run.reindex.tell_run:notify",
+)
+# Around them columns of vectors are added, filled, made active and dropped.
+_COLUMN_STEPS = (
+    "skytext.run.reindex.reindex_run:write_both",
+    "skytext.run.reindex.reindex_run:drop_unused",
+    "skytext.run.vector_run:prepare_vectors",
+    "skytext.run.vector_run:finish_vectors",
 )
 _TRAP = """
 import importlib, operator, os, signal
@@ -68,6 +85,14 @@ def trapped(*args, **more):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(owner, name, trapped)
 """
+# Dies whenever its time has come, if it still runs then.
+_TIMED_TRAP = """
+import os, signal, threading
+timer = threading.Timer({seconds}, lambda: os.kill(os.getpid(), signal.SIGKILL))
+timer.daemon = True
+timer.start()
+"""
+_LONGEST_S = 15
 # What differs between two runs that did the same, and where an image lay when it was described.
 _OF_THE_RUN = {"run_id", "unit_id", "created_at", "byte_offset", "shard_etag"}
 _COSTS = {"num_prompt_tokens", "num_cached_tokens", "num_output_tokens", "caption_attempts"}
@@ -80,12 +105,15 @@ class Night:
     Attributes:
         prompt: number of the prompt.
         embedder: index of the embedding model.
-        happens: ``kill``, ``overlap``, ``faults``, ``broken listing`` or nothing.
+        image_embedder: index of the model that embeds images.
+        happens: ``kill``, ``column kill``, ``kill any time``, ``overlap``, ``faults``, ``broken
+            listing`` or nothing.
         max_images: the budget.
     """
 
     prompt: int = 0
     embedder: int = 0
+    image_embedder: int = 0
     happens: str = ""
     max_images: int | None = None
 
@@ -93,18 +121,36 @@ class Night:
 def plan_nights(
     num_nights: int, luck: random.Random, *, happens: dict[str, int], num_budgets: int
 ) -> list[Night]:
-    """Return the nights of a year; prompts and models change at even distances."""
+    """Return the nights of a year; prompts and models change at even distances.
+
+    A ``column kill`` comes in a night in which a model of vectors changes, as far as there are any.
+    """
     nights = [
-        Night(i * NUM_PROMPTS // num_nights, i * len(EMBEDDERS) // num_nights)
+        Night(
+            i * NUM_PROMPTS // num_nights,
+            i * len(EMBEDDERS) // num_nights,
+            # Together with prompts, but not with the embedding model.
+            (i * NUM_PROMPTS // num_nights + 1) // 2,
+        )
         for i in range(num_nights)
     ]
+    changes = [i for i in range(1, num_nights) if _changes_models(nights[i - 1], nights[i])]
+    column_kills = luck.sample(changes, min(len(changes), happens.get("column kill", 0)))
+    for number in column_kills:
+        nights[number].happens = "column kill"
     # The first night makes the table.
+    quiet = [i for i in range(1, num_nights) if i not in column_kills]
     special = [what for what, number in happens.items() for _ in range(number)]
-    for number, what in zip(luck.sample(range(1, num_nights), len(special)), special, strict=True):
+    special = [what for what in special if what != "column kill"]
+    for number, what in zip(luck.sample(quiet, len(special)), special, strict=True):
         nights[number].happens = what
     for night in luck.sample([night for night in nights[1:] if not night.happens], num_budgets):
         night.max_images = luck.randint(4, 12)
     return nights
+
+
+def _changes_models(before: Night, after: Night) -> bool:
+    return (before.embedder, before.image_embedder) != (after.embedder, after.image_embedder)
 
 
 @dataclass
@@ -118,6 +164,8 @@ class Year:
         luck: decides.
         name: of the table.
         sizes: files and bytes of the table, and its rows, after each night.
+        watchers: of its standing queries.
+        num_kills: drivers that were killed.
     """
 
     folder: Path
@@ -126,6 +174,8 @@ class Year:
     luck: random.Random
     name: str = "table"
     sizes: list[tuple[int, int, int]] = field(default_factory=list)
+    watchers: list[Watcher] = field(default_factory=list)
+    num_kills: int = 0
 
     @property
     def table(self) -> Path:
@@ -139,24 +189,31 @@ class Year:
     def run(self, nights: Sequence[Night], reader: VersionReader | None = None) -> None:
         """Live through nights; after each one check what is served."""
         for night in nights:
+            started = time.monotonic()
             self.archive.change()
             self._live_through(night)
             if reader is not None:
                 reader.check()
             self.sizes.append(self._size())
+            _log.info("night %d, %.1f s: %s", len(self.sizes), time.monotonic() - started, night)
+
+    def watch(self) -> None:
+        """Add standing queries; after each run that ends their reports are exact."""
+        self.watchers = watch_some(self.table, QUESTION)
 
     def come_to_rest(self, last: Night) -> None:
         """Mend what is damaged, and run undisturbed until nothing is left to do."""
         self.archive.mend(all_shards=True)
-        for _ in range(3):
-            if not self._reindex(last).has_changed:
+        # What fails is tried three times.
+        for _ in range(5):
+            if not self._reindex(replace(last, max_images=None)).has_changed:
                 return
         raise AssertionError("there is still something to do")
 
     def check_against_scratch(self, last: Night) -> None:
         """Compare the live version, image by image, with a table made of the archive as it is."""
         scratch = self.folder / "scratch"
-        run_reindex(self._plan(last, scratch))
+        run_reindex(self._plan(replace(last, max_images=None), scratch))
         made_anew = ImagesTable.open_served(TableLocation.parse(str(scratch)))
         found, expected = _rows(self.open()), _rows(made_anew)
         withdrawn = {key for key, row in found.items() if row["status"] == "withdrawn"}
@@ -165,10 +222,16 @@ class Year:
         for key, row in expected.items():
             differ = {name for name, value in row.items() if found[key][name] != value}
             assert not differ, f"{key}: {[(n, found[key][n], row[n]) for n in differ]}"
+        assert _manifests(self.table) == _manifests(scratch)
 
     def _live_through(self, night: Night) -> None:
-        if night.happens == "kill":
-            self._kill(night)
+        if night.happens == "kill any time":
+            seconds = self.luck.uniform(1, _LONGEST_S)
+            self._kill(night, _TIMED_TRAP.format(seconds=seconds), {0, -signal.SIGKILL})
+        elif night.happens in ("kill", "column kill"):
+            steps = _STEPS if night.happens == "kill" else _COLUMN_STEPS
+            step, before = self.luck.choice(steps), self.luck.random() < 0.5
+            self._kill(night, _TRAP.format(step=step, before=before), {-signal.SIGKILL})
         elif night.happens == "faults":
             self._meet_faults(night)
         elif night.happens == "broken listing":
@@ -186,6 +249,7 @@ class Year:
             # The fake engine does not read the prompt: the temperature makes other captions.
             "caption.temperature": round(0.5 + night.prompt / 10, 1),
             "embed.model": EMBEDDERS[night.embedder],
+            "image_embed.model": IMAGE_EMBEDDERS[night.image_embedder],
             "reindex.max_images": night.max_images,
         }
         return _SETTINGS | given
@@ -195,12 +259,14 @@ class Year:
         return plan_caption([self.archive.url], str(table or self.table), config, stale="all")
 
     def _reindex(self, night: Night, **more: Any) -> ReindexSummary:
-        return run_reindex(self._plan(night), **more)
+        summary = run_reindex(self._plan(night), **more)
+        for watcher in self.watchers:
+            watcher.check()
+        return summary
 
-    def _kill(self, night: Night) -> None:
+    def _kill(self, night: Night, trap: str, statuses: set[int]) -> None:
         """Let the driver die in the middle, as a process of its own."""
-        self.archive.add(2)
-        trap = _TRAP.format(step=self.luck.choice(_STEPS), before=self.luck.random() < 0.5)
+        self.archive.add(3)
         settings = [
             f"{name}={value}" for name, value in self._settings(night).items() if value is not None
         ]
@@ -208,7 +274,16 @@ class Year:
         call += ["--ray-address", ray.get_runtime_context().gcs_address]
         call += [word for setting in settings for word in ("--set", setting)]
         with command(self.folder, *call, prelude=trap) as running:
-            assert running.finish(COMMAND_S) == -signal.SIGKILL, running.err
+            status = running.finish(COMMAND_S)
+            assert status in statuses, running.err
+        self.num_kills += status != 0
+        # What works for the dead driver ends soon; the next run waits for the claim as long.
+        time.sleep(_SETTINGS["job.lease_s"])
+        table = self.open()
+        if MatchLog(table.location).last().table_version == table.version:
+            # It was killed after the comparison: the next run tells what was found.
+            for watcher in self.watchers:
+                watcher.look()
 
     def _meet_faults(self, night: Night) -> None:
         kind, rate = self.luck.choice(_FAULTS), self.luck.choice([0.3, 0.7, 1.0])
@@ -267,8 +342,18 @@ class Year:
         assert statuses == self.archive.images
 
     def _size(self) -> tuple[int, int, int]:
-        files = [path.stat().st_size for path in self.table.rglob("*") if path.is_file()]
+        """Without the reports to people, which grow with what has happened."""
+        files = [
+            path.stat().st_size
+            for path in self.table.rglob("*")
+            if path.is_file() and path.suffix != ".geojson"
+        ]
         return len(files), sum(files), self.open().num_rows()
+
+
+def _manifests(table: Path) -> set[str]:
+    """Return the names of the shards' manifests: the same for the same shards."""
+    return {path.name for path in table.glob("state/manifest/*/*")}
 
 
 def _rows(table: ImagesTable) -> dict[tuple[str, str], dict[str, Any]]:
@@ -276,7 +361,8 @@ def _rows(table: ImagesTable) -> dict[tuple[str, str], dict[str, Any]]:
     vectors = {column.name for column in table.columns}
     names = set(table.dataset.schema.names) - vectors - _OF_THE_RUN - _COSTS
     found = {}
-    for row in rows_of(table, *sorted(names), "vectors"):
+    kinds = ["vectors"] if table.image_column is None else ["vectors", "image_vector"]
+    for row in rows_of(table, *sorted(names), *kinds):
         if row["failure"] is not None:
             row["failure"] = {**row["failure"], "attempts": 0}
         found[row["shard"], row["member"]] = row

@@ -25,6 +25,7 @@ from skytext.table.reported_matches import Compared, MatchLog
 from skytext.table.standing_queries import StandingQueries
 from skytext.table.state_files import StateStore
 from tests.cli.tables import described_row, make_described_table
+from tests.run.reindex.match_watcher import Watcher
 from tests.table.rows import committer, location, stage
 
 
@@ -57,11 +58,12 @@ def _plan(where: Any, config: Config) -> CaptionPlan:
     return plan
 
 
-def add_image(table: Path, member: str, text: str) -> None:
+def add_image(table: Path, member: str, text: str, *, is_served: bool = True) -> None:
     where = location(table)
     writer = committer(where, ImagesTable.open(where).text_column)
     writer.commit([stage(where, [described_row(member, [text])])])
-    promote(where)
+    if is_served:
+        promote(where)
 
 
 def numbers(summary: ReindexSummary) -> list[tuple[int, int]]:
@@ -90,6 +92,50 @@ def test_undelivered_matches_are_delivered_by_the_next_run(tmp_path: Path) -> No
         ["new.jpg"],
         ["other.jpg"],
     ]
+
+
+def test_an_image_that_is_not_served_yet_is_new_for_a_query(tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    promote(make_described_table(table).location)
+    # Described by a captioning run, and not promoted: no search finds it.
+    add_image(table, "new.jpg", "an airport by the sea", is_served=False)
+    StandingQueries(location(table)).add("an airport", -1.0)
+    assert numbers(finish(table)) == []
+    promote(location(table))
+    (report,) = finish(table).matches
+    assert (report.num_matches, report.counts[0]["text"]) == (1, "an airport")
+
+
+class Killed(BaseException):
+    """Ends the run as a kill does: nothing catches it."""
+
+
+@pytest.mark.parametrize(
+    "place", [(tell_run, "find_new_matches"), (MatchLog, "matches"), (MatchLog, "mark_told")]
+)
+def test_a_killed_run_reports_nothing_twice_and_nothing_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    table = tmp_path / "table"
+    promote(make_described_table(table).location)
+    watcher = Watcher(table, StandingQueries(location(table)).add("an airport", -1.0))
+    add_image(table, "new.jpg", "an airport by the sea")
+
+    def kill(*_: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, kill)
+        with pytest.raises(Killed):
+            finish(table)
+    add_image(table, "other.jpg", "an airport in the hills")
+    finish(table)
+    watcher.check()
+    assert len(watcher.reported()) == 2
+    assert finish(table).matches == ()
+    log = MatchLog(location(table)).last()
+    assert (log.waiting, len(log.reported[watcher.query.query_id])) == ((), 2)
+    assert list(StateStore(location(table)).list("watch/matches")) == []
 
 
 def test_the_candidates_of_one_query_at_a_time_are_in_memory(

@@ -16,17 +16,18 @@ from skytext.errors import IncompleteRunError
 from skytext.evaluation.golden import Golden, GoldenQuery
 from skytext.models.checkpoints import image_model
 from skytext.run.caption_plan import CaptionPlan, plan_caption
+from skytext.run.control.budget import Budget
 from skytext.run.control.interruption import Stopping
 from skytext.run.open_run import HeldTable
 from skytext.run.reindex import change_model, gate, reindex_run
 from skytext.run.reindex.compare_versions import LiveVersionError
 from skytext.run.reindex.gate import Check
+from skytext.run.reindex.image_vectors import missing_image_vectors
 from skytext.run.reindex.reindex_run import (
     GateError,
     ReindexSummary,
     _compare,
     _compute,
-    _image_vectors,
     _replaced_model,
     _serve,
 )
@@ -43,7 +44,7 @@ from skytext.table.promote_rollback import end_canary, promote, promotions, star
 from skytext.table.vector_columns import Role, VectorColumn
 from tests.service.tables import embed_again, make_served_table
 from tests.table.image_rows import IMAGE_DIM, embed_numbers
-from tests.table.rows import good_rows, location, make_table
+from tests.table.rows import committer, good_rows, location, make_table, stage
 
 
 def plan_of(where: TableLocation, config: Config) -> CaptionPlan:
@@ -54,8 +55,14 @@ def plan_of(where: TableLocation, config: Config) -> CaptionPlan:
     return plan
 
 
-def settings(image_model_name: str) -> Config:
-    return load_config(None, {"image_embed.model": image_model_name, "embed.model": "fake"})
+def settings(image_model_name: str, **more: Any) -> Config:
+    given = {"image_embed.model": image_model_name, "embed.model": "fake"}
+    return load_config(None, given | more)
+
+
+def models_of_missing(where: TableLocation, named: str, *, is_limited: bool = False) -> list[str]:
+    plans = missing_image_vectors(plan_of(where, settings(named)), is_limited=is_limited)
+    return [one.model.name for one in plans]
 
 
 def column_of(name: str) -> VectorColumn:
@@ -75,22 +82,35 @@ def test_a_full_image_column_that_searches_do_not_use_is_planned_until_they_do(
     make_table(where, good_rows(0, 3))
     old, new = column_of("fake"), column_of("fake:dim=12")
     embed_numbers(where, 0, 1, 2, column=old)
-    assert _image_vectors(plan_of(where, settings("fake"))) is None
+    assert models_of_missing(where, "fake") == []
     embed_numbers(where, 0, 1, 2, column=new)
 
     # Killed after the last vector: the new column is full and pending.
     assert roles(where) == {"fake": Role.ACTIVE, "fake:dim=12": Role.PENDING}
-    planned = _image_vectors(plan_of(where, settings("fake:dim=12")))
-    assert planned is not None
-    assert planned.column.fits(new)
-    assert _image_vectors(plan_of(where, settings("fake"))) is None
+    assert models_of_missing(where, "fake:dim=12") == ["fake:dim=12"]
+    assert models_of_missing(where, "fake") == []
 
     # The old model is named again.
     promote(where)
     activate_column(ImagesTable.open(where), new)
     assert roles(where) == {"fake": Role.RETIRED, "fake:dim=12": Role.ACTIVE}
-    assert _image_vectors(plan_of(where, settings("fake"))) is not None
-    assert _image_vectors(plan_of(where, settings("fake:dim=12"))) is None
+    assert models_of_missing(where, "fake") == ["fake"]
+    assert models_of_missing(where, "fake:dim=12") == []
+
+
+def test_with_a_budget_images_get_vectors_of_the_model_in_use_first(tmp_path: Path) -> None:
+    where = location(tmp_path / "table")
+    make_table(where, good_rows(0, 3))
+    embed_numbers(where, 0, 1, 2, column=column_of("fake"))
+    assert models_of_missing(where, "fake:dim=12", is_limited=True) == ["fake:dim=12"]
+    committer(where).commit([stage(where, good_rows(3, 1))])
+    assert models_of_missing(where, "fake:dim=12", is_limited=True) == ["fake", "fake:dim=12"]
+    # Without one the model changes in the same call.
+    assert models_of_missing(where, "fake:dim=12") == ["fake:dim=12"]
+    # By other settings of the pixels the old vectors cannot be made.
+    other = settings("fake:dim=12", **{"images.max_side_px": 512})
+    found = missing_image_vectors(plan_of(where, other), is_limited=True)
+    assert [one.model.name for one in found] == ["fake:dim=12"]
 
 
 def test_a_refused_change_of_the_embedding_model_says_how_to_go_back(tmp_path: Path) -> None:
@@ -138,6 +158,36 @@ def test_a_description_without_a_finite_vector_does_not_stop_the_night(
     assert ImagesTable.open(table.location).text_column.model == "fake"
     with pytest.raises(IncompleteRunError, match="returned no finite vector"):
         check_outcome(table.location.uri, summary)
+
+
+def test_new_images_leave_a_part_of_the_budget_to_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_served_table(tmp_path)
+    done: list[tuple[str, int]] = []
+
+    def run_caption(plan: CaptionPlan, *, held: HeldTable, **_: Any) -> Any:
+        """There is always one more image."""
+        before = held.budget.num_images
+        while not held.budget.is_spent:
+            held.budget.spend(1)
+        reason = "stale" if plan.redo_stale else "new"
+        done.append((reason, held.budget.num_images - before))
+        return SimpleNamespace(is_partial=True)
+
+    monkeypatch.setattr(reindex_run, "run_on_driver_node", lambda f, *args: f(*args))
+    monkeypatch.setattr(reindex_run, "run_caption", run_caption)
+    given = {"embed.model": "fake", "caption.model": "fake"}
+    config = load_config(None, given)
+    plan = plan_caption([str(tmp_path / "archive")], table.location.uri, config, stale="all")
+    for num_stale, expected in ((4, [("new", 8), ("stale", 2)]), (0, [("new", 10)])):
+        due = {"failed": 0, "stale": num_stale}
+        monkeypatch.setattr(reindex_run, "_num_due", lambda _, due=due: due)
+        done.clear()
+        with hold(table.location, "run", "reindex") as claim:
+            held = HeldTable(claim, Stopping(1.0, 1.0, enabled=False), Budget(max_images=10))
+            _compute(plan, held, ReindexSummary(), lambda _: None, lambda _: None)
+        assert done == expected
 
 
 def test_golden_queries_that_were_not_compared_are_in_the_summary(

@@ -20,8 +20,8 @@ class FakeEmbedder:
     info = EmbedderInfo(device="cpu", precision="float32")
     max_words = 256
 
-    def __init__(self, dim: int = 16) -> None:
-        self.dim = dim
+    def __init__(self, dim: int | None = None) -> None:
+        self.dim = dim or 16
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
         """Embed descriptions."""
@@ -46,16 +46,16 @@ class FakeImageEmbedder:
     """Embeds by colour: a reddish image is near the word red; likewise green and blue.
 
     Args:
-        options: only ``delay_s`` (per image) and ``journal`` (one line per image, the digest of
-            its pixels) are used.
+        options: only ``delay_s`` (per image), ``journal`` (one line per image, the digest of
+            its pixels) and ``dim`` are used.
     """
 
     info = EmbedderInfo(device="cpu", precision="float32")
-    dim = 8
     _colours = ("red", "green", "blue")
 
     def __init__(self, options: FakeOptions | None = None) -> None:
         self._options = options or FakeOptions()
+        self.dim = self._options.dim or 8
 
     def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Embed RGB images: float32, shape (images, dim), unit length."""

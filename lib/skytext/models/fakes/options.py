@@ -37,7 +37,7 @@ class FakeOptions:
         start_s: seconds for the engine's start.
         journal: a file that gets one line, the digest of the pixels, per answered request. It
             counts the model calls, including those whose answers were lost.
-        dim: length of a text vector.
+        dim: length of a vector; None for 16 (a text) and 8 (an image, at least 4).
     """
 
     delay_s: float = 0.0
@@ -51,7 +51,7 @@ class FakeOptions:
     hang_on: str = ""
     start_s: float = 0.0
     journal: str = ""
-    dim: int = 16
+    dim: int | None = None
 
     @classmethod
     def parse(cls, name: str) -> FakeOptions:
@@ -73,7 +73,7 @@ class FakeOptions:
             if (
                 not all(0 <= seconds < math.inf for seconds in (options.delay_s, options.start_s))
                 or not all(0 <= getattr(options, share) <= 1 for share in _SHARES)
-                or options.dim < 1
+                or (options.dim is not None and options.dim < 1)
                 or not all(_DIGESTS.fullmatch(texts[key]) for key in _PREFIXES if key in texts)
             ):
                 raise ValueError("out of range")

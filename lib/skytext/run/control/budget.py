@@ -15,11 +15,13 @@ class Budget:
             limit are finished too. Failed images do not count.
         max_s: seconds from the start; None for no limit.
         num_images: images done so far.
+        reserved: share of the limits that is kept for later runs of the command, 0 to 1.
     """
 
     max_images: int | None = None
     max_s: float | None = None
     num_images: int = 0
+    reserved: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
     def spend(self, num_images: int) -> None:
@@ -34,9 +36,10 @@ class Budget:
     @property
     def is_spent(self) -> bool:
         """Whether no more work may start."""
-        if self.max_images is not None and self.num_images >= self.max_images:
+        share = 1 - self.reserved
+        if self.max_images is not None and self.num_images >= share * self.max_images:
             return True
-        return self.max_s is not None and time.monotonic() - self._started >= self.max_s
+        return self.max_s is not None and time.monotonic() - self._started >= share * self.max_s
 
 
 NO_BUDGET = Budget()

@@ -46,21 +46,21 @@ def write_both(plan: CaptionPlan, vectors: VectorPlan | None, claim: Claim) -> C
     return dataclasses.replace(plan, config=config, embed_model=model, pending=vectors)
 
 
-def drop_unused(claim: Claim, column: VectorColumn) -> None:
+def drop_unused(claim: Claim, *columns: VectorColumn) -> None:
     """Drop the vector columns that are no longer needed.
 
     Args:
         claim: of the call.
-        column: of the configured model.
+        columns: of the configured models.
     """
-    run_on_driver_node(_drop_unused, claim, column)
+    run_on_driver_node(_drop_unused, claim, *columns)
 
 
-def _drop_unused(claim: Claim, column: VectorColumn) -> None:
+def _drop_unused(claim: Claim, *columns: VectorColumn) -> None:
     if staged_unit_ids(claim.location):
         return
     claim.check()
-    drop_unused_columns(ImagesTable.open(claim.location), column)
+    drop_unused_columns(ImagesTable.open(claim.location), *columns)
 
 
 def _prepare_column(claim: Claim, vectors: VectorPlan) -> VectorColumn:

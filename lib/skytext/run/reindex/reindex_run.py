@@ -29,9 +29,10 @@ from skytext.run.progress import Progress, RunSummary
 from skytext.run.reindex.change_model import drop_unused, write_both
 from skytext.run.reindex.compare_versions import Comparison, LiveVersionError, compare_versions
 from skytext.run.reindex.gate import Check, check_version
+from skytext.run.reindex.image_vectors import missing_image_vectors, wanted_image_vectors
 from skytext.run.reindex.tell_run import finish_run, tells_failure
 from skytext.run.reindex.withdraw import check_listing, withdraw_gone
-from skytext.run.vector_plan import VectorPlan, plan_images
+from skytext.run.vector_plan import VectorPlan
 from skytext.run.vector_run import run_vectors
 from skytext.search.unrelated_questions import measure_chance
 from skytext.table.canary import Canary
@@ -41,11 +42,9 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import BuildVectorIndex, IndexReport
 from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
-from skytext.table.missing_vectors import num_with_vector
 from skytext.table.promote_rollback import end_canary, promote, promotions, start_canary
 from skytext.table.reported_matches import MatchReport
 from skytext.table.store_preflight import check_store
-from skytext.table.vector_columns import Role
 
 COMMAND = "reindex"
 
@@ -177,14 +176,14 @@ def run_reindex(
     if plan.is_new_table:
         check_store(plan.location)
     # Find out before hours of work whether the model of the image vectors is missing.
-    _image_vectors(plan)
+    missing_image_vectors(plan, is_limited=budget.is_limited)
     golden = None if limits.golden is None else read_golden(limits.golden, must_check=False)
     with hold_table(
         COMMAND, plan.location, plan.config, ray_address=ray_address, budget=budget
     ) as held:
         check_listing(held.claim, plan.shards, plan.options(), limits.max_withdrawn)
         _compute(plan, held, summary, on_progress, on_note)
-        summary.is_partial = budget.is_spent
+        summary.is_partial = budget.is_spent or any(r.is_partial for r in summary.runs.values())
         _withdraw(plan, held, summary, on_note)
         _serve(plan, held, summary, on_note, ray_address, golden)
         summary.duration_s = time.monotonic() - started
@@ -228,39 +227,23 @@ def _compute(
         plans[:2] = reversed(plans[:2])
         # And new rows need no vectors by the old model.
         num_before = 0
+    has_backlog = of_texts is not None or num_due["stale"] > 0
+    held.budget.reserved = plan.config.reindex.backlog_share if has_backlog else 0.0
     for number, (reason, one) in enumerate(plans):
-        if number == num_before and of_texts is not None and not held.budget.is_spent:
-            embed(of_texts)
-        if held.budget.is_spent:
-            return
-        if num_due.get(reason) == 0:
+        if number == num_before:
+            held.budget.reserved = 0.0
+            if of_texts is not None and not held.budget.is_spent:
+                embed(of_texts)
+        if held.budget.is_spent or num_due.get(reason) == 0:
             continue
         on_note(f"describing {reason} images")
         both = write_both(one, of_texts, held.claim)
         summary.runs[reason] = run_caption(
             both, held=held, on_progress=on_progress, on_note=on_note
         )
-    of_images = _image_vectors(plan)
-    if of_images is not None and not held.budget.is_spent:
-        embed(of_images)
-
-
-def _image_vectors(plan: CaptionPlan) -> VectorPlan | None:
-    """Plan to embed images without a vector, by the configured model or else by the table's.
-
-    Returns:
-        None without any model, or if every image has a vector and searches use the column.
-    """
-    table = ImagesTable.find(plan.location)
-    is_named = plan.config.image_embed.model is not None
-    if table is None or (table.image_column is None and not is_named):
-        return None
-    vectors = plan_images(plan.location.uri, plan.config, replace=is_named)
-    num_ok, num_there = num_with_vector(table, vectors.column)
-    there = table.find_column(vectors.column)
-    # A full column may not be active: after a kill, or if its model is configured again.
-    is_used = there is None or there.role == Role.ACTIVE
-    return vectors if num_there < num_ok or not is_used else None
+    for of_images in missing_image_vectors(plan, is_limited=held.budget.is_limited):
+        if not held.budget.is_spent:
+            embed(of_images)
 
 
 def _withdraw(
@@ -325,7 +308,8 @@ def _serve(
         on_note(f"nothing is new, and a canary runs: {last.canary.described}")
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
-        drop_unused(held.claim, plan.column)
+        of_images = wanted_image_vectors(plan)
+        drop_unused(held.claim, plan.column, *([] if of_images is None else [of_images.column]))
         summary.index = _refresh(location, plan, ray_address, on_note)
         summary.gate = check_version(location, summary.index.table_version, config)
         if golden is not None and summary.live_version is not None:

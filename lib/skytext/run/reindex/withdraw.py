@@ -26,6 +26,7 @@ from skytext.table.commits.claim import Claim, check_claim
 from skytext.table.commits.withdraw_rows import withdraw_rows
 from skytext.table.id_sums import id_texts
 from skytext.table.images_dataset import ImagesTable
+from skytext.table.manifest import forget_manifest
 
 _REASON = "the archive no longer has it"
 
@@ -82,21 +83,24 @@ def withdraw_gone(
 def _withdraw(
     claim: Claim, shards: tuple[Shard, ...], options: PlanOptions, max_share: float, run_id: str
 ) -> Withdrawn:
-    gone = _check(claim, shards, options, max_share)
+    gone, gone_shards = _check(claim, shards, options, max_share)
     table = ImagesTable.find(claim.location)
     if table is None or not gone:
         return Withdrawn(version=None if table is None else table.version)
     check = partial(check_claim, claim.location, claim.number)
+    # Before the rows: afterwards no row would tell which shards are gone.
+    for archive, shard in gone_shards:
+        forget_manifest(claim.location, archive, shard)
     return Withdrawn(len(gone), withdraw_rows(table, gone, run_id, _REASON, check))
 
 
 def _check(
     claim: Claim, shards: tuple[Shard, ...], options: PlanOptions, max_share: float
-) -> list[str]:
-    """Return the ids of the missing images."""
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the ids of the missing images, and the archives and paths of missing shards."""
     table = ImagesTable.find(claim.location)
     if table is None:
-        return []
+        return [], []
     index = open_index(claim.location, table.version, shards, options)
     gone, ids = _gone(claim, index, shards, options)
     for archive, number in gone.items():
@@ -108,7 +112,7 @@ def _check(
                 "nothing was withdrawn. If the listing is right, raise the limit with "
                 "--max-withdrawn"
             )
-    return ids
+    return ids, list(index.gone_shards)
 
 
 def _gone(

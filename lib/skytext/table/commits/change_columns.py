@@ -68,7 +68,8 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     """Return a version in which a column is active: the given version, or a new one.
 
     The column that they used before stays, without its index, while a roll-back may lead to a
-    version that searches it. Other columns of its kind go.
+    version that searches it. Other columns of its kind go; pending ones stay where the column was
+    active before.
 
     Args:
         table: the latest version.
@@ -80,7 +81,8 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     if there is None:
         raise JobError(f"{table.location.uri} has no column {ours.name}")
     if there.role == Role.ACTIVE:
-        return drop_unused_columns(table, there)
+        # New images have got its vectors; another model may still be taking over.
+        return drop_unused_columns(table)
     before = next(c for c in table.columns if c.kind == ours.kind and c.role == Role.ACTIVE)
     changed = _with_role(table.columns, before, Role.RETIRED)
     changed = _with_role(changed, there, Role.ACTIVE)
@@ -97,15 +99,15 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     return drop_unused_columns(change(table, steps), there)
 
 
-def drop_unused_columns(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
+def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTable:
     """Return a version without columns that nobody needs any more.
 
     They are those that were active once and that no roll-back needs, and other pending ones of the
-    kind of a column: another model was named before they were full.
+    kinds of the wanted columns: another model was named before they were full.
 
     Args:
         table: the latest version. No unit waits that was staged for one of these.
-        ours: the column that is wanted.
+        wanted: columns, at most one of a kind.
 
     Raises: as `ensure_column`.
     """
@@ -114,7 +116,7 @@ def drop_unused_columns(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
     def is_used(column: VectorColumn) -> bool:
         if column.role == Role.PENDING:
-            return column.kind != ours.kind or column.fits(ours)
+            return all(column.kind != one.kind or column.fits(one) for one in wanted)
         return column.role == Role.ACTIVE or column.name in needed
 
     kept = [column for column in table.columns if is_used(column)]

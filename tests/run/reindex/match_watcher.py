@@ -1,0 +1,75 @@
+"""What standing queries have to report: an exact search of each version that was compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skytext.search import Searcher
+from skytext.search.request import SearchRequest
+from skytext.table.images_dataset import ImagesTable
+from skytext.table.location import TableLocation
+from skytext.table.standing_queries import StandingQueries, StandingQuery
+from tests.table.rows import rows_of
+
+
+def found_by_search(table: Path, query: StandingQuery) -> dict[str, float]:
+    """The images of the live version that an exact search finds, with their scores."""
+    asked = {"text": query.text, "min_score": query.min_score, "where": query.where}
+    request = SearchRequest(k=1000, exact=True, mode="dense", **asked)
+    result = Searcher.open(str(table)).search(request)
+    return {hit.image_id: hit.score or 0.0 for hit in result.hits}
+
+
+@dataclass
+class Watcher:
+    """What a person knows who reads the files that runs leave, and what an exact search says.
+
+    Attributes:
+        table: the folder.
+        query: that was just added.
+        expected: pictures (image and content) that must have been reported.
+    """
+
+    table: Path
+    query: StandingQuery
+    expected: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.known = set(self.contents().items())
+
+    def contents(self) -> dict[str, str]:
+        """The content of each image of the live version that searches may find."""
+        live = ImagesTable.open_served(TableLocation.parse(str(self.table)))
+        found = rows_of(live, "image_id", "content_sha256", "status")
+        return {row["image_id"]: row["content_sha256"] for row in found if row["status"] == "ok"}
+
+    def reported(self) -> list[dict[str, Any]]:
+        """All features that were reported for the query."""
+        files = sorted(Path(self.table, "reports").glob("matches-*.geojson"))
+        features = [one for path in files for one in json.loads(path.read_text())["features"]]
+        return [f for f in features if f["properties"]["query_id"] == self.query.query_id]
+
+    def look(self) -> None:
+        """After the live version was compared: what matches in it must be reported by some run."""
+        contents = self.contents()
+        matches = found_by_search(self.table, self.query)
+        self.expected |= {(one, contents[one]) for one in matches} - self.known
+
+    def check(self) -> None:
+        """After a run that ended: each picture was reported once, none was missed."""
+        self.look()
+        ids = [one["properties"]["image_id"] for one in self.reported()]
+        assert sorted(ids) == sorted(image_id for image_id, _ in self.expected)
+
+
+def watch_some(table: Path, text: str) -> list[Watcher]:
+    """Add a query that every image matches, and one that about half of those there match."""
+    queries = StandingQueries(TableLocation.parse(str(table)))
+    everything = Watcher(table, queries.add(text, -1.0))
+    scores = sorted(set(found_by_search(table, everything.query).values()))
+    middle = len(scores) // 2
+    # Between two scores: rounding decides nothing.
+    return [everything, Watcher(table, queries.add(text, sum(scores[middle - 1 : middle + 1]) / 2))]
