@@ -82,6 +82,8 @@ def test_images_of_units_in_work_are_shown(monkeypatch: pytest.MonkeyPatch) -> N
         progress.num_ok = 8
         bar.on_progress(progress)
         assert "8 images" in shown_by(bar)
+        bar.on_progress(Progress(total_bytes=100, num_ok=2))  # the next run of a night
+        assert "2 images" in shown_by(bar)
 
 
 def shown_by(bar: JobBar) -> str:

@@ -101,6 +101,7 @@ class JobBar:
         # Progress is measured in bytes of shards, because the number of images is unknown.
         self._task = self._bar.add_task("starting the engine", total=None, images=0, rate="")
         self._num_images = 0
+        self._run: JobProgress | None = None
 
     def __enter__(self) -> JobBar:
         """Show it."""
@@ -123,6 +124,9 @@ class JobBar:
 
     def on_progress(self, progress: JobProgress) -> None:
         """Show a unit."""
+        if progress is not self._run:  # the first unit of a run; a night has several runs
+            self._num_images = 0 if self._run else self._num_images
+            self._run = progress
         self._num_images = max(self._num_images, progress.num_ok + progress.num_failed)
         self._bar.update(
             self._task,
