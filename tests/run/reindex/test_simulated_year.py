@@ -23,7 +23,9 @@ NIGHTS = (
     Night(embedder=1, image_embedder=1, happens="column kill"),
     Night(prompt=1, embedder=1, image_embedder=1, happens="overlap"),
     Night(prompt=1, embedder=1, image_embedder=1, happens="broken listing"),
-    Night(prompt=1, embedder=1, image_embedder=2, max_images=6, happens="faults"),
+    Night(prompt=1, embedder=1, image_embedder=1, happens="faults"),
+    # New images get a vector by the image model in use, then all by the new one.
+    Night(prompt=1, embedder=1, image_embedder=2, max_images=6),
 )
 
 
