@@ -194,7 +194,7 @@ def test_a_version_that_is_not_fit_is_not_promoted(tmp_path: Path) -> None:
     table = tmp_path / "table"
     live = night(root, table).live_version
     write_archive(root, {"b.tar": [*images(10, 1), *[("x.jpg", bad_images()["cut.jpg"][0])]]})
-    with pytest.raises(GateError, match=r"share of failed rows: 0\.1667, at most 0\.05") as caught:
+    with pytest.raises(GateError, match=r"share of failed rows: 0\.1667, wanted at most 0\.05") as caught:
         night(root, table)
     summary = caught.value.summary
     assert (summary.live_version, summary.was_promoted) == (live, False)
