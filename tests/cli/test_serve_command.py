@@ -15,7 +15,9 @@ import httpx
 import psutil
 import pytest
 
+from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
+from skytext.table.promote_rollback import promote, promotions, start_canary
 from tests.cli.conftest import Skytext
 from tests.service.replicas.test_deploy import free_port, until
 from tests.service.tables import embed_again, make_rows, make_served_table, write_table
@@ -92,6 +94,26 @@ def shadows(tmp_path: Path) -> Path:
     return folder
 
 
+def check_canary(http: httpx.Client, table: TableLocation) -> None:
+    """A canary answers beside the live version, and becomes live."""
+    last = ImagesTable.open(table).version
+    promote(table, last - 1)
+    start_canary(table, last, 0.5, 0.2)
+    seen: set[int] = set()
+
+    def both_answer() -> bool:
+        answer = http.post("/v1/search", json={"text": f"a river {time.monotonic()}", "k": 1})
+        assert answer.status_code == 200, answer.text
+        seen.add(answer.json()["table_version"])
+        return seen >= {last - 1, last}
+
+    until(both_answer, 60)
+    until(lambda: promotions(table, 1)[0].action == "promote", 60)
+    ended = promotions(table, 1)[0]
+    assert (ended.version, ended.previous_version) == (last, last - 1)
+    assert ended.why.startswith("canary passed: ")
+
+
 @pytest.mark.ray
 def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
     tmp_path: Path, asked_of_proxy: list[bytes], shadows: Path
@@ -124,6 +146,7 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
         many = http.post("/v1/search/batch", json={"searches": [{"text": "a river"}] * 32})
         assert many.status_code == 200
         assert len(many.content) > 5_000_000
+        check_canary(http, TableLocation.parse(table))
         started = [process.pid, *(p.pid for p in psutil.Process(process.pid).children(True))]
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)

@@ -22,7 +22,7 @@ from skytext.archive.shards import image_id
 from skytext.service.access.api_keys import KeyStore, Right
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import promote, promotions, rollback, start_canary
+from skytext.table.promote_rollback import promote, rollback
 from tests.service.tables import encoded, make_rows, make_served_table, write_table
 from tests.table.rows import location
 
@@ -178,30 +178,6 @@ def test_promotions_under_load_fail_no_request(deployed: Deployed) -> None:
             done.set()
         seen = {version for future in asking for version in future.result()}
     assert seen == set(counts)
-
-
-def test_a_canary_answers_beside_the_live_version_and_becomes_live(deployed: Deployed) -> None:
-    where, last = deployed.location, ImagesTable.open(deployed.location).version
-    promote(where, last - 1)
-    seen: set[int] = set()
-    with deployed.client(deployed.search_key) as http:
-
-        def both_answer() -> bool:
-            asked = {"text": f"a river {len(seen)} {time.monotonic()}"}
-            answer = http.post("/v1/search", json=asked)
-            assert answer.status_code == 200, answer.text
-            seen.add(answer.json()["table_version"])
-            return seen >= {last - 1, last}
-
-        # Opening the version is the longest part; the time is over soon after both have answered.
-        start_canary(where, last, 0.5, 0.25)
-        until(both_answer, 60)
-    until(lambda: promotions(where, 1)[0].action == "promote", 60)
-    ended = promotions(where, 1)[0]
-    assert (ended.version, ended.previous_version) == (last, last - 1)
-    assert ended.why.startswith("canary passed: ")
-    # For the tests that follow.
-    rollback(where)
 
 
 def test_a_replica_that_dies_is_replaced(deployed: Deployed) -> None:
