@@ -249,7 +249,7 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
     # A version that a service has stopped is not tried again each night.
     end_canary(where, begun.number, passed=False, why="slow")
     summary, said = serve()
-    assert "nothing is new: it stays live" in said
+    assert "nothing is new: the live version stays" in said
     assert summary.canary is None
 
     # Without a service nobody else ends it.
