@@ -34,7 +34,7 @@ def test_a_name_is_the_shortest_end_of_an_address_that_no_other_has(
 def test_tables_are_named_once_and_by_their_names() -> None:
     with pytest.raises(CallError, match="named twice"):
         TableSet.parse(["/data/aerial", "/data/aerial/"])
-    with pytest.raises(CallError, match="name a table"):
+    with pytest.raises(CallError, match="name at least one table"):
         TableSet.parse([])
     tables = TableSet.parse(["/data/aerial", "/data/sea"])
     with pytest.raises(CallError, match="table must be one of aerial, sea"):
