@@ -32,6 +32,7 @@ from skytext.table.store_retry import again
 from skytext.table.vector_columns import Role, VectorColumn, VectorKind, read_metadata
 
 _ROWS_AT_ONCE = 10_000_000
+_TAG_TRIES = 8
 LIVE_TAG = "live"
 CANARY_TAG = "canary"
 
@@ -240,7 +241,20 @@ class ImagesTable:
         return self.tags().get(CANARY_TAG)
 
     def tags(self) -> dict[str, int]:
-        """Return the current version of each tag."""
+        """Return the current version of each tag.
+
+        Lance lists the tags and then reads each one. If another process deletes a tag in between,
+        the list is read again.
+        """
+        for _ in range(_TAG_TRIES):
+            try:
+                return self._tags()
+            except ValueError as error:
+                if "not found" not in str(error).lower():
+                    raise
+        return self._tags()
+
+    def _tags(self) -> dict[str, int]:
         return {name: int(tag["version"]) for name, tag in again(self.dataset.tags.list)().items()}
 
     def set_tag(self, name: str, version: int) -> None:
