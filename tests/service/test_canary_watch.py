@@ -143,7 +143,7 @@ def test_a_canary_without_trouble_becomes_live_at_its_end(own: TableLocation) ->
     last = promotions(own, 1)[0]
     assert (last.action, last.previous_version) == ("promote", live)
     assert last.why.startswith("canary passed: ")
-    assert "not compared, which takes 50 searches of each" in last.why
+    assert "not compared: this needs 50 searches of each" in last.why
 
 
 def test_a_canary_that_fails_searches_is_stopped_and_no_caller_notices(

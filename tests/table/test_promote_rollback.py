@@ -269,7 +269,9 @@ def test_a_promotion_ends_a_canary(where: TableLocation) -> None:
 
 def test_a_canary_needs_another_version_that_is_live(where: TableLocation) -> None:
     _, second, third = versions(where)
-    with pytest.raises(TableError, match=f"nothing is live .*promote .* {third}, without --canary"):
+    with pytest.raises(
+        TableError, match=f"no version is live, .*promote .* {third}, without --canary"
+    ):
         start_canary(where, None, 0.05, 30)
     promote(where, second)
     with pytest.raises(TableError, match=f"version {second} is live already"):

@@ -18,13 +18,13 @@ Why = Annotated[str, typer.Option(help="The reason, for the history of promotion
 Canary = Annotated[
     float | None,
     typer.Option(
-        help="Let the version answer this share of the services' searches first, at most 0.5.",
+        help="Try the version on this share of the services' searches first, at most 0.5.",
         metavar="SHARE",
     ),
 ]
 CanaryMinutes = Annotated[
     float | None,
-    typer.Option(help="A canary that is not worse becomes live after this time (30)."),
+    typer.Option(help="Minutes until a canary becomes live, if it is not worse (30)."),
 ]
 
 
@@ -41,8 +41,8 @@ def promote(
 ) -> None:
     """Make a version live for searches and services; services follow within seconds.
 
-    With --canary it answers a share of the searches first. Services compare its errors and times
-    with those of the live version, stop it if they are worse, and make it live otherwise.
+    With --canary the version answers a share of the searches first. Services compare its errors and
+    times with those of the live version. They stop it if it is worse, and else make it live.
     """
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import promote as promote_version
@@ -60,9 +60,9 @@ def promote(
 
 
 def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = False) -> None:
-    """Go back to the version that was live before; again, and to the one before that.
+    """Go back to the version that was live before; each further call goes one version back.
 
-    Where a canary runs, it ends, and the live version stays.
+    If a canary runs, the call only ends it, and the live version stays.
     """
     from skytext.table.location import TableLocation
     from skytext.table.promote_rollback import rollback as roll_back
@@ -71,7 +71,7 @@ def rollback(table: Table, why: Why = "rollback by hand", as_json: AsJson = Fals
 
 
 def canary_lines(table: str, now: Promotion) -> Iterator[str]:
-    """Yield what people want to know of a canary.
+    """Yield a canary's state and counts as lines for users.
 
     Args:
         table: its address.
@@ -89,7 +89,7 @@ def canary_lines(table: str, now: Promotion) -> Iterator[str]:
     yield f"  live version  {found.live.described}"
     if now.canary.is_left_alone:
         yield (
-            "  its time is over, and no service has ended it: skytext promote "
+            "  its time has passed, and no service has ended it: skytext promote "
             f"{quoted} {version}, or the next skytext reindex, makes it live"
         )
 

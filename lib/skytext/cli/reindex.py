@@ -30,15 +30,15 @@ def reindex(
     *,
     max_images: Annotated[
         int | None,
-        typer.Option(min=1, help="Begin no image once so many were described or embedded."),
+        typer.Option(min=1, help="Stop after this number of images was described or embedded."),
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option(help="Begin no image after so many hours.")
+        float | None, typer.Option(help="Begin no image after this number of hours.")
     ] = None,
     report: Annotated[
         str | None,
         typer.Option(
-            help="The folder or bucket address for reports; default: reports in the table's.",
+            help="Folder or bucket address for reports; default: reports in the table's folder.",
             metavar="DIR",
         ),
     ] = None,
@@ -47,19 +47,19 @@ def reindex(
         typer.Option(
             min=0,
             max=1,
-            help="End with status 1 if a larger share of an archive's images is gone (0.05).",
+            help="End with status 1 if a larger share of an archive's images is missing (0.05).",
         ),
     ] = None,
     canary: Canary = None,
     canary_minutes: CanaryMinutes = None,
     **options: Any,
 ) -> None:
-    """Do what the archive and the settings ask for, and nothing else; run it every night.
+    """Update the table to match its archive and settings; run it every night.
 
     New and changed images are described, failed ones are tried again, stale captions and vectors
-    are made again, images that are gone are withdrawn. Indexes are refreshed. The new version is
-    checked and promoted, and old versions are removed. A version that is not fit is not promoted:
-    the live one stays, and the status is 1.
+    are made again, missing images are withdrawn. Indexes are refreshed. The new version is
+    checked and promoted, and old versions are removed. A version that fails a check is not
+    promoted: the live version stays, and the status is 1.
     """
     from skytext.cli.output import JobBar, answers, note, print_json
     from skytext.run.caption_plan import plan_caption
@@ -102,7 +102,7 @@ def reindex(
 
 
 def _check_model(plan: CaptionPlan) -> None:
-    """Refuse to describe a whole table again because no model was named.
+    """Refuse to describe a whole table again just because no model was named.
 
     Raises:
         ConfigError: the table's images were described by other models than the default.
@@ -116,7 +116,7 @@ def _check_model(plan: CaptionPlan) -> None:
     if models and plan.caption_model.name not in models:
         raise ConfigError(
             f"{plan.location.uri} was described by {', '.join(models)}, and no model was named: "
-            f"name the one to go on with, --model {models[0]}"
+            f"name the model to use, e.g. --model {models[0]}"
         )
 
 
@@ -146,7 +146,7 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
             f"{run.num_newly_failed:,} failed"
         )
     if summary.num_withdrawn:
-        yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: gone from the archive"
+        yield f"{plural(summary.num_withdrawn, 'image')} withdrawn: no longer in the archive"
     for check in summary.gate:
         yield f"  {'passed' if check.passed else 'FAILED'}  {check}"
     if summary.comparison is not None:
@@ -171,4 +171,4 @@ def _lines(summary: ReindexSummary) -> Iterator[str]:
     if summary.report:
         yield f"report: {summary.report}"
     if summary.is_partial:
-        yield "the budget is spent: the next call goes on"
+        yield "the budget is used up: the next call continues"

@@ -1,4 +1,4 @@
-"""``skytext serve``: the API and the page on this machine; ``skytext keys``: who may use them."""
+"""``skytext serve``: run the API and the page here; ``skytext keys``: manage their API keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ keys_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_KeyName = Annotated[str, typer.Argument(help="Whose key it is.", metavar="NAME")]
+_KeyName = Annotated[str, typer.Argument(help="Name of the key's owner.", metavar="NAME")]
 
 
 def serve(
@@ -35,17 +35,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     version: Annotated[
-        int | None, typer.Option(help="Serve this version of a single table, whatever is promoted.")
+        int | None, typer.Option(help="Serve this version of a single table; ignore promotions.")
     ] = None,
     archive_root: Annotated[
         list[str] | None,
-        typer.Option(help="A folder or prefix whose images may be shown; may be repeated."),
+        typer.Option(help="A folder or prefix with images to show; may be repeated."),
     ] = None,
     keys: Annotated[
         bool | None,
         typer.Option(
             "--keys/--no-keys",
-            help="Ask for an API key; default: if the first table has one, and off this machine.",
+            help="Require an API key; default: if the first table has one, or --host is not local.",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -53,7 +53,7 @@ def serve(
 ) -> None:
     """Serve searches of one or more tables over HTTP, and the page, until Ctrl-C or SIGTERM.
 
-    Follows promotions within seconds. On a cluster: serve deploy serve/config.yaml.
+    New promotions are served within seconds. On a cluster: serve deploy serve/config.yaml.
     """
     from skytext.cli.output import note
 
@@ -75,11 +75,11 @@ def add(
     table: Table,
     name: _KeyName,
     right: Annotated[
-        str, typer.Option(help="search; or admin: promote, roll back, metrics, too.")
+        str, typer.Option(help="search, or admin: also promote, roll back, metrics.")
     ] = "search",
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it, this once; only its hash is kept."""
+    """Make a key and print it once; only its hash is stored."""
     from skytext.cli.output import note, print_json
     from skytext.errors import CallError
     from skytext.service.access.api_keys import KeyStore, Right
@@ -92,12 +92,12 @@ def add(
         print_json({"name": name, "right": right, "key": key})
         return
     typer.echo(key)
-    note("it is shown this once; services take it within seconds")
+    note("this key is shown only once; services accept it within seconds")
 
 
 @keys_app.command("list")
 def list_keys(table: Table, as_json: AsJson = False) -> None:
-    """Show whose keys there are, and what they may do."""
+    """List the keys with their names and rights."""
     from skytext.cli.output import answers, print_json
     from skytext.service.access.api_keys import KeyStore
     from skytext.table.location import TableLocation
@@ -122,4 +122,4 @@ def revoke(table: Table, name: _KeyName) -> None:
     from skytext.table.location import TableLocation
 
     KeyStore(TableLocation.parse(table)).revoke(name)
-    note(f"the key {name!r} counts no more")
+    note(f"the key {name!r} is revoked; services refuse it within seconds")

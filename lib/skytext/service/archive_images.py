@@ -95,8 +95,8 @@ class Images:
         """Return an image's original bytes.
 
         Args:
-            row: of a table, with all columns but the vectors; with the table's name where there are
-                several.
+            row: a row with all columns except the vectors; with the table's name if several tables
+                are served.
 
         Raises:
             ProblemError: 403, 404, 410, 422 or 502.
@@ -149,17 +149,17 @@ class Images:
             ProblemError: 403, 404 or 422.
         """
         if not row["member"] or row["content_sha256"] is None:
-            raise ProblemError(404, "no-image", "this row stands for no image that can be read")
+            raise ProblemError(404, "no-image", "this row has no readable image")
         if not self._is_allowed(_shard_uri(row)):
             raise ProblemError(
                 403,
                 "outside-archive",
-                "this image lies outside the archive roots that this service may read "
+                "this image is outside the archive roots that this service may read "
                 "(service.archive_roots)",
             )
         if (row["byte_length"] or 0) > self._max_bytes:
             raise ProblemError(
-                422, "image-too-large", f"images above {self._max_bytes:,} bytes are not handed out"
+                422, "image-too-large", f"images above {self._max_bytes:,} bytes are not served"
             )
 
     def _is_allowed(self, uri: str) -> bool:
@@ -189,7 +189,7 @@ class Images:
         location = self._tables.locations[self._tables.place_or_only(row.get("table"))]
         with _archive_errors(), timed(self._meter, "read"):
             data = fetch_row(row, self._options, partial(moved_row, location))
-        # A shard that was written anew in place may keep its size and time.
+        # A shard that was overwritten in place may keep its size and time.
         if hashlib.sha256(data).hexdigest() != row["content_sha256"]:
             raise _gone()
         return data
@@ -220,7 +220,7 @@ def _archive_errors() -> Iterator[None]:
         raise _gone() from error
     except (OSError, JobError) as error:
         raise ProblemError(
-            502, "archive-unreadable", "the archive did not hand out this image"
+            502, "archive-unreadable", "the archive did not return this image"
         ) from error
 
 
@@ -230,7 +230,7 @@ def _shard_uri(row: Mapping[str, Any]) -> str:
 
 def _gone() -> ProblemError:
     return ProblemError(
-        410, "changed", "the archive no longer holds the image that was described: caption it anew"
+        410, "changed", "the archive no longer contains the described image: caption it again"
     )
 
 

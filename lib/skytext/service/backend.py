@@ -27,7 +27,7 @@ from skytext.service.telemetry.tracing import Carrier, carrier, span
 from skytext.table.promote_rollback import Promotion
 
 _log = logging.getLogger("skytext.service.backend")
-# In the mode that every table can be searched in.
+# Every table supports this mode.
 _TRIAL = SearchRequest(text=TRIAL, mode="dense", k=1)
 
 
@@ -37,33 +37,33 @@ class SearchPort(Protocol):
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Run searches; those embedded by another model get `OtherModel`."""
+        """Run searches; return `OtherModel` for those embedded with the wrong model."""
 
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
     ) -> dict[str, Any] | None:
-        """Return a row of a version, by default the live one, of the first table that has it."""
+        """Return a row from the first table that has it; by default in the live version."""
 
     async def table(self) -> dict[str, Any]:
-        """Return the facts about the served table."""
+        """Return facts about the served tables."""
 
     async def promote(self, version: int | None, table: str | None = None) -> Promotion:
-        """Make a version of a table live; None: of the only one."""
+        """Make a version of a table live; without a name, of the only table."""
 
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Go back to the version of a table that was live before; None: of the only one."""
+        """Go back to the previous version of a table; without a name, of the only table."""
 
 
 class EmbedPort(Protocol):
     """An embedding worker; see `skytext.service.replicas.deployment_calls.EmbedHandle`."""
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
-        """Return a query as a vector, by the model of a version; None: of the live one."""
+        """Embed a query with the model of a version, by default the live one."""
 
     async def documents(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> list[Embedded]:
-        """Return descriptions as vectors."""
+        """Embed descriptions."""
 
     async def image_model(self) -> ImageModel:
         """Return the state of the image vectors' model."""
@@ -71,7 +71,7 @@ class EmbedPort(Protocol):
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Return the unit vectors of queries in the space of the images' own vectors."""
+        """Embed queries in the space of the image vectors; unit length."""
 
 
 Describe = Callable[[bytes, str], Awaitable[list[str]]]
@@ -85,7 +85,7 @@ class Backend:
         searches: the search worker.
         describe: captions an image for a search; None without a configured captioner.
         metrics: returns all metrics in Prometheus' text format.
-        canary: chooses the searches that a canary answers, and counts those of both versions.
+        canary: chooses the searches for the canary, and counts those of both versions.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class Backend:
     async def search(
         self, requests: Sequence[SearchRequest], versions: Sequence[VersionOfEach | None]
     ) -> list[dict[str, Any]]:
-        """Run searches, all in one version except those that name another.
+        """Run searches, all in one version, except searches that name another version.
 
-        Where a canary runs, it answers its share of the searches that name no version.
+        If a canary runs, it answers its share of the searches that name no version.
 
         Args:
-            requests: what is asked for.
-            versions: of the tables, one a request; None: the live one, or the cursor's.
+            requests: the searches.
+            versions: the version for each request; None: the live one, or the cursor's.
 
         Raises:
             CallError: an invalid search.
@@ -131,7 +131,7 @@ class Backend:
     async def _by_canary(
         self, requests: Sequence[SearchRequest], version: VersionOfEach
     ) -> list[dict[str, Any]] | None:
-        """Return a canary's answers; None where it has none and the live version is to answer."""
+        """Return the canary's answers, or None if the live version must answer instead."""
         try:
             with self._canary.counting("canary"):
                 return await self._search(
@@ -142,14 +142,14 @@ class Backend:
         except Exception as error:
             if isinstance(error, ProblemError) and error.status < 500:
                 raise
-            _log.warning("a canary gave no answer", extra={"error": str(error)})
+            _log.warning("the canary failed a search", extra={"error": str(error)})
             return None
 
     async def try_out(self, version: VersionOfEach | None) -> dict[str, Any]:
-        """Return the answer to a search through the whole path, which is not counted.
+        """Run a test search through the whole path, without counting it; return the answer.
 
         Args:
-            version: of the table; None: the live one.
+            version: the version to search; None: the live one.
 
         Raises: as `search`.
         """
@@ -157,7 +157,7 @@ class Backend:
         return answer
 
     async def follow_canary(self) -> None:
-        """Follow the canaries of the table until this is cancelled."""
+        """Start, compare and end canaries until the task is cancelled."""
         await self._canary.follow(self.try_out)
 
     async def _search(
@@ -168,18 +168,18 @@ class Backend:
         *,
         only_if_open: bool = False,
     ) -> list[dict[str, Any]]:
-        """Answer searches; embed them first by the models of the version `by`, or the live one.
+        """Embed and run searches.
 
         Args:
-            requests: what is asked for.
-            versions: of the table, one a request.
-            by: version of the table.
+            requests: the searches.
+            versions: the version for each request; None: the live one, or the cursor's.
+            by: the version whose models embed the searches; None: the live one.
             only_if_open: see `Query`.
         """
         embedded = await self._embedded(requests, versions, by)
         queries = [query._replace(only_if_open=only_if_open) for query in embedded]
         found = await self.searches.search(queries, carrier() or None)
-        # The version is not open, or has another model: embed again.
+        # Searches of a version with another model: embed them again with that model.
         for version in dict.fromkeys(one.version for one in found if isinstance(one, OtherModel)):
             places = [i for i, one in enumerate(found) if one == OtherModel(version)]
             some = [requests[i] for i in places]
@@ -197,7 +197,7 @@ class Backend:
         versions: Sequence[VersionOfEach | None],
         by: VersionOfEach | None = None,
     ) -> list[Query]:
-        """Return requests with vectors of their texts, by the models of version ``by``."""
+        """Return queries with the vectors of their texts, from the models of version ``by``."""
         of_requests = [texts_of(request) for request in requests]
         texts = list(dict.fromkeys(itertools.chain.from_iterable(of_requests)))
         with span("embed", num_texts=len(texts)):
@@ -215,21 +215,21 @@ class Backend:
         ]
 
     async def _queries(self, texts: Sequence[str], by: VersionOfEach | None) -> list[Embedded]:
-        """Embed texts at once; the first that fails, or an end of this one, ends the others."""
-        if len(texts) == 1:  # nearly always, and without tasks
+        """Embed texts concurrently; a failure or a cancellation cancels all of them."""
+        if len(texts) == 1:  # the usual case; tasks are not needed
             return [await self._embed.query(texts[0], by)]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed.query(text, by)) for text in texts]
         except ExceptionGroup as failed:
-            # The others fail for the same reason, or the first failure is enough.
+            # One error is enough for the caller.
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
     async def _image_queries(
         self, requests: Sequence[SearchRequest], by: VersionOfEach | None
     ) -> ImageQueries | None:
-        """Embed the texts of requests that compare images; None if there are none."""
+        """Embed the texts of requests in image modes; None if there are no such requests."""
         some = [request for request in requests if request.mode in IMAGE_MODES]
         if not some:
             return None
@@ -237,7 +237,7 @@ class Backend:
         return await self._embed.image_queries(list(dict.fromkeys(texts)), by)
 
     async def table(self) -> dict[str, Any]:
-        """Return the facts about the served table.
+        """Return facts about the served tables.
 
         Raises:
             ProblemError: 503.
@@ -251,9 +251,9 @@ class Backend:
         return {**about, "no_image_search": problem}
 
     async def no_image_search(self) -> str | None:
-        """Return why image vectors are not searched although the table has some.
+        """Return why the table's image vectors are not searched.
 
-        None if they are searched, or if the table has none.
+        None if they are searched, or if the table has no image vectors.
         """
         return (await self._embed.image_model()).problem
 
@@ -264,7 +264,7 @@ class Backend:
         return dict(zip(request.described, vectors, strict=True))
 
     def describer(self) -> Describe:
-        """Return the captioner of search images; it may refuse an image with 422.
+        """Return the captioner for uploaded images; it may refuse an image with 422.
 
         Raises:
             ProblemError: 501: none is configured.
@@ -283,9 +283,9 @@ def _why_no_images(served: str | None, model: ImageModel) -> str | None:
     """Return why the image vectors of the live version are not searched.
 
     Args:
-        served: the fingerprint of its column; None without one.
-        model: the model for queries.
+        served: the fingerprint of its image vector column; None if it has none.
+        model: the loaded model for queries.
     """
     if served is None or served == model.fingerprint:
         return None
-    return model.problem or "their model is not loaded yet: ask again in a few seconds"
+    return model.problem or "their model is not loaded yet: try again in a few seconds"

@@ -1,8 +1,9 @@
-"""The part of an ingress process in a canary: which searches go to it, how they went, its end.
+"""Run a canary from an ingress process: choose its searches, count them, and end the canary.
 
-Every ingress process counts its own searches, and writes its counts beside the table. Each of them
-adds up the counts of all and judges. The log of promotions lets exactly one of them end a canary.
-So no process is needed, and a process that is killed leaves its counts to the others.
+Every ingress process counts its own searches and writes the counts beside the table. Each process
+adds up all counts and compares the two versions. The log of promotions ensures that exactly one
+process ends a canary. So no single process is required, and the counts of a killed process are
+still used.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from skytext.table.promote_rollback import Promotion, end_canary, promotions, se
 
 _log = logging.getLogger("skytext.service.canary_watch")
 _PATIENCE = dt.timedelta(minutes=1)
-"""How long after its time a canary that does not answer is tried again before it is stopped."""
+"""A canary that fails at its end time is retried for this time, and then stopped."""
 
 TryOut = Callable[[VersionOfEach], Awaitable[object]]
-"""Makes a search in a version; it raises where that is not answered."""
+"""Runs a search in a version; raises if it fails."""
 Which = Literal["live", "canary"]
 
 
@@ -41,9 +42,9 @@ class CanaryWatch:
     """Follows the canary of a table, counts searches of both versions, and ends it.
 
     Args:
-        tables: what the service searches; with several tables there is no canary.
-        config: whether promotions are followed, how often, and when a canary is stopped.
-        meter: takes the searches of both versions.
+        tables: the served tables; with several tables there is no canary.
+        config: the pinned version, the poll interval, and the limits of a canary.
+        meter: receives the counts and times of both versions.
     """
 
     def __init__(self, tables: TableSet, config: ServiceConfig, meter: Meter) -> None:
@@ -58,10 +59,10 @@ class CanaryWatch:
         self._saved: dict[str, Any] | None = None
 
     def version_for(self, requests: Sequence[SearchRequest]) -> VersionOfEach | None:
-        """Return the canary's version if it is to answer a request, or None.
+        """Return the canary's version if it should answer a request, else None.
 
-        The same searches always go to the same version, in every process: what is hashed is what
-        is looked for, whatever the page, and the canary.
+        The same searches go to the same version in every process. The hash covers the content of
+        the searches and the canary's record; it does not cover the page.
         """
         canary, last = self._ready, self._last
         if canary is None or last is None:
@@ -72,10 +73,10 @@ class CanaryWatch:
 
     @contextmanager
     def counting(self, which: Which) -> Iterator[None]:
-        """Count and time a request; what its caller did wrong is no failure.
+        """Count and time a request; errors of the caller are not failures.
 
-        A request that is cancelled counts with the time until then. One that finds its version not
-        ready is not counted.
+        A cancelled request counts with the time until the cancellation. A request is not counted
+        if its version is not ready.
         """
         started, failed = time.perf_counter(), False
         try:
@@ -101,10 +102,10 @@ class CanaryWatch:
             getattr(self._counted, which).add(seconds, failed=failed)
 
     async def follow(self, try_out: TryOut) -> None:
-        """Do a step again and again; a store that does not answer is asked again, too.
+        """Run `step` periodically; continue after store errors.
 
         Args:
-            try_out: makes a search in a version.
+            try_out: runs a search in a version.
         """
         is_failing = False
         while self._is_followed:
@@ -118,10 +119,10 @@ class CanaryWatch:
             await asyncio.sleep(self._config.poll_interval_s)
 
     async def step(self, try_out: TryOut) -> None:
-        """Look whether there is a canary; begin, judge and end it.
+        """Check for a canary; start, compare or end it.
 
         Raises:
-            SkytextError: the store refuses.
+            SkytextError: a store request failed.
         """
         last = await asyncio.to_thread(self._look)
         if last is None or last.canary is None:
@@ -131,18 +132,18 @@ class CanaryWatch:
             problem = await _problem_with(try_out, (last.canary.version,))
             if problem is None:
                 self._ready = last.canary
-        # Here, where the counts do not change meanwhile.
+        # Copy the counts in the event loop: they do not change during the copy.
         counted = self._counted.to_json()
         await asyncio.to_thread(self._judge, last, last.canary, problem, counted)
 
     def _look(self) -> Promotion | None:
-        """Return the last record of the log; forget the canary before if it is another one."""
+        """Return the last record of the log; after a new one, reset the state of the canary."""
         last = next(iter(promotions(self._location, 1)), None)
         before = self._last
         if last is not None and (before is None or before.number != last.number):
             self._ready, self._counted, self._saved = None, Compared.empty(), None
             if before is None or before.canary is not None:
-                # Whoever ended a canary may have been killed before it set them.
+                # The process that ended a canary may have been killed before it set the tags.
                 set_tags(self._location)
         self._last = last
         is_running = last is not None and last.canary is not None
@@ -174,10 +175,10 @@ class CanaryWatch:
 
 
 async def _problem_with(try_out: TryOut, version: VersionOfEach) -> str | None:
-    """Search in a version; return why that is not answered, or None."""
+    """Run a search in a version; return the reason of its failure, or None."""
     try:
         await try_out(version)
-    except Exception as error:  # noqa: BLE001  (whatever it is, this version is not served)
+    except Exception as error:  # noqa: BLE001  (after any error, this version is not served)
         return str(error) or type(error).__name__
     return None
 
@@ -190,4 +191,4 @@ def _passed(found: Compared, config: ServiceConfig) -> str:
     said = f"canary passed: {found.canary.described}; live version: {found.live.described}"
     if is_comparable(found, config.canary):
         return said
-    return f"{said}; not compared, which takes {config.canary.min_requests:,} searches of each"
+    return f"{said}; not compared: this needs {config.canary.min_requests:,} searches of each"

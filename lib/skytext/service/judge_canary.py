@@ -1,4 +1,4 @@
-"""Whether a canary is worse than the live version, from what both have answered."""
+"""Compare a canary with the live version by the counts and times of their searches."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from skytext.config.service import CanaryConfig
 from skytext.table.canary import Compared
 
 _DEVIATIONS = 3.0
-"""A canary is compared again and again: one good version in a thousand may be stopped each time
-at two deviations, far fewer at three."""
+"""Standard deviations allowed for chance. Comparisons are repeated many times. At two deviations
+each of them could stop a good version by chance; at three this is rare."""
 _SLOW = 0.05
-"""Share of the live version's searches that are slower than the time that is compared."""
+"""Durations are compared at the live version's 95 % quantile: this share of them is longer."""
 
 
 def problem_of(found: Compared, limits: CanaryConfig) -> str | None:
-    """Return in which way a canary is worse, or None.
+    """Return why a canary is worse, or None.
 
     Args:
-        found: the searches of both versions.
-        limits: how much worse it may be.
+        found: the counts of both versions.
+        limits: the allowed differences.
     """
     live, canary = found
     if not is_comparable(found, limits):
@@ -41,7 +41,7 @@ def is_comparable(found: Compared, limits: CanaryConfig) -> bool:
 
 
 def _at_least(number: int, total: int) -> float:
-    """Return what a share is at least, allowing for chance (Wilson's lower bound)."""
+    """Return the lower bound of a share, allowing for chance (Wilson's interval)."""
     z2, share = _DEVIATIONS**2, number / total
     centre = share + z2 / (2 * total)
     spread = math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))

@@ -19,7 +19,7 @@ from skytext.errors import CallError
 
 MEDIA_TYPE = "application/problem+json"
 NOT_LOADED = "other-model"
-"""Code of the problem of a version that cannot be searched yet."""
+"""Problem code for a version that cannot be searched yet."""
 
 
 class FieldProblem(BaseModel):
@@ -50,13 +50,13 @@ class Problem(BaseModel):
         }
     )
 
-    type: str = Field(description="Names the kind of the problem; stays the same.")
+    type: str = Field(description="Identifies the kind of problem; does not change.")
     title: str
     status: int
-    detail: str = Field(description="What is wrong here, and what to do about it.")
-    instance: str = Field(description="The path that was asked for.")
-    request_id: str = Field(description="Stands in the server's log too.")
-    errors: list[FieldProblem] = Field(default=[], description="Every wrong field, where known.")
+    detail: str = Field(description="The problem, and how to solve it.")
+    instance: str = Field(description="The requested path.")
+    request_id: str = Field(description="Also in the server's log.")
+    errors: list[FieldProblem] = Field(default=[], description="Every wrong field, if known.")
 
 
 class ProblemError(Exception):
@@ -158,7 +158,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(request.scope, problem)
 
     async def on_failure(request: Request, error: Exception) -> Response:
-        # The error is also raised on, so that the middleware logs it.
+        # The framework also raises the error again, so that the middleware logs it.
         failed = ProblemError(500, "internal", "the service failed at this request")
         return problem_response(request.scope, failed)
 

@@ -1,4 +1,4 @@
-"""The types for a search between the API and a search replica."""
+"""The types that the API and search replicas exchange for a search."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRIAL = "a river"
 
 
 class OtherModel(NamedTuple):
-    """Replaces an answer if the search was embedded by another model than the version's.
+    """Returned instead of an answer if the search was embedded with the wrong model.
 
     Attributes:
         version: the version to search.

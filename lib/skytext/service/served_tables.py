@@ -1,4 +1,4 @@
-"""The tables that the service searches as one: their names, and a version of each."""
+"""The tables that the service searches as one: their names and versions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class TableSet:
     """The addresses and names of the tables that one service searches.
 
     Attributes:
-        locations: the addresses, one at least.
-        names: for each table the shortest end of its address that no other table has. Answers have
-            names and not addresses.
+        locations: the addresses, at least one.
+        names: for each table the shortest unique end of its address. Answers contain names instead
+            of addresses.
     """
 
     locations: tuple[TableLocation, ...]
@@ -33,8 +33,8 @@ class TableSet:
         """Parse the addresses of tables.
 
         Raises:
-            AddressError: one is no address.
-            CallError: there is none, or one is named twice.
+            AddressError: an invalid address.
+            CallError: no table, or a table is given twice.
             TableError: as `TableLocation.parse`.
         """
         locations = tuple(map(TableLocation.parse, tables))
@@ -43,7 +43,7 @@ class TableSet:
 
     @property
     def private_names(self) -> dict[str, str]:
-        """Names in place of the addresses, as we write them and as Lance does; longest first."""
+        """Names by address, in this package's form and in Lance's form; longest address first."""
         shown = ("TABLE",) if len(self.names) == 1 else self.names
         found: dict[str, str] = {}
         for location, name in zip(self.locations, shown, strict=True):
@@ -61,20 +61,20 @@ class TableSet:
         return self.names.index(name)
 
     def place_or_only(self, name: str | None) -> int:
-        """Return the index of a table; None stands for the only one.
+        """Return the index of a table; None means the only table.
 
         Raises:
-            CallError: no table has this name, or there are several and none is named.
+            CallError: no table has this name, or no name is given and there are several tables.
         """
         if name is None and len(self.names) > 1:
             raise CallError(f"name the table: one of {', '.join(self.names)}")
         return 0 if name is None else self.place(name)
 
     def open_served(self, version: int | None = None) -> list[ImagesTable]:
-        """Open the promoted version of each table, or the latest where none is promoted.
+        """Open the promoted version of each table, or the latest if none is promoted.
 
         Args:
-            version: of the only table, in place of the promoted one.
+            version: a version of the only table, instead of the promoted one.
 
         Raises:
             ConfigError: a version is given, and there are several tables.
@@ -82,8 +82,8 @@ class TableSet:
         """
         if version is not None and len(self.locations) > 1:
             raise ConfigError(
-                "--version (service.version) needs a single table: without it, several tables are "
-                "served in their live versions"
+                "--version (service.version) needs a single table: omit it to serve the live "
+                "versions of several tables"
             )
         tables = [ImagesTable.open_served(location, version) for location in self.locations]
         check_same_models(tables, with_images=False)
@@ -115,12 +115,12 @@ def _names(uris: Sequence[str]) -> tuple[str, ...]:
 
 
 def promoted_versions(tables: Sequence[ImagesTable], served: VersionOfEach) -> VersionOfEach:
-    """Return the promoted version of each table, or the served one where none is promoted."""
+    """Return the promoted version of each table, or the served one if none is promoted."""
     return tuple(table.live_version() or one for table, one in zip(tables, served, strict=True))
 
 
 def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
-    """Return the column of image vectors that all tables have by the same model, or None."""
+    """Return the column of image vectors if all tables use the same model, else None."""
     first = tables[0].image_column
     if first is None:
         return None
@@ -129,10 +129,10 @@ def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
 
 
 def version_token(versions: VersionOfEach) -> int | str:
-    """Return versions as requests and answers have them: a number, or numbers with commas."""
+    """Return versions in the form of the API: a number, or numbers with commas."""
     return versions[0] if len(versions) == 1 else ",".join(map(str, versions))
 
 
 def parse_version(token: int | str | None) -> VersionOfEach | None:
-    """Return the versions that `version_token` returned; None for None."""
+    """Parse the result of `version_token`; None for None."""
     return None if token is None else tuple(map(int, str(token).split(",")))

@@ -1,8 +1,9 @@
 """A canary: a version that answers a share of the searches before it becomes live.
 
-The log of promotions says which version it is and until when. How the searches went is beside it:
-each service process rewrites one small object, ``T/state/canary/NUMBER/HOLDER.json``, with its own
-counts of both versions. Whoever judges adds up the objects of all processes, also of ended ones.
+The log of promotions has its version and its end time. The results of the searches are stored
+beside the log: each service process rewrites one small object,
+``T/state/canary/NUMBER/HOLDER.json``, with its own counts of both versions. A process that compares
+the versions adds up the objects of all processes, including those that have ended.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from skytext.table.state_files import StateStore
 
 _FOLDER = "canary"
 _STEP = 1.1
-"""Ratio of the ends of a bucket of times: a quantile is at most this much too large."""
+"""Ratio of the two bounds of a time bucket. A quantile is too large by at most this factor."""
 _LEFT_ALONE = dt.timedelta(minutes=5)
 _SHORTEST_S = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What answers a share of the searches.
+    """A version that answers a share of the searches.
 
     Attributes:
-        version: of the table.
-        share: of the searches that name no version, above 0 and at most 0.5.
-        ends_at: when it becomes live unless it was stopped before.
+        version: the table version.
+        share: its share of the searches that name no version, above 0 and at most 0.5.
+        ends_at: the time when it becomes live, if it is not stopped before.
     """
 
     version: int
@@ -41,17 +42,17 @@ class Canary:
 
     @property
     def is_over(self) -> bool:
-        """Whether its time is over."""
+        """Whether its end time has passed."""
         return dt.datetime.now(dt.UTC) >= self.ends_at
 
     @property
     def is_left_alone(self) -> bool:
-        """Whether its time is over since minutes: a running service would have ended it."""
+        """Whether it ended minutes ago, and no service has ended it: probably none runs."""
         return dt.datetime.now(dt.UTC) >= self.ends_at + _LEFT_ALONE
 
     @property
     def described(self) -> str:
-        """The canary in a few words, for people."""
+        """A short description for users."""
         until = f"{self.ends_at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
         return f"version {self.version} answers {self.share:.3g} of the searches until {until}"
 
@@ -71,12 +72,12 @@ class Canary:
 
 @dataclass(slots=True)
 class Searches:
-    """How the searches of one version went.
+    """Counts of the searches of one version.
 
     Attributes:
-        num: searches.
-        num_failed: searches that failed, by no fault of the caller.
-        buckets: searches by the time that they took: bucket i ends at 1.1**i seconds.
+        num: number of searches.
+        num_failed: number of failed searches; errors of the caller are not failures.
+        buckets: number of searches by duration; the upper bound of bucket i is 1.1**i seconds.
     """
 
     num: int = 0
@@ -96,7 +97,7 @@ class Searches:
         self.buckets.update(other.buckets)
 
     def quantile_s(self, share: float) -> float:
-        """Return the time within which a share of the searches ended, in seconds; 0 for none."""
+        """Return a quantile of the durations, in seconds; 0 without searches."""
         left = share * self.num
         for bucket, number in sorted(self.buckets.items()):
             left -= number
@@ -105,7 +106,7 @@ class Searches:
         return 0.0
 
     def num_slower(self, seconds: float) -> int:
-        """Return how many searches certainly took longer."""
+        """Return the number of searches whose whole bucket is slower than a time."""
         return sum(n for bucket, n in self.buckets.items() if _STEP ** (bucket - 1) > seconds)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Searches:
 
     @property
     def described(self) -> str:
-        """The counts in a few words, for people."""
+        """A short description for users."""
         slowest = f", 95 % within {self.quantile_s(0.95):.2g} s" if self.num else ""
         return f"{self.num:,} searches, {self.num_failed:,} failed{slowest}"
 
@@ -130,8 +131,8 @@ class Compared(NamedTuple):
     """Searches of both versions since the canary began.
 
     Attributes:
-        live: searches that the live version answered.
-        canary: searches that the canary answered, or failed to answer.
+        live: searches that the live version answered or failed to answer.
+        canary: searches that the canary answered or failed to answer.
     """
 
     live: Searches
@@ -139,7 +140,7 @@ class Compared(NamedTuple):
 
     @classmethod
     def empty(cls) -> Compared:
-        """Return counts of nothing."""
+        """Return zero counts."""
         return cls(Searches(), Searches())
 
     def to_json(self) -> dict[str, Any]:
@@ -150,13 +151,13 @@ class Compared(NamedTuple):
 def save_searches(
     location: TableLocation, number: int, holder: str, counted: Mapping[str, Any]
 ) -> None:
-    """Write what one process has counted since the canary began.
+    """Write the counts of one process since the canary began.
 
     Args:
         location: the table.
-        number: of the record that began the canary.
-        holder: name of the process; its next call replaces this one.
-        counted: `Compared.to_json`.
+        number: number of the record that began the canary.
+        holder: name of the process; its next call replaces these counts.
+        counted: the result of `Compared.to_json`.
 
     Raises:
         JobError: a store request failed.
@@ -165,7 +166,7 @@ def save_searches(
 
 
 def all_searches(location: TableLocation, number: int) -> Compared:
-    """Return what all processes have counted since a canary began.
+    """Return the sum of the counts of all processes since a canary began.
 
     Raises:
         JobError: a store request failed.
@@ -181,7 +182,7 @@ def all_searches(location: TableLocation, number: int) -> Compared:
 
 
 def forget_searches(location: TableLocation, number: int) -> None:
-    """Delete the counts of all canaries but one.
+    """Delete the counts of all canaries except one.
 
     Raises:
         JobError: a store request failed.

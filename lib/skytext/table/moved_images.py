@@ -1,7 +1,7 @@
-"""Find images again whose shard was rewritten.
+"""Find the new positions of images in a rewritten shard.
 
-A rewritten shard has its images at other places. A run does not rewrite the rows of the images that
-stay the same. Their present places are in the shard's manifest.
+In a rewritten shard, images have new positions. A run does not rewrite the table rows of unchanged
+images. Their current positions are in the shard's manifest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skytext.table.manifest import Manifest, read_manifest
 _PLACE = ("byte_offset", "row_group", "row")
 _COLUMNS = ("image_id", "content_sha256", *_PLACE)
 _KEEP_S = 60.0
-"""A service reads the manifests of a later run after this time."""
+"""Maximum age of a cached manifest: after it, a service sees the manifests of a later run."""
 _MAX_KEPT = 16
 
 _manifests: TTLCache[tuple[TableLocation, str, str], Manifest | None] = TTLCache(_MAX_KEPT, _KEEP_S)
@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 
 def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a row with the present place of its image, or None if its shard no longer has it.
+    """Return a row with the current position of its image; None if the shard has lost the image.
 
     Args:
         location: the table.
@@ -35,8 +35,8 @@ def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any]
 
     Returns:
         The row with the manifest's ``byte_offset``, ``row_group``, ``row`` and ``shard_etag``.
-        For a file of a folder, the etag is None: a manifest has no etags of files. So whoever reads
-        there must compare the bytes with ``content_sha256``.
+        For a file of a folder, the etag is None, because a manifest has no etags of files. The
+        reader must then compare the bytes with ``content_sha256``.
 
     Raises:
         JobError: a store request failed.
@@ -56,7 +56,7 @@ def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any]
 
 def _manifest(location: TableLocation, archive: str, shard: str) -> Manifest | None:
     key = location, archive, shard
-    # Threads that need the same manifest wait for one read of it.
+    # Threads that need the same manifest share one read of it.
     with _lock:
         if key not in _manifests:
             _manifests[key] = read_manifest(location, archive, shard, _COLUMNS)

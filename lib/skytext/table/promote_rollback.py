@@ -1,12 +1,13 @@
-"""Choose the version that is served, try one as a canary, and go back.
+"""Choose the served version, try one as a canary, and roll back.
 
-The truth is a log, ``T/state/promotions``: one small object a promotion or roll-back, numbered,
-created only if nobody else created that number first. Each holds the whole list of versions to go
-back through, and the canary if one runs, so the last one says it all. Lance's tags follow: ``live``
-is what readers open, ``canary`` what services try, and ``kept-N`` keeps clean-up away from the
-versions that a roll-back may need. Lance writes a tag
-without asking who else does; so whoever wrote one looks at the log again afterwards, and sets what
-the last record says.
+The source of truth is a log, ``T/state/promotions``. It has one small numbered object for each
+promotion or roll-back. A number is created only if it does not exist. Each record has the whole
+list of versions for roll-backs, and the canary if one runs, so the last record is the whole state.
+
+Lance's tags are set from the last record. Readers open ``live``, services try ``canary``, and
+``kept-N`` protects the versions that a roll-back may need from clean-up. Lance overwrites a tag
+without a check for other writers. So after setting the tags a writer reads the log again, and
+repeats if there is a newer record.
 """
 
 from __future__ import annotations
@@ -31,27 +32,26 @@ from skytext.table.numbered_log import NumberedLog
 _FOLDER = "promotions"
 _KEPT_TAG = "kept-"
 MAX_KEPT = 10
-"""Versions that can be gone back to, the live one included: each keeps its files on the disk."""
+"""Versions kept for roll-backs, including the live one; the files of each stay on the disk."""
 _TRIES = 50
 _KEPT_RECORDS = 200
-"""Records kept at least: far more than are written while one promotion looks and writes."""
+"""Minimum number of records kept: far more than others write during one promotion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What is served since a promotion or a roll-back.
+    """A record of the log: the served versions after a promotion or a roll-back.
 
     Attributes:
         number: 1, 2, …; higher is later.
-        action: ``promote`` or ``rollback``; ``canary`` where one begins, and ``stop`` where a
-            service ends it because it is worse than the live version.
-        versions: those that were live one after the other and can be gone back through; the last
-            one is live.
-        at: when.
-        by: the user and the host that asked for it, ``user@host``; of old records the host alone.
-        token: makes the record unlike any other.
-        why: it was asked for; empty in old records.
-        canary: that runs since then; None for none.
+        action: ``promote`` or ``rollback``; ``canary`` if a canary begins; ``stop`` if a service
+            stops a canary that is worse than the live version.
+        versions: the live version, last, and before it the earlier ones for roll-backs, in order.
+        at: time of the record.
+        by: the user and the host of the command, ``user@host``; the host alone in old records.
+        token: a unique value, to distinguish this record from all others.
+        why: the reason; empty in old records.
+        canary: the running canary, or None.
     """
 
     number: int
@@ -65,17 +65,17 @@ class Promotion:
 
     @property
     def version(self) -> int:
-        """The version that is live."""
+        """The live version."""
         return self.versions[-1]
 
     @property
     def previous_version(self) -> int | None:
-        """The version that a roll-back leads to, or None."""
+        """The version that a roll-back makes live, or None."""
         return self.versions[-2] if len(self.versions) > 1 else None
 
     @property
     def searched_versions(self) -> tuple[int, ...]:
-        """`versions`, and the canary's."""
+        """`versions`, and the canary's version."""
         return (*self.versions, *(() if self.canary is None else (self.canary.version,)))
 
     def to_json(self) -> dict[str, object]:
@@ -93,7 +93,7 @@ class Promotion:
 
     @property
     def described(self) -> str:
-        """The record on one line, for people."""
+        """The record as one line for users."""
         why = f": {self.why}" if self.why else ""
         what = f"{self.action} to version {self.version}"
         if self.action == "stop":
@@ -102,7 +102,7 @@ class Promotion:
             what = f"canary: {self.canary.described},"
         return (
             f"{self.at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC  {what} by "
-            f"{self.by or 'nobody known'}{why}"
+            f"{self.by or 'an unknown user'}{why}"
         )
 
     @classmethod
@@ -126,7 +126,7 @@ class Promotion:
 
 
 class _Next(NamedTuple):
-    """What the next record says; see `Promotion`."""
+    """The fields of the next record; see `Promotion`."""
 
     action: str
     versions: tuple[int, ...]
@@ -135,18 +135,18 @@ class _Next(NamedTuple):
 
 
 def promote(location: TableLocation, version: int | None = None, *, why: str = "") -> Promotion:
-    """Make a version the one that is served; a canary ends.
+    """Make a version live, and end a running canary.
 
-    Promoting what is live already changes nothing else.
+    If the version is live already, nothing else changes.
 
     Args:
         location: the table.
         version: None for the latest.
-        why: it is promoted, for the history.
+        why: the reason, for the history.
 
     Raises:
         TableError: there is no such table or version.
-        CommitConflictError: others promote without a pause.
+        CommitConflictError: too many concurrent promotions.
     """
     wanted = ImagesTable.open(location, version).version
 
@@ -159,17 +159,17 @@ def promote(location: TableLocation, version: int | None = None, *, why: str = "
 
 
 def rollback(location: TableLocation, *, why: str = "") -> Promotion:
-    """Make the version live that was live before; once more, and it is the one before that.
+    """Make the version live that was live before; each further call goes one version back.
 
-    Where a canary runs, it ends, and the live version stays.
+    If a canary runs, the call only ends it, and the live version does not change.
 
     Args:
         location: the table.
-        why: for the history.
+        why: the reason, for the history.
 
     Raises:
-        TableError: there is no such table, or nothing to go back to.
-        CommitConflictError: others promote without a pause.
+        TableError: there is no such table, or no earlier version.
+        CommitConflictError: too many concurrent promotions.
     """
 
     def rolled_back(last: Promotion | None) -> _Next:
@@ -181,7 +181,7 @@ def rollback(location: TableLocation, *, why: str = "") -> Promotion:
                 f"{location.uri}: {now}, and no version was live before it: "
                 f"skytext promote {location.uri} VERSION serves another one"
             )
-        # It may be gone for want of its tag, e.g. deleted by hand: say so and change nothing.
+        # The version may be missing, e.g. if its tag was deleted by hand: fail before any change.
         ImagesTable.open(location, last.previous_version)
         return _Next("rollback", last.versions[:-1], why)
 
@@ -198,18 +198,18 @@ def start_canary(
 ) -> Promotion:
     """Let a version answer a share of the searches for a time; services judge it.
 
-    A canary that runs ends.
+    It replaces a running canary.
 
     Args:
         location: the table.
         version: None for the latest.
-        share: of the searches that name no version, above 0 and at most 0.5.
-        minutes: after which it becomes live if it is not worse than the live version.
-        why: for the history.
+        share: its share of the searches that name no version, above 0 and at most 0.5.
+        minutes: duration; then it becomes live if it is not worse than the live version.
+        why: the reason, for the history.
 
     Raises:
         TableError: there is no such table or version, it is live already, or nothing is live.
-        CommitConflictError: others promote without a pause.
+        CommitConflictError: too many concurrent promotions.
     """
     wanted = ImagesTable.open(location, version).version
     uri = location.uri
@@ -217,7 +217,7 @@ def start_canary(
     def started(last: Promotion | None) -> _Next:
         if last is None:
             raise TableError(
-                f"{uri}: nothing is live that a canary could be compared with: "
+                f"{uri}: no version is live, so a canary has no comparison: "
                 f"skytext promote {uri} {wanted}, without --canary"
             )
         if last.version == wanted:
@@ -231,17 +231,17 @@ def start_canary(
 
 
 def end_canary(location: TableLocation, number: int, *, passed: bool, why: str) -> bool:
-    """Make a canary live, or stop it; return whether this call did, and nobody else before it.
+    """Make a canary live, or stop it; return False if it had ended already.
 
     Args:
         location: the table.
-        number: of the record that began the canary.
-        passed: it becomes live.
-        why: for the history.
+        number: number of the record that began the canary.
+        passed: whether to make it live.
+        why: the reason, for the history.
 
     Raises:
         TableError: there is no such table.
-        CommitConflictError: others promote without a pause.
+        CommitConflictError: too many concurrent promotions.
     """
 
     def ended(last: Promotion | None) -> _Next | Promotion:
@@ -257,12 +257,12 @@ def end_canary(location: TableLocation, number: int, *, passed: bool, why: str) 
 
 
 def promotions(location: TableLocation, limit: int = 10) -> list[Promotion]:
-    """Return the last promotions and roll-backs, the last one first."""
+    """Return the last promotions and roll-backs, newest first."""
     return [Promotion.from_json(data) for data in islice(_log(location).newest_first(), limit)]
 
 
 def recent_versions(location: TableLocation, limit: int) -> list[int]:
-    """Return the versions that were live or a canary last, the live one first, each once."""
+    """Return the last versions that were live or a canary, newest first, without duplicates."""
     found: dict[int, None] = {}
     for promotion in promotions(location, limit * 4):
         found[promotion.version] = None
@@ -272,7 +272,7 @@ def recent_versions(location: TableLocation, limit: int) -> list[int]:
 
 
 def _last(location: TableLocation) -> Promotion | None:
-    """Return the last record; of a table promoted before there was a log, one made of its tag."""
+    """Return the last record. If an old table has a live tag but no log, make one from the tag."""
     last = promotions(location, 1)
     if last:
         return last[0]
@@ -294,8 +294,8 @@ def _write(
 
     Args:
         location: the table.
-        next_after: given the last record, says what comes next, or returns the last record where
-            nothing does. It is asked again where somebody else wrote a record first.
+        next_after: gets the last record, and returns the next one, or the last record if there is
+            nothing to do. It is called again if another process wrote a record first.
 
     Returns:
         The last record, and whether this call wrote it.
@@ -314,7 +314,7 @@ def _write(
 
 
 def _append(location: TableLocation, last: Promotion | None, following: _Next) -> Promotion | None:
-    """Write the next record; None where somebody else wrote it first."""
+    """Write the next record; None if another process wrote a record first."""
     record = Promotion(
         number=1 if last is None else last.number + 1,
         at=dt.datetime.now(dt.UTC),
@@ -329,7 +329,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # In a container the user may have a number only.
+        # In a container a user may have a number and no name.
         return str(os.getuid())
 
 
@@ -338,13 +338,13 @@ def _log(location: TableLocation) -> NumberedLog:
 
 
 def set_tags(location: TableLocation) -> None:
-    """Set the tags to what the log says; look again until nobody wrote meanwhile.
+    """Set the tags from the last record of the log; repeat until no newer record was written.
 
-    Whoever wrote the last record has done it, unless it was killed in between.
+    The writer of a record does this, unless it was killed before.
 
     Raises:
         TableError: there is no such table.
-        CommitConflictError: others promote without a pause.
+        CommitConflictError: too many concurrent promotions.
     """
     table = ImagesTable.open(location)
     for _ in range(_TRIES):
@@ -358,7 +358,7 @@ def set_tags(location: TableLocation) -> None:
         there = {n: v for n, v in table.tags().items() if _is_ours(n)}
         if there == wanted:
             return
-        # What is kept first, so that no version stands without a tag in between.
+        # Set tags before deleting others, so that each needed version has a tag all the time.
         for name in sorted(wanted):
             if there.get(name) != wanted[name]:
                 table.set_tag(name, wanted[name])
@@ -372,6 +372,4 @@ def _is_ours(tag: str) -> bool:
 
 
 def _conflict(location: TableLocation) -> CommitConflictError:
-    return CommitConflictError(
-        f"others promote versions of {location.uri} at the same time, without a pause: try again"
-    )
+    return CommitConflictError(f"too many concurrent promotions of {location.uri}: try again")

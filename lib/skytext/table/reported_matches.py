@@ -1,9 +1,10 @@
-"""What the standing queries of a table have reported, and what waits to be told.
+"""Reports of the standing queries of a table: those already made, and those not sent yet.
 
-A log, ``T/state/watch/log``: small objects, numbered, created only if nobody else created that
-number first. The last one says it all: which rows were compared, which pictures each query has
-reported, and which reports were not told yet. So a report is made once, whatever ends a run: it
-waits in the log until it is told. The matches of a report lie beside the log as GeoJSON.
+The log ``T/state/watch/log`` has small numbered objects. A number is created only if it does not
+exist. The last record is the whole state: the compared rows, the images that each query has
+reported, and the reports that were not sent yet. So each report is made once, even if a run is
+killed: it stays in the log until it is sent. The matches of a report are stored beside the log as
+GeoJSON.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class MatchReport:
     """New images that match standing queries, found by one run.
 
     Attributes:
-        number: 1, 2, …: tells the report from every other one of the table.
-        table_version: in which they were found.
-        at: when.
-        counts: images by query: its id, text and number of matches.
-        path: of the matches as GeoJSON, relative to ``T/state``, until the report is told.
-        address: of the GeoJSON file that people get; empty before it is written.
+        number: 1, 2, …; unique within the table.
+        table_version: the version in which they were found.
+        at: time of the report.
+        counts: for each query its id, text and number of matches.
+        path: path of the matches as GeoJSON, relative to ``T/state``, until the report is sent.
+        address: address of the GeoJSON file for users; empty before it is written.
     """
 
     number: int
@@ -53,7 +54,7 @@ class MatchReport:
 
     @property
     def num_matches(self) -> int:
-        """Matches of all queries; an image counts for each query that it matches."""
+        """Number of matches; an image that matches several queries counts for each of them."""
         return sum(one["num_matches"] for one in self.counts)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,14 +80,14 @@ class Compared:
     """The state of the standing queries after a comparison: one record of the log.
 
     Attributes:
-        number: of the record.
-        table_version: that was compared last; None for none.
-        column: the vectors that were compared.
-        files: of all its fragments.
-        reported: keys of the pictures that each query has reported, by its id. A query that is not
-            here was not compared yet.
-        waiting: reports that were not told yet, the oldest first.
-        num_reports: reports that were made in all.
+        number: number of the record.
+        table_version: the version compared last, or None.
+        column: name of the compared vector column.
+        files: data files of all fragments of this version.
+        reported: for each query id, the keys of the images already reported. A query without an
+            entry was not compared yet.
+        waiting: reports that were not sent yet, oldest first.
+        num_reports: total number of reports.
     """
 
     number: int = 0
@@ -98,7 +99,7 @@ class Compared:
     num_reports: int = 0
 
     def changed_fragments(self, table: ImagesTable) -> list[int]:
-        """Return the fragments of a version that were not compared as they are now."""
+        """Return the fragments of a version that are new or changed since the last comparison."""
         by_fragment = files_by_fragment(table)
         if table.text_column.name != self.column:
             return list(by_fragment)
@@ -117,7 +118,7 @@ class Compared:
             },
             "waiting": [report.to_json() for report in self.waiting],
             "num_reports": self.num_reports,
-            # Makes the record unlike any other of its number.
+            # Distinguishes this record from others with the same number.
             "token": uuid.uuid4().hex,
         }
 
@@ -140,7 +141,7 @@ class Compared:
 
 
 def files_by_fragment(table: ImagesTable) -> dict[int, set[str]]:
-    """Return the data files of each fragment: a row that is written anew has other ones."""
+    """Return the data files of each fragment; a rewritten row is in a new file."""
     return {
         fragment.fragment_id: {file.path for file in fragment.data_files()}
         for fragment in table.dataset.get_fragments()
@@ -158,10 +159,10 @@ class MatchLog:
     location: TableLocation
 
     def last(self) -> Compared:
-        """Return the last record; an empty one where there is none.
+        """Return the last record, or an empty one.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         data = next(self._log.newest_first(), None)
         return Compared() if data is None else Compared.from_json(data)
@@ -171,38 +172,38 @@ class MatchLog:
 
         Raises:
             CommitConflictError: another run wrote it first.
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         after = replace(after, number=before.number + 1)
         if not self._log.append(after.number, after.to_json()):
             raise CommitConflictError(
-                f"another run compares the standing queries of {self.location.uri}: run the same "
-                "command again when it has ended"
+                f"another run is comparing the standing queries of {self.location.uri}: run the "
+                "same command again when it has ended"
             )
         return after
 
     def write_matches(self, number: int, geojson: bytes) -> str:
-        """Keep the matches of a report that is not in the log yet, and return their path."""
+        """Store the matches of a report that is not in the log yet, and return their path."""
         path = f"{_MATCHES}/{number:012d}-{uuid.uuid4().hex[:8]}.geojson"
         self._state.put(path, geojson)
         return path
 
     def matches(self, report: MatchReport) -> bytes:
-        """Return the matches of a report that waits, as GeoJSON.
+        """Return the matches of a waiting report as GeoJSON.
 
         Raises:
-            JobError: the store refuses, or they are gone.
+            JobError: a store request failed, or the matches no longer exist.
         """
         data = self._state.get(report.path)
         if data is None:
             raise CommitConflictError(
-                f"{report.path} is gone from the state of {self.location.uri}: another run has "
-                "told the report"
+                f"{report.path} no longer exists in the state of {self.location.uri}: another run "
+                "has sent the report"
             )
         return data
 
     def mark_told(self, report: MatchReport) -> None:
-        """Take a report from those that wait, and delete its matches.
+        """Remove a report from the waiting ones, and delete its matches.
 
         Raises: as `append`.
         """

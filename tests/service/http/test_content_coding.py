@@ -52,7 +52,7 @@ def test_another_coding_is_a_415(http: Any, coding: str) -> None:
 def test_an_incomplete_gzip_body_is_refused(http: Any, body: bytes) -> None:
     answer = post(http, body, "gzip")
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "the body is no whole gzip"
+    assert answer.json()["detail"] == "the body is not a complete gzip file"
 
 
 def test_the_limit_counts_what_is_in_a_body(http: Any) -> None:

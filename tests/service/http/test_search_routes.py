@@ -253,7 +253,7 @@ def test_the_texts_of_one_request_are_bounded(served: Path) -> None:
 def test_a_batch_that_is_too_long_is_too_large_however_long(http: Any, number: int) -> None:
     answer = http.post("/v1/search/batch", json={"searches": [{"text": "a"}] * number})
     assert answer.status_code == 413
-    assert answer.json()["detail"] == f"a batch may have 32 searches (given: {number})"
+    assert answer.json()["detail"] == f"a batch may have at most 32 searches (given: {number})"
 
 
 def test_an_internal_error_does_not_reveal_its_cause(

@@ -74,7 +74,7 @@ def test_a_forwarded_for_header_is_not_trusted() -> None:
 def test_only_this_user_may_have_the_socket() -> None:
     with listening("127.0.0.1", 0) as path:
         assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
-    with pytest.raises(JobError, match="nobody gives a socket"):
+    with pytest.raises(JobError, match="no process offers a socket"):
         take_socket(str(path))
 
 

@@ -1,7 +1,8 @@
-"""Plan which images get vectors, and by which models.
+"""Plan the image vectors to compute: the images and the models.
 
-Searches use the active column of image vectors. While another model takes over during several
-calls, new images get vectors by both models, as descriptions do: they are found at once.
+Searches use the active column of image vectors. A change to another model may take several calls.
+During the change, new images get vectors from both models, so that searches find them at once.
+Descriptions are treated in the same way.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from skytext.table.vector_columns import Role, VectorColumn
 
 
 def wanted_image_vectors(plan: CaptionPlan) -> VectorPlan | None:
-    """Plan to embed all images, by the model that the settings or the table name.
+    """Plan to embed all images with the model of the settings or of the table.
 
     Returns:
-        None where neither names one.
+        None if neither names a model.
 
     Raises:
-        CallError: a model, setting or table that cannot be used.
+        CallError: an invalid model, setting or table.
     """
     table = ImagesTable.find(plan.location)
     is_named = plan.config.image_embed.model is not None
@@ -33,13 +34,13 @@ def missing_image_vectors(plan: CaptionPlan, *, is_limited: bool) -> list[Vector
     """Plan to embed the images that have no vector.
 
     Args:
-        plan: of the call.
-        is_limited: whether the call has a budget. Without one the model changes in this call, so
-            no image needs a vector by the old one.
+        plan: the plan of the call.
+        is_limited: whether the call has a budget. Without a budget the change of model completes
+            in this call, so no image needs a vector from the old model.
 
     Returns:
-        One plan for each model by which an image lacks a vector, and for a full column that
-        searches do not use yet. The model that searches use is first.
+        One plan for each model with missing vectors, and one for a complete column that searches
+        do not use yet. The model that searches use is first.
 
     Raises: as `wanted_image_vectors`.
     """
@@ -49,14 +50,14 @@ def missing_image_vectors(plan: CaptionPlan, *, is_limited: bool) -> list[Vector
     plans, there = [wanted], table.image_column
     if is_limited and there is not None and not there.fits(wanted.column):
         by_active = _by_model_of(plan, there)
-        # With other settings of `images.*` its vectors cannot be made any more.
+        # If settings of `images.*` have changed, the old column gets no more vectors.
         if there.fits(by_active.column):
             plans.insert(0, by_active)
     return [one for one in plans if _is_missing(table, one.column)]
 
 
 def _by_model_of(plan: CaptionPlan, column: VectorColumn) -> VectorPlan:
-    """Plan to embed with the model that a column was made by."""
+    """Plan to embed with the model of a column."""
     embed = plan.config.image_embed.model_copy(
         update={"model": column.model, "revision": column.revision or None}
     )
@@ -65,8 +66,9 @@ def _by_model_of(plan: CaptionPlan, column: VectorColumn) -> VectorPlan:
 
 
 def _is_missing(table: ImagesTable, column: VectorColumn) -> bool:
-    """Return whether an image lacks a vector, or the column is full and not used yet."""
+    """Return whether vectors are missing, or the column is complete and not active yet."""
     num_ok, num_there = num_with_vector(table, column)
     there = table.find_column(column)
-    # A full column is not active after a kill just before that, or if its model is named again.
+    # A complete column is not active if the run was killed before the activation, or if its model
+    # is selected again.
     return num_there < num_ok or (there is not None and there.role != Role.ACTIVE)

@@ -129,8 +129,8 @@ class KeyStore:
     def list(self) -> list[StoredKey]:
         """Return all keys, the oldest first.
 
-        Other files in the folder are skipped with a warning: they must not prevent that a key is
-        revoked.
+        Other files in the folder are skipped with a warning, because they must not prevent the
+        revocation of a key.
 
         Raises:
             JobError: the store refuses.
@@ -173,4 +173,4 @@ def _read(data: bytes) -> StoredKey | None:
 
 @functools.lru_cache(maxsize=100)  # warn once, not at every refresh
 def _warn(path: str) -> None:
-    _log.warning("%s is no API key, and is passed over: delete it", path)
+    _log.warning("%s is no API key, and is ignored: delete it", path)

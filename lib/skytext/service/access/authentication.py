@@ -90,7 +90,7 @@ class Guard:
         if self._keyring is None:
             if not _is_loopback(address):
                 raise ProblemError(
-                    403, "forbidden", "without API keys this service answers its own machine only"
+                    403, "forbidden", "without API keys only clients on this machine are allowed"
                 )
             self._check_page(scope["method"], headers)
             caller = Caller(f"address:{address}", address)
@@ -110,7 +110,7 @@ class Guard:
         host = headers.get("host", "").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if name not in self._hosts:
-            raise ProblemError(421, "wrong-host", "this service does not answer to that Host")
+            raise ProblemError(421, "wrong-host", "unknown host name in the Host header")
 
     def _check_page(self, method: str, headers: Mapping[str, str]) -> None:
         """Refuse requests that a foreign page makes a browser on this machine send.
@@ -140,13 +140,13 @@ class Guard:
         await self._rates.check_failures(address)
         given = _given_key(headers)
         if given is None:
-            raise _unauthorised("this service wants an API key: Authorization: Bearer KEY")
+            raise _unauthorised("this service requires an API key: Authorization: Bearer KEY")
         key = keys.find(given)
         if key is None:
             await self._rates.count_failure(address)
             raise _unauthorised("this API key is not known here")
         if not key.may(right):
-            raise ProblemError(403, "forbidden", f"this needs a key with the right to {right}")
+            raise ProblemError(403, "forbidden", f"this needs a key with the right {right}")
         return Caller(key.name, address)
 
     def address(self, scope: Scope, headers: Mapping[str, str]) -> str:

@@ -41,7 +41,7 @@ class Drain:
             ProblemError: 503: new requests are refused.
         """
         if self.is_asked:
-            raise too_busy("this service is ending", retry_after_s)
+            raise too_busy("this service is shutting down", retry_after_s)
         self.running += 1
         try:
             yield
@@ -109,7 +109,7 @@ class Turns:
         except TimeoutError:
             self._meter.count("skytext_refused_total", reason="wait")
             raise too_busy(
-                f"no turn came within {limits.max_wait_s:g} s", limits.retry_after_s
+                f"no free place within {limits.max_wait_s:g} s", limits.retry_after_s
             ) from None
         finally:
             self.waiting -= 1

@@ -38,9 +38,9 @@ from skytext.service.telemetry.metrics import Meter
 _METRICS = 'ray_skytext_requests_total{method="POST",route="/v1/search",status="200"} 4711.0\n'
 _DESCRIPTION = """Search a remote-sensing archive in plain words.
 
-Every answer names the version of the table that it is of. Errors are problem details (RFC 9457).
-Bodies may be sent with `Content-Encoding: gzip`; their limits count what is in it.
-Give an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+Every answer contains the table version that it comes from. Errors are problem details (RFC 9457).
+Bodies may be sent with `Content-Encoding: gzip`; the limits apply to the decompressed body.
+Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 """
 
 
@@ -57,8 +57,8 @@ def make_app(
     """Return the whole application.
 
     Args:
-        tables: which are served.
-        backend: answers.
+        tables: the served tables.
+        backend: answers the requests.
         config: limits, access, archive roots.
         meter: receives the metrics.
         keyring: the keys; None if none are required.
@@ -158,13 +158,13 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
     router = APIRouter(route_class=StrictRoute, tags=["health"])
     readiness = Readiness(backend)
 
-    @router.get("/healthz", summary="Is the process there")
+    @router.get("/healthz", summary="Check that the process runs")
     async def healthz() -> HealthModel:
         return HealthModel()
 
     @router.get(
         "/readyz",
-        summary="Is the next search answered at full speed",
+        summary="Check that searches are answered at full speed",
         responses=problem_responses(500, 503),
     )
     async def readyz() -> ReadyModel:

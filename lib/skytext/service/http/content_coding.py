@@ -7,7 +7,7 @@ import zlib
 from skytext.service.problem_details import ProblemError
 
 _GZIP = 16 + zlib.MAX_WBITS
-"""Tells zlib to accept gzip only."""
+"""The window size with which zlib accepts gzip only."""
 
 
 class TooLongError(Exception):
@@ -33,7 +33,7 @@ def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
         raise ProblemError(
             415,
             "unsupported-encoding",
-            "a body may be sent as it is, or with Content-Encoding: gzip",
+            "send the body uncompressed, or with Content-Encoding: gzip",
             {"Accept-Encoding": "gzip"},
         )
     parts, size = [], 0
@@ -54,4 +54,4 @@ def decoded(body: bytes, coding: str, max_bytes: int) -> bytes:
 
 
 def _damaged() -> ProblemError:
-    return ProblemError(422, "bad-request", "the body is no whole gzip")
+    return ProblemError(422, "bad-request", "the body is not a complete gzip file")

@@ -14,7 +14,7 @@ class Cors(CORSMiddleware):
     """Answers the preflight requests of browsers."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return the allowed methods and headers, or the reason of a refusal."""
+        """Return the allowed methods and headers, or the reason for a refusal."""
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer

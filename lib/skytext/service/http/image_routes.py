@@ -1,4 +1,4 @@
-"""The routes of single images."""
+"""The routes for single images."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ AskedVersion = Annotated[
     VersionToken | None,
     Query(
         description="The `table_version` of the search that found the image. 410 "
-        "where it is no longer held. Default: the live one.",
+        "if it is no longer held. Default: the live one.",
         examples=[42],
     ),
 ]
 AskedTable = Annotated[
     str | None,
     Query(
-        description="Where several tables are served: the `table` of the hit. Default: the first "
+        description="If several tables are served: the `table` of the hit. Default: the first "
         "table that has the image.",
         examples=["aerial-2024"],
     ),
@@ -90,7 +90,7 @@ def _add_row(router: APIRouter, backend: Backend) -> None:
     async def image(
         image_id: Id, version: AskedVersion = None, table: AskedTable = None
     ) -> Response:
-        """The row: where the image lies, all its descriptions, and how they were made."""
+        """The row: the address of the image, its descriptions, and the models and settings."""
         return ApiJson(await _row_of(backend, image_id, version, table))
 
 
@@ -99,7 +99,7 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
         "/images/{image_id}/bytes",
         response_class=Response,
         tags=["images"],
-        summary="The image as it lies in the archive",
+        summary="The original image from the archive",
         responses={
             200: {"content": _binary(*_AS_THEY_LIE)},
             **_NOT_MODIFIED,
@@ -112,7 +112,7 @@ def _add_bytes(router: APIRouter, backend: Backend, images: Images, max_age_s: i
         version: AskedVersion = None,
         table: AskedTable = None,
     ) -> Response:
-        """One ranged read of its shard; 410 where the shard no longer holds it."""
+        """One ranged read of the shard; 410 if the shard no longer contains the image."""
         row = await _row_of(backend, image_id, version, table)
         images.check(row)
         etag = images.etag(row)
@@ -127,7 +127,7 @@ def _add_thumbnail(router: APIRouter, backend: Backend, images: Images, max_age_
         "/images/{image_id}/thumbnail",
         response_class=Response,
         tags=["images"],
-        summary="The image, small",
+        summary="A thumbnail of the image",
         responses={200: {"content": _binary("image/webp")}, **_NOT_MODIFIED, **_GONE},
     )
     async def thumbnail(

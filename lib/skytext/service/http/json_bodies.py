@@ -21,7 +21,7 @@ from skytext_client.search_fields import Mode, Version, VersionedFields, Version
 
 IMAGE_ID = r"^[0-9a-f]{32}$"
 SCHEMAS = "#/components/schemas/{model}"
-"""Place of the models in the OpenAPI document."""
+"""Path of the models in the OpenAPI document."""
 
 EXAMPLE_ID = "9f86d081884c7d659a2feaa0c55ad015"
 _HIT: dict[str, Any] = {
@@ -100,7 +100,7 @@ class SearchBody(VersionedFields):
     text: Query | None = Field(None, description="What to look for, in plain words.")
     texts: tuple[Query, ...] = Field((), max_length=MAX_QUERIES, description="Further texts.")
     like: tuple[ImageId, ...] = Field(
-        (), max_length=MAX_QUERIES, description="Images of the table: more like these."
+        (), max_length=MAX_QUERIES, description="Images of the table; finds similar images."
     )
     positive: tuple[Example, ...] = Field(
         (), max_length=MAX_EXAMPLES, description="Move the query towards these texts or images …"
@@ -110,11 +110,11 @@ class SearchBody(VersionedFields):
     )
     filter: FilterText | dict[str, Any] | None = Field(
         None,
-        description="Only images that fulfil this: CQL2 JSON, or CQL2 text such as "
+        description="Only images that match this filter: CQL2 JSON, or CQL2 text such as "
         "`gsd < 1 AND metadata.cloud <= 10`.",
     )
     intersects: dict[str, Any] | None = Field(
-        None, description="Only images that meet this geometry of GeoJSON."
+        None, description="Only images that intersect this GeoJSON geometry."
     )
 
     def to_request(self) -> SearchRequest:
@@ -139,7 +139,7 @@ class BatchBody(BaseModel):
     )
 
     searches: tuple[SearchBody, ...] = Field(
-        min_length=1, description="At most `service.limits.max_batch`; more: 413."
+        min_length=1, description="At most `service.limits.max_batch`; 413 for more."
     )
 
 
@@ -150,23 +150,22 @@ class HitModel(BaseModel):
 
     image_id: str
     score: float | None = Field(
-        description="How well the image fits: cosine of the query and the description that is "
-        "nearest; in modes image and image+dense of the query and the image's own vector, null "
-        "where it has none."
+        description="How well the image fits: cosine of the query and the nearest description. In "
+        "modes image and image+dense: cosine of the query and the image vector; null without one."
     )
     rank_score: float = Field(
-        description="Orders the hits. Hybrid: relative to the best one. Image+dense: of ranks."
+        description="Sorts the hits. Hybrid: relative to the best hit. Image+dense: from ranks."
     )
     uri: str
-    variant: int = Field(description="Index of the description that is nearest to the query.")
-    cosine: float = Field(description="Of that description, whatever the mode.")
+    variant: int = Field(description="Index of the description nearest to the query.")
+    cosine: float = Field(description="Cosine of that description, in every mode.")
     bm25: float | None = Field(
-        None, description="Of the image's text; null where words were not compared."
+        None, description="BM25 score of the image's text; null in modes without words."
     )
     image_cosine: float | None = Field(
         None,
-        description="Of the query and the image's own vector; null where it has none, or where "
-        "images were not compared.",
+        description="Cosine of the query and the image vector; null without one, and in modes "
+        "without image vectors.",
     )
     one_sentence: str
     feature: str
@@ -177,9 +176,9 @@ class HitModel(BaseModel):
     )
     gsd: float | None = None
     collection: str | None = None
-    duplicates: list[str] = Field(default=[], description="Near-duplicates, where grouped.")
+    duplicates: list[str] = Field(default=[], description="Near-duplicates, if grouped.")
     table: str | None = Field(
-        None, description="Name of the image's table; only where several are served."
+        None, description="Name of the image's table; only if several are served."
     )
 
 
@@ -194,14 +193,17 @@ class SearchAnswer(BaseModel):
     hits: list[HitModel]
     table_version: VersionToken
     table_versions: dict[str, int] | None = Field(
-        None, description="The version of each table by its name; only where several are served."
+        None, description="The version of each table by name; only if several are served."
     )
-    mode: Mode = Field(description="That was searched in.")
+    mode: Mode = Field(description="The mode of the search.")
     next_cursor: str | None = None
     note: str | None = Field(
-        None, description="Why there are no hits, or that nothing fits well, or where pages end."
+        None,
+        description="A hint: why there are no hits, that no image fits well, or why pages end.",
     )
-    exact: bool = Field(description="Whether every image that counts was scored.")
+    exact: bool = Field(
+        description="Whether all matching images were scored, without an approximate index."
+    )
 
 
 class BatchAnswer(BaseModel):
@@ -213,13 +215,13 @@ class BatchAnswer(BaseModel):
 
 
 class ImageSearchAnswer(SearchAnswer):
-    """The hits of a search by image, and how the image was described."""
+    """The hits of a search by image, and the descriptions of the image."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {**_ANSWER, "queries": ["Ships lie in a harbour."]}}
     )
 
-    queries: list[str] = Field(description="The descriptions that were searched with.")
+    queries: list[str] = Field(description="The descriptions used as queries.")
 
 
 class VariantModel(BaseModel):
@@ -262,7 +264,7 @@ class ImageModel(BaseModel):
     image_id: str
     table_version: VersionToken
     table: str | None = Field(
-        None, description="Name of the image's table; only where several are served."
+        None, description="Name of the image's table; only if several are served."
     )
     uri: str
     status: Literal["ok", "failed", "withdrawn"]
@@ -271,11 +273,13 @@ class ImageModel(BaseModel):
 
 
 class OneTableModel(BaseModel):
-    """One of the tables that are served."""
+    """One of the served tables."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"example": _TABLE})
 
-    name: str = Field(description="The end of its address; hits of several tables have it.")
+    name: str = Field(
+        description="The end of its address; also `table` of hits, if several are served."
+    )
     table_version: int
     live_version: int | None
     latest_version: int
@@ -318,21 +322,21 @@ class TableModel(BaseModel):
 
     table_version: VersionToken
     live_version: VersionToken | None = Field(
-        description="The promoted version; null: none is, or not of each table."
+        description="The promoted version; null: a table has none."
     )
     pinned: bool = Field(description="The version is fixed by configuration.")
-    created_at: dt.datetime = Field(description="When this version was committed.")
+    created_at: dt.datetime = Field(description="Time of this version's commit.")
     num_ok: int
     num_failed: int
     num_unindexed: int | None = Field(description="Rows outside the vector index; null: no index.")
     latest_version: VersionToken = Field(
-        description="Of the table; above table_version: not promoted yet."
+        description="Latest version of the table; above table_version: not promoted yet."
     )
     canary_version: int | None = Field(
-        description="The version that answers a share of the searches that name none; null: none."
+        description="The version that answers a share of the searches; null: no canary runs."
     )
     embedding_model: str
-    image_model: str | None = Field(description="Of the images' own vectors; null: there are none.")
+    image_model: str | None = Field(description="Model of the image vectors; null: there are none.")
     no_image_search: str | None = Field(
         description="Why modes image and image+dense are not offered although images have vectors."
     )
@@ -340,14 +344,16 @@ class TableModel(BaseModel):
     max_k: int
     has_captioner: bool
     modes: list[Mode] = Field(
-        description="That can be searched in; text and hybrid need a full-text index, image and "
-        "image+dense image vectors."
+        description="Available modes; text and hybrid need a full-text index, image and "
+        "image+dense need image vectors."
     )
-    default_mode: Mode = Field(description="Of searches that name none.")
+    default_mode: Mode = Field(description="Mode of searches that name none.")
     filter_columns: list[str] = Field(
-        description="Which of datetime, bbox, gsd and collection some image has."
+        description="Those of datetime, bbox, gsd and collection that have a value in some row."
     )
-    tables: list[OneTableModel] = Field(description="Each table; the fields above are of all.")
+    tables: list[OneTableModel] = Field(
+        description="Each table; the other fields are about all tables together."
+    )
 
 
 class PromoteBody(BaseModel):
@@ -355,9 +361,9 @@ class PromoteBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 42}]})
 
-    version: Version | None = Field(None, description="Of the table. Default: the latest.")
+    version: Version | None = Field(None, description="Version of the table. Default: the latest.")
     table: str | None = Field(
-        None, description="Name of the table; required where several are served."
+        None, description="Name of the table; required if several are served."
     )
 
 
@@ -367,7 +373,7 @@ class RollbackBody(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
     table: str | None = Field(
-        None, description="Name of the table; required where several are served."
+        None, description="Name of the table; required if several are served."
     )
 
 
@@ -383,7 +389,7 @@ class PromotionModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """Whether the process runs."""
+    """The process runs."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
 
@@ -391,7 +397,7 @@ class HealthModel(BaseModel):
 
 
 class ReadyModel(BaseModel):
-    """Whether the service answers searches at full speed, and the searched version."""
+    """The service answers searches at full speed; with the searched version."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -157,7 +157,7 @@ class Gate:
     ) -> None:
         self._check_head(scope)
         if not scope["path"].isprintable():
-            # In the routes' regular expressions, the end also matches before a newline.
+            # Refuse newlines: `$` in the routes' regular expressions also matches before a newline.
             raise not_found()
         policy = self._policies.of(scope)
         if policy.right is not None:
@@ -232,7 +232,7 @@ class Gate:
         except TimeoutError:
             limit = self._limits.body_timeout_s
             raise ProblemError(
-                408, "slow-body", f"the body was not there within {limit:g} s"
+                408, "slow-body", f"the body did not arrive within {limit:g} s"
             ) from None
 
     def _too_large(self, max_bytes: int) -> ProblemError:

@@ -1,6 +1,6 @@
 """Check parameters of a link, fields of a form, and keys of a JSON body: known, unique, UTF-8.
 
-This module knows parameters and fields by name; the keys of a body are checked by its model.
+Unknown parameters and fields are refused here; unknown keys of a body are refused by its model.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Readiness:
         self._found_at = -_FRESH_S
 
     async def state(self) -> ReadyModel:
-        """Return the searched table version, and the functions that are missing.
+        """Return the searched table version, and the unavailable functions.
 
         Raises:
             ProblemError: 503: the search failed or took too long.

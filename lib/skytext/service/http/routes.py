@@ -27,9 +27,9 @@ def make_routes(backend: Backend, images: Images, config: Config) -> APIRouter:
 
 
 def _add_table(router: APIRouter, backend: Backend) -> None:
-    @router.get("/table", response_model=TableModel, tags=["table"], summary="What is served")
+    @router.get("/table", response_model=TableModel, tags=["table"], summary="The served tables")
     async def table() -> Response:
-        """Version, rows, models, and the state of the index."""
+        """Versions, numbers of rows, models, and the state of the index."""
         return ApiJson(await backend.table())
 
     @router.post(
@@ -39,7 +39,7 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve another version",
     )
     async def promote(body: PromoteBody) -> PromotionModel:
-        """Needs a key with the right to administer. All replicas follow within seconds."""
+        """Needs a key with the right admin. All replicas change within seconds."""
         done = await backend.searches.promote(body.version, body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)
 
@@ -47,9 +47,9 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         "/admin/rollback",
         response_model=PromotionModel,
         tags=["admin"],
-        summary="Serve the version before",
+        summary="Serve the previous version",
     )
     async def rollback(body: RollbackBody | None = None) -> PromotionModel:
-        """Needs a key with the right to administer. Again: the version before that."""
+        """Needs a key with the right admin. Each further call goes one version back."""
         done = await backend.searches.rollback(None if body is None else body.table)
         return PromotionModel(live_version=done.version, previous_version=done.previous_version)

@@ -25,8 +25,7 @@ class SearchLink(VersionedFields):
 
     text: Texts = Field(
         [],
-        description="What to look for, in plain words; may be repeated: each is a query of its "
-        "own.",
+        description="What to look for, in plain words; may be repeated: each is a separate query.",
         examples=[["ships in a harbour"]],
     )
     also: Texts = Field([], description="The same as a further `text`.", examples=[["a quay"]])
@@ -44,25 +43,25 @@ class SearchLink(VersionedFields):
         [], description="… and away from this one.", examples=[[EXAMPLE_ID]]
     )
     filter: FilterText | None = Field(
-        None, description="Only images that fulfil this.", examples=["gsd < 1"]
+        None, description="Only images that match this filter.", examples=["gsd < 1"]
     )
     where: FilterText | None = Field(
-        None, description="Another name of `filter`; give one of them.", examples=["gsd < 1"]
+        None, description="Another name of `filter`; use one of them.", examples=["gsd < 1"]
     )
     bbox: str | None = Field(
         None,
         max_length=200,
-        description="Only images that meet this box: west,south,east,north in degrees.",
+        description="Only images that intersect this box: west,south,east,north in degrees.",
         examples=["3,51,5,53"],
     )
     intersects: FilterText | None = Field(
         None,
-        description="Only images that meet this geometry, in GeoJSON or WKT.",
+        description="Only images that intersect this geometry, in GeoJSON or WKT.",
         examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
     )
     polygon: FilterText | None = Field(
         None,
-        description="Another name of `intersects`; give one of them.",
+        description="Another name of `intersects`; use one of them.",
         examples=["POLYGON((3 51, 5 51, 5 53, 3 51))"],
     )
     after: str | None = Field(
@@ -77,7 +76,9 @@ class SearchLink(VersionedFields):
     gsd_min: Gsd | None = Field(None, description="Metres, inclusive.", examples=[0.3])
     gsd_max: Gsd | None = Field(None, description="Metres, inclusive.", examples=[1])
     format: Literal["json", "geojson"] | None = Field(
-        None, description="Default: what `Accept` prefers, else json.", examples=["geojson"]
+        None,
+        description="Default: the format that `Accept` prefers, else json.",
+        examples=["geojson"],
     )
 
     def to_request(self) -> SearchRequest:
@@ -98,7 +99,7 @@ class SearchLink(VersionedFields):
         value, same = getattr(self, name), getattr(self, other)
         if value is not None and same is not None:
             raise ConfigError(
-                f"{name} and {other} are two names of one parameter: give one of them"
+                f"{name} and {other} are names of the same parameter: use one of them"
             )
         given: str | None = same if value is None else value
         return given

@@ -1,4 +1,4 @@
-"""The routes of searches."""
+"""The routes for searches."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _add_batch(router: APIRouter, searches: _Searches) -> None:
         response_model=BatchAnswer,
         responses=problem_responses(410, 501),
         tags=["search"],
-        summary="Several searches at once",
+        summary="Several searches in one request",
     )
     async def search_batch(body: BatchBody, request: Request) -> Response:
         """Run several searches in one version of the table."""
@@ -163,7 +163,7 @@ def _add_batch(router: APIRouter, searches: _Searches) -> None:
             raise ProblemError(
                 413,
                 "too-large",
-                f"a batch may have {max_batch} searches (given: {len(body.searches)})",
+                f"a batch may have at most {max_batch} searches (given: {len(body.searches)})",
             )
         requests = [one.to_request() for one in body.searches]
         answers = await searches.answer(request, requests, [one.version for one in body.searches])
@@ -184,10 +184,10 @@ def _add_search_by_image(router: APIRouter, searches: _Searches) -> None:
     async def search_image(
         request: Request,
         file: Annotated[UploadFile, File(description="JPEG, PNG, WebP or TIFF.")],
-        k: Annotated[int, Form(ge=1, le=MAX_K, description="Hits wanted.", examples=[20])] = 10,
+        k: Annotated[int, Form(ge=1, le=MAX_K, description="Number of hits.", examples=[20])] = 10,
         filter: Annotated[
             FilterText | None,
-            Form(description="Only images that fulfil this.", examples=["gsd < 1"]),
+            Form(description="Only images that match this filter.", examples=["gsd < 1"]),
         ] = None,
     ) -> Response:
         """Describe an uploaded image, and search with its descriptions.

@@ -31,7 +31,7 @@ def content_security_policy(config: ServiceConfig) -> str:
 
 
 class _Files(StaticFiles):
-    """Static files that browsers revalidate each time, so that a new version shows at once."""
+    """Static files that browsers revalidate each time, so that they show a new version at once."""
 
     def file_response(self, *arguments: Any, **named: Any) -> Response:
         response = super().file_response(*arguments, **named)

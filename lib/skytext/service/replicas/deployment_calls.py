@@ -52,20 +52,20 @@ async def call(
         except RayActorError as error:
             if not may_repeat:
                 raise _unknown() from error
-    raise too_busy("the replica that was to answer is gone", retry_after_s)
+    raise too_busy("the replica died before its answer", retry_after_s)
 
 
 def _unknown() -> ProblemError:
     return ProblemError(
         500,
         "unknown-outcome",
-        "the replica that was to do this is gone: it may or may not have been done; "
-        "GET /v1/table tells which version is live",
+        "the replica died during this call, so the change may or may not have happened: "
+        "GET /v1/table shows the live version",
     )
 
 
 def _cause(error: Exception) -> Exception:
-    """Return the error that the other side raised, if it is one of this package."""
+    """Return the replica's original error, if it is an error of this package."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, ProblemError):
         return ProblemError(cause.status, cause.code, cause.detail, cause.headers)
@@ -96,7 +96,7 @@ class SearchHandle:
         return row
 
     async def table(self) -> dict[str, Any]:
-        """Return the facts about the served table."""
+        """Return facts about the served tables."""
         about: dict[str, Any] = await call(self._handle.table)
         return about
 
@@ -106,7 +106,7 @@ class SearchHandle:
         return done
 
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Go back to the version of a table that was live before."""
+        """Go back to the previous version of a table."""
         done: Promotion = await call(self._handle.rollback, table, may_repeat=False)
         return done
 
@@ -118,14 +118,14 @@ class EmbedHandle:
         self._handle = handle
 
     async def query(self, text: str, version: VersionOfEach | None = None) -> Embedded:
-        """Return a query as a vector; it is made in one batch with others."""
+        """Embed a query, in one batch with queries of other requests."""
         embedded: Embedded = await call(self._handle.embed_one, (text, version))
         return embedded
 
     async def documents(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> list[Embedded]:
-        """Return descriptions as vectors."""
+        """Embed descriptions."""
         found: list[Embedded] = await call(self._handle.embed_documents, list(texts), version)
         return found
 
@@ -137,7 +137,7 @@ class EmbedHandle:
     async def image_queries(
         self, texts: Sequence[str], version: VersionOfEach | None = None
     ) -> ImageQueries:
-        """Return the unit vectors of queries in the space of the images' own vectors."""
+        """Embed queries in the space of the image vectors; unit length."""
         queries: ImageQueries = await call(self._handle.image_queries, list(texts), version)
         return queries
 

@@ -64,11 +64,11 @@ class Embedding(EmbeddingWorker):
     def check_health(self) -> None:
         """Raise if Serve must replace this replica."""
         if not self.follower.is_alive():
-            raise RuntimeError("promotions are no longer followed")
+            raise RuntimeError("the thread that checks for promotions has ended")
 
 
 class Search(SearchWorker):
-    """Searches the tables, and follows their promotions."""
+    """Searches the tables, and serves promoted versions."""
 
     def __init__(self, tables: TableSet, settings: Mapping[str, Any]) -> None:
         super().__init__(tables, _start(SEARCH, settings), RayMeter())
@@ -78,7 +78,7 @@ class Search(SearchWorker):
     def check_health(self) -> None:
         """Raise if Serve must replace this replica."""
         if not self.follower.is_alive():
-            raise RuntimeError("promotions are no longer followed")
+            raise RuntimeError("the thread that checks for promotions has ended")
 
 
 class Captioning(CaptionWorker):
@@ -110,7 +110,7 @@ class Ingress:
         has_proxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
         if has_proxy and not self._config.service.access.require_keys:
             raise ConfigError(
-                "behind Serve's HAProxy every request seems to come from this machine: ask for "
+                "behind Serve's HAProxy every request seems to come from this machine: require "
                 "keys (service.access.require_keys), or unset RAY_SERVE_ENABLE_HA_PROXY"
             )
         self._tables = tables
@@ -131,7 +131,7 @@ class Ingress:
         access = self._config.service.access
         keyring = None
         if access.require_keys:
-            # The first table's keys count: whose table it is decides who may search here.
+            # Use the first table's keys: its owner decides who may search here.
             keyring = Keyring(KeyStore(self._tables.locations[0]), access.refresh_s)
         return make_app(
             self._tables,
@@ -155,8 +155,8 @@ class ListeningIngress:
     request a second time, for a tenth of its CPU time.
 
     Args:
-        listener: where the socket is given (`skytext.service.replicas.listening_socket`).
-        tables: and what else `Ingress` takes.
+        listener: path that offers the socket (`skytext.service.replicas.listening_socket`).
+        tables: this and the other arguments as `Ingress`.
     """
 
     def __init__(self, listener: str, tables: TableSet, *rest: Any) -> None:
@@ -166,14 +166,14 @@ class ListeningIngress:
         self._answering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start to answer; further calls do nothing."""
+        """Start to accept requests; further calls do nothing."""
         if self._answering is None:
             app = self._ingress.make_app(tells_request_id=True)
             server = serving(app, take_socket(self._listener))
             self._answering = await self._held.enter_async_context(server)
 
     async def check_health(self) -> None:
-        """Raise if Serve must replace this replica; the first call starts to answer."""
+        """Raise if Serve must replace this replica; the first call starts to accept requests."""
         await self.start()
         if self._answering is None or self._answering.done():
             raise JobError("the HTTP API has ended")

@@ -92,9 +92,9 @@ def take_socket(path: str) -> socket.socket:
             asked.connect(path)
             _, descriptors, _, _ = socket.recv_fds(asked, 1, 1)
     except OSError as error:
-        raise JobError(f"nobody gives a socket at {path}: {error.strerror}") from error
+        raise JobError(f"no process offers a socket at {path}: {error.strerror}") from error
     if not descriptors:
-        raise JobError(f"no socket came from {path}")
+        raise JobError(f"received no socket from {path}")
     return socket.socket(fileno=descriptors[0])
 
 
@@ -143,7 +143,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[asynci
     try:
         await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
         if not server.started:
-            raise JobError("the HTTP API does not start: its log says why")
+            raise JobError("the HTTP API does not start: see its log for the reason")
         yield task
     finally:
         server.should_exit = True

@@ -28,7 +28,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_AFTER_S = 14.0
 """The process exits within this time after a signal; orchestrators kill it after 15 or 30 s."""
 _NUM_CPUS = 2
-"""Enough for all deployments; Ray is told this number even on a machine with one core."""
+"""Enough for all deployments; Ray gets this number even on a machine with one core."""
 # Read when Ray and its workers start; docs/guides/serving.md lists the settings for clusters.
 _SERVE_ENVIRONMENT = {
     # The service writes its own log line for each request.
@@ -50,19 +50,19 @@ _WORKER_ENVIRONMENT = {
 
 
 def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config) -> Config:
-    """Return the settings with keys asked for or not.
+    """Return the settings, with the decision whether API keys are required.
 
     Args:
-        tables: what is served; the keys of the first table count.
-        host: the address that is listened on.
-        keys: what was chosen; None: as soon as the table has a key, and off this machine always.
+        tables: the served tables; the keys of the first table are used.
+        host: the address to listen on.
+        keys: the user's choice; None: if the table has a key, or if the address is not local.
         config: the settings.
 
     Raises:
-        ConfigError: others could search without a key, or nobody could; or a version is given for
-            several tables.
-        TableError: a table is not there, or tables have vectors of several models.
-        AddressError: an archive root is no address.
+        ConfigError: other machines could search without a key; or a key is required, but the table
+            has none; or a version is given for several tables.
+        TableError: a table does not exist, or the tables have vectors of different models.
+        AddressError: an archive root is not a valid address.
     """
     tables.open_served(config.service.version)
     location = tables.locations[0]
@@ -72,11 +72,11 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
     if not wanted and not local:
         raise ConfigError(
             f"without API keys only this machine may search: listen on 127.0.0.1, not {host}, "
-            "or leave --no-keys out"
+            "or omit --no-keys"
         )
     if wanted and num_keys == 0:
         raise ConfigError(
-            f"{location.uri} has no API key, so nobody could search: make one with "
+            f"{location.uri} has no API key, so no client could search: make one with "
             f"skytext keys add {location.uri} NAME"
         )
     access = config.service.access.model_copy(update={"require_keys": wanted})
@@ -88,12 +88,12 @@ def decide_access(tables: TableSet, host: str, keys: bool | None, config: Config
 def serve_here(
     tables: TableSet, host: str, port: int, config: Config, say: Callable[[str], None]
 ) -> NoReturn:
-    """Serve tables until a signal asks for the end, and end this process then, with status 0.
+    """Serve tables until a signal; then exit this process with status 0.
 
     Args:
-        tables: which.
+        tables: the served tables.
         host: address to listen on.
-        port: to listen on.
+        port: port to listen on.
         config: settings; see `decide_access`.
         say: prints a message for the user.
 
@@ -120,13 +120,13 @@ def serve_here(
         except RuntimeError as error:
             message = " ".join(str(error).split())[:300]
             raise JobError(
-                f"the service did not start: {message} (the logs under {ray_logs()} say more)"
+                f"the service did not start: {message} (details: the logs under {ray_logs()})"
             ) from error
         for line in _told(host, port, config):
             say(line)
         while not stop.asked.wait(1.0):
             pass
-        say("draining: what is under way is answered, nothing new is let in")
+        say("draining: running requests are answered, new ones are refused")
         _drain(ingress, config.service.drain_s, say)
     # Everything is closed. A normal exit takes seconds on a busy machine with Ray loaded, and the
     # time limit could not stop it.
@@ -149,7 +149,7 @@ def _drain(ingress: Any, seconds: float, say: Callable[[str], None]) -> None:
         serve.delete(APPLICATION)
     except (RayError, RayServeException, RpcError, RuntimeError, TimeoutError) as error:
         # The process and its Ray end now in any case.
-        say(f"the service did not end in order: {type(error).__name__}: {error}")
+        say(f"the service did not shut down cleanly: {type(error).__name__}: {error}")
 
 
 def _told(host: str, port: int, config: Config) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _told(host: str, port: int, config: Config) -> Iterator[str]:
         yield f"the page: http://{shown}:{port}/"
     yield f"the API:  http://{shown}:{port}/openapi.json"
     if not config.service.access.require_keys:
-        yield "no API keys: whoever is on this machine may search, administer, and see the images"
+        yield "no API keys: every user of this machine may search, administer, and see the images"
     if not config.service.archive_roots:
         yield "no images: name the archive with --archive-root to show them"
     yield f"logs: {ray_logs()}/serve (replica_skytext_ingress_….log: the requests)"

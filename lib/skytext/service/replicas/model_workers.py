@@ -29,11 +29,11 @@ _log = logging.getLogger("skytext.service.replicas.model_workers")
 
 T = TypeVar("T")
 Asked = tuple[str, VersionOfEach | None]
-"""A text, and the version to search; None for the live one."""
+"""A text and the version to search; None: the live one."""
 Item = tuple[str, VersionModels]
-"""A text, and the models to embed it."""
+"""A text and the models to embed it."""
 _WAIT_S = 1.0
-"""Time that a request waits for a model: enough to open a version whose model is loaded."""
+"""Maximum wait for a model: enough to open a version whose model is loaded."""
 
 
 class EmbeddingWorker:
@@ -141,7 +141,7 @@ class EmbeddingWorker:
         return models
 
     async def _load(self, version: VersionOfEach) -> VersionModels | None:
-        """Load the models of a version that a request names; None where that fails."""
+        """Load the models of a version that a request names; None if that fails."""
         try:
             return await asyncio.to_thread(self.models.of, version)
         except (SkytextError, OSError, ValueError) as error:

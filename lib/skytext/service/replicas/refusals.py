@@ -33,7 +33,7 @@ class Refusal:
 class _Refusing(Protocol):
     @property
     def private_names(self) -> Mapping[str, str]:
-        """What stands in an answer for places that it must not name, in the order of replacing."""
+        """Replacements for addresses that an answer must not contain, in order."""
 
 
 W = TypeVar("W", bound=_Refusing)
@@ -67,6 +67,6 @@ def answer_of(answer: Any) -> Any:
         CallError: the method refused.
     """
     if isinstance(answer, Refusal):
-        # Drop the other side's traceback, which an answer within this process still has.
+        # Drop the worker's traceback: the error still has it if the worker runs in this process.
         raise answer.error.with_traceback(None)
     return answer

@@ -41,7 +41,7 @@ from skytext.table.queries.known_fields import KnownFields
 from skytext.table.schema import ROW
 from skytext.table.vector_columns import VectorColumn
 
-_WHY = "asked for over HTTP"
+_WHY = "requested over HTTP"
 _given: ContextVar[Query] = ContextVar("query")
 
 
@@ -62,7 +62,7 @@ class _GivenVectors(Embedder):
 
 
 class _GivenImageVectors:
-    """The same for the image model."""
+    """The same for a searcher's image model."""
 
     def __init__(self, column: VectorColumn) -> None:
         self.dim = column.dim
@@ -86,7 +86,7 @@ def _stacked(
 
 
 class SearchWorker:
-    """Searches tables as one, looks their rows up, and follows their promotions.
+    """Searches several tables as one, looks up rows, and serves promoted versions.
 
     An error is returned as a `skytext.service.replicas.refusals.Refusal`.
 
@@ -113,9 +113,9 @@ class SearchWorker:
             self._copier.start()
         self.follower = Follower(
             {
-                "cannot ask which version is live": self.versions.refresh,
+                "cannot read which version is live": self.versions.refresh,
                 "cannot open the canary": self._open_canary,
-                "cannot tell clean-ups which versions are used": self.versions.say_held,
+                "cannot record the versions in use": self.versions.say_held,
             },
             config.service.poll_interval_s,
         )
@@ -126,11 +126,11 @@ class SearchWorker:
 
         Args:
             tables: the version of each table.
-            known: what is open already.
+            known: the open searchers.
 
         Raises:
-            OtherModelError: it was embedded with another model than the one before, and that model
-                is another by now; or its tables were embedded with several models.
+            OtherModelError: the version's model has changed since it was embedded, or its tables
+                were embedded with different models.
             ModelError: the model cannot be found.
         """
         try:
@@ -164,7 +164,7 @@ class SearchWorker:
 
     def _open_canary(self) -> None:
         canary, live = self.versions.open_canary(), self.versions.live
-        # The live version first: most searches go there.
+        # Copy the live version first, because most searches go there.
         if canary is not None and self._copier is not None and live.rows_are_copied:
             self._copier.want(canary)
 
@@ -172,18 +172,18 @@ class SearchWorker:
     async def search(
         self, queries: Sequence[Query], trace: Carrier | None = None
     ) -> list[dict[str, Any] | OtherModel]:
-        """Run searches, all in one version except those that name another.
+        """Run searches, all in one version, except searches that name another version.
 
-        This is the live version, or the one before while queries are embedded by its model.
+        This is the live version, or the one before while its model still embeds queries.
 
         Returns:
-            For each search `SearchResult.to_json`, or `OtherModel` if it was embedded by another
-            model than the version's.
+            For each search `SearchResult.to_json`, or `OtherModel` if it was not embedded with the
+            version's model.
 
         Raises:
             CallError: an invalid search.
             ProblemError: 410: the version, or the cursor's version, is no longer held. 503: the
-                version is not open, and the query forbids to open it.
+                version is not open, and the query does not allow opening it.
         """
         current = self._current([query for query in queries if self._named(query) is None])
         with span("search", trace, num_queries=len(queries)):
@@ -194,7 +194,7 @@ class SearchWorker:
 
         The embedding replicas load the model of a new version after it is live here. Until then,
         all searches use the last version whose model fits their vectors. If only some vectors are
-        by the new model, all searches use the version before, because replicas keep the earlier
+        from the new model, all searches use the version before, because replicas keep the earlier
         model.
         """
         lately = self.versions.lately_live()
@@ -216,7 +216,7 @@ class SearchWorker:
         return answer if len(searcher.tables) == 1 else self._by_name(answer, searcher)
 
     def _by_name(self, answer: dict[str, Any], searcher: Searcher) -> dict[str, Any]:
-        """Return an answer of several tables with their names in place of their addresses."""
+        """Return an answer of several tables with table names instead of addresses."""
         shown = self.private_names
         for hit in answer["hits"]:
             hit["table"] = shown[hit["table"]]
@@ -227,7 +227,7 @@ class SearchWorker:
         }
 
     def _named(self, query: Query) -> VersionOfEach | None:
-        """Return the version that a search is bound to, if it is to one."""
+        """Return the version that a search or its cursor names, or None."""
         if query.version is None and query.request.cursor is not None:
             return cursor_versions(query.request.cursor, len(self._tables.locations))
         return query.version
@@ -245,16 +245,16 @@ class SearchWorker:
     async def image(
         self, image_id: str, version: VersionOfEach | None = None, table: str | None = None
     ) -> dict[str, Any] | None:
-        """Return all that a version says of an image but its vectors, or None.
+        """Return the row of an image without its vectors, or None.
 
         Args:
             image_id: the image.
-            version: of each table; None: the live one.
-            table: the name of its table; None: the first table that has it.
+            version: the version to read; None: the live one.
+            table: name of the image's table; None: the first table that has the image.
 
         Raises:
             CallError: no table has this name.
-            ProblemError: 410: a version that is no longer held.
+            ProblemError: 410: the version is no longer held.
         """
         names = self._tables.names
         only = None if table is None else self._tables.place(table)
@@ -275,7 +275,7 @@ class SearchWorker:
 
     @hands_back_refusals
     async def table(self) -> dict[str, Any]:
-        """Return what is served, of all tables and of each; counts are made once a version.
+        """Return facts about all tables together and about each; rows are counted once per version.
 
         Raises:
             ProblemError: 503: the store does not list the versions.
@@ -289,7 +289,7 @@ class SearchWorker:
                 for one in zip(self._tables.names, live.tables, strict=True)
             ]
         except (TableError, OSError, ValueError) as error:
-            # An error of the store as Lance raises it; the caller made no mistake.
+            # Lance raises these for errors of the store. They are not errors of the caller.
             raise ProblemError(
                 503, "table-unreadable", "the table's store does not answer", {"Retry-After": "1"}
             ) from error
@@ -320,11 +320,11 @@ class SearchWorker:
         """Make a version of a table live, and serve it here before this returns.
 
         Args:
-            version: of the table; None: the latest.
-            table: its name; None: the only one.
+            version: the version to promote; None: the latest.
+            table: name of the table; None: the only table.
 
         Raises:
-            CallError: no table has this name, or none is named and there are several.
+            CallError: no table has this name, or no name is given and there are several tables.
             TableError: there is no such version.
         """
         location = self._tables.locations[self._tables.place_or_only(table)]
@@ -334,14 +334,14 @@ class SearchWorker:
 
     @hands_back_refusals
     async def rollback(self, table: str | None = None) -> Promotion:
-        """Go back to the version of a table that was live before.
+        """Go back to the previous version of a table.
 
         Args:
             table: as `promote`.
 
         Raises:
             CallError: as `promote`.
-            TableError: there is none.
+            TableError: there is no previous version.
         """
         location = self._tables.locations[self._tables.place_or_only(table)]
         done = await asyncio.to_thread(rollback, location, why=_WHY)
@@ -349,14 +349,14 @@ class SearchWorker:
         return done
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        """Run a blocking function. It is not started if its request ended before its turn."""
+        """Run a blocking function in a thread, unless its request ends before a thread is free."""
         context = copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, context.run, function, *arguments)
 
 
 def _fits(tables: Sequence[ImagesTable], query: Query) -> bool:
-    """Return whether a search was embedded by the models of a version."""
+    """Return whether a search was embedded with the models of a version."""
     texts = {one.fingerprint for one in (*query.vectors.values(), *query.documents.values())}
     column, images = common_image_column(tables), query.images
     if images is not None and column is not None and images.fingerprint != column.fingerprint:
@@ -370,7 +370,7 @@ def _answer(searcher: Searcher, query: Query) -> dict[str, Any]:
 
 
 def _try_out(searcher: Searcher, column: VectorColumn | None) -> None:
-    """Search once in every mode: the first search of each is slow."""
+    """Search once in every mode, because the first search in a mode is slow."""
     table, images = searcher.table, None
     if column is not None:
         images = ImageQueries(column.fingerprint, _vectors(_trial_vectors(column)))
@@ -404,7 +404,7 @@ def _versions(table: ImagesTable) -> dict[str, Any]:
 
 
 def _together(of_each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what is to be said of all tables."""
+    """Combine the facts about single tables to facts about all tables."""
 
     def all_of(name: str) -> list[Any]:
         return [about[name] for about in of_each]

@@ -18,7 +18,7 @@ class Arguments(BaseModel):
     """The arguments of an application.
 
     Attributes:
-        table: folder or URI, as the replicas see it; or several, which are searched as one.
+        table: folder or URI, as the replicas see it; or a list, to search several tables as one.
         config: settings by section, as in a file for ``--config``.
     """
 
@@ -35,8 +35,8 @@ def build(arguments: dict[str, Any]) -> Application:
         arguments: in the form of `Arguments`, from ``args`` of the deployed file.
 
     Raises:
-        ConfigError: a setting that does not exist or is out of range, or no table.
-        TableError: a table is not there, or tables have vectors of several models.
+        ConfigError: an unknown setting, a value out of range, or no table.
+        TableError: a table does not exist, or the tables have vectors of different models.
     """
     try:
         given = Arguments.model_validate(arguments)
@@ -48,7 +48,7 @@ def build(arguments: dict[str, Any]) -> Application:
     config = load_config(base=given.config)
     tables.open_served(config.service.version)
     if config.images.bands is None:
-        # Uploaded images and thumbnails are shown as those of the first table were described.
+        # Uploaded images and thumbnails use the bands of the first table's descriptions.
         described = caption_bands(tables.locations[0]).get("images", {})
         chosen = {f"images.{name}": value for name, value in described.items()}
         config = load_config(None, chosen, given.config)

@@ -1,8 +1,8 @@
 """The models that embed queries for the served versions.
 
-A version is one of each table, and all of these were embedded with the same model. Another version
-may have been embedded with another model. A model is loaded when the first version that needs it is
-promoted or asked for, and released when no version that is kept needs it.
+A version here is a tuple with one version of each table. All tables of a version were embedded with
+the same model, but different versions may have different models. A model is loaded when the first
+version that needs it is promoted or requested. It is released when no kept version needs it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class VersionModels(NamedTuple):
     """The models of one version.
 
     Attributes:
-        versions: of each table.
-        fingerprint: of the column of vectors that the queries of `text` fit.
-        text: embeds queries as descriptions.
-        images: embeds queries in the space of the images' own vectors; None where none is loaded.
-        image_model: what is known of it.
+        versions: the version of each table.
+        fingerprint: fingerprint of the vector column that the model `text` fits.
+        text: embeds queries for a comparison with descriptions.
+        images: embeds queries in the space of the image vectors; None if no model is loaded.
+        image_model: the state of the model `images`.
     """
 
     versions: VersionOfEach
@@ -53,13 +53,13 @@ class VersionModels(NamedTuple):
 
 
 class ServedModels:
-    """Loads the models of versions, and keeps those that are needed.
+    """Loads the models of versions, and keeps the needed ones.
 
     Args:
-        tables: which.
-        config: which version is served, how many are kept, and how models run.
-        warm: is given a model that was just loaded: its first forward pass is slow.
-        meter: takes the changes of the served version that fail.
+        tables: the served tables.
+        config: the pinned version, the number of kept versions, and the settings of models.
+        warm: called with each loaded model, because its first forward pass is slow.
+        meter: counts failed changes of the served version.
 
     Raises:
         SkytextError: no such table, or its model cannot be loaded.
@@ -109,9 +109,9 @@ class ServedModels:
         return found
 
     def refresh(self) -> None:
-        """Follow a promotion or roll-back.
+        """Load the models of the promoted version, and use them from now on.
 
-        Raises: as `of`; the models of the version before stay live.
+        Raises: as `of`; then the models of the version before stay in use.
         """
         if self._config.service.version is not None:
             return
@@ -142,7 +142,7 @@ class ServedModels:
         self._kept.move_to_end(models.versions)
         if self._live.versions in self._kept:
             self._kept.move_to_end(self._live.versions)
-        # At least the live version's and those loaded last, which would be loaded again at once.
+        # Keep at least two: the live version's models, and those loaded last, which are in use.
         while len(self._kept) > max(2, self._config.service.held_versions):
             self._kept.popitem(last=False)
 
@@ -159,7 +159,7 @@ class ServedModels:
         return VersionModels(versions, column.fingerprint, text, images, image_model)
 
     def _images(self, tables: Sequence[ImagesTable]) -> tuple[ImageEmbedder | None, ImageModel]:
-        """Load the model of a version's image vectors, if it has some; say so where that fails."""
+        """Load the model of a version's image vectors, if it has any; log a failure."""
         column, uri = common_image_column(tables), self._uri
         if column is None:
             differ = any(table.image_column is not None for table in tables)
@@ -183,7 +183,7 @@ class ServedModels:
         """Load and warm a model.
 
         Raises:
-            ModelError: also if memory is short, for which torch raises RuntimeError.
+            ModelError: the model cannot be loaded. Out of memory is a RuntimeError of torch.
         """
         try:
             model = make()
@@ -191,7 +191,7 @@ class ServedModels:
         except (RuntimeError, MemoryError) as error:
             said = str(error).partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"a model of {self._uri} cannot be loaded: {said}; free memory, or go "
+                f"a model of {self._uri} cannot be loaded: {said}; free memory, or roll "
                 f"back with `skytext rollback {self._uri}`"
             ) from error
         return model

@@ -1,6 +1,6 @@
-"""The versions that a search replica serves: one live, a few that cursors still need.
+"""The versions that a search replica serves: the live one, and a few that cursors still need.
 
-A version is one of each table: what is called *a version* here is a tuple of table versions.
+In this module, *a version* is a tuple with one version of each table.
 
 A new version is opened and warmed while the old one answers. New requests then use the new version,
 and running requests finish on the old one.
@@ -36,19 +36,19 @@ _log = logging.getLogger("skytext.service.replicas.served_versions")
 
 
 class OtherModelError(TableError):
-    """A version whose model is not to be had, or that has several: never to be served."""
+    """The version's model is not available, or its tables have different models: never serve it."""
 
 
 class Versions:
-    """Opens versions of the tables, and keeps those that are needed.
+    """Opens versions of the tables, and keeps the needed ones open.
 
     Args:
-        tables: which.
-        config: which version, and how many.
-        make_searcher: opens a version for searches and warms it. It also gets the searchers that
-            are open: what they know of the same tables is used again.
-        went_live: is told which one requests go to from now on.
-        meter: takes what changes.
+        tables: the served tables.
+        config: the pinned version, and the number of open versions.
+        make_searcher: opens a version for searches and warms it. It also gets the open searchers,
+            to reuse their data on the same tables.
+        went_live: called with the searcher of each new live version.
+        meter: receives the metrics.
 
     Raises:
         TableError: no such table or version.
@@ -86,7 +86,7 @@ class Versions:
 
     @property
     def live(self) -> Searcher:
-        """The version that was promoted last."""
+        """The live version."""
         return self._live
 
     @property
@@ -95,25 +95,25 @@ class Versions:
         return None if self._canary is None else self._canary[0]
 
     def lately_live(self) -> list[Searcher]:
-        """Return the open versions that were live lately, the live one first."""
+        """Return the open versions that were live recently, the live one first."""
         open_ones = (self._held.get(version) for version in self._lately)
         return [one for one in open_ones if one is not None] or [self._live]
 
     def need(self, searcher: Searcher) -> None:
-        """Keep a version open that is not live, because its model still embeds some queries."""
+        """Keep a version open after it was live, because its model still embeds some queries."""
         if searcher is not self._live:
             self._needed.add(searcher.versions)
 
     def refresh(self) -> bool:
-        """Follow a promotion or roll-back; return whether there was one.
+        """Serve the promoted version; return whether the served version changed.
 
-        Blocks while a new version is opened and warmed. If that fails, the old version stays, and
-        the next call tries again, because a store may recover. Only a version whose model has
-        changed since it was embedded is given up. A version of another model becomes live here
-        before that model is loaded; the version before stays open for queries of its model.
+        Blocks while a new version is opened and warmed. If that fails, the old version stays live,
+        and the next call tries again, because a store may recover. There is no second try if the
+        version's model is not available. A version with a new model becomes live here before that
+        model is loaded. The version before stays open for queries embedded with its model.
 
-        Where the promoted versions of all tables cannot be served as one, the promotions of single
-        tables are followed as far as they can be.
+        If the promoted versions of all tables cannot be served together, the promotion of a single
+        table is served if possible.
         """
         if self._config.version is not None:
             return False
@@ -121,9 +121,9 @@ class Versions:
             return any(self._serve(version) for version in self._wanted())
 
     def _wanted(self) -> list[VersionOfEach]:
-        """Return what may be served from now on: all that is promoted, or else that of one table.
+        """Return the versions to try: all promotions together, then each one alone.
 
-        It is empty where the live version is what is promoted.
+        Empty if the live version is the promoted one.
         """
         before = self._live.versions
         promoted = promoted_versions(self._live.tables, before)
@@ -132,7 +132,7 @@ class Versions:
         return [one for one in wanted if one != before and one not in self._refused]
 
     def _serve(self, live: VersionOfEach) -> bool:
-        """Make a version live; return whether that was possible."""
+        """Make a version live; return whether it succeeded."""
         started = time.perf_counter()
         try:
             searcher = self._held.get(live) or self._open(live)
@@ -148,14 +148,14 @@ class Versions:
         self._meter.count("skytext_swaps_total", ok="true")
         self._meter.observe("skytext_swap_seconds", seconds)
         said = {"version": version_token(live), "before": version_token(before)}
-        _log.info("another version is live", extra={**said, "warmed_s": round(seconds, 3)})
+        _log.info("a new version is live", extra={**said, "warmed_s": round(seconds, 3)})
         return True
 
     def open_canary(self) -> Searcher | None:
         """Open and warm the canary, and keep it while it runs; return it, or None.
 
         Raises:
-            SkytextError: it cannot be opened, or its store does not answer.
+            SkytextError: the version cannot be opened, or a store request failed.
         """
         if self._config.version is not None or len(self._live.tables) > 1:
             return None
@@ -171,9 +171,9 @@ class Versions:
         return held
 
     def _follow(self, searcher: Searcher) -> None:
-        """Make a version live; keep the one before if it has other models.
+        """Make a version live; keep the one before open if it has other models.
 
-        Earlier versions that queries have used since the last promotion stay open, too.
+        Earlier versions that queries have used since the last promotion also stay open.
         """
         before, self._live = self._live, searcher
         versions = (searcher.versions, *self._lately)
@@ -183,24 +183,25 @@ class Versions:
         self._lately = tuple(dict.fromkeys(versions))
 
     def at(self, version: VersionOfEach) -> Searcher:
-        """Return a version that a request names; opens it where it was live a short while ago.
+        """Return a version that a request names; open it if it was live recently.
 
-        Blocks while it is opened, and while another version is opened.
+        Blocks while this version, or another one, is opened.
 
         Raises:
-            CallError: it is of another number of tables.
-            ProblemError: 410: it is no longer held.
+            CallError: the version has a wrong number of tables.
+            ProblemError: 410: the version is no longer held.
         """
         num_tables = len(self._tables.locations)
         if len(version) != num_tables:
             raise CallError(
-                f"a version must name one of each of {num_tables} tables: pass on table_version of "
-                f"an answer as it is (given: {version_token(version)})"
+                f"version must have one number for each of {num_tables} tables: send table_version "
+                f"of an answer unchanged (given: {version_token(version)})"
             )
         held = self.held(version)
         if held is not None:
             return held
-        # Only what was live: a number that somebody made up opens nothing, and waits for nothing.
+        # Only versions that were live or a canary: an invented number must not open a version or
+        # wait for the lock.
         for location, one in zip(self._tables.locations, version, strict=True):
             if one not in recent_versions(location, self._config.held_versions):
                 raise _gone(version)
@@ -219,7 +220,7 @@ class Versions:
         """Record the versions in use for the clean-up, every ten minutes and after a change.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         held, now = set(self._held), time.monotonic()
         if held != self._held_said or now >= self._say_held_at:
@@ -235,7 +236,7 @@ class Versions:
         if isinstance(error, OtherModelError):
             self._refused.add(version)
         self._meter.count("skytext_swaps_total", ok="false")
-        if self._said.get(version) != str(error):  # once, and not at every poll
+        if self._said.get(version) != str(error):  # log once, not at every poll
             _log.error(
                 "the promoted version cannot be served",
                 extra={
@@ -247,7 +248,7 @@ class Versions:
         self._said[version] = str(error)
 
     def _open(self, version: VersionOfEach) -> Searcher:
-        """Open a version; tables that are open in their versions are not opened again."""
+        """Open a version; reuse tables that are already open in the same version."""
         opened = tuple(self._held.values())
         known = {
             (place, table.version): table
@@ -277,10 +278,10 @@ class Versions:
 
 
 class Follower(threading.Thread):
-    """Follows promotions until it is stopped.
+    """A thread that calls functions periodically until it is stopped.
 
     Args:
-        steps: the functions to call repeatedly, by the warning for their failure.
+        steps: the functions, by the warning to log if they fail.
         interval_s: seconds between calls.
     """
 
@@ -310,7 +311,7 @@ class Follower(threading.Thread):
             self._failing.add(warning)
 
     def stop(self) -> None:
-        """End at once."""
+        """Stop the thread after the current step."""
         self._stopped.set()
 
 
@@ -324,6 +325,6 @@ def _gone(version: VersionOfEach) -> ProblemError:
     return ProblemError(
         410,
         "version-gone",
-        f"version {version_token(version)} is no longer held: search again without naming it, or "
-        "without the cursor",
+        f"version {version_token(version)} is no longer held: search again without a version "
+        "and without the cursor",
     )

@@ -1,4 +1,4 @@
-"""Measures again and again how far searches are behind each table."""
+"""Measure periodically how far searches are behind each table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class FreshnessGauges(threading.Thread):
-    """Measures until the process ends."""
+    """A thread that measures until the process ends."""
 
     def __init__(self, tables: TableSet, meter: Meter, interval_s: float) -> None:
         super().__init__(name="measure-freshness", daemon=True)
@@ -34,7 +34,7 @@ class FreshnessGauges(threading.Thread):
                 return
 
     def _try(self, table: str) -> None:
-        """Measure a table, and warn of the first of several failures in a row."""
+        """Measure a table; log only the first of several failures in a row."""
         try:
             self.measure(table)
             self._failing.discard(table)

@@ -42,27 +42,29 @@ METRICS: Mapping[str, Metric] = {
         "counter", "Requests by route and status.", ("method", "route", "status")
     ),
     "skytext_request_seconds": Metric(
-        "histogram", "From the request's last byte to the answer's last.", ("route",)
+        "histogram",
+        "Time from the last byte of the request to the last byte of the response.",
+        ("route",),
     ),
     "skytext_refused_total": Metric(
         "counter", "Requests refused before any work, by reason.", ("reason",)
     ),
-    "skytext_wait_seconds": Metric("histogram", "Time that a request waited for its turn."),
-    "skytext_running": Metric("gauge", "Requests in work in this ingress replica.", ("what",)),
+    "skytext_wait_seconds": Metric("histogram", "Waiting time of a request in the queue."),
+    "skytext_running": Metric("gauge", "Requests that run in this ingress replica.", ("what",)),
     "skytext_stage_seconds": Metric(
         "histogram", "Time in a stage: embed, search, image, read, thumbnail, caption.", ("stage",)
     ),
     "skytext_searches_total": Metric(
         "counter",
-        "Requests for searches that name no version, by who was to answer: live or canary.",
+        "Search requests that name no version, by the chosen version: live or canary.",
         ("version", "ok"),
     ),
     "skytext_search_seconds": Metric(
-        "histogram", "Embedding and search of these requests.", ("version",)
+        "histogram", "Time of embedding and search of these requests.", ("version",)
     ),
     "skytext_canary_running": Metric("gauge", "1 while a canary answers a share of the searches."),
     "skytext_canary_stopped": Metric(
-        "gauge", "1 from when a canary was stopped to the next promotion, roll-back or canary."
+        "gauge", "1 after a canary was stopped, until the next promotion, roll-back or canary."
     ),
     "skytext_embed_batch_size": Metric(
         "histogram", "Texts embedded in one forward pass.", (), _COUNTS
@@ -71,10 +73,10 @@ METRICS: Mapping[str, Metric] = {
         "gauge", "The version of a table that a search replica serves.", ("table",)
     ),
     "skytext_swaps_total": Metric("counter", "Changes of the served version, by result.", ("ok",)),
-    "skytext_swap_seconds": Metric("histogram", "Opening and warming a version."),
+    "skytext_swap_seconds": Metric("histogram", "Time to open and warm a version."),
     "skytext_oldest_unsearchable_seconds": Metric(
         "gauge",
-        "Age of the oldest described image that the live version lacks; 0 for none.",
+        "Age of the oldest described image missing from the live version; 0 for none.",
         ("table",),
     ),
     "skytext_uncovered_rows": Metric(
@@ -83,11 +85,13 @@ METRICS: Mapping[str, Metric] = {
     "skytext_index_segments": Metric(
         "gauge", "Segments of the live version's vector index.", ("table",)
     ),
-    "skytext_table_versions": Metric("gauge", "Versions of the table that are kept.", ("table",)),
+    "skytext_table_versions": Metric(
+        "gauge", "Number of stored versions of the table.", ("table",)
+    ),
     "skytext_table_bytes": Metric("gauge", "Bytes of all files of all versions.", ("table",)),
     "skytext_reindex_success_timestamp_seconds": Metric(
         "gauge",
-        "When a reindex run last ended well, seconds since 1970; 0 for never.",
+        "Time of the last successful reindex run, seconds since 1970; 0 for never.",
         ("table",),
     ),
     "skytext_row_copies_total": Metric(

@@ -18,13 +18,13 @@ _NOISE = re.compile(r',?otel_scope_\w+="[^"]*"')
 async def cluster_metrics() -> str:
     """Return the service's metrics of all nodes, in Prometheus' text format.
 
-    A node without an answer has ``skytext_node_scraped 0``; the sums lack its part.
+    A node without an answer has ``skytext_node_scraped 0``, and the sums do not include it.
     """
     nodes = await asyncio.to_thread(_nodes)
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
         texts = await asyncio.gather(*(_scrape(client, host, port) for host, port in nodes))
     lines = merge(text for text in texts if text is not None)
-    lines.append("# HELP skytext_node_scraped Whether a node's agent told its measurements.")
+    lines.append("# HELP skytext_node_scraped Whether a node's agent returned its metrics.")
     lines.append("# TYPE skytext_node_scraped gauge")
     for (host, _), text in zip(nodes, texts, strict=True):
         lines.append(f'skytext_node_scraped{{node="{host}"}} {int(text is not None)}')

@@ -1,7 +1,7 @@
-"""Add a column of vectors, make it the active one, and drop those that nobody needs any more.
+"""Add a vector column, make it the active one, and drop columns that are no longer needed.
 
 Each step is a separate commit and first checks the current state. It can therefore be interrupted
-and repeated at any point. The run holds the claim and has settled all staged units before.
+and repeated at any point. The run must hold the claim and have settled all staged units.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MAINTENANCE_RETRIES = 5
 def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     """Return a version that has a column: the given version, or a new one.
 
-    The first column of its kind is active at once. Another one is pending, and so is one that was
-    active once and is wanted again.
+    The first column of its kind is active at once. Any other column is pending, including a retired
+    one that is wanted again.
 
     Args:
         table: the latest version.
@@ -67,9 +67,9 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     """Return a version in which a column is active: the given version, or a new one.
 
-    The column that they used before stays, without its index, while a roll-back may lead to a
-    version that searches it. Other columns of its kind go; pending ones stay where the column was
-    active before.
+    The previously active column is kept, without its index, while a roll-back may make a version
+    live that searches it. Other columns of its kind are dropped. If the column was active already,
+    pending columns are kept.
 
     Args:
         table: the latest version.
@@ -81,7 +81,7 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     if there is None:
         raise JobError(f"{table.location.uri} has no column {ours.name}")
     if there.role == Role.ACTIVE:
-        # New images have got its vectors; another model may still be taking over.
+        # Only new images got vectors. A change to another model may still be in progress.
         return drop_unused_columns(table)
     before = next(c for c in table.columns if c.kind == ours.kind and c.role == Role.ACTIVE)
     changed = _with_role(table.columns, before, Role.RETIRED)
@@ -91,7 +91,7 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
         # Rows staged earlier have no vectors for this column.
         dataset = raise_fence(table.dataset)
         for index in dataset.describe_indices():
-            # The index of the new column gets its name.
+            # The new column's index uses this name.
             if index.field_names == [before.name]:
                 dataset.drop_index(index.name)
         dataset.update_schema_metadata(to_metadata(changed))
@@ -100,14 +100,14 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 
 
 def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTable:
-    """Return a version without columns that nobody needs any more.
+    """Return a version without columns that are no longer needed.
 
-    They are those that were active once and that no roll-back needs, and other pending ones of the
-    kinds of the wanted columns: another model was named before they were full.
+    This drops retired columns that no roll-back needs. It also drops pending columns of the same
+    kind as a wanted column: they became unused when the model changed before they were complete.
 
     Args:
-        table: the latest version. No unit waits that was staged for one of these.
-        wanted: columns, at most one of a kind.
+        table: the latest version. No staged unit may have vectors for one of these columns.
+        wanted: the columns to keep, at most one of each kind.
 
     Raises: as `ensure_column`.
     """
@@ -126,7 +126,7 @@ def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTabl
 
 
 def _searched_names(table: ImagesTable) -> set[str]:
-    """Return the columns that searches use in a canary and where a roll-back may lead to."""
+    """Return the columns that searches use in the canary and in versions for roll-backs."""
     there = {int(one["version"]) for one in again(table.dataset.versions)()}
     names: set[str] = set()
     for promotion in promotions(table.location, 1):
@@ -171,8 +171,8 @@ def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTa
 
     Args:
         table: the latest version.
-        steps: changes the version it is given. If maintenance committed in between, it is called
-            again with the new version.
+        steps: changes the given version. If maintenance committed meanwhile, it is called again
+            with the new version.
 
     Raises:
         CommitConflictError: another writer committed at the same time.
@@ -193,6 +193,6 @@ def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTa
         else:
             return ImagesTable.open(location)
     raise CommitConflictError(
-        f"another run committed to {location.uri} meanwhile: wait for its end, then run the same "
+        f"another run committed to {location.uri} meanwhile: wait until it ends, then run the same "
         "command again"
     )
