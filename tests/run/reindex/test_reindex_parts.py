@@ -211,7 +211,7 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = make_served_table(tmp_path).location
-    for module in (reindex_run, gate):
+    for module in (reindex_run, gate, change_model):
         monkeypatch.setattr(module, "run_on_driver_node", lambda f, *args: f(*args))
 
     def serve(**more: Any) -> tuple[ReindexSummary, str]:

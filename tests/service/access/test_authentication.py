@@ -134,7 +134,7 @@ def test_without_keys_only_this_machine_is_answered(served: Path) -> None:
         http._transport.client = ("192.0.2.7", 1234)
         far = ask(http)
         assert far.status_code == 403
-        assert "its own machine" in far.json()["detail"]
+        assert "on this machine" in far.json()["detail"]
         # Whatever a header says of where it comes from.
         assert ask(http, headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
 

@@ -482,7 +482,7 @@ def test_a_promotion_of_one_table_opens_nothing_of_the_others(two: list[Path]) -
     # A version of each table that was live may be named, whether or not they were live together.
     promote(south, other)
     assert versions.at((last - 1, other)).versions == (last - 1, other)
-    with pytest.raises(CallError, match="one of each of 2 tables"):
+    with pytest.raises(CallError, match="one number for each of 2 tables"):
         versions.at((last,))
 
 
