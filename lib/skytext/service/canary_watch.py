@@ -15,8 +15,8 @@ import logging
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 from skytext.config.service import ServiceConfig
@@ -27,7 +27,7 @@ from skytext.service.problem_details import NOT_LOADED, ProblemError
 from skytext.service.served_tables import TableSet, VersionOfEach
 from skytext.service.telemetry.metrics import Meter
 from skytext.table.canary import Canary, Compared, all_searches, save_searches
-from skytext.table.promote_rollback import Promotion, end_canary, promotions, set_tags
+from skytext.table.promote_rollback import Promotion, end_canary, last_promotion, set_tags
 
 _log = logging.getLogger("skytext.service.canary_watch")
 _PATIENCE = dt.timedelta(minutes=1)
@@ -71,31 +71,20 @@ class CanaryWatch:
         place = int.from_bytes(hashlib.sha256(said.encode()).digest()[:8]) / 2**64
         return (canary.version,) if place < canary.share else None
 
-    @contextmanager
-    def counting(self, which: Which) -> Iterator[None]:
-        """Count and time a request; errors of the caller are not failures.
+    def counting(self, which: Which) -> ExitStack:
+        """Count and time a request, the block; errors of the caller are not failures.
 
         A cancelled request counts with the time until the cancellation. A request is not counted
         if its version is not ready.
         """
-        started, failed = time.perf_counter(), False
-        try:
-            yield
-        except ProblemError as error:
-            if error.code == NOT_LOADED:
-                raise
-            failed = error.status >= 500
-            self._count(which, time.perf_counter() - started, failed)
-            raise
-        except (CallError, asyncio.CancelledError):
-            self._count(which, time.perf_counter() - started, failed=False)
-            raise
-        except Exception:
-            self._count(which, time.perf_counter() - started, failed=True)
-            raise
-        self._count(which, time.perf_counter() - started, failed=False)
+        started, block = time.perf_counter(), ExitStack()
+        block.push(lambda _, error, __: self._count(which, time.perf_counter() - started, error))
+        return block
 
-    def _count(self, which: Which, seconds: float, failed: bool) -> None:
+    def _count(self, which: Which, seconds: float, error: BaseException | None) -> None:
+        if isinstance(error, ProblemError) and error.code == NOT_LOADED:
+            return
+        failed = _is_failure(error)
         self._meter.count("skytext_searches_total", version=which, ok=str(not failed).lower())
         self._meter.observe("skytext_search_seconds", seconds, version=which)
         if self._ready is not None:
@@ -138,7 +127,7 @@ class CanaryWatch:
 
     def _look(self) -> Promotion | None:
         """Return the last record of the log; after a new one, reset the state of the canary."""
-        last = next(iter(promotions(self._location, 1)), None)
+        last = last_promotion(self._location)
         before = self._last
         if last is not None and (before is None or before.number != last.number):
             self._ready, self._counted, self._saved = None, Compared.empty(), None
@@ -172,6 +161,12 @@ class CanaryWatch:
         if end_canary(self._location, last.number, passed=passed, why=why):
             said = "a canary became live" if passed else "a canary was stopped"
             _log.warning(said, extra={"why": why})
+
+
+def _is_failure(error: BaseException | None) -> bool:
+    if isinstance(error, ProblemError):
+        return error.status >= 500
+    return error is not None and not isinstance(error, CallError | asyncio.CancelledError)
 
 
 async def _problem_with(try_out: TryOut, version: VersionOfEach) -> str | None:

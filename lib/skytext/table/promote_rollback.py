@@ -261,6 +261,11 @@ def promotions(location: TableLocation, limit: int = 10) -> list[Promotion]:
     return [Promotion.from_json(data) for data in islice(_log(location).newest_first(), limit)]
 
 
+def last_promotion(location: TableLocation) -> Promotion | None:
+    """Return the last record of the log, or None."""
+    return next(iter(promotions(location, 1)), None)
+
+
 def recent_versions(location: TableLocation, limit: int) -> list[int]:
     """Return the last versions that were live or a canary, newest first, without duplicates."""
     found: dict[int, None] = {}
@@ -273,9 +278,9 @@ def recent_versions(location: TableLocation, limit: int) -> list[int]:
 
 def _last(location: TableLocation) -> Promotion | None:
     """Return the last record. If an old table has a live tag but no log, make one from the tag."""
-    last = promotions(location, 1)
-    if last:
-        return last[0]
+    last = last_promotion(location)
+    if last is not None:
+        return last
     live = ImagesTable.open(location).live_version()
     if live is None:
         return None
@@ -348,13 +353,13 @@ def set_tags(location: TableLocation) -> None:
     """
     table = ImagesTable.open(location)
     for _ in range(_TRIES):
-        last = promotions(location, 1)[:1]
-        if not last:
+        last = last_promotion(location)
+        if last is None:
             return
-        wanted = {f"{_KEPT_TAG}{version}": version for version in last[0].versions[:-1]}
-        wanted[LIVE_TAG] = last[0].version
-        if last[0].canary is not None:
-            wanted[CANARY_TAG] = last[0].canary.version
+        wanted = {f"{_KEPT_TAG}{version}": version for version in last.versions[:-1]}
+        wanted[LIVE_TAG] = last.version
+        if last.canary is not None:
+            wanted[CANARY_TAG] = last.canary.version
         there = {n: v for n, v in table.tags().items() if _is_ours(n)}
         if there == wanted:
             return

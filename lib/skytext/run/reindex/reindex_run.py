@@ -42,7 +42,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.indexes.build_indexes import BuildVectorIndex, IndexReport
 from skytext.table.indexes.refresh_indexes import refresh_indexes
 from skytext.table.location import TableLocation
-from skytext.table.promote_rollback import end_canary, promote, promotions, start_canary
+from skytext.table.promote_rollback import end_canary, last_promotion, promote, start_canary
 from skytext.table.reported_matches import MatchReport
 from skytext.table.store_preflight import check_store
 
@@ -301,7 +301,7 @@ def _serve(
         return
     _end_left_alone(location, on_note)
     summary.live_version = table.live_version()
-    last = next(iter(promotions(location, 1)), None)
+    last = last_promotion(location)
     if last is not None and last.action in ("rollback", "stop") and not summary.has_changed:
         on_note("the table was rolled back, and nothing is new: the live version stays")
     elif last is not None and last.canary is not None and last.canary.version == table.version:
@@ -368,7 +368,7 @@ def _end_left_alone(location: TableLocation, on_note: Callable[[str], None]) -> 
 
     It has passed the gate. Without this it would be replaced by a new canary each night.
     """
-    last = next(iter(promotions(location, 1)), None)
+    last = last_promotion(location)
     if last is None or last.canary is None or not last.canary.is_left_alone:
         return
     why = f"{COMMAND}: the time of the canary is over, and no service has judged it"
