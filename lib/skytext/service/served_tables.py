@@ -119,6 +119,17 @@ def promoted_versions(tables: Sequence[ImagesTable], served: VersionOfEach) -> V
     return tuple(table.live_version() or one for table, one in zip(tables, served, strict=True))
 
 
+def followed_canary(tables: Sequence[ImagesTable], pinned: int | None) -> VersionOfEach | None:
+    """Return the canary that the service tries, or None.
+
+    Args:
+        tables: the served tables; with several tables there is no canary.
+        pinned: the version that the service is pinned to; then there is no canary.
+    """
+    version = tables[0].canary_version() if pinned is None and len(tables) == 1 else None
+    return None if version is None else (version,)
+
+
 def common_image_column(tables: Sequence[ImagesTable]) -> VectorColumn | None:
     """Return the column of image vectors if all tables use the same model, else None."""
     first = tables[0].image_column

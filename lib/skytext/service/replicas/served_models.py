@@ -23,6 +23,7 @@ from skytext.service.served_tables import (
     TableSet,
     VersionOfEach,
     common_image_column,
+    followed_canary,
     promoted_versions,
 )
 from skytext.service.telemetry.metrics import Meter
@@ -131,11 +132,9 @@ class ServedModels:
 
         Raises: as `of`.
         """
-        if self._config.service.version is not None or len(self._opened) > 1:
-            return
-        version = self._opened[0].canary_version()
+        version = followed_canary(self._opened, self._config.service.version)
         if version is not None:
-            self.of((version,))
+            self.of(version)
 
     def _keep(self, models: VersionModels) -> None:
         self._kept[models.versions] = models

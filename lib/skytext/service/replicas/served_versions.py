@@ -24,6 +24,7 @@ from skytext.service.served_tables import (
     TableSet,
     VersionOfEach,
     common_image_column,
+    followed_canary,
     promoted_versions,
     version_token,
 )
@@ -157,10 +158,7 @@ class Versions:
         Raises:
             SkytextError: the version cannot be opened, or a store request failed.
         """
-        if self._config.version is not None or len(self._live.tables) > 1:
-            return None
-        version = self._live.tables[0].canary_version()
-        self._canary = None if version is None else (version,)
+        self._canary = followed_canary(self._live.tables, self._config.version)
         if self._canary is None:
             return None
         with self._opening:
