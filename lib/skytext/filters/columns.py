@@ -20,7 +20,7 @@ class Column:
     Attributes:
         name: the name in a filter.
         sql: its expression in Lance; for metadata the value is a JSON text.
-        kind: of its values; None for metadata, where each value has its own kind.
+        kind: kind of its values; None for metadata, because each value has its own kind.
     """
 
     name: str

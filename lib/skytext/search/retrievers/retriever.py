@@ -14,10 +14,10 @@ class Candidates(NamedTuple):
 
     Attributes:
         ids: row ids, shape (images,), each once.
-        exact: every image that matches was scored.
-        complete: these are all images that this retriever can score.
-        scores: shape (queries, images), if every image was scored to choose these. They may differ
-            from `Retriever.scores` in the last digits. Else None.
+        exact: whether every matching image was scored.
+        complete: whether these are all images that this retriever can score.
+        scores: shape (queries, images); None if not every image was scored. The last digits may
+            differ from those of `Retriever.scores`.
     """
 
     ids: RowIds

@@ -347,7 +347,7 @@ class TableModel(BaseModel):
         description="Available modes; text and hybrid need a full-text index, image and "
         "image+dense need image vectors."
     )
-    default_mode: Mode = Field(description="Mode of searches that name none.")
+    default_mode: Mode = Field(description="The mode of a search without `mode`.")
     filter_columns: list[str] = Field(
         description="Those of datetime, bbox, gsd and collection that have a value in some row."
     )
