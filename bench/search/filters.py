@@ -86,7 +86,9 @@ class _Filtered:
         return {
             "num_queries": len(queries),
             "recall_at_10": round(recall(hits, truth), 4),
-            "num_short": sum(len(found) < num for found, num in zip(hits, wanted, strict=True)),
+            "num_short": sum(
+                len(found) < num for found, num in zip(hits, wanted.tolist(), strict=True)
+            ),
             "num_exact": len(exact),
             "num_different": sum(
                 set(one.tolist()) != set(other.tolist())

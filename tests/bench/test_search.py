@@ -201,7 +201,7 @@ def test_a_search_under_a_filter_is_never_short(
         assert one["num_short"] == 0
         assert one["recall_at_10"] >= 0.99
         assert one["num_different"] <= 2
-    assert "| 50 % (1,000) | 40 |" in report.markdown({"filters": found})
+    assert "| 50 % (1,000) | 40 |" in report.markdown(json.loads(json.dumps({"filters": found})))
 
 
 def test_the_fastest_embedding_that_loses_little_is_chosen() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from skytext.captions.parsing import Variant, document_text
 from skytext.config.embedding import EmbedConfig
-from skytext.errors import BrokenListingError, JobError, TableHeldError
+from skytext.errors import BrokenListingError, JobError
 from skytext.models.checkpoints import embed_model
 from skytext.models.factory import make_embedder
 from skytext.run import vector_run
@@ -21,9 +21,8 @@ from skytext.run.control.committer import RemoteCommitter
 from skytext.run.control.prepare_vectors import PreparedVectors
 from skytext.run.reindex.reindex_run import GateError, ReindexSummary, run_reindex
 from skytext.run.vector_plan import text_column
-from skytext.table import compaction, promote_rollback
+from skytext.table import compaction
 from skytext.table.commits.change_columns import drop_unused_columns, ensure_column
-from skytext.table.commits.claim import hold
 from skytext.table.commits.stage_rows import has_vectors_for, read_records, staged_unit_ids
 from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
@@ -101,10 +100,8 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path) -> None:
     assert lengths == {2, 5}
 
 
-def test_a_listing_that_lacks_too_much_changes_nothing(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4), "b.tar": images(10, 4)})
-    table = tmp_path / "table"
-    night(root, table)
+def test_a_listing_that_lacks_too_much_changes_nothing(described: tuple[Path, Path]) -> None:
+    root, table = described
     version = open_table(table).version
     Path(root, "b.tar").unlink()
     write_archive(root, {"new.tar": images(30, 2)})
@@ -122,26 +119,23 @@ def test_a_listing_that_lacks_too_much_changes_nothing(tmp_path: Path) -> None:
     assert (part.num_withdrawn, part.was_promoted) == (0, False)
 
 
-def test_images_after_damage_in_a_shard_are_not_withdrawn(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 6)})
-    table = tmp_path / "table"
-    night(root, table)
+def test_images_after_damage_in_a_shard_are_not_withdrawn(described: tuple[Path, Path]) -> None:
+    root, table = described
     whole = Path(root, "a.tar").read_bytes()
     Path(root, "a.tar").write_bytes(whole[: len(whole) // 3])
     cut = night(root, table, reindex__max_failure_rate=1.0)
     assert cut.num_withdrawn == 0
-    assert sorted(statuses(table).values()) == ["failed", *["ok"] * 6]
+    assert sorted(statuses(table).values()) == ["failed", *["ok"] * 8]
     Path(root, "a.tar").write_bytes(whole)
     mended = night(root, table)
     assert (tokens(mended), mended.num_withdrawn) == (0, 0)
     assert set(statuses(table).values()) == {"ok"}
 
 
-def test_a_roll_back_lasts_until_something_is_new(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
-    table = tmp_path / "table"
-    first = night(root, table).live_version
-    write_archive(root, {"b.tar": images(10, 1)})
+def test_a_roll_back_lasts_until_something_is_new(described: tuple[Path, Path]) -> None:
+    root, table = described
+    first = open_table(table).live_version()
+    write_archive(root, {"c.tar": images(20, 1)})
     second = night(root, table).live_version
     assert rollback(TableLocation.parse(str(table))).version == first != second
     notes: list[str] = []
@@ -149,32 +143,34 @@ def test_a_roll_back_lasts_until_something_is_new(tmp_path: Path) -> None:
     left = run_reindex(plan, on_note=notes.append)
     assert (left.was_promoted, open_table(table).live_version()) == (False, first)
     assert "rolled back" in "".join(notes)
-    write_archive(root, {"c.tar": images(20, 1)})
+    write_archive(root, {"d.tar": images(30, 1)})
     assert night(root, table).was_promoted
 
 
-def test_new_images_get_vectors_of_their_own_where_others_have_some(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 2)})
-    table = tmp_path / "table"
+def test_new_images_get_vectors_of_their_own_where_others_have_some(
+    described: tuple[Path, Path],
+) -> None:
+    root, table = described
     first = night(root, table, image_embed__model="fake")
-    assert [(one["kind"], one["num_embedded"]) for one in first.vectors] == [("image", 2)]
-    write_archive(root, {"b.tar": images(10, 1)})
+    assert [(one["kind"], one["num_embedded"]) for one in first.vectors] == [("image", 8)]
+    write_archive(root, {"c.tar": images(20, 1)})
     second = night(root, table)
     assert [(one["kind"], one["num_embedded"]) for one in second.vectors] == [("image", 1)]
     assert all(row["image_vector"] for row in rows(table, "image_vector"))
     assert night(root, table).vectors == []
 
 
-def test_a_budget_is_kept_and_the_next_run_continues(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {f"{i}.tar": images(10 * i, 8) for i in range(5)})
-    table = tmp_path / "table"
+def test_a_budget_is_kept_and_the_next_run_continues(
+    described: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shards = {f"{i}.tar": images(100 + 10 * i, 8) for i in range(5)}
+    root, table = write_archive(tmp_path / "other" / "aerial", shards), described[1]
     slow: dict[str, Any] = {
         "caption__model": "fake:delay_s=0.5",
         "caption__engine__max_num_seqs": 10,
     }
     slow["reindex__max_withdrawn"] = 1.0
     numbers = []
-    night(write_archive(tmp_path / "old" / "aerial", {"gone.tar": images(90, 2)}), table, **slow)
     for _ in range(20):
         summary = night(root, table, reindex__max_images=16, job__units_in_flight=2, **slow)
         numbers.append(summary.runs["new"].num_captioned)
@@ -185,16 +181,15 @@ def test_a_budget_is_kept_and_the_next_run_continues(tmp_path: Path) -> None:
             break
     assert sum(numbers) == 40
     assert 16 <= numbers[0] < 40
-    assert sorted(statuses(table).values()) == ["ok"] * 40 + ["withdrawn"] * 2
+    assert sorted(statuses(table).values()) == ["ok"] * 40 + ["withdrawn"] * 8
     assert tokens(night(root, table, **slow)) == 0
 
 
-def test_a_version_that_is_not_fit_is_not_promoted(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
-    table = tmp_path / "table"
-    live = night(root, table).live_version
-    write_archive(root, {"b.tar": [*images(10, 1), *[("x.jpg", bad_images()["cut.jpg"][0])]]})
-    with pytest.raises(GateError, match=r"failed rows: 0\.1667, wanted at most 0\.05") as caught:
+def test_a_version_that_is_not_fit_is_not_promoted(described: tuple[Path, Path]) -> None:
+    root, table = described
+    live = open_table(table).live_version()
+    write_archive(root, {"c.tar": [*images(10, 1), *[("x.jpg", bad_images()["cut.jpg"][0])]]})
+    with pytest.raises(GateError, match=r"failed rows: 0\.1, wanted at most 0\.05") as caught:
         night(root, table)
     summary = caught.value.summary
     assert (summary.live_version, summary.was_promoted) == (live, False)
@@ -207,28 +202,6 @@ def test_a_version_that_is_not_fit_is_not_promoted(tmp_path: Path) -> None:
     done = night(root, table, reindex__max_failure_rate=0.2)
     assert done.was_promoted
     assert open_table(table).live_version() == done.live_version != live
-
-
-def test_another_embedding_model_and_two_calls_at_once(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
-    table = tmp_path / "table"
-    night(root, table)
-    before = by_member(table, "captions", "vectors")
-    write_archive(root, {"b.tar": images(10, 2)})
-    with (
-        hold(TableLocation.parse(str(table)), "other", "reindex"),
-        pytest.raises(TableHeldError, match="held by"),
-    ):
-        night(root, table)
-    summary = night(root, table, embed__model="fake:dim=24")
-    assert [one["num_embedded"] for one in summary.vectors] == [4]
-    assert summary.runs["new"].num_captioned == 2
-    assert summary.was_promoted
-    after = by_member(table, "captions", "vectors")
-    assert len(after) == 6
-    for member, row in before.items():
-        assert after[member]["captions"] == row["captions"]
-        assert after[member]["vectors"] != row["vectors"]
 
 
 OTHER_EMBEDDER = "fake:dim=24"
@@ -317,32 +290,11 @@ def test_while_the_embedding_model_changes_new_images_are_found_and_then_all_hav
     check_vectors(table, "fake")
 
 
-def test_a_column_is_dropped_once_no_roll_back_needs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(promote_rollback, "MAX_KEPT", 2)
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
-    table = tmp_path / "table"
-    night(root, table)
-    night(root, table, embed__model=OTHER_EMBEDDER)
-    assert roles(table) == {"active": OTHER_EMBEDDER, "retired": "fake"}
-    for number in (1, 2):
-        write_archive(root, {f"{number}.tar": images(10 * number, 1)})
-        night(root, table, embed__model=OTHER_EMBEDDER)
-    assert roles(table) == {"active": OTHER_EMBEDDER}
-    assert (
-        sum(name.startswith("text_vectors") for name in open_table(table).dataset.schema.names) == 1
-    )
-    check_vectors(table, OTHER_EMBEDDER)
-
-
 def test_staged_rows_of_both_models_are_adopted_after_a_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    described: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
-    table = tmp_path / "table"
-    night(root, table)
-    write_archive(root, {"b.tar": images(10, 3)})
+    root, table = described
+    write_archive(root, {"c.tar": images(20, 3)})
 
     def away(*_: Any) -> None:
         raise JobError("the store is away")
@@ -356,20 +308,18 @@ def test_staged_rows_of_both_models_are_adopted_after_a_crash(
     assert roles(table) == {"active": "fake", "pending": OTHER_EMBEDDER}
     summary = night(root, table, **other)
     assert (summary.runs["new"].num_adopted, tokens(summary)) == (3, 0)
-    assert [one["num_embedded"] for one in summary.vectors] == [4]
+    assert [one["num_embedded"] for one in summary.vectors] == [8]
     check_vectors(table, OTHER_EMBEDDER)
 
 
 def test_units_of_a_column_that_is_gone_are_not_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    described: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 4)})
-    table = tmp_path / "table"
-    night(root, table)
+    root, table = described
     location = TableLocation.parse(str(table))
     ours = embedding_column(OTHER_EMBEDDER)
     ensure_column(open_table(table), ours)
-    write_archive(root, {"b.tar": images(10, 3)})
+    write_archive(root, {"c.tar": images(20, 3)})
     with monkeypatch.context() as patch:
         patch.setattr(RemoteCommitter, "commit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -385,10 +335,11 @@ def test_units_of_a_column_that_is_gone_are_not_taken_over(
     check_vectors(table, "fake:dim=12")
 
 
-def test_a_version_that_loses_golden_images_is_not_promoted(tmp_path: Path) -> None:
-    root = write_archive(tmp_path / "aerial", {"a.tar": images(0, 3), "b.tar": images(10, 2)})
-    table, golden = tmp_path / "table", tmp_path / "golden.yaml"
-    night(root, table)
+def test_a_version_that_loses_golden_images_is_not_promoted(
+    described: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, table = described
+    golden = tmp_path / "golden.yaml"
     # The fake describes an image by a sentence of its own: it is found by that.
     first = {m: row["captions"][0] for m, row in by_member(table, "captions").items()}
     asked = {member: first[member]["one_sentence"] for member in ("0000.jpg", "0010.jpg")}

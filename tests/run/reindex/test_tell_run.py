@@ -97,16 +97,14 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
 
 
-def test_a_run_that_fails_leaves_a_report_that_says_why(tmp_path: Path) -> None:
-    root, table = tmp_path / "aerial", tmp_path / "table"
-    write_archive(root, {"a.tar": images(0, 4)})
-    night(root, table)
+def test_a_run_that_fails_leaves_a_report_that_says_why(described: tuple[Path, Path]) -> None:
+    root, table = described
     with hold(open_table(table).location, "other", "reindex"), pytest.raises(TableHeldError):
         night(root, table)
     assert "**failed**" in reports(table)[-1]
     assert "held by" in reports(table)[-1]
 
-    write_archive(root, {"b.tar": [("x.jpg", bad_images()["cut.jpg"][0])]})
+    write_archive(root, {"c.tar": [("x.jpg", bad_images()["cut.jpg"][0])]})
     with pytest.raises(GateError) as caught:
         night(root, table)
     report = Path(caught.value.summary.report).with_suffix(".md").read_text()
