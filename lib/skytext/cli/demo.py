@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from skytext.search import Hit, Searcher
 
 _MARKER = ".skytext-demo"
-_NUM_IMAGES = 240
-_IMAGES_PER_SHARD = 40
+_NUM_IMAGES = 120
+_IMAGES_PER_SHARD = 20
 _NUM_HITS = 4
-# An offset from the first held-out seed: 240 scenes from here on contain all searched objects.
-_FIRST_SCENE = 8_880
+# An offset from the first held-out seed. Among the 120 scenes from this offset on, each query has
+# at least two matches.
+_FIRST_SCENE = 49_700
 _PICTURE = "searches.jpg"
 _HOST, _PORT = "127.0.0.1", 8000
 _QUERIES = (
