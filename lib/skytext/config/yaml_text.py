@@ -1,4 +1,4 @@
-"""Read YAML that has one meaning only."""
+"""Read YAML, and refuse YAML in which a key occurs twice."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ def parse_yaml(text: str | bytes) -> Any:
     """Return the value of a YAML text.
 
     Args:
-        text: bytes are UTF-8, or UTF-16 with its mark.
+        text: the YAML text. Bytes must be in UTF-8, or in UTF-16 with a byte order mark.
 
     Raises:
-        ValueError: it is no YAML, nested too deeply, or has a key twice; in one line.
+        ValueError: the text is not YAML, is nested too deeply, or contains a key twice. The message
+            is one line.
     """
     try:
         return yaml.load(text, _Loader)
@@ -25,7 +26,11 @@ def parse_yaml(text: str | bytes) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's own takes the last value of a key, and a whole section is lost without a word."""
+    """A YAML loader that raises an error if a key occurs twice.
+
+    PyYAML's own loader uses the last value of such a key, so a whole section could be lost without
+    an error.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -39,7 +44,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-# A package that vLLM imports (lm-format-enforcer) makes the shared loader read dates as texts.
+# vLLM imports the package lm-format-enforcer, which changes PyYAML's loader so that it reads dates
+# as strings. Restore the original constructor in this loader.
 _Loader.yaml_constructors = {
     **_Loader.yaml_constructors,
     "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_timestamp,
