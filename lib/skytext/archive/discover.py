@@ -101,12 +101,12 @@ def survey(
 def discover(
     sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
 ) -> list[Shard]:
-    """Return the shards of a `survey`."""
+    """Return only the shards from `survey`."""
     return list(survey(sources, archive=archive, options=options).shards)
 
 
 def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[list[Shard], bool]:
-    """Return a source's shards, and whether the source is a whole folder."""
+    """Return the shards of a source, and whether the source is a folder."""
     listing = list_files(source, _SUFFIXES, retry_s=options.retry_s)
     name = archive or _printable(listing.root.name)
     if not name:
@@ -146,7 +146,7 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
 
 def _folder_shard(archive: str, root: Location, path: str, folder: FolderDigest) -> Shard:
     uri = replace(root, path=f"{root.prefix}{path}").uri
-    # Addresses of buckets and local folders have no trailing slash.
+    # Addresses of buckets and of local folders have no trailing slash. Add one.
     uri = uri if uri.endswith("/") else f"{uri}/"
     return Shard(archive, uri, _printable(path) or "./", folder.num_bytes, folder.etag)
 

@@ -18,8 +18,10 @@ from skytext.errors import AddressError, SourceError
 
 Row = Mapping[str, Any]
 FindMoved = Callable[[Row], Row | None]
-"""A function that takes a row of a changed shard, and returns the row with the new place of the
-image. It returns None if it finds no new place."""
+"""A function that takes a row of a changed shard, and returns the row with the image's new place.
+
+It returns None if it finds no new place.
+"""
 
 _PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
 _ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)

@@ -32,7 +32,9 @@ from skytext.archive.storage.store import DEFAULT_RETRY_S
 from skytext.errors import SampleError
 
 BBox = tuple[float, float, float, float]
-"""West, south, east, north in degrees, EPSG:4326. If west > east, the box crosses the antimeridian.
+"""West, south, east, north in degrees (EPSG:4326).
+
+If west > east, the box crosses the antimeridian.
 """
 
 
@@ -179,7 +181,7 @@ class Member:
 
     @classmethod
     def of(cls, sample: Sample) -> Member:
-        """Return the member of a sample."""
+        """Return a member with the facts of a sample."""
         return cls(
             image_id=sample.image_id,
             member=sample.member,
@@ -259,9 +261,9 @@ class ShardCounts:
 def image_id(archive: str, shard_path: str, member: str, occurrence: int) -> str:
     """Return the id of an image: the first 32 hex digits of a SHA-256 hash.
 
-    Each of the four values is encoded in UTF-8; the number is first written in decimal. The hash
-    input is the length of each encoded value, as eight big-endian bytes, followed by the value. So
-    two different lists of values never have the same hash input.
+    The four values are encoded in UTF-8, the number in decimal digits. For each value, the hash
+    input contains the length of the encoded value (eight big-endian bytes) and then the encoded
+    value. So two different lists of values never have the same hash input.
 
     Args:
         archive: the archive's name.

@@ -88,7 +88,7 @@ def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadat
             fields = {**more, **fields}
     kept = _dump(rest) if rest else None
     if kept is not None and max_bytes is not None and len(kept.encode()) > max_bytes:
-        kept = _dump({_ERROR: f"the other columns hold more than {max_bytes} bytes"})
+        kept = _dump({_ERROR: f"the other columns have more than {max_bytes} bytes of metadata"})
     return Metadata(**fields, metadata=kept)
 
 
@@ -130,7 +130,7 @@ def _parse_object(data: bytes) -> dict[str, Any]:
     # NaN and Infinity are not JSON numbers, and 1e999 is too large for a float. Keep their text.
     item = json.loads(data, parse_constant=str, parse_float=_float_or_text)
     if not isinstance(item, dict):
-        raise ValueError(f"not a JSON object but a {type(item).__name__}")
+        raise ValueError(f"expected a JSON object, but got a {type(item).__name__}")
     # The json module can parse deeper nesting than it can write. Such nesting must fail here.
     json.dumps(item)
     return item
@@ -207,7 +207,7 @@ def parse_datetime(value: object) -> datetime:
         OverflowError: the year in UTC is not between 1 and 9999.
     """
     if not isinstance(value, str):
-        raise ValueError(f"not a date and time: {value!r}")
+        raise ValueError(f"{value!r} is not a date and time")
     moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows t and z
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
@@ -222,12 +222,12 @@ def parse_bbox(value: object) -> BBox:
         ValueError: the value is not a list of 4 or 6 finite numbers, or is not a valid box.
     """
     if not isinstance(value, (list, tuple)) or len(value) not in (4, 6):
-        raise ValueError(f"not a list of 4 or 6 numbers: {value!r}")
+        raise ValueError(f"{value!r} is not a list of 4 or 6 numbers")
     numbers = [_number(part) for part in value]
     half = len(numbers) // 2
     west, south, east, north = *numbers[:2], *numbers[half : half + 2]
     if not -90 <= south <= north <= 90:
-        raise ValueError(f"latitudes must be -90 <= south <= north <= 90: {value!r}")
+        raise ValueError(f"latitudes must be -90 <= south <= north <= 90 (given: {value!r})")
     west, east = wrap_longitudes(west, east)
     return (west, south, east, north)
 
@@ -235,13 +235,13 @@ def parse_bbox(value: object) -> BBox:
 def _parse_gsd(value: object) -> float:
     number = _number(value)
     if number <= 0:
-        raise ValueError(f"gsd must be positive: {value!r}")
+        raise ValueError(f"gsd must be positive (given: {value!r})")
     return number
 
 
 def _parse_collection(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"not a collection's id: {value!r}")
+        raise ValueError(f"{value!r} is not the id of a collection")
     return _valid_unicode(value)
 
 
@@ -249,8 +249,8 @@ def _number(value: object) -> float:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"not a number: {value!r}")
+        raise ValueError(f"{value!r} is not a number")
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"not finite: {value!r}")
+        raise ValueError(f"{value!r} is not finite")
     return number

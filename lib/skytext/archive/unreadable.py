@@ -7,7 +7,7 @@ from skytext.errors import Reason, SampleError, Stage
 
 
 class ShardEndError(Exception):
-    """The shard is damaged: it cannot be read at all, or not from some byte on."""
+    """The shard is damaged, so that it cannot be read at all, or only its beginning can be read."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason

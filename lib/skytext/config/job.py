@@ -54,7 +54,7 @@ class JobConfig(Section):
         0.5,
         gt=0,
         le=1,
-        description="Maximum share of failed images. If more images fail, the run ends with an "
+        description="Maximum share of failed images. If a larger share fails, the run ends with an "
         "error. 1: the run never ends for this reason.",
     )
     failure_rate_after: PositiveInt = Field(

@@ -36,8 +36,8 @@ class Config(Section):
 
     archive: str | None = Field(
         None,
-        description="Name of the archive, which is part of every image id. null: the last part of "
-        "the source's address.",
+        description="Name of the archive, which is part of every image id. null: the name of the "
+        "source's root folder.",
     )
     sources: SourcesConfig = SourcesConfig()
     images: ImageConfig = ImageConfig()
@@ -139,7 +139,9 @@ def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:
     for section in sections:
         inner = settings.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"section {section!r} of the configuration must have settings")
+            raise ConfigError(
+                f"section {section!r} of the configuration must contain settings, not one value"
+            )
         settings = inner
     settings[field] = value
 

@@ -20,7 +20,7 @@ def parse_yaml(text: str | bytes) -> Any:
     try:
         return yaml.load(text, _Loader)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("it is nested too deeply") from error
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(" ".join(str(error).split())) from error
 
@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     line = key.start_mark.line + 1
-                    raise ValueError(f"line {line} gives {key.value!r} a second time")
+                    raise ValueError(f"line {line} contains the key {key.value!r} a second time")
                 seen.add(key.value)
         return node
 

@@ -260,8 +260,8 @@ class _Source:
             self._orientation = tag.value if tag is not None and isinstance(tag.value, int) else 1
         elif image_format == WEBP:
             self._size = webp_size(data)
-            # `info` checks the size before it opens the decoder, because the decoder allocates
-            # memory for the whole image. Only then `info` reads the orientation.
+            # The decoder allocates memory for the whole image. So `info` checks the size first,
+            # then opens the decoder, and then reads the orientation.
             self._orientation = 1
         else:
             check_header(data, image_format)

@@ -175,7 +175,7 @@ def check_jpeg_scans(data: bytes) -> None:
     # This count includes the scans in thumbnails and other embedded data. Count again without them.
     num_scans = sum(marker == _JPEG_SCAN for marker, _ in jpeg_markers(data))
     if num_scans > _MAX_JPEG_SCANS:
-        raise ValueError(f"{num_scans} scans are more than the limit of {_MAX_JPEG_SCANS}")
+        raise ValueError(f"{num_scans} scans are more than the limit of {_MAX_JPEG_SCANS} scans")
 
 
 def check_jpeg_end(data: bytes) -> None:
@@ -199,5 +199,5 @@ def jpeg_coding(data: bytes) -> str | None:
             depth = data[place + 3] if place + 3 < len(data) else 8
             if marker not in _JPEG_TAKEN:
                 return f"lossless or hierarchical JPEG (SOF{marker - 0xC0})"
-            return f"JPEG of {depth} bits" if depth != 8 else None
+            return f"JPEG with {depth} bits" if depth != 8 else None
     return None

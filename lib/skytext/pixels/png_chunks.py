@@ -34,5 +34,5 @@ def needed_chunks(data: bytes) -> bytes:
 
 def _is_needed(kind: bytes, content: bytes) -> bool:
     if kind[:1].isupper() or kind in (_TRANSPARENCY, _EXIF) or not kind.isalpha():
-        return True  # a critical chunk, or not a chunk
+        return True  # a critical chunk, or bytes that are not a valid chunk
     return kind in _TEXTS and any(mark in content for mark in ORIENTATION_MARKS)

@@ -75,7 +75,7 @@ def _stretch(
     """Scale the valid values of a band: the 2nd percentile becomes 0, the 98th becomes 255."""
     values = np.abs(band) if band.dtype.kind == "c" else band
     values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
-    # The largest number of a float type marks missing pixels.
+    # In a float band, the largest number of the type means a missing pixel.
     use = np.isfinite(values) & (np.abs(values) != np.finfo(values.dtype).max)
     if nodata is not None:
         with np.errstate(over="ignore"):  # a bound outside the range of the type becomes infinity

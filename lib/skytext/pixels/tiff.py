@@ -24,7 +24,7 @@ from skytext.pixels.headers import (
 )
 from skytext.pixels.stretch import bands_to_rgb, inks_to_rgb
 
-_REDUCED_OR_MASK = 1 | 4  # bits of NewSubfileType
+_REDUCED_OR_MASK = 1 | 4  # bits of the tag NewSubfileType: reduced copy, mask
 _MAX_PAGES = 100
 _BITS_PER_SAMPLE_TAG = 258
 _PHOTOMETRIC_TAG = 262
@@ -34,7 +34,7 @@ _NODATA_TAG = 42113
 
 # A rounded nodata value above this number is never a real measurement.
 _BEYOND_MEASURE = 1e30
-_ROUNDED_DIGITS = 6  # the digits of printf's %g
+_ROUNDED_DIGITS = 6  # printf's %g writes this number of digits
 
 # The supported photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK,
 # YCbCr (in JPEG segments), colour filter array, raw. L*a*b* and the logarithmic interpretations are
@@ -230,11 +230,13 @@ def tiff_array_rgb(
 
     check_tiff_tags(page)
     axes, photometric = page.axes, colour_space(page)
-    page.photometric = photometric  # decoders of JPEG segments read it
+    page.photometric = photometric  # tifffile's decoders of JPEG segments use this attribute
     if axes not in {"YX", "YXS", "SYX"}:
         raise NotImplementedError(f"the page has the axes {axes}, so it is not a 2-D image")
     if photometric not in _TIFF_COLOURS:
-        raise NotImplementedError(f"the colour space {photometric!r} is not supported")
+        raise NotImplementedError(
+            f"the photometric interpretation {photometric!r} is not supported"
+        )
     depth = page.bitspersample
     if not isinstance(depth, int):
         raise NotImplementedError(f"bands with different bit depths {depth} are not supported")

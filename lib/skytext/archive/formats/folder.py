@@ -135,7 +135,7 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
     num_gone = num_in_a_row = 0
     for _, sample in samples:
         if sample is None:
-            num_gone += 1  # deleted after the listing
+            num_gone += 1  # the file was deleted after the listing
             continue
         yield sample
         if isinstance(sample.fault, UnavailableError):
@@ -148,7 +148,7 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
                 f"{sample.fault}"
             )
     if num_gone:
-        # The folder changed after the listing, so the listing's etag is wrong.
+        # The folder changed after it was listed, so the etag from the listing is wrong.
         counts.etag = ""
 
 

@@ -346,7 +346,7 @@ def _open(shard: Shard, options: ReadOptions, *, stat: bool) -> tuple[RangedFile
         try:
             parquet = pq.ParquetFile(
                 pa.PythonFile(file, mode="r"),
-                buffer_size=_BUFFER_BYTES,  # stream column chunks
+                buffer_size=_BUFFER_BYTES,  # read column chunks in pieces of this size
                 pre_buffer=False,  # do not fetch whole column chunks
                 page_checksum_verification=True,
             )

@@ -86,7 +86,7 @@ def _box(wkb: bytes | None) -> list[float] | str | None:
             return f"the geometry has the SRID {srid}, not 4326"
         return list(bounding_box(json.loads(shapely.to_geojson(geometry))))
     except (shapely.errors.ShapelyError, ValueError) as error:
-        return f"the geometry: {error}"
+        return f"the geometry cannot be used: {error}"
 
 
 def _values(column: pa.Array) -> tuple[list[Any], pa.DataType]:

@@ -40,7 +40,7 @@ from skytext.archive.unreadable import ShardEndError
 
 MEMBER_OVERHEAD_BYTES = 512
 """Approximate memory in bytes that Python needs for one member, without the member's data."""
-_MAX_LINKS_IN_A_ROW = 40  # the limit of Linux
+_MAX_LINKS_IN_A_ROW = 40  # Linux has the same limit
 _TAIL_BYTES = 1 << 20
 
 

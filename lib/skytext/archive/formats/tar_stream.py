@@ -99,14 +99,14 @@ class Forward:
         return self._position
 
     def skip(self, num_bytes: int) -> int:
-        """Go forward; return the number of bytes skipped, fewer only at the end."""
+        """Skip up to ``num_bytes`` bytes, fewer at the end. Return the number of skipped bytes."""
         left = num_bytes
         while left and (data := self.read(min(left, _READ_BYTES))):
             left -= len(data)
         return num_bytes - left
 
     def _read(self, size: int) -> bytes:
-        # Read in pieces: a damaged header may claim far more bytes than exist.
+        # Read in pieces, because a damaged header may contain a size far above the real one.
         pieces = []
         while size and (piece := self._source.read(min(size, _READ_BYTES))):
             pieces.append(piece)
@@ -122,7 +122,7 @@ class Jumping(Forward):
         self._file = source
 
     def skip(self, num_bytes: int) -> int:
-        """Go forward; return the number of bytes skipped, fewer only at the end."""
+        """Skip up to ``num_bytes`` bytes, fewer at the end. Return the number of skipped bytes."""
         num_bytes = min(num_bytes, max(self._file.size() - self._position, 0))
         head = self._ahead[:num_bytes]
         self._ahead = self._ahead[num_bytes:]
@@ -147,7 +147,7 @@ class _Header(tarfile.TarInfo):
             *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
         )
         if header.size < 0 or (extended and header.size > _MAX_HEADER_BYTES):
-            raise tarfile.HeaderError(f"a header claims {header.size} bytes")
+            raise tarfile.HeaderError(f"a header contains the invalid size {header.size}")
         return header
 
     @classmethod
@@ -197,7 +197,7 @@ class Tarball:
                 mode="r",
                 fileobj=cast(BinaryIO, self._stream),
                 encoding="utf-8",
-                # Columns need valid Unicode names.
+                # The columns of the table need names in valid Unicode.
                 errors="backslashreplace",
             )
         except _DAMAGE as err:
@@ -212,7 +212,7 @@ class Tarball:
         """Return the data of the member of the last header.
 
         Raises:
-            ShardEndError: the data are truncated.
+            ShardEndError: the data of the member are truncated.
         """
         try:
             member = self._opened.extractfile(header)
@@ -244,7 +244,9 @@ class Tarball:
 
     def _whole(self, header: tarfile.TarInfo, data: bytes, length: int) -> bytes:
         if length != header.size:
-            raise self._truncated(f"{header.name}: {length} of {header.size} bytes")
+            raise self._truncated(
+                f"{header.name}: only {length} of {header.size} bytes could be read"
+            )
         return data
 
     def _next(self) -> tarfile.TarInfo | None:
@@ -254,7 +256,7 @@ class Tarball:
             raise self._truncated(str(err)) from err
         if header is not None:
             if header.size < 0:
-                raise self._truncated(f"a header claims {header.size} bytes")
+                raise self._truncated(f"a header contains the invalid size {header.size}")
             self._num_members += 1
             self._offset = header.offset
         return header

@@ -1,4 +1,4 @@
-"""Local files as a store."""
+"""The store of local files."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _size_and_etag(stat: os.stat_result) -> tuple[int, str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link into a folder without permission
+    except OSError:  # the entry is a link into a folder without permission
         return False
 
 

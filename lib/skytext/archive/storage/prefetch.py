@@ -1,4 +1,4 @@
-"""Fetch many small files in parallel, and return them in order."""
+"""Fetch many small files in parallel, and return them in their original order."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ _REFUSED = frozenset(
         "TokenRefreshRequired",
     }
 )
-# A request that was delayed too long before it was sent is signed again when it is repeated.
+# These errors pass if the request is sent again. A request that waited too long before it was sent
+# has an old signature; a repeated request gets a new signature.
 _PASSING = frozenset(
     {
         *("429", "RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"),
@@ -70,7 +71,7 @@ _PASSING = frozenset(
 
 
 class S3Store(ObjectStore):
-    """The buckets of the store that the AWS settings of this process name."""
+    """The buckets of the store that the AWS settings of this process select."""
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
