@@ -11,8 +11,8 @@ is incomplete.
 
 Sidecars belong to images by the same rule as in a tar. The sidecar of an image is the ``.json`` or
 ``.txt`` file with the same name up to the last dot. If this file does not exist, the sidecar is the
-file with the same name up to the first dot. The part up to the first dot is the key. Files of one
-key are next to each other, because names are sorted.
+file with the same name up to the first dot. The name up to the first dot is called the key. Files
+with the same key are next to each other, because the names are sorted.
 
 The folder is listed again when it is read, so changes since the first listing are included. Each
 image has the etag of its own file. So a new or changed file does not change the etags of other
@@ -84,7 +84,7 @@ class FolderDigest:
 
     @property
     def etag(self) -> str:
-        """Return a digest that changes when any name, size or etag changes."""
+        """Return a digest that changes if a name, a size or an etag changes."""
         return f"{self._sum % (1 << 256):064x}"[:32]
 
 
@@ -107,8 +107,8 @@ def read_folder(
 
     Raises:
         OSError: the folder cannot be listed completely, or the store did not respond for too many
-            files in a row. A file to which the store refuses access does not count as one of these
-            files. A known file or a refused file between them does not interrupt the row.
+            consecutive files. Known files, and files to which the store refuses access, are not
+            counted and do not interrupt the sequence.
     """
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
@@ -130,7 +130,7 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
     """Yield the samples of the files that still exist.
 
     Raises:
-        OSError: the store did not respond for too many files in a row.
+        OSError: the store did not respond for too many consecutive files.
     """
     num_gone = num_in_a_row = 0
     for _, sample in samples:

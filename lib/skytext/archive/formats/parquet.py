@@ -190,7 +190,10 @@ class _Shard:
         return len(self._num_rows)
 
     def members(self, group: int) -> Iterator[Member]:
-        """Yield the members of a row group: as many as the footer says, even if it is damaged."""
+        """Yield the members of a row group.
+
+        Their number is the number of rows in the footer, even if the row group is damaged.
+        """
         first = sum(self._num_rows[:group])
         names = self._names(group)
         for row in range(self._num_rows[group]):
@@ -210,7 +213,10 @@ class _Shard:
             )
 
     def cells(self, group: int, limits: ReadLimits) -> Iterator[_Cell]:
-        """Yield the images of a row group: as many as the footer says, even if it is damaged."""
+        """Yield the images of a row group.
+
+        Their number is the number of rows in the footer, even if the row group is damaged.
+        """
         left = self._num_rows[group]
         failure: BaseException = ValueError("the row group has fewer rows than the footer says")
         try:

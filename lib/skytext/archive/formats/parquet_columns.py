@@ -9,8 +9,8 @@ come from the first of these rules that gives at least one column:
 3. the structs of the form above;
 4. the binary columns, except geometries.
 
-If a rule gives several columns, the only one with a usual name for images is the image column. If
-no column, or more than one, has a usual name, the error message lists the candidates.
+If there are several candidates, and exactly one has a usual name for images (such as ``image``), it
+is the image column. Otherwise the error message lists the candidates.
 
 All other columns become metadata, with three exceptions that are not read: binary columns (masks,
 thumbnails), lists of floats (embeddings), and columns that have the same name as another column.

@@ -10,7 +10,7 @@ Members are grouped as in WebDataset (https://github.com/webdataset/webdataset).
 is its path up to the first dot of the base name. Consecutive members with the same key form a
 group. Every image of a group is a sample. The sidecar of an image is the ``.json`` or ``.txt`` of
 its group that has the same name up to the last dot (``a.rgb.json`` for ``a.rgb.png``). If the group
-has no such sidecar, the sidecar is the one whose name is the key alone (``a.json``).
+has no such sidecar, the sidecar is the file that has the key as its name (``a.json``).
 
 A sidecar may also be at another position in the tar. If an image has no sidecar in its group, and
 the tar has sidecars without an image in their group, the reader walks over all headers once
@@ -248,7 +248,10 @@ class _Reader:
         self._taken = array("Q")
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the samples of the shard. If it cannot be read to its end, the last one failed."""
+        """Yield the samples of the shard.
+
+        If the shard cannot be read to its end, the last sample is the failure of the rest.
+        """
         end: ShardEndError | None = None
         with contextlib.closing(_open(self._shard, self._options, STREAMING)) as file:
             stream = Forward(file)

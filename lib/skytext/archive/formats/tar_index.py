@@ -2,10 +2,10 @@
 
 No walk is needed if the tar has no links and all sidecars are in the group of their image. A walk
 is needed if an image has no sidecar in its group, and the tar has a sidecar without an image in its
-group. Such a sidecar is searched in the part of the tar that was already read, and in the last
-megabyte. A walk is also needed if an image or a sidecar is a link. If the first walk finds links, a
-second walk finds their targets. The walks read only headers and sidecars. Skipped ranges above
-64 KiB are not fetched.
+group. To find such a sidecar, the reader uses the part of the tar that it has already read, and the
+last megabyte. A walk is also needed if an image or a sidecar is a link. If the first walk finds
+links, a second walk finds their targets. The walks read only headers and sidecars. Skipped ranges
+above 64 KiB are not fetched.
 
 ``limits.max_group_bytes`` limits memory. Each entry counts as 512 bytes. The contents of sidecars
 may use half of the limit. The contents of all further sidecars are read by range when they are

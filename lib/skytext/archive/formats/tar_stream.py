@@ -92,7 +92,7 @@ class Forward:
         return data
 
     def seek(self, position: int) -> int:
-        """Go forward to a position, or to the end of the stream if the end is before it."""
+        """Go forward to a position. If the stream ends before this position, stop at the end."""
         if position < self._position:
             raise tarfile.StreamError("seeking backwards is not allowed")
         self.skip(position - self._position)
@@ -187,7 +187,7 @@ class Tarball:
         The caller must read or skip the data of a member before it takes the next header.
 
         Raises:
-            ShardEndError: the tar cannot be read at all, or not to its end.
+            ShardEndError: the tar cannot be read at all, or cannot be read to its end.
             OSError: the store did not return the bytes.
         """
         head = self._stream.peek(tarfile.BLOCKSIZE)
