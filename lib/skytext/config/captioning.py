@@ -58,16 +58,16 @@ class EngineConfig(Section):
         256,
         description="Maximum number of answers that an engine generates at the same time. The "
         "default is vLLM's default for GPUs with less than 70 GiB. It also works on larger GPUs, "
-        "where vLLM's default is 1024. The effect on a GPU is not measured yet; to measure it, "
-        "run: `python -m bench.gpu --only batch`",
+        "where vLLM's default is 1024. The effect on a GPU is not measured yet. The command "
+        "`python -m bench.gpu --only batch` measures it.",
     )
     max_num_batched_tokens: PositiveInt | None = Field(
         None,
         description="Maximum number of tokens of prompts and answers in one step of the engine. It "
         "is also the maximum number of image tokens in one batch of the vision encoder. null: "
         "vLLM's default for offline work. On a GPU this is 8192 tokens, or 16384 if the GPU has at "
-        "least 70 GiB. The effect on a GPU is not measured yet; to measure it, run: `python -m "
-        "bench.gpu --only batch,vision`",
+        "least 70 GiB. The effect on a GPU is not measured yet. The command `python -m bench.gpu "
+        "--only batch,vision` measures it.",
     )
     gpu_memory_utilization: Fraction = Field(
         0.92,

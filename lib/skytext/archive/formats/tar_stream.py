@@ -287,8 +287,8 @@ class Tarball:
     def _truncated(self, why: str) -> ShardEndError:
         return ShardEndError(
             Reason.SHARD_TRUNCATED,
-            f"was read for {self._num_members} members, and cannot be read after the member at "
-            f"byte {self._offset}: {why}",
+            f"cannot be read after {self._num_members} members (the last of these members begins "
+            f"at byte {self._offset}): {why}",
         )
 
 
