@@ -1,26 +1,27 @@
 """The exception classes of skytext.
 
 * SkytextError
-  + CallError              the call is wrong: raised before any work starts, exit status 2
-    - AddressError         an invalid address
-    - ConfigError          a setting, or a combination of settings, that cannot work
-    - SourceError          a source that is missing, empty, inaccessible or of an unknown format
-    - ModelError           a checkpoint or model that is not usable
-    - TableError           a table that is missing, has another schema or model, or is in a store
-                           that cannot hold one
-    - CapacityError        the plan does not fit the machine or the cluster
+  + CallError              the call is invalid: raised before any work starts, exit status 2
+    - AddressError         an address is invalid
+    - ConfigError          a setting, or a combination of settings, is invalid
+    - SourceError          a source does not exist, is empty, cannot be read, or has an unknown
+                           format
+    - ModelError           a checkpoint or model cannot be used
+    - TableError           a table does not exist, has a different schema or model, or is in a store
+                           that cannot contain tables
+    - CapacityError        the machine or the cluster is too small for the plan
   + SampleError            one image failed: it becomes a ``failed`` row, and the job continues
   + JobError               the work itself failed, exit status 1
     - TableHeldError       another run holds the table
     - CommitConflictError  another writer changed the table during this run
-    - StoreFaultError      a store did not deliver an object, despite retries
+    - StoreFaultError      a store did not return an object, despite retries
     - FailureRateError     too many images failed
-    - InterruptedRunError  a signal requested the end, exit status 130
-    - IncompleteRunError   the run cannot prove that every image has one row
+    - InterruptedRunError  a signal stopped the run, exit status 130
+    - IncompleteRunError   the run cannot verify that every image has one row
     - BrokenListingError   too many images of an archive are missing from its listing
     - IndexRecallError     the recall of a vector index is too low
 
-Every message has the problem, the value, and the next step.
+Every message contains the problem, the value, and the next step for the user.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Stage(StrEnum):
 
 
 class Reason(StrEnum):
-    """The reason why an image failed: the code in ``failure.reason``."""
+    """The reason why an image failed. ``failure.reason`` in the table contains this code."""
 
     UNREADABLE = "unreadable"
     CHANGED = "changed"
@@ -67,39 +68,39 @@ class Reason(StrEnum):
 
 
 class SkytextError(Exception):
-    """Base class of all errors that skytext raises on purpose."""
+    """The base class of all errors that skytext raises on purpose."""
 
     exit_status = 1
 
 
 class CallError(SkytextError):
-    """The call is wrong; nothing was started."""
+    """The call is invalid. No work was started."""
 
     exit_status = 2
 
 
 class AddressError(CallError):
-    """An invalid address: unsupported scheme, no bucket, or another machine."""
+    """An address has an unsupported scheme, has no bucket, or names another machine."""
 
 
 class ConfigError(CallError):
-    """A setting, or a combination of settings, that cannot work."""
+    """A setting, or a combination of settings, is invalid."""
 
 
 class SourceError(CallError):
-    """A source that is missing, empty, inaccessible or of an unknown format."""
+    """A source does not exist, is empty, cannot be read, or has an unknown format."""
 
 
 class ModelError(CallError):
-    """A checkpoint or model that is not usable."""
+    """A checkpoint or model cannot be used."""
 
 
 class TableError(CallError):
-    """A table that is missing, has another schema or model, or is in an unsuitable store."""
+    """A table does not exist, has a different schema or model, or is in an unsuitable store."""
 
 
 class CapacityError(CallError):
-    """The plan does not fit the machine or the cluster."""
+    """The machine or the cluster is too small for the plan."""
 
 
 class JobError(SkytextError):
@@ -115,25 +116,25 @@ class CommitConflictError(JobError):
 
 
 class StoreFaultError(JobError):
-    """A store did not deliver an object, despite retries."""
+    """A store did not return an object, despite retries."""
 
 
 class FailureRateError(JobError):
-    """Too many images failed, so the job as a whole has failed."""
+    """Too many images failed, so the whole job has failed."""
 
 
 class InterruptedRunError(JobError):
-    """A signal requested the end; finished work is committed."""
+    """A signal stopped the run. The finished work is committed."""
 
     exit_status = 130
 
 
 class IncompleteRunError(JobError):
-    """The run cannot prove that every image has exactly one row."""
+    """The run cannot verify that every image has exactly one row."""
 
 
 class BrokenListingError(JobError):
-    """Too many images of an archive are missing from its listing, which is treated as broken."""
+    """Too many images of an archive are missing from its listing, so the listing is not trusted."""
 
 
 class IndexRecallError(JobError):
@@ -141,11 +142,11 @@ class IndexRecallError(JobError):
 
 
 class SampleError(SkytextError):
-    """One image failed; it becomes a ``failed`` row, and the job continues.
+    """One image failed. The image becomes a ``failed`` row, and the job continues.
 
     Attributes:
-        stage: the stage in which it failed.
-        reason: the code that is stored and counted.
+        stage: the stage of the pipeline in which the image failed.
+        reason: the code of the reason. It is stored in the row and counted.
         detail: one sentence without newlines, at most 500 characters.
         attempts: number of attempts, at least 1.
     """
@@ -160,7 +161,7 @@ class SampleError(SkytextError):
         super().__init__(f"{stage.value}: {reason.value}: {self.detail}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by the arguments, because Ray sends these errors between processes."""
+        """Pickle the arguments of the error, because Ray sends these errors between processes."""
         return (_rebuild, (self.stage, self.reason, self.detail, self.attempts))
 
 
@@ -171,9 +172,9 @@ def _rebuild(stage: Stage, reason: Reason, detail: str, attempts: int) -> Sample
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space, or get a larger quota",
-    errno.EROFS: "make it writable, or name another folder",
-    errno.EACCES: "get the permission, or name another folder",
-    errno.EPERM: "get the permission, or name another folder",
+    errno.EROFS: "make it writable, or give another folder",
+    errno.EACCES: "get the permission, or give another folder",
+    errno.EPERM: "get the permission, or give another folder",
     errno.EIO: "check the disk",
 }
 _RUST_ERROR = re.compile(r'\(os error (?P<number>\d+)\)(?: at path "(?P<path>[^"]+)")?')
@@ -182,14 +183,15 @@ DISK_ERRNOS = frozenset(_ADVICE)
 
 
 def disk_failure(error: BaseException, where: object) -> str | None:
-    """Return one line about a disk failure: the reason, the location and the advice.
+    """Return one line about a disk failure, with the reason, the path and advice.
 
     Args:
-        error: an error of Python, or of a Rust library, which has the number only in its text.
-        where: the path for an error without one.
+        error: an error of Python or of a Rust library. An error of a Rust library contains the
+            error number only in its text.
+        where: the path for the message if the error contains no path.
 
     Returns:
-        None if it is not a disk failure.
+        The line, or None if the error is not a disk failure.
     """
     number = error.errno if isinstance(error, OSError) else None
     path = error.filename if isinstance(error, OSError) else None

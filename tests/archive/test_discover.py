@@ -132,12 +132,12 @@ def test_links_are_followed_and_loops_are_not_endless(archive: Path, tmp_path: P
     [
         ("nowhere", "does not exist"),
         ("empty", "is empty"),
-        ("others", r"holds no \.tar, .* but 5 others .*\.csv, .*…"),
+        ("others", r"no file of these types: \.tar, .* 5 other files .*\.csv, .*…"),
         ("others/*.tar", "matches nothing"),
-        ("others/*.csv", r"holds no \.tar, "),
+        ("others/*.csv", r"no file of these types: \.tar, "),
         ("others/1.csv", "unknown format"),
-        ("zipped", "compressed tar: unpack"),
-        ("zipped/s.tar.gz", "compressed tar: unpack"),
+        ("zipped", "from a compressed tar: decompress"),
+        ("zipped/s.tar.gz", "from a compressed tar: decompress"),
         ("mixed", r"t\.tgz is a compressed tar"),
     ],
 )

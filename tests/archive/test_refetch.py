@@ -54,5 +54,5 @@ def test_unavailable_images_are_errors_and_the_others_are_returned(tmp_path: Pat
         "p.parquet/row-2",
     ]
     assert isinstance(said["a.tar/0001.jpg"], FileNotFoundError)
-    assert "the cell holds no image" in str(said["p.parquet/row-1"])
+    assert "the Parquet cell contains no image" in str(said["p.parquet/row-1"])
     assert "is not stored in one piece" in str(said["sparse"])

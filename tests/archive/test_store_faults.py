@@ -182,7 +182,7 @@ def test_a_file_that_is_listed_and_never_found_is_unread(
         (shard,) = discover([f"s3://{bucket}/x"])
         hidden, other = read_shard(shard, options=IMPATIENT)
         assert (hidden.member, hidden.data, hidden.failure) == ("07.jpg", None, None)
-        assert f"{name} is listed but not found" in str(hidden.fault)
+        assert f"{name} is in the listing of the folder" in str(hidden.fault)
         assert (other.data, other.fault) == (b"{}", None)
 
 

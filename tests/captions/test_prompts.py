@@ -86,7 +86,7 @@ def test_one_request_for_all_needs_a_wording(tmp_path: Path) -> None:
     path.write_text("id: mine\none: Describe it.\n")
     prompt = load_prompt(str(path))
     assert prompt.all is None
-    with pytest.raises(ConfigError, match=r"prompt 'mine' has no 'all' wording.*variants_by"):
+    with pytest.raises(ConfigError, match=r"prompt 'mine' has no key 'all'.*variants_by"):
         prompt.all_text(5)
 
 
@@ -123,7 +123,7 @@ def test_a_folder_is_refused_as_a_prompt(tmp_path: Path) -> None:
 def test_a_prompt_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=r"must have the texts 'id' and 'one'") as caught:
+    with pytest.raises(ConfigError, match=r"must have the keys 'id' and 'one'") as caught:
         load_prompt(str(path))
     assert "mine.yaml" in str(caught.value)
 

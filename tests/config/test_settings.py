@@ -240,8 +240,11 @@ def test_a_wrong_setting_of_a_file_names_the_file(file: Path) -> None:
         ("a: b: c", "is not YAML"),
         ("caption: *nobody", "is not YAML"),
         ("!!python/object:os.system {}", "is not YAML"),
-        ("caption: {seed: 1}\njob: {}\ncaption: {}", "line 3 gives 'caption' a second time"),
-        ("job:\n  readers: 1\n  readers: 2", "line 3 gives 'readers' a second time"),
+        (
+            "caption: {seed: 1}\njob: {}\ncaption: {}",
+            "line 3 contains the key 'caption' a second time",
+        ),
+        ("job:\n  readers: 1\n  readers: 2", "line 3 contains the key 'readers' a second time"),
         ("archive: 2024-13-45", "is not YAML"),
         ("just words", "must have sections such as 'caption:'"),
         ("- caption", "must have sections"),

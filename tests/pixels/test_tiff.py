@@ -158,7 +158,7 @@ def test_tags_of_another_length_or_without_meaning_do_no_harm(
 @pytest.mark.parametrize(
     ("data", "word"),
     [
-        (rewritten(rgb(), SAMPLES), "3 depths for 1 samples"),
+        (rewritten(rgb(), SAMPLES), "BitsPerSample has 3 values, but a pixel has 1 samples"),
         (rewritten(rgb(), BITS), "BitsPerSample is missing"),
         (rewritten(plain(GREY), BITS), "BitsPerSample is missing"),
         (
@@ -265,7 +265,7 @@ def test_the_chosen_deep_bands_are_stretched_each_by_itself() -> None:
 @pytest.mark.parametrize(("data", "there"), [(rgb(), 3), (plain(GREY), 1), (cube(), 13)])
 def test_a_missing_chosen_band_is_reported(data: bytes, there: int) -> None:
     with pytest.raises(
-        SampleError, match=rf"images\.bands names band 14, .* has only {there}$"
+        SampleError, match=rf"images\.bands names band 14, .* has only {there} bands$"
     ) as no:
         normalise(data, ImageLimits(bands=(14, 1, 1)))
     assert no.value.reason is Reason.UNSUPPORTED_IMAGE

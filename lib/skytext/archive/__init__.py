@@ -1,4 +1,4 @@
-"""Archives: find the shards of the named sources and read the images out of them."""
+"""Find the shards of the sources, and read the images of these shards."""
 
 from skytext.archive.discover import discover, survey
 from skytext.archive.formats.by_format import list_members, read_shard

@@ -1,9 +1,11 @@
-"""Find the shards of the sources named on a command line.
+"""Find the shards of the sources that a command line names.
 
-A shard is a ``.tar`` or ``.parquet`` file, or a folder that directly contains image files. A source
-may contain all kinds. Image files in the same folder as shards are read too. A Parquet file with
-the same name as a tar beside it is not a shard: it is the table about the tar's images that packers
-(img2dataset) write.
+A shard is a ``.tar`` or ``.parquet`` file, or a folder that directly contains image files. One
+source may contain shards of all these kinds. Image files in the same folder as ``.tar`` or
+``.parquet`` files are also read.
+
+A Parquet file is not a shard if a tar in the same folder has the same name up to the suffix. Tools
+such as img2dataset write such a Parquet file: it contains a table about the images of the tar.
 """
 
 from __future__ import annotations
@@ -39,9 +41,10 @@ class Survey:
     """The contents of the sources.
 
     Attributes:
-        shards: sorted by archive and path, each once.
-        whole_archives: archives that were named by a folder. A shard that is missing from such an
-            archive was deleted. A file or a pattern does not prove that.
+        shards: the shards, sorted by archive and path, without duplicates.
+        whole_archives: the archives whose source is a folder. If a shard of such an archive is in
+            the table but not in ``shards``, the shard was deleted. If the source is a file or a
+            pattern, the shard may still exist.
     """
 
     shards: tuple[Shard, ...]
@@ -51,27 +54,28 @@ class Survey:
 def survey(
     sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
 ) -> Survey:
-    """Expand sources into their shards, sorted by archive and path, each shard once.
+    """Return the shards of the sources, sorted by archive and path, without duplicates.
 
-    If two sources contain the same shard, it belongs to the source with the outermost root. The
-    order of the sources does not matter.
+    If two sources contain the same shard, the shard belongs to the source with the outermost root.
+    The order of the sources does not matter.
 
     Args:
-        sources: folders (with their sub-folders), wildcard patterns or single files; local
-            paths, ``file://``, ``s3://`` or ``gs://`` addresses.
-        archive: the archive's name; by default the last part of each source's root, see
+        sources: local paths or ``file://``, ``s3://`` or ``gs://`` addresses. Each names a folder
+            (with its sub-folders), a single file, or a wildcard pattern.
+        archive: the archive's name. By default it is the last part of each source's root. See
             :mod:`skytext.archive.shards`.
         options: how to read shards. The first Parquet file of each source is checked for an image
             column.
 
     Raises:
-        SourceError: a source is missing, refused, unreachable, contains no shard or a compressed
-            one, names image files without their folder, or has a Parquet file with no clear image
-            column; or two different shards would get the same ids.
+        SourceError: a source does not exist, cannot be reached, or the store refuses access.
+            A source contains no shard, or contains a compressed tar. A source names image files
+            instead of their folder. A Parquet file has no image column, or several columns that
+            could be it. Two different shards would get the same ids.
         AddressError: a source is not a valid address.
     """
     if not sources:
-        raise SourceError("no source given: name a folder, a shard or an s3:// address")
+        raise SourceError("no source given: give a folder, a shard or an s3:// address")
     if archive is not None and (not archive or not archive.isprintable()):
         raise SourceError(f"--archive {archive!r} is not a valid name: use printable characters")
     by_uri: dict[str, Shard] = {}
@@ -88,8 +92,8 @@ def survey(
         if (one.archive, one.path) == (two.archive, two.path):
             raise SourceError(
                 f"{one.uri} and {two.uri} would both be shard {one.path!r} of archive "
-                f"{one.archive!r} and their images get the same ids: run them one after the "
-                "other, each with an --archive name of its own"
+                f"{one.archive!r}, so their images would get the same ids: use a separate run for "
+                "each source, with a different --archive name"
             )
     return Survey(tuple(shards), frozenset(whole))
 
@@ -97,16 +101,18 @@ def survey(
 def discover(
     sources: Sequence[str], *, archive: str | None = None, options: ReadOptions | None = None
 ) -> list[Shard]:
-    """Return the shards of a `survey`."""
+    """Return only the shards from `survey`."""
     return list(survey(sources, archive=archive, options=options).shards)
 
 
 def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[list[Shard], bool]:
-    """Return a source's shards, and whether the source is a whole folder."""
+    """Return the shards of a source, and whether the source is a folder."""
     listing = list_files(source, _SUFFIXES, retry_s=options.retry_s)
     name = archive or _printable(listing.root.name)
     if not name:
-        raise SourceError(f"{source!r} has no name that could be the archive's: give --archive")
+        raise SourceError(
+            f"the archive needs a name, and {source!r} does not contain one: give --archive"
+        )
     shards: list[Shard] = []
     compressed: list[str] = []
     folders: dict[str, FolderDigest] = {}
@@ -118,7 +124,8 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
             shards.append(Shard(name, file.uri, _printable(path), file.size_bytes, file.etag))
         else:
             base = path.rpartition("/")[2]
-            # Keep the trailing slash: "" is the root, "/" a folder with an empty name in it.
+            # Keep the trailing slash. "" is the root; "/" is a folder with an empty name in the
+            # root.
             folder = path.removesuffix(base)
             folders.setdefault(folder, FolderDigest()).add(base, file)
     if compressed:
@@ -127,8 +134,8 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
     with_images = {path: folder for path, folder in folders.items() if folder.num_images}
     if with_images and listing.kind != "folder":
         raise SourceError(
-            f"{source!r} names image files: name the folder that holds them instead; all images "
-            "directly in a folder are one shard"
+            f"{source!r} names image files: give the folder that contains the image files "
+            "instead. All images directly in a folder are one shard"
         )
     shards += [_folder_shard(name, listing.root, *item) for item in with_images.items()]
     if not shards:
@@ -139,13 +146,13 @@ def _shards_of(source: str, archive: str | None, options: ReadOptions) -> tuple[
 
 def _folder_shard(archive: str, root: Location, path: str, folder: FolderDigest) -> Shard:
     uri = replace(root, path=f"{root.prefix}{path}").uri
-    # Addresses of buckets and local folders have no trailing slash.
+    # Addresses of buckets and of local folders have no trailing slash. Add one.
     uri = uri if uri.endswith("/") else f"{uri}/"
     return Shard(archive, uri, _printable(path) or "./", folder.num_bytes, folder.etag)
 
 
 def _without_twins(shards: list[Shard]) -> list[Shard]:
-    """Leave out the Parquet files that have the same name as a tar beside them."""
+    """Leave out each Parquet file that has the same name as a tar in the same folder."""
     tars = {shard.path[: -len(".tar")] for shard in shards if shard.path.lower().endswith(".tar")}
     return [
         shard
@@ -164,28 +171,28 @@ def _check_parquet(source: str, shards: list[Shard], options: ReadOptions) -> No
 def _nothing_error(source: str, listing: Listing, folders: dict[str, FolderDigest]) -> SourceError:
     formats = ", ".join((*SHARD_SUFFIXES, *_IMAGE_SUFFIXES))
     if listing.kind == "file":
-        return SourceError(f"{source!r} has an unknown format: shards are {formats} files")
+        return SourceError(f"{source!r} has an unknown format: give a file of type {formats}")
     if listing.num_others == 0 and not folders:
         what = "matches nothing" if listing.kind == "glob" else "is empty"
         return SourceError(
-            f"{source!r} {what}: name a folder or pattern that holds {formats} files"
+            f"{source!r} {what}: give a folder or a pattern with files of these types: {formats}"
         )
     some = ", ".join(sorted(listing.others)) or "sidecars"
     more = ", …" if listing.num_others > len(listing.others) else ""
     return SourceError(
-        f"{source!r} holds no {formats} file but {listing.num_others} others ({some}{more}): "
-        "name another folder"
+        f"{source!r} contains no file of these types: {formats}. It contains "
+        f"{listing.num_others} other files ({some}{more}): give another folder"
     )
 
 
 def _compressed_error(source: str, paths: Sequence[str]) -> SourceError:
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return SourceError(
-        f"{source!r}: {paths[0]}{more} is a compressed tar: unpack it to a plain .tar "
-        "(gunzip, unzstd, …), because random access into a compressed one is impossible"
+        f"{source!r}: {paths[0]}{more} is a compressed tar, and skytext cannot read single images "
+        "from a compressed tar: decompress it to a plain .tar (gunzip, unzstd, …)"
     )
 
 
 def _printable(path: str) -> str:
-    """Make a file name valid Unicode: undecodable bytes become ``\\xNN``."""
+    """Make a file name valid Unicode. Undecodable bytes become ``\\xNN``."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

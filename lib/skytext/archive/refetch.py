@@ -1,4 +1,4 @@
-"""Fetch images again from the places recorded in a table."""
+"""Fetch images again from the places that a table records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from skytext.errors import AddressError, SourceError
 
 Row = Mapping[str, Any]
 FindMoved = Callable[[Row], Row | None]
-"""Takes a row whose shard changed; returns the row with the image's new place, or None."""
+"""A function that takes a row of a changed shard, and returns the row with the image's new place.
+
+It returns None if it finds no new place.
+"""
 
 _PLACE = ("uri", "member", "byte_offset", "byte_length", "row_group", "row")
 _ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)
@@ -26,16 +29,17 @@ _ERRORS: tuple[type[Exception], ...] = (OSError, AddressError, SourceError)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of an image's bytes, as recorded in its table row.
+    """The place of an image's bytes, as its table row records it.
 
     Attributes:
-        uri: the image's ``uri``.
-        member: its ``member``.
-        byte_offset: where its bytes begin; None if they are not stored in one piece.
-        byte_length: the number of bytes.
-        row_group: for a Parquet row: its row group.
-        row: for a Parquet row: its number in the row group.
-        etag: its ``shard_etag``; if given, a shard that changed since then is refused.
+        uri: the ``uri`` of the image.
+        member: the ``member`` of the image.
+        byte_offset: the position of the first byte; None if the bytes are not stored in one piece.
+        byte_length: the number of bytes; None if ``byte_offset`` is None.
+        row_group: the number of the Parquet row group; None in other formats.
+        row: the number of the row in its Parquet row group; None in other formats.
+        etag: the ``shard_etag`` of the image. If it is not empty and the shard now has a different
+            etag, reading raises an error.
     """
 
     uri: str
@@ -48,12 +52,12 @@ class Place:
 
     @property
     def shard_uri(self) -> str:
-        """The file that holds the bytes."""
+        """The uri of the file that contains the bytes."""
         return self.uri.removesuffix(f"#{self.member}")
 
     @property
     def is_cell(self) -> bool:
-        """Whether it is a row of a Parquet file."""
+        """Whether the image is stored in a row of a Parquet file."""
         return self.row_group is not None and self.row is not None
 
 
@@ -70,17 +74,25 @@ def fetch_image(
 ) -> bytes:
     """Return the encoded bytes of an image, given the values of its table row.
 
-    For a tar or a folder this is one ranged read. For a Parquet file the footer is read, and the
-    image column of the row group up to the row.
+    For a tar or a folder, the function reads one byte range. For a Parquet file, it reads the
+    footer, and the image column of the row group up to the row.
 
-    Args: those of `Place`, and
-        options: the same as when the image was first read.
+    Args:
+        uri: as in `Place`.
+        member: as in `Place`.
+        byte_offset: as in `Place`.
+        byte_length: as in `Place`.
+        row_group: as in `Place`.
+        row: as in `Place`.
+        etag: as in `Place`.
+        options: the options with which the image was first read.
 
     Raises:
-        ChangedError: the shard was deleted, or changed since ``etag``.
-        OSError: refused, unavailable, damaged, or an image without a place (a sparse member of a
-            tar, a failed row).
-        AddressError: the uri is not a valid address; SourceError: the image column is not clear.
+        ChangedError: the shard was deleted, or its etag is no longer ``etag``.
+        OSError: the store refuses access or does not respond. The file is damaged. The image has
+            no place (a sparse member of a tar, a failed row).
+        AddressError: the uri is not a valid address.
+        SourceError: the image column does not exist, or several columns could be the image column.
     """
     place = Place(uri, member, byte_offset, byte_length, row_group, row, etag)
     [found] = fetch_images([place], options=options, num_threads=1)
@@ -89,7 +101,9 @@ def fetch_image(
 
 def _bytes_or_raise(uri: str, found: bytes | Exception) -> bytes:
     if isinstance(found, (FileNotFoundError, ChangedError)):
-        raise ChangedError(f"{uri} was deleted or changed after it was read: run again") from found
+        raise ChangedError(
+            f"{uri} was deleted or changed after it was read: run the command again"
+        ) from found
     if isinstance(found, Exception):
         raise found
     return found
@@ -101,8 +115,8 @@ def fetch_row(
     """Return the encoded bytes of an image of the table.
 
     Args:
-        row: with the columns that `fetch_rows` needs.
-        options: the same as when the image was first read.
+        row: a row with the columns that `fetch_rows` needs.
+        options: the options with which the image was first read.
         find_moved: as in `fetch_rows`.
 
     Raises:
@@ -120,17 +134,18 @@ def fetch_rows(
     num_threads: int,
     find_moved: FindMoved | None = None,
 ) -> list[bytes | Exception]:
-    """Return the encoded bytes of images of the table, in the order of the rows, or an error each.
+    """Return the encoded bytes, or the error, of each image of the table, in the order of the rows.
 
-    If a shard changed, its images are read from their new places. Such bytes are returned only if
-    they are the bytes that were captioned.
+    If a shard changed, its images are read from their new places. The bytes from a new place are
+    returned only if they are equal to the bytes that were captioned.
 
     Args:
-        rows: with the columns that `Place` names and ``shard_etag``; with ``find_moved`` also
-            ``content_sha256``.
-        options: the same as when the images were first read.
-        num_threads: parallel reads.
-        find_moved: finds an image's new place; without it only the row's own place is tried.
+        rows: rows with the columns ``uri``, ``member``, ``byte_offset``, ``byte_length``,
+            ``row_group``, ``row`` and ``shard_etag``. If ``find_moved`` is given, the rows also
+            need ``content_sha256``.
+        options: the options with which the images were first read.
+        num_threads: the number of parallel reads.
+        find_moved: finds the new place of an image. If None, only the place in the row is read.
     """
     found = list(fetch_images([_place(r) for r in rows], options=options, num_threads=num_threads))
     changed = [i for i, one in enumerate(found) if isinstance(one, ChangedError)]
@@ -148,7 +163,7 @@ def _place(row: Row) -> Place:
 
 
 def _counts(found: bytes | Exception, content_sha256: str) -> bool:
-    """Return whether a read at the new place gave the right image, or may succeed later."""
+    """Return whether a read at the new place returned the right image, or may succeed later."""
     if isinstance(found, Exception):
         return is_store_fault(found)
     return hashlib.sha256(found).hexdigest() == content_sha256
@@ -157,15 +172,16 @@ def _counts(found: bytes | Exception, content_sha256: str) -> bool:
 def fetch_images(
     places: Sequence[Place], *, options: ReadOptions | None = None, num_threads: int
 ) -> Iterator[bytes | Exception]:
-    """Yield the encoded bytes of images, in their order, or the error of each.
+    """Yield the encoded bytes, or the error, of each image, in the order of the places.
 
-    Images of tars and folders are read in parallel. Neighbouring cells of one row group are read
-    in one pass. At most twice ``num_threads`` images wait for the caller.
+    Images of tars and folders are read in parallel. Consecutive places in the same Parquet row
+    group are read in one pass. At most twice ``num_threads`` images are read before the caller
+    takes them.
 
     Args:
         places: the places of the images.
-        options: the same as when the images were first read.
-        num_threads: parallel reads.
+        options: the options with which the images were first read.
+        num_threads: the number of parallel reads.
     """
     with ThreadPoolExecutor(num_threads) as pool:
         for (is_cell, _, _), run in groupby(places, _run_of):
@@ -188,9 +204,10 @@ def _cells(places: list[Place], options: ReadOptions | None) -> Iterator[bytes |
             first.shard_uri, first.row_group or 0, list(wanted), etag=first.etag, options=options
         )
         for row, cell in cells:
-            missing = OSError(f"{wanted[row].uri}: the cell holds no image")
+            missing = OSError(f"{wanted[row].uri}: the Parquet cell contains no image")
             found[row] = missing if cell is None else cell
-            # Yield at once what comes in the file's order, so that images are not held twice.
+            # If the places are in the order of the file, yield each image as soon as it is read.
+            # So memory does not contain all images of the row group at the same time.
             while places and places[0].row in found:
                 yield found.pop(places.pop(0).row or 0)
     except _ERRORS as error:
@@ -218,7 +235,7 @@ def _ranges(
 
 def _range(place: Place, retry_s: float) -> bytes | Exception:
     if place.byte_offset is None or place.byte_length is None:
-        return OSError(f"{place.uri} is not stored in one piece: read its shard instead")
+        return OSError(f"{place.uri} is not stored in one piece: read its whole shard instead")
     try:
         return read_range(
             place.shard_uri,

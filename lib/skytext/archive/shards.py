@@ -1,8 +1,8 @@
 """The records of a source: shards, members and samples.
 
-An image's id must stay the same if the archive moves or is named differently on the command line.
-So it depends only on the archive's name, the shard's path relative to the source's root, the
-member's name and its occurrence number:
+An image's id must stay the same if the archive moves, or if the command line names the archive in a
+different way. So the id depends only on these four values: the archive's name, the shard's path
+relative to the source's root, the member's name, and the number of earlier members of this name:
 
 ========================  ===============  ==================
 source                    archive          path of the shard
@@ -13,10 +13,11 @@ source                    archive          path of the shard
 ``s3://maps/aerial/``     ``aerial``       ``a.tar``
 ========================  ===============  ==================
 
-The root of a pattern is the deepest folder before its first wildcard. The root of a single file is
-its folder. So a shard in a *sub-folder* (``/data/aerial/north/b.tar``) gets different ids if it is
-named from inside that folder (archive ``north``, path ``b.tar``) or found from ``/data/aerial``
-(archive ``aerial``, path ``north/b.tar``): always name such archives from their root.
+The root of a pattern is the deepest folder before the first wildcard. The root of a single file is
+the folder of the file. So the ids of a shard in a *sub-folder* depend on the source. An example is
+``/data/aerial/north/b.tar``. For the source ``/data/aerial/north`` the archive is ``north`` and the
+path is ``b.tar``. For the source ``/data/aerial`` the archive is ``aerial`` and the path is
+``north/b.tar``. If an archive has sub-folders, always give its root folder as the source.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from skytext.archive.storage.store import DEFAULT_RETRY_S
 from skytext.errors import SampleError
 
 BBox = tuple[float, float, float, float]
-"""West, south, east, north in degrees, EPSG:4326; west > east crosses the antimeridian."""
+"""West, south, east, north in degrees (EPSG:4326).
+
+If west > east, the box crosses the antimeridian.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,13 @@ class ReadLimits:
     """Memory limits for reading a shard.
 
     Attributes:
-        max_member_bytes: a larger image becomes a failure and its bytes are skipped.
-        max_group_bytes: images of one key wait for a later sidecar. Above this total they are
-            yielded without waiting. It matters for shards whose names all begin alike
-            (``scene.0001.jpg``, ``scene.0002.jpg``, …).
-        max_sidecar_bytes: a larger sidecar is not read.
+        max_member_bytes: the maximum size of an image. A larger image becomes a failure, and its
+            bytes are skipped.
+        max_group_bytes: the maximum total size of images of one key that are kept in memory until
+            their sidecar is read. If the total would be larger, these images are yielded without
+            waiting for a sidecar. This limit matters for shards in which all images have the same
+            key (``scene.0001.jpg``, ``scene.0002.jpg``, …).
+        max_sidecar_bytes: the maximum size of a sidecar. A larger sidecar is not read.
     """
 
     max_member_bytes: int = 256 << 20
@@ -56,9 +62,9 @@ class ReadOptions:
     """The user's choices for reading shards.
 
     Attributes:
-        image_column: the Parquet column of the images; None to find it, see
+        image_column: the Parquet column of the images. If None, the reader finds the column. See
             :mod:`skytext.archive.formats.parquet_columns`.
-        retry_s: seconds for which a request without an answer is repeated.
+        retry_s: how long a request is repeated while the store does not respond, in seconds.
     """
 
     image_column: str | None = None
@@ -71,12 +77,12 @@ class Shard:
 
     Attributes:
         archive: the archive's name.
-        uri: the shard's address; a folder's ends with a slash.
-        path: the shard's path relative to the source's root, '/'-separated; a folder's ends
-            with a slash, and is ``./`` for the root itself.
+        uri: the shard's address. The address of a folder ends with a slash.
+        path: the shard's path relative to the source's root, '/'-separated. The path of a folder
+            ends with a slash. The path of the root itself is ``./``.
         size_bytes: size in bytes; for a folder, the total size of its images.
-        etag: changes when the shard's content changes. A folder's etag changes when an image or
-            sidecar directly in it is added, deleted or changed.
+        etag: a string that changes when the shard's content changes. The etag of a folder changes
+            when an image or a sidecar directly in the folder is added, deleted or changed.
     """
 
     archive: str
@@ -88,14 +94,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The source's metadata about an image; None for missing values.
+    """The source's metadata about an image. A missing value is None.
 
     Attributes:
         datetime: time of acquisition, with time zone UTC.
-        bbox: its footprint.
+        bbox: the bounding box of the image on the ground.
         gsd: ground sample distance in metres, positive and finite.
-        collection: its STAC collection.
-        metadata: everything else, as the text of a JSON object with sorted keys.
+        collection: the id of the image's STAC collection.
+        metadata: all other values, as the JSON text of an object with sorted keys.
     """
 
     datetime: datetime | None = None
@@ -107,27 +113,28 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Sample(Metadata):
-    """One image on its way through the pipeline, or the reason why there is none.
+    """One image that the pipeline processes, or the reason why the image could not be read.
 
     Attributes:
-        image_id: see :func:`image_id`.
+        image_id: the id from :func:`image_id`.
         archive: the archive's name.
         shard: the shard's path relative to the source's root.
-        member: the member's name in the shard; empty for the failure of a whole shard or of its
-            unreadable tail.
-        uri: ``{shard uri}#{member}``; for a file in a folder the file's uri; the shard's uri if
-            ``member`` is empty.
-        shard_etag: the etag of the file that holds the bytes: the shard, or the file itself for a
-            file in a folder.
-        byte_offset: where the image's bytes begin in that file; None if they are not stored in
-            one piece (a Parquet row, a sparse member) or do not exist.
+        member: the member's name in the shard. It is empty if the sample is the failure of a whole
+            shard or of the unreadable end of a shard.
+        uri: ``{shard uri}#{member}``. For a file in a folder it is the uri of the file. It is the
+            shard's uri if ``member`` is empty.
+        shard_etag: the etag of the file that contains the bytes. This file is the shard. If the
+            shard is a folder, it is the image file.
+        byte_offset: the position of the image's first byte in this file. None if the bytes do not
+            exist, or are not stored in one piece (a Parquet row, a sparse member).
         byte_length: the number of bytes; None if ``byte_offset`` is None.
-        row_group: for a Parquet row: its row group, from 0; else None.
-        row: for a Parquet row: its number in the row group, from 0; else None.
-        data: the encoded image; None if ``failure`` or ``fault`` is set, or if the caller already
-            knows the image.
-        failure: why the bytes, which were all read, are not a usable image.
-        fault: why the store did not return the bytes. The image is then unknown.
+        row_group: the number of the Parquet row group, from 0; None in other formats.
+        row: the number of the row in its Parquet row group, from 0; None in other formats.
+        data: the encoded image. None if ``failure`` or ``fault`` is set, or if the caller does not
+            need the bytes.
+        failure: why the bytes are not a usable image, although the store returned them.
+        fault: why the store did not return the bytes. It is then unknown whether the image is
+            usable.
     """
 
     image_id: str = field(kw_only=True)
@@ -147,19 +154,19 @@ class Sample(Metadata):
 
 @dataclass(frozen=True)
 class Member:
-    """The facts about an image, or about an unreadable shard, that need no read of the image.
+    """The facts about an image, or about an unreadable shard, that do not require its bytes.
 
     Attributes:
-        image_id: as in the sample.
-        member: its name in the shard; empty for an unreadable shard or tail.
-        uri: as in the sample.
-        etag: as ``shard_etag`` in the sample.
-        byte_offset: as in the sample.
-        byte_length: as in the sample.
-        row_group: as in the sample.
-        row: as in the sample.
-        failure: why it cannot be read, according to the headers. None is no guarantee: a Parquet
-            cell may be empty, and a file may be deleted.
+        image_id: as in `Sample`.
+        member: as in `Sample`.
+        uri: as in `Sample`.
+        etag: as ``shard_etag`` in `Sample`.
+        byte_offset: as in `Sample`.
+        byte_length: as in `Sample`.
+        row_group: as in `Sample`.
+        row: as in `Sample`.
+        failure: why the image cannot be read, as far as the headers show this. If None, reading
+            may still fail: a Parquet cell may be empty, and a file may be deleted.
     """
 
     image_id: str
@@ -174,7 +181,7 @@ class Member:
 
     @classmethod
     def of(cls, sample: Sample) -> Member:
-        """Return the member of a sample."""
+        """Return a member with the facts of a sample."""
         return cls(
             image_id=sample.image_id,
             member=sample.member,
@@ -198,11 +205,11 @@ class Member:
         """Return the sample of this member.
 
         Args:
-            shard: the shard that contains it.
-            said: its metadata.
-            data: its bytes; ignored if there is a failure.
-            failure: why it could not be read; None for the member's own failure.
-            fault: why the store did not return its bytes.
+            shard: the shard that contains the member.
+            said: the metadata of the image.
+            data: the encoded image. It is ignored if there is a failure.
+            failure: why the image could not be read. If None, the member's ``failure`` is used.
+            fault: why the store did not return the bytes.
         """
         failure = failure or self.failure
         return Sample(
@@ -225,17 +232,17 @@ class Member:
 
 @dataclass
 class ShardCounts:
-    """The counts of a shard; filled while it is read.
+    """The counts of a shard. The reader updates them while it reads the shard.
 
     Attributes:
-        num_ok: images that were read.
-        num_failed: failed samples.
-        num_sidecars: sidecars of an image.
-        ignored: all other files by kind, see :mod:`skytext.archive.ignored`.
-        num_bytes: bytes of the shard that were read or, in a Parquet file, could be read; all of
-            them once the shard is read to its end. For a folder, the bytes of its images.
-        etag: the shard's etag; for a folder that changed after it was listed, the etag of the
-            files that were read.
+        num_ok: number of images that were read.
+        num_failed: number of failed samples.
+        num_sidecars: number of sidecars that belong to an image.
+        ignored: number of all other files by kind. See :mod:`skytext.archive.ignored`.
+        num_bytes: for a tar, the number of bytes that were read. For a Parquet file, its size. For
+            a folder, the total size of its images. It is set when the shard has been read.
+        etag: the shard's etag. If a folder changed after it was listed, this is the etag of the
+            files that were read, or empty if it is unknown.
     """
 
     num_ok: int = 0
@@ -246,26 +253,27 @@ class ShardCounts:
     etag: str = field(default="", compare=False)
 
     def ignore(self, kind: str | None, number: int = 1) -> None:
-        """Count what is ignored; None is not counted."""
+        """Count ignored files of a kind. If ``kind`` is None, count nothing."""
         if kind is not None and number:
             count_kind(self.ignored, kind, number)
 
 
 def image_id(archive: str, shard_path: str, member: str, occurrence: int) -> str:
-    """The id of an image: the first 32 hex digits of a SHA-256.
+    """Return the id of an image: the first 32 hex digits of a SHA-256 hash.
 
-    It hashes the UTF-8 of each of the four values (the number in decimal), each after its length
-    in bytes as eight big-endian bytes. So two different lists of values never hash the same input.
+    The four values are encoded in UTF-8, the number in decimal digits. For each value, the hash
+    input contains the length of the encoded value (eight big-endian bytes) and then the encoded
+    value. So two different lists of values never have the same hash input.
 
     Args:
         archive: the archive's name.
         shard_path: the shard's path relative to the source's root.
         member: the member's name in the shard.
-            occurrence: the number of earlier members with this name in the shard.
+        occurrence: the number of earlier members with this name in the shard.
     """
     digest = hashlib.sha256()
     for value in (archive, shard_path, member, str(occurrence)):
-        # surrogateescape: a local file name need not be valid UTF-8.
+        # surrogateescape: a local file name may contain bytes that are not valid UTF-8.
         encoded = value.encode("utf-8", "surrogateescape")
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)

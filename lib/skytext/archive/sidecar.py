@@ -1,13 +1,15 @@
-"""Parse an image's sidecars: STAC fields become typed fields; the rest is kept as JSON.
+"""Parse the sidecars of an image into typed STAC fields and a JSON object with all other values.
 
 A sidecar is a STAC Item (https://github.com/radiantearth/stac-spec, Item specification 1.x) or a
-JSON object with the same top-level keys (``datetime``, ``bbox``, ``gsd``, ``collection``). A
-Feature without a ``bbox`` gets the box of its geometry. An unusable value leaves its field null,
-stays in ``metadata`` and is named in ``metadata["_invalid"]``. A sidecar that cannot be parsed
-leaves ``{"_sidecar_error": …}``. Neither makes the image fail.
+JSON object that has these keys at the top level: ``datetime``, ``bbox``, ``gsd``, ``collection``.
+If a GeoJSON Feature has no ``bbox``, the bounding box of its geometry is used.
 
-Text in a sidecar, such as captions by other people, is kept in ``metadata`` only. It is never
-searched: search uses only the captions of the model.
+If a value is unusable, its typed field is null. The value stays in ``metadata``, and
+``metadata["_invalid"]`` contains the name of the field. If a sidecar cannot be parsed,
+``metadata`` is ``{"_sidecar_error": …}``. In both cases the image does not fail.
+
+Text in a sidecar, such as captions that people wrote, is stored in ``metadata`` only. Search does
+not use this text. Search uses only the captions of the model.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ def parse_sidecar(
     *,
     errors: tuple[str, ...] = (),
 ) -> Metadata:
-    """Parse the sidecars of one image; never raises for bad content.
+    """Parse the sidecars of one image. Invalid content does not raise an error.
 
     Args:
-        json_data: a ``.json`` sidecar in UTF-8, UTF-16 or UTF-32.
-        txt_data: a ``.txt`` sidecar in UTF-8; undecodable bytes are replaced. Its text gets the
-            key ``txt``, or ``_txt`` if the JSON already has ``txt``.
-        errors: sentences on sidecars that were not read, for ``_sidecar_error``.
+        json_data: the content of the ``.json`` sidecar in UTF-8, UTF-16 or UTF-32.
+        txt_data: the content of the ``.txt`` sidecar in UTF-8. Undecodable bytes are replaced. The
+            text is stored under the key ``txt``, or under ``_txt`` if the JSON already has ``txt``.
+        errors: sentences about sidecars that could not be read. They are added to
+            ``_sidecar_error``.
     """
     item: dict[str, Any] = {}
     problems = list(errors)
@@ -62,14 +65,16 @@ _ITEM_KEYS = ("stac_item", "stac", "json")
 
 
 def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadata:
-    """Parse an object of JSON values, such as the columns of a row; never raises.
+    """Parse an object of JSON values, such as the columns of a row. Never raise an error.
 
-    A STAC Item, or an object with the same keys, under ``stac_item``, ``stac`` or ``json`` (or
-    its JSON text) fills the fields that the object's own keys leave empty.
+    The keys ``stac_item``, ``stac`` and ``json`` may contain a STAC Item, an object with the same
+    keys as a STAC Item, or the JSON text of one of these. Its values fill the fields that have no
+    value in ``item`` itself.
 
     Args:
-        item: the object; it is not changed.
-        max_bytes: the remaining ``metadata`` is dropped if it is longer.
+        item: the object. It is not changed.
+        max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, an
+            error message replaces it. None for no maximum.
     """
     fields, rest = _typed_fields(item)
     for key in _ITEM_KEYS:
@@ -83,14 +88,14 @@ def parse_item(item: dict[str, Any], *, max_bytes: int | None = None) -> Metadat
             fields = {**more, **fields}
     kept = _dump(rest) if rest else None
     if kept is not None and max_bytes is not None and len(kept.encode()) > max_bytes:
-        kept = _dump({_ERROR: f"the other columns hold more than {max_bytes} bytes"})
+        kept = _dump({_ERROR: f"the other columns have more than {max_bytes} bytes of metadata"})
     return Metadata(**fields, metadata=kept)
 
 
 def unusable_values(metadata: str | None) -> Iterator[tuple[str, str]]:
-    """Yield the unusable values of an image's ``metadata``: the field and its value.
+    """Yield the unusable values in an image's ``metadata``, as pairs of field name and value.
 
-    A sidecar that could not be read has the field name ``sidecar``.
+    For a sidecar that could not be read, the field name is ``sidecar`` and the value is the error.
     """
     if metadata is None or (_INVALID not in metadata and _ERROR not in metadata):
         return
@@ -122,11 +127,11 @@ def _inner_item(value: object) -> dict[str, Any] | None:
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:
-    # NaN, Infinity and 1e999 are not JSON numbers; keep their text.
+    # NaN and Infinity are not JSON numbers, and 1e999 is too large for a float. Keep their text.
     item = json.loads(data, parse_constant=str, parse_float=_float_or_text)
     if not isinstance(item, dict):
-        raise ValueError(f"not a JSON object but a {type(item).__name__}")
-    # Nesting that json can parse but not write must fail here, not later.
+        raise ValueError(f"expected a JSON object, but got a {type(item).__name__}")
+    # The json module can parse deeper nesting than it can write. Such nesting must fail here.
     json.dumps(item)
     return item
 
@@ -142,12 +147,12 @@ def _dump(value: dict[str, Any]) -> str:
 
 
 def _valid_unicode(text: str) -> str:
-    """Replace lone surrogates: JSON allows them, UTF-8 (and so Arrow) does not."""
+    """Replace lone surrogates. JSON allows lone surrogates, but UTF-8 and Arrow do not."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split an object into the typed fields of :class:`Metadata` and a copy of the rest."""
+    """Split an object into the typed fields of :class:`Metadata` and a dict of all other values."""
     rest = dict(item)
     inner, when = _places(rest)
     if inner is not rest:
@@ -169,7 +174,7 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         except (ValueError, OverflowError):
             invalid.append(name)
         else:
-            if not (name == "bbox" and len(raw) == 6):  # keep the heights
+            if not (name == "bbox" and len(raw) == 6):  # a box of 6 numbers also has heights
                 del holder[key]
     if item.get("type") == "Feature" and item.get("bbox") is None and item.get("geometry"):
         try:
@@ -182,7 +187,10 @@ def _typed_fields(item: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def _places(item: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the object that holds ``datetime`` and ``gsd``, and the key of the first."""
+    """Return the object that contains ``datetime`` and ``gsd``, and the key of the date and time.
+
+    The key is ``start_datetime`` if ``datetime`` is missing or null.
+    """
     properties = item.get("properties")
     is_inside = item.get("type") == "Feature" and isinstance(properties, dict)
     inner: dict[str, Any] = properties if is_inside else item  # type: ignore[assignment]
@@ -190,14 +198,16 @@ def _places(item: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def parse_datetime(value: object) -> datetime:
-    """Parse an RFC 3339 / ISO 8601 date and time into UTC; without a zone it is taken as UTC.
+    """Parse an RFC 3339 / ISO 8601 date and time, and convert it to UTC.
+
+    A date and time without a time zone is read as UTC.
 
     Raises:
-        ValueError: not such a text.
-        OverflowError: outside the years 1 to 9999 in UTC.
+        ValueError: the value is not a string with an RFC 3339 / ISO 8601 date and time.
+        OverflowError: the year in UTC is not between 1 and 9999.
     """
     if not isinstance(value, str):
-        raise ValueError(f"not a date and time: {value!r}")
+        raise ValueError(f"{value!r} is not a date and time")
     moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows t and z
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
@@ -205,18 +215,19 @@ def parse_datetime(value: object) -> datetime:
 def parse_bbox(value: object) -> BBox:
     """Parse a bounding box of 4 or 6 numbers (RFC 7946, section 5) into west, south, east, north.
 
-    Longitudes beyond 180 are wrapped. West > east is valid: the box crosses the antimeridian.
+    Longitudes outside -180 to 180 are wrapped into this range. If west > east, the box crosses the
+    antimeridian.
 
     Raises:
-        ValueError: not such a list, or not on the globe.
+        ValueError: the value is not a list of 4 or 6 finite numbers, or is not a valid box.
     """
     if not isinstance(value, (list, tuple)) or len(value) not in (4, 6):
-        raise ValueError(f"not a list of 4 or 6 numbers: {value!r}")
+        raise ValueError(f"{value!r} is not a list of 4 or 6 numbers")
     numbers = [_number(part) for part in value]
     half = len(numbers) // 2
     west, south, east, north = *numbers[:2], *numbers[half : half + 2]
     if not -90 <= south <= north <= 90:
-        raise ValueError(f"latitudes must be -90 <= south <= north <= 90: {value!r}")
+        raise ValueError(f"latitudes must be -90 <= south <= north <= 90 (given: {value!r})")
     west, east = wrap_longitudes(west, east)
     return (west, south, east, north)
 
@@ -224,13 +235,13 @@ def parse_bbox(value: object) -> BBox:
 def _parse_gsd(value: object) -> float:
     number = _number(value)
     if number <= 0:
-        raise ValueError(f"gsd must be positive: {value!r}")
+        raise ValueError(f"gsd must be positive (given: {value!r})")
     return number
 
 
 def _parse_collection(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"not a collection's id: {value!r}")
+        raise ValueError(f"{value!r} is not the id of a collection")
     return _valid_unicode(value)
 
 
@@ -238,8 +249,8 @@ def _number(value: object) -> float:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"not a number: {value!r}")
+        raise ValueError(f"{value!r} is not a number")
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"not finite: {value!r}")
+        raise ValueError(f"{value!r} is not finite")
     return number

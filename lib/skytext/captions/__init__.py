@@ -1,1 +1,1 @@
-"""Captions: prompts, requests to the model, and parsing of its answers (no Ray, no vLLM)."""
+"""Prompts, requests to the model, and parsing of the model's answers (no Ray, no vLLM)."""

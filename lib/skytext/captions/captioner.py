@@ -1,7 +1,8 @@
-"""Describe an image: ask an engine, check the answers, ask again for missing ones.
+"""Describe an image: request variants from an engine, check them, and request missing ones again.
 
-A run and the service use only `Captioner`. `EngineCaptioner` works for any engine that needs no
-supervision. `skytext.models.vllm.supervisor` handles engines in local processes, which may die.
+A run and the service use only the interface `Captioner`. `EngineCaptioner` implements it for any
+engine that needs no supervision. `skytext.models.vllm.supervisor` implements it for engines in
+local processes, because such a process may die.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from skytext.captions.parsing import Variant, merge_distinct, parse_answer
 from skytext.config.captioning import CaptionConfig
 from skytext.errors import JobError, Reason, SampleError, Stage
 
-# Each further attempt has a higher temperature, which helps a model that repeats itself. olmocr
-# found that a bounded ladder of temperatures rescues most pages.
+# Each further attempt for an image has a higher temperature. This helps if the model repeats
+# itself. The project olmocr found that a series of rising temperatures with a maximum saves most
+# pages.
 _WARMER = 0.15
 _MAX_TEMPERATURE = 1.3
 
@@ -30,10 +32,10 @@ class Ask:
 
     Attributes:
         num_samples: number of independent answers.
-        objects_per_answer: number of variants per answer.
-        temperature: temperature of this attempt.
-        max_tokens: maximum length of an answer.
-        seed: or None for the engine's own randomness.
+        objects_per_answer: number of variants in each answer.
+        temperature: sampling temperature.
+        max_tokens: maximum length of an answer, in tokens.
+        seed: the seed for sampling. If None, the engine uses random numbers.
     """
 
     num_samples: int
@@ -45,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One sampled text and its finish reason (``stop``, ``length``, …)."""
+    """One generated text, and the reason why generation stopped (``stop``, ``length``, …)."""
 
     text: str
     finish_reason: str | None
@@ -55,8 +57,12 @@ class Answer:
 class Generation:
     """The result of an engine for one `Ask`.
 
-    ``num_prompt_tokens`` counts the prompt once, image tokens included. ``num_output_tokens`` is
-    the sum over the samples. ``num_cached_tokens`` of the prompt came from the prefix cache.
+    Attributes:
+        answers: the generated texts, one for each sample.
+        num_prompt_tokens: number of tokens of the prompt and the image. They are counted once, not
+            for each sample.
+        num_cached_tokens: how many of these tokens the engine took from its prefix cache.
+        num_output_tokens: total number of generated tokens of all samples.
     """
 
     answers: Sequence[Answer]
@@ -67,7 +73,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Device and versions of an engine; recorded in every row, not hashed."""
+    """The device, version and precision of an engine.
+
+    They are stored in every row, but are not part of the caption fingerprint.
+    """
 
     engine_version: str
     device: str
@@ -75,32 +84,39 @@ class EngineInfo:
 
 
 class EngineDiedError(JobError):
-    """The engine died and its work is lost; another may be started."""
+    """The engine process died, and its unfinished work is lost. A new engine may be started."""
 
 
 class Engine(Protocol):
-    """Generates text for an image and a fixed prompt; ``info`` has its device and versions."""
+    """An engine that generates text for an image and a fixed prompt.
+
+    Attributes:
+        info: the device, version and precision of the engine.
+    """
 
     info: EngineInfo
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
-        """Answer one request.
+        """Generate the answers to one request.
 
         Raises:
-            SampleError: the engine rejects this image; other images can work.
+            SampleError: the engine rejects this image. It may still accept other images.
             EngineDiedError: the engine died.
         """
 
     async def check(self) -> None:
-        """Try one small request before the first image.
+        """Send one small test request before the first image.
 
         Raises:
-            ModelError: the engine cannot answer because of its prompt, template or settings.
+            ModelError: the engine cannot answer because of the prompt, the chat template or the
+                settings.
             EngineDiedError: the engine died.
         """
 
     def close(self) -> None:
-        """Stop the engine, even if dead or hung, and wait until its processes have ended.
+        """Stop the engine, and wait until all its processes have ended.
+
+        This also works if the engine has died or does not respond.
 
         Raises:
             JobError: a process does not end.
@@ -109,7 +125,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The variants of one image, as many as the attempts gave, and their cost."""
+    """The variants of one image, and the cost of generating them.
+
+    Attributes:
+        variants: the distinct valid variants. There may be fewer than requested.
+        attempts: number of requests to the engine.
+        num_prompt_tokens: sum over all attempts, as in `Generation`.
+        num_cached_tokens: sum over all attempts, as in `Generation`.
+        num_output_tokens: sum over all attempts, as in `Generation`.
+    """
 
     variants: tuple[Variant, ...]
     attempts: int
@@ -119,12 +143,14 @@ class Description:
 
 
 class Captioner(Protocol):
-    """Describes images. Any number of calls may run at once, in one event loop.
+    """An object that describes images.
+
+    Any number of calls may run at the same time in one event loop.
 
     Attributes:
-        info: description of the engine; None until it is started.
+        info: device and versions of the engine; None until the engine is started.
         clock: busy and idle time of the engine.
-        num_restarts: number of replacement engines.
+        num_restarts: how many times a new engine has replaced a dead one.
     """
 
     info: EngineInfo | None
@@ -132,10 +158,10 @@ class Captioner(Protocol):
     num_restarts: int
 
     async def start(self) -> EngineInfo:
-        """Start if necessary; return the description of the engine.
+        """Start the engine if it is not running. Return its device and versions.
 
         Raises:
-            CallError: the model cannot be served, or rejects even a blank image.
+            CallError: the engine cannot serve the model, or the model rejects even a blank image.
             JobError: the start took too long, or a dead engine could not be replaced.
         """
 
@@ -143,17 +169,21 @@ class Captioner(Protocol):
         """Describe one image.
 
         Args:
-            image: RGB.
-            key: name of the image, for `CaptionConfig.seed`.
+            image: the RGB image.
+            key: a name for the image. The seeds of its requests are derived from this name and
+                `CaptionConfig.seed`.
 
         Raises:
-            SampleError: this image cannot be described; other images can work.
-            CallError: as `start`.
-            JobError: as `start`.
+            SampleError: this image cannot be described. Other images may still be described.
+            CallError: as in `start`.
+            JobError: as in `start`.
         """
 
     def close(self) -> None:
-        """End the engine and wait for its end; from any thread, repeatable."""
+        """Stop the engine and wait until it has ended.
+
+        Any thread may call this method, and more than once.
+        """
 
 
 EngineT = TypeVar("EngineT", bound=Engine)
@@ -163,10 +193,10 @@ class EngineCaptioner(Generic[EngineT]):
     """A `Captioner` with one engine.
 
     Args:
-        engine: generates the answers.
+        engine: the engine that generates the answers.
         config: the caption settings.
-        parse: returns the valid variants of an answer, given its text and finish reason. Missing
-            variants are requested again.
+        parse: a function that takes the text and the finish reason of an answer, and returns the
+            valid variants. Missing variants are requested again.
     """
 
     def __init__(
@@ -183,7 +213,7 @@ class EngineCaptioner(Generic[EngineT]):
         self._parse = parse
 
     async def start(self) -> EngineInfo:
-        """Test the engine with a small request, once."""
+        """Test the engine with a small request if it was not tested yet. Return its info."""
         if self.info is None:
             await self.engine.check()
             self.info = self.engine.info
@@ -193,7 +223,7 @@ class EngineCaptioner(Generic[EngineT]):
         """Describe one image.
 
         Raises:
-            SampleError: no attempt gave a good variant, or the engine rejected the image.
+            SampleError: no attempt gave a valid variant, or the engine rejected the image.
             EngineDiedError: the engine died.
         """
         with self.clock:
@@ -206,7 +236,7 @@ class EngineCaptioner(Generic[EngineT]):
     async def _climb(self, image: Image.Image, key: str) -> Description:
         variants: list[Variant] = []
         prompt = cached = output = 0
-        last = "no answer"
+        last = "the engine returned no answer"
         attempt = 0
         while attempt < self._config.max_attempts and len(variants) < self._config.num_variants:
             missing = self._config.num_variants - len(variants)
@@ -226,7 +256,7 @@ class EngineCaptioner(Generic[EngineT]):
     def _ask(self, attempt: int, missing: int, key: str) -> Ask:
         config = self._config
         one_request = config.variants_by == "one_request"
-        # A truncated answer needs more tokens, so the limit grows with the attempts.
+        # The limit grows with each attempt, because a truncated answer needs more tokens.
         max_tokens = int(config.max_tokens * (1 + attempt / 2))
         return Ask(
             num_samples=1 if one_request else missing,
@@ -247,11 +277,11 @@ def _seed(seed: int | None, key: str, attempt: int) -> int | None:
 
 
 class BusyClock:
-    """Measures the busy time of an engine, from the first call to the last.
+    """A context manager that measures the busy and the idle time of an engine.
 
     Attributes:
-        span_s: seconds from the first call's start to the last call's end.
-        idle_s: seconds within that span without a call in flight.
+        span_s: seconds from the start of the first call to the end of the last call.
+        idle_s: seconds within this time in which no call was running.
     """
 
     def __init__(self) -> None:
@@ -262,7 +292,7 @@ class BusyClock:
 
     @property
     def span_s(self) -> float:
-        """Seconds from the first call's start to the last call's end."""
+        """Seconds from the start of the first call to the end of the last call."""
         return 0.0 if self._started is None else max(self._ended - self._started, 0.0)
 
     def __enter__(self) -> None:

@@ -1,8 +1,9 @@
 """Parse and check the answers of a vision-language model (no Ray, no vLLM).
 
-A *variant* is one of an image's descriptions: ``{one_sentence, feature, caption}`` as in RSRT
-("Beyond Pixels", arXiv 2512.10596). A regular expression (`guide_pattern`), which the engine
-compiles to a token mask, enforces this form. Parsing therefore fails only for truncated answers.
+A *variant* is one description of an image. It has the fields ``{one_sentence, feature, caption}``
+as in RSRT ("Beyond Pixels", arXiv 2512.10596). The regular expression `guide_pattern` defines the
+form of an answer. The engine compiles the expression to a token mask, which enforces the form. So
+parsing fails only for truncated answers.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Variant:
     """One description of an image.
 
     Attributes:
-        one_sentence: the scene in one sentence, from the whole to its parts.
-        feature: the visible features with direction and position.
+        one_sentence: one sentence that describes first the whole scene and then its parts.
+        feature: the visible features, with their directions and positions.
         caption: a detailed paragraph.
         finish_reason: the engine's finish reason; ``stop`` for a complete answer.
     """
@@ -35,20 +36,21 @@ class Variant:
     finish_reason: str = FINISH_STOP
 
     def folded(self) -> tuple[str, str, str]:
-        """Return the three texts with case and white space folded; duplicates are equal."""
+        """Return the three texts in a form that ignores differences in case and white space."""
         return (_fold(self.one_sentence), _fold(self.feature), _fold(self.caption))
 
 
-# The characters of a JSON string without control characters: JSON forbids them, but the engines'
-# JSON grammars permit them. Only quote and backslash may be escaped, because weak models otherwise
-# generate endless \\u sequences. The first character is not a space, so no text is blank.
+# The characters that a JSON string may contain, without control characters. JSON forbids control
+# characters, but the JSON grammars of the engines permit them. Only a quote and a backslash may be
+# escaped, because weak models otherwise generate endless \\u sequences. The first character must
+# not be a space, so no text is blank.
 _FIRST = r'[^"\\\x00-\x20\x7f]'
 _CHAR = r'([^"\\\x00-\x1f\x7f]|\\["\\])'
 
 
-# No upper bounds: with {1,400} instead of *, xgrammar 0.2 needs 5 ms instead of 3 us per token.
-# That is more than a small model's forward pass. The token limit truncates endless texts; they are
-# retried.
+# The pattern has no upper bounds. With {1,400} instead of *, xgrammar 0.2 needs 5 ms instead of
+# 3 us for each token, and 5 ms is more than the forward pass of a small model. The token limit
+# truncates endless texts, and truncated answers are requested again.
 _OBJECT = r"\{" + ", ".join(rf'"{name}": "{_FIRST}{_CHAR}*"' for name in FIELDS) + r"\}"
 
 
@@ -56,7 +58,8 @@ def guide_pattern(num_objects: int) -> str:
     """Return the regular expression that a complete answer must match.
 
     Args:
-        num_objects: 1 for a bare object; more for ``{"variants": [...]}`` with exactly that many.
+        num_objects: the number of variants. If it is 1, the answer must be one object. Otherwise
+            the answer must be ``{"variants": [...]}`` with exactly this number of objects.
     """
     if num_objects == 1:
         return _OBJECT
@@ -64,16 +67,16 @@ def guide_pattern(num_objects: int) -> str:
 
 
 def parse_answer(text: str, finish_reason: str | None) -> list[Variant]:
-    """Parse the variants of one answer: a bare object or ``{"variants": [...]}``.
+    """Return the variants of one answer, which is one object or ``{"variants": [...]}``.
 
     Unusable parts are omitted, and the caller requests the missing variants again. A truncated
-    answer (``finish_reason`` other than ``stop``) or invalid JSON gives no variants. An object with
-    a missing, empty or non-text field is dropped.
+    answer (``finish_reason`` is not ``stop``) or invalid JSON gives no variants. An object is
+    omitted if a field is missing, is empty, or is not a string.
     """
     if finish_reason != FINISH_STOP:
         return []
     try:
-        # strict=False: a raw control character inside a string is acceptable.
+        # strict=False accepts unescaped control characters inside a string.
         answer = json.loads(_strip_fence(text), strict=False)
     except (ValueError, RecursionError):
         return []
@@ -97,7 +100,10 @@ def _variant(item: Any, finish_reason: str) -> Variant | None:
 
 
 def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) -> list[Variant]:
-    """Return ``have`` and the distinct variants of ``new``, at most ``limit`` in total."""
+    """Return ``have`` and the variants of ``new`` without duplicates, at most ``limit`` in total.
+
+    Two variants are duplicates if they differ only in case and white space.
+    """
     merged = list(have)
     seen = {variant.folded() for variant in merged}
     for variant in new:
@@ -109,7 +115,7 @@ def merge_distinct(have: Sequence[Variant], new: Iterable[Variant], limit: int) 
 
 
 def document_text(variant: Variant) -> str:
-    """Return the text to embed for a variant: three labelled lines, as in RSRT."""
+    """Return the text of a variant that is embedded. It has three labelled lines, as in RSRT."""
     return (
         f"ONE_SENTENCE: {variant.one_sentence}\n"
         f"FEATURE: {variant.feature}\n"
@@ -118,7 +124,7 @@ def document_text(variant: Variant) -> str:
 
 
 DOCUMENT_LAYOUT_ID = "rsrt-lines-1"
-"""Version of the layout of `document_text`; part of the embedding fingerprint."""
+"""Version of the text layout of `document_text`. It is part of the embedding fingerprint."""
 
 
 def search_text(variants: Iterable[Variant]) -> str:
@@ -131,10 +137,11 @@ def search_text(variants: Iterable[Variant]) -> str:
 
 
 def composed(text: str) -> str:
-    """Return a text in Unicode's composed form (NFC), in which letter and accent are one character.
+    """Return a text in Unicode's composed form (NFC).
 
-    The full-text index removes the accents of such letters. It does not recognise accents that are
-    separate characters (NFD, which some file systems and keyboards produce).
+    In this form, a letter and its accent are one character. The full-text index removes the accent
+    of such a character. It does not recognise an accent that is a separate character. Some file
+    systems and keyboards produce such accents (NFD).
     """
     return unicodedata.normalize("NFC", text)
 
@@ -149,6 +156,6 @@ def _fold(text: str) -> str:
 
 
 def _strip_fence(text: str) -> str:
-    """Remove a Markdown fence, which models often add without the guide."""
+    """Remove a Markdown fence. Models often add a fence if no token mask enforces the form."""
     match = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", text, flags=re.DOTALL)
     return match.group(1) if match else text

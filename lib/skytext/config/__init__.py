@@ -1,1 +1,1 @@
-"""Settings: one module per section; `skytext.config.settings` combines them."""
+"""Settings. Each section has its own module, and `skytext.config.settings` combines them."""

@@ -1,4 +1,4 @@
-"""Settings of the archive: how shards are read."""
+"""Settings for reading the shards of an archive."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ class SourcesConfig(Section):
 
     image_column: str | None = Field(
         None,
-        description="Parquet column with the images; null: detected.",
+        description="Name of the Parquet column with the images. null: the reader finds the "
+        "column.",
     )
     retry_s: NonNegativeFloat = Field(
         120.0,
-        description="Time for which an unanswered request to a store is repeated. After that "
-        "the shard stays unread, and the next run reads it.",
+        description="How long a request is repeated while the store does not respond. After this "
+        "time the shard stays unread, and the next run tries to read it again.",
     )

@@ -1,4 +1,4 @@
-"""The base class of all sections: frozen, strict, every field described."""
+"""The base class of all sections of the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    """A group of settings."""
+    """A group of settings. Its values cannot be changed, and unknown settings are an error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False

@@ -1,7 +1,8 @@
-"""Configuration: frozen, strict pydantic models; defaults < YAML file < command line.
+"""The configuration: pydantic models for all settings.
 
-Every field has its unit in the name and its reason in the description. Environment variables
-contain only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never settings. The resolved
+Values from the YAML file replace the defaults. Values from the command line replace both. The name
+of a field contains its unit, and its description explains the default. Environment variables
+contain only secrets and addresses (``AWS_*``, ``RAY_ADDRESS``), never settings. The resulting
 configuration is stored with each run.
 """
 
@@ -34,7 +35,9 @@ class Config(Section):
     """All settings."""
 
     archive: str | None = Field(
-        None, description="Name of the archive, part of every image id; null: from the source."
+        None,
+        description="Name of the archive, which is part of every image id. null: the name of the "
+        "source's root folder.",
     )
     sources: SourcesConfig = SourcesConfig()
     images: ImageConfig = ImageConfig()
@@ -53,10 +56,12 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Return the settings: defaults, then ``base``, then the YAML file, then ``overrides``.
+    """Return the settings.
+
+    ``base`` replaces the defaults, the YAML file replaces ``base``, and ``overrides`` replace all.
 
     Args:
-        path: a YAML file with the structure of `Config`; None for none.
+        path: the path of a YAML file with the structure of `Config`, or None.
         overrides: values by dotted name (``caption.model``).
         base: settings with the structure of `Config`, as from `Config.model_dump`.
 
@@ -84,8 +89,9 @@ def reference() -> str:
     lines = [
         "# Settings",
         "",
-        "Defaults < YAML file (`--config`) < command line (`--set NAME=VALUE`). "
-        "`skytext config reference` prints this page.",
+        "Values from the YAML file (`--config`) replace the defaults. Values from the command "
+        "line (`--set NAME=VALUE`) replace both. To print this page, run: "
+        "`skytext config reference`",
         "",
         "| setting | default | meaning |",
         "|---|---|---|",
@@ -115,7 +121,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path} must have sections such as 'caption:', not a bare value")
+        raise ConfigError(f"{path} must have sections such as 'caption:', not a single value")
     return settings
 
 
@@ -133,7 +139,9 @@ def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:
     for section in sections:
         inner = settings.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"section {section!r} of the configuration must have settings")
+            raise ConfigError(
+                f"section {section!r} of the configuration must contain settings, not one value"
+            )
         settings = inner
     settings[field] = value
 
@@ -144,7 +152,7 @@ def _explain(error: ValidationError, path: str | Path | None) -> str:
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "configuration"
         if item["type"] == "extra_forbidden":
-            problems.append(f"{name}: unknown setting (skytext config show lists all settings)")
+            problems.append(f"{name}: unknown setting (to list all, run: skytext config show)")
         else:
             message = item["msg"].removeprefix("Value error, ")
             given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict) else ""

@@ -1,4 +1,4 @@
-"""Read YAML that has one meaning only."""
+"""Read YAML, and refuse YAML in which a key occurs twice."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ def parse_yaml(text: str | bytes) -> Any:
     """Return the value of a YAML text.
 
     Args:
-        text: bytes are UTF-8, or UTF-16 with its mark.
+        text: the YAML text. Bytes must be in UTF-8, or in UTF-16 with a byte order mark.
 
     Raises:
-        ValueError: it is no YAML, nested too deeply, or has a key twice; in one line.
+        ValueError: the text is not YAML, is nested too deeply, or contains a key twice. The message
+            is one line.
     """
     try:
         return yaml.load(text, _Loader)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("it is nested too deeply") from error
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(" ".join(str(error).split())) from error
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's own takes the last value of a key, and a whole section is lost without a word."""
+    """A YAML loader that raises an error if a key occurs twice.
+
+    PyYAML's own loader uses the last value of such a key, so a whole section could be lost without
+    an error.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -34,12 +39,13 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     line = key.start_mark.line + 1
-                    raise ValueError(f"line {line} gives {key.value!r} a second time")
+                    raise ValueError(f"line {line} contains the key {key.value!r} a second time")
                 seen.add(key.value)
         return node
 
 
-# A package that vLLM imports (lm-format-enforcer) makes the shared loader read dates as texts.
+# vLLM imports the package lm-format-enforcer, which changes PyYAML's loader so that it reads dates
+# as strings. Restore the original constructor in this loader.
 _Loader.yaml_constructors = {
     **_Loader.yaml_constructors,
     "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_timestamp,

@@ -1,4 +1,4 @@
-"""Export as a GeoJSON FeatureCollection (RFC 7946), written feature by feature."""
+"""Export the images of a table as a GeoJSON FeatureCollection (RFC 7946)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from skytext_client.geojson import geometry
 
 
 def write_geojson(table: ImagesTable, out: BinaryIO) -> int:
-    """Write one feature per image and line; an image without a bbox has null geometry."""
+    """Write one feature per image, each on its own line.
+
+    If an image has no bounding box, its geometry is null.
+    """
     out.write(b'{"type":"FeatureCollection","features":[\n')
     count = 0
     for row in rows(table, COLUMNS):

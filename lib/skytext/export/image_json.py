@@ -1,4 +1,4 @@
-"""An image of a table as a JSON object."""
+"""Convert an image of a table to a JSON object."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ def rows(table: ImagesTable, columns: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def variants(row: dict[str, Any]) -> list[dict[str, str]]:
-    """Return a row's descriptions, three texts each."""
+    """Return the descriptions of a row: a dictionary with three texts for each description."""
     return [{name: caption[name] for name in FIELDS} for caption in row["captions"]]
 
 
 def described(row: dict[str, Any]) -> dict[str, Any]:
-    """Return an image's fields as JSON values.
+    """Return the fields of an image as JSON values.
 
-    ``bbox`` is west, south, east, north; ``datetime`` ISO 8601 in UTC.
+    ``bbox`` is a list of west, south, east, north in degrees. ``datetime`` is an ISO 8601 string in
+    UTC.
     """
     taken: dt.datetime | None = row["datetime"]
     metadata = row["metadata"]
@@ -68,7 +69,7 @@ def described(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def bbox(value: dict[str, float | None] | None) -> list[float] | None:
-    """Return west, south, east, north in degrees, or None if one of them is missing."""
+    """Return west, south, east, north in degrees, or None if one of these numbers is missing."""
     if value is None:
         return None
     sides = [finite(value[side]) for side in ("west", "south", "east", "north")]
@@ -77,7 +78,7 @@ def bbox(value: dict[str, float | None] | None) -> list[float] | None:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number, or None for values that JSON does not support."""
+    """Return a number, or None for NaN and infinities, which JSON does not support."""
     return value if value is not None and math.isfinite(value) else None
 
 

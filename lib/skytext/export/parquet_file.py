@@ -1,4 +1,4 @@
-"""Export as one Parquet file with documented columns."""
+"""Export the images of a table as one Parquet file with documented columns."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ _MORE = ("content_sha256", "format", "num_variants", "text", "prompt_id", "run_i
 
 
 def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = False) -> int:
-    """Write the described images with the table's types; ``metadata`` is JSON text.
+    """Write the described images. The columns have the types of the table.
+
+    ``metadata`` is a string with JSON text.
 
     Args:
-        table: the version to export.
-        out: the output; it need not be seekable.
-        with_vectors: add ``vectors``, a list of unit vectors, one per variant.
+        table: the table version to export.
+        out: the output file. It does not need to support seek.
+        with_vectors: whether to add the column ``vectors``, a list with one unit vector for each
+            variant.
     """
     schema = parquet_schema(table.text_column, with_vectors)
     columns = [table.text_column.name if name == _VECTORS else name for name in schema.names]
@@ -44,7 +47,7 @@ def write_parquet(table: ImagesTable, out: BinaryIO, *, with_vectors: bool = Fal
 
 
 def parquet_schema(column: VectorColumn, with_vectors: bool) -> pa.Schema:
-    """Return the schema of the file."""
+    """Return the schema of the Parquet file."""
     fields = [ROW.field(name) for name in (*COLUMNS, *_MORE)]
     fields += [column.field.with_name(_VECTORS)] if with_vectors else []
     return pa.schema(
@@ -53,7 +56,7 @@ def parquet_schema(column: VectorColumn, with_vectors: bool) -> pa.Schema:
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Rename columns to those of a schema, and convert ``metadata`` to text."""
+    """Rename the columns as in a schema, and convert ``metadata`` to a string column."""
     columns = [
         column if column.type == field.type else column.cast(field.type)
         for column, field in zip(batch.columns, schema, strict=True)

@@ -1,4 +1,7 @@
-"""RSRT-style JSON lines, which `skytext.evaluation.gallery_texts.described_in_jsonl` reads."""
+"""Export the images of a table as JSON lines in the form of RSRT.
+
+`skytext.evaluation.gallery_texts.described_in_jsonl` reads this form.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from skytext.table.scan import done_batches
 
 
 def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:
-    """Write one line per image: a unique path, and its variants.
+    """Write one line per image with a unique path, the variants and the caption model.
 
-    The path is `image_path`. If several images have the same path (the same shard in two archives),
-    the ``image_id`` is added before the member's name, and the file name is kept.
+    The path is the result of `image_path`. If the same shard is in two archives, several images
+    have the same path. In this case the ``image_id`` is added before the member's name.
     """
     repeated = _repeated(table)
     count = 0
@@ -37,10 +40,11 @@ def write_rsrt_jsonl(table: ImagesTable, out: BinaryIO) -> int:
 
 
 def image_path(shard: str, member: str) -> str:
-    """Return an image's path from its archive's root: ``a.tar/0001.jpg``, ``north/0001.jpg``.
+    """Return the path of an image relative to the root of its archive.
 
-    It depends only on the image, so it does not change when the table grows. An imported image
-    keeps the path of its import file, because its shard is that file.
+    Examples are ``a.tar/0001.jpg`` and ``north/0001.jpg``. The path depends only on the image, so
+    it does not change when rows are added to the table. The shard of an imported image is the
+    import file, so its path is the path in the import file.
     """
     if shard.endswith("/"):
         return f"{shard.removeprefix('./')}{member}"
@@ -48,9 +52,10 @@ def image_path(shard: str, member: str) -> str:
 
 
 def _repeated(table: ImagesTable) -> set[int]:
-    """Return the digests of paths with several images: 8 bytes per image in memory.
+    """Return the digests of all paths that several images have.
 
-    If two paths have the same digest, they only get an unnecessary ``image_id``.
+    Digests need only 8 bytes of memory per image. If two different paths have the same digest, the
+    only effect is that these paths get an unnecessary ``image_id``.
     """
     paths = (
         image_path(shard, member)

@@ -1,4 +1,7 @@
-"""Export as a WebDataset tar: consecutive files of an image share the name up to the first dot."""
+"""Export the images of a table as a WebDataset tar.
+
+The files of an image are next to each other and have the same name up to the first dot.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,19 @@ Row = dict[str, Any]
 
 
 def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = False) -> int:
-    """Write ``ID.json`` (all fields), ``ID.txt`` (the first variant's caption), and the image.
+    """Write ``ID.json`` and ``ID.txt`` for each image, and optionally the image itself.
 
-    ``ID`` is the ``image_id``: unlike a path in a shard it is unique and has no dots.
+    ``ID.json`` contains all fields. ``ID.txt`` contains the caption of the first variant. ``ID`` is
+    the ``image_id``, because it is unique and has no dots. A path in a shard may have dots.
 
     Args:
-        table: the version to export.
-        out: the output; it need not be seekable.
-        with_images: fetch every image's bytes again, with one ranged read, as ``ID.jpg`` etc.
+        table: the table version to export.
+        out: the output file. It does not need to support seek.
+        with_images: whether to fetch the bytes of every image again, and to add them as ``ID.jpg``
+            or with another suffix.
 
     Raises:
-        JobError: an image cannot be fetched, or its shard no longer has it.
+        JobError: an image cannot be fetched, or its shard does not contain the image any more.
     """
     count = 0
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -52,7 +57,10 @@ def write_webdataset(table: ImagesTable, out: BinaryIO, *, with_images: bool = F
 
 
 def suffix(member: str) -> str:
-    """Return an image file's suffix without the dot, as WebDataset's decoders need it."""
+    """Return the lower-case suffix of an image file, without the dot.
+
+    WebDataset chooses the decoder by this suffix.
+    """
     match = re.search(r"[^/\\]\.([A-Za-z0-9]{1,8})$", member)
     return match.group(1).lower() if match else _NO_SUFFIX
 
@@ -73,8 +81,8 @@ def _with_bytes(table: ImagesTable) -> Iterator[tuple[Row, bytes]]:
     for row, data in fetched:
         if isinstance(data, Exception):
             raise JobError(
-                f"cannot fetch {row['uri']} again: {data} (without --with-images only the captions "
-                "are exported)"
+                f"cannot fetch {row['uri']} again: {data} (to export only the captions, leave out "
+                "--with-images)"
             ) from data
         yield row, data
 
@@ -87,7 +95,7 @@ def _fetch(location: TableLocation, row: Row) -> bytes | Exception:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    # Time 0 and no owner, so that the same table gives the same bytes.
+    # The file has time 0 and no owner, so the same table always gives the same bytes.
     info = tarfile.TarInfo(name)
     info.size = len(data)
     info.mode = 0o644

@@ -1,1 +1,1 @@
-"""Convert encoded bytes to the pixels that the model receives."""
+"""Convert encoded images to the pixels that the model receives."""

@@ -1,26 +1,29 @@
 """Decode, check and normalise the pixels of one encoded image.
 
-Images travel between the stages as encoded bytes, never as arrays. :func:`normalise` decodes an
-image once, completely. It returns bytes that every later stage decodes to the same upright 8-bit
-RGB pixels: the original bytes if they already decode to that, else a PNG.
+The stages of the pipeline pass images on as encoded bytes, never as arrays. :func:`normalise`
+decodes an image once and completely. It returns bytes that every later stage decodes to the same
+upright 8-bit RGB pixels. These are the original bytes if they already decode to such pixels, else a
+PNG.
 
-Conversion of the kinds of remote-sensing images:
+The kinds of remote-sensing images are converted as follows:
 
-* **Grey, palette, CMYK, 1 bit**: RGB.
-* **Alpha** of PNG and WebP is composited on black. In a TIFF a fourth band is dropped: it is often
-  near infrared or a mask, even if the header says opacity.
-* **16-bit, float and other deep bands**: each band is stretched linearly from its 2nd to its 98th
-  percentile to 0 … 255. NaN, infinities, a float type's largest number and the GDAL nodata value
-  are excluded and become 0. A constant band becomes 0. For complex (radar) values the magnitude is
-  stretched.
-* **More than three bands**: the first three, or those of ``images.bands``. **Two bands**: the
-  first, as grey.
-* **Missing TIFF tags**: without a photometric interpretation, three or more samples are RGB and
-  fewer are grey, 0 black (fax codes: white); without a sample format, numbers are unsigned. A page
-  is refused if a default would scramble its pixels.
-* **Several pages or frames**: the first; for a TIFF, the first that is not a reduced copy (an
-  overview, a thumbnail) and not a mask.
-* **Orientation** (EXIF) is applied. Colour profiles are not.
+* **Grey, palette, CMYK, 1 bit**: the image is converted to RGB.
+* **Alpha**: a PNG or WebP is composited on black. In a TIFF a fourth band is dropped, because it is
+  often near infrared or a mask, even if the header declares it as opacity.
+* **16-bit, float and other deep bands**: each band is scaled linearly, so that its 2nd percentile
+  becomes 0 and its 98th percentile becomes 255. NaN, infinities, the largest number of the float
+  type and the GDAL nodata value are missing pixels. They do not count for the percentiles, and
+  become 0. All pixels of a constant band become 0. For complex (radar) values the magnitude is
+  used.
+* **More than three bands**: the first three bands are used, or the bands of ``images.bands``.
+  **Two bands**: the first band is used as grey.
+* **Missing TIFF tags**: if the photometric interpretation is missing, an image with three or more
+  samples is RGB, and an image with fewer samples is grey. In this grey image 0 is black, but with a
+  fax compression 0 is white. If the sample format is missing, numbers are unsigned. A page is
+  refused if a default value would lead to wrong pixels.
+* **Several pages or frames**: the first one is used. In a TIFF it is the first page that is neither
+  a reduced copy (an overview, a thumbnail) nor a mask.
+* **Orientation** (EXIF) is applied. **Colour profiles** are not applied.
 """
 
 from __future__ import annotations
@@ -71,14 +74,16 @@ from skytext.pixels.tiff import (
 )
 
 PIXELS_VERSION = 1
-"""Part of the caption fingerprint: raise it when the pixels of ordinary images change.
+"""Version of the pixel conversion, part of the caption fingerprint.
 
-It is one number for all formats: raising it for a rare kind of TIFF would make every image stale.
+Increase this number when the pixels of ordinary images change. The number applies to all formats,
+so an increase makes the captions of all images stale. Do not increase it for a rare kind of TIFF.
 """
 
 
-# Use the plugins' classes, not Image.open: Image.open applies Pillow's global pixel limit, which
-# this library must not change, and reads a JPEG with a second picture as another format (MPO).
+# Use the plugins' classes, not Image.open, for two reasons. Image.open applies Pillow's global
+# pixel limit, and this library must not change that limit. Image.open also reads a JPEG that
+# contains a second image as a different format (MPO).
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     JPEG: JpegImageFile,
     PNG: PngImageFile,
@@ -86,9 +91,9 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     TIFF: TiffImageFile,
 }
 
-# Decoders may raise nearly any error at damaged bytes. Pillow, tifffile (ValueError), imagecodecs
-# (RuntimeError) and zlib are known to raise these. A failed allocation is one of them: the header
-# may claim a size beyond the memory.
+# Decoders may raise nearly any error for damaged bytes. Pillow, tifffile (ValueError), imagecodecs
+# (RuntimeError) and zlib are known to raise these errors. MemoryError is included, because a
+# damaged header may contain a size that is larger than the memory.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -120,7 +125,8 @@ _TRANSPOSE = {
 _TURNED = frozenset({5, 6, 7, 8})
 
 
-# Enough for three 16-bit bands and a mask. A cube of hundreds of bands has few pixels, many bytes.
+# 8 bytes are enough for three 16-bit bands and a mask. An image with hundreds of bands may have few
+# pixels but too many bytes.
 _MAX_BYTES_PER_PIXEL = 8
 
 # warnings.catch_warnings is not thread-safe in Python 3.11.
@@ -132,11 +138,13 @@ class ImageLimits:
     """Which images are accepted, and the size of the result.
 
     Attributes:
-        max_pixels: an image with more pixels (width times height) is refused by its header,
-            before decoding. The default is Pillow's.
-        min_side_px: an image with a shorter side is refused.
-        max_side_px: an image with a longer side is scaled down to it.
-        bands: numbers, from 1, of the one or three bands of a TIFF to show; None: the first three.
+        max_pixels: the maximum number of pixels (width times height). An image with more pixels is
+            refused before it is decoded, because the header contains the size. The default is
+            Pillow's limit.
+        min_side_px: the minimum length of each side. An image with a shorter side is refused.
+        max_side_px: the maximum length of each side. A larger image is scaled down to this length.
+        bands: the numbers, from 1, of the one or three bands of a TIFF to use. None for the first
+            three bands.
     """
 
     max_pixels: int = 178_956_970
@@ -159,8 +167,8 @@ class ImageInfo:
         height_px: upright height in the original resolution.
         format: ``jpeg``, ``png``, ``webp`` or ``tiff``.
         content_sha256: hex digest of the original bytes.
-        num_bands: for a TIFF the number of bands to choose from; None for a palette or inks, and
-            for other formats.
+        num_bands: the number of bands of a TIFF from which ``bands`` can choose. None if the TIFF
+            has a palette or CMYK inks, and for all other formats.
     """
 
     width_px: int
@@ -176,7 +184,7 @@ class NormalisedImage:
 
     Attributes:
         data: JPEG, PNG or WebP bytes that decode to upright 8-bit RGB.
-        info: the facts about the original.
+        info: the facts about the original image.
     """
 
     data: bytes
@@ -184,10 +192,11 @@ class NormalisedImage:
 
 
 def inspect_image(data: bytes, limits: ImageLimits | None = None) -> ImageInfo:
-    """Read the header of an encoded image and check it; decodes no pixels.
+    """Read and check the header of an encoded image, without decoding pixels.
 
     Raises:
-        SampleError: of stage decode: not an image, unsupported format, too large, too small.
+        SampleError: the bytes are not an image, the format is not supported, or the image is too
+            large or too small. The error's stage is ``decode``.
     """
     with _boundary(data) as image_format, _Source(data, image_format) as source:
         return source.info(limits or ImageLimits())
@@ -197,11 +206,13 @@ def normalise(data: bytes, limits: ImageLimits | None = None) -> NormalisedImage
     """Decode an image completely and return bytes that decode to upright 8-bit RGB.
 
     The original bytes are returned if the image is an 8-bit RGB JPEG, PNG or WebP without rotation
-    or transparency whose longest side fits. Else the result is a lossless PNG of the converted
-    pixels, scaled down (Lanczos) if the longest side was longer than ``max_side_px``.
+    and transparency, and no side is longer than ``max_side_px``. Otherwise the result is a lossless
+    PNG of the converted pixels. If a side is longer than ``max_side_px``, the image is scaled down
+    (Lanczos).
 
     Raises:
-        SampleError: of stage decode.
+        SampleError: the bytes are not an image, the format is not supported, the image is damaged,
+            or the image is too large or too small. The error's stage is ``decode``.
     """
     limits = limits or ImageLimits()
     with _boundary(data) as image_format, _Source(data, image_format) as source:
@@ -218,11 +229,12 @@ def decode_rgb(data: bytes) -> Image.Image:
     """Decode bytes from :func:`normalise` into an RGB image.
 
     Raises:
-        SampleError: of stage decode.
+        SampleError: the bytes cannot be decoded. The error's stage is ``decode``.
     """
     image_format = sniff_format(data)
     try:
-        # Lock only while the header is read: several threads may prepare images for one engine.
+        # Hold the lock only while the header is read, because several threads may prepare images
+        # for one engine.
         with _quiet():
             image = _PLUGINS[image_format](io.BytesIO(data))
         return image.convert("RGB")
@@ -248,7 +260,9 @@ class _Source:
             self._orientation = tag.value if tag is not None and isinstance(tag.value, int) else 1
         elif image_format == WEBP:
             self._size = webp_size(data)
-            self._orientation = 1  # the decoder allocates the canvas, so check the size first
+            # The decoder allocates memory for the whole image. So `info` checks the size first,
+            # then opens the decoder, and then reads the orientation.
+            self._orientation = 1
         else:
             check_header(data, image_format)
             if image_format == PNG:
@@ -270,17 +284,22 @@ class _Source:
         if width * height > limits.max_pixels:
             raise pixel_error(
                 Reason.TOO_MANY_PIXELS,
-                f"{width} x {height} pixels are more than the limit of {limits.max_pixels}",
+                f"{width} x {height} pixels are more than the limit of {limits.max_pixels} pixels",
             )
         if min(width, height) < limits.min_side_px:
             raise pixel_error(
                 Reason.TOO_SMALL,
-                f"{width} x {height} pixels: the shorter side is below {limits.min_side_px}",
+                f"{width} x {height} pixels: the shorter side has less than the minimum of "
+                f"{limits.min_side_px} pixels",
             )
         if self._tiff is not None:
             num_bytes = int(self._page.nbytes)
             if num_bytes > limits.max_pixels * _MAX_BYTES_PER_PIXEL:
-                raise pixel_error(Reason.TOO_MANY_PIXELS, f"decodes to {num_bytes} bytes of bands")
+                raise pixel_error(
+                    Reason.TOO_MANY_PIXELS,
+                    f"the decoded bands would have {num_bytes} bytes, more than the limit of "
+                    f"{limits.max_pixels * _MAX_BYTES_PER_PIXEL} bytes",
+                )
         if self._format == WEBP and self._image is None:
             self._image = WebPImageFile(io.BytesIO(self._data))
             self._orientation = _orientation(self._image, self._data)
@@ -292,28 +311,32 @@ class _Source:
     def rgb(
         self, max_side_px: int, bands: tuple[int, ...] | None
     ) -> tuple[Image.Image, bytes | None]:
-        """Decode to upright RGB; also return the original bytes if they already decode to that.
+        """Decode to an upright RGB image.
 
-        The image may be reduced in size, but not below ``max_side_px``.
+        Also return the original bytes if they already decode to this image, else None. The image
+        may be reduced in size, but its longest side is not reduced below ``max_side_px``.
         """
         if self._tiff is not None:
             return self._tiff_rgb(max_side_px, bands), None
         image = cast(ImageFile.ImageFile, self._image)
         if self._format == PNG and self._data[24:25] == b"\x10":
-            image.load()  # checks every chunk; the other decoder writes errors to stderr
+            # First check every chunk with Pillow, because imagecodecs writes errors to stderr.
+            image.load()
             upright = _turn(_deep_png_rgb(self._data, max_side_px), self._orientation)
             return upright, None
         if self._format == JPEG:
             check_jpeg_scans(self._data)
         if self._format == JPEG and max(image.size) > max_side_px:
-            # JPEG decoding scales by 2, 4 or 8 for free; keep twice the target size for Lanczos.
+            # A JPEG decoder can scale by 2, 4 or 8 without extra work. Keep at least twice the
+            # target size, so that Lanczos has enough pixels.
             width, height = _fit(image.size, ImageLimits(max_side_px=max_side_px))
             image.draft(None, (2 * width, 2 * height))
         image.load()
         if self._format == JPEG:
             check_jpeg_end(self._data)
         if image.mode == "CMYK" and "adobe" not in image.info:
-            # Pillow inverts every CMYK JPEG, because Adobe's are inverted; undo it for others.
+            # Adobe's CMYK JPEGs are inverted, so Pillow inverts every CMYK JPEG. Undo this if Adobe
+            # did not write the file.
             image = cast(ImageFile.ImageFile, ImageChops.invert(image))
         plain = image.mode == "RGB" and "transparency" not in image.info
         upright = _turn(_flatten(image), self._orientation)
@@ -326,21 +349,21 @@ class _Source:
         check_tiff_segments(page, self._data)
         jpeg = page.compression == COMPRESSION.JPEG
         if page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not jpeg:
-            # tifffile does not convert this kind. Other kinds use tifffile, because libtiff under
-            # Pillow writes its warnings to the process's stderr.
-            # Pillow applies the orientation of a TIFF itself.
+            # tifffile does not convert this kind of TIFF to RGB, so use Pillow. Use tifffile for
+            # all other kinds, because Pillow uses libtiff, which writes warnings to stderr.
+            # Pillow itself applies the orientation of a TIFF.
             image = TiffImageFile(io.BytesIO(self._data))
             image.seek(page.index)
             return image.convert("RGB")
         return _turn(tiff_array_rgb(page, max_side_px, bands), self._orientation)
 
 
-# Every decoder error becomes a SampleError here
+# Conversion of decoder errors to SampleError
 
 
 @contextmanager
 def _boundary(data: bytes) -> Iterator[str]:
-    """Detect the format; silence its decoders and turn their errors into a SampleError."""
+    """Yield the format of an image. Hide decoder warnings, and convert errors to SampleError."""
     image_format = sniff_format(data)
     with _quiet():
         try:
@@ -351,7 +374,7 @@ def _boundary(data: bytes) -> Iterator[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the decoders' warnings about odd headers, which would fill the log."""
+    """Hide the decoders' warnings about unusual headers, which would fill the log."""
     logger = logging.getLogger("tifffile")
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -363,9 +386,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _failure(data: bytes, image_format: str, err: BaseException) -> SampleError:
-    """Distinguish a truncated image from a damaged one, by the error or by the end mark."""
+    """Return the SampleError for a decoder error.
+
+    The error itself, or a missing end mark, shows whether the image is truncated or damaged.
+    """
     if isinstance(err, MemoryError):
-        return pixel_error(Reason.TOO_MANY_PIXELS, f"{image_format}: does not fit into memory")
+        return pixel_error(
+            Reason.TOO_MANY_PIXELS, f"{image_format}: the image does not fit into memory"
+        )
     if isinstance(err, NotImplementedError):
         return pixel_error(Reason.UNSUPPORTED_IMAGE, f"{image_format}: {err}")
     if image_format == JPEG and (coding := jpeg_coding(data)) is not None:
@@ -385,8 +413,12 @@ def _failure(data: bytes, image_format: str, err: BaseException) -> SampleError:
 
 
 def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 if there is none or the EXIF block is damaged."""
-    # Pillow decodes a whole PNG to find a block after the pixels: only do that if there is one.
+    """Return the EXIF orientation, 1 to 8.
+
+    The result is 1 if the image has no orientation, or if its EXIF block is damaged.
+    """
+    # To find an EXIF block after the pixels, Pillow decodes the whole PNG. Avoid this if the PNG
+    # has no such block.
     marks = (b"eXIf", *ORIENTATION_MARKS)
     if isinstance(image, PngImageFile) and not any(mark in data for mark in marks):
         return 1
@@ -398,13 +430,13 @@ def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Convert to RGB with transparency composited on black."""
+    """Convert an image to RGB. Transparent pixels are composited on black."""
     transparent = image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info
     if not transparent:
         return image.convert("RGB")
     result = Image.new("RGB", image.size)
     for top in range(0, image.height, ROWS_AT_ONCE):
-        # In strips: a whole large image would be in memory four times.
+        # Convert in strips. Otherwise memory would contain four copies of a large image.
         box = (0, top, image.width, min(top + ROWS_AT_ONCE, image.height))
         rgba = image.crop(box).convert("RGBA")
         black = Image.new("RGBA", rgba.size, "black")
@@ -418,9 +450,10 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _fit(size: tuple[int, int], limits: ImageLimits) -> tuple[int, int]:
-    """Scale a size down until its longest side fits; no side gets shorter than ``min_side_px``.
+    """Return the size to which an image is scaled down.
 
-    A model cannot distinguish the height of a one-pixel strip from its colour channels.
+    The longest side becomes ``max_side_px``. No side becomes shorter than ``min_side_px``, because
+    an image processor may confuse the height of a very flat image with its colour channels.
     """
     longest = max(size)
     if longest <= limits.max_side_px:
@@ -439,7 +472,7 @@ def _to_png(rgb: Image.Image) -> bytes:
 
 
 def _deep_png_rgb(data: bytes, max_side_px: int) -> Image.Image:
-    """Decode a 16-bit PNG; Pillow would keep only the upper byte."""
+    """Decode a 16-bit PNG to RGB. Pillow is not used, because it keeps only the upper byte."""
     import imagecodecs
 
     array = imagecodecs.png_decode(data)

@@ -1,4 +1,4 @@
-"""Read format, size and structure of an image from its bytes, before decoding."""
+"""Read the format, size and structure of an encoded image before it is decoded."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ _OTHER_FORMATS = (
 
 _BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 
-# Encoders write about ten scans. Each scan is one more pass over all pixels, even an empty one.
+# Encoders write about ten scans. For each scan, even an empty one, the decoder goes over all pixels
+# once more.
 _MAX_JPEG_SCANS = 100
 
-# Match one 0xFF only: with "+", a long run of fill bytes would take quadratic time.
+# Match only one 0xFF byte. With "+", a long series of fill bytes would take quadratic time.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 
-# Pillow reads fill bytes and header parts one by one in Python, about a second per million.
-# Encoders write a few fill bytes; a part holds 64 kB, and a colour profile needs several parts.
+# Pillow reads fill bytes and header parts one by one in Python. This takes about one second for a
+# million of them. Encoders write only a few fill bytes. A part has at most 64 kB, so a colour
+# profile needs several parts.
 _MAX_HEADER_FILL_BYTES = 1 << 16
 _MAX_HEADER_PARTS = 10_000
 JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -46,10 +48,10 @@ _JPEG_LS = 0xF7
 
 
 def sniff_format(data: bytes) -> str:
-    """Return the format according to the first bytes: `JPEG`, `PNG`, `WEBP` or `TIFF`.
+    """Return the format that the first bytes show: `JPEG`, `PNG`, `WEBP` or `TIFF`.
 
     Raises:
-        SampleError: another format, or not an image.
+        SampleError: the bytes are empty, are not an image, or have a format that is not supported.
     """
     if not data:
         raise pixel_error(Reason.EMPTY, "the image has 0 bytes")
@@ -66,18 +68,25 @@ def sniff_format(data: bytes) -> str:
             raise pixel_error(Reason.UNSUPPORTED_IMAGE, f"{name} is not supported: {TAKEN}")
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_BYTES:
         raise pixel_error(Reason.UNSUPPORTED_IMAGE, f"BMP is not supported: {TAKEN}")
-    raise pixel_error(Reason.NOT_AN_IMAGE, f"not an image: first bytes {data[:8].hex(' ')}")
+    raise pixel_error(
+        Reason.NOT_AN_IMAGE,
+        f"the file is not an image: its first bytes are {data[:8].hex(' ')} (hexadecimal)",
+    )
 
 
 def pixel_error(reason: Reason, detail: str) -> SampleError:
-    """Return the error of an image that cannot be decoded."""
+    """Return the error for an image that cannot be decoded."""
     return SampleError(Stage.DECODE, reason, detail)
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height in a WebP header (RFC 9649, section 2.5 to 2.7).
+    """Return the width and height in a WebP header (RFC 9649, sections 2.5 to 2.7).
 
-    Pillow allocates the canvas while it reads the header, so the size must be checked before.
+    Pillow allocates memory for the whole image while it reads the header. So the size must be
+    checked before Pillow opens the image.
+
+    Raises:
+        EOFError: the header is truncated.
     """
     if len(data) < 30:
         raise EOFError("the header is truncated")
@@ -93,7 +102,10 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """The markers of a JPEG up to its end, each with its position, as libjpeg finds them."""
+    """Yield the markers of a JPEG up to its end mark, each with its position.
+
+    The rules for finding markers are those of libjpeg.
+    """
     place = 0
     while (found := _JPEG_MARKER.search(data, place)) is not None:
         marker, place = found[1][0], found.end()
@@ -105,7 +117,11 @@ def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def check_header(data: bytes, image_format: str) -> None:
-    """Refuse a JPEG or PNG whose header would take minutes to read."""
+    """Refuse a JPEG or PNG if Pillow would need minutes to read its header.
+
+    Raises:
+        SampleError: the header has too many parts, or too many bytes outside of its parts.
+    """
     fill_bytes, place = 0, 0
     parts = (_jpeg_header if image_format == JPEG else _png_header)(data)
     for num_parts, (start, end) in enumerate(parts, start=1):
@@ -113,16 +129,21 @@ def check_header(data: bytes, image_format: str) -> None:
         place = end
         if num_parts > _MAX_HEADER_PARTS:
             raise pixel_error(
-                Reason.CORRUPT_IMAGE, f"its header has more than {_MAX_HEADER_PARTS} parts"
+                Reason.CORRUPT_IMAGE, f"the header has more than {_MAX_HEADER_PARTS} parts"
             )
         if fill_bytes > _MAX_HEADER_FILL_BYTES:
             raise pixel_error(
-                Reason.CORRUPT_IMAGE, f"its header has {fill_bytes} bytes outside of its parts"
+                Reason.CORRUPT_IMAGE,
+                f"the header has {fill_bytes} bytes that belong to no part, more than the limit of "
+                f"{_MAX_HEADER_FILL_BYTES}",
             )
 
 
 def _jpeg_header(data: bytes) -> Iterator[tuple[int, int]]:
-    """The begin and end of each part of a JPEG's header; the rest of the file is the last part."""
+    """Yield the start and the end of each part of the header of a JPEG.
+
+    If the file has no scan and no end mark, the last pair is the end of the file.
+    """
     for marker, place in jpeg_markers(data):
         size = int.from_bytes(data[place + 1 : place + 3], "big")
         if marker in (_JPEG_START, _JPEG_END):
@@ -134,7 +155,7 @@ def _jpeg_header(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _png_header(data: bytes) -> Iterator[tuple[int, int]]:
-    """The begin and end of each chunk of a PNG before its pixels."""
+    """Yield the start and the end of each chunk of a PNG before the pixels."""
     yield 0, 8
     place = 8
     while place < len(data) and data[place + 4 : place + 8] != b"IDAT":
@@ -144,21 +165,25 @@ def _png_header(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def check_jpeg_scans(data: bytes) -> None:
-    """Refuse a JPEG with too many scans: each one costs a pass over all its pixels.
+    """Refuse a JPEG with too many scans, because the decoder goes over all pixels for each scan.
 
     Raises:
-        ValueError: it has more scans than any encoder writes.
+        ValueError: the JPEG has more scans than any encoder writes.
     """
     if data.count(b"\xff\xda") <= _MAX_JPEG_SCANS:
         return
-    # Count again without the scans of thumbnails and other embedded data.
+    # This count includes the scans in thumbnails and other embedded data. Count again without them.
     num_scans = sum(marker == _JPEG_SCAN for marker, _ in jpeg_markers(data))
     if num_scans > _MAX_JPEG_SCANS:
-        raise ValueError(f"{num_scans} scans are more than the limit of {_MAX_JPEG_SCANS}")
+        raise ValueError(f"{num_scans} scans are more than the limit of {_MAX_JPEG_SCANS} scans")
 
 
 def check_jpeg_end(data: bytes) -> None:
-    """Refuse a JPEG without an end mark: its missing pixels would be decoded as grey."""
+    """Refuse a JPEG without an end mark, because its missing pixels would be decoded as grey.
+
+    Raises:
+        EOFError: the end mark is missing.
+    """
     if data.endswith(b"\xff\xd9"):
         return
     if all(marker != _JPEG_END for marker, _ in jpeg_markers(data)):
@@ -166,7 +191,7 @@ def check_jpeg_end(data: bytes) -> None:
 
 
 def jpeg_coding(data: bytes) -> str | None:
-    """The name of a coding that no decoder here supports; None for a common one."""
+    """Return the name of the JPEG encoding if no decoder here supports it, else None."""
     for marker, place in jpeg_markers(data):
         if marker == _JPEG_LS:
             return "JPEG-LS"
@@ -174,5 +199,5 @@ def jpeg_coding(data: bytes) -> str | None:
             depth = data[place + 3] if place + 3 < len(data) else 8
             if marker not in _JPEG_TAKEN:
                 return f"lossless or hierarchical JPEG (SOF{marker - 0xC0})"
-            return f"JPEG of {depth} bits" if depth != 8 else None
+            return f"JPEG with {depth} bits" if depth != 8 else None
     return None

@@ -1,4 +1,4 @@
-"""Select the chunks of a PNG that its pixels need."""
+"""Select the chunks of a PNG that are needed to decode its pixels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ _TRANSPARENCY, _EXIF, _END = b"tRNS", b"eXIf", b"IEND"
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 
 ORIENTATION_MARKS = (b"Raw profile type exif", b"Raw profile type APP1", b"tiff:Orientation")
-"""Marks in a text chunk from which Pillow takes an orientation."""
+"""Strings that show that Pillow reads an orientation from a text chunk."""
 
 
 def needed_chunks(data: bytes) -> bytes:
-    """Return a PNG without chunks that its pixels do not need: texts, profiles, animation, ….
+    """Return a PNG without the chunks that are not needed to decode its pixels.
 
-    Pillow refuses the whole image if a text or a colour profile is larger than 1 MiB, if there are
-    many texts, or if an ancillary chunk is too short or has a wrong checksum. Bytes from
-    the first truncated chunk on are kept as they are.
+    Such chunks contain texts, colour profiles, animation and so on. Pillow refuses the whole image
+    if a text or a colour profile is larger than 1 MiB, if there are many texts, or if an ancillary
+    chunk is too short or has a wrong checksum. From the first truncated chunk on, all bytes are
+    kept.
     """
     kept, place, begin = [], _SIGNATURE_BYTES, 0
     while place + _LENGTH_AND_CRC_BYTES <= len(data):
@@ -33,5 +34,5 @@ def needed_chunks(data: bytes) -> bytes:
 
 def _is_needed(kind: bytes, content: bytes) -> bool:
     if kind[:1].isupper() or kind in (_TRANSPARENCY, _EXIF) or not kind.isalpha():
-        return True  # a critical chunk, or not a chunk
+        return True  # a critical chunk, or bytes that are not a valid chunk
     return kind in _TEXTS and any(mark in content for mark in ORIENTATION_MARKS)

@@ -1,4 +1,7 @@
-"""Convert deep bands to 8-bit RGB: each band is stretched between two of its percentiles."""
+"""Convert bands with more than 8 bits to 8-bit RGB.
+
+The values of each band between two of its percentiles are scaled linearly to 0 … 255.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ ROWS_AT_ONCE = 512
 
 
 def inks_to_rgb(inks: npt.NDArray[Any]) -> Image.Image:
-    """Convert CMYK of any depth, row by row to limit the copies of a large image in memory."""
+    """Convert a CMYK array of any depth to RGB.
+
+    The conversion works on a few rows at a time, so that memory does not contain several copies of
+    a large image.
+    """
     height, width = inks.shape[:2]
     result = Image.new("RGB", (width, height))
     for top in range(0, height, ROWS_AT_ONCE):
@@ -36,14 +43,15 @@ def bands_to_rgb(
     """Convert an array of bands to an RGB image.
 
     Args:
-        array: (height, width, bands) of any numeric dtype.
-        max_side_px: the result may be smaller, but its longest side is at least twice this.
-        plain: the values are 8-bit pixels and are not stretched.
-        nodata: the lowest and the highest value that means a missing pixel.
-        valid: (height, width), False for a missing pixel.
-        inverted: white is 0.
-        chosen: numbers, from 1, of the one or three bands to show; None: the first three, or the
-            first one if there are fewer.
+        array: the bands, shape (height, width, bands), of any numeric dtype.
+        max_side_px: the side length that the caller needs. The result may be smaller than the
+            array, but its longest side is not reduced below twice this length.
+        plain: whether the values are already 8-bit pixels. Then they are not stretched.
+        nodata: the lowest and the highest value of the range that means a missing pixel.
+        valid: a mask, shape (height, width), which is False for each missing pixel.
+        inverted: whether the value 0 is white.
+        chosen: the numbers, from 1, of the one or three bands to use. If None, the first three
+            bands are used, or the first band if there are fewer than three.
     """
     step = max(1, max(array.shape[:2]) // (2 * max_side_px))
     array = array[::step, ::step]
@@ -64,13 +72,13 @@ def _stretch(
     valid: npt.NDArray[np.bool_] | None,
     inverted: bool,
 ) -> npt.NDArray[np.uint8]:
-    """Stretch the 2nd … 98th percentile of a band's valid values to 0 … 255."""
+    """Scale the valid values of a band: the 2nd percentile becomes 0, the 98th becomes 255."""
     values = np.abs(band) if band.dtype.kind == "c" else band
     values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
-    # The largest number of a float type marks missing pixels.
+    # In a float band, the largest number of the type means a missing pixel.
     use = np.isfinite(values) & (np.abs(values) != np.finfo(values.dtype).max)
     if nodata is not None:
-        with np.errstate(over="ignore"):  # a bound outside the type becomes infinity
+        with np.errstate(over="ignore"):  # a bound outside the range of the type becomes infinity
             least, greatest = (values.dtype.type(bound) for bound in nodata)
         use &= (values < least) | (values > greatest)
     if valid is not None:
@@ -78,7 +86,7 @@ def _stretch(
     known = values[use]
     if known.size == 0:
         return np.zeros(band.shape, np.uint8)
-    # A sample of a million pixels gives good percentiles in bounded memory.
+    # A sample of a million pixels gives good percentiles and needs little memory.
     some = known[:: max(1, known.size // _MAX_PERCENTILE_SAMPLES)].astype(np.float64)
     low, high = np.percentile(some, _STRETCH_PERCENTILES)
     if high <= low:
@@ -88,7 +96,7 @@ def _stretch(
     result = np.empty(band.shape, np.uint8)
     for top in range(0, band.shape[0], ROWS_AT_ONCE):
         rows = slice(top, top + ROWS_AT_ONCE)
-        # Clip before the subtraction: the difference of two large floats may overflow.
+        # Clip before the subtraction, because the difference of two large floats may overflow.
         scaled = (np.clip(values[rows], low, high) - low) / (high - low) * 255
         scaled = 255 - scaled if inverted else scaled
         result[rows] = np.where(use[rows], np.rint(scaled), 0).astype(np.uint8)

@@ -1,4 +1,7 @@
-"""Read a TIFF: find the page with the image, check each segment, convert to 8-bit RGB."""
+"""Read a TIFF: find the page with the image, check each segment, and convert to 8-bit RGB.
+
+A segment is a strip or a tile of a page.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from skytext.pixels.headers import (
 )
 from skytext.pixels.stretch import bands_to_rgb, inks_to_rgb
 
-_REDUCED_OR_MASK = 1 | 4  # bits of NewSubfileType
+_REDUCED_OR_MASK = 1 | 4  # bits of the tag NewSubfileType: reduced copy, mask
 _MAX_PAGES = 100
 _BITS_PER_SAMPLE_TAG = 258
 _PHOTOMETRIC_TAG = 262
@@ -29,16 +32,18 @@ _STRIP_OFFSETS_TAG = 273
 _PLANAR_CONFIGURATION_TAG = 284
 _NODATA_TAG = 42113
 
-# Larger numbers in a rounded text are not measurements.
+# A rounded nodata value above this number is never a real measurement.
 _BEYOND_MEASURE = 1e30
-_ROUNDED_DIGITS = 6  # the digits of printf's %g
+_ROUNDED_DIGITS = 6  # printf's %g writes this number of digits
 
-# Photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK, YCbCr (as
-# JPEG), colour filter array, raw. L*a*b* and the logarithmic ones are not supported.
+# The supported photometric interpretations: white is zero, black is zero, RGB, palette, mask, CMYK,
+# YCbCr (in JPEG segments), colour filter array, raw. L*a*b* and the logarithmic interpretations are
+# not supported.
 _TIFF_COLOURS = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
 
-# Compressions with a known number of pixels in a segment: at most the page's size (none, fax codes,
-# LZW, deflate, PackBits, LZMA, zstd), or the size in the segment's own header.
+# Compressions whose segments cannot decode to more pixels than the page has: none, fax codes, LZW,
+# deflate, PackBits, LZMA, zstd. In the other supported compressions, each segment has a header with
+# its size.
 _TIFF_BOUNDED = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000, 50013})
 _TIFF_FAX = frozenset({2, 3, 4})
 _TIFF_JPEG = frozenset({6, 7, 33007, 34892})
@@ -49,10 +54,10 @@ _TIFF_WEBP = frozenset({34927, 50001})
 
 
 def open_tiff(data: bytes) -> Any:
-    """Open a TIFF with tifffile, after a check that its directory is inside the data.
+    """Check that the first directory of a TIFF is inside the data, and open it with tifffile.
 
     Raises:
-        EOFError: the first directory ends after the data.
+        EOFError: the first directory is not completely inside the data.
         ValueError: the first directory overlaps the header.
     """
     import tifffile
@@ -61,53 +66,69 @@ def open_tiff(data: bytes) -> Any:
     big = data[2:4] in {b"+\x00", b"\x00+"}
     first = int.from_bytes(data[8:16] if big else data[4:8], order)
     if len(data) < (16 if big else 8) or first + 2 > len(data):
-        raise EOFError(f"the first directory is at byte {first} of {len(data)}")
+        raise EOFError(
+            f"the first directory should begin at byte {first}, but the file has {len(data)} bytes"
+        )
     if first < (16 if big else 8):
-        raise ValueError(f"the first directory overlaps the header, at byte {first}")
+        raise ValueError(f"the first directory begins at byte {first}, inside the file header")
     num_tags = int.from_bytes(data[first : first + (8 if big else 2)], order)
     end = first + (8 + 20 * num_tags if big else 2 + 12 * num_tags)
     if end > len(data):
-        raise EOFError(f"the first directory ends at byte {end} of {len(data)}")
+        raise EOFError(
+            f"the first directory should end at byte {end}, but the file has {len(data)} bytes"
+        )
     return tifffile.TiffFile(io.BytesIO(data))
 
 
 def image_page(tiff: Any) -> Any:
-    """Return the first page that is not a reduced copy or a mask; else the first page."""
+    """Return the first page that is neither a reduced copy nor a mask.
+
+    If there is no such page, return the first page.
+    """
     pages = itertools.islice(tiff.pages, _MAX_PAGES)
     whole = (page for page in pages if not int(page.subfiletype) & _REDUCED_OR_MASK)
     return next(whole, tiff.pages[0])
 
 
 def check_tiff_segments(page: Any, data: bytes) -> None:
-    """Refuse a page with missing pixels, or with more pixels than its size.
+    """Refuse a page with missing pixels, or with more pixels than the size of the page.
 
-    tifffile would fill missing data with zeros. It would decode a segment that is an image itself
-    (JPEG, WebP, …) at any size before it compares that with the page's size.
+    tifffile would replace missing data with zeros. If a segment is itself an encoded image (JPEG,
+    WebP, …), tifffile would decode it before it compares the size of the segment with the size of
+    the page. So a damaged segment could need too much memory.
+
+    Raises:
+        EOFError: pixels are missing.
+        ValueError: a tile or a segment has too many pixels.
+        NotImplementedError: the compression of the segments is not supported.
     """
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if not segments:
         raise EOFError("the page has no pixel data")
     end = max(sum(segment) for segment in segments)
     if end > len(data):
-        raise EOFError(f"pixels extend to byte {end} of {len(data)}")
+        raise EOFError(f"the pixels should end at byte {end}, but the file has {len(data)} bytes")
     width = page.tilewidth if page.is_tiled else page.imagewidth
     height = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
     if page.is_tiled and width * height > 4 * max(page.imagewidth * page.imagelength, 1 << 20):
-        raise ValueError(f"tiles of {width} x {height} pixels for a much smaller page")
+        raise ValueError(
+            f"the tiles have {width} x {height} pixels, but the page has only "
+            f"{page.imagewidth} x {page.imagelength} pixels"
+        )
     if page.compression in _TIFF_BOUNDED:
         return
     if page.jpegheader is not None:
-        raise NotImplementedError("the segments of NDPI are not supported")
+        raise NotImplementedError("the JPEG segments of NDPI files are not supported")
     room = width * height * page.samplesperpixel
     heads = [page.jpegtables] if page.jpegtables else []
     for head in itertools.chain(heads, (data[start : start + n] for start, n in segments)):
         num_values = _segment_values(page.compression, head)
         if num_values > room:
-            raise ValueError(f"a segment holds {num_values} values, at most {room} are allowed")
+            raise ValueError(f"a segment has {num_values} values, but at most {room} are allowed")
 
 
 def _segment_values(compression: int, segment: bytes) -> int:
-    """The least number of values that a segment with its own header decodes to."""
+    """Return the minimum number of values to which a segment with its own header decodes."""
     if compression in _TIFF_JPEG:
         found = [place for marker, place in jpeg_markers(segment) if marker in JPEG_SIZES]
         sizes = [struct.unpack_from(">HHB", segment, place + 4) for place in found[:1]]
@@ -127,39 +148,48 @@ def _segment_values(compression: int, segment: bytes) -> int:
     if compression == _TIFF_LERC and segment.startswith(b"Lerc2 "):
         version = int.from_bytes(segment[6:10], "little")
         shape = struct.unpack_from("<iii", segment, 14 if version >= 3 else 10)
-        # Several bands follow one another.
+        # Several bands are stored one after the other, each with its own header.
         height, width, bands = shape[0], shape[1], shape[2] if version >= 4 else 1
         return int(height * width * bands) * segment.count(b"Lerc2 ")
     raise NotImplementedError(f"segments of the compression {compression!r} are not supported")
 
 
 def check_tiff_tags(page: Any) -> None:
-    """Refuse a page whose pixels would be scrambled by a TIFF default.
+    """Refuse a page if the default value of a missing TIFF tag would lead to wrong pixels.
 
     Raises:
-        NotImplementedError: a tag is missing, and its true value cannot be the default.
+        NotImplementedError: a tag is missing, and its true value cannot be the default value. Or
+            there are more bit depths than samples.
     """
     num_samples, tags = page.samplesperpixel, page.tags
     depths = tags.get(_BITS_PER_SAMPLE_TAG)
     if depths is not None and depths.count > num_samples:
-        raise NotImplementedError(f"{depths.count} depths for {num_samples} samples per pixel")
+        raise NotImplementedError(
+            f"BitsPerSample has {depths.count} values, but a pixel has {num_samples} samples"
+        )
     num_bytes = (page.imagewidth * num_samples + 7) // 8 * page.imagelength
-    # A codec may slightly enlarge data that it cannot compress.
+    # If a codec cannot compress data, the result may be slightly larger than the data. So allow
+    # four times the size of 1-bit pixels.
     is_bilevel = page.compression in _TIFF_FAX or sum(page.databytecounts) <= 4 * num_bytes
     if depths is None and not is_bilevel:
-        raise NotImplementedError("BitsPerSample is missing, and the pixels are not of 1 bit")
+        raise NotImplementedError(
+            "the tag BitsPerSample is missing, and the pixels have more than 1 bit"
+        )
     if num_samples == 1 or page.is_tiled or _PLANAR_CONFIGURATION_TAG in tags:
         return
     num_strips = -(-page.imagelength // min(page.rowsperstrip, page.imagelength))
     offsets = tags.get(_STRIP_OFFSETS_TAG)
     if offsets is not None and offsets.count == num_samples * num_strips:
-        raise NotImplementedError("PlanarConfiguration is missing, and each band has own strips")
+        raise NotImplementedError(
+            "the tag PlanarConfiguration is missing, and each band has its own strips"
+        )
 
 
 def colour_space(page: Any) -> int:
-    """Return the photometric interpretation; if it is missing, libtiff's assumption.
+    """Return the photometric interpretation of a page.
 
-    TIFF has no default for it; tifffile's default (white is zero) would give a negative.
+    If the tag is missing, use the same assumption as libtiff. The TIFF standard has no default for
+    this tag. tifffile's default (white is zero) would give a negative image.
     """
     from tifffile import PHOTOMETRIC
 
@@ -174,7 +204,7 @@ def colour_space(page: Any) -> int:
 
 
 def num_bands(page: Any) -> int | None:
-    """Return the number of bands to choose from; None for a palette and for inks."""
+    """Return the number of bands of a page; None if it has a palette or CMYK inks."""
     from tifffile import PHOTOMETRIC
 
     if colour_space(page) in {PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED}:
@@ -185,35 +215,38 @@ def num_bands(page: Any) -> int | None:
 def tiff_array_rgb(
     page: Any, max_side_px: int, chosen: tuple[int, ...] | None = None
 ) -> Image.Image:
-    """Decode a page of any depth, number of bands and layout.
+    """Decode a page of any depth, number of bands and layout to RGB.
 
     Args:
-        page: from tifffile.
-        max_side_px: the result may be smaller, but its longest side is at least twice this.
+        page: the page, from tifffile.
+        max_side_px: as in `skytext.pixels.stretch.bands_to_rgb`.
         chosen: as in `skytext.pixels.stretch.bands_to_rgb`.
 
     Raises:
         SampleError: a chosen band does not exist.
+        NotImplementedError: this kind of page is not supported.
     """
     from tifffile import PHOTOMETRIC
 
     check_tiff_tags(page)
     axes, photometric = page.axes, colour_space(page)
-    page.photometric = photometric  # decoders of JPEG segments read it
+    page.photometric = photometric  # tifffile's decoders of JPEG segments use this attribute
     if axes not in {"YX", "YXS", "SYX"}:
-        raise NotImplementedError(f"the axes {axes} are not those of a flat image")
+        raise NotImplementedError(f"the page has the axes {axes}, so it is not a 2-D image")
     if photometric not in _TIFF_COLOURS:
-        raise NotImplementedError(f"the colour space {photometric!r} is not supported")
+        raise NotImplementedError(
+            f"the photometric interpretation {photometric!r} is not supported"
+        )
     depth = page.bitspersample
     if not isinstance(depth, int):
-        raise NotImplementedError(f"bands of different depths {depth} are not supported")
+        raise NotImplementedError(f"bands with different bit depths {depth} are not supported")
     array = page.asarray()
     if axes == "SYX":
         array = np.moveaxis(array, 0, -1)
     elif axes == "YX":
         array = array[..., np.newaxis]
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        # Some encoders write 8-bit values, although TIFF requires 16.
+        # Some encoders write 8-bit values, although the TIFF standard requires 16 bits.
         shift = 8 if page.colormap.max() > 255 else 0
         colours = (page.colormap >> shift).astype(np.uint8).transpose()
         return Image.fromarray(colours[array[..., 0]])
@@ -222,7 +255,7 @@ def tiff_array_rgb(
     if chosen is not None and max(chosen) > array.shape[2]:
         raise pixel_error(
             Reason.UNSUPPORTED_IMAGE,
-            f"images.bands names band {max(chosen)}, but the image has only {array.shape[2]}",
+            f"images.bands names band {max(chosen)}, but the image has only {array.shape[2]} bands",
         )
     if page.sampleformat == 1 and depth < 8:
         array = (array.astype(np.uint16) * 255 // (2**depth - 1)).astype(np.uint8)
@@ -237,10 +270,12 @@ def tiff_array_rgb(
 
 
 def _nodata(page: Any) -> tuple[float, float] | None:
-    """Return the lowest and the highest value that GDAL's tag for missing pixels may mean.
+    """Return the range of values that mean a missing pixel: its lowest and its highest value.
 
-    A number with a point or an exponent may be rounded: ``-3.40282e+38`` is the lowest float32.
-    If there are several numbers, the first is used, as in GDAL.
+    The GDAL nodata tag contains the value as text. A number with a decimal point or an exponent may
+    be rounded, so the range contains all numbers that are rounded to it. For example,
+    ``-3.40282e+38`` means the lowest float32. If there are several numbers, the first is used, as
+    in GDAL.
     """
     tag = page.tags.get(_NODATA_TAG)
     value = tag.value if tag is not None else ""
@@ -251,7 +286,7 @@ def _nodata(page: Any) -> tuple[float, float] | None:
     except (IndexError, InvalidOperation):
         return None
     if not isinstance(digits.exponent, int):
-        return None  # NaN and infinities are missing anyway
+        return None  # NaN and infinities always mean a missing pixel
     is_rounded = not words[0].lstrip("+-").isdigit() and (
         len(digits.digits) >= _ROUNDED_DIGITS or abs(number) >= _BEYOND_MEASURE
     )

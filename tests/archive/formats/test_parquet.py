@@ -159,7 +159,7 @@ def test_the_image_column_declared_by_hugging_face_is_used() -> None:
 @pytest.mark.parametrize(
     ("columns", "chosen", "message"),
     [
-        ({"before": [b"a"], "after": [b"b"]}, None, "'before', 'after' .*sources.image_column"),
+        ({"before": [b"a"], "after": [b"b"]}, None, "'before', 'after'.*sources.image_column"),
         ({"url": ["http"]}, None, r"no image column.*'url'"),
         ({"image": [b"a"]}, "img", "no column 'img'.*'image'"),
         ({"image": [b"a"], "url": ["x"]}, "url", "type string"),

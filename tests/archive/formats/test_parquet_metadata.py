@@ -184,8 +184,8 @@ def test_a_box_goes_before_a_geometry() -> None:
         (wkb(SQUARE), UTM, "the geometry is in WGS 84 / UTM zone 33N, not in longitude"),
         (wkb(SQUARE), 'PROJCRS["ETRS89 / LAEA",BASE]', 'the geometry is in PROJCRS["ETRS89 / LAE'),
         (wkb(SQUARE, 32633), None, "the geometry has the SRID 32633, not 4326"),
-        (wkb("POINT (500000 4100000)"), None, "the geometry: "),
-        (pa.array([b"no geometry"]), None, "the geometry: "),
+        (wkb("POINT (500000 4100000)"), None, "the geometry cannot be used: "),
+        (pa.array([b"no geometry"]), None, "the geometry cannot be used: "),
         (wkb(SQUARE), {"type": "EngineeringCRS"}, "the geometry is in "),
     ],
 )

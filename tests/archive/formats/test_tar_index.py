@@ -213,7 +213,7 @@ def test_a_sidecar_may_be_a_link(tmp_path: Path) -> None:
     samples = list(read_shard(shard, counts=counts))
     assert [kept(s) for s in samples[:3]] == [{"v": 1}] * 3
     assert kept(samples[3]) == {
-        "_sidecar_error": "d.txt is a link, but its target is not in this tar"
+        "_sidecar_error": "d.txt is a link, but the tar does not contain the target of the link"
     }
     assert counts == ShardCounts(num_ok=4, num_sidecars=4)
 

@@ -27,8 +27,8 @@ def refusal(code: str, status: int) -> ClientError:
     ("code", "status", "is_fault", "message"),
     [
         ("RequestTimeTooSkewed", 403, True, "answered RequestTimeTooSkewed: .*said why"),
-        ("InvalidObjectState", 403, True, "refuses s3://maps/a.jpg: .*said why"),
-        ("AnyOther", 401, True, r"refuses s3://maps/a.jpg: .*\(AnyOther\)"),
+        ("InvalidObjectState", 403, True, "refuses access to s3://maps/a.jpg: .*said why"),
+        ("AnyOther", 401, True, r"refuses access to s3://maps/a.jpg: .*\(AnyOther\)"),
         ("InvalidRange", 416, False, "InvalidRange"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The shard formats: each module can list and read the images of one format."""
+"""The shard formats. For each format, one module lists and reads the images of a shard."""

@@ -1,10 +1,11 @@
 """Read or list a shard of any format.
 
-INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in it, in order, or a
-:class:`Member` from its headers alone.
-FAN-OUT: one shard, as many samples as it has images, plus one for a damaged tail.
-ON ERROR: damaged bytes make a failed sample. If the store does not return the bytes, reading raises
-an error, and the rest of the shard is unknown.
+INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in the shard, in order. If only
+the headers are read: a :class:`Member` for every image.
+FAN-OUT: one shard gives one sample for each image, plus one sample if the end of the shard is
+damaged.
+ON ERROR: damaged bytes give a failed sample. If the store does not return the bytes, the reader
+raises an error, and the rest of the shard is not read.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def read_shard(
         shard: the shard, from :func:`skytext.archive.discover`.
         limits: memory limits; None for the defaults.
         options: how to read shards; None for the defaults.
-        counts: filled while reading; may be None.
-        is_known: takes the etag of an image file in a folder; True if its bytes are not needed.
-            The sample then has no data.
+        counts: counts that the reader updates, or None.
+        is_known: a function that takes the member of an image file in a folder. It returns True if
+            the bytes of the image are not needed. The sample then has no data.
 
     Raises:
         StoreFaultError: the store did not return the whole shard.
@@ -73,15 +74,15 @@ def list_members(
 ) -> Iterator[Member]:
     """Yield the headers of a shard's images without reading the images.
 
-    The ids, their order and their number are those of `read_shard` with the same arguments, even
-    for a damaged shard.
+    `read_shard` with the same arguments yields the same ids in the same order, even for a damaged
+    shard.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
-        limits: as for `read_shard`; they decide which members are too large.
+        limits: as for `read_shard`. A member that is larger than the limit gets a ``failure``.
         options: as for `read_shard`.
-        counts: may be None; else its ``etag`` is set and ignored files are counted, except
-            sidecars without an image.
+        counts: an object that gets the ``etag`` and the counts of ignored files, or None. Sidecars
+            without an image are not counted.
 
     Raises:
         StoreFaultError: the store did not return the whole shard.
@@ -104,7 +105,7 @@ def list_members(
 
 
 def _is_dangling(shard: Shard) -> bool:
-    """Whether the shard is a broken link in a local listing."""
+    """Return whether the shard is a local file, and this file is a broken link."""
     return shard.uri.startswith("file:") and not shard.etag
 
 

@@ -2,18 +2,21 @@
 
 INPUT: a :class:`Shard` whose path ends with a slash. OUTPUT: a :class:`Sample` for every image
 file in the folder, sorted by name.
-FAN-OUT: one folder, as many samples as it has images.
-ON ERROR: if the store does not return an image or its sidecar, the sample has a ``fault``. A file
-that is not found is listed again: either it was deleted, or the store has a fault. After many files
-in a row without an answer, reading the folder stops with an error. A listing that breaks off
-raises an error.
+FAN-OUT: one folder gives one sample for each image.
+ON ERROR: if the store does not return an image or its sidecar, the sample has a ``fault``. If the
+store reports that a file does not exist, the folder is listed again. If the new listing still
+contains the file, the store has a fault. Otherwise the file was deleted. If the store does not
+respond for many files in a row, the reader raises an error. It also raises an error if the listing
+is incomplete.
 
-Sidecars belong to images as in a tar: the ``.json`` and ``.txt`` whose name equals the image's up
-to the last suffix, else up to the first dot. Files of one key are neighbours, because names are
-sorted.
+Sidecars belong to images by the same rule as in a tar. The sidecar of an image is the ``.json`` or
+``.txt`` file with the same name up to the last dot. If this file does not exist, the sidecar is the
+file with the same name up to the first dot. The name up to the first dot is called the key. Files
+with the same key are next to each other, because the names are sorted.
 
-The folder is read as it is now, not as it was when it was found. Each image has the etag of its own
-file, so that adding or changing one file does not make other images look changed.
+The folder is listed again when it is read, so changes since the first listing are included. Each
+image has the etag of its own file. So a new or changed file does not change the etags of other
+images.
 """
 
 from __future__ import annotations
@@ -42,14 +45,14 @@ from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 from skytext.errors import Reason, SampleError, Stage
 
 NUM_THREADS = 32
-"""Files that are fetched at once from an object store."""
+"""The number of files that are fetched in parallel from an object store."""
 _AHEAD_BYTES = 32 << 20
 _MAX_FAULTS_IN_A_ROW = 16
 
 
 @dataclass(frozen=True)
 class _File:
-    """An image file with its sidecars by suffix."""
+    """An image file, and its sidecars by suffix."""
 
     member: Member
     stored: StoredFile
@@ -57,11 +60,13 @@ class _File:
 
 
 class FolderDigest:
-    """A digest of the names, sizes and etags of a folder's images and sidecars, in any order.
+    """A digest of the names, sizes and etags of a folder's images and sidecars.
+
+    The order in which the files are added does not change the digest.
 
     Attributes:
-        num_images: number of images so far.
-        num_bytes: their total bytes.
+        num_images: number of images that were added.
+        num_bytes: total size of these images in bytes.
     """
 
     def __init__(self) -> None:
@@ -79,7 +84,7 @@ class FolderDigest:
 
     @property
     def etag(self) -> str:
-        """Return a digest that changes when any name, size or etag changes."""
+        """Return a digest that changes if a name, a size or an etag changes."""
         return f"{self._sum % (1 << 256):064x}"[:32]
 
 
@@ -94,14 +99,16 @@ def read_folder(
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
-        limits: a larger image becomes a failure; a larger sidecar is not read.
+        limits: size limits. An image above its limit becomes a failure. A sidecar above its limit
+            is not read.
         options: how to read from the store.
-        counts: filled while reading.
-        is_known: whether an image's bytes are not needed.
+        counts: counts that the reader updates.
+        is_known: returns whether the bytes of an image are not needed.
 
     Raises:
-        OSError: the folder cannot be listed completely, or the store did not answer for too many
-            files in a row (known files are not counted). A refused file does not count.
+        OSError: the folder cannot be listed completely, or the store did not respond for too many
+            consecutive files. Known files, and files to which the store refuses access, are not
+            counted and do not interrupt the sequence.
     """
     read = _FileReader(shard, limits, options, is_known)
     files = _files(shard, limits, options, counts)
@@ -114,7 +121,7 @@ def read_folder(
         num_threads=num_threads,
         max_bytes=_AHEAD_BYTES,
     )
-    # Stop the threads before the caller sees an error.
+    # Stop the threads before an error reaches the caller.
     with contextlib.closing(samples):
         yield from _given(samples, counts)
 
@@ -123,12 +130,12 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
     """Yield the samples of the files that still exist.
 
     Raises:
-        OSError: the store did not answer for too many files in a row.
+        OSError: the store did not respond for too many consecutive files.
     """
     num_gone = num_in_a_row = 0
     for _, sample in samples:
         if sample is None:
-            num_gone += 1  # deleted after the listing
+            num_gone += 1  # the file was deleted after the listing
             continue
         yield sample
         if isinstance(sample.fault, UnavailableError):
@@ -136,16 +143,19 @@ def _given(samples: Iterator[tuple[_File, Sample | None]], counts: ShardCounts) 
         elif sample.data is not None:
             num_in_a_row = 0
         if num_in_a_row == _MAX_FAULTS_IN_A_ROW:
-            raise UnavailableError(f"{num_in_a_row} files in a row: {sample.fault}")
+            raise UnavailableError(
+                f"{num_in_a_row} files in a row could not be read, the last one because: "
+                f"{sample.fault}"
+            )
     if num_gone:
-        # The folder changed after the listing, so the listing's etag is wrong.
+        # The folder changed after it was listed, so the etag from the listing is wrong.
         counts.etag = ""
 
 
 def list_folder_images(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Member]:
-    """Yield the same as `read_folder`, from the folder's listing alone.
+    """Yield the members of the samples of `read_folder`, and read only the folder's listing.
 
     Raises:
         OSError: the folder cannot be listed completely.
@@ -160,7 +170,7 @@ def _files(
     """Yield the image files of a folder.
 
     Raises:
-        OSError: the folder cannot be listed completely, or no longer contains an image.
+        OSError: the folder cannot be listed completely, or does not contain an image any more.
     """
     digest = FolderDigest()
     for group in _groups(shard, options, counts):
@@ -171,7 +181,7 @@ def _files(
                 counts.num_sidecars += len(sidecars)
                 yield _file(shard, limits, name, stored, sidecars)
     if not digest.num_images:
-        raise FileNotFoundError("the folder no longer contains images: run again")
+        raise FileNotFoundError("the folder does not contain images any more: run again")
     counts.num_bytes, counts.etag = digest.num_bytes, digest.etag
 
 
@@ -212,7 +222,7 @@ def _file(
     stored: StoredFile,
     sidecars: dict[str, StoredFile],
 ) -> _File:
-    # Columns need valid Unicode; the address keeps the original name.
+    # A table column needs valid Unicode. The uri keeps the original name.
     member = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     failure = None
     if stored.size_bytes > limits.max_member_bytes:
@@ -239,7 +249,7 @@ def _file(
 
 @dataclass(frozen=True)
 class _FileReader:
-    """Reads an image file with its sidecars."""
+    """A function object that reads an image file and its sidecars."""
 
     shard: Shard
     limits: ReadLimits
@@ -247,7 +257,7 @@ class _FileReader:
     is_known: Callable[[Member], bool]
 
     def __call__(self, file: _File) -> Sample | None:
-        """Return the file's sample; None if the file was deleted."""
+        """Return the sample of the file, or None if the file was deleted."""
         member = file.member
         if self.is_known(member):
             return member.sample(self.shard, Metadata(), None)
@@ -283,7 +293,7 @@ class _FileReader:
         """Return the metadata from the sidecars that exist.
 
         Raises:
-            OSError: the store did not return one of them.
+            OSError: the store did not return one of the sidecars.
         """
         contents: dict[str, bytes] = {}
         errors = []
@@ -315,11 +325,14 @@ class _FileReader:
             return read_range(stored.uri, 0, stored.size_bytes, etag=stored.etag, retry_s=retry_s)
         except FileNotFoundError as err:
             if is_listed(stored.uri, retry_s=retry_s):
-                raise OSError(f"{stored.uri} is listed but not found: run again") from err
-            raise  # it was deleted
+                raise OSError(
+                    f"{stored.uri} is in the listing of the folder, but the store reports that it "
+                    "does not exist: run again"
+                ) from err
+            raise  # the file was deleted
 
 
 def _suffix(name: str) -> str:
-    # Same rule as in `skytext.archive.discover`: a file named "json" has no suffix.
+    # This is the same rule as in `skytext.archive.discover`. A file named "json" has no suffix.
     _, dot, suffix = name.rpartition(".")
     return suffix.lower() if dot else ""

@@ -1,16 +1,19 @@
 """Read the images out of the rows of a Parquet shard, as a stream.
 
 INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every row, in order.
-FAN-OUT: one shard, as many samples as it has rows, or one where its footer is damaged.
-ON ERROR: a failed sample for damaged bytes; an OSError if the store does not return them. In a
-damaged row group every row from the damage on becomes a failed sample. Other row groups are read.
+FAN-OUT: one shard gives one sample for each row. If the footer is damaged, the shard gives one
+sample.
+ON ERROR: damaged bytes give failed samples. If the store does not return the bytes, the reader
+raises an OSError. In a damaged row group, every row that is not read before the damage becomes a
+failed sample. Other row groups are read.
 
-A row's member name is the ``path`` of its image struct, else ``row-{n}``, where ``n`` counts from 0
-through the whole file. So ids do not depend on the size of row groups.
+A row's member name is the ``path`` in its image struct. Without such a path the name is
+``row-{n}``, where ``n`` is the number of the row in the whole file, from 0. So ids do not depend on
+the size of row groups.
 
 The file is read by ranges, page by page. Memory holds one page of each column and one batch of
-rows, never a row group. The writer of the file chooses the page size, usually 1 MiB; a page always
-contains whole values.
+rows, and never a whole row group. The program that wrote the file chose the page size, usually
+1 MiB. A page always contains whole values.
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ _NAME_BATCH_ROWS = 4096
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
 
-# pyarrow raises its own errors at damaged bytes (they are subclasses of these), and others when it
-# converts values to Python.
+# The errors that pyarrow raises. For damaged bytes, pyarrow raises subclasses of these errors. For
+# values that it cannot convert to Python, pyarrow raises the standard Python errors in this list.
 _DAMAGE = (
     pa.ArrowException,
     OSError,
@@ -62,13 +65,13 @@ _DAMAGE = (
 def read_parquet(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Sample]:
-    """Yield the images of a Parquet shard; never raises for damaged content.
+    """Yield the images of a Parquet shard. Damaged content does not raise an error.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
-        limits: an image above ``max_member_bytes`` becomes a failure.
+        limits: size limits. An image above ``max_member_bytes`` becomes a failure.
         options: the image column, and how to read from the store.
-        counts: filled while reading.
+        counts: counts that the reader updates.
 
     Raises:
         OSError: the store did not return the whole file.
@@ -89,9 +92,9 @@ def read_parquet(
 
 
 def list_parquet(shard: Shard, options: ReadOptions) -> Iterator[Member]:
-    """Yield the same as `read_parquet` without the images: only the paths of the rows are read.
+    """Yield the members of the samples of `read_parquet`, and read only the paths of the rows.
 
-    An empty or too large cell is not noticed.
+    An image cell that is empty or too large is not detected.
 
     Raises:
         OSError: the store did not return the whole file.
@@ -115,13 +118,15 @@ def fetch_cells(
     etag: str = "",
     options: ReadOptions | None = None,
 ) -> Iterator[tuple[int, bytes | None]]:
-    """Yield images of one row group, in ascending order of their rows; None for an empty cell.
+    """Yield row numbers and images of one row group, in ascending order of the row numbers.
 
-    Reads the file's footer, and the image column of the row group up to the last row.
+    The image is None if its cell is empty. The function reads the file's footer, and the image
+    column of the row group up to the last of the rows.
 
     Raises:
-        OSError: missing, refused, changed since ``etag``, damaged, or without such a row.
-        SourceError: the image column is not clear.
+        OSError: the file does not exist or is damaged. The store refuses access or does not
+            respond. The file's etag is no longer ``etag``. The row group or the row does not exist.
+            The image column does not exist, or several columns could be the image column.
     """
     shard = Shard("", uri, uri, 0, etag)
     try:
@@ -132,22 +137,22 @@ def fetch_cells(
 
 
 def check_columns(source: str, shard: Shard, options: ReadOptions, *, alone: bool) -> None:
-    """Check that a Parquet shard has an image column; a damaged shard passes.
+    """Check that a Parquet shard has an image column. A damaged shard passes the check.
 
     Args:
-        source: the name of the source, for the message.
+        source: the name of the source, for the error message.
         shard: a Parquet shard.
-        options: the chosen image column.
-        alone: whether the source contains only Parquet files; only then a missing image column
-            is an error.
+        options: options with the name of the image column, if the user has chosen one.
+        alone: whether the source contains only Parquet files. If False, a missing image column is
+            not an error.
 
     Raises:
-        SourceError: there is no image column, or several.
+        SourceError: the image column does not exist, or several columns could be the image column.
     """
     try:
         file, parquet = _open(shard, options, stat=False)
     except (ShardEndError, OSError):
-        return  # the reader reports the damage
+        return  # the reader reports this error
     try:
         find_columns(parquet.schema_arrow, options.image_column)
     except NoImageColumnError as err:
@@ -185,7 +190,10 @@ class _Shard:
         return len(self._num_rows)
 
     def members(self, group: int) -> Iterator[Member]:
-        """Yield a row group's members; their number is that of the footer, even if damaged."""
+        """Yield the members of a row group.
+
+        Their number is the number of rows in the footer, even if the row group is damaged.
+        """
         first = sum(self._num_rows[:group])
         names = self._names(group)
         for row in range(self._num_rows[group]):
@@ -205,9 +213,12 @@ class _Shard:
             )
 
     def cells(self, group: int, limits: ReadLimits) -> Iterator[_Cell]:
-        """Yield a row group's images; their number is that of the footer, even if damaged."""
+        """Yield the images of a row group.
+
+        Their number is the number of rows in the footer, even if the row group is damaged.
+        """
         left = self._num_rows[group]
-        failure: BaseException = ValueError("it has fewer rows than the footer says")
+        failure: BaseException = ValueError("the row group has fewer rows than the footer says")
         try:
             for batch in self._batches(group, self._columns.read):
                 images = self._images(batch)
@@ -221,7 +232,7 @@ class _Shard:
             yield from itertools.repeat(self._damaged(group, failure), left)
 
     def some_cells(self, group: int, rows: Collection[int]) -> Iterator[tuple[int, bytes | None]]:
-        """Yield some of a row group's images, in ascending order of their rows."""
+        """Yield row numbers and images of some rows of a row group, in ascending order."""
         wanted = sorted(set(rows))
         num_rows = self._num_rows[group] if 0 <= group < self.num_groups else 0
         if wanted and not 0 <= wanted[0] <= wanted[-1] < num_rows:
@@ -245,7 +256,7 @@ class _Shard:
             raise ShardEndError(Reason.SHARD_UNREADABLE, detail)
 
     def _names(self, group: int) -> Iterator[tuple[str, SampleError | None]]:
-        """Yield the paths of a row group, then empty paths without end."""
+        """Yield the path of each row of a row group, and then an endless series of empty paths."""
         failure = None
         if self._columns.name_path is not None:
             try:
@@ -264,7 +275,7 @@ class _Shard:
             yield "", failure
 
     def _batches(self, group: int, said: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-        """Yield batches of a row group: the images and the requested columns."""
+        """Yield batches of a row group with the image column and the requested columns."""
         return self._parquet.iter_batches(  # type: ignore[no-any-return]
             self._batch_rows(group),
             row_groups=[group],
@@ -273,7 +284,7 @@ class _Shard:
         )
 
     def _batch_rows(self, group: int) -> int:
-        """Return how many rows hold about `_BATCH_BYTES`."""
+        """Return the number of rows whose images have about `_BATCH_BYTES` in total."""
         chunks = self._parquet.metadata.row_group(group)
         num_bytes = sum(
             chunks.column(index).total_uncompressed_size
@@ -286,7 +297,7 @@ class _Shard:
     def _images(self, batch: pa.RecordBatch) -> list[bytes | None]:
         column = batch.column(self._columns.image)
         if self._columns.is_struct:
-            # Use flatten, not field(): flatten makes the fields of a null struct null.
+            # If a struct is null, flatten() returns null for its fields. field() does not.
             names = [field.name for field in column.type]
             column = column.flatten()[names.index("bytes")]
         if pa.types.is_dictionary(column.type):
@@ -302,13 +313,17 @@ class _Shard:
         )
 
     def _raise_fault(self, err: BaseException) -> None:
-        """Raise the store's own error if it is the reason why reading failed."""
+        """If reading failed because of an error of the store, raise this error."""
         fault = self._file.fault
         if fault is not None:
             raise fault from err
 
     def _check_rows(self) -> list[int]:
-        """Return the rows of each group; raises if the footer contradicts itself."""
+        """Return the number of rows of each row group.
+
+        Raises:
+            ShardEndError: the footer has different numbers of rows and values for a row group.
+        """
         footer = self._parquet.metadata
         num_rows = []
         places = {self._columns.data_path, self._columns.name_path}
@@ -322,7 +337,7 @@ class _Shard:
             if values != {group.num_rows} or group.num_rows < 0:
                 raise ShardEndError(
                     Reason.SHARD_UNREADABLE,
-                    f"has a damaged footer: row group {index} has {group.num_rows} rows, and "
+                    f"has a damaged footer: row group {index} has {group.num_rows} rows, but "
                     f"{sorted(values)} values in column {self._columns.image!r}",
                 )
             num_rows.append(group.num_rows)
@@ -337,11 +352,11 @@ def _open(shard: Shard, options: ReadOptions, *, stat: bool) -> tuple[RangedFile
         try:
             parquet = pq.ParquetFile(
                 pa.PythonFile(file, mode="r"),
-                buffer_size=_BUFFER_BYTES,  # stream column chunks
+                buffer_size=_BUFFER_BYTES,  # read column chunks in pieces of this size
                 pre_buffer=False,  # do not fetch whole column chunks
                 page_checksum_verification=True,
             )
-            parquet.schema_arrow  # noqa: B018  # a damaged one raises here
+            parquet.schema_arrow  # noqa: B018  # a damaged schema raises here
         except _DAMAGE as err:
             if file.fault is not None:
                 raise file.fault from err
@@ -359,7 +374,8 @@ def _unreadable(file: RangedFile, err: BaseException) -> ShardEndError:
     file.seek(max(file.size() - len(_MAGIC), 0))
     if file.read(len(_MAGIC)) != _MAGIC:
         return ShardEndError(
-            Reason.SHARD_TRUNCATED, "has no footer, so it cannot be read: the file is truncated"
+            Reason.SHARD_TRUNCATED,
+            "cannot be read, because it has no Parquet footer: the file is truncated",
         )
     return ShardEndError(Reason.SHARD_UNREADABLE, f"has a damaged footer: {err}")
 

@@ -1,19 +1,22 @@
 """Choose the image column and the metadata columns of a Parquet file.
 
-An image column is binary, or a struct with a binary field ``bytes`` and an optional text field
-``path``, as Hugging Face's datasets store images. The first rule that gives one column decides:
+An image column is binary, or is a struct with a binary field ``bytes`` and an optional string field
+``path``. Hugging Face's datasets store images in such a struct. The candidates for the image column
+come from the first of these rules that gives at least one column:
 
-1. the chosen column (``image_column``);
-2. the only column that the file's Hugging Face features declare an ``Image``;
-3. the only struct of that form;
-4. the only binary column, or the only binary column with a usual name for images.
+1. the column that the user has chosen (``image_column``);
+2. the columns that the Hugging Face features in the file declare as ``Image``;
+3. the structs of the form above;
+4. the binary columns, except geometries.
 
-If several columns remain, the error names them.
+If there are several candidates, and exactly one has a usual name for images (such as ``image``), it
+is the image column. Otherwise the error message lists the candidates.
 
-All other columns become metadata, except binary columns (masks, thumbnails), lists of floats
-(embeddings) and columns that share a name: these are not read. ``bbox`` is read. Without ``bbox``,
-the box comes from the geometry: the primary column of GeoParquet, or the only binary column with a
-usual name for geometries.
+All other columns become metadata, with three exceptions that are not read: binary columns (masks,
+thumbnails), lists of floats (embeddings), and columns that have the same name as another column.
+``bbox`` is always read. If there is no ``bbox``, the bounding box is computed from the geometry.
+The geometry is the primary column of GeoParquet, or the only binary column with a usual name for
+geometries.
 """
 
 from __future__ import annotations
@@ -45,12 +48,14 @@ class Columns:
     """The columns of a Parquet file that are used.
 
     Attributes:
-        image: the column of the images.
-        is_struct: whether it is a struct of ``bytes`` and ``path``, not plain binary.
-        has_path: whether that struct has a ``path``.
-        said: the columns that become metadata.
-        geometry: the WKB column that gives the box; None if there is no geometry, or a bbox.
-        other_crs: the name of its coordinate reference system, if not longitude and latitude.
+        image: the name of the image column.
+        is_struct: whether the image column is a struct. If False, it is a binary column.
+        has_path: whether the image column is a struct with a field ``path``.
+        said: the names of the columns that become metadata.
+        geometry: the name of the WKB column from which the bounding box is computed. None if there
+            is no geometry column, or if there is a column ``bbox``.
+        other_crs: the name of the geometry's coordinate reference system. None if the coordinates
+            are longitude and latitude.
     """
 
     image: str
@@ -62,7 +67,7 @@ class Columns:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """The columns that are read together with the images."""
+        """The names of the columns that are read together with the images."""
         return self.said if self.geometry is None else (*self.said, self.geometry)
 
     @property
@@ -72,12 +77,12 @@ class Columns:
 
     @property
     def name_path(self) -> str | None:
-        """The Parquet path of the image names; None if there are none."""
+        """The Parquet path of the image names; None if the file has no image names."""
         return f"{self.image}.path" if self.has_path else None
 
 
 class NoImageColumnError(SourceError):
-    """A file has no column that could hold images."""
+    """A file has no column that could be the image column."""
 
 
 def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
@@ -85,7 +90,8 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
 
     Raises:
         NoImageColumnError: there is no image column.
-        SourceError: there are several, or the chosen column does not exist or has no images.
+        SourceError: several columns could be the image column, the chosen column does not exist,
+            or the chosen column has the wrong type.
     """
     name = _chosen(schema, image_column) if image_column else _found(schema)
     field = schema.field(name)
@@ -93,7 +99,7 @@ def find_columns(schema: pa.Schema, image_column: str | None) -> Columns:
     has_path = is_struct and any(
         inner.name == "path" and is_text(inner.type) for inner in field.type
     )
-    # Columns that share a name are ambiguous: none of them is read.
+    # If several columns have the same name, none of these columns is read.
     times = Counter(schema.names)
     schema = pa.schema([f for f in schema if times[f.name] == 1], schema.metadata)
     said = tuple(
@@ -107,11 +113,12 @@ def _chosen(schema: pa.Schema, name: str) -> str:
     places = schema.get_all_field_indices(name)
     if len(places) != 1:
         what = "there is no column" if not places else "there are several columns"
-        raise SourceError(f"{what} {name!r}: its columns are {_names(schema.names)}")
+        raise SourceError(f"{what} {name!r}: the file's columns are {_names(schema.names)}")
     if not _holds_images(schema.field(name).type):
         raise SourceError(
-            f"column {name!r} is of type {schema.field(name).type}, and images are binary or a "
-            f"struct with binary 'bytes': its columns are {_names(schema.names)}"
+            f"column {name!r} has type {schema.field(name).type}, but an image column must be "
+            "binary or a struct with a binary field 'bytes': choose another of the file's columns "
+            f"{_names(schema.names)}"
         )
     return name
 
@@ -131,12 +138,12 @@ def _found(schema: pa.Schema) -> str:
         if len(named) == 1:
             return named[0]
         raise SourceError(
-            f"columns {_names(candidates)} could each hold the images: choose one with "
-            "sources.image_column"
+            f"several columns could be the image column ({_names(candidates)}): choose one of "
+            "them with sources.image_column"
         )
     raise NoImageColumnError(
-        f"it has no image column (binary, or a struct with 'bytes'): its columns are "
-        f"{_names(schema.names)}"
+        "the file has no image column (binary, or a struct with a binary field 'bytes'): the "
+        f"file's columns are {_names(schema.names)}"
     )
 
 
@@ -162,7 +169,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Return whether values of a type are text."""
+    """Return whether values of a type are strings."""
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
@@ -177,7 +184,7 @@ def _is_said(name: str, kind: pa.DataType) -> bool:
 
 
 def _declared(schema: pa.Schema) -> list[str]:
-    """Return the columns that Hugging Face's features declare as images."""
+    """Return the names of the columns that the Hugging Face features declare as images."""
     features = _json(schema, b"huggingface").get("info", {})
     features = features.get("features", {}) if isinstance(features, dict) else {}
     if not isinstance(features, dict):
@@ -196,7 +203,10 @@ def _geo_columns(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _geometry(schema: pa.Schema, image: str) -> str | None:
-    """Return the geometry column of the footprints; None if there is none or it is ambiguous."""
+    """Return the name of the geometry column.
+
+    None if no column is the geometry column, or if several columns could be.
+    """
     able = [f.name for f in schema if f.name != image and _is_binary(f.type)]
     primary = _json(schema, b"geo").get("primary_column")
     if primary in able:
@@ -206,15 +216,15 @@ def _geometry(schema: pa.Schema, image: str) -> str | None:
 
 
 def _other_crs(schema: pa.Schema, geometry: str | None) -> str | None:
-    """Return the name of a geometry's reference system; None if it uses degrees."""
+    """Return the name of a geometry's coordinate reference system; None if it uses degrees."""
     said = _geo_columns(schema).get(geometry or "", {})
     crs = said.get("crs") if isinstance(said, dict) else None
     if crs is None:
-        return None  # GeoParquet's default, longitude and latitude
+        return None  # the default of GeoParquet is longitude and latitude
     if isinstance(crs, dict):
         is_of_degrees = crs.get("type") in ("GeographicCRS", "GeodeticCRS")
         return None if is_of_degrees else str(crs.get("name"))
-    # GeoParquet before 1.0 has WKT here.
+    # In GeoParquet versions before 1.0, the reference system is a WKT string.
     text = str(crs)
     return None if text.upper().startswith(_DEGREES) else text.partition(",")[0]
 

@@ -1,9 +1,10 @@
-"""Turn the other columns of a Parquet row into metadata of its image.
+"""Turn all columns of a Parquet row except the image column into metadata of the image.
 
-The row is read like a JSON sidecar with one key per column; nulls are left out. A column
-``stac_item``, ``stac`` or ``json`` may hold a STAC Item or an object of the same keys, as a struct
-or as JSON text. It fills the fields that the row's own columns leave empty. A geometry gives the
-box. Captions in text columns are metadata only, as in sidecars: they are never searched.
+The row is read like a JSON sidecar with one key for each column that is not null. A column
+``stac_item``, ``stac`` or ``json`` may contain a STAC Item or an object with the same keys, as a
+struct or as JSON text. Its values fill the fields that have no value in the other columns of the
+row. If there is a geometry column, it gives the bounding box. Captions in string columns become
+metadata only, as in sidecars. They are not searched.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def said_rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any
 
 
 def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
-    """Return a row's values as the metadata of its image; never raises for bad values.
+    """Return a row's values as the metadata of its image. Invalid values do not raise an error.
 
     Args:
         said: the row, from `said_rows`.
-        max_bytes: metadata beyond the typed fields is dropped if it is longer.
+        max_bytes: the maximum length of ``metadata`` in UTF-8 bytes. If ``metadata`` is longer, an
+            error message replaces it.
     """
     bbox = said.get("bbox")
     if isinstance(bbox, dict):
@@ -57,9 +59,10 @@ def row_metadata(said: dict[str, Any], max_bytes: int) -> Metadata:
 
 
 def _boxes(batch: pa.RecordBatch, columns: Columns) -> list[list[float] | str | None]:
-    """Return the box around each row's geometry, or the reason why there is none; [] without any.
+    """Return the bounding box of each row's geometry, or the reason why the row has no box.
 
-    The reason takes the place of the box, so it is counted and shown as an unusable box.
+    The list is empty if the file has no geometry column. The reason is stored as the value of the
+    box. So it is counted and reported as an unusable box.
     """
     if columns.geometry is None:
         return []
@@ -83,7 +86,7 @@ def _box(wkb: bytes | None) -> list[float] | str | None:
             return f"the geometry has the SRID {srid}, not 4326"
         return list(bounding_box(json.loads(shapely.to_geojson(geometry))))
     except (shapely.errors.ShapelyError, ValueError) as error:
-        return f"the geometry: {error}"
+        return f"the geometry cannot be used: {error}"
 
 
 def _values(column: pa.Array) -> tuple[list[Any], pa.DataType]:
@@ -91,7 +94,8 @@ def _values(column: pa.Array) -> tuple[list[Any], pa.DataType]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type):
-        # Python's datetime has no nanoseconds; the local machine may not know the time zone.
+        # Python's datetime has no nanoseconds. The local machine may not have data about the time
+        # zone, so convert to UTC.
         unit = "us" if column.type.unit == "ns" else column.type.unit
         column = column.cast(pa.timestamp(unit, column.type.tz and "UTC"), safe=False)
     if is_text(column.type):
@@ -112,19 +116,19 @@ def _value(cell: pa.Scalar) -> Any:
 
 
 def _jsonable(value: Any, kind: pa.DataType) -> Any:
-    """Turn an Arrow value into a JSON value.
+    """Convert the Python value of an Arrow cell to a JSON value.
 
     Args:
-        value: the value in Python.
-        kind: its type; for inner values the null type is allowed where it does not matter.
+        value: the Python value.
+        kind: the Arrow type of the value; the null type if the type is not known.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        # Tables use NaN for missing values; JSON has no infinities.
+        # Tables often use NaN for missing values, so NaN becomes null. JSON has no infinities.
         if not math.isfinite(value):
             return None if math.isnan(value) else str(value)
-        # Keep the short form: 0.3, not the 0.30000001192092896 of its float32.
+        # Write the shortest decimal of a float32: 0.3, and not 0.30000001192092896.
         short = _SHORT_FLOATS.get(kind)
         return value if short is None else float(str(short(value)))
     if isinstance(value, Decimal):

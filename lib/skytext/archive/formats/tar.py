@@ -1,23 +1,26 @@
 """Read the images out of a WebDataset tar shard, as a stream.
 
-INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in it, in order.
-FAN-OUT: one shard, as many samples as it has image members, plus one for an unreadable tail.
-ON ERROR: a failed sample for damaged bytes; an OSError if the store does not return them.
+INPUT: a :class:`Shard`. OUTPUT: a :class:`Sample` for every image in the shard, in order.
+FAN-OUT: one shard gives one sample for each image member, plus one sample if the end of the shard
+cannot be read.
+ON ERROR: damaged bytes give a failed sample. If the store does not return the bytes, the reader
+raises an OSError.
 
-Members are grouped as in WebDataset (https://github.com/webdataset/webdataset): the key is the
-member's path up to the first dot of its base name, and neighbours with the same key form a group.
-Every image of a group is a sample. An image takes the ``.json`` and ``.txt`` of its group whose
-name equals its own up to the last suffix (``a.rgb.json`` for ``a.rgb.png``), else the one named by
-the key alone (``a.json``).
+Members are grouped as in WebDataset (https://github.com/webdataset/webdataset). The key of a member
+is its path up to the first dot of the base name. Consecutive members with the same key form a
+group. Every image of a group is a sample. The sidecar of an image is the ``.json`` or ``.txt`` of
+its group that has the same name up to the last dot (``a.rgb.json`` for ``a.rgb.png``). If the group
+has no such sidecar, the sidecar is the file that has the key as its name (``a.json``).
 
-Sidecars may be elsewhere in the tar. If an image has no sidecar in its group, and the tar has
-sidecars without an image in their group, the reader walks over all headers once
-(:mod:`skytext.archive.formats.tar_index`). From then on it finds every sidecar. A sidecar in the
-image's group has priority over one elsewhere. Sidecars without an image are counted.
+A sidecar may also be at another position in the tar. If an image has no sidecar in its group, and
+the tar has sidecars without an image in their group, the reader walks over all headers once
+(:mod:`skytext.archive.formats.tar_index`). After this walk the reader finds the sidecars at all
+positions. A sidecar in the image's group has priority over a sidecar at another position. Sidecars
+without an image are counted.
 
-A link with an image's name is an image: its bytes are those of the link's target.
+A link with an image's name is an image. Its bytes are the bytes of the link's target.
 
-Nothing is extracted, so a member's name is never used as a path.
+The reader does not extract members to files, so it never uses a member's name as a path.
 """
 
 from __future__ import annotations
@@ -70,20 +73,20 @@ from skytext.errors import Reason, SampleError, Stage
 def read_tar(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Sample]:
-    """Yield the images of a tar shard; never raises for damaged content.
+    """Yield the images of a tar shard. Damaged content does not raise an error.
 
-    Memory holds at most ``limits.max_group_bytes`` plus one member; twice that after a walk over
-    the headers.
+    Memory holds at most ``limits.max_group_bytes`` plus one member. After a walk over the headers,
+    memory holds at most twice this amount.
 
     Args:
         shard: the shard, from :func:`skytext.archive.discover`.
         limits: memory limits.
         options: how to read from the store.
-        counts: filled while reading.
+        counts: counts that the reader updates.
 
     Raises:
-        OSError: the store did not return the whole tar. Images whose sidecars may be missing are
-            not yielded.
+        OSError: the store did not return the whole tar. Images whose sidecars may be in the part
+            that was not read are not yielded.
     """
     with contextlib.closing(_index(shard, limits, options)) as index:
         yield from _Reader(shard, limits, options, counts, index).samples()
@@ -92,10 +95,10 @@ def read_tar(
 def list_tar(
     shard: Shard, limits: ReadLimits, options: ReadOptions, counts: ShardCounts
 ) -> Iterator[Member]:
-    """Yield the same as `read_tar` without the images: their bytes are skipped.
+    """Yield the members of the samples of `read_tar`, and skip the bytes of the images.
 
-    The ids, their order and their number are those of `read_tar` on the same bytes, even for a
-    damaged tar. Memory holds only headers. Ignored members are counted, except sidecars.
+    `read_tar` yields the same ids in the same order for the same bytes, even for a damaged tar.
+    Memory holds only headers. Ignored members are counted, except sidecars.
 
     Raises:
         OSError: the store did not return the whole tar.
@@ -141,7 +144,7 @@ def _index(shard: Shard, limits: ReadLimits, options: ReadOptions) -> TarIndex:
 
 @dataclass
 class _Image:
-    """An image member that waits for the sidecars of its key."""
+    """An image member that is kept in memory until the sidecars of its key are read."""
 
     name: str
     occurrence: int
@@ -161,7 +164,7 @@ class _Image:
         """Read a header, and count the occurrences of its name.
 
         Raises:
-            OSError: it is a link, and the store did not return the headers.
+            OSError: the member is a link, and the store did not return the headers of the tar.
         """
         name, occurrence = header.name, occurrences[header.name]
         occurrences[name] += 1
@@ -173,7 +176,7 @@ class _Image:
                 return cls(name, occurrence, None, 0, _link_failure(header))
             offset, length = place
         elif header.issparse():
-            offset = None  # it is not stored in one piece
+            offset = None  # the bytes are not stored in one piece
         failure = _size_failure(name, length, limits)
         return cls(name, occurrence, offset, length, failure)
 
@@ -182,8 +185,8 @@ def _link_failure(header: tarfile.TarInfo) -> SampleError:
     return SampleError(
         Stage.READ,
         Reason.LINK_WITHOUT_TARGET,
-        f"{header.name} is a link to {header.linkname}, but the tar holds no such file in one "
-        "piece: pack the targets of links (tar --dereference)",
+        f"{header.name} is a link to {header.linkname}, but the tar does not contain this file in "
+        "one piece: pack the targets instead of the links (tar --dereference)",
     )
 
 
@@ -211,7 +214,7 @@ def _member(shard: Shard, image: _Image) -> Member:
 
 @dataclass
 class _Group:
-    """The neighbouring members of one key."""
+    """Consecutive members of one key."""
 
     key: str | None = None
     images: list[_Image] = field(default_factory=list)
@@ -221,7 +224,7 @@ class _Group:
 
 
 class _Reader:
-    """Reads one shard once."""
+    """A reader that reads one shard once."""
 
     def __init__(
         self,
@@ -240,11 +243,15 @@ class _Reader:
         self._group = _Group()
         self._num_sidecars = 0
         self._has_met_stray = False
-        # Offsets of the sidecars that images took; one that several images took appears each time.
+        # Offsets of the sidecars that belong to an image. The offset of a sidecar that belongs to
+        # several images is added once for each of these images.
         self._taken = array("Q")
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the samples of the shard; a failed one comes last if the rest is unreadable."""
+        """Yield the samples of the shard.
+
+        If the shard cannot be read to its end, the last sample is the failure of the rest.
+        """
         end: ShardEndError | None = None
         with contextlib.closing(_open(self._shard, self._options, STREAMING)) as file:
             stream = Forward(file)
@@ -262,14 +269,17 @@ class _Reader:
             yield failed_shard(self._shard, end)
 
     def _take(self, tarball: Tarball, header: tarfile.TarInfo) -> Iterator[Sample]:
-        """Add a member to its group; a member of another key ends the group."""
+        """Add a member to the group.
+
+        If the member has another key, yield the images of the group and begin a new group.
+        """
         kind = kind_of(header)
         if kind is Kind.IGNORED:
             self._counts.ignore(ignored_as(header))
             return
         name, key = header.name, key_of(header.name)
         if key != self._group.key or name in self._group.names:
-            # A repeated name begins another sample of the same key.
+            # If a name occurs twice, the second member begins a new group with the same key.
             yield from self._flush()
             self._group.key = key
         if kind is Kind.IMAGE:
@@ -302,14 +312,17 @@ class _Reader:
         self._num_sidecars += 1
 
     def _make_room(self, num_bytes: int) -> Iterator[Sample]:
-        """Yield the waiting images if the group would become too large."""
+        """If the group would become too large, yield its images."""
         num_bytes += MEMBER_OVERHEAD_BYTES
         if self._group.num_bytes + num_bytes > self._limits.max_group_bytes:
             yield from self._flush(key_goes_on=True)
         self._group.num_bytes += num_bytes
 
     def _flush(self, *, key_goes_on: bool = False) -> Iterator[Sample]:
-        """Yield the waiting images; keep the sidecars that later images of the key may need."""
+        """Yield the images of the group, and begin an empty group.
+
+        If more members of the key may follow, keep the sidecars that later images may need.
+        """
         group = self._group
         for image in group.images:
             member = _member(self._shard, image)
@@ -326,12 +339,12 @@ class _Reader:
             }
             num_bytes = sum(MEMBER_OVERHEAD_BYTES + len(s.content) for s in kept.values())
             if num_bytes > self._limits.max_group_bytes // 2:
-                # Too many sidecars without an image: stop waiting for one.
+                # There are too many sidecars without an image. Do not keep them any longer.
                 kept, num_bytes = {}, 0
         self._group = _Group(key=group.key, sidecars=kept, num_bytes=num_bytes)
 
     def _has_strays(self) -> bool:
-        """Whether the tar may have sidecars outside their image's group."""
+        """Return whether the tar may have sidecars outside the group of their image."""
         return self._has_met_stray or self._index.ends_in_strays
 
     def _metadata(self, image: _Image) -> Metadata:

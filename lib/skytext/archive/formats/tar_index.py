@@ -1,13 +1,16 @@
-"""Find sidecars and link targets anywhere in a tar by a walk over its headers.
+"""Find sidecars and link targets at any position in a tar by a walk over its headers.
 
-A tar without links, whose sidecars are next to their images, needs no walk. The first walk happens
-if an image has no sidecar next to it and the tar has sidecars without an image next to them, in
-the part read so far or in the last megabyte. A second walk happens if the tar has links: it
-finds their targets. Only sidecar bytes are read; skipped ranges above 64 KiB are not fetched.
+No walk is needed if the tar has no links and all sidecars are in the group of their image. A walk
+is needed if an image has no sidecar in its group, and the tar has a sidecar without an image in its
+group. To find such a sidecar, the reader uses the part of the tar that it has already read, and the
+last megabyte. A walk is also needed if an image or a sidecar is a link. If the first walk finds
+links, a second walk finds their targets. The walks read only headers and sidecars. Skipped ranges
+above 64 KiB are not fetched.
 
-``limits.max_group_bytes`` limits memory: an entry counts as 512 bytes, and sidecar contents may
-fill half of the limit. Contents of further sidecars are read by range when needed. Sidecars and
-links beyond the limit (524,288 of each by default) are not found.
+``limits.max_group_bytes`` limits memory. Each entry counts as 512 bytes. The contents of sidecars
+may use half of the limit. The contents of all further sidecars are read by range when they are
+needed. Sidecars and links above the maximum number of entries (524,288 of each by default) are not
+found.
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ from skytext.archive.storage.ranged_file import RangedFile
 from skytext.archive.unreadable import ShardEndError
 
 MEMBER_OVERHEAD_BYTES = 512
-"""Approximate memory that Python needs for one member without its bytes."""
-_MAX_LINKS_IN_A_ROW = 40  # the limit of Linux
+"""Approximate memory in bytes that Python needs for one member, without the member's data."""
+_MAX_LINKS_IN_A_ROW = 40  # Linux has the same limit
 _TAIL_BYTES = 1 << 20
 
 
@@ -49,7 +52,12 @@ class Place(NamedTuple):
 
 
 class _Link(NamedTuple):
-    """A link; a hard link names an earlier member, if there is one."""
+    """A link. For a hard link, the target is an earlier member, if one with this name exists.
+
+    Attributes:
+        target: the normal name of the target.
+        before: the offset of the header of a hard link; None for a symbolic link.
+    """
 
     target: str
     before: int | None
@@ -60,8 +68,9 @@ class Sidecar:
     """A sidecar.
 
     Attributes:
-        offset: where its data begin, or would begin for a link; unique in the tar.
-        content: its bytes, or a sentence that says why they cannot be read.
+        offset: the position after the sidecar's header, where its data begin. A link has no data,
+            but the position is also set. It is unique in the tar.
+        content: the bytes of the sidecar, or a sentence that says why they cannot be read.
     """
 
     offset: int
@@ -69,25 +78,27 @@ class Sidecar:
 
 
 _Content = bytes | str | Place | _Link | None
-"""The content of a sidecar as in `Sidecar`, or its place; None for an unknown link target."""
+"""The content of a sidecar as in `Sidecar`, its place, or a link; None for a link that was not
+recorded because of the limit."""
 _Visit = Callable[[Tarball, tarfile.TarInfo], None]
 
 
 class TarIndex:
-    """The sidecars and links of one tar; the walks run at the first request.
+    """The sidecars and links of one tar. The walks run when a method needs them the first time.
 
-    The result depends on the tar's bytes alone, and ends at the same damage as the reader.
+    The result depends only on the tar's bytes. If the tar is damaged, the walks end at the same
+    position as the reader.
 
     Attributes:
-        is_made: whether the walks have run.
+        is_made: whether the walks are complete.
     """
 
     def __init__(self, open_tar: Callable[[], RangedFile], limits: ReadLimits) -> None:
         """Prepare the walks.
 
         Args:
-            open_tar: opens the tar for random access.
-            limits: the reader's limits.
+            open_tar: a function that opens the tar for random access.
+            limits: the limits of the reader.
         """
         self._open = open_tar
         self._limits = limits
@@ -107,10 +118,10 @@ class TarIndex:
 
     @functools.cached_property
     def ends_in_strays(self) -> bool:
-        """Whether a sidecar in the last megabyte has no image of its key next to it.
+        """Whether the last megabyte has a sidecar without an image in its group.
 
-        This costs one request. A walk costs one request for each member above 64 KiB, and a tar
-        without sidecars must not cost that.
+        This check needs one request. A walk needs one request for each member above 64 KiB, so a
+        walk over a tar without sidecars must be avoided.
 
         Raises:
             OSError: the store did not return the bytes.
@@ -120,12 +131,14 @@ class TarIndex:
         file.seek(start)
         runs = itertools.groupby(_headers_in(file.read(_TAIL_BYTES)), lambda h: key_of(h.name))
         kinds = [{kind_of(header) for header in run} for _, run in runs]
-        # The image of the first group may be before this piece.
+        # The image of the first group may be before the last megabyte.
         whole = kinds[1:] if start else kinds
         return any(Kind.SIDECAR in run and Kind.IMAGE not in run for run in whole)
 
     def sidecar(self, name: str, suffix: str) -> Sidecar | None:
-        """Return the sidecar of an image from anywhere in the tar; the last one of several.
+        """Return the sidecar of an image from any position in the tar.
+
+        If several sidecars have the same name, return the last one. None if there is no sidecar.
 
         Args:
             name: the image's name.
@@ -145,15 +158,15 @@ class TarIndex:
         """Return the content of a sidecar that is a link, or the reason why it cannot be read.
 
         Raises:
-            OSError: the store did not return it.
+            OSError: the store did not return the headers or the content.
         """
         self._make()
         return self._content(header.name, self._links.get(header.offset))
 
     def target(self, header: tarfile.TarInfo) -> Place | None:
-        """Return the place of the file that a link names, directly or through other links.
+        """Return the place of the target file of a link. Other links may be in between.
 
-        None if the tar does not hold the file in one piece.
+        None if the tar does not contain the file in one piece.
 
         Raises:
             OSError: the store did not return the headers.
@@ -166,7 +179,7 @@ class TarIndex:
         """Return the bytes of a place.
 
         Raises:
-            OSError: the store did not return them.
+            OSError: the store did not return the bytes.
         """
         file = self._opened()
         file.seek(place.offset)
@@ -191,7 +204,7 @@ class TarIndex:
         file = self._opened()
         file.seek(0)
         tarball = Tarball(Jumping(file))
-        # The reader meets the same damage and reports it.
+        # The reader finds the same damage and reports it.
         with contextlib.suppress(ShardEndError):
             for header in tarball.headers():
                 visit(tarball, header)
@@ -240,7 +253,7 @@ class TarIndex:
     def _content(self, name: str, content: _Content) -> bytes | str:
         place = self._resolve(content) if isinstance(content, _Link) else content
         if place is None:
-            return f"{name} is a link, but its target is not in this tar"
+            return f"{name} is a link, but the tar does not contain the target of the link"
         if not isinstance(place, Place):
             return place
         if place.length > self._limits.max_sidecar_bytes:
@@ -249,7 +262,7 @@ class TarIndex:
 
 
 def _headers_in(data: bytes) -> Iterator[tarfile.TarInfo]:
-    """Yield the tar headers in a piece of a tar that begins at a block."""
+    """Yield the tar headers in a part of a tar. The part must begin at a block boundary."""
     for offset in range(0, len(data) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
         block = data[offset : offset + tarfile.BLOCKSIZE]
         if block[257:262] == b"ustar":

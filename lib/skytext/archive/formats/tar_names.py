@@ -11,7 +11,7 @@ from skytext.archive.suffixes import IMAGE_SUFFIXES, SIDECAR_SUFFIXES, is_hidden
 
 
 class Kind(Enum):
-    """The kind of a tar member; a link has the kind of its own name."""
+    """The kind of a tar member. For a link, the name of the link decides, not its target."""
 
     IMAGE = 1
     SIDECAR = 2
@@ -19,7 +19,7 @@ class Kind(Enum):
 
 
 def is_link(header: tarfile.TarInfo) -> bool:
-    """Whether a member is a hard or a symbolic link."""
+    """Return whether a member is a hard or a symbolic link."""
     return header.islnk() or header.issym()
 
 
@@ -34,7 +34,7 @@ def kind_of(header: tarfile.TarInfo) -> Kind:
 
 
 def ignored_as(header: tarfile.TarInfo) -> str | None:
-    """Return the kind of an ignored member for `skytext.archive.ignored`; None for a folder."""
+    """Return the kind of an ignored member, as in `skytext.archive.ignored`; None for a folder."""
     if header.isdir():
         return None
     if is_hidden(header.name):
@@ -62,14 +62,15 @@ def key_of(name: str) -> str:
 
 
 def normal_name(name: str) -> str:
-    """Return a member's name without ``.`` and ``..``, for the comparison with link targets."""
+    """Return a member's name without ``.`` and ``..``, to compare the name with link targets."""
     return posixpath.normpath(name)
 
 
 def link_target(header: tarfile.TarInfo) -> str:
     """Return the `normal_name` of a link's target.
 
-    A hard link names a member; a symbolic link names a path relative to its own folder.
+    The target of a hard link is the name of a member. The target of a symbolic link is a path
+    relative to the folder of the link.
     """
     folder = posixpath.dirname(header.name) if header.issym() else ""
     return normal_name(posixpath.join(folder, header.linkname))

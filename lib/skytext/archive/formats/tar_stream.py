@@ -1,7 +1,7 @@
-"""Read a tar as a forward-only stream, and distinguish every way in which it can end.
+"""Read a tar as a forward-only stream, and detect whether it ends correctly.
 
-The reader takes the members' data; the header walk skips them. Both use this code and visit the
-same positions in the same order, so both end at the same place even in a damaged tar.
+The reader reads the data of the members. The header walk skips the data. Both use this code and
+visit the same positions in the same order. So both end at the same position, even in a damaged tar.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from skytext.errors import Reason
 _READ_BYTES = 64 << 10
 _MAX_HEADER_BYTES = 1 << 20
 _ZEROS = bytes(_READ_BYTES)
-# Writers pad with zeros to a record, 10 KiB by default. An unfinished copy in a file of the full
-# size looks the same, but has far more zeros.
+# Programs that write a tar add zeros up to the end of a record, which has 10 KiB by default. An
+# unfinished copy may also end with zeros, if the copying program created the file with its full
+# size. Such a copy has far more zeros.
 _MAX_PADDING_BYTES = 1 << 20
 
-# tarfile raises these at a damaged header: its own errors, and those of int(), decoding and
-# recursion on the header's values.
+# The errors that tarfile raises for a damaged header. TarError is tarfile's own error. The others
+# come from int(), decoding and recursion when tarfile parses the values of the header.
 _DAMAGE = (
     tarfile.TarError,
     ValueError,
@@ -44,15 +45,15 @@ _MAGICS = (
 
 
 class ByteSource(Protocol):
-    """An open stream that gives the bytes."""
+    """An open stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes; none at the end."""
+        """Return up to ``size`` bytes. At the end of the stream, return no bytes."""
         ...
 
 
 class SeekableSource(ByteSource, Protocol):
-    """An open file that supports seek and knows its size."""
+    """An open file that supports ``seek`` and ``size``."""
 
     def seek(self, offset: int, /) -> int:
         """Set the position."""
@@ -64,7 +65,7 @@ class SeekableSource(ByteSource, Protocol):
 
 
 class Forward:
-    """A forward-only stream for tarfile; skipped bytes are read and dropped."""
+    """A forward-only stream for tarfile. Skipped bytes are read and discarded."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -76,33 +77,36 @@ class Forward:
         return self._position
 
     def peek(self, size: int) -> bytes:
-        """Return the bytes that the next ``read`` begins with; for the stream's beginning only."""
+        """Return the next ``size`` bytes and keep the position.
+
+        Call this method only at the beginning of the stream.
+        """
         self._ahead = self._read(size)
         return self._ahead
 
     def read(self, size: int) -> bytes:
-        """Return ``size`` bytes, fewer only at the end."""
+        """Return ``size`` bytes, or fewer at the end of the stream."""
         head, self._ahead = self._ahead[:size], self._ahead[size:]
         data = head + self._read(size - len(head)) if len(head) < size else head
         self._position += len(data)
         return data
 
     def seek(self, position: int) -> int:
-        """Go forward to a position, or to the end if the end comes first."""
+        """Go forward to a position. If the stream ends before this position, stop at the end."""
         if position < self._position:
             raise tarfile.StreamError("seeking backwards is not allowed")
         self.skip(position - self._position)
         return self._position
 
     def skip(self, num_bytes: int) -> int:
-        """Go forward; return the number of bytes skipped, fewer only at the end."""
+        """Skip up to ``num_bytes`` bytes, fewer at the end. Return the number of skipped bytes."""
         left = num_bytes
         while left and (data := self.read(min(left, _READ_BYTES))):
             left -= len(data)
         return num_bytes - left
 
     def _read(self, size: int) -> bytes:
-        # Read in pieces: a damaged header may claim far more bytes than exist.
+        # Read in pieces, because a damaged header may contain a size far above the real one.
         pieces = []
         while size and (piece := self._source.read(min(size, _READ_BYTES))):
             pieces.append(piece)
@@ -111,14 +115,14 @@ class Forward:
 
 
 class Jumping(Forward):
-    """The same for a file that can be read by ranges: skipped bytes are not read."""
+    """A forward-only stream over a file that can be read by ranges. Skipped bytes are not read."""
 
     def __init__(self, source: SeekableSource) -> None:
         super().__init__(source)
         self._file = source
 
     def skip(self, num_bytes: int) -> int:
-        """Go forward; return the number of bytes skipped, fewer only at the end."""
+        """Skip up to ``num_bytes`` bytes, fewer at the end. Return the number of skipped bytes."""
         num_bytes = min(num_bytes, max(self._file.size() - self._position, 0))
         head = self._ahead[:num_bytes]
         self._ahead = self._ahead[num_bytes:]
@@ -129,10 +133,10 @@ class Jumping(Forward):
 
 
 class _Header(tarfile.TarInfo):
-    """A tar header that limits the bytes that tarfile reads for it, and records how the tar ended.
+    """A tar header that limits how many bytes tarfile reads for it, and records how the tar ended.
 
-    tarfile stops silently at a damaged header, at the end of the file and at the end-of-archive
-    marker. Only the error raised inside distinguishes them.
+    tarfile stops without an error at a damaged header, at the end of the file and at the
+    end-of-archive marker. Only the error inside tarfile shows which of these three is the cause.
     """
 
     @classmethod
@@ -143,7 +147,7 @@ class _Header(tarfile.TarInfo):
             *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
         )
         if header.size < 0 or (extended and header.size > _MAX_HEADER_BYTES):
-            raise tarfile.HeaderError(f"a header claims {header.size} bytes")
+            raise tarfile.HeaderError(f"a header contains the invalid size {header.size}")
         return header
 
     @classmethod
@@ -156,14 +160,14 @@ class _Header(tarfile.TarInfo):
 
 
 class _Tar(tarfile.TarFile):
-    """A tar read from a stream; ``end`` is the error that its last header raised."""
+    """A tar that is read from a stream. ``end`` is the error that the last header raised."""
 
     end: Exception | None = None
     tarinfo = _Header
 
     def next(self) -> tarfile.TarInfo | None:
         header = super().next()
-        # TarFile remembers every member (1 KB each), but this reader never needs them again.
+        # TarFile keeps a list of all members (1 KB each), but this reader does not need the list.
         self.members.clear()  # type: ignore[attr-defined]
         return header
 
@@ -178,10 +182,12 @@ class Tarball:
         self._offset = 0
 
     def headers(self) -> Iterator[tarfile.TarInfo]:
-        """Yield the header of every member; take its data before the next header.
+        """Yield the header of every member.
+
+        The caller must read or skip the data of a member before it takes the next header.
 
         Raises:
-            ShardEndError: the tar cannot be read, or cannot be read further.
+            ShardEndError: the tar cannot be read at all, or cannot be read to its end.
             OSError: the store did not return the bytes.
         """
         head = self._stream.peek(tarfile.BLOCKSIZE)
@@ -191,7 +197,7 @@ class Tarball:
                 mode="r",
                 fileobj=cast(BinaryIO, self._stream),
                 encoding="utf-8",
-                # Columns need valid Unicode names.
+                # The columns of the table need names in valid Unicode.
                 errors="backslashreplace",
             )
         except _DAMAGE as err:
@@ -206,7 +212,7 @@ class Tarball:
         """Return the data of the member of the last header.
 
         Raises:
-            ShardEndError: the data are truncated.
+            ShardEndError: the data of the member are truncated.
         """
         try:
             member = self._opened.extractfile(header)
@@ -216,9 +222,9 @@ class Tarball:
         return self._whole(header, data, len(data))
 
     def skip(self, header: tarfile.TarInfo) -> None:
-        """Skip the same bytes as `data`, with the same errors.
+        """Skip the bytes that `data` reads, and raise the same errors as `data`.
 
-        The parts of a sparse member are described by a map in its data: they are read.
+        The data of a sparse member are read, because they contain the map of its parts.
         """
         if header.issparse():
             self.data(header)
@@ -238,7 +244,9 @@ class Tarball:
 
     def _whole(self, header: tarfile.TarInfo, data: bytes, length: int) -> bytes:
         if length != header.size:
-            raise self._truncated(f"{header.name}: {length} of {header.size} bytes")
+            raise self._truncated(
+                f"{header.name}: only {length} of {header.size} bytes could be read"
+            )
         return data
 
     def _next(self) -> tarfile.TarInfo | None:
@@ -248,33 +256,39 @@ class Tarball:
             raise self._truncated(str(err)) from err
         if header is not None:
             if header.size < 0:
-                raise self._truncated(f"a header claims {header.size} bytes")
+                raise self._truncated(f"a header contains the invalid size {header.size}")
             self._num_members += 1
             self._offset = header.offset
         return header
 
     def _check_end(self) -> None:
-        """Raise unless the tar ends with an end-of-archive marker and nothing after it."""
+        """Check that the tar ends with an end-of-archive marker, and that only zeros follow.
+
+        Raises:
+            ShardEndError: the tar does not end correctly.
+        """
         end = self._opened.end
         if not isinstance(end, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-            raise self._truncated(f"no end-of-archive marker ({end})")
+            raise self._truncated(f"the end-of-archive marker is missing ({end})")
         num_zeros = 0
         while rest := self._stream.read(_READ_BYTES):
             if rest != _ZEROS[: len(rest)]:
-                raise self._truncated("data after its end-of-archive marker: repack the shard")
+                raise self._truncated(
+                    "there are data after the end-of-archive marker: pack the shard again"
+                )
             num_zeros += len(rest)
             if num_zeros > _MAX_PADDING_BYTES:
-                # The bytes after them change nothing, so they are not read.
+                # The result does not depend on the bytes after these zeros, so do not read them.
                 raise self._truncated(
-                    f"more than {_MAX_PADDING_BYTES} zero bytes at its end: an unfinished copy, "
-                    "or a second archive after the first"
+                    f"the tar ends with more than {_MAX_PADDING_BYTES} zero bytes: the file may be "
+                    "an unfinished copy, or two archives in one file"
                 )
 
     def _truncated(self, why: str) -> ShardEndError:
         return ShardEndError(
             Reason.SHARD_TRUNCATED,
-            f"cannot be read further after {self._num_members} members, the last at byte "
-            f"{self._offset}: {why}",
+            f"cannot be read after {self._num_members} members (the last of these members begins "
+            f"at byte {self._offset}): {why}",
         )
 
 
@@ -285,13 +299,13 @@ def _check_head(head: bytes) -> None:
         if head.startswith(magic):
             raise ShardEndError(
                 Reason.SHARD_COMPRESSED,
-                f"is compressed ({name}): unpack it, because random access into a compressed "
-                "tar is impossible",
+                f"is compressed ({name}), and skytext cannot read single images from a compressed "
+                "tar: decompress it",
             )
 
 
 def _is_header(block: bytes) -> bool:
-    """Whether a block is a tar header with the right checksum."""
+    """Return whether a block is a tar header with the correct checksum."""
     try:
         tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
     except tarfile.HeaderError:

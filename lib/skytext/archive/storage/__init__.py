@@ -1,1 +1,1 @@
-"""The stores of shards: local folders, S3 and Google Cloud Storage."""
+"""The stores that contain shards: local folders, S3 and Google Cloud Storage."""

@@ -1,7 +1,7 @@
-"""List files in local folders and object stores, and read them by ranges.
+"""List files in local folders and object stores, and read ranges of these files.
 
-Each function works with every store: local paths and ``file://``, ``s3://``
-(:mod:`skytext.archive.storage.s3`) and ``gs://`` (:mod:`skytext.archive.storage.gcs`).
+Each function works with every store: local paths and ``file://`` addresses, ``s3://`` addresses
+(:mod:`skytext.archive.storage.s3`) and ``gs://`` addresses (:mod:`skytext.archive.storage.gcs`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ _NUM_EXAMPLES = 3
 
 
 class Listing:
-    """The files of a source; iterate over it once.
+    """The files of a source. A listing can be iterated only once.
 
     Attributes:
-        kind: how the source was named.
-        root: the folder that paths are relative to: the folder itself, the folder of the single
-            file, or the deepest folder before the first wildcard.
-        others: names of some files that have none of the suffixes; complete after iteration.
+        kind: whether the source is a file, a folder or a pattern.
+        root: the folder to which paths are relative. For a folder, it is the folder itself. For a
+            single file, it is the folder of the file. For a pattern, it is the deepest folder
+            before the first wildcard.
+        others: example names of files that have none of the suffixes; complete after iteration.
         num_others: number of files that have none of the suffixes; complete after iteration.
     """
 
@@ -48,12 +49,12 @@ class Listing:
         self._suffixes = tuple(suffixes)
 
     def __iter__(self) -> Iterator[tuple[str, StoredFile]]:
-        """Yield pairs of the path relative to ``root`` ('/'-separated) and the file.
+        """Yield the files with one of the requested suffixes, in the order of the store.
 
-        Only files with one of the requested suffixes, in the order of the store.
+        Each item is a pair of the path relative to ``root`` ('/'-separated) and the file.
 
         Raises:
-            SourceError: the store refuses, or can no longer be reached.
+            SourceError: the store refuses access, or cannot be reached any more.
         """
         prefix = self.root.prefix
         for item in self._found.paths:
@@ -80,18 +81,19 @@ class Listing:
 def list_files(
     source: str, suffixes: Sequence[str], *, retry_s: float = DEFAULT_RETRY_S
 ) -> Listing:
-    """List the files of a folder (with sub-folders), a wildcard pattern, or one single file.
+    """List the files of a folder (with its sub-folders) or of a wildcard pattern, or a single file.
 
-    ``*`` and ``?`` stay within one folder level. Hidden files are left out.
+    The wildcards ``*`` and ``?`` do not match a slash. Hidden files are not listed.
 
     Args:
-        source: a local path, ``file://``, ``s3://`` or ``gs://`` address.
-        suffixes: lower-case suffixes with their dot; compared without regard to case.
-        retry_s: seconds for which a request without an answer is repeated.
+        source: a local path, or a ``file://``, ``s3://`` or ``gs://`` address.
+        suffixes: lower-case suffixes with their dot. The case of file names does not matter.
+        retry_s: how long a request is repeated while the store does not respond, in seconds.
 
     Raises:
-        SourceError: missing, refused or unreachable.
-        AddressError: as `parse_location`.
+        SourceError: the source does not exist, the store refuses access, or the store cannot be
+            reached.
+        AddressError: the source is not a valid address.
     """
     location = parse_location(source)
     store = _store(location, retry_s)
@@ -99,10 +101,10 @@ def list_files(
 
 
 def list_folder(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> Iterator[tuple[str, StoredFile]]:
-    """Yield the files directly in a folder: their names, sorted by code point, and the files.
+    """Yield the name and the record of each file directly in a folder, sorted by code point.
 
     Raises:
-        OSError: missing, refused or unavailable.
+        OSError: the folder does not exist, or the store refuses access or does not respond.
     """
     location = parse_location(uri)
     store = _store(location, retry_s)
@@ -124,14 +126,17 @@ def open_ranged(
     """Open a stored file for reading by ranges.
 
     Args:
-        uri: a local path, ``file://``, ``s3://`` or ``gs://`` address of one file.
-        etag: the etag of the listing; if given, a file that changed since then is refused.
-        size_bytes: the size that belongs to the etag; saves one request to an object store.
-        window: how much is fetched at once.
-        retry_s: seconds for which a request without an answer is repeated.
+        uri: the local path, or the ``file://``, ``s3://`` or ``gs://`` address, of one file.
+        etag: the file's etag from the listing, or empty. If it is given and the file has changed,
+            reading raises an error.
+        size_bytes: the file's size from the listing. If it is given, an object store needs one
+            request less.
+        window: how many bytes one request fetches.
+        retry_s: how long a request is repeated while the store does not respond, in seconds.
 
     Raises:
-        OSError: missing, refused, unavailable, or changed since it was listed.
+        OSError: the file does not exist, or has changed since it was listed. The store refuses
+            access or does not respond.
     """
     location = parse_location(uri)
     return _store(location, retry_s).open_ranged(location, etag, size_bytes, window)
@@ -143,14 +148,17 @@ def read_range(
     """Read ``length`` bytes from byte ``offset`` of a stored file, in one request.
 
     Raises:
-        OSError: missing, refused, unavailable, changed since ``etag``, or shorter than asked for.
+        OSError: the file does not exist, is too short, or its etag is no longer ``etag``. The
+            store refuses access or does not respond.
     """
     if length == 0:
         return b""
     location = parse_location(uri)
     data = _store(location, retry_s).read_range(location, offset, length, etag)
     if len(data) != length:
-        raise OSError(f"{uri}: {len(data)} of {length} bytes at {offset}: the file is shorter")
+        raise OSError(
+            f"{uri} is shorter than expected: got {len(data)} of {length} bytes at byte {offset}"
+        )
     return data
 
 
@@ -158,17 +166,17 @@ def stat_file(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> StoredFile:
     """Return the current size and etag of a stored file.
 
     Raises:
-        OSError: missing, refused or unavailable.
+        OSError: the file does not exist, or the store refuses access or does not respond.
     """
     location = parse_location(uri)
     return _store(location, retry_s).stat(location)
 
 
 def is_listed(uri: str, *, retry_s: float = DEFAULT_RETRY_S) -> bool:
-    """Return whether a listing contains this file now.
+    """Return whether a new listing contains this file.
 
     Raises:
-        OSError: refused or unavailable.
+        OSError: the store refuses access or does not respond.
     """
     location = parse_location(uri)
     store = _store(location, retry_s)

@@ -1,11 +1,13 @@
 """Google Cloud Storage through its JSON API.
 
-The credentials are Google's application default ones (``GOOGLE_APPLICATION_CREDENTIALS``,
-``gcloud auth application-default login``, or the machine's own). ``STORAGE_EMULATOR_HOST`` selects
-another server, without credentials, as for Google's own clients.
+The credentials are Google's application default credentials
+(``GOOGLE_APPLICATION_CREDENTIALS``, ``gcloud auth application-default login``, or the service
+account of the machine). ``STORAGE_EMULATOR_HOST`` selects a different server, which needs no
+credentials. Google's own clients use this variable in the same way.
 
-`ObjectStore.ask` repeats a request while the store is unavailable. Every read of bytes names the
-generation that belongs to its etag, so bytes of two versions of an object are never mixed.
+`ObjectStore.ask` repeats a request while the store is unavailable. Every read of bytes sends the
+generation number of the object that has the expected etag. So the bytes that are read never come
+from two versions of an object.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ class GcsStore(ObjectStore):
         return _stored(location.bucket, self._describe(location))
 
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the objects whose name begins with ``prefix``, with their names, in order."""
+        """Yield the name and the record of each object whose name begins with ``prefix``.
+
+        The names are in ascending order.
+        """
         folder = Location("gs", bucket, prefix.rpartition("/")[0])
         asked = {"prefix": prefix, "fields": f"items({_FIELDS}),nextPageToken"}
         if not deep:
@@ -78,20 +83,24 @@ class GcsStore(ObjectStore):
         return self._media(location, self._describe(location, etag), offset, length)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Return one line that says why a source cannot be listed, and what to do."""
+        """Return an error with one line that says why a source cannot be listed, and what to do."""
         if isinstance(err, FileNotFoundError):
             then = f"bucket {location.bucket!r} does not exist: check its name"
         elif isinstance(err, PermissionError):
             then = (
                 f"the store refuses access to bucket {location.bucket!r}: check "
-                f"GOOGLE_APPLICATION_CREDENTIALS and its rights ({err})"
+                f"GOOGLE_APPLICATION_CREDENTIALS and the permissions of this account ({err})"
             )
         else:
             then = f"{err}: check the network and GOOGLE_APPLICATION_CREDENTIALS"
         return SourceError(" ".join(f"{source!r}: {then}".split()))
 
     def _describe(self, location: Location, etag: str = "") -> dict[str, str]:
-        """Return the store's description of an object; raises if the etag does not match."""
+        """Return the store's description of an object.
+
+        Raises:
+            ChangedError: ``etag`` is given, and the object has a different etag.
+        """
         said = self._get(location, location.path, {"fields": _FIELDS})
         item: dict[str, str] = json.loads(said)
         if etag and _stored(location.bucket, item).etag != etag:
@@ -100,7 +109,7 @@ class GcsStore(ObjectStore):
 
     def _media(self, location: Location, item: dict[str, str], offset: int, length: int) -> bytes:
         asked = {"alt": "media", "ifGenerationMatch": item["generation"]}
-        # Without this header the store decompresses gzip objects and ignores the range.
+        # Without Accept-Encoding the store decompresses gzip objects and ignores the range.
         headers = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "gzip"}
         return self._get(location, location.path, asked, headers)
 
@@ -111,7 +120,7 @@ class GcsStore(ObjectStore):
         asked: dict[str, str],
         headers: dict[str, str] | None = None,
     ) -> bytes:
-        """Return the body of an answer, for an object in its stored form."""
+        """Return the body of a response. If ``headers`` are given, do not decompress the body."""
 
         def request() -> bytes:
             with _errors(location):
@@ -131,7 +140,7 @@ class GcsStore(ObjectStore):
 
 @contextlib.contextmanager
 def _errors(location: Location) -> Iterator[None]:
-    """Translate the clients' errors to the errors that all stores share."""
+    """Convert the errors of Google's client libraries to the errors that all stores use."""
     from google.auth.exceptions import GoogleAuthError, TransportError
     from requests import RequestException
     from urllib3.exceptions import HTTPError
@@ -147,7 +156,7 @@ def _errors(location: Location) -> Iterator[None]:
 
 
 def _answered(location: Location, status: int) -> OSError:
-    """Return the shared error for an unexpected answer."""
+    """Return the error that all stores use for a response with this error status."""
     if status == 404:
         return vanished_error(location.uri)
     if status == 412:
@@ -156,7 +165,7 @@ def _answered(location: Location, status: int) -> OSError:
         return _refused(location, f"status {status}")
     if status in (408, 429) or status >= 500:
         return _unavailable(location, f"status {status}")
-    return OSError(f"the store answered with status {status}: check the address {location.uri}")
+    return OSError(f"the store returned status {status}: check the address {location.uri}")
 
 
 def _refused(location: Location, why: str) -> PermissionError:
@@ -166,18 +175,18 @@ def _refused(location: Location, why: str) -> PermissionError:
 
 
 def _unavailable(location: Location, why: str) -> UnavailableError:
-    return UnavailableError(f"{location.uri}: the store gave no answer: run again later ({why})")
+    return UnavailableError(f"{location.uri}: the store did not respond: run again later ({why})")
 
 
 def _stored(bucket: str, item: dict[str, str]) -> StoredFile:
     updated = datetime.fromisoformat(item["updated"]).astimezone(UTC)
-    # The etags in existing tables have this form.
+    # The etags in existing tables have this form, so it must not change.
     etag = f"{item['size']}-{updated:%Y%m%dT%H%M%S.%f}"
     return StoredFile(f"gs://{bucket}/{item['name']}", int(item["size"]), etag)
 
 
 def _session() -> tuple[requests.Session, str]:
-    """Return this process's client for Google's current settings, and the endpoint."""
+    """Return the HTTP session of this process for the current Google settings, and the endpoint."""
     names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
     return _make_session(*(os.environ.get(name, "") for name in names))
 
@@ -199,6 +208,6 @@ def _make_session(credentials: str, emulator: str) -> tuple[requests.Session, st
         found, _ = google.auth.default(scopes=[_SCOPE])
         session = AuthorizedSession(found)  # type: ignore[no-untyped-call]
         endpoint = "https://storage.googleapis.com"
-    # Allows parallel reads of a folder's files.
+    # The pool size allows parallel reads of the files of a folder.
     session.mount(endpoint, HTTPAdapter(pool_maxsize=32))
     return session, endpoint

@@ -1,4 +1,4 @@
-"""Local files as a store."""
+"""The store of local files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from skytext.archive.storage.store import Found, StoredFile, changed_error, vani
 from skytext.errors import SourceError
 
 _DANGLING = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
-"""The errors of a broken link."""
+"""The error numbers that a broken link causes."""
 
 
 class LocalStore:
     """The local files of this machine."""
 
     def find(self, source: str, location: Location) -> Found:
-        """Find the files of a folder with its sub-folders, of a pattern, or one single file."""
+        """Find the files of a folder with its sub-folders, the files of a pattern, or one file."""
         path = location.path
         if os.path.isfile(path):
             return Found("file", location.parent, iter([path]))
@@ -34,13 +34,13 @@ class LocalStore:
         raise SourceError(f"{source!r} does not exist ({path}): check the path")
 
     def look(self, path: str) -> StoredFile | None:
-        """Return the size and etag of a listed file; None if it was deleted."""
+        """Return the size and etag of a listed file; None if the file was deleted."""
         uri = Location("file", "", path).uri
         try:
             return StoredFile(uri, *_size_and_etag(os.stat(path)))
         except OSError as err:
             if err.errno in _DANGLING and os.path.islink(path):
-                # Keep it in the list, so that reading it becomes a failed row.
+                # Keep the broken link in the list, so that the table gets a failed row for it.
                 return StoredFile(uri, 0, "")
             if isinstance(err, FileNotFoundError):
                 return None
@@ -104,12 +104,15 @@ def _size_and_etag(stat: os.stat_result) -> tuple[int, str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link into a folder without permission
+    except OSError:  # the entry is a link into a folder without permission
         return False
 
 
 def _walk(root: str) -> Iterator[str]:
-    """Yield the files below a folder; links are followed; each real folder is entered once."""
+    """Yield the files in a folder and its sub-folders.
+
+    Links to folders are followed. If several paths lead to the same folder, it is listed once.
+    """
     seen: set[str] = set()
     try:
         for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
@@ -125,9 +128,9 @@ def _walk(root: str) -> Iterator[str]:
 
 
 def _matching(folder: str, pattern: str) -> Iterator[str]:
-    """Yield the files of a pattern relative to a folder.
+    """Yield the files that match a pattern, which is relative to a folder.
 
-    `glob` silently leaves out a folder that it cannot list.
+    The standard module `glob` cannot be used: if it cannot list a folder, it raises no error.
     """
     part, slash, rest = pattern.partition("/")
     matches = pattern_regex(part).fullmatch

@@ -1,4 +1,4 @@
-"""Wildcard patterns for files of a store."""
+"""Wildcard patterns for the files of a store."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from skytext.addresses.address_parser import Location
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path holds wildcards."""
+    """Return whether a path contains wildcards."""
     return "*" in path or "?" in path
 
 
 def pattern_root(location: Location) -> Location:
-    """The deepest folder before the first wildcard of a pattern."""
+    """Return the deepest folder before the first wildcard of a pattern."""
     fixed = re.split(r"[*?]", location.path)[0]
     return Location(location.scheme, location.bucket, fixed).parent
 
 
 def pattern_regex(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern; its wildcards stay within one folder level."""
+    """Compile a pattern to a regular expression. Wildcards do not match a slash."""
     wild = {"*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(wild.get(char) or re.escape(char) for char in pattern), re.DOTALL)

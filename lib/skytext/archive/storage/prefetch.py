@@ -1,4 +1,4 @@
-"""Fetch many small files in parallel, and return them in order."""
+"""Fetch many small files in parallel, and return them in their original order."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ def prefetch(
     num_threads: int,
     max_bytes: int,
 ) -> Generator[tuple[T, R], None, None]:
-    """Yield each item with its fetched content; some items are fetched ahead of the caller.
+    """Yield each item with its fetched content. Fetch some items before the caller takes them.
 
-    An object store needs 10 to 50 ms for a request of any size. One at a time, these waits would
-    slow down the whole pipeline.
+    An object store needs 10 to 50 ms for a request of any size. If requests were sent one after the
+    other, these waiting times would slow down the whole pipeline.
 
     Args:
-        items: the items to fetch; if their iterator raises, earlier items are yielded first.
-        fetch: called in threads; should not raise.
-        size_bytes: returns the size of an item's content.
-        num_threads: items fetched at once.
-        max_bytes: limit on the total size of items fetched ahead.
+        items: the items to fetch. If the iterator raises an error, all items before the error are
+            yielded first.
+        fetch: the function that fetches an item. It is called in threads and should not raise.
+        size_bytes: a function that returns the size of an item's content in bytes.
+        num_threads: the number of items that are fetched in parallel.
+        max_bytes: the limit on the total size of the items that the caller has not yet taken.
     """
     waiting: deque[tuple[T, int, Future[R]]] = deque()
     held = 0
@@ -42,7 +43,7 @@ def prefetch(
                         item = next(items)
                     except StopIteration:
                         error = StopIteration()
-                    except Exception as err:  # noqa: BLE001  # handed on below, in its place
+                    except Exception as err:  # noqa: BLE001  # raised below, after earlier items
                         error = err
                     else:
                         size = size_bytes(item)

@@ -1,7 +1,8 @@
 """A stored file that supports seek and fetches only the ranges that are read.
 
-The window grows during sequential reads and shrinks after a jump. So headers far apart cost a few
-kilobytes each, and a file of small members, whose headers are close together, is read completely.
+The window is the number of bytes that one request fetches. It grows during sequential reads, and
+shrinks after a jump. If headers are far apart, only a few kilobytes are fetched for each header. If
+headers are close together, as in a file of small members, the whole file is fetched.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 NEAR_BYTES = 64 << 10
-"""A shorter jump forward counts as sequential reading."""
+"""A jump forward of at most this many bytes counts as sequential reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How much is fetched at once.
+    """The number of bytes that one request fetches.
 
     Attributes:
-        first_bytes: the window after a jump.
-        max_bytes: the most that is fetched beyond the request.
-        reads_ahead: fetch the next range while the caller works on this one. A store needs 10 to
-            50 ms for a request of any size.
+        first_bytes: the size of the window after a jump.
+        max_bytes: the maximum size of the window. A longer read is still fetched completely.
+        reads_ahead: whether the next range is fetched while the caller processes the current range.
+            This saves waiting time, because a store needs 10 to 50 ms for a request of any size.
     """
 
     first_bytes: int
@@ -33,18 +34,19 @@ class Window:
 
 
 JUMPING = Window(4 << 10, 4 << 20)
-"""For random access: holds a header with its extension, of any format."""
+"""For random access. The first window is large enough for a header of any format with its
+extension."""
 STREAMING = Window(1 << 20, 8 << 20, reads_ahead=True)
-"""For reading from the beginning to the end."""
+"""For reading a file from the beginning to the end."""
 
 
 class RangedFile(io.RawIOBase):
-    """A read-only, seekable file over a function that fetches ranges.
+    """A read-only, seekable file that reads its bytes with a function that fetches ranges.
 
     Attributes:
-        fault: the error of the last range that could not be fetched. Libraries that read this
-            file may turn it into an error about a damaged file; this attribute allows to tell
-            them apart.
+        fault: the error of the last range that could not be fetched, or None. A library that reads
+            this file may replace such an error by an error about a damaged file. This attribute
+            shows whether the store caused the error.
         num_fetched_bytes: total number of fetched bytes.
     """
 
@@ -56,13 +58,14 @@ class RangedFile(io.RawIOBase):
         *,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        """Wrap ``fetch(offset, length)``, which returns exactly that many bytes or raises.
+        """Wrap ``fetch(offset, length)``.
 
         Args:
-            fetch: called for ranges inside the file only.
+            fetch: the function that fetches a range. It returns exactly ``length`` bytes or raises
+                an error. It is called only for ranges inside the file.
             size_bytes: the file's size.
-            window: how much is fetched at once.
-            on_close: called once, when the file is closed.
+            window: how many bytes one request fetches.
+            on_close: a function that is called once, when the file is closed.
         """
         super().__init__()
         self._fetch = fetch
@@ -74,18 +77,18 @@ class RangedFile(io.RawIOBase):
         self._limits = window
         self._window = window.first_bytes
         self._ahead: tuple[int, Future[bytes]] | None = None
-        # A file must not be closed while a thread reads it.
+        # A local file must not be closed while a thread reads from it, so do not read ahead.
         reads_ahead = window.reads_ahead and on_close is None
         self._pool = ThreadPoolExecutor(1, "read-ahead") if reads_ahead else None
         self.fault: Exception | None = None
         self.num_fetched_bytes = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
@@ -93,10 +96,10 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position; nothing is fetched."""
+        """Set the position without fetching bytes."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise ValueError(f"position {base + offset} is before the file's beginning")
+            raise ValueError(f"position {base + offset} is before the beginning of the file")
         self._position = base + offset
         return self._position
 
@@ -105,14 +108,17 @@ class RangedFile(io.RawIOBase):
         return self._size
 
     def readinto(self, buffer: object) -> int:
-        """Fill a buffer, up to the end of the file."""
+        """Fill a buffer with the next bytes of the file. Return the number of bytes."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return ``size`` bytes, fewer only at the end of the file; -1 for the whole rest."""
+        """Return ``size`` bytes, or fewer at the end of the file.
+
+        If ``size`` is None or negative, return all remaining bytes.
+        """
         rest = max(self._size - self._position, 0)
         size = rest if size is None or size < 0 else min(size, rest)
         if size == 0:
@@ -135,7 +141,7 @@ class RangedFile(io.RawIOBase):
                 self._on_close()
 
     def _fill(self, size: int) -> None:
-        """Make the buffer begin at or before the position and hold ``size`` bytes from there."""
+        """Fetch bytes until the buffer contains ``size`` bytes from the current position on."""
         end = self._start + len(self._buffer)
         kept = b""
         if self._start <= self._position < end:
@@ -160,7 +166,7 @@ class RangedFile(io.RawIOBase):
         self._read_ahead(offset + len(data))
 
     def _take_ahead(self, offset: int) -> bytes | None:
-        """Return the bytes that were fetched ahead, if they begin at ``offset``."""
+        """Return the bytes that were fetched ahead if they begin at ``offset``, else None."""
         if self._ahead is None:
             return None
         (start, future), self._ahead = self._ahead, None

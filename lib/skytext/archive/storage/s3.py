@@ -1,12 +1,14 @@
 """S3 and compatible stores.
 
-All settings come from the usual AWS variables and config files, read by `skytext.aws.session`. So
-any S3-compatible store works, and skytext has no setting of its own for it.
+All settings come from the usual AWS environment variables and config files.
+`skytext.aws.session` reads them. So any S3-compatible store works, and skytext has no S3 settings
+of its own.
 
-`ObjectStore.ask` sends one request at a time and repeats it while the store is unavailable: it
-throttles, fails, is unreachable, or breaks off a body. botocore itself repeats nothing unless
-``AWS_MAX_ATTEMPTS`` is set. Every read sends ``If-Match`` with the ETag of the listing, so that
-bytes of two versions of an object are never mixed.
+`ObjectStore.ask` repeats a request while the store is unavailable. A store is unavailable if it
+limits the request rate, returns a server error, cannot be reached, or ends a response body too
+early. botocore itself repeats no request unless ``AWS_MAX_ATTEMPTS`` is set. Every read sends
+``If-Match`` with the ETag from the listing. So the bytes that are read never come from two versions
+of an object.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ _REFUSED = frozenset(
         "TokenRefreshRequired",
     }
 )
-# A request that was delayed too long before it was sent is signed again when it is repeated.
+# These errors pass if the request is sent again. A request that waited too long before it was sent
+# has an old signature; a repeated request gets a new signature.
 _PASSING = frozenset(
     {
         *("429", "RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"),
@@ -68,7 +71,7 @@ _PASSING = frozenset(
 
 
 class S3Store(ObjectStore):
-    """The buckets of the store that the AWS settings of this process name."""
+    """The buckets of the store that the AWS settings of this process select."""
 
     def stat(self, location: Location) -> StoredFile:
         """Return the size and etag of one object."""
@@ -76,7 +79,10 @@ class S3Store(ObjectStore):
         return StoredFile(location.uri, int(head["ContentLength"]), head["ETag"].strip('"'))
 
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the objects whose key begins with ``prefix``, with their keys, in key order."""
+        """Yield the key and the record of each object whose key begins with ``prefix``.
+
+        The keys are in the order of the store.
+        """
         location = Location("s3", bucket, prefix)
         more: dict[str, str] = {} if deep else {"Delimiter": "/"}
         while True:
@@ -112,7 +118,7 @@ class S3Store(ObjectStore):
         return self.ask(checked)
 
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Return one line that says why a source cannot be listed, and what to do."""
+        """Return an error with one line that says why a source cannot be listed, and what to do."""
         bucket, cause = location.bucket, err.__cause__
         if isinstance(cause, ClientError) and _error_code(cause) == "NoSuchBucket":
             said = (
@@ -122,7 +128,7 @@ class S3Store(ObjectStore):
         elif isinstance(err, PermissionError) and isinstance(cause, ClientError):
             said = (
                 f"the store refuses access to bucket {bucket!r} ({_error_code(cause)}): check the "
-                "credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and their rights"
+                "credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and their permissions"
             )
         else:
             said = str(err)
@@ -131,7 +137,7 @@ class S3Store(ObjectStore):
 
 @contextlib.contextmanager
 def _errors(location: Location) -> Iterator[None]:
-    """Translate botocore's errors to the errors that all stores share."""
+    """Convert botocore's errors to the errors that all stores use."""
     try:
         yield
     except ClientError as err:
@@ -146,7 +152,7 @@ def _errors(location: Location) -> Iterator[None]:
 
 
 def _answered(location: Location, err: ClientError) -> OSError:
-    """Return the shared error for an error answer of the store."""
+    """Return the error that all stores use for an error response of S3."""
     code = _error_code(err)
     status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _MISSING:
@@ -161,9 +167,10 @@ def _answered(location: Location, err: ClientError) -> OSError:
     if status >= 500 or code in _PASSING:
         return UnavailableError(f"the store answered {code}: run again later ({err})")
     if status in (401, 403):
-        # Archived to tape, encrypted with a deleted key, a closed account, …
-        return PermissionError(f"the store refuses {location.uri}: {err}")
-    return OSError(f"the store answered {err}: check the address")
+        # The object may be in an archive class or encrypted with a deleted key, or the account may
+        # be closed.
+        return PermissionError(f"the store refuses access to {location.uri}: {err}")
+    return OSError(f"the store returned an error: check the address {location.uri} ({err})")
 
 
 def _endpoint() -> str:
@@ -171,7 +178,7 @@ def _endpoint() -> str:
 
 
 def _client() -> Any:
-    """The S3 client of this process for the current AWS settings."""
+    """Return the S3 client of this process for the current AWS settings."""
     return _make_client(s3_access())
 
 
@@ -179,13 +186,13 @@ def _client() -> Any:
 def _make_client(access: S3Access) -> Any:
     retries: dict[str, Any] = {"mode": os.environ.get("AWS_RETRY_MODE", "standard")}
     if "AWS_MAX_ATTEMPTS" not in os.environ:
-        retries["total_max_attempts"] = 1  # `ObjectStore.ask` repeats requests, by time
+        retries["total_max_attempts"] = 1  # `ObjectStore.ask` repeats requests for ``retry_s``
     return access.client(
         retries=retries,
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
         tcp_keepalive=True,
-        max_pool_connections=32,  # allows parallel reads of a folder's files
+        max_pool_connections=32,  # allows parallel reads of the files of a folder
     )
 
 

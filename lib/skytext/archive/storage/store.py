@@ -1,4 +1,4 @@
-"""The interface of every store, and the common part of object stores."""
+"""The interface of all stores, and the common code of object stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Kind = Literal["file", "folder", "glob"]
 T = TypeVar("T")
 
 DEFAULT_RETRY_S = 120.0
-"""Seconds for which a request without an answer is repeated."""
+"""How long a request is repeated while the store does not respond, in seconds."""
 
 
 class ChangedError(OSError):
@@ -28,14 +28,14 @@ class ChangedError(OSError):
 
 
 class UnavailableError(OSError):
-    """The store sent no answer, or not all of it; the next request may succeed."""
+    """The store sent no response or an incomplete response. The next request may succeed."""
 
 
 def is_store_fault(error: Exception) -> bool:
-    """Return whether an error is the store's, not the file's: a later read may succeed."""
+    """Return whether the store caused an error, not the file. A later read may then succeed."""
     if isinstance(error, (UnavailableError, PermissionError)):
         return True
-    # Errors of a disk or a mount: EIO, ESTALE, ETIMEDOUT and so on.
+    # Errors of a disk or a network mount, such as EIO, ESTALE and ETIMEDOUT, have an error number.
     is_of_system = isinstance(error, OSError) and error.errno is not None
     return is_of_system and not isinstance(error, FileNotFoundError)
 
@@ -55,10 +55,11 @@ class StoredFile:
     """One file from a listing.
 
     Attributes:
-        uri: its address.
+        uri: the address of the file.
         size_bytes: size in bytes.
-        etag: changes when the content changes: the S3 ETag without quotes, elsewhere size and
-            time of the last write; empty for a file that cannot be read.
+        etag: a string that changes when the content changes. On S3 it is the ETag without quotes.
+            In other stores it consists of the size and the time of the last write. It is empty if
+            the file is a broken link.
     """
 
     uri: str
@@ -68,13 +69,14 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Found:
-    """The files that a source names, before any is read.
+    """The files that a source names.
 
     Attributes:
-        kind: how the source was named.
-        root: the folder that paths are relative to: the folder itself, the folder of the single
-            file, or the deepest folder before the first wildcard.
-        paths: the paths or keys of its files, with size and etag if the listing has them.
+        kind: whether the source is a file, a folder or a pattern.
+        root: the folder to which paths are relative. For a folder, it is the folder itself. For a
+            single file, it is the folder of the file. For a pattern, it is the deepest folder
+            before the first wildcard.
+        paths: the paths or keys of the files, with size and etag if the listing contains them.
     """
 
     kind: Kind
@@ -83,22 +85,25 @@ class Found:
 
 
 class Store(Protocol):
-    """A store of files. ``etag`` is that of a listing, or empty for none.
+    """A store of files.
 
-    Every method may raise OSError: `FileNotFoundError`, `PermissionError`, `ChangedError`, or
-    `UnavailableError` if the store did not answer within the retry time.
+    The parameter ``etag`` is the etag from a listing. If it is empty, the etag is not checked.
+
+    Every method may raise an OSError: `FileNotFoundError`, `PermissionError`, `ChangedError`, or
+    `UnavailableError` if the store did not respond within the retry time.
     """
 
     def find(self, source: str, location: Location) -> Found:
-        """Find the files of a folder with its sub-folders, of a pattern, or one single file.
+        """Find the files of a folder with its sub-folders, the files of a pattern, or one file.
 
         Raises:
-            SourceError: missing, refused or unreachable; also while the paths are iterated.
+            SourceError: the source does not exist, the store refuses access, or the store cannot
+                be reached. The iteration over the paths may also raise this error.
         """
         ...
 
     def look(self, path: str) -> StoredFile | None:
-        """Return the size and etag of a file that was listed without them.
+        """Return the size and etag of a file if the listing does not contain them.
 
         None if the file was deleted.
         """
@@ -109,9 +114,9 @@ class Store(Protocol):
         ...
 
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
-        """Yield the names of the files directly in a folder, sorted by code point.
+        """Yield the name and the record of each file directly in a folder, sorted by code point.
 
-        None if the listing has no size and etag: `look` returns them.
+        The record is None if the listing has no size and etag. `look` returns the record.
         """
         ...
 
@@ -128,10 +133,10 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ObjectStore(ABC):
-    """A store of buckets and keys, listed by prefix.
+    """A store with buckets and keys. Objects are listed by the prefix of their keys.
 
     Attributes:
-        retry_s: seconds for which requests without an answer are repeated.
+        retry_s: how long a request is repeated while the store does not respond, in seconds.
     """
 
     retry_s: float = DEFAULT_RETRY_S
@@ -142,37 +147,41 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def objects(self, bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the objects whose key begins with ``prefix``, with their keys, in key order.
+        """Yield the key and the record of each object whose key begins with ``prefix``.
+
+        The keys are in the order of the store, which is usually ascending.
 
         Args:
             bucket: the bucket.
             prefix: the beginning of the keys.
-            deep: also keys with a slash after the prefix.
+            deep: whether to yield also the objects whose key has a slash after the prefix.
         """
 
     @abstractmethod
     def source_error(self, source: str, location: Location, err: OSError) -> SourceError:
-        """Return one line that says why a source cannot be listed, and what to do."""
+        """Return an error with one line that says why a source cannot be listed, and what to do."""
 
     @abstractmethod
     def read_range(self, location: Location, offset: int, length: int, etag: str) -> bytes:
         """Read up to ``length`` bytes from ``offset``."""
 
     def lookup(self, location: Location) -> StoredFile | None:
-        """Return one object; None if it does not exist or the store refuses.
+        """Return one object; None if it does not exist or the store refuses access.
 
-        Also None for the root of a bucket and for a path with a trailing slash: that is a folder.
+        None also for the root of a bucket and for a path with a trailing slash, because these are
+        folders.
         """
         if location.path == location.prefix:
             return None
-        # A HEAD of S3 has no body that distinguishes a missing bucket, a missing object and a
-        # missing permission. The listing that follows does, so its error is reported.
+        # The response to a HEAD request of S3 has no body. So it does not show whether the bucket,
+        # the object or the permission is missing. The caller lists the folder next, and the error
+        # of the listing shows this.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             return self.stat(location)
         return None
 
     def find(self, source: str, location: Location) -> Found:
-        """Find the objects below a prefix, of a pattern, or one single object."""
+        """Find the objects below a prefix, the objects of a pattern, or one object."""
         try:
             if is_pattern(location.path):
                 location = replace(location, path=location.path.removesuffix("/"))
@@ -186,7 +195,7 @@ class ObjectStore(ABC):
         return Found("folder", location, self._below(source, location))
 
     def look(self, path: str) -> StoredFile | None:
-        """Unused: listings of object stores already have size and etag."""
+        """Not used, because listings of object stores already contain size and etag."""
         raise NotImplementedError(path)
 
     def folder(self, location: Location) -> Iterator[tuple[str, StoredFile | None]]:
@@ -196,10 +205,14 @@ class ObjectStore(ABC):
         for key, file in self.objects(location.bucket, prefix, deep=False):
             name = key[len(prefix) :]
             if not name:
-                continue  # consoles create an empty object to show a folder
+                continue  # the web consoles of stores create an empty object for a folder
             if name <= last:
-                # S3 directory buckets list without order, so files of one key are not neighbours.
-                raise OSError(f"the store lists {location.uri} unsorted: pack it into .tar shards")
+                # S3 directory buckets list objects in no order. But the reader of a folder needs
+                # an image and its sidecars next to each other.
+                raise OSError(
+                    f"the store does not list {location.uri} in sorted order, as a folder of image "
+                    "files needs: pack the images into .tar shards"
+                )
             last = name
             yield name, file
 
@@ -222,7 +235,7 @@ class ObjectStore(ABC):
         return RangedFile(fetch, size_bytes, window)
 
     def ask(self, request: Callable[[], T]) -> T:
-        """Send a request; repeat it for ``retry_s`` seconds while the store is unavailable."""
+        """Send a request, and repeat it for ``retry_s`` seconds while the store is unavailable."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(UnavailableError),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
@@ -251,6 +264,6 @@ class ObjectStore(ABC):
             raise self.source_error(source, location, err) from err
         if not num_found and location.path:
             raise SourceError(
-                f"{source!r} does not exist: bucket {location.bucket!r} has no object of this "
-                "name and none below it: check the prefix"
+                f"{source!r} does not exist: bucket {location.bucket!r} has no object with this "
+                "name, and no object below this prefix: check the prefix"
             )

@@ -1,7 +1,9 @@
-"""Versioned prompt files: YAML with ``id``, ``one`` (one description) and ``all`` (all variants).
+"""Load versioned prompt files in YAML.
 
-A used prompt is never edited; a new wording gets a new file and a new ``id``. Every row has the id;
-the caption fingerprint has the hash of the content.
+A prompt file has these keys: ``id``, ``one`` (the request for one description) and ``all`` (the
+request for all variants). Never edit a prompt that was already used. For a new wording, add a new
+file with a new ``id``. The id is stored in every row. The hash of the file is part of the caption
+fingerprint.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ class Prompt:
     """A caption prompt.
 
     Attributes:
-        prompt_id: the id, recorded in every row.
+        prompt_id: the id, which is stored in every row.
         one: the request for one description.
-        all: the request for all variants at once, with the placeholder ``{num_variants}``; or None.
-        sha256: hash of the file's bytes, hexadecimal.
+        all: the request for all variants in one answer, with the placeholder ``{num_variants}``.
+            None if the file has no such request.
+        sha256: the hash of the file's bytes, hexadecimal.
     """
 
     prompt_id: str
@@ -35,12 +38,12 @@ class Prompt:
         """Return the request for ``num_variants`` descriptions in one answer.
 
         Raises:
-            ConfigError: the prompt file has no ``all`` wording.
+            ConfigError: the prompt file has no key ``all``.
         """
         if self.all is None:
             raise ConfigError(
-                f"prompt {self.prompt_id!r} has no 'all' wording: add one to the file, or set "
-                "caption.variants_by to 'samples'"
+                f"the file of prompt {self.prompt_id!r} has no key 'all': add the key to the file, "
+                "or set caption.variants_by to 'samples'"
             )
         return self.all.replace("{num_variants}", str(num_variants))
 
@@ -55,7 +58,7 @@ def load_prompt(name: str) -> Prompt:
     """Load a packaged prompt by its id, or any YAML file by its path.
 
     Raises:
-        ConfigError: there is no such prompt or file, or its form is invalid.
+        ConfigError: the prompt or the file does not exist, or the file is not a valid prompt file.
     """
     if name in available():
         content = (resources.files(__name__) / f"{name}.yaml").read_bytes()
@@ -64,8 +67,9 @@ def load_prompt(name: str) -> Prompt:
             content = Path(name).read_bytes()
         except OSError as error:
             raise ConfigError(
-                f"prompt {name!r} is neither one of {', '.join(available())} nor a readable file "
-                f"({error.strerror}): use one of these, or the path of your own prompt file"
+                f"{name!r} is not the id of a packaged prompt, and not a file that can be read "
+                f"({error.strerror}): use one of the ids {', '.join(available())}, or the path of "
+                "your own prompt file"
             ) from error
     return _parse(name, content)
 
@@ -83,7 +87,8 @@ def _parse(name: str, content: bytes) -> Prompt:
         or set(fields) - known
     ):
         raise ConfigError(
-            f"prompt file {name!r} must have the texts 'id' and 'one', may have 'all', nothing else"
+            f"prompt file {name!r} is not valid: it must have the keys 'id' and 'one', may have "
+            "the key 'all', and must not have other keys; each value must be a string"
         )
     return Prompt(
         prompt_id=fields["id"],
