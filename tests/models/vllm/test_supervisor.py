@@ -204,7 +204,7 @@ def test_a_failed_image_reports_the_cause() -> None:
     assert error.stage is Stage.CAPTION
     assert error.attempts >= 2
     assert "the scripted engine died" in error.detail
-    assert f"{error.attempts} engines ended with this image in work" in error.detail
+    assert f"{error.attempts} engines ended while they described this image" in error.detail
 
 
 @pytest.mark.parametrize("at_once", [1, 8, 50])
