@@ -169,7 +169,10 @@ def test_a_case_that_fails_is_a_result(tmp_path: Path) -> None:
 def test_a_case_ends_at_its_sections_limit(tmp_path: Path) -> None:
     found = _run_case("embedding", SECTIONS["embedding"][0], tmp_path, True, 0.2)
     assert "the section's limit" in found["error"]
-    assert "no time was left" in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
+    assert (
+        "time limit of the section was reached"
+        in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
+    )
 
 
 def test_gpu_cases_are_skipped_without_a_gpu(tmp_path: Path) -> None:
@@ -178,7 +181,7 @@ def test_gpu_cases_are_skipped_without_a_gpu(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert _run_case("fp8", Case("x", needs_gpu=True), tmp_path, True, 60.0) == {
-        "skipped": "needs a CUDA GPU"
+        "skipped": "this case needs a CUDA GPU"
     }
 
 
