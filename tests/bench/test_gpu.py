@@ -168,7 +168,7 @@ def test_a_case_that_fails_is_a_result(tmp_path: Path) -> None:
 
 def test_a_case_ends_at_its_sections_limit(tmp_path: Path) -> None:
     found = _run_case("embedding", SECTIONS["embedding"][0], tmp_path, True, 0.2)
-    assert "the section's limit" in found["error"]
+    assert "by the time limit of the section" in found["error"]
     assert (
         "time limit of the section was reached"
         in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
