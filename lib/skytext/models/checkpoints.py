@@ -36,7 +36,8 @@ class ModelIdentity:
     Attributes:
         name: the configured name. It is stored in every row.
         source: the local folder or the hub name that the loaders use.
-        revision: the hub commit; for a local folder, the hash of its content.
+        revision: the hub commit of a hub model, the hash of the content of a local folder, or a
+            fixed text for all other kinds.
         is_local: whether ``source`` is a folder.
     """
 
@@ -229,7 +230,7 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
 
 
 def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdentity:
-    """Resolve a hub name: download the first of these small files that exists on the hub."""
+    """Resolve a hub name to a commit: download the first of ``files`` that exists on the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -1,7 +1,7 @@
 """Fake engine: fast, deterministic, with configurable failures.
 
-The package contains it so that users can test their jobs without a model. To use it, set the model
-name to ``fake``, or with options to a name like ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
+With the fake engine, users can test their jobs without a model. To use it, set the model name to
+``fake``. A name with options is, for example, ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ class EngineLife:
     async def _watch(self) -> None:
         """Detect an engine that has unfinished images but makes no progress.
 
-        The time is the number of turns of this loop, not the time of the clock. Otherwise the
-        engine would look hung after a time in which this process was suspended.
+        The time is counted in turns of this loop, not with the clock. With the clock, an engine
+        would seem to be hung after this process was suspended for some time.
         """
         tick_s = min(self._hang_timeout_s / _TICKS, _MAX_TICK_S)
         silent_s, seen = 0.0, -1

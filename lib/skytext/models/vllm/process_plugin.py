@@ -48,8 +48,9 @@ def watch_parent() -> None:
     """End this process when the process that started the engine has ended.
 
     vLLM's EngineCore continues to run after its parent was killed with SIGKILL (vllm#55510). Ray
-    ends only the processes in the process group of a killed actor. PR_SET_PDEATHSIG depends on the
-    thread that started the child process. A polling thread does not.
+    ends only the processes in the process group of a killed actor. So this function starts a thread
+    that polls the parent. PR_SET_PDEATHSIG is not used, because it depends on which thread of the
+    parent started the child.
     """
     parent = _foreign_parent()
     if parent is None:

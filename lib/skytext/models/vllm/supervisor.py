@@ -64,8 +64,8 @@ class SupervisedCaptioner:
         self._make_captioner = lambda noted: EngineCaptioner(start(noted), config, parse)
         self._config = config.engine
         self._life: EngineLife | None = None
-        # Locked while an engine starts and while suspects are tried. During this time no new image
-        # is admitted.
+        # This lock is held while an engine starts and while suspects are tried. During this time no
+        # new image is admitted.
         self._gate = asyncio.Lock()
         self._recovery: asyncio.Task[None] | None = None
         self._restarts_in_a_row = 0
