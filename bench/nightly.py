@@ -40,7 +40,7 @@ def nights(
     repeats: Annotated[int, typer.Option(help="Calls that find nothing new.")] = 3,
     output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
-    """Measure the first call, a call with 1 % new images, one with 0.01 % changed, one without."""
+    """Measure the first call, and calls with 1 % new, 0.01 % changed and no new images."""
     from skytext.config.environment import prepare_libraries
 
     prepare_libraries()
@@ -86,7 +86,8 @@ def _write(
 ) -> None:
     """Write shards of images that are all different.
 
-    The first ``num_changed`` images have other pixels than in a call without ``num_changed``.
+    The first ``num_changed`` images are changed images: they have the names of earlier images, but
+    other pixels.
     """
     for start in range(0, len(numbers), images_per_shard):
         some = numbers[start : start + images_per_shard]

@@ -1,9 +1,9 @@
 """Measure retrieval with the human captions of a benchmark only, without images and descriptions.
 
-This measures the embedder and the pooling alone. There is one round for each caption number. In
-round n, the n-th caption of every image is a query, and the other captions of the image represent
-the image. If an image has fewer than n captions, it has no query in this round, and all of its
-captions except the last one represent it. Images with fewer than two captions are omitted.
+This measures the embedder and the pooling alone. The measurement has several rounds. In round n,
+the n-th caption of every image is a query, and the other captions of the image represent the image.
+If an image has fewer than n captions, it has no query in round n, and all of its captions except
+the last caption represent it. Images with fewer than two captions are omitted.
 """
 
 from __future__ import annotations

@@ -120,10 +120,12 @@ class Batch:
         covers: int64 (B,), index of the land cover.
         sides: int64 (B,), index of the side with water. If there is no water side, the value is the
             number of sides.
-        lines: float32 (B, kinds × orientations × 3), 1 if a linear feature of this kind and
-            orientation passes the tile on this side or in the middle, else 0.
-        patches: float32 (B, 64, line kinds + object kinds), 1 if the patch contains a part of the
-            middle line of such a linear feature or the centre of such an object, else 0.
+        lines: float32 (B, kinds × orientations × 3). Each index is a combination of a kind of
+            linear feature, an orientation and an offset (negative, zero or positive). The value is
+            1 if the scene has such a feature, else 0.
+        patches: float32 (B, 64, line kinds + object kinds). The value for a kind of linear feature
+            is 1 if its middle line crosses the patch, else 0. The value for a kind of object is 1
+            if the centre of an object is in the patch, else 0.
     """
 
     pixels: torch.Tensor
@@ -157,7 +159,7 @@ class AuxiliaryHead(nn.Module):
         self.patches = nn.Linear(width, len(_LINES) + len(_KINDS))
 
     def loss(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Return the mean loss over the facts.
+        """Return the weighted sum of the losses of all facts.
 
         Args:
             tokens: float (B, 64, width), the projected image tokens, row by row.
