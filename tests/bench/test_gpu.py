@@ -218,7 +218,7 @@ def test_the_reference_finds_the_first_token_that_it_would_not_have_written() ->
     assert found is not None
     assert found.position == 7
     assert found.nats > MAX_NATS
-    with pytest.raises(RuntimeError, match="the engine saw the prompt"):
+    with pytest.raises(RuntimeError, match="the engine's prompt is"):
         reference.first_difference(prompt, image, prompt_ids[1:], answer)
 
 

@@ -21,8 +21,8 @@ from skytext.demo.scenes.generate import make_scene
 from skytext.demo.scenes.truth_captions import PROMPT, describe, target_text
 from skytext.models.torchvision_ops import watch_imports
 
-# Call this before the import of transformers. It imports torchvision and torchaudio, and their PyPI
-# builds need a fix with a CPU-only torch.
+# transformers imports torchvision and torchaudio. The PyPI builds of both need a fix for a CPU-only
+# torch, so call this function before the import of transformers.
 watch_imports()
 
 from transformers import LlavaConfig, PreTrainedTokenizerFast  # noqa: E402

@@ -388,8 +388,8 @@ def _choose_light(rng: Rng, bbox: Box) -> tuple[dt.datetime, Light]:
     solar_hour = float(rng.uniform(9.5, 14.5))
     when = day + dt.timedelta(seconds=round((solar_hour - (bbox[0] + bbox[2]) / 30.0) * 3600))
     northern = bbox[1] >= 0.0
-    # Before noon the sun is in the east. North of the tropics it is in the south, and south of the
-    # tropics it is in the north.
+    # Before noon the sun is in the east. In the northern hemisphere the sun is in the south, and in
+    # the southern hemisphere it is in the north.
     shadow_x, shadow_y = (solar_hour - 12.0) / 2.5, -0.8 if northern else 0.8
     length = math.hypot(shadow_x, shadow_y)
     season = math.cos(2.0 * math.pi * (when.timetuple().tm_yday - 196) / 365.25)
