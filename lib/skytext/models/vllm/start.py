@@ -181,5 +181,5 @@ def start_failure(
         device: vLLM's ``device_type``.
     """
     message = " ".join((root_cause or str(error)).split())
-    advice = memory_advice(message, config, device=device) or "see the engine's own lines above"
+    advice = memory_advice(message, config, device=device) or "see the engine's log lines above"
     return f"vLLM cannot serve {model.name!r}: {message[:_MAX_MESSAGE_CHARS]} ({advice})"
