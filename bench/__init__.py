@@ -1,1 +1,1 @@
-"""Measurements: speed as ratios within one run on one machine. `docs/benchmarks.md` has results."""
+"""Measurements of speed, as ratios within one run on one machine. See `docs/benchmarks.md`."""

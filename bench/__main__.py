@@ -1,6 +1,7 @@
-"""All measurements of `docs/benchmarks.md`, one after the other: ``python -m bench``.
+"""Run all measurements of `docs/benchmarks.md`, one after the other: ``python -m bench``.
 
-Each can be run alone, with its options: ``python -m bench.throughput --help``.
+You can also run each measurement alone, with its own options, for example
+``python -m bench.throughput --help``.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(_MEASUREMENTS)}; may be repeated.")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Runs of each; medians are reported.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Runs per measurement; the median is reported.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder for the JSON results.")] = Path("bench/out"),
 ) -> None:
-    """Run the measurements, and write a JSON file for each."""
+    """Run the measurements, and write one JSON file per measurement."""
     names = only or list(_MEASUREMENTS)
     unknown = sorted(set(names) - set(_MEASUREMENTS))
     if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(_MEASUREMENTS)}")
+        known = ", ".join(_MEASUREMENTS)
+        raise typer.BadParameter(f"{', '.join(unknown)} is unknown; the measurements are {known}")
     output.mkdir(parents=True, exist_ok=True)
     for name in names:
         module, *arguments = _MEASUREMENTS[name]

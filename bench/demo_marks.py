@@ -1,11 +1,12 @@
-"""Scores of the demonstration checkpoint on held-out scenes.
+"""Score the demonstration checkpoint on held-out scenes.
 
     python -m bench.demo_marks --output marks.json
 
-A new archive of held-out scenes goes through the complete product (five variants per image,
-structured output, the configured temperature). It also goes through the bare engine without a
-guide, once greedily and once sampled. The descriptions are parsed and compared with the truth, and
-the table is searched with queries in other words (`skytext.demo.queries`).
+The complete product describes a new archive of held-out scenes, with five variants per image,
+structured output and the configured temperature. The bare engine describes the same archive without
+structured output, once with greedy decoding and once with sampling. The descriptions are parsed and
+compared with the ground truth. The table is then searched with queries that use other words than
+the descriptions (`skytext.demo.queries`).
 """
 
 from __future__ import annotations
@@ -35,18 +36,20 @@ FIRST_SEED = HELD_OUT_SEED + 200_000
 _KS = (1, 5, 10)
 
 Described = dict[int, list[dict[str, str] | None]]
-"""Descriptions by scene number; None for invalid ones."""
+"""The descriptions of each scene, by scene number. An invalid description is None."""
 
 
 def main(
     num_images: Annotated[int, typer.Option(help="Held-out scenes.")] = 1000,
     first_seed: Annotated[int, typer.Option(help="Seed of the first scene.")] = FIRST_SEED,
     output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
-    repeats: Annotated[int, typer.Option(help="For `python -m bench`; there is one run.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Ignored: there is always one run.")] = 1,
 ) -> None:
-    """Measure descriptions, JSON without a guide, and retrieval."""
+    """Measure the descriptions, the JSON without structured output, and the retrieval."""
     if first_seed < HELD_OUT_SEED:
-        raise typer.BadParameter(f"seeds below {HELD_OUT_SEED} are for training")
+        raise typer.BadParameter(
+            f"seeds below {HELD_OUT_SEED} are for training: use this seed or a higher seed"
+        )
     scenes = [make_scene(first_seed + number) for number in range(num_images)]
     with tempfile.TemporaryDirectory() as scratch:
         archive, table = Path(scratch) / "archive", Path(scratch) / "table"
@@ -86,7 +89,7 @@ def _read_raw(raw: list[dict[str, Any]], name: str) -> Described:
 
 
 def _parse(text: str, finish_reason: str | None) -> dict[str, str] | None:
-    """Return the description in a text, or None if it is not exactly one object of the fields."""
+    """Return the description in a text, or None if the text is not an object with all fields."""
     if finish_reason != FINISH_STOP:
         return None
     try:
@@ -135,7 +138,7 @@ def _read_table(table: Path, archive: Path) -> Described:
 
 def _marks(scenes: list[Scene], described: Described) -> dict[str, Any]:
     texts = [(scenes[number], text) for number, found in described.items() for text in found]
-    # An invalid description names nothing, so it misses everything.
+    # An invalid description names nothing, so all things of its scene count as missed.
     scores = [score_description(scene, text or {}) for scene, text in texts]
     marks: dict[str, Any] = asdict(summarise(scores))
     marks["json_valid"] = sum(text is not None for _, text in texts) / len(texts)
@@ -152,7 +155,7 @@ def _all_right(score: DescriptionScore) -> bool:
 
 
 def _by_kind(scenes: list[Scene], described: Described) -> dict[str, dict[str, float]]:
-    """Return recall and precision of every kind of object, lowest recall first."""
+    """Return the recall and the precision of each kind of object, in the order of recall."""
     from skytext.demo.training.score import read_description
 
     there, named, both = Counter[str](), Counter[str](), Counter[str]()

@@ -1,7 +1,7 @@
-"""Peak memory of the driver for a small and a large number of images.
+"""Measure the peak memory of the driver for a small and a large number of images.
 
-The packaged fake captioner and embedder replace the models. The measurement shows the driver's
-memory for units, commits and the proof. Each run is a separate process.
+The packaged fake captioner and embedder replace the models. The measurement shows the memory that
+the driver needs for units, for commits and for the proof. Each run has a separate process.
 
     python -m bench.driver_memory --repeats 3
 """
@@ -57,7 +57,7 @@ def compare(
 
 @app.command()
 def one(archive: str, table: str) -> None:
-    """Run one job in this process, and print its own peak memory."""
+    """Run one job in this process, and print the peak memory of this process."""
     from skytext.config.settings import load_config
     from skytext.run.caption_plan import plan_caption
     from skytext.run.caption_run import run_caption

@@ -1,8 +1,8 @@
-"""Speed of one reader task on a large folder in a store, compared with a bare loop.
+"""Measure the speed of one reader task on a large folder in a store, compared with a bare loop.
 
-The store is a local process with the S3 protocol that answers every request after a delay. The bare
-loop fetches the same objects with the same number of threads through urllib3, without signing,
-checking or parsing.
+The store is a local process with the S3 protocol. It answers every request after a delay. The bare
+loop fetches the same objects with urllib3 and with the same number of threads. It does not sign
+requests, and it does not check or parse objects.
 
     python -m bench.folder_reading measure --delay-ms 30
 """
@@ -34,11 +34,11 @@ def measure(
     num_images: Annotated[int, typer.Option(help="Images in the folder.")] = 2000,
     image_bytes: Annotated[int, typer.Option(help="Size of an image.")] = 50_000,
     delay_ms: Annotated[float, typer.Option(help="Delay of the store.")] = 30.0,
-    sidecars: Annotated[bool, typer.Option(help="A .json beside each image.")] = False,
+    sidecars: Annotated[bool, typer.Option(help="Add a .json sidecar for each image.")] = False,
     repeats: Annotated[int, typer.Option(help="Runs; the median is reported.")] = 3,
     output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
-    """Measure the reader and the bare loop in turns."""
+    """Measure the reader and the bare loop alternately."""
     options = [str(num_images), str(image_bytes), str(delay_ms / 1000)]
     options += ["--sidecars"] if sidecars else []
     server = subprocess.Popen(
@@ -90,7 +90,7 @@ def _bare(url: str, num_images: int) -> dict[str, float]:
 
 @app.command(hidden=True)
 def serve(num_images: int, image_bytes: int, delay_s: float, sidecars: bool = False) -> None:
-    """Run the store; the first output line is the port."""
+    """Run the store. The first line of its output is the port."""
     suffixes = ("jpg", "json") if sidecars else ("jpg",)
     keys = [f"x/{i:06}.{suffix}" for i in range(num_images) for suffix in suffixes]
     store = _Store(keys, b"x" * image_bytes, delay_s)
@@ -121,7 +121,7 @@ class _Store:
         status, more = 200, ""
         if "list-type" in where.query:
             body = self._page(parse_qs(where.query))
-        elif key in ("", "x"):  # `x` is a folder
+        elif key in ("", "x"):  # `x` is a folder, not an object.
             status, body = 404, b""
         else:
             status, body = 206, self._content(key)

@@ -1,4 +1,4 @@
-"""One run of the complete job, with its CPU time by process. See `bench.throughput`."""
+"""Run the complete job once, and measure its CPU time. See `bench.throughput`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skytext.run.progress import Progress
 
 
 def cpu_seconds() -> dict[str, float]:
-    """Return the CPU time so far of this process and its descendants, by role."""
+    """Return the CPU seconds of this process and its descendants, summed by program name."""
     found: dict[str, float] = {}
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:
@@ -30,12 +30,13 @@ def cpu_seconds() -> dict[str, float]:
 
 
 def measure(archive: str, table: str, settings: list[str]) -> dict[str, Any]:
-    """Return the engine's tokens/s in a complete run, and the CPU time after the first unit."""
+    """Return the engine's tokens/s in a complete run, and the CPU seconds after the first unit."""
     plan = plan_caption([archive], table, load_config(None, parse_settings(settings)))
     samples: list[dict[str, float]] = []
 
     def note(_: Progress) -> None:
-        # The start ends with the first unit. Only the latest sample after that is used.
+        # The first call comes when the first unit is finished, so its sample contains the start of
+        # the job. Of all later samples, keep only the last one.
         samples[1:] = [cpu_seconds()]
 
     summary = run_caption(plan, on_progress=note)

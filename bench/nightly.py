@@ -1,7 +1,7 @@
-"""What a night of ``skytext reindex`` costs, beside describing the whole archive.
+"""Measure the cost of a nightly ``skytext reindex``, compared with describing the whole archive.
 
 The models are fakes. Everything else is real: shards are listed and read, images are decoded, rows
-are written, committed, checked and promoted. There is no vector index (`bench.search` measures it).
+are written, committed, checked and promoted. No vector index is built; `bench.search` measures it.
 
     python -m bench.nightly --num-images 200000
 """
@@ -36,11 +36,11 @@ _STAGES = ("images_described", "output_tokens")
 @app.command()
 def nights(
     num_images: Annotated[int, typer.Option(help="Images of the archive.")] = 200_000,
-    images_per_shard: Annotated[int, typer.Option(help="Images a shard.")] = 1_000,
+    images_per_shard: Annotated[int, typer.Option(help="Images per shard.")] = 1_000,
     repeats: Annotated[int, typer.Option(help="Calls that find nothing new.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="Write the result as JSON, too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
-    """Measure the first call, and calls after 1 % was added, 0.01 % changed, and nothing."""
+    """Measure the first call, and calls with 1 % new, 0.01 % changed and no new images."""
     from skytext.config.environment import prepare_libraries
 
     prepare_libraries()
@@ -51,12 +51,12 @@ def nights(
 
 
 def measure(num_images: int, images_per_shard: int, num_calls: int) -> dict[str, Any]:
-    """Return what each night did, beside the first one.
+    """Return the work of each call, compared with the first call.
 
     Args:
-        num_images: of the archive.
-        images_per_shard: images a shard.
-        num_calls: calls of the command that find nothing new.
+        num_images: number of images in the archive.
+        images_per_shard: number of images per shard.
+        num_calls: number of calls that find nothing new.
     """
     with tempfile.TemporaryDirectory() as scratch:
         archive, table = Path(scratch, "archive"), Path(scratch, "table")
@@ -84,7 +84,11 @@ def _write(
     prefix: str = "",
     num_changed: int = 0,
 ) -> None:
-    """Write shards of images that all differ; the first ``num_changed`` get other pixels."""
+    """Write shards of images that are all different.
+
+    The first ``num_changed`` images are changed images: they have the names of earlier images, but
+    other pixels.
+    """
     for start in range(0, len(numbers), images_per_shard):
         some = numbers[start : start + images_per_shard]
         with tarfile.open(archive / f"{prefix}{some[0]:07d}.tar", "w") as shard:
@@ -105,7 +109,7 @@ def _png(number: int, *, is_changed: bool) -> bytes:
 
 
 def _night(archive: Path, table: Path) -> dict[str, Any]:
-    """Run once in this process; return what went through the stages."""
+    """Run one call in this process; return the amount of work of its stages."""
     from skytext.config.settings import load_config
     from skytext.run.caption_plan import plan_caption
     from skytext.run.progress import Progress
@@ -130,7 +134,7 @@ def _night(archive: Path, table: Path) -> dict[str, Any]:
 
 
 def _call(archive: Path, table: Path) -> float:
-    """Call the command when nothing is new; return the seconds from its start to its end."""
+    """Run the command when nothing is new; return its duration in seconds."""
     program = "from skytext.cli import main; main()"
     arguments = ["reindex", str(archive), "--table", str(table), "--json", *_options()]
     started = time.monotonic()

@@ -1,8 +1,10 @@
-"""Time until the page shows the results of a link, compared with the search alone.
+"""Measure the time until the search page shows its results, compared with the search alone.
 
-It opens a link of a running service repeatedly in a new headless Chromium. It measures from the
-start of the navigation to the hits in the page and to the first thumbnail. Then it runs the same
-search through the API. ``python -m bench.page http://127.0.0.1:8000/ "storage tanks" --repeats 9``.
+The program opens a link to a running service several times, each time in Chromium with an empty
+cache. It measures the time from the start of the navigation until the page shows the hits, and
+until it shows the first thumbnail. Then it runs the same search through the API::
+
+    python -m bench.page http://127.0.0.1:8000/ "storage tanks" --repeats 9
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ _NUM_HITS = 24
 def main(
     url: Annotated[str, typer.Argument(help="A running service that needs no key.")],
     text: Annotated[str, typer.Argument(help="The query.")],
-    repeats: Annotated[int, typer.Option(min=1, help="Loads; medians are reported.")] = 9,
+    repeats: Annotated[int, typer.Option(min=1, help="Page loads; medians are reported.")] = 9,
     output: Annotated[Path | None, typer.Option(help="JSON file of the result.")] = None,
 ) -> None:
-    """Measure, and print one JSON object."""
+    """Measure the page, and print one JSON object."""
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)

@@ -1,12 +1,12 @@
-"""The table of the paper (arXiv 2512.10596): mean recall on RSITMD and RSICD, measured here.
+"""Measure the main table of the paper (arXiv 2512.10596): mean recall on RSITMD and RSICD.
 
     python -m bench.paper --model llava-hf/llava-1.5-7b-hf --output paper \
         --rsitmd RSITMD/images RSITMD/dataset_RSITMD.json \
         --rsicd RSICD/images RSICD/dataset_rsicd.json
 
-The first path of a benchmark is the folder of its images, the second its annotations. Only images
-of the split are described. Further options go to `skytext caption`, for example `--num-engines 4`.
-The same command again continues a run that was interrupted.
+The first path of a benchmark is the folder of its images. The second path is the file of its
+annotations. Only images of the split are described. All other options are passed to `skytext
+caption`, for example `--num-engines 4`. To continue an interrupted run, run the same command again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Benchmark = tuple[Path, Path]
 
 def main(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="A vision-language model that vLLM serves.")],
+    model: Annotated[str, typer.Option(help="A vision-language model that vLLM supports.")],
     output: Annotated[Path, typer.Option(help="Folder of the tables and results.")],
     rsitmd: Annotated[
         Benchmark | None, typer.Option(help="Images and annotations.", metavar="FOLDER FILE")
@@ -37,11 +37,11 @@ def main(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the annotations.")] = "test",
 ) -> None:
-    """Describe the images of each benchmark, and print its recall beside the published rows."""
+    """Describe the images of each benchmark, and print the recall with the published results."""
     given = {"rsitmd": rsitmd, "rsicd": rsicd}
     benchmarks = {name: paths for name, paths in given.items() if paths is not None}
     if not benchmarks:
-        raise typer.BadParameter("name --rsitmd FOLDER FILE, --rsicd FOLDER FILE, or both")
+        raise typer.BadParameter("use --rsitmd FOLDER FILE, --rsicd FOLDER FILE, or both")
     try:
         for name, (images, annotations) in benchmarks.items():
             _link_images(images, annotations, split, output / name / "images")
@@ -58,16 +58,19 @@ def main(
 
 
 def _link_images(images: Path, annotations: Path, split: str, folder: Path) -> None:
-    """Make a folder of links to the images of the split, so that only these are described.
+    """Make a folder of links to the images of the split, so that only these images are described.
 
     Raises:
-        CallError: an image of the split that is not below the folder of images.
+        CallError: an image of the split is not in the folder of images or its sub-folders.
     """
     found = {path.name: path for path in images.rglob("*") if path.is_file()}
     names = {image.name for image in read_annotations([annotations], split).images}
     missing = sorted(names - found.keys())
     if missing:
-        raise CallError(f"{len(missing)} images are not below {images}, for example {missing[0]}")
+        raise CallError(
+            f"{len(missing)} images of the split {split!r} are not in {images} or its sub-folders, "
+            f"for example {missing[0]}: check the folder of the images"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name in sorted(names):
         if not (folder / name).is_symlink():

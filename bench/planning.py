@@ -1,7 +1,7 @@
-"""Time and memory of ``skytext plan`` on a large unchanged archive.
+"""Measure the time and memory of ``skytext plan`` for a large archive without changes.
 
-The table and the manifest are written directly, with the rows of an imaginary run, because only the
-planning is measured. The shards are empty files that are never opened.
+Only the planning is measured. Therefore the program writes the rows of the table and the manifests
+directly, without a run. The shards are empty files, which are never opened.
 
     python -m bench.planning
 """

@@ -1,7 +1,8 @@
-"""The cost of exactly-once processing: time without a working engine, and a run without work.
+"""Measure the cost of exactly-once processing.
 
-The packaged fake captioner and embedder replace the models; the fake has the speed of a busy GPU
-engine (about 50 images/s). The job is the command itself, in separate processes.
+There are two costs: the time of a run in which the engine does not work, and the time of a run
+without new images. The packaged fake models replace the real models. The fake captioner has the
+speed of a busy GPU engine (about 50 images/s). The command runs in a separate process.
 
     python -m bench.protocol
 """
@@ -27,10 +28,12 @@ _IMAGE_PX = 64
 def measure(
     num_images: Annotated[int, typer.Option(help="Images in the job.")] = 20_000,
     delay_s: Annotated[float, typer.Option(help="Seconds per answer of the fake.")] = 2.0,
-    repeats: Annotated[int, typer.Option(help="Runs without work; their median.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(help="Runs without new images; the median is reported.")
+    ] = 3,
     output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
-    """Run a job, then run it again without any work left."""
+    """Run a job, and then run it again, without new images."""
     from skytext.demo.shards import write_shards
 
     with tempfile.TemporaryDirectory() as scratch:

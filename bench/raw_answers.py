@@ -1,4 +1,7 @@
-"""Answers of the engine for an archive without guide and retries. See `bench.demo_marks`."""
+"""Collect the engine's answers for an archive, without structured output and without retries.
+
+See `bench.demo_marks`.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ from skytext.models.vllm.engine import VllmEngine
 
 
 async def answers(engine: Engine, image: Image.Image, ask: Ask) -> list[dict[str, Any]]:
-    """Return text and finish reason of every sample."""
+    """Return the text and the finish reason of each sample."""
     found = (await engine.generate(image, ask)).answers
     return [{"text": answer.text, "finish_reason": answer.finish_reason} for answer in found]
 
 
 async def collect(config: Config, images: list[Image.Image]) -> list[dict[str, Any]]:
-    """Return the greedy answer and the samples of each image, in order."""
+    """Return the greedy answer and the sampled answers of each image, in the given order."""
     caption = config.caption
     engine = VllmEngine(caption, caption_model(caption), prompt_of(caption))
     asks = {

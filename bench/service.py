@@ -1,7 +1,7 @@
-"""The service compared with embedding and searching in one process, and under overload.
+"""Compare the service with embedding and searching in one process, and measure it under overload.
 
-It starts ``skytext serve`` on the table, sends requests from another process, and measures the CPU
-seconds of all processes of the service. ``python -m bench.service TABLE --repeats 3``.
+The program starts ``skytext serve`` for a table, sends requests from another process, and measures
+the CPU seconds of all processes of the service: ``python -m bench.service TABLE --repeats 3``.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Service:
         self._process = process
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes of the service, including Ray's own."""
+        """Return all processes of the service, including Ray's processes."""
         return [self._process, *self._process.children(recursive=True)]
 
     def cpu_s(self) -> float:
-        """Return their CPU seconds so far."""
+        """Return the CPU seconds that all processes have used since the start."""
         total = 0.0
         for process in self.processes():
             try:
@@ -53,7 +53,7 @@ class Service:
         return total
 
     def memory_mib(self) -> float:
-        """Return their memory, with shared pages divided among the processes."""
+        """Return the memory of all processes in MiB (proportional set size)."""
         total = 0
         for process in self.processes():
             try:
@@ -63,7 +63,7 @@ class Service:
         return total / 2**20
 
     def load(self, *options: str) -> dict[str, Any]:
-        """Send requests to it; return the generator's report and the service's cost."""
+        """Send requests to the service; return the load generator's report and the CPU cost."""
         before, started = self.cpu_s(), time.perf_counter()
         command = [sys.executable, "-m", "bench.service_load", self.url, *options]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -77,7 +77,7 @@ class Service:
 
 @contextmanager
 def running(table: str, settings: list[str]) -> Iterator[Service]:
-    """Start a service on a free port, and end it."""
+    """Start a service on a free port, and end the service when the block ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -113,7 +113,7 @@ def direct(table: str, seconds: float, k: int, mode: str) -> dict[str, Any]:
         "sys.argv[4])))"
     )
     command = [sys.executable, "-c", code, table, str(seconds), str(k), mode]
-    # Ray sets this for a replica with less than one CPU.
+    # Ray sets this variable for a replica that has less than one CPU.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -121,7 +121,7 @@ def direct(table: str, seconds: float, k: int, mode: str) -> dict[str, Any]:
 
 
 def direct_here(table: str, seconds: float, k: int, mode: Any) -> dict[str, Any]:
-    """Measure in this process; the model and the indexes are loaded first."""
+    """Measure in this process, after the model and the indexes were loaded."""
     from skytext.search import Searcher
 
     searcher = Searcher.open(table)
@@ -143,7 +143,11 @@ def direct_here(table: str, seconds: float, k: int, mode: Any) -> dict[str, Any]
 def measure(
     table: str, seconds: float, overload_s: float, k: int, mode: str, settings: list[str]
 ) -> dict[str, Any]:
-    """Return one run: direct; 1, 8 and 64 clients; 80 % and 200 % of capacity; afterwards."""
+    """Return the results of one run.
+
+    These are searches in one process, then the service with 1, 8 and 64 clients, and then the
+    service with 80 %, 200 % and 50 % of the requests per second that it can accept.
+    """
     found: dict[str, Any] = {"direct": direct(table, seconds, k, mode)}
     same = ("--k", str(k), "--mode", mode)
     with running(table, settings) as service:
@@ -181,10 +185,12 @@ def main(
     k: int = 10,
     mode: str = "dense",
     repeats: Annotated[int, typer.Option(help="Runs; medians of the ratios are reported.")] = 1,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="As in skytext.")] = None,
-    output: Annotated[Path | None, typer.Option(help="A JSON file.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the service.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the result.")] = None,
 ) -> None:
-    """Measure the endpoint."""
+    """Measure the search endpoint of the service."""
     runs = [measure(table, seconds, overload_s, k, mode, settings or []) for _ in range(repeats)]
     ratios = {name: median(run["cpu_ratio"][name] for run in runs) for name in runs[0]["cpu_ratio"]}
     report = json.dumps({"cpu_ratio": ratios, "runs": runs}, indent=2)

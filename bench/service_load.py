@@ -1,6 +1,8 @@
-"""A load generator: a number of clients in closed loops, or an open stream of searches.
+"""A load generator with two modes.
 
-It runs in a separate process, so that its cost is not measured as the service's:
+In the closed mode, several clients send searches, and each client waits for its response. In the
+open mode, the searches are sent at a fixed rate. The generator runs in a separate process, so that
+its cost is not counted as a cost of the service:
 ``python -m bench.service_load URL --clients 8 --seconds 30``.
 """
 
@@ -28,7 +30,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 def make_queries(seed: int) -> list[str]:
-    """Return all combinations of thing, colour and place, shuffled: 450 texts."""
+    """Return the 450 combinations of colour, thing and place, in random order."""
     texts = [f"{c} {t} {p}" for c, t, p in itertools.product(_COLOURS, _THINGS, _PLACES)]
     random.Random(seed).shuffle(texts)
     return texts
@@ -47,7 +49,7 @@ class Load:
         self.versions: Counter[int] = Counter()
 
     async def ask(self, session: aiohttp.ClientSession) -> float:
-        """Send one search; return the seconds of its Retry-After."""
+        """Send one search; return the seconds in the header Retry-After, or 0."""
         body = {**self._body, "text": next(self._queries)}
         started = time.perf_counter()
         try:
@@ -64,12 +66,13 @@ class Load:
         return float(answer.headers.get("Retry-After", 0))
 
     async def closed(self, clients: int, seconds: float, *, patient: bool = False) -> float:
-        """Run clients that send one search after the other; return the duration.
+        """Run clients that send one search after the other; return the duration in seconds.
 
         Args:
             clients: number of clients.
-            seconds: time during which they send searches.
-            patient: they wait for Retry-After; others retry at once.
+            seconds: time during which the clients send searches.
+            patient: whether a rejected client waits for the time in Retry-After before its next
+                search. Otherwise it sends the next search immediately.
         """
         end = time.perf_counter() + seconds
         connector = aiohttp.TCPConnector(limit=clients)
@@ -80,14 +83,14 @@ class Load:
                 while time.perf_counter() < end:
                     wait_s = await self.ask(session)
                     if patient and wait_s:
-                        # Random, so that the clients do not return at the same moment.
+                        # Add a random time, so that the clients do not all return together.
                         await asyncio.sleep(wait_s * random.uniform(1, 1.5))
 
             await asyncio.gather(*(client() for _ in range(clients)))
         return time.perf_counter() - started
 
     async def open(self, per_s: float, seconds: float) -> float:
-        """Send a number of searches per second, independent of their responses."""
+        """Send ``per_s`` searches per second without waiting for responses; return the duration."""
         started = time.perf_counter()
         connector = aiohttp.TCPConnector(limit=0)
         tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +104,7 @@ class Load:
         return time.perf_counter() - started
 
     def report(self, seconds: float) -> dict[str, Any]:
-        """Return requests per second, response times in milliseconds, and statuses."""
+        """Return accepted searches per second, response times in milliseconds, and statuses."""
         times = np.array(self.accepted_s or [float("nan")]) * 1000
         return {
             "seconds": round(seconds, 2),
@@ -115,8 +118,8 @@ class Load:
 
 def main(
     url: str,
-    clients: Annotated[int, typer.Option(help="Number of clients in closed loops, or")] = 0,
-    per_s: Annotated[float, typer.Option(help="searches per second in an open stream.")] = 0.0,
+    clients: Annotated[int, typer.Option(help="Closed mode: number of clients.")] = 0,
+    per_s: Annotated[float, typer.Option(help="Open mode: number of searches per second.")] = 0.0,
     seconds: float = 10.0,
     k: int = 10,
     mode: str = "dense",

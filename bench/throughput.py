@@ -1,11 +1,13 @@
-"""The engine tokens/s of the complete job divided by those of the bare engine, on equal requests.
+"""Compare the engine tokens/s of the complete job with those of the bare engine.
 
-Bare: every image is decoded in memory, the engine gets all requests at once, nothing else runs.
-Job: the same shards go through read, decode, caption, embed, write and commit on a local Ray.
+Both sides send the same requests. On the bare side, all images are decoded in memory, the engine
+gets all requests at the same time, and nothing else runs. On the job side, a local Ray reads the
+shards, and decodes, captions, embeds, writes and commits the images.
 
-Each side runs in a separate process. With ``--pinned``, the engine's processes (scheduler and
-workers) use core 0 and everything else uses core 1, on both sides. Engine tokens/s is the number of
-output tokens divided by the time from the first request to the last answer, without the start.
+Each side runs in a separate process. With ``--pinned``, both sides run the engine's processes
+(scheduler and workers) on core 0, and all other processes on core 1. Engine tokens/s is the number
+of output tokens divided by the time from the first request to the last answer. The start of the
+engine does not count.
 
     python -m bench.throughput --pinned --repeats 3
 """
@@ -29,12 +31,17 @@ _ENGINE_CORE, _OTHER_CORE = "0", "1"
 def main(
     num_images: Annotated[int, typer.Option(help="Generated scenes.")] = 512,
     repeats: Annotated[int, typer.Option(help="Runs of each side; medians are reported.")] = 3,
-    pinned: Annotated[bool, typer.Option(help="Engine on core 0, the rest on core 1.")] = False,
+    pinned: Annotated[
+        bool, typer.Option(help="Run the engine on core 0, and all other processes on core 1.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE")] = None,
     archive: Annotated[Path | None, typer.Option(help="Existing shards to use.")] = None,
 ) -> None:
-    """Measure the ratio. Bare and job runs alternate, so that drift affects both."""
+    """Measure the ratio.
+
+    Bare runs and job runs alternate, so that changes in the machine's speed affect both sides.
+    """
     sides: dict[str, list[dict[str, Any]]] = {"bare": [], "job": []}
     with tempfile.TemporaryDirectory() as scratch:
         if archive is None:

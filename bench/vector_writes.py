@@ -1,7 +1,7 @@
-"""The cost of image vectors written as a column, compared with rewriting whole rows.
+"""Compare two ways to store image vectors: write a column, or rewrite whole rows.
 
-Both write the same vectors to copies of one table with a full-text and a scalar index. For a table
-as large as memory the ratio is the relevant result: rows contain descriptions and their vectors.
+Both ways write the same vectors to copies of the same table, which has a full-text and a scalar
+index. The rows also contain descriptions and their vectors. The result is the ratio of the costs.
 
     python -m bench.vector_writes
 """
@@ -42,7 +42,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Runs; medians are reported.")] = 3,
     output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.")] = None,
 ) -> None:
-    """Write the vectors both ways, alternately."""
+    """Write the vectors in both ways. The ways alternate."""
     vectors = np.random.default_rng(3).normal(size=(num_images, _DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def _entries(vectors: np.ndarray) -> pa.Array:
 
 
 def _as_column(location: TableLocation, vectors: np.ndarray) -> None:
-    """Stage units of vectors, and commit them, like `embed-images`."""
+    """Stage units of vectors and commit the units, like `embed-images`."""
     table = ImagesTable.open(location)
     rows = table.dataset.to_table(columns=["image_id", "content_sha256"])
     ids, contents = (rows.column(name).to_pylist() for name in ("image_id", "content_sha256"))
@@ -116,7 +116,7 @@ def _as_column(location: TableLocation, vectors: np.ndarray) -> None:
 
 
 def _as_rows(location: TableLocation, vectors: np.ndarray) -> None:
-    """Write whole rows with their vectors, and remove the old ones."""
+    """Write new rows with the vectors, and remove the old rows."""
     table = ensure_column(ImagesTable.open(location), _COLUMN)
     dataset, first, fragments = table.dataset, 0, []
     removed = [fragment.fragment_id for fragment in dataset.get_fragments()]

@@ -1,1 +1,1 @@
-"""Measure LLaVA at its real size on a CUDA machine, with dummy weights: see README.md here."""
+"""Measure LLaVA in its real size on a CUDA GPU, with dummy weights. See README.md."""

@@ -1,4 +1,4 @@
-"""Measure LLaVA at its real size on this machine's GPU: ``python -m bench.gpu``; see README.md."""
+"""Measure LLaVA in its real size on this machine's GPU: ``python -m bench.gpu``. See README.md."""
 
 from __future__ import annotations
 
@@ -23,33 +23,37 @@ _KEPT_OUTPUT_CHARS = 3000
 
 def main(
     only: Annotated[
-        str | None, typer.Option(help=f"Some of {', '.join(SECTIONS)}, with commas between.")
+        str | None, typer.Option(help=f"Sections, separated by commas: {', '.join(SECTIONS)}.")
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="JSON file; it keeps earlier results of other sections.")
+        Path, typer.Option(help="JSON file; results of other sections in this file are kept.")
     ] = Path("bench/out/gpu.json"),
     small: Annotated[
-        bool, typer.Option(help="Tiny sizes and the demonstration checkpoint, for a CPU.")
+        bool, typer.Option(help="Use tiny sizes and the demonstration checkpoint, for a CPU.")
     ] = False,
     price_per_hour: Annotated[
         float | None, typer.Option(help="The machine's price per hour, in any currency.")
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints and images, kept; else a new one.")
+        Path | None,
+        typer.Option(help="Folder for checkpoints and images; without it, a temporary folder."),
     ] = None,
-    limit_s: Annotated[float, typer.Option(help="Time limit of a section, seconds.")] = LIMIT_S,
-    only_table: Annotated[bool, typer.Option(help="Measure nothing, print the table.")] = False,
+    limit_s: Annotated[float, typer.Option(help="Time limit of a section in seconds.")] = LIMIT_S,
+    only_table: Annotated[
+        bool, typer.Option(help="Print the table of existing results without measuring.")
+    ] = False,
 ) -> None:
-    """Measure section by section, save every result at once, and print one table."""
+    """Measure the sections, save each result immediately, and print one table."""
     names = only.split(",") if only else list(SECTIONS)
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+        known = ", ".join(SECTIONS)
+        raise typer.BadParameter(f"{', '.join(unknown)} is unknown; the sections are {known}")
     results = read_results(output)
     ok = True
     if not only_table:
         if not small and not has_gpu():
-            raise typer.BadParameter("there is no CUDA GPU here: --small tries it on a CPU")
+            raise typer.BadParameter("there is no CUDA GPU here: for a test on a CPU, add --small")
         with tempfile.TemporaryDirectory(prefix="skytext-bench-") as scratch:
             folder = work or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,7 @@ def main(
 def _run_section(
     name: str, results: dict[str, Any], output: Path, work: Path, small: bool, limit_s: float
 ) -> bool:
-    """Run a section's cases one by one; return whether all succeeded."""
+    """Run the cases of a section one by one; return whether all cases succeeded."""
     cases: dict[str, Any] = {}
     started = time.monotonic()
     results["sections"][name] = {
@@ -82,18 +86,18 @@ def _run_section(
 
 
 def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) -> dict[str, Any]:
-    """Run a case; a failure is recorded as a result, and the next case still runs."""
+    """Run a case and return its result. If the case fails, the result contains the error."""
     if case.needs_gpu and not has_gpu():
-        return {"skipped": "needs a CUDA GPU"}
+        return {"skipped": "this case needs a CUDA GPU"}
     if left_s <= 0:
-        return {"error": "no time was left in its section"}
+        return {"error": "the time limit of the section was reached before this case"}
     result = work / "result.json"
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench.gpu.run_case", section, case.name]
     options = ["--work", str(work), "--output", str(result), *(["--small"] if small else [])]
     log = work / "log.txt"
     with log.open("wb") as out:
-        # A session of its own: at the limit the processes of the engine and of Ray end with it.
+        # Start a new session, so that its process group can be killed at the time limit.
         process = subprocess.Popen(
             [*command, *options], stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -101,7 +105,7 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
             status: int | str = process.wait(left_s)
         except subprocess.TimeoutExpired:
             _end_all(process)
-            status = f"ended after {left_s:.0f} s, the section's limit"
+            status = f"ended after {left_s:.0f} s by the time limit of the section"
         except BaseException:
             _end_all(process)
             raise
@@ -112,10 +116,11 @@ def _run_case(section: str, case: Case, work: Path, small: bool, left_s: float) 
 
 
 def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """End a running case and all its processes: the next case needs the whole GPU."""
+    """End a running case and all its processes, because the next case needs the whole GPU."""
     import psutil
 
-    # List them first: Ray's processes have own groups, and lose their parent when it ends.
+    # List the child processes before the kill. Ray's processes are in other process groups, and
+    # when their parent ends, they are no longer its children.
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

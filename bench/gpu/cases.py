@@ -1,4 +1,4 @@
-"""The sections and their cases; each case is one process that starts at most one engine."""
+"""The sections and their cases. Each case runs in one process, which starts at most one engine."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Literal
 Kind = Literal["bare", "offline", "job", "embed", "correctness", "test"]
 LLAVA, NEXT, DEMO = "llava-1.5-7b", "llava-next-7b", "demo"
 LIMIT_S = 480.0
-"""Time limit of a section, so that a hung one does not waste a rented machine."""
+"""Time limit of a section in seconds. It ends a hung section, so that no rented time is lost."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that an engine receives at once.
+    """Requests that an engine receives at the same time.
 
     Attributes:
-        name: of the row in the table.
-        share: of the scale's images; slow loads use fewer.
-        size_px: width and height of the images; None: the scale's square.
-        num_tokens: of an answer; None: the scale's.
-        variants_by: as in the configuration.
-        structured: enforce the form of answers with a token mask.
+        name: name of the row in the table.
+        share: share of the images of the scale. Slow loads use fewer images.
+        size_px: width and height of the images; None for the size in the scale.
+        num_tokens: number of tokens of an answer; None for the number in the scale.
+        variants_by: as the setting ``caption.variants_by``.
+        structured: whether to enforce the format of answers with a token mask.
     """
 
     name: str
@@ -35,19 +35,19 @@ class Load:
 
 @dataclass(frozen=True)
 class Case:
-    """One process.
+    """One measurement, which runs in one process.
 
     Attributes:
-        name: within its section.
-        kind: ``bare``: the engine alone, through the product's class; ``offline``: vLLM's ``LLM``
-            on all requests; ``job``: from reading to commit; ``embed``: the embedder alone;
-            ``correctness``: comparison of answers with transformers; ``test``: a test of the
+        name: name of the case in its section.
+        kind: what the case runs. ``bare``: skytext's engine alone. ``offline``: vLLM's ``LLM``
+            alone. ``job``: the complete job, from reading to commit. ``embed``: the embedder alone.
+            ``correctness``: a comparison of the answers with transformers. ``test``: a test of the
             project.
-        model: a shape of `bench.gpu.shapes`, or the demonstration checkpoint.
-        settings: of the configuration, by dotted names.
-        loads: its loads, in order.
-        needs_gpu: the case cannot run on a CPU.
-        test: of kind ``test``: its node id for pytest.
+        model: a name in `bench.gpu.shapes.SHAPES`, or the demonstration checkpoint.
+        settings: settings of the configuration, by dotted names.
+        loads: the loads, in the order in which they run.
+        needs_gpu: whether the case cannot run on a CPU.
+        test: node id of the test for pytest, if the kind is ``test``.
     """
 
     name: str
@@ -72,8 +72,8 @@ _ON_THE_GPU = {
 }
 
 SECTIONS: dict[str, tuple[Case, ...]] = {
-    # The job is compared with the best bare engine. In other sections the rows are compared with
-    # the first one.
+    # The job is compared with the best bare engine. In sections without a job, all rows are
+    # compared with the first row.
     "job": (
         Case("bare engine"),
         Case("bare engine, 512 answers", settings={"caption.engine.max_num_seqs": 512}),
@@ -142,7 +142,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             needs_gpu=True,
         ),
     ),
-    # One token per answer: almost all time goes to the vision tower and the prompt.
+    # Each answer has one token, so almost all time is spent in the vision tower and the prompt.
     "vision": (
         *(
             Case(
@@ -186,7 +186,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             "test_a_killed_core_is_replaced_and_every_image_described",
         ),
     ),
-    # `skytext caption` itself, on a Ray with the GPU.
+    # This runs the command `skytext caption`, on a Ray that has the GPU.
     "command": (
         Case(
             "any process of the command is killed",
@@ -202,12 +202,12 @@ class Scale:
     """The size of a measurement.
 
     Attributes:
-        num_images: of a load of share 1.
-        side_px: of an image.
-        num_tokens: of an answer.
-        settings: of the configuration, for every case.
-        models: shapes that replace others.
-        num_texts: number of texts for an embedder alone.
+        num_images: number of images in a load with share 1.
+        side_px: side length of an image in pixels.
+        num_tokens: number of tokens of an answer.
+        settings: settings of the configuration for all cases.
+        models: models that replace the models of the cases, by name.
+        num_texts: number of texts in a case that runs the embedder alone.
     """
 
     num_images: int

@@ -1,9 +1,9 @@
 """Compare the engine's answers with those of transformers on the CPU.
 
-It uses the demonstration checkpoint, float32, greedy. The reference reads the engine's own answer
-and predicts at every position its own token, given the tokens before. Up to the first difference
-this equals the reference's own answer. At the first difference the two tokens must be almost
-equally likely, because only rounding may decide between them.
+The comparison uses the demonstration checkpoint in float32 with greedy decoding. The reference
+model gets the engine's answer, and predicts the token at each position from all tokens before it.
+At the first position where the predicted token differs from the engine's token, both tokens must be
+almost equally likely. Then the difference is only a rounding error.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Difference:
     """The first difference between an answer and the reference.
 
     Attributes:
-        position: of the token in the answer, from 0.
-        nats: how much more likely the reference's own token is.
+        position: position of the token in the answer, from 0.
+        nats: log probability of the reference's token minus that of the engine's token.
     """
 
     position: int
@@ -38,11 +38,11 @@ class Difference:
 
 
 def run_correctness(config: Config, scale: Scale, images: Sequence[Image.Image]) -> dict[str, Any]:
-    """Compare the engine's answers with the reference's.
+    """Compare the engine's answers with the answers of the reference.
 
     Raises:
-        RuntimeError: the prompts differ, or at the first difference the engine's token is less
-            likely by `MAX_NATS` or more.
+        RuntimeError: the prompts differ, or at the first difference the log probability of the
+            engine's token is lower by `MAX_NATS` or more.
     """
     started = time.monotonic()
     engine = OfflineEngine(config)
@@ -57,7 +57,10 @@ def run_correctness(config: Config, scale: Scale, images: Sequence[Image.Image])
     differences = [difference for difference in found if difference is not None]
     worst = max((difference.nats for difference in differences), default=0.0)
     if worst >= MAX_NATS:
-        raise RuntimeError(f"an answer leaves the reference's by {worst:.3f} nats: {differences}")
+        raise RuntimeError(
+            f"an answer differs from the reference by {worst:.3f} nats (the limit is {MAX_NATS}): "
+            f"{differences}"
+        )
     counts = {
         "num_images": len(found),
         "num_tokens": sum(len(output.outputs[0].token_ids) for output in outputs),
@@ -68,7 +71,7 @@ def run_correctness(config: Config, scale: Scale, images: Sequence[Image.Image])
 
 
 class Reference:
-    """The demonstration checkpoint in transformers, float32 on the CPU."""
+    """The demonstration checkpoint in transformers, in float32 on the CPU."""
 
     def __init__(self) -> None:
         import torch
@@ -90,19 +93,21 @@ class Reference:
 
         Args:
             prompt: the engine's prompt.
-            image: RGB.
-            prompt_ids: the prompt's tokens in the engine, one for each part of the image.
-            answer_ids: the engine's answer.
+            image: the RGB image.
+            prompt_ids: the token ids of the prompt in the engine, with one token per image patch.
+            answer_ids: the token ids of the engine's answer.
 
         Raises:
-            RuntimeError: the prompt's tokens differ from the reference's.
+            RuntimeError: the token ids of the prompt differ from those of the reference.
         """
         import torch
 
         inputs = self._processor(images=image, text=prompt, return_tensors="pt")
         ids = inputs["input_ids"][0].tolist()
         if ids != list(prompt_ids):
-            raise RuntimeError(f"the engine saw the prompt {list(prompt_ids)}, not {ids}")
+            raise RuntimeError(
+                f"the engine's prompt is {list(prompt_ids)}, but the reference's prompt is {ids}"
+            )
         whole = torch.tensor([[*ids, *answer_ids]])
         with torch.inference_mode():
             logits = self._model(

@@ -1,4 +1,4 @@
-"""Run the engine alone with all requests at once: the product's class, or vLLM's ``LLM``."""
+"""Run the engine alone with all requests at the same time: skytext's engine, or vLLM's ``LLM``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skytext.models.vllm.start import engine_options, set_environment
 def run_bare(
     config: Config, case: Case, scale: Scale, images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """Return the result of each load, through the engine class that the job uses."""
+    """Run each load with the engine class that the job uses; return the results."""
     with GpuWatch() as watch:
         return asyncio.run(_run_bare(config, case, scale, images, watch))
 
@@ -74,7 +74,7 @@ async def _run_load(
 
 
 def ask_of(config: Config, load: Load, scale: Scale) -> Ask:
-    """Return the request of a load."""
+    """Return the request that a load sends for each image."""
     num_tokens, variants = load.num_tokens or scale.num_tokens, config.caption.num_variants
     temperature = config.caption.temperature
     if load.variants_by == "one_request":
@@ -85,7 +85,15 @@ def ask_of(config: Config, load: Load, scale: Scale) -> Ask:
 def load_images(
     images: Sequence[Image.Image], load: Load, scale: Scale, number: int
 ) -> list[Image.Image]:
-    """Return a load's images in its size; none of them is in the engine's cache.
+    """Return the images of a load, in the size of the load.
+
+    The images differ from those of all other loads, so they are not in a cache of the engine.
+
+    Args:
+        images: the images of the archive.
+        load: the load.
+        scale: the sizes of the measurement.
+        number: number of the load in its case.
 
     Raises:
         ValueError: there are too few images.
@@ -97,14 +105,14 @@ def load_images(
     found = []
     for image in images[:wanted]:
         sized = image.copy() if image.size == size else image.resize(size)
-        # One different pixel makes a different image for every cache.
+        # If one pixel differs, every cache treats the image as a different image.
         sized.putpixel((0, 0), (number, 0, 0))
         found.append(sized)
     return found
 
 
 def rates(num_images: int, num_tokens: int, span_s: float) -> dict[str, float]:
-    """Return the numbers of images and tokens per second."""
+    """Return the numbers of images and tokens, in total and per second."""
     return {
         "num_images": num_images,
         "num_tokens": num_tokens,
@@ -115,7 +123,7 @@ def rates(num_images: int, num_tokens: int, span_s: float) -> dict[str, float]:
 
 
 class OfflineEngine:
-    """vLLM's ``LLM`` with the same options as the product's engine."""
+    """vLLM's ``LLM`` with the same options as skytext's engine."""
 
     def __init__(self, config: Config) -> None:
         caption = config.caption
@@ -130,7 +138,7 @@ class OfflineEngine:
         self._engine = LLM(**options)
 
     def generate(self, images: Sequence[Image.Image], **sampling: Any) -> list[Any]:
-        """Return vLLM's ``RequestOutput`` for every image."""
+        """Return vLLM's ``RequestOutput`` for each image."""
         from vllm import SamplingParams
 
         params = SamplingParams(detokenize=False, **sampling)
@@ -141,7 +149,7 @@ class OfflineEngine:
 def run_offline(
     config: Config, case: Case, scale: Scale, images: Sequence[Image.Image]
 ) -> dict[str, Any]:
-    """Return the result of each load, through ``LLM.generate``."""
+    """Run each load with ``LLM.generate``; return the results."""
     started = time.monotonic()
     engine = OfflineEngine(config)
     engine.generate([Image.new("RGB", (336, 336))] * 16, max_tokens=16, ignore_eos=True)

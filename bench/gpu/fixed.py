@@ -1,7 +1,7 @@
-"""Answers of a fixed length: dummy weights write nonsense and never stop.
+"""Make answers of a fixed length, because a model with dummy weights writes random tokens.
 
-The product has no switch for this. The bench passes its own engine class and its own parser to the
-job, through `CaptionPlan.make_captioner` and ``parse`` of `SupervisedCaptioner`.
+The product has no setting for this. The benchmark passes an engine class and a parser of its own to
+the job, through `CaptionPlan.make_captioner` and the argument ``parse`` of `SupervisedCaptioner`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 _WARM_UP_IMAGES = 16
 _WARM_UP_TOKENS = 16
-# The words in a description of about 130 tokens. Random tokens make longer words, and a text that
-# the embedder must truncate would cost it more than a real one.
+# Number of words in a description of about 130 tokens. Random tokens form longer words. A text that
+# is too long for the embedder would cost more time than a real description.
 _WORDS_OF_A_VARIANT = 90
 
 
 class FixedLengthEngine(VllmEngine):
-    """Writes exactly ``max_tokens`` tokens per answer.
+    """An engine that writes exactly ``max_tokens`` tokens per answer.
 
     Attributes:
-        structured: enforce the form of answers with a token mask instead; dummy weights rarely
-            close a text, so nearly all answers still reach ``max_tokens``.
+        structured: whether to enforce the format of answers with a token mask instead. An answer
+            may then be shorter. But a model with dummy weights rarely closes a text, so nearly all
+            answers still have ``max_tokens`` tokens.
     """
 
     structured = False
@@ -46,7 +47,10 @@ class FixedLengthEngine(VllmEngine):
         return params
 
     async def check(self) -> None:
-        """Try a blank image, then a few at once, so that kernels compile before the measurement."""
+        """Describe a blank image, and then 16 images at once.
+
+        This compiles all kernels before the measurement.
+        """
         await super().check()
         blank = Image.new("RGB", (336, 336))
         ask = Ask(self._config.num_variants, 1, 1.0, _WARM_UP_TOKENS, None)
@@ -54,10 +58,10 @@ class FixedLengthEngine(VllmEngine):
 
 
 class AcceptAnything:
-    """Accepts any answer as good variants, all different from each other.
+    """A parser that accepts any answer. It returns valid variants that are all different.
 
     Args:
-        variants_per_answer: number of variants made from each answer.
+        variants_per_answer: number of variants to make from each answer.
     """
 
     def __init__(self, variants_per_answer: int) -> None:
@@ -65,7 +69,7 @@ class AcceptAnything:
         self._numbers = itertools.count()
 
     def __call__(self, text: str, finish_reason: str | None) -> list[Variant]:
-        """Return variants of the answer's first words."""
+        """Return variants that contain the first words of the answer."""
         words = text.split()[:_WORDS_OF_A_VARIANT] or ["nothing"]
         third = max(1, len(words) // 3)
         parts = [" ".join(words[i : i + third]) or "nothing" for i in (0, third, 2 * third)]
@@ -76,7 +80,7 @@ class AcceptAnything:
 
 
 def make_fixed_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
-    """Like `skytext.models.factory.make_captioner`, with answers of fixed length."""
+    """Make a captioner with answers of fixed length. See `factory.CaptionerFactory`."""
     per_answer = config.num_variants if config.variants_by == "one_request" else 1
 
     return SupervisedCaptioner(

@@ -1,4 +1,4 @@
-"""The whole job, from reading to commit, on a local Ray; and the embedder alone."""
+"""Measure the complete job, from reading to commit, on a local Ray; and the embedder alone."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from skytext.run.progress import Progress
 def run_job(
     config: Config, case: Case, scale: Scale, archive: Path, table: Path, num_images: int
 ) -> dict[str, Any]:
-    """Return the result of the job: tokens over the time from the first request to the last answer.
+    """Run the job; return its result.
 
-    The GPU is observed from the first to the last written unit.
+    The rates refer to the time from the first request to the last answer. The GPU is observed from
+    the first to the last written unit.
     """
     plan = plan_caption([str(archive)], str(table), config)
     plan = dataclasses.replace(plan, make_captioner=make_fixed_captioner)
@@ -44,8 +45,8 @@ def run_job(
     expected = num_images * config.caption.num_variants * (load.num_tokens or scale.num_tokens)
     if (summary.num_ok, summary.num_output_tokens) != (num_images, expected):
         raise RuntimeError(
-            f"{summary.num_ok} images and {summary.num_output_tokens} tokens, not {num_images} "
-            f"and {expected}: {summary.failures}"
+            f"the job described {summary.num_ok} images with {summary.num_output_tokens} tokens, "
+            f"instead of {num_images} images with {expected} tokens: {summary.failures}"
         )
     found = {
         **rates(summary.num_ok, summary.num_output_tokens, summary.engine_span_s),
@@ -62,7 +63,7 @@ def run_job(
 
 
 def run_embedder(config: Config, scale: Scale, *, on_gpu: bool) -> dict[str, Any]:
-    """Return the embedder's rate for descriptions of the usual length, per second."""
+    """Run the embedder on descriptions of the usual length; return its rate in texts/s."""
     settings = config.embed.model_copy(update={"num_gpus_per_actor": float(on_gpu)})
     started = time.monotonic()
     embedder = make_embedder(settings, embed_model(settings))

@@ -1,4 +1,4 @@
-"""The results of all sections, as one JSON file and as a table."""
+"""Store the results of all sections in one JSON file, and format them as a table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COLUMNS = (
 
 
 def machine() -> dict[str, Any]:
-    """Return the description of this machine with all relevant versions."""
+    """Return the GPU, the CPU cores and the relevant software versions of this machine."""
     import torch
 
     versions = {}
@@ -58,7 +58,7 @@ def machine() -> dict[str, Any]:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Return earlier results, or none."""
+    """Return the results in a file, or results without sections if the file does not exist."""
     if not path.is_file():
         return {"sections": {}}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Replace the file atomically: an interrupted run leaves the old or the new file."""
+    """Replace the file atomically. An interrupted write does not change the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -74,7 +74,7 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
 
 
 def now() -> str:
-    """Return the time, UTC, to the second."""
+    """Return the present time in UTC, with a precision of one second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
@@ -82,8 +82,8 @@ def table(results: dict[str, Any], price_per_hour: float | None) -> str:
     """Return all sections as one Markdown table.
 
     Args:
-        results: from `read_results`.
-        price_per_hour: of the machine; None omits the cost.
+        results: the results, as returned by `read_results`.
+        price_per_hour: price of the machine per hour; None to omit the cost.
     """
     rows = [list(_COLUMNS), ["---"] * len(_COLUMNS)]
     for section, found in results["sections"].items():
@@ -104,9 +104,10 @@ def _rows(section: str, cases: dict[str, Any], price_per_hour: float | None) -> 
 
 
 def _reference(section: str, cases: dict[str, Any]) -> float | None:
-    """Return the rate by which a section's rows are divided.
+    """Return the reference rate of a section. The rates of all rows are divided by it.
 
-    In a section with a job it is that of the best bare engine, else that of the first row.
+    If the section contains a job, the reference is the rate of the best bare engine. Otherwise it
+    is the rate of the first row.
     """
     rates = [
         (case.get("kind"), rate)
@@ -121,7 +122,7 @@ def _reference(section: str, cases: dict[str, Any]) -> float | None:
 
 
 def _rate(section: str, found: dict[str, Any]) -> float | None:
-    # Answers that a token mask may end differ in length, so only tokens are comparable.
+    # With a token mask, answers can have different lengths, so only token rates are comparable.
     return found.get("tokens_per_s" if section == "structured" else "images_per_s")
 
 

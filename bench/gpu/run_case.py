@@ -1,4 +1,4 @@
-"""Run one case in its own process: ``python -m bench.gpu.run_case SECTION CASE …``."""
+"""Run one case in this process: ``python -m bench.gpu.run_case SECTION CASE …``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def main(
     section: str,
     name: str,
     work: Annotated[Path, typer.Option(help="Folder for checkpoints, images and tables.")],
-    output: Annotated[Path, typer.Option(help="JSON file of the result.")],
-    small: Annotated[bool, typer.Option(help="Tiny sizes, for a CPU.")] = False,
+    output: Annotated[Path, typer.Option(help="JSON file for the result.")],
+    small: Annotated[bool, typer.Option(help="Use tiny sizes, for a CPU.")] = False,
 ) -> None:
-    """Run one case and write its result."""
-    # An engine's process must not inherit this one's threads; vLLM reads this when imported.
+    """Run one case, and write the result."""
+    # The processes of the engine must not inherit the threads of this process. vLLM reads this
+    # variable when it is imported.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -63,7 +64,7 @@ def _run(case: Case, scale: Scale, work: Path) -> dict[str, Any]:
 
 
 def make_config(case: Case, scale: Scale, work: Path) -> Any:
-    """Return a case's settings; the checkpoint is made if it does not exist."""
+    """Return the settings of a case. Make the checkpoint if it does not exist."""
     from skytext.config.settings import load_config
 
     settings: dict[str, Any] = {
@@ -94,7 +95,7 @@ def _checkpoint(name: str, work: Path) -> str:
 
 
 def _archive(work: Path, num_images: int, side_px: int) -> Path:
-    """Return a folder with shards of generated scenes; made if it does not exist."""
+    """Return a folder with shards of generated scenes. Make it if it does not exist."""
     from skytext.demo.scenes.generate import HELD_OUT_SEED
     from skytext.demo.shards import TRUTH_NAME, write_shards
 
@@ -111,9 +112,9 @@ def _archive(work: Path, num_images: int, side_px: int) -> Path:
 
 
 def _run_test(node_id: str) -> dict[str, Any]:
-    """Run one test of the project in its own process."""
+    """Run one test of the project in a separate process."""
     started = time.monotonic()
-    # Warnings of versions other than the pinned ones are not failures here.
+    # Do not fail because of warnings: the machine may have other versions than the pinned versions.
     options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, node_id],

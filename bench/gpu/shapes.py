@@ -1,8 +1,8 @@
-"""Checkpoints with the real shapes of LLaVA, but without weights, because speed does not need them.
+"""Write checkpoints with the real shapes of LLaVA but without weights.
 
-A folder gets the files of the published ``llava-hf`` checkpoints (configuration, image processor,
-tokenizer with the real vocabulary size, chat template), and an empty weights file. Serve it with
-``load_format: dummy``.
+The speed does not depend on the weights. A checkpoint folder contains the files of the published
+``llava-hf`` checkpoints: configuration, image processor, tokenizer with the real vocabulary size,
+and chat template. The file of the weights is empty, so use vLLM's option ``load_format: dummy``.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class Shape:
         family: transformers' ``model_type``: ``llava`` or ``llava_next``.
         text: the text model's configuration.
         vision: the vision tower's configuration.
-        pinpoints: heights and widths in pixels that LLaVA-NeXT cuts into tiles.
-        num_base_tokens: tokens of the text vocabulary; image and padding tokens follow.
+        pinpoints: pairs (height, width) in pixels: the image sizes that LLaVA-NeXT splits into
+            tiles. Empty for other families.
+        num_base_tokens: number of tokens in the text vocabulary. The image token and the padding
+            token follow after these tokens.
     """
 
     family: str
@@ -63,8 +65,8 @@ class Shape:
     num_base_tokens: int = 32000
 
 
-# As in the configurations of llava-hf/llava-1.5-7b-hf (Vicuna 7B, Llama 2's shape) and
-# llava-hf/llava-v1.6-mistral-7b-hf, with transformers' defaults written out.
+# The values are those of llava-hf/llava-1.5-7b-hf (Vicuna 7B, with the shape of Llama 2) and
+# llava-hf/llava-v1.6-mistral-7b-hf, and default values of transformers.
 SHAPES = {
     "llava-1.5-7b": Shape(
         family="llava",
@@ -100,7 +102,7 @@ SHAPES = {
         vision=_CLIP_L_336,
         pinpoints=_PINPOINTS,
     ),
-    # For machines without a GPU: the same files and code paths, a thousandth of the size.
+    # For machines without a GPU: the same files and code paths, with a thousandth of the size.
     "llava-next-tiny": Shape(
         family="llava_next",
         text={
@@ -162,7 +164,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
             "image_token": IMAGE,
             "patch_size": shape.vision["patch_size"],
             "vision_feature_select_strategy": "default",
-            # The class token, which the strategy "default" removes again.
+            # This is the class token. The strategy "default" removes it.
             "num_additional_image_tokens": 1,
         },
     )
@@ -171,7 +173,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
         {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": shape.num_base_tokens + 1},
     )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    # skytext refuses a checkpoint without any weights file.
+    # skytext rejects a checkpoint that has no weights file.
     save_file({"empty": np.zeros(1, np.float32)}, folder / "model.safetensors")
 
 
@@ -201,11 +203,11 @@ def model_config(shape: Shape) -> dict[str, Any]:
 
 
 def make_tokenizer(num_base_tokens: int) -> Tokenizer:
-    """Return a byte-level BPE tokenizer of an exact size.
+    """Return a byte-level BPE tokenizer with an exact vocabulary size.
 
-    It knows the words of the prompts and of generated descriptions, with about one word per token,
-    like a real tokenizer. The rest of the vocabulary is pairs of such words. No text is split into
-    these pairs, but a model with dummy weights writes them.
+    One part of the vocabulary contains the words of the prompts and of generated descriptions, with
+    about one word per token, like a real tokenizer. The other part contains pairs of such words.
+    The tokenizer never splits a text into these pairs, but a model with dummy weights writes them.
     """
     texts = [*training_texts(range(_NUM_TEXTS)), *_prompts()]
     learner = Tokenizer(models.BPE(unk_token=UNK))

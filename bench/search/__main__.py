@@ -1,8 +1,8 @@
-"""Measure section by section: ``python -m bench.search --only skytext``.
+"""Measure searches, section by section: ``python -m bench.search --only skytext``.
 
-Results are merged into one JSON file, so sections can be measured one at a time. All results are
-printed as Markdown. Tables, indexes and ground truth stay in the work folder and are used again;
-``--anew`` builds a section's indexes again.
+The results of all sections are merged into one JSON file, so sections can be measured one at a
+time. All results are printed as Markdown. Tables, indexes and ground truth stay in the work folder
+and are used again. With ``--anew``, the indexes of the measured sections are built again.
 """
 
 from __future__ import annotations
@@ -48,17 +48,20 @@ def main(
     num_queries: Annotated[int, typer.Option(help="Queries of every measurement.")] = 1_000,
     build_limit_s: Annotated[float, typer.Option(help="Time limit of a build, seconds.")] = 1_800.0,
     anew: Annotated[bool, typer.Option(help="Build existing indexes again.")] = False,
-    span_s: Annotated[float, typer.Option(help="Seconds of load by eight clients.")] = 10.0,
+    span_s: Annotated[float, typer.Option(help="Seconds with queries of eight clients.")] = 10.0,
     repeats: Annotated[
-        int, typer.Option(help="For `python -m bench`; there is one build of each here.")
+        int, typer.Option(help="Ignored: every index is built and measured once.")
     ] = 1,
-    output: Annotated[Path | None, typer.Option(help="JSON file; sections are merged.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file; results of other sections are kept.")
+    ] = None,
 ) -> None:
-    """Measure sections with one build each, and print all results so far as Markdown."""
+    """Measure sections, and print the results of all sections in the JSON file as Markdown."""
     names = only or list(SECTIONS)
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+        known = ", ".join(SECTIONS)
+        raise typer.BadParameter(f"{', '.join(unknown)} is unknown; the sections are {known}")
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(
         work,
@@ -76,7 +79,7 @@ def main(
         try:
             results[name] = SECTIONS[name](bench)
         except subprocess.CalledProcessError as error:
-            # The error is already on stderr; other sections do not depend on this one.
+            # The error was already printed on stderr. Continue, because sections are independent.
             failed.append(name)
             typer.echo(f"{name}: {error}", err=True)
             continue

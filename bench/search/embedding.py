@@ -1,9 +1,10 @@
-"""Measure how fast texts are embedded in each precision of a CPU, and the loss of quality.
+"""Measure the speed and the quality of text embedding on a CPU, for each precision.
 
-Speed: descriptions of generated scenes, embedded as in the job, compared with a bare ``encode`` of
-the same model in float32. All methods take turns in one process. Quality: mean recall of captions
-that search for their image among its other captions (text to image, verbatim repeats removed), on
-the real captions under ``SKYTEXT_TEST_DATA``.
+For the speed, descriptions of generated scenes are embedded as in the job. The speed is compared
+with a bare ``encode`` of the same model in float32. All methods alternate in one process. For the
+quality, real captions in the folder ``SKYTEXT_TEST_DATA`` are queries, and the other captions of
+their image represent the image. Repeated captions are removed. The quality is the mean recall from
+text to image.
 
     python -m bench.search.embedding
 """
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 DATA = "SKYTEXT_TEST_DATA"
 LIMIT = 0.1
-"""Points of mean recall that a default precision may lose."""
+"""Maximum loss of mean recall, in percentage points, for a precision to become the default."""
 BARE = "bare encode, float32"
 REFERENCE = "skytext, float32"
 SETS = {
@@ -53,7 +54,7 @@ Encode = Callable[[list[str]], Floats]
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Run in a new process, whose threads are unused."""
+    """Run the measurement in a new process, where no other threads are running."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.search.embedding"],
         check=True,
@@ -68,18 +69,23 @@ def measure(bench: Bench) -> dict[str, Any]:
 def main() -> None:
     """Print the result as one line of JSON."""
     if DATA not in os.environ:
-        raise SystemExit(f"{DATA} names no folder of captions: see docs/benchmarks.md")
+        raise SystemExit(
+            f"{DATA} is not set: set it to the folder of captions (see docs/benchmarks.md)"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         ways = make_ways(Path(scratch))
         rates = speeds(ways, scene_texts(_NUM_TEXTS), _REPEATS)
-        # A bare `encode` makes the same vectors as skytext in the same precision.
+        # Skip the bare `encode`: it makes the same vectors as skytext in the same precision.
         asked = {name: encode for name, encode in ways.items() if not name.startswith("bare")}
         recalls = {name: mean_recalls(encode) for name, encode in asked.items()}
     print(json.dumps(summary(rates, recalls)))
 
 
 def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Compare with the bare ``encode``; choose the fastest that loses less than `LIMIT`."""
+    """Compare all methods with the bare ``encode``, and choose a method.
+
+    The chosen method is the fastest method that loses less than `LIMIT`.
+    """
     found: dict[str, Any] = {}
     for name, rate in rates.items():
         found[name] = {"texts_per_s": round(rate, 1), "ratio": round(rate / rates[BARE], 3)}
@@ -100,7 +106,7 @@ def summary(rates: dict[str, float], recalls: dict[str, dict[str, float]]) -> di
 
 
 def speeds(ways: dict[str, Encode], texts: list[str], repeats: int) -> dict[str, float]:
-    """Return texts per second, medians of turns."""
+    """Return texts per second of each method: the median of ``repeats`` turns."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for encode in ways.values():
         encode(texts[:_BATCH])
@@ -123,7 +129,7 @@ def scene_texts(count: int) -> list[str]:
 
 
 def mean_recalls(encode: Encode) -> dict[str, float]:
-    """Return for each set the mean of text-to-image recall@1, 5 and 10 in percent."""
+    """Return, for each set, the mean of recall at 1, 5 and 10 from text to image, in percent."""
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
     from skytext.evaluation.compared_setups import PAPER_RULE
     from skytext.evaluation.text_only import caption_vectors, text_only
@@ -138,7 +144,7 @@ def mean_recalls(encode: Encode) -> dict[str, float]:
 
 
 def make_ways(scratch: Path) -> dict[str, Encode]:
-    """Return every embedding method, by name."""
+    """Return all embedding methods, by name."""
     ways: dict[str, Encode] = {BARE: _bare("float32"), "bare encode, bfloat16": _bare("bfloat16")}
     for dtype in ("float32", "bfloat16"):
         ways[f"skytext, {dtype}"] = _skytext(dtype)
@@ -200,7 +206,9 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 def _require_onnx() -> None:
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
-        raise SystemExit("onnx and onnxruntime are not installed: pip install 'skytext[bench]'")
+        raise SystemExit(
+            "onnx and onnxruntime are not installed: run: pip install 'skytext[bench]'"
+        )
 
 
 def _export(path: Path) -> None:
@@ -220,7 +228,7 @@ def _export(path: Path) -> None:
 
     sample = torch.ones((2, 8), dtype=torch.int64)
     with torch.inference_mode(), warnings.catch_warnings():
-        # The tracer warns about branches that are the same for every batch.
+        # Ignore warnings of the tracer about branches: they are the same for every batch.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Hidden().eval(),
@@ -238,13 +246,14 @@ def _quantised(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = path.with_name("int8.onnx")
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends a step that has no effect here
+    # Suppress a warning that recommends a step without effect for this model.
+    logging.getLogger().setLevel(logging.ERROR)
     quantize_dynamic(path, target, weight_type=QuantType.QInt8)
     return target
 
 
 def _onnx(path: Path) -> Encode:
-    """Replace the transformer by an ONNX session; everything else stays the same."""
+    """Return the model with an ONNX session as its transformer. All other parts are the same."""
     import onnxruntime
     import torch
     from transformers.modeling_outputs import BaseModelOutput

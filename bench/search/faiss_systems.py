@@ -1,4 +1,4 @@
-"""faiss as used for image search by captions: one index over all vectors, then grouping."""
+"""faiss systems: one index over all vectors. The vectors found are then grouped by image."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise SystemExit("faiss is not installed: pip install 'skytext[bench]'") from error
+        raise SystemExit("faiss is not installed: run: pip install 'skytext[bench]'") from error
     return faiss
 
 
 class FaissIvfPq:
-    """IVF-PQ with an HNSW over the partitions: the kind of index that autofaiss, and so
-    clip-retrieval, builds for millions of vectors.
+    """IVF-PQ with an HNSW graph over the partitions.
+
+    autofaiss builds this kind of index for millions of vectors, and clip-retrieval uses autofaiss.
 
     Args:
-        pq_bytes: code size of a vector.
-        pq_iterations: k-means steps for the codes, which take most of the training time.
+        pq_bytes: size of the code of a vector in bytes.
+        pq_iterations: number of k-means iterations for the codes. These iterations take most of the
+            training time.
     """
 
     def __init__(self, pq_bytes: int = 96, pq_iterations: int = 25) -> None:
@@ -43,7 +45,7 @@ class FaissIvfPq:
         self._pq_iterations = pq_iterations
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Train on some of the blocks, then add all of them."""
+        """Train the index on some vectors, and then add all vectors."""
         faiss = _faiss()
         dim = table.text_column.dim
         num_vectors = table.num_rows() * NUM_VARIANTS
@@ -66,7 +68,7 @@ class FaissIvfPq:
 
 
 class FaissHnsw:
-    """A graph over whole vectors: for tables whose vectors fit in memory."""
+    """An HNSW graph over uncompressed vectors, for tables whose vectors fit in memory."""
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Add all vectors to the graph."""

@@ -1,6 +1,7 @@
-"""Searches with filters: index results compared with NumPy on all matching vectors.
+"""Measure searches with filters: compare the hits of the index with exact hits from NumPy.
 
-A filter keeps a given number of the earliest images, so that searches with too few hits show.
+NumPy scores the vectors of all images that match the filter. Each filter keeps a known number of
+the earliest images, so searches that return too few hits are detected.
 
     python -m bench.search --only filters
 """
@@ -26,7 +27,7 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 PARTS = (0.00001, 0.01, 0.5, 0.99)
-"""The part of the images that a filter keeps; at least one image."""
+"""The share of the images that each filter keeps. A filter keeps at least one image."""
 
 Numbers = NDArray[np.int64]
 
@@ -37,15 +38,16 @@ def measure_filters(
     """Run every query with every filter.
 
     Args:
-        folder: of a table with its indexes.
+        folder: folder of a table with indexes.
         queries: unit vectors, shape (queries, dim).
-        parts: the part of the images that each filter keeps.
+        parts: the share of the images that each filter keeps.
         num_exact: number of queries that also run without the index.
 
     Returns:
-        For each filter: ``recall_at_10``; ``num_short``, the searches with fewer hits than matches,
-        up to ten; ``num_different``, the searches of `num_exact` whose hits differ without the
-        index; milliseconds per search.
+        For each filter: ``recall_at_10``, milliseconds per search, ``num_short`` and
+        ``num_different``. ``num_short`` is the number of searches that returned fewer hits than
+        possible. ``num_different`` is the number of searches, out of ``num_exact``, whose hits
+        differ from the hits without the index.
     """
     table = ImagesTable.open(TableLocation.parse(str(folder)))
     taken = table.dataset.to_table(columns=["datetime"]).column(0).to_numpy()
@@ -74,7 +76,7 @@ class _Filtered:
     def compare(
         self, queries: Floats, truth: Numbers, before: str, num_exact: int
     ) -> dict[str, Any]:
-        """Search with one filter, and compare with the ground truth and with exact searches."""
+        """Search with one filter; compare the hits with the ground truth and exact searches."""
         hits, times_s = [], []
         self._ask(queries[0], before)
         for query in queries:

@@ -1,7 +1,7 @@
-"""Fit the generator of vectors to real captions, and report how similar they are.
+"""Fit the vector generator to real captions, and compare the generated vectors with the real ones.
 
-The captions are those of the text-only evaluation (docs/background/evaluation.md). Verbatim
-repeats, within an image and between images, are removed first.
+The captions are those of the text-only evaluation (docs/background/evaluation.md). Captions that
+are repeated word for word, within an image or between images, are removed first.
 
     python -m bench.search.fit CAPTIONS.json CAPTIONS.txt …
 """
@@ -26,11 +26,13 @@ _NUM_QUERIES = 600
 
 
 def main(
-    annotations: Annotated[list[Path], typer.Argument(help="Files for skytext evaluate.")],
-    output: Annotated[Path | None, typer.Option(help="Write the statistics here.")] = None,
-    trials: Annotated[int, typer.Option(help="Steps of the search for the spreads.")] = 400,
+    annotations: Annotated[
+        list[Path], typer.Argument(help="Annotation files, as for skytext evaluate.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="File for the statistics.")] = None,
+    trials: Annotated[int, typer.Option(help="Number of trials of the random search.")] = 400,
 ) -> None:
-    """Fit, and print cosines of real and of generated captions as JSON."""
+    """Fit the statistics, and print the cosines of real and generated vectors as JSON."""
     real = real_vectors(annotations)
     statistics = fit(real, trials)
     if output is not None:
@@ -39,7 +41,7 @@ def main(
 
 
 def real_vectors(paths: list[Path]) -> list[Floats]:
-    """Return the vectors of each image's captions; repeated texts are left out."""
+    """Return the vectors of each image's captions, without repeated captions."""
     from skytext.config.embedding import EmbedConfig
     from skytext.evaluation.annotations import ALL_SPLITS, read_annotations
     from skytext.models.checkpoints import embed_model
@@ -59,7 +61,12 @@ def real_vectors(paths: list[Path]) -> list[Floats]:
 
 
 def fit(images: list[Floats], trials: int) -> CaptionStatistics:
-    """Return statistics with which generated vectors resemble these."""
+    """Return statistics for which generated vectors are similar to these vectors.
+
+    Args:
+        images: vectors of each image's captions.
+        trials: number of trials of the random search.
+    """
     images = [vectors for vectors in images if len(vectors)]
     start = _moments(images)
     target = cosines(*_split(images))
@@ -77,7 +84,7 @@ def fit(images: list[Floats], trials: int) -> CaptionStatistics:
 
 
 def compare(images: list[Floats], statistics: CaptionStatistics) -> dict[str, Any]:
-    """Return quantiles of the cosines of the same numbers of real and generated vectors."""
+    """Return quantiles of the cosines of real vectors and of equally many generated vectors."""
     images = [vectors for vectors in images if len(vectors)]
     real = cosines(*_split(images))
     drawn = cosines(*_split(_drawn_like(images, statistics, seed=1)))
@@ -91,7 +98,7 @@ def compare(images: list[Floats], statistics: CaptionStatistics) -> dict[str, An
 
 
 def cosines(images: list[Floats], queries: Floats) -> dict[str, NDArray[np.float64]]:
-    """Return quantiles of the cosines that decide how hard a search is.
+    """Return quantiles of the cosines that determine how difficult a search is.
 
     Args:
         images: vectors of each image.
@@ -114,7 +121,7 @@ def cosines(images: list[Floats], queries: Floats) -> dict[str, NDArray[np.float
 
 
 def _split(images: list[Floats]) -> tuple[list[Floats], Floats]:
-    """Hold out the first vector of evenly spaced images as queries."""
+    """Take the first vector of evenly spaced images as a query; return images and queries."""
     several = [i for i, vectors in enumerate(images) if len(vectors) > 1]
     places = np.linspace(0, len(several) - 1, min(len(several), _NUM_QUERIES)).astype(int)
     asking = [several[place] for place in places]
@@ -156,7 +163,10 @@ def _changed(
 
 
 def _moments(images: list[Floats]) -> CaptionStatistics:
-    """Return variances by part along the principal axes; kinds of places are k-means clusters."""
+    """Return the variance of each part along the principal axes.
+
+    The kinds of places are k-means clusters.
+    """
     from sklearn.cluster import KMeans
 
     every = np.concatenate(images)

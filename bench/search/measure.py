@@ -1,4 +1,4 @@
-"""Measurements of a search: quality, speed and size."""
+"""Measure a search function: quality, speed and size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bench.search.vectors import Floats
 
 K = 10
 Search = Callable[[Floats, int], NDArray[np.int64]]
-"""Takes a unit vector and k; returns image numbers, best first."""
+"""A search function. It takes a unit vector and k, and returns image numbers, best first."""
 _WARM_UP = 100
 
 
 def served(
     search: Search, queries: Floats, truth: Rows, *, num_clients: int = 8, span_s: float = 10.0
 ) -> dict[str, Any]:
-    """Run every query once with one client, then with several clients for some seconds.
+    """Run every query once with one client, and then run several clients for ``span_s`` seconds.
 
-    Caches are warmed first with the last queries.
+    Before the measurement, the last queries are run to fill the caches.
     """
     for query in queries[-_WARM_UP:]:
         search(query, K)
@@ -49,7 +49,7 @@ def served(
 
 
 def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> float:
-    """Return searches per second of clients that send the next query at once."""
+    """Return the searches per second of clients that send queries without pauses."""
     counts = [0] * num_clients
     failures: list[Exception] = []
     end = time.monotonic() + span_s
@@ -61,7 +61,7 @@ def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> f
                 search(queries[place % len(queries)], K)
                 counts[client] += 1
                 place += 1
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised below
+        except Exception as error:  # noqa: BLE001 - the main thread raises it.
             failures.append(error)
 
     threads = [threading.Thread(target=ask, args=(client,)) for client in range(num_clients)]
@@ -76,15 +76,15 @@ def _rate(search: Search, queries: Floats, num_clients: int, span_s: float) -> f
 
 
 def peak_mib() -> float:
-    """Return this process's peak resident memory so far, including mapped files that were read."""
-    # `ru_maxrss` is not usable: it begins with the value of the parent process.
+    """Return the peak resident memory of this process in MiB. It includes mapped files."""
+    # Do not use `ru_maxrss`: in a child process, it starts with the value of the parent process.
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     (line,) = [line for line in status if line.startswith("VmHWM:")]
     return round(int(line.split()[1]) / 1024, 1)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files under a folder, or of a file."""
+    """Return the size of a file, or of all files in a folder and its sub-folders, in bytes."""
     if folder.is_file():
         return folder.stat().st_size
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

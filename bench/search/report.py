@@ -1,4 +1,4 @@
-"""All results so far as one Markdown text."""
+"""Format all results as one Markdown text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLUMNS = {
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the tables of all measured sections."""
+    """Return the tables of all sections that were measured."""
     parts = []
     if "table" in results:
         found = results["table"]
@@ -71,7 +71,7 @@ def _filters(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _systems(rows: dict[str, dict[str, Any]]) -> str:
-    """Return one line per system, with a note for a build that reached its time limit."""
+    """Return one line per system. If a build reached its time limit, the line says so."""
     shown = {
         title: column
         for title, column in _COLUMNS.items()

@@ -1,4 +1,4 @@
-"""The sections of the measurement: their systems and numbers of images."""
+"""The sections of the measurement. A section measures certain systems and table sizes."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.location import TableLocation
 
 _WRITTEN = 1
-"""The version with the rows but without indexes."""
+"""The version of the table that has the rows but no indexes."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The folder and the size of the measurements.
+    """The folder and the sizes of the measurements.
 
     Attributes:
-        work: folder of tables, indexes and ground truth; existing ones are used again.
-        num_images: of the large table.
-        num_small: of the table for the comparison with a graph in memory.
-        num_queries: of every measurement; fewer for slow systems.
-        growth: sizes for the growth of cost.
-        build_limit_s: time limit of a build; a build that reaches it is reported.
-        anew: build existing indexes again.
-        span_s: seconds of load by several clients.
+        work: folder of tables, indexes and ground truth. Existing files are used again.
+        num_images: number of images in the large table.
+        num_small: number of images in the table for the comparison with a graph in memory.
+        num_queries: number of queries per measurement. Slow systems run fewer queries.
+        growth: table sizes that show how the costs grow.
+        build_limit_s: time limit of a build in seconds. A build that reaches the limit is ended,
+            and the report says so.
+        anew: whether to build existing indexes again.
+        span_s: seconds for which several clients send queries.
     """
 
     work: Path
@@ -55,14 +56,14 @@ class Bench:
     span_s: float = 10.0
 
     def table(self, num_images: int) -> Path:
-        """Return the folder of a table with this number of images; made if missing."""
+        """Return the folder of a table with this number of images. Make it if it is missing."""
         folder = self.work / f"table-{num_images}"
         if not folder.exists():
             make_table(folder, caption_vectors(num_images))
         return folder
 
     def questions(self, num_images: int, num_queries: int, *, rare: bool = False) -> Path:
-        """Return the file of queries and ground truth; made if missing."""
+        """Return the file with queries and their ground truth. Make it if it is missing."""
         name = f"questions-{num_images}-{num_queries}{'-rare' if rare else ''}.npz"
         path = self.work / name
         if not path.exists():
@@ -86,7 +87,7 @@ def table(bench: Bench) -> dict[str, Any]:
     folder = bench.table(bench.num_images)
     write_s = None if was_there else round(time.monotonic() - started, 1)
     bench.questions(bench.num_images, bench.num_queries)
-    # Do not count indexes of other systems in the same folder.
+    # Count only the data: the folder may also contain indexes of other systems.
     size = folder_bytes(folder / "images.lance" / "data")
     return {
         "num_images": bench.num_images,
@@ -96,7 +97,7 @@ def table(bench: Bench) -> dict[str, Any]:
 
 
 def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[str, Any]]:
-    """Return the section for one system on the large table."""
+    """Return the function that measures one system on the large table."""
 
     def measure(bench: Bench) -> dict[str, Any]:
         count = min(num_queries or bench.num_queries, bench.num_queries)
@@ -106,7 +107,7 @@ def large(name: str, num_queries: int | None = None) -> Callable[[Bench], dict[s
 
 
 def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
-    """Return a section that searches the index of the section ``skytext`` in another way."""
+    """Return a function that measures another way to search the index of section ``skytext``."""
 
     def measure(bench: Bench) -> dict[str, Any]:
         built = _folder(bench, "skytext", bench.num_images)
@@ -119,7 +120,7 @@ def of_skytext(name: str) -> Callable[[Bench], dict[str, Any]]:
 
 
 def hnsw(bench: Bench) -> dict[str, Any]:
-    """Compare with a graph over whole vectors, which for a million images do not fit in memory."""
+    """Compare with a graph over uncompressed vectors, on a table whose vectors fit in memory."""
     return {
         name: system(bench, name, bench.num_small, bench.num_queries)
         for name in ("skytext", "faiss-hnsw", "lancedb")
@@ -127,12 +128,12 @@ def hnsw(bench: Bench) -> dict[str, Any]:
 
 
 def growth(bench: Bench) -> dict[str, Any]:
-    """Build and search at several sizes; the large table has its own section."""
+    """Build and search tables of several sizes. The large table has a section of its own."""
     return {str(size): system(bench, "skytext", size, bench.num_queries) for size in bench.growth}
 
 
 def filtered(bench: Bench) -> dict[str, Any]:
-    """Search with a filter on a collection that one image in a thousand belongs to."""
+    """Search with a filter for a collection that contains one of a thousand images."""
     questions = bench.questions(bench.num_images, bench.num_queries, rare=True)
     found = {}
     for name, builder in (
@@ -148,14 +149,14 @@ def filtered(bench: Bench) -> dict[str, Any]:
 
 
 def filters(bench: Bench) -> dict[str, Any]:
-    """Search the small table with filters that keep few, some and nearly all images."""
+    """Search the small table with filters that keep few, half or nearly all images."""
     built(bench, "skytext", bench.num_small, bench.num_queries)
     queries = caption_vectors(bench.num_small).queries(bench.num_queries)
     return measure_filters(_folder(bench, "skytext", bench.num_small) / "index", queries)
 
 
 def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
-    """Build one system if necessary, and search it."""
+    """Build the index of one system if necessary, and search it."""
     found = built(bench, name, num_images, num_queries)
     if "given_up_after_s" in found:
         return found
@@ -166,7 +167,7 @@ def system(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[s
 
 
 def built(bench: Bench, name: str, num_images: int, num_queries: int) -> dict[str, Any]:
-    """Build one system if necessary; return the cost of the build."""
+    """Build the index of one system if necessary; return the cost of the build."""
     folder = _folder(bench, name, num_images)
     record = folder / "built.json"
     if record.exists() and not bench.anew:

@@ -1,8 +1,8 @@
-"""Short queries: class names, one to three words, against captions of images of known classes.
+"""Measure short queries: the queries are class names, with one to three words.
 
-Each image has up to four distinct captions, as in the choice of the fusion
-(docs/background/ranking.md). An image is right if its class is the query. RSITMD and NWPU
-validation have a class for every image, RSICD validation for some.
+The searched images have a known class and up to four distinct captions, as in the comparison of
+fusions (docs/background/ranking.md). An image is right if its class is the query. In the validation
+splits of RSITMD and NWPU every image has a class. In that of RSICD only some images have a class.
 
     SKYTEXT_TEST_DATA=FOLDER python -m bench.search.short_queries
 """
@@ -36,13 +36,13 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 _NUM_VARIANTS = 4
 _K = 10
 _MOST_PER_CLASS = 20
-"""Number of images of a class that are used: NWPU has 63 of each."""
+"""Maximum number of images per class. NWPU has 63 images per class."""
 _SPLIT = re.compile(r"^(dense|sparse|medium|storage|baseball|railway|bare)([a-z]+)$")
 _CLASS_IN_NAME = re.compile(r"^(.*[a-z])_\d+\.\w+$")
 
 
 def main() -> None:
-    """Print P@10 by weight, and the cosine of the best image."""
+    """Print the P@10 for each weight, and quantiles of the best cosine."""
     embedder = SentenceEmbedder(EmbedConfig(), embed_model(EmbedConfig()))
     for name, path in SETS.items():
         for line in measure(Path(os.environ[DATA]) / path, embedder):
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(captions: Path, embedder: Embedder) -> Iterator[str]:
-    """Yield the results of one set."""
+    """Yield the lines with the results for one file of captions."""
     classes, texts = _images(captions)
     names = sorted(set(classes))
     queries = [_words(name) for name in names]
@@ -75,11 +75,11 @@ def measure(captions: Path, embedder: Embedder) -> Iterator[str]:
 
 
 def precision(scores: Floats, right: np.ndarray) -> float:
-    """Return mean P@10 in percent, ties at their expected value.
+    """Return the mean P@10 in percent. Ties count with their expected value.
 
     Args:
         scores: shape (queries, images).
-        right: bool, of the same shape.
+        right: bool, shape (queries, images): whether the image is right for the query.
     """
     found = []
     for row, is_right in zip(scores, right, strict=True):
@@ -91,7 +91,7 @@ def precision(scores: Floats, right: np.ndarray) -> float:
 
 
 def _images(captions: Path) -> tuple[list[str], list[Sequence[str]]]:
-    """Return the class of each image that has one, and the captions of the image."""
+    """Return the classes and the captions of the images that have a class."""
     classes: list[str] = []
     texts: list[Sequence[str]] = []
     for image in read_annotations([captions], split=ALL_SPLITS).images:
@@ -104,7 +104,7 @@ def _images(captions: Path) -> tuple[list[str], list[Sequence[str]]]:
 
 
 def _words(name: str) -> str:
-    """Return a class name in the form of a query, from ``denseresidential`` or the like."""
+    """Convert a class name to a query: ``denseresidential`` becomes ``dense residential``."""
     return _SPLIT.sub(r"\1 \2", name.replace("_", " "))
 
 

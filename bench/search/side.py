@@ -1,4 +1,6 @@
-"""Build or serve one system in its own process, to measure its memory.
+"""Build the index of one system, or run queries on it, in a separate process.
+
+The separate process makes it possible to measure the memory.
 
 python -m bench.search.side SYSTEM build|serve TABLE FOLDER QUERIES.npz SPAN_S
 """
@@ -60,7 +62,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 
 
 def build(system: System, table: ImagesTable, folder: Path) -> dict[str, Any]:
-    """Build once; measure the size of the result without the table itself."""
+    """Build the index; measure the time, the memory and the size without the table's data."""
     started = time.monotonic()
     told = system.build(table, folder)
     build_s = time.monotonic() - started
@@ -77,7 +79,7 @@ def build(system: System, table: ImagesTable, folder: Path) -> dict[str, Any]:
 def serve(
     system: System, table: ImagesTable, folder: Path, questions: Path, span_s: float
 ) -> dict[str, Any]:
-    """Answer the queries."""
+    """Run the queries, and measure the recall, the speed and the memory."""
     with np.load(questions) as known:
         queries, truth = known["queries"], known["truth"]
     started = time.monotonic()
@@ -89,7 +91,7 @@ def serve(
 
 def main(name: str, what: str, table: str, folder: str, questions: str, span_s: str) -> None:
     """Print the result as one line of JSON."""
-    prepare_libraries()  # as the command line and the service do
+    prepare_libraries()  # The command line and the service do the same.
     system = SYSTEMS[name]()
     opened = ImagesTable.open(TableLocation.parse(table), 1)
     if what == "build":

@@ -1,7 +1,7 @@
-"""The measured systems, each with the same two methods: build and open.
+"""The measured systems. Each system has the same two methods: build and open.
 
-All of them rank images by the best of their vectors. Systems without rows of several vectors
-over-fetch: they ask for `OVER_FETCH` vectors and keep the best of each image.
+All systems rank images by their best vector. Some systems cannot store several vectors per row.
+These systems fetch `OVER_FETCH` vectors and keep the best vector of each image.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class System(Protocol):
     """One search system."""
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
-        """Build the index under ``folder``; return facts for the report."""
+        """Build the index in ``folder``; return facts for the report."""
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
-        """Open the result of `build`."""
+        """Open the index that `build` made; return the search function."""
 
 
 class Skytext:
-    """`Searcher`, with everything except the query's embedding.
+    """skytext's `Searcher`. Only the embedding of the query is not measured.
 
     Args:
         where: a filter for all searches.
-        config: index settings; None for the defaults.
+        config: index settings; None for the default settings.
     """
 
     def __init__(self, where: Condition | None = None, config: IndexConfig | None = None) -> None:
@@ -58,7 +58,7 @@ class Skytext:
         return build_indexes(clone_table(table, folder), self._config).to_json()
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
-        """Open the table in the same way as a server."""
+        """Open the table in the same way as the service."""
         given = GivenVectors(table.text_column.dim)
         searcher = self._searcher(folder, given)
 
@@ -75,7 +75,7 @@ class Skytext:
 
 
 class SkytextCopied(Skytext):
-    """skytext's index, with candidates and hits from a copy of the rows."""
+    """skytext's index, where candidates and hits are read from a local copy of the rows."""
 
     def _searcher(self, folder: Path, given: GivenVectors) -> Searcher:
         searcher = super()._searcher(folder, given)
@@ -84,9 +84,10 @@ class SkytextCopied(Skytext):
 
 
 class PlainLance(Skytext):
-    """skytext's index, searched by one call of Lance, which fetches only the address.
+    """skytext's index, searched with one call of Lance that returns only the addresses.
 
-    It uses the probes and refinement that reached a recall of 0.995 with Lance alone.
+    The numbers of probes and candidates are those that reached a recall of 0.995 in an earlier
+    measurement of Lance.
     """
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
@@ -110,7 +111,7 @@ class PlainLance(Skytext):
 
 
 class GivenVectors:
-    """An embedder with known vectors for all texts; thread-safe."""
+    """An embedder that returns vectors that were given to it before. It is thread-safe."""
 
     info = EmbedderInfo(device="cpu", precision="float32")
 
@@ -119,7 +120,7 @@ class GivenVectors:
         self._known: dict[str, Floats] = {}
 
     def name(self, vector: Floats) -> str:
-        """Return a text whose embedding is this vector."""
+        """Store a vector; return the text whose embedding is this vector."""
         text = str(hash(vector.tobytes()))
         self._known[text] = vector
         return text
@@ -129,15 +130,15 @@ class GivenVectors:
         return np.stack([self._known[text] for text in texts])
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        """Return the vectors of known texts, none of them truncated."""
+        """Return the vectors of known texts. No text is truncated."""
         return Embeddings(self.embed_queries(texts), np.zeros(len(texts), dtype=np.bool_))
 
 
 class LanceDb:
-    """LanceDB with default settings except the column and the metric.
+    """LanceDB with default settings. Only the column and the metric are set.
 
     Args:
-        where: a condition in LanceDB's own language.
+        where: a filter in the syntax of LanceDB.
     """
 
     def __init__(self, where: str | None = None) -> None:
@@ -154,7 +155,7 @@ class LanceDb:
         return {"kind": [index.index_type for index in images.list_indices()]}
 
     def open(self, table: ImagesTable, folder: Path) -> Search:
-        """Open the table by name."""
+        """Open the table with LanceDB."""
         import lancedb
 
         images, column = lancedb.connect(folder).open_table(IMAGES), table.text_column.name
@@ -169,7 +170,7 @@ class LanceDb:
 
 
 class ExactNumpy:
-    """All vectors in memory, one matrix product per query."""
+    """Exact search: all vectors are in memory, and each query is one matrix product."""
 
     def build(self, table: ImagesTable, folder: Path) -> dict[str, Any]:
         """Do nothing: `open` reads the vectors."""
@@ -179,12 +180,12 @@ class ExactNumpy:
         """Read all vectors into memory.
 
         Raises:
-            MemoryError: they do not fit.
+            MemoryError: the vectors do not fit in memory.
         """
         dim, num_images = table.text_column.dim, table.num_rows()
         needed = 4 * num_images * NUM_VARIANTS * dim
         if psutil.virtual_memory().available < 1.1 * needed:
-            raise MemoryError(f"exact search in memory needs {needed / 2**30:.1f} GiB")
+            raise MemoryError(f"exact search needs {needed / 2**30:.1f} GiB of free memory")
         matrix = np.empty((num_images * NUM_VARIANTS, dim), dtype=np.float32)
         first = 0
         for block in stored_vectors(table):
@@ -200,7 +201,7 @@ class ExactNumpy:
 
 
 def best_images(vectors: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Return the images of the given vectors, best first, each once."""
+    """Return the first ``k`` images of these vectors, best first and without duplicates."""
     images = vectors[vectors >= 0] // NUM_VARIANTS
     _, firsts = np.unique(images, return_index=True)
     return images[np.sort(firsts)][:k]
@@ -212,7 +213,7 @@ def image_numbers(uris: Sequence[str]) -> NDArray[np.int64]:
 
 
 def clone_table(table: ImagesTable, folder: Path) -> ImagesTable:
-    """Make a table of the same rows without indexes; it shares the data files."""
+    """Make a table with the same rows and without indexes. It uses the same data files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     location = TableLocation.parse(str(folder))

@@ -1,8 +1,8 @@
-"""A table of generated vectors in skytext's own form: schema, identity, metadata, captions.
+"""Write a table with generated vectors, with the schema of a real table.
 
-The captions are generated too (`bench.search.texts`), independently of the vectors; all sizes are
-those of a real table. Rows have a place and a time for filters; `RARE_COLLECTION` is one image in a
-thousand, anywhere in the table.
+The captions are also generated (`bench.search.texts`), independently of the vectors. All sizes are
+those of a real table. Rows have a place and a time for filters. One image in a thousand, at random
+places in the table, is in the collection `RARE_COLLECTION`.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _IMAGES_PER_SHARD = 1_000
 
 
 def caption_vectors(num_images: int) -> CaptionVectors:
-    """Return the vectors of an archive with this number of images."""
+    """Return the generated vectors for an archive with this number of images."""
     return CaptionVectors(num_images, NUM_VARIANTS, SEED, CaptionStatistics.load())
 
 
 def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
-    """Write a table without indexes; one block of vectors in memory at a time.
+    """Write a table without indexes. Only one block of vectors is in memory at a time.
 
     Raises:
         OSError: the table already exists.
@@ -76,7 +76,7 @@ def make_table(folder: Path, vectors: CaptionVectors) -> ImagesTable:
 
 
 def stored_vectors(table: ImagesTable, rows_at_once: int = 10_000) -> Iterator[Floats]:
-    """Yield the vectors of a table in its order, shape (images, variants, dim)."""
+    """Yield the vectors of a table in the order of its rows, shape (images, variants, dim)."""
     column = table.text_column
     scanner = table.dataset.scanner(
         columns=[column.name], batch_size=rows_at_once, scan_in_order=True, batch_readahead=2
@@ -122,7 +122,7 @@ def _column(field: pa.Field, values: Any, count: int) -> pa.Array:
 
 
 def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
-    """Source metadata of images: columns by name."""
+    """Return the columns about the source of the images, by name."""
     count = len(numbers)
     shards = [f"{number // _IMAGES_PER_SHARD:05d}.tar" for number in numbers]
     members = [f"{number:09d}.jpg" for number in numbers]
@@ -156,7 +156,7 @@ def _source(numbers: Any, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _captions(numbers: Any, num_variants: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Descriptions of images: columns by name."""
+    """Return the columns about the descriptions of the images, by name."""
     parts = draw_variants(len(numbers) * num_variants, rng)
     stop = pa.repeat("stop", len(numbers) * num_variants)
     variants = pa.StructArray.from_arrays([*parts.values(), stop], fields=list(VARIANT))

@@ -1,8 +1,8 @@
-"""Generated captions as long as RSRT's: about 120 tokens per variant, with few repeats.
+"""Generate captions that are as long as those of RSRT: about 120 tokens per variant, few repeats.
 
-The cost of reading a table's columns depends on the length and the repeats of their texts. So the
-length is that of the published captions, and each text is a new combination of clauses. The texts
-have no meaning.
+The cost of reading a column depends on the length of its texts and on repeated texts. Therefore the
+texts have the length of the published captions, and each text is a new combination of clauses. The
+texts have no meaning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Clauses of about ten words; a variant of RSRT has one sentence, some features and a paragraph.
+# Number of clauses in each part of a variant. A clause has about ten words.
 _CLAUSES = {"one_sentence": 2, "feature": 3, "caption": 5}
 _NUM_CLAUSES = 20_000
 _COUNTS = ("a", "one", "two", "three", "several", "a few", "many", "a row of", "a cluster of")
@@ -42,7 +42,7 @@ _WHERE = (
 
 
 def draw_variants(count: int, rng: np.random.Generator) -> dict[str, pa.StringArray]:
-    """Return ``count`` texts of each part of a variant."""
+    """Return ``count`` texts for each part of a variant."""
     clauses = _clauses()
     return {
         part: pc.binary_join_element_wise(

@@ -1,4 +1,4 @@
-"""The ground truth, by scoring every vector: one pass for all queries together."""
+"""Compute the ground truth: score every vector for all queries in one pass."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from bench.search.vectors import Floats
 
 Rows = NDArray[np.int64]
-"""Row numbers in the table, shape (queries, k), best first; -1 for a missing one."""
+"""Row numbers in the table, shape (queries, k), best first; -1 if fewer than k images match."""
 
 
 def nearest_rows(
     queries: Floats, blocks: Iterable[Floats], k: int, keep: NDArray[np.bool_] | None = None
 ) -> Rows:
-    """Return each query's ``k`` best images by the best of their vectors.
+    """Return the ``k`` best images of each query. The score of an image is that of its best vector.
 
     Args:
         queries: unit vectors, shape (queries, dim).
-        blocks: the images' unit vectors in order, shape (images, variants, dim) each.
+        blocks: unit vectors of the images in the order of the table. Each block has the shape
+            (images, variants, dim).
         k: number of images.
-        keep: for each image, whether it may be found; None for all.
+        keep: for each image, whether it matches the filter; None if there is no filter.
     """
     best_scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     best_rows = np.full((len(queries), k), -1, dtype=np.int64)
@@ -48,7 +49,7 @@ def nearest_rows(
 
 
 def recall(found: list[NDArray[np.int64]], truth: Rows) -> float:
-    """Return the mean part of the existing right answers that was found."""
+    """Return the recall: the mean share of the right images that were found."""
     parts = []
     for rows, right in zip(found, truth, strict=True):
         right = right[right >= 0]

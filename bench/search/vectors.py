@@ -1,15 +1,16 @@
-"""Vectors with the statistics of caption vectors: generated, and reproducible by their seed.
+"""Generate vectors with the statistics of caption vectors. The same seed gives the same vectors.
 
 A caption's vector is the sum of four parts, scaled to unit length::
 
     mean + scene + image + wording
 
-*scene* is shared by the images of one kind of place, *image* by the variants of one image, and
-*wording* is the variant's own. Each part is Gaussian. Its variances along the principal axes of
-real caption vectors, and their spread, are in ``caption_statistics.json``, fitted by
-`bench.search.fit`. A random rotation mixes the axes, as in a real model.
+All images of the same kind of place have the same *scene*. All variants of an image have the same
+*image*. Each variant has a different *wording*. These three parts are Gaussian. Their variances
+along the principal axes of real caption vectors, and the spreads of these variances, are in
+``caption_statistics.json``, which `bench.search.fit` writes. A random rotation mixes the axes, as
+in a real model.
 
-A query is one more wording of an image in the table, never one of its variants.
+A query is an additional wording of an image in the table. It is never a stored variant.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 STATISTICS = Path(__file__).with_name("caption_statistics.json")
 BLOCK_IMAGES = 10_000
-"""Images generated together: each block has its own random stream."""
+"""Number of images in a block. Each block has a random generator of its own."""
 
 Floats = NDArray[np.float32]
 
@@ -35,15 +36,18 @@ class CaptionStatistics:
     """The statistics of real caption vectors.
 
     Attributes:
-        mean: of all captions, along the principal axes, shape (dim,).
+        mean: mean of all captions, along the principal axes, shape (dim,).
         scene: variance between kinds of places along the axes, shape (dim,).
-        image: variance between the images of one kind, shape (dim,).
-        wording: variance between the captions of one image, shape (dim,).
-        image_spread: standard deviation of the log of a scene's factor on its images' deviations.
-        wording_spread: the same for an image's factor on its captions' deviations.
-        caption_spread: the same for a caption's own factor.
-        num_scenes: kinds of places among ``num_images``.
-        num_images: number of analysed images.
+        image: variance between the images of one kind of place along the axes, shape (dim,).
+        wording: variance between the captions of one image along the axes, shape (dim,).
+        image_spread: a random factor per kind of place scales the part *image* of its images. This
+            is the standard deviation of the logarithm of this factor.
+        wording_spread: a random factor per image scales the part *wording* of its captions. This is
+            the standard deviation of the logarithm of this factor.
+        caption_spread: a random factor per caption scales its part *wording*. This is the standard
+            deviation of the logarithm of this factor.
+        num_scenes: number of kinds of places that ``num_images`` images show.
+        num_images: number of images from which the statistics were computed.
     """
 
     mean: Floats
@@ -58,14 +62,14 @@ class CaptionStatistics:
 
     @classmethod
     def load(cls, path: Path = STATISTICS) -> CaptionStatistics:
-        """Read a file from `save`."""
+        """Read a file that `save` wrote."""
         found = json.loads(path.read_text(encoding="utf-8"))
         for name in ("mean", "scene", "image", "wording"):
             found[name] = np.array(found[name], dtype=np.float32)
         return cls(**found)
 
     def save(self, path: Path = STATISTICS) -> None:
-        """Write the statistics as JSON, five significant digits each."""
+        """Write the statistics as JSON. The numbers in arrays have five significant digits."""
         found = asdict(self)
         for name, value in found.items():
             if isinstance(value, np.ndarray):
@@ -79,21 +83,22 @@ class CaptionStatistics:
         return len(self.mean)
 
     def scenes_among(self, num_images: int) -> int:
-        """Return the number of kinds of places in this number of images.
+        """Return how many different kinds of places ``num_images`` images show.
 
-        It grows with the square root, like the vocabulary of a growing text (Heaps' law).
+        This number grows with the square root of the number of images, like the vocabulary of a
+        growing text (Heaps' law).
         """
         return max(1, round(self.num_scenes * (num_images / self.num_images) ** 0.5))
 
 
 @dataclass(frozen=True)
 class CaptionVectors:
-    """The vectors of an archive, block by block.
+    """The vectors of a generated archive, block by block.
 
     Attributes:
-        num_images: of the archive.
-        num_variants: vectors per image.
-        seed: selects the archive.
+        num_images: number of images in the archive.
+        num_variants: number of vectors per image.
+        seed: seed of the archive.
         statistics: the statistics of the vectors.
     """
 
@@ -113,7 +118,7 @@ class CaptionVectors:
         return -(-self.num_images // BLOCK_IMAGES)
 
     def queries(self, num_queries: int) -> Floats:
-        """Return held-out wordings of evenly spaced images, shape (queries, dim)."""
+        """Return queries: vectors of new wordings of evenly spaced images, shape (queries, dim)."""
         wanted = np.linspace(0, self.num_images - 1, num_queries).astype(int)
         found = np.empty((num_queries, self.statistics.dim), dtype=np.float32)
         for block in np.unique(wanted // BLOCK_IMAGES):
@@ -123,7 +128,10 @@ class CaptionVectors:
         return found
 
     def _wordings(self, block: int, count: int, purpose: str) -> Floats:
-        """Generate ``count`` captions for each image of a block; the images are always the same."""
+        """Generate ``count`` captions for each image of a block.
+
+        The parts *scene* and *image* of an image are the same in every call.
+        """
         known = self.statistics
         rng = self._rng("images", block)
         size = min(BLOCK_IMAGES, self.num_images - block * BLOCK_IMAGES)
@@ -147,7 +155,7 @@ class CaptionVectors:
 
     @cached_property
     def _scene_weights(self) -> NDArray[np.float64]:
-        # Zipf's law: few kinds of places are common.
+        # Zipf's law: a few kinds of places are common, and most are rare.
         ranks = np.arange(1, self.statistics.scenes_among(self.num_images) + 1)
         weights = 1.0 / (ranks + 10.0)
         return weights / weights.sum()
@@ -173,5 +181,5 @@ class CaptionVectors:
 
 
 def _factors(rng: np.random.Generator, spread: float, shape: int | tuple[int, int]) -> Floats:
-    """Draw log-normal factors whose mean square is one."""
+    """Draw random log-normal factors. The mean of their squares is one."""
     return np.exp(rng.normal(-(spread**2), spread, shape)).astype(np.float32)

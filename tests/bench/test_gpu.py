@@ -168,8 +168,11 @@ def test_a_case_that_fails_is_a_result(tmp_path: Path) -> None:
 
 def test_a_case_ends_at_its_sections_limit(tmp_path: Path) -> None:
     found = _run_case("embedding", SECTIONS["embedding"][0], tmp_path, True, 0.2)
-    assert "the section's limit" in found["error"]
-    assert "no time was left" in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
+    assert "by the time limit of the section" in found["error"]
+    assert (
+        "time limit of the section was reached"
+        in _run_case("fp8", Case("x"), tmp_path, True, 0.0)["error"]
+    )
 
 
 def test_gpu_cases_are_skipped_without_a_gpu(tmp_path: Path) -> None:
@@ -178,7 +181,7 @@ def test_gpu_cases_are_skipped_without_a_gpu(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert _run_case("fp8", Case("x", needs_gpu=True), tmp_path, True, 60.0) == {
-        "skipped": "needs a CUDA GPU"
+        "skipped": "this case needs a CUDA GPU"
     }
 
 
@@ -215,7 +218,7 @@ def test_the_reference_finds_the_first_token_that_it_would_not_have_written() ->
     assert found is not None
     assert found.position == 7
     assert found.nats > MAX_NATS
-    with pytest.raises(RuntimeError, match="the engine saw the prompt"):
+    with pytest.raises(RuntimeError, match="the engine's prompt is"):
         reference.first_difference(prompt, image, prompt_ids[1:], answer)
 
 

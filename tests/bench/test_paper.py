@@ -54,5 +54,5 @@ def test_an_image_that_is_missing_is_named_before_any_model_starts(tmp_path: Pat
         app, ["--output", str(tmp_path / "out"), *FAKES, "--rsicd", folder, annotations]
     )
     assert called.exit_code == 1
-    assert "1 images are not below" in str(called.exception) + called.output
+    assert "1 images of the split 'test' are not in" in str(called.exception) + called.output
     assert not (tmp_path / "out" / "rsicd" / "table").exists()

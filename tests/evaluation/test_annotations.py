@@ -118,24 +118,26 @@ def test_a_split_is_chosen(tmp_path: Path) -> None:
     path = write(tmp_path / "dataset_x.json", karpathy("val"))
     assert read_annotations([path], "val").images == IMAGES
     assert read_annotations([path], "all").images == IMAGES
-    with pytest.raises(CallError, match=r"no image of split 'test': --split one of val \(2\)"):
+    with pytest.raises(
+        CallError, match=r"no image of split 'test': set --split to one of val \(2\)"
+    ):
         read_annotations([path])
 
 
 WRONG: dict[str, tuple[str, Any, str]] = {
     "no JSON": ("a.json", "{", "not JSON"),
-    "no list": ("a.json", {"a": 1}, "neither a list nor an object"),
+    "no list": ("a.json", {"a": 1}, "is neither a list nor an object"),
     "no image": ("a.json", [{"caption": "x"}], "no image name"),
     "no captions": ("a.json", [{"image": "a.jpg"}], "no captions"),
     "number": ("a.json", [{"image": "a.jpg", "caption": [1]}], "a caption is not a text"),
     "unknown": ("a.xml", "<a/>", "unknown form"),
-    "empty": ("a.json", [], "no captions in"),
+    "empty": ("a.json", [], "there are no captions in"),
     "same name": (
         "a.csv",
         "filename,title\nx/a.jpg,one\ny/a.jpg,two\n",
         r"two images named 'a.jpg' \(x/a.jpg, y/a.jpg\)",
     ),
-    "no pair": ("val_caps.txt", "a\nb\nc\n", "must be a pair"),
+    "no pair": ("val_caps.txt", "a\nb\nc\n", "must have the same number of lines"),
     "commas": (
         "a.csv",
         "filename,title\na.jpg,a river\nb.jpg,a river, a road and a field\n",

@@ -70,7 +70,7 @@ def test_any_expected_image_is_a_hit_and_ties_are_shared() -> None:
     assert row.recall["text_to_image"][0] == pytest.approx(100 * 2 / 3)
     assert row.other_ties is not None
     assert row.other_ties["text_to_image"][0] in (0, 100)
-    assert "by sort: ties as numpy.argsort leaves them" in "\n".join(found.lines())
+    assert "by sort: ties in the order of numpy.argsort" in "\n".join(found.lines())
 
 
 def test_missing_images_are_counted_and_allowed_only_on_request() -> None:
@@ -102,7 +102,7 @@ def test_the_published_rows_are_printed_beside_ours() -> None:
     text = found.markdown()
     assert "| TRSLLaVA | training-free | – | – | – | – | – | – | 42.62 |" in text
     assert "a perfect scene classifier" in text
-    assert "452 images; these are 4: do not compare them" in text
+    assert "452 images, but the other rows are for 4 images: do not compare" in text
     assert "arXiv 2512.10596" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
@@ -113,7 +113,7 @@ def test_the_published_rows_are_printed_beside_ours() -> None:
         ("{", "line 1 is not JSON"),
         ("[]", "line 1 is not an object"),
         ('{"variants": []}', "no image name"),
-        ('{"image": "a.jpg", "variants": []}', "no list of variants"),
+        ('{"image": "a.jpg", "variants": []}', "expected a list of variants"),
         ('{"image": "a.jpg", "variants": [{"caption": "x"}]}', "a variant lacks one of"),
     ],
 )

@@ -114,7 +114,7 @@ def test_fakes_are_models(name: str) -> None:
 def test_a_fake_has_no_revisions() -> None:
     with pytest.raises(ConfigError, match="revision 'main' was given for 'fake'"):
         caption_model(CaptionConfig(model="fake", revision="main"))
-    with pytest.raises(ConfigError, match="leave it out"):
+    with pytest.raises(ConfigError, match="remove the revision"):
         embed_model(EmbedConfig(model="fake:", revision="v2"))
 
 

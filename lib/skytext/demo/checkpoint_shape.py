@@ -1,7 +1,7 @@
-"""The demonstration checkpoint: configuration, tokenizer, processor, and saving.
+"""Make and save the demonstration checkpoint: configuration, tokenizer, processor and weights.
 
 The folder has the layout of published ``llava-hf`` checkpoints, so transformers and vLLM can load
-it unchanged.
+it without changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from skytext.demo.scenes.generate import make_scene
 from skytext.demo.scenes.truth_captions import PROMPT, describe, target_text
 from skytext.models.torchvision_ops import watch_imports
 
-# transformers imports torchvision and torchaudio, whose PyPI builds need a fix on a CPU-only torch.
+# transformers imports torchvision and torchaudio. The PyPI builds of both need a fix for a CPU-only
+# torch, so call this function before the import of transformers.
 watch_imports()
 
 from transformers import LlavaConfig, PreTrainedTokenizerFast  # noqa: E402
@@ -30,22 +31,22 @@ from transformers import (  # noqa: E402
 )
 
 IMAGE_PX = 112
-"""Side of the model's input image, pixels."""
+"""Side length of the model's input image in pixels."""
 PATCH_PX = 14
-"""Side of one patch, pixels."""
+"""Side length of one patch in pixels."""
 NUM_IMAGE_TOKENS = (IMAGE_PX // PATCH_PX) ** 2
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Mean of the CLIP image processor per channel, 0 to 1."""
+"""Mean of each channel in the CLIP image processor, for values from 0 to 1."""
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Standard deviation of the CLIP image processor per channel."""
+"""Standard deviation of each channel in the CLIP image processor."""
 MAX_TOKENS = 512
-"""Maximum context length in tokens, including the image."""
+"""Maximum context length in tokens, including the image tokens."""
 
 BOS, EOS, PAD, UNK, IMAGE = "<s>", "</s>", "<pad>", "<unk>", "<image>"
 _SPECIAL_TOKENS = (UNK, BOS, EOS, PAD, IMAGE)
 _VOCABULARY = 1024
 
-# Defaults of every transformers configuration that do not describe this model.
+# Keys that transformers writes into every configuration and that this model does not need.
 _NOISE = (
     "_name_or_path",
     "chunk_size_feed_forward",
@@ -58,7 +59,7 @@ _NOISE = (
     "return_dict",
 )
 
-# The wording of llava-1.5-hf. Text is not changed: no trimming, no case change.
+# The template of llava-1.5-hf. It does not change texts: no trimming, no case change.
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -79,16 +80,16 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of the network. The head size is always 64.
+    """Sizes of the network. The size of an attention head is always 64.
 
     Attributes:
         vision_width: Hidden size of the vision tower.
-        vision_layers: Number of used layers of the tower. One more is stored, because LLaVA reads
-            the second-last layer.
-        vision_mlp: Inner size of the tower's feed-forward layers.
+        vision_layers: Number of layers of the vision tower that are used. The checkpoint stores one
+            more layer, because LLaVA reads the output of the second-last layer.
+        vision_mlp: Inner size of the feed-forward layers of the vision tower.
         text_width: Hidden size of the text model.
-        text_layers: Layers of the text model.
-        text_mlp: Inner size of the text model's feed-forward layers.
+        text_layers: Number of layers of the text model.
+        text_mlp: Inner size of the feed-forward layers of the text model.
     """
 
     vision_width: int = 256
@@ -100,12 +101,12 @@ class ModelShape:
 
 
 def prompt_text() -> str:
-    """Return the training prompt as the chat template renders it, image first."""
+    """Return the training prompt as the chat template renders it. The image comes first."""
     return f"{BOS}USER: {IMAGE}\n{PROMPT} ASSISTANT:"
 
 
 def training_texts(seeds: Iterable[int]) -> Iterator[str]:
-    """Yield the words of the prompt, then one target text per seed."""
+    """Yield the prompt without special tokens, and then one target text per seed."""
     yield f"USER: \n{PROMPT} ASSISTANT:"
     for seed in seeds:
         yield target_text(describe(make_scene(seed), np.random.default_rng((seed, 5))))
@@ -115,7 +116,7 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     """Return the id of a token in the vocabulary.
 
     Raises:
-        KeyError: If the vocabulary does not have it.
+        KeyError: The vocabulary does not contain the token.
     """
     found: int | None = tokenizer.token_to_id(token)
     if found is None:
@@ -124,7 +125,7 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 def train_tokenizer(num_scenes: int = 20_000) -> Tokenizer:
-    """Train a byte-level BPE tokenizer on the descriptions of the first scenes."""
+    """Train a byte-level BPE tokenizer on the descriptions of the first ``num_scenes`` scenes."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -139,7 +140,7 @@ def train_tokenizer(num_scenes: int = 20_000) -> Tokenizer:
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """Return the tokenizer for transformers, with its special tokens and template."""
+    """Return the tokenizer for transformers, with its special tokens and its chat template."""
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
@@ -197,10 +198,10 @@ def build_config(shape: ModelShape, tokenizer: Tokenizer) -> LlavaConfig:
 
 
 def published_name(name: str) -> str:
-    """Return the name of a parameter in ``llava-hf`` checkpoints.
+    """Return the name that a parameter has in the published ``llava-hf`` checkpoints.
 
-    transformers 5 renames the modules (``model.vision_tower.embeddings…``) and saves the new names.
-    vLLM reads only the published names.
+    transformers 5 has other names for the modules (``model.vision_tower.embeddings…``) and saves
+    checkpoints with these names. vLLM reads only the published names.
     """
     if name.startswith("lm_head."):
         return f"language_model.{name}"
@@ -217,7 +218,7 @@ def published_name(name: str) -> str:
 def save_checkpoint(
     directory: Path, model: LlavaForConditionalGeneration, tokenizer: Tokenizer
 ) -> None:
-    """Write a complete checkpoint folder, weights in bfloat16."""
+    """Write a complete checkpoint folder, with weights in bfloat16."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {
         published_name(name): tensor.detach().to("cpu", torch.bfloat16).contiguous()
@@ -226,11 +227,13 @@ def save_checkpoint(
     }
     weights = directory / "model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})
-    # safetensors makes the file readable only for its owner, but other users read a package too.
+    # safetensors makes the file readable only for its owner. In an installed package, other users
+    # must be able to read the file.
     weights.chmod(0o644)
     wrap_tokenizer(tokenizer).save_pretrained(directory)
     settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-    # transformers 4 also knows these names; transformers 5 would write "TokenizersBackend".
+    # transformers 5 would write "TokenizersBackend", which transformers 4 cannot load. Both can
+    # load these names.
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "processor_class": "LlavaProcessor"}
     settings.pop("backend", None)
     _write_json(directory / "tokenizer_config.json", settings)
@@ -258,7 +261,7 @@ def save_checkpoint(
             "image_token": IMAGE,
             "patch_size": PATCH_PX,
             "vision_feature_select_strategy": "default",
-            # The class token, which the strategy "default" removes again.
+            # This is the class token. The strategy "default" removes it.
             "num_additional_image_tokens": 1,
         },
     )

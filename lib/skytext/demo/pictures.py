@@ -1,6 +1,6 @@
-"""Draw pictures: a contact sheet of scenes, and search results.
+"""Draw pictures for the documentation: a contact sheet of scenes, and search results.
 
-``python -m skytext.demo.pictures sheet.jpg`` draws the contact sheet of the documents.
+``python -m skytext.demo.pictures sheet.jpg`` draws the contact sheet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Search:
 
     Attributes:
         query: The query.
-        hits: The images found, best first, each with its score.
+        hits: The images found and their scores, best first.
     """
 
     query: str
@@ -35,7 +35,7 @@ class Search:
 
 
 def contact_sheet(scenes: Sequence[Scene], *, columns: int, tile_px: int) -> Image.Image:
-    """Return an image with the scenes in rows, without gaps."""
+    """Return an image that shows the scenes in rows, without gaps."""
     rows = -(-len(scenes) // columns)
     sheet = Image.new("RGB", (columns * tile_px, rows * tile_px), _PAPER)
     for index, scene in enumerate(scenes):
@@ -47,7 +47,8 @@ def contact_sheet(scenes: Sequence[Scene], *, columns: int, tile_px: int) -> Ima
 def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
     """Return scenes that together show every land cover, linear feature and kind of object.
 
-    Each one is the scene, out of 200 seeds, whose content was shown least so far.
+    Each scene is chosen from 200 seeds: the scene whose content is rarest in the scenes that are
+    already chosen.
     """
     shown: Counter[str] = Counter()
     chosen: list[Scene] = []
@@ -62,7 +63,7 @@ def varied_scenes(number: int, first_seed: int = HELD_OUT_SEED) -> list[Scene]:
 def searches_picture(
     searches: Sequence[Search], *, columns: int = 2, tile_px: int = 148
 ) -> Image.Image:
-    """Return an image of the searches, each with its query above the images found."""
+    """Return an image of the searches, with each query above the images that it found."""
     most = max((len(search.hits) for search in searches), default=1)
     width, height = most * (tile_px + _GAP) + 2 * _GAP, tile_px + 2 * _LABEL + _GAP
     rows = -(-len(searches) // columns)
@@ -83,7 +84,7 @@ def searches_picture(
 
 
 def save_small(image: Image.Image, path: Path) -> None:
-    """Write a small JPEG for a page or a repository."""
+    """Write an image as a small JPEG."""
     image.save(path, format="JPEG", quality=_QUALITY, optimize=True)
 
 
@@ -96,16 +97,19 @@ def _things(scene: Scene) -> Iterable[str]:
 
 
 def _how_known(scene: Scene, shown: Counter[str]) -> float:
-    """Return how often the content of a scene was shown; an empty scene counts as known."""
+    """Return how common the content of a scene is in the chosen scenes.
+
+    A scene with little content gets a higher value.
+    """
     things = list(_things(scene))
     return sum(shown[thing] for thing in things) / len(things) + 2.0 / len(things)
 
 
 def main(
     path: Annotated[Path, typer.Argument(help="The JPEG to write.")],
-    number: Annotated[int, typer.Option(min=1, help="Scenes.")] = 60,
-    columns: Annotated[int, typer.Option(min=1, help="Scenes in a row.")] = 10,
-    tile_px: Annotated[int, typer.Option(min=16, help="Side of a scene, pixels.")] = 88,
+    number: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 60,
+    columns: Annotated[int, typer.Option(min=1, help="Number of scenes in a row.")] = 10,
+    tile_px: Annotated[int, typer.Option(min=16, help="Side length of a scene in pixels.")] = 88,
 ) -> None:
     """Draw a contact sheet of held-out scenes."""
     sheet = contact_sheet(varied_scenes(number), columns=columns, tile_px=tile_px)

@@ -1,9 +1,9 @@
-"""Queries for generated scenes, in a person's own words.
+"""Make queries for generated scenes, in the words that a user might choose.
 
-They are written from the truth, like the reference descriptions, but share no sentence and no name
-of a thing with them. A search can find a scene only by meaning. Only the compass directions are the
-same words, because there are no others. The queries measure text-to-image retrieval and are not
-used for training.
+The queries are made from the ground truth, like the reference descriptions. But they use different
+sentences and different names for all things, so that a search can find a scene only by its meaning.
+Only the compass directions are the same words, because these have no synonyms. The queries measure
+text-to-image retrieval. They are not used for training.
 """
 
 from __future__ import annotations
@@ -116,11 +116,11 @@ _OPENINGS = ("find {}", "show me {}", "{}")
 
 
 def question(scene: Scene, rng: Rng) -> str:
-    """Return a query for a scene with all facts of ``fact_set``, in other words.
+    """Return a query that states all facts of ``fact_set``, in other words than the descriptions.
 
     Args:
-        scene: The truth.
-        rng: Chooses the wording; the same state gives the same query.
+        scene: The scene to find.
+        rng: Random generator that chooses the wording. The same state gives the same query.
     """
     things = [_object(group, rng) for group in scene.objects]
     things += [_line(line, rng) for line in scene.linear_features]
@@ -132,7 +132,10 @@ def question(scene: Scene, rng: Rng) -> str:
 
 
 def fact_set(scene: Scene) -> frozenset[Fact]:
-    """Return the facts in a query; five and six of a kind are the same fact."""
+    """Return the facts that the query for a scene states.
+
+    Five and six objects of a kind are the same fact.
+    """
     facts: list[Fact] = [("cover", scene.land_cover, scene.water_side or "")]
     facts += [
         ("line", line.kind, line.orientation, line.position) for line in scene.linear_features

@@ -1,4 +1,4 @@
-"""Write generated scenes as WebDataset shards, with a separate file for the truth."""
+"""Write generated scenes as WebDataset shards, and their ground truth in a separate file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skytext.demo.scenes.truth_captions import describe
 COLLECTION = "skytext-demo"
 """Value of ``collection`` in every sidecar."""
 TRUTH_NAME = "truth.jsonl"
-"""Name of the file with the truth, beside the shards."""
+"""Name of the file with the ground truth, in the folder of the shards."""
 
 _JPEG_QUALITY = 90
 
@@ -36,24 +36,26 @@ def write_shards(
 
     Each scene has a JPEG and a JSON sidecar in a shard. The sidecar has the keys ``datetime``
     (RFC 3339), ``bbox`` (west, south, east, north; degrees, EPSG:4326), ``gsd`` (metres per pixel),
-    ``collection`` and ``seed``. Only ``truth.jsonl`` has the content of the pictures: one record
-    per image, with ``shard``, ``member``, ``truth`` and ``description``. The same arguments give
-    the same bytes. Memory use does not depend on the number of images. A shard gets its name only
-    when it is complete; the truth is written last.
+    ``collection`` and ``seed``. It does not say what the image shows. The ground truth is in
+    ``truth.jsonl``: one record per image, with ``shard``, ``member``, ``truth`` and
+    ``description``. The same arguments give the same bytes. Memory use does not depend on the
+    number of images. A shard gets its final name only when it is complete, and ``truth.jsonl`` gets
+    its final name after all shards.
 
     Args:
-        directory: The output folder; created if missing. Shards with the same name are replaced.
-        num_images: Total number of scenes; 0 writes an empty truth and no shard.
-        images_per_shard: Scenes per shard; the last may have fewer.
-        seed: Seed of the first scene; scene ``i`` has seed ``seed + i``. Scenes from
-            ``HELD_OUT_SEED`` on were not in the demonstration checkpoint's training data.
-        image_px: Side of an image, pixels.
+        directory: The output folder. It is created if it is missing. Shards with the same names
+            are replaced.
+        num_images: Total number of scenes. For 0, an empty ``truth.jsonl`` and no shard is written.
+        images_per_shard: Number of scenes per shard. The last shard may have fewer scenes.
+        seed: Seed of the first scene. Scene ``i`` has the seed ``seed + i``. The training data of
+            the demonstration checkpoint has only seeds below ``HELD_OUT_SEED``.
+        image_px: Side length of an image in pixels.
 
     Returns:
         The paths of the shards, in order.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: A number is too small.
     """
     _check(num_images=num_images, images_per_shard=images_per_shard, seed=seed, image_px=image_px)
     directory.mkdir(parents=True, exist_ok=True)
@@ -81,8 +83,8 @@ def truth_record(shard: str, member: str, scene: Scene) -> dict[str, Any]:
 
     Args:
         shard: File name of the shard.
-        member: Name of the image in it.
-        scene: The truth.
+        member: Name of the image in the shard.
+        scene: The scene.
     """
     return {
         "shard": shard,
@@ -122,7 +124,7 @@ def _members(key: str, scene: Scene, image_px: int) -> Iterator[tuple[str, bytes
 
 
 def _add(shard: tarfile.TarFile, name: str, content: bytes) -> None:
-    # A new TarInfo has no owner and no time, so the bytes are reproducible.
+    # A new TarInfo has no owner and the time 0, so the bytes are reproducible.
     member = tarfile.TarInfo(name)
     member.size = len(content)
     shard.addfile(member, io.BytesIO(content))

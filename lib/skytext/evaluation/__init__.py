@@ -1,1 +1,1 @@
-"""Evaluation: recall on published benchmarks and on your own queries (no Ray)."""
+"""Measure recall on published benchmarks and on your own queries (this package imports no Ray)."""

@@ -3,12 +3,13 @@
 The supported formats:
 
 * ``dataset_*.json``: ``{"dataset", "images": [{"filename", "sentences": [{"raw"}], "split"}]}``
-* ``*_caps.txt`` beside ``*_filename.txt``: one caption per line, the image's name repeated
+* ``*_caps.txt`` and ``*_filename.txt`` in the same folder: each line of the first file is a
+  caption, and the same line of the second file is the name of its image
 * a JSON list of ``{"filename" or "image", "captions" or "caption": text or list}``
-* CSV ``filename,title`` and similar: one caption per row
-* JSON lines of the same objects
+* JSON lines of such objects
+* CSV with columns such as ``filename,title``: one caption per row
 
-Images are matched by file name without folder, because copies of a benchmark use other folders.
+Images are matched by file name without folder, because copies of a benchmark use different folders.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _CAPS, _FILENAME = "_caps.txt", "_filename.txt"
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """An image's name, without folder, and its captions in the file's order."""
+    """The file name of an image, without folder, and its captions in the order of the file."""
 
     name: str
     captions: tuple[str, ...]
@@ -47,11 +48,12 @@ class Annotations:
     """The content of some annotation files.
 
     Attributes:
-        benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu``, as given or from the
-            names of the files and the two folders above them; None for none or an unknown one.
+        benchmark: ``rsitmd``, ``rsicd``, ``ucm``, ``sydney`` or ``nwpu``. The caller gave this
+            name, or the names of the files and of the two folders above them contain it. None if
+            there is no benchmark or if it is unknown.
         split: the selected split; None if the files have no splits.
-        images: those with at least one caption, in the files' order.
-        num_empty_captions: number of captions without a word, which were ignored.
+        images: the images with at least one caption, in the order of the files.
+        num_empty_captions: number of empty captions, which were ignored.
     """
 
     benchmark: str | None
@@ -67,7 +69,10 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A text and its expected images (names without folder), any of which is a hit."""
+    """A query text and its expected images (file names without folder).
+
+    Each of the expected images is a hit.
+    """
 
     text: str
     images: tuple[str, ...]
@@ -81,7 +86,7 @@ class _Entry:
 
 
 def file_name(path: str) -> str:
-    """Return the last part of an image's path, with either kind of slash."""
+    """Return the last part of an image's path. The path may use ``/`` or ``\\``."""
     return re.split(r"[/\\]", path.strip())[-1]
 
 
@@ -91,13 +96,14 @@ def read_annotations(
     """Read annotation files as one benchmark.
 
     Args:
-        paths: the files; for a ``*_caps.txt`` / ``*_filename.txt`` pair, one or both of them.
-        split: the split to select, if the files have splits; ``all`` for all of them.
-        benchmark: one of `BENCHMARKS`, or ``none``; None to use the files' names.
+        paths: the files. Of a pair ``*_caps.txt`` and ``*_filename.txt``, one file is enough.
+        split: the split to select, if the files have splits; ``all`` for all splits.
+        benchmark: one of `BENCHMARKS`, or ``none``. None means that the file names contain the
+            name of the benchmark.
 
     Raises:
-        CallError: a missing or malformed file, no image of the split, two images with the same
-            name, or an unknown benchmark.
+        CallError: a file is missing or malformed, the split has no images, two images have the same
+            name, or the benchmark is unknown.
     """
     if benchmark is not None and benchmark not in (*BENCHMARKS, NO_BENCHMARK):
         known = ", ".join((*BENCHMARKS, NO_BENCHMARK))
@@ -107,7 +113,8 @@ def read_annotations(
     for path in dict.fromkeys(_caps_path(path) for path in paths):
         dataset, found = _read(path)
         names.append(dataset or path.name)
-        # Not resolve(): if a file is a link, the folders around the link have the benchmark's name.
+        # Do not use resolve(): if a file is a link, the name of the benchmark is in the path of the
+        # link, not in the path of its target.
         names.extend(Path(os.path.abspath(path)).parts[-3:-1])
         entries.extend(_of_split(path, found, split))
     images = _merged(entries)
@@ -117,7 +124,7 @@ def read_annotations(
         if full:
             kept.append(AnnotatedImage(name, full))
     if not kept:
-        raise CallError(f"no captions in {', '.join(map(str, paths))}")
+        raise CallError(f"there are no captions in {', '.join(map(str, paths))}")
     has_splits = any(entry.split is not None for entry in entries)
     total = sum(map(len, images.values()))
     return Annotations(
@@ -131,11 +138,11 @@ def read_annotations(
 def read_queries(path: Path) -> tuple[Query, ...]:
     """Read queries and their expected images: CSV, JSON or JSON lines.
 
-    Rows with the same text are one query with several expected images; in JSON, ``images`` may be
-    a list.
+    Rows with the same text become one query with several expected images. In JSON, ``images`` may
+    also be a list.
 
     Raises:
-        CallError: a missing or malformed file, or a query without text or image.
+        CallError: the file is missing or malformed, or a query has no text or no image.
     """
     expected: dict[str, dict[str, None]] = {}
     for place, item in _items(path):
@@ -143,9 +150,13 @@ def read_queries(path: Path) -> tuple[Query, ...]:
         images = [images] if isinstance(images, str) else images
         text = _first(item, ("query", "text", "caption", "title"))
         if not isinstance(text, str) or not text.strip():
-            raise CallError(f"{place}: no query text (expected one of query, text, caption, title)")
+            raise CallError(
+                f"{place} has no query text: expected one of the fields query, text, caption, title"
+            )
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-            raise CallError(f"{place}: no image (expected one of image, images, filename)")
+            raise CallError(
+                f"{place} has no image: expected one of the fields image, images, filename"
+            )
         found = expected.setdefault(text.strip(), {})
         found.update(dict.fromkeys(file_name(image) for image in images if image.strip()))
     queries = tuple(Query(text, tuple(images)) for text, images in expected.items())
@@ -153,7 +164,7 @@ def read_queries(path: Path) -> tuple[Query, ...]:
         if not query.images:
             raise CallError(f"{path}: the query {query.text!r} has no expected image")
     if not queries:
-        raise CallError(f"no queries in {path}")
+        raise CallError(f"there are no queries in {path}")
     return queries
 
 
@@ -183,17 +194,19 @@ def _read_caps(path: Path) -> list[_Entry]:
     for lines in (captions, names):
         if lines and not lines[-1].strip():
             lines.pop()
-    # The last caption may be empty. Only the other file distinguishes it from the end of the file.
+    # If the last caption is empty, its line looks like the end of the file. In that case the other
+    # file has one more line.
     captions += [""] * (len(names) - len(captions) if len(names) == len(captions) + 1 else 0)
     if len(captions) != len(names):
         raise CallError(
-            f"{path} has {len(captions):,} lines, {beside} has {len(names):,}: they must be a pair"
+            f"{path} has {len(captions):,} lines, but {beside} has {len(names):,} lines: both "
+            "files must have the same number of lines"
         )
     return [_Entry(name, [text], None) for name, text in zip(names, captions, strict=True)]
 
 
 def _items(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of a CSV, a JSON list or JSON lines, each with its location."""
+    """Yield the location and the value of each object in a CSV, a JSON list or JSON lines."""
     for place, row in _rows(path):
         if not isinstance(row, dict):
             raise CallError(f"{place} is not an object")
@@ -207,28 +220,30 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     elif kind == ".json":
         rows = read_json(read_text(path), str(path))
         if not isinstance(rows, list):
-            raise CallError(f"{path}: neither a list nor an object with a list of images")
+            raise CallError(
+                f"{path} is neither a list nor an object with a list of images in 'images'"
+            )
         for number, row in enumerate(rows, start=1):
             yield f"{path}, entry {number}", row
     elif kind in (".jsonl", ".ndjson"):
         yield from read_json_lines(path)
     else:
         raise CallError(
-            f"{path}: unknown format; supported are dataset_*.json, *_caps.txt with "
-            "*_filename.txt, .json, .jsonl and .csv"
+            f"{path} has an unknown format: use dataset_*.json, *_caps.txt with *_filename.txt, "
+            ".json, .jsonl or .csv"
         )
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Strict: otherwise an unclosed quote would combine all following lines in one caption.
+    # Use strict: otherwise an unclosed quote would join all following lines to one caption.
     rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
     try:
         for row in rows:
             place = f"{path}, line {rows.line_num}"
             if rows.restkey in row:
                 raise CallError(
-                    f"{place} has more cells than the header: put a text with commas in double "
-                    "quotes"
+                    f"{place} has more cells than the header: write a text that contains commas in "
+                    "double quotes"
                 )
             yield place, row
     except csv.Error as error:
@@ -238,15 +253,19 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _entry(place: str, item: Any) -> _Entry:
     image = _first(item, _IMAGE_KEYS) if isinstance(item, dict) else None
     if not isinstance(image, str) or not image.strip():
-        raise CallError(f"{place}: no image name (expected one of {', '.join(_IMAGE_KEYS)})")
+        raise CallError(
+            f"{place} has no image name: expected one of the fields {', '.join(_IMAGE_KEYS)}"
+        )
     captions = _first(item, _CAPTION_KEYS)
     captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list):
-        raise CallError(f"{place}: no captions (expected one of {', '.join(_CAPTION_KEYS)})")
+        raise CallError(
+            f"{place} has no captions: expected one of the fields {', '.join(_CAPTION_KEYS)}"
+        )
     texts = [text.get("raw") if isinstance(text, dict) else text for text in captions]
     words = [text for text in texts if isinstance(text, str)]
     if len(words) != len(texts):
-        raise CallError(f"{place}: a caption is not a text")
+        raise CallError(f"{place}: a caption is not a text: every caption must be a string")
     split = item.get("split")
     return _Entry(image, words, split if isinstance(split, str) else None)
 
@@ -258,12 +277,18 @@ def _of_split(path: Path, entries: list[_Entry], split: str) -> list[_Entry]:
     kept = [entry for entry in entries if entry.split == split]
     if not kept:
         there = ", ".join(f"{name} ({count:,})" for name, count in splits.items())
-        raise CallError(f"{path} has no image of split {split!r}: --split one of {there}, or all")
+        raise CallError(
+            f"{path} has no image of split {split!r}: set --split to one of {there}, or to all"
+        )
     return kept
 
 
 def _merged(entries: Iterable[_Entry]) -> dict[str, list[str]]:
-    """Collect captions by image. Rows with the same path are merged; duplicate names are errors."""
+    """Return the captions of each image. Rows with the same path are merged.
+
+    Raises:
+        CallError: two different paths have the same file name.
+    """
     images: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
     for entry in entries:

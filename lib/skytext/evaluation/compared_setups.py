@@ -1,4 +1,4 @@
-"""The rankings and gallery texts to compare."""
+"""The rankings and the texts of images that an evaluation compares."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 TEXT_WEIGHT = 0.2
-"""Weight of the text ranking beside the dense ranking's 1, for fusion ``floor``."""
+"""Weight of the text ranking for fusion ``floor``. The dense ranking has the weight 1."""
 FLOORS = (-1.0, 0.0)
-"""The minimum of a cosine and of a BM25 score."""
+"""The lowest possible cosine and the lowest possible BM25 score."""
 
 _FIELDS = {"sentence": "one_sentence", "feature": "feature", "paragraph": "caption"}
 
@@ -26,10 +26,10 @@ class Rule:
     """How images are ranked.
 
     Attributes:
-        mode: by vectors, by words (BM25), or by both.
-        pooling: pooling of variant cosines; not used in mode ``text``.
-        fusion: fusion of both rankings, in mode ``hybrid``.
-        text_weight: weight of the text ranking; the dense ranking has 1.
+        mode: ``dense`` ranks by vectors, ``text`` by words (BM25), ``hybrid`` by both.
+        pooling: how the cosines of an image's variants are combined; not used in mode ``text``.
+        fusion: how the two rankings are combined; used only in mode ``hybrid``.
+        text_weight: weight of the text ranking; the dense ranking has the weight 1.
     """
 
     mode: Mode = "dense"
@@ -39,7 +39,7 @@ class Rule:
 
     @property
     def uses_text(self) -> bool:
-        """Whether it needs a full-text index."""
+        """Whether the rule needs a full-text index."""
         return self.mode != "dense"
 
     def __str__(self) -> str:
@@ -54,18 +54,18 @@ class Rule:
 PAPER_RULE = Rule()
 """The rule of TRSLLaVA (arXiv 2512.10596): the cosine of the best variant."""
 BEST_RULE = Rule("hybrid", "max+mean")
-"""The one that was best over five sets of captions; see ``docs/background/ranking.md``."""
+"""The rule with the best results on five sets of captions; see ``docs/background/ranking.md``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One row of an ablation.
+    """One row of a comparison.
 
     Attributes:
         rule: the ranking.
-        granularity: the searched part of a variant; ``all`` as embedded in a table.
-        num_variants: maximum number of an image's first variants; None for all.
-        embedder: name of a model; None for the model of the descriptions.
+        granularity: the searched part of a variant; ``all`` is the text that a table embeds.
+        num_variants: how many variants of each image to use, from the first; None for all.
+        embedder: name of a model; None for the model that embedded the descriptions.
     """
 
     rule: Rule = field(default=PAPER_RULE)

@@ -1,4 +1,4 @@
-"""Evaluate the search in described images, by annotations or by your own queries."""
+"""Evaluate the search for described images, with annotations or with your own queries."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from skytext.evaluation.report import Evaluation
 from skytext.evaluation.text_only import TOO_FEW, caption_vectors, text_only
 
 SETUPS = (Setup(PAPER_RULE), Setup(BEST_RULE))
-"""The default setups: the paper's rule, and the rule of searches."""
+"""The default setups: the paper's rule, and the rule that searches use by default."""
 
 
 class Embedders(NamedTuple):
-    """The document side and the query side of an embedding model."""
+    """The functions of an embedding model that embed documents and queries."""
 
     documents: Embed
     queries: Embed
 
 
 Models = Mapping[str | None, Embedders]
-"""Embedders by `Setup.embedder`; None is the model of the descriptions."""
+"""The models by the name in `Setup.embedder`. The key None is the model of the descriptions."""
 
 
 def evaluate_benchmark(
@@ -58,20 +58,21 @@ def evaluate_benchmark(
     allow_missing: bool = False,
     image_model: ImageModel | None = None,
 ) -> Evaluation:
-    """Measure both directions on a benchmark; only its own images are searched.
+    """Measure both directions on a benchmark. Only the images of the benchmark are searched.
 
     Args:
         images: the described images.
         annotations: the benchmark.
-        models: one for every setup's embedder.
-        setups: the setups, one row each.
+        models: the model of every ``embedder`` in ``setups``.
+        setups: the setups. Each setup gives one row of the result.
         ties: how ties are counted.
-        allow_missing: ignore annotated images without a description, and their captions.
-        image_model: also measure the image vectors, alone and fused with the first setup; all
-            images must have one.
+        allow_missing: whether to ignore annotated images without a description, with their
+            captions. Otherwise a missing image is an error.
+        image_model: the model of the image vectors, to measure these vectors too: alone, and
+            combined with the descriptions. In this case all images must have an image vector.
 
     Raises:
-        CallError: missing or ambiguous images.
+        CallError: an image is missing, or two images have the same file name.
     """
     wanted = [image.name for image in annotations.images]
     selected = select_images(images, wanted, only_expected=True)
@@ -149,10 +150,12 @@ def evaluate_queries(
     allow_missing: bool = False,
     image_model: ImageModel | None = None,
 ) -> Evaluation:
-    """Measure your own queries; all images are searched, and any expected one is a hit.
+    """Measure your own queries. All images are searched, and each expected image is a hit.
+
+    The other arguments are those of `evaluate_benchmark`.
 
     Raises:
-        CallError: missing or ambiguous images.
+        CallError: an image is missing, or two images have the same file name.
     """
     wanted = list(dict.fromkeys(name for query in queries for name in query.images))
     selected = select_images(images, wanted, only_expected=False)
@@ -209,7 +212,7 @@ def evaluate_text_only(
 ) -> Evaluation:
     """Search captions with captions, with and without repeated captions.
 
-    A setup without a number of variants is measured with one, two and all of them.
+    If a setup has no number of variants, it is measured with one, two and all variants.
 
     Raises:
         CallError: no image has two captions.
@@ -246,7 +249,7 @@ def evaluate_text_only(
             more = {"repeats_removed": distinct, "num_images": result.num_images}
             found.append(Found(name, setup.to_json() | more, {"text_to_image": direction}))
     return Evaluation(
-        what="text only: each caption in turn is a query, the others represent the images",
+        what="text only: each caption is a query once, and the other captions represent the images",
         benchmark=annotations.benchmark,
         split=annotations.split,
         num_images=len(annotations.images),
@@ -266,11 +269,11 @@ def _counts(asked: int | None, most: int) -> list[int]:
 
 
 class _Galleries:
-    """The galleries of several setups, each made once.
+    """The galleries of several setups. Each gallery is made only once.
 
     Args:
-        images: in sorting order.
-        models: one for every setup's embedder.
+        images: the images, in the order of the galleries.
+        models: the model of every ``embedder`` in the setups.
     """
 
     def __init__(self, images: Sequence[Described], models: Models) -> None:
@@ -293,7 +296,7 @@ class _Galleries:
         return self._words(self.of(setup).texts, tuple(texts))
 
     def reversed_words(self, texts: Sequence[str], setup: Setup) -> WordScores:
-        """Return the word scores of texts for the images as queries."""
+        """Return the word scores of texts when the texts of the images are the queries."""
         return self._words(tuple(texts), self.of(setup).texts)
 
     def _gallery(
@@ -318,6 +321,6 @@ def _missing(wanted: Collection[str], names: Collection[str], allowed: bool) -> 
         some = ", ".join(sorted(missing)[:3])
         raise CallError(
             f"{len(missing):,} of {len(wanted):,} annotated images are missing or have failed "
-            f"({some}{', …' if len(missing) > 3 else ''}): --allow-missing ignores them"
+            f"({some}{', …' if len(missing) > 3 else ''}): to ignore them, add --allow-missing"
         )
     return missing

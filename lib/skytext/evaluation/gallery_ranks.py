@@ -1,4 +1,4 @@
-"""Score a gallery block by block, and find the ranks of the right answers."""
+"""Score a gallery block by block, and find the rank of the best right result of each query."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _KEPT_BYTES = 512 * 2**20
 
 
 class WordScores:
-    """BM25 scores of texts for queries, computed on demand.
+    """BM25 scores of texts for queries, computed when they are needed.
 
-    They are cached if they fit in half a GiB, because several rules use the same scores.
+    Several rules use the same scores, so a cache of at most half a GiB keeps them.
 
     Args:
         texts: the searched texts.
@@ -37,7 +37,7 @@ class WordScores:
         return TextIndex(self._texts)
 
     def rows(self, first: int, last: int) -> Floats:
-        """Return the scores of queries first to last (excluded): shape (queries, texts)."""
+        """Return the scores for the queries from ``first`` to before ``last``: (queries, texts)."""
         return np.stack([self._row(query) for query in self._queries[first:last]])
 
     def _row(self, query: str) -> Floats:
@@ -55,7 +55,7 @@ class Documents:
 
     Attributes:
         vectors: unit vectors of all variants, grouped by image.
-        offsets: start of each image's variants.
+        offsets: index of the first variant of each image in ``vectors``.
     """
 
     vectors: Floats
@@ -69,14 +69,14 @@ def place_images(
     rule: Rule,
     words: WordScores | None = None,
 ) -> Placings:
-    """Text to image: find the rank of each query's best right image.
+    """Search images with text queries: find the rank of each query's best right image.
 
     Args:
         queries: unit vectors, one per query.
         documents: the searched images.
         relevant: indices of the right images of each query.
         rule: the ranking.
-        words: word scores of the images' texts for the queries; needed by a rule with text.
+        words: word scores of the images' texts for the queries; required if the rule uses text.
     """
     lengths = _lengths(documents, rule)
 
@@ -87,8 +87,8 @@ def place_images(
         return _combined(rule, lambda: dense(queries[first:last]), words, first, last)
 
     def score_row(i: int) -> Floats:
-        # Computed separately like the published code, because products of a block differ in the
-        # last digit. That code has only the paper's rule; other rules need no exact repetition.
+        # The published code multiplies one query at a time. A product of a whole block differs from
+        # it in the last digit. Only the paper's rule must give exactly the same sort order.
         return dense(queries[i])
 
     return place(
@@ -106,17 +106,17 @@ def place_captions(
     rule: Rule,
     words: WordScores | None = None,
 ) -> Placings:
-    """Image to text: find the rank of each image's best right caption.
+    """Search captions with images as queries: find the rank of each image's best right caption.
 
-    The score of a caption is the pooled cosine with the image's variants, and its word score for
-    the image's text as the query.
+    A caption has two scores. One is the pooled cosine with the image's variants. The other is the
+    word score of the caption when the image's text is the query.
 
     Args:
-        documents: the images as queries.
+        documents: the images, which are the queries.
         captions: unit vectors of the searched captions.
         relevant: indices of each image's captions.
         rule: the ranking.
-        words: word scores of the captions for the images' texts; needed by a rule with text.
+        words: word scores of the captions for the images' texts; required if the rule uses text.
     """
     vectors, offsets = documents.vectors, documents.offsets
     ends = np.append(offsets[1:], len(vectors))
@@ -149,7 +149,7 @@ def _pooled_for_each(
 ) -> Floats:
     """Pool products (variants, captions) over each image's variants: (images, captions)."""
     if pooling == "max+mean-z":
-        # The z-scores are over the captions, which are the answers in this direction.
+        # The z-scores are computed over the captions, because this direction ranks captions.
         parts = [_pooled_for_each(products, starts, one, lengths) for one in ("max", "mean")]
         return fuse(parts, "z")
     return pool(products.T, starts, pooling, lengths).T

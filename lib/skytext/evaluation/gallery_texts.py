@@ -1,4 +1,4 @@
-"""The searched images and their texts, from a table or from RSRT-style JSON lines."""
+"""Read the searched images and their texts from a table or from JSON lines in RSRT format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _IMAGE_KEYS = ("image", "image_path", "filename")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An image's path and variants, and, if known, its vectors, model, and image vector."""
+    """The path and the variants of an image.
+
+    The vectors of the variants, the name of the model and the image vector are None if unknown.
+    """
 
     image: str
     variants: tuple[Variant, ...]
@@ -39,8 +42,8 @@ class Gallery:
 
     Attributes:
         names: file names of the images without folder.
-        documents: vectors of their variants.
-        texts: their texts for the full-text index.
+        documents: vectors of the images' variants.
+        texts: texts of the images for the full-text index.
     """
 
     names: tuple[str, ...]
@@ -54,9 +57,9 @@ def described_in_table(
     """Yield the described images of a table.
 
     Args:
-        table: a version.
-        names: only images with these file names; None for all.
-        own_vectors: only images with an image vector, and include that vector.
+        table: a version of a table.
+        names: file names of the images to yield; None for all images.
+        own_vectors: whether to yield only images that have an image vector, with this vector.
     """
     for image in table.described_images(names, vectors=True, image_vectors=own_vectors):
         if own_vectors and image.image_vector is None:
@@ -66,10 +69,12 @@ def described_in_table(
 
 
 def described_in_jsonl(path: Path) -> Iterator[Described]:
-    """Yield the images of RSRT-style JSON lines: ``{"image", "variants": [{one_sentence, …}]}``.
+    """Yield the images of JSON lines in RSRT format.
+
+    Each line is an object ``{"image", "variants": [{"one_sentence", "feature", "caption"}]}``.
 
     Raises:
-        CallError: a missing file, or a malformed line.
+        CallError: the file is missing, or a line is malformed.
     """
     for place, record in read_json_lines(path):
         yield _described(place, record)
@@ -80,10 +85,15 @@ def _described(place: str, record: Any) -> Described:
         raise CallError(f"{place} is not an object")
     image = next((record[key] for key in _IMAGE_KEYS if record.get(key)), None)
     if not isinstance(image, str):
-        raise CallError(f"{place}: no image name (expected one of {', '.join(_IMAGE_KEYS)})")
+        raise CallError(
+            f"{place} has no image name: expected one of the fields {', '.join(_IMAGE_KEYS)}"
+        )
     variants = record.get("variants")
     if not isinstance(variants, list) or not variants:
-        raise CallError(f"{place}: no list of variants, each {{{', '.join(FIELDS)}}}")
+        raise CallError(
+            f"{place}: expected a list of variants, where each variant is an object with the "
+            f"fields {', '.join(FIELDS)}"
+        )
     made = tuple(_variant(place, variant) for variant in variants)
     model = record.get("model")
     return Described(image, made, None, model if isinstance(model, str) else None)
@@ -92,7 +102,7 @@ def _described(place: str, record: Any) -> Described:
 def _variant(place: str, value: Any) -> Variant:
     texts = [value.get(name) for name in FIELDS] if isinstance(value, dict) else [None]
     if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise CallError(f"{place}: a variant lacks one of {', '.join(FIELDS)}")
+        raise CallError(f"{place}: a variant lacks one of the fields {', '.join(FIELDS)}")
     return Variant(*(str(text) for text in texts))
 
 
@@ -103,11 +113,12 @@ def select_images(
 
     Args:
         images: all images.
-        expected: file names of the expected images; each must be unique.
-        only_expected: omit all other images, as the benchmarks do.
+        expected: file names of the expected images.
+        only_expected: whether to omit all other images, as the benchmarks do.
 
     Raises:
-        CallError: an ambiguous name, or none of the expected images exists.
+        CallError: two images have the same expected file name, or none of the expected images
+            exists.
     """
     expected = set(expected)
     kept: list[Described] = []
@@ -125,8 +136,8 @@ def select_images(
             kept.append(image)
     if not paths:
         raise CallError(
-            f"none of the {len(expected):,} annotated images exists here, such as "
-            f"{min(expected)!r}: are these the captions of this archive?"
+            f"none of the {len(expected):,} annotated images exists here (one of them is "
+            f"{min(expected)!r}): check that the annotations belong to this archive"
         )
     return sorted(kept, key=lambda image: image.image)
 
@@ -139,14 +150,17 @@ def make_gallery(
     num_variants: int | None = None,
     keep_vectors: bool = True,
 ) -> Gallery:
-    """Embed the gallery in memory: 7.5 KB per image with five variants of 384 dimensions.
+    """Make the gallery in memory: 7.5 KB per image with five variants of 384 dimensions.
+
+    The texts are embedded unless ``keep_vectors`` is true, all images have vectors, and
+    ``granularity`` is ``all``.
 
     Args:
-        images: in sorting order.
-        embed: embeds the texts of images without vectors; each text once.
+        images: the images, in the order of the gallery.
+        embed: a function that embeds texts.
         granularity: the searched part of a variant.
-        num_variants: maximum number of an image's first variants.
-        keep_vectors: use existing vectors if they were made from these texts.
+        num_variants: how many variants of each image to use, from the first; None for all.
+        keep_vectors: whether existing vectors may be used.
     """
     standing = [image.variants[:num_variants] for image in images]
     known = [image.vectors[:num_variants] for image in images if image.vectors is not None]
@@ -163,7 +177,7 @@ def make_gallery(
 
 
 def embed_once(texts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
-    """Embed each distinct text once, so equal texts have exactly equal vectors."""
+    """Return the vectors of texts. Equal texts are embedded once, so their vectors are equal."""
     places: dict[str, int] = {}
     for text in texts:
         places.setdefault(text, len(places))

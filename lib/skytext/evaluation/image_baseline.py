@@ -1,9 +1,12 @@
 """Measure the image vectors as a zero-shot baseline, alone and combined with the descriptions.
 
-Alone, the model is measured like CLIP in the literature: the text tower embeds a caption, the score
-of an image is the cosine of the two, and in the other direction an image searches all captions.
-Combined, it is measured like searches with mode ``image+dense`` (`skytext.search.ranker`): the
-ranks by images and by descriptions are added, here over the whole gallery and in both directions.
+The model alone is measured like CLIP in the literature. The text tower embeds a caption, and the
+score of an image is the cosine of caption vector and image vector. In the other direction, an image
+searches all captions.
+
+The combination is measured like a search with mode ``image+dense`` (`skytext.search.ranker`): the
+ranking by image vectors and the ranking by descriptions are fused. Here the rankings contain all
+images, and both directions are measured.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ _ROWS_AT_ONCE = 256
 
 
 class ImageModel(NamedTuple):
-    """The model of the image vectors: its name and its text tower."""
+    """The model that made the image vectors: the name, and a function that embeds queries."""
 
     name: str
     queries: Embed
@@ -47,16 +50,17 @@ def found_by_images(
     to_find: Sequence[Indices],
     to_tell: Sequence[Indices] | None,
 ) -> list[Found]:
-    """Measure the image vectors alone, and fused with the descriptions by the paper's rule.
+    """Measure the image vectors alone, and combined with the ranking of the paper's rule.
 
     Args:
         model: model of the image vectors.
         own_vectors: image vector of each image, unit length.
         documents: vectors of the descriptions, grouped by image.
-        texts: the queries: captions, or your own.
-        text_vectors: vectors of the queries by the descriptions' model.
+        texts: the queries: captions of a benchmark, or your own queries.
+        text_vectors: vectors of the queries, made by the model of the descriptions.
         to_find: indices of the right images of each query.
-        to_tell: indices of each image's captions among the queries; None: text to image only.
+        to_tell: for each image, the indices of its captions in ``texts``; None to measure only text
+            to image.
 
     Raises:
         CallError: an image has no image vector.
@@ -94,20 +98,20 @@ def _as_documents(own_vectors: Sequence[Floats | None]) -> Documents:
     if len(there) < len(own_vectors):
         raise CallError(
             f"{len(own_vectors) - len(there):,} of {len(own_vectors):,} images have no image "
-            "vector: skytext embed-images makes them"
+            "vector: to make the missing vectors, run: skytext embed-images"
         )
     return Documents(np.stack(there), np.arange(len(there)))
 
 
 def _units(to_find: Sequence[Indices], to_tell: Sequence[Indices] | None) -> Indices:
-    """Return the units that the bootstrap draws: a caption's unit is its image."""
+    """Return the index of each query's unit for the bootstrap: the query itself or its image."""
     if to_tell is None:
         return np.arange(len(to_find))
     return np.array([images[0] for images in to_find], dtype=np.intp)
 
 
 def _ordered(directions: dict[str, Direction]) -> dict[str, Direction]:
-    """Sort the directions into the same order for all rows."""
+    """Sort the directions by name, so that all rows have the same order."""
     return {name: directions[name] for name in sorted(directions)}
 
 

@@ -1,4 +1,4 @@
-"""Read text, JSON and JSON lines from users, with errors that name the location."""
+"""Read text, JSON and JSON lines from users. Error messages contain the file and the line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 from skytext.errors import CallError
 
-# UTF-8 text can contain half of a surrogate pair only through this escape.
+# In UTF-8 text, half of a surrogate pair can be written only with this JSON escape.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, with or without a byte order mark, with LF line ends.
+    """Return the text of a UTF-8 file.
 
-    Split it only at newlines: ``splitlines`` also splits at characters that are valid text in JSON
+    A byte order mark is removed, and all line ends become LF. Split the text only with
+    ``split("\\n")``: ``splitlines`` also splits at characters that are valid in the texts of JSON
     and CSV, such as U+2028.
 
     Raises:
@@ -36,10 +37,11 @@ def read_json(text: str, place: str) -> Any:
 
     Args:
         text: one JSON value.
-        place: its location, for messages.
+        place: file and line of the value, for error messages.
 
     Raises:
-        CallError: it is not JSON, nested too deeply, or has a text that is not valid Unicode.
+        CallError: the text is not JSON, is nested too deeply, or contains a string that is not
+            valid Unicode.
     """
     try:
         value = json.loads(text)
@@ -57,10 +59,10 @@ def read_json(text: str, place: str) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the values of JSON lines with their locations, one in memory at a time.
+    """Yield the location and the value of each line. Only one line is in memory at a time.
 
     Raises:
-        CallError: as `read_text` and `read_json`.
+        CallError: the file is missing or unreadable, or a line is not valid (see `read_json`).
     """
     try:
         with path.open(encoding="utf-8-sig") as lines:

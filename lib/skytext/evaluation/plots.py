@@ -1,4 +1,4 @@
-"""Plot recall against k and against the number of variants (matplotlib, the extra ``plots``)."""
+"""Plot recall over k and over the number of variants, with matplotlib (the extra ``plots``)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ RECALL_AT_K = "recall_at_k.png"
 RECALL_BY_VARIANTS = "recall_by_variants.png"
 _STYLES = ("-", "--", ":", "-.")
 _NUM_COLOURS = 10
-"""Length of matplotlib's colour cycle: after this many lines, the line style changes."""
+"""Length of matplotlib's colour cycle. After this many lines, the next line style is used."""
 _TITLES = {"image_to_text": "image to text", "text_to_image": "text to image"}
 
 
 def check_plots() -> None:
-    """Raise ConfigError if matplotlib is missing, before any work."""
+    """Check that matplotlib is installed.
+
+    Raises:
+        ConfigError: matplotlib is missing.
+    """
     if find_spec("matplotlib") is None:
         raise ConfigError(
-            "plots need matplotlib, which is not installed: pip install 'skytext[plots]'"
+            "plots need matplotlib, which is not installed: run: pip install 'skytext[plots]'"
         )
 
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """Plot an evaluation; return PNG files by name.
+    """Plot an evaluation; return the PNG files by name.
 
-    Recall against the number of variants is plotted if several numbers were measured.
+    Recall over the number of variants is plotted only if several numbers were measured.
 
     Raises:
         ConfigError: matplotlib is missing.
@@ -49,7 +53,11 @@ def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
 def lines_by_variants(
     rows: Sequence[Measured],
 ) -> dict[str, list[tuple[int, float, float, float]]]:
-    """Return (variants, mean recall, lower end, upper end) of rows that differ only in variants."""
+    """Return the lines of the plot over the number of variants.
+
+    A line contains the rows that differ only in the number of variants. Each point is (number of
+    variants, mean recall, lower end of the interval, upper end of the interval).
+    """
     lines: dict[str, list[tuple[int, float, float, float]]] = {}
     for row in rows:
         count = row.setup.get("num_variants")
@@ -101,10 +109,10 @@ def _draw_by_variants(
         [line] = axes.plot(counts, means, marker="o", label=name)
         axes.fill_between(counts, lows, highs, alpha=0.15, color=line.get_color())
     axes.set_xticks(sorted({point[0] for points in lines.values() for point in points}))
-    axes.set(xlabel="variants an image, at most", ylabel="mean recall, percent")
+    axes.set(xlabel="maximum number of variants per image", ylabel="mean recall, percent")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize="small")
-    figure.suptitle(f"{evaluation.headline()}; shaded: 95 %", fontsize="small")
+    figure.suptitle(f"{evaluation.headline()}; shaded: 95 % interval", fontsize="small")
     return _png(figure)
 
 

@@ -1,8 +1,9 @@
 """Published results for comparison, with their sources.
 
-In percent: R@1/5/10 image to text, then text to image; mR is the mean of the six. None for values
-that a source does not report. All are for the test splits: RSITMD 452 images, RSICD 1,093, five
-captions each.
+Each row has recall at 1, 5 and 10 in percent, first image to text, then text to image. The mean
+recall is the mean of these six values. A value is None if the source does not report it. All
+results are for the test splits: 452 images of RSITMD and 1,093 images of RSICD, with five captions
+per image.
 """
 
 from __future__ import annotations
@@ -125,4 +126,4 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
         ),
     ),
 }
-"""By benchmark, in printing order."""
+"""The published rows of each benchmark, in the order of the report."""

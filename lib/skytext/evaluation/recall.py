@@ -1,10 +1,13 @@
-"""Recall at k, with ties at their expected value or in sort order.
+"""Compute recall at k. Ties count with their expected value or in sort order.
 
-A query is a hit at k if any right answer (its image, or any caption of its image) is among the
-first k. Equal scores have no order of their own: a sort orders them arbitrarily, by names and
-algorithm. The expected value over all orders is exact and independent of both. Let ``tied`` answers
-have equal scores, ``own`` of them right, with ``r`` places left among the first k. Then no right
-one is among the first k with probability C(tied - own, r) / C(tied, r).
+A query is a hit at k if the first k results contain a right result. A right result is an expected
+image, or, if the query is an image, any caption of this image.
+
+Results with equal scores are ties. A sort puts ties in an arbitrary order, which depends on the
+names and on the algorithm. The expected value over all orders does not depend on them. Suppose that
+``tied`` results have the same score, that ``own`` of them are right, and that ``r`` of the first k
+places remain for them. Then the probability that none of the right results is among the first k is
+C(tied - own, r) / C(tied, r).
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from numpy.typing import NDArray
 Ties = Literal["expected", "sort"]
 KS = (1, 5, 10)
 TIE_TOLERANCE = 1e-6
-"""Scores this close are equal: the same text embedded in two batches differs by about 1e-7."""
+"""Scores with at most this difference count as equal. If the same text is embedded in two batches,
+its scores differ by about 1e-7."""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -28,13 +32,13 @@ ScoreRows = Callable[[int, int], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Placings:
-    """The rank of each query's best right answer.
+    """The rank of the best right result of each query.
 
     Attributes:
-        better: number of wrong answers with a higher score.
-        tied: number of answers, right and wrong, with the score of the best right one.
-        own: number of right answers among these.
-        sorted_position: index of the first right answer in the reversed ``numpy.argsort``.
+        better: number of results with a higher score than the best right result.
+        tied: number of results, right and wrong, with the same score as the best right result.
+        own: number of right results among the tied results.
+        sorted_position: index of the first right result in the reversed ``numpy.argsort``.
     """
 
     better: Indices
@@ -43,7 +47,7 @@ class Placings:
     sorted_position: Indices
 
     def hits(self, k: int, ties: Ties = "expected") -> NDArray[np.float64]:
-        """Return each query's probability (0 or 1 with ``sort``) of a hit at ``k``."""
+        """Return the probability of a hit at ``k`` for each query; with ``sort`` it is 0 or 1."""
         if ties == "sort":
             return (self.sorted_position < k).astype(np.float64)
         room = np.clip(k - self.better, 0, self.tied)
@@ -62,14 +66,16 @@ def place(
     score_row: Callable[[int], Floats] | None = None,
     tolerance: float = TIE_TOLERANCE,
 ) -> Placings:
-    """Find the ranks of the right answers of some queries.
+    """Find the rank of the best right result of each query.
 
     Args:
-        score_rows: returns the scores of queries first to last (excluded) for every answer.
-        relevant: indices of the right answers of each query, at least one.
-        rows_at_once: number of queries in memory at a time.
-        score_row: returns the scores of one query exactly as the sort uses them.
-        tolerance: scores this close are equal.
+        score_rows: a function that takes the numbers of the first query (included) and the last
+            query (excluded), and returns the scores of all results for these queries.
+        relevant: indices of the right results of each query; at least one per query.
+        rows_at_once: maximum number of queries whose scores are in memory at the same time.
+        score_row: a function that returns the exact scores of one query for the sort; None to sort
+            the scores of ``score_rows``.
+        tolerance: scores with at most this difference count as equal.
     """
     num_rows = len(relevant)
     better, tied, own, position = (np.zeros(num_rows, dtype=np.intp) for _ in range(4))
@@ -96,11 +102,12 @@ def _position_in_sort(scores: Floats, right: Indices) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """The queries of one direction.
+    """The results of all queries in one direction: text to image, or image to text.
 
     Attributes:
-        placings: ranks of the queries.
-        unit: index of each query's image, which the bootstrap draws.
+        placings: rank of the best right result of each query.
+        unit: for each query, the index of the unit that the bootstrap draws. The unit of a caption
+            is its image. A user's own query is its own unit.
     """
 
     placings: Placings
@@ -121,9 +128,10 @@ def resampled(
 ) -> NDArray[np.float64]:
     """Return recalls of bootstrap samples, in percent: shape (samples, directions × ks).
 
-    The bootstrap draws images with replacement, each with all of its queries, for all directions
-    together. The gallery stays the same. Equal seeds draw equal images, so two rankings of the same
-    images are compared sample by sample.
+    The bootstrap draws images with replacement. An image is drawn with all of its queries, and each
+    sample has the same images in all directions. The searched images and captions do not change.
+    The same seed draws the same images, so that two rankings of the same images can be compared
+    sample by sample.
     """
     num_units = 1 + max(int(direction.unit.max()) for direction in directions)
     sums = []
@@ -144,6 +152,9 @@ def resampled(
 
 
 def interval(drawn: NDArray[np.float64], confidence: float = 0.95) -> NDArray[np.float64]:
-    """Return the two percentiles around a share ``confidence`` of the samples: (2, …)."""
+    """Return the ends of the interval that contains the central share ``confidence`` of samples.
+
+    The result has shape (2, …): the lower ends and the upper ends.
+    """
     ends = [50.0 * (1 - confidence), 50.0 * (1 + confidence)]
     return np.asarray(np.percentile(drawn, ends, axis=0))

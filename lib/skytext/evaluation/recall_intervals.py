@@ -1,4 +1,4 @@
-"""The results of a setup: recalls, confidence intervals, and differences to another setup."""
+"""Compute the results of setups: recalls, confidence intervals, and differences between setups."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class Measured:
 
     Attributes:
         name: name of the setup.
-        setup: the setup as JSON.
-        recall: R@1/5/10 by direction.
-        mean_recall: mean over all of them.
-        intervals: 95 % interval of each recall, by direction.
-        mean_interval: 95 % interval of the mean.
-        other_ties: recall with ties counted the other way, if different.
-        curves: recall at each of `CURVE_KS`, by direction.
-        difference: mean recall minus that of the first row with the same queries and images, and
-            its 95 % interval; None for that first row.
-        directions: ranks of all queries.
+        setup: the setup as a JSON object.
+        recall: recall at 1, 5 and 10 in each direction.
+        mean_recall: mean of all values in ``recall``.
+        intervals: 95 % interval of each value in ``recall``.
+        mean_interval: 95 % interval of ``mean_recall``.
+        other_ties: recall with ties counted in the other way; None if it is equal to ``recall``.
+        curves: recall at each of `CURVE_KS` in each direction.
+        difference: difference to the first row with the same queries and images: this row's mean
+            recall minus the mean recall of that row, and the 95 % interval of this difference. None
+            if this is the first row.
+        directions: ranks of all queries in each direction.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Measured:
 
 
 class Found(NamedTuple):
-    """The result of one setup: its name, its JSON form, and its queries by direction."""
+    """The result of one setup: the name, the setup as JSON, and the ranks in each direction."""
 
     name: str
     setup: Mapping[str, Any]
@@ -86,7 +87,7 @@ class Found(NamedTuple):
 
 
 def measure(found: Sequence[Found], ties: Ties) -> tuple[Measured, ...]:
-    """Make one row per setup; differences are to the first one with the same queries."""
+    """Make one row per setup, with its difference to the first row with the same queries."""
     rows: list[Measured] = []
     firsts: list[tuple[Found, NDArray[np.float64]]] = []
     for one in found:
@@ -152,12 +153,12 @@ def other_ties(ties: Ties) -> Ties:
 
 
 def by_k(values: Sequence[Any]) -> dict[str, Any]:
-    """Return values at each k, with the keys R@k."""
+    """Return an object with the keys R@1, R@5 and R@10 for three values."""
     return {f"R@{k}": value for k, value in zip(KS, values, strict=True)}
 
 
 def mean_of(recall: Mapping[str, Sequence[float]]) -> float:
-    """Return the mean recall of all directions."""
+    """Return the mean of all recalls in all directions."""
     values = [value for part in recall.values() for value in part]
     return sum(values) / len(values)
 

@@ -1,4 +1,4 @@
-"""The output of an evaluation: lines for a terminal, Markdown for papers, JSON for programs."""
+"""Format an evaluation: lines for a terminal, Markdown for papers, JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skytext.evaluation.recall_intervals import Measured, by_k, mean_of, other_t
 _DIRECTIONS = {"image_to_text": "I2T", "text_to_image": "T2I"}
 _TIES: dict[Ties, str] = {
     "expected": "ties at their expected value",
-    "sort": "ties as numpy.argsort leaves them",
+    "sort": "ties in the order of numpy.argsort",
 }
 
 _SHORT: dict[Ties, str] = {"expected": "expected", "sort": "by sort"}
@@ -22,7 +22,7 @@ _SHORT: dict[Ties, str] = {"expected": "expected", "sort": "by sort"}
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All measurements on some annotations."""
+    """All measurements for one set of annotations or queries."""
 
     what: str
     benchmark: str | None
@@ -38,7 +38,7 @@ class Evaluation:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The published results for this benchmark; none for a text-only evaluation."""
+        """The published results for this benchmark; empty for a text-only evaluation."""
         return () if self.is_text_only else REFERENCES.get(self.benchmark or "", ())
 
     def caveats(self) -> list[str]:
@@ -47,15 +47,18 @@ class Evaluation:
         if self.num_missing:
             said.append(f"{self.num_missing:,} annotated images are missing and were ignored")
         if self.num_empty_captions:
-            said.append(f"{self.num_empty_captions:,} captions without a word were ignored")
+            said.append(f"{self.num_empty_captions:,} empty captions were ignored")
         wanted = NUM_TEST_IMAGES.get(self.benchmark or "")
         if self.references and self.num_images != wanted:
             said.append(
-                f"the published rows are of the test split, {wanted:,} images; these are "
-                f"{self.num_images:,}: do not compare them"
+                f"the published rows are for the test split with {wanted:,} images, but the other "
+                f"rows are for {self.num_images:,} images: do not compare them"
             )
         if self.is_text_only:
-            said.append("human captions replace descriptions: not comparable to any other row")
+            said.append(
+                "human captions replace the descriptions of images: do not compare these rows with "
+                "rows for real descriptions"
+            )
         return said
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class Evaluation:
         }
 
     def lines(self) -> list[str]:
-        """Return the table for a terminal."""
+        """Return the lines of the table for a terminal."""
         head, *body = self._cells()
         widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
         lines = [self.headline(), ""]
@@ -119,9 +122,12 @@ class Evaluation:
         paired = any(row.difference is not None for row in self.rows)
         differ = any(row.other_ties is not None for row in self.rows)
         return [
-            "± is half of the 95 % interval, by bootstrap over images",
+            "± is half the width of the 95 % interval, by bootstrap over images",
             *(
-                ["Δ is the mean recall minus that of the first row with the same queries"]
+                [
+                    "Δ is the mean recall minus the mean recall of the first row with the same "
+                    "queries"
+                ]
                 if paired
                 else []
             ),

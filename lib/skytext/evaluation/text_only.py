@@ -1,10 +1,9 @@
-"""Retrieval without images: some captions of a benchmark represent the images, others are queries.
+"""Measure retrieval with the human captions of a benchmark only, without images and descriptions.
 
-It measures the text side alone, pooling and embedder, without descriptions of the images. In each
-turn one caption of every image is the query and the other captions represent the image: first the
-first caption, then the second, and so on. All images therefore have equally many texts. An image
-with fewer than two captions is omitted. An image without a caption for a turn is represented by all
-captions but its last.
+This measures the embedder and the pooling alone. The measurement has several rounds. In round n,
+the n-th caption of every image is a query, and the other captions of the image represent the image.
+If an image has fewer than n captions, it has no query in round n, and all of its captions except
+the last caption represent it. Images with fewer than two captions are omitted.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ TOO_FEW = "text-only evaluation needs images with at least two captions"
 
 @dataclass(frozen=True, slots=True)
 class TextOnly:
-    """Text to image, captions against captions.
+    """Results of a search of images that are represented by captions, with captions as queries.
 
     Attributes:
-        num_images: number of images with at least two captions; only these are searched.
-        directions: results of the queries, by rule.
+        num_images: number of searched images. Each of them has at least two captions.
+        directions: results of the queries for each rule.
     """
 
     num_images: int
@@ -52,15 +51,15 @@ def text_only(
     num_variants: int | None = None,
     rules: Sequence[Rule] = (PAPER_RULE,),
 ) -> TextOnly:
-    """Search each caption's image among the other captions.
+    """Use each caption as a query, and search for its image by the other captions.
 
     Args:
         annotations: images and captions.
         vectors: vector of every caption.
-        distinct: first remove identical captions of the same image; otherwise many queries find
-            their own words.
-        num_variants: maximum number of captions that represent an image.
-        rules: rankings, all on the same captions.
+        distinct: whether to remove repeated captions of an image first. Otherwise many queries are
+            equal to a caption that represents their image.
+        num_variants: maximum number of captions that represent an image; None for all.
+        rules: the rankings. All of them use the same captions.
 
     Raises:
         CallError: no image has two captions.

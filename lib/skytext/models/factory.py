@@ -28,19 +28,22 @@ from skytext.models.vllm.engine import VllmEngine
 from skytext.models.vllm.supervisor import SupervisedCaptioner
 
 CaptionerFactory = Callable[[CaptionConfig, ModelIdentity, Prompt], Captioner]
-"""Makes a captioner, like `make_captioner`."""
+"""A function that makes a captioner, like `make_captioner`."""
 
 
 def make_captioner(config: CaptionConfig, model: ModelIdentity, prompt: Prompt) -> Captioner:
-    """Make a captioner without checking the model; ``start`` raises its errors."""
+    """Make a captioner without checking the model.
+
+    If the model is not usable, the ``start`` method of the captioner raises the error.
+    """
     return _CAPTIONERS[kind_of(model.name)](config, model, prompt)
 
 
 def check_name(name: str) -> None:
-    """Check the options in a model's name, for kinds that have such options.
+    """Check the options in a model's name, if this kind of model has options in its name.
 
     Raises:
-        ConfigError: this kind of model lacks these options.
+        ConfigError: this kind of model does not have these options.
     """
     if kind_of(name) in _CHECKS:
         _CHECKS[kind_of(name)](name)
@@ -77,7 +80,7 @@ def _fake_captioner(config: CaptionConfig, model: ModelIdentity, _: Prompt) -> C
     )
 
 
-# The constructors of each kind of model. A new kind of captioner needs only an entry here, and a
+# The constructors for each kind of model. A new kind of captioner needs only an entry here and a
 # prefix in `skytext.models.checkpoints`.
 _CAPTIONERS: dict[str, CaptionerFactory] = {
     CHECKPOINT: _vllm_captioner,
@@ -103,7 +106,7 @@ class EmbeddedBy(Protocol):
 
     @property
     def revision(self) -> str:
-        """The hub commit, or empty."""
+        """The hub commit; empty if the model is not from a hub."""
 
     @property
     def fingerprint(self) -> str:
@@ -120,9 +123,10 @@ def make_table_image_embedder(
     """Load the model with which a table's images were embedded.
 
     Args:
-        table: address of the table, for messages.
+        table: address of the table, for error messages.
         by: the table's record of the model.
-        config: how to run the model; ``model``, if set, is its current location.
+        config: how to run the model. ``config.model``, if it is set, is the current location of
+            the table's model.
         images: the pixel settings.
 
     Raises:
@@ -134,13 +138,15 @@ def make_table_image_embedder(
         config = config.model_copy(update={"model": by.model, "revision": by.revision or None})
     found = image_model(config)
     images = images or ImageConfig()
-    # Vectors made before bands could be chosen are also searched, until they are replaced.
+    # Older vectors were made before the setting images.bands existed. They remain valid until they
+    # are replaced.
     shown = (images, images.model_copy(update={"bands": None}))
     if by.fingerprint not in [image_embedding_fingerprint(found, one) for one in shown]:
         raise TableError(
             f"the images of {table} were embedded with {by.model!r}; {config.model!r} is not that "
-            "model, or images.max_side_px or images.bands has changed: name its folder or "
-            "revision with --set image_embed.model=…"
+            "model, or images.max_side_px or images.bands has changed: set the folder of that "
+            "model with --set image_embed.model=… (or its revision with "
+            "--set image_embed.revision=…)"
         )
     return make_image_embedder(config, found)
 
@@ -150,9 +156,11 @@ def make_table_embedder(
 ) -> Embedder:
     """Load the model with which a table was embedded.
 
-    Args: as those of `find_table_embedder`.
+    The arguments are those of `find_table_embedder`.
 
-    Raises: as `find_table_embedder`, and ModelError if the model cannot be loaded.
+    Raises:
+        TableError: the model differs from the table's model.
+        ModelError: the model cannot be found or cannot be loaded.
     """
     return make_embedder(*find_table_embedder(table, by, embed, named))
 
@@ -160,13 +168,13 @@ def make_table_embedder(
 def find_table_embedder(
     table: str, by: EmbeddedBy, embed: EmbedConfig | None = None, named: str | None = None
 ) -> tuple[EmbedConfig, ModelIdentity]:
-    """Find the embedder that a table was embedded with.
+    """Find the embedding model of a table.
 
     Args:
-        table: address of the table, for messages.
+        table: address of the table, for error messages.
         by: the table's record of the model.
-        embed: how to run the model; the table decides which one.
-        named: current location of the table's model, if its name is no longer valid.
+        embed: how to run the model. Its ``model`` and ``revision`` are ignored.
+        named: current location of the table's model, if the recorded name is no longer valid.
 
     Raises:
         TableError: the model differs from the table's model.
@@ -175,7 +183,8 @@ def find_table_embedder(
     config = (embed or EmbedConfig()).model_copy(
         update={
             "model": named or by.model,
-            # A named model is loaded as given; the fingerprint shows whether it fits.
+            # The recorded revision belongs to the recorded name. If the caller names the model, the
+            # fingerprint shows whether it is the table's model.
             "revision": None if named else by.revision or None,
         }
     )
@@ -183,6 +192,6 @@ def find_table_embedder(
     if embedding_fingerprint(found) != by.fingerprint:
         raise TableError(
             f"{table} was embedded with {by.model!r}; {config.model!r} is not that "
-            "model: name its folder or revision with --embedding-model"
+            "model: give the folder of the table's model with --embedding-model"
         )
     return config, found

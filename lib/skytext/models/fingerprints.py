@@ -15,15 +15,15 @@ from skytext.errors import ConfigError
 from skytext.models.checkpoints import ModelIdentity
 from skytext.pixels.decode import PIXELS_VERSION
 
-# The vLLM options that change a model's input or weights. All others change only its speed.
+# The vLLM options that change a model's input or weights. All other options change only the speed.
 _DECISIVE_OPTIONS = ("hf_overrides", "mm_processor_kwargs")
 
 
 def prompt_of(config: CaptionConfig) -> Prompt:
-    """Return the configured prompt, or the default for the model.
+    """Return the configured prompt, or the default prompt of the model.
 
     Raises:
-        ConfigError: there is no such prompt.
+        ConfigError: the configured prompt does not exist.
     """
     if config.prompt is not None:
         return load_prompt(config.prompt)
@@ -84,7 +84,8 @@ def image_embedding_fingerprint(model: ModelIdentity, images: ImageConfig) -> st
 
 def _pixels(images: ImageConfig) -> list[Any]:
     parts: list[Any] = [PIXELS_VERSION, images.max_side_px]
-    # Only if it is set: rows made before the setting existed stay current.
+    # Add `bands` only if it is set. Otherwise the fingerprint would also change for rows that were
+    # made before this setting existed.
     return parts if images.bands is None else [*parts, list(images.bands)]
 
 
@@ -93,10 +94,13 @@ def _hash_template(path: str | None) -> str | None:
 
 
 def read_template(path: str) -> str:
-    """Return the text of a chat template's file; a template text is returned unchanged.
+    """Return a chat template.
+
+    Args:
+        path: the file of a template, or the template itself.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     if "{{" in path or "{%" in path:
         return path

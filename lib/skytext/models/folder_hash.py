@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def hash_folder(path: Path) -> str:
-    """Return the SHA-256 over the names and contents of a folder's files, hexadecimal."""
+    """Return the SHA-256 of the names and contents of a folder's files, in hexadecimal.
+
+    Hidden files and files in hidden folders are not included.
+    """
     digest = hashlib.sha256()
     files = (file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
     for file in sorted(files, key=lambda file: file.relative_to(path).as_posix()):

@@ -1,8 +1,8 @@
-"""Embed images, and queries for them, as unit vectors in one space.
+"""Embed images and text queries as unit vectors in the same vector space.
 
-Any model with an image tower and a text tower works: sentence-transformers loads its own CLIP
-models and those of transformers (CLIP, SigLIP and similar: ``get_image_features``,
-``get_text_features``).
+Any model with an image tower and a text tower can be used. sentence-transformers loads its own CLIP
+models. It also loads models of transformers that have the methods ``get_image_features`` and
+``get_text_features`` (CLIP, SigLIP and similar models).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOWERS = ("image", "text")
 
 
 class ImageEmbedder(Protocol):
-    """Embeds images, and queries into the same space."""
+    """Embeds images and text queries in the same vector space."""
 
     info: EmbedderInfo
     dim: int
@@ -43,7 +43,7 @@ class ClipEmbedder:
         model: the model.
 
     Raises:
-        ModelError: the model cannot be loaded, or lacks one of the towers.
+        ModelError: the model cannot be loaded, or it has no image tower or no text tower.
     """
 
     def __init__(self, config: ImageEmbedConfig, model: ModelIdentity) -> None:
@@ -54,7 +54,7 @@ class ClipEmbedder:
         if missing:
             raise ModelError(
                 f"the model {model.name!r} has no tower for {' and '.join(missing)}: use a "
-                "CLIP-like one, which embeds images and text in one space, e.g. "
+                "CLIP-like one, which embeds images and text in the same vector space, e.g. "
                 "sentence-transformers/clip-ViT-B-32"
             )
         self._batch_size = config.batch_size
@@ -67,7 +67,10 @@ class ClipEmbedder:
         return to_unit(self._model.encode(list(images), **self._options()))
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed queries, truncated at the text tower's limit: float32, shape (texts, dim)."""
+        """Embed queries: float32, shape (texts, dim), unit length.
+
+        Each query is truncated at the token limit of the text tower.
+        """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         return to_unit(self._model.encode_query(list(texts), **self._options()))

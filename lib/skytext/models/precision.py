@@ -1,19 +1,19 @@
-"""Choose the fastest precision of a device."""
+"""Choose the fastest floating-point type for a device."""
 
 from __future__ import annotations
 
 
 def native_precision(device: str) -> str:
-    """Return the fastest floating-point type with native multiplication on the device.
+    """Return the fastest floating-point type that the device multiplies in hardware.
 
-    A CPU without AMX or AVX-512 BF16 emulates bfloat16: LLaVA then has a third of the float32
-    tokens per second.
+    A CPU without AMX or AVX-512 BF16 emulates bfloat16. On such a CPU, LLaVA in bfloat16 generates
+    only a third as many tokens per second as in float32.
 
     Args:
         device: ``cpu`` or ``cuda``.
 
     Returns:
-        ``bfloat16``, ``float16`` (older GPUs) or ``float32`` (older processors).
+        ``bfloat16``, ``float16`` (for older GPUs) or ``float32`` (for older CPUs).
     """
     import torch
 

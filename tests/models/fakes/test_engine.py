@@ -172,7 +172,9 @@ def test_the_fake_engine_ends_with_its_parent_process(state: str) -> None:
 def test_a_start_that_takes_too_long_is_aborted() -> None:
     processes = EngineProcesses()
     started = time.monotonic()
-    with pytest.raises(JobError, match=r"not up within caption.engine.start_timeout_s \(0.3 s\)"):
+    with pytest.raises(
+        JobError, match=r"did not start within caption.engine.start_timeout_s \(0.3 s\)"
+    ):
         FakeEngine(FakeOptions(start_s=1000), processes, 0.3)
     assert time.monotonic() - started < 10
     assert processes.alive() == []

@@ -93,7 +93,7 @@ def test_the_reported_cause_is_in_the_error() -> None:
 def test_without_a_report_the_error_names_the_logs() -> None:
     said = start_failure(HUB, EngineConfig(), FAILED, None, device="cuda")
     assert said.startswith(f"vLLM cannot serve '{HUB.name}': Engine core initialization failed.")
-    assert said.endswith("(see the engine's own lines above)")
+    assert said.endswith("(see the engine's log lines above)")
 
 
 def start_with(monkeypatch: pytest.MonkeyPatch, start: Callable[..., Any]) -> Any:

@@ -204,7 +204,7 @@ def test_a_failed_image_reports_the_cause() -> None:
     assert error.stage is Stage.CAPTION
     assert error.attempts >= 2
     assert "the scripted engine died" in error.detail
-    assert f"{error.attempts} engines ended with this image in work" in error.detail
+    assert f"{error.attempts} engines ended while they described this image" in error.detail
 
 
 @pytest.mark.parametrize("at_once", [1, 8, 50])
@@ -372,7 +372,7 @@ def test_an_engine_that_dies_on_a_blank_image_is_not_tried_on_others() -> None:
     world = World(on_check=die)
     _, outcomes = run(world, names(3))
     assert {type(outcome) for outcome in outcomes.values()} == {JobError}
-    assert "at its start or at a blank image: gone" in str(outcomes["image-0"])
+    assert "while it described a blank test image: gone" in str(outcomes["image-0"])
     assert world.engines[0].closed
     assert world.num_starts == 1
 

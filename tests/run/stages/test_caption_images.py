@@ -285,7 +285,9 @@ def test_no_engine_is_left_by_a_job_that_fails() -> None:
 
 
 def test_an_engine_that_does_not_come_up_ends_the_job() -> None:
-    with pytest.raises(JobError, match=r"not up within caption.engine.start_timeout_s \(0.3 s\)"):
+    with pytest.raises(
+        JobError, match=r"did not start within caption.engine.start_timeout_s \(0.3 s\)"
+    ):
         caption(unit(good(3)), "fake:start_s=1000", engine={"start_timeout_s": 0.3})
     assert engines() == []
 

@@ -1,1 +1,1 @@
-"""Generated remote-sensing scenes: painters, truth records, and descriptions of the truth."""
+"""Generated remote-sensing scenes: their ground truth, their images and their descriptions."""

@@ -1,8 +1,8 @@
 """A small drawing surface in unit coordinates, so that a scene is the same at any size.
 
-Coordinates are from 0 to 1, x to the east and y to the south (the top of a tile is north).
-The number of random draws does not depend on the resolution: the same seed gives the same scene at
-112 and at 224 px.
+Coordinates are from 0 to 1. The x axis points east and the y axis points south: the top of a tile
+is north. The number of random draws does not depend on the resolution, so the same seed gives the
+same scene at 112 and at 224 px.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 Field = npt.NDArray[np.float32]
 """A float32 array with one value per pixel, shape (height, width)."""
 Colour = tuple[float, float, float]
-"""Red, green and blue, each 0 to 255."""
+"""Red, green and blue, each from 0 to 255."""
 Point = tuple[float, float]
 """(x, y) in unit coordinates."""
 
@@ -30,12 +30,12 @@ class Light:
     """The light of a scene, and the season of its plants.
 
     Attributes:
-        brightness: Factor on every pixel, about 0.85 to 1.12.
-        haze: Share of white veil, 0 (clear) to 0.25.
-        warmth: Red up and blue down by this share, -0.05 to 0.05.
-        shadow_x: Eastward part of a shadow of unit length.
-        shadow_y: Southward part of a shadow of unit length.
-        greenness: 0 (dry season, dormant plants) to 1 (growing season).
+        brightness: Factor for every pixel, about 0.85 to 1.12.
+        haze: Share of white haze in a pixel, from 0 (clear) to 0.25.
+        warmth: Share by which red is increased and blue is decreased, from -0.05 to 0.05.
+        shadow_x: Eastward component of a shadow of length 1.
+        shadow_y: Southward component of a shadow of length 1.
+        greenness: From 0 (dry season, dormant plants) to 1 (growing season).
     """
 
     brightness: float
@@ -51,8 +51,9 @@ class Sensor:
     """The effects of the camera.
 
     Attributes:
-        noise: Maximum error of a pixel, levels of 255, 1 to 8; uniformly distributed.
-        blur: Radius of the optics' blur, as a share of the tile's side, 0 to 0.005.
+        noise: Maximum error of a pixel value (0 to 255), from 1 to 8. The error is uniformly
+            distributed.
+        blur: Radius of the blur, as a share of the tile's side, from 0 to 0.005.
     """
 
     noise: int
@@ -61,11 +62,11 @@ class Sensor:
 
 _CLEAR_SENSOR = Sensor(noise=1, blur=0.0)
 _LEAST_BLUR_PX = 0.2
-"""A smaller value changes no pixel visibly."""
+"""A smaller radius has no visible effect."""
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Return the colour ``share`` (0 to 1) of the way from ``first`` to ``second``."""
+    """Mix two colours: ``share`` 0 gives ``first``, ``share`` 1 gives ``second``."""
     return (
         first[0] + (second[0] - first[0]) * share,
         first[1] + (second[1] - first[1]) * share,
@@ -76,7 +77,7 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 def rotated_rectangle(
     x: float, y: float, half_width: float, half_height: float, angle: float
 ) -> list[Point]:
-    """Return the four corners of a rectangle turned by ``angle`` (radians) around (x, y)."""
+    """Return the four corners of a rectangle with centre (x, y), rotated by ``angle`` radians."""
     cos, sin = math.cos(angle), math.sin(angle)
     corners = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
     return [
@@ -89,7 +90,7 @@ def rotated_rectangle(
 
 
 class Canvas:
-    """An RGB surface of ``size_px`` square, drawn at twice that size and averaged down."""
+    """A square RGB surface. It is drawn at twice its size, and then averaged down."""
 
     def __init__(
         self,
@@ -102,11 +103,11 @@ class Canvas:
         """Make an empty surface.
 
         Args:
-            size_px: Side, pixels.
-            light: How the scene is lit.
+            size_px: Side length in pixels.
+            light: The light of the scene.
             sensor: The effects of the camera.
-            extent_share: 0 for the smallest plausible tile of its land cover, 1 for the largest. A
-                wider tile has a finer texture.
+            extent_share: Extent of the tile on the ground, from 0 (smallest plausible extent for
+                the land cover) to 1 (largest). A tile with a larger extent has a finer texture.
         """
         self.size_px = size_px
         self.light = light
@@ -120,18 +121,18 @@ class Canvas:
         self.y: Field = np.broadcast_to(axis[:, None], (size_px, size_px))
 
     def by_extent(self, close: float, wide: float) -> float:
-        """Return the value between ``close`` and ``wide`` for the extent of the tile."""
+        """Interpolate between ``close`` (smallest extent of a tile) and ``wide`` (largest)."""
         return close + (wide - close) * self.extent_share
 
     def noise(self, rng: np.random.Generator, *cells: int) -> Field:
-        """Return smooth noise, the mean of one octave per cell count.
+        """Return smooth noise: the scaled sum of one random grid per value of ``cells``.
 
         Args:
-            rng: Source of the grids; its draws do not depend on the resolution.
-            cells: Grid cells along one side of each octave; more cells give a finer grain.
+            rng: Random generator for the grids. The draws do not depend on the resolution.
+            cells: Number of cells along one side of each grid. More cells give a finer grain.
 
         Returns:
-            float32 of shape (size_px, size_px), about -1 to 1, mean near 0.
+            float32 of shape (size_px, size_px), about -1 to 1, with a mean near 0.
         """
         total = np.zeros((self.size_px, self.size_px), dtype=np.float32)
         for count in cells:
@@ -143,14 +144,14 @@ class Canvas:
         return total / np.float32(math.sqrt(len(cells)))
 
     def shade(self, height: Field, strength: float) -> Field:
-        """Return hill shading of a height field: positive on slopes towards the sun.
+        """Return the hill shading of a height field. It is positive on slopes that face the sun.
 
         Args:
-            height: float32 of shape (size_px, size_px), unit amplitude.
-            strength: Height of one unit as a share of the tile's side.
+            height: float32 of shape (size_px, size_px), about -1 to 1.
+            strength: Height of one unit, as a share of the tile's side.
 
         Returns:
-            float32 of the same shape, clipped to -1 to 1.
+            float32 of shape (size_px, size_px), clipped to the range -1 to 1.
         """
         rise_y, rise_x = np.gradient(height)
         slope = rise_x * self.light.shadow_x + rise_y * self.light.shadow_y
@@ -164,12 +165,21 @@ class Canvas:
         return x * cos + y * sin, y * cos - x * sin
 
     def paint(self, pixels: Field) -> None:
-        """Replace everything by ``pixels``: float32 of shape (size_px, size_px, 3), 0 to 255."""
+        """Replace the content by ``pixels``: float32 of shape (size_px, size_px, 3), 0 to 255."""
         small = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
         self._image.paste(small.resize((self._big, self._big), Image.Resampling.NEAREST))
 
     def blend(self, colour: Colour, amount: Field, base: Field) -> Field:
-        """Return ``base`` (H, W, 3) moved towards ``colour`` by ``amount`` (H, W), 0 to 1."""
+        """Mix ``colour`` into the pixels ``base``.
+
+        Args:
+            colour: The colour.
+            amount: Share of the colour in each pixel, shape (H, W), from 0 to 1.
+            base: Pixels, shape (H, W, 3).
+
+        Returns:
+            The mixed pixels, shape (H, W, 3).
+        """
         moved: Field = np.asarray(colour, dtype=np.float32) - base
         moved *= amount[..., None]
         moved += base
@@ -180,7 +190,7 @@ class Canvas:
         self._draw.polygon([(x * self._big, y * self._big) for x, y in points], fill=_rgb(colour))
 
     def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """Draw a polyline ``width`` wide (share of the tile's side; at least one sub-pixel)."""
+        """Draw a polyline. ``width`` is a share of the tile's side."""
         self._draw.line(
             [(x * self._big, y * self._big) for x, y in points],
             fill=_rgb(colour),
@@ -191,7 +201,7 @@ class Canvas:
     def ellipse(
         self, x: float, y: float, radius: float, colour: Colour, *, radius_y: float | None = None
     ) -> None:
-        """Fill a circle, or an upright ellipse with ``radius_y``."""
+        """Fill a circle. With ``radius_y``, fill an ellipse with this vertical radius."""
         tall = radius if radius_y is None else radius_y
         scale = self._big
         self._draw.ellipse(
@@ -200,18 +210,18 @@ class Canvas:
         )
 
     def shadow_of(self, points: Sequence[Point], height: float) -> None:
-        """Draw the shadow of a flat roof at ``height`` (share of the side)."""
+        """Draw the shadow of a flat roof. ``height`` is a share of the tile's side."""
         x, y = points[0]
         dark = self.ground(x, y, 0.45)
         shift_x, shift_y = self.light.shadow_x * height, self.light.shadow_y * height
         moved = [(px + shift_x, py + shift_y) for px, py in points]
         self.polygon(moved, dark)
-        # Fills the gap between roof and shadow, so that tall objects do not seem to float.
+        # Fill the gap between roof and shadow, so that tall objects do not seem to float.
         half = [(px + shift_x / 2, py + shift_y / 2) for px, py in points]
         self.polygon(half, dark)
 
     def round_shadow(self, x: float, y: float, radius: float, height: float) -> None:
-        """Draw the shadow of a cylinder of ``height`` (share of the side)."""
+        """Draw the shadow of a vertical cylinder. ``height`` is a share of the tile's side."""
         dark = self.ground(x, y, 0.45)
         for part in (0.33, 0.67, 1.0):
             self.ellipse(
@@ -222,7 +232,7 @@ class Canvas:
             )
 
     def ground(self, x: float, y: float, factor: float) -> Colour:
-        """Return the current colour at (x, y), darkened by ``factor``."""
+        """Return the present colour at (x, y), multiplied by ``factor`` (slightly more blue)."""
         column = min(max(int(x * self._big), 0), self._big - 1)
         row = min(max(int(y * self._big), 0), self._big - 1)
         pixel = self._image.getpixel((column, row))
@@ -231,7 +241,7 @@ class Canvas:
         return pixel[0] * factor, pixel[1] * factor, pixel[2] * factor + 6.0
 
     def finish(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        """Return the tile with light, haze, blur and noise: uint8, (size_px, size_px, 3)."""
+        """Return the tile with light, haze, blur and noise: uint8 (size_px, size_px, 3)."""
         light, noise = self.light, self.sensor.noise
         image = self._image.reduce(_OVERSAMPLING)
         blur_px = self.sensor.blur * self.size_px
@@ -240,7 +250,7 @@ class Canvas:
         table: list[int] = []
         for tint, veil in ((1 + light.warmth, 200.0), (1.0, 208.0), (1 - light.warmth, 220.0)):
             factor = tint * light.brightness * (1.0 - light.haze)
-            # Leaves room for the noise at both ends of the range, so that nothing overflows.
+            # Keep a margin for the noise at both ends of the range, so that no value overflows.
             levels = np.arange(256) * factor + veil * light.haze
             table += np.clip(levels, noise, 255 - noise).round().astype(int).tolist()
         lit = np.asarray(image.point(table))

@@ -1,7 +1,8 @@
-"""Generated remote-sensing scenes: a typed truth record from a seed, and its picture.
+"""Generate remote-sensing scenes: the ground truth of a scene, and its image.
 
-``make_scene`` decides the content; ``render`` draws it at any size. Both depend only on the seed.
-The truth is exact, so a description can be scored against it.
+``make_scene`` makes the ground truth from a seed, and ``render`` draws the scene at any size. All
+random choices depend only on the seed. The ground truth is exact, so a description can be compared
+with it.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from skytext.demo.scenes.linear_features import (
 from skytext.demo.scenes.object_kinds import OBJECT_KINDS, ObjectKind, group_slots
 
 REFERENCE_PX = 224
-"""Side of the tile that ``Scene.gsd`` refers to, pixels."""
+"""Side length in pixels of the tile that ``Scene.gsd`` refers to."""
 HELD_OUT_SEED = 1_000_000_000
-"""Seeds from here on are never used for training."""
+"""The first held-out seed. This seed and all higher seeds are never used for training."""
 METRES_PER_DEGREE = 111_320.0
-"""Length of one degree of latitude."""
+"""Length of one degree of latitude in metres."""
 
 Rng = np.random.Generator
 Size = Literal["small", "large"]
@@ -52,12 +53,12 @@ POSITIONS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "southeast": (2, 2),
     }
 )
-"""Column and row of each of the nine positions; the top of a tile is north."""
+"""Column and row of each of the nine positions. The top of a tile is north."""
 
 _SIDE_OFFSET = 0.3
 _LINE_SIDES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        # Positions of a line that is shifted to the left or right of its direction.
+        # Positions of a line with a negative offset and with a positive offset.
         "east-west": ("north", "south"),
         "northwest-southeast": ("northeast", "southwest"),
         "north-south": ("east", "west"),
@@ -69,13 +70,14 @@ _OBJECT_CLEARANCE = 0.2
 
 @dataclass(frozen=True)
 class LinearFeature:
-    """A feature that crosses the tile.
+    """A linear feature that crosses the tile.
 
     Attributes:
         kind: A key of ``LINEAR_KINDS``.
         orientation: A key of ``ORIENTATIONS``.
-        position: The part of the tile that it passes, one of ``POSITIONS``.
-        offset: Signed distance from the tile's centre, as a share of the side.
+        position: The part of the tile that the feature passes: a key of ``POSITIONS``.
+        offset: Distance from the tile's centre as a share of the tile's side. It is positive to the
+            right of the direction.
     """
 
     kind: str
@@ -86,14 +88,14 @@ class LinearFeature:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A group of equal objects.
+    """A group of objects of the same kind and size.
 
     Attributes:
         kind: A key of ``OBJECT_KINDS``.
         count: Number of objects, 1 to 6.
-        position: One of ``POSITIONS``.
-        size: Size word.
-        arrangement: Arrangement of its members, one of ``ARRANGEMENTS``.
+        position: A key of ``POSITIONS``.
+        size: Size of the objects, ``small`` or ``large``.
+        arrangement: How the objects are arranged: one of ``ARRANGEMENTS``.
     """
 
     kind: str
@@ -105,15 +107,15 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth about one scene.
+    """The ground truth of one scene.
 
     Attributes:
-        seed: Determines everything else.
+        seed: The seed, which determines all other values.
         land_cover: A key of ``LAND_COVERS``.
-        water_side: Side with water ("north", "east", "south", "west"), or None.
-        linear_features: Features that cross the tile, in drawing order.
-        objects: Groups of objects, each in its own position.
-        gsd: Ground sampling distance of a ``REFERENCE_PX`` tile, metres a pixel.
+        water_side: Side with water ("north", "east", "south" or "west"); None without such a side.
+        linear_features: Linear features that cross the tile, in the order of drawing.
+        objects: Groups of objects. Each group has a different position.
+        gsd: Ground sampling distance of a tile of ``REFERENCE_PX`` pixels, in metres per pixel.
         datetime: Acquisition time, UTC.
         bbox: West, south, east, north; degrees, EPSG:4326.
         light: Sun, haze and season.
@@ -132,11 +134,11 @@ class Scene:
     sensor: Sensor
 
     def gsd_at(self, size_px: int) -> float:
-        """Return the ground sampling distance of a tile of ``size_px``, metres a pixel."""
+        """Return the ground sampling distance in metres per pixel for this size of the tile."""
         return self.gsd * REFERENCE_PX / size_px
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the truth as JSON values."""
+        """Return the ground truth as JSON values."""
         record = dataclasses.asdict(self)
         record["datetime"] = self.datetime.strftime("%Y-%m-%dT%H:%M:%SZ")
         record["bbox"] = list(self.bbox)
@@ -176,16 +178,17 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
 
     Args:
         scene: The scene.
-        size_px: Side of the tile; the content does not depend on it.
+        size_px: Side length of the tile in pixels. The content does not depend on it.
 
     Returns:
-        uint8 of shape (size_px, size_px, 3), RGB, north at the top.
+        uint8 of shape (size_px, size_px, 3), RGB. North is at the top.
     """
     cover = LAND_COVERS[scene.land_cover]
     low, high = (math.log(extent_m) for extent_m in cover.extent_m)
     share = (math.log(scene.gsd * REFERENCE_PX) - low) / (high - low)
     canvas = Canvas(size_px, scene.light, scene.sensor, extent_share=min(max(share, 0.0), 1.0))
-    # One generator per layer, so that a change to one painter does not change other layers.
+    # Use one random generator per layer, so that a change of one painter does not change the other
+    # layers.
     cover.paint(canvas, np.random.default_rng((scene.seed, 1)), scene.water_side)
     for index, (line, path) in enumerate(
         zip(scene.linear_features, line_paths(scene), strict=True)
@@ -199,7 +202,10 @@ def render(scene: Scene, size_px: int = REFERENCE_PX) -> npt.NDArray[np.uint8]:
 
 
 def line_paths(scene: Scene) -> list[Path]:
-    """Return the middle line of each linear feature: (n, 2), unit coordinates, may leave 0 to 1."""
+    """Return the middle line of each linear feature: (n, 2) in unit coordinates.
+
+    Points outside the tile have coordinates below 0 or above 1.
+    """
     return [
         make_path(
             np.random.default_rng((scene.seed, 2, index)),
@@ -212,9 +218,10 @@ def line_paths(scene: Scene) -> list[Path]:
 
 
 def group_places(scene: Scene) -> list[tuple[list[Point], float]]:
-    """Return the unit coordinates of each group's members, and their rotation.
+    """Return, for each group, the unit coordinates of its objects and their rotation.
 
-    The rotation is in radians from east, clockwise; on a linear feature it is that feature's.
+    The rotation is in radians from east, clockwise. Objects on a linear feature have the rotation
+    of this feature.
     """
     paths = {
         line.kind: path for line, path in zip(scene.linear_features, line_paths(scene), strict=True)
@@ -254,12 +261,12 @@ def _paint_group(
         canvas.polygon([(west, north), (east, north), (east, south), (west, south)], kind.pad)
     spread = 0.0 if kind.on in LINEAR_KINDS else 0.3
     for x, y in slots:
-        # Members of a group have similar directions, like parked aircraft and moored ships.
+        # The objects of a group have similar directions, like parked aircraft and moored ships.
         kind.paint(canvas, rng, x, y, radius, angle + spread * float(rng.uniform(-1.0, 1.0)))
 
 
 def cell_centre(position: str) -> tuple[float, float]:
-    """Return the centre of one of the nine positions, unit coordinates (x east, y south)."""
+    """Return the centre of one of the nine positions: unit coordinates (x east, y south)."""
     column, row = POSITIONS[position]
     return (column + 0.5) / 3.0, (row + 0.5) / 3.0
 
@@ -280,7 +287,7 @@ def _choose_lines(rng: Rng, land_cover: str) -> tuple[LinearFeature, ...]:
     turns = rng.permutation(len(ORIENTATIONS))[:number].tolist()
     sides = rng.integers(-1, 2, size=number).tolist()
     if number == 2 and "runway" in names:
-        # Nothing crosses a runway: the other feature runs parallel to it, on the other side.
+        # A linear feature must not cross a runway. So the two are parallel, on opposite sides.
         turns[1] = turns[0]
         sides = [-1, 1] if rng.random() < 0.5 else [1, -1]
     return tuple(
@@ -299,12 +306,12 @@ def _line(rng: Rng, kind: LinearKind, name: str, orientation: str, side: int) ->
 def _choose_objects(
     rng: Rng, land_cover: str, water_side: str | None, lines: tuple[LinearFeature, ...]
 ) -> tuple[tuple[SceneObject, ...], float]:
-    """Return the groups of objects, and a suitable side length of the tile in metres."""
+    """Return the groups of objects, and the side length of the tile in metres."""
     low, high = LAND_COVERS[land_cover].extent_m
     present = {line.kind for line in lines}
     number = int(rng.choice(3, p=(0.2, 0.5, 0.3)))
     groups: list[SceneObject] = []
-    # Exponential races: a kind with twice the weight comes first twice as often.
+    # Draw a weighted random order: a kind with twice the weight comes first twice as often.
     race = {name: float(rng.exponential()) / kind.weight for name, kind in OBJECT_KINDS.items()}
     for name in sorted(race, key=race.__getitem__):
         kind = OBJECT_KINDS[name]
@@ -321,7 +328,7 @@ def _choose_objects(
         low, high = max(low, kind.extent_m[0]), min(high, kind.extent_m[1])
         count = int(rng.integers(kind.counts[0], kind.counts[1] + 1))
         arrangement = _choose_arrangement(rng, count)
-        # Five or six large ones do not fit in a ninth of a tile, nor do three in a row.
+        # Five or six large objects do not fit in a ninth of a tile, and three in a row do not fit.
         roomy = count <= 4 and arrangement in ("close", "block")
         size: Size = "large" if roomy and rng.random() < 0.5 else "small"
         position = cells[int(rng.integers(len(cells)))]
@@ -376,12 +383,13 @@ def _choose_bbox(rng: Rng, land_cover: str, extent_m: float) -> Box:
 
 
 def _choose_light(rng: Rng, bbox: Box) -> tuple[dt.datetime, Light]:
-    """Return the time and the matching light: sun, season, haze."""
+    """Return a time, and the light at this time: sun, season and haze."""
     day = dt.datetime(2017, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=int(rng.integers(3285)))
     solar_hour = float(rng.uniform(9.5, 14.5))
     when = day + dt.timedelta(seconds=round((solar_hour - (bbox[0] + bbox[2]) / 30.0) * 3600))
     northern = bbox[1] >= 0.0
-    # The sun is in the east before noon, and on the side of the equator.
+    # Before noon the sun is in the east. In the northern hemisphere the sun is in the south, and in
+    # the southern hemisphere it is in the north.
     shadow_x, shadow_y = (solar_hour - 12.0) / 2.5, -0.8 if northern else 0.8
     length = math.hypot(shadow_x, shadow_y)
     season = math.cos(2.0 * math.pi * (when.timetuple().tm_yday - 196) / 365.25)

@@ -1,7 +1,7 @@
-"""The land covers of scenes: one painter each, and the words that people use for them.
+"""The land covers of scenes: their painters and their names.
 
-To add one, write a painter and an entry of ``LAND_COVERS``. The scene generator, the captions and
-the scores use the entry.
+To add a land cover, write a painter and add an entry to ``LAND_COVERS``. The scene generator, the
+captions and the scores use the entry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]
 """West, south, east, north in degrees, EPSG:4326."""
 Rng = np.random.Generator
 Painter = Callable[[Canvas, Rng, str | None], None]
-"""Paints a whole tile; the last argument is the side with water, or None."""
+"""A function that draws a whole tile. The last argument is the side with water, or None."""
 
 SEA_COLOURS: tuple[Colour, ...] = ((18, 52, 92), (22, 68, 106), (16, 60, 84), (30, 78, 112))
 
@@ -39,12 +39,12 @@ class LandCover:
     """One land cover.
 
     Attributes:
-        names: Noun phrases with their article, the most common first. Without the article, no name
-            contains another cover's name.
-        textures: Phrases for the look of its surface.
-        paint: The painter.
-        extent_m: Minimum and maximum side of a plausible tile, metres.
-        regions: Boxes of the world with such land.
+        names: Noun phrases with their articles, the most common phrase first. Without the articles,
+            no name contains a name of another land cover.
+        textures: Phrases that describe the surface.
+        paint: The function that draws the land cover.
+        extent_m: Minimum and maximum side length of a plausible tile in metres.
+        regions: Regions of the world in which scenes with this land cover are placed.
         sided: Whether one side of the tile is water (``Scene.water_side``).
     """
 
@@ -78,14 +78,14 @@ def _green(canvas: Canvas, lush: Colour, dry: Colour) -> Colour:
 
 
 def _modulate(pixels: Field, amount: Field) -> Field:
-    # In place: allocating arrays of this size costs more than the arithmetic.
+    # Change the array in place: the allocation of a new array would cost more than the arithmetic.
     pixels *= (1.0 + amount)[..., None]
     return pixels
 
 
 def _farmland(canvas: Canvas, rng: Rng, _side: str | None) -> None:
     u, v = canvas.turned(float(rng.uniform(0.0, math.pi)))
-    # A wider tile has more parcels.
+    # A tile with a larger extent has more parcels.
     num_columns = round(canvas.by_extent(2.6, 5.4) + float(rng.uniform(-0.4, 0.4)))
     num_rows = round(canvas.by_extent(2.8, 6.2) + float(rng.uniform(-0.5, 0.5)))
     cuts_u = np.sort(
@@ -274,7 +274,7 @@ def _house(
     corners = rotated_rectangle(x, y, width, height, angle)
     canvas.shadow_of(corners, 0.017)
     canvas.polygon(corners, roof)
-    # The half of a gable roof on the far side from the sun is darker.
+    # The half of a gable roof that faces away from the sun is darker.
     ridge = [
         corners[0],
         corners[1],
@@ -323,7 +323,7 @@ def _industrial(canvas: Canvas, rng: Rng, _side: str | None) -> None:
 
 
 def mix_point(a: tuple[float, float], b: tuple[float, float], share: float) -> tuple[float, float]:
-    """Return the point ``share`` (0 to 1) of the way from ``a`` to ``b``."""
+    """Interpolate between two points: ``share`` 0 gives ``a``, ``share`` 1 gives ``b``."""
     return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
 
@@ -360,10 +360,13 @@ def _commercial(canvas: Canvas, rng: Rng, _side: str | None) -> None:
 def _tower(
     canvas: Canvas, at: tuple[float, float], step: float, angle: float, draw: list[float]
 ) -> None:
-    """Draw one office block; ``draw`` has width, depth, height, colour and use, each 0 to 1."""
+    """Draw one office block.
+
+    ``draw`` contains five random numbers from 0 to 1: width, depth, height, colour and use.
+    """
     x, y = at
     if draw[4] < 0.1:
-        # A small green instead of a building.
+        # Draw a small green area instead of a building.
         canvas.ellipse(x, y, 0.13 * step, _green(canvas, (84, 124, 62), (112, 116, 70)))
         return
     tones: tuple[Colour, ...] = (
@@ -391,7 +394,7 @@ def _harbour(canvas: Canvas, rng: Rng, side: str | None) -> None:
     edge = float(rng.uniform(-0.02, 0.03))
     water = _water(canvas, rng, _choose(rng, ((38, 78, 92), (46, 88, 96), (30, 66, 88))))
     canvas.paint(water)
-    # The quay is drawn in coordinates u along it and v towards the water.
+    # The coordinate u is along the quay, and the coordinate v points towards the water.
     turn = float(rng.uniform(-0.05, 0.05))
     base = math.atan2(towards_y, towards_x) - math.pi / 2 + turn
     cos, sin = math.cos(base), math.sin(base)

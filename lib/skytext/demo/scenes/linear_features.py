@@ -1,7 +1,7 @@
 """The linear features of a scene, from rivers to power lines: painters and names.
 
-To add one, write a painter and an entry of ``LINEAR_KINDS``, and name it in the land covers that it
-may cross.
+To add a kind of linear feature, write a painter and add an entry to ``LINEAR_KINDS``. The entry
+lists the land covers that the feature may cross.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from skytext.demo.scenes.canvas import Canvas, Colour, Point, mix
 
 Rng = np.random.Generator
 Path = npt.NDArray[np.float64]
-"""Points along the middle line of the feature: shape (n, 2), unit coordinates, equal steps."""
+"""Points on the middle line of a feature: shape (n, 2), unit coordinates, equal distances along
+the direction of the feature."""
 
 ORIENTATIONS: Mapping[str, float] = MappingProxyType(
     {
@@ -28,7 +29,7 @@ ORIENTATIONS: Mapping[str, float] = MappingProxyType(
         "northeast-southwest": 3 * math.pi / 4,
     }
 )
-"""Direction of each orientation: radians from east, clockwise as y points south."""
+"""Angle of each orientation: radians from east, clockwise, because y increases to the south."""
 
 _NUM_POINTS = 41
 _HALF_LENGTH = 0.85
@@ -39,10 +40,10 @@ class LinearKind:
     """One kind of linear feature.
 
     Attributes:
-        names: Its names, the most common first; each has the article "a".
-        covers: Land covers that it may cross.
-        wiggle: Minimum and maximum sideways amplitude, as a share of the tile's side.
-        paint: The painter.
+        names: Names of the kind, the most common name first. Each name takes the article "a".
+        covers: Land covers that the feature may cross.
+        wiggle: Minimum and maximum amplitude of the bends, as a share of the tile's side.
+        paint: The function that draws the feature.
     """
 
     names: tuple[str, ...]
@@ -55,10 +56,11 @@ def make_path(rng: Rng, orientation: str, offset: float, wiggle: tuple[float, fl
     """Return the middle line of a feature that crosses the whole tile.
 
     Args:
-        rng: Source of the direction and the bends.
+        rng: Random generator that chooses the exact direction and the bends.
         orientation: A key of ``ORIENTATIONS``.
-        offset: Signed distance from the tile's centre, to the right of the direction.
-        wiggle: Minimum and maximum sideways amplitude.
+        offset: Distance from the tile's centre as a share of the tile's side. It is positive to the
+            right of the direction.
+        wiggle: Minimum and maximum amplitude of the bends, as a share of the tile's side.
     """
     angle = ORIENTATIONS[orientation] + float(rng.uniform(-0.07, 0.07))
     t = np.linspace(-_HALF_LENGTH, _HALF_LENGTH, _NUM_POINTS)
@@ -127,7 +129,7 @@ def _runway(canvas: Canvas, rng: Rng, path: Path) -> None:
         canvas.line(_points(path + side * width * normals), 0.008, (228, 228, 228))
     for start in range(1, len(path) - 2, 4):
         canvas.line(_points(path[start : start + 3]), 0.013, (238, 238, 238))
-    # The touchdown bars, on the part inside the tile.
+    # The touchdown bars. They are drawn where the runway is inside the tile.
     middle, direction = path[12], path[13] - path[12]
     for offset in (-0.32, -0.19, 0.19, 0.32):
         start_at = middle + offset * width * normals[12]
@@ -162,7 +164,7 @@ def _power_line(canvas: Canvas, rng: Rng, path: Path) -> None:
     shift = np.asarray([canvas.light.shadow_x, canvas.light.shadow_y]) * 0.03
     wires = (-0.026, 0.0, 0.026)
     for side in wires:
-        # A light wire above its dark shadow is visible on snow and on forest.
+        # Draw a light wire over a dark shadow, so that the wire is visible on snow and on forest.
         canvas.line(_points(path + side * normals + 0.25 * shift), 0.007, (58, 60, 58))
         canvas.line(_points(path + side * normals), 0.007, (222, 222, 216))
     for index in range(int(rng.integers(1, 7)), len(path), 7):

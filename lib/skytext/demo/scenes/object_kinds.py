@@ -1,6 +1,6 @@
 """The kinds of objects in scenes: painters, names, and plausible places.
 
-To add one, write a painter of a single object and an entry of ``OBJECT_KINDS``.
+To add a kind, write a painter for a single object, and add an entry to ``OBJECT_KINDS``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from skytext.demo.scenes.canvas import (
 
 Rng = np.random.Generator
 Painter = Callable[[Canvas, Rng, float, float, float, float], None]
-"""Paints one object: canvas, rng, x, y, radius (unit coordinates), angle (radians)."""
+"""A function that draws one object. Its arguments are the canvas, the random generator, the centre
+x and y and the radius in unit coordinates, and the angle in radians."""
 
 ARRANGEMENTS = ("close", "row", "block", "scattered")
-"""Arrangement of a group: one or two close, three in a row, 4 to 6 in a block; or scattered."""
+"""Arrangements of a group. One or two objects are ``close``. Three objects are in a ``row`` or
+``scattered``. Four to six objects are in a ``block`` or ``scattered``."""
 
 _IRREGULAR: Mapping[int, tuple[tuple[tuple[int, int], ...], ...]] = MappingProxyType(
     {
-        # Column and row from the centre of a group.
+        # Column and row of each object, counted from the centre of the group.
         3: (((-1, -1), (1, 0), (-1, 1)), ((-1, -1), (0, 1), (1, -1)), ((-1, -1), (1, 0), (0, 1))),
         4: (((-1, -1), (1, -1), (0, 0), (-1, 1)), ((0, -1), (-1, 0), (1, 0), (1, 1))),
         5: (
@@ -49,19 +51,22 @@ class ObjectKind:
     """One kind of object.
 
     Attributes:
-        names: (singular, plural) pairs, the most common first. No name contains another kind's.
-        covers: Possible land covers; for a kind with ``beside``, those of that feature.
-        counts: Minimum and maximum number in one group.
-        radius_small: Radius of a small one, as a share of the tile's side.
-        radius_large: Radius of a large one.
-        extent_m: Minimum and maximum side of a tile that shows it at that size, metres.
-        paint: The painter of one object.
-        on: Its place: "land", "water", or the middle of a linear feature of that kind, whose
-            direction it takes.
-        beside: A linear feature that must be in the scene, or None.
-        pad: Colour of the cleared ground around it, or None.
-        weight: Relative frequency among the kinds that fit; higher for kinds that fit in few
-            scenes.
+        names: Pairs (singular, plural), the most common pair first. No name contains a name of
+            another kind.
+        covers: Land covers on which the object can occur. If ``beside`` is set, these are land
+            covers that the linear feature in ``beside`` may cross.
+        counts: Minimum and maximum number of objects in one group.
+        radius_small: Radius of a small object, as a share of the tile's side.
+        radius_large: Radius of a large object, as a share of the tile's side.
+        extent_m: Minimum and maximum side length, in metres, of a tile in which the object has this
+            size.
+        paint: The function that draws one object.
+        on: Where the object is: "land", "water", or a kind of linear feature. In the last case the
+            object is on the middle line of the feature and has the direction of the feature.
+        beside: The kind of linear feature that must be in the scene, or None.
+        pad: Colour of the cleared ground around the object, or None.
+        weight: Relative frequency of this kind among the kinds that fit in a scene. It is higher
+            for kinds that fit in few scenes.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -78,14 +83,15 @@ class ObjectKind:
 
 
 def group_slots(arrangement: str, count: int, x: float, y: float, rng: Rng) -> list[Point]:
-    """Return the unit coordinates of the members of a group around (x, y).
+    """Return the unit coordinates of the objects of a group around (x, y).
 
     Args:
         arrangement: One of ``ARRANGEMENTS``.
-        count: 1 to 6.
-        x: Centre of the group, eastward.
-        y: Centre of the group, southward.
-        rng: Rotates rows and scatters; its draws do not depend on the resolution.
+        count: Number of objects, 1 to 6.
+        x: Centre of the group, in the direction east.
+        y: Centre of the group, in the direction south.
+        rng: Random generator that rotates and scatters the objects. The draws do not depend on the
+            resolution.
     """
     if arrangement == "row":
         upright = bool(rng.random() < 0.5)
@@ -108,7 +114,7 @@ def group_slots(arrangement: str, count: int, x: float, y: float, rng: Rng) -> l
 
 
 def _scattered(count: int, x: float, y: float, rng: Rng) -> list[Point]:
-    """Return ``count`` slots of a 3 × 3 grid in no row and no block, with small random shifts."""
+    """Return ``count`` irregular places of a 3 × 3 grid, with small random shifts."""
     patterns = _IRREGULAR[count]
     pattern = patterns[int(rng.integers(len(patterns)))]
     # A quarter turn of an irregular pattern is also irregular.
@@ -256,7 +262,7 @@ def _stadium(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle
 
 
 def _parking(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angle: float) -> None:
-    # A pale kerb separates the lot from the streets around it.
+    # A light border separates the parking lot from the streets around it.
     canvas.polygon(rotated_rectangle(x, y, radius * 1.1, radius * 0.9, angle), (224, 218, 204))
     canvas.polygon(rotated_rectangle(x, y, radius, radius * 0.8, angle), (82, 82, 88))
     cos, sin = math.cos(angle), math.sin(angle)
@@ -419,7 +425,7 @@ def _warehouse(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, angl
     block(0.0, -0.2, 0.94, 0.03, mix(tone, (60, 70, 84), 0.4))
     for light in (-0.7, -0.35, 0.0, 0.35, 0.7):
         block(light, -0.2, 0.05, 0.34, (126, 152, 176))
-    # Lorries at the loading docks, facing outwards.
+    # Trucks at the loading docks. They face away from the building.
     for dock, pick in zip(
         (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8), rng.random(6).tolist(), strict=True
     ):
@@ -454,7 +460,7 @@ def _quarry(canvas: Canvas, rng: Rng, x: float, y: float, radius: float, _angle:
     tone = tones[int(rng.integers(len(tones)))]
 
     def outline(scale: float, shift: float) -> list[Point]:
-        # The benches face the sun on one side and are shaded on the other.
+        # Each step of the quarry is bright on the side of the sun and dark on the other side.
         dx, dy = light.shadow_x * shift * radius, light.shadow_y * shift * radius
         return [
             (x + dx + radius * scale * r * math.cos(t), y + dy + radius * scale * r * math.sin(t))
@@ -476,7 +482,7 @@ def _interchange(
 
     asphalt, verge = (108.0, 108.0, 114.0), (122.0, 162.0, 88.0)
     for scale, colour in ((1.3, asphalt), (1.16, verge)):
-        # The outer slip roads: a diamond with its corners on the two roads.
+        # The outer ramps form a diamond with its corners on the two roads.
         corners = ((scale, 0.0), (0.0, scale), (-scale, 0.0), (0.0, -scale))
         canvas.polygon([place(u, v) for u, v in corners], colour)
     for i, j in ((-1, -1), (1, -1), (-1, 1), (1, 1)):

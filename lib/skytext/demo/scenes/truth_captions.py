@@ -1,9 +1,9 @@
-"""Descriptions written from the truth of a scene, in several wordings.
+"""Make descriptions from the ground truth of a scene, in several wordings.
 
-The demonstration checkpoint is trained on them. They name only visible facts: land cover, texture,
-linear features with orientation and position, objects with number, size, arrangement and position.
-The top of a tile is north. Each clause names only one thing, so that
-``skytext.demo.training.score`` can parse a description.
+The demonstration checkpoint is trained on these descriptions. They contain only visible facts: land
+cover, texture, linear features with orientation and position, and objects with number, size,
+arrangement and position. The top of a tile is north. In the fields ``feature`` and ``caption``,
+each clause names only one thing, so that ``skytext.demo.training.score`` can parse it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from skytext.demo.scenes.linear_features import LINEAR_KINDS
 from skytext.demo.scenes.object_kinds import OBJECT_KINDS
 
 PROMPT = "Describe this remote sensing image as JSON."
-"""The user prompt of the demonstration checkpoint's training."""
+"""The user prompt with which the demonstration checkpoint was trained."""
 FIELDS = ("one_sentence", "feature", "caption")
-"""Keys of a description, in writing order."""
+"""Keys of a description, in the order in which they are written."""
 
 COUNT_WORDS: Mapping[int, str] = MappingProxyType(
     {1: "one", 2: "two", 3: "three", 4: "four", 5: "several", 6: "several"}
 )
-"""Number words; five or six are "several"."""
+"""The words for the numbers of objects."""
 
 Rng = np.random.Generator
 
@@ -63,12 +63,13 @@ def describe(scene: Scene, rng: Rng) -> dict[str, str]:
     """Return one description of a scene.
 
     Args:
-        scene: The truth.
-        rng: Chooses the wording; the same state gives the same description.
+        scene: The scene.
+        rng: Random generator that chooses the wording. The same state gives the same description.
 
     Returns:
-        The keys of ``FIELDS``: one sentence from the whole to its parts, the features with their
-        directions and positions, and a short paragraph.
+        A text for each key of ``FIELDS``. ``one_sentence`` names the land cover and all things.
+        ``feature`` lists the things with their directions and positions. ``caption`` is a short
+        paragraph.
     """
     return {
         "one_sentence": _one_sentence(scene, rng),
@@ -78,7 +79,7 @@ def describe(scene: Scene, rng: Rng) -> dict[str, str]:
 
 
 def target_text(description: Mapping[str, str]) -> str:
-    """Return the JSON text of a description, the target of the training."""
+    """Return the JSON text of a description. This is the text that the model learns to write."""
     return json.dumps({field: description[field] for field in FIELDS})
 
 
@@ -111,7 +112,7 @@ def _place(position: str, rng: Rng) -> str:
 
 
 def _arranged(group: SceneObject, rng: Rng) -> str:
-    """Return the arrangement of a group as words after its noun, or an empty text."""
+    """Return words for the arrangement of a group, which follow its noun; may be empty."""
     return _pick(rng, _ARRANGEMENT_WORDS[group.arrangement])
 
 

@@ -1,6 +1,6 @@
 """Plot a training run: ``python -m skytext.demo.training.plot DIR``.
 
-It uses Pillow, so no additional package is needed.
+The plot is drawn with Pillow, so no other package is needed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import typer
 from PIL import Image, ImageDraw, ImageFont
 
 PLOT_NAME = "training.png"
-"""Name of the picture, beside ``log.jsonl``."""
+"""Name of the plot, in the folder of ``log.jsonl``."""
 
 Curve = list[tuple[float, float]]
-"""(minutes of training, value), in order."""
+"""Points (minutes of training, value), in the order of time."""
 
 _WIDTH, _PANEL, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 330, 64, 190, 34, 40
 _INK, _GRID = (40, 40, 44), (222, 222, 226)
@@ -62,7 +62,7 @@ def read_curves(log: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
 
 
 def write_plot(directory: Path) -> Path:
-    """Plot ``log.jsonl`` of a run's folder as ``training.png`` beside it; return its path."""
+    """Plot ``log.jsonl`` of a run as ``training.png`` in the same folder; return the new path."""
     losses, scores = read_curves(directory / "log.jsonl")
     end = max((curve[-1][0] for curve in [*losses.values(), *scores.values()]), default=1.0)
     image = Image.new("RGB", (_WIDTH, 2 * _PANEL), (255, 255, 255))
@@ -84,7 +84,7 @@ def write_plot(directory: Path) -> Path:
 
 
 def _smoothed(curve: Curve) -> Curve:
-    """Return means over spans of steps, because single steps have different scenes."""
+    """Return means over groups of steps. Single values vary, because each step has other scenes."""
     spans = [curve[at : at + _SMOOTHED_STEPS] for at in range(0, len(curve), _SMOOTHED_STEPS)]
     return [(span[-1][0], sum(value for _, value in span) / len(span)) for span in spans if span]
 

@@ -1,4 +1,4 @@
-"""Parse a description into facts, and score it against the truth of its scene."""
+"""Parse a description into facts, and compare the facts with the ground truth of the scene."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Facts:
     """The facts in a description.
 
     Attributes:
-        land_cover: The land cover named first, or None.
-        objects: Every named kind of object, with its positions.
-        linear_features: Every named kind of linear feature, with its orientations.
-        numbers: Every named kind of object, with its number words; "a" is "one".
+        land_cover: The land cover that is named first; None if no land cover is named.
+        objects: The positions of each named kind of object.
+        linear_features: The orientations of each named kind of linear feature.
+        numbers: The number words of each named kind of object. The word "a" becomes "one".
     """
 
     land_cover: str | None
@@ -37,19 +37,22 @@ class Facts:
 
 @dataclass(frozen=True)
 class DescriptionScore:
-    """The score of one description. Counts are of kinds, not of single objects.
+    """The score of one description. All numbers count kinds, not single objects.
 
     Attributes:
-        land_cover_right: Whether the land cover named first is the true one.
-        num_objects: Kinds of object in the scene.
-        num_objects_named: Kinds of object that the description names.
-        num_objects_right: Kinds of object in both.
-        num_positions_right: True kinds of object named with their true position.
-        num_numbers_right: True kinds of object named with their true number and no other.
-        num_lines: Linear features in the scene.
-        num_lines_named: Linear features that the description names.
-        num_lines_right: Linear features in both.
-        num_orientations_right: True linear features named with their true orientation.
+        land_cover_right: Whether the land cover that is named first is right.
+        num_objects: Number of kinds of objects in the scene.
+        num_objects_named: Number of kinds of objects that the description names.
+        num_objects_right: Number of kinds of objects that are in the scene and in the description.
+        num_positions_right: Number of kinds of objects that are in the scene, and that are named
+            with the right position only.
+        num_numbers_right: Number of kinds of objects that are in the scene, and that are named with
+            the right number only.
+        num_lines: Number of linear features in the scene.
+        num_lines_named: Number of linear features that the description names.
+        num_lines_right: Number of linear features that are in the scene and in the description.
+        num_orientations_right: Number of linear features that are in the scene, and that are named
+            with the right orientation only.
     """
 
     land_cover_right: bool
@@ -66,20 +69,22 @@ class DescriptionScore:
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """Scores over many descriptions, each a share from 0 to 1.
+    """Scores of many descriptions. Each score is a share from 0 to 1.
 
     Attributes:
-        num_descriptions: Number of scored descriptions, including those that are not JSON.
-        json_valid: Share of JSON objects with exactly the right keys.
-        land_cover: Share with the right land cover (invalid JSON counts as wrong).
-        object_precision: Share of named kinds of object that are in the scene.
-        object_recall: Share of kinds of object in the scene that are named.
-        position: Share of kinds of object in the scene that are named with their position.
-        position_of_named: The same among the kinds of object that are named.
-        number: Share of kinds of object named with their number; five and six are "several".
-        line_precision: Share of named linear features that are in the scene.
-        line_recall: Share of linear features in the scene that are named.
-        orientation: Share of linear features in the scene named with their orientation.
+        num_descriptions: Number of descriptions, including descriptions that are not valid JSON.
+        json_valid: Share of descriptions that are JSON objects with exactly the right keys.
+        land_cover: Share of descriptions with the right land cover. Invalid JSON counts as wrong.
+        object_precision: Share of the named kinds of objects that are in the scene.
+        object_recall: Share of the kinds of objects in the scene that are named.
+        position: Share of the kinds of objects in the scene that are named with the right position.
+        position_of_named: Share of the rightly named kinds of objects that have the right position.
+        number: Share of the kinds of objects in the scene that are named with the right number. The
+            numbers five and six are both "several".
+        line_precision: Share of the named linear features that are in the scene.
+        line_recall: Share of the linear features in the scene that are named.
+        orientation: Share of the linear features in the scene that are named with the right
+            orientation.
     """
 
     num_descriptions: int
@@ -96,7 +101,7 @@ class ScoreSummary:
 
 
 def read_description(description: Mapping[str, str]) -> Facts:
-    """Return the facts in a description, by the words of the registries."""
+    """Return the facts in a description. The registries of kinds define the words."""
     fields = [description.get(field, "") for field in FIELDS]
     objects: dict[str, set[str]] = {}
     lines: dict[str, set[str]] = {}
@@ -107,7 +112,8 @@ def read_description(description: Mapping[str, str]) -> Facts:
             positions = _positions(_DIRECTION.sub(" ", clause))
             for kind in _named(clause, "object"):
                 objects.setdefault(kind, set())
-                # Only these two fields have one object per clause; the first lists them all.
+                # The first field lists all objects in one clause, so its positions are ambiguous.
+                # In the other two fields, each clause contains only one object.
                 if field is not fields[0]:
                     objects[kind] |= positions
                 numbers.setdefault(kind, set())
@@ -130,8 +136,8 @@ def score_description(
     """Score one description.
 
     Args:
-        scene_truth: The scene, or its ``as_dict()`` as in ``truth.jsonl``.
-        description: Text by the keys of ``FIELDS``; a missing key counts as empty.
+        scene_truth: The scene, or the result of its ``as_dict()``, as stored in ``truth.jsonl``.
+        description: Texts with the keys of ``FIELDS``. A missing key counts as an empty text.
     """
     truth = scene_truth.as_dict() if isinstance(scene_truth, Scene) else scene_truth
     facts = read_description(description)
@@ -163,8 +169,8 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
     """Return the shares over many scores.
 
     Args:
-        scores: One per description with valid JSON.
-        num_invalid: Number of descriptions without valid JSON, which have no score.
+        scores: One score per description with valid JSON.
+        num_invalid: Number of descriptions without valid JSON. These have no score.
     """
     counted = list(scores)
     total = len(counted) + num_invalid
@@ -172,7 +178,7 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
     def share(right: str, of: str) -> float:
         whole: int = sum(getattr(score, of) for score in counted)
         if not whole:
-            # There was nothing to find. The score is 1, unless there were unreadable descriptions.
+            # There was nothing to find. The score is 1 if all descriptions are valid, else 0.
             return 0.0 if num_invalid else 1.0
         found: int = sum(getattr(score, right) for score in counted)
         return found / whole
@@ -193,7 +199,7 @@ def summarise(scores: Iterable[DescriptionScore], *, num_invalid: int = 0) -> Sc
 
 
 def _numbers(clause: str, kind: str) -> set[str]:
-    """Return the number words before a kind's names in a clause."""
+    """Return the number words that stand before the names of a kind in a clause."""
     return {"one" if word in ("a", "an") else word for word in _counted(kind).findall(clause)}
 
 
@@ -233,7 +239,7 @@ def _patterns(family: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 def _named(text: str, family: str) -> list[str]:
-    """Return the kinds of a family in a text, in order of their first occurrence."""
+    """Return the kinds of a family that a text names, in the order of their first occurrence."""
     found = []
     for name, pattern in _patterns(family):
         match = pattern.search(text)

@@ -1,8 +1,8 @@
 """Train the demonstration checkpoint: ``python -m skytext.demo.training.train --out DIR``.
 
-A LLaVA is trained from scratch on scenes that are drawn during the training: no image is used
-twice. Training seeds are below ``HELD_OUT_SEED``, and scoring seeds are above, so they never
-overlap.
+A LLaVA model is trained from scratch. The scenes are drawn during the training, and no image is
+used twice. Training uses seeds below ``HELD_OUT_SEED``, and scoring uses seeds from
+``HELD_OUT_SEED`` on, so they never overlap.
 """
 
 from __future__ import annotations
@@ -75,22 +75,22 @@ _LINE_SLOTS = len(ORIENTATIONS) * 3
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of one training run. The same values and one thread give the same run.
+    """The settings of one training run. With one thread, the same settings give the same result.
 
     Attributes:
-        seed: Seed of the weights and of the first scene.
-        batch_size: Scenes per step.
-        learning_rate: Maximum, after the warm-up.
+        seed: Seed of the weights. It also selects the training scenes.
+        batch_size: Number of scenes per step.
+        learning_rate: Maximum learning rate, which is reached after the warm-up.
         steps: Length of the schedule in steps, or None to use ``minutes``.
         minutes: Length of the schedule in minutes of training, if ``steps`` is None.
         shape: Sizes of the network.
         num_tokenizer_scenes: Number of scenes whose descriptions train the tokenizer.
-        num_scored: Held-out scenes per scoring.
-        score_every: Steps between scorings.
-        save_every: Steps between checkpoints.
-        facts_share: Share of the schedule in which only the vision tower learns the facts. A step
-            without text takes a third of the time, and vision takes the longest to learn.
-            the speed on a CPU.
+        num_scored: Number of held-out scenes per scoring.
+        score_every: Number of steps between two scorings.
+        save_every: Number of steps between two checkpoints.
+        facts_share: Share of the schedule in which only the vision tower is trained, on the facts.
+            A step without text takes a third of the time, and the vision tower learns slowest.
+        compiled: Whether to compile the network.
     """
 
     seed: int = 0
@@ -113,15 +113,19 @@ class Batch:
 
     Attributes:
         pixels: float32 (B, 3, 112, 112), normalised.
-        targets: int64 (B, T), the target text and the end token, padded.
-        is_target: bool (B, T), False on the padding.
-        cells: int64 (B, 9, 4): object kind (0 for none), count, size and arrangement of each
-            position.
+        targets: int64 (B, T), the target text and the end token, with padding on the right.
+        is_target: bool (B, T), False for padding.
+        cells: int64 (B, 9, 4), for each position: object kind (0 for none), count, size and
+            arrangement.
         covers: int64 (B,), index of the land cover.
-        sides: int64 (B,), index of the water side; the number of sides for none.
-        lines: float32 (B, kinds × orientations × 3): the crossing linear features, by position.
-        patches: float32 (B, 64, line kinds + object kinds): patches on the middle lines of linear
-            features, and patches with the centre of an object.
+        sides: int64 (B,), index of the side with water. If there is no water side, the value is the
+            number of sides.
+        lines: float32 (B, kinds × orientations × 3). Each index is a combination of a kind of
+            linear feature, an orientation and an offset (negative, zero or positive). The value is
+            1 if the scene has such a feature, else 0.
+        patches: float32 (B, 64, line kinds + object kinds). The value for a kind of linear feature
+            is 1 if its middle line crosses the patch, else 0. The value for a kind of object is 1
+            if the centre of an object is in the patch, else 0.
     """
 
     pixels: torch.Tensor
@@ -139,25 +143,27 @@ class Batch:
 
 
 class AuxiliaryHead(nn.Module):
-    """Reads the facts from the projected image tokens. Removed after training.
+    """Predicts the facts from the projected image tokens. The checkpoint does not contain it.
 
-    It teaches the vision tower the kinds and places of things before the text model needs them.
+    With this head, the vision tower learns the kinds and the positions of things before the text
+    model is trained.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.cells = nn.Linear(width, sum(_CELL_CLASSES))
         self.whole = nn.Linear(width, len(_COVERS) + len(_SIDES) + 1)
-        # A mean over all tokens hides the orientation of a line; a test with it learned nothing.
+        # Use all nine positions: a mean over all tokens loses the orientation of a line. A training
+        # run with such a mean did not learn orientations.
         self.lines = nn.Linear(len(POSITIONS) * width, len(_LINES) * _LINE_SLOTS)
         self.patches = nn.Linear(width, len(_LINES) + len(_KINDS))
 
     def loss(self, tokens: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Return the mean loss over the facts.
+        """Return the weighted sum of the losses of all facts.
 
         Args:
             tokens: float (B, 64, width), the projected image tokens, row by row.
-            batch: The truth.
+            batch: The batch, with the ground truth.
         """
         tokens = tokens.float()
         side = math.isqrt(tokens.shape[1])
@@ -176,15 +182,16 @@ class AuxiliaryHead(nn.Module):
             self.lines(pooled.flatten(1)), batch.lines
         )
         patches = functional.binary_cross_entropy_with_logits(self.patches(tokens), batch.patches)
-        # Nearly all values of both are zero, so their means are small.
+        # Nearly all targets of these two losses are zero, so the losses are small. The factors
+        # compensate for that.
         return total + 10.0 * lines + 20.0 * patches
 
 
 def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
-    """Return the model's input of an image: float32 (3, 112, 112), resized and normalised.
+    """Return the model's input for an image: float32 (3, 112, 112), resized and normalised.
 
-    The square tiles of this package need no crop; otherwise it equals the checkpoint's
-    ``CLIPImageProcessor``.
+    The result is that of the checkpoint's ``CLIPImageProcessor``. The crop of that processor is
+    omitted, because all tiles of this package are square.
     """
     if image.size != (IMAGE_PX, IMAGE_PX):
         image = image.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)
@@ -194,7 +201,7 @@ def model_pixels(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.Image:
-    """Return a scene as in a shard: drawn at ``size_px`` and compressed as JPEG."""
+    """Return the image of a scene as stored in a shard: drawn at ``size_px``, with JPEG losses."""
     buffer = io.BytesIO()
     Image.fromarray(render(scene, size_px)).save(buffer, format="JPEG", quality=quality)
     buffer.seek(0)
@@ -204,7 +211,8 @@ def shipped_image(scene: Scene, size_px: int = 224, quality: int = 90) -> Image.
 def make_batch(seeds: range, tokenizer: Tokenizer) -> Batch:
     """Draw and describe the scenes of some seeds."""
     scenes = [make_scene(seed) for seed in seeds]
-    # A quarter is compressed and resized like images of shards, so that the model learns this too.
+    # Compress and resize a quarter of the images like images of shards, so that the model also
+    # learns to describe such images.
     pixels = [
         model_pixels(
             shipped_image(scene) if index % 4 == 0 else Image.fromarray(render(scene, IMAGE_PX))
@@ -271,7 +279,7 @@ def _patches(scene: Scene) -> npt.NDArray[np.float32]:
 
 
 def prompt_ids(tokenizer: Tokenizer) -> list[int]:
-    """Return the token ids of the training prompt, the image token repeated 64 times."""
+    """Return the token ids of the training prompt, with the image token repeated 64 times."""
     image = token_id(tokenizer, IMAGE)
     ids: list[int] = tokenizer.encode(prompt_text(), add_special_tokens=False).ids
     at = ids.index(image)
@@ -287,7 +295,7 @@ def fact_loss(
     *,
     vision_tower: Callable[..., Any] | None = None,
 ) -> torch.Tensor:
-    """Return the loss of the auxiliary head only; the text model is not used."""
+    """Return the loss of the auxiliary head, without using the text model."""
     tower = model.model.vision_tower if vision_tower is None else vision_tower
     vision = tower(batch.pixels, output_hidden_states=True)
     return head.loss(model.model.multi_modal_projector(vision.hidden_states[-2][:, 1:]), batch)
@@ -302,18 +310,18 @@ def text_and_fact_loss(
     vision_tower: Callable[..., Any] | None = None,
     language_model: Callable[..., Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss on the target tokens only, and the loss of the auxiliary head.
+    """Return the text loss on the target tokens, and the loss of the auxiliary head.
+
+    The prompt is the same for the whole batch, so the image tokens are inserted directly. The
+    padding is on the right. A causal model ignores later tokens, so no attention mask is needed.
 
     Args:
         model: The network.
-        head: Reads facts from the image tokens.
+        head: The auxiliary head.
         prompt: int64 (1, P), with the image token repeated ``NUM_IMAGE_TOKENS`` times.
         batch: Images and targets.
-        vision_tower: Compiled form of the model's own, if there is one.
-        language_model: Compiled form of the model's own, if there is one.
-
-    The prompt is the same for the whole batch, so the image tokens are inserted directly. Padding
-    is on the right, where a causal model does not look, so no mask is needed.
+        vision_tower: The compiled vision tower; None to use the vision tower of ``model``.
+        language_model: The compiled text model; None to use the text model of ``model``.
     """
     inner = model.model
     vision_tower = inner.vision_tower if vision_tower is None else vision_tower
@@ -333,7 +341,7 @@ def text_and_fact_loss(
         dim=1,
     )
     hidden = language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
-    # The last token of the prompt predicts the first of the target.
+    # The output at the last token of the prompt predicts the first target token.
     wanted = hidden[:, prompt.shape[1] - 1 :][batch.is_target]
     text = functional.cross_entropy(model.lm_head(wanted).float(), batch.targets[batch.is_target])
     return text, head.loss(image, batch)
@@ -348,7 +356,7 @@ def score_held_out(
     first_seed: int = HELD_OUT_SEED,
     batch_size: int = 32,
 ) -> ScoreSummary:
-    """Describe held-out scenes by greedy generation and score the descriptions."""
+    """Describe held-out scenes with greedy decoding, and score the descriptions."""
     prompt = torch.tensor([prompt_ids(tokenizer)], device=device)
     scores, num_invalid = [], 0
     model.eval()
@@ -383,7 +391,7 @@ def _is_before(record: dict[str, Any], step: int) -> bool:
 
 
 def parse_description(text: str) -> dict[str, str] | None:
-    """Return the description in a text, or None if the text is not exactly one."""
+    """Return the description in a text, or None if the text is not exactly one description."""
     try:
         value: Any = json.loads(text)
     except json.JSONDecodeError:
@@ -396,7 +404,7 @@ def parse_description(text: str) -> dict[str, str] | None:
 
 
 class Trainer:
-    """One training run in one folder: state, log, plot, and the checkpoint so far."""
+    """One training run. Its folder contains the state, the log, the plot and the checkpoint."""
 
     def __init__(self, out: Path, recipe: Recipe, *, device: str = "cpu") -> None:
         self.out = out
@@ -415,7 +423,8 @@ class Trainer:
         self.model.generation_config.pad_token_id = token_id(self.tokenizer, PAD)
         self.head = AuxiliaryHead(recipe.shape.text_width)
         if device == "cpu":
-            # torch's fused attention has a slow backward pass on a CPU: 2.2 s per step, not 1.8 s.
+            # On a CPU, the backward pass of torch's fused attention is slow: a step takes 2.2 s
+            # instead of 1.8 s.
             self.model.set_attn_implementation("eager")
         self.model.to(device).train()
         self.head.to(device)
@@ -429,7 +438,7 @@ class Trainer:
             betas=(0.9, 0.98),
             fused=True,
         )
-        # Separate from the model, which still generates uncompiled.
+        # Keep the compiled modules separate: generation uses the uncompiled modules of the model.
         self._vision_tower: Callable[..., Any] = self.model.model.vision_tower
         self._language_model: Callable[..., Any] = self.model.model.language_model
         if recipe.compiled:
@@ -437,11 +446,11 @@ class Trainer:
             self._language_model = torch.compile(self._language_model, dynamic=True)
         self.step = 0
         self.trained_s = 0.0
-        # Step at which the text model was added; None while only the facts are learned.
+        # The step at which the training of the text model started; None before this step.
         self.text_from: int | None = None
 
     def resume(self) -> bool:
-        """Continue from ``state.pt`` if it exists; return whether it does."""
+        """Continue from ``state.pt``; return False if this file does not exist."""
         path = self.out / "state.pt"
         if not path.exists():
             return False
@@ -455,15 +464,16 @@ class Trainer:
         return True
 
     def _forget_lost_steps(self) -> None:
-        """Remove the steps after the stored state from the log, because they are repeated."""
+        """Remove the steps after the stored state from the log, because they will be repeated."""
         log = self.out / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        # A score belongs to the state after the steps before it, a loss to the next step.
+        # Keep the scores with the number of the stored state: they were computed after this step.
+        # Remove the loss with this number: it belongs to the next step.
         kept = [line for line in lines if _is_before(json.loads(line), self.step)]
         log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def save(self) -> None:
-        """Write the state for a later continuation, and the current checkpoint."""
+        """Write the state, from which a run can be resumed, and the current checkpoint."""
         state = {
             "model": self.model.state_dict(),
             "head": self.head.state_dict(),
@@ -477,7 +487,7 @@ class Trainer:
         save_checkpoint(self.out / "checkpoint", self.model, self.tokenizer)
 
     def progress(self) -> float:
-        """Return the finished share of the schedule, 0 to 1."""
+        """Return the finished share of the schedule, from 0 to 1."""
         if self.recipe.steps is not None:
             return min(self.step / self.recipe.steps, 1.0)
         return min(self.trained_s / (60.0 * self.recipe.minutes), 1.0)
@@ -485,10 +495,10 @@ class Trainer:
     def learning_rate(self) -> float:
         """Return the learning rate of the next step.
 
-        The warm-up always depends on steps, so a plan by minutes also repeats its first steps
-        exactly.
+        During the warm-up, the rate depends only on the number of steps. So the first steps are
+        reproducible even if the schedule is in minutes.
         """
-        # The text model, untrained when it is added, gets its own warm-up.
+        # When the training of the text model starts, there is a second warm-up.
         taken = self.step if self.text_from is None else self.step - self.text_from
         warm = min(1.0, (taken + 1) / _WARMUP_STEPS)
         cosine = 0.5 * (1.0 + math.cos(math.pi * self.progress()))
@@ -497,9 +507,10 @@ class Trainer:
         return self.recipe.learning_rate * warm * (0.02 + 0.98 * cosine)
 
     def train(self) -> list[float]:
-        """Train to the end of the schedule and return the loss of every step taken.
+        """Train to the end of the schedule, and return the loss of every step.
 
-        The loss is that of the facts while only these are learned, then that of the text.
+        This is the loss of the facts before the training of the text model starts, and the loss of
+        the text after that.
         """
         prompt = torch.tensor([prompt_ids(self.tokenizer)], device=self.device)
         losses: list[float] = []
@@ -512,7 +523,7 @@ class Trainer:
             self.trained_s += time.monotonic() - began_s
             if self.step % self.recipe.save_every == 0:
                 self.save()
-            # An untrained text model generates up to the length limit, so its score is skipped.
+            # Do not score an untrained text model: it would generate up to the length limit.
             if self.text_from is not None and self.step % self.recipe.score_every == 0:
                 self.score()
         self.save()
@@ -520,7 +531,7 @@ class Trainer:
         return losses
 
     def score(self) -> ScoreSummary:
-        """Score on held-out scenes, write the log, and plot the run so far."""
+        """Score the model on held-out scenes, write the scores to the log, and plot the log."""
         summary = score_held_out(
             self.model, self.tokenizer, num_scenes=self.recipe.num_scored, device=self.device
         )
@@ -530,7 +541,8 @@ class Trainer:
 
     def _one_step(self, prompt: torch.Tensor) -> float:
         size = self.recipe.batch_size
-        # Runs with different seeds start far apart; all stay below the held-out seeds.
+        # Runs with different seeds start with distant scenes. All training scenes have seeds below
+        # the held-out seeds.
         first = (self.recipe.seed * 10_000_019 + self.step * size) % (HELD_OUT_SEED - size)
         batch = make_batch(range(first, first + size), self.tokenizer).to(self.device)
         drawn_s = time.monotonic()
@@ -577,13 +589,13 @@ class Trainer:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the run: state, log, plot and checkpoint.")],
-    minutes: Annotated[float, typer.Option(help="Train this long; --steps overrides it.")] = 60.0,
-    steps: Annotated[int | None, typer.Option(help="Train this many steps.")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 1 repeats exactly.")] = 1,
+    minutes: Annotated[float, typer.Option(help="Minutes of training, without --steps.")] = 60.0,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; only 1 is reproducible.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of weights and training scenes.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Scenes per step.")] = 64,
-    compiled: Annotated[bool, typer.Option(help="Compile the network first.")] = False,
+    compiled: Annotated[bool, typer.Option(help="Compile the network.")] = False,
     resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
 ) -> None:
     """Train the demonstration checkpoint from scratch on generated scenes."""
@@ -595,10 +607,12 @@ def main(
         seed=seed, steps=steps, minutes=minutes, batch_size=batch_size, compiled=compiled
     )
     if (out / "state.pt").exists() and not resume:
-        raise typer.BadParameter(f"{out} has a run: add --resume, or name another folder")
+        raise typer.BadParameter(
+            f"{out} already contains a run: add --resume to continue it, or use another folder"
+        )
     trainer = Trainer(out, recipe, device=device)
     if resume and trainer.resume():
-        typer.echo(f"continues after step {trainer.step}")
+        typer.echo(f"training continues after step {trainer.step}")
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     typer.echo(f"{num_parameters:,} parameters")
     trainer.train()

@@ -1,1 +1,1 @@
-"""Fakes of the engine and the embedders: fast, deterministic, with configurable failures."""
+"""Fake engine and fake embedders: fast, deterministic, with configurable failures."""

@@ -1,4 +1,4 @@
-"""Fakes of the embedders: words and colours become unit vectors."""
+"""Fake embedders: they make unit vectors from words and colours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skytext.models.text_embedder import EmbedderInfo, Embeddings, to_unit
 
 
 class FakeEmbedder:
-    """Maps each word to a fixed random direction, so texts with common words are similar."""
+    """Maps each word to a fixed random direction, so texts with the same words are similar."""
 
     info = EmbedderInfo(device="cpu", precision="float32")
     max_words = 256
@@ -43,11 +43,13 @@ class FakeEmbedder:
 
 
 class FakeImageEmbedder:
-    """Embeds by colour: a reddish image is near the word red; likewise green and blue.
+    """Embeds images by their mean colour: the vector of a red image is near that of the word "red".
+
+    The same is true for green and blue.
 
     Args:
-        options: only ``delay_s`` (per image), ``journal`` (one line per image, the digest of
-            its pixels) and ``dim`` are used.
+        options: only these are used: ``delay_s`` (per image), ``journal`` (one line per image, the
+            digest of its pixels) and ``dim``.
     """
 
     info = EmbedderInfo(device="cpu", precision="float32")
@@ -74,7 +76,7 @@ class FakeImageEmbedder:
             with open(self._options.journal, "a", encoding="ascii") as journal:
                 journal.write(f"{digest}\n")
         colour = np.asarray(image, dtype=np.float64).mean(axis=(0, 1)) / 255
-        # Small differences between images of one colour.
+        # Images of the same colour get slightly different vectors.
         rest = np.random.default_rng(int(digest[:8], 16)).normal(size=self.dim - 3)
         return np.concatenate([colour - colour.mean() + 1e-3, 0.02 * rest])
 

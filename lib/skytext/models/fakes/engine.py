@@ -1,7 +1,7 @@
-"""Fake of the engine: fast, deterministic, with configurable failures.
+"""Fake engine: fast, deterministic, with configurable failures.
 
-It is part of the package, so users can test their own jobs without a model. It is selected by the
-model name: ``fake`` or ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
+With the fake engine, users can test their jobs without a model. To use it, set the model name to
+``fake``. A name with options is, for example, ``fake:delay_s=0.01,fail=0.02,die_on=3f2a+90c1``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ _PROMPT_TOKENS, _ANSWER_TOKENS = 100, 90
 
 
 class FakeEngine:
-    """Answers from the image's pixels only, in its own process like a real engine.
+    """A fake engine, in a process of its own like a real engine.
+
+    The image's pixels and the request determine the answers.
 
     Args:
         options: the failures to simulate.
-        processes: registers its process.
+        processes: registers the process of the engine.
         start_timeout_s: maximum time for the start, in seconds.
 
     Raises:
-        JobError: the start takes longer.
+        JobError: the start takes longer than ``start_timeout_s``.
     """
 
     info = EngineInfo(engine_version="fake 1", device="cpu", precision="none")
@@ -56,8 +58,8 @@ class FakeEngine:
         """Answer one request.
 
         Raises:
-            SampleError: for the share of images in `FakeOptions.fail`.
-            EngineDiedError: its process died.
+            SampleError: the image is in the share of images that `FakeOptions.fail` sets.
+            EngineDiedError: the process of the engine died.
         """
         self.num_requests += 1
         reply = await self._process.ask({"digest": pixel_digest(image), **dataclasses.asdict(ask)})
@@ -72,7 +74,7 @@ class FakeEngine:
         """Do nothing."""
 
     def close(self) -> None:
-        """Kill its process and wait for its end."""
+        """Kill the process of the engine, and wait until it has ended."""
         self._processes.kill()
         self._process.close()
         self._processes.end()

@@ -1,7 +1,8 @@
-"""The client side of the fake engine's process: requests out, answers in, detection of its death.
+"""The client side of the fake engine's process.
 
-One thread writes and one reads, so neither process ever blocks on the other's reading. Any event
-loop may use it.
+It sends requests, receives answers, and detects that the process has died. One thread writes and
+another thread reads. A full pipe therefore cannot block both processes. Any event loop may use the
+client.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ class FakeProcess:
             thread.start()
 
     def wait_until_ready(self) -> None:
-        """Wait until the process is up.
+        """Wait until the process is ready.
 
         Raises:
-            EngineDiedError: the process ended instead.
+            EngineDiedError: the process ended before it was ready.
         """
         self._ready.wait()
         if self._dead is not None:
@@ -86,7 +87,7 @@ class FakeProcess:
                 self._waiting.pop(number, None)
 
     def close(self) -> None:
-        """Kill the process; wait for its end and the end of the threads."""
+        """Kill the process, and wait until the process and the threads have ended."""
         self._popen.kill()
         self._requests.put(None)
         for thread in self._threads:
@@ -138,7 +139,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _write_all(stream: IO[bytes], data: bytes) -> None:
-    # Unbuffered pipes may accept only a part of the bytes.
+    # An unbuffered pipe may accept only a part of the bytes per call.
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]
@@ -148,7 +149,7 @@ def _call(loop: asyncio.AbstractEventLoop, what: Any, *arguments: Any) -> None:
     try:
         loop.call_soon_threadsafe(what, *arguments)
     except RuntimeError:
-        return  # The loop is closed, so no caller waits.
+        return  # The loop is closed, so no caller waits for the result.
 
 
 def _answer(future: asyncio.Future[_Reply], reply: _Reply) -> None:

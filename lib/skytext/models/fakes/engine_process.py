@@ -1,8 +1,9 @@
-"""The process of the fake engine: answers requests by pixel digests, without the images.
+"""The process of the fake engine. A request contains the digest of the pixels, not the image.
 
-It runs as a program, by its path, with ``python -I -S``. It must start within a few hundredths of a
-second, so it imports only the standard library. Each line is one JSON value: requests on stdin,
-answers on stdout. It ends with its parent process, whose end closes stdin.
+This file is run as a program, by its path, with ``python -I -S``. It must start within a few
+hundredths of a second, so it imports only the standard library. It reads requests from stdin and
+writes answers to stdout. Each line is one JSON value. When the parent process ends, stdin is
+closed, and then this process ends too.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _ROOM_TOKENS = 512
 
 
 class FakeModel:
-    """Answers from the digest of an image's pixels only.
+    """A fake model. The request, with the digest of the image's pixels, determines the answers.
 
     Args:
         options: fields of `skytext.models.fakes.options.FakeOptions`, by name.
@@ -44,7 +45,7 @@ class FakeModel:
         self._fields = fields
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the answers or a rejection; or exit, or hang."""
+        """Return the answers or a rejection. For some images, exit or hang instead."""
         digest: str = request["digest"]
         luck = int(digest[:8], 16) / 2**32
         if self._is_meant("die", digest, luck):
@@ -61,7 +62,8 @@ class FakeModel:
 
     def _is_meant(self, what: str, digest: str, luck: float) -> bool:
         prefixes = self._options[f"{what}_on"].split("+")
-        # The upper end of the range: not the images that are rejected, repeated or truncated.
+        # Use the upper end of the range of `luck`. The lower end selects the images that are
+        # rejected, repeated or truncated.
         return 1 - luck <= self._options[what] or any(
             prefix and digest.startswith(prefix) for prefix in prefixes
         )
@@ -91,7 +93,7 @@ class FakeModel:
 
 
 def hang() -> NoReturn:
-    """Stop answering, but end with the parent process."""
+    """Send no more answers, and exit when the parent process ends."""
     while os.read(0, _CHUNK_BYTES):
         pass
     os._exit(0)
@@ -115,7 +117,7 @@ def serve(model: FakeModel, delay_s: float) -> None:
                 heapq.heappush(due, (at, request["id"], request))
         now = time.monotonic()
         while due and due[0][0] <= now:
-            # One line at a time, so all answers before a crash of this process are complete.
+            # Write one line at a time. If this process crashes, all earlier answers are complete.
             _write(model.answer(heapq.heappop(due)[2]))
 
 
@@ -126,7 +128,7 @@ def _write(value: Any) -> None:
 
 
 def main() -> None:
-    """Start, report readiness, and serve."""
+    """Start, report that the engine is ready, and answer requests until stdin ends."""
     settings = json.loads(sys.argv[2])
     options = settings["options"]
     selector = selectors.DefaultSelector()
@@ -138,8 +140,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # The parent may have been killed before it read all answers.
+    # If the parent was killed before it read all answers, end without an error message.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # Ctrl-C in a terminal reaches all processes; the parent decides when its engine ends.
+    # Ctrl-C in a terminal reaches all processes. The parent process must end the engine.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main()

@@ -21,7 +21,9 @@ _DIGESTS = re.compile(r"[0-9a-f]{1,64}(\+[0-9a-f]{1,64})*")
 
 @dataclass(frozen=True, slots=True)
 class FakeOptions:
-    """The failures that a fake engine simulates. The pixels of an image decide whether it fails.
+    """The failures that a fake engine simulates.
+
+    The pixels of an image determine whether the image fails.
 
     Attributes:
         delay_s: seconds per answer.
@@ -31,13 +33,14 @@ class FakeOptions:
         truncate: share of images whose first answers are truncated.
         die: share of images that crash the engine's process.
         hang: share of images that hang the engine's process.
-        die_on: digests of pixels (`pixel_digest`), or prefixes of them, joined by ``+``: these
-            images crash the engine's process.
-        hang_on: such digests of images that hang the process.
+        die_on: images that crash the engine's process: digests of their pixels (`pixel_digest`) or
+            prefixes of these digests, joined by ``+``.
+        hang_on: images that hang the engine's process, in the same form as ``die_on``.
         start_s: seconds for the engine's start.
-        journal: a file that gets one line, the digest of the pixels, per answered request. It
-            counts the model calls, including those whose answers were lost.
-        dim: length of a vector; None for 16 (a text) and 8 (an image, at least 4).
+        journal: a file. For each answered request, the engine appends one line with the digest of
+            the pixels. The lines count all model calls, also those whose answers were lost.
+        dim: length of a vector. The minimum is 4 for image vectors. None means 16 for text vectors
+            and 8 for image vectors.
     """
 
     delay_s: float = 0.0
@@ -58,7 +61,7 @@ class FakeOptions:
         """Parse a fake model's name.
 
         Raises:
-            ConfigError: an option is unknown, or its value is invalid.
+            ConfigError: an option is unknown, or the value of an option is invalid.
         """
         _, _, text = name.partition(":")
         try:
@@ -81,12 +84,12 @@ class FakeOptions:
         except (TypeError, ValueError) as error:
             known = ", ".join(cls.__dataclass_fields__)
             raise ConfigError(
-                f"model {name!r}: a fake is written {FAKE_MODEL_PREFIX}:OPTION=VALUE,… with "
-                f"options {known}; die_on and hang_on take hexadecimal digits, journal a "
-                "file, the others numbers"
+                f"model {name!r}: a fake is written {FAKE_MODEL_PREFIX}:OPTION=VALUE,… and the "
+                f"options are {known}. The values of die_on and hang_on are hexadecimal digits, "
+                "the value of journal is a file, and all other values are numbers"
             ) from error
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """Return the SHA-256 of an image's pixels, hexadecimal; it decides the fake's answers."""
+    """Return the SHA-256 of an image's pixels, in hexadecimal; it determines the fake's answers."""
     return hashlib.sha256(image.tobytes()).hexdigest()

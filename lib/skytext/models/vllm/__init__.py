@@ -1,1 +1,1 @@
-"""The vLLM engine: its start, its supervision, and its error messages."""
+"""The vLLM engine: start, supervision, and error messages."""

@@ -1,8 +1,9 @@
-"""The vLLM engine: any vision-language model that vLLM serves, over vLLM's public classes.
+"""The vLLM engine, for any vision-language model that vLLM supports.
 
-Works with vLLM 0.26 to 0.33, CPU and GPU builds. Each version of ``ray.data.llm`` needs one vLLM
-version. ``AsyncLLM`` in a separate actor does not, and requests of many Ray blocks share the
-engine's batch, which stays full.
+It uses vLLM's public classes and works with the CPU and GPU builds of vLLM 0.26 to 0.33. It does
+not use ``ray.data.llm``, for two reasons. First, each version of ``ray.data.llm`` needs one certain
+version of vLLM. Second, ``AsyncLLM`` in an actor can batch the requests of many Ray blocks
+together, so the batch stays full.
 """
 
 from __future__ import annotations
@@ -40,22 +41,22 @@ logger = logging.getLogger(__name__)
 
 _CHECK_PX = 224
 _CHECK_TOKENS = 4
-# vLLM's messages for a prompt that is too long, from its input processor or its renderer.
+# Parts of vLLM's messages for a prompt that is too long: of its input processor and its renderer.
 _TOO_LONG = ("longer than the maximum", "maximum context length")
-_GONE = "the process of vLLM's engine has died (see its own lines in the logs)"
+_GONE = "the process of vLLM's engine has died (its log lines show the cause)"
 
 
 class VllmEngine:
-    """One vLLM engine in this process; its core is a child process.
+    """One vLLM engine: its front end in this process, and its core in a child process.
 
     Args:
         config: the caption settings.
         model: the checkpoint.
         prompt: the caption prompt.
-        processes: registers its processes.
+        processes: registers the engine's processes.
 
     Raises:
-        ModelError: the checkpoint cannot be served, or does not fit the device.
+        ModelError: vLLM cannot serve the checkpoint, or the device has too little memory.
         JobError: the start took too long.
     """
 
@@ -77,7 +78,8 @@ class VllmEngine:
         self._requests = itertools.count()
         self.num_signs = 0
         self._processes = processes or EngineProcesses()
-        # This resource belongs to the process and must not end with an engine.
+        # The resource tracker belongs to this Python process. It must continue to run when an
+        # engine ends, so start it before the engine's processes are registered.
         resource_tracker.ensure_running()
         self._processes.leave_out_running()
         self._engine = start_engine(
@@ -91,11 +93,11 @@ class VllmEngine:
         )
 
     async def generate(self, image: Image.Image, ask: Ask) -> Generation:
-        """Answer one request. Image and prompt are processed once for all its samples.
+        """Answer one request. Image and prompt are processed once for all samples of the request.
 
         Raises:
             SampleError: vLLM rejected this request.
-            EngineDiedError: its core has died.
+            EngineDiedError: the engine's core process has died.
         """
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -117,7 +119,7 @@ class VllmEngine:
             if self._engine.errored:
                 raise EngineDiedError(_GONE) from error
             cause = error.__cause__ or error
-            raise _refused(f"vLLM rejected it: {type(cause).__name__}: {cause}") from error
+            raise _refused(f"vLLM rejected the image: {type(cause).__name__}: {cause}") from error
         if not samples.token_ids:
             raise SampleError(Stage.CAPTION, Reason.ENGINE_REFUSED, "the engine returned no output")
         return Generation(
@@ -131,14 +133,14 @@ class VllmEngine:
         )
 
     async def check(self) -> None:
-        """Try one small request before the first image.
+        """Send one small request with a blank image. Call it before the first real image.
 
-        Otherwise a prompt that is too long, or a template without a placeholder for the image,
-        would fail every image of the archive.
+        The request finds errors that would otherwise fail every image of the archive: a prompt that
+        is too long, or a template without a placeholder for the image.
 
         Raises:
-            ModelError: the engine rejects it.
-            EngineDiedError: its core has died.
+            ModelError: the engine rejects the request.
+            EngineDiedError: the engine's core process has died.
         """
         blank = Image.new("RGB", (_CHECK_PX, _CHECK_PX))
         objects = self._config.num_variants if self._config.variants_by == "one_request" else 1
@@ -152,7 +154,7 @@ class VllmEngine:
             ) from error
 
     def close(self) -> None:
-        """Stop the engine, even if dead or hung, and wait until its processes have ended.
+        """Stop the engine and wait until its processes have ended. The engine may be dead or hung.
 
         Raises:
             JobError: a process does not end.
@@ -160,8 +162,8 @@ class VllmEngine:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.shutdown()
-            # Its __del__ shuts it down again. At the interpreter's exit, the needed modules are
-            # gone, and that would print a TypeError on stderr.
+            # AsyncLLM.__del__ also calls shutdown(). When the interpreter exits, the modules that
+            # shutdown() needs are already deleted, and it would print a TypeError on stderr.
             engine.shutdown = _nothing
         self._processes.end()
 
@@ -171,7 +173,7 @@ class VllmEngine:
         return self._prompt_by_objects[num_objects]
 
     def sampling(self, ask: Ask) -> SamplingParams:
-        """Convert an `Ask` to vLLM's parameters; a subclass may sample differently."""
+        """Convert an `Ask` to vLLM's parameters. A subclass may change the sampling here."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -186,8 +188,8 @@ class VllmEngine:
             seed=ask.seed,
             structured_outputs=guide,
             output_kind=RequestOutputKind.DELTA,
-            # Decoding text for every token costs the front end far more than decoding each
-            # complete answer once.
+            # It costs the front end far less to decode each complete answer once than to decode
+            # text after every token.
             detokenize=False,
         )
 
@@ -202,7 +204,7 @@ class _Samples:
         self.num_cached_tokens = 0
 
     def add(self, output: RequestOutput) -> None:
-        """Add the new part of an output."""
+        """Add a partial output, which contains only new tokens."""
         self.num_prompt_tokens = len(output.prompt_token_ids or ())
         self.num_cached_tokens = output.num_cached_tokens or 0
         for item in output.outputs:
@@ -211,7 +213,7 @@ class _Samples:
 
 
 class PromptRenderer:
-    """Renders the request with the checkpoint's chat template, image first.
+    """Renders the prompt with the checkpoint's chat template. The image comes before the text.
 
     Args:
         config: the caption settings.
@@ -219,7 +221,7 @@ class PromptRenderer:
         prompt: the caption prompt.
 
     Raises:
-        ModelError: the checkpoint has no processor.
+        ModelError: the checkpoint has no processor that transformers can load.
         ConfigError: the chat template's file cannot be read.
     """
 
@@ -240,7 +242,7 @@ class PromptRenderer:
             self._template = read_template(config.chat_template)
 
     def __call__(self, num_objects: int) -> str:
-        """Return the prompt for answers with this number of variants each.
+        """Return the prompt that requests ``num_objects`` variants per answer.
 
         Raises:
             ModelError: the chat template does not accept an image.
@@ -256,8 +258,8 @@ class PromptRenderer:
             )
         except (ValueError, TypeError) as error:
             raise ModelError(
-                f"the checkpoint's chat template is not usable ({error}): choose one that accepts "
-                "an image with --chat-template FILE"
+                f"the checkpoint's chat template is not usable ({error}): give a template that "
+                "accepts an image with --chat-template FILE"
             ) from error
         return self._without_second_bos(str(rendered))
 
@@ -266,7 +268,7 @@ class PromptRenderer:
         return str(self._processor.tokenizer.decode(token_ids, skip_special_tokens=True))
 
     def _without_second_bos(self, rendered: str) -> str:
-        """Remove a beginning-of-sequence token that the tokenizer also adds (Llama 3)."""
+        """Remove the beginning-of-sequence token if the tokenizer adds it too (Llama 3)."""
         tokenizer = self._processor.tokenizer
         bos = tokenizer.bos_token
         adds_bos = bos and tokenizer("").get("input_ids", [])[:1] == [tokenizer.bos_token_id]
@@ -278,9 +280,9 @@ def _nothing() -> None:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """Return vLLM's errors for an invalid request, independent of the engine's state.
+    """Return the exception classes with which vLLM rejects an invalid request.
 
-    Validation errors were ValueErrors in vLLM 0.26; in later versions they are not.
+    vLLM 0.26 raises ValueError. Later versions raise VLLMClientError, which is not a ValueError.
     """
     from vllm import exceptions
 
@@ -288,11 +290,11 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return vLLM's errors for a request that failed; the engine may be alive."""
+    """Return vLLM's exception classes for a request that failed. The engine may still run."""
     from vllm import exceptions
     from vllm.v1.engine.exceptions import EngineGenerateError
 
-    # vLLM 0.33 raises this error directly; earlier versions wrap it in an EngineGenerateError.
+    # vLLM 0.33 raises GenerationError directly. Earlier versions wrap it in an EngineGenerateError.
     return (EngineGenerateError, getattr(exceptions, "GenerationError", EngineGenerateError))
 
 

@@ -1,4 +1,4 @@
-"""One engine from start to end: its images in work, and whether it still responds."""
+"""One engine from start to end: its unfinished images, and whether the engine still responds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class LocalEngine(Engine, Protocol):
     """An engine in processes of this machine.
 
     Attributes:
-        num_signs: signs of life so far: grows with every answer, and every few tokens.
+        num_signs: a counter that grows with every answer and with every few tokens. If it does not
+            grow for a long time, the engine is hung.
     """
 
     num_signs: int
@@ -33,10 +34,10 @@ class Case:
     """One image that a caller waits for.
 
     Attributes:
-        image: RGB.
+        image: the RGB image.
         key: name of the image for the captioner.
         outcome: the result.
-        num_falls: engines that ended while they worked on it.
+        num_falls: number of engines that ended while they described this image.
     """
 
     image: Image.Image
@@ -49,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """The end of an engine: a code and a message."""
+    """The end of an engine: a reason code and a message."""
 
     reason: Reason
     detail: str
@@ -61,13 +62,15 @@ class EngineLife:
     Args:
         captioner: the interface to the engine.
         processes: the engine's processes.
-        hang_timeout_s: an engine with work and without a sign of life for this long is hung.
-        on_answer: called for every answer of the engine, but not for every rejection, because its
-            front end may have rejected the image.
+        hang_timeout_s: seconds after which an engine is considered hung if it has unfinished images
+            and ``num_signs`` does not grow.
+        on_answer: called when the engine has answered, even if no answer is usable. It is not
+            called if an image is rejected, because the rejection may come from the front end and
+            not from the core of the engine.
 
     Attributes:
-        fall: the end of the engine; not done while it runs.
-        num_taken: images given to it so far.
+        fall: the end of the engine. This future is not done while the engine runs.
+        num_taken: number of images that the engine was given.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class EngineLife:
         self._watcher = asyncio.create_task(self._watch())
 
     def take(self, case: Case) -> None:
-        """Give an image to the engine; its outcome is set when it is done."""
+        """Give an image to the engine. When the image is done, ``case.outcome`` is set."""
         self.num_taken += 1
         task = asyncio.create_task(self.captioner.describe(case.image, case.key))
         self._in_hand[case] = task
@@ -100,10 +103,10 @@ class EngineLife:
         return list(self._in_hand)
 
     async def end(self) -> list[Case]:
-        """End the engine and all its processes; return the unfinished images.
+        """End the engine and all its processes, and return the unfinished images.
 
         Raises:
-            JobError: a process does not end.
+            JobError: a process does not end after it was killed.
         """
         self._watcher.cancel()
         if not self.fall.done():
@@ -111,9 +114,9 @@ class EngineLife:
         self._processes.kill()
         tasks = [task for task in self._in_hand.values() if task.cancel()]
         if tasks:
-            # With a limit: a call that waits for a dead engine may ignore its cancellation.
+            # A task that waits for a dead engine may ignore its cancellation, so limit the wait.
             await asyncio.wait(tasks, timeout=_CANCEL_S)
-        # Blocks the event loop deliberately: nothing can continue without an engine.
+        # This blocks the event loop. That is acceptable: no work can continue without an engine.
         self.captioner.close()
         return self.in_hand
 
@@ -133,11 +136,12 @@ class EngineLife:
             if error.reason is Reason.NO_GOOD_VARIANT:
                 self._on_answer()
         elif not self.fall.done():
-            # An error in our code, not in the engine. A dead engine may cause any error.
+            # This is a bug in skytext. If the engine is dead, ignore the error: a dead engine may
+            # cause any error.
             case.outcome.set_exception(error)
 
     def _put_down(self, case: Case) -> None:
-        """Stop work on an image that is done or no longer wanted."""
+        """Stop the work on an image that is done or that its caller has cancelled."""
         task = self._in_hand.pop(case, None)
         if task is not None:
             task.cancel()
@@ -147,10 +151,10 @@ class EngineLife:
             self.fall.set_result(Fall(reason, detail))
 
     async def _watch(self) -> None:
-        """Detect an engine that has work and gives no sign of life.
+        """Detect an engine that has unfinished images but makes no progress.
 
-        Time is counted in turns of this loop, not by the clock: while this process is suspended, it
-        receives no signs of life.
+        The time is counted in turns of this loop, not with the clock. With the clock, an engine
+        would seem to be hung after this process was suspended for some time.
         """
         tick_s = min(self._hang_timeout_s / _TICKS, _MAX_TICK_S)
         silent_s, seen = 0.0, -1

@@ -1,8 +1,8 @@
-"""Advice for an engine that does not fit in its device's memory (no vLLM).
+"""Advice for an engine that needs more memory than its device has (this module imports no vLLM).
 
-The patterns match the messages of vLLM 0.26 to 0.33. There are three cases: before the weights are
-loaded (another process uses the memory), in the memory profiling of a full batch, and in the
-allocation of the cache.
+The patterns match the messages of vLLM 0.26 to 0.33. The start can fail in three steps: before the
+weights are loaded (another process uses the memory), when vLLM measures the memory of a full batch,
+and when vLLM allocates the cache.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _BATCHED_TOKENS = "caption.engine.max_num_batched_tokens ({max_num_batched_token
 _NUM_SEQS = "caption.engine.max_num_seqs ({max_num_seqs})"
 _MODEL_LEN = "caption.engine.max_model_len ({max_model_len})"
 
-# The first match is used; later patterns are more general.
+# The first pattern that matches is used. Later patterns are more general.
 _GPU_ADVICE = (
     (
-        # Before this engine has anything on the device.
+        # This message comes before the engine has allocated memory on the device.
         r"less than desired GPU memory utilization",
         f"another process uses GPU memory: end it, or lower {_UTILIZATION}; an embedder on the "
         "same GPU (embed.num_gpus_per_actor) also needs memory",
     ),
     (
         r"No available memory for the cache blocks|to serve even a single token",
-        f"weights and a full batch leave no memory for the cache: raise {_UTILIZATION}, lower "
+        f"the weights and a full batch leave no memory for the cache: raise {_UTILIZATION}, lower "
         f"{_BATCHED_TOKENS} or {_NUM_SEQS}, try {_FP8_WEIGHTS}, or {_MORE_GPUS}",
     ),
     (
@@ -40,12 +40,12 @@ _GPU_ADVICE = (
     ),
     (
         r"warming up sampler",
-        f"not enough memory for so many answers at once: lower {_NUM_SEQS} or {_UTILIZATION}",
+        f"not enough memory for so many answers in one batch: lower {_NUM_SEQS} or {_UTILIZATION}",
     ),
     (
         r"OutOfMemoryError|out of memory|OUT_OF_MEMORY|memory",
-        f"lower {_BATCHED_TOKENS}, {_NUM_SEQS} or {_UTILIZATION}, which leaves more memory free; "
-        f"try {_FP8_WEIGHTS}, or {_MORE_GPUS}",
+        f"lower {_BATCHED_TOKENS}, {_NUM_SEQS} or {_UTILIZATION}, try {_FP8_WEIGHTS}, or "
+        f"{_MORE_GPUS}",
     ),
 )
 _CPU_ADVICE = (
@@ -63,12 +63,15 @@ _CPU_ADVICE = (
 
 
 def memory_advice(message: str, config: EngineConfig, *, device: str) -> str | None:
-    """Return the settings to change, with their values, or None if memory is not the cause.
+    """Return advice: the settings to change, with their present values.
 
     Args:
-        message: the engine's message.
-        config: its settings.
-        device: ``cpu``, or any other word for an accelerator.
+        message: the engine's error message.
+        config: the engine's settings.
+        device: ``cpu``, or any other text for an accelerator.
+
+    Returns:
+        The advice, or None if too little memory is not the cause.
     """
     values = {
         name: "not set" if value is None else value for name, value in config.model_dump().items()

@@ -1,6 +1,6 @@
 """Set up every process of a vLLM engine (entry point ``vllm.general_plugins``).
 
-vLLM also loads the plugins of that group in its child processes, before it builds a model.
+vLLM loads the plugins of this entry point group in each of its processes, before it loads a model.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import threading
 import time
 
 PARENT_VARIABLE = "SKYTEXT_ENGINE_PARENT_PID"
-"""Environment variable: id of the process whose end must also end the engine's children."""
+"""Environment variable: id of the process that started the engine. The engine's child processes
+must end when this process ends."""
 
 CORES_VARIABLE = "SKYTEXT_ENGINE_CORES"
-"""Environment variable: the cores for the engine's children, such as ``0,1``."""
+"""Environment variable: the CPU cores for the engine's child processes, such as ``0,1``."""
 
 REPORT_VARIABLE = "SKYTEXT_ENGINE_REPORT"
-"""Environment variable: a file in which the engine's children record start errors."""
+"""Environment variable: a file in which the engine's child processes record start errors."""
 
 _POLL_S = 1.0
 # vLLM's messages: "EngineCore failed to start.", "WorkerProc failed to start."
@@ -25,7 +26,11 @@ _START_FAILED = "failed to start"
 
 
 def prepare_process() -> None:
-    """Bind a child process of an engine to its cores and to its parent's life; log its errors."""
+    """Set up a child process of an engine.
+
+    The process then runs only on the configured cores, ends when its parent ends, and records its
+    start errors.
+    """
     if _foreign_parent() is None:
         return
     report = os.environ.get(REPORT_VARIABLE)
@@ -33,8 +38,8 @@ def prepare_process() -> None:
         logging.getLogger("vllm").addHandler(_StartReporter(report))
     cores = os.environ.get(CORES_VARIABLE)
     if cores:
-        # VLLM_CPU_OMP_THREADS_BIND binds only the computing threads. The scheduler's process must
-        # also stay on these cores, and not compete with reading and embedding.
+        # VLLM_CPU_OMP_THREADS_BIND binds only the computing threads. The scheduler process must use
+        # the same cores, so that it does not slow down reading and embedding.
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     watch_parent()
 
@@ -42,9 +47,10 @@ def prepare_process() -> None:
 def watch_parent() -> None:
     """End this process when the process that started the engine has ended.
 
-    vLLM's EngineCore outlives a parent killed with SIGKILL (vllm#55510), and Ray cleans up only a
-    killed actor's process group. A polling thread works no matter which thread started the child,
-    unlike PR_SET_PDEATHSIG.
+    vLLM's EngineCore continues to run after its parent was killed with SIGKILL (vllm#55510). Ray
+    ends only the processes in the process group of a killed actor. So this function starts a thread
+    that polls the parent. PR_SET_PDEATHSIG is not used, because it depends on which thread of the
+    parent started the child.
     """
     parent = _foreign_parent()
     if parent is None:
@@ -56,10 +62,10 @@ def watch_parent() -> None:
 
 
 class _StartReporter(logging.Handler):
-    """Appends the error that ends a starting process to a file, one line per error.
+    """Writes to a file the error with which a process failed to start, one line per error.
 
-    vLLM reports only the failure to the parent ("see root cause above"). The cause, usually too
-    little memory, is only in the child's log.
+    vLLM does not send the cause to the parent process, only "see root cause above". The cause,
+    usually too little memory, is only in the log of the child process.
     """
 
     def __init__(self, path: str) -> None:
@@ -67,7 +73,7 @@ class _StartReporter(logging.Handler):
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Record a failed start; other errors are only logged."""
+        """Record the error of a failed start, and ignore all other errors."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None or _START_FAILED not in record.getMessage():
             return
@@ -79,7 +85,10 @@ class _StartReporter(logging.Handler):
 
 
 def _foreign_parent() -> int | None:
-    """Return the id of the process that started the engine, or None in that process."""
+    """Return the id of the process that started the engine.
+
+    Return None if this process started the engine, or if no engine was started.
+    """
     parent = os.environ.get(PARENT_VARIABLE)
     return None if parent is None or int(parent) == os.getpid() else int(parent)
 
@@ -87,7 +96,7 @@ def _foreign_parent() -> int | None:
 def _exit_with(parent: int) -> None:
     while _is_alive(parent):
         time.sleep(_POLL_S)
-    # There is nothing to save, and a clean-up would only keep the GPU occupied.
+    # There is no data to save, and a clean-up would only occupy the GPU for longer.
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The processes of one engine: find them, kill them and wait for their end, in any state."""
+"""Find and kill the processes of one engine, and wait until they have ended."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _END_S = 30.0
 class EngineProcesses:
     """The processes that an engine starts, directly or indirectly.
 
-    Made before the engine starts, so an engine that does not come up can be ended too. During the
-    start, every new descendant of this process belongs to the engine; after `settle`, only the ones
-    found then and their descendants. Each process is remembered: when vLLM's EngineCore dies, its
-    workers get another parent and are no longer descendants.
+    Create this object before the engine starts, so that an engine whose start fails can be ended
+    too. During the start, every new descendant of this process belongs to the engine. After
+    `settle`, only the processes found until then and their descendants belong to it. Every process
+    that was found stays recorded: when vLLM's EngineCore dies, its workers get another parent and
+    are no longer descendants.
 
-    Any method may be called from any thread.
+    Any thread may call any method.
     """
 
     def __init__(self) -> None:
@@ -32,18 +33,18 @@ class EngineProcesses:
         self.leave_out_running()
 
     def leave_out_running(self) -> None:
-        """Exclude the current processes; for an engine that has not started any process yet."""
+        """Exclude the processes that run now. Call it before the engine starts a process."""
         with self._lock:
             self._others = set(_descendants(psutil.Process()))
 
     def settle(self) -> None:
-        """Record the processes of an engine that is up."""
+        """Record the processes of the engine. Call it when the engine has started."""
         with self._lock:
             self._look()
             self._starting = False
 
     def kill(self) -> None:
-        """Kill all of them, including hung and stopped ones, without waiting."""
+        """Kill all processes, including hung and stopped processes, and do not wait."""
         with self._lock:
             self._look()
             for process in self._found:
@@ -51,18 +52,18 @@ class EngineProcesses:
                     process.kill()
 
     def end(self) -> None:
-        """Kill all of them, and wait until they have ended and released their resources.
+        """Kill all processes, and wait until they have ended and released their resources.
 
         Raises:
-            JobError: a process does not end.
+            JobError: a process does not end after it was killed.
         """
         self.kill()
         _, left = psutil.wait_procs(self.alive(), timeout=_END_S)
         if left:
             pids = ", ".join(str(process.pid) for process in left)
             raise JobError(
-                f"a process of the engine does not end after a kill (process {pids}): its device "
-                "or its disk does not respond; check the machine, then run again"
+                f"the engine was killed, but does not end (process {pids}): its device or its disk "
+                "does not respond; check the machine, then run again"
             )
 
     def alive(self) -> list[psutil.Process]:
@@ -86,10 +87,11 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def start_limit(processes: EngineProcesses, limit_s: float) -> Iterator[None]:
-    """Kill an engine whose start, the block, takes longer than ``limit_s`` seconds.
+    """Kill an engine if its start takes longer than ``limit_s`` seconds.
 
-    vLLM waits for its core, and a core with a failed start may wait for its own worker forever.
-    Without its processes, the start fails.
+    The body of the ``with`` statement must be the start. vLLM waits for its core process, and after
+    an error this process may wait for a worker forever. When the processes are killed, the start
+    fails.
 
     Raises:
         JobError: the start took too long.
@@ -108,9 +110,9 @@ def start_limit(processes: EngineProcesses, limit_s: float) -> Iterator[None]:
     except Exception as error:
         if too_late.is_set():
             raise JobError(
-                f"the engine was not up within caption.engine.start_timeout_s ({limit_s:g} s) and "
-                "was ended: raise it for a large model or a slow disk; else see the engine's own "
-                "lines above"
+                f"the engine did not start within caption.engine.start_timeout_s ({limit_s:g} s) "
+                "and was ended: raise this limit for a large model or a slow disk; otherwise look "
+                "for the cause in the engine's log lines above"
             ) from error
         raise
     finally:

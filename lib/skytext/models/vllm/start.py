@@ -17,16 +17,17 @@ from skytext.models.vllm.memory_advice import memory_advice
 from skytext.models.vllm.process_plugin import CORES_VARIABLE, PARENT_VARIABLE, REPORT_VARIABLE
 from skytext.models.vllm.processes import EngineProcesses, start_limit
 
-# A block must not be longer than the part of the prompt that variants share, or nothing is shared.
-# vLLM's default on CPUs is 128 tokens, longer than a small model's whole prompt.
+# The cache reuses only whole blocks. A block must therefore not be longer than the common beginning
+# of the prompts. vLLM's default on CPUs is 128 tokens, which can be longer than the whole prompt.
 _CPU_BLOCK_SIZE = 32
-# An answer is reported once per this many tokens: a sign of life with almost no cost.
+# The engine reports a partial answer after this many tokens. Each report shows that the engine is
+# not hung, and costs almost no time.
 _TOKENS_PER_SIGN = 32
 _MAX_MESSAGE_CHARS = 600
 
 
 def set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
-    """Set vLLM's environment variables before its first use, in the actor's own process.
+    """Set vLLM's environment variables in this process. Call it before vLLM is imported.
 
     Raises:
         ConfigError: the list of cores is invalid.
@@ -37,17 +38,19 @@ def set_environment(config: CaptionConfig, model: ModelIdentity) -> None:
         os.environ[CORES_VARIABLE] = ",".join(map(str, parse_cores(config.engine.cpu_cores)))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # The child watches this process and ends with it (vllm#55510).
+    # The engine's child processes check whether this process is running (vllm#55510).
     os.environ[PARENT_VARIABLE] = str(os.getpid())
     if model.is_local:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def parse_cores(text: str) -> list[int]:
-    """Parse a list of cores in vLLM's form: ``0-3,8``, with ``|`` between tensor-parallel ranks.
+    """Parse a list of cores in vLLM's format, such as ``0-3,8``.
+
+    A ``|`` separates the cores of tensor-parallel ranks.
 
     Raises:
-        ConfigError: the form is invalid.
+        ConfigError: the text does not have this format.
     """
     cores: set[int] = set()
     try:
@@ -65,9 +68,9 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
     """Return vLLM's AsyncEngineArgs for the configuration.
 
     Args:
-        config: the settings; its ``options`` override everything else.
+        config: the settings. ``config.options`` overrides all other settings.
         model: the checkpoint.
-        device: vLLM's ``device_type``: ``cpu``, ``cuda``, …
+        device: vLLM's ``device_type``, such as ``cpu`` or ``cuda``.
     """
     options: dict[str, Any] = {
         "model": model.source,
@@ -79,7 +82,7 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
         "tensor_parallel_size": config.tensor_parallel_size,
         "limit_mm_per_prompt": {"image": 1},
         "enable_prefix_caching": True,
-        # Archives do not repeat images, so a cache of preprocessed images would only use memory.
+        # An archive contains each image once, so a cache of preprocessed images would be useless.
         "mm_processor_cache_gb": 0,
         "disable_log_stats": True,
         "stream_interval": _TOKENS_PER_SIGN,
@@ -89,8 +92,8 @@ def engine_options(config: EngineConfig, model: ModelIdentity, *, device: str) -
             # vLLM's own `auto` uses bfloat16 on every processor.
             options["dtype"] = native_precision(device)
         options["block_size"] = _CPU_BLOCK_SIZE
-        # Compilation makes the start slower and needs a C++ compiler on every machine. With torch
-        # 2.13 it fails if the environment's path has a space.
+        # Do not compile. Compilation makes the start slower and needs a C++ compiler on every
+        # machine. With torch 2.13, it fails if the path of the environment contains a space.
         options["enforce_eager"] = True
     else:
         options["gpu_memory_utilization"] = config.gpu_memory_utilization
@@ -103,8 +106,8 @@ def start_engine(
     """Start an engine and return vLLM's ``AsyncLLM``.
 
     Raises:
-        ConfigError: an option is unknown to vLLM.
-        ModelError: the checkpoint cannot be served, or does not fit the device.
+        ConfigError: vLLM does not have one of the options.
+        ModelError: vLLM cannot serve the checkpoint, or the device has too little memory.
         JobError: the start took too long.
     """
     from vllm import AsyncEngineArgs
@@ -117,8 +120,8 @@ def start_engine(
         raise ConfigError(
             f"caption.engine.options: {error}; these must be fields of vLLM's AsyncEngineArgs"
         ) from error
-    # On a GPU, use vLLM's defaults for offline work: 8192 or 16384 tokens per step, by device. The
-    # default of AsyncLLM is 2048 tokens, less than four images of a LLaVA.
+    # On a GPU, use vLLM's defaults for offline work: 8192 or 16384 tokens per step, depending on
+    # the GPU. The default of AsyncLLM is 2048 tokens, less than four images need in a LLaVA model.
     context = UsageContext.ENGINE_CONTEXT if device == "cpu" else UsageContext.LLM_CLASS
     with _start_report() as report, contextlib.ExitStack() as undo:
         undo.callback(processes.end)
@@ -126,7 +129,7 @@ def start_engine(
             with start_limit(processes, config.engine.start_timeout_s):
                 started = AsyncLLM.from_engine_args(args, usage_context=context)
         except (ValueError, OSError, RuntimeError) as error:
-            # Kill the processes first: their reports are then complete.
+            # Kill the processes before the report is read, so that the report is complete.
             processes.end()
             failure = start_failure(model, config.engine, error, _root_cause(report), device=device)
             raise ModelError(failure) from error
@@ -144,12 +147,15 @@ def _start_report() -> Iterator[Path]:
         try:
             yield report
         finally:
-            # A process that starts later would look for a deleted folder.
+            # The folder is deleted, so processes that start later must not use it.
             os.environ.pop(REPORT_VARIABLE, None)
 
 
 def _root_cause(report: Path) -> str | None:
-    """Return the first recorded error; later ones come from processes that waited for it."""
+    """Return the first recorded error, or None.
+
+    Later errors come from processes that waited for the process with the first error.
+    """
     try:
         lines = report.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -165,15 +171,15 @@ def start_failure(
     *,
     device: str,
 ) -> str:
-    """Return the cause of a failed start in one line, with advice.
+    """Return one line with the cause of a failed start and advice.
 
     Args:
         model: the checkpoint.
         config: the settings.
         error: the error that vLLM raised in this process.
-        root_cause: the error that its own processes recorded, if any.
+        root_cause: the error that the engine's processes recorded, or None.
         device: vLLM's ``device_type``.
     """
     message = " ".join((root_cause or str(error)).split())
-    advice = memory_advice(message, config, device=device) or "see the engine's own lines above"
+    advice = memory_advice(message, config, device=device) or "see the engine's log lines above"
     return f"vLLM cannot serve {model.name!r}: {message[:_MAX_MESSAGE_CHARS]} ({advice})"

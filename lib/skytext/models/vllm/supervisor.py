@@ -1,10 +1,11 @@
 """Keep an engine running, and find the image that crashes it (no Ray).
 
-When the engine dies or hangs, no new images are admitted. The engine and all its processes are
-ended. The images it was working on, the suspects, are described again in halves by a new engine. If
-a half ends this engine too, it is halved again; the other images get their descriptions. An image
-that, alone, ends a freshly started engine is the cause, and only this image fails. If all suspects
-pass, the cause was elsewhere (out of memory, for example), and no image fails. Then normal work
+When the engine dies or hangs, no new images are admitted, and all processes of the engine are
+killed. The unfinished images are the suspects. A new engine describes one half of the suspects, and
+then the other half. If a half also ends the new engine, its unfinished images are split into halves
+again. An image that is alone in a newly started engine and ends this engine is the cause: only this
+image fails. All other images get their descriptions. If no image ends an engine in this way, the
+cause was something else (out of memory, for example), and no image fails. Then normal work
 continues.
 """
 
@@ -34,21 +35,21 @@ from skytext.models.vllm.processes import EngineProcesses
 
 logger = logging.getLogger(__name__)
 
-_GO_ON = "committed work is kept; run the same command again to continue"
+_GO_ON = "committed images are kept; run the same command again to continue"
 
 
 class SupervisedCaptioner:
-    """A `skytext.captions.captioner.Captioner` that replaces its local engine when it dies.
+    """A `skytext.captions.captioner.Captioner` with a local engine; it replaces a dead engine.
 
     Args:
         config: the caption settings and limits.
-        start: starts an engine and registers its processes.
+        start: a function that starts an engine and registers its processes.
         parse: see `EngineCaptioner`.
 
     Attributes:
-        info: description of the engines; None until one was started.
+        info: description of the engines; None until an engine was started.
         clock: busy and idle time of the engines, including restarts.
-        num_restarts: engines started after the first.
+        num_restarts: number of engines that were started after the first engine.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class SupervisedCaptioner:
         self._make_captioner = lambda noted: EngineCaptioner(start(noted), config, parse)
         self._config = config.engine
         self._life: EngineLife | None = None
-        # Held while an engine starts and while suspects are tried; no image is admitted meanwhile.
+        # This lock is held while an engine starts and while suspects are tried. During this time no
+        # new image is admitted.
         self._gate = asyncio.Lock()
         self._recovery: asyncio.Task[None] | None = None
         self._restarts_in_a_row = 0
@@ -75,19 +77,19 @@ class SupervisedCaptioner:
         self._closed = False
 
     async def start(self) -> EngineInfo:
-        """Start the first engine, if none was started yet; return its description."""
+        """Start the first engine, unless an engine was already started; return its description."""
         if self.info is None or self._failure is not None:
             async with self._gate:
                 return (await self._running()).captioner.engine.info
         return self.info
 
     async def describe(self, image: Image.Image, key: str) -> Description:
-        """Describe one image; the engine may be replaced several times.
+        """Describe one image. If the engine dies, other engines replace it.
 
         Raises:
             SampleError: this image cannot be described, or it crashes the engine.
             CallError: the engine cannot start.
-            JobError: no engine lives long enough to describe an image.
+            JobError: too many engines in a row ended before they described an image.
         """
         case = Case(image, key)
         while True:
@@ -96,14 +98,15 @@ class SupervisedCaptioner:
                 if not life.fall.done():
                     life.take(case)
                     break
-            # The recovery must get the gate before any new caller.
+            # The engine has ended, so let the recovery lock the gate first.
             await asyncio.sleep(0)
         return await case.outcome
 
     def close(self) -> None:
-        """End the engine and all its processes, even during its start, and wait for their end.
+        """End the engine, and wait until all its processes have ended.
 
-        From any thread, repeatable. Calls that wait for a description get a JobError.
+        The engine may still be starting. Any thread may call this method, also more than once.
+        Callers that wait for a description get a JobError.
         """
         with self._closing:
             self._closed = True
@@ -115,7 +118,7 @@ class SupervisedCaptioner:
                 self._processes.end()
 
     async def _running(self) -> EngineLife:
-        """Return the engine; starts one if necessary. The caller holds the gate."""
+        """Return the running engine, or start an engine. The caller must have locked the gate."""
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         if self._life is None:
@@ -137,9 +140,10 @@ class SupervisedCaptioner:
                 self._last_fall = Fall(Reason.ENGINE_DIED, str(error))
                 if not again:
                     raise JobError(
-                        f"the engine died at its start or at a blank image: {error}"
+                        "the engine died while it started or while it described a blank test "
+                        f"image: {error}"
                     ) from error
-                logger.warning("a new engine died at its start: %s", error)
+                logger.warning("a new engine died while it started: %s", error)
             except CallError as error:
                 if not again:
                     raise
@@ -148,14 +152,14 @@ class SupervisedCaptioner:
                 return self._live(captioner)
 
     async def _start_once(self) -> EngineCaptioner[LocalEngine]:
-        """Start an engine, and test it with a first request."""
+        """Start an engine, and test the engine with a first request."""
         with self._closing:
             self._refuse_if_closed()
             processes = self._processes = EngineProcesses()
             self._captioner = None
         captioner = None
         try:
-            # In a thread, so that the run can be stopped meanwhile.
+            # Use a thread, so that the run can be stopped while the engine starts.
             captioner = await asyncio.to_thread(self._make_captioner, processes)
             with self._closing:
                 self._captioner = captioner
@@ -175,7 +179,7 @@ class SupervisedCaptioner:
             await asyncio.wait_for(captioner.start(), limit_s)
         except TimeoutError as error:
             raise EngineDiedError(
-                f"it did not answer its first request, a blank image, within {limit_s:g} s "
+                f"the engine did not describe a blank test image within {limit_s:g} s "
                 "(caption.engine.start_timeout_s)"
             ) from error
 
@@ -186,10 +190,10 @@ class SupervisedCaptioner:
     def _live(self, captioner: EngineCaptioner[LocalEngine]) -> EngineLife:
         processes = self._processes
         if processes is None:
-            raise JobError("an engine without processes")
-        # Processes started by its first request belong to it, too.
+            raise JobError("the engine has no processes")
+        # Processes that started during the first request also belong to the engine.
         processes.settle()
-        # One clock for all engines: the time of a restart is idle time.
+        # All engines use the same clock, so the time of a restart counts as idle time.
         captioner.clock = self.clock
         self.info = captioner.engine.info
         life = EngineLife(captioner, processes, self._config.hang_timeout_s, self._on_answer)
@@ -201,7 +205,7 @@ class SupervisedCaptioner:
 
     def _count_restart(self) -> None:
         if self._restarts_in_a_row >= self._config.max_restarts:
-            cause = "" if self._last_fall is None else f"; the last time: {self._last_fall.detail}"
+            cause = "" if self._last_fall is None else f"; the last cause: {self._last_fall.detail}"
             raise JobError(
                 f"the engine ended {self._restarts_in_a_row + 1} times in a row without describing "
                 f"one image (caption.engine.max_restarts = {self._config.max_restarts}){cause}; "
@@ -211,7 +215,7 @@ class SupervisedCaptioner:
         self.num_restarts += 1
 
     def _on_fall(self, life: EngineLife) -> None:
-        """Start a recovery, unless one is in progress and handles the end of the engine itself."""
+        """Start a recovery. If a recovery is in progress, it also handles this engine's end."""
         if self._recovery is None:
             self._recovery = asyncio.create_task(self._recover(life))
 
@@ -223,7 +227,7 @@ class SupervisedCaptioner:
             except SkytextError as error:
                 self._give_up(error, waiting)
             except BaseException as error:
-                # An error in our code; waiting callers must get it too.
+                # This is a bug in skytext. The waiting callers must also get the error.
                 what = " ".join(f"{type(error).__name__}: {error}".split())
                 self._give_up(JobError(f"the engine could not be replaced: {what}"), waiting)
                 raise
@@ -237,13 +241,15 @@ class SupervisedCaptioner:
                 case.outcome.set_exception(type(error)(str(error)))
 
     async def _bury(self, life: EngineLife) -> list[Case]:
-        """End a failed engine; return its unfinished images."""
+        """End a failed engine, and return its unfinished images."""
         fall = await life.fall
         self._last_fall, self._life = fall, None
         unfinished = await life.end()
         for case in unfinished:
             case.num_falls += 1
-        logger.warning("an engine ended with %d images in work: %s", len(unfinished), fall.detail)
+        logger.warning(
+            "an engine ended with %d unfinished images: %s", len(unfinished), fall.detail
+        )
         return unfinished
 
     async def _try_in_halves(self, suspects: Sequence[Case]) -> None:
@@ -265,7 +271,7 @@ class SupervisedCaptioner:
 
 
 async def _try(life: EngineLife, group: Sequence[Case]) -> Fall | None:
-    """Describe some images; return the end of the engine, or None if it is alive."""
+    """Describe some images. Return the end of the engine, or None if the engine still runs."""
     for case in group:
         life.take(case)
     all_done = asyncio.ensure_future(asyncio.wait([case.outcome for case in group]))
@@ -284,8 +290,8 @@ def _blame(cases: Sequence[Case], fall: Fall) -> None:
     for case in cases:
         if not case.outcome.done():
             detail = (
-                f"{fall.detail}; {case.num_falls} engines ended with this image in work, the last "
-                "one just started and with no other"
+                f"{fall.detail}; {case.num_falls} engines ended while they described this image; "
+                "for the last engine it was the first and only image"
             )
             case.outcome.set_exception(
                 SampleError(Stage.CAPTION, fall.reason, detail, attempts=case.num_falls)
