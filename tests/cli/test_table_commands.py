@@ -538,7 +538,7 @@ def test_promote_and_roll_back(skytext: Skytext, tmp_path: Path) -> None:
     assert json.loads(skytext("search", folder, "river", "--json").out)["table_version"] == first
     called = skytext("rollback", folder)
     assert called.status == 2
-    assert "no version was live before it" in called.err
+    assert "no earlier version is kept" in called.err
     assert skytext("promote", folder, 99).status == 2
 
 

@@ -52,11 +52,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_table: Path) -
 CAPTION = "caption archive --table new --model fake --embedding-model fake"
 ONE_LINE = {
     # A table that is missing, another's, or no place for one.
-    "status nowhere": "there is no table at .*/nowhere: make one with skytext caption",
+    "status nowhere": "there is no table at .*/nowhere. To make a table, run: skytext caption",
     "search nowhere river": "there is no table at",
     "index nowhere": "there is no table at",
     "status empty": "there is no table at",
-    "status file": "table 'file' is a file; name a folder",
+    "status file": "table 'file' is a file: give a folder",
     "search file river": "is a file",
     "status ftp://host/table": "ftp:// is not supported: use a local path, s3://BUCKET",
     "status s3:/b/t": "write s3://BUCKET/PATH",
@@ -339,7 +339,7 @@ def test_a_table_of_a_newer_format_gets_advice(skytext: Skytext, tmp_path: Path)
     table.dataset.update_schema_metadata({"skytext.format_version": "9"})
     called = skytext("status", tmp_path / "newer")
     assert called.status == 2
-    assert "has table format 9, this skytext reads formats 3 and 4" in called.err
+    assert "has table format 9, but this skytext reads only formats 3 and 4" in called.err
 
 
 def test_the_hit_lines_report_an_empty_result() -> None:

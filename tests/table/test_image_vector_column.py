@@ -97,7 +97,7 @@ def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableL
     # An earlier version has none, and says where there are some.
     old = ImagesTable.open(where, before.version)
     assert old.image_column is None
-    with pytest.raises(TableError, match=rf"the latest has: --version {table.version}"):
+    with pytest.raises(TableError, match=rf"the latest version has: use --version {table.version}"):
         image_column_of(old)
 
 

@@ -233,7 +233,7 @@ def test_a_canary_that_is_stopped_leaves_the_live_version_and_the_reason(
     last = promotions(where, 1)[0]
     assert (last.action, last.why) == ("stop", f"version {third}: 9 of 90 searches failed")
     assert last.versions == begun.versions
-    assert f"canary stopped, version {second} stays live, by" in last.described
+    assert f"canary stopped (version {second} stays live) by" in last.described
     assert live(where) == second
     assert ImagesTable.open(where).canary_version() is None
 
