@@ -430,7 +430,7 @@ def test_a_table_of_failed_images_has_nothing_to_index(skytext: Skytext, tmp_pat
     make_table(location(tmp_path / "table"), [failed_row("a.jpg")])
     called = skytext("index", tmp_path / "table")
     assert (called.status, called.out) == (2, "")
-    assert "has no described image: skytext status" in called.err
+    assert "has no described image. To see the failures, run: skytext status" in called.err
 
 
 def test_a_changed_model_is_rejected(skytext: Skytext, tmp_path: Path) -> None:
