@@ -52,7 +52,7 @@ class Canary:
     def is_left_alone(self) -> bool:
         """Whether the canary's end time passed more than five minutes ago.
 
-        Services end a canary. If none has done so by then, probably no service is running.
+        A running service ends the canary at its end time. So probably no service is running.
         """
         return dt.datetime.now(dt.UTC) >= self.ends_at + _LEFT_ALONE
 
@@ -112,9 +112,9 @@ class Searches:
         return 0.0
 
     def num_slower(self, seconds: float) -> int:
-        """Return the number of searches that surely took longer than a number of seconds.
+        """Return the number of searches in buckets whose lower bound is above a number of seconds.
 
-        These are the searches in buckets whose lower bound is longer.
+        A search in the bucket that contains this number of seconds is not counted.
         """
         return sum(n for bucket, n in self.buckets.items() if _STEP ** (bucket - 1) > seconds)
 

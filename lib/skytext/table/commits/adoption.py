@@ -1,7 +1,7 @@
 """Commit or remove the staged units of a dead run, before a new run decides its work.
 
-A record of rows contains, for each image, the id of the row that it replaces, if there is one. The
-record is
+If an image already had a row when its new row was staged, the record contains the unit id of the
+existing row. A record of rows is
 
 * *committed* if its rows are in the table. The run died between the commit and the clean-up;
 * *adopted* if no other run has changed the rows of its images. The new run commits the record

@@ -2,8 +2,9 @@
 
 The record has the same form as a record of rows (`skytext.table.commits.stage_rows`). The record
 names the vector column and one Lance file. For each image, the file contains the image id, a key of
-the embedded content (`skytext.table.missing_vectors.KEY`), and the vector. Image id and key show
-whether a row's content has changed since then, so the next run can use the vectors of a dead run.
+the embedded content (`skytext.table.missing_vectors.KEY`), and the vector. The key shows whether
+the content of a row has changed since its vector was computed. So the next run can use the vectors
+of a dead run.
 """
 
 from __future__ import annotations

@@ -187,8 +187,8 @@ def _narrowest(
     """Return the narrowest settings with the required recall, and their seconds per query.
 
     The search starts with narrow settings, because the widest settings cost as much as all others
-    together. It tries every second settings until some have the required recall. It then also
-    tries the settings between these and the last settings without the required recall.
+    together. It measures every second entry of ``steps`` until an entry has the required recall. It
+    then also measures the skipped entry before this entry.
     """
     last = len(steps) - 1
     asked = -1
