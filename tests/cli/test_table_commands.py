@@ -546,7 +546,7 @@ def test_a_canary_is_begun_shown_and_ended(skytext: Skytext, tmp_path: Path) -> 
     folder = tmp_path / "table"
     latest = make_described_table(folder).version
     called = skytext("promote", folder, "--canary", 0.05)
-    assert (called.status, "without --canary" in called.err) == (2, True)
+    assert (called.status, "To promote without a canary" in called.err) == (2, True)
     skytext("promote", folder, latest - 1)
     called = skytext("promote", folder, "--canary", 0.6)
     assert called.status == 2
