@@ -160,8 +160,8 @@ def test_a_source_without_shards_says_what_is_wrong(
     ("source", "message"),
     [
         ("https://host/a.tar", "not supported"),
-        ("s3://", "names no bucket"),
-        ("file://host/a.tar", "names the host 'host'"),
+        ("s3://", "has no bucket"),
+        ("file://host/a.tar", "contains the host 'host'"),
         ("", "is empty"),
     ],
 )

@@ -133,7 +133,7 @@ def test_status_and_index_report_an_image_vector_index(skytext: Skytext, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("search T red --mode image", "has no image vectors: skytext embed-images"),
+        ("search T red --mode image", "To compute them, run: skytext embed-images"),
         ("search T red --mode sparse", "--mode must be one of dense, text, hybrid, image"),
         ("embed-images T", "no image embedding model was named: use --model NAME"),
         ("embed-images T --model ./nowhere", "is not a folder"),

@@ -52,16 +52,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_table: Path) -
 CAPTION = "caption archive --table new --model fake --embedding-model fake"
 ONE_LINE = {
     # A table that is missing, another's, or no place for one.
-    "status nowhere": "there is no table at .*/nowhere: make one with skytext caption",
+    "status nowhere": "there is no table at .*/nowhere. To make a table, run: skytext caption",
     "search nowhere river": "there is no table at",
     "index nowhere": "there is no table at",
     "status empty": "there is no table at",
-    "status file": "table 'file' is a file; name a folder",
+    "status file": "table 'file' is a file: give a folder",
     "search file river": "is a file",
     "status ftp://host/table": "ftp:// is not supported: use a local path, s3://BUCKET",
     "status s3:/b/t": "write s3://BUCKET/PATH",
-    "status s3://": "names no bucket",
-    "status file://host/t": "names the host 'host'",
+    "status s3://": "has no bucket",
+    "status file://host/t": "contains the host 'host'",
     "status s3://b/t#1": "table 's3://b/t#1': Lance cannot address '#' .*: choose a name",
     "search gs://b/u?v=1 river": r"Lance cannot address '\?'",
     "index s3://b/w%20x": "Lance cannot address '%20'",
@@ -77,16 +77,16 @@ ONE_LINE = {
     "embed-images s3://b/t#1 --model demo": "Lance cannot address '#'",
     "status a\tb": r"Lance cannot address '\\t' in a path",
     "serve table --archive-root ftp://host/x": "ftp:// is not supported",
-    "serve table --archive-root file://host/x": "names the host 'host'",
+    "serve table --archive-root file://host/x": "contains the host 'host'",
     # What must be local.
     "export table --format geojson --output s3://b/x": "'s3://b/x' must be a local path",
-    "export table --format geojson --output file://host/x": "names the host 'host'",
+    "export table --format geojson --output file://host/x": "contains the host 'host'",
     "evaluate table --queries gs://b/x": "must be a local path",
     "evaluate s3://b/x.jsonl --annotations captions.json": "'s3://b/x.jsonl' must be a local path",
     "import s3://b/x.jsonl --table new": "must be a local path",
     "import file --table new --root ftp://host/x": "ftp:// is not supported",
     "config show --config s3://b/x": "must be a local path",
-    "config validate file:x": "names no absolute path",
+    "config validate file:x": "has no absolute path",
     "status other": "was not made by skytext",
     "search other river": "was not made by skytext",
     "index other": "was not made by skytext",
@@ -339,7 +339,7 @@ def test_a_table_of_a_newer_format_gets_advice(skytext: Skytext, tmp_path: Path)
     table.dataset.update_schema_metadata({"skytext.format_version": "9"})
     called = skytext("status", tmp_path / "newer")
     assert called.status == 2
-    assert "has table format 9, this skytext reads formats 3 and 4" in called.err
+    assert "has table format 9, but this skytext reads only formats 3 and 4" in called.err
 
 
 def test_the_hit_lines_report_an_empty_result() -> None:

@@ -45,7 +45,7 @@ WRONG_JSON: list[tuple[Any, str]] = [
         {"op": "s_within", "args": [PLACE, {"type": "Point"}]},
         r"args\.1\.coordinates: expected a list",
     ),
-    ({"op": "s_within", "args": [PLACE, {"type": "Point", "x": 1}]}, "a geometry has no 'x'"),
+    ({"op": "s_within", "args": [PLACE, {"type": "Point", "x": 1}]}, "a geometry has no field 'x'"),
     ({"op": "and", "args": []}, "at least 1"),
     ({"op": "in", "args": [GSD, []]}, "at least 1"),
     ({"op": "in", "args": [GSD, 1]}, r"at args\.1: IN takes a list"),

@@ -97,7 +97,7 @@ def test_the_first_commit_makes_the_column_and_says_by_which_model(where: TableL
     # An earlier version has none, and says where there are some.
     old = ImagesTable.open(where, before.version)
     assert old.image_column is None
-    with pytest.raises(TableError, match=rf"the latest has: --version {table.version}"):
+    with pytest.raises(TableError, match=rf"the latest version has: use --version {table.version}"):
         image_column_of(old)
 
 
@@ -228,7 +228,8 @@ def test_another_model_fills_a_separate_column(where: TableLocation) -> None:
 
 def test_vectors_of_another_length_are_refused(where: TableLocation) -> None:
     embed_numbers(where, 0)
-    with pytest.raises(JobError, match=r"gives vectors of 5 numbers, the column .* has 8"):
+    told = r"makes vectors of 5 numbers, but the column .* has vectors of 8 numbers"
+    with pytest.raises(JobError, match=told):
         embed_numbers(where, 1, column=ours(dim=5))
 
 

@@ -80,7 +80,7 @@ def test_a_roll_back_can_be_repeated(where: TableLocation) -> None:
     first, second, _ = versions(where)
     assert rollback(where).version == second == live(where)
     assert rollback(where).version == first == live(where)
-    with pytest.raises(TableError, match=f"version {first} is live, and no version was live befo"):
+    with pytest.raises(TableError, match=f"version {first} is live and no earlier version is kept"):
         rollback(where)
     assert live(where) == first
 
@@ -233,7 +233,7 @@ def test_a_canary_that_is_stopped_leaves_the_live_version_and_the_reason(
     last = promotions(where, 1)[0]
     assert (last.action, last.why) == ("stop", f"version {third}: 9 of 90 searches failed")
     assert last.versions == begun.versions
-    assert f"canary stopped, version {second} stays live, by" in last.described
+    assert f"canary stopped (version {second} stays live) by" in last.described
     assert live(where) == second
     assert ImagesTable.open(where).canary_version() is None
 
@@ -269,9 +269,7 @@ def test_a_promotion_ends_a_canary(where: TableLocation) -> None:
 
 def test_a_canary_needs_another_version_that_is_live(where: TableLocation) -> None:
     _, second, third = versions(where)
-    with pytest.raises(
-        TableError, match=f"no version is live, .*promote .* {third}, without --canary"
-    ):
+    with pytest.raises(TableError, match=f"no version is live, .*promote .* {third}$"):
         start_canary(where, None, 0.05, 30)
     promote(where, second)
     with pytest.raises(TableError, match=f"version {second} is live already"):

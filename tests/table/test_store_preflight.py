@@ -68,7 +68,7 @@ def test_a_conforming_store_is_accepted(s3: Any, where: TableLocation) -> None:
         (
             broken_stores.ignores_conditions,
             "does not overwrite an object",
-            "it was overwritten",
+            "the object was overwritten",
         ),
         (
             broken_stores.RemembersReads(),
@@ -78,18 +78,18 @@ def test_a_conforming_store_is_accepted(s3: Any, where: TableLocation) -> None:
         (
             broken_stores.looks_before_it_writes,
             "exactly one of several",
-            r"[2-8] of 8 succeeded",
+            r"[2-8] of 8 puts succeeded",
         ),
         (
             broken_stores.lists_late,
-            "a listing has every",
-            "1 of 12 missing, 0 too many",
+            "a listing contains every",
+            "1 of 12 objects were missing, 0 objects were too many",
         ),
-        (broken_stores.lists_backwards, "a listing is sorted by key", "it is not sorted"),
+        (broken_stores.lists_backwards, "a listing is sorted by key", "the listing is not sorted"),
         (
             broken_stores.is_an_hour_ahead,
             "by at most 5 minutes",
-            "the store is 60 minutes ahead",
+            "the clock of the store is 60 minutes ahead",
         ),
     ],
     ids=["conditions", "stale reads", "contention", "late listing", "unsorted listing", "clock"],

@@ -2,13 +2,13 @@
 
 ==========================  =============================================================
 ``/data/x``, ``x``, ``~/x``  a local path; ``~`` is the home folder, ``%`` is an ordinary character
-``file:///data/my%20x``      a local path, percent-decoded; ``file:/…``, ``file://localhost/…`` too
-``s3://BUCKET/KEY``          a key exactly as it is written: nothing is decoded
-``gs://BUCKET/KEY``          the same
+``file:///data/my%20x``      a local path, percent-decoded; also ``file:/…``, ``file://localhost/…``
+``s3://BUCKET/KEY``          a key exactly as it is written; it is not decoded
+``gs://BUCKET/KEY``          a key exactly as it is written; it is not decoded
 ==========================  =============================================================
 
-Schemes are case-insensitive. One slash at the end means "the folder". In a bucket, further slashes
-belong to the folder's name: ``a//`` is a folder inside the folder ``a/``.
+Schemes are case-insensitive. A slash at the end means that the address is a folder. In a bucket,
+more slashes are part of the folder's name: ``a//`` is a folder inside the folder ``a/``.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _KNOWN = "use a local path, s3://BUCKET/PATH or gs://BUCKET/PATH"
 
 @dataclass(frozen=True)
 class Location:
-    """A place in a store: a bucket and key, or an absolute local path.
+    """A location in a store: a bucket and a key, or an absolute local path.
 
     Attributes:
         scheme: ``file``, ``s3`` or ``gs``.
         bucket: the bucket; empty for local paths.
-        path: the key as written, including trailing slashes, or an absolute local path without
-            them.
+        path: the key as it is written, including trailing slashes; or an absolute local path
+            without trailing slashes.
     """
 
     scheme: Scheme
@@ -53,17 +53,17 @@ class Location:
 
     @property
     def prefix(self) -> str:
-        """Common prefix of the paths below this folder: with a trailing slash, or empty."""
+        """Common prefix of all paths in this folder. It ends with a slash, or is empty."""
         return self.path if self.path.endswith("/") or not self.path else f"{self.path}/"
 
     @property
     def name(self) -> str:
-        """The last part of the path; the bucket's name for the root of a bucket."""
+        """The last part of the path; for the root of a bucket, the name of the bucket."""
         return self.path.rstrip("/").rpartition("/")[2] or self.bucket
 
     @property
     def parent(self) -> Location:
-        """The folder of this file."""
+        """The folder that contains this file."""
         head, slash, _ = self.path.rpartition("/")
         if self.scheme == "file":
             return Location("file", "", head or "/")
@@ -71,11 +71,11 @@ class Location:
 
 
 def parse_location(address: str) -> Location:
-    """Parse an address; wildcards stay in ``path``.
+    """Parse an address. Wildcards are kept in ``path``.
 
     Raises:
-        AddressError: the address is empty, has an unsupported scheme, or has no bucket, no path or
-            a remote host.
+        AddressError: the address is empty or not valid, its scheme is not supported, its bucket or
+            path is missing, or it has a remote host.
     """
     found = _SCHEME.match(address)
     if found is None:
@@ -93,8 +93,10 @@ def _local(address: str, path: str) -> Location:
     if not path:
         raise AddressError(f"the address is empty: {_KNOWN}")
     if "\0" in path:
-        raise AddressError(f"{address!r} has a null character, which paths cannot have: check it")
-    # POSIX keeps two leading slashes; here they are the same as one.
+        raise AddressError(
+            f"{address!r} has a null character, but a path cannot have one: check the address"
+        )
+    # POSIX distinguishes a path with two leading slashes. Here it is the same as with one slash.
     return Location("file", "", "/" + os.path.abspath(os.path.expanduser(path)).lstrip("/"))
 
 
@@ -105,12 +107,12 @@ def _path_of_file_uri(address: str, rest: str) -> str:
         rest = slash + path
     if host.lower() not in {"", "localhost"}:
         raise AddressError(
-            f"{address!r} names the host {host!r}, but only local files can be read: "
+            f"{address!r} contains the host {host!r}, but only local files can be read: "
             f"write file://{rest or '/PATH'}"
         )
     if not rest.startswith("/"):
-        raise AddressError(f"{address!r} names no absolute path: write file:///PATH")
-    # '?' and '#' are ordinary characters, as in a key.
+        raise AddressError(f"{address!r} has no absolute path: write file:///PATH")
+    # '?' and '#' are ordinary characters, as in the key of an object in a bucket.
     return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
 
 
@@ -121,11 +123,12 @@ def _in_bucket(address: str, scheme: Scheme, rest: str) -> Location:
             f"{address!r}: write {scheme}://BUCKET/PATH, or ./{address} for a local path"
         )
     if not bucket:
-        raise AddressError(f"{address!r} names no bucket: write {scheme}://BUCKET/PATH")
+        raise AddressError(f"{address!r} has no bucket: write {scheme}://BUCKET/PATH")
     try:
         rest.encode()
     except UnicodeEncodeError as error:
         raise AddressError(
-            f"{address!r} is not valid UTF-8, but names in a bucket must be: check the address"
+            f"{address!r} is not valid UTF-8, but a name in a bucket must be valid UTF-8: check "
+            "the address"
         ) from error
     return Location(scheme, bucket, key)

@@ -1,1 +1,1 @@
-"""Boxes, footprints and geometries in GeoJSON."""
+"""Bounding boxes, footprints and GeoJSON geometries."""

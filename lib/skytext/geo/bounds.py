@@ -1,4 +1,4 @@
-"""Boxes in degrees: normalise longitudes, and find the bounding box of a geometry."""
+"""Bounding boxes in degrees: normalise longitudes, and find the bounding box of a geometry."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 MAX_LONGITUDE = 540
-"""Degrees. Larger absolute values are not longitudes, but probably metres."""
+"""Maximum absolute longitude, in degrees. A larger value is probably in metres."""
 
 _ROUNDING = 1e-9
 
 Bounds = tuple[float, float, float, float]
-"""West, south, east, north; west > east crosses the antimeridian."""
+"""West, south, east, north, in degrees. If west > east, the box crosses the antimeridian."""
 
 
 class _Part(NamedTuple):
-    """The extent of a line or ring; ``west`` is -180 to 180, ``east`` may be larger."""
+    """The extent of a line or ring. ``west`` is in -180 to 180. ``east`` may be larger than 180."""
 
     west: float
     south: float
@@ -26,13 +26,13 @@ class _Part(NamedTuple):
 
 
 def wrap_longitudes(west: float, east: float) -> tuple[float, float]:
-    """Normalise the sides of a box to -180 to 180; sides in that range are not changed.
+    """Normalise the sides of a box to -180 to 180. Sides in this range are not changed.
 
     Raises:
-        ValueError: beyond `MAX_LONGITUDE`.
+        ValueError: an absolute value is larger than `MAX_LONGITUDE`.
     """
     if max(abs(west), abs(east)) > MAX_LONGITUDE:
-        raise ValueError(f"not longitudes: {west!r}, {east!r}")
+        raise ValueError(f"these are not longitudes in degrees: {west!r}, {east!r}")
     if abs(west) <= 180 and abs(east) <= 180:
         return west, east
     if east - west >= 360 - _ROUNDING:
@@ -43,18 +43,20 @@ def wrap_longitudes(west: float, east: float) -> tuple[float, float]:
 def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
     """Return the smallest box around a GeoJSON geometry (RFC 7946) in longitudes and latitudes.
 
-    If two consecutive positions are more than half a turn but less than a full turn apart, the line
-    crosses the antimeridian. A ring around a pole contains the pole.
+    If the longitudes of two consecutive positions differ by more than 180 and less than 360
+    degrees, the line crosses the antimeridian. If a ring goes around a pole, the box contains the
+    pole.
 
     Raises:
-        ValueError: not a geometry, an empty one, or positions outside of the globe.
+        ValueError: the value is not a geometry, the geometry is empty, or a position is outside of
+            the globe.
     """
     try:
         parts = [_part(line) for line in _lines(geometry)]
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a GeoJSON geometry: {error}") from error
     if not parts:
-        raise ValueError("an empty geometry")
+        raise ValueError("the geometry is empty")
     south, north = min(part.south for part in parts), max(part.north for part in parts)
     if not -90 <= south <= north <= 90:
         raise ValueError(f"latitudes must be -90 to 90: {south!r}, {north!r}")
@@ -63,7 +65,7 @@ def bounding_box(geometry: Mapping[str, Any]) -> Bounds:
 
 
 def _lines(geometry: Mapping[str, Any]) -> Iterator[Sequence[Sequence[float]]]:
-    """Yield connected positions: points, lines and rings."""
+    """Yield the positions of each point, line and ring of a geometry."""
     kind = geometry["type"]
     if kind == "GeometryCollection":
         for inner in geometry["geometries"]:
@@ -81,16 +83,16 @@ def _lines(geometry: Mapping[str, Any]) -> Iterator[Sequence[Sequence[float]]]:
     elif kind == "MultiPolygon":
         yield from (ring for polygon in coordinates for ring in polygon)
     else:
-        raise LookupError(f"the type {kind!r}")
+        raise LookupError(f"its type is {kind!r}")
 
 
 def _part(line: Sequence[Sequence[float]]) -> _Part:
     longitudes = [float(position[0]) for position in line]
     latitudes = [float(position[1]) for position in line]
     if not all(map(math.isfinite, [*longitudes, *latitudes])):
-        raise LookupError("a coordinate that is not finite")
+        raise LookupError("a coordinate is not finite")
     if max(map(abs, longitudes)) > MAX_LONGITUDE:
-        raise ValueError("not longitudes")
+        raise ValueError(f"a longitude is not in -{MAX_LONGITUDE} to {MAX_LONGITUDE} degrees")
     south, north = min(latitudes), max(latitudes)
     unrolled = unroll(longitudes)
     if unrolled[-1] != longitudes[-1] and longitudes[0] == longitudes[-1]:
@@ -101,9 +103,10 @@ def _part(line: Sequence[Sequence[float]]) -> _Part:
 
 
 def unroll(longitudes: Sequence[float]) -> list[float]:
-    """Return the longitudes of a line without jumps; they may be beyond 180 or -180.
+    """Return the longitudes of a line without jumps. They may be beyond 180 or -180.
 
-    Two longitudes more than half a turn but less than a full turn apart cross the antimeridian.
+    If two consecutive longitudes differ by more than 180 and less than 360 degrees, the line
+    crosses the antimeridian.
     """
     shift, unrolled = 0, list(longitudes[:1])
     for before, longitude in itertools.pairwise(longitudes):
@@ -114,7 +117,7 @@ def unroll(longitudes: Sequence[float]) -> list[float]:
 
 
 def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the shortest arc that contains all arcs: the circle without the widest gap."""
+    """Return the shortest arc that contains all arcs. It is the circle without the widest gap."""
     widest, first = 0.0, None
     reach = max(east for _, east in arcs) - 360
     for west, east in sorted(arcs):
@@ -128,5 +131,5 @@ def _around(arcs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _turned(longitude: float) -> float:
-    """Normalise a longitude to -180 (included) to 180 (excluded)."""
+    """Normalise a longitude to the range from -180 (included) to 180 (excluded)."""
     return longitude - 360 * math.floor((longitude + 180) / 360)

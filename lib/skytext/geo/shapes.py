@@ -1,7 +1,8 @@
 """Geometries for search filters, and the exact test of footprints against a geometry.
 
-Edges are straight lines in longitude and latitude. A geometry that crosses the antimeridian may be
-split there (RFC 7946), continue beyond 180 degrees, or jump from one side to the other.
+Edges are straight lines in longitude and latitude. A geometry that crosses the antimeridian may
+have one of three forms: it is split at the antimeridian (RFC 7946), it continues beyond 180
+degrees, or its longitudes jump from one side to the other.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ Floats = NDArray[np.float64]
 
 
 class PlaceError(ConfigError):
-    """An error at a location within a geometry.
+    """An error at one position of a geometry.
 
     Attributes:
-        place: the keys and indexes of the location.
+        place: the keys and indexes that lead to this position in the GeoJSON object.
     """
 
     def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
@@ -53,7 +54,7 @@ class PlaceError(ConfigError):
         self.place = place
 
     def whole(self) -> ConfigError:
-        """Return the error for the whole geometry, with the location in the message."""
+        """Return the error for the whole geometry. The message contains the position."""
         place = ".".join(map(str, self.place))
         return ConfigError(f"the geometry is wrong{place and f' at {place}'}: {self}")
 
@@ -63,8 +64,9 @@ class Shape:
     """A geometry prepared for many tests.
 
     Attributes:
-        geometry: three copies, each a full turn apart, for boxes across the antimeridian.
-        box: the geometry as a box if it is a box or a point; otherwise None.
+        geometry: three copies of the geometry, shifted by -360, 0 and 360 degrees. They are needed
+            to test boxes that cross the antimeridian.
+        box: the bounding box if the geometry is itself a box or a point; otherwise None.
     """
 
     geometry: BaseGeometry
@@ -75,7 +77,8 @@ class Shape:
         """Parse a GeoJSON geometry.
 
         Raises:
-            PlaceError: it is not a geometry, is outside of the globe, or crosses itself.
+            PlaceError: the value is not a geometry, or the geometry is outside of the globe or
+                crosses itself.
         """
         parts = list(_parts(check_geojson(value)))
         whole = _three_times(parts)
@@ -87,31 +90,33 @@ class Shape:
         return cls(whole, bounding_box(value) if is_box else None)
 
     def intersects(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
-        """Return which boxes intersect the geometry.
+        """Return whether each box intersects the geometry: bool, shape (boxes,).
 
         Args:
-            west: shape (boxes,), degrees; larger than ``east`` for boxes across the antimeridian.
-            south: shape (boxes,).
-            east: shape (boxes,).
-            north: shape (boxes,).
+            west: shape (boxes,), degrees. If it is larger than ``east``, the box crosses the
+                antimeridian.
+            south: shape (boxes,), degrees.
+            east: shape (boxes,), degrees.
+            north: shape (boxes,), degrees.
         """
         found: Booleans = shapely.intersects(self.geometry, _boxes(west, south, east, north))
         return found
 
     def contains(self, west: Floats, south: Floats, east: Floats, north: Floats) -> Booleans:
-        """Return which boxes are within the geometry. Arguments as for `intersects`."""
+        """Return whether each box is within the geometry. The arguments are as for `intersects`."""
         found: Booleans = shapely.within(_boxes(west, south, east, north), self.geometry)
         return found
 
 
 def read_geometry(text: str) -> dict[str, Any]:
-    """Read a geometry from GeoJSON, WKT, or a file with one of them.
+    """Read a geometry from GeoJSON, from WKT, or from a file that contains GeoJSON or WKT.
 
     Args:
-        text: starts with ``{`` (GeoJSON) or a type and ``(`` (WKT), or is the name of a file.
+        text: GeoJSON if it starts with ``{``, WKT if it starts with a type and ``(``, and otherwise
+            the name of a file.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the file cannot be read, or there is no valid geometry.
     """
     is_text = re.match(r"\s*(?:\{|[A-Za-z]+\s*(?:[Zz]\s*)?\()", text) is not None
     return parse_geometry(text if is_text else _read_file(Path(text)))
@@ -120,10 +125,11 @@ def read_geometry(text: str) -> dict[str, Any]:
 def parse_geometry(text: str) -> dict[str, Any]:
     """Parse a geometry in GeoJSON or WKT.
 
-    A Feature is replaced by its geometry, and a FeatureCollection by all its geometries together.
+    A Feature is replaced by its geometry. A FeatureCollection is replaced by one geometry that
+    combines all its geometries.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text is not valid GeoJSON or WKT, or the geometry is not valid.
     """
     try:
         found = _geojson_of(text.strip())
@@ -134,29 +140,38 @@ def parse_geometry(text: str) -> dict[str, Any]:
 
 
 def check_geojson(value: object) -> dict[str, Any]:
-    """Return a GeoJSON geometry unchanged, but without heights.
+    """Check a GeoJSON geometry, and return it without heights.
 
     Raises:
-        PlaceError: it is not a geometry.
+        PlaceError: the value is not a geometry.
     """
     if not isinstance(value, Mapping):
-        raise PlaceError(f"a geometry of GeoJSON is an object, such as {_EXAMPLE}")
+        raise PlaceError(f"a geometry of GeoJSON is an object: write, for example, {_EXAMPLE}")
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _LEVELS:
         raise PlaceError(
-            f"the type of a geometry is one of {', '.join(_LEVELS)} (given: {kind!r:.60})",
+            f"the type of a geometry is one of {', '.join(_LEVELS)}, but it is {kind!r:.60}",
             ("type",),
         )
     unknown = sorted(map(str, set(value) - {"type", "coordinates", "bbox"}))
     if unknown:
-        raise PlaceError(f"a geometry has no {unknown[0]!r:.60}", (unknown[0],))
+        raise PlaceError(
+            f"a geometry has no field {unknown[0]!r:.60}: remove this field", (unknown[0],)
+        )
     count = [0]
     checked = _checked(value.get("coordinates"), _LEVELS[kind], ("coordinates",), count)
     return {"type": kind, "coordinates": checked}
 
 
 def _checked(value: object, level: int, place: tuple[str | int, ...], count: list[int]) -> Any:
-    """Return checked coordinates with ``level`` levels of lists and two numbers per position."""
+    """Check coordinates, and return them with two numbers per position.
+
+    Args:
+        value: the coordinates.
+        level: number of nested lists around a position.
+        place: keys and indexes that lead to ``value``, for messages.
+        count: a list with one number, the number of positions so far. It is increased.
+    """
     if not isinstance(value, (list, tuple)) or not value:
         raise PlaceError("expected a list that is not empty", place)
     if level:
@@ -165,12 +180,12 @@ def _checked(value: object, level: int, place: tuple[str | int, ...], count: lis
     if count[0] > MAX_POSITIONS:
         raise PlaceError(f"a geometry has at most {MAX_POSITIONS:,} positions", place)
     if not 2 <= len(value) <= 4 or not all(map(_is_finite, value)):
-        raise PlaceError("a position is longitude and latitude: two finite numbers", place)
+        raise PlaceError("a position is longitude and latitude: expected two finite numbers", place)
     longitude, latitude = float(value[0]), float(value[1])
     if not -90 <= latitude <= 90:
-        raise PlaceError(f"latitudes must be -90 to 90 (given: {latitude:g})", place)
+        raise PlaceError(f"latitudes must be -90 to 90, but one is {latitude:g}", place)
     if abs(longitude) > MAX_LONGITUDE:
-        raise PlaceError(f"longitudes must be degrees (given: {longitude:g})", place)
+        raise PlaceError(f"longitudes must be degrees, but one is {longitude:g}", place)
     return [longitude, latitude]
 
 
@@ -182,9 +197,9 @@ def _is_finite(value: object) -> bool:
 
 
 def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
-    """Return parts of one type as one geometry, three times, each a full turn apart.
+    """Combine parts of one type to one geometry, with copies shifted by -360, 0 and 360 degrees.
 
-    Polygons that cross each other are rejected: merging 2,000 positions may take 20 s.
+    Polygons that overlap are rejected, because to merge 2,000 positions may take 20 s.
     """
     copies = [_turned(part, by) for by in (-360, 0, 360) for part in parts]
     if not isinstance(parts[0], shapely.Polygon):
@@ -195,14 +210,14 @@ def _three_times(parts: list[BaseGeometry]) -> BaseGeometry:
     whole = shapely.MultiPolygon(copies)
     if whole.is_valid:
         return whole
-        # Adjacent polygons, such as countries, or halves split at the antimeridian.
+    # The polygons may be adjacent, such as countries, or two halves split at the antimeridian.
     if not _are_stacked(parts) and shapely.coverage_is_valid(copies):
         return shapely.coverage_union_all(copies)
     raise PlaceError("the polygons overlap: merge them into one", ("coordinates",))
 
 
 def _are_stacked(parts: list[BaseGeometry]) -> bool:
-    """Return whether far more polygons overlap than adjacent ones would."""
+    """Return whether far more polygons overlap than in a set of adjacent polygons."""
     tree, num_pairs = shapely.STRtree(parts), 0
     for first in range(0, len(parts), 100):
         num_pairs += tree.query(parts[first : first + 100]).shape[1]
@@ -212,7 +227,10 @@ def _are_stacked(parts: list[BaseGeometry]) -> bool:
 
 
 def _parts(geometry: Mapping[str, Any]) -> Iterator[BaseGeometry]:
-    """Yield points, lines and polygons; each starts within -180 to 180 and may continue beyond."""
+    """Yield the points, lines and polygons of a geometry.
+
+    The west end of each part is in -180 to 180. Its east end may be larger than 180.
+    """
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind in _PARTS:
         for i, one in enumerate(coordinates):
@@ -233,7 +251,7 @@ def _parts_at(geometry: Mapping[str, Any], place: tuple[str | int, ...]) -> Iter
         part = _polygon(coordinates, place)
     west, _, east, _ = part.bounds
     if east - west > 360:
-        raise PlaceError("a geometry goes around the globe at most once", place)
+        raise PlaceError("a geometry must not go around the globe more than once", place)
     yield _turned(part, -360 * math.floor((west + 180) / 360))
 
 
@@ -241,13 +259,15 @@ def _polygon(rings: list[list[Any]], place: tuple[str | int, ...]) -> BaseGeomet
     for i, ring in enumerate(rings):
         if len(ring) < 4 or ring[0] != ring[-1]:
             raise PlaceError(
-                "a ring has at least four positions, and the last one is the first", (*place, i)
+                "a ring must have at least four positions, and its last position must equal its "
+                "first position",
+                (*place, i),
             )
     unrolled = [_unrolled(ring) for ring in rings]
     for i, ring in enumerate(unrolled):
         if ring[0] != ring[-1]:
             raise PlaceError(
-                "a ring around a pole has no inside on a map: use a box, such as "
+                "a ring around a pole is not supported: use a box, for example "
                 "BBOX(-180, 60, 180, 90)",
                 (*place, i),
             )
@@ -264,7 +284,7 @@ def _unrolled(line: list[Any]) -> list[tuple[float, float]]:
 
 
 def _beside(hole: list[tuple[float, float]], west: float) -> list[tuple[float, float]]:
-    """Return a hole shifted to the range of its polygon, which starts at ``west``."""
+    """Shift a hole to the range of longitudes of its polygon. This range starts at ``west``."""
     turn = 360 * math.floor((min(x for x, _ in hole) - west) / 360)
     return [(x - turn, y) for x, y in hole]
 
@@ -274,7 +294,7 @@ def _turned(geometry: BaseGeometry, by: float) -> BaseGeometry:
 
 
 def _boxes(west: Floats, south: Floats, east: Floats, north: Floats) -> NDArray[np.object_]:
-    """Return boxes as polygons, or as lines or points if width or height is zero."""
+    """Return boxes as polygons. A box of zero width or height becomes a line or a point."""
     east = np.where(west > east, east + 360, east)
     found: NDArray[np.object_] = np.array(shapely.box(west, south, east, north), object)
     is_point = (west == east) & (south == north)
@@ -288,10 +308,10 @@ def _boxes(west: Floats, south: Floats, east: Floats, north: Floats) -> NDArray[
 def _read_file(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise ConfigError(f"{path} has more than {_MAX_FILE_BYTES >> 20} MiB")
+            raise ConfigError(f"the file {path} has more than {_MAX_FILE_BYTES >> 20} MiB")
         return path.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise ConfigError(f"cannot read the file {str(path)!r:.200}: {reason}") from error
 
 
@@ -316,7 +336,7 @@ def _geometry_of(found: Any) -> dict[str, Any]:
 
 
 def _of_wkt(text: str) -> dict[str, Any]:
-    # Checked first, because the parser is recursive.
+    # Check the nesting before parsing, because the parser is recursive.
     if re.search(r"\(\s*\(\s*\(\s*\(|COLLECTION", text, re.IGNORECASE):
         raise ConfigError("a collection of geometries is not supported in WKT")
     try:
@@ -324,19 +344,19 @@ def _of_wkt(text: str) -> dict[str, Any]:
     except (shapely.errors.ShapelyError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0][:100]
         raise ConfigError(
-            f"this is neither GeoJSON nor WKT ({reason}): example: {_EXAMPLE}"
+            f"this is neither GeoJSON nor WKT ({reason}): write, for example, {_EXAMPLE}"
         ) from error
     return check_geojson(found)
 
 
 def _together(geometries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return several polygons as one geometry."""
+    """Combine several polygons to one geometry. A single geometry is returned unchanged."""
     if len(geometries) == 1:
         return geometries[0]
     polygons: list[Any] = []
     for geometry in geometries:
         if geometry["type"] not in ("Polygon", "MultiPolygon"):
-            raise ConfigError("several features can be combined only if all are polygons")
+            raise ConfigError("several features can be combined only if all of them are polygons")
         own = geometry["coordinates"]
         polygons += [own] if geometry["type"] == "Polygon" else own
     return {"type": "MultiPolygon", "coordinates": polygons}

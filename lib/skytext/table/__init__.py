@@ -1,5 +1,5 @@
-"""The only package that imports Lance: staging, commits, indexes, run records, queries.
+"""Tables: staging, commits, indexes, run records, queries. Only this package imports Lance.
 
-A *table* is a LanceDB database (a folder or URI): ``T/images.lance`` holds the images,
-``T/runs.lance`` the runs. ``lancedb.connect(T)`` also opens it.
+A *table* ``T`` is a LanceDB database, in a folder or at a URI. ``T/images.lance`` contains the
+images, and ``T/runs.lance`` contains the runs. ``lancedb.connect(T)`` also opens a table.
 """

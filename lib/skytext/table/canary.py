@@ -1,9 +1,9 @@
 """A canary: a version that answers a share of the searches before it becomes live.
 
-The log of promotions has its version and its end time. The results of the searches are stored
-beside the log: each service process rewrites one small object,
-``T/state/canary/NUMBER/HOLDER.json``, with its own counts of both versions. A process that compares
-the versions adds up the objects of all processes, including those that have ended.
+The log of promotions contains the canary's version and end time. The counts of searches are stored
+separately. Each service process counts its own searches of the canary and of the live version, and
+writes these counts to one small object, ``T/state/canary/NUMBER/HOLDER.json``. To compare the two
+versions, a process adds the counts of all processes, including processes that have ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from skytext.table.state_files import StateStore
 
 _FOLDER = "canary"
 _STEP = 1.1
-"""Ratio of the two bounds of a time bucket. A quantile is too large by at most this factor."""
+"""Ratio of the upper bound to the lower bound of a time bucket.
+
+A quantile is too large by at most this factor.
+"""
 _LEFT_ALONE = dt.timedelta(minutes=5)
 _SHORTEST_S = 1e-4
 
@@ -32,8 +35,8 @@ class Canary:
 
     Attributes:
         version: the table version.
-        share: its share of the searches that name no version, above 0 and at most 0.5.
-        ends_at: the time when it becomes live, if it is not stopped before.
+        share: the canary's share of the searches that request no version, above 0 and at most 0.5.
+        ends_at: the time when the canary becomes live, if no service stops it before this time.
     """
 
     version: int
@@ -42,12 +45,15 @@ class Canary:
 
     @property
     def is_over(self) -> bool:
-        """Whether its end time has passed."""
+        """Whether the canary's end time has passed."""
         return dt.datetime.now(dt.UTC) >= self.ends_at
 
     @property
     def is_left_alone(self) -> bool:
-        """Whether it ended minutes ago, and no service has ended it: probably none runs."""
+        """Whether the canary's end time passed more than five minutes ago.
+
+        A running service ends the canary at its end time. So probably no service is running.
+        """
         return dt.datetime.now(dt.UTC) >= self.ends_at + _LEFT_ALONE
 
     @property
@@ -66,7 +72,7 @@ class Canary:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Canary:
-        """Read what `to_json` returned."""
+        """Parse the JSON object that `to_json` returns."""
         return cls(row["version"], row["share"], dt.datetime.fromisoformat(row["ends_at"]))
 
 
@@ -76,8 +82,8 @@ class Searches:
 
     Attributes:
         num: number of searches.
-        num_failed: number of failed searches; errors of the caller are not failures.
-        buckets: number of searches by duration; the upper bound of bucket i is 1.1**i seconds.
+        num_failed: number of failed searches. An invalid request is not a failed search.
+        buckets: number of searches by duration. The upper bound of bucket i is 1.1**i seconds.
     """
 
     num: int = 0
@@ -97,7 +103,7 @@ class Searches:
         self.buckets.update(other.buckets)
 
     def quantile_s(self, share: float) -> float:
-        """Return a quantile of the durations, in seconds; 0 without searches."""
+        """Return a quantile of the durations, in seconds; 0 if there are no searches."""
         left = share * self.num
         for bucket, number in sorted(self.buckets.items()):
             left -= number
@@ -106,7 +112,10 @@ class Searches:
         return 0.0
 
     def num_slower(self, seconds: float) -> int:
-        """Return the number of searches whose whole bucket is slower than a time."""
+        """Return the number of searches in buckets whose lower bound is above a number of seconds.
+
+        A search in the bucket that contains this number of seconds is not counted.
+        """
         return sum(n for bucket, n in self.buckets.items() if _STEP ** (bucket - 1) > seconds)
 
     def to_json(self) -> dict[str, Any]:
@@ -116,7 +125,7 @@ class Searches:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Searches:
-        """Read what `to_json` returned."""
+        """Parse the JSON object that `to_json` returns."""
         buckets = Counter({int(bucket): number for bucket, number in row["buckets"].items()})
         return cls(row["num"], row["num_failed"], buckets)
 
@@ -128,11 +137,11 @@ class Searches:
 
 
 class Compared(NamedTuple):
-    """Searches of both versions since the canary began.
+    """Counts of the searches of the live version and the canary since the canary began.
 
     Attributes:
-        live: searches that the live version answered or failed to answer.
-        canary: searches that the canary answered or failed to answer.
+        live: counts of the live version, including failed searches.
+        canary: counts of the canary, including failed searches.
     """
 
     live: Searches
@@ -156,7 +165,7 @@ def save_searches(
     Args:
         location: the table.
         number: number of the record that began the canary.
-        holder: name of the process; its next call replaces these counts.
+        holder: name of the process. The next call with this name replaces the counts.
         counted: the result of `Compared.to_json`.
 
     Raises:
@@ -182,7 +191,7 @@ def all_searches(location: TableLocation, number: int) -> Compared:
 
 
 def forget_searches(location: TableLocation, number: int) -> None:
-    """Delete the counts of all canaries except one.
+    """Delete the counts of all canaries except the canary with this record number.
 
     Raises:
         JobError: a store request failed.

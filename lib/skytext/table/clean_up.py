@@ -1,9 +1,9 @@
 """Remove old versions and the files that no version refers to.
 
-These versions are kept: the latest one, rollback targets, recently live ones, those that a service
-uses, and all that are younger than a given age. Lance removes the others and their files. It also
-removes orphaned files older than seven days. The clean-up holds the claim, so no run has
-uncommitted files at that time.
+A clean-up keeps the latest version, versions for roll-backs, recently live versions, versions that
+a service uses, and versions that are younger than a given age. Lance removes the other versions and
+their files. Lance also removes orphaned files that are older than seven days. The clean-up holds
+the claim, so no run writes files at the same time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from skytext.table.promote_rollback import MAX_KEPT, recent_versions
 from skytext.table.store_retry import again
 
 COMMAND = "clean"
-# Recently live versions are kept because search cursors may still refer to them.
+# Recently live versions are kept, because cursors of searches may still refer to them.
 _RECENT = 2 * MAX_KEPT
 _RUNS_FRAGMENTS = 64
 
@@ -37,11 +37,11 @@ class CleanUp:
     """The result of a clean-up, or of a dry run.
 
     Attributes:
-        num_versions: removed versions of the images data set.
-        num_kept: kept versions.
+        num_versions: number of removed versions of the images data set.
+        num_kept: number of kept versions.
         num_bytes: size of all removed files.
-        num_files: removed data, index and deletion files.
-        is_dry: True if nothing was removed.
+        num_files: number of removed data, index and deletion files.
+        is_dry: whether this was a dry run, so that nothing was removed.
     """
 
     num_versions: int
@@ -60,11 +60,11 @@ def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False)
 
     Args:
         location: the table.
-        keep_days: versions younger than this are kept.
-        is_dry: only report; remove nothing.
+        keep_days: versions younger than this number of days are kept.
+        is_dry: only report what would be removed.
 
     Raises:
-        TableError: there is no such table.
+        TableError: the table does not exist.
         JobError: staged units are not committed yet, or a store request failed.
         TableHeldError: a run holds the table.
     """
@@ -75,9 +75,9 @@ def clean_up(location: TableLocation, *, keep_days: float, is_dry: bool = False)
 
 
 def bytes_of_old_versions(table: ImagesTable) -> tuple[int, int]:
-    """Return the number of versions before the latest, and the bytes that only they use.
+    """Return the number of old versions, and the size of the files that only old versions use.
 
-    Files of versions that have a tag are not counted.
+    All versions except the latest version are old. Files of versions with a tag are not counted.
     """
     latest = table.latest_version()
     old = [int(one["version"]) for one in again(table.dataset.versions)()]
@@ -99,8 +99,8 @@ def clean_held_table(location: TableLocation, keep_days: float) -> CleanUp:
     waiting = staged_unit_ids(location)
     if waiting:
         raise JobError(
-            f"{len(waiting):,} staged units are not committed yet: start the run again, then "
-            f"skytext clean {shlex.quote(location.uri)}"
+            f"{len(waiting):,} staged units are not committed yet. Start the last run again. When "
+            f"it has ended, run: skytext clean {shlex.quote(location.uri)}"
         )
     done = _clean_images(table, keep_days, is_dry=False)
     _clean_runs(location)
@@ -120,7 +120,8 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
     ]
     dataset = table.dataset
     options: dict[str, Any] = {"error_if_tagged_old_versions": False}
-    # An empty list makes Lance apply its own default. No version is older than a century.
+    # If the list is empty, Lance removes versions by its own default age. NEVER is a century, and
+    # no version is that old.
     options |= {"versions": unneeded} if unneeded else {"older_than": NEVER}
     if is_dry:
         found = dataset.explain_cleanup_old_versions(**options).stats
@@ -138,7 +139,7 @@ def _clean_images(table: ImagesTable, keep_days: float, is_dry: bool) -> CleanUp
 
 
 def _clean_runs(location: TableLocation) -> None:
-    """Compact the runs data set: each run adds two fragments and two versions."""
+    """Compact the runs data set, because each run adds two fragments and two versions."""
     runs: lance.LanceDataset | None = open_dataset(location, RUNS)
     if runs is None:
         return

@@ -1,7 +1,7 @@
 """Retry maintenance on the latest version after a commit conflict.
 
-Index builds, merges and settings do not hold the claim, so a run or other maintenance may commit at
-any moment. Lance then rejects the later commit, and none of it is visible.
+Index builds, merges and changes of settings do not hold the claim. So a run or other maintenance
+may commit at the same time. Lance then rejects the later commit, and no part of it is visible.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ _TRIES = 6
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Return whether a Lance error means that another commit came first."""
+    """Return whether a Lance error means that the commit conflicted with another commit."""
     if isinstance(error, LanceConflict):
         return True
-    # Lance 14 raises OSError for some conflicts; only the message identifies them.
+    # Lance 14 raises OSError for some conflicts. Only the message identifies such a conflict.
     return isinstance(error, OSError) and "conflict" in str(error).lower()
 
 
 def repeat_on_conflict(maintain: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Decorate maintenance that opens the latest version itself and is safe to repeat.
+    """Decorate a maintenance function so that it is repeated after a commit conflict.
 
-    The decorated function raises `CommitConflictError` if every attempt conflicts.
+    The function must open the latest version itself, and must be safe to repeat. The decorated
+    function raises `CommitConflictError` if every attempt conflicts.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_conflict),
@@ -46,8 +47,8 @@ def repeat_on_conflict(maintain: Callable[_P, _T]) -> Callable[_P, _T]:
             if not is_conflict(error):
                 raise
             raise CommitConflictError(
-                "the indexes were not changed: each attempt conflicted with another commit to "
-                "the table; run the same command again"
+                "the indexes were not changed, because each attempt conflicted with another commit "
+                "to the table: run the same command again"
             ) from error
 
     return repeated

@@ -1,4 +1,4 @@
-"""Merge small fragments: every commit adds one fragment per unit."""
+"""Merge small fragments. They occur because every commit adds one fragment per unit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from skytext.table.commit_conflicts import is_conflict
 from skytext.table.images_dataset import ImagesTable
 
 _MERGE_FROM_FRAGMENTS = 8
-# A search fetches rows from a few large fragments twice as fast as from ten small ones
-# (docs/benchmarks.md). An index build reads every vector anyway, so rewriting them is cheap.
+# A search fetches rows from a few large fragments twice as fast as from ten small fragments
+# (docs/benchmarks.md). Merging rewrites the vectors, but the index build after it reads all
+# vectors anyway, so the additional cost is small.
 ROWS_PER_FRAGMENT = 1_000_000
-# During a run, larger fragments are left alone, so each row is rewritten about twice.
+# During a run, only smaller fragments are merged, so each row is rewritten about twice.
 _SMALL_ROWS = 16_384
 
 
 def merge_fragments(dataset: lance.LanceDataset) -> None:
-    """Merge fragments into large ones. Creates a version unless there is little to merge.
+    """Merge fragments into large fragments. This creates a version.
+
+    If the version has only a few fragments, nothing is changed.
 
     Raises:
         CommitConflictError: a run committed at the same time.
@@ -36,11 +39,11 @@ def merge_fragments(dataset: lance.LanceDataset) -> None:
 
 
 def merge_small_fragments(table: ImagesTable) -> int:
-    """Merge small fragments of the last commits; return the latest version."""
+    """Merge the small fragments of recent commits; return the table's latest version."""
     try:
         table.dataset.optimize.compact_files(target_rows_per_fragment=_SMALL_ROWS)
     except (LanceConflict, OSError) as error:
-        # Another index build or merge came first. The next merge includes these fragments.
+        # An index build or another merge committed first. The next merge includes these fragments.
         if not is_conflict(error):
             raise
     return ImagesTable.open(table.location).version

@@ -1,7 +1,8 @@
 """The field catalogue of a version: the fields that filters can use, and their values.
 
-It is made with the indexes and stored in the table's configuration, so every later version has it.
-It records the fragments it was made from. A later version can thus detect added or removed rows.
+The catalogue is built together with the indexes. It is stored in the table's configuration, so
+every later version has it. It contains a digest of the fragments that were scanned. Readers compare
+this digest with a later version to detect added or removed rows.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from skytext.filters.columns import Need, metadata_name, metadata_path
 _KEY = "skytext.field_catalogue"
 
 FieldKind = Literal["number", "text", "time", "boolean", "other"]
-"""``other``: a metadata list or object; filters can only test it with IS NULL."""
+"""``other``: a list or an object in the metadata. A filter can test it only with IS NULL."""
 
 
 class ValueCount(BaseModel):
-    """A value and the number of images with it."""
+    """A value and the number of images that have this value."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,15 +40,16 @@ class Field(BaseModel):
 
     Attributes:
         name: the field's name in filters.
-        kind: the kind of these values. A metadata field with several kinds has one entry per kind.
-        num_images: number of images with such a value.
-        minimum: smallest number or time (ISO 8601); None for other kinds.
-        maximum: largest number or time, like ``minimum``.
-        top_values: the most frequent values in descending order; empty for fields without counts
-            (times, box sides, unique names).
-        num_values: number of distinct values; None for fields without counts.
-        is_cut: the field has more distinct values than were counted. The counts in ``top_values``
-            are correct, but an uncounted value may be more frequent.
+        kind: the kind of the values in this entry. A metadata field with values of several kinds
+            has one entry per kind.
+        num_images: number of images that have a value of this kind.
+        minimum: the smallest number or the earliest time (ISO 8601); None for other kinds.
+        maximum: the largest number or the latest time (ISO 8601); None for other kinds.
+        top_values: the most frequent values, in descending order of frequency. Empty for fields
+            whose values are not counted (times, sides of boxes, unique names).
+        num_values: number of distinct values; None for fields whose values are not counted.
+        is_cut: whether the field has more distinct values than were counted. The counts in
+            ``top_values`` are correct, but a value that was not counted may be more frequent.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,9 +70,9 @@ class Coverage(Enum):
     ALL = "all"
     """The catalogue was made from the same rows."""
     SOME = "some"
-    """Rows were added later. All values in the catalogue exist in the version."""
+    """Rows were added after the catalogue was built. All its values exist in the version."""
     NONE = "none"
-    """Rows were removed or moved later."""
+    """Rows were removed or moved after the catalogue was built."""
 
 
 class FieldCatalogue(BaseModel):
@@ -78,10 +80,11 @@ class FieldCatalogue(BaseModel):
 
     Attributes:
         num_images: number of images that were scanned.
-        fields: columns first, then metadata fields by name. Fields without any value are omitted.
-        is_cut: the metadata has more fields than are listed.
-        last_fragment: the highest scanned fragment id.
-        fragments: digest of the fragments up to ``last_fragment`` and of their deletions.
+        fields: the columns, and then the metadata fields sorted by name. A field that has no value
+            in any image is omitted.
+        is_cut: whether the metadata has more fields than ``fields`` contains.
+        last_fragment: the highest id of the scanned fragments.
+        fragments: result of `fragments_digest` for the scanned fragments.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -100,11 +103,11 @@ class FieldCatalogue(BaseModel):
         return Coverage.SOME if max(ids, default=-1) > self.last_fragment else Coverage.ALL
 
     def of_name(self, name: str) -> Iterator[Field]:
-        """Yield the entries of a field, one for each kind of value."""
+        """Yield the entries of a field. There is one entry for each kind of value."""
         return (field for field in self.fields if field.name == name)
 
     def has(self, need: Need) -> bool | None:
-        """Return whether any image has a value for a condition; None if unknown."""
+        """Return whether any image has a value that a condition can test; None if unknown."""
         is_metadata = need.name.startswith("metadata.")
         name = metadata_name(metadata_path(need.name)) if is_metadata else need.name
         found = list(self.of_name("bbox.west" if name == "bbox" else name))
@@ -117,7 +120,10 @@ class FieldCatalogue(BaseModel):
 
 
 def _has_flag(found: list[Field]) -> bool | None:
-    """Return whether the numbers include 1 or 0, which filters treat as true and false."""
+    """Return whether the values include the number 0 or 1; None if unknown.
+
+    Filters treat 1 as true and 0 as false.
+    """
     for field in found:
         if field.kind == "number":
             if any(one.value in (0, 1) for one in field.top_values):
@@ -129,7 +135,10 @@ def _has_flag(found: list[Field]) -> bool | None:
 
 
 def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
-    """Return a digest of the fragments up to an id, with their row and deletion counts."""
+    """Return a digest of the fragments with ids up to ``last_fragment``.
+
+    It covers the id, the number of rows and the number of deleted rows of each fragment.
+    """
     said = sorted(
         (fragment.fragment_id, fragment.metadata.physical_rows, fragment.metadata.num_deletions)
         for fragment in dataset.get_fragments()
@@ -139,18 +148,18 @@ def fragments_digest(dataset: lance.LanceDataset, last_fragment: int) -> str:
 
 
 def read_catalogue(dataset: lance.LanceDataset) -> FieldCatalogue | None:
-    """Return the catalogue stored in a version; None without one."""
+    """Return the catalogue of a version; None if there is none or it cannot be read."""
     stored = dataset.config().get(_KEY)
     if stored is None:
         return None
     try:
         return FieldCatalogue.model_validate_json(zlib.decompress(base64.b85decode(stored)))
     except (ValueError, zlib.error, ValidationError):
-        # A later release wrote it. It is ignored, and the next index build replaces it.
+        # A later release wrote this catalogue. The next index build replaces it.
         return None
 
 
 def store_catalogue(dataset: lance.LanceDataset, catalogue: FieldCatalogue) -> None:
-    """Store a catalogue. Creates a version."""
+    """Store a catalogue. This creates a version."""
     packed = zlib.compress(catalogue.model_dump_json(exclude_defaults=True).encode(), 9)
     dataset.update_config({_KEY: base64.b85encode(packed).decode()})

@@ -1,4 +1,4 @@
-"""How far searches are behind the table, and how large it has become."""
+"""Measure how far searches are behind the latest version of a table, and how large the table is."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ _LAST_SUCCESS = "reindex/last_success.json"
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How far searches are behind, and how large the table is.
+    """How far searches are behind the latest version of a table, and how large the table is.
 
     Attributes:
-        unsearchable_since: when the oldest image was described that the live version does not
-            have; None where it has all.
-        num_uncovered: rows of the live version that its vector index does not cover; 0 without it.
-        num_segments: of that index.
-        num_versions: of the table.
-        num_bytes: of all files of all versions.
-        last_success: when a reindex run last ended well; None for never.
+        unsearchable_since: description time of the oldest image that is missing in the live
+            version; None if no image is missing.
+        num_uncovered: number of rows of the live version that its vector index does not cover; 0 if
+            there is no vector index.
+        num_segments: number of segments of the vector index of the live version.
+        num_versions: number of versions of the table.
+        num_bytes: size of all files of all versions of the images.
+        last_success: end time of the last successful reindex run; None if there was none.
     """
 
     unsearchable_since: dt.datetime | None
@@ -45,11 +46,11 @@ class Freshness:
 
 
 def measure_freshness(location: TableLocation) -> Freshness:
-    """Look at a table.
+    """Measure the freshness of a table.
 
     Raises:
-        TableError: there is no such table.
-        JobError: the store refuses.
+        TableError: the table does not exist.
+        JobError: a store request failed.
     """
     latest = ImagesTable.open(location)
     number = latest.live_version()
@@ -65,7 +66,7 @@ def measure_freshness(location: TableLocation) -> Freshness:
 
 
 def _unsearchable_since(live: ImagesTable, latest: ImagesTable) -> dt.datetime | None:
-    """Return when the oldest image was described that one version has and an earlier one not."""
+    """Return the description time of the oldest image that ``latest`` has and ``live`` has not."""
     known = set().union(*files_by_fragment(live).values())
     fragments = [one for one, files in files_by_fragment(latest).items() if not files <= known]
     if not fragments:
@@ -93,20 +94,20 @@ def _num_bytes(location: TableLocation) -> int:
 
 
 def note_success(location: TableLocation) -> None:
-    """Note that a reindex run has ended well, now.
+    """Store the current time as the time of the last successful reindex run.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     said = {"at": dt.datetime.now(dt.UTC).isoformat()}
     StateStore(location).put(_LAST_SUCCESS, json.dumps(said).encode())
 
 
 def last_success(location: TableLocation) -> dt.datetime | None:
-    """Return when a reindex run last ended well; None for never.
+    """Return the end time of the last successful reindex run; None if there was none.
 
     Raises:
-        JobError: the store refuses.
+        JobError: a store request failed.
     """
     data = StateStore(location).get(_LAST_SUCCESS)
     return None if data is None else dt.datetime.fromisoformat(json.loads(data)["at"])

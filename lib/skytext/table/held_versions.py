@@ -1,7 +1,7 @@
-"""Versions that services use. A clean-up keeps them.
+"""Table versions that running services use. A clean-up keeps these versions.
 
-Each service rewrites one small object, ``T/state/held/HOLDER.json``, at a fixed interval. An object
-older than one hour belongs to a service that has ended. Only the store's clock is used.
+Each service rewrites one small object, ``T/state/held/HOLDER.json``, at a fixed interval. If an
+object is older than one hour by the store's clock, its service has ended.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def hold_versions(location: TableLocation, holder: str, versions: Collection[int
 
     Args:
         location: the table.
-        holder: name of the user of these versions; its next call replaces this one.
-        versions: all versions that it uses.
+        holder: name of the service. The next call with this name replaces its protected versions.
+        versions: all versions that the service uses.
 
     Raises:
         JobError: a store request failed.

@@ -1,4 +1,7 @@
-"""Image ids as numbers: fast look-up of many ids, and comparison of sets by count and sum."""
+"""Image ids as fixed-length bytes, to look up many ids fast and to compare sets of ids.
+
+Two sets of ids are compared by their number of ids and the sum of their ids.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ ID_BYTES = 16
 
 
 class IdSum(NamedTuple):
-    """Count and sum of a set of image ids. Equal sets have equal values.
+    """Number and sum of the image ids of a set. Equal sets have equal values.
 
     Attributes:
         num: number of ids.
@@ -28,7 +31,7 @@ NO_IDS = IdSum(0, 0)
 
 
 def hash_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
-    """Return the first 16 bytes of each hexadecimal text, dtype S16; empty for null."""
+    """Return the first 16 bytes of each hexadecimal string, dtype S16; empty for null."""
     # Null becomes all zeros. No real hash is all zeros.
     filled = pc.utf8_slice_codeunits(texts.fill_null("0" * 2 * ID_BYTES), 0, 2 * ID_BYTES)
     joined = "".join(filled.to_pylist())
@@ -36,18 +39,18 @@ def hash_bytes(texts: pa.Array) -> NDArray[np.bytes_]:
 
 
 def id_texts(ids: NDArray[np.bytes_]) -> list[str]:
-    """Return ids of `hash_bytes` as hexadecimal texts."""
+    """Convert the ids that `hash_bytes` returns to hexadecimal strings."""
     joined, width = np.ascontiguousarray(ids).tobytes().hex(), 2 * ID_BYTES
     return [joined[start : start + width] for start in range(0, len(joined), width)]
 
 
 def heads(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
-    """Return the first 64 bits of each id of `hash_bytes`."""
-    # numpy strips trailing zeros from single values, but not from the buffer.
+    """Return the first 64 bits of each id that `hash_bytes` returns."""
+    # numpy removes trailing zeros from single values of dtype S16, but not from the buffer.
     pairs = np.frombuffer(np.ascontiguousarray(ids).tobytes(), ">u8").reshape(-1, 2)
     return pairs[:, 0].astype(np.uint64)
 
 
 def id_sum(ids: NDArray[np.bytes_]) -> IdSum:
-    """Return the sum of ids of `hash_bytes`."""
+    """Return the number and the sum of ids that `hash_bytes` returns."""
     return IdSum(len(ids), int(heads(ids).sum(dtype=np.uint64)))

@@ -38,15 +38,15 @@ CANARY_TAG = "canary"
 
 
 class RowState(NamedTuple):
-    """The fields of a row from which a run decides its work.
+    """The fields of a row that a run needs to decide its work.
 
     Attributes:
-        unit_id: the unit that wrote the row.
+        unit_id: id of the unit that wrote the row.
         status: ``ok``, ``failed`` or ``withdrawn``.
         attempts: number of failed attempts, at least 1 for a failed row.
-        content_sha256: hash of the encoded image; None if it could not be read.
-        is_shard: the row represents an unreadable shard, or the unreadable end of one.
-        etag: etag of the file that held the bytes.
+        content_sha256: hash of the encoded image; None if the image could not be read.
+        is_shard: whether the row represents an unreadable shard, or the unreadable end of a shard.
+        etag: etag of the file from which the image was read.
         caption_fingerprint: fingerprint of the caption settings; None for a failed row.
     """
 
@@ -65,7 +65,7 @@ class ShardRows:
 
     Attributes:
         by_status: number of rows by status.
-        ids: count and sum of their image ids.
+        ids: number and sum of the rows' image ids.
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
@@ -73,7 +73,7 @@ class ShardRows:
 
 
 class DoubleRow(NamedTuple):
-    """One of several rows of the same image."""
+    """A row of an image that has several rows."""
 
     address: int
     status: str
@@ -81,7 +81,7 @@ class DoubleRow(NamedTuple):
 
 
 class RowBatch(NamedTuple):
-    """Rows as columns, with the fields from which a run decides its work; see `RowState`."""
+    """Rows as columns, with the fields that a run needs to decide its work; see `RowState`."""
 
     image_id: pa.Array
     archive: pa.Array
@@ -102,10 +102,10 @@ class DescribedImage(NamedTuple):
 
     Attributes:
         member: path of the image in its shard.
-        captions: the variants, each ``{one_sentence, feature, caption, finish_reason}``.
+        captions: the variants. Each is ``{one_sentence, feature, caption, finish_reason}``.
         vectors: one unit vector per variant; None if not requested.
         caption_model: the model that wrote the captions.
-        image_vector: unit vector of the image; None if absent or not requested.
+        image_vector: unit vector of the image; None if the image has none or it was not requested.
     """
 
     member: str
@@ -120,11 +120,11 @@ class ImagesTable:
 
     Attributes:
         location: the table.
-        dataset: the version.
+        dataset: the version of the data set.
         format_version: format version of the table.
         columns: vector columns, see `skytext.table.vector_columns`.
         text_column: the active column of caption vectors.
-        image_column: the active column of image vectors; None without one.
+        image_column: the active column of image vectors; None if there is none.
     """
 
     def __init__(self, location: TableLocation, dataset: lance.LanceDataset) -> None:
@@ -132,14 +132,14 @@ class ImagesTable:
         self.dataset = dataset
         self.format_version, columns = read_metadata(location.uri, _metadata(dataset))
         names = set(dataset.schema.names)
-        # An interrupted migration may have renamed columns of an old format.
+        # A column of an old format may already have its new name, if a migration was interrupted.
         named = (c if c.name in names else dataclasses.replace(c, name="") for c in columns)
         self.columns = tuple(column for column in named if column.name in names)
         text, self.image_column = (self._active(kind) for kind in VectorKind)
         missing = sorted({*ROW.names, HIT} - names)
         if text is None or missing:
             raise TableError(
-                f"{location.uri} has another schema (missing column: "
+                f"{location.uri} does not have the schema of skytext (missing column: "
                 f"{', '.join(missing) or 'vectors'}): caption into a new table"
             )
         self.text_column = text
@@ -159,20 +159,20 @@ class ImagesTable:
         version: int | str | None = None,
         session: lance.Session | None = None,
     ) -> ImagesTable:
-        """Open a table at a version number, a tag, or (None) its latest version.
+        """Open a version of a table.
 
         Args:
             location: the table.
-            version: the version or tag; None for the latest version.
-            session: caches to share with other versions of the table.
+            version: the version number or the tag; None for the latest version.
+            session: a cache that versions of the table share.
 
         Raises:
-            TableError: the table or version does not exist, or skytext did not make it.
+            TableError: the table or version does not exist, or skytext did not make the table.
         """
         table = cls.find(location, version, session)
         if table is None:
             raise TableError(
-                f"there is no table at {location.uri}: make one with "
+                f"there is no table at {location.uri}. To make a table, run: "
                 f"skytext caption SOURCE --table {shlex.quote(location.uri)}"
             )
         return table
@@ -187,18 +187,20 @@ class ImagesTable:
         """Like `open`, but return None if there is no table.
 
         Raises:
-            TableError: the store or the version is not available, or skytext did not make it.
+            TableError: the store or the version is not available, or skytext did not make the
+                table.
         """
         dataset = open_dataset(location, IMAGES, version, session)
         return None if dataset is None else cls(location, dataset)
 
     @classmethod
     def open_served(cls, location: TableLocation, version: int | None = None) -> ImagesTable:
-        """Open the named version, or else the promoted one.
+        """Open a version of a table; by default, the promoted version.
 
         Args:
             location: the table.
-            version: None for the promoted version (tag ``live``), or the latest without a tag.
+            version: the version number. None for the promoted version (tag ``live``); if no version
+                is promoted, the latest version.
 
         Raises:
             TableError: as `open`.
@@ -233,18 +235,18 @@ class ImagesTable:
         return sorted(found)
 
     def live_version(self) -> int | None:
-        """Return the promoted version, or None."""
+        """Return the promoted version, or None if no version is promoted."""
         return self.tags().get(LIVE_TAG)
 
     def canary_version(self) -> int | None:
-        """Return the version that answers a share of the searches, or None."""
+        """Return the version of the canary, or None if no canary runs."""
         return self.tags().get(CANARY_TAG)
 
     def tags(self) -> dict[str, int]:
         """Return the current version of each tag.
 
-        Lance lists the tags and then reads each one. If another process deletes a tag in between,
-        the list is read again.
+        Lance lists the tags and then reads each tag. If another process deletes a tag after the
+        list was read, the list is read again.
         """
         for _ in range(_TAG_TRIES):
             try:
@@ -273,7 +275,8 @@ class ImagesTable:
         try:
             change(*arguments)
         except (ValueError, OSError) as error:
-            # Another process created or deleted it; callers that need to know must re-read.
+            # Another process created or deleted the tag. A caller that depends on the result must
+            # read the tags again.
             if not re.search("already exists|does not exist|not found", str(error), re.IGNORECASE):
                 raise
 
@@ -289,7 +292,7 @@ class ImagesTable:
         Args:
             file_names: only images with these file names (last part of ``member``); None for all.
             vectors: also read the caption vectors.
-            image_vectors: also read the image vectors; the version must have some.
+            image_vectors: also read the image vectors, if the version has a column of them.
         """
         wanted = None if file_names is None else pa.array(list(file_names), pa.string())
         columns = [
@@ -325,14 +328,14 @@ class ImagesTable:
         return int(self.dataset.count_rows())
 
     def status_counts(self) -> dict[str, int]:
-        """Return the number of rows by ``status``; all three keys are always present."""
+        """Return the number of rows by ``status``. The result always has all three statuses."""
         counts: Counter[str] = Counter()
         for batch in self._scan(["status"]):
             counts.update(batch.column("status").to_pylist())
         return {status: counts[status] for status in (STATUS_OK, STATUS_FAILED, STATUS_WITHDRAWN)}
 
     def failure_counts(self) -> dict[tuple[str, str], int]:
-        """Return the number of failed rows by stage and reason, in descending order."""
+        """Return the number of failed rows by stage and reason, the largest number first."""
         counts: Counter[tuple[str, str]] = Counter()
         for batch in self._scan(["failure"], filter=f"status = '{STATUS_FAILED}'"):
             for failure in batch.column("failure").to_pylist():
@@ -343,7 +346,7 @@ class ImagesTable:
     def described(
         self, contents: Sequence[str], caption_fingerprint: str
     ) -> dict[str, dict[str, Any]]:
-        """Return one row with captions for each content hash, if there is one.
+        """Return one row with captions for each content hash. Hashes without a row are omitted.
 
         Args:
             contents: hashes of encoded images.
@@ -359,13 +362,16 @@ class ImagesTable:
         for batch in self._scan(columns, filter=condition):
             for row in batch.to_pylist():
                 found.setdefault(row["content_sha256"], row)
-                # One content hash may have a million rows.
+            # Stop early, because one content hash may have a million rows.
             if len(found) == len(set(contents)):
                 break
         return found
 
     def failure_samples(self, num_samples: int) -> list[dict[str, Any]]:
-        """Return failures by stage and reason in descending order, each with sample rows."""
+        """Return the failures grouped by stage and reason, the largest group first.
+
+        Each group has the number of its rows and at most ``num_samples`` sample rows.
+        """
         groups: dict[tuple[str, str], dict[str, Any]] = {}
         for batch in self._scan(["uri", "failure"], filter=f"status = '{STATUS_FAILED}'"):
             for row in batch.to_pylist():
@@ -385,12 +391,12 @@ class ImagesTable:
     ) -> dict[str, RowState]:
         """Return the rows of a shard by image id.
 
-        Uses the index on ``shard`` if there is one. Rows that no index covers are scanned.
+        The index on ``shard`` is used if it exists. Rows that the index does not cover are scanned.
 
         Args:
             archive: the archive's name.
             shard: the shard's path.
-            fragments: the fragments with its rows; None for all.
+            fragments: ids of the fragments that contain rows of the shard; None for all fragments.
         """
         condition = f"archive = {sql_text(archive)} AND shard = {sql_text(shard)}"
         found: dict[str, RowState] = {}
@@ -415,9 +421,9 @@ class ImagesTable:
     def statuses_of_shards(
         self, shards: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], dict[str, list[str]]]:
-        """Return the row statuses of each image by ``(archive, shard)``, in one scan.
+        """Return the statuses of the rows of each image, by ``(archive, shard)``.
 
-        Withdrawn rows are omitted.
+        Withdrawn rows are omitted. The table is scanned once.
         """
         found: dict[tuple[str, str], dict[str, list[str]]] = {key: {} for key in shards}
         if not found:
@@ -434,7 +440,7 @@ class ImagesTable:
 
     @again
     def units_of(self, image_ids: Collection[str]) -> dict[str, str]:
-        """Return the unit of each image's row; ids without a row are omitted."""
+        """Return the unit id of each image's row, by image id. Ids without a row are omitted."""
         wanted = pa.array(image_ids, pa.string())
         found: dict[str, str] = {}
         for batch in self._scan(["image_id", "unit_id"]):
@@ -444,10 +450,10 @@ class ImagesTable:
         return found
 
     def row_batches(self, caption_fingerprint: str) -> Iterator[RowBatch]:
-        """Yield the fields of all rows from which a run decides its work.
+        """Yield all rows, with the fields that a run needs to decide its work.
 
         Args:
-            caption_fingerprint: rows with another one are stale.
+            caption_fingerprint: rows with another caption fingerprint are stale.
         """
         columns = {
             "image_id": "image_id",
@@ -469,7 +475,7 @@ class ImagesTable:
             yield RowBatch._make([*(batch.column(name) for name in columns), fragment])
 
     def rows_by_shard(self) -> dict[tuple[str, str], ShardRows]:
-        """Return the rows of each ``(archive, shard)``, in one scan; withdrawn rows separately."""
+        """Return the rows of each ``(archive, shard)``, without withdrawn rows, in one scan."""
         found: dict[tuple[str, str], ShardRows] = {}
         columns = ["archive", "shard", "status"]
         for batch in self._scan([*columns, "image_id"], filter=PRESENT):
@@ -486,7 +492,7 @@ class ImagesTable:
         return found
 
     def num_stale(self, caption_fingerprint: str) -> int:
-        """Return the number of rows with captions of another fingerprint."""
+        """Return the number of described rows that have another caption fingerprint."""
         condition = (
             f"status = '{STATUS_OK}' AND caption_fingerprint != {sql_text(caption_fingerprint)}"
         )
@@ -514,13 +520,13 @@ class ImagesTable:
             for row in batch.filter(pa.array(is_double)).to_pylist():
                 kept = DoubleRow(row["_rowaddr"], row["status"], row["created_at"])
                 found.setdefault(row["image_id"], []).append(kept)
-        # Two ids may share their first 64 bits.
+        # Different ids may have the same first 64 bits. Such images have only one row.
         return {image_id: rows for image_id, rows in found.items() if len(rows) > 1}
 
     def _double_heads(self) -> Iterator[NDArray[np.uint64]]:
-        """Yield the first 64 bits that the ids of several rows share.
+        """Yield arrays of id heads (the first 64 bits) that occur in several rows.
 
-        A large table is read in sixteen parts, with 8 bytes per row of one part in memory.
+        A large table is read in sixteen parts. Each row of a part needs 8 bytes of memory.
         """
         digits = "0123456789abcdef" if self.num_rows() > _ROWS_AT_ONCE else " "
         for digit in digits:
@@ -533,14 +539,14 @@ class ImagesTable:
             yield found[counts > 1]
 
     def some_row(self, columns: Sequence[str]) -> dict[str, Any] | None:
-        """Return one described image, or None if there is none."""
+        """Return the row of any described image, or None if no image is described."""
         condition = f"status = '{STATUS_OK}'"
         scanner = self.dataset.scanner(columns=list(columns), filter=condition, limit=1)
         found = scanner.to_table().to_pylist()
         return found[0] if found else None
 
     def rows(self, image_ids: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Return rows by id, in no particular order; ids without a row are omitted."""
+        """Return the rows with these ids, in no particular order. Ids without a row are omitted."""
         if not image_ids:
             return []
         condition = f"image_id IN ({', '.join(sql_text(i) for i in image_ids)})"
@@ -552,7 +558,7 @@ class ImagesTable:
 
 
 def sql_text(value: str) -> str:
-    """Return ``value`` as a text literal in Lance's filter language."""
+    """Return ``value`` as a string literal of Lance's filter language."""
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -591,8 +597,8 @@ def open_dataset(
             return None
         if version is not None:
             raise TableError(
-                f"{location.uri} has no version {version!r}: skytext status "
-                f"{shlex.quote(location.uri)} lists the versions"
+                f"{location.uri} has no version {version!r}. To list the versions, run: "
+                f"skytext status {shlex.quote(location.uri)}"
             ) from error
         raise TableError(f"cannot open the table {location.uri}: {message}") from error
     except OSError as error:

@@ -1,8 +1,9 @@
 """The vector indexes of a version, their measured recall, and the search settings.
 
-There is one for caption vectors and one for image vectors. The measurements are stored in the
-table's configuration, which every version has. They are removed before an index is built, and
-stored again after it is measured. Searches ignore an index without measurements.
+A version may have an index on its caption vectors and an index on its image vectors. Measurements
+are stored in the table's configuration, which is part of each version. Before an index is built,
+its measurements are removed. After the new index is measured, its measurements are stored. Searches
+ignore an index without measurements.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ IMAGE_VECTOR_INDEX = "image_vector_idx"
 TEXT_INDEX = "text_idx"
 
 
-# Recall is measured on this many nearest images.
+# Recall is measured for this number of nearest images.
 NEIGHBOURS = 10
 
 
@@ -38,14 +39,15 @@ _CHANCE_PREFIX = "skytext.chance_score_of."
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """How many partitions and candidates a search reads.
+    """The number of partitions and candidates that a search reads.
 
     Attributes:
         nprobes: number of partitions.
         refine_factor: number of exactly scored candidates, as a multiple of k.
-        effort: Lance's ``search_effort``, 0 to 1. It replaces ``nprobes``: Lance reads all
-            partitions with a distance similar to the nearest one; a higher value reads more.
-            None: ``nprobes`` for every query.
+        effort: Lance's ``search_effort``, 0 to 1. If it is set, ``nprobes`` is not used. Lance then
+            reads all partitions whose distance is similar to the distance of the nearest partition.
+            With a higher value, Lance reads more partitions. None: every query reads ``nprobes``
+            partitions.
     """
 
     nprobes: int
@@ -53,9 +55,9 @@ class Probing:
     effort: float | None = None
 
     def num_candidates(self, k: int) -> int:
-        """Return how many images are scored exactly to find the best ``k``.
+        """Return the number of images that are scored exactly to find the best ``k`` images.
 
-        Recall is measured on ten images, so a smaller ``k`` is treated as ten.
+        Recall is measured for ten images, so a smaller ``k`` is treated as ten.
         """
         return max(k, NEIGHBOURS) * self.refine_factor
 
@@ -68,8 +70,9 @@ class Probing:
     def widened(self, part: float, num_partitions: int) -> Probing:
         """Return the settings for a search in a part (0 to 1) of the rows.
 
-        By the root: recall then equals that without a filter (docs/reference/retrieval.md).
-        Distances of partitions do not help: rows in them may not have passed the filter.
+        ``nprobes`` is divided by the square root of ``part``. The recall is then the same as
+        without a filter (docs/reference/retrieval.md). ``effort`` is not used, because the nearest
+        partitions may contain no row that passes the filter.
         """
         nprobes = min(num_partitions, math.ceil(self.nprobes / math.sqrt(part)))
         return Probing(max(nprobes, self.nprobes), self.refine_factor)
@@ -83,17 +86,17 @@ class VectorIndexFacts:
         kind: Lance's name of the index type.
         num_partitions: number of IVF partitions.
         num_bits: see `VectorPlan`.
-        nprobes: number of partitions that a filtered search reads; also used for every other
-            search if ``search_effort`` is None.
+        nprobes: number of partitions that a filtered search reads. If ``search_effort`` is None,
+            every search reads this number of partitions.
         refine_factor: number of exactly scored candidates, as a multiple of k.
-        recall_at_10: part of the ten nearest images that the index finds.
+        recall_at_10: average part of the ten nearest images that the index finds.
         num_queries: number of queries in the measurement.
         num_rows: number of indexed images.
-        search_effort: see `Probing`; for searches without a filter.
+        search_effort: effort of searches without a filter; see `Probing`.
         num_trained_rows: number of indexed images at the last full build; None if the index was
-            not refreshed since then.
-        num_untrained: rows added since the last full build, including replaced ones.
-        num_unmeasured: rows added since the last measurement.
+            not refreshed after the last full build.
+        num_untrained: number of rows added after the last full build, including replaced rows.
+        num_unmeasured: number of rows added after the last measurement.
     """
 
     kind: str
@@ -110,7 +113,7 @@ class VectorIndexFacts:
     num_unmeasured: int = 0
 
     def probing(self, config: IndexConfig) -> Probing:
-        """Return the search settings: the measured ones, or those of the configuration."""
+        """Return the search settings. Settings of the configuration replace measured settings."""
         effort = self.search_effort if config.search_effort is None else config.search_effort
         return Probing(
             config.nprobes or self.nprobes,
@@ -124,30 +127,33 @@ class VectorIndexFacts:
 
 
 def index_names(dataset: lance.LanceDataset) -> set[str]:
-    """Return the index names of a data set."""
+    """Return the names of a data set's indexes that searches can use."""
     return {index.name for index in _indexes(dataset)}
 
 
 def _indexes(dataset: lance.LanceDataset) -> Iterator[Any]:
-    """Yield the indexes, except those on dropped columns and those that searches do not use."""
+    """Yield the indexes, except indexes on dropped columns and on inactive vector columns."""
     listed = json.loads((dataset.schema.metadata or {}).get(COLUMNS_KEY.encode(), b"null"))
     active = None if listed is None else {c["name"] for c in listed if c["role"] == Role.ACTIVE}
     names = set(dataset.schema.names)
     if active is not None:
         names = {name for name in names if name in active or not is_vector_name(name)}
     for index in dataset.describe_indices():
-        # A nested field has a path as its name.
+        # The name of a nested field is a path, and starts with the name of the column.
         if {name.partition(".")[0] for name in index.field_names} <= names:
             yield index
 
 
 def num_segments(dataset: lance.LanceDataset, name: str) -> int:
-    """Return the number of segments of an index; 0 without it."""
+    """Return the number of segments of an index; 0 if the index does not exist."""
     return sum(len(index.segments) for index in _indexes(dataset) if index.name == name)
 
 
 def uncovered_fragments(dataset: lance.LanceDataset, name: str) -> tuple[int, ...]:
-    """Return the ids of the fragments that an index does not cover; all without it."""
+    """Return the ids of the fragments that an index does not cover.
+
+    If the index does not exist, these are all fragments.
+    """
     covered: set[int] = set()
     for index in _indexes(dataset):
         if index.name == name:
@@ -158,12 +164,12 @@ def uncovered_fragments(dataset: lance.LanceDataset, name: str) -> tuple[int, ..
 
 
 def is_covered(dataset: lance.LanceDataset, name: str) -> bool:
-    """Return whether an index exists and covers every fragment."""
+    """Return whether an index covers every fragment."""
     return not uncovered_fragments(dataset, name)
 
 
 def read_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> VectorIndexFacts | None:
-    """Return the stored facts of a vector index; None if it was not measured."""
+    """Return the stored facts of a vector index; None if the index has no stored facts."""
     stored = dataset.config().get(_facts_key(index))
     if stored is None or index not in index_names(dataset):
         return None
@@ -175,29 +181,29 @@ def read_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> Vector
 def store_facts(
     dataset: lance.LanceDataset, facts: VectorIndexFacts, index: str = VECTOR_INDEX
 ) -> None:
-    """Store the facts of a vector index. Creates a version."""
+    """Store the facts of a vector index. This creates a version."""
     dataset.update_config({_facts_key(index): json.dumps(facts.to_json())})
 
 
 def forget_facts(dataset: lance.LanceDataset, index: str = VECTOR_INDEX) -> None:
-    """Remove the facts of a vector index before it is replaced or dropped."""
+    """Remove the facts of a vector index. Call this before the index is replaced or dropped."""
     if _facts_key(index) in dataset.config():
         dataset.delete_config_keys([_facts_key(index)])
 
 
 def _facts_key(index: str) -> str:
-    # Older releases used one key for the only index.
+    # Older releases had only the index on caption vectors, and stored its facts with this key.
     return _FACTS_KEY if index == VECTOR_INDEX else _FACTS_PREFIX + index
 
 
 @dataclass(frozen=True, slots=True)
 class ChanceScore:
-    """The scores of the best images for unrelated questions, in one vector column.
+    """The score that the best image reaches for unrelated queries, in one vector column.
 
     Attributes:
-        score: the ``quantile`` of the best scores.
-        quantile: 0 to 1.
-        num_questions: number of questions in the measurement.
+        score: the quantile of the best scores. Each unrelated query has one best score.
+        quantile: which quantile, 0 to 1.
+        num_questions: number of unrelated queries in the measurement.
     """
 
     score: float
@@ -206,17 +212,22 @@ class ChanceScore:
 
 
 def read_chance_score(dataset: lance.LanceDataset, column: str) -> ChanceScore | None:
-    """Return the measurement for a vector column; None without one."""
+    """Return the measurement for a vector column; None if there is none."""
     stored = dataset.config().get(_CHANCE_PREFIX + column)
     return None if stored is None else ChanceScore(**json.loads(stored))
 
 
 def store_chance_score(dataset: lance.LanceDataset, column: str, chance: ChanceScore) -> None:
-    """Store the measurement for a vector column. Creates a version."""
+    """Store the measurement for a vector column. This creates a version."""
     dataset.update_config({_CHANCE_PREFIX + column: json.dumps(asdict(chance))})
 
 
 def prewarm(dataset: lance.LanceDataset, *others: str) -> None:
-    """Load the indexes on the captions, and the named others, into memory."""
+    """Load the vector index and the text index of the captions into memory.
+
+    Args:
+        dataset: the version.
+        others: names of further indexes to load.
+    """
     for name in index_names(dataset) & {VECTOR_INDEX, TEXT_INDEX, *others}:
         dataset.prewarm_index(name)

@@ -1,4 +1,4 @@
-"""`S3Namespace` as a subclass of `LanceNamespace`, which lance-ray's tasks require."""
+"""`S3Namespace` as a subclass of `LanceNamespace`. The tasks of lance-ray require this class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address of a table, and Lance's options to reach it."""
+"""The address of a table, and the options that Lance needs to open it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ IMAGES = "images"
 RUNS = "runs"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Lance 14 and obstore parse s3:// and gs:// addresses as URLs. They cut at # and ?, decode %20,
-# resolve "." and "..", and reject empty parts. A % without two hex digits is kept. LanceDB can also
-# open a table; it drops a space at the end.
+# Lance 14 and obstore parse s3:// and gs:// addresses as URLs. They cut the address at # and ?,
+# decode %20, resolve "." and "..", and reject empty parts. They keep a % without two hex digits.
+# LanceDB, which can also open a table, removes a space at the end.
 _NOT_IN_A_URL = re.compile(r"[#?\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}| (?=/?\Z)")
 
 
@@ -27,8 +27,8 @@ class TableLocation:
     """A table's folder or URI.
 
     Attributes:
-        uri: the absolute path or the URI, without a trailing slash. Lance and obstore interpret
-            it literally.
+        uri: the absolute path or the URI, without a trailing slash. It contains no character that
+            Lance or obstore would change.
     """
 
     uri: str
@@ -39,7 +39,7 @@ class TableLocation:
 
         Raises:
             AddressError: as `parse_location`.
-            TableError: the path is a file, or Lance cannot address the name.
+            TableError: the path is a file, or Lance cannot address a table of this name.
         """
         location = parse_location(table)
         _check_addressable(table, location)
@@ -47,7 +47,9 @@ class TableLocation:
             return cls(location.uri.removesuffix("/"))
         path = Path(location.path)
         if path.exists() and not path.is_dir():
-            raise TableError(f"table {table!r} is a file; name a folder (it is made when missing)")
+            raise TableError(
+                f"table {table!r} is a file: give a folder (a missing folder is created)"
+            )
         return cls(location.path)
 
     @property
@@ -78,10 +80,10 @@ class TableLocation:
             raise TableError(f"table {self.uri}: {access_problem(error)}") from error
 
     def lance_options(self, name: str) -> dict[str, Any]:
-        """Return the keyword arguments with which Lance opens or writes one data set.
+        """Return the keyword arguments for a call of Lance that opens or writes one data set.
 
-        They contain no secrets. For ``s3://``, Lance requests keys when it needs them, and again
-        before they expire, as long as the data set is open.
+        They contain no secrets. For ``s3://``, Lance requests keys when it needs them. While the
+        data set is open, Lance requests new keys before the old keys expire.
 
         Raises:
             TableError: the AWS settings give no access.
@@ -93,9 +95,9 @@ class TableLocation:
         return {"storage_options": options, "namespace_client": client, "table_id": [name]}
 
     def lance_ray_options(self, name: str) -> dict[str, Any]:
-        """Return the keyword arguments with which lance-ray's tasks reach one data set.
+        """Return the keyword arguments for lance-ray's tasks that open one data set.
 
-        They contain no secrets: each task resolves the AWS settings itself.
+        They contain no secrets, because each task reads the AWS settings itself.
         """
         uri = self.dataset_uri(name)
         if not self.is_s3:
@@ -131,7 +133,7 @@ def _check_addressable(table: str, location: Location) -> None:
     fault = _local_fault(location.path) if location.scheme == "file" else _fault(location)
     if fault:
         raise TableError(
-            f"table {table!r}: Lance cannot address {fault}: choose a name with letters, "
+            f"table {table!r}: Lance cannot address {fault}: choose a name that has only letters, "
             "digits, '-', '_', '.' and single slashes"
         )
 
@@ -152,6 +154,6 @@ def _fault(location: Location) -> str | None:
         return f"{found[0]!r} in the name of a table in a bucket"
     parts = location.prefix.split("/")[:-1]
     if "" in parts:
-        return "'//', an empty part of a name in a bucket"
+        return "'//' (an empty part) in the name of a table in a bucket"
     dots = [part for part in parts if part in (".", "..")]
-    return f"the part {dots[0]!r} of a name in a bucket" if dots else None
+    return f"the part {dots[0]!r} in the name of a table in a bucket" if dots else None

@@ -1,9 +1,10 @@
-"""The manifest: the contents of each shard, kept beside the table.
+"""The manifest: the list of the images in a shard, stored in the state folder of the table.
 
-There is one small Parquet object per shard, ``state/manifest/{key}.parquet``. It has the members in
-order, their offsets and content hashes, and the shard's etag. While the etag is unchanged, a run
-need not read the shard again to know its contents. A reader writes the manifest only after it has
-reached the real end of the shard. The check at the end of a run compares it with the table.
+There is one small Parquet object per shard, ``state/manifest/{key}.parquet``. It contains the
+members of the shard in order, their offsets and content hashes, and the shard's etag. If the etag
+of a shard is unchanged, a run uses the manifest and does not read the shard again. A reader writes
+the manifest only after it has read the shard to its end. The check at the end of a run compares the
+manifests with the table.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MANIFEST = pa.schema(
         pa.field("row", pa.int64()),
     ]
 )
-"""One row per image; ``content_sha256`` is null if the content could not be read."""
+"""One row per image. ``content_sha256`` is null if the content could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Manifest:
 
     Attributes:
         etag: etag of the content that was read.
-        num_bytes: number of bytes read; the size of the shard unless it is damaged.
-        num_units: number of units made from it.
+        num_bytes: number of bytes read. This is the size of the shard unless the shard is damaged.
+        num_units: number of units made from the shard.
         members: table with schema `MANIFEST`.
     """
 
@@ -62,7 +63,7 @@ class Manifest:
 
 
 def write_manifest(location: TableLocation, archive: str, shard: str, manifest: Manifest) -> None:
-    """Store the manifest of a shard; replaces an earlier one.
+    """Store the manifest of a shard. An existing manifest is replaced.
 
     Args:
         location: the table.
@@ -84,13 +85,13 @@ def write_manifest(location: TableLocation, archive: str, shard: str, manifest: 
 def read_manifest(
     location: TableLocation, archive: str, shard: str, columns: Sequence[str] | None = None
 ) -> Manifest | None:
-    """Return the manifest of a shard, whatever its etag, or None.
+    """Return the manifest of a shard, or None if there is none. The etag is not compared.
 
     Args:
         location: the table.
         archive: the archive's name.
         shard: the shard's path.
-        columns: columns of `MANIFEST`; None for all.
+        columns: names of the columns of `MANIFEST` to read; None for all columns.
     """
     data = StateStore(location).get(_path(archive, shard))
     if data is None:
@@ -113,14 +114,15 @@ def forget_manifest(location: TableLocation, archive: str, shard: str) -> None:
 
 
 def _has_unread(file: pq.ParquetFile) -> bool:
-    """Return whether a manifest of skytext 0.1 has images without content.
+    """Return whether a manifest of skytext 0.1 has images whose content could not be read.
 
-    In that version an interrupted store request could be the reason, so the shard is read again.
+    In skytext 0.1 an interrupted store request could be the reason, so the shard is read again.
     """
     return bool(file.read(columns=["content_sha256"]).column(0).null_count)
 
 
 def _path(archive: str, shard: str) -> str:
     key = hashlib.sha256(json.dumps([archive, shard]).encode()).hexdigest()[:32]
-    # Each folder gets a few hundred files: some file systems are slow with a hundred thousand.
+    # The objects are distributed over 256 folders, because some file systems are slow if one folder
+    # contains a hundred thousand files.
     return f"manifest/{key[:2]}/{key}.parquet"

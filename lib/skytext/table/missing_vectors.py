@@ -17,17 +17,17 @@ from skytext.table.vector_columns import VectorColumn, VectorKind
 
 _ROWS_A_BATCH = 1024
 LISTED = {
-    # The columns needed to fetch the image again and to detect changed bytes.
+    # The columns that are needed to fetch the image again and to detect changed bytes.
     VectorKind.IMAGE: SAMPLE,
     VectorKind.TEXT: pa.schema([ROW.field(n) for n in ("image_id", "unit_id", "captions")]),
 }
-"""The columns needed to make a row's vectors."""
+"""The columns that are needed to compute the vectors of a row."""
 _OF_TABLE = {field.name for field in (*SOURCE_FIELDS, *PIXEL_FIELDS)} | {"unit_id", "captions"}
 KEY = {VectorKind.IMAGE: "content_sha256", VectorKind.TEXT: "unit_id"}
-"""The column that shows whether a vector was made from the row's current content.
+"""The column that identifies the content from which a vector was computed.
 
-An image is identified by the hash of its bytes. A description is identified by the unit that wrote
-it: a new description comes from another unit.
+If its value changes, the vector is stale. An image is identified by the hash of its bytes. A
+description is identified by the id of the unit that wrote it.
 """
 
 
@@ -38,11 +38,11 @@ def rows_without_vector(
 
     Args:
         table: a version.
-        fragment_id: of it.
-        column: column of the model; the version need not have it.
+        fragment_id: id of a fragment of this version.
+        column: column of the model. The version may not have this column yet.
 
     Yields:
-        The columns of `LISTED` that the table has, one batch in memory at a time.
+        A batch with the columns of `LISTED` that the table has. Only one batch is in memory.
     """
     names = [name for name in LISTED[column.kind].names if name in _OF_TABLE]
     fragment = table.dataset.get_fragment(fragment_id)
@@ -54,7 +54,10 @@ def rows_without_vector(
 
 @again
 def count_without_vector(table: ImagesTable, column: VectorColumn) -> dict[int, int]:
-    """Return the number of such images per fragment; fragments without any are omitted."""
+    """Return the number of rows that `rows_without_vector` yields, by fragment id.
+
+    Fragments without such rows are omitted.
+    """
     condition = _missing(table, column)
     counts = {
         fragment.fragment_id: int(fragment.count_rows(condition))
@@ -74,7 +77,7 @@ def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[in
 
     Args:
         table: a version.
-        column: None for no column.
+        column: the column; None counts no image as having a vector.
     """
     num_ok = int(table.dataset.count_rows(filter=DONE))
     there = None if column is None else table.find_column(column)
@@ -84,7 +87,7 @@ def num_with_vector(table: ImagesTable, column: VectorColumn | None) -> tuple[in
 
 
 def image_report(table: ImagesTable) -> dict[str, Any] | None:
-    """Return the image-vector part of ``status --json``; None without image vectors."""
+    """Return the part of ``status --json`` about image vectors; None if there are none."""
     column = table.image_column
     if column is None:
         return None
@@ -99,21 +102,22 @@ def image_report(table: ImagesTable) -> dict[str, Any] | None:
 
 
 def image_column_of(table: ImagesTable) -> VectorColumn:
-    """Return the column with a version's image vectors.
+    """Return the active column of image vectors of a version.
 
     Raises:
-        TableError: the version has none.
+        TableError: the version has no image vectors.
     """
     if table.image_column is not None:
         return table.image_column
     uri, latest = table.location.uri, ImagesTable.open(table.location)
     if latest.version != table.version and latest.image_column is not None:
         raise TableError(
-            f"version {table.version} of {uri} has no image vectors; the latest has: --version "
-            f"{latest.version}"
+            f"version {table.version} of {uri} has no image vectors, but the latest version has: "
+            f"use --version {latest.version}"
         )
     raise TableError(
-        f"{uri} has no image vectors: skytext embed-images {shlex.quote(uri)} --model NAME"
+        f"{uri} has no image vectors. To compute them, run: "
+        f"skytext embed-images {shlex.quote(uri)} --model NAME"
     )
 
 
@@ -121,12 +125,15 @@ def image_column_of(table: ImagesTable) -> VectorColumn:
 def missing_by_fragment(
     table: ImagesTable, image_ids: pa.Array, column: VectorColumn
 ) -> dict[int, dict[str, str | None]]:
-    """Return the keys of these images by id, per fragment, for images without a vector.
+    """Find the rows without a vector among some images.
 
     Args:
-        table: a version that has the column.
-        image_ids: of the images.
+        table: a version. It must have the column.
+        image_ids: ids of the images.
         column: the column to fill.
+
+    Returns:
+        For each fragment id with such rows, the value of `KEY` by image id.
     """
     found: dict[int, dict[str, str | None]] = {}
     names = ["image_id", KEY[column.kind]]

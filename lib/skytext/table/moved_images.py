@@ -1,7 +1,7 @@
 """Find the new positions of images in a rewritten shard.
 
-In a rewritten shard, images have new positions. A run does not rewrite the table rows of unchanged
-images. Their current positions are in the shard's manifest.
+If a shard is rewritten, its images have new positions. A run does not rewrite the table rows of
+unchanged images, so these rows have the old positions. The shard's manifest has the new positions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skytext.table.manifest import Manifest, read_manifest
 _PLACE = ("byte_offset", "row_group", "row")
 _COLUMNS = ("image_id", "content_sha256", *_PLACE)
 _KEEP_S = 60.0
-"""Maximum age of a cached manifest: after it, a service sees the manifests of a later run."""
+"""Maximum age of a cached manifest, so that a service reads the manifests of later runs."""
 _MAX_KEPT = 16
 
 _manifests: TTLCache[tuple[TableLocation, str, str], Manifest | None] = TTLCache(_MAX_KEPT, _KEEP_S)
@@ -27,16 +27,18 @@ _lock = threading.Lock()
 
 
 def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a row with the current position of its image; None if the shard has lost the image.
+    """Return a row with the current position of its image.
 
     Args:
         location: the table.
-        row: with ``image_id``, ``archive``, ``shard``, ``content_sha256`` and ``shard_etag``.
+        row: a row with the columns ``image_id``, ``archive``, ``shard``, ``content_sha256`` and
+            ``shard_etag``.
 
     Returns:
-        The row with the manifest's ``byte_offset``, ``row_group``, ``row`` and ``shard_etag``.
-        For a file of a folder, the etag is None, because a manifest has no etags of files. The
-        reader must then compare the bytes with ``content_sha256``.
+        The row with ``byte_offset``, ``row_group``, ``row`` and ``shard_etag`` from the manifest.
+        None if the shard no longer contains the image, or if the shard has no manifest. If the
+        shard is a folder, ``shard_etag`` is None, because its manifest has no etags of the files.
+        The reader must then compare the bytes with ``content_sha256``.
 
     Raises:
         JobError: a store request failed.
@@ -56,7 +58,7 @@ def moved_row(location: TableLocation, row: Mapping[str, Any]) -> dict[str, Any]
 
 def _manifest(location: TableLocation, archive: str, shard: str) -> Manifest | None:
     key = location, archive, shard
-    # Threads that need the same manifest share one read of it.
+    # The lock makes sure that threads that need the same manifest read it only once.
     with _lock:
         if key not in _manifests:
             _manifests[key] = read_manifest(location, archive, shard, _COLUMNS)

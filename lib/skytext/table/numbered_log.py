@@ -1,4 +1,4 @@
-"""A log of small numbered objects: of several writers exactly one creates a number."""
+"""A log of small numbered objects. If several writers create the same number, exactly one wins."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class NumberedLog:
 
     Attributes:
         location: the table.
-        folder: relative to ``T/state``.
-        num_kept: minimum number of records that are kept.
+        folder: path of the folder, relative to ``T/state``.
+        num_kept: number of the last records that are always kept.
     """
 
     location: TableLocation
@@ -26,7 +26,7 @@ class NumberedLog:
     num_kept: int
 
     def newest_first(self) -> Iterator[bytes]:
-        """Yield the records, the last one first.
+        """Yield the records, the newest record first.
 
         Raises:
             JobError: a store request failed.
@@ -38,11 +38,11 @@ class NumberedLog:
                 yield data
 
     def append(self, number: int, record: Mapping[str, Any]) -> bool:
-        """Create a record; return False if another writer created its number first.
+        """Create a record; return False if another writer has already created this number.
 
         Args:
-            number: the last record's number plus one.
-            record: a JSON object that no other writer could write.
+            number: the number of the last record plus one.
+            record: a JSON object. It must differ from the records of all other writers.
 
         Raises:
             JobError: a store request failed.

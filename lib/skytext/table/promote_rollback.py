@@ -1,13 +1,14 @@
-"""Choose the served version, try one as a canary, and roll back.
+"""Choose the served version, try a version as a canary, and roll back.
 
-The source of truth is a log, ``T/state/promotions``. It has one small numbered object for each
-promotion or roll-back. A number is created only if it does not exist. Each record has the whole
-list of versions for roll-backs, and the canary if one runs, so the last record is the whole state.
+The authoritative state is a log, ``T/state/promotions``. It has one small numbered object (a
+record) for each promotion, roll-back and canary. A record is created only if its number does not
+exist. Each record contains all versions for roll-backs, and the running canary, if any. So the last
+record is the complete state.
 
-Lance's tags are set from the last record. Readers open ``live``, services try ``canary``, and
-``kept-N`` protects the versions that a roll-back may need from clean-up. Lance overwrites a tag
-without a check for other writers. So after setting the tags a writer reads the log again, and
-repeats if there is a newer record.
+The tags of the Lance data set are set from the last record. Readers open the tag ``live``, and
+services try the tag ``canary``. The tags ``kept-N`` protect the versions for roll-backs from a
+clean-up. Lance overwrites a tag without a check for other writers. So after a writer has set the
+tags, it reads the log again. If the log has a newer record, the writer sets the tags again.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from skytext.table.numbered_log import NumberedLog
 _FOLDER = "promotions"
 _KEPT_TAG = "kept-"
 MAX_KEPT = 10
-"""Versions kept for roll-backs, including the live one; the files of each stay on the disk."""
+"""Number of versions kept for roll-backs, including the live version. Their files are kept."""
 _TRIES = 50
 _KEPT_RECORDS = 200
-"""Minimum number of records kept: far more than others write during one promotion."""
+"""Minimum number of records kept. Other writers create far fewer records during one promotion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,14 @@ class Promotion:
     """A record of the log: the served versions after a promotion or a roll-back.
 
     Attributes:
-        number: 1, 2, …; higher is later.
+        number: 1, 2, …; a later record has a higher number.
         action: ``promote`` or ``rollback``; ``canary`` if a canary begins; ``stop`` if a service
             stops a canary that is worse than the live version.
-        versions: the live version, last, and before it the earlier ones for roll-backs, in order.
+        versions: the versions for roll-backs, in the order in which they became live. The last
+            version is the live version.
         at: time of the record.
-        by: the user and the host of the command, ``user@host``; the host alone in old records.
-        token: a unique value, to distinguish this record from all others.
+        by: the user and the host of the command, ``user@host``; only the host in old records.
+        token: a unique value that distinguishes this record from all other records.
         why: the reason; empty in old records.
         canary: the running canary, or None.
     """
@@ -70,12 +72,12 @@ class Promotion:
 
     @property
     def previous_version(self) -> int | None:
-        """The version that a roll-back makes live, or None."""
+        """The version that a roll-back makes live; None if there is none."""
         return self.versions[-2] if len(self.versions) > 1 else None
 
     @property
     def searched_versions(self) -> tuple[int, ...]:
-        """`versions`, and the canary's version."""
+        """All versions of `versions`, and the version of the running canary, if any."""
         return (*self.versions, *(() if self.canary is None else (self.canary.version,)))
 
     def to_json(self) -> dict[str, object]:
@@ -97,7 +99,7 @@ class Promotion:
         why = f": {self.why}" if self.why else ""
         what = f"{self.action} to version {self.version}"
         if self.action == "stop":
-            what = f"canary stopped, version {self.version} stays live,"
+            what = f"canary stopped (version {self.version} stays live)"
         elif self.canary is not None:
             what = f"canary: {self.canary.described},"
         return (
@@ -107,12 +109,12 @@ class Promotion:
 
     @classmethod
     def from_json(cls, data: bytes) -> Promotion:
-        """Read what `to_json` wrote."""
+        """Parse a record: the JSON object of `to_json` as bytes."""
         return cls.from_row(json.loads(data))
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Promotion:
-        """Read what `to_json` returned."""
+        """Parse the JSON object that `to_json` returns."""
         return cls(
             number=row["number"],
             action=row["action"],
@@ -137,16 +139,16 @@ class _Next(NamedTuple):
 def promote(location: TableLocation, version: int | None = None, *, why: str = "") -> Promotion:
     """Make a version live, and end a running canary.
 
-    If the version is live already, nothing else changes.
+    If the version is already live, only a running canary is ended.
 
     Args:
         location: the table.
-        version: None for the latest.
+        version: the version number; None for the latest version.
         why: the reason, for the history.
 
     Raises:
-        TableError: there is no such table or version.
-        CommitConflictError: too many concurrent promotions.
+        TableError: the table or the version does not exist.
+        CommitConflictError: there were too many concurrent promotions.
     """
     wanted = ImagesTable.open(location, version).version
 
@@ -159,17 +161,17 @@ def promote(location: TableLocation, version: int | None = None, *, why: str = "
 
 
 def rollback(location: TableLocation, *, why: str = "") -> Promotion:
-    """Make the version live that was live before; each further call goes one version back.
+    """Make the previous live version live. Each further call goes one more version back.
 
-    If a canary runs, the call only ends it, and the live version does not change.
+    If a canary runs, the call only ends the canary, and the live version does not change.
 
     Args:
         location: the table.
         why: the reason, for the history.
 
     Raises:
-        TableError: there is no such table, or no earlier version.
-        CommitConflictError: too many concurrent promotions.
+        TableError: the table does not exist, or no version was live before the current version.
+        CommitConflictError: there were too many concurrent promotions.
     """
 
     def rolled_back(last: Promotion | None) -> _Next:
@@ -178,10 +180,10 @@ def rollback(location: TableLocation, *, why: str = "") -> Promotion:
         if last is None or last.previous_version is None:
             now = "nothing is live" if last is None else f"version {last.version} is live"
             raise TableError(
-                f"{location.uri}: {now}, and no version was live before it: "
-                f"skytext promote {location.uri} VERSION serves another one"
+                f"{location.uri}: cannot roll back, because {now} and no earlier version is kept. "
+                f"To serve another version, run: skytext promote {location.uri} VERSION"
             )
-        # The version may be missing, e.g. if its tag was deleted by hand: fail before any change.
+        # Fail before any change if the version is missing, e.g. because a user deleted its tag.
         ImagesTable.open(location, last.previous_version)
         return _Next("rollback", last.versions[:-1], why)
 
@@ -196,20 +198,22 @@ def start_canary(
     *,
     why: str = "",
 ) -> Promotion:
-    """Let a version answer a share of the searches for a time; services judge it.
+    """Start a canary: a version that answers a share of the searches for a limited time.
 
-    It replaces a running canary.
+    Services compare the canary with the live version. The new canary replaces a running canary.
 
     Args:
         location: the table.
-        version: None for the latest.
-        share: its share of the searches that name no version, above 0 and at most 0.5.
-        minutes: duration; then it becomes live if it is not worse than the live version.
+        version: the version number; None for the latest version.
+        share: the canary's share of the searches that request no version, above 0 and at most 0.5.
+        minutes: duration of the canary. The version then becomes live, if it is not worse than the
+            live version.
         why: the reason, for the history.
 
     Raises:
-        TableError: there is no such table or version, it is live already, or nothing is live.
-        CommitConflictError: too many concurrent promotions.
+        TableError: the table or the version does not exist, the version is already live, or no
+            version is live.
+        CommitConflictError: there were too many concurrent promotions.
     """
     wanted = ImagesTable.open(location, version).version
     uri = location.uri
@@ -217,11 +221,11 @@ def start_canary(
     def started(last: Promotion | None) -> _Next:
         if last is None:
             raise TableError(
-                f"{uri}: no version is live, so a canary has no comparison: "
-                f"skytext promote {uri} {wanted}, without --canary"
+                f"{uri}: no version is live, so the canary cannot be compared. To promote without "
+                f"a canary, run: skytext promote {uri} {wanted}"
             )
         if last.version == wanted:
-            raise TableError(f"{uri}: version {wanted} is live already: name another one")
+            raise TableError(f"{uri}: version {wanted} is live already: choose another version")
         ends_at = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)
         return _Next("canary", last.versions, why, Canary(wanted, share, ends_at))
 
@@ -231,22 +235,22 @@ def start_canary(
 
 
 def end_canary(location: TableLocation, number: int, *, passed: bool, why: str) -> bool:
-    """Make a canary live, or stop it; return False if it had ended already.
+    """Make a canary live, or stop it; return False if the canary has already ended.
 
     Args:
         location: the table.
         number: number of the record that began the canary.
-        passed: whether to make it live.
+        passed: whether to make the canary's version live.
         why: the reason, for the history.
 
     Raises:
-        TableError: there is no such table.
-        CommitConflictError: too many concurrent promotions.
+        TableError: the table does not exist, or no canary was ever started.
+        CommitConflictError: there were too many concurrent promotions.
     """
 
     def ended(last: Promotion | None) -> _Next | Promotion:
         if last is None:
-            raise TableError(f"{location.uri}: no canary runs")
+            raise TableError(f"{location.uri}: no canary is running")
         if last.canary is None or last.number != number:
             return last
         if not passed:
@@ -257,17 +261,17 @@ def end_canary(location: TableLocation, number: int, *, passed: bool, why: str) 
 
 
 def promotions(location: TableLocation, limit: int = 10) -> list[Promotion]:
-    """Return the last promotions and roll-backs, newest first."""
+    """Return the last records of the log, newest first."""
     return [Promotion.from_json(data) for data in islice(_log(location).newest_first(), limit)]
 
 
 def last_promotion(location: TableLocation) -> Promotion | None:
-    """Return the last record of the log, or None."""
+    """Return the last record of the log, or None if the log is empty."""
     return next(iter(promotions(location, 1)), None)
 
 
 def recent_versions(location: TableLocation, limit: int) -> list[int]:
-    """Return the last versions that were live or a canary, newest first, without duplicates."""
+    """Return the versions that were recently live or a canary, newest first, each version once."""
     found: dict[int, None] = {}
     for promotion in promotions(location, limit * 4):
         found[promotion.version] = None
@@ -277,7 +281,10 @@ def recent_versions(location: TableLocation, limit: int) -> list[int]:
 
 
 def _last(location: TableLocation) -> Promotion | None:
-    """Return the last record. If an old table has a live tag but no log, make one from the tag."""
+    """Return the last record, or None if no version is live.
+
+    An old table may have a live tag and no log. A record is then made from the tag.
+    """
     last = last_promotion(location)
     if last is not None:
         return last
@@ -299,8 +306,9 @@ def _write(
 
     Args:
         location: the table.
-        next_after: gets the last record, and returns the next one, or the last record if there is
-            nothing to do. It is called again if another process wrote a record first.
+        next_after: function that gets the last record and returns the fields of the next record. It
+            returns the last record itself if no change is needed. It is called again if another
+            process wrote a record first.
 
     Returns:
         The last record, and whether this call wrote it.
@@ -319,7 +327,7 @@ def _write(
 
 
 def _append(location: TableLocation, last: Promotion | None, following: _Next) -> Promotion | None:
-    """Write the next record; None if another process wrote a record first."""
+    """Write the next record and return it; return None if another process wrote a record first."""
     record = Promotion(
         number=1 if last is None else last.number + 1,
         at=dt.datetime.now(dt.UTC),
@@ -334,7 +342,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # In a container a user may have a number and no name.
+        # The user of a container may have no name.
         return str(os.getuid())
 
 
@@ -343,13 +351,14 @@ def _log(location: TableLocation) -> NumberedLog:
 
 
 def set_tags(location: TableLocation) -> None:
-    """Set the tags from the last record of the log; repeat until no newer record was written.
+    """Set the tags from the last record of the log. Repeat this until the tags match the log.
 
-    The writer of a record does this, unless it was killed before.
+    Each writer calls this after it has written a record. If a writer was killed before this call,
+    the tags are still those of an earlier record, and any later call corrects them.
 
     Raises:
-        TableError: there is no such table.
-        CommitConflictError: too many concurrent promotions.
+        TableError: the table does not exist.
+        CommitConflictError: there were too many concurrent promotions.
     """
     table = ImagesTable.open(location)
     for _ in range(_TRIES):
@@ -363,7 +372,8 @@ def set_tags(location: TableLocation) -> None:
         there = {n: v for n, v in table.tags().items() if _is_ours(n)}
         if there == wanted:
             return
-        # Set tags before deleting others, so that each needed version has a tag all the time.
+        # Set the new tags before old tags are deleted, so that each needed version always has a
+        # tag.
         for name in sorted(wanted):
             if there.get(name) != wanted[name]:
                 table.set_tag(name, wanted[name])

@@ -1,10 +1,10 @@
-"""Reports of the standing queries of a table: those already made, and those not sent yet.
+"""The log of reports of a table's standing queries.
 
-The log ``T/state/watch/log`` has small numbered objects. A number is created only if it does not
-exist. The last record is the whole state: the compared rows, the images that each query has
-reported, and the reports that were not sent yet. So each report is made once, even if a run is
-killed: it stays in the log until it is sent. The matches of a report are stored beside the log as
-GeoJSON.
+The log ``T/state/watch/log`` contains small numbered objects (records). A record is created only if
+its number does not exist. The last record is the complete state: the compared rows, the images that
+each query has reported, and the reports that have not been sent. So each report is made only once,
+even if a run is killed. A report stays in the log until it is sent. Its matches are stored next to
+the log as GeoJSON.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Keys = NDArray[np.bytes_]
 
 @dataclass(frozen=True, slots=True)
 class MatchReport:
-    """New images that match standing queries, found by one run.
+    """New images that match standing queries, as found by one run.
 
     Attributes:
         number: 1, 2, …; unique within the table.
-        table_version: the version in which they were found.
+        table_version: the version in which the images were found.
         at: time of the report.
-        counts: for each query its id, text and number of matches.
+        counts: for each query, its id, its text and its number of matches.
         path: path of the matches as GeoJSON, relative to ``T/state``, until the report is sent.
         address: address of the GeoJSON file for users; empty before it is written.
     """
@@ -54,7 +54,7 @@ class MatchReport:
 
     @property
     def num_matches(self) -> int:
-        """Number of matches; an image that matches several queries counts for each of them."""
+        """Number of matches. An image that matches several queries is counted once per query."""
         return sum(one["num_matches"] for one in self.counts)
 
     def to_json(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class MatchReport:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> MatchReport:
-        """Read what `to_json` wrote."""
+        """Parse the JSON object that `to_json` returns."""
         at = dt.datetime.fromisoformat(row["at"])
         return cls(**{**row, "at": at, "counts": tuple(row["counts"])})
 
@@ -81,13 +81,13 @@ class Compared:
 
     Attributes:
         number: number of the record.
-        table_version: the version compared last, or None.
-        column: name of the compared vector column.
-        files: data files of all fragments of this version.
-        reported: for each query id, the keys of the images already reported. A query without an
-            entry was not compared yet.
-        waiting: reports that were not sent yet, oldest first.
-        num_reports: total number of reports.
+        table_version: the last version that was compared; None if there is none.
+        column: name of the vector column that was compared.
+        files: paths of the data files of all fragments of ``table_version``.
+        reported: for each query id, the keys of the images that were already reported. A query
+            without an entry has not been compared.
+        waiting: reports that have not been sent, oldest first.
+        num_reports: number of all reports that were ever made.
     """
 
     number: int = 0
@@ -99,7 +99,7 @@ class Compared:
     num_reports: int = 0
 
     def changed_fragments(self, table: ImagesTable) -> list[int]:
-        """Return the fragments of a version that are new or changed since the last comparison."""
+        """Return the ids of the fragments that are new or changed since the last comparison."""
         by_fragment = files_by_fragment(table)
         if table.text_column.name != self.column:
             return list(by_fragment)
@@ -118,13 +118,13 @@ class Compared:
             },
             "waiting": [report.to_json() for report in self.waiting],
             "num_reports": self.num_reports,
-            # Distinguishes this record from others with the same number.
+            # Distinguishes this record from a record of another writer with the same number.
             "token": uuid.uuid4().hex,
         }
 
     @classmethod
     def from_json(cls, data: bytes) -> Compared:
-        """Read what `to_json` wrote."""
+        """Parse a record: the JSON object of `to_json` as bytes."""
         row = json.loads(data)
         return cls(
             number=row["number"],
@@ -141,7 +141,10 @@ class Compared:
 
 
 def files_by_fragment(table: ImagesTable) -> dict[int, set[str]]:
-    """Return the data files of each fragment; a rewritten row is in a new file."""
+    """Return the paths of the data files of each fragment, by fragment id.
+
+    If a row is rewritten, its data are in a new file.
+    """
     return {
         fragment.fragment_id: {file.path for file in fragment.data_files()}
         for fragment in table.dataset.get_fragments()
@@ -159,7 +162,7 @@ class MatchLog:
     location: TableLocation
 
     def last(self) -> Compared:
-        """Return the last record, or an empty one.
+        """Return the last record, or an empty record if the log is empty.
 
         Raises:
             JobError: a store request failed.
@@ -171,19 +174,23 @@ class MatchLog:
         """Write the record that follows ``before``, and return it.
 
         Raises:
-            CommitConflictError: another run wrote it first.
+            CommitConflictError: another run wrote the next record first.
             JobError: a store request failed.
         """
         after = replace(after, number=before.number + 1)
         if not self._log.append(after.number, after.to_json()):
             raise CommitConflictError(
-                f"another run is comparing the standing queries of {self.location.uri}: run the "
-                "same command again when it has ended"
+                f"another run is comparing the standing queries of {self.location.uri}: wait until "
+                "the other run ends, then run the same command again"
             )
         return after
 
     def write_matches(self, number: int, geojson: bytes) -> str:
-        """Store the matches of a report that is not in the log yet, and return their path."""
+        """Store the matches of a report before the report is added to the log.
+
+        Returns:
+            The path of the matches, relative to ``T/state``.
+        """
         path = f"{_MATCHES}/{number:012d}-{uuid.uuid4().hex[:8]}.geojson"
         self._state.put(path, geojson)
         return path
@@ -192,18 +199,19 @@ class MatchLog:
         """Return the matches of a waiting report as GeoJSON.
 
         Raises:
-            JobError: a store request failed, or the matches no longer exist.
+            CommitConflictError: the matches no longer exist.
+            JobError: a store request failed.
         """
         data = self._state.get(report.path)
         if data is None:
             raise CommitConflictError(
-                f"{report.path} no longer exists in the state of {self.location.uri}: another run "
-                "has sent the report"
+                f"{report.path} no longer exists in {self.location.uri}/state, because another run "
+                "has sent the report: run the same command again"
             )
         return data
 
     def mark_told(self, report: MatchReport) -> None:
-        """Remove a report from the waiting ones, and delete its matches.
+        """Remove a report from the waiting reports, and delete its matches.
 
         Raises: as `append`.
         """

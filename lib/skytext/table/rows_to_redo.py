@@ -1,4 +1,4 @@
-"""Find the rows to describe again, with all columns needed to fetch their images."""
+"""Find the rows to describe again, with all columns that are needed to fetch their images."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def rows_to_redo(
         table: a version.
         archive: the archive's name.
         shard: the shard's path.
-        fragments: the fragments with its rows; None for all.
-        described_with: a caption fingerprint; rows with another one are stale. Empty: yield the
-            failed rows.
-        max_attempts: failed rows with this many attempts are omitted.
+        fragments: ids of the fragments that contain rows of the shard; None for all fragments.
+        described_with: a caption fingerprint. Rows with another caption fingerprint are stale, and
+            are yielded. If it is empty, the failed rows are yielded.
+        max_attempts: failed rows with this many or more attempts are omitted.
 
     Yields:
-        Their columns of `skytext.table.schema.SAMPLE`, without ``data`` and ``failure``.
+        One row, with the columns of `skytext.table.schema.SAMPLE` except ``data`` and ``failure``.
     """
     condition = (
         f"{DONE} AND caption_fingerprint != {sql_text(described_with)}"

@@ -38,7 +38,7 @@ _JSON_FIELDS = ("config", "counts", "timings_s", "versions")
 
 @again
 def record_run(location: TableLocation, run: RunRecord) -> None:
-    """Append the record of a run. A duplicate record counts once."""
+    """Append the record of a run. If a retry appends a record twice, readers ignore the second."""
     row = {name: getattr(run, name) for name in RUNS_SCHEMA.names}
     row |= {name: json.dumps(row[name], sort_keys=True) for name in _JSON_FIELDS}
     lance.write_dataset(
@@ -52,8 +52,8 @@ def record_run(location: TableLocation, run: RunRecord) -> None:
 def last_runs(location: TableLocation, limit: int = 1000) -> list[RunRecord]:
     """Return the latest runs, newest first.
 
-    A run is recorded at its start and at its end. A run that did not end has the state
-    ``started``.
+    Each run has a record of its start and a record of its end. This returns the later record of
+    each run. A run without a record of its end has the state ``started``.
     """
     dataset = open_dataset(location, RUNS)
     if dataset is None:
@@ -67,7 +67,7 @@ def last_runs(location: TableLocation, limit: int = 1000) -> list[RunRecord]:
 
 
 def caption_settings(location: TableLocation) -> dict[str, Any]:
-    """Return the settings of a table's last captioning run; none where there was no run."""
+    """Return the settings of a table's last captioning run; empty if there was no such run."""
     for run in last_runs(location):
         if run.command in _CAPTIONING:
             return {name: value for name, value in run.config.items() if name != "sources"}
@@ -75,9 +75,10 @@ def caption_settings(location: TableLocation) -> dict[str, Any]:
 
 
 def caption_bands(location: TableLocation) -> dict[str, Any]:
-    """Return the setting of the bands that a table's last run described, where it chose any.
+    """Return the setting of the image bands of a table's last captioning run.
 
-    Whatever else looks at these images, or at one to compare with them, takes it as its default.
+    It is empty if that run did not set the bands. Other commands that decode images of the table,
+    or an image to compare with them, use this setting as their default.
     """
     bands = caption_settings(location).get("images", {}).get("bands")
     return {} if bands is None else {"images": {"bands": bands}}

@@ -1,7 +1,7 @@
-"""Supply Lance with fresh keys for ``s3://``.
+"""Supply Lance with valid access keys for ``s3://``.
 
-Lance 14 requests the storage options of a table from a namespace client again before they expire,
-as long as a data set is open. This module is such a client for one data set. Each process gets its
+As long as a data set is open, Lance 14 requests new storage options from a namespace client before
+the old options expire. This module is a namespace client for one data set. Each process gets its
 keys from `skytext.aws.session`.
 """
 
@@ -29,8 +29,9 @@ class Described:
 class S3Namespace:
     """The namespace of one data set in S3.
 
-    Lance calls only these methods. The base class in `lance_namespace` takes longer to import than
-    the rest of a worker, and only lance-ray needs it (`skytext.table.lance_ray_namespace`).
+    Lance calls only the methods of this class. The base class in `lance_namespace` is not used,
+    because its import takes longer than all other imports of a worker. Only lance-ray needs the
+    base class (`skytext.table.lance_ray_namespace`).
 
     Args:
         uri: the data set's address.
@@ -42,22 +43,28 @@ class S3Namespace:
         self._access = access
 
     def namespace_id(self) -> str:
-        """Return a name for data set and access: Lance shares connections of equal names."""
+        """Return a name for this data set and this access.
+
+        Lance shares connections between namespaces with equal names.
+        """
         return f"{self._uri} {id(self._access)}"
 
     def describe_table(self, request: Any) -> Described:
-        """Return the storage options, with keys only if Lance itself requests them."""
-        # Lance passes a dict that has only this method of a request.
+        """Return the storage options. They contain keys only if Lance requests keys."""
+        # Lance passes a dict with a ``model_dump`` method, and no other part of a request.
         wants_keys = request.model_dump().get("vend_credentials")
         options = self.options_with_keys() if wants_keys else self.storage_options()
         return Described(location=self._uri, storage_options=options)
 
     def storage_options(self) -> dict[str, str]:
-        """Return options without secrets, already expired, so that Lance requests keys."""
+        """Return options without secrets.
+
+        They are marked as expired, so that Lance requests options with keys.
+        """
         return self._access.settings(urlsplit(self._uri).netloc) | {"expires_at_millis": "0"}
 
     def options_with_keys(self) -> dict[str, str]:
-        """Return options with keys that are valid now, for a call of a few seconds.
+        """Return options with keys that are valid for a call of a few seconds.
 
         Raises:
             BotoCoreError: the keys could not be renewed.

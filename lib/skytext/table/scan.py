@@ -10,14 +10,14 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.schema import STATUS_OK
 
 BATCH_ROWS = 256
-"""Rows in memory at a time: 2 MB with vectors."""
+"""Number of rows in memory at a time. With vectors they need 2 MB."""
 
 
 def done_batches(table: ImagesTable, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the described images in table order, at most `BATCH_ROWS` at a time.
+    """Yield the described images in the order of the table, at most `BATCH_ROWS` at a time.
 
-    Memory use does not depend on the table's size: Lance reads two batches ahead instead of one
-    per core.
+    Lance reads only two batches ahead, so the memory use does not depend on the table's size or on
+    the number of cores.
     """
     scanner = table.dataset.scanner(
         columns=list(columns),

@@ -3,11 +3,12 @@
 The job uses three kinds of rows:
 
 * a *sample* row (``SAMPLE``): one image, with its encoded bytes;
-* a *unit* row (``unit_schema``): consecutive samples of one shard in one Ray Data row, so that Ray
-  neither splits nor merges them. A unit is written, recorded and repeated as a whole;
-* an *images* row (``images_schema``): a row of the table, without the bytes.
+* a *unit* row (``unit_schema``): consecutive samples of one shard in one Ray Data row. Because a
+  unit is one row, Ray does not split or merge its samples. A unit is written, recorded and repeated
+  as a whole;
+* an *images* row (``images_schema``): a row of the table, without the bytes of the image.
 
-Geography follows STAC 1.0: ``datetime``, ``bbox``, ``gsd``, ``collection``.
+The fields ``datetime``, ``bbox``, ``gsd`` and ``collection`` have the meanings of STAC 1.0.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import pyarrow as pa
 
 from skytext.table.vector_columns import VectorColumn
 
-# Lance 14 writes version 2.2 by default. In that version, a column with one constant value (such as
-# the finish reason) stores its list lengths in one block per page. Each row fetch then reads 2 MB:
-# the captions of ten hits take 4.0 ms instead of 1.0 ms (docs/benchmarks.md).
+# Lance 14 writes file version 2.2 by default. In version 2.2, a nested column with a constant value
+# (such as the finish reason) stores its list lengths in one block per page. To fetch one row, Lance
+# then reads 2 MB. The captions of ten hits take 4.0 ms instead of 1.0 ms (docs/benchmarks.md).
 FILE_VERSION = "2.1"
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
 STATUS_WITHDRAWN = "withdrawn"
-"""The archive no longer has the image. Searches omit it; its captions are kept."""
+"""The archive no longer has the image. Searches omit the image. Its captions are kept."""
 HIT = "hit"
 DONE = f"status = '{STATUS_OK}'"
 """Lance filter for rows with a description."""
@@ -38,7 +39,7 @@ BBOX = pa.struct(
         pa.field("north", pa.float64()),
     ]
 )
-"""Degrees, EPSG:4326. ``west > east`` crosses the antimeridian."""
+"""Degrees, EPSG:4326. If ``west > east``, the box crosses the antimeridian."""
 
 FAILURE = pa.struct(
     [
@@ -60,7 +61,7 @@ VARIANT = pa.struct(
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
-# Source fields of an image: the same columns from the reader to the table.
+# Source fields of an image. All stages, from the reader to the table, have these columns.
 SOURCE_FIELDS: list[pa.Field] = [
     pa.field("image_id", pa.string(), nullable=False),
     pa.field("archive", pa.string(), nullable=False),
@@ -69,7 +70,7 @@ SOURCE_FIELDS: list[pa.Field] = [
     pa.field("uri", pa.string(), nullable=False),
     pa.field("byte_offset", pa.int64()),
     pa.field("byte_length", pa.int64()),
-    # Used for Parquet shards instead of the offset.
+    # Parquet shards use these two columns instead of the offset.
     pa.field("row_group", pa.int64()),
     pa.field("row", pa.int64()),
     pa.field("shard_etag", pa.string()),
@@ -79,7 +80,7 @@ SOURCE_FIELDS: list[pa.Field] = [
     pa.field("collection", pa.string()),
 ]
 
-# Fields found by decoding the image.
+# Fields that are found when the image is decoded.
 PIXEL_FIELDS: list[pa.Field] = [
     pa.field("content_sha256", pa.string()),
     pa.field("width_px", pa.int32()),
@@ -87,7 +88,7 @@ PIXEL_FIELDS: list[pa.Field] = [
     pa.field("format", pa.string()),
 ]
 
-# How the captions were made, and their cost.
+# The captions, how they were made, and how many tokens they needed.
 CAPTION_FIELDS: list[pa.Field] = [
     pa.field("status", pa.string(), nullable=False),
     pa.field("failure", FAILURE),
@@ -116,16 +117,16 @@ EMBEDDING_FIELDS: list[pa.Field] = [
     pa.field("num_truncated_variants", pa.int32()),
 ]
 
-# The existing row that this one replaces; all null without one.
+# The existing row that the new row replaces. All fields are null if there is no existing row.
 REPLACE_FIELDS: list[pa.Field] = [
     pa.field("replaces_unit", pa.string()),
     pa.field("earlier_attempts", pa.int32()),
-    # The existing row is good: a failed row does not replace it.
+    # Whether the existing row has a description. A failed row then does not replace it.
     pa.field("keeps_row", pa.bool_()),
 ]
 
 RUN_FIELDS: list[pa.Field] = [
-    # Unique across all runs. It makes commits idempotent, so it is stored in the data.
+    # Unique across all runs. It is the idempotency key of a commit, so it is stored in the rows.
     pa.field("unit_id", pa.string(), nullable=False),
     pa.field("run_id", pa.string(), nullable=False),
     pa.field("created_at", TIMESTAMP, nullable=False),
@@ -142,7 +143,7 @@ SAMPLE = pa.schema(
         pa.field("failure", FAILURE),
     ]
 )
-"""One image between reader and captioner. ``data`` is null if ``failure`` is set."""
+"""One image before it is captioned. ``data`` is null if ``failure`` is set."""
 
 CAPTIONED = pa.schema(
     [
@@ -153,18 +154,18 @@ CAPTIONED = pa.schema(
         *CAPTION_FIELDS,
     ]
 )
-"""One image after the captioner: with captions, without bytes."""
+"""One image after it is captioned: with captions, and without the bytes of the image."""
 
 
 PENDING_VECTORS = "pending_vectors"
 
 
 def embedded(dim: int, pending_dim: int | None = None) -> pa.Schema:
-    """One image behind the embedder: ``CAPTIONED`` and one unit vector a variant.
+    """Return the schema of an embedded image: ``CAPTIONED`` plus one unit vector per variant.
 
     Args:
         dim: length of a vector.
-        pending_dim: length of those of a second model; None where there is none.
+        pending_dim: length of a vector of the pending column; None if no column is pending.
     """
     fields = [*CAPTIONED, _vectors("vectors", dim), *EMBEDDING_FIELDS]
     if pending_dim is not None:
@@ -177,9 +178,9 @@ def _vectors(name: str, dim: int) -> pa.Field:
 
 
 def unit_schema(samples: pa.Schema) -> pa.Schema:
-    """Consecutive samples of one shard as one row.
+    """Return the schema of a unit: consecutive samples of one shard as one row.
 
-    ``samples`` may be empty: if the table already has all images of a shard, the unit still
+    A unit may have no samples. If the table already has all images of a shard, the unit only
     reports the number of listed images.
     """
     return pa.schema(
@@ -187,7 +188,7 @@ def unit_schema(samples: pa.Schema) -> pa.Schema:
             pa.field("unit_id", pa.string(), nullable=False),
             pa.field("archive", pa.string(), nullable=False),
             pa.field("shard", pa.string(), nullable=False),
-            # Counts that every later stage passes on unchanged.
+            # Later stages copy the following fields without changes.
             pa.field("num_listed", pa.int64(), nullable=False),
             pa.field("num_skipped", pa.int64(), nullable=False),
             pa.field("removes", pa.list_(pa.string()), nullable=False),
@@ -208,15 +209,15 @@ _BEFORE_VECTORS = [
     *CAPTION_FIELDS,
 ]
 ROW = pa.schema([*_BEFORE_VECTORS, *EMBEDDING_FIELDS, *RUN_FIELDS])
-"""The columns of an image in the table, ``ok`` or ``failed``, without vectors.
+"""The columns of a row of the table, without the vector columns.
 
-``EMBEDDING_FIELDS`` describe the vectors that were written with the row. The schema metadata
-describes other vector columns (`skytext.table.vector_columns`).
+``EMBEDDING_FIELDS`` describe the caption vectors that were written with the row. The schema
+metadata describe all vector columns (`skytext.table.vector_columns`).
 """
 
 
 def images_schema(column: VectorColumn) -> pa.Schema:
-    """The schema of a new ``images`` table: one row per image.
+    """Return the schema of a new ``images`` data set, which has one row per image.
 
     Args:
         column: column of the caption vectors.
@@ -227,7 +228,7 @@ def images_schema(column: VectorColumn) -> pa.Schema:
             column.field,
             *EMBEDDING_FIELDS,
             *RUN_FIELDS,
-            # Hit fields are also stored together in one JSON column: `queries.hit_column`.
+            # The fields of a hit, stored a second time as one JSON string: `queries.hit_column`.
             pa.field(HIT, pa.string()),
         ]
     )
@@ -247,4 +248,4 @@ RUNS = pa.schema(
         pa.field("table_version", pa.int64()),
     ]
 )
-"""The ``runs`` table: configuration, counts, timings and versions of each run, as JSON texts."""
+"""The schema of ``runs``. Configuration, counts, timings and versions are JSON strings."""

@@ -1,7 +1,8 @@
-"""The standing queries of a table, and the images that each of them does not report.
+"""The standing queries of a table, and the images that each query must not report.
 
-Two small objects a query under ``T/state/watch``: what it asks for, and the pictures that a search
-could find when it was added. A picture is an image and its bytes: 16 bytes each.
+Each query has two small objects under ``T/state/watch``. The first object is the query itself. The
+second object contains the keys of all images that a search could find when the query was added. A
+key has 16 bytes, and identifies an image and its content.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ FOLDER = "watch"
 _QUERIES = f"{FOLDER}/queries"
 _KNOWN = f"{FOLDER}/known"
 KEY = f"S{ID_BYTES}"
-"""The dtype of a picture's key."""
+"""The dtype of a key of an image and its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandingQuery:
-    """What new images are compared with.
+    """A query that is compared with all new images.
 
     Attributes:
         query_id: eight hexadecimal digits.
-        text: what to look for, in plain words.
-        min_score: the score that an image needs: a cosine, as searches show it.
-        where: only images that it lets through; None for all.
-        added_at: when.
+        text: the text of the query, in plain words.
+        min_score: minimum score of a reported image. A score is a cosine, as in search results.
+        where: filter of the images; None for all images.
+        added_at: time when the query was added.
     """
 
     query_id: str
@@ -51,7 +52,7 @@ class StandingQuery:
     added_at: dt.datetime
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a JSON object; the filter is CQL2 JSON."""
+        """Return the fields as a JSON object. The filter is in CQL2 JSON."""
         return {
             "query_id": self.query_id,
             "text": self.text,
@@ -62,7 +63,7 @@ class StandingQuery:
 
     @classmethod
     def from_json(cls, data: bytes) -> StandingQuery:
-        """Read what `to_json` wrote."""
+        """Parse a query: the JSON object of `to_json` as bytes."""
         row = json.loads(data)
         return cls(
             query_id=row["query_id"],
@@ -84,29 +85,30 @@ class StandingQueries:
     location: TableLocation
 
     def add(self, text: str, min_score: float, where: Condition | None = None) -> StandingQuery:
-        """Add a query. It reports images that no search can find yet.
+        """Add a query. It will report only images that no search can find yet.
 
         Args:
-            text: what to look for.
-            min_score: the score that an image needs.
-            where: only images that it lets through.
+            text: the text of the query.
+            min_score: minimum score of a reported image.
+            where: filter of the images; None for all images.
 
         Raises:
-            TableError: there is no such table.
-            JobError: the store refuses.
+            TableError: the table does not exist.
+            JobError: a store request failed.
         """
         known = pictures(ImagesTable.open_served(self.location)).keys
         query = StandingQuery(uuid.uuid4().hex[:8], text, min_score, where, dt.datetime.now(dt.UTC))
-        # First what is known: without it a run would report the whole table.
+        # Write the known images first. If a run found a query without known images, it would
+        # report the whole table.
         self._state.put(_known_path(query.query_id), known.tobytes())
         self._state.put(_path(query.query_id), json.dumps(query.to_json()).encode())
         return query
 
     def list(self) -> list[StandingQuery]:
-        """Return the queries, the oldest first.
+        """Return the queries, oldest first.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         read = (self._state.get(path) for path in list(self._state.list(_QUERIES)))
         found = [StandingQuery.from_json(data) for data in read if data is not None]
@@ -116,25 +118,25 @@ class StandingQueries:
         """Remove a query.
 
         Raises:
-            CallError: there is no such query.
-            JobError: the store refuses.
+            CallError: the query does not exist.
+            JobError: a store request failed.
         """
         if self._state.get(_path(query_id)) is None:
             raise CallError(
-                f"{self.location.uri} has no standing query {query_id!r}: "
-                f"skytext watch list {self.location.uri} shows what there is"
+                f"{self.location.uri} has no standing query {query_id!r}. To list the standing "
+                f"queries, run: skytext watch list {self.location.uri}"
             )
         self._state.delete([_path(query_id)])
         self._state.delete([_known_path(query_id)])
 
     def known(self, query: StandingQuery) -> NDArray[np.bytes_] | None:
-        """Return the keys of the pictures that a search could find when a query was added.
+        """Return the keys of the images that a search could find when a query was added.
 
         Returns:
-            Dtype S16, in no order; None where the query was removed meanwhile.
+            Array of dtype S16, in no particular order; None if the query has been removed.
 
         Raises:
-            JobError: the store refuses.
+            JobError: a store request failed.
         """
         data = self._state.get(_known_path(query.query_id))
         return None if data is None else np.frombuffer(data, KEY)

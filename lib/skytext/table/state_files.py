@@ -1,7 +1,8 @@
-"""Small objects beside a table's data sets: claims, records of staged units, the manifest.
+"""The small objects of a table: claims, records of staged units, manifests and others.
 
-They are under ``T/state/``. Each is written completely or not at all. They use the same client
-library (Rust's object_store) as Lance: a store that is safe for Lance's commits is safe for them.
+They are stored under ``T/state/``, next to the data sets. Each object is written completely or not
+at all. They are written with the same client library as Lance uses (Rust's object_store). So a
+store that is safe for Lance's commits is also safe for these objects.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ _DELETE_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class StateStore:
-    """The small objects of one table, by path relative to ``T/state``.
+    """The small objects of one table. Paths are relative to ``T/state``.
 
     Attributes:
         location: the table.
-        client: those of one number share connections; those of another have their own.
-        folder: another folder of the table than ``state``; empty for the location itself.
+        client: number of the client. Stores with the same number share connections.
+        folder: the folder of the objects, relative to the table; empty for the table itself.
     """
 
     location: TableLocation
@@ -56,11 +57,11 @@ class StateStore:
         return f"{self.location.uri}/{self.folder}" if self.folder else self.location.uri
 
     def create(self, path: str, data: bytes) -> bool:
-        """Create an object; return False if another one exists.
+        """Create an object; return False if a different object already has this path.
 
-        If several callers create it at once, exactly one gets True. ``data`` must be unique to the
-        caller: an existing equal object means that the caller's own request was repeated after
-        its response was lost.
+        If several callers create the same path at the same time, exactly one caller gets True. Each
+        caller must pass different ``data``. If the stored object equals ``data``, this caller wrote
+        it: the response was lost, and the client sent the request again. The result is then True.
 
         Raises:
             JobError: a store request failed.
@@ -74,7 +75,7 @@ class StateStore:
         return True
 
     def put(self, path: str, data: bytes) -> None:
-        """Write an object; replaces an existing one.
+        """Write an object. An existing object is replaced.
 
         Raises:
             JobError: a store request failed.
@@ -100,7 +101,7 @@ class StateStore:
             raise self._refused("read", path, error) from error
 
     def modified_at(self, path: str) -> datetime:
-        """Return an object's modification time, by the store's clock.
+        """Return the time of an object's last change, by the store's clock.
 
         Raises:
             JobError: a store request failed, or the object does not exist.
@@ -111,7 +112,7 @@ class StateStore:
             raise self._refused("read", path, error) from error
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield the paths of the objects under a prefix (a folder), in the store's order.
+        """Yield the paths of the objects in a folder, in the order of the store's listing.
 
         Raises:
             JobError: a store request failed.
@@ -124,7 +125,7 @@ class StateStore:
             raise self._refused("list", prefix, error) from error
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects. Missing objects are not an error.
+        """Delete objects. A missing object is not an error.
 
         Raises:
             JobError: a store request failed.
@@ -162,8 +163,8 @@ class StateStore:
             return JobError(f"cannot {verb} a file of the table: {disk}")
         what = " ".join(str(error).split())[:300]
         return JobError(
-            f"cannot {verb} {where}: {what} (committed work is kept; run the same command again "
-            "to continue)"
+            f"cannot {verb} {where}: {what} (committed work is kept; to continue, run the same "
+            "command again)"
         )
 
 
@@ -195,12 +196,12 @@ def _delete(store: ObjectStore, paths: str | list[str]) -> None:
 
 
 def open_store(location: TableLocation, folder: str, client: int = 0) -> ObjectStore:
-    """Open a folder of a table with Lance's credentials and endpoint.
+    """Open a folder of a table with the credentials and the endpoint that Lance uses.
 
     Args:
         location: the table.
-        folder: relative to the table; a local folder must exist.
-        client: each number has its own connections.
+        folder: path of the folder, relative to the table. A local folder must exist.
+        client: number of the client. Each number has its own connections.
 
     Raises:
         TableError: the AWS settings give no access to an ``s3://`` table.

@@ -1,12 +1,14 @@
 """Check whether a store can hold a table, before the table is made.
 
-Exactly-once processing needs conditional puts: the claim, the records of staged units and Lance's
-commits each create an object that must not exist yet. Some S3-compatible stores ignore this
-condition without an error. Two runs could then hold the same table. This module therefore tests the
-store with a dozen small objects under ``state/preflight/`` and deletes them.
+Exactly-once processing needs conditional puts, which create an object only if it does not exist.
+The claim, the records of staged units and Lance's commits use them. Some S3-compatible stores
+ignore the condition without an error. Two runs could then hold the same table. This module
+therefore tests the store with a dozen small objects under ``state/preflight/``, and deletes them
+after the test.
 
-Concurrent requests come from threads, each with its own client and connections. For the store they
-are equivalent to requests from processes. Unlike processes, threads start at the same moment.
+Concurrent requests come from threads. Each thread has its own client and connections, so the store
+cannot distinguish the threads from processes. Threads are used because they can start their
+requests at the same moment.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from skytext.table.state_files import StateStore
 _FOLDER = "preflight"
 _NUM_CLIENTS = 8
 _NUM_ROUNDS = 3
-# S3 rejects requests with a clock difference of 15 minutes. A difference of 5 may reach that later.
+# S3 rejects requests if the clocks differ by 15 minutes. A difference of 5 minutes may grow to 15.
 _MAX_CLOCK_S = 300.0
 _NEEDS_CONDITIONAL_PUT = (
     "use a store that supports If-None-Match, such as AWS S3 or Google Cloud Storage, or a folder"
@@ -39,7 +41,7 @@ _DIRECTORY_BUCKET = "--x-s3"
 
 
 def try_store(location: TableLocation) -> float | None:
-    """Like `check_store`, but remove the folders that the check created."""
+    """Like `check_store`, but remove the folders that the check creates."""
     folders = [Path(location.uri, "state"), *Path(location.uri, "state").parents]
     missing = [path for path in folders if location.is_local and not path.exists()]
     try:
@@ -51,22 +53,22 @@ def try_store(location: TableLocation) -> float | None:
 
 
 def check_store(location: TableLocation) -> float | None:
-    """Test the store's behaviour with about twenty requests, one after another.
+    """Test the store's behaviour with a few dozen small requests.
 
     Args:
-        location: the table; it need not exist yet.
+        location: the table. It may not exist yet.
 
     Returns:
-        Seconds by which the store's clock is ahead of this machine's clock. None for a local
-        folder, which needs no signed requests.
+        The number of seconds by which the store's clock is ahead of this machine's clock. None for
+        a local folder, because it needs no signed requests.
 
     Raises:
-        TableError: a request failed, or the store broke a rule. The message has the rule, the
-            observation and the advice.
+        TableError: a request failed, or the store does not follow a rule. The message has the rule,
+            the observed behaviour and the advice.
     """
     clients = [StateStore(location, client=number) for number in range(_NUM_CLIENTS)]
     folder = f"{_FOLDER}/{uuid.uuid4().hex}"
-    # The listing order differs from the order of writing.
+    # The names are chosen so that the order of writing differs from the sorted order.
     own = [f"{folder}/own-{_NUM_CLIENTS - number}" for number in range(_NUM_CLIENTS)]
     contended = [f"{folder}/contended-{number}" for number in range(_NUM_ROUNDS)]
     single = [f"{folder}/{name}" for name in ("create", "read", "clock")]
@@ -93,11 +95,11 @@ def _check_create(state: StateStore, path: str) -> None:
         raise _broken(state.location, rule, "the put was rejected", _NEEDS_CONDITIONAL_PUT)
     rule = "a conditional put does not overwrite an object that exists"
     if state.create(path, b"second") or state.get(path) != b"first":
-        raise _broken(state.location, rule, "it was overwritten", _NEEDS_CONDITIONAL_PUT)
+        raise _broken(state.location, rule, "the object was overwritten", _NEEDS_CONDITIONAL_PUT)
 
 
 def _check_reads(writer: StateStore, reader: StateStore, path: str) -> None:
-    # A cache may still report that the object does not exist.
+    # Read the missing object first: a cache may store that the object does not exist.
     reader.get(path)
     for what, data in (("a new", b"new"), ("an overwritten", b"newer")):
         writer.put(path, data)
@@ -109,14 +111,15 @@ def _check_reads(writer: StateStore, reader: StateStore, path: str) -> None:
     writer.delete([path])
     if reader.get(path) is not None:
         rule = "a deleted object cannot be read"
-        raise _broken(writer.location, rule, "it was read", _NEEDS_CONSISTENCY)
+        raise _broken(writer.location, rule, "the object was still read", _NEEDS_CONSISTENCY)
 
 
 def _check_contention(
     clients: Sequence[StateStore], own: Sequence[str], contended: Sequence[str]
 ) -> None:
     with ThreadPoolExecutor(len(clients)) as pool:
-        # Opens each client's connection, so that the requests below start at the same moment.
+        # This opens the connection of each client, so that the requests in the loop below start at
+        # the same moment.
         _create_at_once(pool, clients, own)
         for path in contended:
             won = _create_at_once(pool, clients, [path] * len(clients))
@@ -125,7 +128,7 @@ def _check_contention(
                 raise _broken(
                     clients[0].location,
                     "exactly one of several concurrent conditional puts succeeds",
-                    f"{len(winners)} of {len(clients)} succeeded",
+                    f"{len(winners)} of {len(clients)} puts succeeded",
                     _NEEDS_CONDITIONAL_PUT,
                 )
 
@@ -152,22 +155,22 @@ def _check_listing(state: StateStore, folder: str, expected: set[str]) -> None:
         missing, more = len(expected - set(found)), len(set(found) - expected)
         raise _broken(
             state.location,
-            "a listing has every written object and no deleted object",
-            f"{missing} of {len(expected)} missing, {more} too many",
+            "a listing contains every written object and no deleted object",
+            f"{missing} of {len(expected)} objects were missing, {more} objects were too many",
             _NEEDS_CONSISTENCY,
         )
     if _must_be_sorted(state.location) and found != sorted(found):
         raise _broken(
             state.location,
             "a listing is sorted by key (otherwise Lance may open an old version)",
-            "it is not sorted",
+            "the listing is not sorted",
             "use a store with sorted listings, or a folder",
         )
 
 
 def _must_be_sorted(location: TableLocation) -> bool:
-    # Lance knows that folders and S3 directory buckets list in no order. For other stores it opens
-    # the first listed version.
+    # Lance does not rely on the order for local folders and S3 directory buckets. For other stores
+    # it opens the first listed version.
     return not location.is_local and not urlsplit(location.uri).netloc.endswith(_DIRECTORY_BUCKET)
 
 
@@ -176,16 +179,17 @@ def _check_clock(state: StateStore, path: str) -> float:
     state.put(path, b"clock")
     after = dt.datetime.now(dt.UTC)
     written = state.modified_at(path)
-    # Stores report whole seconds, rounded down.
+    # Stores round the time down to whole seconds.
     earliest = before.replace(microsecond=0)
     ahead_s = (written - min(max(written, earliest), after)).total_seconds()
     if abs(ahead_s) > _MAX_CLOCK_S:
         raise _broken(
             state.location,
-            f"its clock and this machine's clock differ by at most {_MAX_CLOCK_S / 60:.0f} minutes "
-            "(S3 rejects requests from 15 minutes on)",
-            f"the store is {abs(ahead_s) / 60:.0f} minutes {'ahead' if ahead_s > 0 else 'behind'}",
-            "correct the wrong clock (NTP)",
+            "the clock of the store and the clock of this machine differ by at most "
+            f"{_MAX_CLOCK_S / 60:.0f} minutes (S3 rejects requests if they differ by 15 minutes)",
+            f"the clock of the store is {abs(ahead_s) / 60:.0f} minutes "
+            f"{'ahead' if ahead_s > 0 else 'behind'}",
+            "correct the clock that is wrong (NTP)",
         )
     return ahead_s
 
@@ -193,7 +197,8 @@ def _check_clock(state: StateStore, path: str) -> float:
 def _remove_folders(location: TableLocation, folder: str) -> None:
     if location.is_local:
         for path in (folder, _FOLDER):
-            # Another check may use the folder at the same time, or the folder was never created.
+            # The folder is not empty if another check runs at the same time. It is missing if the
+            # check failed before its first write.
             with suppress(OSError):
                 Path(location.uri, "state", path).rmdir()
 

@@ -1,8 +1,9 @@
 """Retry store requests whose response was interrupted.
 
-The client library below Lance and `skytext.table.state_files` (Rust's object_store) retries failed
-requests with backoff and a limit. It does not retry a response that is interrupted in its body, nor
-a conditional put whose connection breaks before the response. The caller must retry these.
+Lance and `skytext.table.state_files` use Rust's object_store as their client library. This library
+retries failed requests with backoff and a limit. It does not retry if a response is interrupted in
+its body, or if the connection of a conditional put breaks before the response. The caller must
+retry in these two cases.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _ATTEMPTS = 6
 
 
 def broke_off(error: BaseException) -> bool:
-    """Return whether a response was interrupted and the library did not retry."""
+    """Return whether a response was interrupted and the client library did not retry."""
     said = str(error)
     return "body error" in said or ("kind: Interrupted" in said and "retries: 0," in said)
 
@@ -24,4 +25,7 @@ again = tenacity.retry(
     stop=tenacity.stop_after_attempt(_ATTEMPTS),
     reraise=True,
 )
-"""Decorates a repeatable function: up to six attempts if responses are interrupted."""
+"""Decorator: call a function up to six times if responses are interrupted.
+
+The function must be safe to repeat.
+"""

@@ -1,10 +1,11 @@
-"""The columns of vectors of a table: which there are, and by which model each was made.
+"""The vector columns of a table, and the model of each column.
 
-A column is named by its kind and fingerprint, so that vectors of two models never share one. The
-schema metadata of each version lists the columns. Readers use the active one of a kind. A pending
-one is filled by runs beside it, until one commit makes it the active one.
+The name of a column contains its kind and fingerprint, so a column never contains vectors of two
+models. The schema metadata of each version list the columns. For each kind, readers use the active
+column. Runs fill a pending column while the active column is in use. When the pending column is
+complete, one commit makes it the active column.
 
-Tables of format 3 have their columns under fixed names.
+In tables of format 3, the columns have fixed names.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow as pa
 from skytext.errors import TableError
 
 FORMAT_VERSION = 4
-"""Version of the table format; in the metadata of the schema as ``skytext.format_version``."""
+"""Version of the table format. The schema metadata contain it as ``skytext.format_version``."""
 
 _OLD_FORMAT = 3
 _PREFIX = "skytext."
@@ -29,7 +30,7 @@ COLUMNS_KEY = f"{_PREFIX}vector_columns"
 
 
 class VectorKind(StrEnum):
-    """What a vector is made of."""
+    """The kind of content from which a vector is computed."""
 
     TEXT = "text"
     """One unit vector for each variant of an image's description."""
@@ -38,12 +39,12 @@ class VectorKind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a column is for."""
+    """The role of a column: used by searches, being filled, or kept for roll-backs."""
 
     ACTIVE = "active"
     PENDING = "pending"
     RETIRED = "retired"
-    """It was active. It stays while a roll-back may lead to a version that searches it."""
+    """The column was active. It is kept while a roll-back can lead to a version that uses it."""
 
 
 _STEMS = {VectorKind.TEXT: "text_vectors", VectorKind.IMAGE: "image_vector"}
@@ -53,17 +54,18 @@ _OLD_NAMES = {VectorKind.TEXT: "vectors", VectorKind.IMAGE: "image_vector"}
 
 @dataclass(frozen=True, slots=True)
 class VectorColumn:
-    """A column of vectors, and what decides whether a writer or a searcher fits it.
+    """A vector column, with the fields that a writer and a searcher must match.
 
     Attributes:
-        kind: what the vectors are made of.
-        fingerprint: of all that changes them: the model, and the text layout or the pixels.
-        model: the model's name, by which a searcher loads it.
-        revision: the hub commit, or empty.
-        dim: length of a vector; 0 while it is not known; the first unit tells it.
-        dtype: the precision that was asked for.
-        role: what the column is for.
-        name: of the column in the schema.
+        kind: kind of the content of the vectors.
+        fingerprint: hash of all settings that change the vectors: the model, and the layout of the
+            text or the preparation of the pixels.
+        model: name of the model. A searcher loads the model by this name.
+        revision: commit of the model on the model hub, or empty.
+        dim: length of a vector; 0 until the first unit is computed.
+        dtype: the requested precision.
+        role: role of the column.
+        name: name of the column in the schema.
     """
 
     kind: VectorKind
@@ -76,7 +78,7 @@ class VectorColumn:
     name: str = ""
 
     def __post_init__(self) -> None:
-        # From JSON they come as texts.
+        # In JSON, kind and role are strings.
         object.__setattr__(self, "kind", VectorKind(self.kind))
         object.__setattr__(self, "role", Role(self.role))
         if not self.name:
@@ -84,36 +86,36 @@ class VectorColumn:
 
     @property
     def field(self) -> pa.Field:
-        """Of the schema: float32, unit length, null where the row has none."""
+        """The field of the schema: unit vectors of float32; null if the row has no vector."""
         vector = pa.list_(pa.float32(), self.dim)
         return pa.field(self.name, pa.list_(vector) if self.kind == VectorKind.TEXT else vector)
 
     @property
     def described(self) -> str:
-        """The model and its revision, for people."""
+        """The model and its revision, for messages."""
         return f"{self.model!r}{f' at {self.revision}' if self.revision else ''}"
 
     def fits(self, other: VectorColumn) -> bool:
-        """Return whether vectors of both compare."""
+        """Return whether the vectors of both columns can be compared."""
         return (self.kind, self.fingerprint) == (other.kind, other.fingerprint)
 
     def to_json(self) -> str:
-        """Return what `from_json` reads."""
+        """Return the fields as a JSON string."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> VectorColumn:
-        """Read what `to_json` wrote."""
+        """Parse the string that `to_json` returns."""
         return cls(**json.loads(text))
 
 
 def is_vector_name(name: str) -> bool:
-    """Return whether a column is named as `VectorColumn` names it."""
+    """Return whether a column name has the form of a `VectorColumn` name."""
     return _NAME.fullmatch(name) is not None
 
 
 def to_metadata(columns: Sequence[VectorColumn]) -> dict[str, str]:
-    """Return the metadata of a schema with these columns of vectors."""
+    """Return the metadata of a schema that has these vector columns."""
     return {
         _FORMAT_KEY: str(FORMAT_VERSION),
         COLUMNS_KEY: json.dumps([asdict(column) for column in columns]),
@@ -121,16 +123,16 @@ def to_metadata(columns: Sequence[VectorColumn]) -> dict[str, str]:
 
 
 def read_metadata(uri: str, metadata: Mapping[str, str]) -> tuple[int, tuple[VectorColumn, ...]]:
-    """Return a table's format version, and its columns of vectors.
+    """Return the format version and the vector columns of a table.
 
     Raises:
-        TableError: it is not a table of ours, or one of another format version.
+        TableError: skytext did not make the table, or its format version is not supported.
     """
     version = metadata.get(_FORMAT_KEY)
     if version is None:
         raise TableError(
-            f"{uri} was not made by skytext (no {_FORMAT_KEY} in its metadata): name another "
-            "table, or a folder that does not exist yet"
+            f"{uri} was not made by skytext (its metadata do not contain {_FORMAT_KEY}): give "
+            "another table, or a folder that does not exist yet"
         )
     if version == str(FORMAT_VERSION):
         columns = json.loads(metadata[COLUMNS_KEY])
@@ -138,8 +140,8 @@ def read_metadata(uri: str, metadata: Mapping[str, str]) -> tuple[int, tuple[Vec
     if version == str(_OLD_FORMAT):
         return _OLD_FORMAT, tuple(_old_columns(metadata))
     raise TableError(
-        f"{uri} has table format {version}, this skytext reads formats {_OLD_FORMAT} and "
-        f"{FORMAT_VERSION}: install the skytext that wrote it, or caption into a new table"
+        f"{uri} has table format {version}, but this skytext reads only formats {_OLD_FORMAT} and "
+        f"{FORMAT_VERSION}: install the skytext release that wrote it, or caption into a new table"
     )
 
 
@@ -149,7 +151,7 @@ def _old_columns(metadata: Mapping[str, str]) -> list[VectorColumn]:
 
 
 def old_column(kind: VectorKind, metadata: Mapping[str, str]) -> VectorColumn | None:
-    """Return what metadata of format 3 say of a kind of vectors; None where they say nothing."""
+    """Return the vector column of a kind from metadata of format 3; None if there is none."""
     stem, dim_key = ("embedding_", "dim") if kind == VectorKind.TEXT else ("image_", "image_dim")
     dim = metadata.get(f"{_PREFIX}{dim_key}")
     if dim is None:

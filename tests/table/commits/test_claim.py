@@ -140,7 +140,7 @@ def test_a_second_run_is_rejected_within_one_heartbeat(where: TableLocation) -> 
         told = str(refused.value)
         assert f"{where.uri} is held by skytext caption of " in told
         assert f" on {socket.gethostname()}, process {os.getpid()}, since " in told
-        assert re.search(r"since \d+ s: wait for its end, then run the same command again$", told)
+        assert re.search(r"since \d+ s: wait until that run ends, then", told)
         claim.check()
 
 

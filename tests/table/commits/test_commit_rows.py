@@ -207,7 +207,7 @@ def test_another_embedder_is_refused(where: TableLocation) -> None:
 
 def test_a_record_that_disagrees_with_its_fragments_is_refused(where: TableLocation) -> None:
     unit = dataclasses.replace(stage(where, good_rows(0, 3)), num_rows=4)
-    with pytest.raises(JobError, match="disagree"):
+    with pytest.raises(JobError, match="different numbers of rows"):
         committer(where).commit([unit])
     assert ImagesTable.find(where) is None
 

@@ -140,7 +140,7 @@ def test_a_test_that_takes_too_long_ends(
 ) -> None:
     monkeypatch.setattr(module, "_MAX_TEST_S", -1.0)
     searcher = Searcher(table, GivenEmbedder(), search=SearchConfig(mode="dense"))
-    with pytest.raises(CallError, match="simplify it"):
+    with pytest.raises(CallError, match="simplify the geometry"):
         searcher.search("0", where=f"S_WITHIN(geometry, {TRIANGLE})")
 
 

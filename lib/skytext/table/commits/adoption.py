@@ -1,19 +1,21 @@
 """Commit or remove the staged units of a dead run, before a new run decides its work.
 
-A record of rows names, for each image, the row that existed at staging time (none, or the row to
-replace). The record is
+If an image already had a row when its new row was staged, the record contains the unit id of the
+existing row. A record of rows is
 
-* *committed* if its rows are in the table: the run died between the commit and the clean-up;
-* *adopted* if every image still has that same row: the record is committed now, not recomputed;
+* *committed* if its rows are in the table. The run died between the commit and the clean-up;
+* *adopted* if no other run has changed the rows of its images. The new run commits the record
+  and does not compute the rows again;
 * *discarded* otherwise: another run was faster, the settings changed, or files are missing.
 
-A record of vectors is adopted if its model is the configured one. The commit gives a vector to each
-row that has none and whose image or description is unchanged.
+A record of vectors is adopted if its model is the configured model. The commit adds a vector to
+each row that has no vector and whose image or description is unchanged.
 
-A run settles the records of its own kind. Other records wait for a run of their kind, except
-vectors of a column that the table has: these are always committed.
+A run settles the records of its own kind: rows, text vectors or image vectors. Records of another
+kind are kept for a run of that kind. One exception: vectors of a column that the table has are
+always committed.
 
-A worker of the dead run may stage more units later. The next run settles those.
+A worker of the dead run may stage more units after this. The next run settles these units.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ class Adoption:
     """The result of settling the remaining records.
 
     Attributes:
-        version: the latest version afterwards; None without a data set.
-        num_adopted: rows committed now.
-        num_discarded: rows and vectors removed.
-        num_records: settled records, including those of committed units.
-        num_vectors_adopted: vectors committed now.
+        version: the latest version after settling; None if there is no data set.
+        num_adopted: number of rows that settling committed.
+        num_discarded: number of discarded rows and vectors.
+        num_records: number of settled records, including records that were already committed.
+        num_vectors_adopted: number of vectors that settling committed.
     """
 
     version: int | None
@@ -70,11 +72,13 @@ def settle(
     caption_fingerprint: str | None = None,
     vectors: VectorColumn | None = None,
 ) -> Adoption:
-    """Fence off a dead run, and adopt or remove its staged units. Every writer starts with this.
+    """Reject later commits of a dead run, and adopt or discard its staged units.
+
+    Every writer must call this before it stages units.
 
     Args: as for `adopt`.
 
-    Raises: as `adopt`, and TableError if the table has another model.
+    Raises: as `adopt`, and TableError if the table has another model or an old format.
     """
     location = claim.location
     table = ImagesTable.find(location)
@@ -84,7 +88,7 @@ def settle(
     claim.check()
     if table is not None:
         version = drop_unlisted_columns(table).version
-    # A run that released its claim may still have a commit in flight.
+    # A commit of a run that released its claim may still be in progress.
     if claim.took_over or staged_unit_ids(location):
         version = Committer(location, column, version).raise_fence()
     adoption = adopt(
@@ -95,7 +99,7 @@ def settle(
         caption_fingerprint=caption_fingerprint,
         vectors=vectors,
     )
-    # Files of unsettled records are not orphaned.
+    # Files of unsettled records are not orphaned. So collect orphans only if no record remains.
     if (claim.took_over or adoption.num_records) and not staged_unit_ids(location):
         claim.check()
         collect_orphans(location)
@@ -111,17 +115,19 @@ def adopt(
     caption_fingerprint: str | None = None,
     vectors: VectorColumn | None = None,
 ) -> Adoption:
-    """Commit the records that can be adopted, and remove the others.
+    """Commit the records that can be adopted, and discard the other records.
 
     Args:
         location: the table.
         column: vector column of this run's rows.
-        version: the latest version; None without a data set.
-        check_claim: called before every change; raises if the claim is lost.
-        caption_fingerprint: fingerprint of this run; rows staged with another one are discarded.
-            None for a run that writes no captions: records of rows are left for a later run.
-        vectors: the column that this run fills; staged vectors of the same kind for another column
-            are discarded. Vectors of a column that the table lacks are left for a later run.
+        version: the latest version; None if there is no data set.
+        check_claim: function that is called before every change. It raises if the claim is lost.
+        caption_fingerprint: fingerprint of this run. Rows that were staged with another fingerprint
+            are discarded. None if this run writes no captions; records of rows are then kept for a
+            later run.
+        vectors: the column that this run fills; None if it fills none. Staged vectors of the same
+            kind for another column are discarded. Other staged vectors are kept for a later run if
+            the table does not have their column.
 
     Raises:
         CommitConflictError: another process committed without the claim.
@@ -214,10 +220,10 @@ def _judge_vectors(
 
 
 def collect_orphans(location: TableLocation) -> int:
-    """Remove orphaned files and return their size in bytes. No version is changed.
+    """Delete orphaned files and return their total size in bytes. No version is changed.
 
-    A writer that died before its record left them. Lance keeps files younger than seven days,
-    because a merge or an index build, which needs no claim, may commit them.
+    A file is orphaned if its writer died before it created the record. Lance keeps files that are
+    younger than seven days. A merge or an index build may still commit them, and it needs no claim.
     """
     table = ImagesTable.find(location)
     if table is None:
@@ -243,10 +249,12 @@ def _fits(
     unit: StagedUnit, column: VectorColumn, caption_fingerprint: str, present: dict[str, str]
 ) -> bool:
     return (
-        # Behind its own column stands the one that was pending then.
+        # The first column is the unit's active column. The second column, if any, was pending when
+        # the unit was staged.
         (unit.embedding_fingerprint == column.fingerprint or column.name in unit.columns[1:])
         and unit.caption_fingerprint == caption_fingerprint
-        # The next run decides again about units that only remove rows.
+        # A unit that only removes rows is discarded: the new run decides again which rows to
+        # remove.
         and bool(unit.image_ids)
         and all(present.get(i) == unit.replaces.get(i) for i in unit.image_ids)
     )

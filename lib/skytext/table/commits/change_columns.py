@@ -1,7 +1,8 @@
 """Add a vector column, make it the active one, and drop columns that are no longer needed.
 
-Each step is a separate commit and first checks the current state. It can therefore be interrupted
-and repeated at any point. The run must hold the claim and have settled all staged units.
+Each step is a separate commit. A step checks the current state before it changes anything, so a
+change can be interrupted and repeated at any point. The run must hold the claim, and must have
+settled all staged units.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _MAINTENANCE_RETRIES = 5
 def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     """Return a version that has a column: the given version, or a new one.
 
-    The first column of its kind is active at once. Any other column is pending, including a retired
-    one that is wanted again.
+    The first column of a kind becomes active immediately. Any later column becomes pending. A
+    retired column that is requested again also becomes pending.
 
     Args:
         table: the latest version.
@@ -45,8 +46,8 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     if there is not None:
         if there.dim != ours.dim:
             raise JobError(
-                f"{ours.model!r} gives vectors of {ours.dim} numbers, the column {there.name} of "
-                f"{table.location.uri} has {there.dim}"
+                f"{ours.model!r} makes vectors of {ours.dim} numbers, but the column {there.name} "
+                f"of {table.location.uri} has vectors of {there.dim} numbers"
             )
         if there.role == Role.RETIRED:
             return _list(table, _with_role(table.columns, there, Role.PENDING))
@@ -54,7 +55,7 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     is_first = all(column.kind != ours.kind for column in table.columns)
     made = dataclasses.replace(ours, name="", role=Role.ACTIVE if is_first else Role.PENDING)
     if any(column.name == made.name for column in table.columns):
-        raise JobError(f"{table.location.uri} has a column {made.name} of another fingerprint")
+        raise JobError(f"{table.location.uri} has a column {made.name} with another fingerprint")
 
     def steps(table: ImagesTable) -> None:
         if made.name not in table.dataset.schema.names:
@@ -67,13 +68,13 @@ def ensure_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     """Return a version in which a column is active: the given version, or a new one.
 
-    The previously active column is kept, without its index, while a roll-back may make a version
-    live that searches it. Other columns of its kind are dropped. If the column was active already,
-    pending columns are kept.
+    The previously active column becomes retired, and its index is dropped. The retired column is
+    kept as long as a roll-back can lead to a version that searches it. Other columns of the same
+    kind are dropped. If the requested column was already active, pending columns are kept.
 
     Args:
         table: the latest version.
-        ours: a column of the table.
+        ours: the requested column; the table must have it.
 
     Raises: as `ensure_column`.
     """
@@ -81,17 +82,18 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
     if there is None:
         raise JobError(f"{table.location.uri} has no column {ours.name}")
     if there.role == Role.ACTIVE:
-        # Only new images got vectors. A change to another model may still be in progress.
+        # This run only added vectors for new images. A change to another model may still be in
+        # progress, so pending columns are kept.
         return drop_unused_columns(table)
     before = next(c for c in table.columns if c.kind == ours.kind and c.role == Role.ACTIVE)
     changed = _with_role(table.columns, before, Role.RETIRED)
     changed = _with_role(changed, there, Role.ACTIVE)
 
     def steps(table: ImagesTable) -> None:
-        # Rows staged earlier have no vectors for this column.
+        # Rows that were staged before this change have no vectors for the new active column.
         dataset = raise_fence(table.dataset)
         for index in dataset.describe_indices():
-            # The new column's index uses this name.
+            # The index of the new active column will use the name of this index.
             if index.field_names == [before.name]:
                 dataset.drop_index(index.name)
         dataset.update_schema_metadata(to_metadata(changed))
@@ -102,12 +104,13 @@ def activate_column(table: ImagesTable, ours: VectorColumn) -> ImagesTable:
 def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTable:
     """Return a version without columns that are no longer needed.
 
-    This drops retired columns that no roll-back needs. It also drops pending columns of the same
-    kind as a wanted column: they became unused when the model changed before they were complete.
+    This drops retired columns that no roll-back needs. It also drops pending columns of the kind of
+    a wanted column, if they are not that column. Such a pending column was not complete when the
+    user changed to another model.
 
     Args:
         table: the latest version. No staged unit may have vectors for one of these columns.
-        wanted: the columns to keep, at most one of each kind.
+        wanted: columns to keep, at most one of each kind.
 
     Raises: as `ensure_column`.
     """
@@ -126,7 +129,7 @@ def drop_unused_columns(table: ImagesTable, *wanted: VectorColumn) -> ImagesTabl
 
 
 def _searched_names(table: ImagesTable) -> set[str]:
-    """Return the columns that searches use in the canary and in versions for roll-backs."""
+    """Return the names of the columns that searches use in the canary and after a roll-back."""
     there = {int(one["version"]) for one in again(table.dataset.versions)()}
     names: set[str] = set()
     for promotion in promotions(table.location, 1):
@@ -143,7 +146,7 @@ def _with_role(
 
 
 def _list(table: ImagesTable, columns: Sequence[VectorColumn]) -> ImagesTable:
-    """Return a version whose metadata list these columns."""
+    """List these columns in the table's metadata, and return the new version."""
 
     def steps(table: ImagesTable) -> None:
         table.dataset.update_schema_metadata(to_metadata(columns))
@@ -152,7 +155,9 @@ def _list(table: ImagesTable, columns: Sequence[VectorColumn]) -> ImagesTable:
 
 
 def drop_unlisted_columns(table: ImagesTable) -> ImagesTable:
-    """Drop the vector columns that are not listed; an interrupted change leaves such columns.
+    """Drop the vector columns that the metadata do not list.
+
+    An interrupted change of the columns leaves such columns.
 
     Args:
         table: the latest version.
@@ -171,8 +176,8 @@ def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTa
 
     Args:
         table: the latest version.
-        steps: changes the given version. If maintenance committed meanwhile, it is called again
-            with the new version.
+        steps: function that changes the given version. If maintenance commits at the same time,
+            the function is called again with the new version.
 
     Raises:
         CommitConflictError: another writer committed at the same time.
@@ -193,6 +198,6 @@ def change(table: ImagesTable, steps: Callable[[ImagesTable], None]) -> ImagesTa
         else:
             return ImagesTable.open(location)
     raise CommitConflictError(
-        f"another run committed to {location.uri} meanwhile: wait until it ends, then run the same "
-        "command again"
+        f"another run committed to {location.uri} at the same time: wait until the other run ends, "
+        "then run the same command again"
     )

@@ -1,17 +1,19 @@
 """The claim: one run at a time may commit to a table.
 
-Claims are numbered objects ``claim/00000007.json`` beside the data. Each is created only if it does
-not exist yet; the highest number holds the table. Only its holder rewrites the ``….beat`` object
-beside it every few seconds with a new value (the heartbeat). Another run takes the next number
+Claims are numbered objects ``claim/00000007.json`` in the table's state folder. A claim is created
+only if no object with its number exists. The run with the highest number holds the table. While it
+holds the table, it writes a new value to the object ``claim/00000007.beat`` every few seconds (the
+heartbeat). Another run may create the claim with the next number
 
-* at once, if the holder has released the claim or is a dead process of this machine (checked by
-  process id, start time, boot id and process namespace);
-* otherwise when the lease has expired: the heartbeat has not changed for the lease time that the
-  claim names. No clocks are compared.
+* immediately, if the holder has released its claim, or if the holder is a dead process of this
+  machine. Process id, start time, boot id and process namespace identify the process;
+* otherwise after the lease has expired. The lease expires if the heartbeat does not change for the
+  lease time in the claim. The clocks of two machines are never compared.
 
-A holder that has lost its claim detects this before its next commit. The fence rejects commits that
-a suspended holder still sends: a run that takes over an unreleased claim first commits an empty
-`Update` to the ``images`` data set. Every commit prepared before then conflicts.
+A holder checks before each commit that its claim is still the highest. A suspended process may send
+a commit after this check. The fence rejects such a commit: a run that replaces an unreleased claim
+first commits an empty `Update` to the ``images`` data set. Every commit that was prepared before
+this `Update` then fails with a conflict.
 """
 
 from __future__ import annotations
@@ -46,14 +48,14 @@ class Holder:
     Attributes:
         run_id: the run.
         command: the command of the run.
-        user: owner of the process.
+        user: the user who owns the process.
         host: name of the machine, for display.
-        pid: process id in its namespace.
-        started_ticks: start of the process in kernel ticks since boot. Setting the clock does not
-            change it.
+        pid: process id in the namespace ``pid_namespace``.
+        started_ticks: start time of the process, in kernel ticks since boot. A change of the system
+            clock does not change this number.
         boot_id: the kernel's id of the current boot.
-        pid_namespace: processes of another namespace are not visible from here.
-        taken_at: seconds since the epoch, by the holder's clock; for display.
+        pid_namespace: process namespace. A process cannot see processes of another namespace.
+        taken_at: time of the claim, in seconds since the epoch, by the holder's clock. For display.
         lease_s: seconds without a heartbeat until the lease expires.
     """
 
@@ -85,7 +87,7 @@ class Holder:
         )
 
     def is_dead_here(self) -> bool:
-        """Return whether the holder was a process of this machine and is dead."""
+        """Return whether the holder was a process of this machine and does not run any more."""
         here = Holder.this_process("", "")
         if (self.boot_id, self.pid_namespace) != (here.boot_id, here.pid_namespace):
             return False
@@ -97,7 +99,7 @@ class Holder:
             return True
 
     def describe(self) -> str:
-        """Return a description for messages."""
+        """Return a description of the holder for messages."""
         age_s = max(0.0, time.time() - self.taken_at)
         return (
             f"skytext {self.command} of {self.user} on {self.host}, process {self.pid}, "
@@ -106,12 +108,12 @@ class Holder:
 
 
 class Claim:
-    """A claim that this process holds. Made by `hold`.
+    """A claim that this process holds. `hold` creates it.
 
     Attributes:
         location: the table.
         number: number of the claim.
-        took_over: the previous claim was not released, so the fence must be raised.
+        took_over: whether the previous claim was not released. The fence must then be raised.
     """
 
     def __init__(self, location: TableLocation, number: int, took_over: bool) -> None:
@@ -123,7 +125,7 @@ class Claim:
         """Check that this claim is still the highest.
 
         Raises:
-            TableHeldError: another run took over; this run must not commit.
+            TableHeldError: another run has a higher claim; this run must not commit.
         """
         check_claim(self.location, self.number)
 
@@ -132,7 +134,7 @@ def check_claim(location: TableLocation, number: int) -> None:
     """Check that claim ``number`` of a table is still the highest.
 
     Raises:
-        TableHeldError: another run took over.
+        TableHeldError: another run has a higher claim.
     """
     state = StateStore(location)
     highest = _highest(state)
@@ -141,21 +143,21 @@ def check_claim(location: TableLocation, number: int) -> None:
     found = None if highest is None else state.get(_path(highest))
     who = "another run" if found is None else _holder(found).describe()
     raise TableHeldError(
-        f"the lease of this run on {location.uri} expired, and {who} holds it now; committed work "
-        "is kept, this run commits nothing more: wait for the end of the other run, then run the "
-        "same command again"
+        f"the lease of this run on {location.uri} expired, and the table is now held by {who}. "
+        "Committed work is kept, but this run commits nothing more. Wait until the other run ends, "
+        "then run the same command again"
     )
 
 
 @contextmanager
 def told_by_claim(location: TableLocation, number: int) -> Iterator[None]:
-    """Raise `TableHeldError` in place of an error that the loss of claim ``number`` caused.
+    """Raise `TableHeldError` instead of a `JobError` if claim ``number`` is lost.
 
     The next holder commits the staged units and deletes their records. The previous holder then
-    does not find them.
+    fails because the records are missing. The lost claim is the cause of this failure.
 
     Raises:
-        TableHeldError: another run took over.
+        TableHeldError: another run has a higher claim.
     """
     try:
         yield
@@ -171,13 +173,13 @@ def hold(
     """Hold a table during the block.
 
     Args:
-        location: the table; it need not exist yet.
-        run_id: written to the claim.
-        command: written to the claim.
+        location: the table. It may not exist yet.
+        run_id: id of the run, written to the claim.
+        command: command of the run, written to the claim.
         lease_s: seconds without a heartbeat until the lease expires.
 
     Raises:
-        TableHeldError: another live run holds it.
+        TableHeldError: another live run holds the table.
         JobError: a store request failed.
     """
     state = StateStore(location)
@@ -197,7 +199,10 @@ def hold(
 
 
 def current_holder(location: TableLocation) -> Holder | None:
-    """Return the holder in the latest claim, or None. It may be dead."""
+    """Return the holder in the latest claim, or None if no claim is held.
+
+    The holder may be a dead process.
+    """
     state = StateStore(location)
     number = _highest(state)
     if number is None or _beat(state, number) == _RELEASED:
@@ -217,7 +222,8 @@ def _take(state: StateStore, holder: Holder) -> Claim:
         raise _held(state, ours)
     highest = _highest(state)
     if highest != ours:
-        # Other runs took and released the claim meanwhile, and deleted the number taken here.
+        # After the first listing, other runs took and released this number and deleted its claim.
+        # A still higher claim exists.
         state.delete([_path(ours), _beat_path(ours)])
         raise _held(state, highest or ours)
     if number is not None:
@@ -226,7 +232,7 @@ def _take(state: StateStore, holder: Holder) -> Claim:
 
 
 def _wait_until_free(state: StateStore, number: int) -> bool:
-    """Return True if the claim was released, False if its holder is dead.
+    """Return True if the claim was released, and False if the holder is dead or its lease expired.
 
     Raises:
         TableHeldError: the holder is alive.
@@ -236,7 +242,7 @@ def _wait_until_free(state: StateStore, number: int) -> bool:
         return True
     found = state.get(_path(number))
     if found is None:
-        # Another run deleted it after the listing.
+        # Another run deleted the claim after this run had listed the claims.
         raise _held(state, _highest(state) or number)
     last = _holder(found)
     if last.is_dead_here():
@@ -261,13 +267,14 @@ def _keep_beating(state: StateStore, number: int, stop: threading.Event, lease_s
         try:
             state.put(_beat_path(number), str(count).encode())
         except JobError:
-            # One missed heartbeat is harmless. If the lease expires, the next commit reports it.
+            # One missed heartbeat is harmless. If the lease expires, the check before the next
+            # commit raises an error.
             continue
 
 
 def _release(state: StateStore, number: int) -> None:
     try:
-        # Releasing a lost claim is harmless: the next holder has a higher number.
+        # To release a lost claim is harmless, because the next holder has a higher number.
         state.put(_beat_path(number), _RELEASED)
     except JobError:
         # The next run finds a dead process, or waits for the lease to expire.
@@ -282,7 +289,8 @@ def _held(state: StateStore, number: int) -> TableHeldError:
     found = state.get(_path(number))
     who = "another run" if found is None else _holder(found).describe()
     return TableHeldError(
-        f"{state.location.uri} is held by {who}: wait for its end, then run the same command again"
+        f"{state.location.uri} is held by {who}: wait until that run ends, then run the same "
+        "command again"
     )
 
 
@@ -314,12 +322,13 @@ def _holder(data: bytes) -> Holder:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may have no name
         return str(os.getuid())
 
 
 def _started_ticks(pid: int) -> int:
-    # The name in parentheses may contain any character. After it, the start is the 20th field.
+    # The process name, in parentheses, may contain any character. After the closing parenthesis,
+    # the start time is the 20th field.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     return int(fields.rpartition(")")[2].split()[19])
 

@@ -1,8 +1,9 @@
 """Commit staged units: the only writer of the ``images`` data set.
 
-Every commit starts from the version that this writer saw last, and is fenced
-(`skytext.table.commits.fence`): a second writer gets `CommitConflictError`, never a duplicate row.
-After maintenance (merged fragments, indexes), the writer continues from the newer version.
+Every commit starts from the last version that this writer has read, and is fenced
+(`skytext.table.commits.fence`). If two writers commit at the same time, one of them gets
+`CommitConflictError`, and no duplicate rows occur. If only maintenance (a merge of fragments or an
+index build) has committed a newer version, the writer repeats its commit from that version.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from skytext.table.vector_columns import FORMAT_VERSION, VectorColumn, VectorKin
 
 # An index build makes only a few commits, so a few retries are enough.
 _MAINTENANCE_RETRIES = 5
-# Lance needs about three times the size of a commit's vectors in memory.
+# A commit needs about three times the size of its vectors in memory.
 _VECTOR_BYTES_A_COMMIT = 2**30
 
 
@@ -46,10 +47,11 @@ class Committer:
 
     Args:
         location: the table.
-        column: column of the rows' vectors; the first unit sets its ``dim``.
-        version: the version from which the caller decided its work; None without a table. If
-            another `Committer` added rows since then, every commit conflicts. Rows of a plain
-            append by another tool cause no conflict.
+        column: column of the rows' vectors. The first commit of a new table takes ``dim`` from its
+            units.
+        version: the version that the caller read to decide its work; None if the table does not
+            exist. If another `Committer` has added rows to a later version, every commit
+            conflicts. Rows that another tool appends without a fence cause no conflict.
     """
 
     def __init__(self, location: TableLocation, column: VectorColumn, version: int | None) -> None:
@@ -63,18 +65,19 @@ class Committer:
 
     @property
     def version(self) -> int | None:
-        """The version after the last commit; None without a data set."""
+        """The version after the last commit; None if there is no data set yet."""
         return None if self._dataset is None else int(self._dataset.version)
 
     def commit(self, units: Sequence[StagedUnit]) -> int:
-        """Commit all units or none; return the new version.
+        """Commit all units, or none if there is a conflict; return the new version.
 
         Args:
-            units: all with rows, or all with vectors of one column.
+            units: the staged units. Either all contain rows, or all contain vectors of one column.
 
         Raises:
             CommitConflictError: another writer committed since this writer's last commit.
-            JobError: a record and its fragments disagree, or a store request failed.
+            JobError: the number of rows in a record differs from the number in its fragments, or a
+                store request failed.
         """
         if units and units[0].column:
             self._dataset = self._write_vectors(units)
@@ -99,16 +102,17 @@ class Committer:
         return int(self._dataset.version)
 
     def raise_fence(self) -> int | None:
-        """Make every earlier prepared commit conflict; return the new version.
+        """Make every commit that was prepared earlier conflict; return the new version.
 
-        Without a data set no fence is needed: if two writers create it, one of them fails.
+        If no data set exists, no fence is needed: if two writers create it, one of them fails.
         """
         if self._dataset is not None:
             self._dataset = self._past_maintenance(self._dataset, raise_fence, lambda _: False)
         return self.version
 
     @tenacity.retry(
-        # The connection broke before the response, and no data set exists: nothing was committed.
+        # The connection broke before the response arrived, and there is still no data set. So
+        # nothing was committed.
         retry=tenacity.retry_if_exception(lambda error: broke_off(error.__cause__ or error)),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
         stop=tenacity.stop_after_attempt(_MAINTENANCE_RETRIES),
@@ -121,8 +125,8 @@ class Committer:
         fragments = _checked_fragments(units)
         dim = max(unit.dim for unit in units)
         column = dataclasses.replace(self._column, dim=dim)
-        # The column metadata is part of the schema, so it exists from the first version on.
-        # With read_version 0, Lance fails if another writer created the data set meanwhile.
+        # The column metadata is part of the schema, so the first version already has it.
+        # With read_version 0, Lance fails if another writer has created the data set.
         try:
             created = lance.LanceDataset.commit(
                 self._location.dataset_uri(IMAGES),
@@ -133,10 +137,11 @@ class Committer:
                 max_retries=0,
                 storage_options=self._location.short_lived_options(IMAGES),
             )
-            # The data set stays open during the run, so its keys must be renewed.
+            # The data set stays open during the run. Open it through a client that renews its keys.
             return ImagesTable.open(self._location, created.version).dataset
         except (LanceConflict, OSError) as error:
-            # Lance 14 raises several errors for this conflict; the test is whether a table exists.
+            # Lance 14 raises several types of error for this conflict. Test whether a table exists
+            # instead of the type.
             table = ImagesTable.find(self._location)
             if table is None:
                 raise JobError(f"cannot create {self._location.uri}: {error}") from error
@@ -180,12 +185,12 @@ class Committer:
         write: Callable[[lance.LanceDataset], lance.LanceDataset],
         has_landed: Callable[[ImagesTable], bool],
     ) -> lance.LanceDataset:
-        """Commit to a version, or to the version that maintenance has made from it.
+        """Commit to a version, or to a newer version if only maintenance has changed the table.
 
         Args:
             dataset: the version.
-            write: commits to a version.
-            has_landed: returns whether a version contains the commit.
+            write: function that commits to the given version.
+            has_landed: function that returns whether the given version contains the commit.
         """
         for _ in range(_MAINTENANCE_RETRIES):
             try:
@@ -194,7 +199,7 @@ class Committer:
                 table = ImagesTable.open(self._location)
                 latest = table.dataset
                 if has_landed(table):
-                    # The commit succeeded; only the response was lost.
+                    # The commit succeeded, but its response was lost.
                     return latest
                 if not isinstance(error, LanceConflict) and not broke_off(error):
                     raise JobError(f"cannot commit to {self._location.uri}: {error}") from error
@@ -205,8 +210,9 @@ class Committer:
 
     def _conflict(self) -> CommitConflictError:
         return CommitConflictError(
-            f"another run committed to {self._location.uri} meanwhile; none of this group was "
-            "committed: wait for the end of the other run, then run the same command again"
+            f"another run committed to {self._location.uri} at the same time, so the last rows or "
+            "vectors of this run were not committed: wait until the other run ends, then run the "
+            "same command again"
         )
 
     def _extend(
@@ -236,7 +242,7 @@ class Committer:
 
 
 def _slices(units: Sequence[StagedUnit], column: VectorColumn) -> Iterator[list[StagedUnit]]:
-    """Yield groups of units whose vectors fit in memory several times."""
+    """Yield groups of units. The vectors of a group fit in memory several times."""
     # A description usually has five variants.
     row_bytes = 4 * column.dim * (5 if column.kind == VectorKind.TEXT else 1)
     some: list[StagedUnit] = []
@@ -254,19 +260,21 @@ def _checked_fragments(units: Sequence[StagedUnit]) -> list[lance.FragmentMetada
     """Return all fragments of the units.
 
     Raises:
-        JobError: a record and its fragments disagree.
+        JobError: the number of rows in a record differs from the number in its fragments.
     """
     fragments: list[lance.FragmentMetadata] = []
     for unit in units:
         staged = fragments_of(unit)
         if sum(fragment.physical_rows for fragment in staged) != unit.num_rows:
-            raise JobError(f"unit {unit.unit_id}: its record and its fragments disagree")
+            raise JobError(
+                f"unit {unit.unit_id}: its record and its fragments have different numbers of rows"
+            )
         fragments.extend(staged)
     return fragments
 
 
 def _outdated(units: Sequence[StagedUnit]) -> str:
-    """Return a Lance filter for the rows that this commit removes; empty for none."""
+    """Return a Lance filter for the rows that this commit removes; empty if it removes none."""
     image_ids = [sql_text(image_id) for unit in units for image_id in unit.outdated_ids]
     return f"image_id IN ({', '.join(image_ids)})" if image_ids else ""
 
@@ -274,9 +282,12 @@ def _outdated(units: Sequence[StagedUnit]) -> str:
 def _without_rows(
     dataset: lance.LanceDataset, condition: str
 ) -> tuple[list[lance.FragmentMetadata], list[int]]:
-    """Return the fragments without these rows, and the ids of fragments that become empty.
+    """Delete rows from their fragments.
 
-    Writes deletion files; they take effect only when a commit refers to them.
+    This writes deletion files. They take effect only when a commit refers to them.
+
+    Returns:
+        The changed fragments, and the ids of the fragments in which no row remains.
     """
     if not condition:
         return [], []
@@ -295,7 +306,8 @@ def _without_rows(
 def _holds_all(dataset: lance.LanceDataset, units: Sequence[StagedUnit]) -> bool:
     """Return whether the data set has the rows of all these units.
 
-    If it has only some of them, another writer committed them: this writer commits all or none.
+    If the data set has the rows of only some units, another writer committed them, because this
+    writer commits all units of a group or none.
     """
     return holds_units(dataset, {unit.unit_id for unit in units if unit.num_rows})
 
@@ -304,21 +316,22 @@ def check_writable(table: ImagesTable, ours: VectorColumn | None = None) -> None
     """Check that the table has the current format and that the rows' vectors fit its model.
 
     Args:
-        table: its latest version.
-        ours: column of the rows' vectors; None for a writer without rows.
+        table: the table's latest version.
+        ours: column of the rows' vectors; None if the caller writes no rows.
 
     Raises:
-        TableError: with the advice for the user.
+        TableError: the format or the model does not fit. The message says what to do.
     """
     uri, theirs = table.location.uri, table.text_column
     if table.format_version != FORMAT_VERSION:
         raise TableError(
-            f"{uri} has table format {table.format_version}, this skytext writes format "
-            f"{FORMAT_VERSION}: skytext migrate {shlex.quote(uri)} (no model is called)"
+            f"{uri} has table format {table.format_version}, but this skytext writes format "
+            f"{FORMAT_VERSION}. To migrate the table without calling a model, run: "
+            f"skytext migrate {shlex.quote(uri)}"
         )
     if ours is not None and not ours.fits(theirs):
         raise TableError(
-            f"{uri} was embedded with {theirs.described}, this call would use {ours.model!r}: use "
-            f"the same model (--embedding-model {theirs.model}) or another table, or embed the "
-            "descriptions again (skytext caption … --stale vectors)"
+            f"{uri} was embedded with {theirs.described}, but this call would use {ours.model!r}. "
+            f"Use the same model (--embedding-model {theirs.model}), use another table, or embed "
+            "the descriptions again with this command: skytext caption … --stale vectors"
         )

@@ -1,9 +1,9 @@
-"""The fence: it makes a commit to the ``images`` data set fail if another writer was faster.
+"""The fence: a commit to the ``images`` data set fails if another writer has committed first.
 
-A plain Lance append cannot be fenced: two appends from the same stale version both succeed. An
-``Update`` that also names an existing, unchanged fragment conflicts with any other update that
-names that fragment. It keeps indexes valid and does not conflict with an index build. Therefore
-every commit after the first is an update that names the first fragment.
+A plain Lance append has no fence: two appends from the same old version both succeed. An ``Update``
+may name an existing fragment without changing it. Two updates that name the same fragment conflict.
+Such an update keeps indexes valid and does not conflict with an index build. Therefore every commit
+after the first commit is an update that names the first fragment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ROW_OPERATIONS = (
 
 
 def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
-    """Make every earlier prepared commit conflict; return the new version."""
+    """Make every commit that was prepared earlier conflict; return the new version."""
     present = dataset.get_fragments()
     if not present:
         # An empty data set has no fragment to name. An overwrite conflicts with any commit.
@@ -39,7 +39,7 @@ def raise_fence(dataset: lance.LanceDataset) -> lance.LanceDataset:
 
 
 def commit(dataset: lance.LanceDataset, operation: Any) -> lance.LanceDataset:
-    """Commit an operation to a version in one attempt; return the new version."""
+    """Commit an operation to a version, without retries; return the new version."""
     return lance.LanceDataset.commit(
         dataset, operation, read_version=dataset.version, max_retries=0
     )
@@ -50,9 +50,10 @@ def with_anchor(
     updated: list[lance.FragmentMetadata],
     removed: Sequence[int],
 ) -> list[lance.FragmentMetadata]:
-    """Return the updated fragments, always including the first kept one.
+    """Return the updated fragments, and always include the first fragment that stays in the table.
 
-    Two updates conflict only if they name the same fragment.
+    Two updates conflict only if they name the same fragment. Therefore every update names this
+    fragment, even if the update does not change it.
     """
     kept = [fragment for fragment in present if fragment.fragment_id not in set(removed)]
     anchor = min(kept, key=lambda fragment: fragment.fragment_id, default=None)
@@ -71,7 +72,7 @@ def holds_units(dataset: lance.LanceDataset, unit_ids: Collection[str]) -> bool:
 
 
 def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
-    """Return whether any commit after version ``since`` was more than maintenance."""
+    """Return whether any commit after version ``since`` may have changed rows or columns."""
     for version in range(since + 1, latest.version + 1):
         try:
             transaction = latest.read_transaction(version)
@@ -79,7 +80,7 @@ def rows_changed(since: int, latest: lance.LanceDataset) -> bool:
             # Lance 14 cannot load a merge of indexed fragments (RewrittenIndex lacks arguments).
             # No other transaction raises this error.
             continue
-        # The clean-up removed this transaction, so it may have changed rows.
+        # None means that the clean-up has deleted the transaction. It may have changed rows.
         if transaction is None or isinstance(transaction.operation, _ROW_OPERATIONS):
             return True
     return False

@@ -1,9 +1,10 @@
 """Migrate a table of format 3 to the current format, without a model and without copying rows.
 
 Vector columns get the names of `skytext.table.vector_columns`. Their files, field ids and indexes
-are kept, so staged records of rows of the earlier release still fit. The format version is written
-last. Every step checks the current state first, so it can be interrupted and repeated at any point.
-Older versions stay in format 3, which readers support.
+are kept, so rows that the earlier release staged can still be committed. The format version is
+written last. Every step checks the current state before it changes anything, so a migration can be
+interrupted and repeated at any point. Older versions of the table stay in format 3. Readers support
+this format.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Migration:
     """The result of a migration.
 
     Attributes:
-        from_format: format before.
-        to_format: format afterwards.
-        table_version: the latest version.
+        from_format: format before the migration.
+        to_format: format after the migration.
+        table_version: the latest version of the table.
     """
 
     from_format: int
@@ -43,15 +44,15 @@ class Migration:
 
 
 def migrate(location: TableLocation) -> Migration:
-    """Migrate a table to the current format. A table in this format is not changed.
+    """Migrate a table to the current format. A table that has this format is not changed.
 
     Raises:
-        TableError: there is no such table, or its format is unknown.
-        TableHeldError: a run holds it.
+        TableError: the table does not exist, or its format is unknown.
+        TableHeldError: a run holds the table.
         CommitConflictError: another writer committed at the same time.
         JobError: a store request failed.
     """
-    # Open it before the claim: the claim would create the folder of a missing table.
+    # Open the table first: if it is missing, the claim would create its folder.
     ImagesTable.open(location)
     with hold(location, uuid.uuid4().hex, COMMAND) as claim:
         table = ImagesTable.open(location)
@@ -82,7 +83,7 @@ def _migrate(claim: Claim, table: ImagesTable) -> ImagesTable:
 
 
 def _keep_staged_vectors(claim: Claim) -> None:
-    """Stage the uncommitted vectors of an earlier release again in the current form."""
+    """Convert the uncommitted vectors of an earlier release to staged units of the current form."""
     state = StateStore(claim.location)
     for path in state.list(_OLD_VECTORS):
         claim.check()

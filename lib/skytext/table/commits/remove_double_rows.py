@@ -1,6 +1,7 @@
 """Remove duplicate rows: keep one row per image.
 
-skytext's own commits make no duplicates. Another writer, or a merged copy of a table, may.
+Commits of skytext make no duplicates. Another writer may make duplicates, for example by merging a
+copy of the table.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Repair:
     Attributes:
         num_images: number of images with more than one row.
         num_removed: number of removed rows.
-        table_version: the version afterwards.
+        table_version: the version after the repair.
     """
 
     num_images: int
@@ -34,11 +35,11 @@ class Repair:
 
 
 def remove_double_rows(location: TableLocation) -> Repair:
-    """Keep one row per image: an ``ok`` row if there is one, and the newest of several.
+    """Keep one row per image. Rows with status ``ok`` are preferred, and then the newest row.
 
     Raises:
-        TableError: there is no such table.
-        TableHeldError: a run holds it.
+        TableError: the table does not exist.
+        TableHeldError: a run holds the table.
         CommitConflictError: another writer committed at the same time.
     """
     with hold(location, uuid.uuid4().hex, COMMAND):

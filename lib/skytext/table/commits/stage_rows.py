@@ -1,12 +1,13 @@
 """Write the rows of one unit as uncommitted Lance fragments, with a durable record.
 
-Workers stage units; only the driver commits them (`skytext.table.commits.commit_rows`), and only
-then are their rows visible. ``write_fragments`` with a separate commit avoids lance-ray's retried
-writes, which can commit part of the rows (lance-ray#5290).
+Workers stage units. Only the driver commits them (`skytext.table.commits.commit_rows`). The rows of
+a unit are visible only after its commit. lance-ray's own write is not used, because a retry of that
+write can commit only part of the rows (lance-ray#5290).
 
-The record ``state/staged/{unit_id}.json`` is created after the fragments, and only if it does not
-exist. If a unit is staged twice (Ray retried a task whose worker died), the first record wins. The
-next run settles the records that remain after a run (`skytext.table.commits.adoption`).
+The record ``state/staged/{unit_id}.json`` is created after the fragments are written, and only if
+no such record exists. If a unit is staged twice (Ray repeats a task whose worker died), the first
+record is valid and the files of the second attempt are deleted. If records remain after a run, the
+next run settles them (`skytext.table.commits.adoption`).
 """
 
 from __future__ import annotations
@@ -39,21 +40,22 @@ _THREADS = 16
 class StagedUnit:
     """The record of one staged unit. A commit needs only this record.
 
-    It has either whole rows (``fragments``), or vectors for existing rows (``column``).
+    A unit has either whole rows (``fragments``), or vectors for existing rows (``column``).
 
     Attributes:
-        unit_id: id of the unit, unique across all runs; written to every row.
-        num_rows: number of rows in the fragments (checked at the commit), or of vectors.
+        unit_id: id of the unit, unique across all runs. It is written to every row.
+        num_rows: number of rows in the fragments (checked at the commit), or number of vectors.
         dim: length of a vector.
-        fragments: Lance's metadata of each fragment, as JSON texts.
-        image_ids: the rows' images.
-        caption_fingerprint: of the run that staged it.
-        embedding_fingerprint: of the run that staged it.
-        replaces: image to the unit of the row that is to go when the new one is committed.
-        removes: images whose rows are to go, without a new one.
-        column: that the vectors are for (`VectorColumn.to_json`); empty for rows.
-        files: where the vectors are, relative to the folder of the data set's data.
-        columns: names of the columns of vectors in the fragments; empty in old records.
+        fragments: Lance's metadata of each fragment, as JSON strings.
+        image_ids: ids of the rows' images.
+        caption_fingerprint: caption fingerprint of the run that staged the unit.
+        embedding_fingerprint: embedding fingerprint of the run that staged the unit.
+        replaces: for each image with an existing row, the unit id of that row. The commit removes
+            the existing row and adds the new row.
+        removes: ids of images whose rows the commit removes without adding a new row.
+        column: the column of the vectors (`VectorColumn.to_json`); empty if the unit has rows.
+        files: paths of the files of vectors, relative to the data folder of the data set.
+        columns: names of the vector columns in the fragments; empty in records of old releases.
     """
 
     unit_id: str
@@ -71,7 +73,7 @@ class StagedUnit:
 
     @property
     def outdated_ids(self) -> list[str]:
-        """Images whose existing rows the commit removes."""
+        """Ids of the images whose existing rows the commit removes."""
         return [*self.replaces, *self.removes]
 
     def to_json(self) -> bytes:
@@ -80,7 +82,7 @@ class StagedUnit:
 
     @classmethod
     def from_json(cls, data: bytes) -> StagedUnit:
-        """Parse the result of `to_json`."""
+        """Parse the bytes that `to_json` returns."""
         fields = json.loads(data)
         for name in {"fragments", "image_ids", "removes", "files", "columns"} & fields.keys():
             fields[name] = tuple(fields[name])
@@ -97,18 +99,21 @@ def stage_rows(
     replaces: Mapping[str, str] | None = None,
     removes: Sequence[str] = (),
 ) -> StagedUnit:
-    """Write ``rows`` (of `images_schema`) as uncommitted fragments, then the record.
+    """Write ``rows`` (of `images_schema`) as uncommitted fragments, and then write the record.
 
     Returns:
-        The unit's record: this one, or the one of an earlier attempt.
+        The unit's record. If an earlier attempt wrote a record, it is that record.
 
     Raises:
-        JobError: the fragments have another number of rows than ``rows``.
+        JobError: the number of rows in the fragments differs from the number in ``rows``, or a
+            store request failed.
     """
     fragments = _write(location, rows) if rows.num_rows else []
     written = sum(fragment.physical_rows for fragment in fragments)
     if written != rows.num_rows:
-        raise JobError(f"unit {unit_id}: {rows.num_rows} rows given, {written} written")
+        raise JobError(
+            f"unit {unit_id}: the number of rows is {rows.num_rows}, but {written} were written"
+        )
     unit = StagedUnit(
         unit_id=unit_id,
         num_rows=written,
@@ -125,9 +130,10 @@ def stage_rows(
 
 
 def keep_record(location: TableLocation, unit: StagedUnit) -> StagedUnit:
-    """Create the record of a unit whose files are written, and return it.
+    """Create the record of a unit whose files are written, and return the record.
 
-    If an earlier attempt created one, that record wins, and these files are deleted.
+    If an earlier attempt created a record, that record is returned, and the files of ``unit`` are
+    deleted.
 
     Raises:
         JobError: a store request failed.
@@ -161,7 +167,7 @@ def record_path(unit_id: str) -> str:
 
 
 def staged_unit_ids(location: TableLocation) -> list[str]:
-    """Return the ids of all units with a record, sorted."""
+    """Return the ids of all units that have a record, sorted."""
     paths = StateStore(location).list(STAGED)
     return sorted(path.removeprefix(f"{STAGED}/").removesuffix(".json") for path in paths)
 
@@ -181,7 +187,7 @@ def read_records(location: TableLocation, unit_ids: Sequence[str]) -> list[Stage
 def find_records(
     location: TableLocation, unit_ids: Sequence[str]
 ) -> tuple[list[StagedUnit], list[str]]:
-    """Return the existing records of units in order, and the ids of units without a record.
+    """Return the existing records in the order of ``unit_ids``, and the ids without a record.
 
     Raises:
         JobError: a store request failed.
@@ -194,9 +200,9 @@ def find_records(
 
 
 def forget_records(location: TableLocation, units: Sequence[StagedUnit]) -> None:
-    """Delete the records of settled units.
+    """Delete the records of settled units, and their files of vectors.
 
-    A commit copies vectors, so their files are deleted too.
+    The files of vectors are no longer needed, because a commit copies the vectors.
     """
     StateStore(location).delete([record_path(unit.unit_id) for unit in units])
     delete_files(location, [path for unit in units for path in unit.files])
@@ -229,7 +235,7 @@ def has_all_files(location: TableLocation, unit: StagedUnit) -> bool:
 
 
 def delete_files(location: TableLocation, paths: Sequence[str]) -> None:
-    """Delete files that no version refers to. Missing files are not an error."""
+    """Delete files that no version refers to. A missing file is not an error."""
     if not paths:
         return
     store = open_store(location, _DATA)
@@ -241,10 +247,11 @@ def delete_files(location: TableLocation, paths: Sequence[str]) -> None:
 
 
 def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
-    """Return whether the unit's rows have vectors for the active column of a version.
+    """Return whether the vectors in the unit's rows fit the columns of a version.
 
-    A unit that was staged before the column was made has other field ids: its rows would have none.
-    Nor may it have vectors of a column that is gone: its field ids may be those of another by now.
+    Two faults are detected. If the unit was staged before the active column was added, its files
+    have no field ids of this column, so its rows would have no vectors. If the unit has vectors of
+    a column that was dropped, the version may use the same field ids for a different column.
     """
     ids = {
         field.name(): {leaf.id() for leaf in field.children()}
@@ -259,17 +266,18 @@ def has_vectors_for(unit: StagedUnit, table: ImagesTable) -> bool:
 
 
 def fragments_of(unit: StagedUnit) -> list[FragmentMetadata]:
-    """Return Lance's fragment metadata of a staged unit."""
+    """Return the metadata of a staged unit's fragments."""
     return [FragmentMetadata.from_json(text) for text in unit.fragments]
 
 
 def to_images_table(
     rows: pa.Table, vectors: VectorColumn, pending: VectorColumn | None = None
 ) -> pa.Table:
-    """Bring columns into the table's order and types, and add ``hit``.
+    """Convert the columns to the order and types of the table, and add the column ``hit``.
 
-    ``metadata`` is text in ``rows`` and becomes Arrow JSON; ``vectors`` get the column's name, and
-    ``pending_vectors`` that of the pending one.
+    The column ``metadata`` contains strings in ``rows`` and becomes Arrow JSON. The columns
+    ``vectors`` and ``pending_vectors`` are renamed to the names of the arguments ``vectors`` and
+    ``pending``.
     """
     schema, renamed = images_schema(vectors), {vectors.name: "vectors"}
     if pending is not None:

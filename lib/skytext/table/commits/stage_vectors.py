@@ -1,9 +1,10 @@
 """Write vectors of images to an uncommitted file, with a durable record.
 
-The record has the same form as for rows (`skytext.table.commits.stage_rows`). It names the column
-and one Lance file. For each image, the file has the id, a key of the embedded content
-(`skytext.table.missing_vectors.KEY`), and the vector. Id and key identify the content even if rows
-change meanwhile, so the next run can use the vectors of a dead run.
+The record has the same form as a record of rows (`skytext.table.commits.stage_rows`). The record
+names the vector column and one Lance file. For each image, the file contains the image id, a key of
+the embedded content (`skytext.table.missing_vectors.KEY`), and the vector. The key shows whether
+the content of a row has changed since its vector was computed. So the next run can use the vectors
+of a dead run.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ def stage_vectors(
 
     Args:
         location: the table.
-        unit_id: the unit.
+        unit_id: id of the unit, unique across all runs.
         column: the vector column, with its ``dim``.
         image_ids: ids of the images.
         keys: keys of the embedded content, see `skytext.table.missing_vectors.KEY`.
         vectors: array of the column's type, one entry per image.
 
     Returns:
-        The unit's record: this one, or the one of an earlier attempt.
+        The unit's record. If an earlier attempt wrote a record, it is that record.
 
     Raises:
         JobError: a store request failed.
@@ -74,7 +75,11 @@ def _write(location: TableLocation, rows: pa.Table) -> str:
 
 @again
 def read_vectors(location: TableLocation, units: Sequence[StagedUnit]) -> pa.Table:
-    """Return the staged vectors of units of one column, in the order of the units.
+    """Return the staged vectors of units, in the order of the units.
+
+    Args:
+        location: the table.
+        units: the units. All must have vectors of the same column.
 
     Returns:
         Table with image_id (string), key (string), and the vector column.

@@ -21,7 +21,7 @@ from skytext.table.schema import (
 )
 
 _ROWS_A_UNIT = 1_000
-# Each unit is one fragment; this many are committed together.
+# Each unit becomes one fragment.
 _UNITS_A_COMMIT = 20
 _NULLED = {HIT, "text", *(field.name for field in EMBEDDING_FIELDS)}
 
@@ -38,11 +38,11 @@ def withdraw_rows(
     Already withdrawn images are skipped, so an interrupted call can be repeated.
 
     Args:
-        table: its latest version.
+        table: the table's latest version.
         image_ids: ids of the images.
-        run_id: id of the run; prefix of every unit id.
+        run_id: id of the run. It is the prefix of every unit id.
         reason: text for ``failure.detail``.
-        check_claim: called before each commit; raises if the claim is lost.
+        check_claim: function that is called before each commit. It raises if the claim is lost.
 
     Raises:
         CommitConflictError: another process committed without the claim.

@@ -1,10 +1,10 @@
-"""Add staged vectors to the fragments of their images: one new column file per fragment.
+"""Add staged vectors to the fragments of their images. Each fragment gets one new column file.
 
-The index on that column no longer covers these fragments (``fields_modified``). All other indexes,
-row addresses and row copies stay valid.
+The index on the vector column then no longer covers these fragments (``fields_modified``). All
+other indexes, the row addresses and the row copies stay valid.
 
-Vectors are matched by image and embedded content. Vectors of removed rows, and of rows with a new
-image or description, are skipped. An existing vector is kept.
+A vector is added to a row if the image id and the embedded content match. A vector is skipped if
+its row was removed, or if the row has a new image or description. An existing vector is kept.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from skytext.table.vector_columns import VectorColumn
 def vectors_update(
     table: ImagesTable, column: VectorColumn, vectors: pa.Table
 ) -> lance.LanceOperation.Update | None:
-    """Return the operation that adds vectors to a version; None if no row needs one.
+    """Return the operation that adds vectors to a version; None if no row needs a vector.
 
     Args:
-        table: the version; it has the column.
+        table: the version; it must have the column.
         column: column of the vectors.
         vectors: result of `skytext.table.commits.stage_vectors.read_vectors`.
     """
@@ -47,15 +47,18 @@ def vectors_update(
 
 
 def _of_keys(vectors: pa.Table, keys: dict[str, str | None]) -> pa.Table:
-    """Return the vectors that were made from the current content of the rows."""
+    """Return the vectors that were computed from the current content of the rows."""
     pairs = zip(*(vectors.column(name).to_pylist() for name in ("image_id", "key")), strict=True)
-    # Without a key, a change of the image cannot be detected.
+    # If a row has no key, a change of its image cannot be detected, so its vector is accepted.
     fits = [image_id in keys and keys[image_id] in (key, None) for image_id, key in pairs]
     return vectors.filter(pa.array(fits, pa.bool_())).drop_columns(["key"])
 
 
 def holds_vectors(table: ImagesTable, column: VectorColumn, vectors: pa.Table) -> bool:
-    """Return whether a version has the vectors. The first is enough: commits are all or none."""
+    """Return whether a version has the vectors.
+
+    Only the first vector is checked, because a commit adds all vectors or none.
+    """
     there = table.find_column(column)
     if there is None or vectors.num_rows == 0:
         return False

@@ -1,1 +1,1 @@
-"""The indexes of a table: build them, measure their recall, drop them if it is too low."""
+"""The indexes of a table: build, refresh, and measure them. Indexes with low recall are dropped."""

@@ -1,4 +1,4 @@
-"""Build the field catalogue: one scan of the described images, in bounded memory."""
+"""Build the field catalogue by one scan of the described images. Memory use is bounded."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from skytext.table.images_dataset import ImagesTable
 from skytext.table.schema import DONE
 
 MAX_METADATA_FIELDS = 300
-"""Maximum number of metadata fields in a catalogue, by name and kind."""
+"""Maximum number of metadata fields in a catalogue. Each kind of value of a field counts as one."""
 MAX_VALUES = 1_000
 """Maximum number of distinct values counted per field."""
 MAX_VALUE_CHARS = 80
-"""Longer texts are not counted as values."""
+"""Maximum length of a counted string. Longer strings are not counted as values."""
 NUM_TOP_VALUES = 10
 _ROWS_A_BATCH = 4096
-# Columns with a different value for almost every image.
+# Columns whose value differs for almost every image.
 _UNCOUNTED = {"image_id", "content_sha256", "member", "uri", "byte_length"}
 
 
 class _Tally:
-    """The values of one field and one kind so far."""
+    """Running counts of the values of one kind in one field."""
 
     def __init__(self, kind: FieldKind, *, is_counted: bool) -> None:
         self.kind = kind
@@ -74,7 +74,7 @@ class _Tally:
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
 
     def _count(self, value: Any, times: int) -> None:
-        # A value is counted from its first image on, or never.
+        # A value is counted from its first image on, or not at all. So every count is complete.
         if self.values is None:
             return
         if value not in self.values:
@@ -103,7 +103,7 @@ class _Tally:
 
 @repeat_on_conflict
 def refresh_catalogue(table: ImagesTable) -> None:
-    """Build the catalogue of the latest version, unless it is up to date."""
+    """Build and store the catalogue of the latest version, unless its catalogue is up to date."""
     latest = ImagesTable.open(table.location)
     there = read_catalogue(latest.dataset)
     if there is None or there.coverage(latest.dataset) is not Coverage.ALL:
@@ -139,7 +139,7 @@ def make_catalogue(table: ImagesTable) -> FieldCatalogue:
 
 
 class _MetadataTally:
-    """The values of all metadata fields so far."""
+    """Running counts of the values of all metadata fields."""
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[tuple[str, ...], FieldKind], _Tally] = {}
@@ -167,7 +167,7 @@ class _MetadataTally:
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every non-null value below an object, including nested objects."""
+    """Yield every value that is not null in an object and its nested objects, with its path."""
     if not isinstance(value, dict) or len(path) == MAX_SEGMENTS:
         return
     for key, inner in value.items():
@@ -185,7 +185,7 @@ def _kind_of(value: Any) -> FieldKind:
 
 
 def _finite(number: float) -> float:
-    """Convert a JSON number, which is unbounded, to a finite float."""
+    """Convert a JSON number to a finite float. A number that is too large becomes the limit."""
     try:
         found = float(number)
     except OverflowError:

@@ -1,7 +1,7 @@
-"""Measure the scores of the best images for unrelated questions.
+"""Measure the scores of the best images for unrelated queries.
 
-No image answers an unrelated question, but its best image still has a score. If the best image of a
-search scores no higher than most of these, it is a match by chance: no image fits well.
+No image fits an unrelated query, but the best image for this query still has a score. If the best
+score of a search is not higher than most of these scores, its best image is a match by chance.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skytext.table.queries.caption_queries import Floats
 from skytext.table.vector_columns import VectorKind
 
 QUANTILE = 0.95
-"""Share of the unrelated questions that score lower; docs/background/ranking.md has figures."""
+"""Share of the unrelated queries with a lower best score (see docs/background/ranking.md)."""
 
 _COLUMNS: dict[VectorKind, Callable[[ImagesTable], Column]] = {
     VectorKind.TEXT: VariantVectors,
@@ -30,16 +30,17 @@ _COLUMNS: dict[VectorKind, Callable[[ImagesTable], Column]] = {
 def measure_chance_scores(
     table: ImagesTable, questions: Mapping[VectorKind, Floats]
 ) -> dict[VectorKind, ChanceScore]:
-    """Measure the scores of unrelated questions, and store them in the latest version.
+    """Measure the best scores for unrelated queries, and store them in the latest version.
 
-    Every image is scored, one batch in memory at a time.
+    Every image is scored. Only one batch of images is in memory at a time.
 
     Args:
         table: any version of the table.
-        questions: float32, shape (questions, dim), unit length, for each kind of vector.
+        questions: for each kind of vector, the vectors of the unrelated queries: float32, shape
+            (queries, dim), unit length.
 
     Returns:
-        The stored scores; a kind without any vectors is omitted.
+        The stored scores. A kind without vectors in the table is omitted.
     """
     latest = ImagesTable.open(table.location)
     found = {}

@@ -1,4 +1,4 @@
-"""The index on image vectors, for tables too large for exact search."""
+"""The index on image vectors. A table needs it if it is too large for exact search."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from skytext.table.missing_vectors import image_column_of, num_with_vector
 
 
 def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFacts | None:
-    """Build or refresh the index on image vectors, in the latest version.
+    """Build the index on image vectors in the latest version. An existing index is replaced.
 
-    It uses the same ``index`` settings and measurement as the index on caption vectors. If the
-    settings need no index, an existing one is dropped.
+    The ``index`` settings and the measurement are the same as for the index on caption vectors. If
+    the settings require no index, an existing index is dropped.
 
     Returns:
-        Its measured facts; None for exact search or without image vectors.
+        The measured facts of the index; None if there is no index.
 
     Raises:
         CommitConflictError: a run committed at the same time.
-        IndexRecallError: the recall is too low; the index is dropped.
+        IndexRecallError: the recall is too low. The index is dropped.
     """
     latest = ImagesTable.open(table.location)
     column = latest.image_column
@@ -40,7 +40,7 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
         if IMAGE_VECTOR_INDEX in index_names(latest.dataset):
             drop_vector_index(latest, IMAGE_VECTOR_INDEX)
         return None
-    # Merge first: an index is measured on the fragments that searches use.
+    # Merge before the index is built, so that the measured fragments are those that searches read.
     merge_fragments(latest.dataset)
     return build_measured(
         ImagesTable.open(table.location),
@@ -55,14 +55,14 @@ def build_image_index(table: ImagesTable, config: IndexConfig) -> VectorIndexFac
 
 
 def image_index_facts(table: ImagesTable) -> VectorIndexFacts | None:
-    """Return the facts of the image vector index; None if searches do not use one."""
+    """Return the facts of the index on image vectors; None if searches use no such index."""
     return read_facts(table.dataset, IMAGE_VECTOR_INDEX)
 
 
 def _plan(num_rows: int, dim: int, config: IndexConfig) -> VectorPlan:
-    # RaBitQ in Lance needs a dimension that is a multiple of 8. A configured RaBitQ is meant for
-    # the caption vectors, which have another dimension. "auto" uses RaBitQ if possible, and
-    # otherwise scalar quantisation, which supports any dimension.
+    # RaBitQ in Lance needs a dimension that is a multiple of 8. The configured RaBitQ may fit only
+    # the caption vectors, which have another dimension. So "auto" is used instead: it chooses
+    # RaBitQ if the dimension allows it, and scalar quantisation otherwise.
     kind = "auto" if config.kind == "IVF_RQ" else config.kind
     return choose_plan(num_rows, dim, config.model_copy(update={"kind": kind}), memory_bytes())
 

@@ -1,15 +1,16 @@
 """Measure the recall of a vector index, and choose the search settings.
 
-It works for every `Column` of vectors; the available columns are in
-`skytext.table.indexes.measured_columns`. The ground truth is exact search over all rows, in one
-streaming pass for all queries. An image with the same score as the tenth nearest counts as found,
-as in ann-benchmarks, because archives contain many identical images.
+The columns that can be measured are in `skytext.table.indexes.measured_columns`. The ground truth
+is an exact search over all rows, in one pass for all queries. If a found image has the same score
+as the tenth nearest image, it counts as correct, as in ann-benchmarks. This rule is needed because
+archives contain many identical images.
 
-Queries are not copies of stored vectors. Each query is a stored vector plus noise. The noise is the
-difference of two other stored vectors, so it has the distribution of the data. The column sets the
-distance between the query and its stored vector.
+Each query is a stored vector plus noise. The noise is the difference of two other stored vectors,
+so it has the distribution of the data. The column sets the distance between the query and its
+stored vector.
 
-The settings are chosen on one half of the queries and validated on the other half.
+One half of the queries is used to choose the settings. The other half is used to measure the recall
+with these settings.
 """
 
 from __future__ import annotations
@@ -30,36 +31,38 @@ _NPROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768
 _REFINE_FACTORS = (2, 3, 4, 6, 10, 20)
 _EFFORTS = (0.3, 0.4, 0.45, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65, 0.7, 0.8)
 
-# Cosines with a smaller difference are equal: the order of summation changes the last digits.
+# Two cosines with a smaller difference count as equal, because the order of summation changes the
+# last digits.
 _ROUNDING = 1e-5
 
 Ask = Callable[[Floats, Probing], Floats]
-"""Searches with given settings; returns the exact scores of the ten found images, best first."""
+"""A search with given settings. Returns the exact scores of the ten found images, best first."""
 Measure = Callable[[Probing], tuple[float, float]]
 
 
 class Column(Protocol):
-    """The vectors of a version with an index on them."""
+    """An indexed column of vectors of a version."""
 
     @property
     def query_cosines(self) -> Sequence[float]:
-        """Cosines between queries and their stored vectors, used in turn."""
+        """Cosines between queries and their stored vectors. The queries use them in turn."""
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
-        """Return one vector each of randomly chosen images, in no particular order.
+        """Return vectors of randomly chosen images in no particular order, one vector per image.
 
-        As float32, shape (≤ num_vectors, dim), unit length.
+        Returns:
+            float32, shape (≤ num_vectors, dim), unit length.
         """
 
     def scores(self, queries: Floats) -> Iterator[Floats]:
-        """Yield exact scores of all images, shape (queries, images), one batch at a time.
+        """Yield the exact scores of one batch of images after another, shape (queries, images).
 
         Args:
             queries: float32, shape (queries, dim), unit length.
         """
 
     def ask(self, query: Floats, probing: Probing) -> Floats:
-        """Search as the service does; see `Ask`."""
+        """Search in the same way as the service; see `Ask`."""
 
 
 class Measured(NamedTuple):
@@ -67,8 +70,9 @@ class Measured(NamedTuple):
 
     Attributes:
         probing: the settings.
-        recall: part of the ten nearest images found, on queries not used to choose the settings.
-        num_queries: number of these queries.
+        recall: average part of the ten nearest images that the search finds. The queries are not
+            those that were used to choose the settings.
+        num_queries: number of queries in this measurement.
     """
 
     probing: Probing
@@ -80,8 +84,8 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
     """Choose the search settings for a new index, and measure their recall.
 
     Args:
-        column: vectors of a version with the index.
-        config: the required recall, and fixed settings.
+        column: column of a version with the index.
+        config: the required recall, and settings that the user has fixed.
         num_partitions: number of partitions of the index.
     """
     queries = sample_queries(column, config.recall_queries)
@@ -100,7 +104,7 @@ def measure_index(column: Column, config: IndexConfig, num_partitions: int) -> M
     if by_effort is None and config.search_effort is not None and efforts[-1]:
         (by_effort,) = efforts[-1]
     nprobes = [_by_nprobes(config, num_partitions, factor) for factor in refinements]
-    # Use one refine factor for both, if possible.
+    # The settings with an effort and the settings with nprobes share one refine factor if possible.
     first = len(refinements) if by_effort is None else 1
     if by_effort is not None:
         nprobes = nprobes[refinements.index(by_effort.refine_factor) :]
@@ -131,7 +135,7 @@ def sample_queries(column: Column, num_queries: int) -> Floats:
     noise = others - more
     noise -= (noise * vectors).sum(axis=1, keepdims=True) * vectors
     lengths = np.linalg.norm(noise, axis=1, keepdims=True)
-    # If all vectors are equal, the noise is zero. No query can then fail.
+    # If all vectors are equal, the noise is zero. Every query then finds its stored vector.
     noise = np.where(lengths > 1e-6, noise / np.maximum(lengths, 1e-6), 0)
     cosines = np.resize(column.query_cosines, (num_queries, 1))
     queries = cosines * vectors + np.sqrt(1 - cosines**2) * noise
@@ -140,9 +144,9 @@ def sample_queries(column: Column, num_queries: int) -> Floats:
 
 
 def exact_scores(column: Column, queries: Floats) -> Floats:
-    """Return exact scores of the ten nearest images per query, shape (queries, ≤ 10).
+    """Return the exact scores of the ten nearest images of each query, shape (queries, ≤ 10).
 
-    One pass, one batch in memory at a time.
+    All images are read once. Only one batch is in memory at a time.
     """
     best = np.empty((len(queries), 0), np.float32)
     for here in column.scores(queries):
@@ -153,12 +157,13 @@ def exact_scores(column: Column, queries: Floats) -> Floats:
 
 
 def choose(measure: Measure, ladders: Sequence[Sequence[Probing]], wanted: float) -> Probing | None:
-    """Return the fastest settings with the required recall; None if there are none.
+    """Return the fastest settings with the required recall; None if no settings have it.
 
     Args:
-        measure: returns the recall and the seconds per query.
-        ladders: one list per refine factor in ascending order, each from the narrowest settings to
-            the widest. A larger refine factor is worth its cost only if it needs fewer partitions.
+        measure: function that returns the recall and the seconds per query of some settings.
+        ladders: one list of settings for each refine factor, in ascending order of the factor. Each
+            list starts with the narrowest settings (fewest partitions). A larger refine factor is
+            tried only with fewer partitions, because otherwise it cannot be faster.
         wanted: the required recall.
     """
     best: tuple[float, int, Probing] | None = None
@@ -179,10 +184,11 @@ def choose(measure: Measure, ladders: Sequence[Sequence[Probing]], wanted: float
 def _narrowest(
     measure: Measure, steps: Sequence[Probing], wanted: float
 ) -> tuple[Probing, float] | None:
-    """Return the first settings with the required recall, and their seconds per query.
+    """Return the narrowest settings with the required recall, and their seconds per query.
 
-    It starts with the narrowest, because the widest cost as much as all others together. It tests
-    every second setting, and then the one before.
+    The search starts with narrow settings, because the widest settings cost as much as all others
+    together. It measures every second entry of ``steps`` until an entry has the required recall. It
+    then also measures the skipped entry before this entry.
     """
     last = len(steps) - 1
     asked = -1
@@ -201,7 +207,7 @@ def _narrowest(
 def judge(
     ask: Ask, queries: Floats, truth: Floats, settings: Sequence[Probing], wanted: float
 ) -> Measured:
-    """Measure settings from the narrowest on until one has the required recall; return the last."""
+    """Measure settings in order until some have the required recall; return the last result."""
     recall = 0.0
     for probing in settings:
         recall, _ = _asked(ask, queries, truth, probing)
@@ -211,11 +217,11 @@ def judge(
 
 
 def _from(chosen: Probing, ladders: Sequence[Sequence[Probing]]) -> list[Probing]:
-    """Return the chosen settings, and further ones to try if their recall is too low.
+    """Return the chosen settings, and further settings to try if the chosen ones fail.
 
-    These are all wider settings with the same refine factor, and then larger refine factors: more
-    partitions cannot correct codes that are too coarse for some queries. For each larger refine
-    factor, the list has the chosen width and the maximum width.
+    These are first all wider settings with the same refine factor. Larger refine factors follow,
+    because more partitions do not help if the codes of the index are too coarse for some queries.
+    For each larger refine factor, the list has the chosen width and the maximum width.
     """
     for place, ladder in enumerate(ladders):
         if chosen in ladder:
@@ -230,7 +236,7 @@ def _refinements(config: IndexConfig) -> Sequence[int]:
 
 
 def _by_effort(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
-    """Return the settings to try, narrowest first."""
+    """Return the settings with an effort to try, narrowest first."""
     if config.nprobes is not None:
         return []
     efforts = _EFFORTS if config.search_effort is None else (config.search_effort,)
@@ -238,7 +244,7 @@ def _by_effort(config: IndexConfig, num_partitions: int, refine_factor: int) -> 
 
 
 def _by_nprobes(config: IndexConfig, num_partitions: int, refine_factor: int) -> list[Probing]:
-    """Return the settings to try, narrowest first."""
+    """Return the settings with a fixed number of partitions to try, narrowest first."""
     if config.nprobes is not None:
         return [Probing(config.nprobes, refine_factor)]
     fewer = [nprobes for nprobes in _NPROBES if nprobes < num_partitions]

@@ -30,19 +30,20 @@ def build_measured(
     """Build a vector index of a table, and store its measured facts.
 
     Args:
-        table: its latest version.
-        config: the required recall, and fixed settings.
-        plan: how to build it.
-        num_rows: number of images in it.
+        table: the table's latest version.
+        config: the required recall, and settings that the user has fixed.
+        plan: the settings for building the index.
+        num_rows: number of images in the index.
         index: name of the index.
         what: description of the index for the error message.
-        build: builds the index on the latest version, and commits it.
-        column_of: returns the vectors of a version that has the index.
+        build: function that builds the index on the given version, and commits it.
+        column_of: function that returns the indexed column of a version that has the index.
 
     Raises:
-        IndexRecallError: the recall is too low; the index is dropped.
+        IndexRecallError: the recall is too low. The index is dropped.
     """
-    # Remove the facts first: an interrupted build must leave an index without measurements.
+    # Remove the old facts first. If the build is interrupted, the index then has no measurements,
+    # and searches do not use it.
     _forget(table, index)
     repeat_on_conflict(lambda: build(ImagesTable.open(table.location), plan))()
     built = ImagesTable.open(table.location)
@@ -51,9 +52,9 @@ def build_measured(
     if measured.recall < config.min_recall:
         built.dataset.drop_index(index)
         raise IndexRecallError(
-            f"{what} ({plan.kind}, {num_partitions} partitions) finds {_found(measured)}, less "
-            f"than index.min_recall {config.min_recall:g}: it was dropped, nothing was promoted; "
-            "set more bits or partitions, or another index.kind"
+            f"{what} ({plan.kind}, {num_partitions} partitions) finds {_found(measured)}. This is "
+            f"less than index.min_recall ({config.min_recall:g}), so the index was dropped, and "
+            "nothing was promoted: set more bits or partitions, or another index.kind"
         )
     facts = VectorIndexFacts(
         kind=plan.kind,
@@ -81,7 +82,7 @@ def _store(table: ImagesTable, facts: VectorIndexFacts, index: str) -> None:
 
 
 def memory_bytes() -> int:
-    """Return the memory size of this machine."""
+    """Return the memory size of this machine, in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -97,5 +98,5 @@ def _found(measured: Measured) -> str:
 
 
 def _num_partitions(dataset: lance.LanceDataset, index: str) -> int:
-    """Return the actual number of partitions: Lance makes fewer if there are few vectors."""
+    """Return the actual number of partitions. Lance makes fewer than planned for few vectors."""
     return int(dataset.stats.index_stats(index)["indices"][0]["num_partitions"])

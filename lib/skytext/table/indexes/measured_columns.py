@@ -1,4 +1,4 @@
-"""The indexed vector columns, in the form that `skytext.table.indexes.index_recall` measures."""
+"""The indexed vector columns, with the interface of `skytext.table.indexes.index_recall.Column`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from skytext.table.vector_columns import VectorColumn
 
 
 class _Vectors:
-    """An indexed vector column of a version. An image's score is that of its best vector."""
+    """An indexed vector column of a version. The score of an image is that of its best vector."""
 
     def __init__(self, table: ImagesTable, column: VectorColumn, index: str) -> None:
         self._table = table
@@ -37,7 +37,7 @@ class _Vectors:
         self._covered = is_covered(table.dataset, index)
 
     def scores(self, queries: Floats) -> Iterator[Floats]:
-        """Yield the cosines with the best vector of each image that has vectors."""
+        """Yield the cosine of each query and the best vector of each image that has vectors."""
         for batch in scan_variants(self._table, column=self._column):
             if len(batch.ids):
                 yield np.maximum.reduceat(queries @ batch.vectors.T, batch.offsets, axis=1)
@@ -52,12 +52,13 @@ class _Vectors:
 
 
 class VariantVectors(_Vectors):
-    """The caption vectors: several per image.
+    """The caption vectors. An image has several.
 
-    Queries are as near to one as real captions are to the nearest other one (RSITMD and RSICD
-    validation captions by all-MiniLM-L6-v2: medians 0.90 and 0.85, lower quartiles 0.81 and 0.75),
-    or as near as short queries, the names of classes, are (docs/background/ranking.md,
-    "Short queries").
+    The cosine of a query and its stored vector is one of three values. The values 0.9 and 0.8 are
+    typical cosines of a real caption and the nearest other real caption. (For the validation
+    captions of RSITMD and RSICD, embedded by all-MiniLM-L6-v2, the medians are 0.90 and 0.85, and
+    the lower quartiles are 0.81 and 0.75.) The value 0.65 is typical of short queries, such as the
+    name of a class (docs/background/ranking.md, "Short queries").
 
     Args:
         table: a version with the index.
@@ -69,7 +70,7 @@ class VariantVectors(_Vectors):
         super().__init__(table, table.text_column, VECTOR_INDEX)
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
-        """Return one vector each of randomly chosen images."""
+        """Return vectors of randomly chosen images, one vector per image."""
         num_rows = self._table.num_rows()
         picked = np.sort(rng.choice(num_rows, min(num_rows, num_vectors * 2), replace=False))
         rows = self._table.dataset.take(picked.tolist(), columns=[self._column.name])
@@ -81,12 +82,12 @@ class VariantVectors(_Vectors):
 
 
 class ImageVectors(_Vectors):
-    """The image vectors: at most one per image.
+    """The image vectors. An image has at most one.
 
-    Queries are words, embedded by the model's text tower, which are far from all images: the cosine
-    of an image and its caption in CLIP is at most about 0.4 (Hessel et al., CLIPScore, EMNLP 2021).
-    Such a query needs more partitions than a query near an image. Cosines of 0.9 and 0.8 would
-    choose too few.
+    Real queries are words, which the text encoder of the model embeds. Vectors of words are far
+    from the vectors of all images: the cosine of an image and its caption in CLIP is at most about
+    0.4 (Hessel et al., CLIPScore, EMNLP 2021). Such a query needs more partitions than a query near
+    an image. Measured queries with cosines of 0.9 and 0.8 would lead to too few partitions.
 
     Args:
         table: a version with the index.
@@ -98,8 +99,8 @@ class ImageVectors(_Vectors):
         super().__init__(table, image_column_of(table), IMAGE_VECTOR_INDEX)
 
     def sample(self, num_vectors: int, rng: np.random.Generator) -> Floats:
-        """Return the vectors of randomly chosen images with a vector."""
-        # Rows cannot be chosen by position as above: only few images may have a vector.
+        """Return the vectors of randomly chosen images that have a vector."""
+        # Choose among the rows with a vector, because they may be only a few of all rows.
         there = self._table.dataset.scanner(
             columns=[], with_row_id=True, filter=f"{DONE} AND {self._column.name} IS NOT NULL"
         )

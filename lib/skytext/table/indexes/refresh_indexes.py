@@ -1,8 +1,8 @@
-"""Refresh the indexes of a table. The cost depends on the number of new rows.
+"""Add new rows to the indexes of a table. The cost depends on the number of new rows.
 
-New rows get a segment of the vector index, and are added to the other indexes. The partitions of
-the trained index are kept. The index is rebuilt only if the table has grown considerably or if the
-recall is too low.
+New rows are indexed in a new segment of the vector index, and are added to the other indexes. The
+vector index keeps its partitions. The vector index is rebuilt only if the table has grown
+considerably or if the recall is too low.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _COLUMNS: dict[str, Callable[[ImagesTable], Column]] = {
 def refresh_indexes(
     table: ImagesTable, config: IndexConfig, build_vector: BuildVectorIndex | None = None
 ) -> IndexReport:
-    """Make every index of the latest version cover all rows. Promotes nothing.
+    """Make every index of the latest version cover all rows. No version is promoted.
 
     Args:
         table: any version of the table.
         config: the indexes to build, and the required recall.
-        build_vector: builds the vector index; None builds it in this process.
+        build_vector: function that builds the vector index; None to build it in this process.
 
     Raises:
         TableError: the table has no described image.
@@ -88,7 +88,10 @@ def refresh_indexes(
 
 
 def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_rows: int) -> bool:
-    """Return whether a vector index fits the settings, except for new rows."""
+    """Return whether it is enough to add the new rows to a vector index.
+
+    False means that the index must be built or dropped.
+    """
     facts = read_facts(table.dataset, index)
     if not num_rows or not is_vector_index_wanted(config, num_rows):
         return index not in index_names(table.dataset)
@@ -103,14 +106,18 @@ def _can_be_refreshed(table: ImagesTable, config: IndexConfig, index: str, num_r
 def _refresh_vector_index(
     table: ImagesTable, config: IndexConfig, index: str, num_rows: int
 ) -> None:
-    """Add a segment for new rows, merge segments if there are many, and measure if it is due."""
+    """Add a segment for new rows. Merge segments if there are too many.
+
+    Measure the recall if enough rows were added after the last measurement.
+    """
     latest = ImagesTable.open(table.location)
     facts = read_facts(latest.dataset, index)
     if facts is None:
         return
     if not is_covered(latest.dataset, index):
         facts = _with_added(facts, num_unindexed_rows(latest, index) or 0)
-        # Count first: if the process dies in between, rows count twice, but never zero times.
+        # Store the count before the segment is added. If the process stops between the two steps,
+        # the next refresh counts the rows twice. In the other order, they might not be counted.
         store_facts(latest.dataset, facts, index)
         latest = ImagesTable.open(table.location)
         segments = num_segments(latest.dataset, index)
@@ -134,7 +141,7 @@ def _with_added(facts: VectorIndexFacts, num_rows: int) -> VectorIndexFacts:
 def _measured(
     table: ImagesTable, config: IndexConfig, index: str, facts: VectorIndexFacts, num_rows: int
 ) -> VectorIndexFacts:
-    """Return the facts of an index with its current recall, for the same search settings."""
+    """Measure the recall with the same search settings, and return the updated facts."""
     column = _COLUMNS[index](table)
     queries = sample_queries(column, config.recall_queries)
     found = judge(
@@ -159,7 +166,7 @@ def _finds_enough(facts: VectorIndexFacts | None, config: IndexConfig) -> bool:
 
 @repeat_on_conflict
 def _refresh_catalogue(table: ImagesTable, config: IndexConfig, num_rows: int) -> None:
-    """Rebuild the field catalogue if the table has grown, because filters then see other rows."""
+    """Rebuild the field catalogue if many rows were added after it was built."""
     catalogue = read_catalogue(ImagesTable.open(table.location).dataset)
     if catalogue is None or num_rows > (1 + config.remeasure_growth) * catalogue.num_images:
         refresh_catalogue(table)

@@ -1,4 +1,4 @@
-"""A full-text index over given texts, with the same ranking as a table's index."""
+"""A full-text index in memory. It ranks in the same way as the full-text index of a table."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from skytext.captions.parsing import composed
 
 
 class TextIndex:
-    """An in-memory inverted index of Lance: BM25, English stems, no stop words.
+    """An inverted index of Lance in memory: BM25, English stems, no stop words.
 
     Args:
-        texts: one text per document.
+        texts: the documents.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -29,12 +29,16 @@ class TextIndex:
             "memory://texts",
         )
         with warnings.catch_warnings():
-            # The same warning occurs when a table's index is built.
+            # Lance gives the same warning when the index of a table is built.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._dataset.create_scalar_index("text", "INVERTED")
 
     def scores(self, query: str) -> NDArray[np.float32]:
-        """Return the BM25 score of every text: float32, shape (texts,); 0 without a shared word."""
+        """Return the BM25 score of every document.
+
+        Returns:
+            float32, shape (documents,); 0 for a document that has no word of the query.
+        """
         found = self._dataset.to_table(
             columns=["place", "_score"],
             full_text_query=MatchQuery(composed(query), "text"),

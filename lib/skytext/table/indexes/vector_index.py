@@ -8,25 +8,26 @@ from typing import Any
 
 from skytext.config.index import IndexConfig, VectorIndexKind
 
-# k-means on 64 instead of 256 vectors per partition takes a quarter of the time at equal recall.
+# k-means with 64 vectors per partition takes a quarter of the time of 256, and has equal recall.
 _SAMPLE_RATE = 64
-# RaBitQ was by far the cheapest to build at equal recall (docs/benchmarks.md). lance-ray and Lance
-# have different default numbers of bits, so the number is always given. 3 bits with a third more
-# candidates had the recall of 5 bits and were built in four fifths of the time.
+# At equal recall, RaBitQ was by far the cheapest kind to build (docs/benchmarks.md).
+# lance-ray and Lance have different default numbers of bits, so the number is always given. With 3
+# bits and a third more candidates, the recall was the same as with 5 bits, and the build took four
+# fifths of the time.
 _RQ_BITS = (3, 1)
-# A row id, and the values that RaBitQ stores per vector beside its bits.
+# Size of a row id and of the values that RaBitQ stores per vector in addition to the bits.
 _BYTES_BESIDE_CODE = 24
 
 
 @dataclass(frozen=True, slots=True)
 class VectorPlan:
-    """How a vector index is to be built.
+    """The settings for building a vector index.
 
     Attributes:
         kind: Lance's name of the index type.
         num_partitions: number of IVF partitions.
         num_bits: bits per vector element; None if the kind has none.
-        num_sub_vectors: sub-vectors of product quantisation; None if the kind has none.
+        num_sub_vectors: number of sub-vectors of product quantisation; None if the kind has none.
     """
 
     kind: str
@@ -35,7 +36,7 @@ class VectorPlan:
     num_sub_vectors: int | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of ``create_index`` other than column, kind and name."""
+        """Return the arguments of Lance's ``create_index``, except column, kind and name."""
         options: dict[str, Any] = {
             "metric": "cosine",
             "num_partitions": self.num_partitions,
@@ -49,16 +50,17 @@ class VectorPlan:
 
 
 def choose_plan(num_vectors: int, dim: int, config: IndexConfig, memory_bytes: int) -> VectorPlan:
-    """Choose an index by the number and dimension of the vectors and the available memory.
+    """Choose an index by the number and dimension of the vectors and the size of the memory.
 
-    RaBitQ with as many bits as fit in half of the memory. Scalar quantisation if the dimension is
-    not a multiple of 8, which RaBitQ needs. Configured values are used unchanged.
+    The default is RaBitQ, with 3 bits if the index then fits in half of the memory, and otherwise
+    with 1 bit. RaBitQ needs a dimension that is a multiple of 8. For other dimensions, scalar
+    quantisation is used. Configured values are used unchanged.
 
     Args:
         num_vectors: number of variants of all images.
         dim: length of a vector.
         config: the configured values.
-        memory_bytes: memory of the machine that searches.
+        memory_bytes: memory size of the machine that searches.
     """
     kind: VectorIndexKind = config.kind
     if kind == "auto":
@@ -79,14 +81,15 @@ def choose_plan(num_vectors: int, dim: int, config: IndexConfig, memory_bytes: i
 
 
 def index_bytes(num_vectors: int, dim: int, num_bits: int) -> int:
-    """Return the approximate memory size of a RaBitQ index."""
+    """Return the approximate size of a RaBitQ index in memory, in bytes."""
     return num_vectors * (dim * num_bits // 8 + _BYTES_BESIDE_CODE)
 
 
 def choose_partitions(num_vectors: int) -> int:
     """Return the number of IVF partitions: half of the square root of the number of vectors.
 
-    1,024 for five million vectors: the same recall from half of the vectors that 512 make a search
-    look at, and two thirds of the time that 2,048 take to build (docs/reference/retrieval.md).
+    For five million vectors this is about 1,024. At the same recall, a search reads half of the
+    vectors that it reads with 512 partitions. The build takes two thirds of the time of a build
+    with 2,048 partitions (docs/reference/retrieval.md).
     """
     return max(1, round(math.sqrt(num_vectors) / 2))

@@ -1,1 +1,1 @@
-"""Queries on one version of a table: nearest rows, rows with words, and hit fields."""
+"""Queries on one version of a table: nearest rows, rows with given words, and hit fields."""

@@ -1,10 +1,10 @@
-"""Queries on one version of a table: rows that match, are near a vector, or have given words.
+"""Queries on one version of a table, by a condition, by a vector, or by words.
 
-There are caption vectors and image vectors. An image vector is read as the only variant of its
-image, so every function here works for both.
+An image has several caption vectors (variants) and at most one image vector. An image vector is
+treated as the only variant of its image. So every function in this module works for both.
 
-Rows are identified by their row id, which is valid within one version. The functions return row ids
-and numbers. The fields of a hit are fetched at the end, for the few rows shown.
+Rows are identified by their row id, which is valid only in one version. The functions return row
+ids and numbers. The fields of a hit are fetched after ranking, and only for the rows on the page.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Variants(NamedTuple):
     Attributes:
         ids: row ids, shape (images,).
         vectors: float32, shape (variants, dim), grouped by image.
-        offsets: shape (images,), start of each image's variants; each image has at least one.
+        offsets: shape (images,), index of each image's first variant. Each image has at least one
+            variant.
     """
 
     ids: RowIds
@@ -46,7 +47,7 @@ class Variants(NamedTuple):
     offsets: NDArray[np.intp]
 
     def of_rows(self, ids: RowIds) -> list[Floats]:
-        """Return the vectors of some images, each of shape (variants, dim)."""
+        """Return one array of vectors, shape (variants, dim), for each of ``ids``."""
         order = np.argsort(self.ids)
         places = order[np.searchsorted(self.ids, ids, sorter=order)]
         ends = np.append(self.offsets[1:], len(self.vectors))
@@ -67,11 +68,12 @@ class Found(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Some images, told apart by what they are and by their bytes.
+    """Some images, with keys that identify an image and its content.
 
     Attributes:
         ids: row ids, shape (images,).
-        keys: of dtype S16, shape (images,): of the image's id and the hash of its bytes.
+        keys: dtype S16, shape (images,). A key is computed from the image id and the hash of the
+            image's bytes.
     """
 
     ids: RowIds
@@ -81,13 +83,13 @@ class Pictures(NamedTuple):
 def matching_ids(
     table: ImagesTable, where: Condition, limit: int, fragments: Sequence[int] | None = None
 ) -> RowIds:
-    """Return the described images that match a condition, at most ``limit`` of them.
+    """Return the row ids of at most ``limit`` described images that match a condition.
 
     Args:
         table: the version.
         where: the condition.
         limit: maximum number of rows.
-        fragments: only rows of these fragments; None for all.
+        fragments: ids of the fragments to scan; None for all fragments.
     """
     scanner = table.dataset.scanner(
         columns=[],
@@ -102,12 +104,12 @@ def matching_ids(
 def pictures(
     table: ImagesTable, where: Condition | None = None, fragments: Sequence[int] | None = None
 ) -> Pictures:
-    """Return the images that are done and match, each with what tells its bytes from others.
+    """Return the described images that match a condition, with their keys.
 
     Args:
         table: the version.
-        where: what they match; None for all.
-        fragments: of these fragments only; None for all.
+        where: the condition; None for all images.
+        fragments: ids of the fragments to scan; None for all fragments.
     """
     ids, keys = [np.empty(0, np.uint64)], [np.empty(0, f"S{ID_BYTES}")]
     scanner = table.dataset.scanner(
@@ -129,7 +131,7 @@ def _fragments(table: ImagesTable, ids: Sequence[int]) -> list[lance.LanceFragme
 
 
 def count_matching(table: ImagesTable, where: Condition | None = None) -> int:
-    """Return the number of described images that match a condition."""
+    """Return the number of described images that match a condition; None matches all images."""
     return int(table.dataset.count_rows(filter=_condition(where)))
 
 
@@ -143,20 +145,22 @@ def nearest(
     covered: bool = False,
     column: VectorColumn | None = None,
 ) -> Found:
-    """Find the images with the nearest variants by a vector index.
+    """Find the images with the nearest variants, with a vector index.
 
-    The scores are estimates from the index codes, so it returns more than ``k`` images for exact
-    scoring (`take_variants`, which costs half of Lance's own refinement). It may return fewer
-    although more match, because an index reads only the partitions near the query.
+    The scores are estimates from the codes of the index. So more than ``k`` images are returned,
+    and the caller must score them exactly. (`take_variants` for this costs half as much as Lance's
+    own refinement.) Fewer images may be returned even if more images match, because an index reads
+    only the partitions near the query.
 
     Args:
         table: a version with a vector index.
         vector: float32, shape (dim,), unit length.
-        k: number of images wanted in the end, at least 1.
+        k: number of images that are needed after exact scoring, at least 1.
         probing: the search settings.
-        where: only rows that match are found.
-        covered: the index covers every row. Rows without a description have no vector, so the index
-            alone finds the described rows: 5 ms instead of 6 ms on 100,000 images.
+        where: the condition that images must match; None for all images.
+        covered: whether the index covers every row. The filter on described rows is then omitted,
+            because only described rows have vectors. A search of 100,000 images takes 5 ms instead
+            of 6 ms without this filter.
         column: the indexed column; None for the caption vectors.
     """
     condition = None if where is None and covered else _condition(where)
@@ -178,8 +182,8 @@ def nearest(
 
 
 def near(column: str, vector: Floats, k: int) -> dict[str, Any]:
-    """Return the ``nearest`` argument of Lance for the ``k`` rows nearest in a column."""
-    # As Arrow: Lance copies a NumPy array twice, which takes a third of a millisecond.
+    """Return Lance's argument ``nearest`` that finds the ``k`` nearest rows in a column."""
+    # Pass an Arrow array: Lance copies a NumPy array twice, which takes a third of a millisecond.
     return {"column": column, "q": pa.array(vector, pa.float32()), "k": k, "metric": "cosine"}
 
 
@@ -192,18 +196,21 @@ def word_scores(
     ids: RowIds | None = None,
     uncovered: Sequence[int] | None = None,
 ) -> Found:
-    """Find the images with the best BM25 scores for some words by the full-text index.
+    """Find the images with the best BM25 scores for some words, with the full-text index.
 
-    Rows that the index does not cover are omitted unless ``uncovered`` is given. Their BM25 uses
-    the statistics of the index and of these rows, so it depends on how many are scored together.
+    If ``uncovered`` is None, only rows that the index covers are found. If it is given, only rows
+    in these fragments are found. The BM25 scores of such rows use the statistics of the index and
+    of the rows that are scored in the same call. So these scores depend on the number of such rows.
 
     Args:
         table: a version with a full-text index.
-        words: plain text, not a query language; the index splits it like the texts.
+        words: plain text, not a query language. It is split into words in the same way as the
+            indexed texts.
         limit: maximum number of rows, at least 1.
-        where: only rows that match are found.
-        ids: only these rows are found, at least one. Their scores do not change.
-        uncovered: the fragments that the index does not cover; only their rows are found.
+        where: the condition that images must match; None for all images.
+        ids: ids of the rows to score, at least one; None for all rows. This does not change the
+            scores of these rows.
+        uncovered: ids of the fragments that the index does not cover.
     """
     from lance.query import MatchQuery
 
@@ -230,23 +237,23 @@ def word_scores(
 
 
 def take_variants(table: ImagesTable, ids: RowIds, column: VectorColumn | None = None) -> Variants:
-    """Return the vectors of rows in the order of ``ids``; rows without a vector are omitted.
+    """Return the vectors of rows in the order of ``ids``. Rows without a vector are omitted.
 
     Args:
         table: the version.
         ids: row ids.
-        column: None for the caption vectors.
+        column: the vector column; None for the caption vectors.
     """
     column = column or table.text_column
     return variants_of(take(table, ids, [column.name]), column)
 
 
 def take(table: ImagesTable, ids: RowIds, columns: list[str]) -> pa.Table:
-    """Return columns of rows, and ``_rowid``, in the order of ``ids``."""
+    """Return some columns and ``_rowid`` of rows, in the order of ``ids``."""
     if not len(ids):
         return table.dataset.schema.empty_table().select(columns).append_column(*_row_ids(ids))
-    # Lance itself fetches rows with this method. The public filter on _rowid takes twice as long
-    # for ten rows, and `take` uses positions instead of row ids.
+    # Lance uses this private method itself. The public ways do not fit: a filter on _rowid takes
+    # twice as long for ten rows, and Lance's `take` needs positions instead of row ids.
     rows = table.dataset._take_rows(ids.tolist(), columns=columns)
     return rows.append_column(*_row_ids(ids))
 
@@ -258,8 +265,8 @@ def scan_variants(
 
     Args:
         table: the version.
-        where: None for every image.
-        column: None for the caption vectors.
+        where: the condition that images must match; None for all images.
+        column: the vector column; None for the caption vectors.
     """
     column = column or table.text_column
     scanner = table.dataset.scanner(
@@ -274,12 +281,12 @@ def scan_variants(
 
 def end_of_row_ids(table: ImagesTable) -> int:
     """Return a number larger than every row id of a version."""
-    # A row id has the fragment id in the upper bits, and the row's position in the lower 32 bits.
+    # The upper bits of a row id are the fragment id. The lower 32 bits are the position of the row.
     return (max(table.dataset.fragment_ids(), default=-1) + 1) << 32
 
 
 def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
-    """Return the row ids of described images; others are omitted."""
+    """Return the row ids of described images, by image id. Other images are omitted."""
     from skytext.table.images_dataset import sql_text
 
     condition = f"{DONE} AND image_id IN ({', '.join(map(sql_text, image_ids))})"
@@ -290,7 +297,7 @@ def ids_of_images(table: ImagesTable, image_ids: list[str]) -> dict[str, int]:
 
 
 def variants_of(rows: pa.Table, column: VectorColumn) -> Variants:
-    """Read a vector column and ``_rowid``; rows without a vector are omitted."""
+    """Convert a vector column and ``_rowid`` to `Variants`. Rows without a vector are omitted."""
     lists = rows.column(column.name).combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else lists.type.empty_array()

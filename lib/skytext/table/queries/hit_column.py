@@ -1,8 +1,8 @@
-"""The ``hit`` column: the hit fields of an image, as one JSON text.
+"""The ``hit`` column: the hit fields of an image, as one JSON string.
 
-A search fetches few rows from random places, and Lance reads each column of each row separately,
-with one read per leaf of structs and lists. Thirteen small columns of ten rows take 4.5 ms. One
-column with the same data takes 0.6 ms and adds an eighth to the disk size (docs/benchmarks.md).
+A search fetches few rows at random positions. For each row, Lance reads every leaf field of every
+column separately. Thirteen small columns of ten rows take 4.5 ms. One column with the same data
+takes 0.6 ms, and needs an eighth more disk space (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class HitRow(NamedTuple):
     Attributes:
         image_id: id of the image.
         uri: address of the image.
-        captions: for each variant its `skytext.captions.parsing.FIELDS`, in that order.
+        captions: for each variant, the values of `skytext.captions.parsing.FIELDS` in their order.
         datetime: acquisition time, or None.
         bbox: west, south, east, north in degrees, or None.
-        gsd: metres, or None.
-        collection: collection name, or None.
+        gsd: ground sample distance in metres, or None.
+        collection: name of the collection, or None.
     """
 
     image_id: str
@@ -42,7 +42,7 @@ class HitRow(NamedTuple):
 
 
 def hit_texts(rows: pa.Table) -> pa.Array:
-    """Return the ``hit`` column for rows of the table; null for images without a description.
+    """Return the ``hit`` column for rows of the table. It is null for images without a description.
 
     Args:
         rows: rows with the hit fields as columns.
@@ -52,7 +52,7 @@ def hit_texts(rows: pa.Table) -> pa.Array:
 
 
 def read_hits(texts: Iterable[str]) -> Iterator[HitRow]:
-    """Parse the result of `hit_texts`, for described rows."""
+    """Parse values of the ``hit`` column. No value may be null."""
     for text in texts:
         image_id, uri, captions, taken, box, gsd, collection = from_json(text)
         yield HitRow(

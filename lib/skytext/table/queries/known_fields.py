@@ -14,7 +14,10 @@ _NEEDS_KEPT = 10_000
 
 
 class KnownFields:
-    """The fields that images of a version have: from its catalogue, or else from a cached scan.
+    """The fields for which images of a version have values.
+
+    They are read from the field catalogue of the version. If the catalogue does not have the
+    answer, the version is scanned, and the answer is cached.
 
     Args:
         table: the version.
@@ -30,7 +33,7 @@ class KnownFields:
         self.has = lru_cache(_NEEDS_KEPT)(self._has)
 
     def _has(self, need: Need) -> bool:
-        """Return whether any described image has a value for a condition."""
+        """Return whether any described image has a value that a condition can test."""
         if self._catalogue is not None and self._coverage is not Coverage.NONE:
             known = self._catalogue.has(need)
             if known or (known is False and self._coverage is Coverage.ALL):
@@ -42,7 +45,7 @@ class KnownFields:
         return int(scanner.to_table().num_rows) > 0
 
     def filter_columns(self) -> list[str]:
-        """Return the optional source columns that have a value."""
+        """Return the names of the optional source columns that have a value in any image."""
         there = {
             "datetime": "datetime IS NOT NULL",
             "bbox": "bbox.west IS NOT NULL",
@@ -52,7 +55,12 @@ class KnownFields:
         return [name for name, sql in there.items() if self.has(Need(name, None, sql))]
 
     def metadata_names(self, num_rows: int = 100) -> list[str]:
-        """Return the top-level metadata names; without a catalogue, those of the first images."""
+        """Return the top-level names in the metadata of the images, sorted.
+
+        Args:
+            num_rows: if the version has no up-to-date catalogue, only the metadata of this number
+                of images are read.
+        """
         if self._catalogue is not None and self._coverage is Coverage.ALL:
             found = (f.name for f in self._catalogue.fields if f.name.startswith("metadata."))
             return sorted({metadata_path(name)[0] for name in found})

@@ -1,13 +1,15 @@
 """Read the rows for searches from the table, or from a copy on the local disk.
 
-A search fetches about forty rows from random places: the vectors of its candidates and the fields
-of its hits. Lance reads each row separately, with one request per row on object storage. A copy is
-memory-mapped, so a row is found without a request. The result is exact. The copy takes 11 kB per
-image with five long variants and 384 dimensions (docs/benchmarks.md).
+A search fetches about forty rows at random positions: the vectors of its candidates and the fields
+of its hits. Lance reads each row separately, and needs one request per row on object storage. A
+copy is memory-mapped, so no request is needed to read a row. The copy contains the same vectors as
+the table, so the scores are the same. For five long variants and 384 dimensions, the copy needs
+11 kB per image (docs/benchmarks.md).
 
-Each fragment has one Arrow file with caption vectors and hit fields. If the table has image
-vectors, it has a second file with those. The name of a file depends on the table files of these
-columns, which never change. For a later version, only new data is copied.
+Each fragment has one Arrow file with its caption vectors and hit fields. If the table has image
+vectors, each fragment has a second file with its image vectors. The name of a file is computed from
+the names of the table's data files with the copied columns. These data files never change. So if a
+later version has the same data files, its copy exists already, and only new data are copied.
 """
 
 from __future__ import annotations
@@ -38,14 +40,15 @@ from skytext.table.queries.hit_column import HitRow, read_hits
 from skytext.table.schema import HIT
 from skytext.table.vector_columns import VectorColumn, VectorKind
 
-# An unfinished file. The process that holds the folder's lock may remove it.
+# Suffix of an unfinished file. A process that holds the lock of the folder may remove such a file.
 _UNFINISHED = ".unfinished"
-# 8 MB with five vectors of 384 dimensions: the searched values of a batch are in few pages.
+# A batch has 8 MB with five vectors of 384 dimensions. The row ids of a batch are then in few
+# memory pages.
 _ROWS_A_BATCH = 1024
 
 
 class Rows:
-    """The rows of a version, as searches read them.
+    """The rows of a version, read from the table or from a copy.
 
     Args:
         table: the version.
@@ -61,16 +64,16 @@ class Rows:
         return bool(self._copies)
 
     def use(self, copies: Copies) -> None:
-        """Read from a copy of this version from now on. Safe during running searches."""
+        """Read the rows from a copy of this version. This is safe while searches run."""
         self._copies = copies
 
     def variants(self, ids: RowIds, column: VectorColumn) -> Variants:
-        """Return vectors in the order of ``ids``; rows without a vector are omitted."""
+        """Return the vectors of rows in the order of ``ids``. Rows without a vector are omitted."""
         copy = self._copies.get(column.name)
         return take_variants(self._table, ids, column) if copy is None else copy.variants(ids)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return hit fields of described rows, in the order of ``ids``."""
+        """Return the hit fields of described rows, in the order of ``ids``."""
         copy = self._copies.get(self._table.text_column.name)
         if copy is not None:
             return copy.hits(ids)
@@ -78,11 +81,11 @@ class Rows:
 
 
 class _Batch(NamedTuple):
-    """Some rows of a memory-mapped file. Data is read only on access.
+    """Some rows of a memory-mapped file. Data are read from the disk only on access.
 
     Attributes:
         ids: row ids, ascending, shape (rows,).
-        ends: offsets of each row's variants, shape (rows + 1,).
+        ends: shape (rows + 1,). The variants of row i are ``vectors[ends[i]:ends[i + 1]]``.
         vectors: float32, shape (variants, dim).
         hits: strings, shape (rows,); None in a copy of the image vectors.
     """
@@ -94,13 +97,13 @@ class _Batch(NamedTuple):
 
 
 class RowCopy:
-    """The rows of one version with a vector in a column, memory-mapped.
+    """A memory-mapped copy of the rows of one version that have a vector in a column.
 
-    Threads may share it.
+    Several threads may use one object.
 
     Args:
-        files: files made by `copy_rows`.
-        column: the vector column in them.
+        files: files that `copy_rows` has written.
+        column: the vector column in these files.
     """
 
     def __init__(self, files: list[Path], column: VectorColumn) -> None:
@@ -110,7 +113,7 @@ class RowCopy:
         self._firsts = np.array([batch.ids[0] for batch in self._batches], np.uint64)
 
     def variants(self, ids: RowIds) -> Variants:
-        """Return vectors in the order of ``ids``; rows without a vector are omitted."""
+        """Return the vectors of rows in the order of ``ids``. Rows without a vector are omitted."""
         here, found = [], []
         for i, batch, place in self._places(ids):
             vectors = batch.vectors[batch.ends[place] : batch.ends[place + 1]]
@@ -124,13 +127,17 @@ class RowCopy:
         return Variants(ids[here], np.concatenate(found), np.cumsum(counts) - counts)
 
     def hits(self, ids: RowIds) -> list[HitRow]:
-        """Return hit fields of described rows, in the order of ``ids``."""
+        """Return the hit fields of described rows, in the order of ``ids``."""
         places = self._places(ids)
         texts = [batch.hits[place].as_py() for _, batch, place in places if batch.hits is not None]
         return list(read_hits(texts))
 
     def _places(self, ids: RowIds) -> Iterator[tuple[int, _Batch, int]]:
-        """Yield the position in ``ids`` and the location of the row, for rows in this copy."""
+        """Find rows in this copy. Rows that are not in this copy are omitted.
+
+        Yields:
+            The position of the row in ``ids``, the batch, and the position of the row in the batch.
+        """
         numbers = np.searchsorted(self._firsts, ids, side="right") - 1
         offsets = ids - self._firsts[numbers] if len(self._firsts) else ids
         places = zip(numbers.tolist(), offsets.tolist(), ids, strict=True)
@@ -139,7 +146,8 @@ class RowCopy:
                 continue
             batch = self._batches[number]
             if place >= len(batch.ids) or batch.ids[place] != row_id:
-                # Earlier rows have no description, or were deleted.
+                # Some earlier rows of the fragment are not in the copy, because they were deleted
+                # or have no description. So search for the row id.
                 place = int(batch.ids.searchsorted(row_id))
                 if place == len(batch.ids) or batch.ids[place] != row_id:
                     continue
@@ -153,15 +161,15 @@ Copies = dict[str, RowCopy]
 def copy_rows(
     table: ImagesTable, folder: Path, is_wanted: Callable[[], bool] = lambda: True
 ) -> Copies | None:
-    """Copy the missing data of a version, and remove unneeded files.
+    """Copy the missing data of a version, and remove files that the version does not need.
 
-    Processes may share a folder: one copies, the others wait. Files that another version has mapped
-    stay readable.
+    Several processes may use the same folder. One process copies while the others wait. If a file
+    is removed while another version has it mapped, the mapped data stay readable.
 
     Args:
         table: the version.
-        folder: a folder on a local disk; each table has its own sub-folder.
-        is_wanted: called between batches; False stops the copy.
+        folder: a folder on a local disk. Each table has its own sub-folder.
+        is_wanted: function that is called between batches. If it returns False, copying stops.
 
     Returns:
         The copies; None if ``is_wanted`` returned False.
@@ -173,7 +181,8 @@ def copy_rows(
     own.mkdir(parents=True, exist_ok=True)
     vectors = [column for column in (table.text_column, table.image_column) if column is not None]
     with FileLock(own / "lock"):
-        # A newer version may have been copied meanwhile; do not delete its files.
+        # While this process waited for the lock, another process may have copied a newer version.
+        # Do not delete the files of the newer version.
         if not is_wanted():
             return None
         files = {
@@ -187,7 +196,8 @@ def copy_rows(
         for path, (column, fragment) in files.items():
             if not path.exists() and not _write(table, column, fragment, path, is_wanted):
                 return None
-        # Map the files under the lock: the next version may remove some of them.
+        # Map the files while the lock is held, because the copy of the next version may remove
+        # some of the files.
         return {
             column.name: RowCopy([path for path in files if files[path][0] == column], column)
             for column in vectors
@@ -195,7 +205,7 @@ def copy_rows(
 
 
 def _field_ids(table: ImagesTable, names: list[str]) -> list[int]:
-    """Return Lance's field ids of some columns, including nested fields."""
+    """Return Lance's field ids of some columns and of their nested fields."""
     found = []
     fields = [field for field in table.dataset.lance_schema.fields() if field.name() in names]
     while fields:
@@ -210,9 +220,10 @@ def _columns(column: VectorColumn) -> list[str]:
 
 
 def _name(table: ImagesTable, column: VectorColumn, fragment: LanceFragment) -> str:
-    """Return the file name of a fragment. It depends on the rows and on the copied columns.
+    """Return the file name of a fragment's copy.
 
-    It does not depend on other columns: new image vectors need no new copy of the captions.
+    The name depends on the rows and the copied columns of the fragment. It does not depend on other
+    columns, so new image vectors need no new copy of the captions.
     """
     columns = _columns(column)
     fields = _field_ids(table, columns)

@@ -1,4 +1,4 @@
-"""What some runs have made of a table: which of their rows are new, and which replace others."""
+"""Find which rows some runs have added to a table, and which existing rows they have replaced."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from skytext.table.schema import STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 
 
 class RunRows(NamedTuple):
-    """The rows that some runs have written, as they stand in a version: row ids.
+    """The row ids of the rows that some runs have written, in the version after the runs.
+
+    "Before" means in the version before the runs.
 
     Attributes:
-        new: images that are done and had no row before, or a withdrawn one.
-        changed: images that are done, whose bytes were others before.
-        again: images that are done and were so before, with the same bytes.
-        recovered: images that are done and had failed before.
-        failed: images that have failed.
+        new: described images that had no row before, or a withdrawn row.
+        changed: described images that were also described before, but with other bytes.
+        again: described images that were also described before, with the same bytes.
+        recovered: described images that had a failed row before.
+        failed: failed images.
     """
 
     new: RowIds
@@ -43,12 +45,12 @@ class _Rows(NamedTuple):
 
 
 def rows_of_runs(before: ImagesTable | None, after: ImagesTable, run_ids: Sequence[str]) -> RunRows:
-    """Compare the rows that runs have written with those of an earlier version.
+    """Compare the rows that runs have written with the rows of the version before the runs.
 
     Args:
-        before: the earlier version; None where there was none.
-        after: the version with the rows.
-        run_ids: of the runs.
+        before: the version before the runs; None if the table did not exist.
+        after: the version after the runs.
+        run_ids: ids of the runs.
     """
     condition = f"run_id IN ({', '.join(map(sql_text, run_ids))})" if run_ids else "false"
     now = _scan(after, condition)
@@ -66,9 +68,9 @@ def rows_of_runs(before: ImagesTable | None, after: ImagesTable, run_ids: Sequen
 
 
 def _earlier(then: _Rows, now: _Rows) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
-    """Return the earlier status of each row, and whether its bytes were the same.
+    """Return the earlier status of each image, and whether its earlier bytes were the same.
 
-    An image that had no row counts as one that was withdrawn.
+    If an image had no row, its earlier status is ``withdrawn``.
     """
     if not len(then.rows):
         return np.full(len(now.rows), STATUS_WITHDRAWN), np.zeros(len(now.rows), bool)
@@ -103,7 +105,7 @@ def _scan(table: ImagesTable, condition: str | None) -> _Rows:
 def withdrawn_since(
     table: ImagesTable, moment: dt.datetime, columns: Sequence[str], limit: int
 ) -> list[dict[str, Any]]:
-    """Return some of the images that were withdrawn from a moment on."""
+    """Return at most ``limit`` rows of images that were withdrawn at or after ``moment``."""
     condition = (pc.field("status") == STATUS_WITHDRAWN) & (
         pc.field("created_at") >= pa.scalar(moment, pa.timestamp("us", tz="UTC"))
     )

@@ -1,4 +1,4 @@
-"""Find the rows that match the spatial conditions of a filter, and put their ids in the filter."""
+"""Replace the spatial conditions of a filter by the ids of the rows that match them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _NONE = "(bbox.west IS NULL AND bbox.west IS NOT NULL)"
 
 
 def bind(where: Condition, rows_of: Callable[[Spatial], Rows]) -> Condition:
-    """Return a filter that Lance's filter language can express.
+    """Return an equivalent filter that Lance's filter language can express.
 
     Args:
         where: any filter.
-        rows_of: `shape_rows` of the version, cached if called often.
+        rows_of: function that calls `shape_rows` for the version. It may cache the results.
     """
     if isinstance(where, Spatial):
         return rows_of(where)
@@ -35,10 +35,11 @@ def bind(where: Condition, rows_of: Callable[[Spatial], Rows]) -> Condition:
 
 
 def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
-    """Compare the footprint of every row near a geometry with the exact geometry.
+    """Find the rows whose footprint matches a spatial condition.
 
-    The footprint of a row is its ``bbox``. Rows are identified by row id. The filter gets the
-    shorter list: the matching rows, or those that only match the bounding box of the geometry.
+    The footprint of a row is its ``bbox``. Only rows that match the bounding box of the geometry
+    are compared with the exact geometry. The result contains the shorter of two lists of row ids:
+    the rows that match the geometry, or the rows that match only its bounding box.
 
     Raises:
         CallError: the comparison takes too long for this geometry.
@@ -56,8 +57,8 @@ def shape_rows(table: ImagesTable, where: Spatial) -> Rows:
         ids, matches = batch.column("_rowid").to_numpy(), test(*sides)
         if time.monotonic() > end:
             raise CallError(
-                f"the geometry takes more than {_MAX_TEST_S:g} s to compare with the images: "
-                "simplify it, use fewer positions"
+                "the comparison of the geometry with the images takes more than "
+                f"{_MAX_TEST_S:g} s: simplify the geometry to fewer positions"
             )
         inside.append(ids[matches])
         outside.append(ids[~matches])
