@@ -101,7 +101,7 @@ def fit_plan(
     if wait_s:
         on_note(
             f"the plan needs {asked} to start, but the cluster has {offer.live.total} now: waiting "
-            f"up to {wait_s:g} s for more nodes (job.wait_for_nodes_s)"
+            f"up to {wait_s:g} s for nodes (job.wait_for_nodes_s)"
         )
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:

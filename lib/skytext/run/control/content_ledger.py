@@ -82,7 +82,7 @@ class Settled(NamedTuple):
 
     Attributes:
         content_sha256: hash of the content, hexadecimal.
-        image_id: id of the image that claimed the content.
+        image_id: id of the image whose request led to this result.
         words: the description of the content; None if the image got no description. Another image
             may then claim the content.
     """
