@@ -194,7 +194,7 @@ def test_a_version_that_is_not_fit_is_not_promoted(tmp_path: Path) -> None:
     table = tmp_path / "table"
     live = night(root, table).live_version
     write_archive(root, {"b.tar": [*images(10, 1), *[("x.jpg", bad_images()["cut.jpg"][0])]]})
-    with pytest.raises(GateError, match=r"failed rows: 0\.1667, wanted at most 0\.05") as caught:
+    with pytest.raises(GateError, match=r"failed rows: 0\.1667, required: at most 0\.05") as caught:
         night(root, table)
     summary = caught.value.summary
     assert (summary.live_version, summary.was_promoted) == (live, False)
@@ -395,7 +395,7 @@ def test_a_version_that_loses_golden_images_is_not_promoted(tmp_path: Path) -> N
     queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
     golden.write_text(json.dumps({"queries": queries}))
     Path(root, "b.tar").unlink()
-    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted at most 0") as caught:
+    with pytest.raises(GateError, match=r"share lost: 0\.5, required: at most 0") as caught:
         night(root, table, reindex__golden=str(golden))
     found = caught.value.summary.comparison
     assert found is not None
