@@ -209,7 +209,10 @@ def _plan(
 
 
 def _with_template_text(config: Config) -> Config:
-    """Replace the path of the chat template by its text, because other nodes do not have the file."""
+    """Replace the path of the chat template by its text.
+
+    Other nodes do not have the file of the chat template.
+    """
     caption = config.caption
     if caption.chat_template is None:
         return config

@@ -1,4 +1,4 @@
-"""Fill a vector column: claim the table, prepare it, stream the job, commit, and verify the result."""
+"""Fill a vector column: claim and prepare the table, stream the job, commit, verify the result."""
 
 from __future__ import annotations
 
