@@ -135,7 +135,7 @@ def commit_as_staged(
     Args:
         records: records of units, in the order in which the units were staged.
         take: a function that counts a record and adds its unit to ``pending``.
-        pending: the units to commit. All of them are committed when this function returns.
+        pending: the staged units that are not committed yet.
         stop: the stop flag of the run. It is raised if the run is requested to stop.
         stopping: the watcher of the run. After a request to stop, this function returns early.
     """

@@ -129,8 +129,8 @@ def _candidates(table: ImagesTable, query: StandingQuery, before: Compared) -> P
         return None
     reported = before.reported.get(query.query_id)
     if reported is None:
-        # This is the first comparison of the query. Compare it with all images that were not in the
-        # table when the query was added.
+        # This is the first comparison of the query. Compare it with all images that a search could
+        # not find when the query was added.
         return unseen_pictures(table, query, list(files_by_fragment(table)), known)
     fragments = before.changed_fragments(table)
     return unseen_pictures(table, query, fragments, np.concatenate([known, reported]))

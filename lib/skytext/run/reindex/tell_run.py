@@ -169,7 +169,7 @@ def telling_failure(
     except Exception as error:
         try:
             _tell_failure(location, config, started_at, error)
-        # The error that ended the run is raised below. A second error must not replace it.
+        # The first error, which ended the run, is raised below. A second error must not replace it.
         except Exception as second:  # noqa: BLE001
             on_note(f"the failure could not be reported: {second}")
         raise
