@@ -195,7 +195,7 @@ def _prove(plan: VectorPlan, progress: Progress, num_ok: int, num_there: int) ->
     """Compare the counts with the table.
 
     Raises:
-        IncompleteRunError: they differ, or a description has no vectors.
+        IncompleteRunError: the counts differ from the table, or a description has no vectors.
     """
     if progress.num_failed and not plan.of_images:
         raise IncompleteRunError(

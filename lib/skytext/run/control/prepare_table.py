@@ -64,7 +64,7 @@ def prepare(
 ) -> Prepared:
     """Adopt the staged units of an earlier run and plan every shard, in a worker process.
 
-    Commits that the earlier run still tries to make then fail.
+    After this call, a late commit of the earlier run fails.
 
     Args:
         claim: claim of this run.

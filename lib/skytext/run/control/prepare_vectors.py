@@ -60,7 +60,7 @@ class PreparedVectors:
 def prepare_vectors(claim: Claim, column: VectorColumn, group_images: int) -> PreparedVectors:
     """Commit the staged units of an earlier run, and find the rows without a vector.
 
-    Commits that the earlier run still tries to make then fail.
+    After this call, a late commit of the earlier run fails.
 
     Args:
         claim: claim of this run.
