@@ -1,1 +1,1 @@
-"""Entry points for ``ray job submit -- python -m jobs.NAME``; not part of the wheel."""
+"""Entry points for ``ray job submit -- python -m jobs.NAME``. They are not part of the wheel."""

@@ -1,6 +1,7 @@
 """Caption an archive on a cluster: ``ray job submit -- python -m jobs.caption SOURCE… --table T``.
 
-Accepts the arguments of ``skytext caption``. A submitted job finds its cluster in ``RAY_ADDRESS``.
+The arguments are those of ``skytext caption``. Ray sets ``RAY_ADDRESS`` for a submitted job, so the
+job connects to the cluster to which it was submitted.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def test_an_undelivered_shard_is_reported_and_read_later(
     summary = json.loads(out)
     assert (summary["num_unread"], list(summary["unread"])) == (1, ["1.tar"])
     assert (summary["num_ok"], summary["num_failed"]) == (40, 0)
-    assert "1 shard not read to the end" in err
+    assert "1 shard was not read to the end" in err
     assert "answered SlowDown" in err
     # Another sidecar of the last image before the fault may be behind it.
     assert statuses(table) == {"ok": 59}

@@ -135,7 +135,7 @@ def test_a_held_table_is_left_alone(skytext: Skytext, descriptions: Path, tmp_pa
     [
         (None, 2, "there is no file"),
         ("{\n", 2, "line 1 is not JSON"),
-        (line("a.jpg", "x") + line("a.jpg", "y"), 2, "'a.jpg' is there twice"),
+        (line("a.jpg", "x") + line("a.jpg", "y"), 2, "the image 'a.jpg' occurs twice"),
         (json.dumps({"image": "a.jpg", "variants": []}) + "\n", 2, "expected a list of variants"),
         ("[" * 100_000, 2, "line 1 is nested too deeply"),
         (line("a.jpg", "\ud800"), 2, "line 1 has a text that is not valid Unicode"),

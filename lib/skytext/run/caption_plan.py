@@ -1,4 +1,4 @@
-"""The plan of a captioning run, checked before Ray or an engine starts."""
+"""The plan of a captioning run. It is checked before Ray or an engine starts."""
 
 from __future__ import annotations
 
@@ -36,20 +36,22 @@ class CaptionPlan:
     Attributes:
         config: the settings.
         location: the table.
-        sources: the sources as given.
+        sources: the addresses of the sources, as the caller gave them.
         shards: the shards of the sources.
         whole_archives: archives that the sources contain completely; see `skytext.archive.survey`.
         caption_model: the caption model.
         prompt: the caption prompt.
         embed_model: the embedding model.
-        stale_vectors: columns that are filled before, by other models than the table's.
-        pending: the column that rows get beside the active one, while the table changes to another
-            embedding model; None where it does not.
+        stale_vectors: plans for vector columns whose model differs from the model of the table.
+            These columns are filled before this run starts.
+        pending: plan for a second vector column. Rows get its vectors in addition to the vectors of
+            the active column, while the table changes to another embedding model. None if the table
+            does not change its embedding model.
         redo_stale: whether rows that were described with other settings are described again.
-        retry_failed: whether only rows that failed are done, again.
-        is_new_table: whether the run makes the table.
-        make_captioner: starts the engines; another one may speak with another kind of engine, and
-            must be importable on the workers.
+        retry_failed: whether the run tries only failed rows again, and describes no other images.
+        is_new_table: whether the run creates the table.
+        make_captioner: the function that starts an engine. A caller can give its own function for
+            another kind of engine. The function must be importable on the workers.
     """
 
     config: Config
@@ -69,12 +71,12 @@ class CaptionPlan:
 
     @property
     def command(self) -> str:
-        """The command for such a plan."""
+        """The name of the command that executes this plan."""
         return "retry-failed" if self.retry_failed else "caption"
 
     @property
     def total_bytes(self) -> int:
-        """Size of all shards in bytes; 100 % in the progress display."""
+        """Size of all shards in bytes. The progress display uses it as 100 %."""
         return sum(shard.size_bytes for shard in self.shards)
 
     @property
@@ -86,12 +88,15 @@ class CaptionPlan:
 
     @property
     def column(self) -> VectorColumn:
-        """Column of the caption vectors; the first unit sets its ``dim``."""
+        """Column of the caption vectors. Its ``dim`` is set when the first unit is written."""
         return text_column(self.embed_model, self.config)
 
     @property
     def load_pending(self) -> Callable[[], Embedder] | None:
-        """Loads the model of the pending column, on the node that runs it."""
+        """A function that loads the model of the pending column; None without such a column.
+
+        A worker calls the function on its own node.
+        """
         if self.pending is None:
             return None
         return partial(make_embedder, self.pending.config.embed, self.pending.model)
@@ -132,8 +137,9 @@ def plan_caption(
         sources: addresses of the images.
         table: address of the table.
         config: the settings.
-        stale: results to remake if their settings changed: the captions, the vectors (without
-            calling the captioner), or all.
+        stale: which results are made again if their settings have changed. ``captions``: the
+            descriptions. ``vectors``: the vectors of existing descriptions and images. ``all``:
+            descriptions and vectors.
 
     Raises:
         CallError: a source, model, prompt, setting or table is not usable.
@@ -147,19 +153,21 @@ def plan_retry(sources: Sequence[str], table: str, config: Config) -> CaptionPla
     """Plan to process only the failed images.
 
     Args:
-        sources: addresses of the images; empty for the sources of all earlier runs on the table.
-        table: the table; it must exist.
+        sources: addresses of the images. If empty, the sources of all earlier runs on the table are
+            used.
+        table: address of the table. The table must exist.
         config: the settings.
 
     Raises:
-        CallError: as `plan_caption`, or no earlier run of the table has recorded its sources.
+        CallError: a source, model, prompt, setting or table is not usable. Also raised if no
+            sources are given and no earlier run has recorded its sources.
     """
     location = TableLocation.parse(table)
     ImagesTable.open(location)
     sources = sources or earlier_sources(location)
     if not sources:
         raise TableError(
-            f"{location.uri} has no record of its sources: name them, "
+            f"{location.uri} has no record of its sources. To give the sources, run: "
             f"skytext retry-failed {shlex.quote(location.uri)} SOURCE…"
         )
     return replace(_plan(sources, location, config), retry_failed=True)
@@ -201,7 +209,10 @@ def _plan(
 
 
 def _with_template_text(config: Config) -> Config:
-    """Replace the path of the chat template by its text, because other nodes lack the file."""
+    """Replace the path of the chat template by its text.
+
+    Other nodes do not have the file of the chat template.
+    """
     caption = config.caption
     if caption.chat_template is None:
         return config

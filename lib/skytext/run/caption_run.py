@@ -1,4 +1,4 @@
-"""Run a plan: claim the table, prepare it, stream the job, commit, and prove the result."""
+"""Run a plan: claim the table, prepare it, stream the job, commit, and verify the result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ _MIN_AWAY = 8
 _REPORT_EVERY_S = 1.0
 _OF = {VectorKind.TEXT: "the descriptions", VectorKind.IMAGE: "the images"}
 _ENDS = (InterruptedRunError, FailureRateError, StoreFaultError, IncompleteRunError)
-"""Final states in a run's record. After any other error, the state stays ``started``."""
+"""Errors after which the record of a run gets a final state. After any other error, the state stays
+``started``."""
 
 
 def run_caption(
@@ -52,32 +53,34 @@ def run_caption(
     on_described: Callable[[int], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
-    """Run a plan, and prove that every image has one row.
+    """Run a plan, and verify that every image has one row.
 
-    Vectors by another model are made first, in one run per kind of vector. Shards that the store
-    did not deliver are reported in the summary; the next run reads them.
+    If the plan has stale vectors, the call first embeds them again, in one run per kind of vector.
+    The summary reports the shards that the store did not deliver. The next run reads these shards.
 
     Args:
-        plan: from `plan_caption` or `plan_retry`.
-        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
-        held: the table, if it is held already.
-        verify_all: at the end, compare the headers of all shards with their manifests; otherwise
-            of 1 % of the shards that the run read, at least three.
+        plan: the result of `plan_caption` or `plan_retry`.
+        ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        held: the table, if the caller already holds it; otherwise None.
+        verify_all: whether the headers of all shards are compared with their manifests at the end.
+            By default only a sample is compared: 1 % of the shards that the run read, but at least
+            three shards.
         on_progress: called after every unit.
-        on_described: receives the number of images that the engines have described, also of units
-            in work; called every second from another thread.
-        on_note: receives a message if the run waits.
+        on_described: receives the number of images that the engines have described, including
+            images of units that are not finished. It is called every second from another thread.
+        on_note: receives a message if the run waits, and before stale vectors are embedded.
 
     Raises:
         TableError: the store cannot hold a new table.
-        TableHeldError: another live run holds the table.
-        CapacityError: the plan does not fit the cluster.
-        JobError: the work failed; committed work is kept, and the next run continues from there.
-        OSError: a disk is full or failed; the same applies.
+        TableHeldError: another running process holds the table.
+        CapacityError: the plan needs more resources than the cluster has.
+        JobError: the work failed. Committed work is kept, and the next run continues from there.
+        OSError: a disk is full or failed. Committed work is kept, and the next run continues from
+            there.
         FailureRateError: too many images failed.
-        InterruptedRunError: a signal requested the end; finished work is committed.
-        StoreFaultError: the store did not respond for many shards in a row.
-        IncompleteRunError: the proof failed.
+        InterruptedRunError: a signal or the cluster ended the run. Finished work is committed.
+        StoreFaultError: the store did not respond for many consecutive shards.
+        IncompleteRunError: the verification found an error.
     """
     if plan.is_new_table:
         check_store(plan.location)
@@ -150,7 +153,7 @@ def _described(run: OpenRun, on_described: Callable[[int], None]) -> Iterator[No
     count = LiveCount(run.record.run_id)
 
     def report(_: threading.Event) -> bool:
-        # If Ray fails, the run ends elsewhere, with its error.
+        # If Ray has failed, the main thread raises the error.
         with contextlib.suppress(RayError):
             on_described(count.read())
         return True
@@ -168,10 +171,10 @@ def _prove(
     verify_all: bool,
     num_tasks: int,
 ) -> int:
-    """Prove that every image has one row; return the number of stale rows.
+    """Verify that every image has one row; return the number of stale rows.
 
     Raises:
-        IncompleteRunError: the proof failed.
+        IncompleteRunError: the verification found an error.
     """
     progress, proving = run.progress, time.monotonic()
     num_stale = prove_rows(plan, prepared, committer.version, progress)
@@ -192,7 +195,7 @@ def _summary(run: OpenRun, committer: RemoteCommitter, num_stale: int = 0) -> Ru
 
 
 def _count_settled(plan: CaptionPlan, prepared: Prepared, progress: Progress) -> bool:
-    """Count the shards without any work; return whether there are others."""
+    """Count the shards without work; return whether there are shards with work."""
     for shard in prepared.shards:
         # A retry processes only failed images, so the other images are not counted.
         if not shard.must_read and not plan.retry_failed:
@@ -201,7 +204,7 @@ def _count_settled(plan: CaptionPlan, prepared: Prepared, progress: Progress) ->
 
 
 class _CaptionTaker(UnitTaker):
-    """Ends a run with too many failures."""
+    """A taker that ends the run if too many images failed or the store does not respond."""
 
     def __init__(
         self, run: OpenRun, committer: RemoteCommitter, job: JobConfig, num_readers: int
@@ -212,7 +215,7 @@ class _CaptionTaker(UnitTaker):
         self._max_away = max(_MIN_AWAY, 2 * num_readers)
 
     def check(self) -> None:
-        """Raise if the run must end.
+        """Raise an error if the run must end.
 
         Raises:
             FailureRateError: too many images failed.
@@ -222,12 +225,16 @@ class _CaptionTaker(UnitTaker):
         self._check_store()
 
     def _check_store(self) -> None:
-        """End a run whose store does not respond: every further shard would only wait."""
+        """End the run if the store does not respond, because every further shard would only wait.
+
+        Raises:
+            StoreFaultError: the store did not respond for the last shards.
+        """
         if self._progress.num_away_in_a_row >= self._max_away:
             *_, why = self._progress.unread.values()
             raise StoreFaultError(
                 f"the store did not respond for the last {self._progress.num_away_in_a_row} "
-                f"shards: {why}; work so far is committed, run the same command again"
+                f"shards ({why}): finished work is committed; run the same command again"
             )
 
     def _check_failure_rate(self) -> None:
@@ -237,7 +244,8 @@ class _CaptionTaker(UnitTaker):
         if self._progress.num_failed > job.max_failure_rate * num_done:
             worst, count = self._progress.failures.most_common(1)[0]
             raise FailureRateError(
-                f"{self._progress.num_failed:,} of the first {num_done:,} images failed, mostly by "
-                f"{worst} ({count:,}): more than --max-failure-rate {job.max_failure_rate:g} "
-                "allows; finished work is committed, skytext failures shows samples"
+                f"{self._progress.num_failed:,} of the first {num_done:,} images failed, which is "
+                f"more than --max-failure-rate {job.max_failure_rate:g} allows. The most frequent "
+                f"failure is {worst} ({count:,} images). Finished work is committed. To see "
+                "samples, run: skytext failures TABLE"
             )

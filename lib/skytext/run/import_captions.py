@@ -1,4 +1,4 @@
-"""Import existing descriptions into a table: no images, no captioner, no Ray."""
+"""Import existing descriptions into a table, without images, a captioner or Ray."""
 
 from __future__ import annotations
 
@@ -46,11 +46,13 @@ class ImportReport:
     """The result of an import.
 
     Attributes:
-        num_listed: images in the file.
-        num_new: images that the table did not have.
-        num_changed: images with changed descriptions; their rows were replaced.
-        num_same: unchanged images.
-        table_version: the resulting version; None for an empty file and no table.
+        num_listed: number of images in the file.
+        num_new: number of images that had no row in the table.
+        num_changed: number of images whose descriptions differ from their rows. The rows were
+            replaced.
+        num_same: number of images whose descriptions equal their rows.
+        table_version: the table version after the import; None if the file was empty and there is
+            no table.
     """
 
     num_listed: int
@@ -72,23 +74,24 @@ def import_descriptions(
     archive: str | None = None,
     root: str | None = None,
 ) -> ImportReport:
-    """Import RSRT-style JSON lines into a table, one row per image.
+    """Import JSON lines in the RSRT format into a table, one row per image.
 
-    Images are matched by archive, file name and path in the file. An interrupted call can thus be
-    repeated, and a corrected file replaces only changed rows. The file is read twice: it is checked
-    completely before anything is written.
+    An image is identified by the archive, the name of the file, and the image's path in the file.
+    So an interrupted call can be repeated, and a corrected file replaces only changed rows. The
+    file is read twice, because the whole file is checked before anything is written.
 
     Args:
-        path: lines of ``{"image", "variants": [{one_sentence, feature, caption}], "model"}``.
-        location: the table; created if missing.
-        embed: the model; it must be that of an existing table.
-        archive: the archive's name; None for the file name without its suffix.
+        path: file with lines ``{"image", "variants": [{one_sentence, feature, caption}],
+            "model"}``.
+        location: the table. It is created if it does not exist.
+        embed: settings of the embedding model. An existing table must have the same model.
+        archive: name of the archive; None for the file name without its suffix.
         root: folder, bucket prefix or web prefix of the images; None if unknown.
 
     Raises:
-        CallError: a missing file, a malformed line, a duplicate image, a table of another model, a
-            store that cannot hold a new table, or a root that is not an address.
-        JobError: a store request failed, or another run holds the table.
+        CallError: the file does not exist, a line is malformed, an image occurs twice, the table
+            has another model, the store cannot hold a new table, or ``root`` is not an address.
+        JobError: a store request failed, or another process holds the table.
     """
     if not path.is_file():
         raise CallError(f"there is no file {path}")
@@ -135,14 +138,17 @@ def _started_run(path: Path, embed: EmbedConfig) -> RunRecord:
 
 
 def _root(root: str) -> Location | str:
-    """Parse the address of the images. A web prefix is kept as text, because nothing is read."""
+    """Parse the address of the images.
+
+    A web prefix stays a plain string, because the import reads no images from it.
+    """
     is_web = root.lower().startswith(("https://", "http://"))
     return root if is_web else parse_location(root)
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The file, and the common fields of its rows."""
+    """The lines of the file, and the fields that all its rows have in common."""
 
     path: Path
     archive: str
@@ -150,14 +156,14 @@ class _Lines:
 
     @property
     def fingerprint(self) -> str:
-        # No captioning run can have this fingerprint, so it treats these rows as stale.
+        # No captioning run has this fingerprint, so captioning runs treat these rows as stale.
         return hashlib.sha256(b"imported").hexdigest()[:32]
 
     def check(self) -> None:
         """Read and check all lines.
 
         Raises:
-            CallError: a malformed line, or a duplicate image.
+            CallError: a line is malformed, or an image occurs twice.
         """
         for _ in self.read():
             pass
@@ -166,12 +172,13 @@ class _Lines:
         """Yield the images.
 
         Raises:
-            CallError: as `check`; only if the file has changed since then.
+            CallError: a line is malformed, or an image occurs twice. After `check`, this is
+                possible only if the file has changed.
         """
         seen: set[str] = set()
         for described in described_in_jsonl(self.path):
             if described.image in seen:
-                raise CallError(f"{self.path}: {described.image!r} is there twice")
+                raise CallError(f"{self.path}: the image {described.image!r} occurs twice")
             seen.add(described.image)
             yield described
 
@@ -187,7 +194,7 @@ class _Lines:
 
 
 class _Writer:
-    """Embeds, stages and commits. Units are staged one by one and committed in groups."""
+    """Embeds descriptions, stages them in units, and commits several units together."""
 
     def __init__(
         self,
@@ -250,7 +257,7 @@ class _Writer:
             self._staged = []
 
     def report(self) -> ImportReport:
-        """Return the result."""
+        """Return the result of the import."""
         return ImportReport(**self._counts, table_version=self._committer.version)
 
     def _present(self, table: ImagesTable, ids: list[str]) -> dict[str, tuple[str, str]]:

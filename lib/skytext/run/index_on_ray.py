@@ -2,8 +2,8 @@
 
 INPUT    a table's latest version, and the plan of its index.
 OUTPUT   the committed index, in one segment.
-FAN-OUT  the driver trains the partitions; each task encodes the vectors of some fragments.
-ON ERROR the whole build fails; its files are orphaned until a clean-up removes them.
+FAN-OUT  the driver trains the partitions. Each task encodes the vectors of some fragments.
+ON ERROR the whole build fails. Its files stay in the store until a clean-up removes them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from skytext.table.indexes.build_indexes import BuildVectorIndex
 from skytext.table.indexes.vector_index import VectorPlan
 from skytext.table.location import IMAGES
 
-# lance-ray's tasks request no CPU by default. Ray then puts them on random nodes: two on one node,
-# none on another, and some on a head node that was started without CPUs to keep tasks off it.
+# The tasks of lance-ray request no CPU by default. Ray then places them on random nodes. One node
+# may get two tasks and another node none. A head node may also get tasks, although it was started
+# without CPUs so that it runs no tasks.
 _ONE_A_NODE: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
 
 
 def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorIndex:
     """Return the function with which `build_indexes` builds the vector index on a cluster.
 
-    It joins Ray only if there is a vector index to build.
+    The function joins or starts Ray only when it is called to build an index.
 
     Args:
         config: contains the number of tasks.
-        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
     """
 
     def build(table: ImagesTable, plan: VectorPlan) -> None:
@@ -48,22 +49,24 @@ def vector_index_on_ray(config: Config, ray_address: str | None) -> BuildVectorI
 def build_vector_index(
     table: ImagesTable, plan: VectorPlan, num_workers: int | None = None
 ) -> None:
-    """Build the vector index with one task on each node that has a CPU, or ``num_workers``.
+    """Build the vector index with several tasks.
 
-    Each task writes its own segment. They are merged into one, because a search reads all segments
-    and each adds latency.
+    Each task writes one segment. The segments are then merged into one segment, because a search
+    reads all segments and each segment adds latency.
 
     Args:
-        table: its latest version.
+        table: the latest version of the table.
         plan: the plan of the index.
-        num_workers: number of tasks; None for one per node, which uses all of the node's cores.
+        num_workers: number of tasks; None for one task on each node that has a CPU. A task uses all
+            cores of its node.
 
     Raises:
         JobError: a task failed.
     """
     options = plan.options()
-    # lance-ray compares the number of rows with the sample size in vectors, although a row has
-    # several vectors. Product quantisation trains 256 centroids.
+    # lance-ray requires that the number of rows is at least the sample size. But the sample size is
+    # a number of vectors, and a row has several vectors. So lower the sample rate for small tables.
+    # Product quantisation trains 256 centroids.
     num_trained = max(plan.num_partitions, 256 if plan.num_sub_vectors else 1)
     fitting = table.dataset.count_rows() // num_trained
     options["sample_rate"] = max(1, min(options["sample_rate"], fitting))

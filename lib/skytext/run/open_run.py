@@ -1,4 +1,4 @@
-"""The common parts of every run: a held table, Ray, a record, and a watcher for its end."""
+"""The common parts of every run: a held table, Ray, a run record, and a watcher for signals."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from skytext.table.runs_dataset import RunRecord
 
 @dataclass
 class OpenRun:
-    """A run that holds its table and has Ray.
+    """A run that holds its table and is connected to Ray.
 
     Attributes:
         location: the table.
-        record: the run's record in the table.
+        record: the record of the run in the table.
         table: the held table.
         progress: the progress of the run.
         on_progress: called after every unit.
-        started: start time of the monotonic clock.
+        started: start of the run, in seconds of the monotonic clock.
     """
 
     location: TableLocation
@@ -65,23 +65,23 @@ class OpenRun:
 
     @property
     def duration_s(self) -> float:
-        """Duration of the run so far, in seconds."""
+        """Seconds since the start of the run."""
         return time.monotonic() - self.started
 
     @property
     def stop(self) -> StopFlag:
-        """The flag that tells the stages to stop."""
+        """The flag that makes the stages stop."""
         return StopFlag(self.location, self.record.run_id)
 
     def end(self, state: str, summary: Summary) -> None:
-        """Record the end of the run."""
+        """Write the record of the run with its final state."""
         ended = ended_record(self.record, state, summary)
         record_run_remotely(self.location, ended, is_local=self.stopping.is_node_leaving)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldTable:
-    """A held table, and Ray, for one run or several consecutive runs.
+    """A held table and a connected Ray, for one run or several consecutive runs.
 
     Attributes:
         claim: claim on the table.
@@ -103,17 +103,17 @@ def hold_table(
     ray_address: str | None = None,
     budget: Budget = NO_BUDGET,
 ) -> Iterator[HeldTable]:
-    """Hold the table and have Ray during the block.
+    """Hold the table and connect to Ray during the block.
 
     Args:
-        command: written to the claim.
+        command: name of the command, which is written to the claim.
         location: the table.
         config: the settings.
-        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
-        budget: budget of the runs.
+        ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        budget: the common budget of the runs.
 
     Raises:
-        TableHeldError: another live run holds the table.
+        TableHeldError: another running process holds the table.
         JobError: the cluster is not usable.
     """
     job = config.job
@@ -146,15 +146,15 @@ def open_run(
         command: command of the run.
         location: the table.
         config: the settings.
-        models: name of each model for error messages, and the model.
-        recorded: the settings to record.
+        models: the models, by their names for error messages.
+        recorded: the settings to write to the run's record.
         shards: shards of the sources.
         ray_address: see `hold_table`.
-        held: the table, if it is held already.
+        held: the table, if the caller already holds it; otherwise None.
         on_progress: called after every unit.
 
-    Raises: as `hold_table`, and
-        ConfigError: a path that a node of the cluster does not have.
+    Raises: the errors of `hold_table`, and
+        ConfigError: a path of the call does not exist on a node of the cluster.
     """
     run = RunRecord(
         run_id=uuid.uuid4().hex,
@@ -176,13 +176,13 @@ def open_run(
 
 
 class UnitTaker:
-    """Counts the units of a run by their records, and commits them.
+    """Takes the records of a run's units, counts the units, and commits them.
 
     Args:
         run: the run.
-        committer: commits units.
-        commit_images: images until a commit is due.
-        commit_interval_s: seconds until a commit is due, whichever is first.
+        committer: the object that commits units.
+        commit_images: see `skytext.run.control.commit_schedule.Pending`.
+        commit_interval_s: see `skytext.run.control.commit_schedule.Pending`.
         groups: see `skytext.run.control.commit_schedule.Pending`.
     """
 
@@ -199,10 +199,10 @@ class UnitTaker:
         self._pending = Pending(self._commit, commit_images, commit_interval_s, groups)
 
     def stream(self, dataset: ray.data.Dataset) -> None:
-        """Execute a data set of unit records, with commits during the execution.
+        """Execute a data set of unit records, and commit units during the execution.
 
         Raises:
-            InterruptedRunError: a signal requested the end; finished work is committed.
+            InterruptedRunError: a signal or the cluster ended the run. Finished work is committed.
             SkytextError: the error that ended the run.
         """
         run = self._run
@@ -218,7 +218,7 @@ class UnitTaker:
         run.on_progress(run.progress)
 
     def check(self) -> None:
-        """Raise if the run must end. Called after every unit."""
+        """Raise an error if the run must end. This is called after every unit."""
 
     def _take(self, record: UnitRecord) -> None:
         run, head = self._run, record.head
@@ -231,9 +231,10 @@ class UnitTaker:
         run.on_progress(run.progress)
 
     def _check_budget(self, record: UnitRecord) -> None:
-        """Stop cleanly once the budget is spent; work in flight is finished."""
+        """Raise the stop flag if the budget is spent. The stages finish the work that has begun."""
         run = self._run
-        # An image that fails every night must not use the budget of new images.
+        # Count only images without a failure. Otherwise an image that fails in every nightly run
+        # would use the budget of new images.
         run.table.budget.spend(record.num_ok)
         if run.table.budget.is_spent and not run.progress.is_budget_spent:
             run.progress.is_budget_spent = True

@@ -1,4 +1,4 @@
-"""The passes of a run: first all images, then the put-off images, until there are none."""
+"""The passes of a run: the first pass processes all images, later passes the put-off images."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ def datasets_of_run(
     progress: Progress,
     version: Callable[[], int | None],
 ) -> Iterator[ray.data.Dataset]:
-    """Yield a data set for each pass. The caller commits a pass before it requests the next.
+    """Yield a data set for each pass. The caller commits a pass before it requests the next pass.
 
-    Images are put off while another engine describes the same bytes. In the next pass, most of them
-    find this description in the table, and no engine starts. If the run ends before that, they have
-    no row and are new in the next run.
+    An image is put off if another engine describes the same bytes at that time. In the next pass,
+    the description of most put-off images is already in the table, so these images need no engine.
+    If the run ends before the next pass, the put-off images have no row, and the next run describes
+    them.
 
     Args:
         plan: plan of the run.
         prepared: starting point of the run.
         run_id: id of the run.
-        pools: sizes of the stages, and GPUs per engine.
-        progress: counts the put-off images.
-        version: returns the latest version that the run knows.
+        pools: sizes of the stages, and number of GPUs per engine.
+        progress: contains the put-off images.
+        version: returns the latest table version that the run made or saw.
     """
     sizes, gpus = pools
     known = prepared.described
@@ -43,7 +44,8 @@ def datasets_of_run(
     ledger = start_ledger(known) if is_shared else LocalLedger(ContentLedger(), known)
     prepared = dataclasses.replace(prepared, ledger=ledger)
     yield build_dataset(plan, prepared, run_id, sizes, gpus)
-    # One engine receives all images of a content, and describes it once, even after a failure.
+    # With a single engine, all images with the same bytes are sent to this engine. It describes
+    # them once, even if the first of these images fails.
     sizes = dataclasses.replace(sizes, num_engines=1, max_engines=1)
     while progress.put_off:
         put_off, progress.put_off = progress.put_off, {}

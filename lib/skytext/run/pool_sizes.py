@@ -1,4 +1,4 @@
-"""Numbers of actors and tasks for the stages of a captioning run (no Ray)."""
+"""Numbers of actors and tasks for the stages of a captioning run (without Ray)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class PoolSizes:
     """Numbers of concurrent actors and tasks.
 
     Attributes:
-        num_engines: vLLM actors at the start.
+        num_engines: number of vLLM actors at the start.
         max_engines: maximum number of vLLM actors.
-        num_embedders: embedding actors.
-        num_readers: tasks that read shards; the same number of tasks decodes.
-        num_writers: tasks that stage units.
+        num_embedders: number of embedding actors.
+        num_readers: number of tasks that read shards, and also of tasks that decode images.
+        num_writers: number of tasks that stage units.
     """
 
     num_engines: int
@@ -30,7 +30,7 @@ class PoolSizes:
     num_writers: int
 
     def describe(self) -> str:
-        """Return the sizes as text for messages."""
+        """Return the sizes as a string for messages."""
         engines = f"{self.num_engines}"
         if self.max_engines > self.num_engines:
             engines += f" to {self.max_engines}"
@@ -47,12 +47,12 @@ class PoolSizes:
 def pool_sizes(
     config: Config, free_cpus: float = math.inf, free_gpus: float = math.inf
 ) -> PoolSizes:
-    """Return the configured sizes; unset ones are derived from the engines.
+    """Return the configured sizes. A size that is not set is derived from the number of engines.
 
     Args:
         config: the settings.
-        free_cpus: CPUs of the cluster without those of the initial engines.
-        free_gpus: GPUs of the cluster without those of the initial engines.
+        free_cpus: number of CPUs of the cluster, minus the CPUs of the initial engines.
+        free_gpus: number of GPUs of the cluster, minus the GPUs of the initial engines.
     """
     engine, embed, job = config.caption.engine, config.embed, config.job
     engines = engine.engine_limit

@@ -1,4 +1,4 @@
-"""Preview the work and the cost of a run; nothing is changed."""
+"""Preview the work and the cost of a run, without any change to the table."""
 
 from __future__ import annotations
 
@@ -31,28 +31,32 @@ class Preview:
     """The work of a run.
 
     Attributes:
-        num_shards: shards of the sources.
-        num_shards_to_read: shards with any work.
-        num_images: number of images by `Verdict`; the keys are its names in lower case.
-        ignored: other files in the shards whose headers were read, by the kinds of
-            :mod:`skytext.archive.ignored`.
-        num_gone: rows of images that are gone, alone or with their shard: ``caption`` keeps them,
-            ``reindex`` withdraws them.
-        num_failed_due: failed images that ``retry-failed`` and ``reindex`` try again.
-        num_old_versions: versions of the table besides the latest.
-        old_version_bytes: size of files that only these need, without those of tagged versions.
-        num_shards_gone: shards of the table that the sources no longer have, for sources that
-            contain whole archives.
-        num_unread: shards whose headers the store did not deliver; their images are unknown.
-        unread: the reasons for up to ten of them.
-        num_staged_units: staged units of an earlier run; adopted first.
-        num_to_describe: maximum number of images for the model.
-        num_to_embed: images that get vectors by another model than the table's, by kind of vector.
-        images_per_engine_s: measured in earlier runs of this model; None without one.
-        time_s: estimated time to describe the images with the configured engines.
-        engine_hours: sum over all engines.
-        cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None if that is not set.
-        pools: actors and tasks of each stage, on a cluster with room for all of them.
+        num_shards: number of shards in the sources.
+        num_shards_to_read: number of shards with any work.
+        num_images: number of images by `Verdict`. The keys are the names of the verdicts in lower
+            case.
+        ignored: number of files that are not images, in the shards whose headers were read, by the
+            kinds of :mod:`skytext.archive.ignored`.
+        num_gone: number of rows whose image or whose whole shard no longer exists. ``caption``
+            keeps these rows, and ``reindex`` withdraws them.
+        num_failed_due: number of failed images that ``retry-failed`` and ``reindex`` try again.
+        num_old_versions: number of table versions before the latest version.
+        old_version_bytes: size of the files that only old versions need, in bytes. Files of tagged
+            versions are not counted.
+        num_shards_gone: number of shards with rows in the table that the sources no longer have.
+            Only archives that the sources contain completely are considered.
+        num_unread: number of shards whose headers the store did not deliver. The images in these
+            shards are unknown.
+        unread: the store errors for up to ten of these shards.
+        num_staged_units: number of staged units of an earlier run. The next run adopts them first.
+        num_to_describe: maximum number of images to describe.
+        num_to_embed: number of images to embed again with another model, by kind of vector.
+        images_per_engine_s: images per second of one engine, measured in earlier runs of this
+            model; None if there is no earlier run.
+        time_s: estimated seconds to describe the images with the configured number of engines.
+        engine_hours: estimated hours of work, as a sum over all engines.
+        cost: ``engine_hours`` times ``job.cost_per_engine_hour``; None if this setting is not set.
+        pools: numbers of actors and tasks of each stage, on a cluster with enough resources.
     """
 
     num_shards: int
@@ -87,12 +91,12 @@ def preview(
 ) -> Preview:
     """Classify every image of a plan without reading any image.
 
-    Reads the headers of shards without a current manifest.
+    If the manifest of a shard is missing or out of date, the headers of the shard are read.
 
     Args:
-        plan: from `plan_caption`.
-        on_members: called for each shard, with its members (of `skytext.table.manifest.MANIFEST`)
-            and the `Verdict` of each.
+        plan: the result of `plan_caption`.
+        on_members: called for each shard whose members are known. It receives the shard, its
+            members (schema `skytext.table.manifest.MANIFEST`) and the `Verdict` of each member.
 
     Raises:
         CallError: a store request failed.
@@ -144,7 +148,7 @@ def preview(
 
 
 def _to_embed(plan: CaptionPlan, table: ImagesTable | None) -> dict[str, int]:
-    """Return the number of images for a new embedding model, by kind of vector."""
+    """Return the number of images to embed with a new embedding model, by kind of vector."""
     found: dict[str, int] = {}
     if table is None:
         return found
@@ -155,7 +159,7 @@ def _to_embed(plan: CaptionPlan, table: ImagesTable | None) -> dict[str, int]:
 
 
 def _measured_rate(runs: list[RunRecord], model: str) -> float | None:
-    """Return images per second and engine, over all earlier runs of a model."""
+    """Return the images per second of one engine, as the mean over all earlier runs of a model."""
     num_images = engine_s = 0.0
     for run in runs:
         if run.config.get("caption", {}).get("model") == model:

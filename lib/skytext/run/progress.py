@@ -16,14 +16,14 @@ from skytext.run.worklist import ShardPlan
 from skytext.table.schema import STATUS_FAILED, STATUS_OK
 
 ShardKey = tuple[str, str]
-"""Archive and shard."""
+"""Name of the archive, and path of the shard."""
 
 _NUM_UNREAD_SHOWN = 10
 
 
 @dataclass
 class Progress:
-    """The progress of a run; passed to the caller after every unit."""
+    """The progress of a run. The caller receives it after every unit."""
 
     total_bytes: int
     num_to_do: int = 0
@@ -64,7 +64,7 @@ class Progress:
     images_per_s: float = 0.0
 
     def add_settled(self, shard: ShardPlan) -> None:
-        """Count a shard without any work."""
+        """Count a shard that needs no work."""
         self.bytes_done += shard.shard.size_bytes
         self.num_listed += shard.num_listed
         self.num_skipped += shard.num_listed
@@ -95,7 +95,7 @@ class Progress:
 
     @property
     def num_done(self) -> int:
-        """Number of images that this run has settled, as ``ok`` or failed."""
+        """Number of images that this run has finished, with or without a failure."""
         return self.num_ok + self.num_failed
 
     def _add_head(self, head: UnitHead) -> None:
@@ -119,7 +119,7 @@ class Progress:
             count_kind(self.ignored, kind, number)
 
     def is_unread(self, shard: Shard) -> bool:
-        """Return whether the store did not deliver all of a shard."""
+        """Return whether the store did not deliver a part of a shard."""
         return (shard.archive, shard.path) in self.unread
 
     def was_read(self, shard: Shard) -> bool:
@@ -127,7 +127,7 @@ class Progress:
         return self.met(shard)[1] > 0 and not self.is_unread(shard)
 
     def met(self, shard: Shard) -> tuple[int, int]:
-        """Return the numbers of received images and units of a shard."""
+        """Return the number of received images and the number of received units of a shard."""
         key = (shard.archive, shard.path)
         return self.listed_by_shard[key], self.units_by_shard[key]
 
@@ -135,11 +135,13 @@ class Progress:
         """Add the counts of the proof for the shards that were read."""
         self.totals.update(proof.totals)
         self.num_gone += proof.num_gone
-        # The total of a shard that was not read to its end is unknown.
+        # If a shard was not read to its end, its total number of images is unknown. Such shards are
+        # not included in the number of listed images.
         self.num_listed -= sum(self.listed_by_shard[key] for key in self.unread)
 
     def _measure_rate(self) -> None:
-        # Measured from the first unit on: the start of Ray and of the engine must not affect it.
+        # Measure from the first finished unit, so that the rate does not include the start of Ray
+        # and of the engine.
         now = time.monotonic()
         if self._first_s is None:
             self._first_s, self._first_images = now, self.num_done
@@ -152,25 +154,26 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """The result of a captioning run; ``to_json`` is the output of ``--json``.
+    """The result of a captioning run. ``to_json`` is the output of the command with ``--json``.
 
-    ``num_unread`` is the number of shards that the store did not deliver completely, and ``unread``
-    has up to ten of them with the reason. Their missing images are unknown. ``ignored`` has the
-    numbers of other files in the shards that were read, by the kinds of
-    :mod:`skytext.archive.ignored`.
+    ``num_unread`` is the number of shards that the store did not deliver completely. ``unread``
+    contains up to ten of these shards, with the reason. The images that are missing from the table
+    because of this are unknown. ``ignored`` is the number of files that are not images in the
+    shards that were read, by the kinds of :mod:`skytext.archive.ignored`.
 
-    ``unusable`` has the number of unusable source values by field, and ``unusable_examples`` one
-    value of each. ``num_many_bands`` is the number of images with more than three bands while
-    ``images.bands`` was not set.
+    ``unusable`` is the number of unusable source values by field. ``unusable_examples`` is one
+    unusable value by field. ``num_many_bands`` is the number of images with more than three bands,
+    counted only if ``images.bands`` is not set.
 
-    ``is_partial``: the run ended because its budget was spent. It finished the work in flight, and
-    made no proof.
+    ``is_partial`` is true if the run ended because its budget was spent. Such a run finished the
+    work that had begun, and did not verify the table.
 
-    ``stale_vectors`` has the summaries of the runs that embedded images or descriptions again with
-    another model (`skytext.run.vector_run.VectorSummary`).
+    ``stale_vectors`` contains the summaries of the runs that embedded images or descriptions again
+    with another model (`skytext.run.vector_run.VectorSummary`).
 
-    No engine works during ``prepare_s`` (adopt and plan) and ``finish_s`` (last commit and proof).
-    Engines work during most of ``commit_s`` (all commits).
+    ``prepare_s`` is the time to adopt staged units and to plan. ``finish_s`` is the time of the
+    last commit and of the verification. No engine works during these two times. ``commit_s`` is
+    the time of all commits. Engines work during most of this time.
     """
 
     run_id: str
@@ -214,17 +217,17 @@ class RunSummary:
 
 
 def check_all_read(summary: RunSummary) -> None:
-    """Raise if the store did not return every shard completely.
+    """Raise an error if the store did not deliver every shard completely.
 
     Raises:
-        StoreFaultError: a shard is incomplete.
+        StoreFaultError: the store did not deliver a part of a shard.
     """
     if summary.num_unread:
         shards = "; ".join(f"{shard}: {why}" for shard, why in list(summary.unread.items())[:3])
-        number = f"{summary.num_unread:,} shard{'s' * (summary.num_unread != 1)}"
+        number = f"{summary.num_unread:,} shard{'s were' if summary.num_unread != 1 else ' was'}"
         raise StoreFaultError(
-            f"{number} not read to the end, so some images are not in the table ({shards}): run "
-            "the same command again"
+            f"{number} not read to the end ({shards}), so some images may be missing from the "
+            "table: run the same command again"
         )
 
 
@@ -239,10 +242,10 @@ def summarise(
 
     Args:
         run_id: id of the run.
-        progress: its final progress.
-        num_stale: rows with another caption fingerprint.
-        table_version: the last version that it made or saw.
-        duration_s: duration of the run.
+        progress: the final progress of the run.
+        num_stale: number of rows with another caption fingerprint than the run.
+        table_version: the last table version that the run made or saw.
+        duration_s: duration of the run in seconds.
     """
     span_s = sum(engine["span_s"] for engine in progress.engines.values())
     sums = progress.sums

@@ -1,4 +1,4 @@
-"""Check the evidence of a captioning run, and end the run with an error if it disagrees."""
+"""Verify the result of a captioning run, and end the run with an error if it is wrong."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from skytext.table.id_sums import IdSum
 def prove_rows(
     plan: CaptionPlan, prepared: Prepared, version: int | None, progress: Progress
 ) -> int:
-    """Prove that every image of every fully read shard has one row; return the stale rows.
+    """Verify that every image has one row, in every shard that was read to its end.
+
+    Returns:
+        The number of stale rows.
 
     Raises:
-        IncompleteRunError: the evidence disagrees.
+        IncompleteRunError: an image has no row or several rows, or the counts of a shard disagree.
     """
     met: list[ShardMet] = []
     settled: list[tuple[Shard, IdSum]] = []
@@ -43,8 +46,8 @@ def prove_rows(
     progress.add_proof(proof)
     if proof.num_double:
         raise IncompleteRunError(
-            f"{proof.num_double:,} images of {plan.location.uri} have more than one row: remove "
-            f"the others with skytext repair {shlex.quote(plan.location.uri)}"
+            f"{proof.num_double:,} images of {plan.location.uri} have more than one row. To remove "
+            f"the additional rows, run: skytext repair {shlex.quote(plan.location.uri)}"
         )
     _check(proof.wrong, len(prepared.shards))
     return proof.num_stale
@@ -63,19 +66,20 @@ def prove_headers(
 
     Args:
         plan: plan of the run.
-        prepared: its starting point.
-        progress: its final progress.
-        seed: seed for a sample of the shards that the run read; None for all known shards.
+        prepared: the starting point of the run.
+        progress: the final progress of the run.
+        seed: seed for a sample of the shards that the run read; None to check all known shards.
         num_tasks: maximum number of concurrent tasks.
-        on_wait: called every second; may raise.
+        on_wait: called every second. It may raise an error to end the check.
 
     Raises:
-        IncompleteRunError: they disagree.
+        IncompleteRunError: the headers of a shard differ from its manifest.
     """
     planned = prepared.shards
     read = [one.shard for one in planned if not one.by_rows and progress.was_read(one.shard)]
     if seed is None:
-        # A shard that a retry did not read may have no manifest.
+        # If a retry did not read a shard, the shard may have no manifest. Such a shard is not
+        # checked.
         left = (one for one in planned if one.is_known and (one.by_rows or not one.must_read))
         shards = read + [one.shard for one in left]
     else:
@@ -89,6 +93,6 @@ def prove_headers(
 def _check(wrong: Sequence[str], num_shards: int) -> None:
     if wrong:
         raise IncompleteRunError(
-            f"{len(wrong)} of {num_shards} shards are not proven complete: {'; '.join(wrong[:3])}; "
-            "run the same command again"
+            f"{len(wrong)} of {num_shards} shards may be incomplete ({'; '.join(wrong[:3])}): run "
+            "the same command again"
         )

@@ -33,8 +33,8 @@ from skytext.run.stages.write_rows import UnitWriter
 from skytext.run.units import UnitRecord
 from skytext.run.vector_plan import VectorPlan
 
-# Every unit is one row, and every row one block: see `skytext.run.units`. Without a batch size, Ray
-# Data rejects operators with GPUs.
+# Every unit is one row, and every row is one block: see `skytext.run.units`. The batch size must be
+# set, because Ray Data rejects operators with GPUs that have no batch size.
 ONE_UNIT: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": 1}
 
 
@@ -48,11 +48,11 @@ def build_dataset(
     """Return the job as a lazy Ray data set of unit records.
 
     Args:
-        plan: from `plan_caption`.
-        prepared: the table and its shards, at least one with work.
+        plan: the result of `plan_caption`.
+        prepared: the starting point of the run. At least one shard must have work.
         run_id: id of the run.
         sizes: sizes of the stages.
-        gpus_per_engine: GPUs per engine.
+        gpus_per_engine: number of GPUs per engine.
     """
     stop = StopFlag(plan.location, run_id)
     units = _decoded(plan, prepared, run_id, sizes, stop)
@@ -81,8 +81,9 @@ def _decoded(
         compute=TaskPoolStrategy(size=num_readers),
         **ONE_UNIT,
     )
-    # Ray Data fuses two stages of the same size, so units do not move between them. With fewer
-    # shards than readers (one large folder), several tasks decode the units of one shard.
+    # If this stage has the same size as the stage before, Ray Data runs both in one task, and units
+    # are not moved between the stages. If there are fewer shards than readers, for example one
+    # large folder, several tasks decode the units of one shard.
     return units.map_batches(
         _decoder(plan).__call__,
         num_cpus=job.read_cpus,
@@ -99,7 +100,7 @@ def _captioned(
     gpus_per_engine: float,
     stop: StopFlag,
 ) -> ray.data.Dataset:
-    """Return units of described images, from the pool of engines."""
+    """Return units of images that the engines have described."""
     config = plan.config
     return units.map_batches(
         CaptionUnits,
@@ -121,7 +122,7 @@ def _captioned(
 def _written(
     units: ray.data.Dataset, plan: CaptionPlan, prepared: Prepared, run_id: str, sizes: PoolSizes
 ) -> ray.data.Dataset:
-    """Return records of embedded and staged units."""
+    """Return the records of units that were embedded and staged."""
     config, job = plan.config, plan.config.job
     units = units.map_batches(
         EmbedUnits,
@@ -142,7 +143,7 @@ def _written(
     return units.map_batches(
         writer.__call__,
         num_cpus=job.write_cpus,
-        # Every shard yields at least one unit. Ray warns if there are fewer units than actors.
+        # Ray warns if there are fewer units than tasks. Every shard yields at least one unit.
         compute=TaskPoolStrategy(size=min(sizes.num_writers, num_shards)),
         **ONE_UNIT,
     )
@@ -155,8 +156,8 @@ def build_vector_dataset(
 
     Args:
         plan: plan of the run.
-        prepared: the rows to do, at least one.
-        stop: flag that tells the stages to stop.
+        prepared: the starting point of the run, with at least one row without a vector.
+        stop: the stop flag of the run.
     """
     embed, job = plan.config.image_embed, plan.config.job
     lister = RowLister(
@@ -192,7 +193,7 @@ def _fetched(
     """Return units of decoded images."""
     embed = plan.config.image_embed
     num_images = sum(group.num_images for group in prepared.groups)
-    # Ray warns if there are fewer units than tasks; there are at least this many units.
+    # Ray warns if there are fewer units than tasks. This is the minimum number of units.
     num_units = math.ceil(num_images / embed.unit_images)
     readers = {
         "num_cpus": plan.config.job.read_cpus,
@@ -208,11 +209,12 @@ def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
     """Execute the job and yield the record of every staged unit.
 
     Raises:
-        SkytextError: the error of an operator.
+        SkytextError: an operator raised this error.
         JobError: the cluster failed.
     """
-    # A failed execution and its exception form a reference cycle. Until it is collected, its actors
-    # hold their CPUs, and this execution could wait for them forever.
+    # A failed earlier execution and its exception form a reference cycle. Until Python deletes this
+    # cycle, the actors of the failed execution occupy their CPUs. The new execution could wait for
+    # these CPUs forever.
     gc.collect()
     batches = iter(
         dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
@@ -224,22 +226,22 @@ def stream(dataset: ray.data.Dataset) -> Generator[UnitRecord, None, None]:
     except RayError as error:
         raise job_error(error) from error
     finally:
-        # The execution must end here, before Ray ends, even if something still refers to it.
+        # End the execution now, before Ray is shut down, even if another object still refers to it.
         close = getattr(batches, "close", None)
         if close is not None:
             close()
 
 
 def _from_rows(rows: list[dict[str, Any]], context: DataContext) -> ray.data.Dataset:
-    """Return a data set with one block per row, also in later stages, in a given context."""
+    """Return a data set with one block per row in all stages, and with the given context."""
     with DataContext.current(context):
         return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
 def own_context() -> DataContext:
-    """Return settings with one block per row, no printed output, and unwrapped errors.
+    """Return settings of Ray Data with one block per row, no printed output, and original errors.
 
-    They apply to one data set. Other uses of Ray Data in the process have their own settings.
+    The settings apply to one data set. They do not affect other data sets in the process.
     """
     # Ray warns if a stage has fewer units than tasks or actors. This is normal for small runs.
     warnings.filterwarnings("ignore", message="The (min|max)imum number of concurrent")
@@ -247,10 +249,10 @@ def own_context() -> DataContext:
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # Makes the operator's error the direct cause of the task's error.
+    # With this setting, the error of the operator is the direct cause of the error of the task.
     context.raise_original_map_exception = True
-    # A pool grows when all its actors are busy. It never shrinks when an actor is briefly idle,
-    # because the start of an engine takes minutes.
+    # A pool grows when all its actors are busy. A pool never shrinks, because an actor may be idle
+    # only for a short time, and the start of an engine takes minutes.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0
     return context
@@ -279,11 +281,12 @@ def _decoder(plan: CaptionPlan) -> ImageDecoder:
 
 
 def actor_pool(min_size: int, max_size: int, concurrency: int) -> ActorPoolStrategy:
-    """Return a pool of actors that each work on ``concurrency`` units at once."""
+    """Return a pool of actors. Each actor processes ``concurrency`` units at the same time."""
     return ActorPoolStrategy(
         min_size=min_size,
         max_size=max_size,
-        # Two more than run at once, so that the next unit is in the actor before one ends.
+        # Each actor receives two additional units, so that the next unit is already in the actor
+        # when a unit ends.
         max_tasks_in_flight_per_actor=concurrency + 2,
         max_concurrent_calls_per_actor=concurrency,
     )

@@ -1,4 +1,4 @@
-"""The record of a run at its end, and the versions it ran with."""
+"""The record of a run at its end, and the package versions that the run uses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Summary(Protocol):
 
     @property
     def table_version(self) -> int | None:
-        """The last version that it made or saw."""
+        """The last table version that the run made or saw; None if there is no table."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a JSON object; names of times and rates end in ``_s``."""
+        """Return the fields as a JSON object. Names of durations and rates end in ``_s``."""
 
 
 def ended_record(run: RunRecord, state: str, summary: Summary) -> RunRecord:
-    """Return a run's record at its end."""
+    """Return the record of a run that has ended in ``state``, with the values of ``summary``."""
     counts = summary.to_json()
     timings = {name: counts.pop(name) for name in list(counts) if name.endswith("_s")}
     for name in ("run_id", "table_version"):

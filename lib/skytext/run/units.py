@@ -1,8 +1,9 @@
 """A unit: consecutive samples of one shard, as one row of a Ray data set.
 
-Ray Data sizes blocks by bytes, and may split or merge the output of an operator. It never splits a
-row. So a unit is one row (its samples are a list of structs, zero-copy in Arrow), and every row is
-one block. Every stage then writes, records and repeats the same piece of work.
+Ray Data chooses the size of blocks by bytes. It may split or merge the output of an operator, but
+it never splits a row. So a unit is one row, and every row is one block. The samples of a unit are a
+list of structs, which Arrow can read without a copy. All stages then write, record and repeat the
+same units.
 """
 
 from __future__ import annotations
@@ -20,24 +21,25 @@ from skytext.table.schema import unit_schema
 
 @dataclass(frozen=True, slots=True)
 class UnitHead:
-    """The fields of a unit besides its samples; every stage passes them on.
+    """All fields of a unit except its samples. Every stage passes these fields on.
 
     Attributes:
         unit_id: id of the unit.
         archive: name of the archive; empty for a unit of table rows.
         shard: path of the shard relative to the source's root, or the name of a group of rows.
-        num_listed: images found in the shard since the previous unit.
-        num_skipped: those that already have a row.
-        shard_bytes_read: bytes of these images in the shard.
-        removes: rows to remove with this unit, by image: rows of an unreadable shard that is now
-            readable.
-        fault: the store error if a part of the shard, or some of its files, could not be fetched;
-            otherwise empty. Only the last unit of a shard can have one.
-        is_store_away: whether the store did not respond, so it may be down as a whole.
-        num_many_bands: images with more than three bands and no configured bands; counted by the
-            decoder.
-        ignored: pairs of a kind and the number of such files in the shard, see
-            :mod:`skytext.archive.ignored`. Only the last unit has them.
+        num_listed: number of images that were found in the shard since the previous unit.
+        num_skipped: number of these images that need no work.
+        shard_bytes_read: size of the part of the shard that was read since the previous unit, in
+            bytes.
+        removes: image ids of the rows to remove when this unit is committed. These rows recorded
+            that the shard was unreadable, and the shard is now readable.
+        fault: the store error, if a part of the shard or some of its files could not be fetched;
+            otherwise empty. Only the last unit of a shard can have an error.
+        is_store_away: whether the store did not respond. The whole store may then be unavailable.
+        num_many_bands: number of images with more than three bands, if no bands are configured. The
+            decoder counts them.
+        ignored: pairs of a file kind and the number of such files in the shard; see
+            :mod:`skytext.archive.ignored`. Only the last unit of a shard has pairs.
     """
 
     unit_id: str
@@ -67,20 +69,21 @@ class UnitRecord:
     """The record of a unit for the driver.
 
     Attributes:
-        head: the head with the reader's counts.
-        num_rows: rows or vectors to commit; None for none.
-        num_ok: described rows.
-        num_failed: failed rows.
-        failures: number of rows by ``stage/reason``.
+        head: the head of the unit, with the counts of the reader.
+        num_rows: number of rows or vectors to commit; None if nothing was staged.
+        num_ok: number of described or embedded images.
+        num_failed: number of failed images.
+        failures: number of failed images by ``stage/reason``.
         unusable: number of unusable source values by field.
-        unusable_examples: one such value per field, with its location.
-        sums: token and variant counts over the rows.
-        engine_clock: ``{engine, span_s, idle_s}`` of the engine so far.
-        example: a member's name and its description, for display; None without one.
+        unusable_examples: one unusable value by field, with the image that it belongs to.
+        sums: sums of the token counts and variant counts of the rows.
+        engine_clock: id of the engine, and its ``span_s``, ``idle_s`` and ``restarts`` until now;
+            None if no engine has started.
+        example: name and description of one image, for display; None if no image was described.
         failure_samples: one failure message by ``stage/reason``, for units that write no rows.
-        embed_s: seconds in the embedding model, including decoding.
-        ran_on: device and precision of that model; None if it was not used.
-        put_off: images of the unit left to a later pass.
+        embed_s: seconds of work of the embedding model, including the decoding of images.
+        ran_on: device and precision of the embedding model; None if the model was not used.
+        put_off: ids of the images that the unit leaves to a later pass.
     """
 
     head: UnitHead
@@ -99,7 +102,7 @@ class UnitRecord:
     put_off: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """Return the record as a JSON text."""
+        """Return the record as a JSON string."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -151,7 +154,10 @@ def failure_row(error: SampleError) -> dict[str, Any]:
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array; ``combine_chunks`` would copy even a single chunk."""
+    """Return a column as one array, without a copy if the column has only one chunk.
+
+    ``combine_chunks`` would copy a single chunk.
+    """
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

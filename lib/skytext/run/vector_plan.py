@@ -1,4 +1,4 @@
-"""The plan of a run that fills a vector column, checked before Ray or a model starts."""
+"""The plan of a run that fills a vector column. It is checked before Ray or a model starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class VectorPlan:
         config: the settings.
         location: the table.
         model: the embedding model.
-        column: the column to fill; the first unit sets its ``dim``.
+        column: the column to fill. Its ``dim`` is set when the model is loaded.
     """
 
     config: Config
@@ -42,7 +42,7 @@ class VectorPlan:
 
     @property
     def of_images(self) -> bool:
-        """Whether images are embedded; else descriptions are."""
+        """Whether the run embeds images. Otherwise it embeds descriptions."""
         return self.column.kind == VectorKind.IMAGE
 
     @property
@@ -52,24 +52,27 @@ class VectorPlan:
 
     @property
     def num_actors(self) -> int:
-        """Number of copies of the model."""
+        """Number of actors, each with one copy of the model."""
         config = self.config
         return config.image_embed.num_actors if self.of_images else config.embed.num_actors or 1
 
     @property
     def per_actor(self) -> Resources:
-        """The Ray resources of each copy."""
+        """The Ray resources of each actor."""
         embed = self.config.image_embed if self.of_images else self.config.embed
         return Resources(embed.num_cpus_per_actor, embed.num_gpus_per_actor)
 
     @property
     def load(self) -> Callable[[], Callable[[pa.Table], Vectors]]:
-        """Loads the model, on the node that runs it."""
+        """A function that loads the model. A worker calls the function on its own node."""
         return partial(_load, self.config, self.model, self.of_images)
 
     @property
     def limits(self) -> ImageLimits:
-        """Image limits, the same as the captioner's, so that both receive the same pixels."""
+        """Limits for accepted images.
+
+        The limits are the same as for the captioner, so that both models receive the same pixels.
+        """
         return ImageLimits.of(self.config.images)
 
     @property
@@ -86,14 +89,14 @@ def _load(config: Config, model: ModelIdentity, of_images: bool) -> Callable[[pa
 
 
 def text_column(model: ModelIdentity, config: Config) -> VectorColumn:
-    """Return the column for a model's description vectors, without their length."""
+    """Return the column for a model's vectors of descriptions. Its ``dim`` is not set."""
     fingerprint = embedding_fingerprint(model)
     dtype = config.embed.dtype
     return VectorColumn(VectorKind.TEXT, fingerprint, model.name, model.hub_revision, dtype=dtype)
 
 
 def image_column(model: ModelIdentity, config: Config) -> VectorColumn:
-    """Return the column for a model's image vectors, without their length."""
+    """Return the column for a model's vectors of images. Its ``dim`` is not set."""
     fingerprint = image_embedding_fingerprint(model, config.images)
     dtype = config.image_embed.dtype
     return VectorColumn(VectorKind.IMAGE, fingerprint, model.name, model.hub_revision, dtype=dtype)
@@ -102,17 +105,17 @@ def image_column(model: ModelIdentity, config: Config) -> VectorColumn:
 def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorPlan:
     """Plan to embed the images without a vector.
 
-    Without a configured model, the model of the table's image vectors is used.
+    If no model is configured, the model of the table's image vectors is used.
 
     Args:
-        table: it must exist.
+        table: address of the table. The table must exist.
         config: the settings.
-        replace: if the table's image vectors are by another model, embed all images again with
-            this one. When all are done, searches use the new vectors. The old ones are retired:
-            they are kept while a roll-back may need them.
+        replace: whether to embed all images again if the table has image vectors of another model.
+            When all images have a new vector, searches use the new vectors. The old vectors are
+            kept as long as a roll-back may need them.
 
     Raises:
-        CallError: an unusable model, setting or table.
+        CallError: a model, setting or table is not usable.
     """
     location = TableLocation.parse(table)
     opened = ImagesTable.open(location)
@@ -130,21 +133,24 @@ def plan_images(table: str, config: Config, *, replace: bool = False) -> VectorP
     if there is not None and not replace and not there.fits(plan.column):
         raise TableError(
             f"the images of {location.uri} were embedded with {there.described}, but this call "
-            f"would use {model.name!r} (or other settings of images.*): name the same model, or "
-            "embed all images again with --replace"
+            f"would use {model.name!r} or other settings of images.*: give the same model and "
+            "settings, or embed all images again with --replace"
         )
     return plan
 
 
 def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
-    """Plan to embed descriptions and images without a vector by the configured models.
+    """Plan to embed the descriptions and images that have no vector of the configured models.
 
     Args:
-        table: if it does not exist, nothing is stale.
-        config: the settings. Without a configured image model, image vectors are not stale.
+        table: address of the table. If the table does not exist, the result is empty.
+        config: the settings. If no image model is configured, images are not embedded again.
+
+    Returns:
+        One plan for each column that is incomplete or not active.
 
     Raises:
-        CallError: an unusable model, setting or table.
+        CallError: a model, setting or table is not usable.
     """
     location = TableLocation.parse(table)
     opened = ImagesTable.find(location)
@@ -153,7 +159,7 @@ def plan_stale_vectors(table: str, config: Config) -> list[VectorPlan]:
     check_writable(opened)
     model = embed_model(config.embed)
     if num_with_vector(opened, None)[0] == 0:
-        # There is nothing to embed, so the length of the vectors is unknown.
+        # The table has no description to embed, so no run can determine the length of the vectors.
         check_writable(opened, text_column(model, config))
     plans = [VectorPlan(config, location, model, text_column(model, config))]
     if config.image_embed.model is not None and opened.image_column is not None:

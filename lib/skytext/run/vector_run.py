@@ -1,4 +1,4 @@
-"""Fill a column of vectors: claim the table, prepare it, stream the job, commit, and prove it."""
+"""Fill a vector column: claim and prepare the table, stream the job, commit, verify the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from skytext.run.vector_plan import VectorPlan
 from skytext.table.vector_columns import VectorKind
 
 STORE_FAULT = f"{Stage.READ}/{Reason.STORE_FAULT}"
-"""The key in ``failures`` for images that the store did not return."""
+"""Key in ``failures`` for images that the store did not return."""
 # A commit rewrites the column of a fragment, so small fragments are committed together.
 _TEXTS_A_GROUP = 20_000
 _SECTIONS = {
@@ -38,23 +38,24 @@ class VectorSummary:
     """The result of a run. ``to_json`` is the output of the command with ``--json``.
 
     Attributes:
-        run_id: the run.
+        run_id: id of the run.
         kind: ``image`` or ``text``.
-        num_ok: captioned images of the table.
-        num_with_vector: captioned images that have a vector now.
-        num_embedded: embedded by this run.
-        num_adopted: embedded by an earlier, interrupted run and committed now.
-        num_skipped: already had a vector.
-        num_failed: could not be embedded by this run; they have no vector.
-        failures: number by ``stage/reason``.
-        failure_samples: one message by ``stage/reason``.
-        model: the model.
-        device: its device; None if it did not run.
-        precision: its precision; None if it did not run.
-        table_version: the last version that it made or saw.
-        duration_s: total duration.
-        embed_s: time in the model, summed over all actors.
-        images_per_s: embedded images per second of the whole run.
+        num_ok: number of captioned images in the table.
+        num_with_vector: number of captioned images that have a vector at the end of the run.
+        num_embedded: number of images that this run embedded.
+        num_adopted: number of images that an earlier, interrupted run embedded and this run
+            committed.
+        num_skipped: number of images that already had a vector.
+        num_failed: number of images that this run could not embed. They have no vector.
+        failures: number of failed images by ``stage/reason``.
+        failure_samples: one error message by ``stage/reason``.
+        model: name of the model.
+        device: device of the model; None if the model did not run.
+        precision: precision of the model; None if the model did not run.
+        table_version: the last table version that the run made or saw.
+        duration_s: total duration in seconds.
+        embed_s: seconds of work of the model, as a sum over all actors.
+        images_per_s: number of embedded images divided by the total duration.
     """
 
     run_id: str
@@ -87,30 +88,33 @@ def run_vectors(
     held: HeldTable | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> VectorSummary:
-    """Give every captioned image of a table its vectors, and prove it from the table.
+    """Compute the vectors of every captioned image of a table, and verify the result in the table.
 
-    Staged units are durable, so a run that dies loses only the units in its actors.
+    Staged units are stored permanently. If the run is killed, only the units in its actors are
+    lost.
 
     Args:
-        plan: from `plan_images` or `plan_stale_vectors`.
-        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
-        held: the table, if it is held already.
+        plan: the result of `plan_images` or `plan_stale_vectors`.
+        ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        held: the table, if the caller already holds it; otherwise None.
         on_progress: called after every unit.
 
     Raises:
-        TableHeldError: another live run holds the table.
-        CapacityError: the plan does not fit the cluster.
-        JobError: the work failed; staged and committed work is kept, and the next run continues.
-        OSError: a disk is full or failed; the same applies.
-        InterruptedRunError: a signal requested the end; finished work is committed.
-        IncompleteRunError: an image has neither a vector nor a counted failure.
+        TableHeldError: another running process holds the table.
+        CapacityError: the plan needs more resources than the cluster has.
+        JobError: the work failed. Staged and committed work is kept, and the next run continues.
+        OSError: a disk is full or failed. Staged and committed work is kept, and the next run
+            continues.
+        InterruptedRunError: a signal or the cluster ended the run. Finished work is committed.
+        IncompleteRunError: an image has neither a vector nor a counted failure, or a description
+            has no finite vector.
     """
     with open_run(
         plan.command,
         plan.location,
         plan.config,
         {"the model": plan.model},
-        # Only the settings of this run, not those of captioning.
+        # Record only the settings that this run uses, without the settings of captioning.
         recorded=plan.config.model_dump(mode="json", include=_SECTIONS[plan.column.kind]),
         ray_address=ray_address,
         held=held,
@@ -121,10 +125,11 @@ def run_vectors(
 
 
 def check_vector_capacity(plan: VectorPlan, offer: Offer) -> None:
-    """Refuse a plan that can never run on the cluster; Ray would wait forever without a message.
+    """Reject a plan that can never run on the cluster. Ray would wait forever without a message.
 
     Raises:
-        CapacityError: names the request, the capacity, and the settings to lower.
+        CapacityError: the plan needs more resources than the cluster has. The message contains both
+            amounts and the settings to lower.
     """
     job, number, one = plan.config.job, plan.num_actors, plan.per_actor
     asked = Resources(number * one.num_cpus + job.read_cpus + job.write_cpus, number * one.num_gpus)
@@ -175,10 +180,11 @@ def _run(plan: VectorPlan, run: OpenRun) -> VectorSummary:
 
 
 def _num_without(plan: VectorPlan, progress: Progress) -> int:
-    """Return the number of rows that may lack a vector while searches use the column.
+    """Return the number of rows without a vector with which searches may use the column.
 
-    Deleted or damaged images have no vector. An image that the store did not return will get one
-    later; until then an older column is better. Every description must have its vectors.
+    Deleted or damaged images never get a vector. But if the store did not return an image, a later
+    run can embed the image, and searches use the older column until then. For descriptions the
+    number is 0, because every description must have vectors.
     """
     if not plan.of_images or STORE_FAULT in progress.failures:
         return 0
@@ -189,16 +195,16 @@ def _prove(plan: VectorPlan, progress: Progress, num_ok: int, num_there: int) ->
     """Compare the counts with the table.
 
     Raises:
-        IncompleteRunError: they differ, or a description has no vectors.
+        IncompleteRunError: the counts differ from the table, or a description has no vectors.
     """
     if progress.num_failed and not plan.of_images:
         raise IncompleteRunError(
             f"{plan.model.name!r} returned no finite vector for {progress.num_failed:,} of "
-            f"{num_ok:,} descriptions: searches use the earlier vectors; name another model"
+            f"{num_ok:,} descriptions: searches still use the earlier vectors; use another model"
         )
     if num_there + progress.num_failed != num_ok:
         raise IncompleteRunError(
-            f"{num_ok:,} images are captioned, {num_there:,} have a vector and "
+            f"{num_ok:,} images are captioned, but only {num_there:,} have a vector and "
             f"{progress.num_failed:,} failed: run the same command again"
         )
 
@@ -235,11 +241,11 @@ def _summary(
 
 
 def check_store_gave_all(failures: Mapping[str, int], samples: Mapping[str, str]) -> None:
-    """Raise if the run did not get all images from the store.
+    """Raise an error if the run did not get all images from the store.
 
     Args:
-        failures: from its summary.
-        samples: from its summary.
+        failures: ``failures`` of the run's summary.
+        samples: ``failure_samples`` of the run's summary.
 
     Raises:
         StoreFaultError: the store did not return some images.

@@ -1,12 +1,13 @@
 """Decide the work of a run, shard by shard.
 
 INPUT    the shards of the sources, and a version of the table.
-OUTPUT   for each shard the number of images by `Verdict`, and whether it must be read.
-FAN-OUT  one `ShardPlan` per shard; the table is scanned once for any number of shards.
+OUTPUT   for each shard, the number of images by `Verdict`, and whether the shard must be read.
+FAN-OUT  one `ShardPlan` per shard. The table is scanned once for all shards.
 ON ERROR a failed store request ends the run before any work.
 
-A shard whose manifest has the current etag is judged by the manifest and need not be opened. Of the
-other shards, ``caption`` reads new ones anyway; only ``skytext plan`` reads their headers.
+If the manifest of a shard has the shard's current etag, the plan uses the manifest and does not
+open the shard. For all other shards, ``skytext plan`` reads the headers. ``skytext caption`` reads
+these shards completely, so it does not read their headers separately.
 """
 
 from __future__ import annotations
@@ -39,27 +40,27 @@ from skytext.table.manifest import MANIFEST, read_manifest
 from skytext.table.store_retry import again
 
 _THREADS = 16
-# Number of shards looked up in advance: limits memory.
+# Number of shards whose manifests are in memory at the same time.
 _AHEAD = 64
 _NO_IDS = np.empty(0, f"S{ID_BYTES}")
 _WALKED = MANIFEST.append(pa.field("etag", pa.string(), nullable=False))
 
 
 class Verdict(IntEnum):
-    """The work for an image, and its reason."""
+    """Whether an image must be described, and why."""
 
     NEW = 0
-    """No row yet: will be described."""
+    """The image has no row. It will be described."""
     CHANGED = 1
-    """Its bytes differ from those of its row: will be described again, and the row replaced."""
+    """The bytes of the image differ from its row. It will be described again."""
     UNSURE = 2
-    """Its shard has changed; whether the image has changed is known after reading."""
+    """The shard of the image has changed. The run must read the image to compare its bytes."""
     STALE = 3
-    """Described with other settings: left alone, or described again on request."""
+    """The image was described with other settings. It is described again only on request."""
     FAILED = 4
-    """Failed before: left to ``retry-failed``."""
+    """The image has a failed row. ``retry-failed`` tries it again."""
     DONE = 5
-    """Has a row; no work."""
+    """The image has a row and needs no work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +69,20 @@ class ShardPlan:
 
     Attributes:
         shard: the shard.
-        is_known: whether its members are known, from the manifest or from its headers.
-        must_read: whether it has any work.
-        by_rows: whether all work is on images whose row has the location of their bytes: these are
-            fetched one by one. Otherwise the shard is read as a whole.
+        is_known: whether the members of the shard are known from its manifest or its headers.
+        must_read: whether the shard has any work.
+        by_rows: whether the run fetches only single images of the shard, by the byte ranges in
+            their rows. Otherwise the run reads the whole shard.
         gone: ids (dtype S16) of rows whose images the shard no longer has.
-        counts: number of images by `Verdict` value; all 0 if unknown.
-        num_listed_ok: listed images with an ``ok`` row.
-        num_gone_ok: ``ok`` rows whose images the shard no longer has.
-        num_gone_failed: failed rows whose images the shard no longer has.
-        ids: count and sum of the ids with rows; an image with two rows counts once.
-        fragments: the table fragments with its rows, if it must be read; None if unknown.
-        fault: the reason why the store did not deliver its headers; empty without a failure.
-        ignored: numbers of other files in its headers, by kind; empty if these were not read.
+        counts: number of images by `Verdict` value; all 0 if the members are unknown.
+        num_listed_ok: number of the shard's images with an ``ok`` row.
+        num_gone_ok: number of ``ok`` rows whose images the shard no longer has.
+        num_gone_failed: number of failed rows whose images the shard no longer has.
+        ids: count and sum of the ids of all rows of the shard. An id with two rows counts once.
+        fragments: ids of the table fragments with rows of the shard, if the shard must be read;
+            None if unknown.
+        fault: the reason why the store did not deliver the headers; empty without an error.
+        ignored: number of files that are not images, by kind; empty if the headers were not read.
     """
 
     shard: Shard
@@ -104,7 +106,7 @@ class ShardPlan:
 
     @property
     def num_known(self) -> int:
-        """Number of images in the shard with a row."""
+        """Number of images in the shard that have a row."""
         return self.num_listed - self.counts[Verdict.NEW]
 
 
@@ -113,12 +115,14 @@ class PlanOptions:
     """The options of a plan.
 
     Attributes:
-        caption_fingerprint: rows with another one are stale.
-        redo_stale: describe stale rows again.
-        retry_failed: plan ``retry-failed`` instead of ``caption``.
-        max_attempts: failed rows with this many attempts are not tried again.
-        walk_headers: whether to read the headers of shards without a current manifest.
-        whole_archives: archives of which all shards are given.
+        caption_fingerprint: caption fingerprint of the run. Rows with another caption fingerprint
+            are stale.
+        redo_stale: whether stale rows are described again.
+        retry_failed: whether the plan is for ``retry-failed`` and not for ``caption``.
+        max_attempts: failed rows that have had this number of attempts are not tried again.
+        walk_headers: whether to read the headers of a shard whose manifest is missing or has
+            another etag.
+        whole_archives: archives whose shards are all in the sources.
         limits: limits of the reader.
         reading: options of the reader.
     """
@@ -135,7 +139,7 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of one shard, sorted by id; all arrays have the same length."""
+    """The rows of one shard, sorted by id. All arrays have the same length."""
 
     ids: NDArray[np.bytes_]
     contents: NDArray[np.bytes_]
@@ -153,20 +157,21 @@ class _Rows:
 
 
 class RowIndex:
-    """The rows of all images of some shards, with about 56 bytes per row.
+    """The rows of all images of some shards, with about 56 bytes per row in memory.
 
     Attributes:
-        described: bytes (N,), sorted: the first 16 bytes of the content hashes of all images of
-            the table with this caption fingerprint, from any shard, including withdrawn ones.
-        gone_shards: rows by archive and shard, for shards that no longer exist, without withdrawn
-            rows.
-        gone_ids: ids of these rows, as from `skytext.table.id_sums.hash_bytes`.
+        described: the first 16 bytes of the content hash of each image that was described with this
+            caption fingerprint, bytes (N,), sorted. The images may be in any shard, and withdrawn
+            images are included.
+        gone_shards: number of rows by archive and shard, for shards that no longer exist. Withdrawn
+            rows are not counted.
+        gone_ids: ids of these rows, in the form of `skytext.table.id_sums.hash_bytes`.
 
     Args:
-        table: the version to read; None without one.
+        table: the table version to read; None if there is no table.
         shards: the shards of the sources.
-        caption_fingerprint: rows with another one are stale.
-        whole_archives: archives of which all shards are in ``shards``.
+        caption_fingerprint: rows with another caption fingerprint are stale.
+        whole_archives: archives whose shards are all in ``shards``.
     """
 
     def __init__(
@@ -204,7 +209,7 @@ class RowIndex:
 
     def _arrays(self, batch: RowBatch) -> tuple[_Rows, NDArray[np.int64]]:
         archives, shards = batch.archive.dictionary_encode(), batch.shard.dictionary_encode()
-        # There are few distinct pairs and many rows, so each pair is looked up once.
+        # There are many rows but few distinct pairs of archive and shard. Look up each pair once.
         width = max(len(shards.dictionary), 1)
         pairs = archives.indices.to_numpy() * np.int64(width) + shards.indices.to_numpy()
         distinct, inverse = np.unique(pairs, return_inverse=True)
@@ -245,7 +250,7 @@ class RowIndex:
 def open_index(
     location: TableLocation, version: int | None, shards: Sequence[Shard], options: PlanOptions
 ) -> RowIndex:
-    """Read every row of a version of a table; None for no table."""
+    """Read all rows of a table version. If ``version`` is None, there is no table."""
     table = None if version is None else ImagesTable.open(location, version)
     return RowIndex(table, shards, options.caption_fingerprint, options.whole_archives)
 
@@ -257,14 +262,15 @@ def plan_shards(
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None = None,
 ) -> Iterator[ShardPlan]:
-    """Yield the plan of every shard, in order.
+    """Yield the plan of every shard, in the order of ``shards``.
 
     Args:
         location: the table.
         index: rows of the table for these shards and options.
         shards: the current shards of the sources.
         options: options of the plan.
-        on_members: called for each known shard, with its members (of `MANIFEST`) and verdicts.
+        on_members: called for each shard whose members are known. It receives the shard, its
+            members (schema `MANIFEST`) and the `Verdict` of each member.
     """
     columns = ["image_id", "content_sha256"] if on_members is None else MANIFEST.names
 
@@ -283,7 +289,13 @@ def plan_shards(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The members of a shard (None: unknown), the error if there was one, and ignored files."""
+    """What is known about the members of a shard.
+
+    Attributes:
+        members: the members; None if they are unknown.
+        fault: the error of the store; empty without an error.
+        ignored: number of files that are not images, by kind.
+    """
 
     members: pa.Table | None = None
     fault: str = ""
@@ -291,7 +303,7 @@ class _Known:
 
 
 def _walk(shard: Shard, options: PlanOptions) -> _Known:
-    """Return the members of a shard, or the reason why its headers could not be read."""
+    """Read the headers of a shard; return its members, or the error of the store."""
     counts = ShardCounts()
     try:
         members = [
@@ -310,7 +322,7 @@ def _judge(
     options: PlanOptions,
     on_members: Callable[[Shard, pa.Table, NDArray[np.uint8]], None] | None,
 ) -> ShardPlan:
-    # An image that has returned is new, and its withdrawn row is replaced.
+    # If a withdrawn image is in the shard again, it is new, and its withdrawn row is replaced.
     rows = every_row.at(np.flatnonzero(~every_row.is_withdrawn))
     retryable = ~rows.is_ok & (rows.attempts < options.max_attempts)
     members = known.members
@@ -326,10 +338,10 @@ def _judge(
     has_row[place[place >= 0]] = True
     gone, markers = ~has_row & ~rows.is_shard, ~has_row & rows.is_shard
     if _is_damaged(shard, members):
-        # The content after the damage is unknown.
+        # The content after the damaged part is unknown, so no image is known to be missing.
         gone[:] = False
     counts = np.bincount(verdicts, minlength=len(Verdict))
-    # A failed row of a missing image can never be retried.
+    # If the image of a failed row is missing, it cannot be tried again.
     retryable &= ~gone
     again = retryable if options.retry_failed else _stale(rows, options) & has_row
     is_new = bool(counts[[Verdict.NEW, Verdict.CHANGED, Verdict.UNSURE]].any() or markers.any())
@@ -353,22 +365,22 @@ def _judge(
 
 
 def _is_damaged(shard: Shard, members: pa.Table) -> bool:
-    """Return whether a part of a shard was unreadable when its members were listed."""
+    """Return whether a part of a shard was unreadable when the members were listed."""
     marker = pa.scalar(image_id(shard.archive, shard.path, "", 0))
     return bool(pc.any(pc.equal(members.column("image_id"), marker)).as_py())
 
 
 def _stale(rows: _Rows, options: PlanOptions) -> NDArray[np.bool_]:
-    """Return the rows to describe again because they are stale, bool (N,)."""
+    """Return whether each row must be described again because it is stale, bool (N,)."""
     return rows.is_ok & rows.is_stale if options.redo_stale else np.zeros(len(rows.ids), np.bool_)
 
 
 def _are_where_they_were(shard: Shard, rows: _Rows) -> bool:
-    """Return whether the rows of a known shard have the current locations of their images."""
+    """Return whether the rows of a shard contain the current byte ranges of their images."""
     if not rows.has_place.all():
         return False
-    # A rewritten tar with the same images has them at other offsets. A file in a folder has its own
-    # etag and only one location.
+    # If a tar file was written again, its images have other offsets, and its etag differs. A folder
+    # needs no such check, because each file of a folder has its own etag.
     return shard.path.endswith("/") or bool((rows.etags == _etag_hash(shard.etag)).all())
 
 
@@ -377,7 +389,7 @@ def _fragments(rows: _Rows, must_read: bool) -> tuple[int, ...]:
 
 
 def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Return each member's verdict, and the index of its row or -1."""
+    """Return for each member its verdict and the index of its row; the index is -1 for no row."""
     ids = hash_bytes(members.column("image_id").combine_chunks())
     contents = hash_bytes(members.column("content_sha256").combine_chunks())
     verdicts = np.full(len(ids), Verdict.NEW, np.uint8)
@@ -389,12 +401,12 @@ def _verdicts(members: pa.Table, rows: _Rows) -> tuple[NDArray[np.uint8], NDArra
     verdicts[found] = Verdict.DONE
     verdicts[found & row.is_ok & row.is_stale] = Verdict.STALE
     verdicts[found & ~row.is_ok] = Verdict.FAILED
-    # An image that has become unreadable keeps its row. A failed row without a hash belongs to an
-    # image whose bytes were missing.
+    # If an image is now unreadable (no hash in the manifest), its row stays. If a failed row has no
+    # hash, the bytes of the image were missing when the row was made.
     comparable = (contents != b"") & ((row.contents != b"") | ~row.is_ok)
     verdicts[found & comparable & (contents != row.contents)] = Verdict.CHANGED
     if "etag" in members.column_names:
-        # Only headers were read, so there is no hash.
+        # The members come from headers, which contain no hashes of the images.
         moved = row.etags != _etag_hashes(members.column("etag").combine_chunks())
         verdicts[found & moved & (row.contents != b"")] = Verdict.UNSURE
     return verdicts, np.where(found, place, -1)

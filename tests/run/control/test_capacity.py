@@ -76,8 +76,8 @@ def test_waiting_for_autoscaler_nodes_is_reported(
     )
     assert (sizes.num_engines, gpus) == (4, 1.0)
     assert said == [
-        "the plan starts with 6.35 CPUs and 4 GPUs, the cluster has 8 CPUs and 0 GPUs now: waiting "
-        "for nodes from the autoscaler; each is used as soon as it is up"
+        "the plan needs 6.35 CPUs and 4 GPUs to start, but the cluster has 8 CPUs and 0 GPUs now: "
+        "waiting for the autoscaler to add nodes; the run uses each node when it has started"
     ]
 
 
@@ -89,7 +89,7 @@ def test_waiting_for_autoscaler_nodes_is_reported(
         (
             WITH_GPUS,
             {"tensor_parallel_size": 4},
-            r"needs 1\.85 CPUs and 4 GPUs, the cluster has 16",
+            r"needs 1\.85 CPUs and 4 GPUs, but the cluster has 16",
         ),
         (
             offer_of(HEAD, GPU_NODE, GPU_NODE),
@@ -99,7 +99,7 @@ def test_waiting_for_autoscaler_nodes_is_reported(
         (
             CPUS_ONLY,
             {},
-            r"needs 1\.85 CPUs and 1 GPUs, the cluster has 8 CPUs and 0 GPUs: .*skytext\[cpu\]",
+            r"needs 1\.85 CPUs and 1 GPUs, but the cluster has 8 CPUs and 0 GPUs: .*skytext\[cpu\]",
         ),
     ],
 )
@@ -129,7 +129,7 @@ def test_nodes_added_by_hand_are_waited_for_as_long_as_was_said(
         update={"job": wanted.job.model_copy(update={"wait_for_nodes_s": 0.05})}
     )
     monkeypatch.setattr(capacity, "read_offer", lambda: CPUS_ONLY)
-    with pytest.raises(CapacityError, match="and 2 GPUs, the cluster has 8 CPUs and 0 GPUs"):
+    with pytest.raises(CapacityError, match="and 2 GPUs, but the cluster has 8 CPUs and 0 GPUs"):
         fit_plan(short, CPUS_ONLY)
 
 

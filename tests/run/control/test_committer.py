@@ -112,7 +112,7 @@ def test_a_unit_without_its_files_is_never_committed(where: TableLocation, claim
     """Rows whose files are gone would break every reader of the table."""
     unit = stage(where, good_rows(0, 1))
     delete_files(where, data_files(unit))
-    with pytest.raises(JobError, match="its files are missing: run the same command again"):
+    with pytest.raises(JobError, match="are missing: run the same command again"):
         commit_units(where, claim.number, text_column(), None, (unit.unit_id,))
     assert ImagesTable.find(where) is None
 

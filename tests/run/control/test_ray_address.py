@@ -16,9 +16,9 @@ from skytext.run.control.cluster import ray_cluster
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("http://127.0.0.1:8265", "is for `ray job submit`: name the cluster as HOST:6379"),
-        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1 ("),
-        ("ray://127.0.0.1:1", "no Ray cluster answers at ray://127.0.0.1:1 ("),
+        ("http://127.0.0.1:8265", "for `ray job submit`: give the cluster as HOST:6379"),
+        ("127.0.0.1:1", "no Ray cluster responds at 127.0.0.1:1 ("),
+        ("ray://127.0.0.1:1", "no Ray cluster responds at ray://127.0.0.1:1 ("),
     ],
 )
 def test_an_address_without_a_cluster_is_a_wrong_call(

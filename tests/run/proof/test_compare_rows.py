@@ -85,8 +85,8 @@ def test_rows_of_another_archive_are_ignored(where: TableLocation) -> None:
 @pytest.mark.parametrize(
     ("met", "manifest", "words"),
     [
-        (ShardMet(SHARD, 2, 2), {}, "it has 3 images, 2 were received"),
-        (ShardMet(SHARD, 3, 1), {}, "2 units were cut, 1 were received"),
+        (ShardMet(SHARD, 2, 2), {}, "it has 3 images, but 2 were received"),
+        (ShardMet(SHARD, 3, 1), {}, "2 units were made, but 1 were received"),
         (MET, {"num_bytes": 512}, "512 of 900 bytes were read"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_damaged_shard_or_a_changed_folder_need_not_be_read_whole(where: Table
 def test_a_shard_without_a_manifest_is_not_proven(where: TableLocation) -> None:
     version = make_table(where, good_rows(0, 3)).version
     assert check(where, version, MET).wrong == [
-        "a.tar: no manifest: the shard was not read to its end"
+        "a.tar: it has no manifest, because it was not read to its end"
     ]
 
 
@@ -136,7 +136,9 @@ def test_shards_in_which_there_was_nothing_to_do_keep_their_rows(where: TableLoc
     assert _prove(question, [], [(SHARD, ids)]).wrong == []
     table.dataset.delete("member = '00001.jpg'")
     question = replace(question, version=ImagesTable.open(where).version)
-    assert _prove(question, [], [(SHARD, ids)]).wrong == ["a.tar: 3 rows at the start, 2 now"]
+    assert _prove(question, [], [(SHARD, ids)]).wrong == [
+        "a.tar: it had 3 rows at the start of the run, it has 2 rows now"
+    ]
 
 
 def test_a_table_that_is_not_there_proves_only_empty_shards(where: TableLocation) -> None:

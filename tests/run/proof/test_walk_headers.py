@@ -51,16 +51,18 @@ def test_an_image_that_no_manifest_names_is_found(
         empty = Manifest(shard.etag, shard.size_bytes, 1, MANIFEST.empty_table())
         write_manifest(where, shard.archive, shard.path, empty)
     assert walk(where)(shards) == [
-        "a.tar: its headers name 3 images, its manifest 0",
-        "b.tar: its headers name 3 images, its manifest 0",  # one is the damaged rest
-        "folder/: its headers name 3 images, its manifest 0",
+        "a.tar: its headers list 3 images, but its manifest lists 0",
+        "b.tar: its headers list 3 images, but its manifest lists 0",  # one is the damaged rest
+        "folder/: its headers list 3 images, but its manifest lists 0",
     ]
     # The next run reads them again.
     assert [read_manifest(where, shard.archive, shard.path) for shard in shards] == [None] * 3
 
 
 def test_a_shard_without_a_manifest_is_found(where: TableLocation) -> None:
-    assert walk(where)(SHARDS[:1]) == ["0.tar: no manifest: the shard was not read to its end"]
+    assert walk(where)(SHARDS[:1]) == [
+        "0.tar: it has no manifest, because it was not read to its end"
+    ]
 
 
 def test_a_shard_that_changed_meanwhile_is_passed_over(
@@ -79,7 +81,7 @@ def test_a_shard_that_cannot_be_read_is_not_proven(
         raise StoreFaultError("no answer")
 
     monkeypatch.setattr("skytext.run.proof.walk_headers.list_members", refuse)
-    assert walk(where)(shards[:1]) == ["a.tar: its headers were not read: no answer"]
+    assert walk(where)(shards[:1]) == ["a.tar: its headers cannot be read: no answer"]
 
 
 @pytest.mark.parametrize(("num_shards", "expected"), [(0, 0), (2, 2), (5, 3), (301, 4), (1000, 10)])

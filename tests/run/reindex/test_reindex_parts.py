@@ -243,13 +243,13 @@ def test_a_new_version_is_a_canary_first_where_that_is_asked_for(
     assert "answers 0.05 of the searches until" in checks(facts).texts[0]
 
     summary, said = serve()
-    assert f"nothing is new, and a canary runs: {begun.canary.described}" in said
+    assert f"no row has changed, and a canary runs: {begun.canary.described}" in said
     assert promotions(where, 1) == [begun]
 
     # A version that a service has stopped is not tried again each night.
     end_canary(where, begun.number, passed=False, why="slow")
     summary, said = serve()
-    assert "nothing is new: the live version stays" in said
+    assert "no row has changed: the live version stays" in said
     assert summary.canary is None
 
     # Without a service nobody else ends it.

@@ -189,7 +189,7 @@ def test_a_version_that_is_not_fit_is_not_promoted(described: tuple[Path, Path])
     root, table = described
     live = open_table(table).live_version()
     write_archive(root, {"c.tar": [*images(10, 1), *[("x.jpg", bad_images()["cut.jpg"][0])]]})
-    with pytest.raises(GateError, match=r"failed rows: 0\.1, wanted at most 0\.05") as caught:
+    with pytest.raises(GateError, match=r"failed rows: 0\.1, required: at most 0\.05") as caught:
         night(root, table)
     summary = caught.value.summary
     assert (summary.live_version, summary.was_promoted) == (live, False)
@@ -346,7 +346,7 @@ def test_a_version_that_loses_golden_images_is_not_promoted(
     queries = [{"query": f"{text} {m}", "images": [m]} for m, text in asked.items()]
     golden.write_text(json.dumps({"queries": queries}))
     Path(root, "b.tar").unlink()
-    with pytest.raises(GateError, match=r"share lost: 0\.5, wanted at most 0") as caught:
+    with pytest.raises(GateError, match=r"share lost: 0\.5, required: at most 0") as caught:
         night(root, table, reindex__golden=str(golden))
     found = caught.value.summary.comparison
     assert found is not None

@@ -120,7 +120,7 @@ def test_images_are_fetched_and_unreadable_ones_are_counted(tmp_path: Path) -> N
         "decode/not_an_image": 1,
     }
     [changed] = [failure["detail"] for failure in failures if failure["reason"] == "changed"]
-    assert "0001.jpg is not the image that was captioned" in changed
+    assert "0001.jpg has changed since its table row was written" in changed
     kept = [row["data"] for row in found if row["failure"] is None]
     assert len(kept) == 3
     assert decode_rgb(kept[0]).tobytes() == decode_rgb(jpeg(0)).tobytes()

@@ -17,17 +17,18 @@ from skytext.run.control.nodes import Nodes, Resources
 
 _MANY = 2**31
 _OPTION = "--autoscaling-config="
-# `ray status` prints this. On Kubernetes only the autoscaler writes it; elsewhere every head does.
+# The key of the text that `ray status` prints. On Kubernetes only the autoscaler writes this key.
+# On other platforms every head node writes this key.
 _STATUS_KEY = "__autoscaling_status"
 _ON_KUBERNETES = "RAY_USAGE_STATS_KUBERAY_IN_USE"
 
 
 def find_addable_nodes() -> Nodes | None:
-    """Return the nodes that the autoscaler may run at once. Ray must be initialised.
+    """Return all nodes that the autoscaler may run at the same time. Ray must be initialised.
 
-    The node types come from Ray's state if the provider reports them. Otherwise they come from the
-    file that the autoscaler on this machine was started with (`ray up`). KubeRay's autoscaler does
-    not show its limits to jobs; the result then has no node types.
+    If the provider reports the node types, they come from Ray's state. Otherwise they come from the
+    configuration file of the autoscaler on this machine (`ray up`). KubeRay's autoscaler does not
+    show its limits to jobs. The result then has no node types.
 
     Returns:
         The nodes; None if the cluster has no autoscaler.

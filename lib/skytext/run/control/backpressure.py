@@ -1,14 +1,15 @@
 """Limit the number of unstaged units with a backpressure policy of Ray Data.
 
-Captions that are not staged yet are lost with their node or with the driver. Ray Data limits queues
-by bytes, but captions are small. Without this limit they would pile up behind a slow embedder or
-a slow store.
+If a node or the driver fails, the captions that are not staged yet are lost. Ray Data limits queues
+by bytes, but captions are small. Without this limit, many captions would wait for a slow embedder
+or a slow store.
 
-The driver checks the limit before it gives a unit to an engine. An actor or task must not wait
-here: it would hold a slot that the recomputation of lost blocks may need, and the run would hang.
+The driver checks the limit before it gives a unit to an engine. An actor or a task must not wait
+for the limit. A waiting actor or task would occupy a slot that Ray may need to recompute lost
+blocks, and the run would hang.
 
-Ray Data ignores the limit while no operator has a task, to keep the execution alive. So the engines
-may be further ahead while the first embedder still starts.
+Ray Data ignores the limit while no operator has a task, because the execution would stop otherwise.
+So the number of unstaged units may exceed the limit while the first embedder starts.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ _SETTING = "skytext.unstaged_units"
 
 
 class UnstagedUnits(BackpressurePolicy):
-    """Gives the captioner no more units while too many of its units are unstaged.
+    """A policy that gives the captioner no more units while too many units are unstaged.
 
-    Ray Data makes one policy per execution, on the driver. A run's last operator writes one row per
-    unit of the captioner, so the difference of the two counts is the number of unstaged units. A
-    unit that is recomputed after the loss of a node counts once.
+    Ray Data creates one policy per execution, on the driver. The last operator of a run writes one
+    row for each unit that the captioner has received. So the number of unstaged units is the number
+    of units that the captioner received, minus the number of rows that the last operator wrote. A
+    unit that Ray recomputes after the loss of a node is counted once.
 
     Args:
         data_context: contains the limit; see `limit_unstaged`.
@@ -62,18 +64,19 @@ class UnstagedUnits(BackpressurePolicy):
 
 
 def limit_unstaged(context: DataContext, operator: str, job: JobConfig) -> None:
-    """Limit the number of units of ``operator`` without a record.
+    """Limit the number of units that ``operator`` has received and that have no record yet.
 
-    The limit is the images of one commit, or enough units to keep all actors of the operator busy.
+    The limit is the larger of two numbers: the units of one commit, and the units that keep all
+    actors of the operator busy.
 
     Args:
         context: context of the data set to execute.
         operator: name of the operator's class.
-        job: sizes of units and commits.
+        job: the sizes of units and commits.
     """
     min_units = math.ceil(job.commit_images / job.unit_images)
-    # Larger than the work of all actors. Otherwise the limit would be reached by units in work, and
-    # Ray Data would never add an actor.
+    # This must be more than the units that the actors process at the same time. Otherwise the units
+    # in progress would reach the limit, and Ray Data would never add an actor.
     units_per_actor = job.units_in_flight + 4
     context.set_config(_SETTING, (operator, min_units, units_per_actor))
     context.set_config(

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Budget:
-    """Number of images and time; shared by consecutive runs.
+    """Limits for the number of images and the time, shared by consecutive runs.
 
     Attributes:
-        max_images: images to describe or embed; None for all. Images already in the engines at the
-            limit are finished too. Failed images do not count.
-        max_s: seconds from the start; None for no limit.
-        num_images: images done so far.
-        reserved: share of the limits that is kept for later runs of the command, 0 to 1.
+        max_images: maximum number of images to describe or embed; None for no limit. When the limit
+            is reached, the engines also finish the images that they have received. Failed images do
+            not count.
+        max_s: maximum seconds since this object was created; None for no limit.
+        num_images: number of images that the runs have finished.
+        reserved: share of both limits that is reserved for later runs of the command, from 0 to 1.
     """
 
     max_images: int | None = None
@@ -25,7 +26,7 @@ class Budget:
     _started: float = field(default_factory=time.monotonic)
 
     def spend(self, num_images: int) -> None:
-        """Add finished images."""
+        """Add to the number of finished images."""
         self.num_images += num_images
 
     @property

@@ -25,8 +25,9 @@ class Offer:
 
     Attributes:
         live: the running nodes.
-        most: the nodes that the autoscaler may run at once; without one, the running nodes.
-        has_limits: False if there is an autoscaler with unknown limits.
+        most: all nodes that the autoscaler may run at the same time. If the cluster has no
+            autoscaler or the limits are unknown, these are the running nodes.
+        has_limits: False if the cluster has an autoscaler whose limits are unknown.
     """
 
     live: Nodes
@@ -66,15 +67,16 @@ def _is_cpu_build() -> bool:
 def fit_plan(
     config: Config, offer: Offer, on_note: Callable[[str], None] = lambda _: None
 ) -> tuple[PoolSizes, float]:
-    """Wait until the cluster has room; return the stage sizes and the GPUs per engine.
+    """Wait until the cluster has enough resources; return the stage sizes and the GPUs per engine.
 
-    Actors hold their resources permanently. One reading and one writing task must fit beside them.
-    Otherwise Ray would wait forever, without a message.
+    An actor keeps its resources as long as it runs. In addition to all actors, the cluster must
+    have resources for one task that reads and one task that writes. Otherwise Ray would wait
+    forever without a message.
 
     Args:
         config: the settings.
-        offer: from `read_offer`.
-        on_note: receives a message if the call waits.
+        offer: the result of `read_offer`.
+        on_note: receives a message if the plan must wait for nodes.
 
     Raises:
         CapacityError: the plan does not fit the cluster.
@@ -91,15 +93,15 @@ def fit_plan(
         return sizes, gpus
     if fits(offer.most) or not offer.has_limits:
         on_note(
-            f"the plan starts with {asked}, the cluster has {offer.live.total} now: waiting for "
-            "nodes from the autoscaler; each is used as soon as it is up"
+            f"the plan needs {asked} to start, but the cluster has {offer.live.total} now: waiting "
+            "for the autoscaler to add nodes; the run uses each node when it has started"
         )
         return sizes, gpus
     wait_s = config.job.wait_for_nodes_s
     if wait_s:
         on_note(
-            f"the plan starts with {asked}, the cluster has {offer.live.total}: waiting up to "
-            f"{wait_s:g} s for nodes (job.wait_for_nodes_s)"
+            f"the plan needs {asked} to start, but the cluster has {offer.live.total} now: waiting "
+            f"up to {wait_s:g} s for nodes (job.wait_for_nodes_s)"
         )
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
@@ -108,15 +110,15 @@ def fit_plan(
             return sizes, gpus
     if asked.fits(offer.most.total):
         raise CapacityError(
-            f"an engine needs {one} on one node, and the nodes of this cluster have room for "
-            f"{offer.most.room_for(one):g} of {sizes.num_engines}: lower "
+            f"an engine needs {one} on one node, but the nodes of this cluster have room for "
+            f"{offer.most.room_for(one):g} of {sizes.num_engines} engines: lower "
             "caption.engine.num_engines, tensor_parallel_size, num_gpus_per_engine or "
             "num_cpus_per_engine, or use larger nodes"
         )
     engine = config.caption.engine
     without = "" if offer.most.total.num_gpus or not gpus else "; skytext[cpu] needs no GPU"
     raise CapacityError(
-        f"the plan needs {asked}, the cluster has {_shown(offer)}: lower "
+        f"the plan needs {asked}, but the cluster has {_shown(offer)}: lower "
         f"caption.engine.num_engines ({engine.num_engines}), caption.engine.num_cpus_per_engine "
         f"({engine.num_cpus_per_engine:g}), num_gpus_per_engine ({gpus:g}) or embed.num_actors "
         f"({sizes.num_embedders}), use a larger cluster (--ray-address), or wait for nodes "
@@ -146,20 +148,21 @@ def _asked(config: Config, sizes: PoolSizes, one: Resources) -> Resources:
 
 
 def check_asked(asked: Resources, offer: Offer, advice: str) -> None:
-    """Reject a plan that the cluster and its autoscaler can never fit.
+    """Reject a plan that needs more resources than the cluster and its autoscaler can provide.
 
     Args:
-        asked: resources of all actors and the tasks beside them.
-        offer: from `read_offer`.
-        advice: the settings to lower.
+        asked: the resources of all actors and of the tasks that run at the same time.
+        offer: the result of `read_offer`.
+        advice: the settings that the user can lower.
 
     Raises:
-        CapacityError: with the needed resources, the available resources, and the advice.
+        CapacityError: the plan needs more resources than available. The message contains both
+            amounts and the advice.
     """
     if offer.has_limits and not asked.fits(offer.most.total):
         raise CapacityError(
-            f"the plan needs {asked}, the cluster has {_shown(offer)}: lower {advice}, or use a "
-            "larger cluster (--ray-address)"
+            f"the plan needs {asked}, but the cluster has {_shown(offer)}: lower {advice}, or use "
+            "a larger cluster (--ray-address)"
         )
 
 

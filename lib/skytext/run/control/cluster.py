@@ -1,4 +1,4 @@
-"""Start or join Ray, and translate its failures."""
+"""Start a local Ray or join a Ray cluster, and translate the errors of Ray."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from skytext.run.control.ray_temp_dir import short_temp_dir
 _DEFAULT_OBJECT_STORE_BYTES = 512 * 2**20
 _CONNECT_TIMEOUT_S = 10.0
 KEEP_WORKERS = {"num_workers_soft_limit": 8}
-"""Ray's own setting; its default is the number of CPUs. Ray ends idle workers beyond this number
-after one second, and the next task must start a new process. On two CPUs this delayed every commit
-by one to two seconds."""
+"""A system setting of Ray: the number of idle workers that Ray keeps. Ray's default is the number
+of CPUs. Ray ends all further idle workers after one second, and the next task must then start a new
+process. With Ray's default on two CPUs, every commit took one to two seconds longer."""
 
 
 @contextmanager
 def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
-    """Join the cluster at ``address`` (or ``RAY_ADDRESS``); without one, start a local Ray.
+    """Join the cluster at ``address`` or ``RAY_ADDRESS``. If neither is set, start a local Ray.
 
-    A Ray that is already initialised in this process is used and left running. A local Ray ends
-    with the block.
+    If Ray is already initialised in this process, the block uses it and leaves it running. A local
+    Ray that this call started ends with the block.
 
     Raises:
-        ConfigError: no Ray cluster answers at the address.
+        ConfigError: no Ray cluster responds at the address.
         JobError: the cluster rejects the connection, or a local Ray cannot start.
     """
     if ray.is_initialized():
@@ -49,7 +49,8 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
         _check_reachable(address)
     prepare_libraries()
     _quiet_ray_data()
-    # Ray prints messages of the cluster on stdout, such as the last log lines of a lost node.
+    # Ray prints messages of the cluster on stdout, such as the last log lines of a lost node. The
+    # output of the command must not contain them.
     with (
         contextlib.redirect_stdout(sys.stderr),
         _joined(address) if address else local_ray(config),
@@ -58,10 +59,10 @@ def ray_cluster(address: str | None, config: Config) -> Iterator[None]:
 
 
 class _DriverPath(JobConfig):
-    """Gives workers the import path of this process.
+    """A job configuration that gives workers the import path of this process.
 
-    Ray puts the working directory first on its workers' path, even if this process does not import
-    from it. A ``random.py`` there would crash every worker.
+    Ray puts the working directory first on the import path of its workers, even if it is not on the
+    import path of this process. A file ``random.py`` in that directory would crash every worker.
     """
 
     def _get_proto_job_config(self) -> Any:
@@ -76,7 +77,8 @@ def _joined(address: str) -> Iterator[None]:
     try:
         ray.init(
             address=address,
-            # A Ray client server (ray://) creates its own object, and may lack this class.
+            # For an address with ray://, the Ray client server creates its own configuration. The
+            # server may not have this class.
             job_config=None if "://" in address else _DriverPath(),
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -84,8 +86,9 @@ def _joined(address: str) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         message = " ".join(str(error).split())[:300]
         if "RAY_AUTH_MODE" not in os.environ:
-            # `ray start` requires the token of ~/.ray if there is one; a plain address sends none.
-            message += " (does the cluster need a token? set RAY_AUTH_MODE=token)"
+            # If ~/.ray contains a token, `ray start` requires this token from clients. But a client
+            # sends no token unless RAY_AUTH_MODE is set.
+            message += " (if the cluster requires a token, set RAY_AUTH_MODE=token)"
         raise JobError(f"cannot use the Ray cluster at {address}: {message}") from error
     try:
         yield
@@ -94,31 +97,34 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Reject an address without a listener. Ray itself would retry for many minutes.
+    """Reject an address at which no process listens. Ray itself would retry for many minutes.
 
     Raises:
-        ConfigError: no Ray cluster answers.
+        ConfigError: no process listens at the address, or it is an address of the dashboard.
     """
     if address.startswith(("http://", "https://")):
         raise ConfigError(
-            f"{address} is for `ray job submit`: name the cluster as HOST:6379, or leave "
-            "--ray-address and RAY_ADDRESS out for a local Ray"
+            f"{address} is an address for `ray job submit`: give the cluster as HOST:6379, or "
+            "leave out --ray-address and RAY_ADDRESS to start a local Ray"
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # IPv6
     if not host or not port.isdigit():
-        return  # Ray itself resolves values such as "auto", or fails at once.
+        return  # Ray resolves values such as "auto", or fails immediately.
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise ConfigError(
-            f"no Ray cluster answers at {address} ({error}): check --ray-address and RAY_ADDRESS, "
-            "or leave both out for a local Ray"
+            f"no Ray cluster responds at {address} ({error}): check --ray-address and RAY_ADDRESS, "
+            "or leave both out to start a local Ray"
         ) from error
 
 
 def _quiet_ray_data() -> None:
-    """Write Ray Data's failure details only to its log files; the command prints one line."""
+    """Make Ray Data write the details of a failure only to its log files.
+
+    The command itself prints one line about the failure.
+    """
     import ray.data  # noqa: F401  (installs the handlers)
 
     for handler in logging.getLogger("ray.data").handlers:
@@ -128,9 +134,9 @@ def _quiet_ray_data() -> None:
 
 @contextmanager
 def _held_back_stderr() -> Iterator[None]:
-    """Suppress the stderr of Ray's C++ code during the start; show it if the start fails.
+    """Collect the stderr of Ray's C++ code while Ray starts; print it only if the start fails.
 
-    With RAY_BACKEND_LOG_LEVEL set, Ray first prints a line about that setting.
+    If RAY_BACKEND_LOG_LEVEL is set, Ray's C++ code prints a line about this setting.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -150,16 +156,17 @@ def _held_back_stderr() -> Iterator[None]:
 
 @contextmanager
 def local_ray(config: Config, num_cpus: int | None = None) -> Iterator[None]:
-    """Start a quiet Ray on this machine, and end it with the block.
+    """Start a Ray on this machine without console output, and end it with the block.
 
-    Ray installs its own signal handlers. Callers with handlers must install theirs afterwards.
+    Ray installs its own signal handlers at its start. A caller must install its own handlers after
+    that.
 
     Args:
         config: contains the size of the object store.
-        num_cpus: number of CPUs to offer; None for the machine's cores.
+        num_cpus: number of CPUs that Ray may use; None for all cores of the machine.
 
     Raises:
-        ConfigError: no temporary folder is suitable for its sockets.
+        ConfigError: no temporary folder is suitable for Ray's sockets.
         JobError: Ray does not start.
     """
     with short_temp_dir():
@@ -172,7 +179,8 @@ def local_ray(config: Config, num_cpus: int | None = None) -> Iterator[None]:
 
 def _start_local(config: Config, num_cpus: int | None) -> None:
     with _held_back_stderr(), warnings.catch_warnings():
-        # Ray forks only to execute its own programs at once, which is safe for Lance.
+        # A fork is a risk for Lance only if the child uses Lance. Ray's child processes immediately
+        # execute another program.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         try:
             ray.init(
@@ -192,14 +200,14 @@ def _start_local(config: Config, num_cpus: int | None) -> None:
 
 
 def job_error(error: RayError) -> SkytextError | OSError:
-    """Convert a failure of the cluster, or of our code on it, to an error for the caller.
+    """Convert an error of the cluster, or of our code on the cluster, to an error for the caller.
 
-    Disk errors are returned unchanged: the caller knows the path of the table.
+    A disk error is returned unchanged, because only the caller can add the path of the table.
     """
     cause = getattr(error, "cause", None)
-    # Ray combines our exception with its own traceback in one object.
+    # Ray combines our exception and Ray's traceback in one object.
     if isinstance(error, RayTaskError) and isinstance(cause, SkytextError):
-        # Our messages are one line. Ray appended the rest.
+        # Our messages have one line. Ray appended the other lines.
         return type(cause)(str(cause).partition("\n")[0])
     cause = cause or error
     text = str(cause.args[0]) if cause.args else ""
@@ -212,9 +220,9 @@ def job_error(error: RayError) -> SkytextError | OSError:
 
 
 def ray_logs() -> str:
-    """Return the log folder of the current Ray, the same on each node."""
+    """Return the path of Ray's log folder. The path is the same on every node."""
     node = ray._private.worker._global_node
     if node is None:
         return "/tmp/ray/session_latest/logs"
-    # The path without the link, which is removed at the end of the run.
+    # Resolve the link in the path, because the link is deleted at the end of the run.
     return os.path.realpath(str(node.get_logs_dir_path()))

@@ -1,4 +1,4 @@
-"""Decide when staged units are committed, and shut a run down cleanly."""
+"""Decide when staged units are committed, and end a run without losing finished work."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ _SHORTEST_WAIT_S = 0.1
 class Pending:
     """The units that are staged and not yet committed.
 
-    A commit is due after a number of images, or a number of seconds since the last one. A thread
-    watches the clock, so a run also commits if no more units arrive.
+    A commit is due when enough images are staged, or when enough seconds have passed since the last
+    commit. A thread checks the time, so a run also commits if no more units arrive.
 
     Args:
-        commit: commits the units with these ids; also gets their number of images.
-        commit_images: images until a commit is due.
-        commit_interval_s: seconds until a commit is due, whichever is first.
-        groups: number of images per group. The units of a group are committed together. A unit
+        commit: a function that commits units. It receives the ids of the units and the number of
+            their images.
+        commit_images: number of staged images after which a commit is due.
+        commit_interval_s: seconds since the last commit after which a commit is due.
+        groups: number of images of each group. The units of a group are committed together. A unit
             without a group is committed independently.
     """
 
@@ -47,19 +48,19 @@ class Pending:
         self._unit_ids: list[str] = []
         self._num_images = 0
         self._last_commit = time.monotonic()
-        # One commit at a time. Adding a unit waits for a running commit.
+        # The lock allows one commit at a time. While a commit runs, `add` waits.
         self._lock = threading.RLock()
 
     def add(
         self, unit_id: str | None, num_images: int, group: str = "", num_settled: int = 0
     ) -> None:
-        """Add a unit, and commit if it is due.
+        """Add a unit. If a commit is due, commit the pending units.
 
         Args:
-            unit_id: None for a unit that staged nothing.
-            num_images: number of staged images.
+            unit_id: id of the unit; None if nothing was staged for the unit.
+            num_images: number of staged images of the unit.
             group: group of the unit.
-            num_settled: number of images of the group that are settled.
+            num_settled: number of images of the group that this unit completes, staged or failed.
         """
         with self._lock:
             if unit_id is not None:
@@ -97,7 +98,8 @@ class Pending:
         """Run a thread that commits after each interval, until the block ends.
 
         Args:
-            on_error: receives an error of a commit, in that thread; no other commit follows.
+            on_error: receives the error if a commit fails. It is called in that thread. The thread
+                then makes no further commit.
         """
 
         def commit_if_due(ended: threading.Event) -> bool:
@@ -105,7 +107,7 @@ class Pending:
                 with self._lock:
                     if not ended.is_set() and self._seconds_left() <= 0:
                         self.commit()
-            # The thread passes every error to the run, which then ends: see `Stopping.fail`.
+            # Pass every error to the run, and the run then ends: see `Stopping.fail`.
             except BaseException as error:  # noqa: BLE001
                 on_error(error)
                 return False
@@ -128,14 +130,14 @@ def commit_as_staged(
     stop: StopFlag,
     stopping: Stopping,
 ) -> float:
-    """Take every record and commit the rest; return the seconds of the last commit.
+    """Take every record, and make a last commit; return the seconds that the last commit took.
 
     Args:
-        records: records of units, in staging order.
-        take: counts one and adds it to ``pending``.
-        pending: empty at the end.
-        stop: raised when ``stopping`` requests the end.
-        stopping: the run's watcher. After a request to stop, this returns early.
+        records: records of units, in the order in which the units were staged.
+        take: a function that counts a record and adds its unit to ``pending``.
+        pending: the staged units that are not committed yet.
+        stop: the stop flag of the run. It is raised if the run is requested to stop.
+        stopping: the watcher of the run. After a request to stop, this function returns early.
     """
     stopping.drain_by(stop.raise_)
     try:
@@ -146,10 +148,12 @@ def commit_as_staged(
                 take(record)
     except BaseException as error:
         stopping.settle()
-        # The cluster or the store may have failed. The records then wait for the next run.
+        # If the cluster or the store has failed, this commit can also fail. The next run then
+        # commits the staged units.
         with contextlib.suppress(JobError):
             pending.finish()
-        # The time limit or a second signal. Units in flight are abandoned.
+        # After a request to stop, KeyboardInterrupt means that the time limit has expired or a
+        # second signal has arrived. The run ends without the units in progress.
         if not (isinstance(error, KeyboardInterrupt) and stopping.is_asked):
             raise
         return 0.0
@@ -164,14 +168,14 @@ def commit_as_staged(
 
 
 def check_not_stopped(stopping: Stopping, what: str) -> None:
-    """End a run that received a request to stop.
+    """Raise an error if the run received a request to stop.
 
     Args:
-        stopping: the run's watcher.
+        stopping: the watcher of the run.
         what: description of the committed work.
 
     Raises:
-        InterruptedRunError: there was such a request.
+        InterruptedRunError: the run received a request to stop.
     """
     if stopping.is_asked:
         why = "the cluster removes this node" if stopping.is_node_leaving else "stopped on request"

@@ -1,10 +1,11 @@
 """Commit groups of staged units.
 
-INPUT    ids of staged units, and the last version known to the driver.
+INPUT    ids of staged units, and the last table version that the driver has seen.
 OUTPUT   the new version.
-FAN-OUT  one task per group; the driver waits for each.
-ON ERROR a conflict or a failed store request ends the run. The group's rows are not visible, and
-         its records wait for the next run. A failed merge is left to the next merge.
+FAN-OUT  one task per group. The driver waits for each task.
+ON ERROR a conflict or a failed store request ends the run. The rows of the group are then not
+         visible, and the next run uses the records of the group. If a merge fails, the next merge
+         includes its fragments.
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ _COMMITS_A_MERGE = 32
 
 
 class RemoteCommitter:
-    """Commits for one run, on the cluster. Its only state is the version.
+    """An object that commits the units of one run, in a task on the driver's node.
 
     Args:
-        claim: claim of the run; nothing is committed after its loss.
-        column: vector column of rows.
+        claim: claim of the run. If the claim is lost, nothing more is committed.
+        column: vector column of the rows.
         fills: the column that the run fills; None for a run that writes rows.
-        version: the version that the run started from; None without a table.
+        version: the version that the run started from; None if there is no table.
 
     Attributes:
         version: the latest version that this run made or saw.
-        is_local: commit in this process from now on, because a leaving node takes no new task.
+        is_local: whether to commit in this process. This is set when the driver's node is removed
+            from the cluster, because such a node accepts no new task.
     """
 
     def __init__(
@@ -65,12 +67,13 @@ class RemoteCommitter:
         self.is_local = False
 
     def commit(self, unit_ids: Sequence[str]) -> None:
-        """Commit all units or none.
+        """Commit either all units or no unit.
 
         Raises:
-            CommitConflictError: another writer committed since the last known version.
-            TableHeldError: another run took the table over.
-            JobError: the work or the cluster failed.
+            CommitConflictError: another writer has committed after the last version that this run
+                made or saw.
+            TableHeldError: another run now holds the table.
+            JobError: the commit or the cluster failed.
         """
         location, number = self._claim.location, self._claim.number
         arguments = (location, number, self._column, self.version, tuple(unit_ids), self._fills)
@@ -83,7 +86,7 @@ class RemoteCommitter:
             self._merge()
 
     def _merge(self) -> None:
-        """Try to merge small fragments, for faster searches. A failure is only logged."""
+        """Merge small fragments, so that searches are faster. If this fails, log a warning."""
         location, number = self._claim.location, self._claim.number
         try:
             self.version = run_on_driver_node(merge, location, number)
@@ -103,8 +106,8 @@ def commit_units(
 ) -> int:
     """Commit staged units by their records, then delete the records; return the new version.
 
-    Idempotent: if an earlier identical call died after its commit, this returns the version with
-    the rows.
+    The function is idempotent. If the process of an earlier identical call exited after the commit,
+    this call returns a version that contains the rows.
     """
     with told_by_claim(location, claim_number):
         units, missing = find_records(location, unit_ids)
@@ -113,7 +116,7 @@ def commit_units(
         for unit in units:
             if not has_all_files(location, unit):
                 raise JobError(
-                    f"unit {unit.unit_id}: its files are missing: run the same command again"
+                    f"the files of unit {unit.unit_id} are missing: run the same command again"
                 )
     committer = Committer(location, column, version)
     check_claim(location, claim_number)
@@ -129,15 +132,18 @@ def _finish(
     committed: list[str],
     fills: VectorColumn | None,
 ) -> int:
-    """Delete the remaining records of a committed group; return the version.
+    """Delete the remaining records of a group that an earlier call committed; return the version.
 
     Raises:
-        JobError: a unit without a record has no rows in the table.
+        JobError: the group was not committed, although some of its records are missing.
     """
     check_claim(location, claim_number)
     table = ImagesTable.find(location)
     if table is None or not _holds(table, units, committed, fills):
-        raise JobError(f"unit {committed[0]} has no record in {location.uri}/state")
+        raise JobError(
+            f"unit {committed[0]} has no record in {location.uri}/state and is not in the table: "
+            "run the same command again"
+        )
     forget_records(location, units)
     return table.version
 
@@ -145,10 +151,11 @@ def _finish(
 def _holds(
     table: ImagesTable, units: list[StagedUnit], committed: list[str], fills: VectorColumn | None
 ) -> bool:
-    """Return whether a group with missing records was committed."""
+    """Return whether the table contains a group of units whose records are partly missing."""
     if fills is None:
         return holds_units(table.dataset, committed)
-    # If all records are missing, the claim shows that this run deleted them after its commit.
+    # If all records are missing, this run deleted them after its commit. No other run can have
+    # deleted them, because this run holds the claim.
     return not units or holds_vectors(table, fills, read_vectors(table.location, units[:1]))
 
 

@@ -1,11 +1,13 @@
 """Ensure that a run describes each distinct content once, even with several engines.
 
-The first image that claims a content describes it. Until its description is ready, other images
-with the same content are *put off*: a later pass of the run describes them. No engine waits for
-another. A lost engine does no harm: Ray repeats its units, and a claim belongs to an image.
+A content is the bytes of an image. The first image that claims a content is described. Until this
+description is ready, other images with the same content are *put off*: a later pass of the run
+describes them. No engine waits for another engine. If an engine is lost, Ray repeats its units. The
+claims stay valid, because a claim belongs to an image and not to an engine.
 
-For several engines, the ledger is an actor on the driver's node, and one call covers many images.
-For a single engine, its actor contains the ledger, which saves the start of one process.
+For several engines, the ledger is an actor on the driver's node, and one call contains requests of
+many images. For a single engine, the ledger is part of the engine's actor, so no extra process must
+start.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from skytext.captions.captioner import Description, EngineInfo
 
-# About 4 kB each.
+# Maximum number of descriptions in memory. A description has about 4 kB.
 _REMEMBERED = 8192
 _KEY_BYTES = 16
 _KEYS_A_CHUNK = 2**17
@@ -36,7 +38,10 @@ class Words(NamedTuple):
     made_by: EngineInfo
 
     def copied(self) -> Words:
-        """Return the words for another image of the content: it costs no request."""
+        """Return the words for another image of the same content, with all token counts 0.
+
+        The other image needs no request to the engine.
+        """
         free = replace(
             self.description,
             attempts=0,
@@ -48,23 +53,23 @@ class Words(NamedTuple):
 
 
 class Reply(Enum):
-    """The instruction for an image without an existing description."""
+    """The instruction for an image whose description the ledger cannot return."""
 
     DESCRIBE = auto()
-    """This image has claimed the content and describes it."""
+    """This image has claimed the content and must be described."""
     LOOK_UP = auto()
-    """The table may have a description; look it up."""
+    """The table may have a description of the content. The caller must look it up."""
     PUT_OFF = auto()
-    """Another image has claimed it, or its description is not committed yet."""
+    """Another image has claimed the content, or the content's description is not committed yet."""
 
 
 class Asked(NamedTuple):
     """The request of one image.
 
     Attributes:
-        content_sha256: hexadecimal.
+        content_sha256: hash of the image's bytes, hexadecimal.
         image_id: id of the image.
-        is_looked_up: the table has no description of the content.
+        is_looked_up: whether the caller has looked up the content in the table without success.
     """
 
     content_sha256: str
@@ -76,9 +81,10 @@ class Settled(NamedTuple):
     """The result for a content.
 
     Attributes:
-        content_sha256: hexadecimal.
-        image_id: of the image that describes it.
-        words: its description; None: it got none, and another image may describe the content.
+        content_sha256: hash of the content, hexadecimal.
+        image_id: id of the image whose request led to this result.
+        words: the description of the content; None if the image got no description. Another image
+            may then claim the content.
     """
 
     content_sha256: str
@@ -93,10 +99,10 @@ class Ledger(Protocol):
         """Return one reply per request, in order."""
 
     async def settle(self, found: Sequence[Settled]) -> Sequence[None]:
-        """Take the words of contents.
+        """Store the descriptions of contents.
 
         Returns:
-            One None per content.
+            A list with one None per content.
         """
 
 
@@ -105,22 +111,22 @@ class ContentLedger:
 
     def __init__(self) -> None:
         self._known = _Keys([])
-        # Contents whose descriptions were evicted.
+        # Contents that were described in this run, but whose descriptions are no longer in memory.
         self._done = _Keys([])
         self._claims: dict[str, str] = {}
         self._recent: OrderedDict[str, tuple[str, Words]] = OrderedDict()
         self._is_committed = False
 
     def know(self, contents: NDArray[np.bytes_]) -> None:
-        """Add the contents that have a description in the table at the start of the run.
+        """Set the contents that have a description in the table at the start of the run.
 
         Args:
-            contents: bytes (N,), sorted: the first 16 bytes of their hashes.
+            contents: the first 16 bytes of the hash of each content, bytes (N,), sorted.
         """
         self._known = _Keys([contents])
 
     def begin_pass(self) -> None:
-        """Reset the put-off contents: all descriptions so far are committed."""
+        """Delete all claims before the next pass. All earlier descriptions must be committed."""
         self._claims.clear()
         self._is_committed = True
 
@@ -140,7 +146,8 @@ class ContentLedger:
         if content in self._recent:
             self._recent.move_to_end(content)
             owner, words = self._recent[content]
-            # The owner asks again if its engine was lost: the request was its own.
+            # The owner repeats its request if its engine was lost. The tokens were spent for the
+            # owner, so the owner gets the token counts.
             return words if owner == image_id else words.copied()
         is_done = self._done.hold(content)
         may_be_there = self._is_committed or is_done or self._known.hold(content)
@@ -159,7 +166,7 @@ class ContentLedger:
 
 
 class _Keys:
-    """A set of contents by the first 16 bytes of their hashes, with 16 bytes of memory each."""
+    """A set of contents. It stores the first 16 bytes of the hash of each content."""
 
     def __init__(self, chunks: list[NDArray[np.bytes_]]) -> None:
         self._chunks = chunks
@@ -171,7 +178,8 @@ class _Keys:
             return
         chunk = np.array(sorted(self._new), f"S{_KEY_BYTES}")
         self._new = set()
-        # Each chunk is larger than the next, so there are few, and each key is sorted few times.
+        # Merge chunks so that each chunk is larger than the next chunk. There are then few chunks,
+        # and each key is sorted only a few times.
         while self._chunks and len(self._chunks[-1]) <= len(chunk):
             chunk = np.sort(np.concatenate([self._chunks.pop(), chunk]))
         self._chunks.append(chunk)
@@ -197,7 +205,7 @@ class LocalLedger:
 
     Attributes:
         ledger: the ledger.
-        known: reference to the argument of `ContentLedger.know`, until it is fetched.
+        known: Ray reference to the argument of `ContentLedger.know`; None after it was fetched.
     """
 
     ledger: ContentLedger
@@ -241,13 +249,14 @@ class RemoteLedger:
 
 
 def start_ledger(known: Any) -> RemoteLedger:
-    """Start a ledger on this node. It ends with the last reference to it.
+    """Start a ledger on this node. The ledger ends when the last reference to it is deleted.
 
     Args:
-        known: reference to the argument of `ContentLedger.know`.
+        known: Ray reference to the argument of `ContentLedger.know`.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # A restarted ledger is empty: a content may then be described twice, but no image is lost.
+    # If Ray restarts the ledger, the new ledger is empty. A content may then be described twice,
+    # but no image is lost.
     options = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
     actor = options(ContentLedger).remote()
     actor.know.remote(known)

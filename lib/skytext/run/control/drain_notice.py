@@ -1,7 +1,8 @@
-"""Watch for the cluster's notice that the driver's node is leaving (spot end, scale-down).
+"""Watch for the cluster's notice that it will remove the driver's node.
 
-Ray Data itself handles the other nodes: it gives an actor on a draining node no more work and
-starts it elsewhere. It does not watch the driver's own node.
+A cluster removes a node when a spot instance ends or when the cluster scales down. Ray Data handles
+the other nodes: it gives an actor on a draining node no more work, and starts an actor on another
+node. Ray Data does not handle the removal of the driver's node.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
     """Watch for the notice during the block. Ray must be initialised.
 
     Args:
-        on_notice: called once, in its own thread, with the remaining seconds; None if unknown.
+        on_notice: called once when the notice arrives, in a separate thread. It receives the
+            seconds until the removal; None if the time is unknown.
     """
     node_id = str(ray.get_runtime_context().get_node_id())
 
     def look(_: threading.Event) -> bool:
-        # There is no public function. Ray Data and Ray Serve use the same private one.
+        # Ray has no public function for this. Ray Data and Ray Serve use the same private function.
         draining = ray_state.state.get_draining_nodes()
         if node_id not in draining:
             return True
@@ -41,5 +43,9 @@ def watch_node(on_notice: Callable[[float | None], None]) -> Iterator[None]:
 
 
 def seconds_left(deadline_ms: int) -> float | None:
-    """Return the seconds until a Ray deadline in milliseconds since 1970; 0 means none."""
+    """Return the seconds until a deadline of Ray; None if there is no deadline.
+
+    Args:
+        deadline_ms: the deadline in milliseconds since 1970; 0 if there is no deadline.
+    """
     return None if deadline_ms == 0 else max(0.0, deadline_ms / 1000 - time.time())

@@ -1,11 +1,12 @@
-"""Run control work in a separate process on the driver's node.
+"""Run control functions in a separate process on the driver's node.
 
-Preparing, committing, merging and counting read the whole table. They run in a worker process, not
-in the driver: Lance keeps the metadata of every file it opens, and the driver's memory must not
-grow with the table. They run on the driver's node because the loss of that node ends the run
-anyway. The loss of another node then does not affect them.
+The functions that prepare, commit, merge and count read the whole table. They run in a worker
+process and not in the driver, because Lance keeps the metadata of every opened file in memory. The
+driver's memory must not grow with the table. The functions run on the driver's node, so the loss of
+another node does not affect them. The loss of the driver's node ends the run in any case.
 
-All these functions must be idempotent: a worker can die after the work and before its response.
+All these functions must be idempotent: a worker process can exit after it has done the work and
+before it has sent the result. The function then runs a second time.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ def run_on_driver_node(function: Callable[P, T], *args: P.args, **kwargs: P.kwar
     """Call an idempotent function in a worker process on this node, and return its result.
 
     Raises:
-        SkytextError: the error of the function, or a `JobError` for a failure of the cluster. A
-            dead worker is replaced; there are up to three attempts.
+        SkytextError: the function raised this error, or the cluster failed (`JobError`). If the
+            worker process exits, the function is called again, up to three times in total.
     """
     return cast("T", _try(lambda: [_task(function, 1).remote(*args, **kwargs)])[0])
 
 
 def run_and_refer(function: Callable[..., tuple[T, Any]], *args: Any) -> tuple[T, Any]:
-    """Call a function that returns two values; the second stays in the object store.
+    """Call a function that returns two values. The second value stays in Ray's object store.
 
     Returns:
-        The first value, and a reference to the second that workers can fetch.
+        The first value, and a reference with which workers can fetch the second value.
     """
     first, references = _try(lambda: _task(function, 2).remote(*args))
     return cast("T", first), references[1]
@@ -47,7 +48,7 @@ def run_and_refer(function: Callable[..., tuple[T, Any]], *args: Any) -> tuple[T
 
 def _task(function: Callable[..., Any], num_returns: int) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Ray's own retries would also repeat the task if its result is lost later.
+    # Ray's retries are off, because Ray would also repeat the task when its result is lost later.
     options = ray.remote(
         num_cpus=0, max_retries=0, num_returns=num_returns, scheduling_strategy=here
     )
@@ -55,7 +56,7 @@ def _task(function: Callable[..., Any], num_returns: int) -> Any:
 
 
 def _try(start: Callable[[], list[Any]]) -> tuple[Any, list[Any]]:
-    """Return the task's first value, and references to all values."""
+    """Start the task, up to three times; return its first value and references to all values."""
     for tries_left in reversed(range(_TRIES)):
         references = start()
         try:

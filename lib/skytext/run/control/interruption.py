@@ -1,8 +1,12 @@
-"""End a run early: on a signal, on a cluster's notice, or after a stall.
+"""End a run early: after a signal, after a notice of the cluster, or after a stall.
 
-SIGINT and SIGTERM tell the stages to stop. Images in the engines are finished within a time limit
-and committed. After a second signal or the limit, the work in flight is abandoned. A notice that
-the driver's node is leaving has the same effect. One timer serves the limit and the watchdog.
+After SIGINT or SIGTERM, the stages stop. The engines finish their current images within a time
+limit, and the run commits these images. After a second signal, or when the time limit expires, the
+run ends without the unfinished work. A notice that the cluster removes the driver's node has the
+same effect as a first signal.
+
+One timer is used for two purposes. Before a request to stop, it detects that the run makes no
+progress (the watchdog). After a request to stop, it ends the run when the time limit expires.
 """
 
 from __future__ import annotations
@@ -17,20 +21,22 @@ from skytext.errors import JobError
 from skytext.run.control.cluster import ray_logs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Part of the remaining time of a leaving node that is reserved for the commit and the run's record.
+# If the cluster removes the driver's node, this share of the remaining time is reserved for the
+# last commit and the record of the run.
 _COMMIT_PART = 0.25
-# An error raised by a handler is lost if it interrupts a destructor or a callback that swallows it.
-# So the expired timer repeats until it is switched off. The first repeat comes late: the first
-# error ends the execution of Ray Data. An interruption of that would leave its actors running.
+# A handler of the timer raises an error. The error is lost if it interrupts a destructor, or a
+# callback that ignores errors. So the timer repeats until it is switched off. The repeat interval
+# is long, because the first error makes Ray Data end its execution. A second error during this end
+# would leave actors running.
 _RING_AGAIN_S = 20.0
 
 
 class Stopping:
-    """Watches one run; made by `watch`.
+    """The signal handlers and the timer of one run. `watch` creates this object.
 
     Attributes:
-        is_asked: whether the run must stop.
-        is_node_leaving: whether the reason is that the driver's node leaves.
+        is_asked: whether the run received a request to stop.
+        is_node_leaving: whether the reason is that the cluster removes the driver's node.
     """
 
     def __init__(self, stall_timeout_s: float, drain_s: float, enabled: bool) -> None:
@@ -43,33 +49,42 @@ class Stopping:
         self.is_node_leaving = False
 
     def install(self) -> None:
-        """Install the signal handlers; again after `ray.init`, which installs its own."""
+        """Install the signal handlers.
+
+        Call this also after `ray.init`, because `ray.init` replaces the signal handlers.
+        """
         if self._enabled:
             for number in _SIGNALS:
                 signal.signal(number, self.on_signal)
             signal.signal(signal.SIGALRM, self.on_timer)
 
     def drain_by(self, ask: Callable[[], None]) -> None:
-        """From now on the first signal calls ``ask``, and the run continues to its early end."""
+        """Set the function that the first signal calls.
+
+        After this call, the first signal calls ``ask`` and does not interrupt the run. The run then
+        finishes the work that has started.
+        """
         self._ask = ask
         self.progressed()
 
     def progressed(self) -> None:
-        """Reset the watchdog: some work was finished."""
+        """Restart the watchdog's time, because some work was finished."""
         if self._enabled and not self.is_asked:
             signal.setitimer(signal.ITIMER_REAL, self._stall_timeout_s, _RING_AGAIN_S)
 
     def settle(self) -> None:
-        """Switch the timer off for the final commit."""
+        """Switch the timer off before the last commit."""
         self._ask = None
         if self._enabled:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def on_notice(self, seconds_left: float | None) -> None:
-        """Request the end from any thread, because the driver's node leaves.
+        """Request the end of the run, because the cluster removes the driver's node.
+
+        Any thread may call this.
 
         Args:
-            seconds_left: remaining seconds of the node; None if unknown.
+            seconds_left: seconds until the node is removed; None if unknown.
         """
         if not self._enabled or self.is_asked:
             return
@@ -79,7 +94,7 @@ class Stopping:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Request the end, or abandon the work in flight on a second signal."""
+        """Request the end of the run. On a second signal, end the run immediately."""
         if self._ask is None or self.is_asked:
             self.is_asked = True
             raise KeyboardInterrupt
@@ -88,19 +103,28 @@ class Stopping:
         self._ask()
 
     def fail(self, error: BaseException) -> None:
-        """End the run with an error of another thread, wherever the main thread waits."""
+        """End the run with an error of another thread.
+
+        A signal interrupts the main thread, so the run also ends while the main thread waits.
+        """
         self._failure = error
         if self._enabled:
             signal.setitimer(signal.ITIMER_REAL, _RING_AGAIN_S, _RING_AGAIN_S)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def check(self) -> None:
-        """Raise the error of another thread, where no signal can."""
+        """Raise the error of another thread, for the case that no signal handler raised it."""
         if self._failure is not None:
             raise self._failure
 
     def on_timer(self, number: int, frame: FrameType | None) -> None:
-        """End the wait with the error that belongs to the timer."""
+        """End the run when the timer expires.
+
+        Raises:
+            BaseException: the error of another thread, if `fail` received one.
+            KeyboardInterrupt: the time limit after a request to stop has expired.
+            JobError: no work was finished within the stall timeout.
+        """
         self.check()
         if self.is_asked:
             raise KeyboardInterrupt
@@ -115,11 +139,12 @@ class Stopping:
 def watch(stall_timeout_s: float, drain_s: float) -> Iterator[Stopping]:
     """Handle signals and stalls during the block.
 
-    Python delivers signals only to the main thread; in other threads nothing is handled.
+    Python delivers signals only to the main thread. If the block runs in another thread, signals
+    and stalls are not handled.
 
     Args:
-        stall_timeout_s: maximum seconds without any finished image.
-        drain_s: maximum seconds for the work in flight after a request to stop.
+        stall_timeout_s: maximum seconds in which no image is finished.
+        drain_s: maximum seconds to finish the current work after a request to stop.
     """
     enabled = threading.current_thread() is threading.main_thread()
     stopping = Stopping(stall_timeout_s, drain_s, enabled)

@@ -1,7 +1,8 @@
-"""The number of images that the engines of a run have described, also of units in work.
+"""The number of images that the engines of a run have described.
 
-A unit takes minutes on a slow machine. Each engine writes its count to the key-value store of Ray's
-control service, because an actor for the sum would cost one more process.
+The number includes images of units that are not finished, because a unit takes minutes on a slow
+machine. Each engine writes its count to the key-value store of Ray's control service. An actor for
+the sum would need one more process.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ class LiveCount:
             await asyncio.to_thread(self._write)
 
     def read(self) -> int:
-        """Return the sum of all engines, at most a second old."""
+        """Return the sum of the counts of all engines. Each count is about one second old."""
         values = [_internal_kv_get(key) for key in _internal_kv_list(self._prefix)]
         return sum(int(value) for value in values if value)
 
     def delete(self) -> None:
-        """Remove the counts at the end of the run."""
+        """Delete the counts at the end of the run."""
         _internal_kv_del(self._prefix, del_by_prefix=True)
 
     def _write(self) -> None:
         key = f"{self._prefix}{ray.get_runtime_context().get_actor_id()}"
-        # The count is for people. A fault of Ray must not fail an image.
+        # The count is only displayed, so an error of Ray must not make an image fail.
         with contextlib.suppress(RayError):
             _internal_kv_put(key, str(self._num_images), overwrite=True)
 

@@ -1,4 +1,4 @@
-"""Resources of the nodes of a cluster, and how many actors fit on them (no Ray)."""
+"""Resources of the nodes of a cluster, and how many actors fit on the nodes (without Ray)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Ray counts resources in ten-thousandths: five times 0.2 GPUs are one GPU.
+# Ray rounds resources to four decimal places, so that five times 0.2 GPUs are one GPU.
 _DIGITS = 4
 
 
@@ -27,7 +27,10 @@ class Resources:
         return self.num_cpus <= other.num_cpus and self.num_gpus <= other.num_gpus
 
     def room_for(self, one: Resources) -> int:
-        """Return how many actors with the resources ``one``, including CPUs, fit at once."""
+        """Return how many actors fit at the same time, if each actor needs the resources ``one``.
+
+        ``one`` must have CPUs.
+        """
         room = self.num_cpus / one.num_cpus
         if one.num_gpus:
             room = min(room, self.num_gpus / one.num_gpus)
@@ -39,10 +42,10 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The nodes of a cluster by type.
+    """The nodes of a cluster by node type.
 
     Attributes:
-        kinds: resources of one node of each type, and the number of such nodes.
+        kinds: for each node type, the resources of one node and the number of nodes.
     """
 
     kinds: tuple[tuple[Resources, int], ...]
@@ -56,5 +59,5 @@ class Nodes:
         )
 
     def room_for(self, one: Resources) -> int:
-        """Return how many actors fit, each on one node."""
+        """Return how many actors fit on all nodes. Each actor must fit on a single node."""
         return sum(count * node.room_for(one) for node, count in self.kinds)

@@ -1,4 +1,6 @@
-"""Settle earlier units, and decide the work of a run: the first task of every run.
+"""Adopt or delete the staged units of an earlier run, and decide the work of this run.
+
+This is the first task of every run.
 
 INPUT    the table, the shards of the sources, and whether the last run released its claim.
 OUTPUT   `Prepared`: the version to start from, and a plan for every shard.
@@ -31,13 +33,13 @@ class Prepared:
     """The starting point of a run.
 
     Attributes:
-        adoption: result for the staged units of an earlier run.
+        adoption: what happened to the staged units of an earlier run.
         shards: the plan of every shard.
-        num_gone_with_shard: rows of shards that the sources no longer have.
-        described: reference to the contents with a description: bytes (N,), sorted, the first 16
-            bytes of their hashes. Only workers fetch it, not the driver.
-        ledger: decides which image describes which content; set shortly before the first pass.
-        only: the images of this pass; None for all.
+        num_gone_with_shard: number of rows whose shard is no longer in the sources.
+        described: Ray reference to the first 16 bytes of the hash of each content that has a
+            description, bytes (N,), sorted. Workers fetch it. The driver does not fetch it.
+        ledger: decides which image is described for each content. It is set before the first pass.
+        only: ids of the images of this pass; None for all images.
     """
 
     adoption: Adoption
@@ -49,7 +51,7 @@ class Prepared:
 
     @property
     def version(self) -> int | None:
-        """The version to start from; None without a table."""
+        """The version to start from; None if there is no table."""
         return self.adoption.version
 
 
@@ -60,17 +62,19 @@ def prepare(
     options: PlanOptions,
     run: RunRecord,
 ) -> Prepared:
-    """Fence off a dead run, adopt its staged units, and plan every shard, on the cluster.
+    """Adopt the staged units of an earlier run and plan every shard, in a worker process.
+
+    After this call, a late commit of the earlier run fails.
 
     Args:
         claim: claim of this run.
         column: vector column of this run's rows.
         shards: shards of the sources.
         options: options of the plan.
-        run: the run's record, written first.
+        run: the record of this run. It is written to the table if there is work.
 
     Raises:
-        TableError: the table has another model.
+        TableError: the table has a different model.
         JobError: a store request failed.
     """
     found, described = run_and_refer(_prepare, claim, column, tuple(shards), options, run)

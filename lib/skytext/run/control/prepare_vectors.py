@@ -1,7 +1,7 @@
-"""Settle earlier units, and find the rows without a vector.
+"""Adopt or delete the staged units of an earlier run, and find the rows without a vector.
 
 INPUT    the table, and the model of the vectors.
-OUTPUT   `PreparedVectors`: the version to start from, and the rows to do, in groups.
+OUTPUT   `PreparedVectors`: the version to start from, and the rows without a vector, in groups.
 FAN-OUT  one task.
 ON ERROR the run ends before any model is loaded.
 """
@@ -22,12 +22,12 @@ from skytext.table.vector_columns import VectorColumn
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Fragments whose column is written together, when all their rows are done.
+    """Fragments whose column is written in one commit, when all their rows are embedded.
 
     Attributes:
         name: name of the group.
         fragment_ids: fragment ids in the version that the run starts from.
-        num_images: number of rows to do.
+        num_images: number of rows without a vector.
     """
 
     name: str
@@ -43,9 +43,10 @@ class PreparedVectors:
         version: the version to start from.
         text_column: active column of caption vectors.
         num_ok: number of described images.
-        num_there: those that already have a vector by this run's model.
-        num_adopted: those whose vectors an earlier run staged and did not commit.
-        groups: the rows to do.
+        num_there: number of described images that already have a vector of this run's model.
+        num_adopted: number of these images whose vectors were staged, but not committed, by an
+            earlier run.
+        groups: the rows without a vector.
     """
 
     version: int
@@ -57,12 +58,14 @@ class PreparedVectors:
 
 
 def prepare_vectors(claim: Claim, column: VectorColumn, group_images: int) -> PreparedVectors:
-    """Fence off a dead run, commit its staged units, and find the rows to do.
+    """Commit the staged units of an earlier run, and find the rows without a vector.
+
+    After this call, a late commit of the earlier run fails.
 
     Args:
         claim: claim of this run.
-        column: the column to fill; its ``dim`` is not known yet.
-        group_images: number of images that completes a group.
+        column: the column to fill. Its ``dim`` is not known yet.
+        group_images: a group is complete when it has at least this number of images.
 
     Raises:
         TableError: the table has an old format.
@@ -88,11 +91,11 @@ def _prepare(claim: Claim, column: VectorColumn, group_images: int) -> PreparedV
 
 
 def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[RowGroup]:
-    """Group fragments with about ``group_images`` images; small fragments share a commit.
+    """Combine fragments into groups of about ``group_images`` images. A group has one commit.
 
     Args:
-        num_images: number of images to do, by fragment.
-        group_images: number of images that completes a group.
+        num_images: number of images without a vector, by fragment id.
+        group_images: a group is complete when it has at least this number of images.
     """
     groups: list[RowGroup] = []
     for fragment_id, number in num_images.items():
@@ -105,15 +108,16 @@ def group_fragments(num_images: Mapping[int, int], group_images: int) -> list[Ro
 
 
 def finish_vectors(claim: Claim, column: VectorColumn, num_without: int) -> tuple[int, int, int]:
-    """Count the vectors, and activate the column if only ``num_without`` rows have none.
+    """Count the vectors. Activate the column if exactly ``num_without`` images have no vector.
 
     Args:
         claim: claim of this run.
         column: the column that this run fills.
-        num_without: permitted number of rows without a vector.
+        num_without: number of described images that are expected to have no vector.
 
     Returns:
-        The version, the number of described images, and the number of those with a vector.
+        The version, the number of described images, and the number of described images with a
+        vector.
     """
     return run_on_driver_node(_finish, claim, column, num_without)
 

@@ -1,7 +1,8 @@
 """Find a temporary folder in which a local Ray and its workers can create Unix sockets.
 
-Ray uses ``RAY_TMPDIR/ray``, else ``TMPDIR/ray``, else ``/tmp/ray``. The path of a Unix socket has
-at most 107 bytes, and Ray's own names take 68. Workers (vLLM) create sockets in ``TMPDIR``.
+Ray uses the folder ``ray`` in ``RAY_TMPDIR``. If ``RAY_TMPDIR`` is not set, Ray uses ``TMPDIR``, or
+else ``/tmp``. The path of a Unix socket may have at most 107 bytes, and the names that Ray appends
+need 68 bytes. Workers (vLLM) create sockets in ``TMPDIR``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 MAX_BYTES = 107 - len(_SOCKET)
 """Maximum length of the path of the temporary folder."""
 MIN_FREE_BYTES = 64 * 2**20
-"""With less free space, Ray does not start; it would wait for half a minute without a reason."""
+"""Minimum free space. With less free space, Ray would fail after half a minute without a clear
+reason."""
 _VARIABLES = ("RAY_TMPDIR", "TMPDIR")
 
 
@@ -28,13 +30,14 @@ _VARIABLES = ("RAY_TMPDIR", "TMPDIR")
 def short_temp_dir() -> Iterator[str]:
     """Set ``RAY_TMPDIR`` and ``TMPDIR`` to suitable folders for a local Ray, during the block.
 
-    Suitable folders are not changed. A path that is too long is replaced by a link in a private
-    folder, so files still go to the user's folder. If ``ray`` in ``TMPDIR`` or ``/tmp`` is not
-    writable, Ray works in the private folder itself. That folder is removed with the block, unless
-    the block ends with an error that names it, because its logs are then needed.
+    Suitable folders are not changed. A path that is too long is replaced by a link to the same
+    folder, so files are still written to the user's folder. The link is in a private folder. If
+    ``ray`` in ``TMPDIR`` or ``/tmp`` is not writable, Ray uses the private folder. The private
+    folder is deleted at the end of the block. If the block ends with an error whose message
+    contains the path, the folder is kept, because the user needs the logs in it.
 
     Yields:
-        The folder in which Ray creates its own folder, ``ray``.
+        The folder in which Ray creates the folder ``ray``.
 
     Raises:
         ConfigError: no folder is suitable.
@@ -68,7 +71,10 @@ def short_temp_dir() -> Iterator[str]:
 
 
 def wanted_temp_dir() -> str:
-    """Return the folder in which Ray creates its own; Ray uses even an empty variable."""
+    """Return the folder in which Ray creates the folder ``ray``.
+
+    Ray also uses a variable that is set to an empty string.
+    """
     return os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
 
 
@@ -77,14 +83,14 @@ def _is_short(folder: str) -> bool:
 
 
 def _serves(folder: str) -> bool:
-    """Return whether Ray can create or use ``ray`` in a folder."""
+    """Return whether Ray can create or use the folder ``ray`` in a folder."""
     if not os.path.isabs(folder) or not _is_short(folder):
         return False
     return can_write(existing_part(os.path.join(folder, "ray")))
 
 
 def existing_part(path: str) -> str:
-    """Return the existing part of a path: the path itself, or its nearest existing folder."""
+    """Return the path itself if it exists, or else its nearest parent folder that exists."""
     path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -111,7 +117,7 @@ def _link(folder: str, name: str, private: list[Path]) -> str:
 
 
 def _private(made: list[Path]) -> Path:
-    """Return a private folder of this user; created on the first call."""
+    """Return a private folder of this user. The first call creates the folder."""
     if not made:
         made.append(_make_private())
     return made[0]
@@ -127,8 +133,8 @@ def _make_private() -> Path:
             return made
         made.rmdir()
     raise ConfigError(
-        "Ray finds no folder for its sockets: set RAY_TMPDIR to a writable folder with a path of "
-        f"at most {MAX_BYTES} bytes"
+        "no folder is suitable for the sockets of Ray: set RAY_TMPDIR to a writable folder whose "
+        f"path has at most {MAX_BYTES} bytes"
     )
 
 
@@ -137,5 +143,5 @@ def _set(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
-    # Makes Python choose its temporary folder again.
+    # Python then determines its temporary folder again.
     tempfile.tempdir = None

@@ -1,7 +1,7 @@
-"""Reject paths of the driver's machine that other nodes of the cluster do not have.
+"""Reject paths of the driver's machine that do not exist on another node of the cluster.
 
-Some folders are on a file system that every node mounts. Others exist on one machine only. The path
-itself does not show the difference, so every node checks that the path exists.
+Some folders are on a file system that every node mounts. Other folders exist on one machine only.
+The path does not show this difference, so every node checks that the path exists.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ def check_paths(
     """Reject a plan with a path that a node of the cluster does not have.
 
     Args:
-        location: the table; its claim must be held, because other nodes look for it.
-        models: name of each model for the error message, and the model.
+        location: the table. Its claim must be held, because other nodes check for the claim's file.
+        models: the models, by their names for the error message.
         shards: shards of the sources.
 
     Raises:
-        ConfigError: with the path, the node, and the alternatives.
+        ConfigError: a path does not exist on a node. The message contains the path, the node and
+            the alternatives.
+        CapacityError: a node did not respond in time.
     """
     paths = _table_path(location)
     for shard in shards:
@@ -44,7 +46,7 @@ def check_paths(
         if place.scheme == "file":
             paths[place.path] = "the source"
     for name, model in models.items():
-        # Paths inside an installed package are resolved on each node.
+        # A model in an installed package is not checked, because each node finds its own path.
         if model.is_local and not model.is_packaged:
             paths[model.source] = name
     _check_everywhere(paths)
@@ -53,7 +55,8 @@ def check_paths(
 def _table_path(location: TableLocation) -> dict[str, str]:
     if not location.is_local:
         return {}
-    # A folder with the same name on another machine does not contain this run's claim.
+    # Check the file of this run's claim. Another machine may have a folder with the same name, but
+    # that folder does not contain this claim.
     claims = sorted(Path(location.uri, "state", "claim").glob("*"))
     return {str(claims[-1] if claims else location.uri): "the table"}
 
@@ -79,8 +82,8 @@ def _check_everywhere(paths: Mapping[str, str]) -> None:
         missing = ray.get(list(asked), timeout=_ANSWER_S)
     except RayError as error:
         raise CapacityError(
-            f"a node of the cluster did not confirm within {_ANSWER_S:g} s that it has the paths "
-            f"of this call: {error}"
+            f"a node of the cluster did not confirm within {_ANSWER_S:g} s that the paths of this "
+            f"call exist on it: {error}"
         ) from error
     for path, host in zip(missing, asked.values(), strict=True):
         if path is not None:

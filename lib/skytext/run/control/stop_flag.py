@@ -1,7 +1,8 @@
-"""The stop flag: the driver asks every stage of a run to stop.
+"""The stop flag, with which the driver requests every stage of a run to stop.
 
-It is a small object beside the table, so it reaches every node without an actor. Readers and
-captioners check it every few seconds. Work that has begun is finished; no new work begins.
+The flag is a small object in the table's store, so every node can read it without an actor. Readers
+and captioners check the flag every few seconds. They finish the work that they have started, and
+start no new work.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LOOK_EVERY_S = 2.0
 
 @dataclass(slots=True)
 class StopFlag:
-    """Whether a run must stop. Each process with a copy checks for itself.
+    """The stop flag of a run. Each process has its own copy and reads the store itself.
 
     Attributes:
         location: the table of the run.
@@ -32,7 +33,7 @@ class StopFlag:
     _looked_at: float = field(default=float("-inf"), init=False)
 
     def raise_(self) -> None:
-        """Tell every stage to stop."""
+        """Raise the flag, so that every stage stops."""
         StateStore(self.location).put(self._path, b"")
 
     def lower(self) -> None:
@@ -44,7 +45,7 @@ class StopFlag:
         now = time.monotonic()
         if not self._is_raised and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
-            # If a store request fails, it is repeated later. That is no reason to end the run.
+            # A failed request must not end the run. The next call sends a new request.
             with contextlib.suppress(JobError):
                 self._is_raised = StateStore(self.location).get(self._path) is not None
         return self._is_raised

@@ -15,8 +15,8 @@ def watching(
 
     Args:
         name: name of the thread.
-        wait_s: returns the seconds until the next call.
-        look: receives the event that is set when the block ends; returns whether to continue.
+        wait_s: returns the seconds until the next call of ``look``.
+        look: receives an event that is set when the block ends. It returns whether to continue.
     """
     ended = threading.Event()
 

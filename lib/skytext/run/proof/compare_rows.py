@@ -1,15 +1,15 @@
-"""Prove at the end of a run that the table has one row for every image.
+"""Verify at the end of a run that the table has one row for every image.
 
 INPUT    the counts of the run for each shard, and the table's version.
-OUTPUT   `Proof`: rows by status, and every shard whose evidence disagrees.
-FAN-OUT  one task; one manifest per shard that the run read. The table is scanned once, and a second
-         time if counts and sums of ids do not prove that a shard is complete.
+OUTPUT   `Proof`: the rows by status, and every shard whose evidence disagrees.
+FAN-OUT  one task. It reads one manifest per shard that the run read. It scans the table once. It
+         scans the table a second time if the count and the sum of the ids of a shard are wrong.
 ON ERROR the run ends with a job error, without a proof.
 
-The evidence does not come from the stream of units alone. The store's listing has the shards. The
-manifest of a shard has its bytes and images; only a reader that reached the end of the shard writes
-it. The table has the rows. If a manifest disagrees, it is deleted, so that the next run reads the
-shard again.
+The evidence does not come from the stream of units alone. The listing of the store contains the
+shards. The manifest of a shard contains its size in bytes and its images. A manifest is written
+only by a reader that has reached the end of the shard. The table contains the rows. If a shard's
+evidence disagrees, its manifest is deleted, so that the next run reads the shard again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _Statuses = dict[tuple[str, str], dict[str, list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class ShardMet:
-    """The counts of a run for a shard that it read to its end, or whose images it fetched.
+    """The counts of a run for a shard that the run read to its end, or whose images it fetched.
 
     Attributes:
         shard: the shard in the store's listing.
-        num_listed: images in its units.
-        num_units: number of received unit records; None if only rows' images were fetched, because
-            then no manifest has the expected number.
+        num_listed: number of images in the units of the shard.
+        num_units: number of received unit records. None if the run fetched only single images of
+            the shard, because the manifest then does not contain the expected number.
     """
 
     shard: Shard
@@ -55,10 +55,11 @@ class Question:
 
     Attributes:
         location: the table.
-        version: the last version that the run made or saw; None without a table.
-        first_version: the version that it started from; None without a table.
-        caption_fingerprint: rows with another one are stale.
-        only_rows: images without a row were skipped, as ``retry-failed`` does.
+        version: the last table version that the run made or saw; None if there is no table.
+        first_version: the table version that the run started from; None if there was no table.
+        caption_fingerprint: caption fingerprint of the run. Rows with another caption fingerprint
+            are stale.
+        only_rows: whether the run skipped all images without a row, as ``retry-failed`` does.
     """
 
     location: TableLocation
@@ -73,11 +74,11 @@ class Proof:
     """The result of a proof.
 
     Attributes:
-        totals: rows by status, for images that are in the shards now.
-        num_gone: rows of images that no longer exist.
-        num_stale: rows with another caption fingerprint.
-        num_double: images with more than one row, in the shards of the run.
-        wrong: one line per shard whose evidence disagrees.
+        totals: number of rows by status, for images that are now in the shards.
+        num_gone: number of rows whose image is no longer in its shard.
+        num_stale: number of rows with another caption fingerprint than the run.
+        num_double: number of images with more than one row, in the shards of the run.
+        wrong: one line for each disagreement between the pieces of evidence.
     """
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -95,7 +96,7 @@ def prove(
     Args:
         question: the table and its version.
         met: the shards that the run read to their ends.
-        settled: the shards without work, and their images with rows.
+        settled: the shards without work, each with the count and the sum of the ids of its rows.
     """
     if question.version is None:
         return Proof(
@@ -121,7 +122,10 @@ def _prove(
     for shard, ids in unsettled:
         now = found[_key(shard)]
         if id_sum(hash_bytes(pa.array(list(now), pa.string()))) != ids:
-            proof.wrong.append(f"{shard.path}: {ids.num} rows at the start, {len(now)} now")
+            proof.wrong.append(
+                f"{shard.path}: it had {ids.num} rows at the start of the run, it has {len(now)} "
+                "rows now"
+            )
     earlier: _Statuses = {key: {} for key in keys}
     if question.only_rows and question.first_version is not None:
         first = ImagesTable.open(question.location, question.first_version)
@@ -141,7 +145,13 @@ def _prove(
 
 @dataclass(slots=True, kw_only=True)
 class _Looked(Proof):
-    """The content of a shard's manifest; ``members`` are kept if the ids of the rows differ."""
+    """The result for one shard that the run read.
+
+    Attributes:
+        shard: the shard.
+        members: ids of the shard's images from its manifest. Set only if the ids of the shard's
+            rows differ from these ids.
+    """
 
     shard: Shard
     members: pa.Array | None = None
@@ -159,7 +169,7 @@ def _look(question: Question, rows: Mapping[tuple[str, str], ShardRows], met: Sh
     shard = met.shard
     manifest = read_manifest(question.location, *_key(shard), ["image_id", "member"])
     if manifest is None:
-        wrong = [f"{shard.path}: no manifest: the shard was not read to its end"]
+        wrong = [f"{shard.path}: it has no manifest, because it was not read to its end"]
         return _Looked(shard=shard, wrong=wrong)
     looked = _Looked(shard=shard, wrong=list(_against_stream(question, met, manifest)))
     ids = manifest.members.column("image_id").combine_chunks()
@@ -174,10 +184,11 @@ def _look(question: Question, rows: Mapping[tuple[str, str], ShardRows], met: Sh
 def _against_stream(question: Question, met: ShardMet, manifest: Manifest) -> Iterator[str]:
     path, num_members = met.shard.path, manifest.members.num_rows
     if met.num_units is not None and manifest.num_units != met.num_units:
-        yield f"{path}: {manifest.num_units} units were cut, {met.num_units} were received"
+        yield f"{path}: {manifest.num_units} units were made, but {met.num_units} were received"
     if not question.only_rows and num_members != met.num_listed:
-        yield f"{path}: it has {num_members} images, {met.num_listed} were received"
-    # A folder that changed after the listing was read in its current state.
+        yield f"{path}: it has {num_members} images, but {met.num_listed} were received"
+    # If a folder changed after the listing, its size in the listing is out of date. Its etag in the
+    # manifest then differs from the listing, and the sizes are not compared.
     is_listed = manifest.etag == met.shard.etag
     is_whole = manifest.num_bytes == met.shard.size_bytes
     if is_listed and not is_whole and not manifest.is_damaged:

@@ -1,11 +1,13 @@
-"""Compare the headers of shards with their manifests: a check independent of the readers.
+"""Compare the headers of shards with their manifests. This check is independent of the readers.
 
 INPUT    shards that were read to their ends, and the table with their manifests.
 OUTPUT   one line per shard whose headers differ from its manifest.
 FAN-OUT  one task for many shards.
-ON ERROR a shard that changed meanwhile is skipped; one that the store does not deliver is a line.
+ON ERROR a shard that has changed since the run read it is skipped. If the store does not deliver a
+         shard, the output contains a line with the error.
 
-If a manifest disagrees, it is deleted, so that the next run reads the shard again.
+If the headers of a shard differ from its manifest, the manifest is deleted, so that the next run
+reads the shard again.
 """
 
 from __future__ import annotations
@@ -40,14 +42,14 @@ _WAIT_S = 1.0
 
 
 def sample_shards(shards: Sequence[Shard], seed: str) -> list[Shard]:
-    """Return 1 % of the shards, but at least three if there are that many."""
+    """Return a random sample of 1 % of the shards, but at least three shards if there are three."""
     number = max(_MIN_SHARDS, math.ceil(_SHARE * len(shards)))
     return random.Random(seed).sample(shards, min(number, len(shards)))
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderWalk:
-    """Reads the headers of shards.
+    """A function that compares the headers of shards with their manifests.
 
     Attributes:
         location: the table with the manifests.
@@ -60,26 +62,26 @@ class HeaderWalk:
     reading: ReadOptions
 
     def __call__(self, shards: Sequence[Shard]) -> list[str]:
-        """Return one line per shard that disagrees."""
+        """Return one line per shard whose headers differ from its manifest."""
         with ThreadPoolExecutor(_THREADS) as pool:
             return [wrong for wrong in pool.map(self._compare, shards) if wrong]
 
     def _compare(self, shard: Shard) -> str | None:
         manifest = read_manifest(self.location, shard.archive, shard.path, ["image_id"])
         if manifest is None:
-            return f"{shard.path}: no manifest: the shard was not read to its end"
+            return f"{shard.path}: it has no manifest, because it was not read to its end"
         counts = ShardCounts()
         try:
             members = list_members(shard, self.limits, self.reading, counts)
             ids = [member.image_id for member in members]
         except StoreFaultError as error:
             has_changed = isinstance(error.__cause__, (ChangedError, FileNotFoundError))
-            return None if has_changed else f"{shard.path}: its headers were not read: {error}"
+            return None if has_changed else f"{shard.path}: its headers cannot be read: {error}"
         if counts.etag != manifest.etag or ids == manifest.members.column("image_id").to_pylist():
             return None
         forget_manifest(self.location, shard.archive, shard.path)
         return (
-            f"{shard.path}: its headers name {len(ids)} images, its manifest "
+            f"{shard.path}: its headers list {len(ids)} images, but its manifest lists "
             f"{manifest.members.num_rows}"
         )
 
@@ -92,14 +94,14 @@ def walk_shards(
     num_cpus: float,
     on_wait: Callable[[], None],
 ) -> list[str]:
-    """Read the headers of shards on the cluster; return the lines that disagree.
+    """Check shards on the cluster; return one line per shard whose headers differ.
 
     Args:
-        walk: processes each shard.
+        walk: the function that checks shards.
         shards: the shards to check.
         num_tasks: maximum number of concurrent tasks.
-        num_cpus: CPUs per task.
-        on_wait: called every second; may raise.
+        num_cpus: number of CPUs per task.
+        on_wait: called every second. It may raise an error to end the check.
 
     Raises:
         JobError: the cluster failed.

@@ -1,1 +1,1 @@
-"""Re-indexing: one command for all work that the archive, the settings and the table require."""
+"""Re-indexing: one command that brings a table up to date with its archive and its settings."""

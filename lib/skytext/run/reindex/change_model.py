@@ -1,9 +1,9 @@
 """Change a table from one embedding model to another, over several calls.
 
-Searches use the active vector column, made by the old model. The first call adds the pending
-column, made by the new model. New rows get both vectors at once, so they are found immediately.
-Old rows get the new vector as the budget allows. Once every row has it, the pending column becomes
-the active one.
+Searches use the active vector column, which contains vectors of the old model. The first call adds
+the pending column for vectors of the new model. New rows get vectors of both models, so searches
+find new rows immediately. Each call adds new vectors to old rows until its budget is spent. When
+every row has vectors of the new model, the pending column becomes the active column.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from skytext.table.vector_columns import VectorColumn
 
 
 def write_both(plan: CaptionPlan, vectors: VectorPlan | None, claim: Claim) -> CaptionPlan:
-    """Return a plan that writes vectors of both the table's model and the configured one.
+    """Return a plan that writes vectors of the table's model and vectors of the configured model.
 
     If the table already has the configured model, the plan is returned unchanged.
 
     Args:
-        plan: of a run that writes rows.
-        vectors: of the descriptions, by another model than the table's; None if there are none.
-        claim: of the call.
+        plan: plan of a run that writes rows.
+        vectors: plan that embeds the descriptions with the configured model, if the table has
+            another model; None otherwise.
+        claim: claim of the call.
 
     Raises:
-        TableError: the table's model has changed meanwhile.
-        ModelError: a model cannot be found, or the new one cannot be loaded.
+        TableError: the model of the table has changed since the plan was made.
+        ModelError: a model cannot be found, or the new model cannot be loaded.
     """
     if vectors is None:
         return plan
@@ -49,9 +50,11 @@ def write_both(plan: CaptionPlan, vectors: VectorPlan | None, claim: Claim) -> C
 def drop_unused(claim: Claim, *columns: VectorColumn) -> None:
     """Drop the vector columns that are no longer needed.
 
+    If the table has staged units, no column is dropped.
+
     Args:
-        claim: of the call.
-        columns: of the configured models.
+        claim: claim of the call.
+        columns: columns of the configured models. They are kept.
     """
     run_on_driver_node(_drop_unused, claim, *columns)
 
@@ -64,7 +67,7 @@ def _drop_unused(claim: Claim, *columns: VectorColumn) -> None:
 
 
 def _prepare_column(claim: Claim, vectors: VectorPlan) -> VectorColumn:
-    """Add the pending column if it does not exist; return the active one."""
+    """Add the pending column if it does not exist; return the active column."""
     table = ImagesTable.open(claim.location)
     if not table.text_column.fits(vectors.column):
         there = table.find_column(vectors.column)

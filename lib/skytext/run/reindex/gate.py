@@ -18,13 +18,13 @@ _INDEXES = {VECTOR_INDEX: "the vector index", IMAGE_VECTOR_INDEX: "the image vec
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One condition.
+    """The result of one condition.
 
     Attributes:
-        name: the condition.
+        name: name of the condition.
         found: the measured value.
-        wanted: the required value, in words.
-        passed: whether the condition is met.
+        wanted: the required value, as a string such as ``at most 0.05``.
+        passed: whether the measured value meets the condition.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Check:
     passed: bool
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.found:g}, wanted {self.wanted}"
+        return f"{self.name}: {self.found:g}, required: {self.wanted}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
@@ -41,12 +41,12 @@ class Check:
 
 
 def check_version(location: TableLocation, version: int, config: Config) -> list[Check]:
-    """Check the conditions for a promotion of a version, in a worker process.
+    """Check the conditions for the promotion of a version, in a worker process.
 
     Args:
         location: the table.
         version: the version to promote.
-        config: the limits.
+        config: the settings, which contain the limits.
     """
     return run_on_driver_node(_check_version, location, version, config)
 

@@ -1,8 +1,8 @@
-"""Plan the image vectors to compute: the images and the models.
+"""Plan which image vectors must be computed, and with which models.
 
 Searches use the active column of image vectors. A change to another model may take several calls.
-During the change, new images get vectors from both models, so that searches find them at once.
-Descriptions are treated in the same way.
+During the change, new images get vectors from both models, so that searches find the new images
+immediately. The change of the model for descriptions works in the same way.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def wanted_image_vectors(plan: CaptionPlan) -> VectorPlan | None:
     """Plan to embed all images with the model of the settings or of the table.
 
     Returns:
-        None if neither names a model.
+        The plan; None if neither the settings nor the table contain a model.
 
     Raises:
-        CallError: an invalid model, setting or table.
+        CallError: a model, setting or table is not usable.
     """
     table = ImagesTable.find(plan.location)
     is_named = plan.config.image_embed.model is not None
@@ -35,14 +35,14 @@ def missing_image_vectors(plan: CaptionPlan, *, is_limited: bool) -> list[Vector
 
     Args:
         plan: the plan of the call.
-        is_limited: whether the call has a budget. Without a budget the change of model completes
-            in this call, so no image needs a vector from the old model.
+        is_limited: whether the call has a budget. Without a budget, the change to another model is
+            completed in this call, so no image needs a vector from the old model.
 
     Returns:
-        One plan for each model with missing vectors, and one for a complete column that searches
-        do not use yet. The model that searches use is first.
+        One plan for each column with missing vectors, and for a complete column that searches do
+        not use yet. The plan for the column that searches use is first.
 
-    Raises: as `wanted_image_vectors`.
+    Raises: the errors of `wanted_image_vectors`.
     """
     wanted, table = wanted_image_vectors(plan), ImagesTable.find(plan.location)
     if wanted is None or table is None:
@@ -50,7 +50,7 @@ def missing_image_vectors(plan: CaptionPlan, *, is_limited: bool) -> list[Vector
     plans, there = [wanted], table.image_column
     if is_limited and there is not None and not there.fits(wanted.column):
         by_active = _by_model_of(plan, there)
-        # If settings of `images.*` have changed, the old column gets no more vectors.
+        # If settings of `images.*` have changed, new vectors do not fit the old column.
         if there.fits(by_active.column):
             plans.insert(0, by_active)
     return [one for one in plans if _is_missing(table, one.column)]
@@ -66,9 +66,9 @@ def _by_model_of(plan: CaptionPlan, column: VectorColumn) -> VectorPlan:
 
 
 def _is_missing(table: ImagesTable, column: VectorColumn) -> bool:
-    """Return whether vectors are missing, or the column is complete and not active yet."""
+    """Return whether vectors are missing, or the column is complete but not active yet."""
     num_ok, num_there = num_with_vector(table, column)
     there = table.find_column(column)
-    # A complete column is not active if the run was killed before the activation, or if its model
-    # is selected again.
+    # A complete column is not active in two cases: the run was killed before it activated the
+    # column, or the user selected an earlier model again.
     return num_there < num_ok or (there is not None and there.role != Role.ACTIVE)

@@ -1,12 +1,12 @@
 """Find the new images that match standing queries.
 
 INPUT    the claim, and the settings of the table's model.
-OUTPUT   the reports that were not yet delivered, including this run's.
+OUTPUT   the reports that were not yet delivered, including the report of this run.
 FAN-OUT  one task.
-ON ERROR nothing is reported; the next run compares the same images again.
+ON ERROR nothing is reported. The next run compares the same images again.
 
-Only fragments whose files have changed since the last comparison are read, and only the vectors of
-images that are new to the query.
+Only fragments whose files have changed since the last comparison are read. Only the vectors of
+images that are new for a query are compared with the query.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _ROWS_AT_ONCE = 256
 
 
 def find_new_matches(claim: Claim, embed: EmbedConfig) -> tuple[MatchReport, ...]:
-    """Compare the live version with the standing queries, once.
+    """Compare the live version with the standing queries. Each image is compared only once.
 
     Args:
-        claim: of this run.
+        claim: claim of this run.
         embed: settings of the table's model.
 
     Returns:
-        All reports that were not yet delivered, the oldest first.
+        All reports that were not yet delivered, the oldest report first.
 
     Raises:
         CommitConflictError: another run compares at the same time.
-        ModelError: the table's model cannot be loaded.
-        JobError: the store refuses.
+        ModelError: the model of the table cannot be loaded.
+        JobError: a store request failed.
     """
     return run_on_driver_node(_find, claim, embed)
 
@@ -86,7 +86,7 @@ def _live_table(location: TableLocation) -> ImagesTable | None:
 
 
 def _is_due(before: Compared, table: ImagesTable, queries: list[StandingQuery]) -> bool:
-    """Return whether there are images or queries that were not yet compared."""
+    """Return whether there may be images or queries that were not yet compared."""
     if not queries:
         return False
     are_known = all(query.query_id in before.reported for query in queries)
@@ -106,13 +106,12 @@ def _all_matches(
 ) -> Iterator[_Found]:
     @cache
     def vectors() -> dict[str, Floats]:
-        """Embed the texts of all queries at once; load the model only if an image needs it."""
+        """Embed the texts of all queries. Called only if there is an image to compare."""
         embedder = make_table_embedder(table.location.uri, table.text_column, embed)
         texts = embedder.embed_queries([query.text for query in queries])
         return {query.query_id: text for query, text in zip(queries, texts, strict=True)}
 
-        # One query at a time, because its candidates may be all images of the table.
-
+    # Process one query at a time, because all images of the table may be candidates of a query.
     for query in queries:
         some = _candidates(table, query, before)
         if some is None:
@@ -124,20 +123,21 @@ def _all_matches(
 
 
 def _candidates(table: ImagesTable, query: StandingQuery, before: Compared) -> Pictures | None:
-    """Return the images to compare with a query; None if the query was removed meanwhile."""
+    """Return the images to compare with a query; None if the query was just deleted."""
     known = StandingQueries(table.location).known(query)
     if known is None:
         return None
     reported = before.reported.get(query.query_id)
     if reported is None:
-        # First comparison of this query: with every image that it does not know.
+        # This is the first comparison of the query. Compare it with all images that a search could
+        # not find when the query was added.
         return unseen_pictures(table, query, list(files_by_fragment(table)), known)
     fragments = before.changed_fragments(table)
     return unseen_pictures(table, query, fragments, np.concatenate([known, reported]))
 
 
 def _reported(before: Compared, found: list[_Found]) -> Iterator[tuple[str, Keys]]:
-    """Yield the id of each query and the keys of all pictures that it has reported."""
+    """Yield the id of each query, and the keys of all images that were reported for the query."""
     for one in found:
         known = before.reported.get(one.query.query_id, np.empty(0, KEY))
         yield one.query.query_id, np.concatenate([known, one.matches.pictures.keys])
@@ -146,7 +146,7 @@ def _reported(before: Compared, found: list[_Found]) -> Iterator[tuple[str, Keys
 def _report(
     log: MatchLog, table: ImagesTable, before: Compared, found: list[_Found]
 ) -> MatchReport | None:
-    """Write the matches and return their report; None without matches."""
+    """Write the matches to the store; return their report, or None if there are no matches."""
     some = [one for one in found if len(one.matches.scores)]
     if not some:
         return None
@@ -166,7 +166,7 @@ def _report(
 
 
 def _features(table: ImagesTable, found: _Found) -> Iterator[Mapping[str, Any]]:
-    """Yield a GeoJSON feature for each match of a query, best first."""
+    """Yield a GeoJSON feature for each match of a query, the best match first."""
     query, (some, scores) = found.query, found.matches
     for start in range(0, len(some.ids), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)

@@ -1,7 +1,8 @@
 """Notify other programs about the end of a run, by a webhook and a command.
 
-Both receive the same JSON object. A webhook's body is signed with HMAC-SHA256 if the environment
-has a secret. A failed delivery is repeated for a limited time, with the same delivery id.
+Both receive the same JSON object. If the environment contains a secret, the webhook's request is
+signed with HMAC-SHA256. A failed delivery is repeated for a limited time, with the same delivery
+id.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
 class NotifyError(JobError):
-    """The run is done, but a notification was not delivered.
+    """The run has ended, but a notification was not delivered.
 
     Attributes:
         summary: the result of the run; None if unknown.
@@ -44,7 +45,7 @@ class NotifyError(JobError):
 
 
 class _NotYetError(Exception):
-    """The delivery failed, but may succeed later."""
+    """The delivery failed, but a repeated delivery may succeed."""
 
 
 def notify(facts: RunFacts, report: str) -> None:
@@ -52,10 +53,10 @@ def notify(facts: RunFacts, report: str) -> None:
 
     Args:
         facts: the facts about the run.
-        report: the address of its report.
+        report: address of the run's report.
 
     Raises:
-        NotifyError: one delivery failed; the other one was still attempted.
+        NotifyError: at least one delivery failed. Both deliveries were attempted.
     """
     settings = facts.config.reindex
     body = json.dumps(message(facts, report), ensure_ascii=False).encode()
@@ -70,7 +71,7 @@ def notify(facts: RunFacts, report: str) -> None:
 
 
 def message(facts: RunFacts, report: str) -> dict[str, Any]:
-    """Return the notification about a run."""
+    """Return the notification about a run as a JSON object."""
     runs, summary = facts.runs.values(), facts.summary
     return {
         "event": f"reindex.{facts.outcome}",
@@ -92,7 +93,7 @@ def message(facts: RunFacts, report: str) -> dict[str, Any]:
 
 
 def _matches(report: dict[str, Any], geojson: bytes) -> dict[str, Any]:
-    """Return a report of new images for standing queries, with the first of them."""
+    """Return a match report as a JSON object, with the features of the first matches."""
     features = json.loads(geojson)["features"][:_MOST_IMAGES]
     del report["path"]
     return report | {"features": features}
@@ -103,8 +104,8 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
     Args:
         secret: the shared secret.
-        timestamp: seconds since 1970, as in the header ``X-Skytext-Timestamp``.
-        body: body of the request; the signed text is the timestamp, a full stop, and the body.
+        timestamp: value of the header ``X-Skytext-Timestamp``: seconds since 1970.
+        body: body of the request. The signed bytes are the timestamp, a full stop, and the body.
     """
     signed = timestamp.encode() + b"." + body
     return f"sha256={hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()}"
@@ -129,13 +130,13 @@ def _call_webhook(settings: ReindexConfig, body: bytes) -> None:
         if answer.status_code in _AGAIN:
             raise _NotYetError(f"status {answer.status_code}")
         if not answer.is_success:
-            raise NotifyError(f"{_named(url)} answered with status {answer.status_code}")
+            raise NotifyError(f"{_named(url)} responded with status {answer.status_code}")
 
     _try(post, settings.notify_timeout_s, _named(url))
 
 
 def _named(url: str) -> str:
-    # Do not print path and query: they may contain secrets.
+    # The path and the query of the URL may contain secrets, so the message contains only the host.
     try:
         host = urlsplit(url).hostname
     except ValueError:
@@ -166,10 +167,10 @@ def _run_command(settings: ReindexConfig, body: bytes) -> None:
 
 
 def _try(call: Callable[[], None], limit_s: float, name: str) -> None:
-    """Call until it succeeds or the time limit is reached.
+    """Repeat a call until it succeeds or the time limit is reached.
 
     Raises:
-        NotifyError: it did not succeed.
+        NotifyError: the call did not succeed within the time limit.
     """
     again = Retrying(
         retry=retry_if_exception_type(_NotYetError),

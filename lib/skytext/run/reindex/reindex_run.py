@@ -1,9 +1,11 @@
-"""Bring a table up to date with its archive and its settings, and serve the result.
+"""Bring a table up to date with its archive and its settings, and promote the result.
 
-The most valuable work comes first: new and changed images, failed ones, description vectors by a
-new model, stale descriptions, image vectors. Each step is a run like that of `skytext caption` or
-`skytext embed-images`; all share one claim. Then missing images are withdrawn, indexes are
-refreshed, the version is checked and promoted, and unused data are removed.
+The most valuable work is done first. The order is: new and changed images, failed images, vectors
+of descriptions for a new model, stale descriptions, vectors of images. Each step is a run like a
+run of `skytext caption` or `skytext embed-images`. All steps share one claim.
+
+After these steps, missing images are withdrawn and indexes are refreshed. The new version is
+checked and promoted, and unused data are deleted.
 """
 
 from __future__ import annotations
@@ -54,26 +56,28 @@ class ReindexSummary:
     """The result of a call. ``to_json`` is the output of the command with ``--json``.
 
     Attributes:
-        vectors: summaries of the runs that embedded again with another model.
-        runs: summaries of the captioning runs by reason: ``new`` (and changed), ``failed``,
-            ``stale``.
-        num_withdrawn: images withdrawn by this call, because their archive no longer has them.
-        incomplete: why descriptions have no vector by the configured model; empty if all have one.
-        broken_listing: why missing images were not withdrawn; empty if they were, or none is
-            missing.
-        index: the changes of the indexes; None without changes.
-        gate: the conditions for a promotion; empty if nothing changed.
-        comparison: golden query results of the live and the new version; None without golden
-            queries.
-        not_compared: why there is no comparison although there are golden queries; else empty.
-        live_version: the version that is live after this call.
-        was_promoted: whether this call promoted it.
-        canary: the canary that this call started; None for none.
-        cleaned: the removed data.
-        report: the address of the HTML report; empty if none was written.
-        matches: reports of new images for standing queries, delivered by this call.
-        is_partial: the budget was spent; the next call continues.
-        duration_s: total duration.
+        vectors: summaries of the runs that embedded descriptions or images.
+        runs: summaries of the captioning runs by reason: ``new`` (new and changed images),
+            ``failed``, ``stale``.
+        num_withdrawn: number of images that this call withdrew, because their archive no longer has
+            them.
+        incomplete: the reason why some descriptions have no vector of the configured model; empty
+            if all descriptions have one.
+        broken_listing: the reason why missing images were not withdrawn; empty if they were
+            withdrawn or if no image is missing.
+        index: the changes of the indexes; None if the indexes were not refreshed.
+        gate: the results of the conditions for a promotion; empty if there was no new version.
+        comparison: results of the golden queries in the live version and in the new version; None
+            if they were not compared.
+        not_compared: the reason why the golden queries could not be compared; otherwise empty.
+        live_version: the version that is live after this call; None if no version is live.
+        was_promoted: whether this call promoted the live version.
+        canary: the canary that this call started; None if it started no canary.
+        cleaned: the data that this call deleted; None if it did not try to delete data.
+        report: address of the HTML report; empty if no report was written.
+        matches: reports of new matches of standing queries, which this call delivered.
+        is_partial: whether the budget was spent before all work was done. The next call continues.
+        duration_s: total duration in seconds.
     """
 
     vectors: list[dict[str, Any]] = field(default_factory=list)
@@ -125,22 +129,23 @@ class ReindexSummary:
 
 
 class GateError(JobError):
-    """The new version fails the conditions for a promotion; the live version stays.
+    """The new version does not meet the conditions for a promotion. The live version stays live.
 
     Attributes:
-        summary: the result so far.
+        summary: the result of the call until the error.
 
     Args:
-        summary: the result so far.
-        live_model: the embedding model of the live version, if the new version has another one.
+        summary: the result of the call until the error.
+        live_model: the embedding model of the live version, if the new version has another
+            embedding model; otherwise empty.
     """
 
     def __init__(self, summary: ReindexSummary, live_model: str = "") -> None:
         self.summary = summary
         failed = "; ".join(str(check) for check in summary.gate if not check.passed)
         advice = (
-            "; it has another embedding model: to serve new images with the old one, run the same "
-            f"command with --embedding-model {shlex.quote(live_model)}"
+            ". The new version has another embedding model. To promote new images with the old "
+            f"model, run the same command with --embedding-model {shlex.quote(live_model)}"
         )
         super().__init__(
             f"the new version was not promoted (live version: {summary.live_version}): "
@@ -156,26 +161,27 @@ def run_reindex(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> ReindexSummary:
-    """Do all due work within the budget, and promote the result if it meets the conditions.
+    """Do all necessary work within the budget, and promote the result if it meets the conditions.
 
     Args:
-        plan: from `plan_caption` with everything stale.
-        ray_address: a cluster; None for ``RAY_ADDRESS`` or a local Ray.
+        plan: the result of `plan_caption` with ``stale="all"``.
+        ray_address: address of a cluster; None for ``RAY_ADDRESS`` or a local Ray.
         on_progress: called after every unit.
         on_note: receives a message before each step, and when the run waits.
 
     Raises:
-        GateError: the new version fails the conditions for a promotion.
-        BrokenListingError: the listing lacks too many images; nothing was changed.
-        CallError: an unusable file of golden queries.
-        SkytextError: as `run_caption`, `run_vectors` and `refresh_indexes`.
+        GateError: the new version does not meet the conditions for a promotion.
+        BrokenListingError: too many images are missing in the listing. The table was not changed.
+        CallError: the file of golden queries is not usable.
+        SkytextError: `run_caption`, `run_vectors` or `refresh_indexes` raised this error.
     """
     started, limits = time.monotonic(), plan.config.reindex
     budget = Budget(limits.max_images, limits.max_hours and limits.max_hours * 3600)
     summary = ReindexSummary()
     if plan.is_new_table:
         check_store(plan.location)
-    # Find out before hours of work whether the model of the image vectors is missing.
+    # This raises an error if the model of the image vectors cannot be found. The error must not
+    # come after hours of other work.
     missing_image_vectors(plan, is_limited=budget.is_limited)
     golden = None if limits.golden is None else read_golden(limits.golden, must_check=False)
     with hold_table(
@@ -198,7 +204,7 @@ def _compute(
     on_progress: Callable[[Progress], None],
     on_note: Callable[[str], None],
 ) -> None:
-    """Describe and embed until no work is left or the budget is spent."""
+    """Describe and embed images until there is no more work or the budget is spent."""
 
     def embed(vectors: VectorPlan) -> None:
         on_note(f"embedding with {vectors.model.name}")
@@ -207,7 +213,8 @@ def _compute(
         except IncompleteRunError as error:
             if vectors.of_images:
                 raise
-            # Searches use the active column, so new images must not wait for this one.
+            # The new column stays incomplete, but searches still use the active column. So the
+            # other steps continue, and new images can be promoted.
             summary.incomplete = str(error)
             on_note(summary.incomplete)
             return
@@ -223,9 +230,11 @@ def _compute(
     ]
     num_before = 2
     if not held.budget.is_limited:
-        # Then failed images come before new ones, and images that fail now are tried only once.
+        # Without a budget, process failed images before new images. Images that fail in this call
+        # are then tried only once.
         plans[:2] = reversed(plans[:2])
-        # And new rows need no vectors by the old model.
+        # Embed the existing descriptions with the new model first. New rows then need no vectors of
+        # the old model.
         num_before = 0
     has_backlog = of_texts is not None or num_due["stale"] > 0
     held.budget.reserved = plan.config.reindex.backlog_share if has_backlog else 0.0
@@ -252,27 +261,27 @@ def _withdraw(
     summary: ReindexSummary,
     on_note: Callable[[str], None],
 ) -> None:
-    """Withdraw missing images, once every image in the archive has its row.
+    """Withdraw missing images, if every image in the archive has a row.
 
-    A missing image may have been renamed. It keeps its old row until it is described under its new
-    name.
+    A missing image may have been renamed. Its old row stays until the image is described under its
+    new name.
     """
     new = summary.runs.get("new")
     if new is None or new.is_partial or any(run.num_unread for run in summary.runs.values()):
-        on_note("missing images are withdrawn once every image in the archive has its row")
+        on_note("missing images are not withdrawn, because some images have no row yet")
         return
     max_share = plan.config.reindex.max_withdrawn
     try:
         done = withdraw_gone(held.claim, plan.shards, plan.options(), max_share, uuid.uuid4().hex)
     except BrokenListingError as error:
-        # New descriptions can still be promoted.
+        # Continue after this error, so that new descriptions are still promoted.
         summary.broken_listing = str(error)
         return
     summary.num_withdrawn = done.num_images
 
 
 def _num_due(plan: CaptionPlan) -> dict[str, int]:
-    """Return the numbers of failed rows to retry and of stale rows."""
+    """Return the number of failed rows to try again, and the number of stale rows."""
     table = ImagesTable.find(plan.location)
     if table is None:
         return {"failed": 0, "stale": 0}
@@ -290,10 +299,10 @@ def _serve(
     ray_address: str | None,
     golden: Golden | None,
 ) -> None:
-    """Index, check and promote the latest version if it is not live, then clean up.
+    """Index, check and promote the latest version if it is not live, then delete unused data.
 
     Raises:
-        GateError: the version fails the conditions.
+        GateError: the version does not meet the conditions for a promotion.
     """
     location, config = plan.location, plan.config
     table = ImagesTable.find(location)
@@ -303,9 +312,9 @@ def _serve(
     summary.live_version = table.live_version()
     last = last_promotion(location)
     if last is not None and last.action in ("rollback", "stop") and not summary.has_changed:
-        on_note("the table was rolled back, and nothing is new: the live version stays")
+        on_note("the table was rolled back, and no row has changed: the live version stays live")
     elif last is not None and last.canary is not None and last.canary.version == table.version:
-        on_note(f"nothing is new, and a canary runs: {last.canary.described}")
+        on_note(f"no row has changed, and a canary runs: {last.canary.described}")
     elif table.version != summary.live_version and table.some_row(["image_id"]) is not None:
         on_note("refreshing the indexes")
         of_images = wanted_image_vectors(plan)
@@ -321,7 +330,7 @@ def _serve(
         held.claim.check()
         _promote(location, config.reindex, summary)
     if staged_unit_ids(location):
-        on_note("nothing is removed, because another command has staged units")
+        on_note("unused data are not deleted, because another command has staged units")
         return
     summary.cleaned = run_on_driver_node(clean_held_table, location, config.reindex.keep_days)
 
@@ -333,11 +342,11 @@ def _compare(
     golden: Golden,
     on_note: Callable[[str], None],
 ) -> None:
-    """Run the golden queries on both versions, and add the conditions to the gate."""
+    """Run the golden queries on both versions, and add their conditions to the gate."""
     try:
         summary.comparison = compare_versions(plan.location, plan.config, *versions, golden)
     except LiveVersionError as error:
-        # Otherwise no later version could ever be promoted.
+        # Continue without a comparison. Otherwise no later version could ever be promoted.
         summary.not_compared = str(error)
         on_note(summary.not_compared)
         return
@@ -345,7 +354,7 @@ def _compare(
 
 
 def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
-    """Return the embedding model of the live version; empty if the latest version has the same."""
+    """Return the embedding model of the live version; empty if the latest version has it too."""
     if summary.live_version is None:
         return ""
     live = ImagesTable.open(location, summary.live_version).text_column
@@ -353,7 +362,10 @@ def _replaced_model(location: TableLocation, summary: ReindexSummary) -> str:
 
 
 def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSummary) -> None:
-    """Make the indexed version live, or a canary where the settings say so and one can be."""
+    """Promote the indexed version, or start it as a canary.
+
+    It becomes a canary if the settings contain a share for a canary and another version is live.
+    """
     version = None if summary.index is None else summary.index.table_version
     if limits.canary is None or summary.live_version is None:
         summary.live_version = promote(location, version, why=COMMAND).version
@@ -364,14 +376,15 @@ def _promote(location: TableLocation, limits: ReindexConfig, summary: ReindexSum
 
 
 def _end_left_alone(location: TableLocation, on_note: Callable[[str], None]) -> None:
-    """Make a canary live whose time is over, where no service runs that could have judged it.
+    """Promote a canary whose time is over, if no service has promoted or stopped it.
 
-    It has passed the gate. Without this it would be replaced by a new canary each night.
+    Such a canary has passed the gate. If it stayed a canary, each nightly call would replace it by
+    a new canary, and no version would become live.
     """
     last = last_promotion(location)
     if last is None or last.canary is None or not last.canary.is_left_alone:
         return
-    why = f"{COMMAND}: the time of the canary is over, and no service has judged it"
+    why = f"{COMMAND}: the time of the canary is over, and no service has promoted or stopped it"
     if end_canary(location, last.number, passed=True, why=why):
         on_note(f"version {last.canary.version} is live: {why}")
 

@@ -1,4 +1,4 @@
-"""Report the result of a run: new images for standing queries, and a report."""
+"""Report the result of a run: an HTML report, notifications, and matches of standing queries."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ D = TypeVar("D", bound=Done)
 
 
 def check_outcome(table: str, summary: Done) -> None:
-    """Raise if a run ended normally but did not do all its work.
+    """Raise an error if a run ended normally but did not do all its work.
 
     Args:
-        table: its address.
-        summary: its result.
+        table: address of the table.
+        summary: result of the run.
 
     Raises:
-        BrokenListingError: too many images are missing to withdraw them.
-        IncompleteRunError: the configured model gave no vector for some descriptions.
-        StoreFaultError: the store did not return everything, or nothing.
+        BrokenListingError: so many images are missing that they were not withdrawn.
+        IncompleteRunError: the configured model returned no vector for some descriptions.
+        StoreFaultError: the store did not deliver some images, or the table has no captioned image.
     """
     if summary.broken_listing:
         raise BrokenListingError(summary.broken_listing)
@@ -73,22 +73,22 @@ def check_outcome(table: str, summary: Done) -> None:
     for run in summary.runs.values():
         check_all_read(run)
     if summary.live_version is None and not any(run.num_ok for run in summary.runs.values()):
-        raise StoreFaultError(f"{table} has no captioned image: nothing was indexed")
+        raise StoreFaultError(f"{table} has no captioned image, so no index was built")
 
 
 def finish_run(plan: CaptionPlan, claim: Claim, summary: Done) -> None:
-    """Report the result of a run, and new images for standing queries, at the end of the run.
+    """Report the result of a run and the new matches of standing queries, at the end of the run.
 
-    Undelivered match reports of earlier runs are delivered too. The file of such a report has the
-    same name and content in every run.
+    The call also delivers the match reports that earlier runs could not deliver. The file of such a
+    report keeps its name and its content.
 
     Args:
-        plan: of the run.
-        claim: the run's claim.
-        summary: its result; ``report`` and ``matches`` are set.
+        plan: plan of the run.
+        claim: claim of the run.
+        summary: result of the run. This call sets its ``report`` and ``matches``.
 
-    Raises: as `find_new_matches` and `write_report`, and
-        NotifyError: a notification failed; the next run delivers the matches again.
+    Raises: the errors of `find_new_matches` and `write_report`, and
+        NotifyError: a notification failed. The next run delivers the matches again.
     """
     log, folder = MatchLog(claim.location), report_store(claim.location, plan.config)
     matches = []
@@ -138,7 +138,7 @@ def _version_before(plan: CaptionPlan, *, was_promoted: bool) -> int | None:
 
 
 def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
-    """Wrap a run so that a failure is also reported and notified."""
+    """Wrap a run function, so that a failed run also writes a report and sends notifications."""
 
     @functools.wraps(run)
     def run_and_tell(plan: CaptionPlan, **options: Any) -> D:
@@ -153,12 +153,13 @@ def tells_failure(run: Callable[..., D]) -> Callable[..., D]:
 def telling_failure(
     location: TableLocation, config: Config, on_note: Callable[[str], None] = _log.warning
 ) -> Iterator[None]:
-    """Write a report and notify other programs if the block fails with any error.
+    """Write a report and notify other programs if the block raises an error.
 
     Args:
         location: the table.
         config: the settings.
-        on_note: receives a message if that fails; the block's error is raised in any case.
+        on_note: receives a message if the failure cannot be reported. The error of the block is
+            raised in any case.
     """
     started_at = dt.datetime.now(dt.UTC)
     try:
@@ -168,7 +169,7 @@ def telling_failure(
     except Exception as error:
         try:
             _tell_failure(location, config, started_at, error)
-        # The first error ended the run and is raised; a second error must not replace it.
+        # The first error, which ended the run, is raised below. A second error must not replace it.
         except Exception as second:  # noqa: BLE001
             on_note(f"the failure could not be reported: {second}")
         raise
@@ -197,14 +198,15 @@ def _tell_failure(
         if done is not None:
             done.report = address
     finally:
-        # Notify even if the store failed.
+        # Send the notifications even if the report could not be written.
         notify(facts, address)
 
 
 def _report_failure(facts: RunFacts) -> str:
-    """Write the report of a failed run, and return its address.
+    """Write the report of a failed run; return its address, or an empty string without a report.
 
-    Without a table and without a report folder nothing is written, because the call may be wrong.
+    If the table does not exist and no report folder is set, no report is written, because the
+    address of the table may be wrong.
     """
     table = ImagesTable.find(facts.location)
     if table is None and facts.config.reindex.report is None:

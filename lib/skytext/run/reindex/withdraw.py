@@ -1,12 +1,13 @@
 """Withdraw the images that their archives no longer have.
 
-INPUT    the claim, the shards that the sources list, and the options that decide what is missing.
+INPUT    the claim, the shards that the sources list, and the options of the plan.
 OUTPUT   `Withdrawn`.
 FAN-OUT  one task.
-ON ERROR nothing is withdrawn, or only the committed part; the next run withdraws the rest.
+ON ERROR nothing is withdrawn, or only a committed part. The next run withdraws the remaining
+         images.
 
-Only archives that were listed completely are considered, and only shards with known content: an
-unreadable shard withdraws nothing.
+Only archives that were listed completely are considered. The images of an unreadable shard are not
+withdrawn, because its content is unknown.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Withdrawn:
 
     Attributes:
         num_images: number of withdrawn images.
-        version: the resulting table version; None without a table.
+        version: the table version after the withdrawal; None if there is no table.
     """
 
     num_images: int = 0
@@ -47,16 +48,16 @@ class Withdrawn:
 def check_listing(
     claim: Claim, shards: Sequence[Shard], options: PlanOptions, max_share: float
 ) -> None:
-    """Refuse a listing that lacks too many images, before anything is changed.
+    """Reject a listing in which too many images are missing, before the table is changed.
 
     Args:
-        claim: of this run.
+        claim: claim of this run.
         shards: the shards that the sources list.
-        options: with the archives that were listed completely.
-        max_share: maximum share of missing images in each of these archives.
+        options: options of the plan. They contain the archives that were listed completely.
+        max_share: maximum share of missing images in each of these archives, from 0 to 1.
 
     Raises:
-        BrokenListingError: more images are missing.
+        BrokenListingError: the share of missing images in an archive is larger than ``max_share``.
     """
     run_on_driver_node(_check, claim, tuple(shards), options, max_share)
 
@@ -67,15 +68,15 @@ def withdraw_gone(
     """Withdraw the missing images.
 
     Args:
-        claim: of this run.
+        claim: claim of this run.
         shards: the shards that the sources list.
-        options: with the archives that were listed completely.
+        options: options of the plan. They contain the archives that were listed completely.
         max_share: see `check_listing`.
-        run_id: written to the rows.
+        run_id: id that is written to the withdrawn rows.
 
     Raises:
-        BrokenListingError: too many images are missing; none was withdrawn.
-        CommitConflictError: another process committed without the claim.
+        BrokenListingError: too many images are missing. No image was withdrawn.
+        CommitConflictError: another process committed without holding the claim.
     """
     return run_on_driver_node(_withdraw, claim, tuple(shards), options, max_share, run_id)
 
@@ -88,7 +89,8 @@ def _withdraw(
     if table is None or not gone:
         return Withdrawn(version=None if table is None else table.version)
     check = partial(check_claim, claim.location, claim.number)
-    # Before the rows: afterwards no row would tell which shards are gone.
+    # Delete the manifests before the rows are withdrawn. Without these rows, a repeated call could
+    # not find the missing shards.
     for archive, shard in gone_shards:
         forget_manifest(claim.location, archive, shard)
     return Withdrawn(len(gone), withdraw_rows(table, gone, run_id, _REASON, check))
@@ -108,8 +110,8 @@ def _check(
         if number > max_share * num_images:
             raise BrokenListingError(
                 f"{number:,} of {num_images:,} images of the archive {archive!r} are missing from "
-                f"its source, a larger share than reindex.max_withdrawn ({max_share:g}) allows: "
-                "nothing was withdrawn. If the listing is right, raise the limit with "
+                f"its source. This share is larger than reindex.max_withdrawn ({max_share:g}), so "
+                "no image was withdrawn. If the images were really removed, raise the limit with "
                 "--max-withdrawn"
             )
     return ids, list(index.gone_shards)

@@ -1,11 +1,11 @@
-"""Describe the images of a unit: one captioner per actor.
+"""Describe the images of a unit. Each actor runs one captioner.
 
 INPUT    units of decoded `skytext.table.schema.SAMPLE` rows.
-OUTPUT   units of `skytext.table.schema.CAPTIONED` rows, without the images' bytes.
-FAN-OUT  one unit to one unit. The actor is asynchronous and works on several units at once, so
-         requests of many units share the engine's batch, which stays full.
-ON ERROR an image becomes a failed row if it has no good variant, if the engine rejects it, or if it
-         crashes the engine. A captioner that cannot start, or fails permanently, ends the job.
+OUTPUT   units of `skytext.table.schema.CAPTIONED` rows, without the bytes of the images.
+FAN-OUT  one unit to one unit. The actor is asynchronous and processes several units at the same
+         time. The engine's batch then contains requests of many units and stays full.
+ON ERROR an image becomes a failed row if it has no valid variant, if the engine rejects it, or if
+         it crashes the engine. If a captioner cannot start or fails permanently, the job ends.
 """
 
 from __future__ import annotations
@@ -39,35 +39,36 @@ from skytext.table.location import TableLocation
 from skytext.table.schema import CAPTIONED, STATUS_FAILED, STATUS_OK
 
 ENGINE_COLUMN = "engine_clock"
-"""Column beside a unit: the engine's id, span, idle seconds and restarts so far, as JSON."""
+"""Column added to a unit: a JSON string with the engine's id, ``span_s`` and ``idle_s`` of
+`skytext.captions.captioner.BusyClock`, and the number of engine restarts until now."""
 
 PUT_OFF_COLUMN = "put_off"
-"""Column beside a unit: the images left out of it for a later pass of the run."""
+"""Column added to a unit: the ids of the images that the unit leaves to a later pass of the run."""
 
 _STOP_LOOK_S = 2.0
 
 
 class _StoppedError(Exception):
-    """The run stops, so an image that waited for the engine is not described."""
+    """The run is stopping, so an image that waits for the engine is not described."""
 
 
 class CaptionUnits:
     """One captioner, shared by all units of its actor.
 
-    It starts with the first image, so a run without work starts none. It ends with this object, or
-    at `close`.
+    The captioner starts when the first image arrives, so a run without images starts no captioner.
+    The captioner ends when this object is deleted or closed.
 
     Args:
         config: the caption settings.
-        images: pixel settings, part of the fingerprint.
+        images: the pixel settings; they are part of the fingerprint.
         model: the checkpoint.
         prompt: the caption prompt.
-        stop: once raised, images that the engine has not started are left out of their units. They
-            have no row and are new in the next run.
-        location: the table, which may have earlier descriptions of identical bytes.
-        ledger: decides which image describes which content; None for a single engine.
-        live_count: counts the images with a result; None for no count.
-        make_captioner: like `skytext.models.factory.make_captioner`.
+        stop: the stop flag of the run. When the flag is raised, the units leave out all images that
+            the engine has not started. These images get no row, so the next run describes them.
+        location: the table. It may contain descriptions of identical bytes from earlier runs.
+        ledger: decides which image is described for each content; None for a single engine.
+        live_count: counts the images that have a result; None to count nothing.
+        make_captioner: a function like `skytext.models.factory.make_captioner`.
     """
 
     def __init__(
@@ -94,12 +95,12 @@ class CaptionUnits:
         self._duplicates = Duplicates(location, fingerprint, ledger)
         self._admitted = asyncio.Semaphore(max_images_in_flight(config))
         self._captioner = make_captioner(config, model, prompt)
-        # Ray releases this object when the actor ends normally. If the actor is killed, the
-        # engine's processes detect that themselves.
+        # Ray releases this object when the actor ends normally. If the actor is killed instead, the
+        # processes of the engine detect this and exit.
         weakref.finalize(self, self._captioner.close)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit with its images described."""
+        """Return the unit with a description for each image."""
         head, samples = unpack(batch)
         put_off: list[str] = []
         found = await asyncio.gather(*(self._counted(row, put_off) for row in samples.to_pylist()))
@@ -109,9 +110,9 @@ class CaptionUnits:
         return unit.append_column(ENGINE_COLUMN, pa.array([self._clock()], pa.string()))
 
     def close(self) -> None:
-        """End the captioner and wait until it has ended; from any thread, at any time.
+        """End the captioner and wait until it has ended.
 
-        Units in work fail with a JobError.
+        Any thread may call this at any time. Units that are being processed fail with a JobError.
         """
         self._captioner.close()
 
@@ -142,10 +143,10 @@ class CaptionUnits:
         return row | self._made_by(words.made_by) | _caption_columns(words.description)
 
     async def _started(self) -> EngineInfo:
-        """Return the engine's properties once it is up.
+        """Wait until the engine has started; return the engine's properties.
 
         Raises:
-            _StoppedError: the run stops, and the engine is not up yet.
+            _StoppedError: the run is stopping.
         """
         if await self._is_stopping():
             raise _StoppedError
@@ -154,7 +155,8 @@ class CaptionUnits:
         start = asyncio.ensure_future(self._captioner.start())
         while not (await asyncio.wait({start}, timeout=_STOP_LOOK_S))[0]:
             if await self._is_stopping():
-                # Other images may wait for it too, so a later error of it is not this image's.
+                # Other images may also wait for this start, so the start is not cancelled. Read its
+                # later error here, or asyncio would log that nothing handled the error.
                 start.add_done_callback(lambda done: done.cancelled() or done.exception())
                 raise _StoppedError
         return start.result()
@@ -192,10 +194,10 @@ class CaptionUnits:
 
 
 def max_images_in_flight(config: CaptionConfig) -> int:
-    """Return how many images are decoded and in the engine at once.
+    """Return how many images may be decoded and sent to the engine at the same time.
 
-    This is twice the engine's batch: the next image is always ready. Other images of the units stay
-    encoded, at a fiftieth of the size.
+    The number is twice the engine's batch size, so that the next image is always ready. The other
+    images of the units stay encoded, which takes about a fiftieth of the memory.
     """
     samples = config.num_variants if config.variants_by == "samples" else 1
     return max(1, math.ceil(2 * config.engine.max_num_seqs / samples))

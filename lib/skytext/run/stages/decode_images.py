@@ -1,11 +1,12 @@
 """Check every image and convert it to the captioner's input format.
 
 INPUT    units of `skytext.table.schema.SAMPLE` rows with bytes.
-OUTPUT   the same with content_sha256, width_px, height_px, format. ``data`` stays encoded (decoded
-         arrays are never passed on), and is re-encoded only if a decoder would misread it.
+OUTPUT   the same units with content_sha256, width_px, height_px and format. ``data`` stays encoded:
+         decoded arrays are never passed on. ``data`` is encoded again only if a decoder would
+         misread the original bytes.
 FAN-OUT  one unit to one unit.
-ON ERROR an image gets a ``failure`` and loses its ``data`` if it cannot be decoded, or if its bytes
-         are not those of its row.
+ON ERROR an image gets a ``failure`` and loses its ``data`` if the image cannot be decoded, or if
+         the hash of its bytes differs from the hash in its row.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from skytext.table.schema import SAMPLE
 
 @dataclass(frozen=True, slots=True)
 class ImageDecoder:
-    """Decodes the images of a unit.
+    """A stage that decodes the images of a unit.
 
     Attributes:
         limits: limits for accepted images.
@@ -33,7 +34,7 @@ class ImageDecoder:
     limits: ImageLimits
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit with its images checked."""
+        """Return the unit after a check of its images."""
         head, samples = unpack(batch)
         decoded = [self._decode(row) for row in samples.to_pylist()]
         rows = [row for row, _ in decoded]
@@ -43,7 +44,7 @@ class ImageDecoder:
         return pack(head, pa.Table.from_pylist(rows, schema=SAMPLE))
 
     def _decode(self, row: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-        """Return the row, and the number of bands if there was a choice."""
+        """Return the row, and the image's number of bands if bands had to be chosen."""
         if row["failure"] is not None:
             return row, None
         try:
@@ -62,11 +63,11 @@ class ImageDecoder:
 
 
 def _check_same(row: dict[str, Any], content: str) -> None:
-    """Check that the bytes are those of the row.
+    """Check that the hash of the image's bytes equals the hash in the row.
 
     Raises:
-        SampleError: they differ.
+        SampleError: the row has a hash, and the two hashes differ.
     """
     if row["content_sha256"] not in (None, content):
-        detail = f"{row['uri']} is not the image that was captioned"
+        detail = f"{row['uri']} has changed since its table row was written"
         raise SampleError(Stage.READ, Reason.CHANGED, detail)

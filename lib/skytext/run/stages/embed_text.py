@@ -1,14 +1,14 @@
-"""Embed the variants of a unit: each actor has one sentence-transformers model, or two.
+"""Embed the variants of a unit. Each actor has one or two sentence-transformers models.
 
-While a table changes from one embedding model to another, new rows get vectors by both.
+While a table changes from one embedding model to another, new rows get vectors from both models.
 
 INPUT    units of `skytext.table.schema.CAPTIONED` rows.
-OUTPUT   units of `skytext.table.schema.embedded` rows: ``vectors[i]`` belongs to ``captions[i]``,
-         and so does ``pending_vectors[i]``, by the second model.
+OUTPUT   units of `skytext.table.schema.embedded` rows. ``vectors[i]`` is the vector of
+         ``captions[i]``. ``pending_vectors[i]`` is the second model's vector of ``captions[i]``.
 FAN-OUT  one unit to one unit.
-ON ERROR a model that cannot load ends the job; failed rows pass with null vectors. If the model
+ON ERROR if a model cannot load, the job ends. Failed rows keep null vectors. If the first model
          returns no finite vector for a variant, the image becomes a failed row. If the second model
-         returns none, the image has no vectors by it.
+         returns no finite vector for a variant, the image's pending vectors are null.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _NICENESS = 19
 
 
 class EmbedUnits:
-    """One embedding model, or two; they load with the first unit that has rows.
+    """One or two embedding models. They are loaded when the first unit with rows arrives.
 
     Args:
         config: the embedding settings.
-        model: the model.
-        pending: loads the second model; None without one.
+        model: the first model.
+        pending: a function that loads the second model; None if there is no second model.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class EmbedUnits:
         }
         self._embedder: Embedder | None = None
         self._pending: Embedder | None = None
-        # With few CPUs, the engine's front end has priority: an embedder that lags can catch up,
-        # but an engine that waits for its next batch loses time.
+        # With few CPUs, the engine's front end needs priority. An embedder can catch up after a
+        # delay, but an engine that waits for its next batch loses time.
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit with its descriptions embedded."""
+        """Return the unit with the vectors of its descriptions."""
         head, samples = unpack(batch)
         if samples.num_rows == 0:
             none = embedded(1, None if self._load_pending is None else 1).empty_table()
@@ -104,8 +104,8 @@ def _embed_all(embedder: Embedder, captions: list[Any]) -> tuple[Embeddings, lis
     """Embed the variants of images.
 
     Returns:
-        The vectors without those of lost images, and for each image whether it is lost: the model
-        returned no finite vector for one of its variants.
+        The vectors of all images that are not lost, and one flag per image: whether it is lost. An
+        image is lost if the model returned no finite vector for at least one of its variants.
     """
     texts = [document_text(Variant(**v)) for variants in captions for v in variants or ()]
     found = embedder.embed_documents(texts)
@@ -117,7 +117,7 @@ def _embed_all(embedder: Embedder, captions: list[Any]) -> tuple[Embeddings, lis
 def vectors_of(embedder: Embedder, captions: list[Any]) -> pa.Array:
     """Return the vectors of the variants of images, one list per image.
 
-    It is null if the image has none, or if one of them is not finite.
+    The list is null if the image has no variants, or if one of its vectors is not finite.
     """
     found, lost = _embed_all(embedder, captions)
     left = [None if is_lost else v for is_lost, v in zip(lost, captions, strict=True)]
@@ -125,7 +125,7 @@ def vectors_of(embedder: Embedder, captions: list[Any]) -> pa.Array:
 
 
 def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) -> pa.Array:
-    """Return list<fixed_size_list<float32, dim>>, one list per image, null without vectors."""
+    """Return list<fixed_size_list<float32, dim>>: one list per image, null for no variants."""
     lengths = [len(variants) if variants else 0 for variants in captions]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), dim)
@@ -134,7 +134,7 @@ def vector_lists(vectors: NDArray[np.float32], captions: list[Any], dim: int) ->
 
 
 def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
-    """Return the number of variants with a flag for each image; None without variants."""
+    """Return for each image how many of its variants have a true flag; None for no variants."""
     counts: list[int | None] = []
     start = 0
     for variants in captions:
@@ -147,7 +147,7 @@ def by_image(flags: NDArray[np.bool_], captions: list[Any]) -> list[int | None]:
 
 
 def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
-    """Return the rows; those with a lost vector become failed rows without captions."""
+    """Return the rows, where each row of a lost image is a failed row without captions."""
     failure = failure_row(
         SampleError(Stage.EMBED, Reason.EMBEDDING_FAILED, "the model returned no finite vector")
     )
@@ -163,7 +163,7 @@ def _without_captions(samples: pa.Table, lost: list[bool]) -> pa.Table:
 
 
 def _with_tail(batch: pa.Table, unit: pa.Table) -> pa.Table:
-    """Pass on all other columns."""
+    """Add the columns of ``batch`` that ``unit`` does not have."""
     for name in batch.column_names:
         if name not in unit.column_names:
             unit = unit.append_column(name, batch.column(name))

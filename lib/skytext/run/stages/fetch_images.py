@@ -1,9 +1,9 @@
 """Fetch the bytes of images that have a row, by byte ranges.
 
-INPUT    units of listed `skytext.table.schema.SAMPLE` rows, with each image's location.
-OUTPUT   the same with ``data``.
-FAN-OUT  one unit to one unit. Once the run must stop, a unit loses its rows, and the next run does
-         them.
+INPUT    units of listed `skytext.table.schema.SAMPLE` rows, with the location of each image.
+OUTPUT   the same units with ``data``.
+FAN-OUT  one unit to one unit. When the run is stopping, the unit is returned without rows, and the
+         next run processes these rows.
 ON ERROR an image that cannot be read gets a ``failure``.
 """
 
@@ -27,13 +27,13 @@ from skytext.table.schema import SAMPLE
 
 @dataclass(frozen=True, slots=True)
 class ImageFetcher:
-    """Fetches the images of units.
+    """A stage that fetches the images of a unit.
 
     Attributes:
         reading: options with which the sources were read.
         num_threads: number of concurrent requests.
-        stop: whether the run must stop.
-        location: the table, with the manifests of shards that changed.
+        stop: the stop flag of the run.
+        location: the table. Its manifests give the new location of an image in a changed shard.
     """
 
     reading: ReadOptions
@@ -42,7 +42,7 @@ class ImageFetcher:
     location: TableLocation
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return the unit with its images' bytes, all in memory."""
+        """Return the unit with the bytes of all its images. All bytes are in memory together."""
         head, samples = unpack(batch)
         rows = [] if self.stop.is_raised() else samples.to_pylist()
         found = fetch_rows(

@@ -1,7 +1,7 @@
-"""Read the table rows to do, in units.
+"""Read the table rows without a vector, and return them in units.
 
-INPUT    one row per group of fragments: its name and their ids.
-OUTPUT   units of `skytext.table.missing_vectors.LISTED` rows, without bytes.
+INPUT    one row per group of fragments, with the group's name and the fragment ids.
+OUTPUT   units of `skytext.table.missing_vectors.LISTED` rows, without image bytes.
 FAN-OUT  one group to many units. A unit's ``shard`` is the name of its group.
 ON ERROR a failed store request ends the job.
 """
@@ -24,15 +24,15 @@ from skytext.table.vector_columns import VectorColumn
 
 @dataclass(frozen=True, slots=True)
 class RowLister:
-    """Lists the images of one version of a table that have no vector.
+    """A stage that lists the images without a vector in one version of a table.
 
     Attributes:
         location: the table.
         version: version of the table.
-        column: column of the model.
+        column: column of the model's vectors.
         unit_images: maximum number of images per unit.
-        unit_bytes: maximum encoded bytes per unit, except for a single larger image.
-        stop: whether the run must stop; its run id is the prefix of every unit id.
+        unit_bytes: maximum encoded bytes per unit. A larger image gets a unit without other images.
+        stop: the stop flag of the run. Its run id is the prefix of every unit id.
     """
 
     location: TableLocation
@@ -43,7 +43,7 @@ class RowLister:
     stop: StopFlag
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yield units, each a table of one row."""
+        """Yield the units of the groups in ``batch``. Each unit is a table of one row."""
         table, schema = ImagesTable.open(self.location, self.version), LISTED[self.column.kind]
         for group in batch.to_pylist():
             found = self._rows(table, group["fragment_ids"])
@@ -51,7 +51,7 @@ class RowLister:
             for number, rows in enumerate(units):
                 if self.stop.is_raised():
                     return
-                # The same if Ray lists the group again.
+                # The id is the same if Ray repeats the task and lists the group again.
                 unit_id = f"{self.stop.run_id}/{group['group']}-{number}"
                 head = UnitHead(unit_id, "", group["group"], len(rows), 0, 0)
                 yield pack(head, pa.Table.from_pylist(rows, schema=schema))
@@ -65,12 +65,12 @@ class RowLister:
 def cut_rows(
     rows: Iterable[dict[str, Any]], unit_images: int, unit_bytes: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield rows in units.
+    """Split rows into the lists of rows of consecutive units.
 
     Args:
-        rows: with columns for the size of an image, if there are any.
+        rows: the rows. If they have columns for the size of an image, these columns are used.
         unit_images: maximum number of images per unit.
-        unit_bytes: maximum encoded bytes per unit, except for a single larger image.
+        unit_bytes: maximum encoded bytes per unit. A larger image gets a unit without other images.
     """
     held: list[dict[str, Any]] = []
     held_bytes = 0
@@ -86,7 +86,10 @@ def cut_rows(
 
 
 def _bytes_of(row: dict[str, Any]) -> int:
-    """Return an image's encoded bytes; for a Parquet cell the estimate is one byte per pixel."""
+    """Return the encoded size of an image in bytes.
+
+    The size of an image in a Parquet file is not in its row. The estimate is one byte per pixel.
+    """
     if row.get("byte_length") is not None:
         return int(row["byte_length"])
     return int((row.get("width_px") or 0) * (row.get("height_px") or 0))

@@ -1,10 +1,10 @@
-"""Read images that have a row, from the byte locations in their rows.
+"""Read images that have a row, from the byte ranges in their rows.
 
 INPUT    rows of the table.
-OUTPUT   units like those of `skytext.run.stages.read_shards`.
-FAN-OUT  one shard to many units; the last has no samples, but the number of skipped images.
-ON ERROR a missing image is a failed sample. If the store does not deliver an image, it is left out
-         and the shard is *unread*, as recorded in its last unit.
+OUTPUT   units of the same form as the units of `skytext.run.stages.read_shards`.
+FAN-OUT  one shard to many units. The last unit has no samples. It has the number of skipped images.
+ON ERROR a missing image becomes a failed sample. If the store does not deliver an image, the units
+         do not contain the image. The last unit then records that the shard is *unread*.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def units_of_rows(
     reading: ReadOptions,
     is_stopped: Callable[[], bool],
 ) -> Iterator[pa.Table]:
-    """Yield units of the images of rows, fetched by byte ranges.
+    """Fetch the images of rows by byte ranges, and yield the images in units.
 
-    After the loss of a node, a shard is read again and cut at the same places, because the cut
-    depends only on its rows.
+    If a node is lost, Ray reads the shard again. The units are then the same as before the loss,
+    because the limits of a unit depend only on the rows of the shard.
 
     Args:
         rows: rows of one shard, from `skytext.table.rows_to_redo`.
-        last: head of the last unit; its ``unit_id`` is the prefix of each unit's id.
+        last: head of the last unit. Its ``unit_id`` is the prefix of every unit id.
         unit_images: maximum number of images per unit.
-        unit_bytes: maximum encoded bytes per unit, except for a single larger image.
+        unit_bytes: maximum encoded bytes per unit. A larger image gets a unit without other images.
         reading: options with which the shard was read.
-        is_stopped: whether the run must stop.
+        is_stopped: returns whether the run must stop.
     """
     num_units = num_met = 0
     for some in cut_rows(rows, unit_images, unit_bytes):
@@ -54,7 +54,7 @@ def units_of_rows(
         if fault is not None and not last.fault:
             last = replace(last, fault=f"images were not read: {fault}")
         if isinstance(fault, UnavailableError):
-            # Every further image would wait as long and fail too.
+            # The store does not respond. Every further image would wait as long and also fail.
             last = replace(last, is_store_away=True)
             if not samples:
                 break
@@ -82,10 +82,10 @@ def units_of_rows(
 def _fetched(
     rows: list[dict[str, Any]], reading: ReadOptions, *, is_folder: bool
 ) -> tuple[list[dict[str, Any]], Exception | None]:
-    """Return samples, and the store error if some images were not delivered."""
+    """Return the samples, and the last store error if the store did not deliver some images."""
     samples, fault = [], None
-    # If a file of a folder was only touched, its etag differs but its bytes are the same. The
-    # decoder compares the bytes with the row.
+    # A file in a folder may have a new modification time but the same bytes. Its etag then differs
+    # from the row, so the etag is not compared. The decoder compares the hash of the bytes instead.
     places = [row | {"shard_etag": None} for row in rows] if is_folder else rows
     fetched = fetch_rows(places, options=reading, num_threads=_READS_AT_ONCE)
     for row, found in zip(rows, fetched, strict=True):

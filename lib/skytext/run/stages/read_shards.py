@@ -1,14 +1,15 @@
 """Read shards into units of samples.
 
-INPUT    one row per shard: archive, uri, path, size_bytes, etag, and the fragments with its rows.
-OUTPUT   units of `skytext.table.schema.SAMPLE` rows with encoded bytes. If nothing in a shard is
-         new, only the images to describe again are read.
-FAN-OUT  one shard to many units; the last unit of a shard may be empty, so that every shard reports
-         the number of listed images.
-ON ERROR a damaged shard, or its damaged end, is one failed sample of stage ``read``. If the store
-         does not deliver a shard, it is *unread*, as recorded in its last unit.
+INPUT    one row per shard, see `shard_row`.
+OUTPUT   units of `skytext.table.schema.SAMPLE` rows with encoded bytes. If a shard has no new
+         image, only the images that must be described again are read.
+FAN-OUT  one shard to many units. The last unit of a shard may have no samples. Every shard has a
+         last unit, so every shard reports the number of listed images.
+ON ERROR a damaged shard, or the damaged end of a shard, becomes one failed sample whose stage is
+         ``read``. If the store does not deliver a shard, its last unit records that the shard is
+         *unread*.
 
-After the end of a shard, the reader also writes its manifest.
+When the reader has reached the end of a shard, it also writes the manifest of the shard.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from skytext.table.manifest import MANIFEST, Manifest, write_manifest
 from skytext.table.rows_to_redo import rows_to_redo
 from skytext.table.schema import SAMPLE, STATUS_FAILED, STATUS_OK, STATUS_WITHDRAWN
 
-# Arrow stores these in a tenth of the memory of Python objects.
+# Arrow stores members in a tenth of the memory that Python objects need.
 _MEMBERS_A_TABLE = 8192
 
 
@@ -55,9 +56,9 @@ def shard_row(
 
     Args:
         shard: the shard.
-        fragments: the table fragments with rows of the shard; None for all.
-        num_known: number of its images with a row, if the images to describe are fetched one by
-            one; None if the shard is read as a whole.
+        fragments: ids of the table fragments with rows of the shard; None for all fragments.
+        num_known: number of the shard's images that have a row, if the reader fetches only single
+            images of the shard; None if the reader reads the whole shard.
     """
     fields = {name: getattr(shard, name) for name in _OF_SHARD}
     return fields | {"fragments": fragments, "num_known": num_known}
@@ -65,23 +66,23 @@ def shard_row(
 
 @dataclass(frozen=True, slots=True)
 class ShardReader:
-    """Cuts a shard into units of the images to process.
+    """A stage that reads a shard and yields units of the images to process.
 
     Attributes:
         unit_images: maximum number of images per unit.
         unit_bytes: maximum encoded bytes per unit.
         limits: memory limits of the reader.
         location: the table with the existing rows.
-        table_version: the version that this run started from; None without a table.
-        run_id: prefix of every unit id.
-        select: ``new`` for images without a row or with other bytes than their row's; ``failed``
-            for those with a failed row.
-        described_with: a caption fingerprint: rows with another one are described again; empty to
-            keep them.
-        max_attempts: with ``failed``, rows with this many attempts are skipped.
+        table_version: the table version that this run started from; None if there is no table.
+        run_id: id of the run, the prefix of every unit id.
+        select: which images to process. ``new``: images that have no row, and images whose bytes
+            differ from the bytes of their row. ``failed``: images with a failed row.
+        described_with: the caption fingerprint of the run. With ``new``, rows with a different
+            fingerprint are also described again. An empty string keeps such rows.
+        max_attempts: with ``failed``, rows that have had this number of attempts are skipped.
         reading: configured options of the reader.
-        stop: once raised, nothing more is read.
-        only: the images that an earlier pass put off; None for all.
+        stop: the stop flag of the run. When the flag is raised, the reader stops.
+        only: ids of the images that an earlier pass put off; None for all images.
     """
 
     unit_images: int
@@ -107,7 +108,7 @@ class ShardReader:
                 yield from self._known_units(Shard(**row), fragments, num_known)
 
     def units(self, shard: Shard, fragments: Sequence[int] | None = None) -> Iterator[pa.Table]:
-        """Yield a shard's units, at least one; the arguments are those of `shard_row`."""
+        """Yield the units of a shard, at least one. See `shard_row` for the arguments."""
         found = self._rows(shard, fragments)
         cut = _UnitCutter(self, shard, found)
         counts = ShardCounts()
@@ -131,7 +132,7 @@ class ShardReader:
     def _known_units(
         self, shard: Shard, fragments: Sequence[int] | None, num_known: int
     ) -> Iterator[pa.Table]:
-        """Yield units of the images whose rows must be redone, and no others."""
+        """Yield units that contain only the images whose rows must be made again."""
         rows = rows_to_redo(
             ImagesTable.open(self.location, self.table_version),
             shard.archive,
@@ -159,7 +160,7 @@ class ShardReader:
     def unit_prefix(self, shard: Shard) -> str:
         """Return the prefix of each unit id of a shard."""
         prefix = f"{self.run_id}/{image_id(shard.archive, shard.path, '', 0)}"
-        # Each pass starts from a later version.
+        # Each pass starts from a later table version, so the prefix differs in each pass.
         return prefix if self.only is None else f"{prefix}-v{self.table_version}"
 
     def _rows(self, shard: Shard, fragments: Sequence[int] | None) -> dict[str, RowState]:
@@ -170,21 +171,22 @@ class ShardReader:
 
 
 class _UnitCutter:
-    """Collects a shard's samples into units, and counts the skipped ones.
+    """Collects the samples of a shard into units, and counts the skipped samples.
 
-    After the loss of a node, a shard is read again and cut at the same places, because the cut
-    depends only on its headers.
+    If a node is lost, Ray reads the shard again. The units are then the same as before the loss,
+    because the limits of a unit depend only on the headers of the shard.
 
     Attributes:
-        num_units: units so far.
-        fault: the reason why the store did not deliver all of the shard; otherwise empty.
-        is_store_away: whether the store did not respond at the end.
+        num_units: number of units made until now.
+        fault: the reason why the store did not deliver the whole shard; otherwise empty.
+        is_store_away: whether the reading ended because the store did not respond.
     """
 
     def __init__(self, reader: ShardReader, shard: Shard, found: dict[str, RowState]) -> None:
         self._reader = reader
         self._shard = shard
-        # Rows that remain here at the end belong to images that the shard no longer has.
+        # `add` removes the row of each sample. At the end of the shard, the remaining rows belong
+        # to images that the shard no longer has.
         self._found = found
         self._wanted: Callable[[RowState | None, str | None], bool] = (
             self._is_new if reader.select == "new" else self._is_retryable
@@ -203,7 +205,7 @@ class _UnitCutter:
         if sample.byte_offset and sample.byte_length is not None:
             self._position = max(self._position, sample.byte_offset + sample.byte_length)
         else:
-            # Rows of a Parquet file and files of a folder come in order.
+            # The rows of a Parquet file and the files of a folder are read in order.
             self._position += _num_bytes(sample)
 
     def _start_unit(self) -> None:
@@ -211,7 +213,11 @@ class _UnitCutter:
         self._listed = self._skipped = self._num_cut = self._bytes_cut = 0
 
     def is_known(self, member: Member) -> bool:
-        """Return whether a file need not be read, because its row has the same etag."""
+        """Return whether the reader can skip a file of a folder.
+
+        The reader skips a file that is not in ``only``. It also skips a file whose row has the same
+        etag, unless the image must be described again.
+        """
         if self._is_left_out(member.image_id):
             return True
         row = self._found.get(member.image_id)
@@ -253,23 +259,23 @@ class _UnitCutter:
     def _content(sample: Sample, row: RowState | None) -> str | None:
         if sample.data is not None:
             return hashlib.sha256(sample.data).hexdigest()
-        # Neither bytes nor a failure: the row already has them.
+        # A sample without bytes and without a failure was not read, because its row is up to date.
         return row.content_sha256 if row is not None and sample.failure is None else None
 
     def unit(self) -> pa.Table:
-        """Return the current unit, and start the next."""
+        """Return the current unit, and start the next unit."""
         return self._pack(self._position - self._cut_at)
 
     def last_unit(self, counts: ShardCounts) -> pa.Table:
-        """Return the rest of the shard, the ignored files, and any store fault."""
+        """Return the last unit: the remaining samples, the ignored files, and a store fault."""
         num_bytes = max(self._shard.size_bytes - self._cut_at, 0)
-        # The shard was read to its end, so a row for an unreadable shard is obsolete.
+        # If the shard was read to its end, a row that records the shard as unreadable is obsolete.
         is_whole = not self.fault and self._reader.only is None
         removes = tuple(i for i, row in self._found.items() if row.is_shard and is_whole)
         return self._pack(num_bytes, removes, self.fault, tuple(counts.ignored.items()))
 
     def members(self) -> pa.Table:
-        """Return the members so far, with schema `skytext.table.manifest.MANIFEST`."""
+        """Return all members that were added, with schema `skytext.table.manifest.MANIFEST`."""
         return pa.concat_tables([*self._member_tables, pa.table(self._members, schema=MANIFEST)])
 
     def _pack(
@@ -324,16 +330,16 @@ class _UnitCutter:
 
 
 def _num_bytes(sample: Sample) -> int:
-    """Return the size of an image, from its header if there is one."""
+    """Return the size of an image in bytes, from its header if the header has the size."""
     return len(sample.data or b"") if sample.byte_length is None else sample.byte_length
 
 
 def _has_other_bytes(row: RowState, content: str | None) -> bool:
-    """Return whether bytes were read that differ from those of the row."""
+    """Return whether the bytes that were read differ from the bytes of the row."""
     if row.content_sha256 is None:
-        # A failed row without a hash belongs to an image whose bytes were missing.
+        # If a failed row has no hash, the bytes of the image were missing when the row was made.
         return content is not None and row.status == STATUS_FAILED
-    # An image that has become unreadable keeps its row.
+    # If the image is now unreadable, its row stays.
     return content is not None and content != row.content_sha256
 
 
@@ -343,7 +349,7 @@ def _replacing(fields: dict[str, Any], row: RowState | None, content: str | None
     return fields | {
         "content_sha256": content,
         "replaces_unit": row.unit_id,
-        # New bytes have no attempts yet.
+        # The earlier attempts were made with other bytes.
         "earlier_attempts": 0 if _has_other_bytes(row, content) else row.attempts,
         "keeps_row": row.status == STATUS_OK and not _has_other_bytes(row, content),
     }

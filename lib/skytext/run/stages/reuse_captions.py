@@ -1,8 +1,9 @@
 """Describe identical bytes once and reuse the description.
 
-Within an engine's actor, further images with the same bytes wait for the first. Across the engines
-of a run, a ledger (`skytext.run.control.content_ledger`) decides which image describes which
-content, without waiting. Descriptions of earlier runs are read from the table.
+Within an engine's actor, other images with the same bytes wait for the first image. For all engines
+of a run, a ledger (`skytext.run.control.content_ledger`) decides which image is described for each
+content, and no engine waits for another engine. Descriptions of earlier runs are read from the
+table.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class PutOffError(Exception):
 
 
 class Duplicates:
-    """The contents with a description, as known to one engine's actor.
+    """The descriptions of contents that one engine's actor can reuse.
 
     Args:
-        location: the table; None for none.
-        caption_fingerprint: descriptions with another one are not used.
-        ledger: shared by the engines of a run; None for a private one of this actor.
+        location: the table with earlier descriptions; None if there is no table.
+        caption_fingerprint: only descriptions with this caption fingerprint are reused.
+        ledger: the ledger that the engines of a run share; None to use a ledger of this actor only.
     """
 
     def __init__(
@@ -59,17 +60,18 @@ class Duplicates:
         self._pending: dict[str, asyncio.Future[Words]] = {}
 
     async def describe(self, content_sha256: str, image_id: str, describe: Describe) -> Words:
-        """Return the description of a content; calls ``describe`` only if there is none.
+        """Return the description of a content. Call ``describe`` only if no description exists.
 
         Raises:
-            PutOffError: another engine describes it: see `Reply.PUT_OFF`.
-            SampleError: from ``describe``, for every waiting image of this content.
+            PutOffError: the ledger replied `Reply.PUT_OFF`.
+            SampleError: ``describe`` raised this error. Every image that waits for this content
+                gets the same error.
         """
         pending = self._pending.get(content_sha256)
         if pending is not None:
             return (await asyncio.shield(pending)).copied()
         future = asyncio.get_running_loop().create_future()
-        # Without a waiting caller, the future's error is raised only here.
+        # Read the future's error even if no caller waits, or asyncio logs that it was not handled.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending[content_sha256] = future
         try:
@@ -79,8 +81,9 @@ class Duplicates:
             raise
         except BaseException as error:
             future.set_exception(error)
-            # The error's traceback refers to this frame. With the future in the frame, they would
-            # form a cycle, which keeps the engine's owner alive until garbage collection.
+            # The future refers to the error, and the error's traceback refers to this frame. If the
+            # frame also referred to the future, this reference cycle would keep the owner of the
+            # engine in memory until the next garbage collection.
             del future
             raise
         finally:
@@ -127,10 +130,12 @@ class Duplicates:
 
 
 class Batched(Generic[QuestionT, AnswerT]):
-    """Combines many questions into few calls: those that arrive during a call share the next one.
+    """A function that combines many requests into few calls.
+
+    All requests that arrive during one call are sent together in the next call.
 
     Args:
-        call: returns one answer per question, in order.
+        call: takes a list of requests and returns one result per request, in the same order.
     """
 
     def __init__(self, call: Callable[[Sequence[QuestionT]], Awaitable[Sequence[AnswerT]]]) -> None:
@@ -139,7 +144,7 @@ class Batched(Generic[QuestionT, AnswerT]):
         self._work: asyncio.Task[None] | None = None
 
     async def __call__(self, question: QuestionT) -> AnswerT:
-        """Return the answer to one question, or raise the error of its call."""
+        """Return the result of one request, or raise the error of the call that sent it."""
         future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._work is None:
@@ -160,7 +165,7 @@ class Batched(Generic[QuestionT, AnswerT]):
         questions = [question for question, _ in waiting]
         (answers,) = await asyncio.gather(self._call(questions), return_exceptions=True)
         if isinstance(answers, BaseException):
-            # Each caller raises it.
+            # Each waiting caller raises the error.
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(answers)

@@ -1,11 +1,11 @@
-"""Embed the images or descriptions of a unit, and stage the vectors: one model per actor.
+"""Embed the images or descriptions of a unit, and stage the vectors. Each actor has one model.
 
-INPUT    units of listed rows: images with ``data`` (or their ``failure``), or descriptions with
-         ``captions``.
+INPUT    units of listed rows. Rows of images have ``data`` or a ``failure``. Rows of descriptions
+         have ``captions``.
 OUTPUT   one row per unit: `skytext.run.units.UnitRecord`. The vectors are written to the store.
 FAN-OUT  one unit to one record.
-ON ERROR a model that cannot load ends the job. A row gets no vector, and is counted, if it failed
-         before or if its vector is not finite.
+ON ERROR if a model cannot load, the job ends. A row gets no vector and is counted as failed if an
+         earlier stage failed for the row, or if its vector is not finite.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Vectors:
     """The vectors of some rows.
 
     Attributes:
-        entries: array of the column's type, one entry per row.
-        finite: bool, shape (rows,): whether an entry is finite and may be kept.
+        entries: array of the column's type, with one entry per row.
+        finite: bool, shape (rows,): whether the entry of each row is finite. Only finite entries
+            are written.
         dim: length of a vector.
         device: device of the model.
         precision: precision of the model.
@@ -57,11 +58,11 @@ class Vectors:
 
 
 class ImageModel:
-    """Embeds encoded images.
+    """A model that embeds encoded images.
 
     Args:
         embedder: the model.
-        batch_size: number of images per forward pass, decoded together.
+        batch_size: number of images per forward pass. These images are decoded together.
     """
 
     def __init__(self, embedder: ImageEmbedder, batch_size: int) -> None:
@@ -82,7 +83,7 @@ class ImageModel:
 
 
 class TextModel:
-    """Embeds descriptions.
+    """A model that embeds descriptions.
 
     Args:
         embedder: the model.
@@ -106,13 +107,14 @@ class TextModel:
 
 
 class StageVectors:
-    """One model. It loads with the first unit that has rows.
+    """A stage with one model. The model is loaded when the first unit with rows arrives.
 
     Args:
-        load: loads it.
-        column: column of the vectors, without their length.
+        load: loads the model.
+        column: column of the vectors. Its ``dim`` is set when the model is loaded.
         location: the table.
-        stop: once raised, units are left to the next run.
+        stop: the stop flag of the run. When the flag is raised, the next run processes the
+            remaining units.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class StageVectors:
         self._model: Callable[[pa.Table], Vectors] | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Stage the unit's vectors; return its record as a table of one JSON text."""
+        """Stage the unit's vectors; return its record as a table with one JSON string."""
         head, rows = unpack(batch)
         failures: list[tuple[str, str]] = []
         if "failure" in rows.column_names:

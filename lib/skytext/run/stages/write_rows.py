@@ -1,10 +1,10 @@
-"""Stage the rows of a unit as Lance fragments; the driver commits them.
+"""Stage the rows of a unit as Lance fragments. The driver commits the fragments later.
 
 INPUT    units of `skytext.table.schema.embedded` rows.
-OUTPUT   one row per unit: its head, its counts, and the record for the commit.
+OUTPUT   one row per unit: `skytext.run.units.UnitRecord`. The fragments are written to the store.
 FAN-OUT  one unit to one record.
-ON ERROR a failed store request ends the job. No row of this unit is visible; the next run redoes
-         the unit.
+ON ERROR a failed store request ends the job. No row of the unit is then visible, and the next run
+         processes the unit again.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _SUMMED = (
 
 @dataclass(frozen=True, slots=True)
 class UnitWriter:
-    """Writes units to one table on behalf of one run.
+    """A stage that writes the units of one run to one table.
 
     Attributes:
         location: the table.
-        run_id: written to every row.
-        column: of the vectors, without their length.
-        pending: column of the second model's vectors; None without one.
-        caption_fingerprint: written to every record: a later run does not adopt units that were
-            staged with other settings.
+        run_id: id of the run. It is written to every row.
+        column: column of the vectors. Its ``dim`` is set when the rows are written.
+        pending: column of the second model's vectors; None if there is no second model.
+        caption_fingerprint: caption fingerprint of the run. It is written to every record, so that
+            a later run does not adopt units that were staged with other settings.
     """
 
     location: TableLocation
@@ -56,7 +56,7 @@ class UnitWriter:
     pending: VectorColumn | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Stage the unit; return its record as a table of one JSON text."""
+        """Stage the unit; return its record as a table with one JSON string."""
         head, samples = unpack(batch)
         clock = batch.column(ENGINE_COLUMN)[0].as_py()
         record = self._write(head, samples, None if clock is None else json.loads(clock))
@@ -117,7 +117,7 @@ def _dim(schema: pa.Schema, name: str) -> int:
 
 
 def _without_kept(samples: pa.Table) -> pa.Table:
-    """Omit failures of images that have a good row with the same bytes."""
+    """Leave out a failed row if the table has a row without failure for the same bytes."""
     failed = pc.equal(samples.column("status"), STATUS_FAILED)
     kept = samples.column("keeps_row").fill_null(False)
     return samples.filter(pc.invert(pc.and_(failed, kept)))
@@ -133,7 +133,7 @@ def _replaces(samples: pa.Table) -> dict[str, str]:
 
 
 def _with_earlier_attempts(samples: pa.Table) -> pa.Array:
-    """Return the failures with attempts; each run adds one to those of the replaced row."""
+    """Return the failures with attempts: one more than the attempts of the replaced row."""
     failures = samples.column("failure").to_pylist()
     earlier = samples.column("earlier_attempts").to_pylist()
     for failure, attempts in zip(failures, earlier, strict=True):
