@@ -144,7 +144,7 @@ class Gate:
             problem = error
         except Exception:  # noqa: BLE001  (the service continues; the error is in the log)
             _log.exception("a request failed", extra={"request_id": scope["state"]["request_id"]})
-            problem = ProblemError(500, "internal", "the service failed at this request")
+            problem = ProblemError(500, "internal", "the service failed to process this request")
         if answer.status is None:
             await problem_response(scope, problem)(scope, receive, answer)
         elif not answer.is_done:
