@@ -160,6 +160,6 @@ def test_serve_answers_and_ends_within_15_seconds_of_a_signal(
     shown = (tmp_path / "said").read_text()
     assert f"http://127.0.0.1:{port}/" in shown
     assert "no API keys: every user of this machine" in shown
-    assert "draining" in shown
+    assert "shutting down" in shown
     assert "Traceback" not in shown
     until(lambda: not any(psutil.pid_exists(pid) for pid in started), 30)
