@@ -44,10 +44,10 @@ class SearchFields(BaseModel):
     )
     mode: Mode | None = Field(
         None,
-        description="What the query is compared with. dense: the vectors of the descriptions. text: "
-        "the words of the descriptions (BM25). hybrid: dense and text. image: the image vectors. "
-        "image+dense: the image vectors and the vectors of the descriptions. Default: the mode in "
-        "the configuration.",
+        description="What the query is compared with. dense: the vectors of the descriptions. "
+        "text: the words of the descriptions (BM25). hybrid: dense and text. image: the image "
+        "vectors. image+dense: the image vectors and the vectors of the descriptions. Default: the "
+        "mode in the configuration.",
         examples=["hybrid"],
     )
     k: int = Field(10, ge=1, le=MAX_K, description="Number of hits.", examples=[20])

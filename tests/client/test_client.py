@@ -310,7 +310,7 @@ def test_an_invalid_address_is_reported(url: str) -> None:
 
 @pytest.mark.parametrize("key", ["skytext_é", "skytext_0\n"])
 def test_a_malformed_key_is_reported(key: str) -> None:
-    with pytest.raises(ClientError, match="as one line") as caught:
+    with pytest.raises(ClientError, match="without line breaks") as caught:
         Client("http://localhost", key=key)
     assert key not in str(caught.value)
 
@@ -481,7 +481,7 @@ def test_a_search_takes_what_its_body_has() -> None:
 
 def test_an_argument_that_no_search_has_is_refused() -> None:
     with (
-        pytest.raises(TypeError, match="no field 'colour'"),
+        pytest.raises(TypeError, match="unknown argument 'colour'"),
         Client("https://search.example.org") as ours,
     ):
         ours.search("a", colour="red")  # type: ignore[call-arg]
