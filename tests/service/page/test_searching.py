@@ -241,7 +241,7 @@ def test_a_promotion_is_told_and_taken_on_request(tmp_path: Path, browser: Brows
     with serving(table) as url, open_page(browser, url) as page:
         page.goto(f"/?text=a+ploughed+field&mode=dense&version={last - 1}")
         page.wait_for_selector(".hit")
-        expect(page.locator("#stale")).to_contain_text(f"Version {last} is live")
+        expect(page.locator("#stale")).to_contain_text(f"The live version is {last}")
         assert link(page)["version"] == str(last - 1)
         with page.expect_response("**/v1/search"):
             page.get_by_role("button", name=f"Search version {last}").click()
