@@ -44,7 +44,7 @@ def geometry(west: float, south: float, east: float, north: float) -> dict[str, 
         east = west
     if west == east and south == north:
         return {"type": "Point", "coordinates": [west, south]}
-    # Omit a part of zero width at the antimeridian, because it is an edge of the other part.
+    # Omit a part of zero width at the antimeridian. This part is an edge of the other part.
     parts = [(west, 180.0)] if west < 180 else []
     parts += [(-180.0, east)] if east > -180 else []
     if west <= east:

@@ -31,8 +31,8 @@ from skytext.table.promote_rollback import Promotion, end_canary, last_promotion
 
 _log = logging.getLogger("skytext.service.canary_watch")
 _PATIENCE = dt.timedelta(minutes=1)
-"""If a canary's test search fails after the end time, it is retried for this time. If it still
-fails, the canary is stopped."""
+"""If the test search of a canary fails after the end time, the test search is retried for this
+time. If the test search still fails, the canary is stopped."""
 
 TryOut = Callable[[VersionOfEach], Awaitable[object]]
 """Runs a search in a version, and raises an error if the search fails."""

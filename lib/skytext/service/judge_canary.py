@@ -12,8 +12,8 @@ _DEVIATIONS = 3.0
 repeated many times. With two deviations, random differences would often stop a good version. With
 three deviations this is rare."""
 _SLOW = 0.05
-"""A search is slow if it takes longer than the live version's 95 % quantile, times the allowed
-slowdown. At most this share of the canary's searches may be slow."""
+"""A search is slow if its duration exceeds the 95 % quantile of the live version's durations,
+multiplied by ``max_slowdown``. At most this share of the canary's searches may be slow."""
 
 
 def problem_of(found: Compared, limits: CanaryConfig) -> str | None:

@@ -85,8 +85,8 @@ class Keys:
     def find(self, given: str) -> StoredKey | None:
         """Return the record of a key, or None if the key is unknown.
 
-        Unknown keys always take the same time, so that the time does not help an attacker to guess
-        a key.
+        The time of the comparison does not depend on how many characters are correct, so that an
+        attacker cannot guess a key step by step.
         """
         match = _KEY.fullmatch(given) if len(given) <= MAX_KEY_CHARS else None
         known = _NOBODY if match is None else self._keys.get(match["key_id"], _NOBODY)

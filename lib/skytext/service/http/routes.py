@@ -53,7 +53,7 @@ def _add_table(router: APIRouter, backend: Backend) -> None:
         summary="Serve the previous version",
     )
     async def rollback(body: RollbackBody | None = None) -> PromotionModel:
-        """Make the previous live version live again. Each further call goes back one version more.
+        """Make the previous live version live again. Each call goes back by one more version.
 
         This needs an API key with the permission admin.
         """

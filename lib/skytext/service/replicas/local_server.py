@@ -28,8 +28,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_AFTER_S = 14.0
 """The process exits at most this time after a signal. Orchestrators kill it after 15 or 30 s."""
 _NUM_CPUS = 2
-"""The minimum number of CPUs that Ray is told it has. It is enough for all deployments, and is used
-even if the machine has only one core."""
+"""Ray is started with at least this number of CPUs, even if the machine has only one core. This
+number is enough for all deployments."""
 # Ray and its workers read these variables when they start. docs/guides/serving.md lists the
 # variables for clusters.
 _SERVE_ENVIRONMENT = {

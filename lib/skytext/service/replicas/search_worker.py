@@ -175,8 +175,8 @@ class SearchWorker:
     ) -> list[dict[str, Any] | OtherModel]:
         """Run searches, all in the same version, except searches that name another version.
 
-        The version is the live one. It is the previous one while queries still arrive with vectors
-        of the previous version's model.
+        Searches use the live version. They use the previous version while queries still contain
+        vectors of the previous version's model.
 
         Returns:
             For each search the result of `SearchResult.to_json`, or `OtherModel` if the search was
@@ -185,7 +185,7 @@ class SearchWorker:
         Raises:
             CallError: a search is invalid.
             ProblemError: 410: the service no longer holds the version of a search or cursor. 503:
-                the version is not open, and the query does not allow to open it.
+                the version is not open, and ``only_if_open`` forbids opening the version.
         """
         current = self._current([query for query in queries if self._named(query) is None])
         with span("search", trace, num_queries=len(queries)):
@@ -194,10 +194,10 @@ class SearchWorker:
     def _current(self, queries: Sequence[Query]) -> Searcher:
         """Return the version for searches that name no version.
 
-        A new version becomes live here before all embedding replicas have loaded its model. Until
-        they have, all searches use the latest version whose model embedded their vectors. If only
-        some of the vectors are from the new model, all searches use the previous version, because
-        the embedding replicas still have its model.
+        A new version becomes live here before all embedding replicas have loaded the new version's
+        model. Until then, all searches use the latest version whose model made their vectors. If
+        only some of the vectors are from the new model, all searches use the previous version,
+        because the embedding replicas still have the previous version's model.
         """
         lately = self.versions.lately_live()
         fitting = [

@@ -1,4 +1,4 @@
-"""Measure periodically which images of each table searches cannot find yet, and related sizes."""
+"""Measure periodically how old the images are that searches of a table cannot find yet."""
 
 from __future__ import annotations
 
