@@ -54,7 +54,7 @@ def test_a_port_in_use_is_reported_before_the_start() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(CallError, match="choose others with --host and --port"):
+        with pytest.raises(CallError, match="another port with --port"):
             bound("127.0.0.1", taken.getsockname()[1])
 
 

@@ -200,7 +200,7 @@ class ServedModels:
         except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError without memory
             said = str(error).partition("\n")[0] or type(error).__name__
             raise ModelError(
-                f"a model of {self._uri} cannot be loaded: {said}. Free memory, or go back to the "
+                f"a model of {self._uri} cannot be loaded ({said}). Free memory, or go back to the "
                 f"previous version. To go back, run: skytext rollback {self._uri}"
             ) from error
         return model
